@@ -15,8 +15,8 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 # Under CI the lock file must be up to date; elsewhere cargo may update it.
 CARGO_FLAGS ?= $(if $(CI),--locked)
-# Two test processes at a time.
-PYTEST_FLAGS ?= -n 2
+# Two test processes at a time; one that has no test left takes over tests of the other.
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 # Flags that select a part of the Python tests: `make test` then leaves out the Rust tests.
 PART := $(filter -k% -m% --lf --last-failed tests/%,$(PYTEST_FLAGS))
 
@@ -35,10 +35,13 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 # How many times the usual number of random inputs to try: minutes instead of seconds.
 FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 
+# The tests that `make simulate` runs in an optimised build.
+SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
+
 .PHONY: test
 test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 	@scripts/setup.sh test dev
-	$(if $(PART),,$(FUZZ) cargo test --workspace $(CARGO_FLAGS))
+	$(if $(PART),,$(FUZZ) cargo test --workspace $(CARGO_FLAGS) -- $(SIMULATED))
 	$(if $(PART),,$(MAKE) simulate)
 	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
@@ -46,12 +49,13 @@ test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate 10,000 seeds of several runners under every fault
-	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} $(SIMULATION) --nocapture
+simulate: ## Simulate 7,000 seeds of several runners under every fault
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-7000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
-soak: ## Simulate a million seeds (hours)
+soak: ## Simulate a million seeds, and 100,000 interleavings of waits (hours)
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-1000000} $(SIMULATION) --nocapture every_seed
+	CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-100000} $(SIMULATION) --nocapture every_interleaving
 
 .PHONY: fuzz
 fuzz: ## Run the tests of random input with a thousand times as many inputs (hours)
@@ -68,7 +72,10 @@ features: ## Test the crate with each database alone
 long: ## Run the load tests at full length (half an hour)
 	@scripts/setup.sh test dev
 	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} $(PYTHON) -m pytest --timeout 900 tests/test_kill.py tests/test_outage.py \
-		tests/test_many_processes.py tests/test_idle.py tests/test_stall.py tests/test_schedules.py
+		tests/test_many_processes.py tests/test_idle.py tests/test_stall.py tests/test_schedules.py tests/test_maps_kill.py
+	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} CLOACA_TEST_WAITS=$${CLOACA_TEST_WAITS:-100000} \
+		$(PYTHON) -m pytest --timeout 3600 tests/test_waits_scale.py
+	CLOACINA_RACES=$${CLOACINA_RACES:-10000} cargo test --workspace $(CARGO_FLAGS) --test runner -- races:: race_steps::
 	CLOACA_TEST_TENANT_EXECUTIONS=$${CLOACA_TEST_TENANT_EXECUTIONS:-1000} $(PYTHON) -m pytest --timeout 3600 \
 		tests/test_shared_tenants.py -k many
 
@@ -81,14 +88,26 @@ chaos: ## Break databases, networks and disks under load; writes docs/explanatio
 check: ## Check words, format, lints and types
 	@scripts/setup.sh test
 	$(PYTHON) scripts/check_words.py
+	scripts/ui.sh check
 	cargo fmt --all --check
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --package cloacina --no-deps --quiet $(CARGO_FLAGS)
+	RUSTDOCFLAGS="-D warnings" cargo doc --package cloacina --package cloacina-web --no-deps --quiet $(CARGO_FLAGS)
 	@scripts/setup.sh test dev
 	$(BIN)/mypy $(TYPED_SOURCES)
 	$(PYTHON) -m mypy.stubtest cloaca._core --mypy-config-file pyproject.toml
+
+.PHONY: ui
+ui: ## Build the page of `cloaca ui`
+	@scripts/ui.sh build
+
+.PHONY: test-web
+test-web: ## Test the page in Chromium
+	@scripts/setup.sh test dev
+	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements/web.txt
+	$(PYTHON) -m pytest --timeout 300 tests/web
 
 .PHONY: format
 format: ## Format the sources and fix what the linter can
@@ -104,11 +123,21 @@ docs: ## Build the documentation into site/
 	$(PYTHON) scripts/cli_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+.PHONY: openapi
+openapi: ## Rewrite the OpenAPI document of the HTTP API
+	CLOACINA_WRITE_OPENAPI=1 cargo test --quiet -p cloacina-web --lib openapi $(CARGO_FLAGS)
+
 .PHONY: pictures
 pictures: ## Redraw the pictures of the documentation
 	@scripts/setup.sh test dev
 	$(PYTHON) scripts/pictures.py
 	$(PYTHON) scripts/cli_pictures.py
+
+.PHONY: screenshots
+screenshots: ## Take the screenshots of the page for the documentation
+	@scripts/setup.sh test dev
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements/web.txt
+	$(PYTHON) scripts/screenshots.py
 
 .PHONY: bench
 bench: ## Measure the workloads against the limits of this machine

@@ -85,18 +85,18 @@ class Proxy:
             end.close()
 
     def cut(self) -> None:
-        """Connections break, and new ones are refused."""
+        """Breaks all connections, and refuses new ones."""
         self.refuses = True
         for end in list(self._sockets):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        """Data stops flowing, and neither side gets an error."""
+        """Stops forwarding data, without an error on either side."""
         self._open.clear()
 
     def heal(self) -> None:
-        """The proxy works normally again."""
+        """Ends the fault: data is forwarded at full speed again."""
         self.refuses, self.delay = False, 0.0
         self._open.set()
 
@@ -205,7 +205,7 @@ def trial(url: str, trouble) -> dict[str, object]:
     with cloaca.DefaultRunner(url, config) as runner:
         submitter = threading.Thread(target=load.submit_until, args=(runner, stop))
         submitter.start()
-        time.sleep(SECONDS / 4)  # a load before, during and after
+        time.sleep(SECONDS / 4)  # the load runs before, during and after the fault
         trouble()
         healed = time.monotonic()
         time.sleep(SECONDS / 4)
@@ -325,17 +325,17 @@ class SlowDisk:
         self.environment = {"LD_PRELOAD": str(library), "SLOW_DISK": str(self._switch)}
 
     def trouble(self) -> None:
-        """The disk is slow while a fault lasts."""
+        """Slows down the disk for the duration of a fault."""
         self._switch.write_text(str(SYNC_MS))
         self._switch.chmod(0o644)
         time.sleep(SECONDS / 2)
         self._switch.unlink()
 
     def check(self, seen: dict[str, object]) -> dict[str, object]:
-        """The figures of a trial, after a check that the disk was really slow."""
+        """Returns the figures of a trial, after checking that the disk was slow."""
         syncs = self._counter.stat().st_size
         if not syncs:
-            raise AssertionError("no fsync was slow: nothing was tried")
+            raise AssertionError("no fsync was slow, so the trial tested nothing")
         return {**seen, "slow syncs": syncs}
 
 

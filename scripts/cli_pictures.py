@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 import cloaca
-from cloaca._cli._output import TASK_HEAD, table_of, task_rows, told_span, told_time
+from cloaca._cli._output import TASK_HEAD, duration_text, table_of, task_rows, time_text
 from cloaca._observe.progress_bars import Bars
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -86,7 +86,7 @@ def main() -> None:
     show.print("$ cloaca show --last", style="bold", highlight=False)
     lines = [
         f"{result.workflow_name}  {result.execution_id}  {result.status}",
-        f"submitted {told_time(result.created_at)}  duration {told_span(result.duration)}",
+        f"submitted {time_text(result.created_at)}  duration {duration_text(result.duration)}",
     ]
     show.print("\n".join(lines), highlight=False)
     rows = task_rows(result, is_short=True)

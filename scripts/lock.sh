@@ -9,7 +9,7 @@ trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6'
 
-for name in test demo docs; do
+for name in test demo docs web; do
     "$folder/bin/pip-compile" --quiet --upgrade --strip-extras --extra "$name" \
         --no-header --annotation-style line \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \

@@ -12,9 +12,11 @@ import inspect
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import http_reference
 import rust_items
 
 import cloaca
@@ -36,6 +38,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         "A definition is empty, has an id twice, an unknown dependency, or a cycle.",
         "The message names the cause.",
     ),
+    "workflow_input_invalid": (
+        "The input of a submission, schedule or trigger does not match the workflow's `input=`.",
+        "The message names the path; nothing was stored.",
+    ),
     "workflow_not_found": (
         "No workflow of this name is defined here or stored in the database.",
         "Import the module that defines it.",
@@ -52,6 +58,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "task_invalid": (
         "An option of a task is invalid.",
         "The message names the option, the value and the rule.",
+    ),
+    "task_input_invalid": (
+        "A parameter of a typed task has no value, or one that does not match its annotation.",
+        "The message names the parameter, the task that returned the value, and the path.",
     ),
     "task_failed": (
         "Raised by tasks; also the error of a task that lost its runner too often.",
@@ -94,9 +104,27 @@ ERRORS: dict[str, tuple[str, str]] = {
         "`result(timeout=…)` stopped waiting; the execution continues.",
         "Call it again, or cancel the execution.",
     ),
+    "already_decided": (
+        "An approval was decided before. The message says who decided, and when.",
+        "Read the result of the approval.",
+    ),
+    "child_failed": (
+        "The workflow that a node runs failed, timed out or was cancelled.",
+        "The message names the child and its error. Remove the cause, then retry the parent.",
+    ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
+    "claim_lost": (
+        "An attempt recorded a step after it had lost its claim, by a timeout, a cancel or a "
+        "rescue. In Python the function exits instead.",
+        "Leave the function: its result is dropped.",
+    ),
+    "step_limit": (
+        "A task has more than 10,000 recorded steps, or more than `max_context_bytes` bytes of "
+        "them. It is not retried.",
+        "Go on in another execution; keep large data in a file, and its name in the step.",
+    ),
     "deadlock": (
-        "A task waits in a way that would keep what it waits for from ending: for its own "
+        "A task would wait for something that cannot end while it waits: for its own "
         "execution, with `result()` or `execute()` in a coroutine, or on the last free worker "
         "thread. It is not retried.",
         "`await handle` in an `async def` task, or more workers.",
@@ -124,7 +152,10 @@ def errors() -> str:
     rows = ["| code | class | when | what to do |", "|---|---|---|---|"]
     for code, kind in CLASS_BY_CODE.items():
         when, remedy = ERRORS[code]
-        rows.append(f"| `{code}` | `{kind.__name__}` | {when} | {remedy} |".replace("|  |", "| |"))
+        # The page of the error, to which answers of the HTTP API lead.
+        anchor = f'<span id="{code.replace("_", "-")}"></span>'
+        row = f"| {anchor}`{code}` | `{kind.__name__}` | {when} | {remedy} |"
+        rows.append(row.replace("|  |", "| |"))
     rows += ["", "| class | is also |", "|---|---|"]
     for kind in dict.fromkeys(CLASS_BY_CODE.values()):
         bases = [base.__name__ for base in kind.__mro__[1:] if base not in (BaseException, object)]
@@ -231,9 +262,17 @@ def metrics() -> str:
     """The table of metrics, from those that a runner exposes after a task."""
     with cloaca.WorkflowBuilder("shown"):
         cloaca.task(id="shown")(lambda context: None)
+    # A map is counted while it is open.
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("mapped", input={"rows": list[int]}):
+        cloaca.task(id="mapped", over="rows")(lambda row: gate.wait(60))
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.execute("shown")
-        text = runner.metrics()
+        handle = runner.submit("mapped", {"rows": [1]})
+        while "cloaca_map_items{" not in (text := runner.metrics()):
+            pass
+        gate.set()
+        handle.result(60)
     rows = ["| metric | kind | labels | what |", "|---|---|---|---|"]
     bounds: dict[str, list[str]] = {}
     for name, said in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE):
@@ -268,6 +307,7 @@ WORKLOADS = {
     "W9": "4 processes on one database, each submitting and working",
     "W10": "4 runners on one database, work submitted in a fifth process",
     "W11": "a fan-out of 10,000 tasks into one",
+    "W18": "W3 with typed tasks: records of ten fields, lists of 1,000 numbers",
     "load": "W1 while W2 runs at half of what it can",
     "fair": "an urgent execution, a schedule's tick and heartbeats in a flood of short tasks",
     "memory": "a fan-out of 10,000 tasks, and W2 in a loop for a minute",
@@ -344,6 +384,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "reference" / "configuration.md": configuration,
     DOCS / "reference" / "database-schema.md": schema,
     DOCS / "reference" / "errors.md": errors,
+    DOCS / "reference" / "http-api.md": http_reference.routes,
     DOCS / "reference" / "metrics.md": metrics,
     DOCS / "reference" / "rust.md": rust_items.tables,
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cloaca
+from cli_support import bare, schedule, screen, shell  # noqa: F401
 from cloaca._workflows import registry as workflow_registry
 
 # A shell ignores Ctrl-C for `nohup` and for background jobs, and its children inherit that. The

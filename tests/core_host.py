@@ -27,9 +27,11 @@ SETTINGS: dict[str, Any] = {
     "db_timeout_us": 30_000_000,
     "db_pool_size": 2,
     "retention_us": None,
+    "signal_retention_us": None,
     "auto_migrate": True,
     "enable_cron_scheduling": True,
     "cron_max_catchup_executions": 100,
+    "max_map_items": 100_000,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_a2_extra_parameter_is_refused_with_a_hint():
 
 
 def test_a2_method_and_class_are_refused_with_a_hint():
-    with pytest.raises(cloaca.TaskValidationError, match="stands on a method"):
+    with pytest.raises(cloaca.TaskValidationError, match="is on a method"):
 
         class Pipeline:
             @cloaca.task
@@ -239,3 +240,20 @@ def test_a4_version_covers_plain_values_that_a_function_closes_over():
     assert version_with([1, 2]) != version_with([1])
     assert version_with({"a": 1}) == version_with({"a": 1})
     assert version_with(object()) == version_with(object())
+
+
+@pytest.mark.parametrize("name", ["submit_async", "execute_async", "submit_many_async"])
+def test_unknown_argument_of_a_coroutine_function_names_the_nearest(runner, name):
+    method = getattr(runner, name)
+    assert inspect.iscoroutinefunction(method)
+    argument = "submision" if "many" in name else "idempotency_key"
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        asyncio.run(method(**{argument: []}))
+    meant = "submissions" if "many" in name else "key"
+    assert f"did you mean '{meant}'?" in str(caught.value)
+
+
+def test_type_error_inside_of_a_coroutine_function_is_left_alone(runner):
+    with pytest.raises(TypeError, match="context must be a mapping") as caught:
+        asyncio.run(runner.submit_async("w", context=[1]))
+    assert "did you mean" not in str(caught.value)

@@ -260,7 +260,7 @@ def test_an_abandoned_wait_does_not_affect_the_execution(database):
     asyncio.run(main())
 
 
-def test_waiter_is_told_when_its_runner_stops(database):
+def test_wait_ends_when_its_runner_stops(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

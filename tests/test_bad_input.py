@@ -68,7 +68,7 @@ def test_an_unwritable_path_is_refused(tmp_path, script):
     assert list(closed.iterdir()) == []
 
 
-def test_a_path_where_nobody_can_write_is_refused():
+def test_a_path_without_write_permission_is_refused():
     with pytest.raises(cloaca.DatabaseError, match="/proc"):
         cloaca.DefaultRunner("sqlite:////proc/x.db")
 

@@ -286,3 +286,72 @@ def test_a3_a_constructor_registers_its_workflow():
         cloaca.register_workflow_constructor("other", lambda: None)
     with pytest.raises(ValueError, match="function"):
         cloaca.register_workflow_constructor("other", 3)
+
+
+def test_unknown_workflow_is_explained_while_builders_are_made():
+    class Unknown(cloaca.WorkflowNotFoundError):
+        """Another thread makes a builder while it is explained."""
+
+        @property
+        def message(self):
+            registry.note_builder(f"made_{len(registry._unregistered)}")
+            return "workflow 'never_registered' is not known"
+
+        @message.setter
+        def message(self, text):
+            pass
+
+    cloaca.WorkflowBuilder("never_registered")
+    before = set(registry._unregistered)
+    error = Unknown("")
+    registry.explain_unknown(error)
+    assert "WorkflowBuilder('never_registered') was made" in error.hint
+    registry._unregistered &= before - {"never_registered"}
+
+
+def test_functions_of_a_loop_that_read_its_variable_are_named(caplog):
+    with cloaca.WorkflowBuilder("w"):
+        for region in ("north", "south", "east"):
+
+            @cloaca.task(id=f"load_{region}")
+            def load(context):
+                context[region] = 1  # noqa: B023
+
+    (record,) = caplog.records
+    assert "tasks 'load_north' and 'load_south' read the variable 'region'" in record.message
+    assert "def load(context, region=region)" in record.message
+
+
+def test_functions_of_a_loop_with_own_values_are_not_named(caplog):
+    def make(region, shared):
+        @cloaca.task(id=f"made_{region}")
+        def load(context):
+            context[region] = shared
+
+    shared = ["x"]
+    with cloaca.WorkflowBuilder("w"):
+        for region in ("north", "south"):
+            make(region, shared)
+
+            @cloaca.task(id=f"bound_{region}")
+            def load(context, region=region):
+                context[region] = shared
+                context.region = region
+
+    assert caplog.records == []
+
+
+def test_functions_of_a_loop_of_a_module_are_named(tmp_path, caplog):
+    code = """
+import cloaca
+with cloaca.WorkflowBuilder("w"):
+    for get in (1, 2):
+        cloaca.task(id=f"attribute_{get}")(lambda context: context.get("x"))
+    for number in (1, 2):
+        @cloaca.task(id=f"t{number}")
+        def work(context):
+            context["number"] = number
+"""
+    exec(compile(code, str(tmp_path / "module.py"), "exec"), {"__name__": "module"})
+    (record,) = caplog.records
+    assert "tasks 't1' and 't2' read the variable 'number'" in record.message

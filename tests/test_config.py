@@ -33,6 +33,8 @@ DEFAULTS = {
     "shutdown_timeout": 30,
     "db_timeout": 30,
     "retention_days": 30,
+    "signal_retention_days": 30,
+    "max_map_items": 100_000,
     "auto_migrate": True,
     "capture_logs": False,
     "metrics_port": None,

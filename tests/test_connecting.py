@@ -43,7 +43,7 @@ def login(postgres, role, password):
     return postgres.replace("//postgres@", f"//{role}:{password}@")
 
 
-def test_a_wrong_password_is_told(postgres, role):
+def test_a_wrong_password_is_reported(postgres, role):
     error = refused(login(postgres, role, PASSWORD + "x"), role, "password", "127.0.0.1")
     assert isinstance(error, cloaca.DatabaseError)
 
@@ -53,7 +53,7 @@ def test_the_right_password_is_taken(postgres, role, server):
     cloaca.DefaultRunner(login(postgres, role, PASSWORD)).shutdown()
 
 
-def test_a_missing_database_is_told(server):
+def test_a_missing_database_is_reported(server):
     url = f"{server.url.rpartition('/')[0]}/no_such_database"
     refused(url, "no_such_database", "127.0.0.1")
 
@@ -63,7 +63,7 @@ def test_role_without_write_access_gets_an_error(postgres, role, server):
     refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
 
-def test_a_role_that_only_reads_is_told(postgres, role, server):
+def test_a_role_that_only_reads_is_reported(postgres, role, server):
     database = postgres.rpartition("/")[2]
     server.sql(
         f"GRANT ALL ON SCHEMA public TO {role};"
@@ -115,7 +115,7 @@ def failure(url):
     return None
 
 
-def test_a_server_that_shuts_down_is_told(private_server):
+def test_a_server_that_shuts_down_is_reported(private_server):
     # A server in a smart shutdown accepts no new connections.
     client = subprocess.Popen(
         ["psql", "--quiet", "--no-psqlrc", private_server.url],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime
+import decimal
 import pickle
 import sqlite3
 import threading
@@ -182,7 +184,9 @@ def test_input_that_is_not_a_mapping_is_refused(runner, given):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="only")(lambda context: None)
     kind = type(given).__name__
-    with pytest.raises(TypeError, match=f"the context must be a mapping or a Context, not {kind}$"):
+    with pytest.raises(
+        TypeError, match=f"the context must be a mapping or a Context, not {kind}; name"
+    ):
         runner.execute("w", given)
 
 
@@ -244,3 +248,32 @@ def test_a2_stored_row_over_the_limit_raises_an_error(tmp_path):
         with pytest.raises(cloaca.DatabaseError, match=r"cannot read.*input"):
             runner.get_execution(execution_id)
         assert runner.execute("stored").status == "Completed"
+
+
+def test_b1_attribute_that_json_does_not_keep_is_explained(runner):
+    values = {
+        "day": datetime.date(2026, 1, 1),
+        "parts": {1, 2},
+        "amount": decimal.Decimal("1.5"),
+        "order": {"number": 1},
+        "plain": "x",
+    }
+    reads = {
+        "day": (lambda context: context["day"].year, "datetime.fromisoformat(text)"),
+        "parts": (lambda context: context["parts"].add(3), "set(value)"),
+        "amount": (lambda context: context["amount"].quantize, "Decimal(text)"),
+        "order": (lambda context: context["order"].number, "value['number']"),
+        "context": (lambda context: context.number, "context['number']"),
+        "plain": (lambda context: context["plain"].unknown, None),
+    }
+    with cloaca.WorkflowBuilder("w"):
+        for id, (read, _) in reads.items():
+            cloaca.task(id=id, retry_attempts=1)(read)
+    result = runner.execute("w", values)
+    for id, (_, hint) in reads.items():
+        error = result.tasks[id].error
+        assert error.type == "AttributeError"
+        if hint is None:
+            assert "hint:" not in error.traceback
+        else:
+            assert hint in error.traceback.splitlines()[-1]

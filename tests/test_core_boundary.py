@@ -214,12 +214,12 @@ def test_the_same_key_gives_the_same_execution(host: CoreHost) -> None:
     [
         (lambda runner: runner.reads.status("no id"), WorkflowNotFoundError, "execution_not_found"),
         (
-            lambda runner: runner.reads.executions(None, [], None, None, 1, "x"),
+            lambda runner: runner.reads.executions(_core.ListFilter(), 1, "x"),
             ConfigurationError,
             "configuration",
         ),
         (
-            lambda runner: runner.reads.executions(None, ["Done"], None, None, 1, None),
+            lambda runner: runner.reads.executions(_core.ListFilter(statuses=["Done"]), 1),
             ConfigurationError,
             "configuration",
         ),

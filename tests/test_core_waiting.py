@@ -38,7 +38,7 @@ def is_readable(waker: _core.LoopWaker, seconds: float = 0) -> bool:
     return bool(select.select([waker.fileno()], [], [], seconds)[0])
 
 
-def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None:
+def test_a_waker_is_readable_while_it_has_ends_to_fetch(host: CoreHost) -> None:
     release = threading.Event()
     host.functions = {"a": lambda work: release.wait(20) and None}
     host.define("one", once("a"))
@@ -56,7 +56,7 @@ def test_a_waker_is_readable_while_something_is_to_fetch(host: CoreHost) -> None
             ended[end.token] = end.execution.execution_id
     assert ended == tokens
     assert not is_readable(waker)
-    # Ended already: told at once.
+    # The execution has already ended, so the waker is notified at once.
     token = host.runner.subscribe(waker, ids[0])
     assert is_readable(waker)
     assert [end.token for end in waker.completed()] == [token]
@@ -86,7 +86,7 @@ def test_a_closed_waker_is_not_notified(host: CoreHost) -> None:
     host.runner.subscribe(waker, host.execute("one").execution_id)
 
 
-def test_the_loop_is_asked_for_once_and_takes_through_its_waker(host: CoreHost) -> None:
+def test_the_loop_is_requested_once_and_woken_for_work(host: CoreHost) -> None:
     host.define("first", once("a", kind="async"), executor="loop")
     host.define("second", once("a", kind="async"), executor="loop")
     host.wait_for(_core.LoopWanted)
@@ -109,7 +109,7 @@ def test_the_loop_is_asked_for_once_and_takes_through_its_waker(host: CoreHost) 
     assert len(host.heard(_core.LoopWanted)) == 1
 
 
-def test_the_loop_hears_of_timeouts_and_cancels(host: CoreHost) -> None:
+def test_the_loop_is_notified_of_timeouts_and_cancels(host: CoreHost) -> None:
     host.define("late", once("a", kind="async", timeout=50_000), executor="loop")
     host.define("long", once("a", kind="async"), executor="loop")
     ids = [host.submit("late"), host.submit("long")]
@@ -190,7 +190,7 @@ def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
     assert statuses == ["Completed"] * 20
 
 
-def test_waiting_threads_are_told_when_the_runner_stops(host: CoreHost) -> None:
+def test_waiting_threads_wake_up_when_the_runner_stops(host: CoreHost) -> None:
     host.define("later", once("a"))
     id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0].execution_id
     errors: list[BaseException] = []

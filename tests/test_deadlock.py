@@ -192,6 +192,109 @@ def test_u4_blocking_calls_on_an_own_loop_warn_once(database, caplog, monkeypatc
     assert "execute_async" in record.message
 
 
+def test_u4_waits_on_a_thread_of_a_coroutine_are_refused(database):
+    refused = []
+
+    async def note(call, *arguments, **options):
+        with pytest.raises(cloaca.WorkflowError) as caught:
+            await asyncio.wait_for(asyncio.to_thread(call, *arguments, **options), 20)
+        refused.append((caught.value.code, caught.value.message))
+
+    with cloaca.WorkflowBuilder("itself"):
+
+        @cloaca.task(retry_attempts=1)
+        async def waits(context, handle):
+            await note(runner.get_handle(handle.execution_id).result)
+            await note(runner.execute, "itself", key="same")
+            await note(runner.wait_until_idle, 10)
+
+    with cloaca.DefaultRunner(database) as runner:
+        result = runner.execute("itself", key="same")
+    assert result.status == "Completed", result.error
+    assert [code for code, _ in refused] == ["deadlock"] * 3
+    assert ["own execution" in message for _, message in refused] == [True, True, False]
+    assert "own runner is idle" in refused[2][1]
+
+
+def test_u4_wait_until_idle_in_a_coroutine_is_refused(database):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def waits(context):
+            runner.wait_until_idle(10)
+
+    with cloaca.DefaultRunner(database) as runner:
+        result = runner.execute("w")
+    assert result.error.type == "WorkflowError"
+    assert "own runner is idle" in result.error.message
+
+
+def test_u4_idle_wait_on_the_loop_of_another_runner_is_refused(database, tmp_path):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        async def waits(context):
+            other.wait_until_idle(10)
+
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    with cloaca.DefaultRunner(database) as runner, cloaca.DefaultRunner(url) as other:
+        result = runner.execute("w")
+    assert "wait_until_idle() in an async def task blocks" in result.error.message
+
+
+def test_u4_waits_of_a_task_of_a_tenant_are_refused(postgres):
+    refused = []
+
+    with cloaca.WorkflowBuilder("itself"):
+
+        @cloaca.task(retry_attempts=1)
+        async def in_a_coroutine(context, handle):
+            for call in (acme.get_handle(handle.execution_id).result, acme.wait_until_idle):
+                with pytest.raises(cloaca.WorkflowError) as caught:
+                    await asyncio.wait_for(asyncio.to_thread(call, 10), 20)
+                refused.append(caught.value.code)
+            await asyncio.to_thread(runner.wait_until_idle, 10)  # it is another database
+
+        @cloaca.task(retry_attempts=1, dependencies=[in_a_coroutine])
+        def on_a_thread(context, handle):
+            for call in (acme.get_handle(handle.execution_id).result, acme.wait_until_idle):
+                with pytest.raises(cloaca.WorkflowError) as caught:
+                    call(10)
+                refused.append(caught.value.code)
+            with pytest.raises(cloaca.WorkflowError, match="no worker would be left"):
+                acme.execute("child")
+
+    define_child()
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(postgres, config) as runner:
+        acme = runner.tenant("acme")
+        result = acme.execute("itself")
+    assert result.status == "Completed", result.error
+    assert refused == ["deadlock"] * 4
+
+
+def test_u4_callback_may_wait_for_its_own_execution(database):
+    ended = []
+
+    async def wait_in_a_coroutine(task_id, context):
+        ended.append((await asyncio.wait_for(runner.get_handle(ids[0]), 20)).status)
+
+    def wait_on_a_thread(task_id, context):
+        ended.append(runner.get_handle(ids[0]).result(timeout=20).status)
+
+    ids = []
+    for callback in (wait_in_a_coroutine, wait_on_a_thread):
+        with cloaca.WorkflowBuilder("w"):
+
+            @cloaca.task(on_success=callback)
+            async def work(context, handle):
+                ids[:] = [handle.execution_id]
+
+        with cloaca.DefaultRunner(database) as runner:
+            assert runner.submit("w").result(timeout=20).status == "Completed"
+    assert ended == ["Completed"] * 2
+
+
 def test_d6_cancel_says_whether_the_execution_was_open(database):
     define_child()
     with cloaca.DefaultRunner(database) as runner:

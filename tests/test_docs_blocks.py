@@ -2,11 +2,12 @@
 
 A page is one program: its blocks share a namespace and a folder. A block of the language `output`
 is what the block before it prints; `...` in it stands for any text. A block that begins with `>>>`
-is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL. A
-block that cannot run has `<!-- not run: why -->` above it, a file whose main part must not be
-started `<!-- not started: why -->`. A page about one kind of database has in it
-`<!-- sqlite only: why -->` or `<!-- postgres only: why -->`; a PostgreSQL page gets the URL of an
-empty database in `ADMIN_URL`.
+is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL.
+
+Comments above a block change this: `<!-- not run: why -->` marks a block that cannot run, and
+`<!-- not started: why -->` marks a file whose main part must not be started. A page about one kind
+of database contains `<!-- sqlite only: why -->` or `<!-- postgres only: why -->`. A PostgreSQL page
+gets the URL of an empty database in `ADMIN_URL`.
 """
 
 from __future__ import annotations

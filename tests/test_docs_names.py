@@ -82,13 +82,13 @@ def test_every_command_in_the_documentation_exists() -> None:
         shells = [block.code for block in page.blocks if block.language in {"sh", "console"}]
         lines = page.spans() + [line for code in shells for line in code.splitlines()]
         for line in lines:
-            used = re.match(r"(?:\$ )?cloaca ([a-z]\w*)", line)
+            used = re.match(r"(?:\$ )?cloaca ([a-z][\w-]*)", line)
             assert not used or used[1] in COMMANDS, f"{page.name}: {line}"
 
 
 def test_every_variable_of_the_environment_is_read() -> None:
     known = {f"CLOACA_{name.upper()}" for name in [*SETTINGS, *ALIASES]}
-    known |= {"CLOACA_DATABASE_URL", "CLOACA_LOG_LEVEL"}
+    known |= {"CLOACA_DATABASE_URL", "CLOACA_LOG_LEVEL", "CLOACA_UI_TOKEN"}
     for page in PAGES:
         if DOCS not in page.path.parents:
             continue  # those of the project's own commands

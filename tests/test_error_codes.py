@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import cloaca
+from cloaca import _core
 from cloaca._values.exceptions import CLASS_BY_CODE
+from cloaca.testing import run_task
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "errors.md"
 
@@ -64,6 +66,20 @@ def workflow_timeout(tmp_path: Path) -> None:
 
 def task_invalid(tmp_path: Path) -> None:
     define("odd", timeout=-1)
+
+
+def workflow_input_invalid(tmp_path: Path) -> None:
+    with cloaca.WorkflowBuilder("typed_input", input={"n": int}):
+        cloaca.task(id="only")(fail)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        runner.submit("typed_input", {"n": "many"})
+
+
+def task_input_invalid(tmp_path: Path) -> None:
+    def double(n: int) -> int:
+        return 2 * n
+
+    run_task(double, n="many")
 
 
 def task_failed(tmp_path: Path) -> None:
@@ -143,6 +159,55 @@ def schedule_not_found(tmp_path: Path) -> None:
         runner.get_cron_schedule("0190a0a0-0000-7000-8000-000000000000")
 
 
+def claim_lost(tmp_path: Path) -> None:
+    stale = []
+
+    def late(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        stale.append(handle._work)
+        handle.runner.cancel_execution(handle.execution_id)
+
+    define("late", late)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        assert runner.execute("late").status == "Cancelled"
+        core = runner._core
+        core.record_step(stale[0], _core.StepLog(), "a", "step", core.clock_us, "1")
+
+
+def already_decided(tmp_path: Path) -> None:
+    with cloaca.WorkflowBuilder("decided"):
+        cloaca.approval("approve")
+    with cloaca.DefaultRunner(":memory:") as runner:
+        handle = runner.submit("decided")
+        runner.approve(handle, "approve", by="ann")
+        runner.approve(handle, "approve", by="bob")
+
+
+def child_failed(tmp_path: Path) -> None:
+    define("broken", fail, retry_attempts=1)
+    with cloaca.WorkflowBuilder("parent"):
+        cloaca.child("node", workflow="broken")
+    with cloaca.DefaultRunner(":memory:") as runner:
+        error = runner.execute("parent").tasks["node"].error
+    if error is not None and error.type == "ChildFailedError":
+        raise cloaca.ChildFailedError(error.message)
+
+
+def step_limit(tmp_path: Path) -> None:
+    seen = []
+
+    def many(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        try:
+            handle.step("a", lambda: "x" * 100)
+        except cloaca.ContextError as error:
+            seen.append(error)
+            raise
+
+    define("many", many, max_context_bytes=10)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        assert runner.execute("many").tasks["only"].attempts == 1
+    raise seen[0]
+
+
 def deadlock(tmp_path: Path) -> None:
     seen: list[cloaca.WorkflowError] = []
 
@@ -209,4 +274,5 @@ def test_an_error_has_the_expected_code(code, tmp_path):
 def test_every_code_is_listed_on_the_page_of_errors():
     text = PAGE.read_text()
     for code, kind in CLASS_BY_CODE.items():
-        assert f"| `{code}` | `{kind.__name__}` |" in text, code
+        anchor = f'<span id="{code.replace("_", "-")}"></span>'
+        assert f"| {anchor}`{code}` | `{kind.__name__}` |" in text, code

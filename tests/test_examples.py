@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from documentation import DOCS, ROOT, read
-from test_docs_blocks import URL
+from test_docs_blocks import URL, matches
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 #: The variable with which an example that needs PostgreSQL is given a database.
@@ -55,6 +56,18 @@ def test_an_example_runs(
     )
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout
+    for expected in printed_by(example):
+        assert matches(expected, process.stdout)
+
+
+def printed_by(example: Path) -> list[str]:
+    """The output of an example according to the pages that show it."""
+    found = []
+    for page in map(read, DOCS.rglob("*.md")):
+        for block, following in itertools.pairwise(page.blocks):
+            if block.title == f"examples/{example.name}" and following.language == "output":
+                found.append(following.code)
+    return found
 
 
 def test_every_example_is_covered_by_a_tutorial() -> None:

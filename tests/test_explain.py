@@ -245,7 +245,7 @@ def test_explains_a_disabled_schedule(runner):
 def test_explains_a_schedule_without_a_stored_workflow(runner):
     id = runner.register_cron_workflow("elsewhere", "0 0 1 1 *")
     unknown, next_time = runner.explain(id)
-    assert "workflow 'elsewhere', of which no program has stored a definition" in unknown
+    assert "workflow 'elsewhere', but no program has stored a definition of it" in unknown
     assert "at its next time" in next_time
 
 

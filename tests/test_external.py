@@ -162,7 +162,7 @@ def test_workflow_of_an_external_task_must_be_a_name():
         with pytest.raises(cloaca.TaskValidationError, match="workflow must be the name of one"):
             cloaca.task(id="x", workflow=name)(lambda context: None)
     with (
-        pytest.raises(cloaca.TaskValidationError, match="stands in the block of 'here'"),
+        pytest.raises(cloaca.TaskValidationError, match="is in the block of 'here'"),
         cloaca.WorkflowBuilder("here"),
     ):
         cloaca.task(id="x", workflow="there")(lambda context: None)

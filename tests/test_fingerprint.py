@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import textwrap
+import time
 
 import pytest
 
@@ -187,3 +188,35 @@ def test_b21_tuple_order_counts_and_set_order_does_not():
     assert compiled("(1, 2)") != compiled("(2, 1)")
     assert compiled("((1, 'b'), 'a')") != compiled("('a', (1, 'b'))")
     assert compiled("context in {1, 2}") == compiled("context in {2, 1}")
+
+
+def closing_over(value):
+    def function(context):
+        return value
+
+    return function
+
+
+def test_a4_value_that_contains_itself_has_a_fingerprint():
+    table: dict[str, object] = {"rows": [1]}
+    table["self"] = table
+    again: dict[str, object] = {"rows": [1]}
+    again["self"] = again
+    assert fingerprint(closing_over(table)) == fingerprint(closing_over(again))
+    table["rows"] = [2]
+    assert fingerprint(closing_over(table)) != fingerprint(closing_over(again))
+
+
+def test_a4_deep_large_and_long_values_have_a_fingerprint():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    wide = [[{"row": number, "values": set(range(50))} for number in range(10_000)]] * 100
+    values = [deep, wide, set(range(1_000_000)), 10**10_000, "x" * 1_000_000, b"x" * 1_000_000]
+    start = time.monotonic()
+    assert len({fingerprint(closing_over(value)) for value in values}) == len(values)
+    assert time.monotonic() - start < 10
+    assert fingerprint(closing_over("x" * 200_000)) != fingerprint(closing_over("y" * 200_000))
+    assert fingerprint(closing_over({(1, 2), (3, (4, 5))})) == fingerprint(
+        closing_over({(3, (4, 5)), (1, 2)})
+    )

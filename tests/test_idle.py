@@ -34,15 +34,12 @@ def test_two_idle_runners_ask_less_than_every_two_seconds(server, postgres, scri
     server.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
     runners = [script(IDLER, postgres) for _ in range(2)]
     ledger.wait("ready", 2)
-    time.sleep(seconds(10))  # greetings
-    spans = []
-    for _ in range(3):
-        before, start = statements(server), time.monotonic()
-        time.sleep(seconds(10))
-        spans.append((statements(server) - before, time.monotonic() - start))
+    time.sleep(seconds(5))  # greetings
+    before, start = statements(server), time.monotonic()
+    time.sleep(seconds(15))
+    asked, passed = statements(server) - before, time.monotonic() - start
     # Two more, for a heartbeat of each runner that may fall into the span.
-    loud = [(asked, passed) for asked, passed in spans if asked > len(runners) * passed / 2 + 2]
-    assert not loud, f"statements and seconds: {spans}"
+    assert asked <= len(runners) * passed / 2 + 2, f"{asked} statements in {passed:.1f} s"
     (tmp_path / "stop").touch()
     for runner in runners:
         assert runner.communicate(timeout=60) == ("", "")

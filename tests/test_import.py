@@ -63,14 +63,16 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     python("import cloaca", str(tmp_path))
-    # The best of many rounds, because a busy machine only makes them slower.
+    # The best of many rounds, because a busy machine only makes them slower. The limit is that of a
+    # machine which starts a bare interpreter in 8 ms; a slower one may take longer in proportion.
     bare, full = [], []
     for _ in range(40):
         bare.append(processor_seconds("pass"))
         full.append(processor_seconds("import cloaca"))
-        if len(full) >= 5 and min(full) - min(bare) < 0.020:
+        limit = 0.020 * max(1.0, min(bare) / 0.008)
+        if len(full) >= 5 and min(full) - min(bare) < limit:
             break
-    assert min(full) - min(bare) < 0.020
+    assert min(full) - min(bare) < limit
 
 
 def test_all_lists_every_public_name():
@@ -78,8 +80,8 @@ def test_all_lists_every_public_name():
     # A module such as `cloaca.testing` is an attribute once some code has imported it.
     public = {
         name
-        for name, value in vars(cloaca).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(cloaca)
+        if not name.startswith("_") and not inspect.ismodule(getattr(cloaca, name))
     }
     assert public == set(cloaca.__all__) - {"__version__"}
 

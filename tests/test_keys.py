@@ -286,7 +286,7 @@ def test_the_end_says_that_executions_are_open(tmp_path, caplog):
     with cloaca.DefaultRunner(url) as runner:
         runner.submit("w", delay=3600)
     (message,) = messages_of(caplog)
-    assert "1 execution is open: it goes on with the next runner" in message
+    assert "1 execution is open: it continues with the next runner" in message
     caplog.clear()
     with cloaca.DefaultRunner(url) as runner:
         runner.execute("w")

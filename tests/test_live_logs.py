@@ -1,4 +1,4 @@
-"""Captured logs, what tasks print, and progress: readable while the attempt runs (U6)."""
+"""Captured logs, printed text and progress can be read while the attempt runs (U6)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def test_u6_each_line_comes_soon_after_it_was_logged(database):
             delays.append(time.monotonic() - seen[number])
             steps.release()
         handle.result(timeout=60)
-    # A quarter of a second is the promise for an idle machine; the best of three is that much.
+    # On an idle machine the guarantee is a quarter of a second. The machine may be busy, so the
+    # fastest of three lines is compared.
     assert min(delays) < 0.25
 
 
@@ -121,7 +122,7 @@ def test_printed_text_becomes_lines_and_is_still_printed(database, capsys):
     assert printed == "one line\ntwo\nlines\n\r10 %\r100 %\nno endx\ny\n"
 
 
-def test_log_handler_on_a_stream_is_not_kept_twice(database):
+def test_line_of_a_stream_handler_is_captured_once(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -136,7 +137,7 @@ def test_log_handler_on_a_stream_is_not_kept_twice(database):
         assert messages(runner, id) == [("live", "once")]
 
 
-def test_streams_are_restored_and_others_print_as_before(database):
+def test_streams_are_restored_and_code_outside_tasks_prints_as_before(database):
     before = sys.stdout, sys.stderr
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: print("inside"))
@@ -148,7 +149,7 @@ def test_streams_are_restored_and_others_print_as_before(database):
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_stream_that_the_program_replaces_is_followed(database, monkeypatch):
+def test_output_to_a_stream_that_the_program_replaces_is_captured(database, monkeypatch):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: print("inside"))
     with capturing(database) as runner:

@@ -40,5 +40,5 @@ def test_b6_memory_stays_flat_while_a_process_only_submits(
     out, errors = program.communicate(timeout=100)
     assert program.returncode == 0, errors
     grown = int(out)
-    # Kept in memory, they would take 36 MB at least.
+    # If the executions stayed in memory, they would take at least 36 MB.
     assert grown < 16_000_000, f"{grown / 1e6:.1f} MB for {SUBMISSIONS} submissions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
 from datetime import timedelta
@@ -136,8 +137,16 @@ def test_no_endpoint_by_default(runner):
 
 def test_the_dashboard_uses_existing_metrics(runner):
     run_some(runner)
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("mapped", input={"rows": list[int]}):
+        cloaca.task(id="mapped", over="rows")(lambda row: gate.wait(PATIENCE))
+    open_map = runner.submit("mapped", {"rows": [1]})
+    while "cloaca_map_items{" not in (text := runner.metrics()):
+        pass
+    gate.set()
+    open_map.result(PATIENCE)
     there = set()
-    for family in families(runner.metrics()).values():
+    for family in families(text).values():
         there |= {sample.name for sample in family.samples}
     dashboard = json.loads(DASHBOARD.read_text())
     asked = set(re.findall(r"cloaca_[a-z_]+", json.dumps(dashboard["panels"])))

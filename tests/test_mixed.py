@@ -165,7 +165,7 @@ def test_a_workflow_that_rust_defines_is_served_by_python(
         nonlocal reads
         try:
             reads = reads or cloaca._core.Inspector(database).reads
-            page = reads.executions("images", [], None, None, 1, None)
+            page = reads.executions(cloaca._core.ListFilter(workflows=["images"]), 1)
         except cloaca.CloacaException:
             return False  # there is no database yet
         results = [cloaca.WorkflowResult(execution) for execution in page.executions]

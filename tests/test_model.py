@@ -242,7 +242,7 @@ class Api(RuleBasedStateMachine):
             known.restart(self.now)
 
     @invariant()
-    def both_tell_the_same(self):
+    def runner_agrees_with_the_model(self):
         self.runner.advance(0)
         for id, known in list(self.model.items()):
             try:

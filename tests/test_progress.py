@@ -10,7 +10,7 @@ import time
 import pytest
 
 import cloaca
-from cloaca._observe.progress_bars import Bars
+from cloaca._observe.progress_bars import Bars, _Printed
 
 PATIENCE = 30
 
@@ -202,6 +202,56 @@ def test_prints_of_tasks_stay_above_the_bars(runner, monkeypatch):
     assert runner.execute("w", progress=True).status == "Completed"
     assert "half a line, the other half" in screen.getvalue()
     assert "without an end" in screen.getvalue()
+    assert (sys.stdout, sys.stderr) == (screen, screen)
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_streams_are_as_before_after_bars_above_captured_prints(database, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    kept = []
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def wait_for_the_bars(context):
+            until(lambda: isinstance(sys.stdout.stream, _Printed))
+
+        @cloaca.task(dependencies=[wait_for_the_bars])
+        def talk(context):
+            kept.append(sys.stdout)
+            print("told by a task")
+            print("without an end", end="")
+
+    config = cloaca.DefaultRunnerConfig(capture_logs=True)
+    with cloaca.DefaultRunner(database, config) as runner:
+        result = runner.execute("w", progress=True)
+        lines = [line.message for line in runner.logs(result.execution_id)]
+        print("after the bars", end="")
+        assert screen.getvalue().endswith("after the bars")
+    assert lines == ["told by a task", "without an end"]
+    assert (sys.stdout, sys.stderr) == (screen, screen)
+    kept[0].write("kept")
+    assert screen.getvalue().endswith("kept")
+
+
+def test_streams_are_as_before_when_a_capture_ends_during_the_bars(database, monkeypatch):
+    from rich.console import Console
+
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    config = cloaca.DefaultRunnerConfig(capture_logs=True)
+    runner = cloaca.DefaultRunner(database, config)
+    with Bars(Console(file=io.StringIO(), force_terminal=True)):
+        assert sys.stdout is not screen
+        runner.shutdown()
+        with cloaca.DefaultRunner(database, config), Bars(Console(file=io.StringIO())):
+            print("in two bars")
     assert (sys.stdout, sys.stderr) == (screen, screen)
 
 

@@ -101,7 +101,7 @@ def test_c5_a_long_task_does_not_delay_another_execution(runner):
     assert long.result(timeout=30).status == "Completed"
 
 
-def test_c4_failure_names_its_task_and_spares_other_branches(runner):
+def test_c4_failure_names_its_task_and_other_branches_complete(runner):
     with cloaca.WorkflowBuilder("fails"):
 
         @cloaca.task(retry_attempts=1)
@@ -172,7 +172,7 @@ def test_b5_the_return_value_decides_which_writes_count(runner, returned, expect
     assert runner.execute("returns", cloaca.Context({"a": 1})).final_context.to_dict() == expected
 
 
-def test_b5_anything_else_that_is_returned_fails_the_task(runner):
+def test_b5_another_return_value_fails_the_task(runner):
     with cloaca.WorkflowBuilder("returns_number"):
 
         @cloaca.task()
@@ -307,13 +307,13 @@ def test_nothing_is_printed_on_import_or_run(script):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_the_benchmark_does_not_rot(tmp_path: Path, kind: str):
+def test_the_benchmark_program_runs(tmp_path: Path, kind: str):
     program = Path(__file__).parent.parent / "benchmarks" / "run.py"
     report = tmp_path / "results.json"
     command = [sys.executable, str(program), "--quick", "--no-limits", "--rust-profile", "dev"]
     command += ["--on", kind, "--json", str(report)]
     subprocess.run(command, check=True, timeout=290, stdout=subprocess.DEVNULL)
     figures = json.loads(report.read_text())[kind]
-    assert len(figures["workloads"]) == 15
+    assert len(figures["workloads"]) == 18
     assert all(figures["workloads"].values())
     assert figures["rust_workloads"].keys() == {"W1", "W2", "W3"}

@@ -167,7 +167,7 @@ def test_e9_timeout_of_an_execution_is_an_error(database, caplog):
     assert record.getMessage().startswith("workflow 'w' failed: WorkflowTimeoutError: ")
 
 
-def test_e9_thousands_of_failures_are_told_in_a_hundred_lines(caplog):
+def test_e9_thousands_of_failures_are_logged_in_a_hundred_lines(caplog):
     with cloaca.WorkflowBuilder("many"):
         for number in range(2000):
             cloaca.task(id=f"t{number}", retry_attempts=1)(lambda context: 1 / 0)

@@ -171,7 +171,7 @@ def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
     assert f"'{name}' is not known" in rows[0]["detail"]
     until(lambda: len(runner.get_cron_execution_history(id)) > 1)
     told = [record.getMessage() for record in caplog.records]
-    missed = [text for text in told if text.startswith("a schedule has fired and starts nothing")]
+    missed = [text for text in told if text.startswith("a schedule has fired but started nothing")]
     assert len(missed) == 1, "once, and not for each tick"
     assert f"workflow '{name}' is not known" in missed[0]
     define(name)

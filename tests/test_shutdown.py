@@ -75,6 +75,38 @@ def test_d8_a_second_signal_ends_at_once_and_loses_nothing(database, script):
     assert task in {"Ready", "Pending"}
 
 
+def test_d8_failure_of_the_shutdown_ends_the_program_with_an_error(script):
+    process = script(
+        """
+        import cloaca
+
+        class Failing(cloaca.DefaultRunner):
+            is_first = True
+
+            def shutdown(self, *, timeout=None):
+                is_first, self.is_first = self.is_first, False
+                super().shutdown(timeout=timeout)
+                if is_first:
+                    raise OSError("the disk is gone")
+
+        with cloaca.WorkflowBuilder("w"):
+
+            @cloaca.task
+            def work(context):
+                print("started", flush=True)
+
+        runner = Failing(":memory:", start=False)
+        runner.submit("w")
+        runner.run_forever()
+        """
+    )
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert err.rstrip().endswith("OSError: the disk is gone")
+    assert process.returncode == 1
+
+
 def test_d8_run_forever_on_another_thread_ends_with_shutdown(database):
     runner = cloaca.DefaultRunner(database)
     serving = threading.Thread(target=runner.run_forever)

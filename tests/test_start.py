@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import threading
+import time
+import weakref
 
 import cloaca
 from processes import PREAMBLE, until
@@ -168,3 +171,78 @@ def test_u3_start_is_part_of_run_forever(script, database):
     assert [process.stdout.readline() for _ in range(2)] == ["open\n", "ran\n"]
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_u3_started_runner_keeps_no_variable_of_its_caller(database):
+    class Large:
+        """Stands for a large value of the caller."""
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="work")(lambda context: None)
+
+    def caller():
+        large = Large()
+        runner = cloaca.DefaultRunner(database)
+        runner.execute("w")
+        return runner, weakref.ref(large)
+
+    runner, large = caller()
+    until("the caller's variables are gone", lambda: gc.collect() >= 0 and large() is None)
+    runner.shutdown()
+
+
+def test_u3_runner_shut_down_before_its_start_keeps_no_variable(database):
+    class Large:
+        """Stands for a large value of the caller."""
+
+    def caller():
+        large = Large()
+        runner = cloaca.DefaultRunner(database)
+        runner.shutdown()
+        with runner:
+            return runner, weakref.ref(large)
+
+    runner, large = caller()
+    assert runner._core.closed
+    until("the caller's variables are gone", lambda: gc.collect() >= 0 and large() is None)
+
+
+def test_u3_tenant_starts_once_its_maker_has_it(postgres):
+    seen = []
+
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(retry_attempts=1)
+        def work(context):
+            seen.append(tenant._core.location)
+
+    with cloaca.DefaultRunner(postgres, start=False) as runner:
+        runner.tenant("acme").submit("w")
+    with cloaca.DefaultRunner(postgres) as runner:
+        tenant = runner.tenant("acme")
+        until("the tenant works by itself", lambda: seen)
+
+
+def test_u3_tenant_of_an_unstarted_runner_starts_with_it(postgres):
+    calls = []
+
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task
+        def work(context):
+            calls.append(context["tenant"])
+
+    with cloaca.DefaultRunner(postgres, start=False) as runner:
+        acme, early = runner.tenant("acme"), runner.tenant("early")
+        assert repr(acme).endswith(" not started>")
+        handle = acme.submit("w", {"tenant": "acme"})
+        first = early.submit("w", {"tenant": "early"})
+        early.start()
+        assert first.result(timeout=30).status == "Completed"
+        time.sleep(0.2)
+        assert calls == ["early"]
+        runner.start()
+        assert handle.result(timeout=30).status == "Completed"
+        late = runner.tenant("late")
+        assert late.submit("w", {"tenant": "late"}).result(timeout=30).status == "Completed"
+    assert calls == ["early", "acme", "late"]

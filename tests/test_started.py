@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import cloaca
-from cloaca._core import Inspector
+from cloaca._core import Inspector, ListFilter
 
 
 @pytest.fixture
@@ -50,7 +50,9 @@ def test_u5_task_ahead_of_a_free_worker_is_ready(one_worker):
         ]
         assert [event.type for event in handles[3].events()] == ["submitted"]
         assert handles[3].progress()["Ready"] == 1
-        assert "is ready and waits for a free worker of runner" in handles[3].explain()[0]
+        waiting_for = handles[3].explain()[0]
+        assert "is ready and waits for a free worker of runner" in waiting_for
+        assert waiting_for.endswith(" Its worker is busy: 1 \u00d7 'a'.")
         assert "has run the task since" in handles[0].explain()[0]
     finally:
         release.set()
@@ -91,12 +93,13 @@ def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
         start = outside.execution(handles[0].id).started_at_us
         assert start == round(inside.started_at.timestamp() * 1_000_000)
         assert outside.status(handles[1].id) == "Pending"
-        running = outside.executions(None, ["Running"], None, None, 10, None).executions
-        pending = outside.executions(None, ["Pending"], None, None, 10, None).executions
+        running = outside.executions(ListFilter(statuses=["Running"]), 10).executions
+        pending = outside.executions(ListFilter(statuses=["Pending"]), 10).executions
         assert [found.execution_id for found in running] == [handles[0].id]
         assert [found.execution_id for found in pending] == [handles[1].id]
         sentence = outside.explain(handles[1].id)[0]
         assert f"waits for a free worker of runner {one_worker._core.runner_id}" in sentence
+        assert sentence.endswith(" Its worker is busy: 1 \u00d7 'a'.")
     finally:
         release.set()
     assert handles[0].result(timeout=30).started_at == inside.started_at

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import datetime
+import gc
 import pickle
+import sys
 import threading
 import time
 import uuid
+import warnings
 
 import pytest
 
@@ -286,7 +289,9 @@ def test_e7_events_list_the_history(runner):
         1,
         result.execution_id,
     )
-    assert retrying.data["error"] == {"type": "ValueError", "message": "boom"}
+    error = retrying.data["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "boom")
+    assert error["traceback"].endswith("ValueError: boom\n")
     assert [event.time for event in events] == sorted(event.time for event in events)
     assert "task_retrying" in repr(retrying)
 
@@ -418,6 +423,22 @@ def test_unreferenced_runner_warns_and_stops(database):
     del runner
     with pytest.warns(ResourceWarning, match="unclosed"):
         forgotten.clear()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_unreferenced_runner_stops_where_warnings_are_errors(database, monkeypatch):
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda failure: raised.append(failure.exc_type))
+    before = set(threading.enumerate())
+    forgotten = [cloaca.DefaultRunner(database)]
+    own = set(threading.enumerate()) - before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forgotten.clear()
+        gc.collect()
+    assert raised == [ResourceWarning]
     for thread in own:
         thread.join(10)
         assert not thread.is_alive()

@@ -14,6 +14,7 @@ import pytest
 
 import cloaca
 from cloaca._workers import event_loop
+from cloaca._workflows.registry import registry
 
 ONE = cloaca.DefaultRunnerConfig(
     max_concurrent_tasks=1, task_timeout_seconds=None, capture_logs=True, shutdown_timeout=1
@@ -252,9 +253,11 @@ def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
     async def never(context):
         started.append(1)
 
-    with cloaca.WorkflowBuilder("w") as builder:
+    with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(never)
-    handler = builder.build()._handlers()["a"].number
+    workflow = registry.workflow("w")
+    assert workflow is not None
+    handler = workflow._handlers()["a"].number
     work = types.SimpleNamespace(token=7, callback=False, handler=handler, context=cloaca.Context())
     batches = [[work]]
     core = types.SimpleNamespace(

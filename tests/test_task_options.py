@@ -21,7 +21,7 @@ def definition(function=nothing, **options):
     return json.loads(json.dumps(tasks_of(function)[-1].to_definition()))
 
 
-def test_the_decorator_returns_the_very_function():
+def test_the_decorator_returns_the_function_itself():
     assert cloaca.task(nothing) is nothing
     assert cloaca.task()(nothing) is nothing
     assert cloaca.task(id="other")(nothing) is nothing
@@ -139,7 +139,7 @@ def test_other_options_reach_the_definition():
         ({"id": 3}, "id must be a string"),
     ],
 )
-def test_a2_a_bad_option_is_refused_with_its_name(options, text):
+def test_a2_an_invalid_option_is_refused_with_its_name(options, text):
     with pytest.raises(cloaca.TaskValidationError, match=f"(?s)(x|3).*{text}|{text}") as caught:
         cloaca.task(**{"id": "x", **options})(nothing)
     assert isinstance(caught.value, ValueError)
@@ -150,7 +150,7 @@ def test_a2_options_are_refused_before_the_function_is_known():
         cloaca.task(retry_backoff="quadratic")
 
 
-def test_an_unknown_option_is_a_type_error_of_python():
+def test_an_unknown_option_is_a_type_error():
     with pytest.raises(TypeError, match="retires"):
         cloaca.task(retires=3)  # type: ignore[call-overload]
 
@@ -199,7 +199,7 @@ async def coroutine(context):
         (coroutine, ("context",), (), True),
     ],
 )
-def test_a2_what_a_function_takes_is_read_from_its_signature(function, positional, named, is_async):
+def test_a2_arguments_of_a_function_follow_its_signature(function, positional, named, is_async):
     from cloaca._tasks.signature import read_call
 
     call = read_call(function, "x")

@@ -19,7 +19,7 @@ def quick():
 
     A test takes some hundredths of a second by itself. The bound leaves room for what else the
     process and the machine do meanwhile: threads and garbage of hundreds of earlier tests, and
-    another pytest process beside this one.
+    another pytest process at the same time.
     """
     start = time.monotonic()
     yield

@@ -20,12 +20,11 @@ _exporter = InMemorySpanExporter()
 
 
 @pytest.fixture
-def spans():
-    """The exported spans. One list for all tests: a process can set its provider only once."""
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(_exporter))
-        trace.set_tracer_provider(provider)
+def spans(monkeypatch):
+    """The exported spans. The provider does not outlive the test: others expect no traces."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(_exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     _exporter.clear()
     yield lambda: {span.name: span for span in _exporter.get_finished_spans()}
     _exporter.clear()

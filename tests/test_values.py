@@ -90,4 +90,5 @@ def test_states_are_strings():
         "Pending",
         "Ready",
         "Running",
+        "Waiting",
     }

@@ -19,7 +19,7 @@ from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.history import Event, Page
 from cloaca._executions.log_line import LogLine
 from cloaca._executions.progress import ExecutionProgress, TaskProgress
-from cloaca._executions.result import ErrorInfo, TaskResult, WorkflowResult
+from cloaca._executions.result import TaskResult, WorkflowResult
 from cloaca._executions.status import TaskStatus, WorkflowStatus
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
@@ -28,7 +28,9 @@ from cloaca._runner.database_admin import DatabaseAdmin, Tenant, TenantConfig, T
 from cloaca._runner.runner import DefaultRunner
 from cloaca._schedules.cron import CronSchedule, cron_preview
 from cloaca._schedules.trigger import TriggerResult, trigger
+from cloaca._tasks.conditions import delay, signal, until
 from cloaca._tasks.control import Abort, Retry, Snooze
+from cloaca._tasks.markers import resource, result
 from cloaca._tasks.rules import (
     all_of,
     always,
@@ -39,7 +41,10 @@ from cloaca._tasks.rules import (
     task_skipped,
     task_success,
 )
+from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import (
+    AlreadyDecidedError,
+    ChildFailedError,
     CloacaException,
     ConfigurationError,
     ConnectionError,
@@ -51,10 +56,13 @@ from cloaca._values.exceptions import (
     ScheduleError,
     TaskError,
     TaskExecutionError,
+    TaskInputError,
     TaskTimeoutError,
     TaskValidationError,
+    WaitTimeoutError,
     WorkflowError,
     WorkflowExecutionError,
+    WorkflowInputError,
     WorkflowNotFoundError,
     WorkflowTimeoutError,
     WorkflowValidationError,
@@ -69,18 +77,59 @@ from cloaca._workflows.workflow import Workflow
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca import testing as testing
+    from cloaca import web as web
+    from cloaca._executions.items import Item, ItemPage, MapResult
+    from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
+    from cloaca._executions.wait import Wait, WaitPage
+    from cloaca._workflows.child import child
+    from cloaca._workflows.function import workflow
+    from cloaca._workflows.group import TaskGroup, group
+    from cloaca._workflows.nodes import approval, wait
 else:
+    #: Names that many programs do not use, by their modules.
+    _LATER = {
+        "ActivityBucket": "_executions.overview",
+        "Count": "_executions.overview",
+        "FailureGroup": "_executions.overview",
+        "Item": "_executions.items",
+        "ItemPage": "_executions.items",
+        "MapResult": "_executions.items",
+        "TaskGroup": "_workflows.group",
+        "Wait": "_executions.wait",
+        "WaitPage": "_executions.wait",
+        "approval": "_workflows.nodes",
+        "child": "_workflows.child",
+        "group": "_workflows.group",
+        "wait": "_workflows.nodes",
+        "workflow": "_workflows.function",
+    }
 
     def __getattr__(name):
-        """Import `cloaca.testing` on first access, because running programs do not need it."""
+        """Import on first access what most programs do not need."""
         import sys
 
-        if name == "testing":
+        if name in ("testing", "web"):
             from importlib import import_module
 
-            return import_module("cloaca.testing")
+            return import_module(f"cloaca.{name}")
+        if name in _LATER:
+            from importlib import import_module
+
+            found = getattr(import_module(f"cloaca.{_LATER[name]}"), name)
+            globals()[name] = found
+            return found
+        from cloaca._values.foreign_names import hint_for
+
         module = sys.modules[__name__]
-        raise AttributeError(f"module 'cloaca' has no attribute {name!r}", name=name, obj=module)
+        told = f"module 'cloaca' has no attribute {name!r}"
+        hint = hint_for(name)
+        if hint is not None:
+            told += f"\nhint: {hint}"
+        raise AttributeError(told, name=name, obj=module)
+
+    def __dir__():
+        """The names that are there, and those that are imported on first access."""
+        return sorted({*globals(), *_LATER, "testing", "web"})
 
 
 #: The names of earlier releases.
@@ -91,12 +140,16 @@ del TYPE_CHECKING
 
 __all__ = [
     "Abort",
+    "ActivityBucket",
+    "AlreadyDecidedError",
     "BackoffStrategy",
+    "ChildFailedError",
     "CloacaException",
     "ConfigurationError",
     "ConnectionError",
     "Context",
     "ContextError",
+    "Count",
     "CronSchedule",
     "DatabaseAdmin",
     "DatabaseError",
@@ -105,8 +158,12 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "ExecutionProgress",
+    "FailureGroup",
     "ForkedProcessError",
+    "Item",
+    "ItemPage",
     "LogLine",
+    "MapResult",
     "MigrationError",
     "Page",
     "PipelineResult",
@@ -120,7 +177,9 @@ __all__ = [
     "Snooze",
     "TaskError",
     "TaskExecutionError",
+    "TaskGroup",
     "TaskHandle",
+    "TaskInputError",
     "TaskNamespace",
     "TaskProgress",
     "TaskResult",
@@ -131,12 +190,16 @@ __all__ = [
     "TenantConfig",
     "TenantCredentials",
     "TriggerResult",
+    "Wait",
+    "WaitPage",
+    "WaitTimeoutError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
     "WorkflowError",
     "WorkflowExecutionError",
     "WorkflowHandle",
+    "WorkflowInputError",
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowStatus",
@@ -146,17 +209,27 @@ __all__ = [
     "all_of",
     "always",
     "any_of",
+    "approval",
+    "child",
     "context_value",
     "cron_preview",
+    "delay",
     "external_task",
     "get_backend",
+    "group",
     "none_of",
     "register_workflow_constructor",
+    "resource",
+    "result",
+    "signal",
     "task",
     "task_failed",
     "task_skipped",
     "task_success",
     "trigger",
+    "until",
     "var",
     "var_or",
+    "wait",
+    "workflow",
 ]

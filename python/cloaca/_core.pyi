@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, final, overload
 
 __all__ = [
+    "AnsweredStep",
     "AnsweredSubmission",
     "Bench",
     "BenchLoad",
@@ -29,6 +30,7 @@ __all__ = [
     "FireTime",
     "Inspector",
     "InterruptWorker",
+    "ListFilter",
     "LogLineRecord",
     "LogRecord",
     "LoopWaker",
@@ -38,10 +40,13 @@ __all__ = [
     "ProgressRecord",
     "ProgressReport",
     "Reads",
+    "RerunRequest",
     "Runner",
     "RunnerRecord",
     "Schedules",
     "SchemaState",
+    "SentSignal",
+    "StepLog",
     "StoredWorkflow",
     "SubmitRequest",
     "Submitted",
@@ -52,6 +57,13 @@ __all__ = [
     "TenantRecord",
     "TickCounts",
     "TickRecord",
+    "WaitPage",
+    "WaitRecord",
+    "WebAccess",
+    "WebExchange",
+    "WebOptions",
+    "WebServer",
+    "WebService",
     "Work",
     "WorkLoad",
     "WorkerWanted",
@@ -121,6 +133,15 @@ class Context(MutableMapping[str, Any]):
     def _settle(self) -> None:
         """Store the changes inside lists and dicts that reads have returned."""
 
+    def _raw(self, key: str) -> str | None:
+        """Return the JSON text of a key's value; `None` if the key is missing."""
+
+    def _decoded(self, key: str, missing: object) -> Any:
+        """Return a new object with a key's value, or `missing`.
+
+        A change inside of it does not count as written.
+        """
+
     def _replace_with(self, other: Context) -> None:
         """Become a copy of `other`; the difference counts as written.
 
@@ -136,6 +157,10 @@ class Workflow:
         """Validate the JSON of a `WorkflowDefinition` (crates/cloacina/src/workflow)."""
 
     @property
+    def always_runs(self) -> list[str]:
+        """The workflows that every execution without failures runs as children of its nodes."""
+
+    @property
     def name(self) -> str: ...
     @property
     def description(self) -> str: ...
@@ -147,6 +172,18 @@ class Workflow:
     def tasks(self) -> list[str]: ...
     @property
     def dependencies(self) -> dict[str, list[str]]: ...
+    @property
+    def input_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of the input."""
+    @property
+    def output(self) -> str | tuple[str, ...] | None:
+        """The keys of the context that are the output. `None`: the output is the final context."""
+    @property
+    def results(self) -> dict[str, str]:
+        """The key that each value task's result is stored under, by the task's short id."""
+    @property
+    def parameters(self) -> dict[str, list[dict[str, Any]]]:
+        """The resolved parameters of each typed task, by its short id."""
     def topological_sort(self) -> list[str]: ...
     def get_execution_levels(self) -> list[list[str]]: ...
     def get_roots(self) -> list[str]: ...
@@ -190,6 +227,12 @@ class Execution:
     @property
     def workflow_name(self) -> str: ...
     @property
+    def output(self) -> str | tuple[str, ...] | None:
+        """The keys of the context that are the output. `None`: the output is the final context."""
+    @property
+    def results(self) -> dict[str, str]:
+        """The key that each value task's result is stored under, by the task's short id."""
+    @property
     def workflow_version(self) -> str: ...
     @property
     def status(self) -> str: ...
@@ -208,16 +251,35 @@ class Execution:
     @property
     def ended_at_us(self) -> int | None: ...
     @property
+    def labels(self) -> dict[str, str]:
+        """The labels, by name."""
+
+    @property
     def error(self) -> Failure | None:
         """The first failed task's error, or the execution's own."""
 
     def final_context(self) -> Context: ...
+    @property
+    def final_id(self) -> str | None:
+        """The last execution of its final tasks, if there is one."""
+
+    def final(self) -> Execution | None:
+        """Return the last execution of its final tasks, as the database has it."""
+    def is_map(self, task_id: str) -> bool:
+        """Whether a task is a map."""
+
+    def item_results(self, task_id: str) -> list[str | None]:
+        """Return the results of a map's items as JSON texts, in the order of the list."""
+
     def tasks(self) -> list[TaskRecord]:
         """Return the states of its tasks, in the order of their declaration."""
 
 @final
 class Work:
     """A claimed task to run, or a callback to call."""
+
+    def start(self, key: str, workflow: str, input: str) -> None:
+        """Start an execution with the completion of the task. `input` is a JSON object."""
 
     @property
     def handler(self) -> int: ...
@@ -236,11 +298,19 @@ class Work:
     @property
     def task_id(self) -> str: ...
     @property
+    def index(self) -> int | None:
+        """The index of the element that a mapped task runs for; `None` for other tasks."""
+
+    @property
     def attempt(self) -> int: ...
     @property
     def token(self) -> int: ...
     @property
     def timeout_us(self) -> int | None: ...
+    @property
+    def forward_key(self) -> str | None:
+        """The idempotency key of the task's effects, if the workflow has final tasks."""
+
     def begin_deferral(self) -> bool:
         """Release the worker's slot; return `False` if that is not possible."""
 
@@ -259,6 +329,23 @@ class Poll:
     def name(self) -> str: ...
     @property
     def handler(self) -> int: ...
+    @property
+    def state(self) -> Any:
+        """The state that the function has kept, or `None`."""
+
+    @property
+    def executions(self) -> list[str] | None:
+        """The executions for whose ends the function is called; `None` if it is polled."""
+
+    def execution(self, execution_id: str) -> Execution | None:
+        """Return a snapshot of an execution, or `None` if it is deleted."""
+
+    def end_all(self) -> None:
+        """Report the results of the calls for ends of executions."""
+
+    def end_many(self, fires: list[tuple[Context, str | None]], state: str | None = None) -> None:
+        """Report the executions to start, each with its key, and the state to keep as JSON."""
+
     def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
         """Report the result: `skip`, `fire` with a context, or `failed` with an error text."""
 
@@ -291,13 +378,46 @@ class AnsweredSubmission:
     """Why they were refused."""
 
 @final
+class AnsweredStep:
+    """The answer about a step of a task."""
+
+    token: Final[int]
+    """The token that `Runner.begin_load_steps` or `Runner.begin_record_step` returned."""
+    error: Final[BaseException | None]
+    """Why the step was refused; `None` if it is durable."""
+
+@final
+class StepLog:
+    """The steps of one attempt: recorded ones, and the keys that it has used."""
+
+    def __init__(self) -> None: ...
+    def key(self, key: str) -> str:
+        """Return the key under which a call is recorded. Call it in the order of the calls."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the recorded steps were read."""
+
+    def recorded(self, key: str) -> str | None:
+        """Return the recorded value of a step as JSON text."""
+
+    def recorded_children(self, key: str) -> list[str] | None:
+        """Return the recorded ends of the children of a call; `None` if the call has not ended."""
+
+    def missing_children(self, key: str, count: int) -> list[int]:
+        """Return the numbers of the children, of `count`, whose ends are not recorded."""
+
+    def reserve_children(self, work: Work, key: str, count: int | None) -> int:
+        """Return the position of the step that will record the end of a call that runs children."""
+
+@final
 class LoopWaker:
     """Wakes an asyncio event loop through a readable file descriptor."""
 
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
-    def completed(self) -> list[EndedSubscription | AnsweredSubmission]:
-        """Return the subscriptions that ended and the submissions that were answered.
+    def completed(self) -> list[EndedSubscription | AnsweredSubmission | AnsweredStep]:
+        """Return the subscriptions that ended, and the submissions and steps that were answered.
 
         This makes the descriptor unreadable. Call it first whenever the descriptor is readable,
         also for `Runner.loop_waker`, and only then `async_notices` and `take_async`: whatever
@@ -396,6 +516,17 @@ class Outcome:
     def snooze(after_us: int) -> Outcome:
         """The function asked to run again after `after_us`, which is not another attempt."""
 
+    @staticmethod
+    def park(
+        call: str,
+        key: str,
+        position: int,
+        condition: str,
+        timeout_us: int | None,
+        runs: str | None,
+    ) -> Outcome:
+        """The function waits for a condition, and starts again from its top afterwards."""
+
     @property
     def kind(self) -> str:
         """`completed`, `failed`, `retry` or `snooze`."""
@@ -410,6 +541,100 @@ class Outcome:
     def traceback(self) -> str | None: ...
 
 @final
+class SentSignal:
+    """The answer to a signal."""
+
+    @property
+    def seq(self) -> int:
+        """Its number."""
+
+    @property
+    def created(self) -> bool:
+        """Whether this call stored it; an earlier one with the same id did otherwise."""
+
+    @property
+    def woken(self) -> int:
+        """The number of tasks that it woke at once."""
+
+@final
+class WaitRecord:
+    """An open wait."""
+
+    @property
+    def kind(self) -> str:
+        """`signal`, `approval`, `timer` or `cancel`."""
+
+    @property
+    def name(self) -> str:
+        """The name of the signal or the approval."""
+
+    @property
+    def key(self) -> str | None:
+        """The key of the signal."""
+
+    @property
+    def execution_id(self) -> str:
+        """The execution."""
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+
+    @property
+    def task_id(self) -> str | None:
+        """The task's id."""
+
+    @property
+    def since_us(self) -> int:
+        """The beginning of the wait, in microseconds since 1970."""
+
+    @property
+    def deadline_us(self) -> int | None:
+        """Its end, in microseconds since 1970."""
+
+    @property
+    def title(self) -> str | None:
+        """The title of an approval."""
+
+    @property
+    def to(self) -> str | None:
+        """The person or group who decides."""
+
+    @property
+    def schema(self) -> str | None:
+        """The JSON schema of the data of an approval, as JSON."""
+
+@final
+class WaitPage:
+    """A page of open waits."""
+
+    @property
+    def items(self) -> list[WaitRecord]:
+        """The waits."""
+
+    @property
+    def next(self) -> str | None:
+        """The cursor of the next page."""
+
+@final
+class RerunRequest:
+    """An execution to submit again.
+
+    `input`, `labels`: those of the earlier execution if omitted. `latest`: run the latest stored
+    version of the workflow.
+    """
+
+    def __new__(
+        cls,
+        execution_id: str,
+        input: Context | None = None,
+        latest: bool = False,
+        labels: dict[str, str] | None = None,
+        actor: str | None = None,
+        note: str | None = None,
+    ) -> RerunRequest: ...
+
+@final
 class SubmitRequest:
     """A submission: which workflow to start, with which input, and when."""
 
@@ -422,6 +647,7 @@ class SubmitRequest:
         delay_us: int | None = None,
         at_us: int | None = None,
         timeout_us: int | None = None,
+        labels: dict[str, str] | None = None,
     ) -> SubmitRequest: ...
     workflow: Final[str]
     context: Final[Context | None]
@@ -433,6 +659,8 @@ class SubmitRequest:
     delay_us: Final[int | None]
     at_us: Final[int | None]
     timeout_us: Final[int | None]
+    labels: Final[dict[str, str] | None]
+    """By name."""
     trace: Final[str | None]
     """The trace context that is stored with the execution, as JSON."""
     def with_trace(self, trace: str) -> SubmitRequest:
@@ -524,11 +752,44 @@ class Runner:
     def cancel(self, execution_id: str) -> bool:
         """Cancel an execution; whether it was open."""
 
-    def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
+    def control(
+        self,
+        execution_id: str,
+        action: str,
+        from_task: str | None = None,
+        from_step: str | None = None,
+    ) -> str:
         """Cancel, pause, resume or retry an execution; return its new state once it is durable.
 
         `action` is `cancel`, `pause`, `resume` or `retry`.
         """
+
+    def send(
+        self,
+        name: str,
+        data: str,
+        key: str | None = None,
+        to: str | None = None,
+        id: str | None = None,
+        sender: str | None = None,
+    ) -> SentSignal:
+        """Send a signal, whose data is JSON; return its number once it is durable."""
+
+    def decide(
+        self,
+        execution_id: str,
+        task: str,
+        approved: bool,
+        data: str,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> str:
+        """Approve or reject an approval; return the execution's state once that is durable."""
+
+    def reschedule(
+        self, execution_id: str, task: str, at_us: int | None = None, after_us: int = 0
+    ) -> str:
+        """Move the due time of a timer or of a retry delay; return the execution's state."""
 
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least this long ago.
@@ -547,6 +808,36 @@ class Runner:
 
         They are tuples because an attempt may have many.
         """
+
+    @property
+    def clock_us(self) -> int:
+        """The time on the runner's clock, in microseconds since 1970."""
+
+    def load_steps(self, work: Work, log: StepLog) -> None:
+        """Read the recorded steps of an attempt into its log."""
+
+    def begin_load_steps(self, work: Work, log: StepLog, waker: LoopWaker) -> int:
+        """Read the recorded steps of an attempt into its log, and wake `waker`; return a token."""
+
+    def reserve_step(self, work: Work, log: StepLog, key: str) -> int:
+        """Return the position of the step that will record the end of a sleep or a wait."""
+
+    def record_step(
+        self, work: Work, log: StepLog, key: str, kind: str, started_at_us: int, value: str
+    ) -> None:
+        """Record a step that ended; return when it is durable. `value` is JSON text."""
+
+    def begin_record_step(
+        self,
+        work: Work,
+        log: StepLog,
+        waker: LoopWaker,
+        key: str,
+        kind: str,
+        started_at_us: int,
+        value: str,
+    ) -> int:
+        """Record a step that ended, and wake `waker` when it is durable or refused."""
 
     def announce_end(self, execution_id: str) -> None:
         """Make `supervise` return an `ExecutionEnded` when an execution ends.
@@ -618,9 +909,16 @@ class Inspector:
     """A database that is read and changed without a runner."""
 
     def __new__(
-        cls, database_url: str, schema: str | None = None, migrate: bool = False
+        cls,
+        database_url: str,
+        schema: str | None = None,
+        migrate: bool = False,
+        read_only: bool = False,
     ) -> Inspector:
-        """Open a database. With `migrate` it is created and migrated; otherwise it must exist."""
+        """Open a database. With `migrate` it is created and migrated; otherwise it must exist.
+
+        With `read_only` the database refuses every change.
+        """
 
     @property
     def location(self) -> str:
@@ -639,17 +937,145 @@ class Inspector:
         A live runner with handlers for its tasks runs it.
         """
 
-    def control(self, execution_id: str, action: str, from_task: str | None = None) -> str:
+    def rerun(
+        self,
+        execution_id: str,
+        input: Context | None = None,
+        latest: bool = False,
+        labels: dict[str, str] | None = None,
+        actor: str | None = None,
+        note: str | None = None,
+    ) -> str:
+        """Submit an execution like an earlier one; return its id once it is durable.
+
+        `latest`: run the latest stored version of the workflow.
+        """
+
+    def control(
+        self,
+        execution_id: str,
+        action: str,
+        from_task: str | None = None,
+        from_step: str | None = None,
+    ) -> str:
         """Cancel, pause, resume or retry an execution; return its new state once it is durable.
 
         `action` is `cancel`, `pause`, `resume` or `retry`.
         """
+
+    def send(
+        self,
+        name: str,
+        data: str,
+        key: str | None = None,
+        to: str | None = None,
+        id: str | None = None,
+        sender: str | None = None,
+    ) -> SentSignal:
+        """Send a signal, whose data is JSON; return its number once it is durable."""
+
+    def decide(
+        self,
+        execution_id: str,
+        task: str,
+        approved: bool,
+        data: str,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> str:
+        """Approve or reject an approval; return the execution's state once that is durable."""
+
+    def reschedule(
+        self, execution_id: str, task: str, at_us: int | None = None, after_us: int = 0
+    ) -> str:
+        """Move the due time of a timer or of a retry delay; return the execution's state."""
 
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least this long ago.
 
         Return their number.
         """
+
+@final
+class WebOptions:
+    """How a database is served."""
+
+    def __new__(
+        cls,
+        read_only: bool,
+        hide_payloads: bool,
+        redact: list[str],
+        allowed_hosts: list[str] | None,
+        trust_proxy: bool,
+        trace_url: str | None = None,
+    ) -> WebOptions:
+        """Describe it. Without `allowed_hosts`, any host is answered for."""
+
+@final
+class WebAccess:
+    """The access of an authenticated caller."""
+
+    def __new__(cls, user: str, permissions: list[str], tenants: list[str] | None) -> WebAccess:
+        """Describe it. Without `tenants`, all of them and the database itself."""
+
+@final
+class WebService:
+    """The HTTP API of a database, without a socket."""
+
+    def __new__(cls, database_url: str, schema: str | None, options: WebOptions) -> WebService:
+        """Open a database that exists."""
+
+    def admits(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Return whether a request passes the checks that come before authentication."""
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        access: WebAccess | None,
+        waker: LoopWaker | None,
+    ) -> WebExchange:
+        """Begin to answer a request.
+
+        `waker` wakes an event loop when a part of the answer has arrived.
+        """
+
+@final
+class WebExchange:
+    """A request whose answer is being made."""
+
+    def take(self) -> tuple[int, list[tuple[bytes, bytes]]] | bytes | None:
+        """Return the next part of the answer, or None if there is none yet.
+
+        First come the status and the headers, then parts of the body, and an empty one at the end.
+        """
+
+    def wait(self) -> tuple[int, list[tuple[bytes, bytes]]] | bytes:
+        """Wait for the next part of the answer."""
+
+@final
+class WebServer:
+    """The HTTP API of a database on a port."""
+
+    def __new__(
+        cls,
+        database_url: str,
+        schema: str | None,
+        options: WebOptions,
+        host: str,
+        port: int,
+        token: str | None,
+    ) -> WebServer:
+        """Open a database that exists, and listen. Without a token every caller is let in."""
+
+    @property
+    def port(self) -> int:
+        """The port."""
+
+    def close(self) -> None:
+        """Stop listening, and close all connections."""
 
 @final
 class ExecutionPage:
@@ -659,6 +1085,34 @@ class ExecutionPage:
     """Newest first."""
     next_cursor: Final[str | None]
     """The cursor of the next page; `None` on the last one."""
+    prev_cursor: Final[str | None]
+    """The cursor of the previous page; `None` on the first one."""
+    scanned_until_us: Final[int | None]
+    """When the last examined execution was submitted, if the search ended early."""
+
+@final
+class ListFilter:
+    """The conditions that the executions of a listing meet."""
+
+    def __new__(
+        cls,
+        *,
+        workflows: list[str] = ...,
+        versions: list[str] = ...,
+        statuses: list[str] = ...,
+        not_statuses: list[str] = ...,
+        tags: list[tuple[str, str]] = ...,
+        labels: list[tuple[str, str]] = ...,
+        keys: list[str] | None = None,
+        id_prefix: str | None = None,
+        error: str | None = None,
+        inputs: list[tuple[str, str]] = ...,
+        schedule: str | None = None,
+        runner: str | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        children: bool = False,
+    ) -> ListFilter: ...
 
 @final
 class EventRecord:
@@ -682,6 +1136,8 @@ class ProgressRecord:
     done: Final[float]
     total: Final[float]
     message: Final[str | None]
+    items: Final[list[tuple[str, int]] | None]
+    parallel: Final[int | None]
     time_us: Final[int]
 
 @final
@@ -763,13 +1219,35 @@ class TickCounts:
 class Reads:
     """Reads from a database: executions, runners, workflows, schedules and triggers.
 
-    A schedule or trigger is a dict: id, name, workflow, expression, timezone, interval_us,
+    A schedule or trigger is a dict: id, name, workflow, expression, timezone, interval_us, after,
     instance, input, enabled, catchup, max_catchup, overlap, start_us, end_us, jitter_us, next_us,
     last_us, fired_us, last_error, created_us, updated_us.
     """
 
     def status(self, execution_id: str) -> str:
         """Return the name of an execution's state."""
+
+    def counts(self) -> list[tuple[str, int, bool]]:
+        """Return the number of executions in each state, and whether it is exact."""
+
+    def activity(
+        self, since_us: int, until_us: int, buckets: int
+    ) -> list[tuple[int, int, tuple[int, bool], tuple[int, bool]]]:
+        """Return the executions submitted in each span and those that failed, oldest first."""
+
+    def failures(self, since_us: int | None = None) -> list[dict[str, Any]]:
+        """Return the failed executions grouped by cause, the newest failure first."""
+
+    def waits(
+        self,
+        name: str | None = None,
+        workflow: str | None = None,
+        execution_id: str | None = None,
+        kind: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WaitPage:
+        """Return a page of open waits, oldest first."""
 
     def find_executions(self, short_id: str, limit: int) -> list[str]:
         """Return the ids of at most `limit` executions that a shortened id means, newest first.
@@ -778,18 +1256,29 @@ class Reads:
         like `01a213ed-9c2e41`. It is found through the index of ids.
         """
 
+    def items(
+        self, execution_id: str, task_id: str, status: str | None, first: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Return a page of a map's items as JSON, and the index from which the next one starts."""
+
+    def maps(self, execution_id: str) -> list[tuple[str, list[tuple[str, int]], int | None]]:
+        """Return the maps of an execution that have expanded.
+
+        Each has the task's id, the number of items in each state, and the maximum number of running
+        ones.
+        """
+
+    def set_map(self, execution_id: str, task_id: str, parallel: int | None) -> None:
+        """Change how many items of a running map run at once."""
+
+    def rerun(self, request: RerunRequest) -> str:
+        """Submit an execution like an earlier one; return its id once it is durable."""
+
     def execution(self, execution_id: str) -> Execution:
         """Return a snapshot of an execution."""
 
     def executions(
-        self,
-        workflow: str | None,
-        statuses: list[str],
-        tags: dict[str, str] | None,
-        since_us: int | None,
-        limit: int,
-        cursor: str | None,
-        keys: list[str] | None = None,
+        self, filter: ListFilter, limit: int, cursor: str | None = None
     ) -> ExecutionPage:
         """Return a page of executions, newest first."""
 
@@ -896,6 +1385,7 @@ class Schedules:
         allow_concurrent: bool,
         handler: int,
         is_async: bool,
+        after: tuple[str, list[str]] | None,
     ) -> str:
         """Register a trigger with the number of its function; return its id.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-from collections.abc import Callable
-from typing import Any, assert_type
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypedDict, assert_type
 
 import cloaca
 
@@ -85,3 +86,109 @@ policy: cloaca.RetryPolicy = (
     .with_jitter(False)
     .build()
 )
+
+
+# Typed tasks
+
+
+class Row(TypedDict):
+    price: float
+
+
+@dataclasses.dataclass
+class Total:
+    sum: float
+
+
+class SMTP:
+    def __enter__(self) -> SMTP:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def open_smtp() -> SMTP:
+    return SMTP()
+
+
+def connection() -> Iterator[int]:
+    yield 1
+
+
+async def pages() -> AsyncIterator[str]:
+    yield "a"
+
+
+async def client() -> bytes:
+    return b""
+
+
+with cloaca.WorkflowBuilder("order", input=Total, output=("total", "rows")) as typed:
+
+    @cloaca.task
+    def rows(urls: list[str]) -> list[Row]:
+        return [{"price": 1} for _ in urls]
+
+    @cloaca.task(output="sum")
+    def total(rows: list[Row], order_id: str, tax: float = 0.19) -> Total:
+        return Total(len(rows))
+
+    @cloaca.task
+    async def fetch(total: Total = cloaca.result(total)) -> int:
+        return 1
+
+    with cloaca.group("section", dependencies=[rows, "total"]) as section:
+
+        @cloaca.task(dependencies=[section])
+        def mail(
+            context: cloaca.Context,
+            total: Total = cloaca.result(total),
+            fetched: int = cloaca.result(fetch),
+            anything: str = cloaca.result("rows"),
+            smtp: SMTP = cloaca.resource(open_smtp),
+            number: int = cloaca.resource(connection),
+            page: str = cloaca.resource(pages),
+            data: bytes = cloaca.resource(client),
+            *,
+            handle: cloaca.TaskHandle,
+        ) -> None: ...
+
+
+cloaca.WorkflowBuilder("names", input={"order_id": str, "urls": list[str]}, output="total")
+assert_type(total([{"price": 1}], "o-1"), Total)
+assert_type(cloaca.result(total), Total)
+assert_type(cloaca.result(fetch), int)
+assert_type(section, cloaca.TaskGroup)
+assert_type(section.name, str)
+
+
+def use_typed(runner: cloaca.DefaultRunner) -> None:
+    result = runner.execute("order", Total(1))
+    assert_type(result.of(rows), list[Row])
+    assert_type(result.of(total), Total)
+    assert_type(result.of(fetch), int)
+    runner.submit("order", Total(1))
+    runner.submit_many([("order", Total(1)), {"workflow": "order", "context": Total(1)}])
+    runner.register_cron_workflow("order", "@hourly", input=Total(1))
+    cloaca.TriggerResult.fire(Total(1))
+    error = cloaca.TaskInputError("x")
+    assert_type((error.parameter, error.producer, error.path), tuple[str, str | None, str])
+
+
+async def fetch_page(page: int) -> list[str]:
+    return [str(page)]
+
+
+@cloaca.workflow
+def durable(question: str, handle: cloaca.TaskHandle) -> int:
+    total: int = handle.step("total", int, question, retry=cloaca.RetryPolicy())
+    rows = handle.step("rows", lambda: [1], type=list[int])
+    handle.sleep("a moment", "1s")
+    return total + len(rows)
+
+
+@cloaca.workflow(output="pages", retry_attempts=1)
+async def durable_async(handle: cloaca.TaskHandle) -> list[str]:
+    await handle.sleep("a moment", 1)
+    found: list[str] = await handle.step("pages", fetch_page, 7)
+    return found

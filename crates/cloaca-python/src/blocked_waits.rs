@@ -1,5 +1,5 @@
-//! Refuses waits of worker threads that would keep what they wait for from ending: a worker that waits occupies its slot, so
-//! when all workers of a pool wait for tasks that only this pool can run, none of them goes on.
+//! Refuses waits of worker threads for something that cannot end while they wait: a worker that waits occupies its slot, so
+//! when all workers of a pool wait for tasks that only this pool can run, none of them continues.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl AwaitedExecution {
     /// Whether the execution can end only if a worker of this pool runs a task of it.
     fn needs_pool(&self) -> bool {
         let (workflow, open): (String, Option<FxHashSet<String>>) =
-            match self.inspector.execution(self.id) {
+            match self.inspector.outline(self.id) {
                 Ok(execution) => {
                     let tasks = execution.workflow().definition().tasks.iter();
                     let open = tasks
@@ -76,10 +76,14 @@ impl AwaitedExecution {
     }
 }
 
+/// A wait of a worker: the queue of its attempt, and what it waits for.
+type Wait = (Arc<WorkQueue>, Arc<AwaitedExecution>);
+
 /// The worker threads of a pool that wait for executions, by the tokens of their attempts.
 #[derive(Default)]
 pub struct BlockedWaits {
-    waits: Mutex<FxHashMap<u64, (Arc<WorkQueue>, AwaitedExecution)>>,
+    /// Never locked while the database is read, because a wait also ends while its thread holds the interpreter lock.
+    waits: Mutex<FxHashMap<u64, Wait>>,
 }
 
 /// The registration of a wait, until it is dropped.
@@ -141,34 +145,48 @@ impl BlockedWaits {
             if current.pool != self.id() {
                 return Ok(None);
             }
-            let awaited = AwaitedExecution {
+            let awaited = Arc::new(AwaitedExecution {
                 id,
                 workflow: workflow.map(str::to_owned),
                 inspector: engine.inspector().clone(),
                 runner: engine.runner_id(),
                 thread_tasks: Arc::clone(thread_tasks),
-            };
-            let mut waits = self.waits.lock();
+            });
+            let (registered, others) = self.register(current, &awaited);
             let limit = engine.config().max_concurrent_tasks;
-            let is_active = |token: &u64, queue: &Arc<WorkQueue>| {
-                *token != current.token && queue.is_running(*token)
-            };
-            let others = (waits.iter()).filter(|(token, wait)| is_active(token, &wait.0));
+            let is_active = |(token, (queue, _)): &&(u64, Wait)| queue.is_running(*token);
+            let others: Vec<_> = others.iter().filter(is_active).collect();
             // An attempt that has timed out has lost its slot to another worker.
             let has_slot = current.queue.is_running(current.token);
-            if has_slot
-                && others.clone().count() + 1 >= limit
+            let would_block = has_slot
+                && others.len() + 1 >= limit
                 && awaited.needs_pool()
-                && others.clone().all(|(_, wait)| wait.1.needs_pool())
-            {
+                && others.iter().all(|(_, (_, other))| other.needs_pool());
+            if would_block {
                 return Err(no_worker_left(limit, id, workflow));
             }
-            waits.insert(current.token, (Arc::clone(&current.queue), awaited));
-            Ok(Some(BlockedWait {
-                pool: Arc::clone(self),
-                token: current.token,
-            }))
+            Ok(Some(registered))
         })
+    }
+
+    /// Registers a wait, and returns those that were registered before it. So of several workers that begin to wait at the
+    /// same time, only the last one finds all others waiting.
+    fn register(
+        self: &Arc<Self>,
+        current: &CurrentAttempt,
+        awaited: &Arc<AwaitedExecution>,
+    ) -> (BlockedWait, Vec<(u64, Wait)>) {
+        let token = current.token;
+        let mut waits = self.waits.lock();
+        let others = waits.iter().filter(|(other, _)| **other != token);
+        let others = others.map(|(other, wait)| (*other, wait.clone())).collect();
+        waits.insert(token, (Arc::clone(&current.queue), Arc::clone(awaited)));
+        drop(waits);
+        let registered = BlockedWait {
+            pool: Arc::clone(self),
+            token,
+        };
+        (registered, others)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Returned {
 }
 
 impl Content {
-    /// Returns a content of which nothing was read.
+    /// Returns a content that has not been read yet.
     pub fn new(values: Overlay) -> Self {
         Self {
             values,

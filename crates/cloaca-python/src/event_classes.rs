@@ -67,7 +67,9 @@ pub fn event_object(py: Python<'_>, event: SupervisorEvent) -> PyResult<Bound<'_
         SupervisorEvent::Interrupt { worker, token } => {
             Bound::new(py, InterruptWorker { worker, token })?.into_any()
         }
-        SupervisorEvent::Poll(poll, ends) => Bound::new(py, Poll::new(poll, ends))?.into_any(),
+        SupervisorEvent::Poll(poll, ends, database) => {
+            Bound::new(py, Poll::new(poll, ends, database))?.into_any()
+        }
         SupervisorEvent::Ended {
             execution,
             status,

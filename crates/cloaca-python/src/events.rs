@@ -1,18 +1,21 @@
 //! Events for a runner's supervisor thread: workers to start or to interrupt, polls of triggers, and log records.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cloacina::runner::Inspector;
 use cloacina::runtime::{Notice, Poll, PollEnds, WorkQueue};
 use cloacina::types::sync::{Condvar, Mutex};
 
 use crate::failure_limit::{FailureLimit, FailureRecord};
 use crate::log_record::LogRecord;
+use crate::process_guard::ProcessOwned;
 
 /// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
 const LOG_CAPACITY: usize = 10_000;
 
-/// Something for the supervisor thread to do.
+/// A request to the supervisor thread, or news for it.
 pub enum SupervisorEvent {
     /// Start another worker thread.
     WorkerWanted,
@@ -25,13 +28,13 @@ pub enum SupervisorEvent {
     },
     /// Start the event loop's thread.
     LoopWanted,
-    /// Call a trigger's function.
-    Poll(Poll, PollEnds),
+    /// Call a trigger's function, which may read executions from the database.
+    Poll(Poll, PollEnds, Arc<ProcessOwned<Inspector>>),
     /// The wait of the supervisor thread timed out.
     Timeout,
     /// Write a record to the log.
     Log(LogRecord),
-    /// An execution ended that `announce_end` watches.
+    /// An execution that `announce_end` watches has ended.
     Ended {
         /// The execution's id.
         execution: String,
@@ -91,7 +94,7 @@ impl SupervisorQueue {
 
     /// Moves the notices of the worker threads' queue into this queue, and ends it when that queue has ended.
     pub fn collect(&self, threads: &WorkQueue) {
-        // The worker host of a shared queue collects them.
+        // The worker host of a shared queue collects its notices.
         if threads.is_shared() {
             return;
         }

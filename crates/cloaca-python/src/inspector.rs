@@ -1,16 +1,21 @@
 //! `Inspector`: a database without a runner.
 
+use std::collections::BTreeMap;
+
 use cloacina::runner::{self, Access, did_cancel, schema_versions};
 use cloacina::runtime::Control;
 use cloacina::types::Micros;
 use pyo3::prelude::*;
 
 use crate::call;
+use crate::context::Context;
 use crate::errors::Raise;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::reads::Reads;
 use crate::records::{SchemaState, Submitted};
 use crate::requests::{self, SubmitRequest};
+use crate::rerun::RerunRequest;
+use crate::signals::{self, SentSignal};
 
 /// A database that is read and changed without a runner.
 #[pyclass(frozen, module = "cloaca._core")]
@@ -44,17 +49,21 @@ impl Inspector {
 
 #[pymethods]
 impl Inspector {
-    /// Opens a database. With `migrate` it is created and migrated; otherwise it must exist.
+    /// Opens a database. With `migrate` it is created and migrated; otherwise it must exist. With `read_only` the database
+    /// refuses every change.
     #[new]
-    #[pyo3(signature = (database_url, schema=None, migrate=false))]
+    #[pyo3(signature = (database_url, schema=None, migrate=false, read_only=false))]
     fn new(
         py: Python<'_>,
         database_url: &str,
         schema: Option<&str>,
         migrate: bool,
+        read_only: bool,
     ) -> PyResult<Self> {
         let guard = ProcessGuard::here();
-        let access = if migrate {
+        let access = if read_only {
+            Access::ReadOnly
+        } else if migrate {
             Access::Migrating
         } else {
             Access::Existing
@@ -91,19 +100,91 @@ impl Inspector {
         })
     }
 
+    /// Submits an execution like an earlier one, whose history names that one; returns it once it is durable.
+    #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a repetition")]
+    fn rerun(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        input: Option<&Bound<'_, Context>>,
+        latest: bool,
+        labels: Option<BTreeMap<String, String>>,
+        actor: Option<String>,
+        note: Option<String>,
+    ) -> PyResult<String> {
+        let request = RerunRequest::new(py, execution_id, input, latest, labels, actor, note)?;
+        self.reads.get().rerun(py, &Bound::new(py, request)?)
+    }
+
     /// Cancels, pauses, resumes or retries an execution; returns its new state once it is durable.
-    #[pyo3(signature = (execution_id, action, from_task=None))]
+    #[pyo3(signature = (execution_id, action, from_task=None, from_step=None))]
     fn control(
         &self,
         py: Python<'_>,
         execution_id: &str,
         action: &str,
         from_task: Option<String>,
+        from_step: Option<String>,
     ) -> PyResult<&'static str> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        let action = requests::control(action, from_task).raise(py)?;
+        let action = requests::control(action, from_task, from_step).raise(py)?;
         let reads = self.reads.get();
         let status = reads.call(py, |database| database.control(id, &action))?;
+        Ok(status.name())
+    }
+
+    /// Sends a signal, whose data is JSON; returns its number once it is durable.
+    #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a signal")]
+    fn send(
+        &self,
+        py: Python<'_>,
+        name: String,
+        data: &str,
+        key: Option<String>,
+        to: Option<&str>,
+        id: Option<String>,
+        sender: Option<String>,
+    ) -> PyResult<SentSignal> {
+        let signal = signals::new_signal(name, data, key, to, id, sender).raise(py)?;
+        let sent = (self.reads.get()).call(py, |database| database.send(&[signal]))?;
+        signals::sent(&sent)
+    }
+
+    /// Approves or rejects an approval; returns the state of the execution once that is durable.
+    #[pyo3(signature = (execution_id, task, approved, data, by=None, reason=None))]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a decision")]
+    fn decide(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        task: String,
+        approved: bool,
+        data: &str,
+        by: Option<String>,
+        reason: Option<String>,
+    ) -> PyResult<&'static str> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let action = signals::decision(task, approved, data, by, reason).raise(py)?;
+        let status = (self.reads.get()).call(py, |database| database.control(id, &action))?;
+        Ok(status.name())
+    }
+
+    /// Moves the due time of a timer or of a retry delay to `at_us`, or by `after_us` from now; returns the state of the
+    /// execution once that is durable.
+    #[pyo3(signature = (execution_id, task, at_us=None, after_us=0))]
+    fn reschedule(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        task: String,
+        at_us: Option<i64>,
+        after_us: i64,
+    ) -> PyResult<&'static str> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let action = signals::reschedule(task, at_us, after_us, self.database().now());
+        let status = (self.reads.get()).call(py, |database| database.control(id, &action))?;
         Ok(status.name())
     }
 

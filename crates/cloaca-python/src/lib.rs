@@ -14,6 +14,7 @@ mod events;
 mod execution;
 mod failure_limit;
 mod inspector;
+mod listing;
 mod log_record;
 mod logs;
 mod loop_waker;
@@ -26,14 +27,18 @@ mod record;
 mod records;
 mod reports;
 mod requests;
+mod rerun;
 mod retry;
 mod runner;
 mod schedule_dict;
 mod schedules;
 mod settings;
+mod signals;
+mod steps;
 mod tenants;
 mod testing;
 mod waiting;
+mod web;
 mod work;
 mod worker;
 mod workflow;
@@ -71,7 +76,8 @@ mod _core {
         },
         execution::{Execution, Failure, TaskRecord},
         inspector::{Inspector, schema_state},
-        loop_waker::{AnsweredSubmission, EndedSubscription, LoopWaker},
+        listing::ListFilter,
+        loop_waker::{AnsweredStep, AnsweredSubmission, EndedSubscription, LoopWaker},
         nearest, now_us,
         outcome::Outcome,
         poll::Poll,
@@ -83,11 +89,15 @@ mod _core {
             TenantCredentials, TenantRecord, TickCounts, TickRecord, WorkLoad,
         },
         requests::{SubmitRequest, TaskHandler},
+        rerun::RerunRequest,
         retry::{retry_delay_us, should_retry},
         runner::Runner,
         schedules::{Schedules, cron_preview},
+        signals::{SentSignal, WaitPage, WaitRecord},
+        steps::StepLog,
         tenants::{DatabaseAdmin, check_tenant},
         testing::{Bench, BenchRunner},
+        web::{WebAccess, WebExchange, WebOptions, WebServer, WebService},
         work::Work,
         worker::CancelNotice,
         workflow::Workflow,

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use cloacina::runner::Inspector;
 use cloacina::runtime::Ended;
 use cloacina::types::Error;
 use cloacina::types::sync::Mutex;
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 
 use crate::errors::exception;
 use crate::execution::Execution;
+use crate::process_guard::ProcessOwned;
 use crate::record::record;
 use crate::records::Submitted;
 
@@ -38,10 +40,22 @@ record! {
     }
 }
 
+record! {
+    /// The answer about a step of a task.
+    AnsweredStep {
+        /// The token that `Runner.begin_load_steps` or `Runner.begin_record_step` returned.
+        token: u64,
+        /// Why the step was refused; `None` if it is durable.
+        error: Option<Py<PyAny>>,
+    }
+}
+
 /// An answer for which a loop waits.
 enum Completed {
+    /// The answer about a step.
+    Stepped(Result<(), Error>),
     /// The end of an execution; `None` if the runner has shut down.
-    Ended(Option<Ended>),
+    Ended(Option<Ended>, Arc<ProcessOwned<Inspector>>),
     /// The answer to a submission.
     Submitted(Result<Vec<Submitted>, Error>),
 }
@@ -49,13 +63,21 @@ enum Completed {
 impl Completed {
     fn into_object(self, py: Python<'_>, token: u64) -> PyResult<Py<PyAny>> {
         let result = match self {
-            Self::Ended(ended) => {
-                let execution = ended.map(|ended| Py::new(py, Execution::new(ended)));
+            Self::Ended(ended, database) => {
+                let execution = ended.map(|ended| Py::new(py, Execution::new(ended, database)));
                 let ended = EndedSubscription {
                     token,
                     execution: execution.transpose()?,
                 };
                 return Ok(Py::new(py, ended)?.into_any());
+            }
+            Self::Stepped(result) => {
+                let error = result.err();
+                let answer = AnsweredStep {
+                    token,
+                    error: error.map(|error| exception(py, &error).into_value(py).into_any()),
+                };
+                return Ok(Py::new(py, answer)?.into_any());
             }
             Self::Submitted(result) => result,
         };
@@ -90,7 +112,7 @@ struct Streams {
 struct WakeState {
     /// `None` once the waker is closed.
     streams: Option<Streams>,
-    /// Whether a byte was written that nobody has read yet.
+    /// Whether a byte was written and not read yet.
     signalled: bool,
     completed: Vec<(u64, Completed)>,
 }
@@ -127,13 +149,18 @@ impl WakeHandle {
     }
 
     /// Hands over the end of a subscription and wakes the loop. `None` means that the runner has shut down.
-    pub fn ended(&self, token: u64, ended: Option<Ended>) {
-        self.complete(token, Completed::Ended(ended));
+    pub fn ended(&self, token: u64, ended: Option<Ended>, database: Arc<ProcessOwned<Inspector>>) {
+        self.complete(token, Completed::Ended(ended, database));
     }
 
     /// Hands over the answer to a submission and wakes the loop.
     pub fn submitted(&self, token: u64, answer: Result<Vec<Submitted>, Error>) {
         self.complete(token, Completed::Submitted(answer));
+    }
+
+    /// Hands over the answer about a step and wakes the loop.
+    pub fn stepped(&self, token: u64, answer: Result<(), Error>) {
+        self.complete(token, Completed::Stepped(answer));
     }
 
     fn complete(&self, token: u64, completed: Completed) {
@@ -180,7 +207,7 @@ impl LoopWaker {
         descriptor.ok_or_else(|| PyValueError::new_err("the waker is closed"))
     }
 
-    /// Returns the subscriptions that ended and the submissions that were answered since the last call, and makes the
+    /// Returns the subscriptions that ended, and the submissions and steps that were answered since the last call, and makes the
     /// descriptor unreadable: call it first when the descriptor is readable.
     fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let mut state = self.handle.state.lock();

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use cloacina::engine;
-use cloacina::types::{Delta, Failure, Micros};
+use cloacina::types::{Delta, Error, ErrorCode, Failure, Micros, Park, ParkKind, RootStart};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+
+use crate::errors::Raise;
 
 /// The result of an attempt.
 ///
@@ -26,26 +28,42 @@ enum Ending {
     Snooze {
         after: Micros,
     },
+    Park(Box<Park>),
 }
 
 impl Outcome {
     /// Returns the engine's outcome. `delta` gives the writes of a completed task.
-    pub fn to_engine(&self, delta: impl FnOnce() -> Delta) -> engine::Outcome {
+    /// `starts` are the executions that start with the completion.
+    pub fn to_engine(
+        &self,
+        delta: impl FnOnce() -> Delta,
+        starts: impl FnOnce() -> Vec<RootStart>,
+    ) -> engine::Outcome {
         match &self.ending {
-            Ending::Completed => engine::Outcome::Completed(Arc::new(delta())),
+            Ending::Completed => {
+                let (delta, starts) = (Arc::new(delta()), starts());
+                if starts.is_empty() {
+                    return engine::Outcome::Completed(delta);
+                }
+                engine::Outcome::Starting {
+                    delta,
+                    starts: starts.into(),
+                }
+            }
             Ending::Failed(failure) => engine::Outcome::Failed(failure.clone()),
             Ending::Retry { after, failure } => engine::Outcome::Retry {
                 after: *after,
                 failure: failure.clone(),
             },
             Ending::Snooze { after } => engine::Outcome::Snooze { after: *after },
+            Ending::Park(park) => engine::Outcome::Park(park.clone()),
         }
     }
 
     const fn failure(&self) -> Option<&Failure> {
         match &self.ending {
             Ending::Failed(failure) | Ending::Retry { failure, .. } => Some(failure),
-            Ending::Completed | Ending::Snooze { .. } => None,
+            Ending::Completed | Ending::Snooze { .. } | Ending::Park(_) => None,
         }
     }
 }
@@ -121,7 +139,44 @@ impl Outcome {
         }
     }
 
-    /// `completed`, `failed`, `retry` or `snooze`.
+    /// The function waits for a condition (JSON), and starts again from its top when it holds or `timeout_us` is over. The
+    /// end is recorded as the step `key` at `position`. This is not another attempt. `runs` are the children that it waits for
+    /// (JSON).
+    #[staticmethod]
+    fn park(
+        py: Python<'_>,
+        call: &str,
+        key: String,
+        position: u32,
+        condition: &str,
+        timeout_us: Option<Micros>,
+        runs: Option<&str>,
+    ) -> PyResult<Self> {
+        let invalid = |problem: String| Error::new(ErrorCode::TaskInvalid, problem);
+        let condition = serde_json::from_str(condition)
+            .map_err(|error| invalid(format!("'{key}' waits for an invalid condition: {error}")))
+            .raise(py)?;
+        let runs = (runs.map(serde_json::from_str).transpose())
+            .map_err(|error| invalid(format!("'{key}' runs invalid children: {error}")))
+            .raise(py)?;
+        let kind = match call {
+            "sleep" => ParkKind::Sleep,
+            "run" => ParkKind::Run,
+            _ => ParkKind::Wait,
+        };
+        Ok(Self {
+            ending: Ending::Park(Box::new(Park {
+                kind,
+                key,
+                position,
+                condition,
+                timeout: timeout_us,
+                runs,
+            })),
+        })
+    }
+
+    /// `completed`, `failed`, `retry`, `snooze` or `park`.
     #[getter]
     const fn kind(&self) -> &'static str {
         match self.ending {
@@ -129,6 +184,7 @@ impl Outcome {
             Ending::Failed(_) => "failed",
             Ending::Retry { .. } => "retry",
             Ending::Snooze { .. } => "snooze",
+            Ending::Park(_) => "park",
         }
     }
 

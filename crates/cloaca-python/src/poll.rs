@@ -1,24 +1,55 @@
 //! `Poll`: a trigger's function that Python calls.
 
+use std::sync::Arc;
+
 use cloacina::engine::trigger::PollOutcome;
+use cloacina::runner::Inspector;
 use cloacina::runtime::{self, PollEnds};
-use cloacina::types;
+use cloacina::types::sync::Mutex;
+use cloacina::types::{self, ErrorCode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::call;
 use crate::context::Context;
+use crate::decoding::decode;
+use crate::errors::Raise;
+use crate::execution::Execution;
+use crate::process_guard::ProcessOwned;
+use crate::requests;
 
 /// One call of a trigger's function.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Poll {
-    poll: runtime::Poll,
+    work: runtime::Poll,
     ends: PollEnds,
+    database: Arc<ProcessOwned<Inspector>>,
+    /// The outcomes of the calls for ends of executions.
+    outcomes: Mutex<Vec<PollOutcome>>,
 }
 
 impl Poll {
     /// Returns a poll whose result goes to `ends`.
-    pub const fn new(poll: runtime::Poll, ends: PollEnds) -> Self {
-        Self { poll, ends }
+    pub const fn new(
+        poll: runtime::Poll,
+        ends: PollEnds,
+        database: Arc<ProcessOwned<Inspector>>,
+    ) -> Self {
+        Self {
+            work: poll,
+            ends,
+            database,
+            outcomes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Reports the outcome of a poll, or notes that of the call for one end.
+    fn note(&self, outcome: PollOutcome) {
+        if self.work.ends.is_some() {
+            self.outcomes.lock().push(outcome);
+        } else {
+            self.ends.end(self.work.token, outcome);
+        }
     }
 }
 
@@ -26,12 +57,65 @@ impl Poll {
 impl Poll {
     #[getter]
     fn name(&self) -> &str {
-        &self.poll.name
+        &self.work.name
     }
 
     #[getter]
     fn handler(&self) -> u64 {
-        self.poll.handler
+        self.work.handler
+    }
+
+    /// The state that the function has kept, or `None`.
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state = self.work.state.as_ref();
+        state.map(|state| decode(py, state)).transpose()
+    }
+
+    /// The executions for whose ends the function is called, once each; `None` if it is polled. The result of each call is
+    /// reported in this order, and then all of them by `end_all`.
+    #[getter]
+    fn executions(&self) -> Option<Vec<String>> {
+        let ends = self.work.ends.as_ref()?;
+        Some(ends.iter().map(|end| end.execution.to_string()).collect())
+    }
+
+    /// Returns a snapshot of an execution, or `None` if it is deleted.
+    fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Option<Execution>> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let found = call::detached(py, self.database.guard(), || {
+            match self.database.execution(id) {
+                Err(error) if error.code == ErrorCode::ExecutionNotFound => Ok(None),
+                found => found.map(Some),
+            }
+        })?;
+        Ok(found.map(|execution| Execution::new(execution, Arc::clone(&self.database))))
+    }
+
+    /// Reports the results of the calls for ends of executions.
+    fn end_all(&self) {
+        let outcomes = std::mem::take(&mut *self.outcomes.lock());
+        self.ends.end(self.work.token, PollOutcome::Ends(outcomes));
+    }
+
+    /// Reports several executions to start, each with its context and its key, and the state to keep as JSON.
+    #[pyo3(signature = (fires, state=None))]
+    fn end_many(
+        &self,
+        fires: Vec<(Bound<'_, Context>, Option<String>)>,
+        state: Option<&str>,
+    ) -> PyResult<()> {
+        let fires = fires.into_iter().map(|(context, key)| {
+            let snapshot = context.get().snapshot(context.py())?;
+            Ok(((*snapshot).clone(), key))
+        });
+        let fires = fires.collect::<PyResult<_>>()?;
+        let state = state
+            .map(types::Json::parse)
+            .transpose()
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.note(PollOutcome::Many { fires, state });
+        Ok(())
     }
 
     /// Reports the result of the call: `skip`, `fire` with a context, or `failed` with an error text.
@@ -55,7 +139,7 @@ impl Poll {
                 )));
             }
         };
-        self.ends.end(self.poll.token, outcome);
+        self.note(outcome);
         Ok(())
     }
 }

@@ -1,24 +1,43 @@
 //! `Reads`: everything that can be read from a database, for runners and for inspectors.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cloacina::runner::{EngineHandle, Inspector, ShortId};
-use cloacina::types::{Error, ExecutionStatus, Micros, Offer, ScheduleKind, Timestamp};
+use cloacina::runner::{Count, CountKind, EngineHandle, Inspector, ShortId};
+use cloacina::types::{Error, ExecutionStatus, MapRow, Micros, Offer, ScheduleKind, Timestamp};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::call;
 use crate::errors::Raise;
 use crate::execution::Execution;
+use crate::listing::{ListFilter, previous};
 use crate::process_guard::ProcessOwned;
 use crate::records::{
     DatabaseHealth, EventRecord, ExecutionPage, LogLineRecord, ProgressRecord, ProgressReport,
     RunnerRecord, StoredWorkflow, TickCounts, TickRecord,
 };
 use crate::requests;
+use crate::rerun::RerunRequest;
 use crate::schedule_dict::schedule_dict;
+use crate::signals;
 use crate::workflow::Workflow;
+
+/// The start and the end of a span, and the numbers of executions submitted in it and of those that have failed.
+type ActivityTuple = (i64, i64, (u64, bool), (u64, bool));
+
+/// A number, and whether it is exact.
+fn counted(count: Count) -> (u64, bool) {
+    (count.value, count.kind == CountKind::Exact)
+}
+
+/// A map: its task, the number of its items in each state, and its bound.
+type MapCounts = (String, Vec<(&'static str, u32)>, Option<u32>);
+
+/// The number of a map's items in each state.
+fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
+    let states = row.states().into_iter();
+    states.map(|(state, count)| (state.name(), count)).collect()
+}
 
 /// Reads from a database: executions, runners, workflows, schedules and triggers.
 #[pyclass(frozen, module = "cloaca._core")]
@@ -49,6 +68,11 @@ impl Reads {
     /// Returns the database.
     pub fn database(&self) -> &ProcessOwned<Inspector> {
         &self.database
+    }
+
+    /// Returns the database, to keep it.
+    pub fn shared_database(&self) -> Arc<ProcessOwned<Inspector>> {
+        Arc::clone(&self.database)
     }
 
     /// Calls the database, detached.
@@ -112,43 +136,155 @@ impl Reads {
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
+    /// Returns the number of executions in each state: its name, the number, and whether it is exact.
+    fn counts(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64, bool)>> {
+        let counts = self.call(py, Inspector::counts)?;
+        let tuples = counts.into_iter().map(|(status, count)| {
+            let (value, is_exact) = counted(count);
+            (status.name(), value, is_exact)
+        });
+        Ok(tuples.collect())
+    }
+
+    /// Returns the number of executions submitted in each of some spans of the same length, and of those that have failed,
+    /// oldest first: start, end, and each number with whether it is exact.
+    fn activity(
+        &self,
+        py: Python<'_>,
+        since_us: i64,
+        until_us: i64,
+        buckets: usize,
+    ) -> PyResult<Vec<ActivityTuple>> {
+        let (since, until) = (Timestamp(since_us), Timestamp(until_us));
+        let found = self.call(py, |database| database.activity(since, until, buckets))?;
+        let tuples = found.into_iter().map(|bucket| {
+            let (submitted, failed) = (counted(bucket.submitted), counted(bucket.failed));
+            (bucket.since.0, bucket.until.0, submitted, failed)
+        });
+        Ok(tuples.collect())
+    }
+
+    /// Returns the failed executions submitted since a time, grouped by cause, the newest failure first.
+    #[pyo3(signature = (since_us=None))]
+    fn failures<'py>(
+        &self,
+        py: Python<'py>,
+        since_us: Option<i64>,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let groups = self.call(py, |database| database.failures(since_us.map(Timestamp)))?;
+        let dicts = groups.into_iter().map(|group| {
+            let dict = PyDict::new(py);
+            dict.set_item("workflow", group.workflow)?;
+            dict.set_item("task_id", group.task)?;
+            dict.set_item("type", group.kind)?;
+            dict.set_item("cause", group.cause)?;
+            dict.set_item("message", group.message)?;
+            dict.set_item("count", group.count)?;
+            dict.set_item("first_us", group.first.0)?;
+            dict.set_item("last_us", group.last.0)?;
+            let ids: Vec<String> = group.executions.iter().map(ToString::to_string).collect();
+            dict.set_item("execution_ids", ids)?;
+            Ok(dict)
+        });
+        dicts.collect()
+    }
+
+    /// Returns a page of open waits, oldest first.
+    #[pyo3(signature = (name=None, workflow=None, execution_id=None, kind=None, limit=50, cursor=None))]
+    #[expect(clippy::too_many_arguments, reason = "one per filter")]
+    fn waits(
+        &self,
+        py: Python<'_>,
+        name: Option<String>,
+        workflow: Option<String>,
+        execution_id: Option<&str>,
+        kind: Option<&str>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> PyResult<signals::WaitPage> {
+        let filter =
+            signals::wait_filter(name, workflow, execution_id, kind, limit, cursor).raise(py)?;
+        let page = self.call(py, |database| database.waits(&filter))?;
+        signals::wait_page(py, page)
+    }
+
+    /// Returns a page of a map's items as JSON objects, and the index from which the next page starts.
+    #[pyo3(signature = (execution_id, task_id, status, first, limit))]
+    fn items(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        task_id: &str,
+        status: Option<&str>,
+        first: u32,
+        limit: usize,
+    ) -> PyResult<(Vec<String>, Option<u32>)> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let status = requests::task_status(status).raise(py)?;
+        let page = self.call(py, |database| {
+            database.items(id, task_id, status, first, limit)
+        })?;
+        let items = page.items.iter().map(cloacina::types::ItemRecord::to_json);
+        Ok((items.collect(), page.next))
+    }
+
+    /// Returns the maps of an execution that have expanded: the task's id, the number of items in each state, and the maximum
+    /// number of running ones.
+    fn maps(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<MapCounts>> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        let maps = self.call(py, |database| database.maps(id))?;
+        let counts = maps.into_iter();
+        let counts = counts.map(|(task, row)| (task, states(&row), row.parallel));
+        Ok(counts.collect())
+    }
+
+    /// Changes how many items of a running map run at once.
+    fn set_map(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        task_id: &str,
+        parallel: Option<u32>,
+    ) -> PyResult<()> {
+        let id = requests::execution_id(execution_id).raise(py)?;
+        self.call(py, |database| database.set_map(id, task_id, parallel))
+    }
+
+    /// Submits an execution like an earlier one; returns its id once it is durable.
+    pub fn rerun(&self, py: Python<'_>, request: &Bound<'_, RerunRequest>) -> PyResult<String> {
+        let (id, rerun) = request.get().parts();
+        let submitted = self.call(py, |database| database.rerun(id, rerun))?;
+        Ok(submitted.id.to_string())
+    }
+
     /// Returns a snapshot of an execution.
     fn execution(&self, py: Python<'_>, execution_id: &str) -> PyResult<Execution> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.call(py, |database| database.execution(id))
-            .map(Execution::new)
+            .map(|execution| Execution::new(execution, self.shared_database()))
     }
 
     /// Returns a page of executions, newest first.
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
-    )]
-    #[pyo3(signature = (workflow, statuses, tags, since_us, limit, cursor, keys=None))]
+    #[pyo3(signature = (filter, limit, cursor=None))]
     fn executions(
         &self,
         py: Python<'_>,
-        workflow: Option<String>,
-        statuses: Vec<String>,
-        tags: Option<BTreeMap<String, String>>,
-        since_us: Option<i64>,
+        filter: &Bound<'_, ListFilter>,
         limit: usize,
         cursor: Option<&str>,
-        keys: Option<Vec<String>>,
     ) -> PyResult<ExecutionPage> {
-        let filter =
-            requests::list_filter(workflow, &statuses, tags, keys, since_us, limit, cursor);
-        let filter = filter.raise(py)?;
+        let filter = filter.get().page(limit, cursor).raise(py)?;
         let page = self.call(py, |database| database.list(&filter))?;
         let executions = page
             .items
             .into_iter()
-            .map(|item| Py::new(py, Execution::listed(item, Arc::clone(&self.database))))
+            .map(|item| Py::new(py, Execution::listed(item, self.shared_database())))
             .collect::<PyResult<_>>()?;
         Ok(ExecutionPage {
             executions,
             next_cursor: page.next.map(|id| id.to_string()),
+            prev_cursor: page.prev.map(previous),
+            scanned_until_us: page.scanned.map(|scanned| scanned.until.0),
         })
     }
 
@@ -198,21 +334,28 @@ impl Reads {
     /// Returns an execution with the progress of its running tasks.
     fn progress(&self, py: Python<'_>, execution_id: &str) -> PyResult<ProgressReport> {
         let id = requests::execution_id(execution_id).raise(py)?;
-        let (execution, reported) = self.call(py, |database| database.progress(id))?;
+        let (execution, reported, maps) = self.call(py, |database| {
+            let (execution, reported) = database.progress(id)?;
+            let maps = database.maps_of(&execution)?;
+            Ok((execution, reported, maps))
+        })?;
         let tasks = reported.into_iter().map(|progress| {
+            let map = maps.iter().find(|row| row.task == progress.task);
             let record = ProgressRecord {
                 task_id: execution.workflow().task(progress.task).id.clone(),
                 attempt: progress.attempt,
                 done: progress.done,
                 total: progress.total,
                 message: progress.message,
+                items: map.map(states),
+                parallel: map.and_then(|row| row.parallel),
                 time_us: progress.time.0,
             };
             Py::new(py, record)
         });
         let tasks = tasks.collect::<PyResult<_>>()?;
         Ok(ProgressReport {
-            execution: Py::new(py, Execution::new(execution))?,
+            execution: Py::new(py, Execution::new(execution, self.shared_database()))?,
             tasks,
         })
     }

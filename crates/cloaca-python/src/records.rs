@@ -13,6 +13,11 @@ record! {
         executions: Vec<Py<Execution>>,
         /// The cursor of the next page; `None` on the last one.
         next_cursor: Option<String>,
+        /// The cursor of the previous page; `None` on the first one.
+        prev_cursor: Option<String>,
+        /// If the search ended before the page was full: when the last examined execution was submitted, in microseconds since
+        /// 1970.
+        scanned_until_us: Option<i64>,
     }
 }
 
@@ -59,6 +64,10 @@ record! {
         total: f64,
         /// The message that the task reported with it.
         message: Option<String>,
+        /// Of a map: the number of its items in each state.
+        items: Option<Vec<(&'static str, u32)>>,
+        /// Of a map: maximum number of items that run at once.
+        parallel: Option<u32>,
         /// When the task reported it, in microseconds since 1970.
         time_us: i64,
     }

@@ -53,7 +53,7 @@ pub fn note_logs(engine: &EngineHandle, work: &Work, lines: Vec<(i64, i64, Strin
     }
 }
 
-/// Wakes the coordinator of the work's runner when the progress buffer was empty.
+/// Wakes the coordinator of the work's runner if this is the `first` report in the progress buffer.
 fn poke(engine: &EngineHandle, work: &Work, first: bool) {
     if first {
         match work.slot() {

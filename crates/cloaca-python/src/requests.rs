@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cloacina::runner::ListFilter;
 use cloacina::runtime::{self, Control, Executor, Handler, Registration, Service};
 use cloacina::types::{
-    Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, ScheduleId, Timestamp, nearest,
+    Error, ErrorCode, ExecutionId, Labels, Micros, ScheduleId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, Workflow};
 use pyo3::prelude::*;
@@ -33,6 +32,8 @@ pub struct SubmitRequest {
     at_us: Option<i64>,
     /// The timeout of the execution, in microseconds.
     timeout_us: Option<Micros>,
+    /// The labels, by name.
+    labels: Option<BTreeMap<String, String>>,
     /// The trace context that is stored with the execution, as JSON.
     trace: Option<String>,
 }
@@ -40,7 +41,8 @@ pub struct SubmitRequest {
 #[pymethods]
 impl SubmitRequest {
     #[new]
-    #[pyo3(signature = (workflow, context=None, key=None, priority=0, delay_us=None, at_us=None, timeout_us=None))]
+    #[pyo3(signature = (workflow, context=None, key=None, priority=0, delay_us=None, at_us=None, timeout_us=None, labels=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
     const fn new(
         workflow: String,
         context: Option<Py<Context>>,
@@ -49,6 +51,7 @@ impl SubmitRequest {
         delay_us: Option<Micros>,
         at_us: Option<i64>,
         timeout_us: Option<Micros>,
+        labels: Option<BTreeMap<String, String>>,
     ) -> Self {
         Self {
             workflow,
@@ -58,6 +61,7 @@ impl SubmitRequest {
             delay_us,
             at_us,
             timeout_us,
+            labels,
             trace: None,
         }
     }
@@ -68,6 +72,7 @@ impl SubmitRequest {
             workflow: self.workflow.clone(),
             context: self.context.as_ref().map(|context| context.clone_ref(py)),
             key: self.key.clone(),
+            labels: self.labels.clone(),
             trace: Some(trace),
             ..*self
         }
@@ -83,6 +88,7 @@ impl SubmitRequest {
                 "delay_us",
                 "at_us",
                 "timeout_us",
+                "labels",
             ],
         )
     }
@@ -151,6 +157,10 @@ pub fn submission(
         priority,
         start_at: request.at_us.map(Timestamp).or(delayed),
         timeout: request.timeout_us,
+        labels: match &request.labels {
+            None => Labels::default(),
+            Some(labels) => Labels::new(labels.clone()).raise(py)?,
+        },
         trace: request.trace.as_deref().map(Arc::from),
     })
 }
@@ -186,6 +196,12 @@ pub fn registration(
     let mut wants_loop = false;
     let mut known = BTreeMap::new();
     for (task, handler) in handlers {
+        if is_final(workflow, &task) {
+            let handler = engine_handler(handler.get())?;
+            wants_loop |= handler.executor == Executor::Loop;
+            known.insert(task, handler);
+            continue;
+        }
         let Some(ordinal) = workflow.ordinal(&task) else {
             let name = workflow.name();
             return Err(Error::new(
@@ -204,6 +220,13 @@ pub fn registration(
         },
         wants_loop,
     ))
+}
+
+/// Whether a handler is that of a final task or, with the suffix `~final`, of a compensation.
+fn is_final(workflow: &Workflow, name: &str) -> bool {
+    let id = name.strip_suffix("~final").unwrap_or(name);
+    let mut finals = workflow.definition().finals.iter();
+    (workflow.ordinal(name).is_none()) && finals.any(|task| task.id == id)
 }
 
 /// Returns a handler for an external task of a workflow that another program defines, and whether it runs on the event
@@ -253,6 +276,17 @@ pub fn execution_id(text: &str) -> Result<ExecutionId, Error> {
     })
 }
 
+/// Parses the name of a task's state.
+pub fn task_status(name: Option<&str>) -> Result<Option<TaskStatus>, Error> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    match TaskStatus::ALL.iter().find(|status| status.name() == name) {
+        Some(status) => Ok(Some(*status)),
+        None => Err(invalid(format!("'{name}' is not the state of a task"))),
+    }
+}
+
 /// Parses the id of a schedule or trigger.
 pub fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
     text.parse().map_err(|_| {
@@ -265,61 +299,28 @@ pub fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
     })
 }
 
-/// Parses a listing's cursor: the id of the last execution of the previous page.
-fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
-    execution_id(text).map_err(|error| Error {
-        code: ErrorCode::Configuration,
-        ..error
-    })
-}
-
 /// Parses the name of a control action.
-pub fn control(action: &str, from_task: Option<String>) -> Result<Control, Error> {
+pub fn control(
+    action: &str,
+    from_task: Option<String>,
+    from_step: Option<String>,
+) -> Result<Control, Error> {
     match action {
         "cancel" => Ok(Control::Cancel),
         "pause" => Ok(Control::Pause),
         "resume" => Ok(Control::Resume),
-        "retry" => Ok(Control::Retry { from_task }),
+        "retry" => Ok(match from_step {
+            Some(step) => Control::RetryFromStep {
+                task: from_task,
+                step,
+                again: false,
+            },
+            None => Control::Retry { from_task },
+        }),
         other => Err(invalid(format!("'{other}' is not a control action"))),
     }
 }
 
-/// Returns the filter of a listing.
-pub fn list_filter(
-    workflow: Option<String>,
-    statuses: &[String],
-    tags: Option<BTreeMap<String, String>>,
-    keys: Option<Vec<String>>,
-    since: Option<i64>,
-    limit: usize,
-    cursor: Option<&str>,
-) -> Result<ListFilter, Error> {
-    Ok(ListFilter {
-        workflow,
-        statuses: statuses
-            .iter()
-            .map(|name| status(name))
-            .collect::<Result<_, _>>()?,
-        tags: tags.into_iter().flatten().collect(),
-        keys,
-        since: since.map(Timestamp),
-        before: cursor.map(cursor_id).transpose()?,
-        limit,
-    })
-}
-
-fn status(name: &str) -> Result<ExecutionStatus, Error> {
-    name.parse().map_err(|()| {
-        let names = ExecutionStatus::ALL.iter().map(|status| status.name());
-        let error = invalid(format!("'{name}' is not an execution status"));
-        let known = names.clone().collect::<Vec<_>>().join(", ");
-        error.with_hint(match nearest(name, names) {
-            Some(near) => format!("did you mean '{near}'? It takes one of {known}"),
-            None => format!("it takes one of {known}"),
-        })
-    })
-}
-
-fn invalid(message: impl Into<String>) -> Error {
+pub fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::Configuration, message)
 }

@@ -28,6 +28,11 @@ pub fn schedule_dict(py: Python<'_>, record: ScheduleRecord) -> PyResult<Bound<'
     row.set_item("start_us", us(record.spec.start_at))?;
     row.set_item("end_us", us(record.spec.end_at))?;
     row.set_item("jitter_us", record.spec.jitter)?;
+    let after = record.spec.after.map(|after| {
+        let statuses = after.statuses.iter().map(|status| status.name());
+        (after.workflow, statuses.collect::<Vec<_>>())
+    });
+    row.set_item("after", after)?;
     row.set_item("next_us", us(record.next_due))?;
     row.set_item("last_us", us(record.last_due))?;
     row.set_item("fired_us", us(record.state.last_fired_at))?;

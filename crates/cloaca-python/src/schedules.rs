@@ -4,8 +4,8 @@ use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::engine::trigger::NewTrigger;
 use cloacina::runner::{self, EngineHandle};
-use cloacina::types::{Error, ErrorCode, Micros, ScheduleRecord, Timestamp};
-use pyo3::exceptions::PyTypeError;
+use cloacina::types::{After, Error, ErrorCode, Micros, ScheduleRecord, Timestamp};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -216,7 +216,20 @@ impl Schedules {
         allow_concurrent: bool,
         handler: u64,
         is_async: bool,
+        after: Option<(String, Vec<String>)>,
     ) -> PyResult<String> {
+        let after = after.map(|(workflow, statuses)| {
+            let statuses = statuses.iter().map(|status| {
+                status
+                    .parse()
+                    .map_err(|()| PyValueError::new_err(format!("'{status}' is not a status")))
+            });
+            Ok::<_, PyErr>(After {
+                workflow,
+                statuses: statuses.collect::<PyResult<_>>()?,
+            })
+        });
+        let after = after.transpose()?;
         let runner = self.runner()?;
         if is_async {
             runner.want_loop();
@@ -228,6 +241,7 @@ impl Schedules {
             expression,
             timezone,
             allow_concurrent,
+            after,
         };
         let id = call::answer(py, runner.guard(), || {
             runner.engine().begin_register_trigger(trigger, handler)

@@ -29,9 +29,12 @@ pub struct RunnerSettings {
     db_pool_size: usize,
     /// `null` keeps everything.
     retention_us: Option<u64>,
+    /// `null` keeps every signal.
+    signal_retention_us: Option<u64>,
     auto_migrate: bool,
     enable_cron_scheduling: bool,
     cron_max_catchup_executions: u32,
+    max_map_items: u32,
 }
 
 impl RunnerSettings {
@@ -68,8 +71,10 @@ impl RunnerSettings {
             db_timeout: Duration::from_micros(self.db_timeout_us),
             db_pool_size: self.db_pool_size,
             retention: self.retention_us.map(Duration::from_micros),
+            signal_retention: self.signal_retention_us.map(Duration::from_micros),
             enable_cron: self.enable_cron_scheduling,
             max_catchup: self.cron_max_catchup_executions,
+            max_map_items: self.max_map_items,
             ..RunnerConfig::default()
         }
     }

@@ -27,7 +27,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// One runner's view of the virtual time. It also tells when the runner's coordinator sleeps.
 struct RunnerClock {
     now: Arc<AtomicI64>,
-    /// Whether the runner stops at once: then each sleep of its coordinator moves its time to the next due time.
+    /// Whether the runner stops without waiting in real time: each sleep of its coordinator moves its time to the next due time.
     hurries: AtomicBool,
     /// How far this runner's time is ahead of the bench's, in microseconds.
     ahead: AtomicI64,
@@ -60,7 +60,7 @@ impl Clock for RunnerClock {
         drop(sleep);
         self.slept.notify_all();
         let left = due.since(self.monotonic());
-        // A coordinator that is told to sleep runs no step, so due work needs a zero duration.
+        // With a positive duration the coordinator would sleep instead of running due work.
         if left > 0 && self.hurries.load(Ordering::Acquire) {
             self.ahead.fetch_add(left.min(60_000_000), Ordering::AcqRel);
             return Duration::from_millis(1); // worker threads run in real time
@@ -84,7 +84,7 @@ struct Crash {
 
 impl Failpoints for Crash {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
-        let dead = || Err(StoreError::Unavailable("the runner was killed".to_owned()));
+        let dead = || Err(StoreError::Unavailable("the runner was killed".into()));
         if self.happened.load(Ordering::Acquire) {
             return dead();
         }
@@ -198,7 +198,7 @@ impl BenchRunner {
         py.detach(|| {
             let end = Instant::now() + SETTLE_TIMEOUT;
             loop {
-                // A running step may miss the first message; the second one proves that all earlier messages are done.
+                // A running step may miss the first message. After the second one, all earlier messages have been handled.
                 self.nudge(engine, end);
                 let due = self.nudge(engine, end);
                 let is_idle = due > self.clock.monotonic() || engine.is_closed();
@@ -224,12 +224,12 @@ impl BenchRunner {
         self.core.get().engine().in_flight()
     }
 
-    /// Begins to stop, and then moves the time of this runner alone, so that its grace period takes no real time.
+    /// Begins to stop the runner, and then advances only its own time, so that its grace period takes no real time.
     fn hurry(&self, py: Python<'_>, grace_us: u64) {
         let engine = self.core.get().engine();
         drop(engine.begin_stop(Duration::from_micros(grace_us)));
         py.detach(|| {
-            // Only a stopping runner may skip time: any other one would run work early that is due later.
+            // Only a stopping runner may skip time, because another runner would start later work too early.
             let end = Instant::now() + SETTLE_TIMEOUT;
             self.nudge(engine, end);
             self.nudge(engine, end);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina::runner::EngineHandle;
+use cloacina::runner::{EngineHandle, Inspector};
 use cloacina::runtime::{Ended, OneShot, SubmitRequest, Subscription};
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ExecutionId, Micros};
@@ -15,7 +15,7 @@ use crate::blocked_waits::refuse_own;
 use crate::call;
 use crate::errors::Raise;
 use crate::loop_waker::WakeHandle;
-use crate::process_guard::ProcessGuard;
+use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::requests;
 
 /// Cancels a subscription when the waiting call returns.
@@ -154,6 +154,7 @@ impl Subscriptions {
     pub fn open(
         &self,
         engine: &EngineHandle,
+        database: Arc<ProcessOwned<Inspector>>,
         waker: WakeHandle,
         id: ExecutionId,
     ) -> Result<u64, Error> {
@@ -162,7 +163,7 @@ impl Subscriptions {
         let open = Arc::clone(&self.open);
         let subscribed = engine.when_ended(id, move |ended| {
             open.lock().remove(&token);
-            waker.ended(token, ended.ok());
+            waker.ended(token, ended.ok(), database);
         });
         let mut open = self.open.lock();
         match subscribed {

@@ -1,15 +1,18 @@
 //! `Work`: a claimed task or a callback that Python runs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cloacina::engine;
 use cloacina::runtime::{self, Assignment, Callback, Deferrals, RunnerSlot};
-use cloacina::types::{Delta, Monotonic};
+use cloacina::types::sync::Mutex;
+use cloacina::types::{Delta, Error, ErrorCode, Json, Monotonic, RootStart};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::context::Context;
+use crate::errors::Raise;
 use crate::outcome::Outcome;
 
 enum Item {
@@ -26,6 +29,8 @@ pub struct Work {
     /// The slot of the work's runner, if several runners share the workers.
     slot: Option<Arc<RunnerSlot>>,
     context: PyOnceLock<Py<Context>>,
+    /// The executions that start with the completion of the task.
+    starts: Mutex<Vec<RootStart>>,
 }
 
 impl Work {
@@ -47,10 +52,11 @@ impl Work {
 
     /// Returns the engine's outcome of this work.
     pub fn outcome(&self, py: Python<'_>, outcome: &Outcome) -> engine::Outcome {
-        outcome.to_engine(|| {
+        let delta = || {
             let context = self.context.get(py);
             context.map_or_else(Delta::default, |context| context.get().delta())
-        })
+        };
+        outcome.to_engine(delta, || std::mem::take(&mut *self.starts.lock()))
     }
 
     /// Returns work that a thread begins at `entered`, attached to the interpreter.
@@ -70,6 +76,7 @@ impl Work {
             deferrals,
             slot,
             context: PyOnceLock::new(),
+            starts: Mutex::default(),
         }
     }
 
@@ -92,6 +99,19 @@ impl Work {
 
 #[pymethods]
 impl Work {
+    /// Starts an execution with the completion of the task. `input` is a JSON object.
+    fn start(&self, py: Python<'_>, key: String, workflow: String, input: &str) -> PyResult<()> {
+        let input = Json::parse(input)
+            .map_err(|error| Error::new(ErrorCode::ContextInvalid, error.to_string()))
+            .raise(py)?;
+        self.starts.lock().push(RootStart {
+            key,
+            workflow,
+            input,
+        });
+        Ok(())
+    }
+
     #[getter]
     fn handler(&self) -> u64 {
         match &self.item {
@@ -144,11 +164,24 @@ impl Work {
     }
 
     #[getter]
-    fn task_id(&self) -> &str {
+    fn task_id(&self) -> Cow<'_, str> {
         match &self.item {
-            Item::Task(_, assignment) => &assignment.workflow.task(assignment.task).id,
-            Item::Callback(callback) => &callback.task,
+            Item::Task(_, assignment) => {
+                let id = &assignment.workflow.task(assignment.task).id;
+                match assignment.claim.item {
+                    None => id.into(),
+                    Some(item) => format!("{id}[{item}]").into(),
+                }
+            }
+            Item::Callback(callback) => callback.task.as_str().into(),
         }
+    }
+
+    /// The index of the element that a mapped task runs for; `None` for other tasks.
+    #[getter]
+    fn index(&self) -> Option<u32> {
+        self.assignment()
+            .and_then(|assignment| assignment.claim.item)
     }
 
     /// The number of the attempt, from 1; 0 for a callback.
@@ -164,6 +197,15 @@ impl Work {
     #[getter]
     fn token(&self) -> u64 {
         self.task_token().unwrap_or(0)
+    }
+
+    /// The idempotency key of the task's effects, if the workflow has final tasks.
+    #[getter]
+    fn forward_key(&self) -> Option<&str> {
+        match &self.item {
+            Item::Task(_, assignment) => assignment.forward_key.as_deref(),
+            Item::Callback(_) => None,
+        }
     }
 
     #[getter]

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 
 use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::loop_waker::WakeHandle;
+use crate::process_guard::{ProcessGuard, ProcessOwned};
 use crate::record::record;
 use crate::work::Work;
 
@@ -57,13 +58,19 @@ pub fn connect(engine: &EngineHandle, supervisor: &Arc<SupervisorQueue>, waker: 
 }
 
 /// Sends the supervisor thread an event for each poll of a runner's triggers.
-pub fn connect_polls(engine: &EngineHandle, supervisor: &Arc<SupervisorQueue>) {
+pub fn connect_polls(
+    engine: &EngineHandle,
+    supervisor: &Arc<SupervisorQueue>,
+    guard: ProcessGuard,
+) {
     let polls = engine.queues().polls();
     let (queue, supervisor) = (Arc::downgrade(polls), Arc::clone(supervisor));
     let ends = engine.poll_ends();
+    let database = Arc::new(ProcessOwned::new(engine.inspector().clone(), guard));
     polls.on_arrival(Arc::new(move || {
         for poll in queue.upgrade().iter().flat_map(|queue| queue.take()) {
-            supervisor.push(SupervisorEvent::Poll(poll, ends.clone()));
+            let database = Arc::clone(&database);
+            supervisor.push(SupervisorEvent::Poll(poll, ends.clone(), database));
         }
     }));
 }
@@ -222,6 +229,9 @@ fn next_shared(
     shared: &Arc<SharedWorkers>,
     worker: u64,
 ) -> Option<Work> {
+    if shared.leave_if_surplus() {
+        return None;
+    }
     let taken = shared.try_take(worker).or_else(|| {
         py.detach(|| {
             loop {

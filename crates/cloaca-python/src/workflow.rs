@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina::runner::{to_dot, to_mermaid};
-use cloacina::types::{Error, ErrorCode, Ordinal, nearest};
-use cloacina::workflow::{self, WorkflowDefinition};
+use cloacina::types::{Error, ErrorCode, Json, Ordinal, nearest};
+use cloacina::workflow::{self, Output, WorkflowDefinition};
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
+use crate::decoding::decode;
 use crate::errors::Raise;
 
 /// A valid workflow definition.
@@ -83,6 +86,26 @@ fn build(definition: &str) -> Result<workflow::Workflow, Error> {
     workflow::Workflow::new(definition)
 }
 
+/// Returns the key of the value that is a workflow's output, a tuple of keys, or `None`.
+pub fn output_keys<'py>(
+    py: Python<'py>,
+    workflow: &workflow::Workflow,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match &workflow.definition().output {
+        None => Ok(None),
+        Some(Output::One(key)) => key.into_bound_py_any(py).map(Some),
+        Some(Output::Many(keys)) => Ok(Some(PyTuple::new(py, keys)?.into_any())),
+    }
+}
+
+/// Returns the key that each value task's result is stored under, by the task's short id.
+pub fn result_keys(workflow: &workflow::Workflow) -> BTreeMap<&str, &str> {
+    let tasks = workflow.definition().tasks.iter();
+    tasks
+        .filter_map(|task| Some((task.id.as_str(), task.result.as_deref()?)))
+        .collect()
+}
+
 #[pymethods]
 impl Workflow {
     /// Validates a definition given as JSON.
@@ -91,6 +114,12 @@ impl Workflow {
         Ok(Self {
             inner: Arc::new(build(definition).raise(py)?),
         })
+    }
+
+    /// The names of the workflows that every execution without failures runs as children of its nodes.
+    #[getter]
+    fn always_runs(&self) -> Vec<&str> {
+        self.inner.always_runs().collect()
     }
 
     #[getter]
@@ -130,6 +159,39 @@ impl Workflow {
         let all = PyDict::new(py);
         for (ordinal, task) in (0..).zip(&self.inner.definition().tasks) {
             all.set_item(&task.id, self.dependencies_of(ordinal))?;
+        }
+        Ok(all)
+    }
+
+    /// The JSON schema of the input, or `None`.
+    #[getter]
+    fn input_schema<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let schema = self.inner.definition().input.as_ref();
+        schema.map(|schema| decode(py, schema)).transpose()
+    }
+
+    /// The key of the value that is the output, a tuple of keys, or `None`.
+    #[getter]
+    fn output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        output_keys(py, &self.inner)
+    }
+
+    /// The key of the context that each value task's result is stored under, by the task's short id.
+    #[getter]
+    fn results(&self) -> BTreeMap<&str, &str> {
+        result_keys(&self.inner)
+    }
+
+    /// The resolved parameters of each typed task, as in the definition, by the task's short id.
+    #[getter]
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = PyDict::new(py);
+        for task in &self.inner.definition().tasks {
+            if !task.parameters.is_empty() {
+                let parameters = Json::encode(&task.parameters)
+                    .map_err(|error| PyValueError::new_err(error.to_string()))?;
+                all.set_item(&task.id, decode(py, &parameters)?)?;
+            }
         }
         Ok(all)
     }

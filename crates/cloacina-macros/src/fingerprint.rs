@@ -1,11 +1,13 @@
 //! The fingerprint of a task's function, which makes a change of its code change the workflow's version (semantics A4).
 //!
 //! It is the 128-bit FNV-1a hash, in 32 hex characters, of the tokens of the function's parameters, return type and body,
-//! each followed by a zero byte. Comments, attributes and layout do not change it, nor does the version of the compiler.
+//! each followed by a zero byte, and of the defaults of parameters. Comments, attributes and layout do not change it, nor does the version of the compiler.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ItemFn;
+
+use crate::signature;
 
 const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
@@ -13,6 +15,9 @@ const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 pub fn fingerprint(function: &ItemFn) -> String {
     let mut hash = Hash(BASIS);
     hash.add_tokens(function.sig.inputs.to_token_stream());
+    for attribute in signature::own_attributes(function) {
+        hash.add_tokens(attribute.meta.to_token_stream());
+    }
     hash.add_tokens(function.sig.output.to_token_stream());
     hash.add_tokens(function.block.to_token_stream());
     format!("{:032x}", hash.0)
@@ -82,6 +87,16 @@ mod tests {
         }",
         );
         assert_eq!(plain, dressed);
+    }
+
+    #[test]
+    fn a4_default_of_a_parameter_changes_the_hash() {
+        let of_default = |default| {
+            of(&format!(
+                "async fn f(#[default = {default}] n: u8) -> R {{ Ok(n) }}"
+            ))
+        };
+        assert_ne!(of_default(1), of_default(2));
     }
 
     #[test]

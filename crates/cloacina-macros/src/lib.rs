@@ -5,19 +5,27 @@
 mod fingerprint;
 mod keyword;
 mod literal;
+mod map;
 mod options;
 mod rule;
 mod signature;
 mod task;
 mod task_names;
+mod wait;
 mod workflow;
 
 use proc_macro::TokenStream;
 
 /// Turns an `async fn` into a task. The function itself is unchanged and can still be called, e.g. by tests.
 ///
-/// The function takes the context as `&mut Context`, optionally a `&TaskHandle` after it, and returns
-/// `Result<(), TaskError>`. Its writes to the context are kept only if it returns `Ok`. Where a *type* is expected, the
+/// A function is written in one of two styles:
+///
+/// - It takes the context as `&mut Context`, and returns `Result<(), TaskError>`. Its writes to the context are kept only if
+///   it returns `Ok`.
+/// - It takes values, and returns `Result<T, TaskError>`: what it returns is its result, which is stored under the task's id.
+///   See *Values* below. Such a function may also read the context, as `&Context` in the first place.
+///
+/// Either may take a `&TaskHandle`. Where a *type* is expected, the
 /// function's name means the task: in the list of [`workflow!`](macro@workflow), and in
 /// `DefaultRunner::register_external`.
 ///
@@ -39,6 +47,18 @@ use proc_macro::TokenStream;
 /// | `timeout_ms = 30000` | timeout of one attempt, in milliseconds (default: the runner's `task_timeout`) |
 /// | `priority = 0` | priority, -32768 to 32767: tasks with a higher one are claimed first |
 /// | `max_context_bytes = 1000000` | maximum size of what one attempt writes to the context |
+/// | `output = "…"` | the key that the result of a function with values is stored under (default: the task's id) |
+/// | `over = "urls"` | runs the task once per element of a list: see *Maps* below |
+/// | `parallel = 8` | maximum number of items of a map that run at once, over all runners |
+/// | `tolerate = 0.05` | the number of failed items that a map tolerates, or the share of them with a decimal point |
+/// | `batch = 500` | maximum number of elements of one item, which is a `Vec` then |
+/// | `wait_for = signal("paid", key = "order_id")` | a condition that the task waits for: see *Waits* below |
+/// | `wait_timeout = "30d"` | maximum time of that wait: `"90s"`, `"10m"`, `"48h"`, `"7d"` |
+/// | `on_timeout = "fail"` | the consequence of a timeout of the wait: `"fail"`, `"skip"`, `"continue"` |
+/// | `final = "always"` | a final task, which runs after the execution has ended: `"always"`, `"failure"`, `"cancelled"`, `"success"`; a parameter `error: Option<ErrorInfo>` receives the error |
+/// | `undoes = [a, "b"]` | the tasks that a final task undoes: a retry of the execution runs them again |
+/// | `compensate = refund` | the task that undoes this one if the execution does not succeed |
+/// | `compensate_failed = true` | run it also if this task failed, was lost, or was cancelled while it ran (default: false) |
 ///
 /// Where an option has a default, the table shows it. The defaults of `timeout_ms` and `max_context_bytes` are the runner's
 /// settings.
@@ -51,6 +71,92 @@ use proc_macro::TokenStream;
 /// dependencies. An operator is one of `equals`, `not_equals`, `greater_than`, `greater_or_equal`, `less_than`, `less_or_equal`,
 /// `contains`, `not_contains`, `exists` and `not_exists`, or its symbol (`==`, `>`, …); the last two take no value.
 /// A value is a literal or a list of literals.
+///
+/// # Values
+///
+/// A parameter of any type that `serde` can decode is found by its name when the workflow is defined:
+///
+/// 1. the result of the task with this id in the same workflow, which also becomes a dependency;
+/// 2. a field of the `input:` of [`workflow!`](macro@workflow);
+/// 3. without an `input:`, a key of the context;
+/// 4. its default, `#[default]` (of the type), `#[default = 0.19]` or `#[default(expression)]`.
+///
+/// `#[result_of(function)]` or `#[result_of("id")]` on a parameter names the task, so that the parameter may have any name.
+///
+/// A task that was skipped or failed has no result: then the parameter has its default, otherwise `None` if it is an
+/// `Option`. Otherwise the task fails with a `TaskInputError`, which is not retried. A value of another type fails the task in
+/// the same way, and the message names the path of the part that does not fit.
+///
+/// A function without parameters that returns `Result<(), TaskError>` stores nothing.
+///
+/// ```
+/// use cloacina::{TaskError, task, workflow};
+///
+/// #[task]
+/// async fn rows() -> Result<Vec<u64>, TaskError> {
+///     Ok(vec![3, 4])
+/// }
+///
+/// #[task]
+/// async fn total(rows: Vec<u64>, #[default = 2] factor: u64) -> Result<u64, TaskError> {
+///     Ok(rows.iter().sum::<u64>() * factor)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), TaskError> {
+/// let workflow = workflow! { name: "typed", output: "total", tasks: [rows, total] };
+/// assert_eq!(workflow.dependencies("total").unwrap(), ["rows"]);
+/// // The function can still be called.
+/// assert_eq!(total(vec![1], 3).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Maps
+///
+/// A task with `over` runs once per element of a list: the result of a task, by id or by function, a field of the `input:`, or a
+/// key of the context. The parameter that has no other meaning receives the element; `over = { url = "urls", name = names }`
+/// names the parameters, and runs over several lists of equal lengths. What the function returns is the result of its item.
+/// A task with a parameter named like the map takes the results as `Vec<T>`, as `Vec<Option<T>>`, or as `MapResult<T>`, which
+/// also has the failed items.
+///
+/// ```
+/// use cloacina::{TaskError, TaskHandle, task, workflow};
+///
+/// #[task]
+/// async fn urls() -> Result<Vec<String>, TaskError> {
+///     Ok(vec!["a".to_owned(), "bb".to_owned()])
+/// }
+///
+/// #[task(over = urls, parallel = 8, tolerate = 0.5)]
+/// async fn fetch(url: String, handle: &TaskHandle) -> Result<usize, TaskError> {
+///     Ok(url.len() + handle.index().unwrap_or(0) as usize)
+/// }
+///
+/// #[task]
+/// async fn total(fetch: Vec<usize>) -> Result<usize, TaskError> {
+///     Ok(fetch.iter().sum())
+/// }
+///
+/// let workflow = workflow! { name: "map", output: "total", tasks: [urls, fetch, total] };
+/// assert_eq!(workflow.dependencies("fetch").unwrap(), ["urls"]);
+/// ```
+///
+/// # Waits
+///
+/// A condition is `signal("name", key = "path", since = "ever")`, of which only the name is required, `delay("1h")`,
+/// `until("path")`, `any_of(…)` or `all_of(…)`. A path leads into the context. The data of a signal is the value of the
+/// parameter with the signal's name.
+///
+/// ```
+/// use cloacina::{TaskError, task};
+///
+/// #[task(wait_for = any_of(signal("paid", key = "order_id"), delay("30d")))]
+/// async fn book(order_id: String, paid: Option<u64>) -> Result<String, TaskError> {
+///     Ok(format!("{order_id}: {paid:?}"))
+/// }
+/// # fn main() {}
+/// ```
 ///
 /// # Example
 ///
@@ -91,10 +197,16 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Creates a workflow and defines it in this process, so that every runner of the process can run it by its name. The value
 /// is a `cloacina::Workflow`.
 ///
-/// `name` and `tasks` are required; `description`, `tags`, `tenant` and `package` are optional. A task is the path of a
+/// `name` and `tasks` are required; `description`, `tags`, `tenant`, `package`, `input` and `output` are optional.
+///
+/// `input: Type` declares the input, a type with `serde::Serialize` and `serde::Deserialize`: an input of another shape is
+/// refused by `submit`, with nothing stored, and defaults are filled in. `output: "total"`, or a list of names, is the result
+/// that `WorkflowResult::output` decodes.
+/// A task is the path of a
 /// function with `#[task]`, or `external_task(id = "…", …)` for a task that another program runs, with the options of
 /// `#[task]`. Duplicate ids, unknown dependencies, trigger rules that name unknown tasks, and cycles are compile errors at
-/// the task.
+/// the task, and so are two tasks with one result and an `output:` that no task has. A parameter that is neither a task nor a
+/// field of the declared input panics when the macro is evaluated.
 ///
 /// It replaces a workflow of the same name that was defined earlier.
 ///

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{
@@ -9,7 +10,9 @@ use syn::{
 };
 
 use crate::keyword::unknown;
+use crate::map::MapOptions;
 use crate::rule::Rule;
+use crate::wait::WaitOptions;
 
 const OPTIONS: &[&str] = &[
     "id",
@@ -27,6 +30,18 @@ const OPTIONS: &[&str] = &[
     "timeout_ms",
     "priority",
     "max_context_bytes",
+    "output",
+    "over",
+    "parallel",
+    "tolerate",
+    "batch",
+    "wait_for",
+    "wait_timeout",
+    "on_timeout",
+    "final",
+    "undoes",
+    "compensate",
+    "compensate_failed",
 ];
 
 /// A reference to a task, by its id or by its function.
@@ -67,6 +82,16 @@ impl Parse for Reference {
 pub struct Options {
     pub id: Option<LitStr>,
     pub dependencies: Vec<Reference>,
+    /// The key of the task's result.
+    pub output: Option<LitStr>,
+    /// The task that undoes this one.
+    compensate: Option<Path>,
+    compensate_failed: bool,
+    final_on: Option<TokenStream>,
+    undoes: Vec<Reference>,
+    /// The lists that it runs over.
+    pub map: MapOptions,
+    wait: WaitOptions,
     retry: Vec<TokenStream>,
     rule: Option<Rule>,
     fields: Vec<TokenStream>,
@@ -79,14 +104,33 @@ impl Options {
     }
 
     /// The expression of the task's `TaskDefinition`.
-    pub fn definition(&self, id: &LitStr, kind: &str, fingerprint: &str) -> TokenStream {
+    pub fn definition(
+        &self,
+        id: &LitStr,
+        kind: &str,
+        fingerprint: &str,
+        result: Option<&LitStr>,
+    ) -> TokenStream {
+        let result = result.map(
+            |key| quote!(result: ::std::option::Option::Some(::std::string::String::from(#key)),),
+        );
         let kind = Ident::new(kind, Span::call_site());
         let dependencies = self.dependencies.iter().map(Reference::as_id);
         let rule = self.rule.as_ref().map(|rule| {
             let expression = &rule.expression;
             quote!(rule: #expression,)
         });
+        let role = self.final_on.as_ref().map(|on| {
+            let undoes = self.undoes.iter().map(Reference::as_id);
+            quote! {
+                role: ::std::option::Option::Some(::cloacina::macro_support::FinalRole::Final {
+                    on: ::cloacina::macro_support::FinalOn::#on,
+                    undoes: ::std::vec![#(::std::string::String::from(#undoes)),*],
+                }),
+            }
+        });
         let (retry, fields) = (&self.retry, &self.fields);
+        let (map, wait) = (self.map.definition(), self.wait.definition());
         quote! {
             ::cloacina::macro_support::TaskDefinition {
                 id: ::std::string::String::from(#id),
@@ -98,10 +142,49 @@ impl Options {
                 kind: ::cloacina::macro_support::TaskKind::#kind,
                 fingerprint: ::std::string::String::from(#fingerprint),
                 #rule
+                #role
+                #result
+                #map
+                #wait
                 #(#fields,)*
                 ..::std::default::Default::default()
             }
         }
+    }
+
+    /// The expression of the task's compensation.
+    pub fn compensation(&self) -> TokenStream {
+        let Some(path) = &self.compensate else {
+            return quote!(::std::option::Option::None);
+        };
+        let failed = self.compensate_failed;
+        quote! {
+            ::std::option::Option::Some(::cloacina::macro_support::Compensation {
+                names: <#path as ::cloacina::macro_support::Task>::NAMES,
+                definition: <#path as ::cloacina::macro_support::Task>::definition,
+                run: <#path as ::cloacina::macro_support::Task>::run,
+                failed: #failed,
+            })
+        }
+    }
+
+    /// Refuses options that only make sense with another one.
+    fn check_final(&self, names: &[Ident]) -> Result<(), Error> {
+        let given = |option: &str| names.iter().find(|name| *name == option);
+        if let (Some(name), true) = (given("undoes"), self.final_on.is_none()) {
+            let message = "`undoes` names what a final task undoes: add `final = \"always\"`";
+            return Err(Error::new(name.span(), message));
+        }
+        if let (Some(name), true) = (given("compensate_failed"), self.compensate.is_none()) {
+            let message =
+                "`compensate_failed` needs the task that undoes this one: add `compensate = …`";
+            return Err(Error::new(name.span(), message));
+        }
+        if let (Some(name), true) = (given("compensate"), self.final_on.is_some()) {
+            let message = "a final task cannot have a compensation of its own";
+            return Err(Error::new(name.span(), message));
+        }
+        Ok(())
     }
 
     fn read(&mut self, name: &Ident, value: ParseStream) -> Result<(), Error> {
@@ -177,8 +260,43 @@ impl Options {
                 self.fields
                     .push(quote!(max_context_bytes: ::std::option::Option::Some(#bytes)));
             }
+            "over" => self.map.read_over(value)?,
+            "parallel" | "batch" => self.map.read_count(name, value)?,
+            "tolerate" => self.map.read_tolerate(value)?,
+            "wait_for" => self.wait.read_condition(value)?,
+            "wait_timeout" => self.wait.read_timeout(value)?,
+            "on_timeout" => self.wait.read_end(value)?,
+            "final" => self.read_final(value)?,
+            "undoes" => self.undoes = list(value, Reference::parse)?,
+            "compensate" => self.compensate = Some(value.parse()?),
+            "compensate_failed" => self.compensate_failed = value.parse::<LitBool>()?.value,
+            "output" => {
+                let key: LitStr = value.parse()?;
+                if key.value().is_empty() {
+                    return Err(Error::new(
+                        key.span(),
+                        "the key of a result cannot be empty",
+                    ));
+                }
+                self.output = Some(key);
+            }
             other => return Err(unknown(name.span(), "option", other, OPTIONS)),
         }
+        Ok(())
+    }
+
+    fn read_final(&mut self, value: ParseStream) -> Result<(), Error> {
+        let word: LitStr = value.parse()?;
+        self.final_on = Some(match word.value().as_str() {
+            "always" => quote!(Always),
+            "failure" => quote!(Failure),
+            "cancelled" => quote!(Cancelled),
+            "success" => quote!(Success),
+            other => {
+                let known = ["always", "failure", "cancelled", "success"];
+                return Err(unknown(word.span(), "final", other, &known));
+            }
+        });
         Ok(())
     }
 
@@ -211,7 +329,8 @@ impl Parse for Options {
         let mut options = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         while !input.is_empty() {
-            let name: Ident = input.parse()?;
+            // `final` is a reserved word.
+            let name = input.call(Ident::parse_any)?;
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
@@ -225,6 +344,9 @@ impl Parse for Options {
                 input.parse::<Token![,]>()?;
             }
         }
+        options.check_final(&seen)?;
+        options.map.check(&seen)?;
+        options.wait.check(&seen)?;
         Ok(options)
     }
 }
@@ -285,7 +407,7 @@ fn micros(input: ParseStream, least: i64) -> Result<i64, Error> {
     whole(input, least, i64::MAX / 4_000_000).map(|milliseconds| milliseconds * 1000)
 }
 
-fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
+pub fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
     let value: Expr = input.parse()?;
     let (sign, literal) = match &value {
         Expr::Unary(ExprUnary {

@@ -1,17 +1,92 @@
-//! Validates the signature of a task's function.
+//! Reads the signature of a task's function: its context, its handle, and the values that it takes by name.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, ItemFn, ReturnType, Type};
+use syn::{
+    Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, ItemFn, Lit, LitStr, Meta, Pat,
+    PatType, PathArguments, ReturnType, Type,
+};
 
-/// The types of the parameters and the return type. Their spans let the compiler's messages point at them.
+use crate::options::Reference;
+
+/// The parameters in their order, and the return type. Their spans let the compiler's messages point at them.
 pub struct Signature<'a> {
-    pub context: &'a Type,
-    pub handle: Option<&'a Type>,
+    pub parameters: Vec<Parameter<'a>>,
     pub output: &'a Type,
 }
 
+pub enum Parameter<'a> {
+    /// `&mut Context`: the function writes the context, and its return value is not stored.
+    Context(&'a Type),
+    /// `&Context`: the function reads the context.
+    View(&'a Type),
+    /// `&TaskHandle`.
+    Handle(&'a Type),
+    Value(Value<'a>),
+}
+
+/// A parameter whose value is found by its name.
+pub struct Value<'a> {
+    pub name: LitStr,
+    pub kind: &'a Type,
+    /// The expression that replaces an absent value.
+    pub default: Option<TokenStream>,
+    /// The task that `#[result_of(…)]` names.
+    pub task: Option<Reference>,
+}
+
+impl Value<'_> {
+    /// Whether it takes the items of a map with their states.
+    pub fn is_map_result(&self) -> bool {
+        last_name(self.kind).as_deref() == Some("MapResult")
+    }
+}
+
 const FORM: &str = "hint: async fn name(context: &mut Context) -> Result<(), TaskError>";
+const VALUE_FORM: &str = "hint: async fn total(rows: Vec<Row>) -> Result<Total, TaskError>";
+
+impl<'a> Signature<'a> {
+    pub fn values(&self) -> impl Iterator<Item = &Value<'a>> {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter {
+                Parameter::Value(value) => Some(value),
+                _ => None,
+            })
+    }
+
+    /// Whether what the function returns is its result: it does not write the context, and it returns a value or takes
+    /// parameters.
+    pub fn has_result(&self) -> bool {
+        let writes = |parameter: &Parameter| matches!(parameter, Parameter::Context(_));
+        let is_empty = self.parameters.is_empty() && returns_unit(self.output);
+        !is_empty && !self.parameters.iter().any(writes)
+    }
+}
+
+/// The attributes of the parameters that `#[task]` reads.
+pub fn own_attributes(function: &ItemFn) -> impl Iterator<Item = &Attribute> {
+    let attributes = function
+        .sig
+        .inputs
+        .iter()
+        .flat_map(|parameter| match parameter {
+            FnArg::Typed(typed) => &typed.attrs,
+            FnArg::Receiver(receiver) => &receiver.attrs,
+        });
+    attributes.filter(|attribute| is_own(attribute))
+}
+
+/// Removes the attributes that `#[task]` reads from the parameters of a function.
+pub fn strip_attributes(function: &mut ItemFn) {
+    for parameter in &mut function.sig.inputs {
+        if let FnArg::Typed(typed) = parameter {
+            typed.attrs.retain(|attribute| !is_own(attribute));
+        }
+    }
+}
 
 pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
     let signature = &function.sig;
@@ -28,10 +103,10 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
     if let Some(unsafety) = &signature.unsafety {
         return refuse(unsafety.span, "a task cannot be `unsafe`");
     }
-    let mut parameters = Vec::new();
+    let mut parameters: Vec<Parameter> = Vec::new();
     for parameter in &signature.inputs {
         match parameter {
-            FnArg::Typed(typed) => parameters.push(&*typed.ty),
+            FnArg::Typed(typed) => parameters.push(read_parameter(typed, &parameters)?),
             FnArg::Receiver(receiver) => {
                 return refuse(
                     receiver.self_token.span,
@@ -40,41 +115,128 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
             }
         }
     }
-    let (context, handle) = match parameters.as_slice() {
-        [] => {
-            return refuse(
-                signature.paren_token.span.join(),
-                "a task takes its context: `context: &mut Context`",
-            );
-        }
-        [context] => (*context, None),
-        [context, handle] => (*context, Some(*handle)),
-        [_, _, third, ..] => {
-            return refuse(
-                third.span(),
-                "a task takes its context and optionally a `&TaskHandle`",
-            );
-        }
-    };
-    match context {
-        Type::Reference(reference) if reference.mutability.is_some() => {}
-        other => return refuse(other.span(), "a task takes its context as `&mut Context`"),
-    }
-    if let Some(handle) = handle {
-        match handle {
-            Type::Reference(reference) if reference.mutability.is_none() => {}
-            other => return refuse(other.span(), "a task takes its handle as `&TaskHandle`"),
-        }
-    }
     let ReturnType::Type(_, output) = &signature.output else {
         return refuse(
             signature.paren_token.span.close(),
             "a task returns `Result<(), TaskError>`",
         );
     };
-    Ok(Signature {
-        context,
-        handle,
-        output,
+    Ok(Signature { parameters, output })
+}
+
+fn read_parameter<'a>(
+    typed: &'a PatType,
+    earlier: &[Parameter<'a>],
+) -> Result<Parameter<'a>, Error> {
+    let kind = &*typed.ty;
+    let refuse = |message: &str| Err(Error::new(kind.span(), format!("{message}\n{FORM}")));
+    let is_second = |wanted: fn(&Parameter) -> bool| earlier.iter().any(wanted);
+    let Type::Reference(reference) = kind else {
+        return match last_name(kind).as_deref() {
+            Some("Context") => refuse("a task takes its context as `&mut Context`"),
+            Some("TaskHandle") => refuse("a task takes its handle as `&TaskHandle`"),
+            _ => read_value(typed).map(Parameter::Value),
+        };
+    };
+    if let Some(attribute) = typed.attrs.iter().find(|attribute| is_own(attribute)) {
+        let message = "only a parameter with a value has a default or the result of a task";
+        return Err(Error::new(attribute.span(), message));
+    }
+    if reference.mutability.is_some() {
+        if !earlier.is_empty() {
+            return refuse("the context is the first parameter of a task");
+        }
+        return Ok(Parameter::Context(kind));
+    }
+    match last_name(&reference.elem).as_deref() {
+        Some("TaskHandle") if is_second(|known| matches!(known, Parameter::Handle(_))) => {
+            refuse("a task takes one handle")
+        }
+        Some("TaskHandle") => Ok(Parameter::Handle(kind)),
+        Some("Context") if earlier.is_empty() => Ok(Parameter::View(kind)),
+        Some("Context") => refuse("the context is the first parameter of a task"),
+        _ => Err(Error::new(
+            kind.span(),
+            format!(
+                "a task owns the values of its parameters: they are not references\n{VALUE_FORM}"
+            ),
+        )),
+    }
+}
+
+fn read_value(typed: &PatType) -> Result<Value<'_>, Error> {
+    let Pat::Ident(pattern) = &*typed.pat else {
+        return Err(Error::new(
+            typed.pat.span(),
+            format!("a value is found by the name of its parameter: `name: Type`\n{VALUE_FORM}"),
+        ));
+    };
+    let mut value = Value {
+        name: LitStr::new(&pattern.ident.unraw().to_string(), pattern.ident.span()),
+        kind: &typed.ty,
+        default: None,
+        task: None,
+    };
+    for attribute in typed.attrs.iter().filter(|attribute| is_own(attribute)) {
+        let is_default = attribute.path().is_ident("default");
+        if (is_default && value.default.is_some()) || (!is_default && value.task.is_some()) {
+            return Err(Error::new(
+                attribute.span(),
+                "this attribute is given twice",
+            ));
+        }
+        if is_default {
+            value.default = Some(read_default(attribute, &typed.ty)?);
+        } else {
+            value.task = Some(attribute.parse_args()?);
+        }
+    }
+    Ok(value)
+}
+
+/// Reads `#[default]`, `#[default = expression]` or `#[default(expression)]`.
+fn read_default(attribute: &Attribute, kind: &Type) -> Result<TokenStream, Error> {
+    let expression: Expr = match &attribute.meta {
+        Meta::Path(_) => return Ok(quote!(<#kind as ::std::default::Default>::default())),
+        Meta::NameValue(pair) => pair.value.clone(),
+        Meta::List(list) => list.parse_args()?,
+    };
+    let is_text = matches!(
+        &expression,
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(_),
+            ..
+        })
+    );
+    // A text is the default of a `String` too.
+    Ok(if is_text {
+        quote!(::std::convert::Into::into(#expression))
+    } else {
+        expression.to_token_stream()
     })
+}
+
+fn is_own(attribute: &Attribute) -> bool {
+    attribute.path().is_ident("default") || attribute.path().is_ident("result_of")
+}
+
+/// The last segment of a type's path.
+fn last_name(kind: &Type) -> Option<String> {
+    let Type::Path(path) = kind else { return None };
+    path.path.segments.last().map(|last| last.ident.to_string())
+}
+
+/// Whether a return type is `Result<(), …>`.
+fn returns_unit(output: &Type) -> bool {
+    let Type::Path(path) = output else {
+        return false;
+    };
+    let Some(last) = path.path.segments.last() else {
+        return false;
+    };
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return false;
+    };
+    let first = arguments.args.first();
+    matches!(first, Some(GenericArgument::Type(Type::Tuple(tuple))) if tuple.elems.is_empty())
 }

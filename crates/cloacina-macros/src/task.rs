@@ -1,25 +1,27 @@
 //! `#[task]`: expands to the unchanged function, and a type of the same name that implements `Task`.
 
-use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Error, ItemFn, LitStr};
 
 use crate::fingerprint::fingerprint;
 use crate::options::{Options, check_not_own};
-use crate::signature;
-use crate::task_names::task_names;
+use crate::signature::{self, Parameter};
+use crate::task_names::{optional, task_names};
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Error> {
-    let function: ItemFn = syn::parse2(item).map_err(|error| {
+    let mut function: ItemFn = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
             "`#[task]` applies only to functions: async fn name(context: &mut Context) -> Result<(), TaskError>",
         )
     })?;
     // Keep the function, so that an invalid option does not cause errors wherever the program calls it.
-    match expand_task(options, &function) {
+    let expanded = expand_task(options, &function);
+    signature::strip_attributes(&mut function);
+    match expanded {
         Ok(task) => Ok(quote! {
             #[allow(clippy::unused_async, reason = "a task is async even if it does not wait")]
             #function
@@ -50,8 +52,13 @@ fn placeholder(name: &syn::Ident) -> TokenStream {
     let id = LitStr::new(&name.unraw().to_string(), name.span());
     quote! {
         impl ::cloacina::macro_support::Task for #name {
-            const NAMES: ::cloacina::macro_support::TaskNames =
-                ::cloacina::macro_support::TaskNames { id: #id, dependencies: &[], rule_tasks: &[] };
+            const NAMES: ::cloacina::macro_support::TaskNames = ::cloacina::macro_support::TaskNames {
+                id: #id,
+                dependencies: &[],
+                rule_tasks: &[],
+                result: ::std::option::Option::None,
+                parameters: &[],
+            };
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
                 ::std::default::Default::default()
             }
@@ -75,16 +82,52 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         LitStr::new(&text, name.span())
     });
     check_not_own(&id, &options)?;
-    let names = task_names(&id, &options);
-    let definition = options.definition(&id, "Async", &fingerprint(function));
-    // Each argument has the span of its parameter's type, so that a type error points there.
-    let context = quote_spanned!(signature.context.span()=> context);
-    let handle = signature
-        .handle
-        .map(|handle| quote_spanned!(handle.span()=> , handle));
+    if let Some(output) = &options.output
+        && !signature.has_result()
+    {
+        return Err(Error::new(
+            output.span(),
+            "this task has no result: it writes the context, or takes and returns nothing",
+        ));
+    }
+    let result = signature
+        .has_result()
+        .then(|| options.output.as_ref().unwrap_or(&id));
+    options.map.check_result(result, name)?;
+    let names = task_names(&id, &options, result, signature.values());
+    let definition = options.definition(&id, "Async", &fingerprint(function), result);
+    let compensation = options.compensation();
+    let values = signature.values().enumerate().map(|(index, value)| {
+        let (variable, kind, parameter) = (variable(index), value.kind, &value.name);
+        let default = optional(value.default.as_ref().map(|default| quote!(|| #default)));
+        quote_spanned! {kind.span()=>
+            let #variable = ::cloacina::macro_support::parameter::<#kind>(context, handle, #parameter, #default)?;
+        }
+    });
+    let mut index = 0;
+    let arguments = signature
+        .parameters
+        .iter()
+        .map(|parameter| match parameter {
+            // Each argument has the span of its parameter's type, so that a type error points there.
+            Parameter::Context(kind) => quote_spanned!(kind.span()=> context),
+            Parameter::View(kind) => quote_spanned!(kind.span()=> &*context),
+            Parameter::Handle(kind) => quote_spanned!(kind.span()=> handle),
+            Parameter::Value(_) => {
+                index += 1;
+                variable(index - 1).to_token_stream()
+            }
+        });
+    let arguments: Vec<TokenStream> = arguments.collect();
     let output = signature.output;
-    let result = quote_spanned! {output.span()=>
-        <#output as ::cloacina::macro_support::TaskOutput>::into_result(output)
+    let end = if let Some(key) = result {
+        quote_spanned! {output.span()=>
+            <#output as ::cloacina::macro_support::ValueOutput>::store(output, context, handle, #key)
+        }
+    } else {
+        quote_spanned! {output.span()=>
+            <#output as ::cloacina::macro_support::TaskOutput>::into_result(output)
+        }
     };
     Ok(quote! {
         #[doc(hidden)]
@@ -93,6 +136,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
 
         impl ::cloacina::macro_support::Task for #name {
             const NAMES: ::cloacina::macro_support::TaskNames = #names;
+            const COMPENSATION: ::std::option::Option<::cloacina::macro_support::Compensation> = #compensation;
 
             #[allow(clippy::needless_update, reason = "fields that are left out have the engine's defaults")]
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
@@ -103,12 +147,18 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
                 context: &'a mut ::cloacina::macro_support::Context,
                 handle: &'a ::cloacina::macro_support::TaskHandle,
             ) -> ::cloacina::macro_support::TaskFuture<'a> {
-                let _ = handle;
+                let _ = (&context, handle);
                 ::std::boxed::Box::pin(async move {
-                    let output = #name(#context #handle).await;
-                    #result
+                    #(#values)*
+                    let output = #name(#(#arguments),*).await;
+                    #end
                 })
             }
         }
     })
+}
+
+/// The variable that holds the value of a parameter.
+fn variable(index: usize) -> syn::Ident {
+    format_ident!("value_{index}", span = Span::mixed_site())
 }

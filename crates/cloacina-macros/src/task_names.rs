@@ -5,15 +5,47 @@ use quote::quote;
 use syn::LitStr;
 
 use crate::options::{Options, Reference};
+use crate::signature::Value;
 
-pub fn task_names(id: &LitStr, options: &Options) -> TokenStream {
+/// `result` is the key of the task's result.
+pub fn task_names<'a>(
+    id: &LitStr,
+    options: &Options,
+    result: Option<&LitStr>,
+    values: impl Iterator<Item = &'a Value<'a>>,
+) -> TokenStream {
     let dependencies = options.dependencies.iter().map(Reference::as_id);
     let rule_tasks = options.rule_tasks().iter().map(Reference::as_id);
+    let result = optional(result);
+    let parameters = values.map(|value| {
+        let name = &value.name;
+        let task = optional(value.task.as_ref().map(Reference::as_id));
+        let has_default = value.default.is_some();
+        let is_map_result = value.is_map_result();
+        quote! {
+            ::cloacina::macro_support::ParameterName {
+                name: #name,
+                task: #task,
+                has_default: #has_default,
+                is_map_result: #is_map_result,
+            }
+        }
+    });
     quote! {
         ::cloacina::macro_support::TaskNames {
             id: #id,
             dependencies: &[#(#dependencies),*],
             rule_tasks: &[#(#rule_tasks),*],
+            result: #result,
+            parameters: &[#(#parameters),*],
         }
     }
+}
+
+/// The expression of an `Option`.
+pub fn optional(value: Option<impl quote::ToTokens>) -> TokenStream {
+    value.map_or_else(
+        || quote!(::std::option::Option::None),
+        |value| quote!(::std::option::Option::Some(#value)),
+    )
 }

@@ -4,13 +4,22 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
-use syn::{Error, Ident, LitStr, Path, Token, braced};
+use syn::{Error, Ident, LitStr, Path, Token, Type, braced};
 
 use crate::keyword::unknown;
 use crate::options::{Options, check_not_own, parse_arguments, parse_list};
-use crate::task_names::task_names;
+use crate::task_names::{optional, task_names};
 
-const FIELDS: &[&str] = &["name", "description", "tags", "tenant", "package", "tasks"];
+const FIELDS: &[&str] = &[
+    "name",
+    "description",
+    "tags",
+    "tenant",
+    "package",
+    "input",
+    "output",
+    "tasks",
+];
 
 /// The parsed input of `workflow!`.
 struct WorkflowInput {
@@ -19,7 +28,53 @@ struct WorkflowInput {
     tags: Vec<(LitStr, LitStr)>,
     tenant: Option<LitStr>,
     package: Option<LitStr>,
+    /// The type of the input.
+    input: Option<Type>,
+    output: Option<Output>,
     tasks: Vec<Entry>,
+}
+
+/// The keys of the values that are the output.
+enum Output {
+    One(LitStr),
+    Many(Vec<LitStr>),
+}
+
+impl Parse for Output {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        if input.peek(syn::token::Bracket) {
+            let bracket = input.span();
+            let keys: Vec<LitStr> = parse_list(input)?.into_iter().collect();
+            if keys.is_empty() {
+                return Err(Error::new(bracket, "the output names at least one result"));
+            }
+            return Ok(Self::Many(keys));
+        }
+        let message = "the output is the name of a result, or a list of names: \"total\"";
+        let key = input
+            .parse()
+            .map_err(|error: Error| Error::new(error.span(), message))?;
+        Ok(Self::One(key))
+    }
+}
+
+impl Output {
+    fn keys(&self) -> &[LitStr] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+
+    /// The expression of the definition's `Output`.
+    fn expression(&self) -> TokenStream {
+        let keys = self.keys();
+        let keys = quote!(#(::std::string::String::from(#keys)),*);
+        match self {
+            Self::One(_) => quote!(::cloacina::macro_support::Output::One(#keys)),
+            Self::Many(_) => quote!(::cloacina::macro_support::Output::Many(::std::vec![#keys])),
+        }
+    }
 }
 
 enum Entry {
@@ -74,6 +129,7 @@ impl Parse for WorkflowInput {
         let mut seen: Vec<Ident> = Vec::new();
         let (mut name, mut description, mut tenant, mut package) = (None, None, None, None);
         let (mut tags, mut tasks) = (Vec::new(), None);
+        let (mut input_type, mut output) = (None, None);
         while !input.is_empty() {
             let field: Ident = input.parse()?;
             let text = field.to_string();
@@ -93,6 +149,8 @@ impl Parse for WorkflowInput {
                 "tenant" => tenant = Some(checked_name("tenant", input)?),
                 "package" => package = Some(checked_name("package", input)?),
                 "tags" => tags = parse_tags(input)?,
+                "input" => input_type = Some(input.parse()?),
+                "output" => output = Some(input.parse()?),
                 _ => {
                     let entries = parse_list::<Entry>(input)?;
                     if entries.is_empty() {
@@ -114,6 +172,8 @@ impl Parse for WorkflowInput {
             tags,
             tenant,
             package,
+            input: input_type,
+            output,
             tasks: tasks.ok_or_else(|| missing("its tasks: […]"))?,
         })
     }
@@ -170,6 +230,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
     let task_names = input.tasks.iter().map(Entry::names);
     let definitions = input.tasks.iter().map(Entry::definition);
     let functions = input.tasks.iter().filter_map(Entry::function);
+    let compensations = input.tasks.iter().map(Entry::compensation);
     let checks = input.tasks.iter().enumerate().map(|(index, entry)| {
         // The check has the span of the entry, so that the compiler reports its error there.
         quote_spanned!(entry.span()=> const _: () = CHECK.check(#index);)
@@ -181,14 +242,25 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
     let description = text(&input.description, "");
     let tenant = text(&input.tenant, "public");
     let package = text(&input.package, "embedded");
+    let has_input = input.input.is_some();
+    let output_keys = input.output.iter().flat_map(Output::keys);
+    let output_checks = output_keys.map(
+        |key| quote_spanned!(key.span()=> const _: () = CHECK.check_output(#key, #has_input);),
+    );
+    let output = optional(input.output.as_ref().map(Output::expression));
+    let input_type = optional(input.input.as_ref().map(
+        |kind| quote_spanned!(kind.span()=> ::cloacina::macro_support::InputType::of::<#kind>()),
+    ));
     let tags = input.tags.iter().map(|(key, value)| {
         quote!((::std::string::String::from(#key), ::std::string::String::from(#value)))
     });
     Ok(quote! {{
+        const NAMES: [::cloacina::macro_support::TaskNames; #count] = [#(#task_names),*];
         #[allow(long_running_const_eval, reason = "the check of a large workflow takes long")]
         const CHECK: ::cloacina::macro_support::StaticCheck<#count> =
-            ::cloacina::macro_support::StaticCheck::new(#name, [#(#task_names),*]);
+            ::cloacina::macro_support::StaticCheck::new(#name, NAMES);
         #(#checks)*
+        #(#output_checks)*
         #[allow(clippy::needless_update, reason = "fields that are left out have the engine's defaults")]
         let definition = ::cloacina::macro_support::WorkflowDefinition {
             name: ::std::string::String::from(#name),
@@ -198,9 +270,10 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
             tags: ::std::iter::FromIterator::from_iter([#(#tags),*]
                 as [(::std::string::String, ::std::string::String); _]),
             tasks: ::std::vec![#(#definitions),*],
+            output: #output,
             ..::std::default::Default::default()
         };
-        ::cloacina::macro_support::define(definition, ::std::vec![#(#functions),*])
+        ::cloacina::macro_support::define(definition, &NAMES, &[#(#compensations),*], #input_type, ::std::vec![#(#functions),*])
     }})
 }
 
@@ -221,7 +294,12 @@ impl Entry {
             Self::Function(path) => {
                 quote_spanned!(path.span()=> <#path as ::cloacina::macro_support::Task>::NAMES)
             }
-            Self::External(external) => task_names(&external.id, &external.options),
+            Self::External(external) => task_names(
+                &external.id,
+                &external.options,
+                external.options.output.as_ref(),
+                std::iter::empty(),
+            ),
         }
     }
 
@@ -230,7 +308,19 @@ impl Entry {
             Self::Function(path) => {
                 quote!(<#path as ::cloacina::macro_support::Task>::definition())
             }
-            Self::External(external) => external.options.definition(&external.id, "External", ""),
+            Self::External(external) => {
+                let options = &external.options;
+                options.definition(&external.id, "External", "", options.output.as_ref())
+            }
+        }
+    }
+
+    fn compensation(&self) -> TokenStream {
+        match self {
+            Self::Function(path) => {
+                quote!(<#path as ::cloacina::macro_support::Task>::COMPENSATION)
+            }
+            Self::External(_) => quote!(::std::option::Option::None),
         }
     }
 

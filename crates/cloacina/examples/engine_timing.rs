@@ -14,14 +14,14 @@ use std::time::Instant;
 use cloacina::engine::Outcome;
 use cloacina::runner::{EngineHandle, OpenOptions};
 use cloacina::runtime::{Executor, Handler, OneShot, Registration, SubmitRequest};
-use cloacina::types::{Context, Delta, ExecutionId};
+use cloacina::types::{Context, Delta, ExecutionId, Labels};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
 fn define(engine: &EngineHandle, name: &str, tasks: &[(&str, &[&str])]) {
     let mut handlers = BTreeMap::new();
     let mut definitions = Vec::new();
     for (id, dependencies) in tasks {
-        let done = |_| -> std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let done = |_, _| -> std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> {
             Box::pin(async { Outcome::Completed(Arc::new(Delta::default())) })
         };
         let token = engine.tasks().add(Arc::new(done)).unwrap();
@@ -63,6 +63,7 @@ fn run(engine: &EngineHandle, workflow: &str, count: usize) {
             priority: 0,
             start_at: None,
             timeout: None,
+            labels: Labels::default(),
             trace: None,
         })
         .collect();

@@ -103,6 +103,8 @@ impl Bench {
             timeout: None,
             deadline: None,
             paused_at: None,
+            parent: None,
+            finale: None,
             error: None,
             tasks: vec![task],
         }
@@ -112,6 +114,7 @@ impl Bench {
         let fence = attempt.map(|attempt| Claim {
             runner: self.runner,
             attempt,
+            item: None,
         });
         TaskWrite {
             ordinal: 0,
@@ -126,6 +129,7 @@ impl Bench {
         Submit {
             record,
             workflow: "benchmark.workflow",
+            labels: &cloacina::types::Labels::NONE,
             tasks: vec![self.write(true, None)],
             history: &[],
         }
@@ -156,6 +160,7 @@ impl Bench {
             runner: self.runner,
             now: NOW,
             schedules: vec![],
+            flow: cloacina::store::FlowWrites::default(),
             submits: submits.iter().map(|record| self.submit(record)).collect(),
             advances: ended
                 .iter()
@@ -164,6 +169,7 @@ impl Bench {
                     expected: record.revision - 1,
                     tasks: vec![self.write(false, Some(1))],
                     history: &[],
+                    steps: None,
                 })
                 .collect(),
             claim: ClaimRequest {

@@ -13,6 +13,15 @@
 #![doc = include_str!("../examples/quickstart.rs")]
 //! ```
 //!
+//! # Typed tasks
+//!
+//! A task can also take values by name and return its result. This is the example `orders`.
+//!
+#![cfg_attr(feature = "sqlite", doc = "```")]
+#![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+#![doc = include_str!("../examples/orders.rs")]
+//! ```
+//!
 //! # Next steps
 //!
 //! - [`task`](macro@task) and [`workflow!`] define tasks and workflows; their pages list the options and trigger rules.
@@ -52,15 +61,18 @@ pub mod workflow;
 
 pub use runner::{
     ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo, ExecutionError,
-    ExecutionEvent, ExecutionFilter, ExecutionPage, Submission, Task, TaskError, TaskHandle,
-    TaskResult, Workflow, WorkflowHandle, WorkflowResult,
+    ExecutionEvent, ExecutionFilter, ExecutionPage, MapItem, MapResult, Signal, Submission, Task,
+    TaskError, TaskHandle, TaskResult, Wait, WaitFilter, WaitPage, Workflow, WorkflowHandle,
+    WorkflowResult,
 };
-pub use runner::{CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview};
+pub use runner::{
+    CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, StartAfter, cron_preview,
+};
 pub use runner::{DatabaseAdmin, Tenant, TenantConfig, TenantCredentials};
 pub use runtime::RunnerConfig as DefaultRunnerConfig;
 pub use types::{
-    Catchup, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape, Overlap,
-    RunnerId, ScheduleId, TaskStatus, TickOutcome, Timestamp,
+    Catchup, Condition, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, JsonError, JsonShape,
+    Overlap, RunnerId, ScheduleId, TaskStatus, TickOutcome, Timestamp, WaitKind,
 };
 
 #[cfg(feature = "macros")]
@@ -71,10 +83,14 @@ pub use cloacina_macros::{task, workflow};
 #[cfg(feature = "macros")]
 pub mod macro_support {
     pub use crate::runner::{
-        Context, StaticCheck, Task, TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun, define,
+        Compensation, Context, InputType, ParameterName, StaticCheck, Task, TaskFuture, TaskHandle,
+        TaskNames, TaskOutput, TaskRun, ValueOutput, define, parameter,
     };
-    pub use crate::types::{Backoff, Json, RetryCondition, RetryPolicy};
+    pub use crate::types::{
+        Backoff, Condition, Json, MapSpec, RetryCondition, RetryPolicy, Since, Tolerance, WaitEnd,
+    };
     pub use crate::workflow::{
-        Operator, TaskDefinition, TaskKind, TriggerRule, WorkflowDefinition,
+        FinalOn, FinalRole, Operator, Output, TaskDefinition, TaskKind, TriggerRule,
+        WorkflowDefinition,
     };
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use cloacina::engine::{DiagnosisInput, Execution, NewExecution, Reason, explain};
+use cloacina::engine::{DiagnosisInput, Execution, NewExecution, Reason, RunningTask, explain};
 use cloacina::types::{
-    Context, DefinitionId, ExecutionId, ExecutionStatus, Offer, Presence, RunnerId, TaskStatus,
-    Timestamp,
+    Context, DefinitionId, ExecutionId, ExecutionStatus, Failure, FailureKind, MapChange, MapRow,
+    MapSpec, Offer, Presence, RunnerId, TaskStatus, Timestamp,
 };
-use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 const SECOND: i64 = 1_000_000;
@@ -62,13 +62,62 @@ fn offer(runner: RunnerId, tasks: &[&str], seen_at: Timestamp) -> Offer {
 }
 
 fn sentences(execution: &Execution, runners: &[Presence], offers: &[Offer]) -> Vec<String> {
+    sentences_while(execution, runners, offers, &[])
+}
+
+fn sentences_while(
+    execution: &Execution,
+    runners: &[Presence],
+    offers: &[Offer],
+    running: &[RunningTask],
+) -> Vec<String> {
     let input = DiagnosisInput {
         runners,
         offers,
+        running,
+        maps: &[],
         now: NOW,
     };
     let reasons = explain(execution, &input);
     reasons.iter().map(|reason| reason.sentence(NOW)).collect()
+}
+
+#[test]
+fn task_that_waits_for_a_worker_names_what_keeps_the_workers_busy() {
+    let execution = execution(&[("a", &[])], None);
+    let (busy, other) = (RunnerId::generate(), RunnerId::generate());
+    let running = |runner, workflow: &str, task: &str, kind| RunningTask {
+        runner,
+        workflow: workflow.to_owned(),
+        task: task.to_owned(),
+        kind,
+    };
+    let load = running(busy, "etl", "load", TaskKind::Sync);
+    let all = [
+        running(busy, "feed", "parse", TaskKind::Sync),
+        load.clone(),
+        load.clone(),
+        load,
+        running(busy, "etl", "fetch", TaskKind::Async),
+        running(other, "etl", "load", TaskKind::Sync),
+    ];
+    let offers = [offer(busy, &["a"], NOW)];
+    let explained = |running| sentences_while(&execution, &[presence(busy)], &offers, running);
+    let queued = explained(&all).remove(0);
+    assert!(
+        queued.ends_with(" Its 4 workers are busy: 3 × 'load', 1 × 'parse' of workflow 'feed'."),
+        "{queued}"
+    );
+    let queued = explained(&all[..1]).remove(0);
+    assert!(
+        queued.ends_with(" Its worker is busy: 1 × 'parse' of workflow 'feed'."),
+        "{queued}"
+    );
+    let many: Vec<RunningTask> = (0..7)
+        .map(|task| running(busy, "etl", &format!("t{task}"), TaskKind::Sync))
+        .collect();
+    let queued = explained(&many).remove(0);
+    assert!(queued.ends_with("1 × 't4', and 2 more."), "{queued}");
 }
 
 #[test]
@@ -197,6 +246,8 @@ fn long_lists_of_dependencies_and_tasks_end_with_a_count() {
     let input = DiagnosisInput {
         runners: &[],
         offers: &[],
+        running: &[],
+        maps: &[],
         now: NOW,
     };
     let reasons = explain(&execution, &input);
@@ -206,6 +257,109 @@ fn long_lists_of_dependencies_and_tasks_end_with_a_count() {
     });
     assert_eq!(waits, Some((5, 35)));
     assert_eq!(reasons.last(), Some(&Reason::MoreTasks { count: 11 }));
+}
+
+/// An execution of workflow `etl` whose only task maps a list, and the row of that map.
+fn mapped() -> (Execution, MapRow) {
+    let spec = MapSpec {
+        lists: [("url".to_owned(), "urls".to_owned())].into(),
+        parallel: Some(8),
+        ..MapSpec::default()
+    };
+    let fetch = TaskDefinition {
+        id: "fetch".to_owned(),
+        over: Some(spec),
+        ..TaskDefinition::default()
+    };
+    let workflow = Workflow::new(WorkflowDefinition {
+        name: "etl".to_owned(),
+        tenant: "public".to_owned(),
+        package: "embedded".to_owned(),
+        tasks: vec![fetch],
+        ..WorkflowDefinition::default()
+    })
+    .expect("a valid workflow");
+    let new = NewExecution {
+        id: ExecutionId::generate(),
+        definition: DefinitionId(1),
+        input: Arc::new(Context::from_json(r#"{"urls":[1,2]}"#).expect("a context")),
+        key: None,
+        priority: 0,
+        start_at: None,
+        timeout: None,
+    };
+    let (mut execution, mut changes) = Execution::submit(Arc::new(workflow), new, NOW);
+    let before = sentences(&execution, &[], &[]);
+    assert_eq!(
+        before,
+        ["Map 'fetch' starts once a runner has read its list."]
+    );
+    execution.expand_map(0, &[], 100, NOW, &mut changes);
+    let row = match changes.maps.pop() {
+        Some(MapChange::Expand(row)) => *row,
+        other => panic!("{other:?} does not expand the map"),
+    };
+    (execution, row)
+}
+
+fn explained(execution: &Execution, row: &MapRow, offers: &[Offer]) -> Vec<String> {
+    let runners: Vec<Presence> = offers.iter().map(|offer| presence(offer.runner)).collect();
+    let input = DiagnosisInput {
+        runners: &runners,
+        offers,
+        running: &[],
+        maps: std::slice::from_ref(row),
+        now: NOW,
+    };
+    let reasons = explain(execution, &input);
+    reasons.iter().map(|reason| reason.sentence(NOW)).collect()
+}
+
+#[test]
+fn k12_map_is_explained_by_the_counts_of_its_items() {
+    let (execution, row) = mapped();
+    let offers = [offer(RunnerId::generate(), &["fetch"], NOW)];
+    let row = MapRow {
+        width: 100_000,
+        admitted: 25,
+        running: 8,
+        done: 12,
+        failed: 3,
+        first_failure: Some((4, Failure::engine(FailureKind::TaskTimeout, "too slow"))),
+        ..row
+    };
+    assert_eq!(
+        explained(&execution, &row, &offers),
+        [
+            "Map 'fetch': 12 of 100,000 items done, 3 failed, 8 run (bound 8), 2 wait for their retry; the first error is \
+             that of item 4: TaskTimeoutError: too slow."
+        ]
+    );
+    let row = MapRow {
+        max_failed: Some(2),
+        ..row
+    };
+    let sentence = explained(&execution, &row, &offers).remove(0);
+    assert!(
+        sentence.contains("It tolerates 2 failed items: nothing more starts"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn k12_map_whose_function_no_runner_has_says_so() {
+    let (execution, row) = mapped();
+    let other = [offer(RunnerId::generate(), &["other"], NOW)];
+    let [map, missing] = &explained(&execution, &row, &other)[..] else {
+        panic!("two reasons are expected");
+    };
+    assert_eq!(map, "Map 'fetch': 0 of 2 items done, 0 run (bound 8).");
+    assert!(
+        missing.starts_with("Task 'fetch' is ready, but no live runner has task 'fetch'"),
+        "{missing}"
+    );
+    let with = [offer(RunnerId::generate(), &["fetch"], NOW)];
+    assert_eq!(explained(&execution, &row, &with).len(), 1);
 }
 
 #[test]

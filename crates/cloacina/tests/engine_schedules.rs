@@ -460,6 +460,7 @@ fn poller(change: impl FnOnce(&mut NewTrigger)) -> Result<ScheduleRecord, cloaci
         expression: None,
         timezone: "UTC".to_owned(),
         allow_concurrent: false,
+        after: None,
     };
     change(&mut new);
     new.record(id(), NOON)
@@ -536,6 +537,7 @@ mod explained {
     fn sentences(record: &ScheduleRecord, is_workflow_known: bool, alive: bool) -> Vec<String> {
         let lease_until = NOON + if alive { HOUR } else { -HOUR };
         let input = ScheduleDiagnosisInput {
+            pending: 0,
             is_workflow_known,
             runners: &[runner(lease_until)],
             now: NOON,
@@ -610,4 +612,59 @@ mod explained {
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn g4_trigger_follows_final_states_and_is_called_again_with_growing_pauses() {
+    use cloacina::engine::after;
+    use cloacina::types::{After, ExecutionStatus, PendingEnd};
+
+    let follow = |workflow: &str, statuses: &[ExecutionStatus]| NewTrigger {
+        name: "follow".to_owned(),
+        workflow: "load".to_owned(),
+        interval: None,
+        expression: None,
+        timezone: "UTC".to_owned(),
+        allow_concurrent: false,
+        after: Some(After {
+            workflow: workflow.to_owned(),
+            statuses: statuses.to_vec(),
+        }),
+    };
+    let record = |new: NewTrigger| new.record(ScheduleId::generate(), NOON);
+    let refused = [
+        follow("", &[ExecutionStatus::Completed]),
+        follow("etl", &[]),
+        follow("etl", &[ExecutionStatus::Running]),
+        follow("etl", &[ExecutionStatus::Failed, ExecutionStatus::Failed]),
+        NewTrigger {
+            interval: Some(SECOND),
+            ..follow("etl", &[ExecutionStatus::Completed])
+        },
+    ];
+    for new in refused {
+        assert!(record(new.clone()).is_err(), "{new:?}");
+    }
+    // It is not polled. Each call has later ticks than the one before, even if the clock stands still.
+    let known = record(follow("etl", &[ExecutionStatus::Completed])).unwrap();
+    assert_eq!((known.next_due, known.wake_at), (None, None));
+    let mut held = trigger::lease_taken(&known, NOON, SECOND);
+    assert_eq!(held.wake_at, Some(NOON + SECOND));
+    after::settled(&mut held, 3, NOON);
+    assert_eq!((held.next_due, held.wake_at), (None, None));
+    assert!(trigger::lease_taken(&held, NOON, SECOND).last_due > Some(NOON + 3));
+
+    let mut end = PendingEnd {
+        execution: cloacina::types::ExecutionId::generate(),
+        ended_at: NOON,
+        attempts: 0,
+    };
+    assert_eq!(after::again(&end, false, NOON), None);
+    let mut pauses = Vec::new();
+    while let Some((at, attempts)) = after::again(&end, true, NOON) {
+        pauses.push(at.since(NOON) / SECOND);
+        end.attempts = attempts;
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    assert_eq!(end.attempts, after::MAX_CALLS - 1);
 }

@@ -154,6 +154,8 @@ fn record(workflow: &Workflow, statuses: &BTreeMap<String, String>) -> Execution
         timeout: None,
         deadline: None,
         paused_at: None,
+        parent: None,
+        finale: None,
         error: None,
         tasks: tasks.collect(),
     }

@@ -1,10 +1,7 @@
 //! The PostgreSQL store classifies the server's errors by SQLSTATE, independent of the server's language.
 
 #![cfg(feature = "postgres")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -60,6 +57,7 @@ impl World {
         let submits = records.iter().map(|record| Submit {
             record,
             workflow,
+            labels: &cloacina::types::Labels::NONE,
             tasks: vec![],
             history: &[],
         });
@@ -67,6 +65,7 @@ impl World {
             runner: RunnerId::generate(),
             now: NOW,
             schedules: vec![],
+            flow: cloacina::store::FlowWrites::default(),
             submits: submits.collect(),
             advances: vec![],
             claim: ClaimRequest::default(),

@@ -1,10 +1,7 @@
 //! The PostgreSQL store prepares each frequent statement once per connection.
 
 #![cfg(feature = "postgres")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -57,6 +54,7 @@ fn a_hundred_claims_and_heartbeats_prepare_two_statements() {
             runner: id,
             now,
             schedules: vec![],
+            flow: cloacina::store::FlowWrites::default(),
             submits: vec![],
             advances: vec![],
             claim,

@@ -1,10 +1,7 @@
 //! Parses PostgreSQL URLs as libpq users write them.
 
 #![cfg(feature = "postgres")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,10 +1,7 @@
 //! The PostgreSQL store with a server that does not answer: locked tables, stopped backends, read-only sessions.
 
 #![cfg(all(feature = "postgres", unix))]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]

@@ -1,10 +1,7 @@
 //! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. They detect a
 //! regression of the write path independent of the machine.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -22,10 +19,10 @@ use cloacina::runtime::{
     Answer, Completion, Coordinator, Executor, Handler, Message, Registration, RunnerConfig,
     SubmitRequest, Subscriptions, Work, WorkQueues,
 };
-use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::types::{Clock, Context, Delta, ExecutionId, Timestamp};
+use cloacina::store::{InboxMessage, Layer, Request, Response, Store, StoreError};
+use cloacina::types::{Clock, Context, Delta, ExecutionId, InboxId, Labels, Timestamp};
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use time::HandClock;
@@ -114,6 +111,7 @@ impl Runner {
             priority: 0,
             start_at: None,
             timeout: None,
+            labels: Labels::default(),
             trace: None,
         });
         let (answer, reply) = Answer::new();
@@ -241,4 +239,94 @@ fn a_step_is_one_statement_on_postgres() {
         Arc::new(PostgresStore::open(&options).unwrap()),
         [2, 4, 4, 2],
     );
+}
+
+/// A store that counts the looks at waiting tasks.
+struct LookCounter {
+    below: Arc<dyn Store>,
+    looks: AtomicUsize,
+}
+
+impl Layer for LookCounter {
+    type Below = dyn Store;
+
+    fn below(&self) -> &(dyn Store + 'static) {
+        &*self.below
+    }
+
+    fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
+        if matches!(request, Request::DueWaits { .. }) {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+        }
+        self.below.call(request)
+    }
+}
+
+/// Advances the clocks of runners by as much as lies between two polls, and steps them.
+fn poll(runners: [&mut Runner; 2]) {
+    for runner in runners {
+        runner.clock.pass(100_000);
+        runner.coordinator.step(Vec::new());
+    }
+}
+
+/// A runner sees the writes of another one, and looks at waiting tasks only once there is something to look at.
+fn assert_looks_only_at_waits(open: impl Fn() -> Arc<dyn Store>) {
+    let counter = Arc::new(LookCounter {
+        below: open(),
+        looks: AtomicUsize::new(0),
+    });
+    let looks = || counter.looks.load(Ordering::SeqCst);
+    let mut runner = Runner::new(Arc::clone(&counter) as Arc<dyn Store>);
+    let mut other = Runner::new(open());
+    let single = workflow("single", &[("only", &[])]);
+    other.register(&single);
+    for _ in 0..20 {
+        other.run(&single, 1);
+        poll([&mut runner, &mut other]);
+    }
+    assert_eq!(looks(), 0, "nothing waits");
+
+    let store = open();
+    let message = InboxMessage {
+        id: InboxId::generate(),
+        kind: "signal".to_owned(),
+        target: None,
+        body: Some(r#"{"name": "go"}"#.to_owned()),
+        created_at: other.clock.now(),
+        note: None,
+    };
+    store.post(&message).unwrap();
+    store.notify_peers().unwrap();
+    time::until("a runner has applied the message", || {
+        poll([&mut runner, &mut other]);
+        !store.overdue(message.created_at).unwrap().has_waits
+    });
+    let of_message = looks();
+    for _ in 0..50 {
+        poll([&mut runner, &mut other]);
+    }
+    assert!(
+        looks() <= of_message + 3,
+        "{} looks after the message was applied",
+        looks() - of_message
+    );
+}
+
+#[test]
+fn l14_runner_looks_for_waits_only_where_there_are_some_on_sqlite() {
+    let _guard = start_counting();
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::file(folder.path().join("waits.db"));
+    assert_looks_only_at_waits(|| Arc::new(SqliteStore::open(&options).unwrap()));
+}
+
+#[test]
+fn l14_runner_looks_for_waits_only_where_there_are_some_on_postgres() {
+    let _guard = start_counting();
+    let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
+    let options = options
+        .with_schema(&private_postgres::fresh_name())
+        .unwrap();
+    assert_looks_only_at_waits(|| Arc::new(PostgresStore::open(&options).unwrap()));
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import wraps
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from cloaca._core import Reads
     from cloaca._executions.history import Page
+    from cloaca._executions.result import WorkflowResult
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,16 +32,20 @@ def moment(text: str) -> int:
     from datetime import datetime
 
     from cloaca._core import now_us
-    from cloaca._values.duration import instant_to_us
+    from cloaca._values.duration import instant_to_us, us_to_instant
 
-    seconds = span(text)
-    if seconds is not None and not text.isdigit():
-        return now_us() - round(seconds * 1_000_000)
+    seconds = None if text.isdigit() else span(text)
     try:
+        if seconds is not None:
+            since_us = now_us() - round(seconds * 1_000_000)
+            us_to_instant(since_us)
+            return since_us
         time = datetime.fromisoformat(text)
+        return instant_to_us("since", time.astimezone() if time.tzinfo is None else time)
+    except OverflowError:
+        raise click.BadParameter(f"'{text}' is out of range") from None
     except ValueError:
         raise click.BadParameter(f"'{text}' is neither a time nor a span like 2h or 7d") from None
-    return instant_to_us("since", time.astimezone() if time.tzinfo is None else time)
 
 
 def span(text: str) -> float | None:
@@ -56,38 +62,42 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
     return None if text is None else moment(text)
 
 
+def pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of options like `name=value`."""
+    return [(name, value) for name, _, value in (text.partition("=") for text in texts)]
+
+
 class Filter:
     """The conditions that chosen executions meet."""
 
-    def __init__(
-        self,
-        workflow: str | None,
-        statuses: Sequence[str],
-        since_us: int | None,
-        tags: Sequence[str],
-    ) -> None:
-        self.workflow = workflow
-        self.statuses = list(statuses)
-        self.since_us = since_us
-        self.tags = dict(tag.partition("=")[::2] for tag in tags) if tags else None
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = {name: value for name, value in given.items() if value}
 
     def __bool__(self) -> bool:
         """Whether it asks for anything."""
-        return bool(self.workflow or self.statuses or self.since_us is not None or self.tags)
+        return bool(self._given)
 
-    def page(
-        self,
-        reads: Reads,
-        limit: int,
-        cursor: str | None = None,
-        keys: list[str] | None = None,
-    ) -> Page:
-        """A page of the executions, newest first; with `keys` only those with one of them."""
-        from cloaca._runner.control_methods import list_page
+    def narrow(self, statuses: Sequence[str]) -> None:
+        """Chooses these states, unless it chooses states already."""
+        self._given.setdefault("statuses", list(statuses))
 
-        return list_page(
-            reads, self.workflow, self.statuses, self.tags, self.since_us, limit, cursor, keys
-        )
+    def all(self, reads: Reads) -> list[WorkflowResult]:
+        """All the executions, newest first."""
+        found: list[WorkflowResult] = []
+        cursor = None
+        while True:
+            page = self.page(reads, sys.maxsize, cursor)
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    def page(self, reads: Reads, limit: int, cursor: str | None = None) -> Page:
+        """A page of the executions, newest first."""
+        from cloaca._core import ListFilter
+        from cloaca._executions.listing import list_page
+
+        return list_page(reads, ListFilter(**self._given), limit, cursor)
 
 
 def filter_options(command: Command) -> Command:
@@ -116,14 +126,88 @@ def filter_options(command: Command) -> Command:
         metavar="KEY=VALUE",
         help="Only of workflows with this tag; may be given several times.",
     )
+    @click.option(
+        "--key",
+        "keys",
+        multiple=True,
+        metavar="KEY",
+        help="Only submitted with this key; may be given several times.",
+    )
+    @click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Only submitted with this label; may be given several times.",
+    )
+    @click.option(
+        "--not-status",
+        "not_statuses",
+        multiple=True,
+        type=click.Choice(_STATUSES, case_sensitive=False),
+        help="Only not in this state; may be given several times.",
+    )
+    @click.option(
+        "--version",
+        "versions",
+        multiple=True,
+        metavar="HASH",
+        help="Only of the version whose hash begins with this.",
+    )
+    @click.option("--id-prefix", metavar="ID", help="Only with an id that begins with this.")
+    @click.option("--error", metavar="TEXT", help="Only with this text in the error.")
+    @click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Only with this value in the input, like user.id=123.",
+    )
+    @click.option(
+        "--until",
+        "until_us",
+        metavar="TIME",
+        callback=_since,
+        help="Only submitted before: an ISO time, or a span before now like 2h.",
+    )
+    @click.option("--schedule", metavar="ID", help="Only started by this schedule or trigger.")
+    @click.option("--runner", metavar="ID", help="Only with tasks that this runner runs now.")
     @wraps(command)
     def wrapped(
         workflow: str | None,
         statuses: tuple[str, ...],
         since_us: int | None,
         tags: tuple[str, ...],
+        keys: tuple[str, ...],
+        labels: tuple[str, ...],
+        not_statuses: tuple[str, ...],
+        versions: tuple[str, ...],
+        id_prefix: str | None,
+        error: str | None,
+        inputs: tuple[str, ...],
+        until_us: int | None,
+        schedule: str | None,
+        runner: str | None,
         **given: Any,
     ) -> Any:
-        return command(wanted=Filter(workflow, statuses, since_us, tags), **given)
+        wanted = Filter(
+            {
+                "workflows": [workflow] if workflow else [],
+                "statuses": list(statuses),
+                "not_statuses": list(not_statuses),
+                "versions": list(versions),
+                "tags": pairs(tags),
+                "keys": list(keys),
+                "labels": pairs(labels),
+                "inputs": pairs(inputs),
+                "id_prefix": id_prefix,
+                "error": error,
+                "schedule": schedule,
+                "runner": runner,
+                "since_us": since_us,
+                "until_us": until_us,
+            }
+        )
+        return command(wanted=wanted, **given)
 
     return wrapped  # type: ignore[return-value]

@@ -98,7 +98,9 @@ def newest(reads: Reads) -> str:
     Raises:
         click.ClickException: There is none.
     """
-    page = reads.executions(None, [], None, None, 1, None)
+    from cloaca._core import ListFilter
+
+    page = reads.executions(ListFilter(), 1)
     if not page.executions:
         raise click.ClickException("the database has no executions")
     return page.executions[0].execution_id

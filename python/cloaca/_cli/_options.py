@@ -38,20 +38,25 @@ class Database:
 
     @property
     def is_given(self) -> bool:
-        """Whether there is one."""
+        """Whether an option or the environment names a database."""
         return bool(self._url or os.environ.get("CLOACA_DATABASE_URL"))
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether `--database` or `--schema` was given, rather than the environment alone."""
+        return self._url is not None or self.schema is not None
+
+    @property
     def url(self) -> str:
-        """Its URL.
+        """The URL of the database.
 
         Raises:
-            click.UsageError: None was given.
+            click.UsageError: No database was given.
         """
         url = self._url or os.environ.get("CLOACA_DATABASE_URL")
         if not url:
             raise click.UsageError(
-                "there is no database: give its URL with -c/--database, or set CLOACA_DATABASE_URL"
+                "no database was given: name its URL with -c/--database or CLOACA_DATABASE_URL"
             )
         return url
 
@@ -69,7 +74,7 @@ class Database:
 
 
 VERBOSE = click.option(
-    "-v", "--verbose", is_flag=True, help="On a terminal too: whole ids, times and texts."
+    "-v", "--verbose", is_flag=True, help="Print full ids, times and texts on a terminal too."
 )
 
 

@@ -1,4 +1,4 @@
-"""Tables for people, plain text for pipes, JSON for programs."""
+"""Prints results: as tables on a terminal, as plain text in pipes, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from cloaca._values.visible_text import visible, visible_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Any, TextIO
 
-    from cloaca._executions.result import ErrorInfo, WorkflowResult
+    from cloaca._executions.result import WorkflowResult
+    from cloaca._values.error_info import ErrorInfo
 
 STYLES = {
     "Completed": "green",
@@ -26,6 +27,16 @@ STYLES = {
     "Skipped": "dim",
     "Running": "cyan",
 }
+
+
+def is_unicode() -> bool:
+    """Whether standard output can show the lines of a tree."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        "├─└│".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -42,7 +53,7 @@ def print_json(document: object, file: TextIO | None = None) -> None:
 
 
 @contextmanager
-def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
+def json_only_stdout(is_wanted: bool) -> Iterator[Callable[[object], None]]:
     """Returns the function that prints a JSON document.
 
     All other output until then, by tasks and by programs that they start, goes to stderr.
@@ -66,7 +77,7 @@ def document_alone(is_wanted: bool) -> Iterator[Callable[[object], None]]:
 
 
 def is_terminal() -> bool:
-    """Whether stdout is read by a person, at the width of a terminal."""
+    """Whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -114,7 +125,7 @@ _MIN_CUT = 8
 def table_of(
     head: Sequence[str], rows: Iterable[Sequence[str]], width: int, cut: Sequence[str] = ()
 ) -> Any:
-    """A table of rich, of which no row is wider than `width`, unless there are too many columns."""
+    """Builds a rich table that is at most `width` wide, unless it has too many columns."""
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table
@@ -135,7 +146,7 @@ def table_of(
 
 
 def _narrow(head: Sequence[str], widths: list[int], width: int, cut: Sequence[str]) -> None:
-    """Cuts the widest columns of `cut`, and if that is not enough, of all, to fit a width."""
+    """Cuts the widest columns of `cut`, then the widest of all columns, until the width fits."""
     for names in (cut, head):
         columns = [index for index, name in enumerate(head) if name in names]
         while sum(widths) > width and columns:
@@ -175,7 +186,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split()) if "\n" in text else text
 
 
-def told_time(time: datetime | None) -> str:
+def time_text(time: datetime | None) -> str:
     """A time in UTC to the second."""
     return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -199,7 +210,7 @@ def _rough(seconds: int) -> str:
     return f"{seconds // 86_400} d"
 
 
-def told_span(span: timedelta | None) -> str:
+def duration_text(span: timedelta | None) -> str:
     """A duration in readable units."""
     if span is None:
         return ""
@@ -223,6 +234,7 @@ def summary_document(result: WorkflowResult) -> dict[str, Any]:
         "execution_id": result.execution_id,
         "workflow_name": result.workflow_name,
         "key": result.key,
+        "labels": result.labels,
         "status": str(result.status),
         "created_at": iso(result.created_at),
         "started_at": iso(result.started_at),
@@ -243,6 +255,11 @@ def result_document(result: WorkflowResult) -> dict[str, Any]:
         "traceback": error.traceback,
     }
     document["final_context"] = result.final_context.to_dict()
+    keys = result._execution.output
+    if keys is not None:
+        values = document["final_context"]
+        is_one = isinstance(keys, str)
+        document["output"] = values.get(keys) if is_one else [values.get(key) for key in keys]
     document["tasks"] = [
         {
             "task_id": task.task_id,
@@ -262,28 +279,36 @@ def result_document(result: WorkflowResult) -> dict[str, Any]:
 TASK_HEAD = ("task", "status", "attempts", "started", "duration", "note")
 
 
-def task_rows(result: WorkflowResult, *, is_short: bool = False) -> list[list[str]]:
+def task_rows(
+    result: WorkflowResult, *, is_short: bool = False, notes: Mapping[str, str] | None = None
+) -> list[list[str]]:
     """The rows of the table of an execution's tasks.
 
     Args:
         result: The execution.
-        is_short: Leaves out the date where it is that of the submission.
+        is_short: Leaves out the date of a start if it equals the date of the submission.
+        notes: Texts for the note of some tasks, which precede the error.
     """
+    notes = notes or {}
     return [
         [
             task.task_id,
             str(task.status),
             str(task.attempts),
             _started(task.started_at, result.created_at if is_short else None),
-            told_span(task.duration),
-            one_line(str(task.skip_reason or _without_task(task.error))),
+            duration_text(task.duration),
+            _note(notes.get(task.task_id), task.skip_reason or _without_task(task.error)),
         ]
         for task in result.tasks.values()
     ]
 
 
+def _note(note: str | None, problem: str) -> str:
+    return one_line("; ".join(text for text in (note, problem) if text))
+
+
 def _started(time: datetime | None, of_execution: datetime | None) -> str:
-    text = told_time(time)
+    text = time_text(time)
     if time is not None and of_execution is not None and time.date() == of_execution.date():
         return text.partition(" ")[2]
     return text
@@ -304,23 +329,28 @@ def short_error(error: ErrorInfo | None) -> str:
 
 
 def print_result(
-    result: WorkflowResult, *, verbose: bool = False, tells_error: bool = True
+    result: WorkflowResult,
+    *,
+    verbose: bool = False,
+    tells_error: bool = True,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Prints an execution with its tasks, the tracebacks of the failed ones, and its context.
 
     Args:
         result: The execution.
-        verbose: Prints as if there were no terminal, and what is rarely of interest.
-        tells_error: Whether to print the error of the execution. Its end may name it by itself.
+        verbose: Prints as if there were no terminal, and adds details that are rarely needed.
+        tells_error: Whether to print the error of the execution.
+        notes: Texts for the note of some tasks, which precede the error.
     """
     import json
 
     say(f"{result.workflow_name}  {result.execution_id}  {result.status}")
     times = [
-        ("submitted", told_time(result.created_at)),
-        ("started", told_time(result.started_at)),
-        ("ended", told_time(result.ended_at)),
-        ("duration", told_span(result.duration)),
+        ("submitted", time_text(result.created_at)),
+        ("started", time_text(result.started_at)),
+        ("ended", time_text(result.ended_at)),
+        ("duration", duration_text(result.duration)),
     ]
     parts = [f"{name} {value}" for name, value in times if value]
     if is_terminal() and not verbose:
@@ -332,13 +362,19 @@ def print_result(
         say(f"version {execution.workflow_version}  priority {execution.priority}")
     if result.key is not None:
         say(f"key {one_line(result.key)}")
+    if result.labels:
+        pairs = [f"{name}={value}" for name, value in result.labels.items()]
+        say(f"labels {one_line('  '.join(pairs))}")
     if result.error_message and tells_error:
         say_paragraph(f"error: {result.error_message}")
     is_short = is_terminal() and not verbose
-    rows = task_rows(result, is_short=is_short)
+    rows = task_rows(result, is_short=is_short, notes=notes)
     print_table(TASK_HEAD, rows, cut=("note", "task"), verbose=verbose)
     print_tracebacks(result)
     context = result.final_context.to_dict()
+    keys = result._execution.output
+    if keys is not None:
+        say(f"output {one_line(keys if isinstance(keys, str) else ', '.join(keys))}")
     if context:
         say("context")
         for key, value in context.items():
@@ -363,8 +399,8 @@ def fail(message: str) -> None:
     raise click.exceptions.Exit(1)
 
 
-def leave_by(result: WorkflowResult) -> None:
-    """Exits with status 1 and the error on stderr if the execution failed, else with 0."""
+def exit_with_status(result: WorkflowResult) -> None:
+    """Prints the error on stderr and exits with status 1, unless the execution completed."""
     from cloaca._executions.status import WorkflowStatus
 
     if result.status is WorkflowStatus.COMPLETED:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._runner.runner import DefaultRunner
 
-# Seconds between two looks at the files.
+# Seconds between two checks of the files.
 _INTERVAL = 0.5
 # Files watched at most after a module could not be loaded.
 _MAX_FILES = 2000

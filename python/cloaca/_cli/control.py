@@ -31,8 +31,6 @@ _STATUSES = {
     "resume": ["Paused"],
     "retry": ["Failed"],
 }
-# Executions read at once.
-_PAGE = 1000
 
 
 def _controls(command: Command) -> Command:
@@ -63,6 +61,7 @@ def _control(
     dry_run: bool,
     yes: bool,
     from_task: str | None = None,
+    from_step: str | None = None,
 ) -> None:
     is_bulk = bool(wanted) or everything
     if bool(ids) + last + is_bulk != 1:
@@ -73,13 +72,12 @@ def _control(
     if not is_bulk:
         chosen = [newest(inspector.reads)] if last else _named(inspector.reads, ids)
         if len(chosen) == 1 and not dry_run:
-            _control_one(inspector, as_json, chosen[0], action, from_task)
+            _control_one(inspector, as_json, chosen[0], action, from_task, from_step)
             return
         results = [_result(inspector.reads, id) for id in chosen]
     else:
-        if not wanted.statuses:
-            wanted.statuses = _STATUSES[action]
-        results = list(wanted.page(inspector.reads, sys.maxsize).items)
+        wanted.narrow(_STATUSES[action])
+        results = wanted.all(inspector.reads)
         if not results and not as_json:
             note(f"no execution to {action}")
             return
@@ -88,7 +86,7 @@ def _control(
         return
     if is_bulk and not yes:
         _confirm(as_json, action, len(results))
-    _control_many(inspector, as_json, results, action, from_task)
+    _control_many(inspector, as_json, results, action, from_task, from_step)
 
 
 def _named(reads: Reads, ids: tuple[str, ...]) -> list[str]:
@@ -102,9 +100,14 @@ def _result(reads: Reads, id: str) -> WorkflowResult:
 
 
 def _control_one(
-    inspector: Inspector, as_json: bool, id: str, action: str, from_task: str | None
+    inspector: Inspector,
+    as_json: bool,
+    id: str,
+    action: str,
+    from_task: str | None,
+    from_step: str | None,
 ) -> None:
-    status = inspector.control(id, action, from_task)
+    status = inspector.control(id, action, from_task, from_step)
     if as_json:
         print_json({"execution_id": id, "action": action, "status": status})
     else:
@@ -138,13 +141,14 @@ def _control_many(
     results: list[WorkflowResult],
     action: str,
     from_task: str | None,
+    from_step: str | None,
 ) -> None:
     items = []
     failed = 0
     for result in results:
         id = result.execution_id
         try:
-            status = inspector.control(id, action, from_task)
+            status = inspector.control(id, action, from_task, from_step)
         except CloacaException as error:
             failed += 1
             items.append({**_item(result, str(result.status)), "error": str(error)})
@@ -207,6 +211,9 @@ def resume(**given: Any) -> None:
 @click.command(context_settings=HELP_NAMES)
 @click.option(
     "--from-task", metavar="TASK", help="Also run this task and all its descendants again."
+)
+@click.option(
+    "--from-step", metavar="KEY", help="Run the task with this recorded step again, from it on."
 )
 @_controls
 def retry(**given: Any) -> None:

@@ -9,9 +9,10 @@ from cloaca._cli._ids import execution_id, shorten, takes_execution
 from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
 from cloaca._cli._output import (
     ago,
+    duration_text,
+    exit_with_status,
     is_terminal,
     iso,
-    leave_by,
     note,
     print_json,
     print_result,
@@ -22,8 +23,7 @@ from cloaca._cli._output import (
     say_paragraph,
     short_error,
     summary_document,
-    told_span,
-    told_time,
+    time_text,
 )
 from cloaca._values.exceptions import WorkflowNotFoundError
 
@@ -41,13 +41,6 @@ _LOOK_SECONDS = 0.2
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
 )
 @click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    metavar="KEY",
-    help="Only submitted with this key; may be given several times.",
-)
 @VERBOSE
 @database_options
 def list_command(
@@ -57,19 +50,25 @@ def list_command(
     limit: int,
     cursor: str | None,
     verbose: bool,
-    keys: tuple[str, ...],
 ) -> None:
     """List executions, newest first."""
     reads = database.inspect().reads
-    if cursor is not None:
+    if cursor is not None and not cursor.startswith("newer-than:"):
         cursor = execution_id(reads, cursor)
-    page = wanted.page(reads, limit, cursor, list(keys) or None)
+    page = wanted.page(reads, limit, cursor)
     results, next_cursor = page.items, page.next_cursor
     if as_json:
         items = [summary_document(result) for result in results]
-        print_json({"items": items, "next_cursor": next_cursor})
+        print_json(
+            {
+                "items": items,
+                "next_cursor": next_cursor,
+                "prev_cursor": page.prev_cursor,
+                "scanned_until": iso(page.scanned_until),
+            }
+        )
         return
-    if not results:
+    if not results and page.scanned_until is None:
         what = "no execution matches" if wanted or cursor else "there are no executions yet"
         note(f"{what} in {database.inspect().location}")
         return
@@ -82,8 +81,8 @@ def list_command(
                 ids[result.execution_id] if is_short else result.execution_id,
                 result.workflow_name,
                 str(result.status),
-                (ago if is_short else told_time)(result.created_at),
-                told_span(result.duration),
+                (ago if is_short else time_text)(result.created_at),
+                duration_text(result.duration),
                 short_error(result.error) if is_short else result.error_message or "",
             ]
             for result in results
@@ -91,21 +90,61 @@ def list_command(
         cut=("error", "workflow"),
         verbose=verbose,
     )
-    if next_cursor:
+    if page.scanned_until is not None:
+        note(
+            f"searched back to {time_text(page.scanned_until)}; to continue: --cursor {next_cursor}"
+        )
+    elif next_cursor:
         note(f"there are more: --cursor {next_cursor}")
 
 
 @click.command(context_settings=HELP_NAMES)
+@click.option("--tree", is_flag=True, help="Show its children, and theirs, instead of its tasks.")
+@click.option("--web", is_flag=True, help="Open its page in a browser, until Ctrl-C.")
 @VERBOSE
 @database_options
 @takes_execution
-def show(database: Database, as_json: bool, id: str, verbose: bool) -> None:
-    """Show an execution with its tasks."""
+def show(database: Database, as_json: bool, id: str, tree: bool, verbose: bool, web: bool) -> None:
+    """Show an execution with its tasks and their recorded steps."""
+    if web:
+        from cloaca._cli.ui import serve_at
+
+        serve_at(database, f"executions/{id}", as_json)
+        return
+    from cloaca._cli._maps import map_counts, print_failed_items
+    from cloaca._cli._steps import print_steps, recorded_steps, step_document
+
     result = _result(database, id)
+    if tree:
+        from cloaca._cli._family import family_document, family_text
+
+        reads = database.inspect().reads
+        if as_json:
+            print_json(family_document(reads, result))
+        else:
+            say(family_text(reads, result, verbose=verbose))
+        return
+    steps = recorded_steps(database.inspect().reads, id)
+    maps = map_counts(database.inspect().reads, id)
     if as_json:
-        print_json(result_document(result))
-    else:
-        print_result(result, verbose=verbose)
+        document = result_document(result)
+        for task in document["tasks"]:
+            if task["task_id"] in maps:
+                task["map"] = maps[task["task_id"]].document()
+        document["steps"] = [step_document(step) for step in steps]
+        if result.final is not None:
+            document["final"] = result_document(result.final)
+        print_json(document)
+        return
+    print_result(
+        result, verbose=verbose, notes={task: str(counts) for task, counts in maps.items()}
+    )
+    print_failed_items(database.inspect().reads, id, maps)
+    print_steps(steps, verbose=verbose)
+    if result.final is not None:
+        say("")
+        say("final tasks:")
+        print_result(result.final, verbose=verbose)
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -265,7 +304,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
         print_json(result_document(result))
     else:
         say(f"{result.workflow_name}  {result.execution_id}  {result.status}")
-    leave_by(result)
+    exit_with_status(result)
 
 
 def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:

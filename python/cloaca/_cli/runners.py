@@ -6,7 +6,7 @@ import click
 
 from cloaca._cli._ids import shorten
 from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
-from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, told_time
+from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, time_text
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -39,7 +39,7 @@ def runners(database: Database, as_json: bool, verbose: bool) -> None:
         return
     is_short = is_terminal() and not verbose
     ids = shorten(runner.runner_id for runner in found)
-    told = ago if is_short else told_time
+    told = ago if is_short else time_text
     print_table(
         ("id", "host", "pid", "state", "started", "heartbeat", "workflows"),
         (

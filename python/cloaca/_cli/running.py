@@ -9,7 +9,14 @@ import click
 from cloaca._cli import INTERRUPTED
 from cloaca._cli._input import json_context
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import document_alone, leave_by, note, print_result, result_document
+from cloaca._cli._output import (
+    exit_with_status,
+    json_only_stdout,
+    note,
+    print_result,
+    result_document,
+)
+from cloaca._values.exceptions import CloacaException
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +48,14 @@ def _split(target: str) -> tuple[str, str | None]:
 )
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The execution's own limit.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Maximum run time of the execution.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A label to find the execution by; may be given several times.",
+)
 @database_options
 def run(
     database: Database,
@@ -51,29 +65,40 @@ def run(
     key: str | None,
     priority: int,
     timeout: float | None,
+    labels: tuple[str, ...],
 ) -> None:
     """Run a workflow of a module and wait for its end, with a live bar for each task.
 
     MODULE is a module's name or the path of its file; WORKFLOW is the workflow's name, or the
     variable that holds it. Ends with status 1 if the execution failed.
     """
+    from cloaca._cli._filters import pairs
     from cloaca._cli._loading import load, workflow_name
-    from cloaca._observe.logger import show_on_stderr
+    from cloaca._observe.logger import show_other_failures
     from cloaca._runner.runner import DefaultRunner
 
     module, name = _split(target)
-    show_on_stderr(tells_end=False)  # the command prints the result itself
     if name is None:
-        raise click.UsageError("name the workflow too: MODULE:WORKFLOW")
+        raise click.UsageError(f"the workflow is missing: give {target}:WORKFLOW")
+    leave_out = show_other_failures()  # the command prints the result itself
     url = database.url
-    with document_alone(as_json) as tell:
+    with json_only_stdout(as_json) as tell:
         workflow = workflow_name(load(module), name)
         with DefaultRunner(url, schema=database.schema) as runner:
             # A task may run before the call that submits it returns.
             with _later_interrupt() as raise_interrupt:
-                handle = runner.submit(
-                    workflow, context, key=key, priority=priority, timeout=timeout
-                )
+                handle = None
+                try:
+                    handle = runner.submit(
+                        workflow,
+                        context,
+                        key=key,
+                        priority=priority,
+                        timeout=timeout,
+                        labels=dict(pairs(labels)) or None,
+                    )
+                finally:
+                    leave_out(None if handle is None else handle.id)
             try:
                 raise_interrupt()
                 result = _wait(handle, runner, is_quiet=as_json)
@@ -83,13 +108,13 @@ def run(
         if as_json:
             tell(result_document(result))
     if not as_json:
-        print_result(result, tells_error=False)  # `leave_by` does
-    leave_by(result)
+        print_result(result, tells_error=False)  # `exit_with_status` does
+    exit_with_status(result)
 
 
 @contextmanager
 def _later_interrupt() -> Iterator[Callable[[], None]]:
-    """Keeps the first Ctrl-C back; returns the function that raises it afterwards."""
+    """Defers the first Ctrl-C; returns the function that raises it afterwards."""
     import signal
 
     received: list[int] = []
@@ -123,9 +148,9 @@ def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> W
 
 
 def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
-    """Shuts the runner down after Ctrl-C, and says what it waits for and how to go on."""
+    """Shuts the runner down after Ctrl-C, and says what it waits for and how to continue."""
     from cloaca._executions.status import WorkflowStatus
-    from cloaca._values.exceptions import CloacaException
+    from cloaca._runner.interruption import fate, is_in_memory, stop_untold, waiting
 
     running = [
         task.task_id for task in runner.get_execution(id).tasks.values() if task.status == "Running"
@@ -133,31 +158,32 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
     if running:
         names = ", ".join(f"'{name}'" for name in running[:5])
         more = f" and {len(running) - 5} more" if len(running) > 5 else ""
-        note(
-            f"interrupted: waiting up to {runner.config.shutdown_timeout:g} s for running tasks "
-            f"{names}{more}; Ctrl-C again leaves at once"
-        )
-    try:
-        runner.shutdown()
-    except KeyboardInterrupt:
-        runner.shutdown(timeout=0)
+        tasks = "task" if len(running) == 1 else "tasks"
+        note(waiting(runner, f"{tasks} {names}{more}", len(running)))
+    stop_untold(runner)
+    if is_in_memory(runner._core):
+        note(f"execution {id} {fate(runner._core, 1)}, unless it has ended")
+        return
     try:
         status = WorkflowStatus(runner._core.reads.status(id))
     except CloacaException:
-        return  # the database was in memory
+        return  # the database does not answer
     if status.is_terminal:
         note(f"execution {id} has ended: {status}\nhint: cloaca show {id}")
     else:
         note(
-            f"execution {id} is {status}: it goes on with the next runner that has its workflow\n"
-            f"hint: go on with `cloaca worker {module}`, or end it with `cloaca cancel {id}`"
+            f"execution {id} is {status}: it {fate(runner._core, 1)} that has its workflow\n"
+            f"hint: resume it with `cloaca worker {module}`, or end it with `cloaca cancel {id}`"
         )
 
 
 @click.command(context_settings=HELP_NAMES)
 @click.argument("targets", metavar="MODULE[:ATTRIBUTE]...", nargs=-1, required=True)
 @click.option(
-    "--concurrency", type=click.IntRange(1, 100_000), metavar="N", help="Functions at once."
+    "--concurrency",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Maximum number of functions that run at once.",
 )
 @click.option(
     "--metrics-port",
@@ -167,7 +193,7 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
 )
 @click.option("--capture-logs", is_flag=True, help="Store tasks' log lines with their executions.")
 @click.option(
-    "--reload", is_flag=True, help="Start again when a loaded source file changes; for development."
+    "--reload", is_flag=True, help="Restart when a loaded source file changes; for development."
 )
 @click.option(
     "-v", "--verbose", "verbosity", count=True, help="Log at INFO on stderr; -vv at DEBUG."
@@ -200,7 +226,7 @@ def worker(
     url = database.url
     _log(log_level or (("INFO", "DEBUG")[min(verbosity, 2) - 1] if verbosity else None))
     reloader = Reloader(targets) if reload else None
-    with document_alone(as_json) as tell:
+    with json_only_stdout(as_json) as tell:
         try:
             names = _define(targets)
         except click.ClickException as error:
@@ -229,11 +255,11 @@ def _define(targets: tuple[str, ...]) -> list[str]:
         module, name = _split(target)
         loaded = load(module)
         if name is not None:
-            held = attribute(loaded, name)
-            if held is None:
+            found = attribute(loaded, name)
+            if found is None:
                 raise click.ClickException(f"module '{module}' has no attribute '{name}'")
-            if callable(held):
-                call(module, name, held)
+            if callable(found):
+                call(module, name, found)
     names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
     if not names:
         modules = [f"'{_split(target)[0]}'" for target in targets]
@@ -269,11 +295,11 @@ def _serve(
                     }
                 )
                 return
-            note(f"works on {runner._core.location}: {', '.join(names)}")
+            note(f"serving workflows of {runner._core.location}: {', '.join(names)}")
             if runner.metrics_url:
                 note(f"metrics at {runner.metrics_url}")
             if reloader is not None:
-                note("starts again when a source file changes")
+                note("the worker restarts when a source file changes")
 
         # Signal handlers come first: a program that reads this line may send a signal at once.
         serve(runner, announce)

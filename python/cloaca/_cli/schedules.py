@@ -95,7 +95,10 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _when(row: dict[str, Any]) -> str:
-    """The expression with its time zone unless it is UTC, or the interval of a trigger."""
+    """The expression with its time zone unless it is UTC, the interval, or the ends followed."""
+    if row["after"] is not None:
+        workflow, statuses = row["after"]
+        return f"after {workflow}: {', '.join(statuses)}"
     if row["expression"] is None:
         return f"every {row['interval_us'] / 1_000_000:g} s"
     zone = "" if row["timezone"] == "UTC" else f" {row['timezone']}"
@@ -107,9 +110,9 @@ def _document(row: dict[str, Any]) -> dict[str, Any]:
         from cloaca._schedules.trigger_methods import told_trigger
 
         return {"kind": "trigger", **told_trigger(row)}
-    from cloaca._schedules.cron_methods import told_schedule
+    from cloaca._schedules.cron_methods import schedule_dict
 
-    return {"kind": "schedule", **told_schedule(row)}
+    return {"kind": "schedule", **schedule_dict(row)}
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -296,7 +299,7 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
         row = _found(database, what)
         if row["expression"] is None:
             raise click.ClickException(
-                f"trigger '{row['name']}' has no expression: it is polled {_when(row)}"
+                f"trigger '{row['name']}' has no expression: it is called {_when(row)}"
             )
         expression, timezone = row["expression"], row["timezone"]
     times = cron_preview(expression, timezone or "UTC", limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._filters import span
+from cloaca._cli._filters import pairs, span
 from cloaca._cli._input import json_context
 from cloaca._cli._options import HELP_NAMES, Database, database_options
 from cloaca._cli._output import note, print_json, say
@@ -12,8 +12,9 @@ from cloaca._cli._output import note, print_json, say
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
+    from typing import Any
 
-    from cloaca._core import Context
+    from cloaca._core import Context, Inspector
 
 
 def _span(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -34,9 +35,11 @@ def _at(context: click.Context, parameter: click.Parameter, text: str | None) ->
 
     try:
         time = datetime.fromisoformat(text)
+        return time.astimezone() if time.tzinfo is None else time
+    except OverflowError:
+        raise click.BadParameter(f"'{text}' is out of range") from None
     except ValueError:
         raise click.BadParameter(f"'{text}' is not an ISO time like 2026-01-31T10:00") from None
-    return time.astimezone() if time.tzinfo is None else time
 
 
 @click.command(context_settings=HELP_NAMES)
@@ -48,8 +51,13 @@ def _at(context: click.Context, parameter: click.Parameter, text: str | None) ->
 )
 @click.option("--at", metavar="TIME", callback=_at, help="Start at this ISO time, not before.")
 @click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
+@click.option("--timeout", metavar="SPAN", callback=_span, help="Maximum run time: 90, 5m or 2h.")
 @click.option(
-    "--timeout", metavar="SPAN", callback=_span, help="The execution's own limit: 90, 5m or 2h."
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A label to find the execution by; may be given several times.",
 )
 @database_options
 def submit(
@@ -62,18 +70,28 @@ def submit(
     at: datetime | None,
     priority: int,
     timeout: float | None,
+    labels: tuple[str, ...],
 ) -> None:
     """Submit a workflow that a worker runs, and print the id of the execution.
 
     NAME is the name of a workflow that a program has stored in the database: the workflow's module
     is not needed here. The input is a JSON object, `@` and the name of a file with one, or `-` for
-    stdin.
+    stdin. It must have the shape that the workflow declares.
     """
     from cloaca._executions.submission import request
 
     inspector = database.inspect()
     submitted = inspector.submit(
-        request(workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout)
+        request(
+            workflow,
+            _checked(inspector, workflow, context),
+            key=key,
+            priority=priority,
+            delay=delay,
+            at=at,
+            timeout=timeout,
+            labels=dict(pairs(labels)) or None,
+        )
     )
     id = submitted.execution_id
     runners = [runner for runner in inspector.reads.runners() if runner.is_alive]
@@ -97,3 +115,29 @@ def submit(
             f"no live runner has workflow '{workflow}': the execution waits for one\n"
             "hint: start one with `cloaca worker MODULE`"
         )
+
+
+def _checked(
+    inspector: Inspector, workflow: str, context: Context | None
+) -> Context | dict[str, Any] | None:
+    """The input with its defaults, checked by the schema of the latest stored definition.
+
+    Raises:
+        WorkflowInputError: It has another shape.
+    """
+    stored = [entry.workflow for entry in inspector.reads.workflows()]
+    schema = next((known.input_schema for known in stored[::-1] if known.name == workflow), None)
+    if schema is None:
+        return context
+    from cloaca._values.exceptions import WorkflowInputError
+    from cloaca._values.schema import fault, with_defaults
+
+    given = with_defaults(schema, {} if context is None else context.to_dict())
+    found = fault(schema, given)
+    if found is None:
+        return given
+    path, reason = found
+    place = f"`{path}`: " if path else ""
+    error = WorkflowInputError(f"the input of workflow '{workflow}' is not valid: {place}{reason}")
+    error.path = path
+    raise error

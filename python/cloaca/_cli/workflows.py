@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, ListingGroup, database_options
-from cloaca._cli._output import fail, note, print_json, print_table, say
+from cloaca._cli._output import fail, is_unicode, note, print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +42,9 @@ def _document(workflow: _core.Workflow) -> dict[str, Any]:
         "tags": workflow.tags,
         "tasks": workflow.tasks,
         "dependencies": workflow.dependencies,
+        "input": workflow.input_schema,
+        "output": workflow.output,
+        "parameters": workflow.parameters,
     }
 
 
@@ -116,19 +117,14 @@ def show(database: Database, as_json: bool, name: str, form: str, module: str | 
         say(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
         if workflow.description:
             say(workflow.description)
-        say(draw(workflow.tasks, workflow.dependencies, is_unicode=_is_unicode()))
+        from cloaca._workflows.interface import interface_lines
+
+        for line in interface_lines(workflow):
+            say(line)
+        say(draw(workflow.tasks, workflow.dependencies, is_unicode=is_unicode()))
     if form == "all":
         say("")
     if form in {"all", "mermaid"}:
         say(workflow.to_mermaid().rstrip())
     if form == "dot":
         say(workflow.to_dot().rstrip())
-
-
-def _is_unicode() -> bool:
-    encoding = sys.stdout.encoding or "ascii"
-    try:
-        "├─└│".encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         """Waits for ends of executions on an event loop."""
 
         async def wait(self, execution_id: str) -> _core.Execution: ...
-        async def submit(self, requests: list[_core.SubmitRequest]) -> list[_core.Submitted]: ...
 
     class HandleRunner(Protocol):
         """The methods of `DefaultRunner` that a handle uses."""
@@ -38,7 +37,10 @@ if TYPE_CHECKING:
         def pause_execution(self, execution_id: str) -> WorkflowStatus: ...
         def resume_execution(self, execution_id: str) -> WorkflowStatus: ...
         def retry_execution(
-            self, execution_id: str, from_task: str | None = None
+            self,
+            execution_id: str,
+            from_task: str | None = None,
+            from_step: str | None = None,
         ) -> WorkflowStatus: ...
         def events(self, execution_id: str) -> list[Event]: ...
         def explain(self, execution_id: str) -> list[str]: ...
@@ -133,7 +135,9 @@ class WorkflowHandle:
         """
         return self.status().is_final
 
-    def result(self, timeout: float | timedelta | None = None) -> WorkflowResult:
+    def result(
+        self, timeout: float | timedelta | None = None, *, wait_final: bool = True
+    ) -> WorkflowResult:
         """Wait for the end, on the calling thread.
 
         In an `async def` task, and on any event loop, use `await handle` instead. A function that
@@ -142,6 +146,7 @@ class WorkflowHandle:
 
         Args:
             timeout: Maximum time to wait, in seconds. The execution is not affected.
+            wait_final: Whether to wait for its final tasks and compensations too.
 
         Returns:
             The result, also of an execution that failed or was cancelled.
@@ -155,14 +160,29 @@ class WorkflowHandle:
         Since 1.0.
         """
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
-        self._runner._begin_wait(self._id, blocks=True)
-        execution = self._runner._core.wait(self._id, timeout_us)
-        if execution is None:
-            raise WaitTimeoutError(
-                f"execution {self._id} has not ended within {(timeout_us or 0) / 1_000_000:g} s",
-                hint="it goes on; call result() again, or cancel() it",
+        from time import monotonic
+
+        deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
+
+        def ended(execution_id: str, what: str) -> WorkflowResult:
+            left_us = (
+                None if deadline is None else max(0, int((deadline - monotonic()) * 1_000_000))
             )
-        return WorkflowResult(execution)
+            self._runner._begin_wait(execution_id, blocks=True)
+            execution = self._runner._core.wait(execution_id, left_us)
+            if execution is None:
+                raise WaitTimeoutError(
+                    f"{what} {execution_id} has not ended within "
+                    f"{(timeout_us or 0) / 1_000_000:g} s",
+                    hint="the execution continues: call result() again, or cancel() it",
+                )
+            return WorkflowResult(execution)
+
+        result = ended(self._id, "execution")
+        final_id = result._execution.final_id
+        if wait_final and final_id is not None:
+            result._final = ended(final_id, f"the execution of the final tasks of {self._id},")
+        return result
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
         """Wait for the end on an event loop, without a thread.
@@ -174,7 +194,12 @@ class WorkflowHandle:
 
     async def _wait(self) -> WorkflowResult:
         self._runner._begin_wait(self._id)
-        return WorkflowResult(await self._runner._waiters.wait(self._id))
+        result = WorkflowResult(await self._runner._waiters.wait(self._id))
+        final_id = result._execution.final_id
+        if final_id is not None:
+            self._runner._begin_wait(final_id)
+            result._final = WorkflowResult(await self._runner._waiters.wait(final_id))
+        return result
 
     def cancel(self) -> bool:
         """End the execution: see `DefaultRunner.cancel_execution`.
@@ -191,25 +216,26 @@ class WorkflowHandle:
         return self._runner.pause_execution(self._id)
 
     def resume(self) -> WorkflowStatus:
-        """Go on: see `DefaultRunner.resume_execution`. Since 1.0."""
+        """Resume the execution: see `DefaultRunner.resume_execution`. Since 1.0."""
         return self._runner.resume_execution(self._id)
 
-    def retry(self, from_task: str | None = None) -> WorkflowStatus:
+    def retry(self, from_task: str | None = None, from_step: str | None = None) -> WorkflowStatus:
         """Run failed tasks again: see `DefaultRunner.retry_execution`.
 
         Args:
             from_task: Runs this task and all that depend on it again too, completed or not.
+            from_step: Runs the task with this recorded step again, from the step on.
 
         Returns:
-            The state, durable.
+            The new state. It is durable.
 
         Raises:
             WorkflowError: The execution has not ended, was cancelled, has completed and
-                `from_task` is omitted, or has no such task.
+                both arguments are omitted, or has no such task or step.
 
         Since 1.0.
         """
-        return self._runner.retry_execution(self._id, from_task)
+        return self._runner.retry_execution(self._id, from_task, from_step)
 
     def events(self) -> list[Event]:
         """The execution's history, oldest first. Since 1.0."""
@@ -219,7 +245,7 @@ class WorkflowHandle:
         """The number of tasks in each state, and the progress of each task.
 
         A mapping with an entry for every state; `progress.tasks` has what each task reported with
-        `TaskHandle.set_progress`, also in another process.
+        `TaskHandle.set_progress`, also in another process. Of a map it has the counts of the items.
 
         Since 1.0.
         """

@@ -67,6 +67,7 @@ class Page:
         items: The executions of this page.
         next_cursor: The `cursor` with which `list_executions` returns the next page; `None` on
             the last one.
+        prev_cursor: The `cursor` with which it returns the page before; `None` on the first one.
 
     Example:
         >>> page = runner.list_executions(status="Failed")
@@ -76,12 +77,30 @@ class Page:
     Since 1.0.
     """
 
-    __slots__ = ("items", "next_cursor")
+    __slots__ = ("_scanned_until_us", "items", "next_cursor", "prev_cursor")
 
-    def __init__(self, items: list[WorkflowResult], next_cursor: str | None) -> None:
+    def __init__(
+        self,
+        items: list[WorkflowResult],
+        next_cursor: str | None,
+        prev_cursor: str | None = None,
+        scanned_until_us: int | None = None,
+    ) -> None:
         """Private: made by `list_executions`."""
         self.items = items
         self.next_cursor = next_cursor
+        self.prev_cursor = prev_cursor
+        self._scanned_until_us = scanned_until_us
+
+    @property
+    def scanned_until(self) -> datetime | None:
+        """How far back the search has looked, if it ended before the page was full.
+
+        A search without an index examines 20,000 executions or takes 100 ms. `next_cursor`
+        continues it. `None`: the page is complete. Since 1.0.
+        """
+        us = self._scanned_until_us
+        return None if us is None else us_to_instant(us)
 
     def __iter__(self) -> Iterator[WorkflowResult]:
         """The executions."""

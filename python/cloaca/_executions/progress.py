@@ -20,11 +20,24 @@ class TaskProgress:
             reported none.
         total: The total amount of work that it reported.
         message: The message that it reported.
+        items: Of a map whose list has been read: the number of its items in each state, by state.
+            `Ready` items wait for another attempt, `Cancelled` ones will not run. `None` for other
+            tasks. `done` of a map counts the completed and the failed items.
+        parallel: Of a map: the maximum number of items that run at once; `None` for no limit.
 
     Since 1.0.
     """
 
-    __slots__ = ("attempts", "done", "message", "status", "task_id", "total")
+    __slots__ = (
+        "attempts",
+        "done",
+        "items",
+        "message",
+        "parallel",
+        "status",
+        "task_id",
+        "total",
+    )
 
     def __init__(
         self,
@@ -34,6 +47,8 @@ class TaskProgress:
         done: float | None = None,
         total: float | None = None,
         message: str | None = None,
+        items: dict[TaskStatus, int] | None = None,
+        parallel: int | None = None,
     ) -> None:
         """Private: made by `WorkflowHandle.progress`."""
         self.task_id = task_id
@@ -42,10 +57,12 @@ class TaskProgress:
         self.done = done
         self.total = total
         self.message = message
+        self.items = items
+        self.parallel = parallel
 
     @property
     def fraction(self) -> float:
-        """The reported part that is done, from 0 to 1; 1 once it has ended. Since 1.0."""
+        """The part of the work that is done, from 0 to 1; 1 if the task has ended. Since 1.0."""
         if self.status.is_terminal:
             return 1.0
         if self.done is None or not self.total:
@@ -92,6 +109,9 @@ class ExecutionProgress(dict[TaskStatus, int]):
             if record is not None:
                 shown.done, shown.total = record.done, record.total
                 shown.message = record.message
+                if record.items is not None:
+                    shown.items = {TaskStatus(name): count for name, count in record.items}
+                    shown.parallel = record.parallel
 
     @property
     def fraction(self) -> float:

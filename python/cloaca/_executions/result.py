@@ -4,56 +4,19 @@ from __future__ import annotations
 
 from cloaca._executions.status import TaskStatus, WorkflowStatus
 from cloaca._values.duration import rfc3339, us_to_instant
+from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import WorkflowExecutionError, WorkflowTimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Coroutine, Generator
     from datetime import datetime, timedelta
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar, overload
 
     from cloaca import _core
+    from cloaca._values.exceptions import WorkflowError
 
-
-class ErrorInfo:
-    """Why a task or an execution failed.
-
-    Attributes:
-        type: The qualified name of the exception's type, e.g. `ValueError`.
-        message: The message of the exception.
-        traceback: The text of the traceback, if there is one.
-        task_id: The task that failed; `None` if the execution itself failed, e.g. by its
-            timeout.
-
-    Since 1.0.
-    """
-
-    __slots__ = ("message", "task_id", "traceback", "type")
-
-    def __init__(
-        self, type: str, message: str, traceback: str | None = None, task_id: str | None = None
-    ) -> None:
-        """Describe an error.
-
-        Args:
-            type: The qualified name of the exception's type.
-            message: The message of the exception.
-            traceback: The traceback's text.
-            task_id: The task that failed.
-        """
-        self.type = type
-        self.message = message
-        self.traceback = traceback
-        self.task_id = task_id
-
-    def __str__(self) -> str:
-        """The failed task with type and message."""
-        text = f"{self.type}: {self.message}" if self.message else self.type
-        return text if self.task_id is None else f"task '{self.task_id}' failed: {text}"
-
-    def __repr__(self) -> str:
-        """Type, message and task."""
-        return f"ErrorInfo(type={self.type!r}, message={self.message!r}, task_id={self.task_id!r})"
+    R = TypeVar("R")
 
 
 class TaskResult:
@@ -123,23 +86,42 @@ class _KeptExecution:
         self.execution_id = execution.execution_id
         self.workflow_name = execution.workflow_name
         self.workflow_version = execution.workflow_version
+        self.output = execution.output
+        self.results = execution.results
         self.status = execution.status
         self.key = execution.key
         self.priority = execution.priority
+        self.labels = execution.labels
         self.created_at_us = execution.created_at_us
         self.started_at_us = execution.started_at_us
         self.ended_at_us = execution.ended_at_us
         self.error = None if execution.error is None else _plain(execution.error)
         self._context = execution.final_context()
+        finale = execution.final()
+        self._final = None if finale is None else _KeptExecution(finale)
         self._tasks = [_plain(task) for task in execution.tasks()]
         for task in self._tasks:
             task.error = None if task.error is None else _plain(task.error)
+        self._items = {
+            task.task_id: execution.item_results(task.task_id)
+            for task in self._tasks
+            if task.status == TaskStatus.COMPLETED and execution.is_map(task.task_id)
+        }
 
     def final_context(self) -> _core.Context:
         return self._context.copy()
 
     def tasks(self) -> list[Any]:
         return list(self._tasks)
+
+    def final(self) -> Any:
+        return self._final
+
+    def is_map(self, task_id: str) -> bool:
+        return task_id in self._items
+
+    def item_results(self, task_id: str) -> list[str | None]:
+        return self._items[task_id]
 
 
 class WorkflowResult:
@@ -153,12 +135,13 @@ class WorkflowResult:
     Since 1.0.
     """
 
-    __slots__ = ("_context", "_execution", "_tasks")
+    __slots__ = ("_context", "_execution", "_final", "_tasks")
 
     def __init__(self, execution: _core.Execution) -> None:
         """Private: made by `execute`, `result` and `get_execution`."""
         self._execution = execution
         self._context: _core.Context | None = None
+        self._final: WorkflowResult | None = None
         self._tasks: dict[str, TaskResult] | None = None
 
     @property
@@ -175,6 +158,11 @@ class WorkflowResult:
     def key(self) -> str | None:
         """The key that the execution was submitted with; `None` if it has none. Since 1.0."""
         return self._execution.key
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the execution was submitted with, by name. Since 1.0."""
+        return self._execution.labels
 
     @property
     def status(self) -> WorkflowStatus:
@@ -231,6 +219,53 @@ class WorkflowResult:
         return self._context
 
     @property
+    def output(self) -> Any:
+        """The result that the workflow's `output=` names, or a tuple of results.
+
+        Values are decoded by the return annotations of the functions that this process knows, and
+        are plain JSON otherwise. A result that is not there, because the execution failed or the
+        task was skipped, is `None`. Without `output=`, this is the final context.
+
+        Since 1.0.
+        """
+        from cloaca._executions.output import output_of
+
+        return output_of(self)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def of(self, task: str, /) -> Any: ...
+        @overload
+        def of(self, task: Callable[..., Coroutine[Any, Any, R]], /) -> R: ...
+        @overload
+        def of(self, task: Callable[..., R], /) -> R: ...
+
+    def of(self, task: Any, /) -> Any:
+        """The result of a task, decoded by the return annotation of its function.
+
+        Args:
+            task: The task's function, its id, or the name of its result.
+
+        Returns:
+            The returned value. For a task that takes the context: the value that it stored under
+            its id, or `None`.
+
+        Raises:
+            ContextError: There is no such task, or it has not completed.
+            TaskInputError: The stored value does not match the annotation.
+
+        Example:
+            >>> runner.execute("etl").of(total)
+            6
+
+        Since 1.0.
+        """
+        from cloaca._executions.output import result_of
+
+        return result_of(self, task)
+
+    @property
     def error(self) -> ErrorInfo | None:
         """Why the execution failed: the first failed task's error, or a timeout. Since 1.0."""
         failure = self._execution.error
@@ -250,6 +285,25 @@ class WorkflowResult:
             self._tasks = {task.task_id: TaskResult(task) for task in tasks}
         return self._tasks
 
+    @property
+    def final(self) -> WorkflowResult | None:
+        """The execution of the final tasks and compensations; `None` if the end started none.
+
+        A result of `handle.result()` has waited for it; that of `wait_final=False` and of
+        `get_execution` reads it as it is at the first access.
+
+        Example:
+            >>> result = runner.execute("order", {"order_id": "o-1"})
+            >>> if result.final is not None and result.final.status == "Failed":
+            ...     runner.retry_execution(result.final.execution_id)
+
+        Since 1.0.
+        """
+        if self._final is None:
+            execution = self._execution.final()
+            self._final = None if execution is None else WorkflowResult(execution)
+        return self._final
+
     def raise_for_status(self) -> Self:
         """Raise an exception if the execution failed or was cancelled.
 
@@ -265,13 +319,23 @@ class WorkflowResult:
         status = self.status
         what = f"execution {self.execution_id} of workflow '{self.workflow_name}'"
         if status is WorkflowStatus.CANCELLED:
-            raise WorkflowExecutionError(f"{what} was cancelled", code="workflow_cancelled")
+            raise self._of_child(
+                WorkflowExecutionError(f"{what} was cancelled", code="workflow_cancelled")
+            )
         if status is WorkflowStatus.FAILED:
             error = self.error
             if error is not None and error.type == "WorkflowTimeoutError":
-                raise WorkflowTimeoutError(f"{what} timed out: {error.message}")
-            raise WorkflowExecutionError(f"{what} failed: {error}")
+                raise self._of_child(WorkflowTimeoutError(f"{what} timed out: {error.message}"))
+            raise self._of_child(WorkflowExecutionError(f"{what} failed: {error}"))
         return self
+
+    def _of_child(self, error: WorkflowError) -> WorkflowError:
+        """The error, which is not retried if the execution has a key.
+
+        Another attempt of the task that raises it would find the same ended execution again.
+        """
+        error._is_final = self.key is not None
+        return error
 
     def __await__(self) -> Generator[Any, None, Self]:
         """The result itself, with a `RuntimeWarning`: the call before blocked the event loop."""

@@ -55,11 +55,13 @@ class TaskStatus(StrEnum):
     """Never ran, because its trigger rule could not hold."""
     CANCELLED = "Cancelled"
     """Ended because its execution was cancelled or timed out."""
+    WAITING = "Waiting"
+    """Waits for a signal, an approval or a time, and holds no worker."""
 
     @property
     def is_final(self) -> bool:
         """Whether the task has ended. Since 1.0."""
-        return self not in {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.RUNNING}
+        return self in _ENDED_TASKS
 
     @property
     def is_terminal(self) -> bool:
@@ -67,4 +69,7 @@ class TaskStatus(StrEnum):
         return self.is_final
 
 
+_ENDED_TASKS = frozenset(
+    {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED}
+)
 _ENDED = frozenset({WorkflowStatus.COMPLETED, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from cloaca._core import Context, SubmitRequest
+from cloaca._core import SubmitRequest
 from cloaca._tasks.options import PRIORITIES
 from cloaca._values.duration import instant_to_us, seconds_to_us, timeout_to_us
 from cloaca._values.exceptions import ConfigurationError
+from cloaca._values.inputs import context_of
 from cloaca._values.suggestion import suggestion
+from cloaca._workflows.registry import registry
 from cloaca._workflows.workflow import Workflow
 
 TYPE_CHECKING = False
@@ -15,37 +17,40 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any
 
+    from cloaca._values.inputs import Input
+
 _MAX_KEY = 512
-_NAMES = ("workflow", "context", "key", "priority", "delay", "at", "timeout")
+_NAMES = ("workflow", "context", "key", "priority", "delay", "at", "timeout", "labels")
 
 
 def request(
     workflow: str | Workflow,
-    context: Context | Mapping[str, Any] | None,
+    context: Input | None,
     *,
     key: str | None,
     priority: int,
     delay: float | timedelta | None,
     at: datetime | None,
     timeout: float | timedelta | None,
+    labels: Mapping[str, str] | None = None,
 ) -> SubmitRequest:
     """Checks the arguments of a submission.
 
     Raises:
         ConfigurationError: One of them is not valid, or two exclude each other.
+        WorkflowInputError: The input does not match the workflow's model.
         TypeError: The context is not a mapping, or a value in it is not JSON.
         ValueError: A value in the context is NaN or an infinity.
     """
     name: object = workflow.name if isinstance(workflow, Workflow) else workflow
     if not isinstance(name, str):
         raise ConfigurationError(
-            f"workflow must be the name of a workflow, not {type(name).__name__}"
+            f"workflow must be the name of a workflow, not {type(name).__name__}",
+            hint="pass the name given to WorkflowBuilder, or that of the @cloaca.workflow function",
         )
-    if context is not None and not isinstance(context, Context):
-        if isinstance(context, (list, tuple, set, frozenset, str, bytes)):
-            kind = type(context).__name__
-            raise TypeError(f"the context must be a mapping or a Context, not {kind}")
-        context = Context(context)
+    known = workflow if isinstance(workflow, Workflow) else registry.workflow(name)
+    model = None if known is None else known._input
+    context = context_of(context) if model is None else model.validate(context)
     if key is not None:
         _check_key(key)
     if priority != 0:
@@ -60,6 +65,7 @@ def request(
         None if delay is None else seconds_to_us("delay", delay, zero=True),
         None if at is None else instant_to_us("at", at),
         None if timeout is None else timeout_to_us(timeout),
+        None if labels is None else checked_labels(labels),
     )
 
 
@@ -108,6 +114,31 @@ def _check_key(key: object) -> None:
         )
     if "\0" in key or not _is_unicode(key):
         raise ConfigurationError(f"key must be Unicode text without NUL characters, not {key!r}")
+
+
+def checked_labels(labels: object) -> dict[str, str]:
+    """Returns a copy of the labels of a submission or of a filter, once they are checked.
+
+    Raises:
+        ConfigurationError: They are not a mapping of strings to strings.
+    """
+    from collections.abc import Mapping
+
+    if not isinstance(labels, Mapping):
+        raise ConfigurationError(
+            f"labels must be a mapping, not {type(labels).__name__}",
+            hint='for example labels={"order": "4711"}',
+        )
+    for name, value in labels.items():
+        for text in (name, value):
+            if not isinstance(text, str):
+                raise ConfigurationError(
+                    f"labels must be strings: label {name!r} has the value {value!r}",
+                    hint="write numbers as text, for example str(4711)",
+                )
+            if not _is_unicode(text):
+                raise ConfigurationError(f"a label must be Unicode text, not {text!r}")
+    return dict(labels)
 
 
 def _is_unicode(text: str) -> bool:

@@ -1,12 +1,14 @@
-"""The package's logger, which also receives the engine's records."""
+"""The records of the package's logger, which also receives those of the engine."""
 
 from __future__ import annotations
 
 import sys
 
+from cloaca._values.package_logger import logger as logger
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from logging import Handler, Logger
     from typing import Any
 
@@ -25,26 +27,9 @@ _WARNING = 30
 _RUN_TARGET = "cloacina::run"
 
 
-def logger() -> Logger:
-    """The logger `cloaca`.
-
-    If the program sets no level, WARNING and above are logged. If it sets no handler either,
-    Python's handler of last resort prints them on stderr.
-    """
-    global _logger
-    if _logger is None:
-        import logging
-
-        _logger = logging.getLogger("cloaca")
-    return _logger
-
-
-_logger: Logger | None = None
-
-
 def effective_level() -> int:
     """The level of the logger `cloaca`, without loading `logging` if the program has not."""
-    if _logger is None and "logging" not in sys.modules:
+    if "logging" not in sys.modules:
         return _WARNING
     found = logger()
     return found.level or found.root.level  # its parent is the root; this runs at each submission
@@ -81,31 +66,69 @@ def prepare() -> int:
     return logger().getEffectiveLevel()
 
 
-def show_on_stderr(*, tells_end: bool = True) -> None:
+def show_on_stderr() -> None:
     """Prints records with their time and level on stderr, as long as the program sets no handler.
 
     Python's handler of last resort prints the message alone, and nothing below WARNING.
-
-    Args:
-        tells_end: Whether final failures are printed too; false for a command that runs a
-            single execution and prints its failure itself.
     """
+    _stderr_handler()
+
+
+def show_other_failures() -> Callable[[str | None], None]:
+    """Does the same for a command that runs one execution and prints its failure itself.
+
+    The failures of executions are kept back until the execution is known.
+
+    Returns:
+        A function to call with the execution's id, or with `None` if it was not submitted: the
+        failures of all other executions are printed.
+    """
+    handler = _stderr_handler()
+    handler.keep_failures()
+    leave_out: Callable[[str | None], None] = handler.leave_out
+    return leave_out
+
+
+def _stderr_handler() -> Any:
+    """The handler of this package; it is added to the logger at the first call."""
     found = logger()
-    if not any(getattr(handler, "is_cloacas", False) for handler in found.handlers):
-        found.addHandler(_stderr_handler(tells_end))
+    for handler in found.handlers:
+        if getattr(handler, "is_cloacas", False):
+            return handler
+    handler = _make_stderr_handler()
+    found.addHandler(handler)
+    return handler
 
 
-def _stderr_handler(tells_end: bool) -> Handler:
+def _make_stderr_handler() -> Handler:
     import logging
 
     class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         """Prints a record unless another handler gets it too."""
 
         is_cloacas = True
+        #: The failures that are kept back; `None` if they are printed.
+        _kept: list[logging.LogRecord] | None = None
+        _left_out: str | None = None
+
+        def keep_failures(self) -> None:
+            self._kept = []
+            self._left_out = None
+
+        def leave_out(self, id: str | None) -> None:
+            with self.lock:  # type: ignore[union-attr]
+                kept, self._kept, self._left_out = self._kept or [], None, id
+                for record in kept:
+                    self.emit(record)
 
         def emit(self, record: logging.LogRecord) -> None:
-            is_end = record.levelno >= logging.ERROR and hasattr(record, "execution_id")
-            if (tells_end or not is_end) and not _has_handler_beside(self):
+            if record.levelno >= logging.ERROR and getattr(record, "target", "") == _RUN_TARGET:
+                if self._kept is not None:
+                    self._kept.append(record)
+                    return
+                if self._left_out == getattr(record, "execution_id", ""):
+                    return
+            if not _has_handler_beside(self):
                 self.stream = sys.stderr  # the program may have replaced it
                 super().emit(record)
 

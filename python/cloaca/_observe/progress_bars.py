@@ -7,6 +7,7 @@ import sys
 from cloaca._executions.progress import ExecutionProgress
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
+from cloaca._observe.stream_layers import Layer, below_outermost, layers, put, remove
 from cloaca._values.visible_text import visible
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ _REFRESH_US = 100_000
 # More tasks than this are shown as one bar.
 _MAX_BARS = 25
 
+_STREAMS = ("stdout", "stderr")
 _STYLES = {
     "Completed": "green",
     "Failed": "red",
@@ -36,7 +38,7 @@ def is_shown() -> bool:
     try:
         return sys.stderr.isatty() or "ipykernel" in sys.modules
     except (AttributeError, ValueError):
-        return False  # no stderr, or one that is closed
+        return False  # there is no stderr, or it is closed
 
 
 def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
@@ -44,20 +46,28 @@ def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
     if not is_shown():
         ended = core.wait(execution_id, None)
         assert ended is not None
-        return WorkflowResult(ended)
+        return _with_final(core, ended)
     with Bars() as bars:
         while (ended := core.wait(execution_id, _REFRESH_US)) is None:
             report = core.reads.progress(execution_id)
             bars.show(report.execution, report.tasks)
         bars.show(ended, [])
-    return WorkflowResult(ended)
+    return _with_final(core, ended)
+
+
+def _with_final(core: _core.Runner, ended: _core.Execution) -> WorkflowResult:
+    """The result, once the final tasks have ended too."""
+    result = WorkflowResult(ended)
+    finale = None if ended.final_id is None else core.wait(ended.final_id, None)
+    result._final = None if finale is None else WorkflowResult(finale)
+    return result
 
 
 class Bars:
-    """The bars of one execution. A context manager: they stay as they were at its end.
+    """The bars of one execution, as a context manager. The last drawing stays on the screen.
 
-    The bar of a running task moves, that of a waiting one stands still. Times are those of the
-    tasks. What is printed meanwhile appears above the bars, line by line.
+    The bar of a running task moves; the bar of a waiting task does not. Text that is printed while
+    the bars are shown appears above them, line by line.
     """
 
     def __init__(self, console: Any = None) -> None:
@@ -66,7 +76,7 @@ class Bars:
 
         self._console = console or Console(stderr=True)
         self._rows: list[_Row] = []
-        # The lines that tasks print go through `_Printed`, which keeps to its own stream.
+        # Lines that tasks print go through `_Printed`, because rich would print all on stderr.
         self._live = Live(
             console=self._console,
             get_renderable=self.drawing,
@@ -88,9 +98,9 @@ class Bars:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for printed in self._printed:
-            printed.close_line()
         self._restore()
+        for printed in self._printed:
+            printed.end()
         self._live.stop()
 
     def show(
@@ -98,7 +108,7 @@ class Bars:
         execution: _core.Execution,
         reported: list[_core.ProgressRecord],
     ) -> None:
-        """Draws an execution as it is now."""
+        """Draws the current state of an execution."""
         progress = ExecutionProgress(execution, reported)
         if len(progress.tasks) > _MAX_BARS:
             status = WorkflowStatus(execution.status)
@@ -117,7 +127,7 @@ class Bars:
         self._rows = rows
 
     def drawing(self) -> Any:
-        """The bars as they are, for rich to print once."""
+        """The bars in their current state, as a table of rich."""
         from rich.cells import cell_len
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -145,20 +155,27 @@ class Bars:
         return table
 
     def _redirect(self) -> None:
-        """Lets what tasks print appear above the bars."""
-        self._streams = (sys.stdout, sys.stderr)
-        sys.stdout, sys.stderr = map(self._through, self._streams)
+        """Redirects the streams, so that printed text appears above the bars."""
+        known = [stream for name in _STREAMS for stream in (getattr(sys, name), *_streams(name))]
+        for name in _STREAMS:
+            stream = below_outermost(name)
+            through = self._through(stream)
+            if through is not stream:
+                put(name, through)
         logging = sys.modules.get("logging")
         self._handlers = []
         for reference in list(getattr(logging, "_handlerList", ())):
             handler = reference()
             stream = getattr(handler, "stream", None)
-            if stream is not None and stream in self._streams and hasattr(handler, "setStream"):
+            if stream is None or not hasattr(handler, "setStream"):
+                continue
+            # A handler that writes to a layer of the stream is redirected already.
+            if not isinstance(stream, Layer) and any(stream is one for one in known):
                 self._handlers.append((handler, stream))
                 handler.setStream(self._through(stream))
 
     def _through(self, stream: Any) -> Any:
-        """A stream that prints above the bars, if the stream is a terminal as the bars are."""
+        """A stream that prints above the bars if `stream` is a terminal, else `stream` itself."""
         if stream is None or not _is_terminal(stream):
             return stream
         known = next((one for one in self._printed if one.stream is stream), None)
@@ -170,11 +187,10 @@ class Bars:
     def _restore(self) -> None:
         for handler, stream in self._handlers:
             handler.setStream(stream)
-        # A task may have put another stream there, which stays.
-        if sys.stdout in self._printed:
-            sys.stdout = self._streams[0]
-        if sys.stderr in self._printed:
-            sys.stderr = self._streams[1]
+        # A stream that a task has put there stays.
+        for name in _STREAMS:
+            for printed in self._printed:
+                remove(name, printed)
 
 
 class _Row:
@@ -190,13 +206,13 @@ class _Row:
     ) -> None:
         self.name = name
         self.status = status
-        #: From 0 to 1; `None` if a task runs and said nothing.
+        #: From 0 to 1; `None` if the task has reported no progress.
         self.fraction = fraction
         self.times = times
         self.words = words
 
 
-class _Printed:
+class _Printed(Layer):
     """A stream of a terminal whose lines are printed above the bars.
 
     A line is printed once it ends, since the bars would overwrite its beginning.
@@ -205,10 +221,11 @@ class _Printed:
     def __init__(self, stream: Any, console: Any) -> None:
         from threading import RLock
 
-        self.stream = stream
+        super().__init__(stream)
         self._console = console
         self._lock = RLock()
         self._begun = ""
+        self._has_ended = False
 
     @property
     def rich_proxied_file(self) -> Any:
@@ -216,35 +233,41 @@ class _Printed:
         return self.stream
 
     def write(self, text: str) -> int:
-        """Prints the lines that end, and keeps the rest."""
+        """Prints the complete lines, and keeps the rest."""
         with self._lock:
+            if self._has_ended:
+                self.stream.write(text)
+                return len(text)
             *lines, self._begun = (self._begun + text).split("\n")
             if lines:
                 self._print("\n".join(lines))
         return len(text)
 
-    def writelines(self, lines: Any) -> None:
-        """Writes one after the other."""
-        for line in lines:
-            self.write(line)
-
     def flush(self) -> None:
-        """Keeps the beginning of a line back; the rest is printed already."""
+        """Does nothing: complete lines are printed already, and the last one waits for its end."""
+        if self._has_ended:
+            self.stream.flush()
 
-    def close_line(self) -> None:
-        """Prints the beginning of a line that has no end."""
+    def end(self) -> None:
+        """Prints an incomplete last line. Later text is written directly to the stream.
+
+        A program that has kept a reference to this stream may still print to it.
+        """
         with self._lock:
             if self._begun:
                 self._print(self._begun)
                 self._begun = ""
+            self._has_ended = True
 
     def _print(self, text: str) -> None:
         from rich.text import Text
 
         self._console.print(Text.from_ansi(text), soft_wrap=True)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
+
+def _streams(name: str) -> list[Any]:
+    """The streams below the layers of a stream of `sys`."""
+    return [layer.stream for layer in layers(name)]
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -255,7 +278,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
-    """The words beside a bar."""
+    """The text beside a bar."""
     error = record.error
     told = (
         "" if error is None else f"{error.type}: {error.message}" if error.message else error.type
@@ -279,7 +302,7 @@ def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    """A span in whole units, rounded up: what is over shows no 0."""
+    """A duration in whole seconds or minutes, rounded up, so that it is never shown as 0."""
     whole = int(-(-seconds // 1))
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 

@@ -179,6 +179,11 @@ class AttemptSpan:
             _mark(self._span, True, "")
 
 
+def step_span(tracer: Tracer, key: str) -> Any:
+    """The span of a step's function, as a context manager. A recorded step has none."""
+    return tracer.start_as_current_span(f"step {key}", attributes={"cloaca.step": key})
+
+
 def _mark(span: Span, is_good: bool, description: str) -> None:
     from opentelemetry.trace import Status, StatusCode
 

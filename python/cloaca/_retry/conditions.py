@@ -16,7 +16,7 @@ _INFINITY = float("inf")
 class BackoffStrategy:
     """The growth of the delay from attempt to attempt.
 
-    Made by its static methods; compared by value.
+    The static methods make strategies. Strategies are compared by value.
 
     Example:
         >>> backoff = cloaca.BackoffStrategy.exponential(base=3)
@@ -82,7 +82,7 @@ class BackoffStrategy:
         )
 
     def _to_definition(self) -> dict[str, Any]:
-        """The strategy as the engine reads it."""
+        """The form of the strategy that the engine reads."""
         return self._data
 
     def __eq__(self, other: object) -> bool:
@@ -102,7 +102,7 @@ class BackoffStrategy:
 class RetryCondition:
     """A condition that selects the failures that are retried.
 
-    Made by its static methods; compared by value.
+    The static methods make conditions. Conditions are compared by value.
 
     Example:
         >>> policy = cloaca.RetryPolicy(condition=cloaca.RetryCondition.transient_only())
@@ -138,7 +138,7 @@ class RetryCondition:
 
     @staticmethod
     def error_pattern(patterns: Iterable[str]) -> RetryCondition:
-        """Matches failures whose type or message contains one of the texts, in any case.
+        """Matches failures whose type or message contains one of the texts, ignoring case.
 
         Args:
             patterns: The texts, at least one.
@@ -147,7 +147,7 @@ class RetryCondition:
             The condition.
 
         Raises:
-            TaskValidationError: There is none, or one is empty or not a string.
+            TaskValidationError: There is no text, or one of them is empty or not a string.
 
         Example:
             >>> cloaca.RetryCondition.error_pattern(["rate limit", "try again"])
@@ -162,7 +162,7 @@ class RetryCondition:
         return RetryCondition(texts)
 
     def _to_definition(self) -> str | dict[str, list[str]]:
-        """The condition as the engine reads it."""
+        """The form of the condition that the engine reads."""
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
 
     def __eq__(self, other: object) -> bool:
@@ -187,7 +187,10 @@ class RetryCondition:
 
 
 def names_of(error: BaseException | type[BaseException] | str) -> tuple[list[str], str]:
-    """An error's type names, most specific first, and its message; text counts as both. Private."""
+    """The names of an error's types, most specific first, and its message. Private.
+
+    A text is used as the name and as the message.
+    """
     if isinstance(error, BaseException):
         return lineage(type(error)), str(error)
     if isinstance(error, type):

@@ -193,7 +193,7 @@ class RetryPolicy:
             The other policy; this one stays as it is.
 
         Raises:
-            TaskValidationError: A value is not valid. It is a `ValueError`.
+            TaskValidationError: A value is not valid. The error is a `ValueError`.
             TypeError: There is no such argument.
 
         Example:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from weakref import WeakKeyDictionary
 
-from cloaca._core import AnsweredSubmission, LoopWaker
+from cloaca._core import AnsweredStep, AnsweredSubmission, LoopWaker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class _LoopWaiters:
                     future.set_result(done.submitted)
                 else:
                     future.set_exception(done.error)
+            elif isinstance(done, AnsweredStep):
+                continue  # a step's answer wakes the loop of the runner's tasks
             elif done.execution is None:
                 future.set_exception(
                     RunnerClosedError(

@@ -39,6 +39,8 @@ class DefaultRunnerConfig:
     max_context_bytes: int
     shutdown_timeout: float
     retention_days: float | None
+    signal_retention_days: float | None
+    max_map_items: int
     auto_migrate: bool
     capture_logs: bool
     metrics_port: int | None
@@ -82,6 +84,8 @@ class DefaultRunnerConfig:
         shutdown_timeout: float = default_value(30.0),
         db_timeout: float = default_value(30.0),
         retention_days: float | None = default_value(30),
+        signal_retention_days: float | None = default_value(30),
+        max_map_items: int = default_value(100_000),
         auto_migrate: bool = default_value(True),
         capture_logs: bool = default_value(False),
         metrics_port: int | None = default_value(None),
@@ -126,6 +130,10 @@ class DefaultRunnerConfig:
             db_timeout: Maximum time that a call waits for a database that does not answer, in
                 seconds.
             retention_days: Age in days at which ended executions are deleted; `None` keeps all.
+            signal_retention_days: Age in days at which signals are deleted; `None` keeps all. A
+                signal that an open wait could still take is kept.
+            max_map_items: Maximum number of items of a task with `over=`; a longer list fails the
+                task before any item starts.
             auto_migrate: Whether opening a database migrates it.
             capture_logs: Whether what tasks log and print is stored with their executions: the
                 first 500 lines and 256 KiB of each attempt, at the levels that the program's
@@ -138,7 +146,7 @@ class DefaultRunnerConfig:
                 `metrics_host` and addresses, separated by commas; `*` for any.
 
         Raises:
-            ConfigurationError: A value is not valid. It is a `ValueError`.
+            ConfigurationError: A value is not valid. The error is a `ValueError`.
         """
         given = locals()
         del given["self"]

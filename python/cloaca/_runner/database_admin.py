@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TenantConfig:
-    """The description of a tenant. It is checked when it is created, before any database is used.
+    """The description of a tenant. The names are checked at once, without using a database.
 
     Example:
         >>> cloaca.TenantConfig(schema_name="acme", username="acme_user")
@@ -23,7 +23,7 @@ class TenantConfig:
     __slots__ = ("password", "schema_name", "username")
 
     def __init__(self, schema_name: str, username: str, password: str | None = None) -> None:
-        """Describe a tenant.
+        """Create the description of a tenant.
 
         Args:
             schema_name: The schema: at most 63 letters, digits and `_`, not beginning with a
@@ -32,7 +32,7 @@ class TenantConfig:
             password: Its password. A strong one is generated if omitted.
 
         Raises:
-            ConfigurationError: A name or the password is not valid. It is a `ValueError`.
+            ConfigurationError: A name or the password is not valid. The error is a `ValueError`.
         """
         for what, value in (
             ("schema_name", schema_name),
@@ -83,7 +83,7 @@ class TenantCredentials:
     def __init__(
         self, username: str, password: str, schema_name: str, connection_string: str
     ) -> None:
-        """Keep credentials. `DatabaseAdmin.create_tenant` makes them.
+        """Private: `DatabaseAdmin.create_tenant` returns credentials.
 
         Args:
             username: The role.
@@ -115,7 +115,7 @@ class Tenant:
     __slots__ = ("schema_name", "username")
 
     def __init__(self, schema_name: str, username: str | None) -> None:
-        """Name a tenant. `DatabaseAdmin.list_tenants` does it.
+        """Private: `DatabaseAdmin.list_tenants` returns tenants.
 
         Args:
             schema_name: The schema.
@@ -143,7 +143,7 @@ class Tenant:
 class DatabaseAdmin:
     """Creates, lists, migrates and removes the tenants of a PostgreSQL database.
 
-    It holds no connection between its calls. Each call is all or nothing.
+    It holds no connection between calls. A call that fails changes nothing.
 
     Example:
         >>> admin = cloaca.DatabaseAdmin("postgresql://postgres@db.example/app")
@@ -155,15 +155,15 @@ class DatabaseAdmin:
     """
 
     def __init__(self, database_url: str) -> None:
-        """Name the database.
+        """Create an administrator of a database.
 
         Args:
-            database_url: A `postgresql://` URL of a role that may create roles, and schemas in
-                that database.
+            database_url: A `postgresql://` URL. Its role must be allowed to create roles, and to
+                create schemas in the database.
 
         Raises:
             ConfigurationError: The URL cannot be read, or is an SQLite URL: on SQLite, a tenant is
-                a file. It is a `ValueError`.
+                a file. The error is a `ValueError`.
         """
         if not isinstance(database_url, str):
             raise ConfigurationError(
@@ -190,7 +190,7 @@ class DatabaseAdmin:
         if not isinstance(config, TenantConfig):
             raise ConfigurationError(
                 f"config must be a TenantConfig, not {type(config).__name__}",
-                hint="cloaca.TenantConfig(schema_name='acme', username='acme_user')",
+                hint="pass cloaca.TenantConfig(schema_name='acme', username='acme_user')",
             )
         made = self._core.create_tenant(config.schema_name, config.username, config.password)
         return TenantCredentials(
@@ -206,7 +206,7 @@ class DatabaseAdmin:
             force: Whether to remove it even while runners use it; their sessions are ended.
 
         Raises:
-            ConfigurationError: A name is not valid. It is a `ValueError`.
+            ConfigurationError: A name is not valid. The error is a `ValueError`.
             DatabaseError: There is no such tenant, the role is not its own, or a runner uses
                 it and `force` is not set. In that case nothing was removed.
 
@@ -226,7 +226,7 @@ class DatabaseAdmin:
         return [Tenant(found.schema_name, found.username) for found in self._core.list_tenants()]
 
     def migrate_tenant(self, schema_name: str) -> None:
-        """Migrate a tenant's schema to this program's version, which its own role may not do.
+        """Migrate a tenant's schema to this program's version. The tenant's role may not do this.
 
         Args:
             schema_name: The schema.

@@ -8,11 +8,12 @@ from cloaca._values.exceptions import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from typing import Any
 
     from cloaca import _core
     from cloaca._core import SubmitRequest
+    from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
     from cloaca._observe.metrics_server import MetricsServer
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.config import DefaultRunnerConfig
@@ -50,6 +51,81 @@ class InspectionMethods:
         Since 1.0.
         """
         return self._core.reads.explain(execution_id)
+
+    def counts(self) -> dict[str, Count]:
+        """Count the executions in each state.
+
+        Each state is counted up to 10,000, and completed executions among the newest 20,000.
+
+        Returns:
+            The counts by the name of the state.
+
+        Example:
+            >>> runner.counts()["Failed"]
+            Count(value=3, is_exact=True)
+
+        Since 1.0.
+        """
+        from cloaca._executions.overview import counts_of
+
+        return counts_of(self._core.reads)
+
+    def activity(
+        self, since: datetime, until: datetime | None = None, buckets: int = 24
+    ) -> list[ActivityBucket]:
+        """Count the executions that were submitted over time, and the failed ones among them.
+
+        Args:
+            since: The start of the time range, with a time zone.
+            until: Its end; now if omitted.
+            buckets: The number of spans of the same length, from 1 to 200. Each is counted up to
+                1,000.
+
+        Returns:
+            The spans, oldest first.
+
+        Raises:
+            ConfigurationError: The range is empty, or the number of buckets is out of range.
+
+        Example:
+            >>> day = runner.activity(datetime.now(UTC) - timedelta(days=1))
+            >>> sum(hour.submitted.value for hour in day)
+            120
+
+        Since 1.0.
+        """
+        from cloaca._executions.overview import activity_of
+        from cloaca._values.duration import instant_to_us
+
+        since_us = instant_to_us("since", since)
+        until_us = self._core.clock_us if until is None else instant_to_us("until", until)
+        return activity_of(self._core.reads, since_us, until_us, buckets)
+
+    def failures(self, since: datetime | None = None) -> list[FailureGroup]:
+        """Group the newest 1,000 failed executions by their causes.
+
+        Failures with the same workflow, task, type of error and message, apart from numbers and
+        ids, have one cause.
+
+        Args:
+            since: Leave out executions submitted before this time, which has a time zone.
+
+        Returns:
+            The groups; that with the newest failure comes first.
+
+        Example:
+            >>> for group in runner.failures():
+            ...     print(group.count, group.workflow, group.task_id, group.cause)
+            2 etl load no rows for <n>
+
+        Since 1.0.
+        """
+        from cloaca._executions.overview import failures_of
+        from cloaca._values.duration import instant_to_us
+
+        return failures_of(
+            self._core.reads, None if since is None else instant_to_us("since", since)
+        )
 
     def logs(self, execution_id: str) -> list[LogLine]:
         """The log lines of an execution's tasks, from the runners where `capture_logs` is on.

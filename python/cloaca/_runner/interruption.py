@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         """The parts of a `DefaultRunner` that its shutdown after Ctrl-C needs."""
 
         _core: Runner
+        _tells_open: bool
 
         @property
         def config(self) -> DefaultRunnerConfig: ...
@@ -31,17 +32,73 @@ def shut_down(runner: InterruptedRunner) -> None:
         runner.shutdown(timeout=0)
 
 
+async def shut_down_async(runner: InterruptedRunner) -> None:
+    """Shuts a runner down after Ctrl-C without blocking the loop; a second Ctrl-C cuts it short."""
+    import asyncio
+
+    def stop() -> None:
+        _tell(runner)
+        runner.shutdown()
+
+    try:
+        await asyncio.to_thread(stop)
+    except asyncio.CancelledError:
+        runner.shutdown(timeout=0)
+        raise
+
+
+def stop_untold(runner: InterruptedRunner) -> None:
+    """Shuts a runner down after Ctrl-C, and says nothing of what it leaves open."""
+    runner._tells_open = False
+    try:
+        runner.shutdown()
+    except KeyboardInterrupt:
+        runner.shutdown(timeout=0)
+
+
+def is_by_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an exception is due to Ctrl-C: `asyncio.run` cancels its main task for it."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    if type(error).__name__ != "CancelledError":
+        return False
+    import signal
+
+    # The handler is a method of `asyncio.Runner`, which counts the signals.
+    handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
+    count = getattr(getattr(handler, "__self__", None), "_interrupt_count", 0)
+    return isinstance(count, int) and count > 0
+
+
+def is_in_memory(core: Runner) -> bool:
+    """Whether the database ends with its runner."""
+    return core.location.endswith(":memory:")
+
+
+def fate(core: Runner, count: int) -> str:
+    """The predicate that says what becomes of open executions of a runner that ends."""
+    if is_in_memory(core):
+        return f"{'is' if count == 1 else 'are'} lost with the database in memory"
+    return f"{'continues' if count == 1 else 'continue'} with the next runner"
+
+
+def waiting(runner: InterruptedRunner, tasks: str, count: int) -> str:
+    """The line that says what a shutdown after Ctrl-C waits for."""
+    return (
+        f"interrupted: waits up to {runner.config.shutdown_timeout:g} s for {tasks} "
+        f"(press Ctrl-C again to leave {'it' if count == 1 else 'them'})"
+    )
+
+
 def _tell(runner: InterruptedRunner) -> None:
     """Says on stderr how many tasks are waited for, and what becomes of their executions."""
     running = runner._core.load().running
     if running == 0:
         return
+    # The shutdown need not say it again.
+    runner._tells_open = False
     tasks = "1 running task" if running == 1 else f"{running} running tasks"
-    told = (
-        f"interrupted: waits up to {runner.config.shutdown_timeout:g} s for {tasks} "
-        f"(press Ctrl-C again to leave {'it' if running == 1 else 'them'}); "
-        f"{_executions(runner)} with the next runner"
-    )
+    told = f"{waiting(runner, tasks, running)}; {_executions(runner)}"
     try:
         sys.stderr.write(f"{told}\n")
         sys.stderr.flush()
@@ -55,5 +112,5 @@ def _executions(runner: InterruptedRunner) -> str:
     except Exception:
         found = []  # the database does not answer
     if len(found) == 1:
-        return f"execution {found[0].execution_id} goes on"
-    return "their executions go on"
+        return f"execution {found[0].execution_id} {fate(runner._core, 1)}"
+    return f"their executions {fate(runner._core, 2)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from cloaca._executions.handle import WorkflowHandle
 from cloaca._runner.control_methods import ControlMethods
 from cloaca._runner.inspection_methods import InspectionMethods
+from cloaca._runner.map_methods import MapMethods
+from cloaca._runner.signal_methods import SignalMethods
 from cloaca._runner.submission_methods import SubmissionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
@@ -45,6 +47,8 @@ class DefaultRunner(
     ControlMethods,
     InspectionMethods,
     ScheduleMethods,
+    MapMethods,
+    SignalMethods,
     SubmissionMethods,
     TenantMethods,
     TriggerMethods,
@@ -66,6 +70,8 @@ class DefaultRunner(
 
     _polls_triggers = True
     _starts_by_itself = True
+    #: Whether the shutdown says how many executions it leaves open.
+    _tells_open = True
     _gate: StartGate | None = None
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
@@ -117,6 +123,7 @@ class DefaultRunner(
         self._shutdown_request = started.shutdown_request
         self._tracing = started.tracing
         self._config = started.config
+        self._database = started.database
         self._catching_up = started.lock
         self._revision = 0
         registry.add_runner(self)
@@ -136,7 +143,8 @@ class DefaultRunner(
         """Start, where the runner was made with `start=False`. A second call does nothing.
 
         Until then the runner is open: it takes submissions and control actions, claims no task,
-        rescues none, and fires no schedule and no trigger.
+        rescues none, and fires no schedule and no trigger. Runners that `tenant` has made of it
+        start with it.
 
         Raises:
             RunnerClosedError: The runner was shut down.
@@ -149,7 +157,13 @@ class DefaultRunner(
         Since 1.0.
         """
         self._check_open()
+        self._begin_claims()
+
+    def _begin_claims(self) -> None:
+        """Begin to claim tasks, also those of tenants that this runner has made."""
         self._core.begin()
+        for tenant in self._tenant_runners():
+            tenant._core.begin()
 
     def _watch_caller(self) -> None:
         """Wait for the `as` of a `with` statement before the first claim."""
@@ -173,7 +187,7 @@ class DefaultRunner(
             The runner, started.
 
         Raises:
-            ConfigurationError: The URL or a setting is not valid. It is a `ValueError`.
+            ConfigurationError: The URL or a setting is not valid. The error is a `ValueError`.
             ConnectionError: The database cannot be opened.
 
         Since 1.0.
@@ -234,8 +248,8 @@ class DefaultRunner(
         """
         from cloaca._runner.signals import serve
 
-        self._core.begin()
-        serve(self)
+        # A signal that arrives with the first task must already meet the handlers.
+        serve(self, begun=self._begin_claims)
 
     def shutdown(self, *, timeout: float | None = None) -> None:
         """Shut down: no new task starts, running ones may finish, other claims are returned.
@@ -252,10 +266,13 @@ class DefaultRunner(
         for runner in (self, *tenants):
             runner._shutdown_request.expect()
             registry.remove_runner(runner)
+            if runner._gate is not None:
+                runner._gate.close()
         grace = self._config.shutdown_timeout if timeout is None else timeout
         # Only a program that submits may believe that its executions are done. One that is
         # stopped at once must not wait for the database.
-        count_open = _MAX_COUNTED if self._has_submitted and grace > 0 else 0
+        is_told = self._tells_open and self._has_submitted and grace > 0
+        count_open = _MAX_COUNTED if is_told else 0
         left_open = self._core.stop(round(grace * 1_000_000), count_open)
         if left_open:
             self._tell_left_open(left_open)
@@ -276,21 +293,16 @@ class DefaultRunner(
 
     def _tell_left_open(self, count: int) -> None:
         from cloaca._observe.logger import logger
+        from cloaca._runner.interruption import fate
 
         what = "1 execution is" if count == 1 else f"{count} executions are"
         if count == _MAX_COUNTED:
             what = f"{count} or more executions are"
-        its = "it goes" if count == 1 else "they go"
-        if self._core.location.endswith(":memory:"):
-            its = "it is lost" if count == 1 else "they are lost"
-            end = "with the database in memory"
-        else:
-            end = "on with the next runner of this database"
         logger().warning(
             "%s open: %s %s; wait before the end with handle.result() or runner.wait_until_idle()",
             what,
-            its,
-            end,
+            "it" if count == 1 else "they",
+            fate(self._core, count),
         )
 
     def _catch_up(self, *, quietly: bool = False) -> None:
@@ -323,6 +335,7 @@ class DefaultRunner(
                         trigger.allow_concurrent,
                         handler,
                         trigger.is_async,
+                        trigger.after,
                     )
                 self._revision = revision
         except Exception as error:
@@ -339,8 +352,7 @@ class DefaultRunner(
         self._check_open()
         if blocks:
             check_blocking("result()", "`await handle`")
-        else:
-            refuse_own(execution_id)
+        refuse_own(execution_id)
         end_own_callback(execution_id)
 
     def _check_open(self) -> None:
@@ -396,7 +408,12 @@ class DefaultRunner(
         """Shut down, without blocking the loop."""
         import asyncio
 
-        await asyncio.to_thread(self.shutdown)
+        from cloaca._runner.interruption import is_by_ctrl_c, shut_down_async
+
+        if is_by_ctrl_c(error):
+            await shut_down_async(self)
+        else:
+            await asyncio.to_thread(self.shutdown)
 
     def __del__(self) -> None:
         """Warn about a runner that was not shut down, and stop it as a crash would.
@@ -408,15 +425,20 @@ class DefaultRunner(
             return
         import warnings
 
-        warnings.warn(
-            f"unclosed {self!r}: use it as a context manager, or call shutdown()",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
         from cloaca._runner.start import abandon
 
-        abandon(self._core, self._worker_host)
+        try:
+            # It is an exception where the program makes warnings errors.
+            warnings.warn(
+                f"unclosed {self!r}: use it as a context manager, or call shutdown()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        finally:
+            if self._gate is not None:
+                self._gate.close()
+            abandon(self._core, self._worker_host)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to copy, because each of two objects would shut the engine down.

@@ -125,6 +125,9 @@ SETTINGS: dict[str, Setting] = {
     "retention_days": Setting(
         float, 0, 1_000_000, is_optional=True, to_engine=("retention_us", 86_400 * _SECOND)
     ),
+    "signal_retention_days": Setting(
+        float, 0, 1_000_000, is_optional=True, to_engine=("signal_retention_us", 86_400 * _SECOND)
+    ),
     "auto_migrate": Setting(bool, to_engine=("auto_migrate", 0)),
     "capture_logs": Setting(bool),
     "metrics_port": Setting(int, 0, 65_535, is_optional=True),
@@ -132,6 +135,7 @@ SETTINGS: dict[str, Setting] = {
     "metrics_allowed_hosts": Setting(str),
     "enable_cron_scheduling": Setting(bool, to_engine=("enable_cron_scheduling", 0)),
     "cron_poll_interval_seconds": Setting(int, 1),
+    "max_map_items": Setting(int, 1, 10_000_000, to_engine=("max_map_items", 0)),
     "cron_max_catchup_executions": Setting(
         int, 0, 2**32 - 1, to_engine=("cron_max_catchup_executions", 0)
     ),

@@ -33,13 +33,15 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
 
     Args:
         runner: The runner that serves.
-        begun: Called once the signal handlers are installed.
+        begun: Called once the signal handlers are installed, or at once on another thread.
 
     Raises:
         SystemExit: With 128 + the signal's number, after a second signal.
         RunnerClosedError: The runner has failed.
     """
     if threading.current_thread() is not threading.main_thread():
+        if begun is not None:
+            begun()
         runner._shutdown_request.wait()
         return _check(runner)
     show_on_stderr()
@@ -74,8 +76,20 @@ def _check(runner: ServingRunner) -> None:
 
 
 def _stop(runner: ServingRunner, received: list[int]) -> None:
-    """Shuts down on another thread, so that this one stays free for a second signal."""
-    stopping = threading.Thread(target=runner.shutdown, name="cloaca-shutdown", daemon=True)
+    """Shuts down on another thread, so that this one stays free for a second signal.
+
+    Raises:
+        BaseException: The shutdown failed.
+    """
+    failures: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            runner.shutdown()
+        except BaseException as error:
+            failures.append(error)
+
+    stopping = threading.Thread(target=stop, name="cloaca-shutdown", daemon=True)
     stopping.start()
     while stopping.is_alive():
         # Python runs signal handlers between two waits of the main thread at the latest.
@@ -83,3 +97,5 @@ def _stop(runner: ServingRunner, received: list[int]) -> None:
         if len(received) > 1:
             runner.shutdown(timeout=0)
             return
+    if failures:
+        raise failures[0]

@@ -60,6 +60,8 @@ class Started:
         self.waiters = Waiters(core)
         self.shutdown_request = ShutdownRequest(core)
         self.lock = threading.Lock()
+        #: The URL and the schema, by which other parts of the process open the database.
+        self.database: tuple[str, str | None] | None = None
 
 
 def start(
@@ -93,7 +95,8 @@ def start(
             )
     if not isinstance(database_url, str):
         raise ConfigurationError(
-            f"the database URL must be a string, not {type(database_url).__name__}"
+            f"the database URL must be a string, not {type(database_url).__name__}",
+            hint="for example 'sqlite:///app.db'",
         )
     if config is None:
         config = DefaultRunnerConfig()
@@ -112,7 +115,9 @@ def start(
     else:
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema, held=True))
     note_location(core.location if "://" in core.location else database_url)
-    return start_threads(core, config, log_level, is_gated=is_gated)
+    started = start_threads(core, config, log_level, is_gated=is_gated)
+    started.database = (database_url, schema)
+    return started
 
 
 def _refuse_green_threads() -> None:

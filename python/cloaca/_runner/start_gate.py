@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,20 +13,20 @@ if TYPE_CHECKING:
 
 # Seconds after which a runner starts in any case.
 _LIMIT = 1.0
-# Seconds between two looks at the caller.
+# Seconds between two checks of the caller.
 _PAUSE = 0.005
 # Maximum number of frames that may pass the runner on to each other.
 _DEPTH = 8
 
 
 class StartGate:
-    """Has a runner claim tasks once the code that makes it goes on, and so has the runner.
+    """Lets a runner claim tasks only after the code that creates it has stored it.
 
     A task may use the runner by the name that its caller gives it. So the first claim waits until
     the calling frame has executed the instruction after the call, which stores the runner.
     """
 
-    __slots__ = ("_core", "_frames", "_runner_id", "_until")
+    __slots__ = ("_core", "_frames", "_is_open", "_lock", "_runner_id", "_until")
 
     def __init__(self, core: Runner, runner: object) -> None:
         from time import monotonic
@@ -34,6 +35,8 @@ class StartGate:
         # Not the runner itself, which nothing here may keep alive.
         self._runner_id = id(runner)
         self._until = monotonic() + _LIMIT
+        self._lock = allocate_lock()
+        self._is_open = False
         self.watch()
 
     def watch(self) -> None:
@@ -45,18 +48,32 @@ class StartGate:
         while frame is not None and len(frames) < _DEPTH:
             frames.append((frame, frame.f_lasti))
             frame = frame.f_back
-        self._frames = frames
+        with self._lock:
+            # An open gate keeps no frame, which would keep the variables of the caller.
+            self._frames = [] if self._is_open else frames
 
     def open_if_due(self) -> bool:
         """Opens the gate if the caller has gone on. Returns whether it is open."""
         from time import monotonic
 
-        if not (self._core.begun or self._has_gone_on() or monotonic() >= self._until):
-            return False
+        with self._lock:
+            if self._is_open:
+                return True
+            is_due = self._core.begun or self._has_gone_on() or monotonic() >= self._until
+            if is_due:
+                self._release()
+        if is_due:
+            self._core.begin()
+        return is_due
 
+    def close(self) -> None:
+        """Forgets the caller of a runner that is shut down before it has started."""
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        self._is_open = True
         self._frames = []
-        self._core.begin()
-        return True
 
     def wait(self) -> None:
         """Waits until the gate is open."""

@@ -7,7 +7,7 @@ from cloaca._executions.result import WorkflowResult
 from cloaca._executions.submission import request, request_of
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import WorkflowNotFoundError
-from cloaca._workers.blocking import check_blocking
+from cloaca._workers.blocking import check_blocking, refuse_own_key
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca import _core
-    from cloaca._core import Context, SubmitRequest, Submitted
+    from cloaca._core import Execution, SubmitRequest, Submitted
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.async_waiting import Waiters
+    from cloaca._values.inputs import Input
     from cloaca._workflows.workflow import Workflow
 
 
@@ -43,7 +44,7 @@ class SubmissionMethods:
     def execute(
         self,
         workflow_name: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
+        context: Input | None = None,
         *,
         timeout: float | timedelta | None = None,
         key: str | None = None,
@@ -52,17 +53,19 @@ class SubmissionMethods:
         at: datetime | None = None,
         progress: bool = False,
         check: bool = False,
+        labels: Mapping[str, str] | None = None,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end. Ctrl-C stops waiting; the execution continues.
 
         Args:
             workflow_name: The workflow.
-            context: The initial context.
-            timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when that time has passed. `math.inf` for no limit, whatever the runner's
-                `workflow_timeout_seconds` says.
-            key: Makes the submission idempotent: an execution with this key is waited for, and none
-                is started.
+            context: The initial context: a mapping, a `Context`, or an instance of a model. If the
+                workflow declares `input=`, it is validated, and defaults are filled in.
+            timeout: Maximum run time of the execution in seconds, from its first task's start. The
+                execution fails when it is exceeded. `math.inf` means no limit, whatever the
+                runner's `workflow_timeout_seconds` says.
+            key: Makes the submission idempotent: if an execution with this key exists, it is waited
+                for, and none is started.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start time; a datetime with a time zone.
@@ -70,6 +73,8 @@ class SubmissionMethods:
                 is neither a terminal nor a notebook.
             check: Raise if the execution does not complete. Without it, a failure is only in the
                 result and in the log.
+            labels: Texts by name, to find the execution by later: `list_executions(labels=...)`.
+                At most 32; they do not affect how it runs.
 
         Returns:
             The result, also of an execution that failed, timed out or was cancelled, unless `check`
@@ -77,7 +82,9 @@ class SubmissionMethods:
 
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
+                stored. It is a `ValueError`.
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
             WorkflowError: The code is `deadlock`: a coroutine of a runner calls this, or a task
@@ -92,9 +99,18 @@ class SubmissionMethods:
         Since 1.0.
         """
         check_blocking("execute()", "`await runner.execute_async(...)`")
+        if key is not None:
+            refuse_own_key(self._core, workflow_name, key)
         self._catch_up()
         submission = request(
-            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+            workflow_name,
+            context,
+            key=key,
+            priority=priority,
+            delay=delay,
+            at=at,
+            timeout=timeout,
+            labels=labels,
         )
         self._begin_early()
         if progress:
@@ -105,12 +121,12 @@ class SubmissionMethods:
         span = self._begin_trace(submission)
         if span is None:
             try:
-                return _checked(WorkflowResult(self._core.execute(submission)), check)
+                return _checked(self._with_final(self._core.execute(submission)), check)
             except WorkflowNotFoundError as error:
                 registry.explain_unknown(error)
                 raise
         try:
-            result = WorkflowResult(self._core.execute(submission.with_trace(span.carrier)))
+            result = self._with_final(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:
             self._refused([span], error)
             raise
@@ -118,10 +134,19 @@ class SubmissionMethods:
         span.end(result.status, result._ended_at_us, result.error)
         return _checked(result, check)
 
+    def _with_final(self, execution: Execution) -> WorkflowResult:
+        """The result of an execution that has ended, once its final tasks have ended too."""
+        result = WorkflowResult(execution)
+        if execution.final_id is not None:
+            ended = self._core.wait(execution.final_id, None)
+            result._final = None if ended is None else WorkflowResult(ended)
+        return result
+
+    @names_arguments
     async def execute_async(
         self,
         workflow_name: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
+        context: Input | None = None,
         *,
         timeout: float | timedelta | None = None,
         key: str | None = None,
@@ -129,6 +154,7 @@ class SubmissionMethods:
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         check: bool = False,
+        labels: Mapping[str, str] | None = None,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end on an event loop.
 
@@ -136,13 +162,15 @@ class SubmissionMethods:
 
         Args:
             workflow_name: The workflow.
-            context: The initial context.
-            timeout: The execution's own limit in seconds.
+            context: The initial context: a mapping, a `Context`, or an instance of a model. If the
+                workflow declares `input=`, it is validated, and defaults are filled in.
+            timeout: Maximum run time of the execution in seconds.
             key: Makes the submission idempotent.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start time.
             check: Raise if the execution does not complete.
+            labels: Texts by name, to find the execution by later.
 
         Returns:
             The result, also of an execution that failed, timed out or was cancelled, unless `check`
@@ -151,7 +179,14 @@ class SubmissionMethods:
         Since 1.0.
         """
         submission = request(
-            workflow_name, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+            workflow_name,
+            context,
+            key=key,
+            priority=priority,
+            delay=delay,
+            at=at,
+            timeout=timeout,
+            labels=labels,
         )
         (handle,) = await self._submit_async([submission])
         return _checked(await handle, check)
@@ -160,13 +195,14 @@ class SubmissionMethods:
     def submit(
         self,
         workflow: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
+        context: Input | None = None,
         *,
         key: str | None = None,
         priority: int = 0,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         timeout: float | timedelta | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> WorkflowHandle:
         """Start a workflow, without waiting for its end.
 
@@ -174,43 +210,57 @@ class SubmissionMethods:
 
         Args:
             workflow: The workflow.
-            context: The initial context.
+            context: The initial context: a mapping, a `Context`, or an instance of a model. If the
+                workflow declares `input=`, it is validated, and defaults are filled in.
             key: Makes the submission idempotent: while an execution of this workflow with this key
                 exists, its handle is returned and none is started, whatever the context:
                 `handle.created` tells. At most 512 characters.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start time; a datetime with a time zone.
-            timeout: The execution's own limit in seconds, from its first task's start; it fails
-                when that time has passed. `math.inf` for no limit, whatever the runner's
-                `workflow_timeout_seconds` says.
+            timeout: Maximum run time of the execution in seconds, from its first task's start. The
+                execution fails when it is exceeded. `math.inf` means no limit, whatever the
+                runner's `workflow_timeout_seconds` says.
+            labels: Texts by name, to find the execution by later: `list_executions(labels=...)`.
+                At most 32; they do not affect how it runs.
 
         Returns:
             A handle that follows and controls the execution; await it, or call its `result()`.
 
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
+                stored. It is a `ValueError`.
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
         Since 1.0.
         """
         submission = request(
-            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+            workflow,
+            context,
+            key=key,
+            priority=priority,
+            delay=delay,
+            at=at,
+            timeout=timeout,
+            labels=labels,
         )
         return self._submit([submission])[0]
 
+    @names_arguments
     async def submit_async(
         self,
         workflow: str | Workflow,
-        context: Context | Mapping[str, Any] | None = None,
+        context: Input | None = None,
         *,
         key: str | None = None,
         priority: int = 0,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         timeout: float | timedelta | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> WorkflowHandle:
         """Start a workflow from a coroutine, without blocking the event loop meanwhile.
 
@@ -219,19 +269,22 @@ class SubmissionMethods:
 
         Args:
             workflow: The workflow.
-            context: The context that the tasks see at first.
+            context: The initial context, as for `submit`.
             key: Makes the submission idempotent, as for `submit`.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start; a datetime with a time zone.
-            timeout: The execution's own limit in seconds, from its first task's start.
+            timeout: Maximum run time of the execution in seconds, from its first task's start.
+            labels: Texts by name, to find the execution by later.
 
         Returns:
             The execution to follow and control; await it for its result.
 
         Raises:
             WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
+                stored. It is a `ValueError`.
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
             DatabaseError: The database did not take the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
@@ -242,15 +295,21 @@ class SubmissionMethods:
         Since 1.0.
         """
         submission = request(
-            workflow, context, key=key, priority=priority, delay=delay, at=at, timeout=timeout
+            workflow,
+            context,
+            key=key,
+            priority=priority,
+            delay=delay,
+            at=at,
+            timeout=timeout,
+            labels=labels,
         )
         return (await self._submit_async([submission]))[0]
 
+    @names_arguments
     def submit_many(
         self,
-        submissions: Iterable[
-            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
-        ],
+        submissions: Iterable[tuple[str | Workflow, Input | None] | Mapping[str, Any]],
     ) -> list[WorkflowHandle]:
         """Start many executions in one commit: all or none.
 
@@ -263,6 +322,7 @@ class SubmissionMethods:
 
         Raises:
             WorkflowNotFoundError: One of the workflows is not known.
+            WorkflowInputError: One of the contexts does not match its workflow's `input=`.
             ConfigurationError: An argument of one of them is not valid.
             DatabaseError: The database did not take them within `db_timeout`.
             RunnerClosedError: The runner was shut down.
@@ -274,11 +334,10 @@ class SubmissionMethods:
         """
         return self._submit([request_of(entry) for entry in submissions])
 
+    @names_arguments
     async def submit_many_async(
         self,
-        submissions: Iterable[
-            tuple[str | Workflow, Context | Mapping[str, Any] | None] | Mapping[str, Any]
-        ],
+        submissions: Iterable[tuple[str | Workflow, Input | None] | Mapping[str, Any]],
     ) -> list[WorkflowHandle]:
         """Start many executions in one commit from a coroutine, without blocking the event loop.
 
@@ -290,6 +349,7 @@ class SubmissionMethods:
 
         Raises:
             WorkflowNotFoundError: One of the workflows is not known.
+            WorkflowInputError: One of the contexts does not match its workflow's `input=`.
             ConfigurationError: An argument of one of them is not valid.
             DatabaseError: The database did not take them within `db_timeout`.
             RunnerClosedError: The runner was shut down.
@@ -301,6 +361,58 @@ class SubmissionMethods:
         Since 1.0.
         """
         return await self._submit_async([request_of(entry) for entry in submissions])
+
+    @names_arguments
+    def rerun(
+        self,
+        execution_id: str | WorkflowHandle,
+        input: Input | None = None,
+        *,
+        version: str = "original",
+        labels: Mapping[str, str] | None = None,
+        note: str | None = None,
+    ) -> WorkflowHandle:
+        """Start a new execution like an earlier one, which stays as it is.
+
+        It has the input, the labels, the priority and the timeout of the earlier one, and no key.
+        Its history names the earlier one in the event `rerun_of`. To continue the earlier execution
+        itself, use `retry_execution`.
+
+        Args:
+            execution_id: The earlier execution, in any state: its id, or its handle.
+            input: The new initial context, as for `submit`. That of the earlier execution if
+                omitted.
+            version: The version of the workflow that runs: "original", that of the earlier
+                execution, or "latest".
+            labels: Texts by name, instead of those of the earlier execution.
+            note: The reason, for the history.
+
+        Returns:
+            A handle of the new execution.
+
+        Raises:
+            WorkflowNotFoundError: No execution has this id.
+            WorkflowInputError: The input does not match the workflow's `input=`. Nothing is
+                stored. It is a `ValueError`.
+            ConfigurationError: An argument is not valid. It is a `ValueError`.
+            DatabaseError: The database does not answer.
+            RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> again = runner.rerun(handle.id, {"day": "2026-01-02"}, note="the file was late")
+            >>> again.result().status
+            'Completed'
+
+        Since 1.0.
+        """
+        from cloaca._executions.rerun import rerun_request
+
+        self._catch_up()
+        self._begin_early()
+        request = rerun_request(self._core.reads, execution_id, input, version, labels, note)
+        self._has_submitted = True
+        runner: Any = self
+        return WorkflowHandle(runner, self._core.reads.rerun(request), created=True)
 
     def _submit(self, requests: list[SubmitRequest]) -> list[WorkflowHandle]:
         self._catch_up()

@@ -20,6 +20,7 @@ class TenantMethods:
 
     _core: _core.Runner
     _config: DefaultRunnerConfig
+    _starts_by_itself: bool
 
     if TYPE_CHECKING:
 
@@ -36,8 +37,10 @@ class TenantMethods:
         It has this runner's settings, and shares its worker threads, event loop and connections:
         `max_concurrent_tasks` and `db_pool_size` limit all tenants together, and the tenants take
         turns. Executions, schedules, leases and recovery are the tenant's own. It ends with this
-        runner at the latest; shut it down earlier if this process no longer serves the tenant. A
-        second call with the same schema returns the same runner while it is open.
+        runner at the latest; shut it down earlier if this process no longer serves the tenant. It
+        starts by itself, unless this runner was made with `start=False` and has not started: then
+        it starts with this runner, or when its own `start()` is called. A second call with the same
+        schema returns the same runner while it is open.
 
         Args:
             schema: The tenant's schema. It is created if it does not exist and the role may create
@@ -74,6 +77,7 @@ class TenantMethods:
                 return known[0]
             started = start_tenant(self._core, self._config, schema, database_url)
             tenant = type(self).__new__(type(self))
+            tenant._starts_by_itself = self._starts_by_itself or self._core.begun
             tenant._begin(started)
             self._tenants[schema] = (tenant, database_url)
             return tenant

@@ -9,9 +9,10 @@ from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from typing import Any
+
+    from cloaca._values.inputs import Input
 
 _MAX_PREVIEW = 100_000
 _CATCHUPS = ("skip", "latest", "all")
@@ -54,7 +55,7 @@ class CronSchedule:
         cron_expression: str,
         timezone: str = "UTC",
         enabled: bool = True,
-        context: _core.Context | Mapping[str, Any] | None = None,
+        context: Input | None = None,
         max_missed_runs: int | None = None,
         catch_up: bool | str = False,
     ) -> None:
@@ -114,7 +115,7 @@ def cron_preview(
     Raises:
         ScheduleError: The expression or the zone cannot be read, or the expression never fires. It
             is a `ValueError`.
-        ConfigurationError: `n` or `start` is not valid. It is a `ValueError`.
+        ConfigurationError: `n` or `start` is not valid. The error is a `ValueError`.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -186,7 +187,7 @@ def options(
     end_at: datetime | None,
     jitter_seconds: float | timedelta,
     enabled: bool,
-    input: _core.Context | Mapping[str, Any] | None,
+    input: _core.Context | None,
 ) -> tuple[Any, ...]:
     """The options of a schedule in the form that the engine expects, after the zone.
 
@@ -201,8 +202,6 @@ def options(
         raise ScheduleError(f"max_catchup must be a whole number from 0, not {max_catchup!r}")
     if not isinstance(enabled, bool):
         raise ScheduleError(f"enabled must be True or False, not {enabled!r}")
-    if input is not None and not isinstance(input, _core.Context):
-        input = _core.Context(input)
     return (
         instance_name,
         input,

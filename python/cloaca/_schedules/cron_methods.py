@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from cloaca._core import Context
 from cloaca._schedules.cron import check_text, is_count, options
 from cloaca._values.duration import rfc3339
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
+from cloaca._values.inputs import context_of
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from typing import Any
 
-    from cloaca._core import Context, Runner, Schedules, TickRecord
+    from cloaca._core import Runner, Schedules, TickRecord
     from cloaca._schedules.cron import CronSchedule
+    from cloaca._values.inputs import Input
     from cloaca._workflows.workflow import Workflow
 
+# The keys that the engine adds to the input of a scheduled execution, with example values.
+_ADDED = {
+    "scheduled_time": "2026-01-01T00:00:00Z",
+    "schedule_id": "00000000-0000-7000-8000-000000000000",
+    "schedule_timezone": "UTC",
+    "schedule_expression": "@hourly",
+}
 # A limit that no database reaches.
 _ALL = 2**62
 
@@ -38,7 +47,7 @@ class ScheduleMethods:
         timezone: str = "UTC",
         *,
         instance_name: str | None = None,
-        input: Context | Mapping[str, Any] | None = None,
+        input: Input | None = None,
         catchup: str = "skip",
         max_catchup: int | None = None,
         overlap: str = "allow",
@@ -56,12 +65,14 @@ class ScheduleMethods:
         Args:
             workflow_name: The workflow. It need not be known here, because another worker may have
                 it.
-            cron_expression: 5 fields, or 6 with seconds first: lists, ranges, steps, names, `L` for
-                the last day of the month, `MON#1` for its first Monday, or `@hourly` and the like.
+            cron_expression: 5 fields, or 6 with seconds first. A field may have lists, ranges,
+                steps, names, `L` for the last day of the month, and `MON#1` for its first Monday.
+                `@hourly` and similar words are expressions too.
             timezone: The IANA time zone of the expression.
             instance_name: Distinguishes schedules with the same workflow, expression and zone.
             input: The initial context of its executions, to which `scheduled_time`, `schedule_id`,
-                `schedule_timezone` and `schedule_expression` are added.
+                `schedule_timezone` and `schedule_expression` are added. If the workflow declares
+                `input=`, it is validated here.
             catchup: The handling of ticks that were due while no runner was live: `"skip"` records
                 them as missed, `"latest"` fires the last one, `"all"` fires them, oldest first.
             max_catchup: Maximum number of missed ticks that fire; the setting
@@ -70,7 +81,7 @@ class ScheduleMethods:
                 fires it, `"skip"` records it as overlapped, `"queue"` fires it afterwards.
             start_at: The schedule has no ticks before this time; a datetime with a time zone.
             end_at: The schedule has no ticks after this time.
-            jitter_seconds: Maximum number of seconds by which a tick fires late, random for each.
+            jitter_seconds: Maximum delay of a tick in seconds. Each tick gets a random delay.
             enabled: Whether a new schedule fires.
 
         Returns:
@@ -79,7 +90,8 @@ class ScheduleMethods:
         Raises:
             ScheduleError: The expression, the zone or an option cannot be read, or the expression
                 never fires. It is a `ValueError`.
-            ConfigurationError: A time or a duration is not valid. It is a `ValueError`.
+            ConfigurationError: A time or a duration is not valid. The error is a `ValueError`.
+            WorkflowInputError: The input does not match the workflow's `input=`.
             TypeError: A value of the input is not JSON.
             RunnerClosedError: The runner was shut down.
 
@@ -94,7 +106,7 @@ class ScheduleMethods:
         check_text("the time zone", timezone)
         given = options(
             instance_name=instance_name,
-            input=input,
+            input=_checked_input(name, input),
             catchup=catchup,
             max_catchup=max_catchup,
             overlap=overlap,
@@ -146,10 +158,10 @@ class ScheduleMethods:
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Schedules, oldest first.
+        """Returns the schedules, oldest first.
 
         Args:
-            enabled_only: Whether to leave out those that are switched off.
+            enabled_only: Whether to leave out schedules that are switched off.
             limit: Maximum number of rows.
             offset: Number of the oldest rows to skip.
 
@@ -159,7 +171,7 @@ class ScheduleMethods:
         Since 1.0.
         """
         rows = self._core.reads.schedules(bool(enabled_only), *window(limit, offset))
-        return [told_schedule(row) for row in rows]
+        return [schedule_dict(row) for row in rows]
 
     def get_cron_schedule(self, id: str) -> dict[str, Any]:
         """A schedule.
@@ -179,12 +191,12 @@ class ScheduleMethods:
         Since 1.0.
         """
         with Failing("Failed to get cron schedule"):
-            return told_schedule(self._core.reads.schedule(_id(id)))
+            return schedule_dict(self._core.reads.schedule(_id(id)))
 
     def update_cron_schedule(
         self, id: str, cron_expression: str | None = None, timezone: str | None = None
     ) -> None:
-        """Change the expression or zone of a schedule. Its next tick follows the new one.
+        """Change the expression or time zone of a schedule. Its next tick is computed again.
 
         Args:
             id: Its id.
@@ -236,7 +248,7 @@ class ScheduleMethods:
             self._schedules.delete(_id(id))
 
     def run_cron_schedule_now(self, id: str) -> str:
-        """Start a schedule's workflow once, now, regardless of its rules. The next tick stays.
+        """Start a schedule's workflow once, now, whatever its rules. Its next tick is unchanged.
 
         Args:
             id: Its id.
@@ -284,9 +296,9 @@ class ScheduleMethods:
             since: RFC 3339 text or a datetime, with a time zone.
 
         Returns:
-            A dict with `total_executions` (ticks that should have started one),
-            `successful_executions` (ticks that did), `lost_executions` (missed ticks, and those of
-            an unknown workflow), `success_rate` (0 to 1; 0 if there were no ticks), and also
+            A dict with `total_executions` (ticks that should have started an execution),
+            `successful_executions` (ticks that started one), `lost_executions` (missed ticks, and
+            ticks of an unknown workflow), `success_rate` (0 to 1; 0 if there were no ticks), and
             `missed_executions`, `skipped_executions`, `overlapped_executions`, `queued_executions`.
 
         Raises:
@@ -306,6 +318,24 @@ class ScheduleMethods:
             "overlapped_executions": counts.overlapped,
             "queued_executions": counts.queued,
         }
+
+
+def _checked_input(workflow_name: str, input: Input | None) -> Context | None:
+    """The input of a schedule, validated if its workflow is known here and declares one."""
+    workflow = registry.workflow(workflow_name)
+    context = context_of(input)
+    if workflow is None or workflow._input is None:
+        return context
+    model = workflow._input
+    given = Context() if context is None else context.copy()
+    added = [name for name in _ADDED if name in model.fields and model.fields[name] not in given]
+    for name in added:
+        given[model.fields[name]] = _ADDED[name]
+    what = f"the input of the schedule of workflow '{workflow_name}'"
+    valid = model.validate(given, what)
+    for name in added:
+        valid.remove(model.fields[name])
+    return valid
 
 
 def window(limit: int | None, offset: int | None) -> tuple[int, int]:
@@ -366,7 +396,7 @@ def _id(id: object) -> str:
     return id
 
 
-def told_schedule(row: dict[str, Any]) -> dict[str, Any]:
+def schedule_dict(row: dict[str, Any]) -> dict[str, Any]:
     """A schedule, in the form of `get_cron_schedule`."""
     return {
         "id": row["id"],

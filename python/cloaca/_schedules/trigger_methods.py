@@ -48,8 +48,10 @@ class TriggerMethods:
         Returns:
             `None` if it does not exist, else a dict with `id`, `name` (also as `trigger_name`),
             `workflow_name`, `poll_interval` (seconds) and `poll_interval_ms`, or `cron_expression`
-            and `timezone`, `allow_concurrent`, `enabled`, `last_error`, and times as RFC 3339 text
-            or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`, `created_at`, `updated_at`.
+            and `timezone`, or `after` (a workflow) and `after_status` (a list), each `None` where
+            it does not apply, `allow_concurrent`, `enabled`, `last_error`, and times as RFC 3339
+            text or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`, `created_at`,
+            `updated_at`.
 
         Since 1.0.
         """
@@ -118,6 +120,7 @@ def _name(name: object) -> str:
 def told_trigger(row: dict[str, Any]) -> dict[str, Any]:
     """A trigger, as `get_trigger_schedule` gives it."""
     interval_us = row["interval_us"]
+    after: tuple[str | None, list[str] | None] = row["after"] or (None, None)
     return {
         "id": row["id"],
         "name": row["name"],
@@ -127,6 +130,8 @@ def told_trigger(row: dict[str, Any]) -> dict[str, Any]:
         "poll_interval_ms": None if interval_us is None else interval_us / 1_000,
         "cron_expression": row["expression"],
         "timezone": None if row["expression"] is None else row["timezone"],
+        "after": after[0],
+        "after_status": after[1],
         "allow_concurrent": row["overlap"] == "allow",
         "enabled": row["enabled"],
         "last_error": row["last_error"],

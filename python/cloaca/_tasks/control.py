@@ -97,5 +97,47 @@ class Snooze(TaskControl):
         return f"snoozed for {self._after_us / 1_000_000:g} s"
 
 
+class TaskParked(BaseException):
+    """Leaves the function of a task that sleeps or waits. Private.
+
+    It is not an `Exception`: the function ends, and starts again from its top when the wait ends.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        key: str,
+        position: int,
+        condition: str,
+        timeout_us: int | None,
+        runs: str | None = None,
+    ) -> None:
+        """Leave the function.
+
+        Args:
+            call: `sleep`, `wait`, or `run` for children.
+            key: The key of the step that records the end of the wait.
+            position: The position of that step.
+            condition: The condition as JSON.
+            timeout_us: Maximum time to wait, in microseconds.
+            runs: The children to wait for, as JSON.
+        """
+        self.runs = runs
+        self.call = call
+        self.key = key
+        self.position = position
+        self.condition = condition
+        self.timeout_us = timeout_us
+        super().__init__(f"handle.{call}({key!r}) leaves the function until its wait ends")
+
+
+class AttemptEnded(BaseException):
+    """Leaves the function of an attempt whose result is dropped in any case. Private.
+
+    It is not an `Exception`, so that a function that catches every error does not go on with
+    effects that nothing records.
+    """
+
+
 for _public in (Retry, Abort, Snooze):
     _public.__module__ = "cloaca"

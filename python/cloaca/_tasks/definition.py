@@ -6,18 +6,25 @@ from cloaca._core import TaskHandler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from cloaca._retry.policy import RetryPolicy
-    from cloaca._tasks.signature import Call
+    from cloaca._tasks.call import Call
+    from cloaca._tasks.final_options import Compensation, FinalOptions
+    from cloaca._tasks.map_options import MapOptions
+    from cloaca._tasks.parameters import Signature
     from cloaca._tasks.trigger_rule import TriggerRule
+    from cloaca._tasks.wait_options import WaitOptions
 
 
 class TaskOptions:
     """The validated options of `task` and `external_task`, without id and dependencies."""
 
     __slots__ = (
+        "compensation",
+        "final",
+        "map",
         "max_context_bytes",
         "on_failure",
         "on_success",
@@ -25,6 +32,7 @@ class TaskOptions:
         "priority",
         "rule",
         "timeout_us",
+        "wait",
     )
 
     def __init__(
@@ -37,7 +45,13 @@ class TaskOptions:
         max_context_bytes: int | None,
         on_success: Callable[..., object] | None,
         on_failure: Callable[..., object] | None,
+        wait: WaitOptions | None = None,
+        final: FinalOptions | None = None,
+        compensation: Compensation | None = None,
+        map: MapOptions | None = None,
     ) -> None:
+        self.final = final
+        self.compensation = compensation
         self.policy = policy
         self.rule = rule
         self.timeout_us = timeout_us
@@ -45,12 +59,29 @@ class TaskOptions:
         self.max_context_bytes = max_context_bytes
         self.on_success = on_success
         self.on_failure = on_failure
+        self.wait = wait
+        self.map = map
 
 
 class TaskDefinition:
-    """A task. `function` and `call` are `None` if another program runs it."""
+    """A task. `function` and `signature` are `None` if another program runs it.
 
-    __slots__ = ("_fingerprint", "call", "dependencies", "function", "handler", "id", "options")
+    `call` is `None` until the task is bound to a workflow, because the meaning of its parameters
+    depends on the workflow's other tasks and its input.
+    """
+
+    __slots__ = (
+        "call",
+        "dependencies",
+        "function",
+        "group",
+        "handler",
+        "id",
+        "lists",
+        "options",
+        "output",
+        "signature",
+    )
 
     def __init__(
         self,
@@ -58,34 +89,74 @@ class TaskDefinition:
         dependencies: tuple[str, ...],
         options: TaskOptions,
         function: Callable[..., Any] | None = None,
-        call: Call | None = None,
+        signature: Signature | None = None,
+        *,
+        output: str | None = None,
+        group: str = "",
     ) -> None:
         self.id = id
         self.dependencies = dependencies
         self.options = options
         self.function = function
-        self.call = call
+        self.signature = signature
+        #: The key of its result, if it is not the id.
+        self.output = output
+        #: The prefix of the ids of its group, such as `section.`; empty outside of groups.
+        self.group = group
+        self.call: Call | None = None
+        #: By parameter, the key of the list that a mapped task runs over.
+        self.lists: Mapping[str, str] | None = None
         #: The number under which the engine knows the function; given at registration.
         self.handler: int | None = None
-        self._fingerprint: str | None = None
+
+    def bound(
+        self,
+        call: Call | None,
+        dependencies: tuple[str, ...],
+        lists: Mapping[str, str] | None = None,
+    ) -> TaskDefinition:
+        """The task as a part of one workflow: its parameters have a meaning.
+
+        Args:
+            call: The arguments of the function; `None` if another program runs it.
+            dependencies: The declared dependencies, and those that parameters add.
+            lists: By parameter, the key of the list that a mapped task runs over.
+        """
+        twin = TaskDefinition(
+            self.id,
+            dependencies,
+            self.options,
+            self.function,
+            self.signature,
+            output=self.output,
+            group=self.group,
+        )
+        twin.call = call
+        twin.lists = lists
+        return twin
+
+    @property
+    def result_key(self) -> str:
+        """The key of the context that holds its result."""
+        return self.id if self.output is None else self.output
+
+    @property
+    def returns_value(self) -> bool:
+        """Whether its function's return value is a result of its own: a value task."""
+        return self.call is not None and self.call.result_key is not None
 
     @property
     def kind(self) -> str:
         """The kind of its executor, as the engine names it."""
-        if self.call is None:
-            return "external"
-        return "async" if self.call.is_async else "sync"
+        if self.signature is None:
+            wait = self.options.wait
+            return "engine" if wait is not None and wait.is_node else "external"
+        return "async" if self.signature.is_async else "sync"
 
     @property
     def fingerprint(self) -> str:
         """A hash of the function's code; computed on first access."""
-        if self.function is None:
-            return ""
-        if self._fingerprint is None:
-            from cloaca._tasks.fingerprint import fingerprint
-
-            self._fingerprint = fingerprint(self.function)
-        return self._fingerprint
+        return "" if self.signature is None else self.signature.fingerprint
 
     def core_handler(self) -> TaskHandler | None:
         """The engine's handler of the task; `None` if this program does not run it."""
@@ -116,4 +187,17 @@ class TaskDefinition:
             data["priority"] = options.priority
         if options.max_context_bytes is not None:
             data["max_context_bytes"] = options.max_context_bytes
+        if options.wait is not None:
+            data.update(options.wait.to_definition())
+            if options.wait.is_node:
+                data["result"] = self.result_key
+        if options.map is not None:
+            data["over"] = options.map.to_definition(self.lists or {})
+        if self.call is not None:
+            key = self.call.result_key
+            # A function that stores nothing but by chance has the definition that it always had.
+            if key is not None and (self.call.keeps_none or key != self.id):
+                data["result"] = key
+            if self.call.sources:
+                data["parameters"] = self.call.parameters()
         return data

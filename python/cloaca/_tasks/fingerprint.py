@@ -1,7 +1,8 @@
 """A hash of a function that changes with its code, and not with the release of Python (A4).
 
 The hash covers the syntax tree of the function's source, the values of its defaults, and the plain
-values that it closes over: numbers, texts, `None`, and lists, dicts and sets. It does not cover
+values that it closes over: numbers, texts, `None`, and lists, dicts and sets. Of a collection with
+very many parts only the length counts. The hash does not cover
 other objects that it closes over, decorators, annotations, docstrings, comments, positions, and
 empty fields of the tree, because new releases of Python add such fields. Two ways to write the same
 tree (quotes, parentheses, line breaks) give the same hash. Without source (a REPL without
@@ -19,7 +20,7 @@ import re
 from _thread import allocate_lock
 from types import CodeType, FunctionType
 
-from cloaca._tasks.signature import call_method
+from cloaca._values.annotations import call_method
 from cloaca._values.type_name import public_module
 
 TYPE_CHECKING = False
@@ -34,6 +35,12 @@ _IGNORED_FIELDS = frozenset(
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
 # Number of attempts to cut the function out, before the rest of the file is parsed.
 _MAX_TRIES = 32
+# Limits of a value that a function closes over or has as a default: its parts and its depth.
+# Beyond them, only types and lengths count.
+_MAX_PARTS = 100_000
+_MAX_DEPTH = 50
+# Characters or bytes of a text that is hashed as it is.
+_MAX_TEXT = 100_000
 
 _sources: dict[CodeType, str] = {}
 # Some releases of Python count the depth of a tree per process: threads that parse at the same
@@ -97,21 +104,51 @@ def _closure_texts(function: FunctionType) -> Iterator[str]:
             yield f"closure {name}={_value_text(value)}"
 
 
-def _value_text(value: object) -> str:
+def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] = ()) -> str:
     """Returns a value without the parts that differ between processes.
 
-    Only the type of other objects counts.
+    Only the type of other objects counts; `cloaca.result` counts as the id of its task.
+
+    Args:
+        value: The value.
+        budget: Maximum number of parts. Of a larger collection only the length counts. The parts
+            share the rest equally, so that the order of a set does not matter.
+        above: The collections that contain the value, by identity.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return f"{type(value).__name__}:{value!r}"
+        return f"{type(value).__name__}:{_scalar_text(value)}"
+    if hasattr(type(value), "_version_text"):
+        return str(value._version_text())  # type: ignore[attr-defined]
+    if not isinstance(value, (list, tuple, dict, set, frozenset)):
+        return f"{public_module(type(value))}.{type(value).__qualname__}"
+    size = len(value)
+    if id(value) in above or len(above) >= _MAX_DEPTH or size > budget:
+        return f"{type(value).__name__} of {size}"
+    share = (budget - size) // max(size, 1)
+    above = (*above, id(value))
+
+    def text(part: object) -> str:
+        return _value_text(part, share, above)
+
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_value_text, value))}]"
+        return f"[{','.join(map(text, value))}]"
     if isinstance(value, dict):
-        pairs = (f"{_value_text(key)}={_value_text(part)}" for key, part in value.items())
+        pairs = (f"{text(key)}={text(part)}" for key, part in value.items())
         return f"{{{','.join(sorted(pairs))}}}"
-    if isinstance(value, (set, frozenset)):
-        return f"{{{','.join(sorted(map(_value_text, value)))}}}"
-    return f"{public_module(type(value))}.{type(value).__qualname__}"
+    return f"{{{','.join(sorted(map(text, value)))}}}"
+
+
+def _scalar_text(value: object) -> str:
+    """The text of a constant; that of a large one has a fixed length."""
+    try:
+        if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
+            from hashlib import blake2b
+
+            data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+            return f"{len(value)} {blake2b(data).hexdigest()}"
+        return repr(value)
+    except ValueError:
+        return hex(value)  # type: ignore[arg-type]  # an integer with too many decimal digits
 
 
 def _code_text(function: FunctionType) -> str:
@@ -240,7 +277,7 @@ def _constant_text(value: object) -> str:
         if isinstance(value, frozenset):
             parts.sort()
         return f"{type(value).__name__}({','.join(parts)})"
-    return f"{type(value).__name__}:{value!r}"
+    return f"{type(value).__name__}:{_scalar_text(value)}"
 
 
 def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:

@@ -28,6 +28,17 @@ def read_options(
     max_context_bytes: Any = None,
     on_success: Any = None,
     on_failure: Any = None,
+    wait_for: Any = None,
+    wait_timeout: Any = None,
+    on_timeout: Any = None,
+    final: Any = None,
+    undoes: Any = None,
+    compensate: Any = None,
+    compensate_failed: Any = False,
+    over: Any = None,
+    parallel: Any = None,
+    batch: Any = None,
+    tolerate: Any = None,
     **retry: Any,
 ) -> TaskOptions:
     """Validates options; `None` stands for an omitted one.
@@ -42,13 +53,40 @@ def read_options(
         max_context_bytes: Maximum size of what one attempt may write, in bytes.
         on_success: Called after it completed.
         on_failure: Called after it failed.
+        wait_for: The condition that it waits for.
+        wait_timeout: Maximum time of that wait.
+        on_timeout: The consequence when it is over.
+        final: The ends of an execution after which it runs, if it is a final task.
+        undoes: The tasks that it undoes.
+        compensate: The function that undoes it.
+        compensate_failed: Whether that runs also if it failed.
+        over: The list, or the lists by parameter, that it runs once per element of.
+        parallel: Maximum number of items that run at once.
+        batch: Maximum number of elements of an item.
+        tolerate: Maximum number or share of failed items.
         **retry: `retry`, `retry_policy`, `never_on` and every `retry_*`.
 
     Raises:
         TaskValidationError: An option is not valid, or two exclude each other.
     """
     try:
+        is_final, compensation = None, None
+        if final is not None or undoes is not None or compensate is not None or compensate_failed:
+            from cloaca._tasks.final_options import read_final
+
+            is_final, compensation = read_final(final, undoes, compensate, compensate_failed)
+        wait, of_map = None, None
+        if any(value is not None for value in (wait_for, wait_timeout, on_timeout)):
+            from cloaca._tasks.wait_options import read_wait
+
+            wait = read_wait(wait_for, wait_timeout, on_timeout)
+        if any(value is not None for value in (over, parallel, batch, tolerate)):
+            from cloaca._tasks.map_options import read_map
+
+            of_map = read_map(over, parallel, batch, tolerate)
         return TaskOptions(
+            final=is_final,
+            compensation=compensation,
             policy=policy_of(retry),
             rule=_rule(trigger_rule, trigger_rules),
             timeout_us=_timeout(timeout, timeout_seconds),
@@ -56,6 +94,8 @@ def read_options(
             max_context_bytes=_bytes(max_context_bytes),
             on_success=_callback("on_success", on_success),
             on_failure=_callback("on_failure", on_failure),
+            wait=wait,
+            map=of_map,
         )
     except CloacaException as error:
         raise TaskValidationError(f"{task}: {error.message}", hint=error.hint) from None

@@ -1,8 +1,9 @@
-"""References to tasks: a task's id, or the function that `task` decorated."""
+"""References to tasks: a task's id, the function that `task` decorated, or a group of tasks."""
 
 from __future__ import annotations
 
-from cloaca._tasks.signature import name_of
+from cloaca._tasks.foreign_calls import FOREIGN_CALLS
+from cloaca._tasks.parameters import name_of
 from cloaca._values.exceptions import TaskValidationError
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ def remember(function: Callable[..., object], task: TaskDefinition) -> None:
         if owner is not function:
             # Nothing yet, or what `functools.wraps` copied from another function.
             tasks = {}
+            function.__dict__.update({**FOREIGN_CALLS, **function.__dict__})
             function.__dict__[_ATTRIBUTE] = (function, tasks)
     except (AttributeError, TypeError):
         # Built-in functions and bound methods take no attributes, so their tasks are referenced by
@@ -41,7 +43,7 @@ def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
 
 
 def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | None = None) -> str:
-    """Returns the id of the referenced task.
+    """Returns the id of the referenced task, or the name of a group.
 
     Args:
         what: The role of the reference, for messages.
@@ -53,6 +55,9 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
     """
     if isinstance(reference, str):
         return reference
+    group_name = getattr(reference, "_group_name", None)
+    if isinstance(group_name, str):
+        return group_name
     tasks = tasks_of(reference)
     if not tasks:
         if callable(reference):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloaca._tasks.conditions import Condition, group
 from cloaca._tasks.references import task_id
 from cloaca._tasks.trigger_rule import TriggerRule, as_rule
 from cloaca._values.encoding import encode_as
@@ -10,6 +11,8 @@ from cloaca._values.exceptions import TaskValidationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, overload
+
 
 # The spellings of an operator, without `_` and spaces, in lower case.
 _OPERATORS = {
@@ -44,40 +47,65 @@ def always() -> TriggerRule:
     return TriggerRule("always", "always()")
 
 
-def all_of(*conditions: TriggerRule | str) -> TriggerRule:
+if TYPE_CHECKING:
+
+    @overload
+    def all_of(*conditions: TriggerRule | str) -> TriggerRule: ...
+    @overload
+    def all_of(*conditions: Condition) -> Condition: ...
+
+
+def all_of(*conditions: Any) -> Any:
     """Every condition holds.
 
+    It joins trigger rules, or conditions that a task waits for.
+
     Args:
-        *conditions: Rules, or names of rules such as `"one_failed"`.
+        *conditions: Rules, or names of rules such as `"one_failed"`; or conditions such as
+            `cloaca.signal("paid")`.
 
     Returns:
-        The condition, for `trigger_rules`.
+        The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is not a rule.
+        TaskValidationError: There is no condition, or they are not all of one kind.
 
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
 
     Since 1.0.
     """
+    if any(isinstance(condition, Condition) for condition in conditions):
+        return group("all_of", conditions)
     return _group("all_of", conditions)
 
 
-def any_of(*conditions: TriggerRule | str) -> TriggerRule:
+if TYPE_CHECKING:
+
+    @overload
+    def any_of(*conditions: TriggerRule | str) -> TriggerRule: ...
+    @overload
+    def any_of(*conditions: Condition) -> Condition: ...
+
+
+def any_of(*conditions: Any) -> Any:
     """At least one condition holds.
 
+    It joins trigger rules, or conditions that a task waits for.
+
     Args:
-        *conditions: Rules, or names of rules.
+        *conditions: Rules, or names of rules; or conditions such as `cloaca.signal("paid")`.
 
     Returns:
-        The condition, for `trigger_rules`.
+        The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is not a rule.
+        TaskValidationError: There is no condition, or they are not all of one kind.
 
     Since 1.0.
     """
+    if any(isinstance(condition, Condition) for condition in conditions):
+        return group("any_of", conditions)
     return _group("any_of", conditions)
 
 

@@ -1,6 +1,6 @@
-"""A trigger rule.
+"""Trigger rules: the conditions under which a task starts once its dependencies have ended.
 
-The condition under which a task starts once its dependencies have ended (semantics C2).
+See semantics C2.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ NAMES = (
 
 
 class TriggerRule:
-    """A condition.
+    """A trigger rule. Rules are compared by value.
 
-    Made by `always`, `all_of`, `task_failed` and the like; compared by value. Private.
+    `always`, `all_of`, `task_failed` and similar functions make rules. Private.
     """
 
     __slots__ = ("_data", "_text")
@@ -37,7 +37,7 @@ class TriggerRule:
         self._text = text
 
     def _to_definition(self) -> str | dict[str, Any]:
-        """The rule as the engine reads it."""
+        """The form of the rule that the engine reads."""
         return self._data
 
     def __repr__(self) -> str:
@@ -45,7 +45,7 @@ class TriggerRule:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are equal."""
+        """Whether both rules are equal."""
         return self._data == other._data if isinstance(other, TriggerRule) else NotImplemented
 
     def __hash__(self) -> int:
@@ -54,10 +54,10 @@ class TriggerRule:
 
 
 def named(name: str) -> TriggerRule:
-    """The rule of a name.
+    """Returns the rule with a name.
 
     Raises:
-        TaskValidationError: There is no such name; the hint has the nearest.
+        TaskValidationError: No rule has this name; the hint has the nearest one.
     """
     if name not in NAMES:
         raise TaskValidationError(
@@ -67,10 +67,10 @@ def named(name: str) -> TriggerRule:
 
 
 def as_rule(option: str, value: object) -> TriggerRule:
-    """The rule of an option that is a rule or the name of one.
+    """Converts the value of an option, a rule or the name of one, to a rule.
 
     Raises:
-        TaskValidationError: It is neither.
+        TaskValidationError: The value is neither a rule nor the name of one.
     """
     if isinstance(value, TriggerRule):
         return value

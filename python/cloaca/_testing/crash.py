@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from cloaca._core import Context, Outcome, Runner, Work
+    from cloaca._core import Context, Outcome, Work
     from cloaca._executions.result import WorkflowResult
     from cloaca._workers.attempt_scope import AttemptScope
     from cloaca._workflows.workflow import Workflow
 
 _KEY = "crash_everywhere"
+_WAITS = ("signal", "approval", "timer")
+_DECISION = {"approved", "data", "by", "at", "reason"}
+_WAIT_ENDS = ("decided", "wait_timed_out")
 # Maximum number of transactions of a workflow; a workflow with more probably does not end.
 _MOST_POINTS = 10_000
 
@@ -55,6 +58,8 @@ class _End:
         self.views: dict[str, dict[str, Any]] = {}
         self.result: WorkflowResult | None = None
         self.observed: Any = None
+        # What is wrong with the waits and steps that are stored at the end, in words.
+        self.left_over: list[str] = []
 
     def states(self) -> dict[str, str]:
         assert self.result is not None
@@ -83,9 +88,9 @@ class _Watch:
         self._note(work)
         return outcome
 
-    async def _run_async(self, work: Work, core: Runner) -> Outcome:
+    async def _run_async(self, work: Work, scope: AttemptScope) -> Outcome:
         self._begin(work)
-        outcome = await self._outcome_of(work, core)
+        outcome = await self._outcome_of(work, scope)
         self._note(work)
         return outcome
 
@@ -109,7 +114,8 @@ def crash_everywhere(
 
     Each run has its own in-memory database and takes no real time: sleeps, delays and the
     lease of the killed runner pass on a virtual clock. A runner is killed once before a transaction
-    is applied, and once after it, before the runner receives the answer.
+    is applied, and once after it, before the runner receives the answer. At the end no wait of the
+    execution may be open, and no step, decision or timeout recorded twice.
 
     Args:
         workflow: The workflow.
@@ -166,9 +172,12 @@ def _live(
         ) as runner:
             end.result = _until_crash(runner, workflow, context)
             end.crashed = runner._bench_runner.crashed
+            if end.result is not None and not end.crashed:
+                end.left_over = _left_over(runner, end.result.execution_id)
         if end.crashed:
             with VirtualRunner(_bench=bench, _alone=False) as runner:
                 end.result = runner.submit(workflow, context, key=_KEY).result()
+                end.left_over = _left_over(runner, end.result.execution_id)
     if observe is not None:
         end.observed = observe()
     return end
@@ -191,19 +200,52 @@ def _until_crash(
     return None
 
 
+def _left_over(runner: VirtualRunner, execution_id: str) -> list[str]:
+    """Returns the waits that are still open at the end, and what is recorded twice."""
+    found = []
+    for kind in _WAITS:
+        for wait in runner.waits(kind=kind, execution_id=execution_id):
+            found.append(f"the {kind} '{wait.name}' of task '{wait.task_id}' is still open")
+    counts: Counter[tuple[str, str | None, str]] = Counter()
+    begun: Counter[str | None] = Counter()
+    for event in runner.events(execution_id):
+        if event.type == "step_recorded":
+            counts[event.type, event.task_id, event.data["key"]] += 1
+        elif event.type == "waiting":
+            begun[event.task_id] += 1
+        elif event.type in _WAIT_ENDS:
+            counts[event.type, event.task_id, ""] += 1
+    for (type, task, key), count in counts.items():
+        if type == "step_recorded" and count > 1:
+            found.append(f"the step '{key}' of task '{task}' is recorded {count} times")
+        if type != "step_recorded" and count > begun[task]:
+            found.append(f"{count} waits of task '{task}' ended by {type}, and {begun[task]} began")
+    return found
+
+
+def _context(result: WorkflowResult) -> dict[str, Any]:
+    """The final context without the times of decisions, which differ from run to run."""
+    context = result.final_context.to_dict()
+    for key, value in context.items():
+        if isinstance(value, dict) and value.keys() == _DECISION:
+            context[key] = {**value, "at": None}
+    return context
+
+
 def _compare(expected: _End, end: _End, point: str, twice: list[str]) -> None:
     assert expected.result is not None
     assert end.result is not None
     differences = []
     if end.result.status != expected.result.status:
         differences.append(f"it is {end.result.status} instead of {expected.result.status}")
-    before, after = expected.result.final_context.to_dict(), end.result.final_context.to_dict()
+    before, after = _context(expected.result), _context(end.result)
     for key in {**before, **after}:
         if before.get(key, _ABSENT) != after.get(key, _ABSENT):
             old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
             differences.append(f"context[{key!r}] is {new!r} instead of {old!r}")
     if end.observed != expected.observed:
         differences.append(f"observe() gives {end.observed!r} instead of {expected.observed!r}")
+    differences += end.left_over
     for id, state in expected.states().items():
         if end.states()[id] != state:
             differences.append(f"task '{id}' is {end.states()[id]} instead of {state}")

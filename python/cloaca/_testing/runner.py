@@ -30,6 +30,7 @@ _ALONE = {
     "lease_ttl_us": 1000 * _DAY_US,
     "enable_recovery": False,
     "retention_us": None,
+    "signal_retention_us": None,
 }
 # The settings of a runner that takes over from a killed one.
 _AMONG_OTHERS = {
@@ -38,6 +39,7 @@ _AMONG_OTHERS = {
     "lease_ttl_us": 60_000_000,
     "enable_recovery": True,
     "retention_us": None,
+    "signal_retention_us": None,
 }
 # Seconds of real time after which a running function is considered to hang.
 _REAL_PATIENCE = 60.0
@@ -262,13 +264,15 @@ class Pacer:
         coroutines, unseen = work.event_loop.running, work.event_loop.waiting
         if work != before or self._runner.commits != commits:
             return None
-        if running > len(sleepers) or coroutines > len(timers) or unseen:
+        # After a crash, functions may wait for an engine that never answers.
+        is_busy = running > len(sleepers) or coroutines > len(timers) or unseen
+        if is_busy and not self._runner.crashed:
             return None
         # A worker whose function has returned may not have reported it yet.
         on_the_way = self._runner.in_flight - (running + queued + coroutines + unseen)
         if on_the_way > 0 and not self._runner.crashed:
             return None
-        if queued and running < self._limit:
+        if queued and running < self._limit and not self._runner.crashed:
             return None
         with self._changed:
             bounds = [until for _, until in self._waiting.values() if until is not None]

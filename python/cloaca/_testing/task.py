@@ -5,14 +5,20 @@ from __future__ import annotations
 import uuid
 
 from cloaca._core import Context
+from cloaca._tasks.references import tasks_of
 from cloaca._tasks.signature import read_call
-from cloaca._workers.outcome import of_return
-from cloaca._workers.pool import invoke
+from cloaca._values.exceptions import TaskValidationError
+from cloaca._workers.arguments import arguments
+from cloaca._workers.outcome import of_return, of_value
+from cloaca._workers.resources import ResourcePool
+from cloaca._workers.task_handle import TaskHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from cloaca._tasks.call import Call, Source
 
 
 class _LoneWork:
@@ -21,6 +27,7 @@ class _LoneWork:
     callback = False
     error = None
     handler = 0
+    index = None
     timeout_us = None
     token = 0
     workflow_name = "run_task"
@@ -46,43 +53,115 @@ def run_task(
     context: Context | Mapping[str, Any] | None = None,
     *,
     attempt: int = 1,
+    **values: Any,
 ) -> Context:
     """Run a task's function as a worker would, but without a runner and without retries.
+
+    The parameters of a function that takes values are read from the keys of their names: of the
+    context, or given by name. They are encoded and decoded as between two tasks, so that a test
+    sees what a worker would pass. A resource that is given by name replaces the one of its factory.
 
     Args:
         function: The function; it may be an `async def`.
         context: The context it receives. A `Context` is changed in place; a mapping is copied.
         attempt: The number of the attempt, as its handle reports it.
+        **values: Values by name, which are added to the context, and resources.
 
     Returns:
-        The context after the call, with the function's return value applied.
+        The context after the call, with the function's return value applied: the result of a value
+        task is stored under its id.
 
     Raises:
-        TaskValidationError: The function cannot be called with a context and a handle.
+        TaskValidationError: The function cannot be called as a task.
+        TaskInputError: A parameter has no value, or one that does not match its annotation.
         TypeError: It returned what a task may not return.
         Exception: Whatever the function raised, `Retry`, `Abort` and `Snooze` included.
 
     Example:
         >>> assert run_task(total, {"rows": [1, 2]})["total"] == 3
+        >>> assert run_task(total, rows=[1, 2])["total"] == 3
 
     Since 1.0.
     """
     task_id = getattr(function, "__name__", "task")
-    call = read_call(function, task_id)
+    known = tasks_of(function)
+    output = known[-1].result_key if known else task_id
+    call = read_call(function, task_id, output)
     seen = context if isinstance(context, Context) else Context(context)
+    given = {source.parameter: source for source in call.sources if source.marker is not None}
+    for name, value in values.items():
+        if name not in given:
+            seen[_key(call, task_id, name)] = value
     work: Any = _LoneWork(task_id, seen, attempt)
-    returned = invoke(function, call, work, seen)
-    if call.is_async or hasattr(returned, "__await__"):
-        import asyncio
-
-        returned = asyncio.run(_awaited(returned))
-    if returned is None or returned is seen:
+    returned = _called(
+        function, call, work, {name: values[name] for name in given if name in values}
+    )
+    if call.result_key is not None:
+        outcome = of_value(seen, call, returned)
+    elif returned is None or returned is seen:
         seen._settle()
+        return seen
     else:
         outcome = of_return(seen, returned)
-        if outcome.kind == "failed":
-            raise TypeError(outcome.message)
+    if outcome.kind == "failed":
+        raise TypeError(outcome.message)
     return seen
+
+
+def _key(call: Call, task_id: str, name: str) -> str:
+    """The key of the context that a parameter reads."""
+    found = next((source.key for source in call.sources if source.parameter == name), None)
+    if found is not None:
+        return found
+    takes = ", ".join(source.parameter for source in call.sources) or "no values"
+    raise TaskValidationError(
+        f"task '{task_id}' has no parameter '{name}' for a value", hint=f"it takes {takes}"
+    )
+
+
+def _called(function: Callable[..., Any], call: Call, work: _LoneWork, made: dict[str, Any]) -> Any:
+    """Calls the function, and closes the resources that it used."""
+    handle = TaskHandle(work, call.is_async) if call.wants_handle else None  # type: ignore[arg-type]
+    loops: list[_LoneLoop] = []
+
+    def loop() -> _LoneLoop:
+        loops.append(loops[0] if loops else _LoneLoop())
+        return loops[0]
+
+    pool = ResourcePool(loop)
+
+    def resource(source: Source) -> Any:
+        if source.parameter not in made:
+            assert source.marker is not None
+            made[source.parameter] = pool.get(source.marker)
+        return made[source.parameter]
+
+    try:
+        positional, named = arguments(call, work, work.context, handle, resource)  # type: ignore[arg-type]
+        returned = function(*positional, **named)
+        if call.is_async or hasattr(returned, "__await__"):
+            returned = loop().run(_awaited(returned))
+        return returned
+    finally:
+        if loops:
+            loops[0].run(pool.close_async())
+            loops[0].close()
+        pool.close()
+
+
+class _LoneLoop:
+    """An event loop that runs while the function and its asynchronous resources do."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._runner = asyncio.Runner()
+
+    def run(self, coroutine: Any) -> Any:
+        return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        self._runner.close()
 
 
 async def _awaited(called: Any) -> Any:

@@ -94,8 +94,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
-        # Counted from the loop's creation: added to seconds since the epoch, asyncio's clock
-        # resolution would be lost.
+        # The loop's time starts at 0, because asyncio adds its clock resolution to it: a number as
+        # large as the seconds since the epoch would not change.
         self._start_us = virtual.now_us
         super().__init__()
 

@@ -47,6 +47,8 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "workers": ("max_concurrent_tasks",),
     "workflow_id": ("key",),
 }
+# The flag of the code of an `async def` function: `inspect.CO_COROUTINE`.
+_COROUTINE = 0x80
 # Extra advice for arguments whose unit or meaning differs.
 _REMARKS = {
     "retries": "it counts all tries, the first one too",
@@ -70,6 +72,8 @@ def hint_for(argument: str, known: list[str]) -> str | None:
         known: The arguments that the function has.
     """
     name = meant(argument, known)
+    if argument in {"final", "undoes"} and "dependencies" in known:
+        return "a final task is a function of this program: use @cloaca.task(final=...)"
     if name is None:
         return suggestion(argument, known, listing=True)
     remark = _REMARKS.get(argument)
@@ -87,23 +91,41 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
     count = code.co_argcount + code.co_kwonlyargcount
     known = [name for name in code.co_varnames[:count] if name not in {"self", "function"}]
 
+    def problem(error: TypeError, options: dict[str, Any]) -> TypeError | None:
+        # An error of the call itself, not of what the function calls.
+        unknown = [name for name in options if name not in known]
+        traceback = error.__traceback__
+        if not unknown or (traceback and traceback.tb_next):
+            return None
+        hint = (advice(unknown[0]) if advice else None) or hint_for(unknown[0], known)
+        return TypeError(f"{error}\nhint: {hint}" if hint else str(error))
+
     def call(*args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
         except TypeError as error:
-            # Raised by the call itself, not inside of the function.
-            unknown = [name for name in options if name not in known]
-            if not unknown or (error.__traceback__ and error.__traceback__.tb_next):
+            told = problem(error, options)
+            if told is None:
                 raise
-            hint = (advice(unknown[0]) if advice else None) or hint_for(unknown[0], known)
-            problem = TypeError(f"{error}\nhint: {hint}" if hint else str(error))
-        raise problem from None
+        raise told from None
 
+    async def call_async(*args: Any, **options: Any) -> Any:
+        try:
+            coroutine = function(*args, **options)
+        except TypeError as error:
+            told = problem(error, options)
+            if told is None:
+                raise
+        else:
+            return await coroutine
+        raise told from None
+
+    wrapper: Any = call_async if code.co_flags & _COROUTINE else call
     # By hand, because importing `functools` would slow down the package's import.
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(call, attribute, getattr(function, attribute))
-    call.__wrapped__ = function  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
+        setattr(wrapper, attribute, getattr(function, attribute))
+    wrapper.__wrapped__ = function
+    return wrapper  # type: ignore[no-any-return]
 
 
 def names_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:

@@ -39,6 +39,35 @@ def seconds_to_us(name: str, value: float | timedelta, *, zero: bool = False) ->
     return max(round(value * 1_000_000), 0 if zero else 1)
 
 
+_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+def duration_to_us(name: str, value: float | timedelta | str | None, *, zero: bool = False) -> int:
+    """Converts a duration, also one written as a text, to whole microseconds.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: Seconds, a timedelta, or a text such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
+        zero: Whether zero is allowed.
+
+    Raises:
+        ConfigurationError: It is none of these, is negative, or is zero and `zero` is false.
+    """
+    if not isinstance(value, str):
+        return seconds_to_us(name, value, zero=zero)  # type: ignore[arg-type]
+    text = value.strip()
+    unit = text.lstrip("0123456789.")
+    try:
+        number = float(text[: len(text) - len(unit)])
+        factor = _UNITS[unit.strip()]
+    except (ValueError, KeyError):
+        raise ConfigurationError(
+            f"{name} must be a duration, not {value!r}",
+            hint='seconds, a timedelta, or a text such as "90s", "10m", "48h" or "7d"',
+        ) from None
+    return seconds_to_us(name, number * factor / 1_000_000, zero=zero)
+
+
 def timeout_to_us(value: float | timedelta) -> int:
     """Whole microseconds of a timeout; `math.inf` means no limit.
 

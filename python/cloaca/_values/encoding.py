@@ -9,7 +9,7 @@ come back as `{"1": "a"}`. `bytes` and everything else are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cloaca._values.type_name import type_name
 
@@ -63,11 +63,12 @@ def encode_as(what: str, value: object) -> str:
     except RecursionError:
         raise ValueError(f"{what}: {_TOO_DEEP}") from None
     except ValueError as error:
-        reason = "NaN and infinities are not JSON" if "range float" in str(error) else str(error)
+        reason = _NOT_FINITE if "range float" in str(error) else str(error)
         raise ValueError(f"{what}: {reason}") from None
     return text
 
 
+_NOT_FINITE = "NaN and infinities are not JSON; store None or a text instead"
 _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
@@ -137,6 +138,30 @@ def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
         return sorted(members, key=lambda member: (type_name(type(member)), repr(member)))
 
 
+_field_names: dict[type, tuple[str, ...]] = {}
+
+
+def _dataclass_fields(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass's fields, which are read once."""
+    names = _field_names.get(kind)
+    if names is None:
+        from dataclasses import fields
+
+        names = _field_names[kind] = tuple(field.name for field in fields(kind))
+    return names
+
+
+def is_model(value: object) -> bool:
+    """Whether a value is a dataclass, attrs, pydantic or msgspec object."""
+    kind = type(value)
+    return (
+        (hasattr(kind, "model_dump") and hasattr(kind, "model_fields"))
+        or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "__attrs_attrs__")
+        or hasattr(kind, "__struct_encode_fields__")
+    )
+
+
 def _fields(value: object) -> object | None:
     """The fields of a dataclass, attrs, pydantic or msgspec object by name.
 
@@ -148,15 +173,24 @@ def _fields(value: object) -> object | None:
         dumped: object = dump(value, mode="json")
         return dumped
     if hasattr(kind, "__dataclass_fields__"):
-        from dataclasses import fields
-
-        return {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
+        return {name: getattr(value, name) for name in _dataclass_fields(kind)}
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
     if hasattr(kind, "__struct_encode_fields__"):
-        names = zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True)  # type: ignore[attr-defined]
-        return {encoded: getattr(value, name) for encoded, name in names}
+        return _struct_fields(kind, value)
     return None
+
+
+def _struct_fields(kind: Any, value: object) -> object:
+    """The fields of a msgspec.Struct, in the form that msgspec decodes: with its tag, if any."""
+    config = getattr(kind, "__struct_config__", None)
+    values = [getattr(value, name) for name in kind.__struct_fields__]
+    if config is None:
+        return dict(zip(kind.__struct_encode_fields__, values, strict=True))
+    if config.array_like:
+        return values if config.tag is None else [config.tag, *values]
+    fields = dict(zip(kind.__struct_encode_fields__, values, strict=True))
+    return fields if config.tag is None else {config.tag_field: config.tag, **fields}
 
 
 _conversion_table: list[tuple[type | tuple[type, ...], Callable[[Any], object]]] = []
@@ -187,12 +221,14 @@ def _iso_text(value: date | time) -> str:
 
 def _decimal_text(value: Decimal) -> str:
     if not value.is_finite():
-        raise ValueError("NaN and infinities are not JSON")
+        raise ValueError(_NOT_FINITE)
     return str(value)
 
 
 def _key_advice(key: object) -> str:
-    return "; convert it with str(key)" if isinstance(key, (int, float)) else ""
+    if isinstance(key, (int, float)):
+        return "; convert it with str(key)"
+    return "; make a text of it, or store a list of pairs"
 
 
 def _advice(value: object) -> str:
@@ -209,4 +245,10 @@ def _advice(value: object) -> str:
         return f"; convert it with .{method}"
     if callable(getattr(value, "to_dict", None)):
         return "; convert it with .to_dict()"
-    return ""
+    if hasattr(value, "cr_code"):
+        return "; await it, in a function that is 'async def'"
+    if isinstance(value, Iterable) and not hasattr(value, "read"):
+        return "; convert it with list(value)"
+    if callable(value):
+        return "; store what it returns, or its name"
+    return "; store its data (text, numbers, lists, dicts) or the name of a file"

@@ -23,6 +23,8 @@ class CloacaException(Exception):
     _default_message: ClassVar[str] = "cloaca failed"
     code: str
     hint: str | None
+    # Whether a task that raises the error is not tried again.
+    _is_final = False
 
     def __init__(
         self, message: str | None = None, *, code: str | None = None, hint: str | None = None
@@ -56,6 +58,20 @@ class WorkflowValidationError(WorkflowError, ValueError):
 
     _default_code = "workflow_invalid"
     _default_message = "the workflow is not valid"
+
+
+class WorkflowInputError(WorkflowValidationError):
+    """The input of an execution does not match the `input=` of its workflow. Nothing was stored.
+
+    Attributes:
+        path: The part of the input that does not match, such as `urls[0]`; empty for the whole.
+
+    Since 1.0.
+    """
+
+    _default_code = "workflow_input_invalid"
+    _default_message = "the input does not match the workflow's model"
+    path: str = ""
 
 
 class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
@@ -96,6 +112,34 @@ class TaskValidationError(TaskError, ValueError):
 
     _default_code = "task_invalid"
     _default_message = "the task is not valid"
+
+
+class TaskInputError(TaskError, TypeError):
+    """A parameter of a task has no value, or one that does not match its annotation.
+
+    The task fails and is not retried, because another attempt would get the same value.
+
+    Attributes:
+        parameter: The parameter's name.
+        producer: The task whose result it is; `None` for a value of the input or the context.
+        path: The part of the value that does not match, such as `rows[3].price`.
+
+    Since 1.0.
+    """
+
+    _default_code = "task_input_invalid"
+    _default_message = "a parameter of the task has no valid value"
+    parameter: str = ""
+    producer: str | None = None
+    path: str = ""
+
+
+class CaughtParkError(TaskValidationError):
+    """A function caught what leaves it when it sleeps or waits. Catch its base. Private."""
+
+
+class WholeTaskError(TaskValidationError):
+    """An item of a map asked for what only whole tasks can do. Catch its base. Private."""
 
 
 class TaskExecutionError(TaskError):
@@ -181,22 +225,66 @@ class ForkedProcessError(CloacaException, RuntimeError):
 
 
 class WaitTimeoutError(CloacaException, TimeoutError):
-    """The wait timed out; the execution continues. Catch it as `TimeoutError`. Private."""
+    """A wait timed out: that of a caller, or that of a task. It is a `TimeoutError`.
+
+    `result(timeout=...)` raises it; the execution continues. The failure of a task whose
+    `wait_timeout` is over has this type.
+
+    Since 1.0.
+    """
 
     _default_code = "wait_timeout"
     _default_message = "the time to wait is over"
 
 
+class AlreadyDecidedError(WorkflowError):
+    """An approval was decided before. The message says who decided, and when.
+
+    Since 1.0.
+    """
+
+    _default_code = "already_decided"
+    _default_message = "the approval was decided before"
+
+
+class ChildFailedError(TaskError):
+    """A child failed, timed out or was cancelled. The message names it, and its error.
+
+    The failure of a node that runs another workflow has this type, and `TaskHandle.run` raises it.
+
+    Attributes:
+        child_id: The id of the child's execution; `None` if it was not raised by a handle.
+        status: The final status of the child, such as `"Failed"`.
+        error_type: The type of the child's error; `None` if it was cancelled.
+        error_message: The message of the child's error.
+
+    Since 1.0.
+    """
+
+    _default_code = "child_failed"
+    _default_message = "a child did not complete"
+
+    child_id: str | None = None
+    status: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
 # Public classes have the public module's name in tracebacks and in stored failures.
 _PUBLIC: list[type[CloacaException]] = [
+    AlreadyDecidedError,
+    ChildFailedError,
+    WaitTimeoutError,
     CloacaException,
     WorkflowError,
     WorkflowValidationError,
+    WorkflowInputError,
     WorkflowNotFoundError,
     WorkflowExecutionError,
     WorkflowTimeoutError,
     TaskError,
     TaskValidationError,
+    TaskInputError,
     TaskExecutionError,
     TaskTimeoutError,
     ContextError,
@@ -214,8 +302,10 @@ for _public in _PUBLIC:
 #: The class of every error code, the engine's and Python's own.
 CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "workflow_invalid": WorkflowValidationError,
+    "workflow_input_invalid": WorkflowInputError,
     "workflow_not_found": WorkflowNotFoundError,
     "task_invalid": TaskValidationError,
+    "task_input_invalid": TaskInputError,
     "context_invalid": ContextError,
     "configuration": ConfigurationError,
     "url_invalid": ConfigurationError,
@@ -224,8 +314,12 @@ CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "migration": MigrationError,
     "execution_not_found": WorkflowNotFoundError,
     "execution_state": WorkflowError,
+    "claim_lost": TaskExecutionError,
+    "step_limit": ContextError,
     "deadlock": WorkflowError,
     "wait_timeout": WaitTimeoutError,
+    "already_decided": AlreadyDecidedError,
+    "child_failed": ChildFailedError,
     "runner_closed": RunnerClosedError,
     "forked": ForkedProcessError,
     "workflow_failed": WorkflowExecutionError,

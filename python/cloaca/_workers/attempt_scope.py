@@ -7,7 +7,7 @@ variable.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from _thread import allocate_lock
 from contextvars import ContextVar
 
 from cloaca._core import Work
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from cloaca._core import Outcome, Runner
     from cloaca._observe.tracing import Tracing
+    from cloaca._tasks.call import Source
+    from cloaca._workers.resources import ResourcePool
 
 #: Checked for each attempt: a program that has not loaded this module has set up no tracing.
 TRACING = "opentelemetry.trace"
@@ -118,6 +120,8 @@ class LogCapture:
             self._core.note_logs(self.work, [(time_us, level, name, message)])
         except Exception as error:
             # A record of the program's own class holds a number that no database keeps.
+            from contextlib import suppress
+
             from cloaca._core import now_us
 
             told = f"a line could not be kept: {error}"
@@ -137,6 +141,10 @@ class LogCapture:
             self._note(now_us(), 30, "cloaca", f"{told} logged, and not kept")
 
 
+# Held while a runner gets its pool of resources.
+_making = allocate_lock()
+
+
 def _nothing() -> None:
     """Does nothing."""
 
@@ -144,14 +152,45 @@ def _nothing() -> None:
 class AttemptScope:
     """Runs the attempts of a runner's workers, with tracing and log capture if they are on."""
 
-    __slots__ = ("before_capture", "capture_logs", "core", "tracing")
+    __slots__ = ("_loop", "_resources", "before_capture", "capture_logs", "core", "tracing")
 
-    def __init__(self, core: Runner, tracing: Tracing, capture_logs: bool) -> None:
+    def __init__(
+        self,
+        core: Runner,
+        tracing: Tracing,
+        capture_logs: bool,
+        loop: Callable[[], Any] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._resources: ResourcePool | None = None
         self.core = core
         self.tracing = tracing
         self.capture_logs = capture_logs
         #: Called before each attempt whose lines are kept.
         self.before_capture: Callable[[], None] = _nothing
+
+    @property
+    def has_resources(self) -> bool:
+        """Whether a task has used a resource."""
+        return self._resources is not None
+
+    def resources(self) -> ResourcePool:
+        """The resources of the runner."""
+        if self._resources is None:
+            from cloaca._workers.resources import ResourcePool
+
+            assert self._loop is not None
+            pool = ResourcePool(self._loop)
+            with _making:
+                if not self.has_resources:
+                    self._resources = pool
+        assert self._resources is not None
+        return self._resources
+
+    def resource(self, source: Source) -> Any:
+        """The object of a parameter that takes a resource, on a worker thread."""
+        assert source.marker is not None
+        return self.resources().get(source.marker)
 
     def watch(self, work: Work) -> Watch:
         """Returns a context manager around an attempt that traces it and captures its logs."""

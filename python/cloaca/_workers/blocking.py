@@ -9,7 +9,7 @@ from cloaca._workers.attempt_scope import LogCapture, current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloaca._core import Runner
+    from cloaca._core import Runner, Work
 
 _warned = False
 
@@ -42,13 +42,12 @@ def check_blocking(call: str, instead: str) -> None:
 
 
 def refuse_own(execution_id: str) -> None:
-    """Refuses a coroutine's wait for its own execution.
+    """Refuses a task's wait for its own execution, also on another thread that it waits for.
 
     Raises:
         WorkflowError: A task waits for the end of its own execution.
     """
-    scope = current.get()
-    work = scope.work if isinstance(scope, LogCapture) else scope
+    work = _own_work()
     if work is not None and work.execution_id == execution_id and not work.callback:
         raise WorkflowError(
             f"a task of execution {execution_id} waits for the end of its own execution",
@@ -57,21 +56,39 @@ def refuse_own(execution_id: str) -> None:
         )
 
 
+def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
+    """Refuses a task's wait for its own execution, which it names by its key.
+
+    Raises:
+        WorkflowError: A task waits for the end of its own execution.
+    """
+    work = _own_work()
+    name = getattr(workflow, "name", workflow)
+    if work is not None and work.workflow_name == name:
+        found = core.reads.find(name, key)
+        if found is not None:
+            refuse_own(found)
+
+
 def refuse_idle_wait(core: Runner) -> None:
-    """Refuses a task's wait for its runner to be idle.
+    """Refuses a task's wait for its runner to be idle, also on another thread that it waits for.
 
     Raises:
         WorkflowError: The own execution of the task is open.
     """
-    import threading
-
-    thread = threading.current_thread()
-    if getattr(thread, "cloaca_core", None) is core and current.get() is not None:
+    work = _own_work()
+    if work is not None and core.runs(work):
         raise WorkflowError(
             "a task waits until its own runner is idle, which it is not while the task runs",
             code="deadlock",
             hint="call wait_until_idle outside tasks",
         )
+
+
+def _own_work() -> Work | None:
+    """The work that the caller belongs to: it is a task, or runs in a copy of a task's context."""
+    scope = current.get()
+    return scope.work if isinstance(scope, LogCapture) else scope
 
 
 def _warn_once(call: str, instead: str) -> None:

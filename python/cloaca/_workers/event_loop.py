@@ -6,8 +6,9 @@ import threading
 
 from cloaca._workers.attempt_scope import TRACING, current, modules
 from cloaca._workers.loop_watch import LoopWatch
-from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return
-from cloaca._workers.pool import invoke, log_callback, start_callback
+from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return, of_value
+from cloaca._workers.pool import handle_of, log_callback, start_callback
+from cloaca._workers.steps import resolve
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from cloaca._core import Outcome, Runner, Work
+    from cloaca._core import Context, Outcome, Runner, Work
+    from cloaca._tasks.call import Call
     from cloaca._workers.attempt_scope import AttemptScope
 
 # Maximum number of tasks taken from the engine before the loop gets a turn.
@@ -37,12 +39,12 @@ class LoopThread:
         self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
         self._watch: LoopWatch | None = None
-        # The tasks that were named for holding the loop, by workflow and id.
+        # The workflows and ids of tasks that a warning named because they blocked the loop.
         self._told: set[tuple[str, str]] = set()
         self._started = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
-        # A blocking call on it is refused.
+        # Marks the thread, so that blocking calls of the package on it are refused.
         self._thread.cloaca_runs_coroutines = True  # type: ignore[attr-defined]
 
     @property
@@ -102,7 +104,7 @@ class LoopThread:
             loop.add_reader(self._waker.fileno(), self._on_readable)
             # Processes what arrived before the reader was added.
             loop.call_soon(self._on_readable)
-            if LoopThread.make_loop is _make_loop:  # the virtual clock has one of its own
+            if LoopThread.make_loop is _make_loop:  # a loop with a virtual clock is not watched
                 self._watch = LoopWatch(loop, lambda: self._running, self._told)
             self._loop = loop
             self._started.set()
@@ -111,7 +113,7 @@ class LoopThread:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
                     # A child or callback of a task raised it. The other tasks continue.
-                    _warn("a coroutine ended the event loop (%s), which goes on", error)
+                    _warn("a coroutine stopped the event loop (%s); the loop continues", error)
         finally:
             watch, self._watch = self._watch, None
             if watch is not None:
@@ -123,18 +125,23 @@ class LoopThread:
         try:
             if self._closing.is_set():
                 loop.run_until_complete(_cancel_all(loop, self._waker.fileno()))
+                if self._scope.has_resources:
+                    loop.run_until_complete(self._scope.resources().close_async())
                 loop.run_until_complete(loop.shutdown_asyncgens())
         except BaseException as error:
-            _warn("the event loop did not end in order (%s)", error)
+            _warn("the event loop did not shut down cleanly (%s)", error)
         left, self._running = self._running, {}
         for work, _ in left.values():
             self._core.finish_async(work, of_exception(RuntimeError("the event loop has ended")))
         self._callbacks.clear()
+        if self._scope.has_resources:
+            self._scope.resources().forget(loop)
         loop.close()
 
     def _on_readable(self) -> None:
         core = self._core
-        self._waker.completed()  # makes it unreadable
+        for done in self._waker.completed():  # makes it unreadable
+            resolve(done)
         while batch := core.take_async(_BATCH):
             for work in batch:
                 self._begin(work)
@@ -207,14 +214,14 @@ async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a coroutine in the context of its own asyncio task."""
     current.set(work)
     if not scope.capture_logs and TRACING not in modules:
-        return await _outcome_of(work, scope.core)
+        return await _outcome_of(work, scope)
     with scope.watch(work) as watch:
-        outcome = await _outcome_of(work, scope.core)
+        outcome = await _outcome_of(work, scope)
         watch.note(outcome)
     return outcome
 
 
-async def _outcome_of(work: Work, core: Runner) -> Outcome:
+async def _outcome_of(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a coroutine to its outcome.
 
     A cancelled coroutine fails; the engine knows whether it requested the cancellation.
@@ -225,13 +232,36 @@ async def _outcome_of(work: Work, core: Runner) -> Outcome:
         call, function = task.call, task.function
         assert call is not None
         assert function is not None
-        returned = await invoke(function, call, work, context, core)
+        returned = await (
+            function(context) if call.is_plain else _called(function, call, work, context, scope)
+        )
+        if call.result_key is not None:
+            return of_value(context, call, returned)
         if returned is None or returned is context:
             context._settle()
             return COMPLETED
         return of_return(context, returned)
     except BaseException as error:
         return of_exception(error)
+
+
+async def _called(
+    function: Callable[..., Any], call: Call, work: Work, context: Context, scope: AttemptScope
+) -> Any:
+    """Calls a coroutine function with the arguments that it takes."""
+    from cloaca._workers.arguments import arguments
+
+    made: dict[str, object] = {}
+    for source in call.sources:
+        if source.marker is not None:
+            made[source.parameter] = await scope.resources().get_async(source.marker)
+    handle = handle_of(call, work, scope)
+    positional, named = arguments(
+        call, work, context, handle, lambda source: made[source.parameter]
+    )
+    if handle is None:
+        return await function(*positional, **named)
+    return await handle._run_async(function, positional, named)
 
 
 async def _call_back(work: Work) -> None:
@@ -241,8 +271,9 @@ async def _call_back(work: Work) -> None:
     """
     import asyncio
 
-    from cloaca._tasks.signature import is_coroutine_function
+    from cloaca._tasks.parameters import is_coroutine_function
 
+    current.set(work)
     task = registry.task(work.handler)
     function: Any = task.options.on_success if work.error is None else task.options.on_failure
     try:

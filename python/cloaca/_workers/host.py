@@ -54,9 +54,10 @@ class WorkerHost:
         self._core = core
         self._log_level = log_level
         self._tracing = tracing
-        self._scope = AttemptScope(core, tracing, capture_logs)
+        self._scope = AttemptScope(core, tracing, capture_logs, self._loop_thread)
         self._workers = WorkerPool(core, self._scope)
         self._loop: LoopThread | None = None
+        self._starting = threading.Lock()
         self._gate: Gate | None = None
         self._is_gated = False
         self._restores_streams = False
@@ -92,6 +93,8 @@ class WorkerHost:
         if self._loop is not None:
             self._loop.close(max(until - monotonic(), 0))
         self._workers.join(max(until - monotonic(), 0))
+        if self._scope.has_resources:
+            self._scope.resources().close()
         self._tracing.close()
         if self._restores_streams:
             from cloaca._workers.task_streams import end
@@ -123,11 +126,12 @@ class WorkerHost:
             pause_us = min(2 * pause_us, _LAST_PAUSE_US) if later else _FIRST_PAUSE_US
 
     def _gate_pause(self) -> int | None:
-        """Opens the gate if it is due; the microseconds until it must be looked at again."""
+        """Opens the gate if it is due. Returns the microseconds until the next check."""
         if not self._is_gated:
             return None
         gate = self._gate
-        if self._core.begun or (gate is not None and gate.open_if_due()):
+        # The gate is told of a start in any case, so that it forgets the frames of the caller.
+        if self._core.begun if gate is None else gate.open_if_due():
             self._gate = None
             self._is_gated = False
             return None
@@ -142,16 +146,22 @@ class WorkerHost:
         elif isinstance(event, InterruptWorker):
             self._workers.interrupt(event.worker)
         elif isinstance(event, LoopWanted):
-            if self._loop is None:
-                loop = LoopThread(self._core, self._scope)
-                loop.start()
-                self._loop = loop
+            self._loop_thread()
         elif isinstance(event, Poll):
             start_poll(event, lambda: self._loop)
         elif isinstance(event, LogRecord):
             self._log(event)
         elif isinstance(event, ExecutionEnded):
             self._tracing.ended(event)
+
+    def _loop_thread(self) -> LoopThread:
+        """The thread with the event loop; it is started if it does not run yet."""
+        with self._starting:
+            if self._loop is None:
+                loop = LoopThread(self._core, self._scope)
+                loop.start()
+                self._loop = loop
+            return self._loop
 
     def _log(self, record: LogRecord) -> None:
         write(record.level, record.target, record.message, record.fields)

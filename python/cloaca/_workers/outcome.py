@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from cloaca._core import Context, Outcome
-from cloaca._tasks.control import Abort, Retry, Snooze
-from cloaca._values.exceptions import TaskTimeoutError, WorkflowError
+from cloaca._tasks.control import Abort, Retry, Snooze, TaskParked
+from cloaca._values.exceptions import (
+    CaughtParkError,
+    CloacaException,
+    TaskInputError,
+    TaskTimeoutError,
+    WholeTaskError,
+)
 from cloaca._values.type_name import lineage, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from cloaca._tasks.call import Call
+
 COMPLETED = Outcome.completed()
+
+# The codes of errors after which a task is not tried again.
+_FINAL = frozenset({"deadlock", "step_limit"})
 
 # The folder of this package.
 _PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
@@ -41,14 +52,40 @@ def of_return(context: Context, returned: object) -> Outcome:
         else:
             class_name = type(returned).__qualname__
             _close(returned)
-            raise TypeError(
-                f"the task returned a value of type '{class_name}'; "
-                "it may return None, its context, another Context or a mapping"
-            )
+            advice = "it may return None, its context, another Context or a mapping"
+            if hasattr(returned, "cr_code"):
+                advice = "await it, in a task that is 'async def'"
+            raise TypeError(f"the task returned a value of type '{class_name}'; {advice}")
     except (TypeError, ValueError) as error:
-        kind = type(error)
-        return Outcome.failed(type_name(kind), message_of(error), None, lineage(kind), False)
+        return _refused(error)
     return COMPLETED
+
+
+def of_value(context: Context, call: Call, returned: object) -> Outcome:
+    """The outcome of a value task that returned: the value is stored under the task's key (J3).
+
+    Args:
+        context: The context whose writes count.
+        call: The call, which names the key.
+        returned: The returned value. One without a JSON form fails the task.
+    """
+    key = call.result_key
+    assert key is not None
+    if returned is None and not call.keeps_none:
+        return COMPLETED
+    try:
+        context[key] = returned
+    except (TypeError, ValueError) as error:
+        _close(returned)
+        told = message_of(error).removeprefix(f"context key {key!r}: ")
+        return _refused(type(error)(f"the returned value has no JSON form: {told}"))
+    return COMPLETED
+
+
+def _refused(error: BaseException) -> Outcome:
+    """The outcome of a task that returned what it may not return; it is not retried."""
+    kind = type(error)
+    return Outcome.failed(type_name(kind), message_of(error), None, lineage(kind), False)
 
 
 def of_exception(error: BaseException) -> Outcome:
@@ -63,13 +100,27 @@ def of_exception(error: BaseException) -> Outcome:
 def _outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, Snooze):
         return Outcome.snooze(error._after_us)
+    if isinstance(error, TaskParked):
+        return Outcome.park(
+            error.call,
+            error.key,
+            error.position,
+            error.condition,
+            error.timeout_us,
+            error.runs,
+        )
     kind = type(error)
     told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
         return Outcome.retry(error._after_us, *told)
-    # Waiting cannot fix a deadlock.
-    is_deadlock = isinstance(error, WorkflowError) and error.code == "deadlock"
-    return Outcome.failed(*told, lineage(kind), not (isinstance(error, Abort) or is_deadlock))
+    # Another attempt cannot fix a deadlock or a task with too many steps, and gets the same values.
+    is_final_error = isinstance(error, CloacaException) and (
+        error._is_final or error.code in _FINAL
+    )
+    is_final = is_final_error or isinstance(
+        error, (Abort, CaughtParkError, TaskInputError, WholeTaskError)
+    )
+    return Outcome.failed(*told, lineage(kind), not is_final)
 
 
 def message_of(error: BaseException) -> str:
@@ -92,6 +143,10 @@ def _traceback(error: BaseException) -> str | None:
     try:
         import traceback
 
+        if type(error) is AttributeError or type(error) is TypeError:
+            from cloaca._workers.stored_type_hint import add_hint
+
+            add_hint(error)
         frames = _without_own(error.__traceback__)
         text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:

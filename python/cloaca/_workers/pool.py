@@ -6,7 +6,7 @@ import threading
 
 from cloaca._values.exceptions import ForkedProcessError, TaskTimeoutError
 from cloaca._workers.attempt_scope import TRACING, current, modules
-from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return
+from cloaca._workers.outcome import COMPLETED, message_of, of_exception, of_return, of_value
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._core import Context, Outcome, Runner, Work
+    from cloaca._tasks.call import Call
     from cloaca._tasks.definition import TaskDefinition
-    from cloaca._tasks.signature import Call
     from cloaca._workers.attempt_scope import AttemptScope
+    from cloaca._workers.task_handle import TaskHandle
 
 
 class WorkerPool:
@@ -143,14 +144,14 @@ def attempt(work: Work, scope: AttemptScope) -> Outcome:
     # The thread's own context: the next attempt's value replaces this one.
     current.set(work)
     if not scope.capture_logs and TRACING not in modules:
-        return outcome_of(work, scope.core)
+        return outcome_of(work, scope)
     with scope.watch(work) as watch:
-        outcome = outcome_of(work, scope.core)
+        outcome = outcome_of(work, scope)
         watch.note(outcome)
     return outcome
 
 
-def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
+def outcome_of(work: Work, scope: AttemptScope) -> Outcome:
     """Runs a task's function, without tracing and log capture."""
     try:
         task = registry.task(work.handler)
@@ -161,7 +162,9 @@ def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
         if call.is_plain:
             returned = function(context)
         else:
-            returned = invoke(function, call, work, context, core)
+            returned = invoke(function, call, work, context, scope)
+            if call.result_key is not None:
+                return of_value(context, call, returned)
         if returned is None or returned is context:
             context._settle()
             return COMPLETED
@@ -171,20 +174,25 @@ def outcome_of(work: Work, core: Runner | None = None) -> Outcome:
 
 
 def invoke(
-    function: Callable[..., Any],
-    call: Call,
-    work: Work,
-    context: Context,
-    core: Runner | None = None,
+    function: Callable[..., Any], call: Call, work: Work, context: Context, scope: AttemptScope
 ) -> Any:
-    """Calls a function with the arguments that it takes: context, handle or both."""
-    given: dict[str, Any] = {"context": context}
-    if call.wants_handle:
-        from cloaca._workers.task_handle import TaskHandle
+    """Calls a function with the arguments that it takes."""
+    from cloaca._workers.arguments import arguments
 
-        given["handle"] = TaskHandle(work, call.is_async, core)
-    positional = [given[what] for what in call.positional]
-    return function(*positional, **{name: given[what] for name, what in call.named})
+    handle = handle_of(call, work, scope)
+    positional, named = arguments(call, work, context, handle, scope.resource)
+    if handle is None:
+        return function(*positional, **named)
+    return handle._run(function, positional, named)
+
+
+def handle_of(call: Call, work: Work, scope: AttemptScope) -> TaskHandle | None:
+    """The handle of an attempt, if its function takes it."""
+    if not call.wants_handle:
+        return None
+    from cloaca._workers.task_handle import TaskHandle
+
+    return TaskHandle(work, call.is_async, scope.core)
 
 
 def call_back(work: Work) -> None:

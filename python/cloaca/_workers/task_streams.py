@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 
+from cloaca._observe.stream_layers import Layer, layers, put, remove
 from cloaca._workers.attempt_scope import LogCapture, current
 
 TYPE_CHECKING = False
@@ -26,33 +27,27 @@ _capturing = 0
 _inside = threading.local()
 
 
-class TaskStream:
+class TaskStream(Layer):
     """A stream that also passes the output of a captured task to its capture."""
 
+    is_outermost = True
+
     def __init__(self, stream: Any, name: str) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._name = name
 
     def write(self, text: str) -> Any:
         """Writes to the stream, and keeps the text if a captured task prints it."""
         capture = current.get()
         if not isinstance(capture, LogCapture) or getattr(_inside, "write", False):
-            return self._stream.write(text)
+            return self.stream.write(text)
         _inside.write = True
         try:
-            return self._stream.write(text)
+            return self.stream.write(text)
         finally:
             _inside.write = False
             if not _is_logging(sys._getframe(1)):
                 capture.add_printed(self._name, _LEVELS[self._name], text)
-
-    def writelines(self, lines: Any) -> None:
-        """Writes each of the lines."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _is_logging(frame: FrameType | None) -> bool:
@@ -82,9 +77,9 @@ def end() -> None:
         if _capturing > 0:
             return
         for name in _LEVELS:
-            stream = getattr(sys, name)
-            if isinstance(stream, TaskStream):
-                setattr(sys, name, stream._stream)
+            for layer in layers(name):
+                if isinstance(layer, TaskStream):
+                    remove(name, layer)
 
 
 def wrap() -> None:
@@ -95,4 +90,4 @@ def wrap() -> None:
         for name in _LEVELS:
             stream = getattr(sys, name)
             if _capturing > 0 and stream is not None and not isinstance(stream, TaskStream):
-                setattr(sys, name, TaskStream(stream, name))
+                put(name, TaskStream(stream, name))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._core import Context, Poll
+    from cloaca._executions.result import WorkflowResult
+    from cloaca._schedules.trigger import TriggerResult
     from cloaca._workers.event_loop import LoopThread
     from cloaca._workflows.trigger_definition import TriggerDefinition
 
@@ -40,28 +42,78 @@ def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
 
 
 def _poll(poll: Poll, loop: Callable[[], LoopThread | None], trigger: TriggerDefinition) -> None:
+    executions = poll.executions
+    if executions is None:
+        _report(poll, loop, trigger, poll.state, None)
+        return
+    from cloaca._executions.result import WorkflowResult
+
+    state = poll.state
     try:
-        context = _call(trigger, loop)
+        for execution_id in executions:
+            try:
+                ended = poll.execution(execution_id)
+            except BaseException as error:
+                _report_error(poll, trigger, error)
+                continue
+            if ended is None:
+                poll.end("skip")
+            else:
+                state = _report(poll, loop, trigger, state, WorkflowResult(ended))
+    finally:
+        poll.end_all()
+
+
+def _report(
+    poll: Poll,
+    loop: Callable[[], LoopThread | None],
+    trigger: TriggerDefinition,
+    state: object,
+    ended: WorkflowResult | None,
+) -> object:
+    """Calls the function and reports its result. Returns the state that the next call gets."""
+    try:
+        result, contexts = _call(trigger, loop, state, ended)
         _logged.pop(trigger.name, None)
-        if context is None:
+        if result._many is not None or result._state is not None:
+            poll.end_many(contexts, result._state)
+        elif not contexts:
             poll.end("skip")
         else:
-            poll.end("fire", context)
+            poll.end("fire", contexts[0][0])
     except BaseException as error:
-        text = storable(f"{type_name(type(error))}: {message_of(error)}")
-        # Reported first: until then, no runner calls the function again.
-        poll.end("failed", None, text[:_MAX_ERROR])
-        if _logged.get(trigger.name) != text:
-            _logged[trigger.name] = text
-            _log(trigger, error)
+        _report_error(poll, trigger, error)
+        return state
+    if result._state is None:
+        return state
+    from json import loads
+
+    return loads(result._state)
 
 
-def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> Context | None:
-    """Returns the context of the execution to start; `None` if there is none to start."""
+def _report_error(poll: Poll, trigger: TriggerDefinition, error: BaseException) -> None:
+    text = storable(f"{type_name(type(error))}: {message_of(error)}")
+    # Reported first: until then, no runner calls the function again.
+    poll.end("failed", None, text[:_MAX_ERROR])
+    if _logged.get(trigger.name) != text:
+        _logged[trigger.name] = text
+        _log(trigger, error)
+
+
+def _call(
+    trigger: TriggerDefinition,
+    loop: Callable[[], LoopThread | None],
+    state: object,
+    ended: WorkflowResult | None,
+) -> tuple[TriggerResult, list[tuple[Context, str | None]]]:
+    """Returns the result of the function, and the executions to start, each with its key."""
     from cloaca._core import Context
     from cloaca._schedules.trigger import TriggerResult
 
-    result: Any = trigger.function()
+    arguments: dict[str, object] = {"state": state} if trigger.takes_state else {}
+    if trigger.result_parameter is not None:
+        arguments[trigger.result_parameter] = ended
+    result: Any = trigger.function(**arguments)
     if hasattr(result, "__await__"):
         thread = loop()
         if thread is None:
@@ -77,8 +129,14 @@ def _call(trigger: TriggerDefinition, loop: Callable[[], LoopThread | None]) -> 
             "TriggerResult.fire(context)"
         )
     if result.is_skip_result():
-        return None
-    return Context() if result.context is None else result.context
+        return result, []
+    workflow = registry.workflow(trigger.workflow)
+    fires = [(result.context, None)] if result._many is None else result._many
+    if workflow is not None and workflow._input is not None:
+        what = f"the input that trigger '{trigger.name}' gives workflow '{trigger.workflow}'"
+        given = workflow._input
+        return result, [(given.validate(context, what), key) for context, key in fires]
+    return result, [(Context() if context is None else context, key) for context, key in fires]
 
 
 async def _awaited(result: Any) -> Any:

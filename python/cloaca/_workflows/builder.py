@@ -6,17 +6,21 @@ from cloaca._core import Workflow as CoreWorkflow
 from cloaca._tasks.references import tasks_of
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import WorkflowValidationError
+from cloaca._workflows.late_binding import LateBinding
 from cloaca._workflows.registry import registry
 from cloaca._workflows.workflow import Workflow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextvars import Token
     from types import TracebackType
     from typing import Any, Self
 
+    from cloaca._tasks.conditions import Condition
     from cloaca._tasks.definition import TaskDefinition
+    from cloaca._workflows.group import TaskGroup
+    from cloaca._workflows.input_model import InputModel
     from cloaca._workflows.registry import OpenBuilder
 
 
@@ -45,6 +49,8 @@ class WorkflowBuilder:
         tenant: str | None = None,
         package: str | None = None,
         workflow: str | None = None,
+        input: type | Mapping[str, object] | None = None,
+        output: str | tuple[str, ...] | None = None,
     ) -> None:
         """Begin a workflow.
 
@@ -53,9 +59,15 @@ class WorkflowBuilder:
             tenant: First part of the full task names; `public` if omitted.
             package: Second part of the full task names; `embedded` if omitted.
             workflow: Third part of the full task names; must equal `name` if given.
+            input: The input of an execution: a model (pydantic, msgspec, attrs, a dataclass or a
+                `TypedDict`), or a dict of names and types. Submissions are validated, and the
+                parameters of tasks can be named like its fields.
+            output: The name of the task whose result is the execution's output, or a tuple of
+                names; the final context if omitted.
 
         Raises:
-            WorkflowValidationError: An argument is not a string, or `workflow` is not the name.
+            WorkflowValidationError: An argument is not a string, `workflow` is not the name, or
+                `input` cannot be read from JSON.
         """
         given: dict[str, object] = {"name": name, "tenant": tenant, "package": package}
         for what, value in given.items():
@@ -76,7 +88,20 @@ class WorkflowBuilder:
         self._description = ""
         self._tags: dict[str, str] = {}
         self._definitions: dict[str, TaskDefinition] = {}
+        self._late_binding = LateBinding()
         self._tokens: list[Token[OpenBuilder | None]] = []
+        self._output = _checked_output(name, output)
+        self._input: InputModel | None = None
+        self._groups: dict[str, TaskGroup] = {}
+        self._cancel_on: list[Condition] = []
+        # The prefix for the ids of tasks that are defined now.
+        self._prefix = ""
+        # The task whose result is the output, if it has one.
+        self._returns: str | None = None
+        if input is not None:
+            from cloaca._workflows.input_model import InputModel
+
+            self._input = InputModel(name, input)
 
     @property
     def name(self) -> str:
@@ -126,6 +151,29 @@ class WorkflowBuilder:
                 f"{key!r}: {value!r}"
             )
         self._tags[key] = value
+        return self
+
+    def cancel_on(self, *signals: Condition) -> Self:
+        """Cancel an execution when one of these signals is sent.
+
+        Args:
+            *signals: Signals. Their keys are paths into the input. If an input has no value there,
+                that signal cannot cancel the execution: a warning and `explain` say so.
+
+        Returns:
+            The builder.
+
+        Raises:
+            TaskValidationError: One of them is not a signal. It is a `ValueError`.
+
+        Example:
+            >>> builder.cancel_on(cloaca.signal("order.cancelled", key="order_id"))
+
+        Since 1.0.
+        """
+        from cloaca._tasks.conditions import as_condition
+
+        self._cancel_on += [as_condition("cancel_on", signal) for signal in signals]
         return self
 
     def add_task(self, task: str | Callable[..., object]) -> Self:
@@ -184,6 +232,8 @@ class WorkflowBuilder:
                 f"workflow '{self._name}' has two tasks with the id '{task.id}'",
                 hint="give one of them another id=...",
             )
+        if task.id not in self._definitions:
+            self._late_binding.note(task)
         self._definitions[task.id] = task
 
     def build(self) -> Workflow:
@@ -202,22 +252,71 @@ class WorkflowBuilder:
         Since 1.0.
         """
         from cloaca._values.encoding import encode_as
+        from cloaca._workflows.linking import Linker
 
+        tenant, package = self._tenant or "public", self._package or "embedded"
+        definitions = self._definitions
+        ordinary = {id: task for id, task in definitions.items() if task.options.final is None}
+        finals = {id: task for id, task in definitions.items() if id not in ordinary}
+        linker = Linker(
+            self._name,
+            ordinary,
+            full_prefix=f"{tenant}::{package}::{self._name}::",
+            groups=self._groups,
+            input=self._input,
+        )
+        tasks = linker.link()
         data: dict[str, Any] = {
             "name": self._name,
             "description": self._description,
             "tags": self._tags,
-            "tasks": [task.to_definition() for task in self._definitions.values()],
+            "tasks": [task.to_definition() for task in tasks.values()],
         }
         if self._tenant is not None:
             data["tenant"] = self._tenant
         if self._package is not None:
             data["package"] = self._package
+        if self._cancel_on:
+            data["cancel_on"] = [signal._to_definition() for signal in self._cancel_on]
+        if self._input is not None:
+            data["input"] = self._input.schema()
+        handlers: dict[str, TaskDefinition] = {}
+        if finals or any(task.options.compensation is not None for task in ordinary.values()):
+            from cloaca._workflows.finale import Finale
+
+            finale = Finale(self._name, ordinary, finals, self._input)
+            data["finals"], handlers = finale.definitions, finale.handlers
+        if self._returns is not None and tasks[self._returns].returns_value:
+            self._output = self._returns
+        output = linker.output_keys(self._output)
+        if self._output is not None:
+            data["output"] = output[0] if isinstance(self._output, str) else output
         try:
             text = encode_as(f"the definition of workflow {self._name!r}", data)
         except ValueError as error:
             raise WorkflowValidationError(str(error)) from None
-        return Workflow(CoreWorkflow.build(text), dict(self._definitions))
+        return Workflow(CoreWorkflow.build(text), tasks, self._input, handlers)
+
+    def _return_result(self, task_id: str) -> None:
+        """Make the result of a task the output, if it turns out to be a value task."""
+        self._returns = task_id
+
+    def _open_group(self, group: TaskGroup) -> None:
+        """Begin a group, at the line that defines it.
+
+        Raises:
+            WorkflowValidationError: The workflow has a group or a task with its name.
+        """
+        if self._groups.get(group.name, group) is not group or group.name in self._definitions:
+            raise WorkflowValidationError(
+                f"workflow '{self._name}' has two groups or tasks with the name '{group.name}'"
+            )
+        self._groups[group.name] = group
+        self._prefix = group.prefix
+
+    def _close_group(self, group: TaskGroup) -> None:
+        """End a group."""
+        self._prefix = group.parent
 
     def __enter__(self) -> Self:
         """Begin the block whose tasks join the workflow."""
@@ -276,6 +375,16 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
             f"the constructor of workflow {name!r} returned the workflow {workflow.name!r}"
         )
     registry.add_workflow(workflow, _file_of_caller())
+
+
+def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
+    names = output if isinstance(output, (tuple, list)) else () if output is None else (output,)
+    if any(not isinstance(part, str) for part in names) or (output is not None and not names):
+        raise WorkflowValidationError(
+            f"the output of workflow '{name}' must be the name of a task or a tuple of names, "
+            f"not {output!r}"
+        )
+    return tuple(output) if isinstance(output, (tuple, list)) else output
 
 
 def _file_of_caller() -> str:

@@ -24,25 +24,28 @@ def draw(
     levels: Sequence[Sequence[str]],
     dependencies: Mapping[str, Sequence[str]],
     external: Collection[str],
+    notes: Mapping[str, str],
 ) -> str:
     """Draws the graph from left to right, one column for each level.
 
     Args:
-        caption: HTML that stands above the graph.
+        caption: HTML that is shown above the graph.
         levels: The task ids of each level.
         dependencies: The ids that each task depends on.
         external: The tasks that another program runs; their boxes are dashed.
+        notes: Texts about tasks, shown while the mouse is over a box.
     """
     count = sum(map(len, levels))
     if count > _MAX_TASKS:
         return f"<div>{caption}<br>{count} tasks</div>"
-    return f"<div>{caption}<br>{_svg(levels, dependencies, external)}</div>"
+    return f"<div>{caption}<br>{_svg(levels, dependencies, external, notes)}</div>"
 
 
 def _svg(
     columns: Sequence[Sequence[str]],
     dependencies: Mapping[str, Sequence[str]],
     external: Collection[str],
+    notes: Mapping[str, str],
 ) -> str:
     rows = max(len(column) for column in columns)
     height = rows * (_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _MARGIN
@@ -59,7 +62,10 @@ def _svg(
         for task, befores in dependencies.items()
         for before in befores
     ]
-    parts += [_box(task, *corner, is_external=task in external) for task, corner in boxes.items()]
+    parts += [
+        _box(task, *corner, is_external=task in external, note=notes.get(task, ""))
+        for task, corner in boxes.items()
+    ]
     width = x - _GAP_X + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -88,10 +94,10 @@ def _edge(start: tuple[float, float, float], end: tuple[float, float, float]) ->
     )
 
 
-def _box(task: str, x: float, y: float, width: float, *, is_external: bool) -> str:
+def _box(task: str, x: float, y: float, width: float, *, is_external: bool, note: str) -> str:
     dashes = ' stroke-dasharray="5 3"' if is_external else ""
     return (
-        f"<g><title>{escape(task)}</title>"
+        f"<g><title>{escape(task)}{escape(note)}</title>"
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="7" '
         f'fill="#eef3fb" stroke="#3b6fb6"{dashes}/>'
         f'<text x="{x + width / 2:.0f}" y="{y + _HEIGHT / 2 + 4.5:.1f}" text-anchor="middle" '

@@ -6,15 +6,17 @@ The registry also knows the live runners, and notifies them of every new definit
 from __future__ import annotations
 
 from _thread import allocate_lock
+
+# The module `weakref` has it from there, and takes a millisecond to import.
+from _weakrefset import WeakSet
 from contextvars import ContextVar
-from weakref import WeakSet
 
 from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Token
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from cloaca._core import Runner, Work
     from cloaca._tasks.definition import TaskDefinition
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
         """The parts of a `WorkflowBuilder` that tasks of its block need."""
 
         _definitions: dict[str, TaskDefinition]
+        _prefix: str
 
         @property
         def name(self) -> str: ...
         def _add_definition(self, task: TaskDefinition) -> None: ...
+        def _open_group(self, group: Any) -> None: ...
+        def _close_group(self, group: Any) -> None: ...
 
     class LiveRunner(Protocol):
         """The parts of a `DefaultRunner` that the registry and the end of the process need."""
@@ -102,12 +107,15 @@ class WorkflowRegistry:
 
     def note_builder(self, name: str) -> None:
         """Notes that a builder was made, for the error of a caller who never registers it."""
-        if name not in self._workflows:
-            self._unregistered.add(name)
+        with self._lock:
+            if name not in self._workflows:
+                self._unregistered.add(name)
 
     def explain_unknown(self, error: WorkflowNotFoundError) -> None:
         """Replaces the hint of an error if a builder of the unknown workflow was not registered."""
-        for name in self._unregistered:
+        with self._lock:
+            names = list(self._unregistered)
+        for name in names:
             if f"workflow '{name}'" in error.message:
                 error.hint = (
                     f"a WorkflowBuilder('{name}') was made, but not registered: use it in a 'with' "
@@ -122,20 +130,47 @@ class WorkflowRegistry:
         Args:
             workflow: The workflow.
             file: The file that defines it.
+
+        Raises:
+            WorkflowValidationError: It would run itself as a child of its children, without end.
         """
         name = workflow.name
-        if self._files.get(name, file) != file:
-            _warn_of_replacement(name, self._files[name], file)
-        self._unregistered.discard(name)
-        self._files[name] = file
+        self._refuse_cycle(workflow)
+        before = self._files.get(name, file)
+        if before != file:
+            _warn_of_replacement(name, before, file)
+        elif name in self._workflows:
+            _tell_of_replacement(name, workflow.version, self._workflows[name][1].version)
         with self._lock:
-            for task in workflow._definitions.values():
+            self._unregistered.discard(name)
+            self._files[name] = file
+            for task in [*workflow._definitions.values(), *workflow._finals.values()]:
                 self._give_handler(task)
             self._revision += 1
             self._workflows[workflow.name] = (self._revision, workflow)
             runners = list(self._runners)
         for runner in runners:
             runner._catch_up(quietly=True)
+
+    def _refuse_cycle(self, workflow: Workflow) -> None:
+        """Refuses a cycle of children without a condition (M7)."""
+        name = workflow.name
+        open: list[list[str]] = [[name, child] for child in workflow._core.always_runs]
+        seen: set[str] = set()
+        while open:
+            path = open.pop()
+            if path[-1] == name:
+                from cloaca._values.exceptions import WorkflowValidationError
+
+                cycle = "' -> '".join(path)
+                raise WorkflowValidationError(
+                    f"workflow '{name}' would run itself without end: '{cycle}'",
+                    hint="give a node of the cycle a trigger rule that ends it",
+                )
+            known = self.workflow(path[-1])
+            if known is not None and path[-1] not in seen:
+                seen.add(path[-1])
+                open.extend([*path, child] for child in known._core.always_runs)
 
     def serve(self, workflow: str, task: TaskDefinition) -> None:
         """Stores a task of a workflow that another program defines, replacing one with its id.
@@ -172,6 +207,16 @@ class WorkflowRegistry:
                 for (workflow, _), (defined, task) in self._served.items()
                 if defined > revision
             ]
+
+    def workflow(self, name: str) -> Workflow | None:
+        """The workflow of a name, if this process has defined it."""
+        entry = self._workflows.get(name)
+        return None if entry is None else entry[1]
+
+    def all_workflows(self) -> list[Workflow]:
+        """The workflows that this process has defined."""
+        with self._lock:
+            return [workflow for _, workflow in self._workflows.values()]
 
     def has_workflow(self, name: str) -> bool:
         """Whether this process has defined a workflow."""
@@ -246,15 +291,23 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
     files = Path(before), Path(after)
     if not all(file.is_file() for file in files) or files[0].samefile(files[1]):
         return
-    import logging
+    from cloaca._values.package_logger import logger
 
-    logging.getLogger("cloaca").warning(
+    logger().warning(
         "workflow '%s' of %s is replaced by the workflow of the same name of %s; "
         "hint: give one of them another name",
         name,
         before,
         after,
     )
+
+
+def _tell_of_replacement(name: str, version: str, before: str) -> None:
+    """Logs that a file defines a workflow again, as notebooks do; quietly if it is the same."""
+    if version != before:
+        from cloaca._values.package_logger import logger
+
+        logger().info("workflow '%s' is defined again; this definition replaces the earlier", name)
 
 
 registry = WorkflowRegistry()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
+from cloaca._tasks.parameters import read_signature
 from cloaca._tasks.references import remember, task_id
-from cloaca._tasks.signature import read_call
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
@@ -15,17 +15,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
-    from typing import Any, ParamSpec, TypeVar, overload
+    from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
     from cloaca._core import Context
     from cloaca._retry.policy import RetryPolicy
+    from cloaca._tasks.conditions import Condition
     from cloaca._tasks.trigger_rule import TriggerRule
+    from cloaca._workflows.group import TaskGroup
 
     P = ParamSpec("P")
     R = TypeVar("R")
-    # A task's id, or the function that `task` decorated.
-    TaskReference = str | Callable[..., object]
-    ExceptionTypes = Iterable[type[BaseException] | str] | type[BaseException] | str
+    # A task's id, the function that `task` decorated, or a group.
+    TaskReference: TypeAlias = str | Callable[..., object] | TaskGroup
+    ExceptionTypes: TypeAlias = Iterable[type[BaseException] | str] | type[BaseException] | str
 
 
 # Importing `typing` would double the package's import time, so there are no overloads at run time.
@@ -56,6 +58,18 @@ if TYPE_CHECKING:
         timeout_seconds: float | timedelta | None = None,
         priority: int | None = None,
         max_context_bytes: int | None = None,
+        wait_for: Condition | None = None,
+        wait_timeout: float | timedelta | str | None = None,
+        on_timeout: str | None = None,
+        final: str | None = None,
+        undoes: Iterable[TaskReference] | None = None,
+        compensate: Callable[..., object] | None = None,
+        compensate_failed: bool = False,
+        over: TaskReference | Mapping[str, TaskReference] | None = None,
+        parallel: int | None = None,
+        batch: int | None = None,
+        tolerate: float | None = None,
+        output: str | None = None,
         workflow: str | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
@@ -85,15 +99,35 @@ def task(
     timeout_seconds: float | timedelta | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
+    wait_for: Condition | None = None,
+    wait_timeout: float | timedelta | str | None = None,
+    on_timeout: str | None = None,
+    final: str | None = None,
+    undoes: Iterable[TaskReference] | None = None,
+    compensate: Callable[..., object] | None = None,
+    compensate_failed: bool = False,
+    over: TaskReference | Mapping[str, TaskReference] | None = None,
+    parallel: int | None = None,
+    batch: int | None = None,
+    tolerate: float | None = None,
+    output: str | None = None,
     workflow: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a task of a function. The function itself is unchanged: callable and testable.
 
     Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
-    `WorkflowBuilder.add_task`. The function gets the context as its first argument and, in a
-    parameter named `handle` or `task_handle`, its `TaskHandle`; it may also take nothing. `async
-    def` functions run on an event loop. The function returns `None` or its context, another
+    `WorkflowBuilder.add_task`. `async def` functions run on an event loop.
+
+    A function that takes the context gets it as its first parameter, which is named `context` or
+    `ctx`, annotated with `Context`, or has no annotation. It returns `None` or its context, another
     `Context` (which replaces it), or a mapping (which is merged into it).
+
+    Any other function is a value task: it takes values, and what it returns is stored under its id.
+    A parameter receives the result of the task of its name, which becomes a dependency, or the
+    field of the workflow's `input=`; in a workflow without `input=`, the key of the context. The
+    defaults `cloaca.result` and `cloaca.resource` name the source. Values are decoded by the
+    annotation. A parameter named `handle` or `task_handle`, or annotated with `TaskHandle`,
+    receives the `TaskHandle`.
 
     Args:
         function: The function, if the decorator is used without parentheses.
@@ -127,6 +161,32 @@ def task(
         priority: -32768 to 32767; of the tasks that wait for a worker, higher priorities start
             first.
         max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
+        wait_for: A condition such as `cloaca.signal("paid", key="order_id")`. Once the task could
+            run, it waits for it without holding a worker. The data of a signal is a value
+            parameter of the signal's name.
+        wait_timeout: Maximum time of that wait: seconds, a timedelta, or a text such as `"30d"`.
+        on_timeout: The consequence when it is over: `"fail"` (the default: `WaitTimeoutError`, not
+            retried), `"skip"`, or `"continue"` (the task runs without the value).
+        final: Makes it a final task, which runs after the execution has ended: `"always"`, or only
+            after a `"failure"`, when it was `"cancelled"`, or after `"success"`. A parameter
+            `error` receives the `ErrorInfo`.
+        undoes: The tasks that a final task undoes, by id or by function: a retry of the execution
+            runs them again.
+        compensate: The function that undoes this task if the execution does not succeed, such as
+            `refund(charge, error, handle)`.
+        compensate_failed: Whether `compensate` also runs if this task failed, was lost, or was
+            cancelled while it ran.
+        over: The task runs once per element of a list: the result of a task, given by id or by
+            function, a field of the workflow's `input=`, or a key of the context. The parameter
+            that has no other meaning receives the element. A dict of parameters and lists of equal
+            lengths runs over several at once. What the function returns is the result of the item;
+            a task with a parameter named like this one receives the list of results.
+        parallel: Maximum number of items that run at once, over all runners.
+        batch: Maximum number of elements of one item, which receives a list of them.
+        tolerate: Maximum number of items that may fail, or their share as a fraction such as
+            `0.05`. Beyond it nothing more starts and the task fails. If omitted, all items run,
+            and the task fails if any failed.
+        output: The key under which the result of a value task is stored; the task's id if omitted.
         workflow: The name of a workflow that another program defines, in Python or in Rust, and
             that names this task as external. The runners of this process then run it, in executions
             of any submitter. The other program's definition governs the task: only the id is needed
@@ -154,6 +214,8 @@ def task(
             f"@task decorates functions, not {type(function).__name__}",
             hint="an id goes into id=...: @cloaca.task(id='load')",
         )
+    if output is not None and not _is_text(output):
+        raise TaskValidationError(f"output must be the name of a result, not {output!r}")
     options = read_options(
         "task" if id is None else f"task {id!r}",
         retry=retry,
@@ -174,13 +236,35 @@ def task(
         timeout_seconds=timeout_seconds,
         priority=priority,
         max_context_bytes=max_context_bytes,
+        wait_for=wait_for,
+        wait_timeout=wait_timeout,
+        on_timeout=on_timeout,
+        final=final,
+        undoes=undoes,
+        compensate=compensate,
+        compensate_failed=compensate_failed,
+        over=over,
+        parallel=parallel,
+        batch=batch,
+        tolerate=tolerate,
     )
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        name = _id_of(function) if id is None else id
-        call = read_call(function, name)
+        name = id_of(function) if id is None else id
+        signature = read_signature(function, name)
+        if registry.current_builder() is None:
+            from cloaca._tasks.resolver import refuse_loose
+
+            if options.map is None:
+                refuse_loose(signature, name)
         defined = _define(
-            name, dependencies, options, workflow=workflow, function=function, call=call
+            name,
+            dependencies,
+            options,
+            workflow=workflow,
+            function=function,
+            signature=signature,
+            output=output,
         )
         remember(function, defined)
         return function
@@ -209,6 +293,8 @@ def external_task(
     timeout_seconds: float | timedelta | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
+    compensate: Callable[..., object] | None = None,
+    compensate_failed: bool = False,
 ) -> str:
     """Name a task that another program runs, e.g. a worker written in Rust.
 
@@ -236,6 +322,8 @@ def external_task(
         timeout_seconds: The same.
         priority: Higher priorities start first.
         max_context_bytes: Maximum size of what one attempt may write, in bytes.
+        compensate: A function of this program that undoes what the task has done.
+        compensate_failed: Whether it also runs if the task failed or was cancelled.
 
     Returns:
         The id, for use in the dependencies of other tasks.
@@ -267,6 +355,8 @@ def external_task(
         timeout_seconds=timeout_seconds,
         priority=priority,
         max_context_bytes=max_context_bytes,
+        compensate=compensate,
+        compensate_failed=compensate_failed,
     )
     return _define(id, dependencies, options).id
 
@@ -292,16 +382,22 @@ def _define(
             )
         if builder is None:
             served = TaskDefinition(id, _ids(id, dependencies, None), options, **handler)
-            registry.serve(workflow, served)
+            from cloaca._tasks.resolver import Scope, resolve
+
+            call = resolve(handler["signature"], Scope(id, served.result_key))
+            registry.serve(workflow, served.bound(call, served.dependencies))
             return served
         if builder.name != workflow:
             raise TaskValidationError(
                 f"task {id!r} is for the workflow {workflow!r}, "
-                f"but stands in the block of {builder.name!r}",
+                f"but is in the block of {builder.name!r}",
                 hint="define it outside of the block",
             )
     siblings = None if builder is None else builder._definitions
-    found = TaskDefinition(id, _ids(id, dependencies, siblings), options, **handler)
+    prefix = "" if builder is None else builder._prefix
+    found = TaskDefinition(
+        prefix + id, _ids(id, dependencies, siblings), options, group=prefix, **handler
+    )
     if builder is None:
         registry.add_loose_task(found)
     else:
@@ -325,7 +421,11 @@ def _ids(
     return tuple(dict.fromkeys(task_id(what, reference, siblings) for reference in dependencies))
 
 
-def _id_of(function: object) -> str:
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def id_of(function: object) -> str:
     """A function's name; through partials, whose own type has none."""
     for _ in range(32):
         name = getattr(function, "__name__", None)

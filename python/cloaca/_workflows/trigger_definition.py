@@ -11,12 +11,15 @@ class TriggerDefinition:
     """A trigger as this process knows it."""
 
     __slots__ = (
+        "after",
         "allow_concurrent",
         "expression",
         "function",
         "interval_us",
         "is_async",
         "name",
+        "result_parameter",
+        "takes_state",
         "timezone",
         "workflow",
     )
@@ -31,6 +34,9 @@ class TriggerDefinition:
         allow_concurrent: bool,
         function: Callable[..., object],
         is_async: bool,
+        takes_state: bool = False,
+        after: tuple[str, list[str]] | None = None,
+        result_parameter: str | None = None,
     ) -> None:
         self.name = name
         self.workflow = workflow
@@ -40,3 +46,9 @@ class TriggerDefinition:
         self.allow_concurrent = allow_concurrent
         self.function = function
         self.is_async = is_async
+        # Whether the function has a parameter `state`.
+        self.takes_state = takes_state
+        # The workflow and the final states whose ends it follows; `None` if it is polled.
+        self.after = after
+        # The parameter that receives the ended execution, if there is one.
+        self.result_parameter = result_parameter

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloaca import _core
     from cloaca._tasks.definition import TaskDefinition
+    from cloaca._workflows.input_model import InputModel
 
 
 class Workflow:
@@ -30,18 +33,27 @@ class Workflow:
     Since 1.0.
     """
 
-    __slots__ = ("_core", "_definitions")
+    __slots__ = ("_core", "_definitions", "_finals", "_input")
 
-    def __init__(self, core: _core.Workflow, definitions: dict[str, TaskDefinition]) -> None:
+    def __init__(
+        self,
+        core: _core.Workflow,
+        definitions: dict[str, TaskDefinition],
+        input: InputModel | None = None,
+        finals: dict[str, TaskDefinition] | None = None,
+    ) -> None:
         """Private: use `WorkflowBuilder`."""
         self._core = core
         self._definitions = definitions
+        self._input = input
+        # The final tasks and compensations, by the names of their handlers.
+        self._finals = finals or {}
 
     def _handlers(self) -> dict[str, _core.TaskHandler]:
         """The engine's handlers of the tasks that this program runs, by task."""
         return {
-            task.id: handler
-            for task in self._definitions.values()
+            name: handler
+            for name, task in [*self._definitions.items(), *self._finals.items()]
             if (handler := task.core_handler()) is not None
         }
 
@@ -77,6 +89,19 @@ class Workflow:
     def dependencies(self) -> dict[str, list[str]]:
         """The ids of each task's dependencies, which must have ended before it. Since 1.0."""
         return self._core.dependencies
+
+    @property
+    def input_schema(self) -> dict[str, Any] | None:
+        """The JSON schema of its `input=`; `None` if it declares none. Since 1.0."""
+        return self._core.input_schema
+
+    @property
+    def output(self) -> str | tuple[str, ...] | None:
+        """The keys of the results that its `output=` names; `None` if it declares none.
+
+        Since 1.0.
+        """
+        return self._core.output
 
     def topological_sort(self) -> list[str]:
         """The full names of the tasks, each after its dependencies; otherwise as declared.
@@ -122,26 +147,28 @@ class Workflow:
         self._core.validate()
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flow chart. Since 1.0."""
+        """The graph as a Mermaid flow chart, with the declared input and output. Since 1.0."""
         return self._core.to_mermaid()
 
     def to_dot(self) -> str:
-        """The graph in Graphviz's language. Since 1.0."""
+        """The graph in Graphviz's language, with the declared input and output. Since 1.0."""
         return self._core.to_dot()
 
     def _repr_html_(self) -> str:
         """The graph as a drawing, for notebooks."""
         from cloaca._values.html import escape
         from cloaca._workflows.drawing import draw
+        from cloaca._workflows.interface import interface_lines, notes
 
         caption = f"<b>{escape(self.name)}</b> <code>{self.version}</code>"
         if self.description:
             caption += f"<br>{escape(self.description)}"
+        caption += "".join(f"<br>{escape(line)}" for line in interface_lines(self._core))
         levels = [
             [name.rpartition("::")[2] for name in level] for level in self.get_execution_levels()
         ]
         external = {task.id for task in self._definitions.values() if task.function is None}
-        return draw(caption, levels, self.dependencies, external)
+        return draw(caption, levels, self.dependencies, external, notes(self._core))
 
     def __repr__(self) -> str:
         """Name, version and size."""

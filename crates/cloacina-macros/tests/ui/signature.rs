@@ -6,11 +6,6 @@ fn not_async(_context: &mut Context) -> Result<(), TaskError> {
 }
 
 #[task]
-async fn nothing() -> Result<(), TaskError> {
-    Ok(())
-}
-
-#[task]
 async fn by_value(_context: Context) -> Result<(), TaskError> {
     Ok(())
 }
@@ -20,11 +15,6 @@ async fn no_result(_context: &mut Context) {}
 
 #[task]
 async fn handle_first(_handle: &TaskHandle, _context: &mut Context) -> Result<(), TaskError> {
-    Ok(())
-}
-
-#[task]
-async fn three(_context: &mut Context, _handle: &TaskHandle, _more: u8) -> Result<(), TaskError> {
     Ok(())
 }
 

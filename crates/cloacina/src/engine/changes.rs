@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::types::{Claim, HistoryEvent, HistoryKind, Json, Ordinal, Timestamp};
+use super::FinalDue;
+use crate::types::{
+    Claim, HistoryEvent, HistoryKind, Json, MapChange, Note, Ordinal, Post, StepChanges, Timestamp,
+};
 
 /// The effect of one or more decisions on one execution.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +16,22 @@ pub struct Changes {
     pub ready: Vec<Ordinal>,
     /// History events that do not follow from other rows.
     pub history: Vec<HistoryEvent>,
+    /// Recorded steps to add and to forget.
+    pub steps: StepChanges,
+    /// Tasks whose wait changed.
+    pub waits: BTreeSet<Ordinal>,
+    /// Nodes whose child is to be started in the same transaction.
+    pub starts: BTreeSet<Ordinal>,
+    /// The execution has ended and asks for its final tasks in the same transaction.
+    pub finale: Option<FinalDue>,
+    /// Maps to expand in the same transaction.
+    pub expands: BTreeSet<Ordinal>,
+    /// The meaning of the change for the maps of the execution.
+    pub maps: Vec<MapChange>,
+    /// Messages to other executions.
+    pub posts: Vec<Post>,
+    /// Whether the link to the parent changed.
+    pub link: bool,
     /// Running attempts that must be stopped.
     pub interrupted: Vec<(Ordinal, Claim)>,
     /// Tasks that ended for good, for callbacks.
@@ -29,6 +48,20 @@ impl Changes {
         self.tasks.extend(later.tasks);
         self.ready.extend(later.ready);
         self.history.extend(later.history);
+        self.steps.recorded.extend(later.steps.recorded);
+        self.steps.dropped.extend(later.steps.dropped);
+        self.waits.extend(later.waits);
+        self.starts.extend(later.starts);
+        self.expands.extend(later.expands);
+        self.maps.extend(later.maps);
+        if later.revived {
+            // An execution that runs again has not ended.
+            (self.posts).retain(|post| !matches!(post.note, Note::ChildEnded(_)));
+            self.finale = None;
+        }
+        self.posts.extend(later.posts);
+        self.finale = later.finale.or(self.finale.take());
+        self.link |= later.link;
         self.interrupted.extend(later.interrupted);
         self.ended_tasks.extend(later.ended_tasks);
         // A later decision does not repeat the end that an earlier one caused.

@@ -3,8 +3,8 @@
 use super::history::erased_by_retry;
 use super::{Changes, Execution};
 use crate::types::{
-    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Ordinal, Skip, SkipCause, TaskRecord,
-    TaskStatus, Timestamp,
+    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Note, Ordinal, Skip, SkipCause,
+    StepDrop, TaskRecord, TaskStatus, Timestamp,
 };
 
 /// The error of an action that the execution's status does not allow. Nothing was changed.
@@ -33,8 +33,10 @@ impl Execution {
             task.status = TaskStatus::Cancelled;
             task.ended_at = Some(now);
             changes.touch(ordinal);
+            self.close_wait(ordinal, &mut changes);
         }
         changes.record(now, HistoryKind::Cancelled, None, None);
+        self.count_open();
         self.close(ExecutionStatus::Cancelled, now, &mut changes);
         Ok(changes)
     }
@@ -65,12 +67,14 @@ impl Execution {
                 reason: "the execution timed out".to_owned(),
             });
             changes.touch(ordinal);
+            self.close_wait(ordinal, &mut changes);
         }
         let seconds = self.record.timeout.map_or_else(String::new, seconds_text);
         let name = self.workflow.name();
         let message = format!("workflow '{name}' did not end within its timeout of {seconds}");
         self.record.error = Some((None, Failure::engine(FailureKind::WorkflowTimeout, message)));
         changes.record(now, HistoryKind::TimedOut, None, None);
+        self.count_open();
         self.close(ExecutionStatus::Failed, now, &mut changes);
         changes
     }
@@ -117,8 +121,11 @@ impl Execution {
             return Ok(changes);
         }
         self.record.status = ExecutionStatus::Paused;
-        self.record.paused_at = Some(now);
+        // A runner whose clock is behind must not hold the timers for longer than the pause lasts.
+        self.record.paused_at = Some(now.max(self.last_time()));
         for ordinal in self.ordinals_in(TaskStatus::Ready) {
+            self.post_to_child(ordinal, Note::Pause, &mut changes);
+            self.pause_map(ordinal, &mut changes);
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Pending;
             task.ready_at.get_or_insert(now);
@@ -126,6 +133,16 @@ impl Execution {
         }
         changes.record(now, HistoryKind::Paused, None, None);
         Ok(changes)
+    }
+
+    /// The latest recorded time at which the execution was created or started, or an attempt started or ended.
+    fn last_time(&self) -> Timestamp {
+        let of_tasks = self.record.tasks.iter();
+        of_tasks
+            .flat_map(|task| [task.started_at, task.ended_at])
+            .chain([self.record.started_at])
+            .flatten()
+            .fold(self.record.created_at, Ord::max)
     }
 
     /// D7: ends a pause. Timers continue from where they stopped. Resuming an execution that is not paused changes nothing.
@@ -154,6 +171,10 @@ impl Execution {
                 undecided.push(ordinal);
                 continue;
             };
+            if self.task(ordinal).is_waiting() {
+                self.resume_wait(ordinal, held, now, &mut changes);
+                continue;
+            }
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Ready;
             // A pause does not shift the start time that the caller asked for.
@@ -166,6 +187,7 @@ impl Execution {
             changes.touch(ordinal);
             changes.ready.push(ordinal);
         }
+        self.forget_pause_of_parent(&mut changes);
         changes.record(now, HistoryKind::Resumed, None, None);
         undecided.reverse();
         self.propagate(undecided, now, &mut changes);
@@ -198,36 +220,23 @@ impl Execution {
         }
         let graph_workflow = std::sync::Arc::clone(&self.workflow);
         let graph = graph_workflow.graph();
-        let mut rerun = vec![false; self.record.tasks.len()];
-        for (index, task) in self.record.tasks.iter().enumerate() {
-            let upstream = task
-                .skip
-                .as_ref()
-                .is_some_and(|skip| skip.cause != SkipCause::Rule);
-            rerun[index] =
-                upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
-        }
-        for ordinal in from_task
+        let restarted: Vec<Ordinal> = from_task
             .iter()
             .flat_map(|task| graph.with_descendants(*task))
-        {
-            rerun[ordinal as usize] = true;
-        }
-        // The rule of a skipped task may hold after a task before it ran again.
-        for ordinal in graph.order() {
-            let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
-            let before = graph
-                .dependencies(*ordinal)
-                .iter()
-                .any(|dependency| rerun[*dependency as usize]);
-            rerun[*ordinal as usize] |= skipped && before;
-        }
+            .collect();
+        self.refuse_open_finale()?;
+        let mut rerun = self.rerun_by_retry(&restarted);
         if !rerun.contains(&true) {
             return Err(self.control_error(
                 "completed without a failure: there is nothing to retry",
                 Some("name a task with from_task to run it and its descendants again"),
             ));
         }
+        let undone = self.undone_by_finale();
+        for ordinal in &undone {
+            rerun[*ordinal as usize] = true;
+        }
+        self.final_state = None;
         let mut changes = Changes {
             revived: true,
             ..Changes::default()
@@ -243,21 +252,37 @@ impl Execution {
         let erased = erased_by_retry(self, ordinals().map(|(ordinal, _)| ordinal));
         changes.history.extend(erased);
         changes.record(now, HistoryKind::Retried, None, data);
+        changes.steps.dropped = self.steps_to_drop(from_task);
+        let dropped: Vec<Ordinal> = (changes.steps.dropped.iter())
+            .map(|drop| drop.task)
+            .collect();
+        let undone_only = undone.iter().filter(|task| !dropped.contains(task));
+        (changes.steps.dropped).extend(undone_only.map(|task| StepDrop::from(*task, 0)));
+        for ordinal in &restarted {
+            self.cancel_earlier_child(*ordinal, &mut changes);
+        }
         for (ordinal, _) in ordinals() {
+            let is_new = restarted.contains(&ordinal) || undone.contains(&ordinal);
+            if !is_new {
+                (changes.steps.dropped).extend(self.failed_runs_to_drop(ordinal));
+            }
+            let wait = self.wait_kept(ordinal, is_new);
+            if wait.is_some() {
+                changes.waits.insert(ordinal);
+            }
             let task = self.task_mut(ordinal);
             *task = TaskRecord {
                 attempt: task.attempt,
                 uncounted: task.attempt,
                 stored: task.stored,
+                wait,
                 ..TaskRecord::pending()
             };
             changes.touch(ordinal);
         }
-        let started = self.record.started_at.is_some();
-        self.record.status = if started {
-            ExecutionStatus::Running
-        } else {
-            ExecutionStatus::Pending
+        self.record.status = match self.record.started_at {
+            Some(_) => ExecutionStatus::Running,
+            None => ExecutionStatus::Pending,
         };
         self.record.ended_at = None;
         self.record.error = None;
@@ -275,6 +300,49 @@ impl Execution {
         Ok(changes)
     }
 
+    /// D7: whether each task runs again in a retry that starts `restarted` again.
+    fn rerun_by_retry(&self, restarted: &[Ordinal]) -> Vec<bool> {
+        let graph = self.workflow.graph();
+        let mut rerun = vec![false; self.record.tasks.len()];
+        for (index, task) in self.record.tasks.iter().enumerate() {
+            let upstream = task
+                .skip
+                .as_ref()
+                .is_some_and(|skip| skip.cause != SkipCause::Rule);
+            rerun[index] =
+                upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
+        }
+        for ordinal in restarted {
+            rerun[*ordinal as usize] = true;
+        }
+        // The rule of a skipped task may hold after a task before it ran again.
+        for ordinal in graph.order() {
+            let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
+            let before = graph
+                .dependencies(*ordinal)
+                .iter()
+                .any(|dependency| rerun[*dependency as usize]);
+            rerun[*ordinal as usize] |= skipped && before;
+        }
+        rerun
+    }
+
+    /// D7: as [`retry`](Self::retry), but changes nothing if the execution has not ended, because it was retried already.
+    ///
+    /// # Errors
+    /// When it was cancelled, or has no task to run again.
+    pub fn retry_ended(
+        &mut self,
+        from_task: Option<Ordinal>,
+        now: Timestamp,
+    ) -> Result<Changes, ControlError> {
+        if self.record.status.is_terminal() {
+            self.retry(from_task, now)
+        } else {
+            Ok(Changes::default())
+        }
+    }
+
     fn refuse_ended(&self, verb: &str) -> Result<(), ControlError> {
         let status = self.record.status;
         if status.is_terminal() {
@@ -286,7 +354,7 @@ impl Execution {
         Ok(())
     }
 
-    fn control_error(&self, what: &str, hint: Option<&'static str>) -> ControlError {
+    pub(super) fn control_error(&self, what: &str, hint: Option<&'static str>) -> ControlError {
         ControlError {
             message: format!(
                 "execution {} of workflow '{}' {what}",
@@ -310,12 +378,14 @@ impl Execution {
         }
     }
 
-    fn close(&mut self, status: ExecutionStatus, now: Timestamp, changes: &mut Changes) {
+    /// M3, Q1: ends the execution, tells its parent, and asks for its final tasks. No other function ends one.
+    pub(super) fn close(&mut self, status: ExecutionStatus, now: Timestamp, changes: &mut Changes) {
         self.record.status = status;
         self.record.ended_at = Some(now);
         self.record.paused_at = None;
-        self.count_open();
         changes.ended = true;
+        self.tell_parent(changes);
+        self.request_finale(changes);
     }
 
     fn ordinals_in(&self, status: TaskStatus) -> Vec<Ordinal> {

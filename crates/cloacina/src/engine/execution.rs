@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Changes, Views};
 use crate::types::{
     Claim, Context, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
-    Micros, Ordinal, RunnerId, TaskRecord, TaskStatus, Timestamp,
+    Micros, Ordinal, ParentLink, RunnerId, TaskRecord, TaskStatus, Timestamp,
 };
 use crate::workflow::{TaskDefinition, Workflow};
 
@@ -19,6 +19,8 @@ pub struct Execution {
     /// The number of tasks that have not ended.
     pub(super) open_tasks: usize,
     pub(super) views: Views,
+    /// The state of the final tasks, if a retry knows it.
+    pub(super) final_state: Option<super::FinalState>,
 }
 
 /// A submission of an execution.
@@ -76,7 +78,7 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
     let (count, expected) = (record.tasks.len(), workflow.len());
     if count != expected {
         return refuse(format!(
-            "it has {count} tasks, and its workflow '{}' has {expected}",
+            "it has {count} tasks, but its workflow '{}' has {expected}",
             workflow.name()
         ));
     }
@@ -85,7 +87,9 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
     }
     let blamed = record.error.as_ref().and_then(|(task, _)| *task);
     if let Some(task) = blamed.filter(|task| *task as usize >= expected) {
-        return refuse(format!("its error blames task {task} of {expected}"));
+        return refuse(format!(
+            "its error names task {task}, but its workflow has {expected} tasks"
+        ));
     }
     let status = record.status;
     let is_open = |task: &TaskRecord| !task.status.is_terminal();
@@ -96,14 +100,14 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
             "all"
         };
         return refuse(format!(
-            "it is {status}, and {tasks} of its tasks have ended"
+            "it is {status}, but {tasks} of its tasks have ended"
         ));
     }
     if status.is_terminal() != record.ended_at.is_some()
         || (status == ExecutionStatus::Paused) != record.paused_at.is_some()
     {
         return refuse(format!(
-            "it is {status}, but its timestamps are those of another status"
+            "it is {status}, but its timestamps do not match this state"
         ));
     }
     for (task, definition) in record.tasks.iter().zip(&workflow.definition().tasks) {
@@ -129,7 +133,7 @@ impl Execution {
     /// Returns an execution from its stored record.
     ///
     /// # Errors
-    /// When no decision about this workflow leads to the record, because another program wrote into the database.
+    /// If no decision of the engine can lead to this record, for example because another program wrote into the database.
     pub fn restore(workflow: Arc<Workflow>, record: ExecutionRecord) -> Result<Self, Unreadable> {
         check_record(&workflow, &record)?;
         Ok(Self::load(workflow, record))
@@ -142,6 +146,7 @@ impl Execution {
             open_dependencies: Vec::new(),
             open_tasks: 0,
             views: Views::default(),
+            final_state: None,
         };
         execution.count_open();
         execution
@@ -150,6 +155,31 @@ impl Execution {
     /// Returns a new execution, whose roots are ready, or skipped if their rule cannot hold (semantics C1, C6).
     #[must_use]
     pub fn submit(workflow: Arc<Workflow>, new: NewExecution, now: Timestamp) -> (Self, Changes) {
+        Self::submit_child(workflow, new, None, now)
+    }
+
+    /// Like [`submit`](Self::submit), for a child of another execution.
+    #[must_use]
+    pub fn submit_child(
+        workflow: Arc<Workflow>,
+        new: NewExecution,
+        parent: Option<Arc<ParentLink>>,
+        now: Timestamp,
+    ) -> (Self, Changes) {
+        let mut execution = Self::unstarted(workflow, new, parent, now);
+        let mut changes = Changes::default();
+        let roots: Vec<Ordinal> = execution.workflow.graph().roots().collect();
+        execution.propagate(roots, now, &mut changes);
+        (execution, changes)
+    }
+
+    /// Returns a new execution before any of its tasks is ready.
+    pub(super) fn unstarted(
+        workflow: Arc<Workflow>,
+        new: NewExecution,
+        parent: Option<Arc<ParentLink>>,
+        now: Timestamp,
+    ) -> Self {
         let record = ExecutionRecord {
             id: new.id,
             definition: new.definition,
@@ -166,13 +196,11 @@ impl Execution {
             deadline: None,
             paused_at: None,
             error: None,
+            parent,
+            finale: None,
             tasks: vec![TaskRecord::pending(); workflow.len()],
         };
-        let mut execution = Self::load(workflow, record);
-        let mut changes = Changes::default();
-        let roots: Vec<Ordinal> = execution.workflow.graph().roots().collect();
-        execution.propagate(roots, now, &mut changes);
-        (execution, changes)
+        Self::load(workflow, record)
     }
 
     /// The workflow.
@@ -214,7 +242,8 @@ impl Execution {
         }
     }
 
-    /// Claims a ready task for a runner. `None`: it is not ready or not due, or the execution is paused or has ended.
+    /// Claims a ready task for a runner. Returns `None` if the task is not ready or not due, or if the execution is paused or has
+    /// ended.
     pub fn claim(
         &mut self,
         ordinal: Ordinal,
@@ -225,6 +254,7 @@ impl Execution {
         let status = self.record.status;
         let task = self.task(ordinal);
         let may_start = task.status == TaskStatus::Ready
+            && !task.is_waiting()
             && task.ready_at.is_none_or(|at| at <= now)
             && matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running);
         may_start.then(|| {
@@ -244,7 +274,11 @@ impl Execution {
         task.started_at = None;
         let attempt = task.attempt;
         self.record.status = ExecutionStatus::Running;
-        Claim { runner, attempt }
+        Claim {
+            runner,
+            attempt,
+            item: None,
+        }
     }
 
     /// Notes the time at which a worker took a claimed task. Returns `false` if the task does not run under the claim.
@@ -258,14 +292,19 @@ impl Execution {
         true
     }
 
-    /// Returns the execution as people see it: a claimed task that no worker has taken is `Ready` and keeps its runner, and an
-    /// execution of which nothing has started is `Pending`.
+    /// Returns the execution as it is shown to users: a claimed task that no worker has taken is `Ready` and keeps its runner,
+    /// and an execution without a started task is `Pending`.
     ///
     /// `started_at` returns the start of a claimed attempt whose start is not stored yet, if it is known. The result is only
     /// for reading: it is not a valid input of a decision.
     #[must_use]
     pub fn present(mut self, started_at: impl Fn(Ordinal, Claim) -> Option<Timestamp>) -> Self {
         for ordinal in (0..).take(self.record.tasks.len()) {
+            if self.has_open_map(ordinal) {
+                self.task_mut(ordinal).status = TaskStatus::Running;
+            } else if self.task(ordinal).is_waiting() {
+                self.task_mut(ordinal).status = TaskStatus::Waiting;
+            }
             let task = self.task(ordinal);
             let Some(claim) = task.claim().filter(|_| task.started_at.is_none()) else {
                 continue;

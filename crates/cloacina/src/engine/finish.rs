@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::view::completed_delta;
 use super::{Changes, Execution, retry_delay, should_retry};
 use crate::types::{
-    Claim, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Ordinal,
-    TaskStatus, Timestamp, missing_key_of,
+    Claim, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Ordinal, Park,
+    RootStart, TaskStatus, Timestamp, missing_key_of,
 };
 
 /// Maximum number of tasks that the hint about a missing key names.
@@ -17,6 +17,13 @@ const MAX_WRITERS: usize = 3;
 pub enum Outcome {
     /// The function returned, with its writes to the context.
     Completed(Arc<Delta>),
+    /// The function returned, with its writes to the context, and asked for executions that start with this completion (T10).
+    Starting {
+        /// The writes.
+        delta: Arc<Delta>,
+        /// The executions.
+        starts: Arc<[RootStart]>,
+    },
     /// The function failed. Its writes are dropped.
     Failed(Failure),
     /// The function asked for another attempt, after a delay of its own or that of the policy.
@@ -31,6 +38,8 @@ pub enum Outcome {
         /// Delay in microseconds.
         after: Micros,
     },
+    /// The function waits: it starts again from its top when the wait ends. The attempt does not count (T5).
+    Park(Box<Park>),
     /// The claim is returned before the end of the attempt, which does not count (D8).
     Released,
 }
@@ -61,6 +70,18 @@ pub struct TaskLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimLost;
 
+/// Maximum size of a traceback that the history keeps, in bytes.
+const MAX_TRACEBACK: usize = 16 << 10;
+
+/// Returns the end of a traceback, which names the error, if it is too large for the history.
+fn end_of(traceback: &str) -> &str {
+    let mut start = traceback.len().saturating_sub(MAX_TRACEBACK);
+    while !traceback.is_char_boundary(start) {
+        start += 1;
+    }
+    &traceback[start..]
+}
+
 impl Execution {
     /// Applies the end of an attempt. `random` in 0..1 selects the delay of a retry within its jitter.
     ///
@@ -83,7 +104,10 @@ impl Execution {
         changes.touch(finish.task);
         self.revert_probe(finish.task, finish.outcome == Outcome::Released, limits);
         match self.within_limits(finish.task, finish.outcome, limits) {
-            Outcome::Completed(delta) => self.complete(finish.task, delta, now, &mut changes),
+            // The runtime submits what the task starts.
+            Outcome::Completed(delta) | Outcome::Starting { delta, .. } => {
+                self.complete(finish.task, delta, now, &mut changes);
+            }
             Outcome::Failed(failure) => {
                 let policy = &self.definition(finish.task).retry;
                 let attempt = self.counted_attempts(finish.task);
@@ -109,6 +133,9 @@ impl Execution {
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, after, now, &mut changes);
             }
+            Outcome::Park(park) => {
+                self.park(finish.task, finish.claim, *park, now, &mut changes);
+            }
             Outcome::Released => {
                 changes.record(
                     now,
@@ -131,7 +158,7 @@ impl Execution {
 
     /// B6: replaces a delta that is too large by a failure that is not retried.
     fn within_limits(&self, task: Ordinal, outcome: Outcome, limits: TaskLimits) -> Outcome {
-        let Outcome::Completed(delta) = outcome else {
+        let (Outcome::Completed(delta) | Outcome::Starting { delta, .. }) = &outcome else {
             return outcome;
         };
         let limit = self
@@ -140,7 +167,7 @@ impl Execution {
             .unwrap_or(limits.max_context_bytes);
         let size = delta.size();
         if size as u64 <= limit {
-            return Outcome::Completed(delta);
+            return outcome;
         }
         Outcome::Failed(Failure::engine(
             FailureKind::ContextTooLarge,
@@ -152,7 +179,7 @@ impl Execution {
         ))
     }
 
-    fn complete(
+    pub(super) fn complete(
         &mut self,
         ordinal: Ordinal,
         delta: Arc<Delta>,
@@ -182,8 +209,12 @@ impl Execution {
         failure.lineage = Vec::new();
         self.add_writers_of_missing_key(ordinal, &mut failure);
         if let Some(delay) = delay {
+            let mut error = serde_json::json!({ "type": failure.kind, "message": failure.message });
+            if let Some(traceback) = &failure.traceback {
+                error["traceback"] = serde_json::json!(end_of(traceback));
+            }
             let data = serde_json::json!({
-                "error": { "type": failure.kind, "message": failure.message },
+                "error": error,
                 "delay_us": delay,
                 "started_at": self.task(ordinal).started_at,
             });

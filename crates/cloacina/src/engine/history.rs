@@ -1,17 +1,31 @@
 //! The history of an execution: stored events, and events derived from its rows (semantics E7).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::Execution;
+use super::{Changes, Execution};
 use crate::types::{
-    ExecutionStatus, HistoryEvent, HistoryKind, Json, Ordinal, TaskRecord, TaskStatus, Timestamp,
+    Audit, ExecutionId, ExecutionStatus, HistoryEvent, HistoryKind, Json, Labels, Ordinal,
+    StepKind, StepRecord, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// Returns the stored events and those derived from the rows, oldest first.
+/// Maximum number of bytes of a step's value in its event. The event of a longer one has its size instead.
+const MAX_VALUE: usize = 64 * 1024;
+
+/// Returns the stored events and those derived from the rows of the execution, its tasks and their `steps`, oldest first.
 #[must_use]
-pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<HistoryEvent> {
+pub fn history_of(
+    execution: &Execution,
+    labels: &Labels,
+    stored: Vec<HistoryEvent>,
+    steps: &[(Ordinal, StepRecord)],
+) -> Vec<HistoryEvent> {
     let record = execution.record();
-    let mut events = vec![event(record.created_at, HistoryKind::Submitted, None, None)];
+    let pairs: BTreeMap<&str, &str> = labels.iter().collect();
+    let data = (!pairs.is_empty()).then(|| json!({ "labels": pairs }));
+    let data = data.and_then(|data| Json::encode(&data).ok());
+    let mut events = vec![event(record.created_at, HistoryKind::Submitted, None, data)];
     if let Some(started_at) = record.started_at {
         events.push(event(started_at, HistoryKind::Started, None, None));
     }
@@ -22,6 +36,11 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
     for (ordinal, task) in (0..).zip(&record.tasks) {
         task_events(ordinal, task, &mut events);
     }
+    // The events of children tell their ends.
+    let own = steps
+        .iter()
+        .filter(|(_, step)| step.kind != StepKind::Child);
+    events.extend(own.map(|(task, step)| step_event(*task, step)));
     events.extend(execution_end(execution));
     let mut positions = vec![0; record.tasks.len()];
     for (position, ordinal) in (0..).zip(execution.workflow().graph().order()) {
@@ -35,6 +54,61 @@ pub fn history_of(execution: &Execution, stored: Vec<HistoryEvent>) -> Vec<Histo
         )
     });
     events
+}
+
+/// Adds to the events of an action who asked for it, and why.
+pub fn attribute(changes: &mut Changes, audit: &Audit) {
+    if audit.is_empty() {
+        return;
+    }
+    let actions = [
+        HistoryKind::Cancelled,
+        HistoryKind::Paused,
+        HistoryKind::Resumed,
+        HistoryKind::Retried,
+    ];
+    for event in &mut changes.history {
+        if actions.iter().any(|action| action.name() == event.kind) {
+            let known = event.data.as_ref().and_then(|data| data.decode().ok());
+            let data = attributed(known.unwrap_or_default(), audit);
+            event.data = Json::encode(&data).ok();
+        }
+    }
+}
+
+/// Returns the event that says who submitted an execution, and why; `None` if that is not known.
+///
+/// `rerun_of`: the execution that it repeats.
+#[must_use]
+pub fn origin(
+    rerun_of: Option<ExecutionId>,
+    audit: &Audit,
+    now: Timestamp,
+) -> Option<HistoryEvent> {
+    if rerun_of.is_none() && audit.is_empty() {
+        return None;
+    }
+    let mut data = serde_json::Map::new();
+    let kind = if let Some(id) = rerun_of {
+        data.insert("execution_id".to_owned(), json!(id));
+        HistoryKind::RerunOf
+    } else {
+        HistoryKind::SubmittedBy
+    };
+    let data = Json::encode(&attributed(data, audit)).ok();
+    Some(event(now, kind, None, data))
+}
+
+fn attributed(
+    mut data: serde_json::Map<String, Value>,
+    audit: &Audit,
+) -> serde_json::Map<String, Value> {
+    for (name, value) in [("actor", &audit.actor), ("note", &audit.note)] {
+        if let Some(value) = value {
+            data.insert(name.to_owned(), json!(value));
+        }
+    }
+    data
 }
 
 /// Returns the events to store because a retry erases them from the rows: the ends of the execution and of the tasks that run
@@ -66,6 +140,31 @@ fn execution_end(execution: &Execution) -> Option<HistoryEvent> {
         .ok()
     });
     Some(event(record.ended_at?, end, None, data))
+}
+
+/// T7: the event of a recorded step.
+fn step_event(task: Ordinal, step: &StepRecord) -> HistoryEvent {
+    let mut data = serde_json::Map::new();
+    data.insert("key".to_owned(), json!(step.key));
+    data.insert("kind".to_owned(), json!(step.kind.name()));
+    data.insert("duration_us".to_owned(), json!(step.duration()));
+    let value = step.value.as_str();
+    let decoded = (value.len() <= MAX_VALUE)
+        .then(|| step.value.decode::<Value>().ok())
+        .flatten();
+    match decoded {
+        Some(decoded) => data.insert("value".to_owned(), decoded),
+        None => data.insert("value_bytes".to_owned(), json!(value.len())),
+    };
+    HistoryEvent {
+        attempt: Some(step.attempt),
+        ..event(
+            step.ended_at,
+            HistoryKind::StepRecorded,
+            Some(task),
+            Json::encode(&Value::Object(data)).ok(),
+        )
+    }
 }
 
 fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEvent>) {
@@ -105,7 +204,9 @@ fn task_end(
             HistoryKind::TaskSkipped
         }
         TaskStatus::Cancelled => HistoryKind::TaskCancelled,
-        TaskStatus::Pending | TaskStatus::Ready | TaskStatus::Running => return None,
+        TaskStatus::Pending | TaskStatus::Ready | TaskStatus::Running | TaskStatus::Waiting => {
+            return None;
+        }
     };
     let data = (!data.is_empty()).then_some(Value::Object(data));
     let data = data.and_then(|data| Json::encode(&data).ok());

@@ -2,37 +2,57 @@
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), the end of an attempt (`finish`), control and timeouts (`control`), recovery (`recovery`), fire times
-//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`), the history of an execution (`history`). `diagnosis` finds
+//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`) and their calls
+//! after ends of executions (`after`), recorded steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the history of an execution
+//! (`history`), its output (`output`). `diagnosis` finds
 //! the facts that keep an execution from making progress, and `schedule_diagnosis` those that keep a schedule from firing. The
 //! facade puts them in words.
 
+pub mod after;
+mod cause;
 mod changes;
+mod child;
 mod compare;
 mod control;
 pub mod cron;
 mod diagnosis;
 mod execution;
+mod finale;
 mod finish;
 mod history;
+mod map;
+mod map_elements;
+mod output;
 mod path;
 mod readiness;
 mod recovery;
 mod retry;
 mod rule;
+mod runs;
 pub mod schedule;
 mod schedule_diagnosis;
+mod step;
 pub mod trigger;
 mod view;
+mod waiting;
 
+pub use cause::cause_of;
 pub use changes::Changes;
+pub use child::{ChildFound, ChildStart, ItemStart, MapChildren};
 pub use compare::compare;
 pub use control::ControlError;
-pub use diagnosis::{DiagnosisInput, Reason, SeenRunner, explain};
+pub use diagnosis::{BusyTask, DiagnosisInput, Reason, RunningTask, SeenRunner, explain};
 pub use execution::{Execution, NewExecution, Unreadable};
+pub use finale::{ERROR_KEY, FinalDue, FinalStart, FinalState};
 pub use finish::{ClaimLost, Finish, Outcome, TaskLimits};
-pub use history::history_of;
-pub use recovery::Recovery;
+pub use history::{attribute, history_of, origin};
+pub use map_elements::MapElements;
+pub use output::{output, result};
+pub use recovery::{Recovery, is_suspect};
 pub use retry::{retry_delay, should_retry};
 pub use rule::{RuleInput, evaluate};
+pub use runs::{item_key, record_start, runs_text};
 pub use schedule_diagnosis::{ScheduleDiagnosisInput, ScheduleReason, Subject, explain_schedule};
+pub use step::{MAX_STEPS, StepTooMuch, StepTotals, first_of, step_key};
 pub use view::{Views, overlay};
+pub use waiting::{DecideError, MissingKey, NEVER, leaf_text};

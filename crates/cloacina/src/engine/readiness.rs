@@ -25,8 +25,8 @@ impl Execution {
             {
                 continue;
             }
-            if self.record.status == ExecutionStatus::Paused {
-                continue; // resume applies its rule
+            if self.record.status == ExecutionStatus::Paused || !self.held_attempts().is_empty() {
+                continue; // the resume, or the end of the attempt, applies its rule
             }
             self.apply_rule(ordinal, now, changes);
             if self.task(ordinal).status.is_terminal() {
@@ -75,6 +75,9 @@ impl Execution {
             _ => None,
         };
         changes.touch(ordinal);
+        if holds == Ok(true) && self.register_declared(ordinal, now, changes) {
+            return;
+        }
         let start_at = self.record.start_at.filter(|at| *at > now);
         let task = self.task_mut(ordinal);
         match holds {
@@ -100,7 +103,7 @@ impl Execution {
     /// C3: ends the execution as failed if a failure was not handled, otherwise as completed.
     fn end(&mut self, now: Timestamp, changes: &mut Changes) {
         let blamed = self.first_unhandled_failure();
-        self.record.status = if blamed.is_some() {
+        let status = if blamed.is_some() {
             ExecutionStatus::Failed
         } else {
             ExecutionStatus::Completed
@@ -111,9 +114,7 @@ impl Execution {
                 .clone()
                 .map(|failure| (Some(task), failure))
         });
-        self.record.ended_at = Some(now);
-        self.record.paused_at = None;
-        changes.ended = true;
+        self.close(status, now, changes);
     }
 
     /// The first task that failed and that no completed task handled (C3, C4).

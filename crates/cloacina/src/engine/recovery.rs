@@ -15,10 +15,33 @@ pub struct Recovery {
     pub rescued: u32,
 }
 
+/// Whether a task or an item that lost this number of runners must be started alone.
+#[must_use]
+pub const fn is_suspect(rescues: u32, limits: TaskLimits) -> bool {
+    let least = if limits.max_rescues < SUSPECT_AFTER {
+        limits.max_rescues
+    } else {
+        SUSPECT_AFTER
+    };
+    limits.max_rescues > 0 && rescues >= least
+}
+
+/// The number of lost runners without the start of a suspect that has ended and did not crash its process.
+pub(super) fn without_probe(rescues: u32, is_released: bool, limits: TaskLimits) -> u32 {
+    if !is_suspect(rescues, limits) {
+        rescues
+    } else if is_released {
+        // It may not have been started, so its start may not have been counted.
+        rescues.min(limits.max_rescues)
+    } else {
+        (rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))
+    }
+}
+
 impl Execution {
     /// Takes back all claims of a dead runner on this execution. The lost attempts do not count for the retry policy. A task
     /// fails if it loses more than `max_rescues` runners, but only if it ran alone when it lost the last one. Tasks that ran
-    /// beside the suspect do not fail.
+    /// at the same time as the suspect do not fail.
     pub fn rescue(&mut self, dead: RunnerId, limits: TaskLimits, now: Timestamp) -> Recovery {
         let mut recovery = Recovery::default();
         let lost: Vec<(Ordinal, Claim)> = (0..)
@@ -54,8 +77,7 @@ impl Execution {
     /// maximum number if that is less.
     #[must_use]
     pub fn is_suspect(&self, ordinal: Ordinal, limits: TaskLimits) -> bool {
-        limits.max_rescues > 0
-            && self.task(ordinal).rescues >= SUSPECT_AFTER.min(limits.max_rescues)
+        is_suspect(self.task(ordinal).rescues, limits)
     }
 
     /// Counts the start of a suspect. The count must be durable before the start, so that it survives the process.
@@ -70,15 +92,8 @@ impl Execution {
 
     /// Reverts the count of a suspect's start, because the attempt did not crash its process.
     pub(super) fn revert_probe(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
-        if self.is_suspect(ordinal, limits) {
-            let task = self.task_mut(ordinal);
-            task.rescues = if is_released {
-                // It may not have been started, so its start may not have been counted.
-                task.rescues.min(limits.max_rescues)
-            } else {
-                (task.rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))
-            };
-        }
+        let task = self.task_mut(ordinal);
+        task.rescues = without_probe(task.rescues, is_released, limits);
     }
 
     fn runner_lost(&self, ordinal: Ordinal, limits: TaskLimits) -> Failure {

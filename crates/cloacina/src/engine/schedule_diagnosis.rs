@@ -1,6 +1,8 @@
 //! Diagnosis of a schedule or a trigger: the facts that keep it from firing. `runner/explain.rs` puts them in words.
 
-use crate::types::{ExecutionId, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp};
+use crate::types::{
+    ExecutionId, ExecutionStatus, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp,
+};
 
 /// The schedule or trigger that a reason is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct ScheduleDiagnosisInput<'a> {
     pub is_workflow_known: bool,
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
+    /// The number of ends of executions that a trigger has not dealt with.
+    pub pending: usize,
     /// The current time.
     pub now: Timestamp,
 }
@@ -61,6 +65,19 @@ pub enum ScheduleReason {
         ticks: usize,
         /// One of the executions.
         open: Option<ExecutionId>,
+    },
+    /// It is called after ends of executions.
+    Follows {
+        /// The trigger.
+        what: Subject,
+        /// The workflow that it starts.
+        workflow: String,
+        /// The workflow whose ends it follows.
+        after: String,
+        /// The final states that count.
+        statuses: Vec<ExecutionStatus>,
+        /// The number of ends that it has not dealt with.
+        pending: usize,
     },
     /// Its function raised at the last poll.
     PollFailed {
@@ -120,9 +137,16 @@ pub fn explain_schedule(
             .clone()
             .map(|error| ScheduleReason::PollFailed { error }),
     );
-    reasons.push(match record.next_due {
-        Some(at) => ScheduleReason::Next { what, workflow, at },
-        None => ScheduleReason::Over {
+    reasons.push(match (record.next_due, &record.spec.after) {
+        (_, Some(after)) => ScheduleReason::Follows {
+            what,
+            workflow,
+            after: after.workflow.clone(),
+            statuses: after.statuses.clone(),
+            pending: input.pending,
+        },
+        (Some(at), None) => ScheduleReason::Next { what, workflow, at },
+        (None, None) => ScheduleReason::Over {
             what,
             end_at: record.spec.end_at,
         },

@@ -1,9 +1,12 @@
 //! Polls of triggers: their times and their effects (semantics G1).
+//!
+//! A trigger that is called after ends of executions is not polled; see [`after`].
 
+use super::after;
 use super::cron::Cron;
 use crate::types::{
-    Catchup, Context, Error, ErrorCode, Micros, Overlap, ScheduleId, ScheduleKind, ScheduleRecord,
-    ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
+    After, Catchup, Context, Error, ErrorCode, Json, Micros, Overlap, ScheduleId, ScheduleKind,
+    ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
 /// A trigger to register.
@@ -21,6 +24,8 @@ pub struct NewTrigger {
     pub timezone: String,
     /// Whether it fires while an execution that it started is open.
     pub allow_concurrent: bool,
+    /// The ends of executions after which it is called, instead of an interval or an expression.
+    pub after: Option<After>,
 }
 
 impl NewTrigger {
@@ -33,18 +38,19 @@ impl NewTrigger {
         if !(1..=255).contains(&self.name.len()) {
             return refuse("a trigger's name must have 1 to 255 bytes".to_owned());
         }
-        match (&self.expression, self.interval) {
-            (Some(expression), None) => drop(Cron::parse(expression, &self.timezone)?),
-            (None, Some(interval)) if interval > 0 => {}
-            (None, Some(_)) => {
+        match (&self.expression, self.interval, &self.after) {
+            (Some(expression), None, None) => drop(Cron::parse(expression, &self.timezone)?),
+            (None, Some(interval), None) if interval > 0 => {}
+            (None, Some(_), None) => {
                 return refuse(format!(
                     "trigger '{}': poll_interval must be greater than zero",
                     self.name
                 ));
             }
+            (None, None, Some(followed)) => after::check(&self.name, followed)?,
             _ => {
                 return refuse(format!(
-                    "trigger '{}' needs either a poll interval or a cron expression",
+                    "trigger '{}' needs a poll interval, a cron expression, or a workflow whose ends it follows",
                     self.name
                 ));
             }
@@ -64,7 +70,8 @@ impl NewTrigger {
                 input: Context::new(),
                 catchup: Catchup::Skip,
                 max_catchup: None,
-                overlap: if self.allow_concurrent {
+                // Each end fires once, so an open execution does not keep the trigger from firing.
+                overlap: if self.allow_concurrent || self.after.is_some() {
                     Overlap::Allow
                 } else {
                     Overlap::Skip
@@ -72,6 +79,7 @@ impl NewTrigger {
                 start_at: None,
                 end_at: None,
                 jitter: 0,
+                after: self.after.clone(),
             },
             state: ScheduleState::default(),
             next_due: None,
@@ -137,6 +145,10 @@ pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> Sch
     let mut record = known.clone();
     record.state.polled = true;
     record.last_due = Some(now);
+    if record.spec.after.is_some() {
+        // The ticks of its ends count up from here, and must not meet those of earlier calls.
+        record.last_due = known.last_due.map(|last| last + 1).max(Some(now));
+    }
     record.wake_at = Some(now + lease);
     record
 }
@@ -157,8 +169,18 @@ pub enum PollOutcome {
     Skip,
     /// The function returned the initial context of an execution to start.
     Fire(Context),
+    /// The function returned the executions to start, each with its initial context and its key, and the state to keep (G3).
+    /// Without executions it only keeps the state; without a state the earlier one stays.
+    Many {
+        /// The executions.
+        fires: Vec<(Context, Option<String>)>,
+        /// The state.
+        state: Option<Json>,
+    },
     /// The function raised this error.
     Failed(String),
+    /// The outcomes of the calls for some ends, in their order (G4).
+    Ends(Vec<Self>),
 }
 
 /// Returns the trigger after a poll, and the outcome to record in its history.
@@ -172,16 +194,27 @@ pub fn after_poll(
     let mut record = known.clone();
     record.state.last_error = None;
     let tick = match outcome {
-        PollOutcome::Skip => None,
-        PollOutcome::Fire(_) if is_open && record.spec.overlap != Overlap::Allow => {
+        PollOutcome::Skip | PollOutcome::Ends(_) => None,
+        PollOutcome::Many { fires, .. } if fires.is_empty() => None,
+        PollOutcome::Fire(_) | PollOutcome::Many { .. }
+            if is_open && record.spec.overlap != Overlap::Allow =>
+        {
             Some(TickOutcome::Overlapped)
         }
-        PollOutcome::Fire(_) => Some(TickOutcome::Fired),
+        PollOutcome::Fire(_) | PollOutcome::Many { .. } => Some(TickOutcome::Fired),
         PollOutcome::Failed(error) => {
             record.state.last_error = Some(error.clone());
             Some(TickOutcome::Failed)
         }
     };
+    // What did not start is polled again, so its state is not kept.
+    if let PollOutcome::Many {
+        state: Some(state), ..
+    } = outcome
+        && tick != Some(TickOutcome::Overlapped)
+    {
+        record.state.kept = Some(state.clone());
+    }
     if tick == Some(TickOutcome::Fired) {
         record.state.last_fired_at = record.last_due;
     }

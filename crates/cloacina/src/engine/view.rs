@@ -6,9 +6,9 @@ use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::types::{
-    Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, Write, merge_writes,
+    Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, Write, lost_write, merge_writes,
 };
-use crate::workflow::{Graph, Workflow};
+use crate::workflow::{Graph, Parameter, Workflow};
 
 /// Maximum number of cached views of an execution.
 const KEPT: usize = 4;
@@ -27,8 +27,18 @@ impl Views {
         self.after.clear();
     }
 
-    /// The context that a task sees (B2).
+    /// The context that a task sees (B2, J7).
     pub fn view(
+        &mut self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        task: Ordinal,
+    ) -> Arc<Context> {
+        let context = self.complete_view(workflow, record, task);
+        without_absent(workflow, record, task, context)
+    }
+
+    fn complete_view(
         &mut self,
         workflow: &Workflow,
         record: &ExecutionRecord,
@@ -93,16 +103,37 @@ pub(super) fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option
     delta.filter(|delta| !delta.is_empty())
 }
 
-/// Returns the input overlaid by the deltas of tasks, which must be in topological order (B2, B3).
-#[must_use]
-pub fn overlay(
-    input: &Context,
-    graph: &Graph,
+/// Removes the keys of parameters whose tasks did not complete (J7), so that a typed task finds them absent even if the input
+/// has keys of the same names.
+fn without_absent(
+    workflow: &Workflow,
     record: &ExecutionRecord,
-    tasks: &[Ordinal],
-) -> Context {
-    type Writes<'a> = Vec<(Ordinal, Option<&'a Json>)>;
-    let mut writes: IndexMap<&Arc<str>, Writes, FxBuildHasher> = IndexMap::default();
+    task: Ordinal,
+    context: Arc<Context>,
+) -> Arc<Context> {
+    let is_absent = |parameter: &&Parameter| {
+        let from = parameter.task.as_deref();
+        let from = from.and_then(|id| workflow.graph().ordinal(id));
+        from.is_some_and(|from| record.tasks[from as usize].status != TaskStatus::Completed)
+            && context.get(parameter.key()).is_some()
+    };
+    let parameters = workflow.task(task).parameters.iter();
+    let absent: Vec<&Parameter> = parameters.filter(is_absent).collect();
+    if absent.is_empty() {
+        return context;
+    }
+    let mut context = Arc::unwrap_or_clone(context);
+    for parameter in absent {
+        context.remove(parameter.key());
+    }
+    Arc::new(context)
+}
+
+/// The writes of each key by completed tasks, in the order of the tasks.
+type Writes<'a> = IndexMap<&'a Arc<str>, Vec<(Ordinal, Option<&'a Json>)>, FxBuildHasher>;
+
+fn writes_of<'a>(record: &'a ExecutionRecord, tasks: &[Ordinal]) -> Writes<'a> {
+    let mut writes = Writes::default();
     for task in tasks {
         let Some(delta) = completed_delta(record, *task) else {
             continue;
@@ -114,20 +145,32 @@ pub fn overlay(
             writes.entry(key).or_default().push((*task, None));
         }
     }
+    writes
+}
+
+fn placed<'a>(graph: &'a Graph, writes: &[(Ordinal, Option<&'a Json>)]) -> Vec<Write<'a>> {
+    let write = |(task, value): &(Ordinal, Option<&'a Json>)| Write {
+        place: graph.place(*task),
+        seen: graph.ancestor_places(*task),
+        value: *value,
+    };
+    writes.iter().map(write).collect()
+}
+
+/// Returns the input overlaid by the deltas of tasks, which must be in topological order (B2, B3).
+#[must_use]
+pub fn overlay(
+    input: &Context,
+    graph: &Graph,
+    record: &ExecutionRecord,
+    tasks: &[Ordinal],
+) -> Context {
     let mut context = input.clone();
-    for (key, writes) in writes {
+    for (key, writes) in writes_of(record, tasks) {
         let value = if let [(_, only)] = writes.as_slice() {
             only.cloned()
         } else {
-            let writes: Vec<Write> = writes
-                .iter()
-                .map(|(task, value)| Write {
-                    place: graph.place(*task),
-                    seen: graph.ancestor_places(*task),
-                    value: *value,
-                })
-                .collect();
-            merge_writes(input.get(key), &writes)
+            merge_writes(input.get(key), &placed(graph, &writes))
         };
         match value {
             Some(value) => context.set(Arc::clone(key), value),
@@ -137,6 +180,23 @@ pub fn overlay(
         }
     }
     context
+}
+
+/// The keys that two tasks wrote although neither depends on the other, so that one of the values was lost (B3). Each key comes
+/// with the task whose value the final context has, and a task whose value was lost.
+pub(super) fn lost_writes(
+    workflow: &Workflow,
+    record: &ExecutionRecord,
+) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
+    let graph = workflow.graph();
+    let task_at = |place: usize| graph.order()[place];
+    let writes = writes_of(record, graph.order()).into_iter();
+    let lost = writes.filter(|(_, writes)| writes.len() > 1);
+    lost.filter_map(|(key, writes)| {
+        let (kept, lost) = lost_write(&placed(graph, &writes))?;
+        Some((Arc::clone(key), task_at(kept.place), task_at(lost.place)))
+    })
+    .collect()
 }
 
 /// The final context: the input overlaid by the deltas of all completed tasks (B4).

@@ -115,7 +115,7 @@ impl AsyncEngine {
     fn registration(&self, workflow: &Workflow) -> Result<Registration, Error> {
         let functions = workflow.functions().iter();
         let handlers = functions
-            .map(|(id, run)| Ok(((*id).to_owned(), self.handler(*run)?)))
+            .map(|(id, run)| Ok((id.clone(), self.handler(*run)?)))
             .collect::<Result<BTreeMap<String, Handler>, Error>>()?;
         Ok(Registration {
             workflow: Arc::clone(workflow.inner()),

@@ -224,4 +224,6 @@ settings! {
     db_pool_size: usize,
     /// Age at which ended executions are deleted (default 30 days); `None` keeps all. Since 1.0.
     retention: Option<Duration>,
+    /// Age at which signals are deleted (default 30 days); `None` keeps all. An open wait loses no signal. Since 1.0.
+    signal_retention: Option<Duration>,
 }

@@ -44,14 +44,16 @@ impl DefaultRunner {
     /// returns the same schedule and updates its options; it stays enabled or disabled as it was.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an invalid expression, time zone or option, or an expression that never fires; `Database` or
-    /// `Connection`; `RunnerClosed`.
+    /// `ScheduleInvalid` for an invalid expression, time zone or option, or an expression that never fires;
+    /// `WorkflowInputInvalid` if the workflow is defined in this process and its `input:` does not take the input;
+    /// `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn add_cron_schedule(&self, schedule: CronSchedule) -> Result<ScheduleId, Error> {
+        let options = schedule.into_options()?;
         let record = self
             .engine()
-            .read(move |engine| engine.register_schedule(schedule.options()))
+            .read(move |engine| engine.register_schedule(&options))
             .await?;
         Ok(record.id)
     }

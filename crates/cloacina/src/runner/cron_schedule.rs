@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::definition::DEFINITIONS;
 use super::{Context, TickCounts};
 use crate::engine::cron::Cron;
 use crate::engine::schedule::NewSchedule;
@@ -105,8 +106,10 @@ impl CronSchedule {
         self
     }
 
-    pub(super) const fn options(&self) -> &NewSchedule {
-        &self.options
+    /// Validates the input if the workflow is defined in this process and declares one.
+    pub(super) fn into_options(mut self) -> Result<NewSchedule, Error> {
+        DEFINITIONS.validate_scheduled(&self.options.workflow, &mut self.options.input)?;
+        Ok(self.options)
     }
 }
 

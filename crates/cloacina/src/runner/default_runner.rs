@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::async_engine::{AsyncEngine, blocking};
+use super::definition::DEFINITIONS;
 use super::workflow_handle::{EndSubscription, HandleOrigin};
 use super::{
     Context, EngineHandle, ExecutionFilter, ExecutionPage, OpenOptions, Submission, Task,
@@ -62,7 +63,7 @@ use crate::types::{Error, ExecutionId, RunnerId};
 /// Since 1.0.
 #[derive(Clone)]
 pub struct DefaultRunner {
-    engine: Arc<AsyncEngine>,
+    pub(super) engine: Arc<AsyncEngine>,
 }
 
 impl DefaultRunner {
@@ -119,7 +120,8 @@ impl DefaultRunner {
     /// only stops waiting; the execution continues.
     ///
     /// # Errors
-    /// `WorkflowNotFound`; `Database` or `Connection` when the submission could not be stored within `db_timeout`;
+    /// `WorkflowNotFound`; `WorkflowInputInvalid` for an input that does not have the type that `workflow!` declares: then
+    /// nothing is stored; `Database` or `Connection` when the submission could not be stored within `db_timeout`;
     /// `RunnerClosed`.
     ///
     /// Since 1.0.
@@ -171,7 +173,11 @@ impl DefaultRunner {
         let now = handle.now();
         let requests = submissions
             .into_iter()
-            .map(|submission| submission.into_request(now))
+            .map(|submission| {
+                let mut request = submission.into_request(now)?;
+                DEFINITIONS.validate(&request.workflow, &mut request.input)?;
+                Ok(request)
+            })
             .collect::<Result<Vec<SubmitRequest>, Error>>()?;
         if requests.is_empty() {
             return Ok(Vec::new());

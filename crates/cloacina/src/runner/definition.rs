@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
-use super::describe;
-use super::task::TaskRun;
+use super::input_type::InputType;
+use super::task::{Compensation, TaskNames, TaskRun};
+use super::{describe, final_tasks, parameters};
 use crate::types::sync::Mutex;
+use crate::types::{Context, Error, Json};
 use crate::workflow;
 use crate::workflow::WorkflowDefinition;
 
@@ -16,7 +19,9 @@ use crate::workflow::WorkflowDefinition;
 #[derive(Clone)]
 pub struct Workflow {
     inner: Arc<workflow::Workflow>,
-    functions: Arc<[(&'static str, TaskRun)]>,
+    input: Option<InputType>,
+    /// The functions by the names of their handlers.
+    functions: Arc<[(String, TaskRun)]>,
 }
 
 impl Workflow {
@@ -60,6 +65,27 @@ impl Workflow {
         order.map(|task| self.inner.task(*task).id.as_str())
     }
 
+    /// The JSON schema of the declared input: an object with the names of the fields. `None` without `input:`. Since 1.0.
+    #[must_use]
+    pub fn input_schema(&self) -> Option<&Json> {
+        self.inner.definition().input.as_ref()
+    }
+
+    /// The names of the results that are the output; empty without `output:`. Since 1.0.
+    #[must_use]
+    pub fn output(&self) -> &[String] {
+        let output = self.inner.definition().output.as_ref();
+        output.map_or(&[], |output| output.keys())
+    }
+
+    /// The dependencies of a task, in declaration order: first those that it declares, then those of its parameters. `None`
+    /// when there is no such task. Since 1.0.
+    #[must_use]
+    pub fn dependencies(&self, task: &str) -> Option<&[String]> {
+        let ordinal = self.inner.ordinal(task)?;
+        Some(&self.inner.task(ordinal).dependencies)
+    }
+
     /// The graph as a Mermaid flow chart. Since 1.0.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
@@ -76,7 +102,7 @@ impl Workflow {
         &self.inner
     }
 
-    pub(super) fn functions(&self) -> &[(&'static str, TaskRun)] {
+    pub(super) fn functions(&self) -> &[(String, TaskRun)] {
         &self.functions
     }
 }
@@ -102,16 +128,38 @@ impl fmt::Debug for Workflow {
 /// (semantics A3).
 ///
 /// # Panics
-/// If the definition is invalid, which the macro has ruled out.
+/// If a parameter is neither a task nor a field of the declared input, or the output is neither. The macro has ruled out
+/// every other invalid definition.
 #[doc(hidden)]
 #[must_use]
-pub fn define(definition: WorkflowDefinition, functions: Vec<(&'static str, TaskRun)>) -> Workflow {
-    let inner = match workflow::Workflow::new(definition) {
+pub fn define(
+    mut definition: WorkflowDefinition,
+    names: &[TaskNames],
+    compensations: &[Option<Compensation>],
+    input: Option<InputType>,
+    functions: Vec<(&'static str, TaskRun)>,
+) -> Workflow {
+    definition.input = input.as_ref().map(InputType::schema);
+    let mut functions: Vec<(String, TaskRun)> = (functions.into_iter())
+        .map(|(id, run)| (id.to_owned(), run))
+        .collect();
+    let resolved = parameters::resolve(&mut definition, names, input.as_ref()).and_then(|()| {
+        final_tasks::add_compensations(
+            &mut definition,
+            names,
+            compensations,
+            input.as_ref(),
+            &mut functions,
+        )
+    });
+    final_tasks::set_apart(&mut definition);
+    let inner = match resolved.and_then(|()| workflow::Workflow::new(definition)) {
         Ok(inner) => Arc::new(inner),
         Err(error) => panic!("{error}"),
     };
     let workflow = Workflow {
         inner,
+        input,
         functions: functions.into(),
     };
     DEFINITIONS.add(&workflow);
@@ -130,6 +178,8 @@ pub(super) static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(Definitions
 #[derive(Default)]
 pub(super) struct Definitions {
     state: Mutex<DefinitionState>,
+    /// Whether any workflow declares the type of its input.
+    has_inputs: AtomicBool,
 }
 
 #[derive(Default)]
@@ -146,6 +196,9 @@ impl Definitions {
         state.revision += 1;
         let entry = (state.revision, workflow.clone());
         state.workflows.insert(workflow.name().to_owned(), entry);
+        if workflow.input.is_some() {
+            self.has_inputs.store(true, Ordering::Release);
+        }
         state.runners.retain(|runner| runner.strong_count() > 0);
         let runners: Vec<_> = state.runners.iter().filter_map(Weak::upgrade).collect();
         drop(state);
@@ -157,6 +210,38 @@ impl Definitions {
     /// Adds a runner that is notified of each workflow defined from now on.
     pub(super) fn add_runner(&self, runner: Weak<dyn DefinitionListener>) {
         self.state.lock().runners.push(runner);
+    }
+
+    /// Validates the input of an execution of a workflow, if this process declares its type, and adds the defaults (J5).
+    ///
+    /// # Errors
+    /// `WorkflowInputInvalid`.
+    pub(super) fn validate(&self, workflow: &str, input: &mut Arc<Context>) -> Result<(), Error> {
+        if let Some(input_type) = self.input_type(workflow) {
+            *input = input_type.validate(workflow, input)?;
+        }
+        Ok(())
+    }
+
+    /// The same for the input of a schedule.
+    pub(super) fn validate_scheduled(
+        &self,
+        workflow: &str,
+        input: &mut Context,
+    ) -> Result<(), Error> {
+        match self.input_type(workflow) {
+            Some(input_type) => input_type.validate_scheduled(workflow, input),
+            None => Ok(()),
+        }
+    }
+
+    fn input_type(&self, workflow: &str) -> Option<InputType> {
+        if !self.has_inputs.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = self.state.lock();
+        let (_, known) = state.workflows.get(workflow)?;
+        known.input
     }
 
     pub(super) fn revision(&self) -> u64 {

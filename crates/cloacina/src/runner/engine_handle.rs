@@ -43,10 +43,7 @@ pub struct EngineHandle {
     closed: AtomicBool,
     /// The runner has been asked to claim tasks.
     begun: AtomicBool,
-    /// The runner begins without a request.
-    begins_by_itself: bool,
-    /// The option with which it was opened, for tenants' runners.
-    #[cfg(feature = "postgres")]
+    /// The option with which it was opened.
     begin: Begin,
     dispatch: Option<Dispatch>,
     #[cfg(feature = "postgres")]
@@ -87,6 +84,7 @@ impl EngineHandle {
             // Two attempts fit into a caller's `db_timeout`.
             busy_timeout: Some(options.config.db_timeout / 2),
             patience: Some(patience.max(Duration::from_secs(1))),
+            read_only: false,
         };
         let opened = open_store(url, &how)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -151,7 +149,7 @@ impl EngineHandle {
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();
         let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock))
-            .with_queues(channels.queues.clone());
+            .of_runner(channels.queues.clone(), Arc::clone(&channels.mailbox));
         let started_at = channels.clock.now();
         let mailbox = Arc::clone(&channels.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
@@ -184,8 +182,6 @@ impl EngineHandle {
             runner,
             closed: AtomicBool::new(false),
             begun: AtomicBool::new(options.begin == Begin::AtOnce),
-            begins_by_itself: options.begin != Begin::OnRequest,
-            #[cfg(feature = "postgres")]
             begin: options.begin,
             dispatch: options.dispatch,
             #[cfg(feature = "postgres")]
@@ -225,7 +221,7 @@ impl EngineHandle {
 
     /// Begins before the delay of [`Begin::After`] is over, because the program uses the runner.
     pub(super) fn begin_early(&self) {
-        if self.begins_by_itself {
+        if self.begin != Begin::OnRequest {
             self.begin();
         }
     }
@@ -449,7 +445,7 @@ impl EngineHandle {
         }
     }
 
-    /// The number of executions that are pending or running, at most `limit`, if no other live runner can go on with them; 0
+    /// The number of executions that are pending or running, at most `limit`, if no other live runner can continue them; 0
     /// if one can. Call it between the answer of [`begin_stop`](Self::begin_stop) and [`end_stop`](Self::end_stop).
     ///
     /// # Errors
@@ -465,7 +461,7 @@ impl EngineHandle {
             limit,
             ..ListQuery::default()
         };
-        Ok(self.store.list(&query)?.len())
+        Ok(self.store.list(&query)?.ids.len())
     }
 
     /// Joins the threads of a stopped coordinator and closes the store.

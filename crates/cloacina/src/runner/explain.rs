@@ -2,8 +2,11 @@
 
 use std::fmt::{self, Write};
 
-use crate::engine::{Reason, ScheduleReason, SeenRunner, Subject};
-use crate::types::{ExecutionStatus, Failure, Micros, TaskStatus, Timestamp};
+use crate::engine::{BusyTask, Reason, ScheduleReason, SeenRunner, Subject};
+use crate::types::{ExecutionStatus, Failure, MapRow, Micros, TaskStatus, Timestamp};
+
+/// Maximum number of tasks that are named as those that keep workers busy.
+const MAX_BUSY: usize = 5;
 
 impl Reason {
     /// The reason as a sentence. Times are shown relative to `now` too.
@@ -13,6 +16,34 @@ impl Reason {
         let at = |time: Timestamp| format_time(time, now);
         match self {
             Self::Ended { status, at, error } => ended_sentence(*status, *at, error.as_ref(), now),
+            Self::FinalTasks {
+                execution,
+                status,
+                error,
+            } => {
+                let why = error.as_ref().map_or_else(String::new, |(task, failure)| {
+                    let of_task = (task.as_ref())
+                        .map_or_else(String::new, |task| format!("task '{task}' with "));
+                    format!(": {of_task}{}", format_failure(failure))
+                });
+                let what = if status.is_terminal() {
+                    format!("ended as {status}{why}; it can be retried by itself")
+                } else {
+                    format!("is {status}")
+                };
+                format!("The execution of its final tasks, {execution}, {what}.")
+            }
+            Self::AttemptsOpen { first, count } => format!(
+                "The final tasks wait until {count} running attempt{} of execution {first} {} ended or {} lost.",
+                if *count == 1 { "" } else { "s" },
+                if *count == 1 { "has" } else { "have" },
+                if *count == 1 { "is" } else { "are" },
+            ),
+            Self::NeedUnknown { workflow, need } => format!(
+                "Workflow '{workflow}' needs '{need}', which release {} does not have: its tasks wait for a runner of a newer \
+                 release.",
+                env!("CARGO_PKG_VERSION")
+            ),
             Self::Paused { since } => format!(
                 "The execution is paused{}: running tasks may finish, nothing new starts until it is resumed.",
                 since.map_or_else(String::new, |since| format!(" since {}", at(since)))
@@ -28,6 +59,17 @@ impl Reason {
             Self::Delay { until } => format!(
                 "The execution is delayed: it was submitted to start at {}, not before.",
                 at(*until)
+            ),
+            Self::NotCancellable { problem } => {
+                let mut letters = problem.chars();
+                let first = letters
+                    .next()
+                    .map_or_else(String::new, |letter| letter.to_uppercase().to_string());
+                format!("{first}{}.", letters.as_str())
+            }
+            Self::LostWrite { key, kept, lost } => format!(
+                "The tasks '{lost}' and '{kept}' both wrote '{key}', and neither depends on the other: the context has the \
+                 value of '{kept}', which comes later in the workflow. Use a key for each, or let one depend on the other."
             ),
             Self::WorkflowUnknown { workflow, last } => format!(
                 "No live runner knows workflow '{workflow}' ({}): its tasks wait until a runner that knows it is started.",
@@ -52,6 +94,30 @@ impl Reason {
                     at(*until)
                 )
             }
+            Self::Waiting {
+                task,
+                what,
+                since,
+                deadline,
+                others,
+                ..
+            } => {
+                let until = deadline
+                    .map_or_else(String::new, |deadline| format!(", until {}", at(deadline)));
+                let others: String = others
+                    .iter()
+                    .map(|(name, count)| match count {
+                        1 => format!("; 1 signal '{name}' came with another key"),
+                        more => format!("; {more} signals '{name}' came with other keys"),
+                    })
+                    .collect();
+                format!(
+                    "Task '{task}' waits for {} since {}{until}{others}.",
+                    what.join(" and "),
+                    at(*since)
+                )
+            }
+            Self::Map { task, row } => map_sentence(task, row.as_deref()),
             Self::Timer { task, until } => {
                 format!(
                     "Task '{task}' waits for its timer: it asked to run later and is due at {}.",
@@ -70,6 +136,7 @@ impl Reason {
                 task,
                 runners,
                 runner,
+                busy,
             } => {
                 let others = match runners {
                     0 | 1 => String::new(),
@@ -77,19 +144,22 @@ impl Reason {
                     more => format!(" and {} more", more - 1),
                 };
                 format!(
-                    "Task '{task}' is ready and waits for a free worker of runner {}{others}.",
-                    format_runner(runner)
+                    "Task '{task}' is ready and waits for a free worker of runner {}{others}.{}",
+                    format_runner(runner),
+                    busy_sentence(busy)
                 )
             }
             Self::Claimed {
                 task,
                 runner,
                 until,
+                busy,
             } => format!(
                 "Task '{task}' is ready and waits for a free worker of runner {}, which holds it until {}: the runner is \
-                 alive and extends its lease.",
+                 alive and extends its lease.{}",
                 format_runner(runner),
-                at(*until)
+                at(*until),
+                busy_sentence(busy)
             ),
             Self::HeldByLive {
                 task,
@@ -175,7 +245,7 @@ impl ScheduleReason {
                 end_at.map_or_else(String::new, |end| format!(": it ended at {}", at(end)))
             ),
             Self::WorkflowUnknown { what, workflow } => format!(
-                "{what} starts workflow '{workflow}', of which no program has stored a definition in this database: \
+                "{what} starts workflow '{workflow}', but no program has stored a definition of it in this database: \
                  its ticks are recorded as skipped until one does."
             ),
             Self::NoRunner => "There is no live runner to fire it.".to_owned(),
@@ -189,6 +259,25 @@ impl ScheduleReason {
                     |id| format!("execution {id}"),
                 );
                 format!("{ticks} for the end of {open}, because of its overlap rule.")
+            }
+            Self::Follows {
+                what,
+                workflow,
+                after,
+                statuses,
+                pending,
+            } => {
+                let statuses: Vec<&str> = statuses.iter().map(|status| status.name()).collect();
+                let waiting = match pending {
+                    0 => "No end waits for it".to_owned(),
+                    1 => "1 end waits for it".to_owned(),
+                    more => format!("{more} ends wait for it"),
+                };
+                format!(
+                    "{what} is called after each execution of workflow '{after}' that ends as {}, and starts workflow \
+                     '{workflow}'. {waiting}.",
+                    statuses.join(" or ")
+                )
             }
             Self::PollFailed { error } => {
                 format!("Its function raised at the last poll: {error}.")
@@ -227,6 +316,30 @@ fn ended_sentence(
     sentence
 }
 
+/// K12: the counts of a map, and its first error.
+fn map_sentence(task: &str, row: Option<&MapRow>) -> String {
+    let Some(row) = row else {
+        return format!("Map '{task}' starts once a runner has read its list.");
+    };
+    let mut sentence = format!("Map '{task}': {}", row.counts_text());
+    if let Some((item, failure)) = &row.first_failure {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            sentence,
+            "; the first error is that of item {item}: {}",
+            format_failure(failure)
+        );
+    }
+    sentence.push('.');
+    if let (true, Some(max)) = (row.is_exceeded(), row.max_failed) {
+        let _ = write!(
+            sentence,
+            " It tolerates {max} failed items: nothing more starts, and it fails once its running items have ended."
+        );
+    }
+    sentence
+}
+
 fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -> String {
     let named: Vec<String> = open
         .iter()
@@ -237,6 +350,29 @@ fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -
         (1, 0) => format!("Task '{task}' waits for its dependency {named}."),
         (_, 0) => format!("Task '{task}' waits for its dependencies {named}."),
         _ => format!("Task '{task}' waits for its dependencies {named} and {more} more."),
+    }
+}
+
+/// Returns which tasks occupy the workers of a runner, as a sentence to append; empty if none is known.
+fn busy_sentence(busy: &[BusyTask]) -> String {
+    let count: usize = busy.iter().map(|task| task.workers).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let named = busy.iter().take(MAX_BUSY).map(|task| {
+        let workflow = task.workflow.as_ref();
+        let of = workflow.map_or_else(String::new, |name| format!(" of workflow '{name}'"));
+        format!("{} × '{}'{of}", task.workers, task.task)
+    });
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    let more: usize = busy.iter().skip(MAX_BUSY).map(|task| task.workers).sum();
+    if more > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(named, ", and {more} more");
+    }
+    match count {
+        1 => format!(" Its worker is busy: {named}."),
+        _ => format!(" Its {count} workers are busy: {named}."),
     }
 }
 

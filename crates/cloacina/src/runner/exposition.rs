@@ -119,6 +119,7 @@ pub(super) fn expose(engine: &EngineHandle, metrics: &Metrics) -> String {
     let names = ByName::of(&counters);
     executions(&mut page, &names);
     tasks(&mut page, &names);
+    maps(&mut page, engine, metrics);
     writes(&mut page, &counters);
     page.text
 }
@@ -254,6 +255,30 @@ fn tasks(page: &mut MetricsText, names: &ByName) {
         for ((workflow, task), counters) in &names.tasks {
             let labels = [("workflow", workflow.as_str()), ("task", task.as_str())];
             page.histogram(name, &labels, &TIME_BOUNDS, 1e6, read(counters));
+        }
+    }
+}
+
+/// K12: the counts of the maps that this runner takes part in, from their rows.
+fn maps(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
+    // Omitted if the database does not answer; the other samples do not need it.
+    let Ok(states) = engine.inspector().map_states(&metrics.maps()) else {
+        return;
+    };
+    let name = "cloaca_map_items";
+    page.family(
+        name,
+        "gauge",
+        "Items of the open maps that this runner takes part in, over all runners, by state.",
+    );
+    for ((workflow, task), counts) in &states {
+        for (state, count) in counts {
+            let labels = [
+                ("workflow", workflow.as_str()),
+                ("task", task.as_str()),
+                ("state", state.name()),
+            ];
+            page.count(name, &labels, *count);
         }
     }
 }

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::listing::{ListFilter, ListPage};
 use super::open::{StoreOptions, open_store};
-use crate::engine::{DiagnosisInput, Execution, Reason, explain, history_of};
-use crate::runtime::{Ended, WorkQueues, process};
+use crate::engine::{Execution, history_of};
+use crate::runtime::{Ended, Mailbox, Message, WorkQueues, process};
 use crate::store::{ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
-    HistoryEvent, HistoryKind, LogChunk, Offer, Presence, Progress, ScheduleId, SystemClock,
-    TaskStatus, Timestamp,
+    HistoryEvent, HistoryKind, Labels, LogChunk, Offer, Presence, Progress, StepKind, StepRecord,
+    SystemClock, TaskRecord, TaskStatus, Timestamp,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -35,7 +34,9 @@ pub struct Inspector {
     /// A cache of the definitions that were read.
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
     /// The work queues of a runner of this process, which know the starts of attempts before the database does.
-    queues: Option<WorkQueues>,
+    pub(super) queues: Option<WorkQueues>,
+    /// The mailbox of that runner.
+    mailbox: Option<Arc<Mailbox>>,
 }
 
 /// Maximum number of definitions in the inspector's cache.
@@ -44,6 +45,8 @@ const MAX_WORKFLOWS: usize = 1_000;
 /// The changes that opening an inspector may make in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Nothing, also later: the database itself refuses to write, and it must exist and have this program's schema version.
+    ReadOnly,
     /// Nothing: the database must exist and have this program's schema version.
     Existing,
     /// The database is created if it does not exist, and migrated.
@@ -82,6 +85,7 @@ impl Inspector {
             connections: None,
             busy_timeout: None,
             patience: None,
+            read_only: access == Access::ReadOnly,
         };
         let opened = open_store(url, &how)?;
         Ok(Self::new(opened.store, Arc::new(SystemClock)))
@@ -95,14 +99,30 @@ impl Inspector {
             clock,
             workflows: Arc::default(),
             queues: None,
+            mailbox: None,
         }
     }
 
-    /// Reads the starts of attempts from the work queues of a runner of this process too.
-    pub(super) fn with_queues(self, queues: WorkQueues) -> Self {
+    /// Reads the starts of attempts from the work queues of a runner of this process too, and tells this runner of changes.
+    pub(super) fn of_runner(self, queues: WorkQueues, mailbox: Arc<Mailbox>) -> Self {
         Self {
             queues: Some(queues),
+            mailbox: Some(mailbox),
             ..self
+        }
+    }
+
+    /// Tells the runners that there is something to claim. It is durable already, so a failure only delays them.
+    pub(super) fn tell_runners(&self) {
+        let _ = self.store.notify_peers();
+        self.tell_own_runner();
+    }
+
+    /// Tells the runner that the inspector belongs to, if any, that there is something to claim.
+    pub(super) fn tell_own_runner(&self) {
+        if let Some(mailbox) = &self.mailbox {
+            // A poll for changes does not see what its own process wrote.
+            drop(mailbox.send(Message::Watch));
         }
     }
 
@@ -128,14 +148,14 @@ impl Inspector {
         match status.ok_or_else(|| Error::unknown_execution(id))? {
             // A worker of this process may have taken a task of it a moment ago.
             ExecutionStatus::Pending if self.queues.is_some() => {
-                Ok(self.execution(id)?.record().status)
+                Ok(self.outline(id)?.record().status)
             }
             status => Ok(status),
         }
     }
 
     /// The current state of an execution with all its tasks. A task that a runner has claimed ahead of a free worker is
-    /// `Ready`, with the runner that holds it, and an execution of which nothing has started is `Pending`.
+    /// `Ready`, with the runner that holds it, and an execution without a started task is `Pending`.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -145,56 +165,14 @@ impl Inspector {
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// Lists executions, newest first, page by page, without their inputs and the writes of their tasks, which may be large.
+    /// The current state of an execution with all its tasks, without its input and the writes of its tasks, which may be large.
     ///
     /// # Errors
-    /// `Database` or `Connection` when the database fails or does not answer.
-    pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
-        // No workflow has such a name, and PostgreSQL refuses text with a NUL character.
-        if let Some(workflow) = &filter.workflow
-            && workflow.contains('\0')
-        {
-            return Ok(ListPage {
-                items: Vec::new(),
-                next: None,
-            });
-        }
-        let keys = filter.keys.as_ref().map(|keys| {
-            // No key has a NUL character either.
-            let mut keys: Vec<String> = (keys.iter())
-                .filter(|key| !key.contains('\0'))
-                .cloned()
-                .collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        });
-        let definitions = if filter.tags.is_empty() {
-            None
-        } else {
-            Some(self.definitions_with_tags(&filter.tags)?)
-        };
-        let is_by_start = (filter.statuses.contains(&ExecutionStatus::Pending))
-            != filter.statuses.contains(&ExecutionStatus::Running);
-        let queues = self.queues.as_ref().filter(|_| is_by_start);
-        let query = ListQuery {
-            workflow: filter.workflow.clone(),
-            statuses: filter.statuses.clone(),
-            started: queues.map(WorkQueues::started).unwrap_or_default(),
-            definitions,
-            keys,
-            since: filter.since,
-            before: filter.before,
-            limit: filter.limit.saturating_add(1),
-        };
-        let mut ids = self.store.list(&query)?;
-        let more = ids.len() > filter.limit;
-        ids.truncate(filter.limit);
-        let next = ids.last().copied().filter(|_| more);
-        Ok(ListPage {
-            items: self.restore(self.store.summaries(&ids)?)?,
-            next,
-        })
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn outline(&self, id: ExecutionId) -> Result<Ended, Error> {
+        self.restore(self.store.outlines(&[id])?)?
+            .pop()
+            .ok_or_else(|| Error::unknown_execution(id))
     }
 
     /// Returns the execution of a workflow with a key; `None` if there is none.
@@ -211,7 +189,7 @@ impl Inspector {
             limit: 1,
             ..ListQuery::default()
         };
-        Ok(self.store.list(&query)?.pop())
+        Ok(self.store.list(&query)?.ids.pop())
     }
 
     /// Returns the key that an execution was submitted with; `None` if it has none.
@@ -225,14 +203,15 @@ impl Inspector {
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// Lists executions like [`list`](Self::list), but with their inputs and the writes of their tasks.
-    pub(super) fn list_with_contexts(&self, filter: &ListFilter) -> Result<ListPage, Error> {
-        let page = self.list(filter)?;
-        let ids: Vec<ExecutionId> = page.items.iter().map(|item| item.record().id).collect();
-        Ok(ListPage {
-            items: self.executions(&ids)?,
-            next: page.next,
-        })
+    /// Returns the labels of an execution.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn labels(&self, id: ExecutionId) -> Result<Labels, Error> {
+        let summary = self.store.summaries(&[id])?.pop();
+        summary
+            .map(|summary| summary.labels)
+            .ok_or_else(|| Error::unknown_execution(id))
     }
 
     /// The history of an execution, oldest event first.
@@ -242,8 +221,27 @@ impl Inspector {
     pub fn history(&self, id: ExecutionId) -> Result<(Ended, Vec<HistoryEvent>), Error> {
         let stored = self.store.history(id)?;
         let execution = self.execution(id)?;
-        let events = history_of(&execution, stored);
+        let steps = self.store.steps(id, None)?;
+        let events = history_of(&execution, &self.labels(id)?, stored, &steps);
         Ok((execution, events))
+    }
+
+    /// The recorded steps of an execution's tasks, each with the task's id, by task in the order in which they were recorded.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn steps(&self, id: ExecutionId) -> Result<Vec<(String, StepRecord)>, Error> {
+        let steps = self.store.steps(id, None)?;
+        let execution = self.execution(id)?;
+        let tasks = &execution.workflow().definition().tasks;
+        // The ends of several children of one call are parts of the step of the call.
+        let own = steps.into_iter();
+        let own = own.filter(|(_, step)| step.kind != StepKind::Child);
+        let named = own.filter_map(|(task, step)| {
+            let task = tasks.get(task as usize)?;
+            Some((task.id.clone(), step))
+        });
+        Ok(named.collect())
     }
 
     /// The trace context of an execution's submission, as JSON; `None` when it was submitted without one.
@@ -257,72 +255,6 @@ impl Inspector {
         Ok(event
             .and_then(|event| event.data)
             .map(|data| data.to_string()))
-    }
-
-    /// Returns the reasons why an execution waits or has ended: see [`explain`](crate::engine::explain).
-    ///
-    /// `own`: the handlers of this process, which may not be stored in the database yet.
-    ///
-    /// # Errors
-    /// `ExecutionNotFound`; `Database` or `Connection`.
-    pub fn explain(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<Reason>, Error> {
-        let execution = self.execution(id)?;
-        let runners = self.runners()?;
-        let mut offers = self.store.offers(execution.workflow().name())?;
-        offers.extend(
-            own.iter()
-                .filter(|offer| offer.workflow == execution.workflow().name())
-                .cloned(),
-        );
-        let presences: Vec<Presence> = runners.into_iter().map(|view| view.presence).collect();
-        let input = DiagnosisInput {
-            runners: &presences,
-            offers: &offers,
-            now: self.now(),
-        };
-        let mut reasons = explain(&execution, &input);
-        reasons.extend(self.schedule_off(&execution)?);
-        Ok(reasons)
-    }
-
-    /// Explains the execution, schedule or trigger with an id, in sentences.
-    ///
-    /// # Errors
-    /// `ExecutionNotFound` when nothing has the id; `Database` or `Connection`.
-    pub fn explain_id(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<String>, Error> {
-        let unknown = match self.explain(id, own) {
-            Err(error) if error.code == ErrorCode::ExecutionNotFound => error,
-            answer => {
-                let now = self.now();
-                return Ok(answer?.iter().map(|reason| reason.sentence(now)).collect());
-            }
-        };
-        let workflows: Vec<String> = own.iter().map(|offer| offer.workflow.clone()).collect();
-        let of_schedule = self.explain_schedule(ScheduleId::from(id.uuid()), &workflows)?;
-        let now = self.now();
-        let sentences =
-            of_schedule.map(|reasons| reasons.iter().map(|reason| reason.sentence(now)).collect());
-        sentences.ok_or(unknown)
-    }
-
-    /// The reason that the schedule which started an execution no longer fires, if so.
-    fn schedule_off(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
-        let input = &execution.record().input;
-        let Some(id) = input
-            .get("schedule_id")
-            .and_then(|id| serde_json::from_str::<String>(id.as_str()).ok())
-            .and_then(|id| id.parse::<ScheduleId>().ok())
-        else {
-            return Ok(None);
-        };
-        let schedule = self
-            .store
-            .schedule(id)?
-            .filter(|schedule| !schedule.enabled);
-        Ok(schedule.map(|schedule| Reason::ScheduleOff {
-            schedule: id,
-            deleted: schedule.deleted_at.is_some(),
-        }))
     }
 
     /// The runners that have not been declared dead, in the order of their start.
@@ -362,7 +294,8 @@ impl Inspector {
         Ok(offers)
     }
 
-    /// All stored versions of workflows, oldest first. The last one of a name is its latest version.
+    /// All stored versions of workflows, oldest first. The last one of a name is its latest version. Derived workflows of final
+    /// tasks are left out.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -372,7 +305,9 @@ impl Inspector {
             let workflow = self.workflow(stored.id, Some(&stored.body))?;
             Ok((stored, workflow))
         };
-        stored.into_iter().map(read).collect()
+        let all = stored.into_iter().map(read);
+        let is_own = |read: &Result<(StoredDefinition, Arc<Workflow>), Error>| !matches!(read, Ok((_, workflow)) if workflow.definition().final_of.is_some());
+        all.filter(is_own).collect()
     }
 
     /// The progress that the running tasks of an execution have reported.
@@ -390,6 +325,22 @@ impl Inspector {
                 task.attempt == report.attempt && !is_claimed_only
             })
         });
+        // K12: the progress of a map is the number of its items that have ended.
+        for row in self.maps_of(&execution)? {
+            let Some(task) = execution.record().tasks.get(row.task as usize) else {
+                continue;
+            };
+            reports.retain(|report| report.task != row.task);
+            reports.push(Progress {
+                execution: id,
+                task: row.task,
+                attempt: task.attempt,
+                done: f64::from(row.done + row.failed),
+                total: f64::from(row.width),
+                message: Some(row.counts_text()),
+                time: self.now(),
+            });
+        }
         Ok((execution, reports))
     }
 
@@ -410,24 +361,51 @@ impl Inspector {
         Ok(self.store.backlog(limit)?)
     }
 
+    /// Returns a number that differs from an earlier one if another process may have changed the database in between. It
+    /// costs a query at most, and nothing while it is not called.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn change_marker(&self) -> Result<i64, Error> {
+        Ok(self.store.marker()?)
+    }
+
     pub(super) fn executions(&self, ids: &[ExecutionId]) -> Result<Vec<Ended>, Error> {
         self.restore(self.store.load(ids)?)
     }
 
-    fn restore(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
+    pub(super) fn restore(&self, records: Vec<ExecutionRecord>) -> Result<Vec<Ended>, Error> {
+        let waits = |task: &TaskRecord| task.claim().is_some() && task.started_at.is_none();
+        let with_claim = records
+            .iter()
+            .filter(|record| record.tasks.iter().any(waits));
+        let ids: FxHashSet<ExecutionId> = with_claim.map(|record| record.id).collect();
+        let queues = self.queues.as_ref().filter(|_| !ids.is_empty());
+        let starts = queues
+            .map(|queues| queues.starts_of(&ids))
+            .unwrap_or_default();
         let load = |record: ExecutionRecord| {
             let workflow = self.workflow_of(&record)?;
             let execution = Execution::restore(workflow, record)?;
             let id = execution.record().id;
-            let started_at = |task, claim| self.queues.as_ref()?.start_of(id, task, claim);
+            let started_at = |task, claim| starts.get(&(id, task, claim)).copied();
             Ok(Arc::new(execution.present(started_at)))
         };
         records.into_iter().map(load).collect()
     }
 
     pub(super) fn workflow_of(&self, record: &ExecutionRecord) -> Result<Arc<Workflow>, Error> {
-        self.workflow(record.definition, None).map_err(|error| {
-            error.with_hint(format!("it is the definition of execution {}", record.id))
+        self.definition_of(record.definition, record.id)
+    }
+
+    /// The definition of an execution.
+    pub(super) fn definition_of(
+        &self,
+        definition: DefinitionId,
+        execution: ExecutionId,
+    ) -> Result<Arc<Workflow>, Error> {
+        self.workflow(definition, None).map_err(|error| {
+            error.with_hint(format!("it is the definition of execution {execution}"))
         })
     }
 
@@ -458,23 +436,9 @@ impl Inspector {
         workflows.insert(id, Arc::clone(&workflow));
         Ok(workflow)
     }
-
-    fn definitions_with_tags(&self, tags: &[(String, String)]) -> Result<Vec<DefinitionId>, Error> {
-        let mut ids = Vec::new();
-        for stored in self.store.definitions(DefinitionId(0))? {
-            let definition = parse(&stored.body)?;
-            if tags
-                .iter()
-                .all(|(key, value)| definition.tags.get(key) == Some(value))
-            {
-                ids.push(stored.id);
-            }
-        }
-        Ok(ids)
-    }
 }
 
-fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
+pub(super) fn parse(body: &str) -> Result<WorkflowDefinition, Error> {
     serde_json::from_str(body).map_err(|error| {
         Error::new(
             ErrorCode::Database,

@@ -1,25 +1,52 @@
 //! Changes to a database without a runner: submissions, control, pruning, and the check of its integrity.
 
+use std::sync::Arc;
+
 use super::Inspector;
 use super::submission::Submission;
+use crate::engine::origin;
 use crate::runtime::{
-    Control, RunnerConfig, SubmitRequest, Submitted, control_directly, submit_directly,
+    Control, Guarded, SubmitRequest, Submitted, control_directly, control_guarded,
+    control_many_directly, submit_directly,
 };
 use crate::store::Health;
 use crate::types::{
-    DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, Timestamp, nearest,
+    Audit, Context, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels,
+    Timestamp, nearest,
 };
 
 /// Number of stored workflow versions above which `db check` gives advice. A year of daily deployments of a few workflows
 /// stays below it.
 const MANY_VERSIONS: u64 = 5_000;
 
+/// The version of the workflow that a repeated execution runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RerunVersion {
+    /// That of the earlier execution.
+    #[default]
+    Original,
+    /// The latest stored one.
+    Latest,
+}
+
+/// How an execution is repeated. By default: with the same input, version, labels, priority and timeout, and without a key.
+#[derive(Clone, Debug, Default)]
+pub struct Rerun {
+    /// The input; `None`: that of the earlier execution.
+    pub input: Option<Context>,
+    /// The version of the workflow.
+    pub version: RerunVersion,
+    /// The labels; `None`: those of the earlier execution.
+    pub labels: Option<Labels>,
+    /// The person or program that repeats it, and the reason.
+    pub audit: Audit,
+}
+
 impl Inspector {
     /// Submits an execution, without a runner, and returns it once it is durable. A program must have stored the workflow in
     /// this database. A live runner with handlers for its tasks runs it.
     ///
-    /// A runner's default timeout of executions does not apply. The inspector must have been opened with [`open`](Self::open):
-    /// a runner does not look for changes that are made through its own connection.
+    /// A runner's default timeout of executions does not apply.
     ///
     /// # Errors
     /// `WorkflowNotFound` when no program has stored the workflow; `Configuration` for an invalid option; `ContextInvalid` for
@@ -28,30 +55,77 @@ impl Inspector {
         self.submit_request(submission.into_request(self.now())?)
     }
 
+    /// Like [`submit`](Self::submit); the history tells who submitted the execution, and why.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit).
+    pub fn submit_for(&self, submission: Submission, audit: &Audit) -> Result<Submitted, Error> {
+        self.submit_as(submission.into_request(self.now())?, audit)
+    }
+
     /// Like [`submit`](Self::submit), for the engine's form of a submission.
     ///
     /// # Errors
     /// See [`submit`](Self::submit).
     pub fn submit_request(&self, request: SubmitRequest) -> Result<Submitted, Error> {
+        self.submit_as(request, &Audit::default())
+    }
+
+    /// Like [`submit_request`](Self::submit_request); the history tells who submitted the execution, and why.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit).
+    pub fn submit_as(&self, request: SubmitRequest, audit: &Audit) -> Result<Submitted, Error> {
         let Some(stored) = self.latest(&request.workflow)? else {
             return Err(self.unknown_workflow(&request.workflow)?);
         };
-        let (size, limit) = (
-            request.input.size() as u64,
-            RunnerConfig::default().max_context_bytes,
-        );
-        if size > limit {
-            return Err(Error::new(
-                ErrorCode::ContextInvalid,
-                format!(
-                    "the input of workflow '{}' takes {size} bytes, more than {limit}",
-                    request.workflow
-                ),
-            )
-            .with_hint("store large data outside and put a reference to it into the input"));
-        }
         let workflow = self.workflow(stored.id, Some(&stored.body))?;
-        submit_directly(&*self.store, &*self.clock, request, stored.id, workflow)
+        let origin = origin(None, audit, self.now());
+        let (store, clock) = (&*self.store, &*self.clock);
+        let submitted = submit_directly(store, clock, request, stored.id, workflow, origin)?;
+        self.tell_own_runner();
+        Ok(submitted)
+    }
+
+    /// Submits a new execution like an earlier one, whose history names the earlier one.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `WorkflowNotFound`; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
+    pub fn rerun(&self, id: ExecutionId, rerun: Rerun) -> Result<Submitted, Error> {
+        let earlier = self.execution(id)?;
+        let record = earlier.record();
+        let name = earlier.workflow().name();
+        let (definition, workflow) = match rerun.version {
+            RerunVersion::Original => (record.definition, Arc::clone(earlier.workflow())),
+            RerunVersion::Latest => {
+                let Some(stored) = self.latest(name)? else {
+                    return Err(self.unknown_workflow(name)?);
+                };
+                (stored.id, self.workflow(stored.id, Some(&stored.body))?)
+            }
+        };
+        workflow.check_needs()?;
+        let request = SubmitRequest {
+            id: ExecutionId::generate(),
+            workflow: name.to_owned(),
+            input: rerun
+                .input
+                .map_or_else(|| Arc::clone(&record.input), Arc::new),
+            key: None,
+            priority: record.priority,
+            start_at: None,
+            timeout: record.timeout,
+            labels: match rerun.labels {
+                Some(labels) => labels,
+                None => self.labels(id)?,
+            },
+            trace: None,
+        };
+        let origin = origin(Some(id), &rerun.audit, self.now());
+        let (store, clock) = (&*self.store, &*self.clock);
+        let submitted = submit_directly(store, clock, request, definition, workflow, origin)?;
+        self.tell_own_runner();
+        Ok(submitted)
     }
 
     fn unknown_workflow(&self, name: &str) -> Result<Error, Error> {
@@ -75,9 +149,88 @@ impl Inspector {
     /// # Errors
     /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `Database` or `Connection`.
     pub fn control(&self, id: ExecutionId, action: &Control) -> Result<ExecutionStatus, Error> {
-        control_directly(&*self.store, &*self.clock, id, action, |record| {
+        self.control_as(id, action, &Audit::default())
+    }
+
+    /// Like [`control`](Self::control); the history tells who asked for the action, and why.
+    ///
+    /// # Errors
+    /// See [`control`](Self::control).
+    pub fn control_as(
+        &self,
+        id: ExecutionId,
+        action: &Control,
+        audit: &Audit,
+    ) -> Result<ExecutionStatus, Error> {
+        control_directly(&*self.store, &*self.clock, id, action, audit, |record| {
             self.workflow_of(record)
         })
+    }
+
+    /// Like [`control_as`](Self::control_as), but only if the execution has this revision. The transaction that writes the
+    /// change compares it.
+    ///
+    /// # Errors
+    /// See [`control`](Self::control).
+    pub fn control_if(
+        &self,
+        id: ExecutionId,
+        revision: i64,
+        action: &Control,
+        audit: &Audit,
+    ) -> Result<Guarded, Error> {
+        let wanted = Some(revision);
+        control_guarded(
+            &*self.store,
+            &*self.clock,
+            id,
+            action,
+            audit,
+            wanted,
+            |record| self.workflow_of(record),
+        )
+    }
+
+    /// Applies a control action to many executions, a hundred in each commit, and returns the outcome for each: its new state,
+    /// which is durable, or the reason why nothing was changed.
+    pub fn control_many(
+        &self,
+        ids: &[ExecutionId],
+        action: &Control,
+        audit: &Audit,
+    ) -> Vec<(ExecutionId, Result<ExecutionStatus, Error>)> {
+        control_many_directly(&*self.store, &*self.clock, ids, action, audit, |record| {
+            self.workflow_of(record)
+        })
+    }
+
+    /// Deletes an execution that has ended, with all its data. A child is deleted after its parent.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, or is a child of a stored one; `Database` or
+    /// `Connection`.
+    pub fn delete(&self, id: ExecutionId) -> Result<(), Error> {
+        if self.store.delete_execution(id)? {
+            self.notify_runners();
+            return Ok(());
+        }
+        let Some(known) = self.store.summaries(&[id])?.pop() else {
+            return Err(Error::unknown_execution(id));
+        };
+        let (message, hint) = match &known.parent {
+            Some(link) if known.status.is_terminal() => (
+                format!(
+                    "cannot delete execution {id}: it is a child of execution {}",
+                    link.execution
+                ),
+                "delete its parent first",
+            ),
+            _ => (
+                format!("cannot delete execution {id}: it is {}", known.status),
+                "cancel it, or wait for its end",
+            ),
+        };
+        Err(Error::new(ErrorCode::ExecutionState, message).with_hint(hint))
     }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, and returns their number (semantics E8).

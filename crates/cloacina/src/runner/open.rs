@@ -69,6 +69,8 @@ pub(super) struct StoreOptions<'a> {
     pub(super) busy_timeout: Option<Duration>,
     /// Maximum time that a PostgreSQL server may be silent before a connection is closed; `None` means the default.
     pub(super) patience: Option<Duration>,
+    /// Whether the database refuses all writes of this store.
+    pub(super) read_only: bool,
 }
 
 /// An open store.
@@ -102,6 +104,9 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStor
             if let Some(limit) = how.busy_timeout {
                 options.busy_timeout = options.busy_timeout.min(limit);
             }
+            if how.read_only {
+                options.mode = OpenMode::ReadOnly;
+            }
             if !how.create && options.mode == OpenMode::Create {
                 if let Some(path) = &options.path
                     && !path.exists()
@@ -126,6 +131,7 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStor
                 options = options.with_schema(schema)?;
             }
             options.auto_migrate = how.auto_migrate;
+            options.read_only = how.read_only;
             if let Some(patience) = how.patience {
                 options.answer_timeout = patience;
             }

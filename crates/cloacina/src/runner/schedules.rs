@@ -1,5 +1,7 @@
 //! Reads and changes schedules and triggers in a database, without a runner.
 
+use std::sync::Arc;
+
 use super::Inspector;
 use crate::engine::schedule;
 use crate::engine::{ScheduleDiagnosisInput, ScheduleReason, explain_schedule};
@@ -9,6 +11,10 @@ use crate::types::{
     DefinitionId, Error, ErrorCode, ExecutionId, Presence, ScheduleId, ScheduleKind,
     ScheduleRecord, TickOutcome, TickRecord, Timestamp,
 };
+use crate::workflow::Workflow;
+
+/// Maximum number of waiting ends that `explain` counts.
+const MAX_PENDING: usize = 1_000;
 
 /// The number of ticks since a time, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +128,7 @@ impl Inspector {
         Ok(changed)
     }
 
-    fn change_schedule(
+    pub(super) fn change_schedule(
         &self,
         id: ScheduleId,
         change: impl Fn(&ScheduleRecord) -> Result<ScheduleRecord, Error>,
@@ -133,7 +139,7 @@ impl Inspector {
         Ok(changed)
     }
 
-    fn notify_runners(&self) {
+    pub(super) fn notify_runners(&self) {
         // The change is committed. Without the notification the runners find it at their next poll, so this is not an error.
         if let Err(error) = self.store.notify_peers() {
             tracing::debug!(%error, "cannot notify the other runners of a change to a schedule");
@@ -147,11 +153,19 @@ impl Inspector {
     /// `ScheduleNotFound`; `WorkflowNotFound`; `Database` or `Connection`.
     pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
         run_schedule_directly(&*self.store, &*self.clock, id, |name| {
-            let latest = self.latest(name)?;
-            latest
-                .map(|stored| Ok((stored.id, self.workflow(stored.id, Some(&stored.body))?)))
-                .transpose()
+            self.latest_workflow(name)
         })
+    }
+
+    /// The latest stored version of a workflow, if there is one.
+    pub(super) fn latest_workflow(
+        &self,
+        name: &str,
+    ) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error> {
+        let latest = self.latest(name)?;
+        latest
+            .map(|stored| Ok((stored.id, self.workflow(stored.id, Some(&stored.body))?)))
+            .transpose()
     }
 
     /// Whether a program has stored a definition of a workflow in this database.
@@ -231,7 +245,15 @@ impl Inspector {
             .into_iter()
             .map(|view| view.presence)
             .collect();
+        let pending = match record.spec.after {
+            Some(_) => {
+                let ends = (self.store).pending_ends(id, Timestamp(i64::MAX), MAX_PENDING)?;
+                ends.len()
+            }
+            None => 0,
+        };
         let input = ScheduleDiagnosisInput {
+            pending,
             is_workflow_known: is_known,
             runners: &runners,
             now: self.now(),

@@ -28,7 +28,7 @@ impl EngineHandle {
     /// See [`Inspector::update_schedule`](super::Inspector::update_schedule).
     ///
     /// # Errors
-    /// As there, and `RunnerClosed`.
+    /// The errors of that method, and `RunnerClosed`.
     pub fn update_schedule(
         &self,
         id: ScheduleId,
@@ -41,7 +41,7 @@ impl EngineHandle {
     /// See [`Inspector::set_schedule_enabled`](super::Inspector::set_schedule_enabled).
     ///
     /// # Errors
-    /// As there, and `RunnerClosed`.
+    /// The errors of that method, and `RunnerClosed`.
     pub fn set_schedule_enabled(
         &self,
         id: ScheduleId,
@@ -53,7 +53,7 @@ impl EngineHandle {
     /// See [`Inspector::delete_schedule`](super::Inspector::delete_schedule).
     ///
     /// # Errors
-    /// As there, and `RunnerClosed`.
+    /// The errors of that method, and `RunnerClosed`.
     pub fn delete_schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
         self.reschedule(|| self.inspector().delete_schedule(id))
     }
@@ -76,13 +76,23 @@ impl EngineHandle {
         })
     }
 
-    /// G1: starts to register a trigger and returns the pending answer. `handler` is the number by which this program
+    /// G1: begins to register a trigger, and returns the pending answer. `handler` is the number by which this program
     /// identifies the trigger's function. Polls arrive in [`queues().polls()`](crate::runtime::WorkQueues::polls);
     /// report their outcomes with [`end_poll`](Self::end_poll).
     pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,
-            handler,
+            handler: Some(handler),
+            reply,
+        })
+    }
+
+    /// G4: starts to register a trigger without a function, which fires after each end that it follows, and returns the
+    /// pending answer.
+    pub fn begin_register_follower(&self, trigger: NewTrigger) -> Answer<ScheduleId> {
+        self.ask(|reply| Message::RegisterTrigger {
+            trigger,
+            handler: None,
             reply,
         })
     }
@@ -95,12 +105,12 @@ impl EngineHandle {
     /// See [`Inspector::set_trigger_enabled`](super::Inspector::set_trigger_enabled).
     ///
     /// # Errors
-    /// As there, and `RunnerClosed`.
+    /// The errors of that method, and `RunnerClosed`.
     pub fn set_trigger_enabled(&self, name: &str, enabled: bool) -> Result<ScheduleRecord, Error> {
         self.reschedule(|| self.inspector().set_trigger_enabled(name, enabled))
     }
 
-    /// Makes a change and tells the coordinator about it at once.
+    /// Makes a change and notifies the coordinator at once.
     fn reschedule<T>(&self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.check_open()?;
         let changed = change()?;

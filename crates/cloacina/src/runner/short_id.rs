@@ -8,17 +8,17 @@ use crate::types::{Error, ErrorCode, ExecutionId};
 
 /// Minimum number of digits of a prefix.
 const MIN_PREFIX: usize = 4;
-/// Number of digits of the first part of an id, which a short id with an end begins with.
+/// Number of digits of the first part of an id. A short id that also has last digits begins with this part.
 const FIRST_PART: usize = 8;
 /// The digits of an id.
 const DIGITS: usize = 32;
-/// Ids that one read of a search returns.
+/// Maximum number of ids that a search reads at a time.
 const PAGE: usize = 1_000;
 
 /// A shortened execution id: a prefix of at least 4 characters, or the first 8 and at least the last 5 characters, for
 /// example `01a213ed-9c2e41`.
 ///
-/// The second form tells apart executions that were submitted in the same moment: an id begins with its time.
+/// The second form distinguishes executions that were submitted in the same moment, because an id begins with its time.
 ///
 /// ```
 /// use cloacina::runner::ShortId;
@@ -102,6 +102,7 @@ impl Inspector {
                 limit: PAGE,
                 ..ListQuery::default()
             })?;
+            let ids = ids.ids;
             for id in &ids {
                 if *id < lowest || found.len() >= limit {
                     return Ok(found);

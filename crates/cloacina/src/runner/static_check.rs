@@ -4,7 +4,7 @@
 //!
 //! See docs/explanation/decisions/070-rust-definitions.md
 
-use super::TaskNames;
+use super::{ParameterName, TaskNames};
 
 /// Maximum length of a message in bytes. A part that does not fit is left out.
 const MAX_MESSAGE: usize = 1000;
@@ -31,6 +31,7 @@ impl<const N: usize> StaticCheck<N> {
         while task < N {
             mark_needed(&tasks, tasks[task].dependencies, &mut needs[task]);
             mark_needed(&tasks, tasks[task].rule_tasks, &mut needs[task]);
+            mark_parameters(&tasks, tasks[task].parameters, &mut needs[task]);
             task += 1;
         }
         let (cycle, cycle_start) = find_cycle(&needs);
@@ -58,11 +59,26 @@ impl<const N: usize> StaticCheck<N> {
                 text.add("'\nhint: give one of them another id = \"...\"")
                     .fail();
             }
+            let result = result_of(&self.tasks[task]);
+            if equal(result_of(&self.tasks[earlier]), result) {
+                let text = self.message().add("has two tasks whose result is '");
+                text.add(result)
+                    .add("'\nhint: give one of them another output = \"...\"")
+                    .fail();
+            }
             earlier += 1;
         }
         self.check_names(task, self.tasks[task].dependencies, "depends on");
         let what = "has a trigger rule that names";
         self.check_names(task, self.tasks[task].rule_tasks, what);
+        let parameters = self.tasks[task].parameters;
+        let mut index = 0;
+        while index < parameters.len() {
+            if let Some(from) = parameters[index].task {
+                self.check_names(task, &[from], "has a parameter that is the result of");
+            }
+            index += 1;
+        }
         if let Some(start) = self.cycle_start
             && start == task
         {
@@ -77,6 +93,33 @@ impl<const N: usize> StaticCheck<N> {
             }
             text.add("\nhint: remove one of these dependencies").fail();
         }
+    }
+
+    /// Validates a key of the output. Without a declared input, and if each task has a result, it must be one of the results.
+    ///
+    /// # Panics
+    /// If there is no such result; the panic message becomes the compiler's error.
+    #[track_caller]
+    pub const fn check_output(&self, key: &str, has_input: bool) {
+        let mut is_open = has_input;
+        let mut task = 0;
+        while task < N {
+            is_open |= self.tasks[task].result.is_none();
+            if equal(result_of(&self.tasks[task]), key) {
+                return;
+            }
+            task += 1;
+        }
+        if is_open {
+            return;
+        }
+        let text = self.message().add("has the output '").add(key);
+        let text = text.add("', which is not the result of a task");
+        match self.nearest(key) {
+            Some(near) => text.add("\nhint: did you mean '").add(near).add("'?"),
+            None => text,
+        }
+        .fail();
     }
 
     #[track_caller]
@@ -143,6 +186,29 @@ const fn mark_needed<const N: usize>(
             needs[needed] = true;
         }
         index += 1;
+    }
+}
+
+/// Marks the tasks whose results are parameters.
+const fn mark_parameters<const N: usize>(
+    tasks: &[TaskNames; N],
+    parameters: &[ParameterName],
+    needs: &mut [bool; N],
+) {
+    let mut index = 0;
+    while index < parameters.len() {
+        if let Some(needed) = position(tasks, parameters[index].task_or_name()) {
+            needs[needed] = true;
+        }
+        index += 1;
+    }
+}
+
+/// The key of a task's result.
+const fn result_of(task: &TaskNames) -> &'static str {
+    match task.result {
+        Some(result) => result,
+        None => task.id,
     }
 }
 
@@ -322,6 +388,8 @@ mod tests {
             id,
             dependencies,
             rule_tasks: &[],
+            result: None,
+            parameters: &[],
         }
     }
 

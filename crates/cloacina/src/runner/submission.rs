@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Context, ListFilter, ListPage, WorkflowResult};
+use super::listing::FullPage;
+use super::{Context, ListFilter, WorkflowResult};
 use crate::runtime::SubmitRequest;
-use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Timestamp, micros};
+use crate::types::{
+    Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, RunnerId, ScheduleId, Timestamp, micros,
+};
 
 /// Maximum length of an idempotency key, in characters.
 const MAX_KEY: usize = 512;
@@ -33,6 +36,7 @@ pub struct Submission {
     priority: i16,
     start: Start,
     timeout: Option<Duration>,
+    labels: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,7 @@ impl Submission {
             priority: 0,
             start: Start::Now,
             timeout: None,
+            labels: Vec::new(),
         }
     }
 
@@ -88,6 +93,13 @@ impl Submission {
         self
     }
 
+    /// A label, to find the execution by it later; call it several times for several labels. At most 32, with names of 1 to
+    /// 128 characters and values of at most 512. Since 1.0.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
     pub(super) fn into_request(self, now: Timestamp) -> Result<SubmitRequest, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
         if let Some(key) = &self.key {
@@ -117,6 +129,7 @@ impl Submission {
                 Start::At(at) => Some(at),
             },
             timeout: self.timeout.map(micros),
+            labels: Labels::new(self.labels)?,
             trace: None,
         })
     }
@@ -143,9 +156,15 @@ impl ExecutionFilter {
         }
     }
 
-    /// Only executions of this workflow. Since 1.0.
+    /// Only executions of this workflow; call it several times to allow several workflows. Since 1.0.
     pub fn workflow(mut self, workflow: impl AsRef<str>) -> Self {
-        self.inner.workflow = Some(workflow.as_ref().to_owned());
+        self.inner.workflows.push(workflow.as_ref().to_owned());
+        self
+    }
+
+    /// Only executions of the versions whose hash begins with this text. Since 1.0.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.inner.versions.push(version.into());
         self
     }
 
@@ -155,9 +174,21 @@ impl ExecutionFilter {
         self
     }
 
-    /// Only executions of workflows with this tag; after several calls, with all of the tags. Since 1.0.
+    /// Only executions that are not in this state; call it several times to exclude several states. Since 1.0.
+    pub fn not_status(mut self, status: ExecutionStatus) -> Self {
+        self.inner.not_statuses.push(status);
+        self
+    }
+
+    /// Only executions of workflows with this tag; after calls with several names, with all of these tags. Since 1.0.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// Only executions with this label; after calls with several names, with all of these labels. Since 1.0.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.labels.push((name.into(), value.into()));
         self
     }
 
@@ -167,9 +198,46 @@ impl ExecutionFilter {
         self
     }
 
+    /// Only executions whose id begins with this text. Since 1.0.
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.inner.id_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Only executions whose error has this text in its type or its message, in any case. Since 1.0.
+    pub fn error(mut self, text: impl Into<String>) -> Self {
+        self.inner.error = Some(text.into());
+        self
+    }
+
+    /// Only executions whose input has this value. `path` is the keys that lead to it, joined by dots; `value` is JSON or the
+    /// text of a string. Since 1.0.
+    pub fn input(mut self, path: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.inputs.push((path.into(), value.into()));
+        self
+    }
+
+    /// Only executions that this schedule or trigger has started. Since 1.0.
+    pub const fn schedule(mut self, schedule: ScheduleId) -> Self {
+        self.inner.schedule = Some(schedule);
+        self
+    }
+
+    /// Only executions with tasks that this runner is running. Since 1.0.
+    pub const fn runner(mut self, runner: RunnerId) -> Self {
+        self.inner.runner = Some(runner);
+        self
+    }
+
     /// Only executions submitted at or after this time. Since 1.0.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());
+        self
+    }
+
+    /// Only executions submitted before this time. Since 1.0.
+    pub fn until(mut self, until: impl Into<Timestamp>) -> Self {
+        self.inner.until = Some(until.into());
         self
     }
 
@@ -203,15 +271,19 @@ impl Default for ExecutionFilter {
 pub struct ExecutionPage {
     /// The executions, newest first, in the state that they had when they were read.
     pub items: Vec<WorkflowResult>,
-    /// The cursor of the next page, if there is one.
+    /// The cursor of the next page, if there may be one.
     pub next: Option<ExecutionId>,
+    /// If the search ended before the page was full, because it examined 20,000 executions or took 100 ms: the time at which
+    /// the last examined execution was submitted. `next` continues there.
+    pub scanned_until: Option<Timestamp>,
 }
 
 impl ExecutionPage {
-    pub(super) fn new(page: ListPage) -> Self {
+    pub(super) fn new(page: FullPage) -> Self {
         Self {
             items: page.items.into_iter().map(WorkflowResult::new).collect(),
             next: page.next,
+            scanned_until: page.scanned.map(|scanned| scanned.until),
         }
     }
 }

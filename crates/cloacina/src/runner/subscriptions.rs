@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::EngineHandle;
-use crate::runtime::{Ended, Subscription};
+use crate::runtime::{Ended, Message, Subscription};
 use crate::types::{Error, ExecutionId};
 
 impl EngineHandle {
@@ -19,11 +19,11 @@ impl EngineHandle {
         let subscription = self.channels().subscriptions.subscribe(id, callback);
         // Subscribe before the query, so that an end in between is not missed.
         if let Some(ended) = self.channels().subscriptions.recent(id) {
-            self.channels().subscriptions.resolve(subscription, ended);
+            self.resolve(subscription, ended);
             return Ok(subscription);
         }
         match self.read_end(id) {
-            Ok(Some(ended)) => self.channels().subscriptions.resolve(subscription, ended),
+            Ok(Some(ended)) => self.resolve(subscription, ended),
             Ok(None) => {}
             Err(error) => {
                 self.channels().subscriptions.unsubscribe(subscription);
@@ -35,6 +35,14 @@ impl EngineHandle {
             return Err(Error::runner_closed());
         }
         Ok(subscription)
+    }
+
+    fn resolve(&self, subscription: Subscription, ended: Ended) {
+        let channels = self.channels();
+        let now = channels.clock.monotonic();
+        if (channels.subscriptions).resolve(subscription, ended, now) {
+            self.report(Message::Poke);
+        }
     }
 
     /// Reads the end of an execution from the database; `None` if it has not ended. The query also

@@ -3,12 +3,17 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::task_steps::{self, AttemptSteps};
 use super::{Context, TaskError};
 use crate::engine::Outcome;
-use crate::runtime::{Assignment, TaskFunction};
-use crate::types::ExecutionId;
-use crate::workflow::TaskDefinition;
+use crate::runtime::{Assignment, TaskFunction, TaskPort};
+use crate::types::{Condition, ExecutionId, Ordinal, ParkKind, micros};
+use crate::workflow::{Parameter, TaskDefinition, TaskKind, Workflow};
 
 /// The future that [`Task::run`] returns.
 pub type TaskFuture<'a> = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send + 'a>>;
@@ -28,6 +33,10 @@ pub trait Task {
     /// The task's id. Since 1.0.
     const ID: &'static str = Self::NAMES.id;
 
+    /// The task that undoes it.
+    #[doc(hidden)]
+    const COMPENSATION: Option<Compensation> = None;
+
     /// The task's definition, as it is stored.
     #[doc(hidden)]
     fn definition() -> TaskDefinition;
@@ -35,6 +44,20 @@ pub trait Task {
     /// Calls the function.
     #[doc(hidden)]
     fn run<'a>(context: &'a mut Context, handle: &'a TaskHandle) -> TaskFuture<'a>;
+}
+
+/// The task that undoes another one.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Compensation {
+    /// Its names.
+    pub names: TaskNames,
+    /// Its definition.
+    pub definition: fn() -> TaskDefinition,
+    /// Its function.
+    pub run: TaskRun,
+    /// Whether it also runs if the task failed, was lost, or was cancelled while it ran.
+    pub failed: bool,
 }
 
 /// The names in a task's definition, known at compile time.
@@ -47,6 +70,45 @@ pub struct TaskNames {
     pub dependencies: &'static [&'static str],
     /// The ids of the tasks that its trigger rule names.
     pub rule_tasks: &'static [&'static str],
+    /// The key of its result; `None` if it writes the context itself.
+    pub result: Option<&'static str>,
+    /// The values that it takes by name.
+    pub parameters: &'static [ParameterName],
+}
+
+/// A parameter whose value is found by its name.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct ParameterName {
+    /// The parameter's name.
+    pub name: &'static str,
+    /// The id of the task whose result it is, if that is said explicitly.
+    pub task: Option<&'static str>,
+    /// Whether it has a default.
+    pub has_default: bool,
+    /// Whether it takes the items of a map with their states, instead of the list of their values.
+    pub is_map_result: bool,
+}
+
+impl ParameterName {
+    /// The id of the task whose result it is, if the workflow has such a task.
+    pub(super) const fn task_or_name(&self) -> &'static str {
+        match self.task {
+            Some(task) => task,
+            None => self.name,
+        }
+    }
+}
+
+/// How the workflow resolved a parameter.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// As the definition says.
+    Resolved(&'a Parameter),
+    /// The definition lists no parameters of the task, like that of an external task: the name is a key of the context.
+    Named,
+    /// The definition does not list the parameter: it has its default.
+    Default,
 }
 
 /// The return type of a task. The trait exists only for the compiler's message about a wrong return type.
@@ -101,8 +163,13 @@ impl TaskOutput for Result<(), TaskError> {
 pub struct TaskHandle {
     execution: ExecutionId,
     task: Arc<str>,
+    index: Option<u32>,
     attempt: u32,
+    forward_key: Option<Arc<str>>,
     cancelled: Arc<AtomicBool>,
+    pub(super) steps: Arc<AttemptSteps>,
+    /// The workflow and the task in it. `None` for a detached handle.
+    definition: Option<(Arc<Workflow>, Ordinal)>,
 }
 
 impl TaskHandle {
@@ -112,17 +179,118 @@ impl TaskHandle {
         Self {
             execution: ExecutionId::generate(),
             task: "detached".into(),
+            index: None,
             attempt: 1,
+            forward_key: None,
             cancelled: Arc::default(),
+            steps: Arc::default(),
+            definition: None,
         }
     }
 
-    pub(super) fn new(assignment: &Assignment) -> Self {
+    pub(super) fn new(assignment: &Assignment, port: TaskPort) -> Self {
+        let id = assignment.workflow.task(assignment.task).id.as_str();
+        let index = assignment.claim.item;
         Self {
             execution: assignment.execution,
-            task: assignment.workflow.task(assignment.task).id.as_str().into(),
+            task: index.map_or_else(|| id.into(), |index| format!("{id}[{index}]").into()),
+            index,
             attempt: assignment.claim.attempt,
+            forward_key: assignment.forward_key.as_deref().map(Arc::from),
             cancelled: Arc::clone(&assignment.cancelled),
+            steps: Arc::new(AttemptSteps::new(assignment, port)),
+            definition: Some((Arc::clone(&assignment.workflow), assignment.task)),
+        }
+    }
+
+    /// Runs a part of the task whose result is durable when the call returns. Any later attempt of the task gets the recorded
+    /// result, and the function is not called again: a loop of steps continues where the last attempt ended.
+    ///
+    /// Steps are found by their keys, so the code may change between attempts. A key that is used again in one attempt is
+    /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing.
+    ///
+    /// # Errors
+    /// The function's error; `ContextError`, not retried, when JSON cannot represent the result, a recorded result does not
+    /// have the shape of `T`, or the task has more than 10,000 steps or `max_context_bytes` bytes of results; an error when
+    /// the attempt has lost its claim, whose result is dropped in any case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cloacina::{Context, TaskError, TaskHandle, task};
+    ///
+    /// #[task]
+    /// async fn support(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+    ///     let plan: Vec<String> = cx.step("plan", || async { Ok(vec!["read".to_owned(), "answer".to_owned()]) }).await?;
+    ///     for item in plan {
+    ///         cx.step(&format!("work-{item}"), || async { Ok(item.len()) }).await?;
+    ///     }
+    ///     context.set("done", true)?;
+    ///     Ok(())
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Since 1.0.
+    pub fn step<T, F, R>(
+        &self,
+        key: &str,
+        function: F,
+    ) -> impl Future<Output = Result<T, TaskError>> + use<T, F, R>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnOnce() -> R,
+        R: Future<Output = Result<T, TaskError>>,
+    {
+        // Before the first poll, so that keys are numbered in the order of the calls.
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        async move { steps.run(key, function).await }
+    }
+
+    /// Sleeps for a time that survives restarts, without holding a worker: the function exits with an error, which `?`
+    /// passes on, and starts again from its top when the time is over. Its recorded steps then return their values. No attempt
+    /// is counted.
+    ///
+    /// # Errors
+    /// The error that leaves the function. A function that does not pass it on fails.
+    ///
+    /// Since 1.0.
+    pub fn sleep(
+        &self,
+        key: &str,
+        duration: Duration,
+    ) -> impl Future<Output = Result<(), TaskError>> + use<> {
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        let condition = Condition::Delay {
+            duration: micros(duration),
+        };
+        async move {
+            let end = steps.park(ParkKind::Sleep, key, condition, None);
+            end.await.map(drop)
+        }
+    }
+
+    /// Waits until a condition holds, at most for `timeout`, without holding a worker, like [`sleep`](Self::sleep).
+    /// Returns the data of the signal, `null` for a timer, and for several conditions an object of the data by the names of
+    /// the signals. `None`: the time is over, also on later attempts.
+    ///
+    /// # Errors
+    /// The error that leaves the function; an error when the data does not have the shape of `T`.
+    ///
+    /// Since 1.0.
+    pub fn wait<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        condition: Condition,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<T>, TaskError>> + use<T> {
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        async move {
+            let end = steps.park(ParkKind::Wait, key.clone(), condition, timeout.map(micros));
+            task_steps::ended_wait(&key, &end.await?)
         }
     }
 
@@ -139,16 +307,50 @@ impl TaskHandle {
         self.attempt
     }
 
+    /// A key that makes the effects of the task idempotent: the same in all its attempts, and in its compensation. It changes
+    /// once the task was compensated. Since 1.0.
+    #[must_use]
+    pub fn forward_key(&self) -> String {
+        let own = || format!("{}/{}", self.execution, self.task);
+        self.forward_key.as_deref().map_or_else(own, str::to_owned)
+    }
+
     /// The id of the task's execution. Since 1.0.
     #[must_use]
     pub const fn execution_id(&self) -> ExecutionId {
         self.execution
     }
 
-    /// The task's id in its workflow. Since 1.0.
+    /// The index of the element that the function gets, of a task that runs over a list. Since 1.0.
+    #[must_use]
+    pub const fn index(&self) -> Option<u32> {
+        self.index
+    }
+
+    /// The task's id in its workflow; of an item of a map a text such as `fetch[17]`. Since 1.0.
     #[must_use]
     pub fn task_id(&self) -> &str {
         &self.task
+    }
+
+    /// How the workflow resolved a parameter of the task.
+    pub(super) fn parameter(&self, name: &str) -> Source<'_> {
+        let Some((workflow, task)) = &self.definition else {
+            return Source::Named;
+        };
+        let parameters = &workflow.task(*task).parameters;
+        match parameters.iter().find(|known| known.name == name) {
+            Some(parameter) => Source::Resolved(parameter),
+            None if parameters.is_empty() && workflow.definition().input.is_none() => Source::Named,
+            None if workflow.task(*task).kind == TaskKind::External => Source::Named,
+            None => Source::Default,
+        }
+    }
+
+    /// The key of the task's result, if the workflow's definition has one.
+    pub(super) fn result_key(&self) -> Option<&str> {
+        let (workflow, task) = self.definition.as_ref()?;
+        workflow.task(*task).result.as_deref()
     }
 }
 
@@ -157,14 +359,15 @@ pub type TaskRun = for<'a> fn(&'a mut Context, &'a TaskHandle) -> TaskFuture<'a>
 
 /// Wraps a task's function for the executor.
 pub(super) fn task_function(run: TaskRun) -> TaskFunction {
-    Arc::new(move |assignment: Assignment| {
+    Arc::new(move |assignment: Assignment, port: TaskPort| {
         Box::pin(async move {
-            let handle = TaskHandle::new(&assignment);
+            let handle = TaskHandle::new(&assignment, port);
             let mut context = Context::from_values(assignment.context, true);
-            match run(&mut context, &handle).await {
+            let outcome = match run(&mut context, &handle).await {
                 Ok(()) => Outcome::Completed(Arc::new(context.delta())),
                 Err(error) => error.into_outcome(),
-            }
+            };
+            handle.steps.checked(outcome)
         })
     })
 }

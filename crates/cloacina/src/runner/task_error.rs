@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::engine::Outcome;
-use crate::types::{Error, ErrorCode, Failure, Micros, micros};
+use crate::types::{Error, ErrorCode, Failure, Micros, Park, micros};
 
 /// The reason why a task did not complete. The operator `?` converts every Rust error to one.
 ///
@@ -50,6 +50,7 @@ enum TaskSignal {
     Fail,
     Retry(Option<Micros>),
     Snooze(Micros),
+    Park(Box<Park>),
 }
 
 impl TaskError {
@@ -103,12 +104,36 @@ impl TaskError {
         error
     }
 
+    /// Fails the task without a retry, because a parameter has no value or a wrong one (semantics J9).
+    pub(super) fn input(problem: impl Into<String>) -> Self {
+        let mut error = Self::of_type("TaskInputError", problem);
+        error.failure.retryable = false;
+        error
+    }
+
     /// Runs the task again after the delay. Does not count as an attempt. Since 1.0.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self {
             signal: TaskSignal::Snooze(micros(delay)),
             ..Self::of_type("Snooze", format!("asked to run in {delay:?}"))
+        }
+    }
+
+    /// The error that is stored as `failure`.
+    pub(super) const fn of_failure(failure: Failure) -> Self {
+        Self {
+            signal: TaskSignal::Fail,
+            failure,
+        }
+    }
+
+    /// The error that leaves the function of a task that sleeps or waits.
+    pub(super) fn park(park: Park) -> Self {
+        let text = format!("waits for '{}' and must not continue", park.key);
+        Self {
+            signal: TaskSignal::Park(Box::new(park)),
+            ..Self::of_type("TaskParked", text)
         }
     }
 
@@ -132,6 +157,7 @@ impl TaskError {
                 failure: self.failure,
             },
             TaskSignal::Snooze(after) => Outcome::Snooze { after },
+            TaskSignal::Park(park) => Outcome::Park(park),
         }
     }
 }

@@ -41,14 +41,14 @@ impl TenantGroup {
         Arc::ptr_eq(&self.slot, slot)
     }
 
-    /// Starts to stop all runners of the group. The answer comes when the last one has stopped.
+    /// Begins to stop all runners of the group. The answer is sent when the last one has stopped.
     pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
         self.is_stopping.store(true, Ordering::SeqCst);
         let (answer, reply) = Answer::new();
         let stop_reply = Arc::new(StopReply(Mutex::new(Some(reply))));
         let mut runners = self.workers.runners();
         if !runners.iter().any(|slot| Arc::ptr_eq(slot, &self.slot)) {
-            // This runner has already left the group; its coordinator still answers if it is running.
+            // This runner has already left the group, but its coordinator may still be running.
             runners.push(Arc::clone(&self.slot));
         }
         for slot in runners {
@@ -62,7 +62,7 @@ impl TenantGroup {
     }
 }
 
-/// Shared by the replies of all runners: sends the answer when the last reply has been sent or dropped.
+/// A reply that the replies of all runners share. It is sent when the last of them has been sent or dropped.
 struct StopReply(Mutex<Option<Reply<()>>>);
 
 impl Drop for StopReply {

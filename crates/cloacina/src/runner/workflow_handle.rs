@@ -122,13 +122,29 @@ impl WorkflowHandle {
         Ok(self.status().await?.is_terminal())
     }
 
-    /// Waits for the end of the execution. A failed execution is not an error here.
+    /// Waits for the end of the execution, and for that of its final tasks, if there are any. A failed execution is not an error
+    /// here.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down while waiting.
     ///
     /// Since 1.0.
     pub async fn result(&self) -> Result<WorkflowResult, Error> {
+        let result = self.result_without_final().await?;
+        if let Some(id) = result.final_execution() {
+            let finale = Self::new(Arc::clone(&self.engine), id, HandleOrigin::Id, None);
+            finale.result_without_final().await?;
+        }
+        Ok(result)
+    }
+
+    /// Waits for the end of the execution, not for that of its final tasks.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    ///
+    /// Since 1.0.
+    pub async fn result_without_final(&self) -> Result<WorkflowResult, Error> {
         let known = {
             let subscription = self.subscription.lock();
             subscription

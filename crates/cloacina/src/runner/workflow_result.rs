@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::Context;
-use crate::engine::Execution;
+use super::decoding::{absent, decode_text};
+use crate::engine::{self, Execution};
 use crate::runtime::Ended;
 use crate::types::{
-    ExecutionId, ExecutionStatus, Failure, HistoryEvent, Json, RunnerId, TaskRecord, TaskStatus,
-    Timestamp,
+    Error, ErrorCode, ExecutionId, ExecutionStatus, Failure, HistoryEvent, Json, RunnerId,
+    TaskRecord, TaskStatus, Timestamp, nearest,
 };
 
 /// The state of an execution with all its tasks at one instant. Contexts and errors are decoded when they are read.
@@ -23,16 +26,18 @@ pub struct WorkflowResult {
 /// The error of a failed execution or task.
 ///
 /// Since 1.0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct ErrorInfo {
     /// The type's name, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
+    #[serde(rename = "type")]
     pub kind: String,
     /// The error's message.
     pub message: String,
     /// The traceback, if available.
     pub traceback: Option<String>,
     /// The task that failed; `None` when no single task caused the failure.
+    #[serde(rename = "task")]
     pub task_id: Option<String>,
 }
 
@@ -73,6 +78,14 @@ impl WorkflowResult {
     #[must_use]
     pub fn workflow_name(&self) -> &str {
         self.execution.workflow().name()
+    }
+
+    /// The execution of its final tasks and compensations, which [`DefaultRunner::handle`](super::DefaultRunner::handle)
+    /// follows; `None` if the end started none. Since 1.0.
+    #[must_use]
+    pub fn final_execution(&self) -> Option<ExecutionId> {
+        let link = self.execution.record().finale.as_ref()?;
+        link.finale.as_ref().map(|finale| finale.id)
     }
 
     /// The version of the workflow that it ran. Since 1.0.
@@ -122,6 +135,59 @@ impl WorkflowResult {
     #[must_use]
     pub fn final_context(&self) -> Context {
         Context::from_values(self.execution.final_context().into(), false)
+    }
+
+    /// Decodes the output: the result that the workflow names as its `output`, an array of results if it names several, and
+    /// the final context if it names none. A result that no task produced is `null`, which an `Option` accepts.
+    ///
+    /// # Errors
+    /// `ContextInvalid` when the output does not have the type `T`. The message names the path of the part that does not fit.
+    ///
+    /// Since 1.0.
+    pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let output = engine::output(self.execution.workflow(), self.execution.record());
+        decode_text(output.as_str()).map_err(|problem| {
+            let workflow = self.workflow_name();
+            Self::not_a::<T>(&format!("the output of workflow '{workflow}'"), &problem)
+        })
+    }
+
+    /// Decodes the result of a task: what a task with values returned, or what a task with a context stored under its own id.
+    /// `T` can be an `Option`, for a task that may not have run.
+    ///
+    /// # Errors
+    /// `TaskInvalid` for an unknown task; `ContextInvalid` when the task has no result, or one that does not have the type
+    /// `T`.
+    ///
+    /// Since 1.0.
+    pub fn of<T: DeserializeOwned>(&self, task: impl AsRef<str>) -> Result<T, Error> {
+        let (task, workflow) = (task.as_ref(), self.execution.workflow());
+        let Some(ordinal) = workflow.ordinal(task) else {
+            let message = format!("workflow '{}' has no task '{task}'", workflow.name());
+            let error = Error::new(ErrorCode::TaskInvalid, message);
+            let tasks = workflow.definition().tasks.iter();
+            return Err(match nearest(task, tasks.map(|task| task.id.as_str())) {
+                Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+                None => error,
+            });
+        };
+        match engine::result(workflow, self.execution.record(), ordinal) {
+            Some(result) => decode_text(result.as_str()).map_err(|problem| {
+                Self::not_a::<T>(&format!("the result of task '{task}'"), &problem)
+            }),
+            None => absent().ok_or_else(|| {
+                let status = self.execution.task(ordinal).status;
+                let message = format!("task '{task}' has no result: it is {status}");
+                Error::new(ErrorCode::ContextInvalid, message)
+                    .with_hint("decode an Option for a task that may not have run")
+            }),
+        }
+    }
+
+    fn not_a<T>(what: &str, problem: &str) -> Error {
+        let name = std::any::type_name::<T>();
+        let message = format!("{what} is not a {name}: {problem}");
+        Error::new(ErrorCode::ContextInvalid, message)
     }
 
     /// The error; `None` unless the execution failed. Since 1.0.

@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicBool;
 use super::open_callback::OpenCallback;
 use super::progress_buffer::ProgressBuffer;
 use super::pulse::Pulse;
-use crate::types::{Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
+use crate::types::{
+    Claim, Context, ExecutionId, Micros, Monotonic, Ordinal, PendingEnd, Timestamp,
+};
 use crate::workflow::Workflow;
 
 /// The part of this process that runs the tasks of a kind.
@@ -55,6 +57,10 @@ pub struct Assignment {
     pub reports_start: bool,
     /// Its priority among ready tasks.
     pub priority: i16,
+    /// Maximum number of bytes of its recorded steps.
+    pub max_context_bytes: u64,
+    /// The idempotency key of the task's effects. `None` unless its workflow has final tasks or consists of them.
+    pub forward_key: Option<String>,
     /// The buffer for its progress and log lines.
     pub insight: Arc<ProgressBuffer>,
     /// Set when the execution is cancelled.
@@ -78,7 +84,7 @@ pub struct Callback {
     pub error: Option<String>,
     /// The context after the task, or before it when it failed.
     pub context: Arc<Context>,
-    /// Holds back the answers to the execution's callers until the worker ends it.
+    /// Open until the worker has ended the callback: until then, callers of the execution get no answer.
     pub open: Arc<OpenCallback>,
 }
 
@@ -116,8 +122,12 @@ pub struct Poll {
     pub token: PollToken,
     /// The trigger's name.
     pub name: String,
+    /// The state that the function has kept.
+    pub state: Option<crate::types::Json>,
     /// The program's number of the function.
     pub handler: u64,
+    /// The ends of executions for which to call the function, once each. `None`: it is polled.
+    pub ends: Option<Vec<PendingEnd>>,
 }
 
 /// A request to the program that owns the workers of an executor.

@@ -7,12 +7,18 @@ use rustc_hash::FxBuildHasher;
 
 use super::assignment::PollToken;
 use super::ledger::Ledger;
+use super::maps::{PendingMaps, ends_of};
+use super::notes::messages_of;
 use super::{Control, Message, Reply};
 use crate::engine::trigger::PollOutcome;
 use crate::engine::{Changes, Execution};
-use crate::store::{Advance, QueueId, ScheduleWrite, Submit, TaskWrite, TickWrite};
+use crate::store::{
+    Advance, EndWrite, FlowWrites, LinkWrite, MapWrites, QueueId, ScheduleWrite, Submit, TaskWrite,
+    TickWrite, WaitWrite,
+};
 use crate::types::{
-    Claim, ExecutionId, ExecutionStatus, Monotonic, Ordinal, ScheduleId, ScheduleRecord, TaskStatus,
+    Claim, Error, ExecutionId, ExecutionStatus, InboxId, Labels, Monotonic, NewSignal, Ordinal,
+    ScheduleId, ScheduleRecord, Sent, StepRecord, TaskStatus, Timestamp,
 };
 
 /// A caller that waits until the change it asked for is durable.
@@ -20,12 +26,44 @@ pub(super) struct PendingControl {
     pub(super) reply: Reply<ExecutionStatus>,
     pub(super) action: Control,
     pub(super) give_up: Monotonic,
+    /// The error of an action that an earlier change of the same batch has made impossible.
+    pub(super) refusal: Option<Error>,
+}
+
+/// An attempt that waits until its step is durable.
+pub(super) struct PendingStep {
+    pub(super) task: Ordinal,
+    pub(super) claim: Claim,
+    pub(super) record: StepRecord,
+    pub(super) reply: Reply<()>,
+    /// The attempt holds its claim. `false`: a change of this turn has taken it, so the step is refused if that is written.
+    pub(super) is_held: bool,
+}
+
+/// A caller that waits until its signals are durable.
+pub(super) struct PendingSend {
+    pub(super) signals: Vec<NewSignal>,
+    pub(super) give_up: Monotonic,
+    pub(super) reply: Reply<Vec<Sent>>,
+}
+
+impl PendingSend {
+    /// The message that leads to the same signals again.
+    pub(super) fn into_message(self) -> Message {
+        Message::Send {
+            signals: self.signals,
+            give_up: self.give_up,
+            reply: self.reply,
+        }
+    }
 }
 
 /// The change of one execution.
 #[derive(Default)]
 pub(super) struct PendingChange {
     pub(super) changes: Changes,
+    /// The labels of a new execution.
+    pub(super) labels: Labels,
     /// The revision that the decisions are based on. `None`: the execution is new.
     pub(super) expected: Option<i64>,
     /// The claims of its tasks that are stored in the database.
@@ -34,25 +72,33 @@ pub(super) struct PendingChange {
     pub(super) messages: Vec<Message>,
     /// The callers that asked for it.
     pub(super) controls: Vec<PendingControl>,
+    /// The attempts that recorded steps.
+    pub(super) steps: Vec<PendingStep>,
     /// The change takes claims back from a dead runner.
     pub(super) is_rescue: bool,
+    /// The change comes from a waiting task or a message of the inbox, which is checked again if the change is not written.
+    pub(super) is_wake: bool,
+    /// The execution whose task starts this new one with its completion. It is submitted only if the change of that one is.
+    pub(super) source: Option<ExecutionId>,
 }
 
 impl PendingChange {
     /// The change of a new execution.
-    pub(super) fn new(changes: Changes) -> Self {
+    pub(super) fn new(changes: Changes, labels: Labels) -> Self {
         Self {
             changes,
+            labels,
             ..Self::default()
         }
     }
 
     /// Whether there is nothing to write, because the request was refused.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.expected.is_some()
             && self.changes == Changes::default()
             && self.messages.is_empty()
             && self.controls.is_empty()
+            && self.steps.is_empty()
     }
 }
 
@@ -69,6 +115,8 @@ pub(super) struct ScheduleChange {
     /// The revision that the decision is based on.
     pub(super) expected: i64,
     pub(super) ticks: Vec<TickWrite>,
+    /// The ends of executions for which a trigger was called.
+    pub(super) ends: Vec<EndWrite>,
     pub(super) purpose: Purpose,
 }
 
@@ -95,6 +143,7 @@ impl ScheduleChange {
             record,
             expected,
             ticks,
+            ends: Vec::new(),
             purpose,
         }
     }
@@ -119,8 +168,12 @@ pub(super) struct WriteBatch {
     pub(super) submissions: Vec<Submission>,
     pub(super) executions: IndexMap<ExecutionId, PendingChange, FxBuildHasher>,
     pub(super) schedules: Vec<ScheduleChange>,
+    /// Messages of the inbox that the changes of executions settle.
+    pub(super) settled: Vec<(InboxId, ExecutionId)>,
     /// Tasks claimed in this step without a query, in the order in which to dispatch them.
     pub(super) claimed: Vec<(ExecutionId, Ordinal, Claim)>,
+    /// The ends and steps of maps' items.
+    pub(super) items: PendingMaps,
 }
 
 impl WriteBatch {
@@ -168,6 +221,7 @@ impl WriteBatch {
             match change.expected {
                 None => submits.push(Submit {
                     record,
+                    labels: &change.labels,
                     workflow: execution.workflow().name(),
                     tasks,
                     history,
@@ -177,10 +231,55 @@ impl WriteBatch {
                     expected,
                     tasks,
                     history,
+                    steps: Some(&change.changes.steps).filter(|steps| !steps.is_empty()),
                 }),
             }
         }
         (submits, advances)
+    }
+
+    /// The changes of waits, as parameters of the store.
+    pub(super) fn flow(&self, ledger: &Ledger, now: Timestamp) -> FlowWrites {
+        let (mut waits, mut posts, mut links) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sources, mut ends) = (Vec::new(), Vec::new());
+        let mut maps = MapWrites {
+            ends: ends_of(&self.items),
+            ..MapWrites::default()
+        };
+        for (id, change) in &self.executions {
+            sources.extend(change.source.map(|source| (*id, source)));
+            if change.changes.ended {
+                ends.push(*id);
+            }
+            let has_flow = |execution: &&Execution| {
+                !change.changes.waits.is_empty()
+                    || !change.changes.posts.is_empty()
+                    || !change.changes.maps.is_empty()
+                    || execution.record().parent.is_some()
+                    || !execution.workflow().definition().cancel_on.is_empty()
+            };
+            let Some(execution) = ledger.get(*id).filter(has_flow) else {
+                continue;
+            };
+            waits.extend(
+                (change.changes.waits.iter()).map(|ordinal| wait_write(execution, *ordinal)),
+            );
+            waits.extend(cancel_write(execution, change));
+            let messages = messages_of(execution, &change.changes.posts, now);
+            posts.extend(messages.into_iter().map(|message| (*id, message)));
+            links.extend(link_write(execution, change));
+            let changes = change.changes.maps.iter().cloned();
+            maps.changes.extend(changes.map(|change| (*id, change)));
+        }
+        FlowWrites {
+            waits,
+            settled: self.settled.clone(),
+            posts,
+            links,
+            sources,
+            maps,
+            ends,
+        }
     }
 
     /// The changes of schedules, as parameters of the store.
@@ -189,6 +288,7 @@ impl WriteBatch {
             record: &change.record,
             expected: change.expected,
             ticks: &change.ticks,
+            ends: &change.ends,
         });
         writes.collect()
     }
@@ -209,9 +309,71 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
                 .iter()
                 .find(|(fenced, _)| fenced == ordinal)
                 .map(|(_, claim)| *claim),
-            queue: QueueId::of(execution.workflow(), *ordinal),
+            queue: queue_of(execution, *ordinal),
             priority: execution.priority(*ordinal),
         })
     });
     writes.collect()
+}
+
+/// The queue of a task: that of all waiting tasks while it waits, and otherwise its own.
+fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
+    if execution.task(ordinal).is_waiting() {
+        QueueId::WAITING
+    } else {
+        QueueId::of(execution.workflow(), ordinal)
+    }
+}
+
+/// The link of a new child, or one that changed.
+fn link_write(execution: &Execution, change: &PendingChange) -> Option<LinkWrite> {
+    let is_new = change.expected.is_none();
+    let link = execution.record().parent.as_ref()?;
+    (is_new || change.changes.link).then(|| LinkWrite {
+        child: execution.record().id,
+        link: std::sync::Arc::clone(link),
+        is_new,
+    })
+}
+
+fn wait_write(execution: &Execution, ordinal: Ordinal) -> WaitWrite {
+    let state = execution.task(ordinal).wait.as_deref();
+    WaitWrite {
+        execution: execution.record().id,
+        task: Some(ordinal),
+        // Serialising plain values with text keys cannot fail.
+        state: state.and_then(|state| serde_json::to_string(state).ok()),
+        queue: queue_of(execution, ordinal),
+        rows: execution.wait_rows(ordinal),
+    }
+}
+
+/// The signals that cancel an execution are listened to from its submission or its retry to its end.
+fn cancel_write(execution: &Execution, change: &PendingChange) -> Option<WaitWrite> {
+    let record = execution.record();
+    if execution.workflow().definition().cancel_on.is_empty() {
+        return None;
+    }
+    let is_open = !record.status.is_terminal();
+    let begins = is_open && (change.expected.is_none() || change.changes.revived);
+    let ends = !is_open && change.changes.ended && change.expected.is_some();
+    if !begins && !ends {
+        return None;
+    }
+    let rows = if begins {
+        let (rows, missing) = execution.cancel_rows();
+        for problem in missing {
+            tracing::warn!(execution_id = %record.id, workflow = execution.workflow().name(), "{}", problem.0);
+        }
+        rows
+    } else {
+        Vec::new()
+    };
+    Some(WaitWrite {
+        execution: record.id,
+        task: None,
+        state: None,
+        queue: QueueId::WAITING,
+        rows,
+    })
 }

@@ -169,6 +169,17 @@ impl Capacity {
         (executors, request)
     }
 
+    /// The number of items of maps to claim, beyond the tasks that are claimed already. `None`: nothing may be claimed.
+    pub(super) fn item_room(&self, executor: Executor) -> Option<usize> {
+        let may_claim = !self.is_paused && !self.is_held();
+        may_claim.then(|| self.prefetch[executor.index()].item_room())
+    }
+
+    /// The number of free workers.
+    pub(super) fn free_workers(&self, executor: Executor) -> usize {
+        self.prefetch[executor.index()].free_workers()
+    }
+
     /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
     pub(super) fn note_claimed(&mut self, executor: Executor, more: bool, last: Option<ClaimKey>) {
         self.prefetch[executor.index()].note_claimed(more, last);

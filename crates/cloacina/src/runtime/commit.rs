@@ -15,7 +15,7 @@ use super::open_callback::OpenCallback;
 use super::prefetch::ClaimKey;
 use super::registry::Handler;
 use super::step::{Signal, Step};
-use crate::store::{Batch, Claimed, Committed, StoreError, SubmitOutcome};
+use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
 
 /// A batch that was not written.
@@ -105,6 +105,12 @@ impl Step {
 
     /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
     pub(super) fn commit(&mut self) -> Result<ScheduleResults, RefusedBatch> {
+        let is_held = (self.claims_resume_at).is_some_and(|at| self.monotonic < at);
+        let item_claim = if self.is_stopping || is_held {
+            Default::default()
+        } else {
+            self.item_claim()
+        };
         let pending = std::mem::take(&mut self.batch);
         let _held = self.hold_ends(&pending);
         for (id, change) in &pending.executions {
@@ -112,7 +118,6 @@ impl Step {
                 execution.set_revision(expected + 1);
             }
         }
-        let is_held = (self.claims_resume_at).is_some_and(|at| self.monotonic < at);
         let (executors, claim) = if self.is_stopping || is_held {
             Default::default()
         } else {
@@ -120,7 +125,11 @@ impl Step {
         };
         let (submits, advances) = pending.rows(&self.ledger);
         let schedules = pending.schedule_rows();
-        if submits.is_empty()
+        let mut flow = pending.flow(&self.ledger, self.now);
+        (flow.maps.claim, flow.maps.free) = item_claim;
+        let claims_items = !flow.maps.claim.is_empty();
+        if flow.maps.is_empty()
+            && submits.is_empty()
             && advances.is_empty()
             && schedules.is_empty()
             && claim.classes.is_empty()
@@ -134,9 +143,10 @@ impl Step {
             schedules,
             submits,
             advances,
+            flow,
             claim,
         };
-        let has_claim = !batch.claim.classes.is_empty();
+        let has_claim = claims_items || !batch.claim.classes.is_empty();
         let begin = Instant::now();
         match self.store.commit(&batch) {
             Ok(committed) => {
@@ -146,7 +156,13 @@ impl Step {
                 if has_claim {
                     self.claims_resume_at = None;
                 }
-                Ok(self.apply_commit(pending, &committed, &executors))
+                let results = self.apply_commit(pending, &committed, &executors);
+                if claims_items {
+                    let mut dispatch = Dispatch::default();
+                    self.take_items(&committed, &mut dispatch);
+                    self.dispatch(dispatch);
+                }
+                Ok(results)
             }
             Err(error) => Err(RefusedBatch {
                 has_claim,
@@ -206,32 +222,56 @@ impl Step {
         for (id, ordinal, claim) in batch.claimed {
             self.drop_claim(id, ordinal, claim);
         }
+        for (key, pending) in batch.items {
+            refused.messages.extend(pending.messages);
+            if !pending.settled.is_empty() {
+                // The ends of children are read from the inbox again, and decided on the present counters.
+                self.maps.forget_row(key);
+                self.signals.raise(Signal::Waits);
+            }
+        }
         for (id, change) in batch.executions {
             self.ledger.remove(id);
             if change.is_rescue {
                 refused.rescued.push(id);
             }
-            self.decide_again(id, change, &mut refused.messages);
+            let is_unknown = matches!(refused.error, StoreError::Unavailable(_));
+            self.decide_again(id, change, is_unknown, &mut refused.messages);
         }
         refused
     }
 
-    /// Adds the messages that lead to an execution's change again.
-    fn decide_again(
+    /// Adds the messages that lead to an execution's change again. `is_unknown`: the change may have been written.
+    pub(super) fn decide_again(
         &mut self,
         id: ExecutionId,
         change: PendingChange,
+        is_unknown: bool,
         messages: &mut Vec<Message>,
     ) {
         messages.extend(change.messages);
         messages.extend(change.controls.into_iter().map(|control| Message::Control {
             execution: id,
-            action: control.action,
+            action: if is_unknown && control.refusal.is_none() {
+                control.action.again()
+            } else {
+                control.action
+            },
             give_up: control.give_up,
             reply: control.reply,
         }));
+        messages.extend(change.steps.into_iter().map(|step| Message::RecordStep {
+            execution: id,
+            task: step.task,
+            claim: step.claim,
+            step: step.record,
+            reply: step.reply,
+        }));
         if change.is_rescue {
             self.signals.raise(Signal::Rescue);
+        }
+        if change.is_wake {
+            self.signals.raise(Signal::Waits);
         }
     }
 
@@ -250,6 +290,9 @@ impl Step {
             priority: record.priority,
             start_at: record.start_at,
             timeout: record.timeout,
+            labels: change
+                .map(|change| change.labels.clone())
+                .unwrap_or_default(),
             trace: change.and_then(|change| trace_of(&change.changes.history)),
         })
     }
@@ -293,12 +336,13 @@ impl Step {
             } else if advances.next() == Some(&false) {
                 not_applied.insert(id);
                 let mut messages = Vec::new();
-                self.decide_again(id, change, &mut messages);
+                self.decide_again(id, change, false, &mut messages);
                 self.retry.append(&mut messages);
                 continue;
             }
             applied.push((id, change));
         }
+        self.apply_items(std::mem::take(&mut batch.items), committed);
         let mut dispatch = Dispatch::default();
         for (id, ordinal, claim) in std::mem::take(&mut batch.claimed) {
             if not_applied.contains(&id) {
@@ -323,19 +367,25 @@ impl Step {
             self.subscriptions.note_submitted(&accepted);
         }
         answer(batch.submissions, &duplicates);
+        if !committed.due.is_empty() {
+            for id in &committed.due {
+                self.ledger.remove(*id);
+            }
+            self.signals.raise(Signal::Waits);
+        }
         let applied = committed.schedules.iter().copied();
         batch.schedules.into_iter().zip(applied).collect()
     }
 
     /// Applies the effects of an execution's durable change: interrupts, callbacks, answers.
     fn apply_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
+        self.follow_maps(id, &change.changes.maps);
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
         execution.note_written(change.changes.tasks.iter().copied());
         self.run_log.note_change(execution, &change.changes);
-        let status = execution.record().status;
-        let definition = execution.record().definition;
+        let (status, definition) = (execution.record().status, execution.record().definition);
         for ordinal in &change.changes.ended_tasks {
             let callback = self.callback(id, *ordinal);
             dispatch.callbacks.extend(callback);
@@ -349,17 +399,33 @@ impl Step {
             self.ledger.drop_deadline(id);
             if let Some(execution) = self.ledger.remove(id) {
                 self.metrics.count_ended(&execution);
+                self.note_followed(&execution);
                 let ended = std::sync::Arc::new(execution);
                 self.subscriptions.notify(&ended, self.monotonic);
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
             // None of its tasks can run here, so caching it is useless.
+            self.note_waits(id, &change.changes.waits);
+            self.ledger.remove(id);
+        } else if self.note_waits(id, &change.changes.waits) {
+            // It only waits, so it takes no place in the cache.
             self.ledger.remove(id);
         } else {
             self.ledger.note_use(id);
         }
+        if change.changes.revived {
+            self.subscriptions.release(id);
+        }
+        self.note_posts(&change.changes);
         for control in change.controls {
-            (control.reply)(Ok(status));
+            (control.reply)(control.refusal.map_or(Ok(status), Err));
+        }
+        for step in change.steps {
+            (step.reply)(if step.is_held {
+                Ok(())
+            } else {
+                Err(Error::claim_lost())
+            });
         }
     }
 
@@ -389,6 +455,7 @@ impl Step {
             let claim = Claim {
                 runner: self.runner,
                 attempt: claimed.attempt,
+                item: None,
             };
             let Some(handler) = self
                 .registry
@@ -414,35 +481,6 @@ impl Step {
             self.capacity
                 .note_claimed(*executor, *more, last[executor.index()]);
         }
-    }
-
-    /// Applies the store's claims to the executions in the ledger. Returns the executions that must be read.
-    fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
-        let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
-        for claimed in claims {
-            let id = claimed.execution;
-            let is_next = |execution: &crate::engine::Execution| {
-                execution.record().revision + 1 == claimed.revision
-            };
-            match self
-                .ledger
-                .get_mut(id)
-                .filter(|execution| is_next(execution))
-            {
-                Some(execution) if !missing.contains(&id) => {
-                    execution.note_claim(claimed.ordinal, self.runner);
-                    execution.set_revision(claimed.revision);
-                    execution.note_written([claimed.ordinal]);
-                }
-                _ => {
-                    self.ledger.remove(id);
-                    missing.insert(id);
-                }
-            }
-        }
-        let mut missing: Vec<ExecutionId> = missing.into_iter().collect();
-        missing.sort_unstable();
-        missing
     }
 }
 

@@ -39,10 +39,14 @@ pub struct RunnerConfig {
     pub db_pool_size: usize,
     /// Age at which ended executions and ticks are deleted. `None`: never.
     pub retention: Option<Duration>,
+    /// Age at which signals are deleted that no open wait could still take. `None`: never.
+    pub signal_retention: Option<Duration>,
     /// Whether this runner fires schedules.
     pub enable_cron: bool,
     /// Maximum number of missed ticks that fire late, for schedules that do not set it.
     pub max_catchup: u32,
+    /// Maximum number of items of a map (K1).
+    pub max_map_items: u32,
 }
 
 impl Default for RunnerConfig {
@@ -64,8 +68,10 @@ impl Default for RunnerConfig {
             db_timeout: Duration::from_secs(30),
             db_pool_size: 10,
             retention: Some(Duration::from_hours(30 * 24)),
+            signal_retention: Some(Duration::from_hours(30 * 24)),
             enable_cron: true,
             max_catchup: 100,
+            max_map_items: 100_000,
         }
     }
 }
@@ -113,6 +119,12 @@ impl RunnerConfig {
             return refuse(format!(
                 "lease_ttl ({:?}) must be at least twice heartbeat_interval ({:?})",
                 self.lease_ttl, self.heartbeat_interval
+            ));
+        }
+        if !(1..=10_000_000).contains(&self.max_map_items) {
+            return refuse(format!(
+                "max_map_items must be between 1 and 10000000, not {}",
+                self.max_map_items
             ));
         }
         if self.max_context_bytes == 0 {

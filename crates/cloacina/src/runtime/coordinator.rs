@@ -91,6 +91,13 @@ impl Coordinator {
         self.stop_replies.take().unwrap_or_default()
     }
 
+    /// Refuses the messages of the retry queue, whose senders would otherwise wait for ever after the last step.
+    pub(super) fn refuse_retries(&mut self, error: &Error) {
+        for message in std::mem::take(&mut self.turn.step.retry) {
+            message.refuse(error);
+        }
+    }
+
     /// Handles messages and due duties. Returns the time at which the next step is due at the latest.
     pub fn step(&mut self, inbox: Vec<Message>) -> Monotonic {
         let step = &mut self.turn.step;
@@ -123,6 +130,9 @@ impl Coordinator {
             tracing::warn!(execution_id = %id, "a callback of a task has not returned within 30 s after the end of its execution, whose result is given to its callers now");
         }
         step.metrics.note_in_flight(step.ledger.in_flight());
+        if let Some(maps) = step.maps.changed_keys() {
+            step.metrics.note_maps(maps);
+        }
         step.ledger.end_turn();
         self.next_wake()
     }
@@ -139,7 +149,7 @@ impl Coordinator {
         let step = &self.turn.step;
         if self.outage.is_none() {
             step.metrics.note_outage(true);
-            tracing::warn!(database = %step.store.location(), %error, "the database does not take writes; running tasks go on, and their results are kept until it does");
+            tracing::warn!(database = %step.store.location(), %error, "the database does not take writes; running tasks continue, and their results are kept until it does");
         }
         self.outage = Some(Outage::enter(self.outage.as_ref(), error, step.monotonic));
         self.retry_later(messages);
@@ -178,7 +188,7 @@ impl Coordinator {
         let Turn { step, duties, .. } = &mut self.turn;
         let old = step.runner;
         step.runner = step.fresh_runner();
-        tracing::warn!(old_runner_id = %old, runner_id = %step.runner, "this runner was declared dead, probably because its process was suspended; the results of its running tasks are dropped, and it goes on under a new id");
+        tracing::warn!(old_runner_id = %old, runner_id = %step.runner, "this runner was declared dead, probably because its process was suspended; the results of its running tasks are dropped, and it continues under a new id");
         for executor in Executor::ALL {
             let queue = Arc::clone(step.capacity.queues().of(executor));
             drop(queue.take_waiting());

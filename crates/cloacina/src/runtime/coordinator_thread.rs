@@ -159,6 +159,7 @@ impl SharedCoordinator {
                 other => other.refuse(&error),
             }
         }
+        self.coordinator.lock().refuse_retries(&error);
         channels.subscriptions.close(&error);
         for executor in Executor::ALL {
             channels.queues.of(executor).close();

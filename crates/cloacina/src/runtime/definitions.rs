@@ -26,7 +26,7 @@ impl Step {
         if let Some(stored) = self.store.definition(id)?
             && let Err(error) = self.registry.add_stored(&stored)
         {
-            tracing::warn!(workflow = %stored.workflow, %error, "cannot read a stored workflow definition; it is ignored");
+            tracing::debug!(workflow = %stored.workflow, %error, "a stored workflow definition is not used");
         }
         Ok(())
     }

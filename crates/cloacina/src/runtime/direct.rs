@@ -5,26 +5,45 @@
 
 use std::sync::Arc;
 
-use super::batch::{PendingChange, Purpose, WriteBatch};
-use super::decide::{control_error, unknown_task};
+use rustc_hash::FxHashMap;
+
+use super::batch::{PendingChange, Purpose, ScheduleChange, WriteBatch};
+use super::decide::{apply, check_size, hold_items, new_execution, refuse_derived};
 use super::duties::{by_hand, unknown_workflow};
 use super::ledger::Ledger;
 use super::schedule_rows;
-use super::{Control, SubmitRequest};
-use crate::engine::{ControlError, Execution, NewExecution, schedule};
-use crate::store::{Batch, ClaimRequest, Committed, Store, SubmitOutcome};
+use super::{Control, RunnerConfig, SubmitRequest};
+use crate::engine::{Execution, NewExecution, attribute, schedule};
+use crate::store::{Batch, ClaimRequest, Committed, Store, SubmitOutcome, TickWrite};
 use crate::types::{
-    Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId,
-    ScheduleKind, Timestamp,
+    Audit, Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
+    HistoryEvent, Labels, NewSignal, RunnerId, ScheduleId, ScheduleKind, Sent, TickOutcome,
+    Timestamp,
 };
 use crate::workflow::Workflow;
 
 /// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
 const MAX_TRIES: u32 = 100;
 
+/// Maximum number of executions that one commit of [`control_many_directly`] changes, and of executions that one commit of
+/// [`backfill_directly`] submits.
+const COMMIT_ITEMS: usize = 100;
+
+/// The outcome of a control action that is applied only to one revision of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// The action was applied; the new status.
+    Applied(ExecutionStatus),
+    /// The execution has another revision, and nothing was changed.
+    Changed {
+        /// The revision that it has.
+        revision: i64,
+    },
+}
+
 /// Cancels, pauses, resumes or retries an execution, and returns its status once that is durable. Live runners are notified.
 ///
-/// `workflow_of` returns the workflow of a loaded record.
+/// `audit`: the person or program that asks for it, for the history; `workflow_of` returns the workflow of a loaded record.
 ///
 /// # Errors
 /// For an unknown id, a status that does not allow the action, or a failure of the database.
@@ -33,42 +52,240 @@ pub fn control_directly(
     clock: &dyn Clock,
     id: ExecutionId,
     action: &Control,
-    workflow_of: impl Fn(&crate::types::ExecutionRecord) -> Result<Arc<Workflow>, Error>,
+    audit: &Audit,
+    workflow_of: impl Fn(&ExecutionRecord) -> Result<Arc<Workflow>, Error>,
 ) -> Result<ExecutionStatus, Error> {
+    match control_guarded(store, clock, id, action, audit, None, workflow_of)? {
+        Guarded::Applied(status) => Ok(status),
+        Guarded::Changed { .. } => Err(busy(id)),
+    }
+}
+
+/// Like [`control_directly`], but only if the execution has the revision `wanted`, if one is given. The transaction that writes
+/// the change compares it.
+///
+/// # Errors
+/// As for [`control_directly`].
+pub fn control_guarded(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    id: ExecutionId,
+    action: &Control,
+    audit: &Audit,
+    wanted: Option<i64>,
+    workflow_of: impl Fn(&ExecutionRecord) -> Result<Arc<Workflow>, Error>,
+) -> Result<Guarded, Error> {
     for _ in 0..MAX_TRIES {
         let record = store
             .load(&[id])?
             .pop()
             .ok_or_else(|| Error::unknown_execution(id))?;
-        let expected = record.revision;
-        let mut execution = Execution::restore(workflow_of(&record)?, record)?;
-        let mut batch = WriteBatch::default();
-        batch.change(&execution);
+        let revision = record.revision;
+        if wanted.is_some_and(|wanted| wanted != revision) {
+            return Ok(Guarded::Changed { revision });
+        }
+        let workflow = workflow_of(&record)?;
         let now = clock.now();
-        let changes = decide(&mut execution, action, now)?;
+        let mut batch = WriteBatch::default();
+        let execution = decide_directly(store, &mut batch, record, workflow, action, audit, now)?;
         let status = execution.record().status;
-        if changes == crate::engine::Changes::default() {
-            return Ok(status);
+        if batch.executions.is_empty() {
+            return Ok(Guarded::Applied(status));
         }
-        if let Some(change) = batch.executions.get_mut(&id) {
-            change.changes.merge(changes);
-            // The expected revision is enough, since every change of a claim raises it. A fence would need a live runner.
-            change.fences.clear();
-        }
-        execution.set_revision(expected + 1);
-        let committed = commit(store, &batch, execution, now)?;
+        let committed = commit(store, &mut batch, vec![execution], now)?;
         if committed.advances.first() == Some(&true) {
             notify_runners(store);
-            return Ok(status);
+            return Ok(Guarded::Applied(status));
         }
     }
-    Err(Error::new(
+    Err(busy(id))
+}
+
+/// Adds the change of one execution to a batch, unless the action changes nothing, and returns the changed execution.
+fn decide_directly(
+    store: &dyn Store,
+    batch: &mut WriteBatch,
+    record: ExecutionRecord,
+    workflow: Arc<Workflow>,
+    action: &Control,
+    audit: &Audit,
+    now: Timestamp,
+) -> Result<Execution, Error> {
+    let (id, expected) = (record.id, record.revision);
+    workflow.check_needs()?;
+    let mut execution = Execution::restore(workflow, record)?;
+    let mut decided = WriteBatch::default();
+    decided.change(&execution);
+    let mut changes = apply(store, &mut execution, action, now)?;
+    attribute(&mut changes, audit);
+    if changes == crate::engine::Changes::default() {
+        return Ok(execution);
+    }
+    if let Some(mut change) = decided.executions.shift_remove(&id) {
+        change.changes.merge(changes);
+        // The expected revision is enough, since every change of a claim raises it. A fence would need a live runner.
+        change.fences.clear();
+        batch.executions.insert(id, change);
+    }
+    expand(batch, &mut execution, now);
+    execution.set_revision(expected + 1);
+    Ok(execution)
+}
+
+fn busy(id: ExecutionId) -> Error {
+    Error::new(
         ErrorCode::Database,
         format!(
             "cannot change execution {id}: other writers changed it {MAX_TRIES} times in between"
         ),
     )
-    .with_hint("try again"))
+    .with_hint("try again")
+}
+
+/// Applies a control action to many executions, a hundred in each commit, and returns the outcome for each, in the order of
+/// `ids`. An execution that cannot be changed does not affect the others.
+pub fn control_many_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    ids: &[ExecutionId],
+    action: &Control,
+    audit: &Audit,
+    workflow_of: impl Fn(&ExecutionRecord) -> Result<Arc<Workflow>, Error>,
+) -> Vec<(ExecutionId, Result<ExecutionStatus, Error>)> {
+    let mut outcomes = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(COMMIT_ITEMS) {
+        let known = control_chunk(store, clock, chunk, action, audit, &workflow_of);
+        let mut known = known.unwrap_or_else(|error| {
+            // After a lost connection it is unknown what was written. Any other failure may be that of one execution.
+            let is_lost = error.code == ErrorCode::Connection;
+            let failed = chunk.iter().filter(|_| is_lost);
+            failed.map(|id| (*id, Err(error.clone()))).collect()
+        });
+        outcomes.extend(chunk.iter().map(|id| {
+            let outcome = known.remove(id).unwrap_or_else(|| {
+                control_directly(store, clock, *id, action, audit, &workflow_of)
+            });
+            (*id, outcome)
+        }));
+    }
+    outcomes
+}
+
+/// Changes executions in one commit. Those whose outcome is missing were changed by another writer in between.
+fn control_chunk(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    ids: &[ExecutionId],
+    action: &Control,
+    audit: &Audit,
+    workflow_of: &impl Fn(&ExecutionRecord) -> Result<Arc<Workflow>, Error>,
+) -> Result<FxHashMap<ExecutionId, Result<ExecutionStatus, Error>>, Error> {
+    let now = clock.now();
+    let (mut batch, mut changed) = (WriteBatch::default(), Vec::new());
+    let mut outcomes = FxHashMap::default();
+    for record in store.load(ids)? {
+        let id = record.id;
+        if batch.executions.contains_key(&id) {
+            continue;
+        }
+        let decided = workflow_of(&record).and_then(|workflow| {
+            decide_directly(store, &mut batch, record, workflow, action, audit, now)
+        });
+        let outcome = decided.map(|execution| {
+            let status = execution.record().status;
+            changed.extend(Some(execution).filter(|_| batch.executions.contains_key(&id)));
+            status
+        });
+        outcomes.insert(id, outcome);
+    }
+    if changed.is_empty() {
+        return Ok(outcomes);
+    }
+    let order: Vec<ExecutionId> = batch.executions.keys().copied().collect();
+    let committed = commit(store, &mut batch, changed, now)?;
+    for (id, is_written) in order.iter().zip(&committed.advances) {
+        if !is_written {
+            outcomes.remove(id);
+        }
+    }
+    notify_runners(store);
+    Ok(outcomes)
+}
+
+/// F3: starts a schedule's workflow once for each of some due times, unless the time has fired already, and returns the
+/// executions that were started, once they are durable. The schedule's next tick and its open executions do not change.
+///
+/// `latest` returns the latest stored definition of a workflow, if there is one.
+///
+/// # Errors
+/// `ScheduleNotFound`, `WorkflowNotFound`, or a failure of the database, after which a part may have been started.
+pub fn backfill_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    id: ScheduleId,
+    due: &[Timestamp],
+    latest: impl Fn(&str) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error>,
+) -> Result<Vec<(Timestamp, ExecutionId)>, Error> {
+    let mut started = Vec::new();
+    for chunk in due.chunks(COMMIT_ITEMS) {
+        let mut tries = 0..MAX_TRIES;
+        loop {
+            if tries.next().is_none() {
+                return Err(busy_schedule(id));
+            }
+            let record = schedule_rows::existing(store, ScheduleKind::Cron, id)?;
+            let (definition, workflow) =
+                latest(&record.workflow)?.ok_or_else(|| unknown_workflow(&record.workflow))?;
+            workflow.check_needs()?;
+            let now = clock.now();
+            let (mut batch, mut executions) = (WriteBatch::default(), Vec::new());
+            let (mut ticks, mut begun) = (Vec::new(), Vec::new());
+            for due_at in chunk.iter().copied() {
+                let new = NewExecution {
+                    id: ExecutionId::generate(),
+                    definition,
+                    input: Arc::new(schedule::input(&record, due_at)),
+                    key: None,
+                    priority: 0,
+                    start_at: None,
+                    timeout: None,
+                };
+                begun.push((due_at, new.id));
+                ticks.push(TickWrite {
+                    due_at,
+                    outcome: TickOutcome::Fired,
+                    execution: Some(new.id),
+                    detail: Some("backfill".to_owned()),
+                });
+                let id = new.id;
+                let (mut execution, changes) = Execution::submit(Arc::clone(&workflow), new, now);
+                let change = PendingChange::new(changes, Labels::default());
+                batch.executions.insert(id, change);
+                expand(&mut batch, &mut execution, now);
+                executions.push(execution);
+            }
+            let change = ScheduleChange::new(record, ticks, Purpose::Tick);
+            batch.schedules.push(change);
+            let committed = commit(store, &mut batch, executions, now)?;
+            if committed.schedules.first() == Some(&true) {
+                // A submission that was dropped with its tick counts as a duplicate.
+                let outcomes = begun.into_iter().zip(&committed.submits);
+                let accepted = outcomes.filter(|(_, outcome)| **outcome == SubmitOutcome::Accepted);
+                started.extend(accepted.map(|(begun, _)| begun));
+                notify_runners(store);
+                break;
+            }
+        }
+    }
+    Ok(started)
+}
+
+fn busy_schedule(id: ScheduleId) -> Error {
+    Error::new(
+        ErrorCode::Database,
+        format!("cannot run schedule {id}: other writers changed it {MAX_TRIES} times in between"),
+    )
+    .with_hint("try again")
 }
 
 /// Starts a schedule's workflow once, now, regardless of its rules, and returns the execution once it is durable. The
@@ -88,6 +305,7 @@ pub fn run_schedule_directly(
         let record = schedule_rows::existing(store, ScheduleKind::Cron, id)?;
         let (definition, workflow) =
             latest(&record.workflow)?.ok_or_else(|| unknown_workflow(&record.workflow))?;
+        workflow.check_needs()?;
         let now = clock.now();
         let due_at = schedule::between_ticks(&record, now);
         let new = NewExecution {
@@ -100,23 +318,20 @@ pub fn run_schedule_directly(
             timeout: None,
         };
         let execution_id = new.id;
-        let (execution, changes) = Execution::submit(workflow, new, now);
+        let (mut execution, changes) = Execution::submit(workflow, new, now);
         let mut batch = WriteBatch::default();
-        let change = PendingChange::new(changes);
+        let change = PendingChange::new(changes, Labels::default());
         batch.executions.insert(execution_id, change);
+        expand(&mut batch, &mut execution, now);
         let change = by_hand(record, execution_id, due_at, Purpose::Tick);
         batch.schedules.push(change);
-        let committed = commit(store, &batch, execution, now)?;
+        let committed = commit(store, &mut batch, vec![execution], now)?;
         if committed.schedules.first() == Some(&true) {
             notify_runners(store);
             return Ok(execution_id);
         }
     }
-    Err(Error::new(
-        ErrorCode::Database,
-        format!("cannot run schedule {id}: other writers changed it {MAX_TRIES} times in between"),
-    )
-    .with_hint("try again"))
+    Err(busy_schedule(id))
 }
 
 /// The answer to a submission.
@@ -130,30 +345,31 @@ pub struct Submitted {
 
 /// Submits an execution of a stored workflow, and returns it once it is durable. Live runners are notified.
 ///
+/// `origin`: an event for its history.
+///
 /// # Errors
-/// When the database fails or does not answer.
+/// `WorkflowInvalid` for a workflow that this release cannot run; `ContextInvalid` for an input that is larger than the default
+/// of `max_context_bytes`; `Database` or `Connection`.
 pub fn submit_directly(
     store: &dyn Store,
     clock: &dyn Clock,
     request: SubmitRequest,
     definition: DefinitionId,
     workflow: Arc<Workflow>,
+    origin: Option<HistoryEvent>,
 ) -> Result<Submitted, Error> {
-    let now = clock.now();
-    let id = request.id;
-    let new = NewExecution {
-        id,
-        definition,
-        input: request.input,
-        key: request.key,
-        priority: request.priority,
-        start_at: request.start_at.filter(|at| *at > now),
-        timeout: request.timeout,
-    };
-    let (execution, changes) = Execution::submit(workflow, new, now);
+    workflow.check_needs()?;
+    if let Some(error) = refuse_derived(&workflow) {
+        return Err(error);
+    }
+    check_size(&request, RunnerConfig::default().max_context_bytes)?;
+    let (now, id) = (clock.now(), request.id);
+    let (mut execution, mut change) = new_execution(request, definition, workflow, None, now);
+    change.changes.history.extend(origin);
     let mut batch = WriteBatch::default();
-    batch.executions.insert(id, PendingChange::new(changes));
-    let committed = commit(store, &batch, execution, now)?;
+    batch.executions.insert(id, change);
+    expand(&mut batch, &mut execution, now);
+    let committed = commit(store, &mut batch, vec![execution], now)?;
     if let Some(SubmitOutcome::Duplicate(earlier)) = committed.submits.first() {
         return Ok(Submitted {
             id: *earlier,
@@ -164,14 +380,29 @@ pub fn submit_directly(
     Ok(Submitted { id, is_new: true })
 }
 
-/// Writes a batch that concerns one execution.
+/// K1: expands the maps that become ready, with the default of `max_map_items`.
+fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
+    let max_items = RunnerConfig::default().max_map_items;
+    if let Some(change) = batch.executions.get_mut(&execution.record().id) {
+        while let Some(ordinal) = change.changes.expands.pop_first() {
+            if execution.maps_it_reads(ordinal).is_empty() {
+                execution.expand_map(ordinal, &[], max_items, now, &mut change.changes);
+            } else {
+                execution.postpone_map(ordinal, now, &mut change.changes);
+            }
+        }
+    }
+}
+
+/// Writes a batch that concerns these executions.
 fn commit(
     store: &dyn Store,
-    batch: &WriteBatch,
-    execution: Execution,
+    batch: &mut WriteBatch,
+    mut executions: Vec<Execution>,
     now: Timestamp,
 ) -> Result<Committed, Error> {
-    let ledger = Ledger::of(execution);
+    start_finales(store, batch, &mut executions, now)?;
+    let ledger = Ledger::of(executions);
     let (submits, advances) = batch.rows(&ledger);
     let committed = store.commit(&Batch {
         // This id is never registered: a batch without claims needs no lease.
@@ -180,9 +411,41 @@ fn commit(
         submits,
         advances,
         schedules: batch.schedule_rows(),
+        flow: batch.flow(&ledger, now),
         claim: ClaimRequest::default(),
     })?;
     Ok(committed)
+}
+
+/// Q1: adds the executions of the final tasks of those that the batch ends.
+fn start_finales(
+    store: &dyn Store,
+    batch: &mut WriteBatch,
+    executions: &mut Vec<Execution>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut started = Vec::new();
+    for execution in executions.iter_mut() {
+        let change = batch.executions.get_mut(&execution.record().id);
+        let due = change.and_then(|change| change.changes.finale.take().map(|due| (change, due)));
+        let (Some((change, mut due)), Some(finals)) =
+            (due, execution.workflow().finals().map(Arc::clone))
+        else {
+            continue;
+        };
+        hold_items(store, execution.record().id, &change.changes.maps, &mut due)?;
+        let definition = store.put_definition(&finals, now)?;
+        let id = ExecutionId::generate();
+        let start = execution.start_finale(due, id, definition, now, &mut change.changes);
+        if let Some(start) = start {
+            let (finale, changes) = Execution::submit_finale(finals, start, now);
+            let change = PendingChange::new(changes, Labels::default());
+            batch.executions.insert(id, change);
+            started.push(finale);
+        }
+    }
+    executions.append(&mut started);
+    Ok(())
 }
 
 /// Notifies the runners of a change. It is durable already, so a failure only delays them.
@@ -192,23 +455,16 @@ fn notify_runners(store: &dyn Store) {
     }
 }
 
-fn decide(
-    execution: &mut Execution,
-    action: &Control,
-    now: Timestamp,
-) -> Result<crate::engine::Changes, Error> {
-    let decided: Result<_, ControlError> = match action {
-        Control::Cancel => execution.cancel(now),
-        Control::CancelOpen => execution.cancel_open(now),
-        Control::Pause => execution.pause(now),
-        Control::Resume => execution.resume(now),
-        Control::Retry { from_task: None } => execution.retry(None, now),
-        Control::Retry {
-            from_task: Some(task),
-        } => match execution.workflow().ordinal(task) {
-            Some(ordinal) => execution.retry(Some(ordinal), now),
-            None => return Err(unknown_task(execution.workflow(), task)),
-        },
-    };
-    decided.map_err(control_error)
+/// Sends signals, and returns their numbers once they are durable. Live runners are notified. No handler is needed (L16).
+///
+/// # Errors
+/// When the database fails or does not answer.
+pub fn send_directly(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    signals: &[NewSignal],
+) -> Result<Vec<Sent>, Error> {
+    let sent = store.send(signals, &[], clock.now())?;
+    notify_runners(store);
+    Ok(sent)
 }

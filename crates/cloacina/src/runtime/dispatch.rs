@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rustc_hash::FxHashSet;
+
 use super::assignment::{Assignment, Callback, Executor};
 use super::quarantine::Suspect;
 use super::step::Step;
-use crate::types::{Claim, ExecutionId, NO_TIMEOUT, Ordinal, TaskStatus, micros};
+use crate::store::Claimed;
+use crate::types::{Claim, Context, ExecutionId, NO_TIMEOUT, Ordinal, TaskStatus, micros};
 
 /// The work that a turn dispatches, with the tasks by executor.
 #[derive(Default)]
@@ -57,14 +60,35 @@ impl Step {
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
+        let context = execution.view_with_signals(ordinal);
+        let context = match self.with_map_results(id, ordinal, context) {
+            Ok(context) => context,
+            Err(error) => {
+                tracing::warn!(%error, execution_id = %id, "cannot read the results of a map; the task that needs them is tried again");
+                return self.release(id, ordinal, claim, Executor::Threads);
+            }
+        };
+        self.assign_with(id, ordinal, claim, context, dispatch);
+    }
+
+    /// Prepares a claimed task, or a claimed item of a map, with the context that it sees.
+    pub(super) fn assign_with(
+        &mut self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        claim: Claim,
+        context: Arc<Context>,
+        dispatch: &mut Dispatch,
+    ) {
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
         let Some(handler) = self
             .registry
             .handler(execution.record().definition, ordinal)
         else {
             return;
         };
-        self.run_log.note_dispatch(execution, ordinal);
-        let context = execution.view(ordinal);
         let record = execution.record();
         let definition = execution.workflow().task(ordinal);
         dispatch.assignments[handler.executor.index()].push(Assignment {
@@ -80,10 +104,42 @@ impl Step {
                 .filter(|timeout| *timeout < NO_TIMEOUT),
             reports_start: record.timeout.is_some() && record.deadline.is_none(),
             priority: execution.priority(ordinal),
+            max_context_bytes: (definition.max_context_bytes)
+                .unwrap_or(self.config.max_context_bytes),
+            forward_key: execution.forward_key(ordinal),
             insight: Arc::clone(&self.progress),
             cancelled: Arc::new(AtomicBool::new(false)),
             pulse: Arc::default(),
         });
+    }
+
+    /// Applies the store's claims to the executions in the ledger. Returns the executions that must be read.
+    pub(super) fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
+        let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
+        for claimed in claims {
+            let id = claimed.execution;
+            let is_next = |execution: &crate::engine::Execution| {
+                execution.record().revision + 1 == claimed.revision
+            };
+            match self
+                .ledger
+                .get_mut(id)
+                .filter(|execution| is_next(execution))
+            {
+                Some(execution) if !missing.contains(&id) => {
+                    execution.note_claim(claimed.ordinal, self.runner);
+                    execution.set_revision(claimed.revision);
+                    execution.note_written([claimed.ordinal]);
+                }
+                _ => {
+                    self.ledger.remove(id);
+                    missing.insert(id);
+                }
+            }
+        }
+        let mut missing: Vec<ExecutionId> = missing.into_iter().collect();
+        missing.sort_unstable();
+        missing
     }
 
     /// Puts prepared tasks and callbacks into the queues.
@@ -114,7 +170,7 @@ impl Step {
         let claims: Vec<(Ordinal, Claim)> = tasks
             .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
             .filter(|(ordinal, claim)| {
-                let held = self.ledger.held(id, *ordinal);
+                let held = self.ledger.held(id, *ordinal, None);
                 claim.runner == self.runner
                     && held.is_none_or(|held| held.claim != *claim)
                     && !self.ended.contains(&(id, *ordinal, *claim))
@@ -142,13 +198,14 @@ impl Step {
         claim: Claim,
         priority: i16,
     ) {
-        let Some(held) = self.ledger.held(id, ordinal) else {
+        let Some(held) = self.ledger.held(id, ordinal, claim.item) else {
             return;
         };
         let queue = Arc::clone(self.capacity.queues().of(held.executor));
         // A retry in the same step may have claimed the task again. Then only the running attempt is stopped.
         let is_waiting = held.claim == claim
-            && (self.quarantine.withdraw(id, ordinal) || queue.withdraw(id, ordinal, priority));
+            && (self.quarantine.withdraw(id, ordinal, claim.item)
+                || queue.withdraw(id, (ordinal, claim.item), priority));
         if is_waiting {
             self.drop_claim(id, ordinal, claim);
         } else {
@@ -168,7 +225,7 @@ impl Step {
             // The task has no callback, or a retry in the same step has reset it.
             _ => return None,
         };
-        let mut context = execution.view(ordinal);
+        let mut context = execution.view_with_signals(ordinal);
         if let Some(delta) = execution
             .task(ordinal)
             .delta

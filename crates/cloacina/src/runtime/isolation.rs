@@ -1,16 +1,17 @@
-//! Starts each suspect alone: holds it back until nothing else runs here, and records its start before it is dispatched.
+//! Starts each suspect alone: delays it until nothing else runs in this process, and records its start before it is dispatched.
 
 use super::dispatch::Dispatch;
 use super::quarantine::Suspect;
 use super::step::Step;
 use crate::store::StoreError;
+use crate::types::ItemRecord;
 
 impl Step {
     /// Holds a claimed suspect back until it can be started alone.
     pub(super) fn isolate(&mut self, suspect: Suspect) {
         tracing::warn!(
             execution_id = %suspect.execution,
-            "a task of execution {} lost its runner more than once; it is started alone, because it may be crashing the process",
+            "a task or item of execution {} lost its runner more than once; it is started alone, because it may be crashing the process",
             suspect.execution
         );
         self.quarantine.waits_since.get_or_insert(self.monotonic);
@@ -21,7 +22,9 @@ impl Step {
     /// Adds the start of the next suspect to the batch, once nothing else runs here.
     pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
         let is_held = |step: &Self, suspect: &Suspect| {
-            let held = step.ledger.held(suspect.execution, suspect.task);
+            let held = step
+                .ledger
+                .held(suspect.execution, suspect.task, suspect.claim.item);
             held.is_some_and(|held| held.claim == suspect.claim)
         };
         if let Some(current) = self.quarantine.current {
@@ -43,6 +46,12 @@ impl Step {
                 .is_some_and(|at| at <= self.monotonic);
             if self.is_stopping || (others > 0 && !overdue) {
                 return Ok(());
+            }
+            if next.claim.item.is_some() {
+                if self.probe_item(next) {
+                    return Ok(());
+                }
+                continue;
             }
             if !self.ledger.contains(next.execution) {
                 self.load(&[next.execution])?;
@@ -86,5 +95,30 @@ impl Step {
             self.capacity.set_stale();
         }
         Ok(())
+    }
+
+    /// As for a task: adds the start of the next suspect to the batch, which is an item of a map. Returns whether the suspects
+    /// behind it have to wait.
+    fn probe_item(&mut self, next: Suspect) -> bool {
+        let key = (next.execution, next.task);
+        let is_changed = self.batch.items.get(&key).is_some_and(|pending| {
+            (next.claim.item).is_some_and(|item| pending.ended.contains(&item))
+        });
+        if is_changed {
+            return true; // this turn takes the claim away
+        }
+        self.quarantine.waiting.pop_front();
+        let Some(item) = self.maps.held(key, next.claim).cloned() else {
+            self.drop_claim(next.execution, next.task, next.claim);
+            return false;
+        };
+        self.quarantine.current = Some(next);
+        let record = ItemRecord {
+            rescues: item.rescues + 1,
+            ..item
+        };
+        self.end_item(key, next.claim, record, None);
+        self.quarantine.is_starting = true;
+        true
     }
 }

@@ -7,8 +7,8 @@ use super::registry::{Registration, Service};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::engine::{Finish, Outcome};
 use crate::types::{
-    Claim, Context, Error, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, ScheduleId,
-    Timestamp,
+    Claim, Context, Decision, Error, ExecutionId, ExecutionStatus, ItemRecord, Labels, Micros,
+    Monotonic, NewSignal, Ordinal, ScheduleId, Sent, StepRecord, Timestamp,
 };
 
 /// A message of a caller, a worker or a timer to the coordinator.
@@ -43,6 +43,41 @@ pub enum Message {
         executor: Executor,
         /// The run time of the function, for the prefetch.
         ran: Micros,
+    },
+    /// A running attempt records a step.
+    RecordStep {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// The claim under which it runs: the fence of the step.
+        claim: Claim,
+        /// The step.
+        step: StepRecord,
+        /// Answered once the step is durable, or with an error if the claim was lost.
+        reply: Reply<()>,
+    },
+    /// A running attempt asks for the steps that earlier attempts recorded.
+    LoadSteps {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// The item, if the task is a map.
+        item: Option<u32>,
+        /// Receives the steps in the order in which they were recorded.
+        reply: Reply<Vec<StepRecord>>,
+    },
+    /// An item was claimed whose child is to be started.
+    StartItem {
+        /// The execution.
+        execution: ExecutionId,
+        /// The node.
+        task: Ordinal,
+        /// The generation of its map.
+        generation: u32,
+        /// The item as it was claimed.
+        item: Box<ItemRecord>,
     },
     /// An attempt overran its timeout, and its worker was notified.
     Overdue {
@@ -91,8 +126,8 @@ pub enum Message {
     RegisterTrigger {
         /// The trigger.
         trigger: NewTrigger,
-        /// The program's number of the function.
-        handler: u64,
+        /// The program's number of the function. `None`: the trigger has none, and fires after each end that it follows.
+        handler: Option<u64>,
         /// Answered once the trigger is stored.
         reply: Reply<ScheduleId>,
     },
@@ -123,9 +158,19 @@ pub enum Message {
         /// Receives the execution once it is durable.
         reply: Reply<ExecutionId>,
     },
+    /// A caller sends signals.
+    Send {
+        /// The signals.
+        signals: Vec<NewSignal>,
+        /// When the caller stops waiting for the database.
+        give_up: Monotonic,
+        /// Receives an answer per signal once they are durable.
+        reply: Reply<Vec<Sent>>,
+    },
     /// This process changed schedules.
     Rescheduled,
-    /// A caller waits for an execution that may end in another process.
+    /// The next poll for changes is due: a caller waits for an execution that may end in another process, or something changed
+    /// that a poll does not see.
     Watch,
     /// The program lets the runner begin to claim tasks.
     Begin,
@@ -150,10 +195,13 @@ impl Message {
             self,
             Self::Submit { .. }
                 | Self::Control { .. }
+                | Self::RecordStep { .. }
+                | Self::LoadSteps { .. }
                 | Self::Register { .. }
                 | Self::Serve { .. }
                 | Self::RegisterTrigger { .. }
                 | Self::RunNow { .. }
+                | Self::Send { .. }
                 | Self::Stop { .. }
         )
     }
@@ -163,19 +211,21 @@ impl Message {
         let carried = match self {
             Self::Submit { requests, .. } => requests
                 .iter()
-                .map(|request| MESSAGE_BYTES + request.input.size())
+                .map(|request| MESSAGE_BYTES + request.input.size() + request.labels.size())
                 .sum(),
+            Self::RecordStep { step, .. } => step.size(),
             Self::Finished { finish, .. } => match &finish.outcome {
-                Outcome::Completed(delta) => delta.size(),
+                Outcome::Completed(delta) | Outcome::Starting { delta, .. } => delta.size(),
                 Outcome::Failed(failure) | Outcome::Retry { failure, .. } => {
                     failure.message.len() + failure.traceback.as_ref().map_or(0, String::len)
                 }
-                Outcome::Snooze { .. } | Outcome::Released => 0,
+                Outcome::Snooze { .. } | Outcome::Park(_) | Outcome::Released => 0,
             },
-            Self::Polled {
-                outcome: PollOutcome::Fire(context),
-                ..
-            } => context.size(),
+            Self::Send { signals, .. } => signals
+                .iter()
+                .map(|signal| MESSAGE_BYTES + signal.data.as_str().len())
+                .sum(),
+            Self::Polled { outcome, .. } => size_of_poll(outcome),
             _ => 0,
         };
         MESSAGE_BYTES + carried
@@ -186,6 +236,8 @@ impl Message {
         match self {
             Self::Finished { execution, .. }
             | Self::Started { execution, .. }
+            | Self::RecordStep { execution, .. }
+            | Self::StartItem { execution, .. }
             | Self::Overdue { execution, .. }
             | Self::Deadline { execution }
             | Self::Control { execution, .. } => Some(*execution),
@@ -198,7 +250,8 @@ impl Message {
         match self {
             Self::Submit { give_up, .. }
             | Self::Control { give_up, .. }
-            | Self::RunNow { give_up, .. } => Some(*give_up),
+            | Self::RunNow { give_up, .. }
+            | Self::Send { give_up, .. } => Some(*give_up),
             _ => None,
         }
     }
@@ -208,11 +261,14 @@ impl Message {
         match self {
             Self::Submit { reply, .. } => reply(Err(error.clone())),
             Self::Control { reply, .. } => reply(Err(error.clone())),
-            Self::Register { reply, .. } | Self::Serve { reply, .. } | Self::Stop { reply, .. } => {
-                reply(Err(error.clone()));
-            }
+            Self::Register { reply, .. }
+            | Self::Serve { reply, .. }
+            | Self::Stop { reply, .. }
+            | Self::RecordStep { reply, .. } => reply(Err(error.clone())),
+            Self::LoadSteps { reply, .. } => reply(Err(error.clone())),
             Self::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
             Self::RunNow { reply, .. } => reply(Err(error.clone())),
+            Self::Send { reply, .. } => reply(Err(error.clone())),
             _ => {}
         }
     }
@@ -234,6 +290,58 @@ pub enum Control {
         /// Runs this task and its descendants again too.
         from_task: Option<String>,
     },
+    /// As `Retry`, after a retry that may have been written: an execution that has not ended counts as retried.
+    RetryAgain {
+        /// Runs this task and its descendants again too.
+        from_task: Option<String>,
+    },
+    /// Runs failed tasks again, and a task with its descendants from one of the task's recorded steps.
+    RetryFromStep {
+        /// The task. `None`: the one that recorded the step.
+        task: Option<String>,
+        /// The key of the step.
+        step: String,
+        /// The retry may have been written already: an execution that has not ended counts as retried.
+        again: bool,
+    },
+    /// Decides an open approval.
+    Decide {
+        /// The task.
+        task: String,
+        /// The decision. Its time is set when it is recorded.
+        decision: Decision,
+        /// The decision may have been written already: an equal one counts as this one.
+        again: bool,
+    },
+    /// Moves the due time of a timer or of a retry delay.
+    Reschedule {
+        /// The task.
+        task: String,
+        /// The new due time.
+        at: Timestamp,
+    },
+}
+
+impl Control {
+    /// The action to decide after a commit without an answer, so that the caller gets the same answer whether the action was
+    /// written or not.
+    pub(super) fn again(self) -> Self {
+        match self {
+            Self::CancelOpen => Self::Cancel,
+            Self::Retry { from_task } => Self::RetryAgain { from_task },
+            Self::RetryFromStep { task, step, .. } => Self::RetryFromStep {
+                task,
+                step,
+                again: true,
+            },
+            Self::Decide { task, decision, .. } => Self::Decide {
+                task,
+                decision,
+                again: true,
+            },
+            other => other,
+        }
+    }
 }
 
 /// Delivers an answer to a caller. Called once, after the transaction is durable.
@@ -274,6 +382,21 @@ pub struct SubmitRequest {
     pub start_at: Option<Timestamp>,
     /// Maximum run time from the first start, in microseconds.
     pub timeout: Option<Micros>,
+    /// Its labels.
+    pub labels: Labels,
     /// The submitter's trace context as JSON, stored in the history for the runner that runs the tasks.
     pub trace: Option<Arc<str>>,
+}
+
+/// The approximate size of what a trigger starts, in bytes.
+fn size_of_poll(outcome: &PollOutcome) -> usize {
+    match outcome {
+        PollOutcome::Fire(context) => context.size(),
+        PollOutcome::Many { fires, .. } => fires
+            .iter()
+            .map(|(context, _)| MESSAGE_BYTES + context.size())
+            .sum(),
+        PollOutcome::Ends(outcomes) => outcomes.iter().map(size_of_poll).sum(),
+        PollOutcome::Skip | PollOutcome::Failed(_) => 0,
+    }
 }

@@ -11,7 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::engine::{Execution, Outcome};
 use crate::types::sync::Mutex;
-use crate::types::{ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
+use crate::types::{ExecutionId, ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
 use crate::workflow::Workflow;
 
 /// Upper bounds of the buckets for times, in microseconds.
@@ -150,6 +150,8 @@ pub struct Counters {
     pub rescued: u64,
     /// Results dropped because their claim was lost.
     pub dropped: u64,
+    /// Signals that callers of this runner sent.
+    pub signals: u64,
 }
 
 impl Counters {
@@ -164,6 +166,7 @@ pub struct Metrics {
     counters: Mutex<Counters>,
     outage: AtomicBool,
     in_flight: AtomicUsize,
+    maps: Mutex<Vec<(ExecutionId, Ordinal)>>,
 }
 
 impl Metrics {
@@ -180,6 +183,15 @@ impl Metrics {
     /// The number of claimed tasks whose end the coordinator has not processed.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Atomic::Acquire)
+    }
+
+    /// The maps whose items this runner runs or has run, except those that it knows to have ended.
+    pub fn maps(&self) -> Vec<(ExecutionId, Ordinal)> {
+        self.maps.lock().clone()
+    }
+
+    pub(super) fn note_maps(&self, maps: Vec<(ExecutionId, Ordinal)>) {
+        *self.maps.lock() = maps;
     }
 
     pub(super) fn note_in_flight(&self, count: usize) {
@@ -224,6 +236,11 @@ impl Metrics {
         if let Some(waited) = waited {
             counted.wait.observe(&TIME_BOUNDS, waited);
         }
+    }
+
+    /// Counts signals that callers of this runner sent.
+    pub(super) fn count_signals(&self, signals: usize) {
+        self.counters.lock().signals += signals as u64;
     }
 
     pub(super) fn count_submitted(&self, execution: &Execution) {
@@ -274,7 +291,7 @@ pub(super) enum OutcomeKind {
 impl OutcomeKind {
     pub(super) const fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Snooze { .. } | Outcome::Released => Self::Other,
+            Outcome::Snooze { .. } | Outcome::Park(_) | Outcome::Released => Self::Other,
             _ => Self::Ran,
         }
     }

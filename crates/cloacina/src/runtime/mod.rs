@@ -9,8 +9,8 @@
 //! - `duties`: the periodic work of a runner, such as heartbeats, rescue, cron and pruning.
 //! - `decide`, `commit`, `isolation`, `dispatch`: the decision for each message, the transaction, and its effects.
 //! - `step`: the state that one turn may read and change.
-//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `batch`: the state of the runner.
-//! - `executors`, `mailbox`, `message`, `subscriptions`: input and output.
+//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `maps`, `batch`: the state of the runner.
+//! - `executors`, `mailbox`, `message`, `subscriptions`, `step_log`: input and output.
 
 mod assignment;
 mod batch;
@@ -28,8 +28,10 @@ mod executors;
 mod isolation;
 mod ledger;
 mod mailbox;
+mod maps;
 mod message;
 mod metrics;
+mod notes;
 mod open_callback;
 mod outage;
 mod peers;
@@ -41,8 +43,10 @@ mod quarantine;
 mod registry;
 mod run_log;
 pub mod schedule_rows;
+mod sending;
 mod shutdown;
 mod step;
+mod step_log;
 mod subscriptions;
 mod timeline;
 mod turn;
@@ -54,10 +58,14 @@ pub use assignment::{
 pub use config::RunnerConfig;
 pub use coordinator::Coordinator;
 pub use coordinator_thread::{CoordinatorThread, RunnerChannels, SharedCoordinator};
-pub use direct::{Submitted, control_directly, run_schedule_directly, submit_directly};
+pub use direct::{
+    Guarded, Submitted, backfill_directly, control_directly, control_guarded,
+    control_many_directly, run_schedule_directly, send_directly, submit_directly,
+};
 pub use executors::{
     Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
-    SharedWorkers, TaskFunction, TaskFuture, TokioExecutor, WorkQueue, WorkQueues, WorkerHost,
+    SharedWorkers, TaskFunction, TaskFuture, TaskPort, TokioExecutor, WorkQueue, WorkQueues,
+    WorkerHost,
 };
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use message::{Control, Message, Reply, SubmitRequest};
@@ -71,4 +79,5 @@ pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
 pub use run_log::RUN_TARGET;
 pub(crate) use run_log::log_attempt_start;
+pub use step_log::{EndedStep, StepLog};
 pub use subscriptions::{Ended, Subscription, Subscriptions};

@@ -41,7 +41,7 @@ pub(super) struct Prefetch {
     long_share: f64,
     /// No ready task left in the database precedes this key. `None`: no ready task is left there.
     lower_bound: Option<ClaimKey>,
-    /// The lower bound is the key of a task that is left, as far as is known.
+    /// The lower bound is the key of a remaining task, as far as is known.
     is_exact: bool,
     /// The database may hold ready tasks that this process does not know of.
     is_stale: bool,
@@ -68,6 +68,21 @@ impl Prefetch {
     /// The number of tasks that may be claimed now.
     pub(super) fn room(&self) -> usize {
         self.wanted().saturating_sub(self.in_flight)
+    }
+
+    /// The number of workers without a task.
+    pub(super) fn free_workers(&self) -> usize {
+        self.slots.saturating_sub(self.in_flight)
+    }
+
+    /// The number of items of maps to claim: none if the query is not worth it.
+    pub(super) fn item_room(&self) -> usize {
+        let room = self.room();
+        if room >= (self.window() / 4).max(1) {
+            room
+        } else {
+            0
+        }
     }
 
     /// The number of claims to return because peers could run them sooner. `longest_run`: the time for which the oldest
@@ -334,7 +349,7 @@ mod tests {
             for _ in 0..surplus {
                 prefetch.free_slot();
             }
-            // Short tasks run beside the long one, and their slots are claimed for again.
+            // Short tasks run while the long one does, and new tasks are claimed for their slots.
             for _ in 0..300 {
                 prefetch.free_slot();
                 prefetch.note_run(1);

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, LogChunk, Ordinal, Progress};
 
-/// Maximum number of bytes of buffered log lines. More are dropped, which happens only while the database does not answer.
+/// Maximum number of bytes of buffered log lines. Further lines are dropped. The buffer fills up only while the database does
+/// not answer.
 const LOG_BYTES: usize = 16 << 20;
 
 /// Progress and log lines that wait to be written, with only the last progress of each attempt.
@@ -41,7 +42,7 @@ impl ProgressBuffer {
         let mut buffered = self.buffered.lock();
         if buffered.log_bytes + bytes > LOG_BYTES {
             drop(buffered);
-            tracing::warn!(execution_id = %execution, "captured log lines are dropped: the database does not take them");
+            tracing::warn!(execution_id = %execution, "captured log lines were dropped: the buffer is full because the database does not answer");
             return false;
         }
         buffered.log_bytes += bytes;
@@ -72,7 +73,7 @@ impl ProgressBuffer {
         )
     }
 
-    /// Puts back items that were taken and not written, before those added since.
+    /// Puts back items that were taken but not written, in front of those that were added since.
     pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
         let mut buffered = self.buffered.lock();
         for earlier in progress {
@@ -86,7 +87,7 @@ impl ProgressBuffer {
     }
 }
 
-/// Lines of one attempt that follow each other are stored in one row.
+/// Whether two chunks belong to the same attempt. Consecutive lines of one attempt are stored in one row.
 fn is_of_same_attempt(one: &LogChunk, other: &LogChunk) -> bool {
     (one.execution, one.task, one.attempt) == (other.execution, other.task, other.attempt)
 }

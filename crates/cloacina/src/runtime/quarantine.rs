@@ -53,17 +53,39 @@ impl Quarantine {
     }
 
     /// Drops a suspect that has not been started. Returns whether there was one.
-    pub(super) fn withdraw(&mut self, execution: ExecutionId, task: Ordinal) -> bool {
+    pub(super) fn withdraw(
+        &mut self,
+        execution: ExecutionId,
+        task: Ordinal,
+        item: Option<u32>,
+    ) -> bool {
         let before = self.waiting.len();
+        let key = (execution, task, item);
         self.waiting
-            .retain(|suspect| (suspect.execution, suspect.task) != (execution, task));
+            .retain(|suspect| (suspect.execution, suspect.task, suspect.claim.item) != key);
         self.waiting.len() < before
     }
 
     /// Returns the suspect of an execution whose start is durable now, for dispatch.
     pub(super) fn take_started(&mut self, execution: ExecutionId) -> Option<Suspect> {
         let current = self.current.filter(|_| self.is_starting);
-        let started = current.filter(|suspect| suspect.execution == execution);
+        let started = current
+            .filter(|suspect| suspect.execution == execution && suspect.claim.item.is_none());
+        self.is_starting &= started.is_none();
+        started
+    }
+
+    /// As [`take_started`](Self::take_started), for an item of a map.
+    pub(super) fn take_started_item(
+        &mut self,
+        (execution, task): (ExecutionId, Ordinal),
+        items: impl Fn(u32) -> bool,
+    ) -> Option<Suspect> {
+        let current = self.current.filter(|_| self.is_starting);
+        let started = current.filter(|suspect| {
+            (suspect.execution, suspect.task) == (execution, task)
+                && suspect.claim.item.is_some_and(&items)
+        });
         self.is_starting &= started.is_none();
         started
     }

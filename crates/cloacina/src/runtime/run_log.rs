@@ -26,8 +26,8 @@ pub(super) struct RunLog {
 }
 
 impl RunLog {
-    /// Logs the start of an execution when its first task is dispatched.
-    pub(super) fn note_dispatch(&mut self, execution: &Execution, task: Ordinal) {
+    /// Logs the start of an execution when a worker has taken its first task. Call it before the start is noted in `execution`.
+    pub(super) fn note_start(&mut self, execution: &Execution, task: Ordinal) {
         if !tracing::event_enabled!(target: RUN_TARGET, Level::INFO) {
             return;
         }
@@ -44,7 +44,7 @@ impl RunLog {
             let is_elsewhere = task.runner.is_some() && task.runner != runner;
             task.attempt > 1 || is_elsewhere || (task.attempt > 0 && task.status.is_terminal())
         };
-        if !record.tasks.iter().any(has_run) {
+        if record.started_at.is_none() && !record.tasks.iter().any(has_run) {
             let workflow = execution.workflow().name();
             tracing::info!(target: RUN_TARGET, execution_id = %record.id, workflow, "workflow '{workflow}' started");
         }

@@ -103,7 +103,8 @@ fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
 fn remove_row(step: &mut Step, duties: &mut Duties) -> Result<(), StoreError> {
     step.signals.take(Signal::Register);
     duties.announcer.duty.withdraw(step)?;
-    if step.store.claims_of(step.runner)?.is_empty() {
+    let has_items = step.registry.has_maps() && !step.store.items_of(step.runner, 1)?.is_empty();
+    if step.store.claims_of(step.runner)?.is_empty() && !has_items {
         return step.store.retire_runner(step.runner);
     }
     let rows = step.store.runners()?;

@@ -1,15 +1,17 @@
 //! The state that one turn of the coordinator may read and change.
 //!
 //! A turn receives messages, decides them over the ledger, commits the write batch, and dispatches work. Decisions and
-//! duties access the state of the runner through a `Step` alone.
+//! duties access the state of the runner only through a `Step`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::assignment::Executor;
-use super::batch::WriteBatch;
+use super::batch::{PendingSend, WriteBatch};
 use super::capacity::{Capacity, release_message};
 use super::executors::WorkQueues;
 use super::ledger::{HeldClaim, Ledger};
+use super::maps::Maps;
 use super::message::fitting;
 use super::metrics::Metrics;
 use super::peers::Peers;
@@ -53,6 +55,8 @@ pub(super) enum Signal {
     TriggersChanged,
     /// Query triggers soon, because other processes have written and may have changed some.
     TriggersMaybeChanged,
+    /// Check the waiting tasks that are due, and read the inbox.
+    Waits,
 }
 
 /// The raised signals that no duty has taken yet.
@@ -88,7 +92,7 @@ impl Signals {
     }
 }
 
-/// The state of a runner, as its decisions and duties access it.
+/// The state of a runner that its decisions and duties may access.
 pub(super) struct Step {
     /// The wall-clock time at the beginning of the turn.
     pub(super) now: Timestamp,
@@ -106,6 +110,9 @@ pub(super) struct Step {
     pub(super) metrics: Arc<Metrics>,
     pub(super) run_log: RunLog,
     pub(super) peers: Peers,
+    /// The workflows whose ends call triggers of this program.
+    pub(super) followed: BTreeSet<String>,
+    pub(super) maps: Maps,
     pub(super) timeline: Timeline,
     pub(super) signals: Signals,
     pub(super) batch: WriteBatch,
@@ -113,9 +120,14 @@ pub(super) struct Step {
     pub(super) is_stopping: bool,
     /// After a batch with a claim was refused: the time before which no task is claimed, so that the cause can be isolated.
     pub(super) claims_resume_at: Option<Monotonic>,
+    /// The signals to send in this turn.
+    pub(super) sends: Vec<PendingSend>,
+    /// The earliest time at which a wait that this turn has written must be checked.
+    pub(super) waits_due: Option<Timestamp>,
     /// The retry queue: messages to decide in the next turn.
     pub(super) retry: Vec<Message>,
-    /// The attempts whose ends are among the messages of this turn or the retry queue. Set when claims are to be reconciled.
+    /// The attempts whose ends are among the messages of this turn or of the retry queue. Filled only if this turn reconciles
+    /// claims.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }
@@ -145,11 +157,15 @@ impl Step {
             metrics: Arc::default(),
             run_log: RunLog::default(),
             peers: Peers::default(),
+            followed: BTreeSet::new(),
+            maps: Maps::default(),
             timeline: Timeline::new(now, monotonic),
             signals: Signals::default(),
             batch: WriteBatch::default(),
             is_stopping: false,
             claims_resume_at: None,
+            sends: Vec::new(),
+            waits_due: None,
             retry: Vec::new(),
             ended: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -191,6 +207,11 @@ impl Step {
     /// Returns a fresh id of an execution, like `fresh_runner`.
     pub(super) fn fresh_execution(&mut self) -> ExecutionId {
         ExecutionId::from_parts(self.now, self.random_bits())
+    }
+
+    /// Returns a separate source of randomness, for code that generates ids while the state of the step is borrowed.
+    pub(super) fn fork_random(&mut self) -> fastrand::Rng {
+        self.random.fork()
     }
 
     fn random_bits(&mut self) -> [u8; 10] {
@@ -300,7 +321,7 @@ impl Step {
         self.capacity.take_slot(executor);
     }
 
-    /// Notes that a worker of this process has taken a task.
+    /// Notes that a worker of this process has taken a task: counts and logs it the first time.
     pub(super) fn note_running(&mut self, start: AttemptStart) {
         let AttemptStart {
             execution: id,
@@ -312,6 +333,7 @@ impl Step {
         if let Some(execution) = self.ledger.get_mut(id) {
             if is_first {
                 self.metrics.count_started(execution, task);
+                self.run_log.note_start(execution, task);
             }
             execution.note_started(task, claim, at);
         }
@@ -320,14 +342,19 @@ impl Step {
     /// Notes the starts of an execution's attempts that workers of this process run, before a decision that ends them.
     pub(super) fn note_starts_of(&mut self, id: ExecutionId) {
         let claims: Vec<_> = self.ledger.claims_of(id).collect();
+        if claims.is_empty() {
+            return;
+        }
+        let queues = self.capacity.queues();
+        let starts = Executor::ALL.map(|executor| queues.of(executor).starts_of(id));
         for held in claims {
-            let queue = self.capacity.queues().of(held.executor);
-            if let Some(at) = queue.start_of(id, held.task, held.claim) {
+            let key = (id, held.task, held.claim);
+            if let Some(at) = starts[held.executor.index()].get(&key) {
                 self.note_running(AttemptStart {
                     execution: id,
                     task: held.task,
                     claim: held.claim,
-                    at,
+                    at: *at,
                 });
             }
         }
@@ -444,6 +471,7 @@ impl Step {
             self.free_slot(held);
         }
         self.quarantine.clear();
+        self.maps.clear();
         self.capacity.set_paused(false);
         self.capacity.set_stale();
     }

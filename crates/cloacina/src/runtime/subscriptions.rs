@@ -38,10 +38,27 @@ const CALLBACK_PATIENCE: Micros = 30_000_000;
 struct OpenCallbacks {
     count: usize,
     end: Option<Ended>,
+    /// The revision of the last end that waited.
+    revision: Option<i64>,
     /// The time at which the callers are answered without waiting any longer.
     give_up: Option<Monotonic>,
     /// Whether the wait timed out, so that the callers were answered before the callbacks returned.
     is_overdue: bool,
+}
+
+impl OpenCallbacks {
+    /// Holds an end back until the callbacks have returned, or until `CALLBACK_PATIENCE` after it was first held back.
+    /// Returns `false` if that time is over.
+    fn hold(&mut self, ended: &Ended, now: Monotonic) -> bool {
+        let revision = ended.record().revision;
+        if self.revision.is_none_or(|held| held < revision) {
+            self.end = Some(Arc::clone(ended));
+            self.revision = Some(revision);
+            self.give_up = Some(now + CALLBACK_PATIENCE);
+            self.is_overdue = false;
+        }
+        !self.is_overdue
+    }
 }
 
 /// Maximum number of ended executions that are remembered, for callers that ask for them later.
@@ -144,20 +161,15 @@ impl Subscriptions {
         }
     }
 
-    /// Answers a single subscription, unless callbacks of the execution's tasks run here: it is answered after them.
-    pub fn resolve(&self, subscription: Subscription, ended: Ended) {
+    /// Answers a single subscription, unless callbacks of the execution's tasks run here: it is answered after them, as by
+    /// [`notify`](Self::notify). Then this returns `true`, and the coordinator must compute its next step again.
+    pub fn resolve(&self, subscription: Subscription, ended: Ended, now: Monotonic) -> bool {
         let mut state = self.state.lock();
-        if let Some(open) = state.open_callbacks.get_mut(&subscription.execution)
-            && !open.is_overdue
-        {
-            if open.end.is_none() {
-                open.end = Some(ended);
-                self.held.fetch_add(1, Ordering::AcqRel);
-            }
-            return;
+        if self.hold(&mut state, &ended, now) {
+            return true;
         }
         let Some(list) = state.waiting.get_mut(&subscription.execution) else {
-            return;
+            return false;
         };
         let index = list
             .iter()
@@ -170,11 +182,18 @@ impl Subscriptions {
         if let Some(callback) = callback {
             callback(Ok(ended));
         }
+        false
     }
 
-    /// All executions with a subscription.
+    /// All executions with a subscription, except those whose end is known and waits for callbacks.
     pub fn awaited(&self) -> Vec<ExecutionId> {
-        self.state.lock().waiting.keys().copied().collect()
+        let state = self.state.lock();
+        let is_held = |id: &ExecutionId| {
+            let open = state.open_callbacks.get(id);
+            open.is_some_and(|open| open.end.is_some())
+        };
+        let awaited = state.waiting.keys().filter(|id| !is_held(id));
+        awaited.copied().collect()
     }
 
     /// Returns an execution that ended recently, as it was at its end.
@@ -251,6 +270,19 @@ impl Subscriptions {
         }))
     }
 
+    /// Holds an end back if callbacks of the execution's tasks run here. Returns whether it waits for them.
+    fn hold(&self, state: &mut SubscriptionState, ended: &Ended, now: Monotonic) -> bool {
+        let Some(open) = state.open_callbacks.get_mut(&ended.record().id) else {
+            return false;
+        };
+        let had_end = open.end.is_some();
+        let waits = open.hold(ended, now);
+        if !had_end && open.end.is_some() {
+            self.held.fetch_add(1, Ordering::AcqRel);
+        }
+        waits
+    }
+
     fn note_returned(&self, execution: ExecutionId) {
         let mut state = self.state.lock();
         let Some(open) = state.open_callbacks.get_mut(&execution) else {
@@ -304,20 +336,27 @@ impl Subscriptions {
     }
 
     /// Answers all subscriptions to this execution, and remembers its end for a while. If callbacks of its tasks run here, this
-    /// is done after the last one has returned, or after `CALLBACK_PATIENCE`.
+    /// is done after the last one has returned, or after `CALLBACK_PATIENCE`. A later call for the same end changes nothing.
     pub fn notify(&self, ended: &Ended, now: Monotonic) {
-        let mut state = self.state.lock();
-        let id = ended.record().id;
-        if let Some(open) = state.open_callbacks.get_mut(&id) {
-            if open.end.replace(Arc::clone(ended)).is_none() {
-                self.held.fetch_add(1, Ordering::AcqRel);
-            }
-            open.give_up = Some(now + CALLBACK_PATIENCE);
-            open.is_overdue = false;
-            return;
+        if !self.hold(&mut self.state.lock(), ended, now) {
+            self.answer(ended);
         }
+    }
+
+    /// Answers the callers that wait for callbacks after an end, because the execution runs again. Callers that come later
+    /// wait for its next end.
+    pub(super) fn release(&self, execution: ExecutionId) {
+        let mut state = self.state.lock();
+        let open = state.open_callbacks.get_mut(&execution);
+        let Some(end) = open.and_then(|open| open.end.take()) else {
+            return;
+        };
+        let callbacks = state.waiting.remove(&execution);
         drop(state);
-        self.answer(ended);
+        self.held.fetch_sub(1, Ordering::AcqRel);
+        for (_, callback) in callbacks.into_iter().flatten() {
+            callback(Ok(Arc::clone(&end)));
+        }
     }
 
     fn answer(&self, ended: &Ended) {
@@ -354,5 +393,84 @@ impl Subscriptions {
         for (_, callback) in waiting.into_values().flatten() {
             callback(Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::engine::NewExecution;
+    use crate::types::{Context, DefinitionId, Timestamp};
+    use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+    const PATIENCE_OVER: Monotonic = Monotonic(CALLBACK_PATIENCE);
+
+    fn ended(id: ExecutionId) -> Ended {
+        let task = TaskDefinition {
+            id: "a".into(),
+            ..TaskDefinition::default()
+        };
+        let workflow = Workflow::new(WorkflowDefinition {
+            name: "w".into(),
+            tenant: "public".into(),
+            package: "embedded".into(),
+            tasks: vec![task],
+            ..WorkflowDefinition::default()
+        });
+        let new = NewExecution {
+            id,
+            definition: DefinitionId(1),
+            input: Arc::new(Context::new()),
+            key: None,
+            priority: 0,
+            start_at: None,
+            timeout: None,
+        };
+        let (mut execution, _) = Execution::submit(Arc::new(workflow.unwrap()), new, NOW);
+        execution.cancel(NOW).unwrap();
+        Arc::new(execution)
+    }
+
+    fn subscribe(
+        subscriptions: &Subscriptions,
+        id: ExecutionId,
+    ) -> (Subscription, Arc<AtomicBool>) {
+        let answered = Arc::new(AtomicBool::new(false));
+        let answer = Arc::clone(&answered);
+        let subscription =
+            subscriptions.subscribe(id, move |_| answer.store(true, Ordering::SeqCst));
+        (subscription, answered)
+    }
+
+    #[test]
+    fn read_end_waits_for_callbacks_up_to_the_limit() {
+        let subscriptions = Arc::new(Subscriptions::default());
+        let id = ExecutionId::generate();
+        let _open = subscriptions.open_callback(id);
+        let (subscription, answered) = subscribe(&subscriptions, id);
+        assert!(subscriptions.resolve(subscription, ended(id), Monotonic(0)));
+        assert!(!answered.load(Ordering::SeqCst));
+        assert_eq!(subscriptions.next_overdue(), Some(PATIENCE_OVER));
+        assert_eq!(subscriptions.release_overdue(PATIENCE_OVER), [id]);
+        assert!(answered.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn end_that_has_waited_to_the_limit_does_not_wait_again() {
+        let subscriptions = Arc::new(Subscriptions::default());
+        let id = ExecutionId::generate();
+        let _open = subscriptions.open_callback(id);
+        let end = ended(id);
+        subscriptions.notify(&end, Monotonic(0));
+        assert_eq!(subscriptions.release_overdue(PATIENCE_OVER), [id]);
+        let (_, by_notice) = subscribe(&subscriptions, id);
+        subscriptions.notify(&end, PATIENCE_OVER);
+        assert!(by_notice.load(Ordering::SeqCst));
+        let (subscription, by_read) = subscribe(&subscriptions, id);
+        assert!(!subscriptions.resolve(subscription, end, PATIENCE_OVER));
+        assert!(by_read.load(Ordering::SeqCst));
     }
 }

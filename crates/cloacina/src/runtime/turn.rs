@@ -78,10 +78,19 @@ impl Turn {
         for message in messages {
             decided = self.handle(message).and(decided);
         }
+        decided = self.step.send_signals().and(decided);
         if with_duties {
             decided = self.duties.decide(&mut self.step).and(decided);
         }
         decided = self.step.advance_quarantine().and(decided);
+        self.step.settle_maps();
+        self.step.expand_maps();
+        decided = self.step.start_children().and(decided);
+        // A child's own maps, and what follows an empty one.
+        while self.step.has_unexpanded() {
+            self.step.expand_maps();
+            decided = self.step.start_children().and(decided);
+        }
         self.step.claim_direct();
         match self.step.commit() {
             Ok(schedules) => self.duties.apply_results(&mut self.step, schedules),
@@ -95,6 +104,16 @@ impl Turn {
     fn split(&mut self, refused: RefusedBatch) -> Result<(), Failed> {
         if matches!(refused.error, StoreError::DefinitionGone(_)) && self.restores < MAX_RESTORES {
             return self.decide_with_restored_versions(refused);
+        }
+        if let StoreError::MapMoved(lost) = &refused.error
+            && self.restores < MAX_RESTORES
+        {
+            // K6: the counters of a map are not what this runner knew. Its messages are decided on the present ones.
+            self.restores += 1;
+            if let Err(error) = self.step.refresh_maps(&refused.messages, lost) {
+                return Err((error, refused.messages));
+            }
+            return self.decide(refused.messages, false);
         }
         if !refused.error.is_of_item() {
             return Err((refused.error, refused.messages));
@@ -190,8 +209,14 @@ impl Turn {
                 executor,
                 ran,
             } => {
-                step.finish(execution, finish, executor, ran);
+                return step.finish(execution, finish, executor, ran);
             }
+            Message::StartItem {
+                execution,
+                task,
+                generation,
+                item,
+            } => return step.start_item(execution, task, generation, &item),
             Message::Started {
                 execution,
                 task,
@@ -199,6 +224,9 @@ impl Turn {
                 at,
             } => {
                 step.note_start(execution, task, claim, at);
+            }
+            Message::RecordStep { .. } | Message::LoadSteps { .. } => {
+                return step.answer_attempt(message);
             }
             Message::Overdue {
                 execution,
@@ -248,6 +276,11 @@ impl Turn {
             } => {
                 step.note_deferral(execution, task, claim, released);
             }
+            Message::Send {
+                signals,
+                give_up,
+                reply,
+            } => step.collect_send(signals, give_up, reply),
             Message::Rescheduled => step.signals.raise_schedules(),
             Message::Watch => step.signals.raise(Signal::PollChanges),
             Message::Stop { grace, reply } => {

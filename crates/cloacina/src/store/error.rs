@@ -1,16 +1,69 @@
 //! Errors of a store.
 
-use crate::types::{Error, ErrorCode};
+use std::fmt;
+
+use crate::types::{Error, ErrorCode, ExecutionId, Ordinal};
+
+/// The text of an error: a message, and a hint at what to do. Boxed, because errors are rare and results are moved often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report(Box<ReportText>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ReportText {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Report {
+    fn new(message: String, hint: Option<String>) -> Self {
+        Self(Box::new(ReportText { message, hint }))
+    }
+
+    /// A message with a hint.
+    pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(message.into(), Some(hint.into()))
+    }
+
+    /// Returns the report with a message made from this one, and the same hint.
+    #[must_use]
+    pub fn map(self, message: impl FnOnce(&str) -> String) -> Self {
+        Self::new(message(&self.0.message), self.0.hint)
+    }
+
+    /// Whether the message or the hint contains a text.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        let hint = self.0.hint.as_deref().unwrap_or_default();
+        self.0.message.contains(text) || hint.contains(text)
+    }
+}
+
+impl<T: Into<String>> From<T> for Report {
+    fn from(message: T) -> Self {
+        Self::new(message.into(), None)
+    }
+}
+
+/// For log lines, which have no separate place for a hint.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.hint {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// An error of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The database does not answer now; the same call may succeed later. Whether a commit was applied is unknown.
     #[error("{0}")]
-    Unavailable(String),
+    Unavailable(Report),
     /// The database reported an error that is not temporary, e.g. read-only, disk full, permission denied.
     #[error("{0}")]
-    Failed(String),
+    Failed(Report),
     /// The database cannot store a value of the call, e.g. text outside its encoding, or a field over its size limit.
     /// Nothing was written. The same call always fails again; a batch without the value succeeds.
     #[error("{0}")]
@@ -24,7 +77,7 @@ pub enum StoreError {
     Corrupt(String),
     /// The schema is newer than this program, or older and may not be migrated, or a migration failed.
     #[error("{0}")]
-    Migration(String),
+    Migration(Report),
     /// The database file was open in an ancestor of this process when it forked.
     #[error("{0}")]
     Forked(String),
@@ -32,6 +85,10 @@ pub enum StoreError {
     /// submit again.
     #[error("{0}")]
     DefinitionGone(String),
+    /// Items of a map have ended elsewhere since the decision, so that the batch would end the map too early or not at all.
+    /// Nothing was written. Holds the items whose claims were lost.
+    #[error("items of a map have ended in another runner since the decision")]
+    MapMoved(Vec<(ExecutionId, Ordinal, u32)>),
     /// The writing runner was declared dead and must register again.
     #[error("this runner was declared dead by another one, because its lease had run out")]
     RunnerLost,
@@ -48,26 +105,23 @@ impl StoreError {
     }
 }
 
-/// Separates the message of a store error from its hint.
-const HINT: &str = "; hint: ";
-
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        let code = match &error {
-            StoreError::Unavailable(_) => ErrorCode::Connection,
-            StoreError::Migration(_) => ErrorCode::Migration,
+        let (code, report) = match error {
+            StoreError::Unavailable(report) => (ErrorCode::Connection, report),
+            StoreError::Migration(report) => (ErrorCode::Migration, report),
+            StoreError::Failed(report) => (ErrorCode::Database, report),
             StoreError::Forked(message) => {
-                return Self::new(ErrorCode::Forked, message.clone()).with_hint(
-                    "start the process with 'spawn' instead of 'fork', or shut the runner down before the fork, \
-                     or open the first runner after it",
-                );
+                let hint = "start the process with 'spawn' instead of 'fork', or shut the runner down before the fork, \
+                            or open the first runner after it";
+                (ErrorCode::Forked, Report::hinted(message, hint))
             }
-            _ => ErrorCode::Database,
+            other => (ErrorCode::Database, other.to_string().into()),
         };
-        let text = error.to_string();
-        match text.rsplit_once(HINT) {
-            Some((message, hint)) => Self::new(code, message).with_hint(hint),
-            None => Self::new(code, text),
+        let error = Self::new(code, report.0.message);
+        match report.0.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
         }
     }
 }
@@ -75,4 +129,24 @@ impl From<StoreError> for Error {
 /// Returns the error for an invalid database URL.
 pub(super) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::UrlInvalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_of_an_error_does_not_depend_on_its_message() {
+        let message = "the server said 'no; hint: yes'";
+        let error = Error::from(StoreError::Failed(message.into()));
+        assert_eq!(
+            (error.message.as_str(), error.hint.as_deref()),
+            (message, None)
+        );
+        let hinted = StoreError::Failed(Report::hinted(message, "ask again"));
+        assert_eq!(hinted.to_string(), format!("{message}; hint: ask again"));
+        let error = Error::from(hinted);
+        assert_eq!(error.message, message);
+        assert_eq!(error.hint.as_deref(), Some("ask again"));
+    }
 }

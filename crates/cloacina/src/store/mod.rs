@@ -7,28 +7,44 @@
 //! the same transaction. A change based on revision `n` is not applied if the stored revision is another one.
 
 mod call;
+mod claim_class;
 mod error;
 pub mod failpoint;
+mod inbox;
 mod layer;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod listing;
+mod maps;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod percent;
 #[cfg(feature = "sqlite")]
 mod placeholder;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod prune_cursor;
+mod queue_id;
 mod requests;
 mod schedule;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
+mod waits;
 
 pub use call::{Request, Response, Store, Verb};
-pub use error::StoreError;
+pub use claim_class::ClaimClass;
+pub use error::{Report, StoreError};
+pub use inbox::{InboxKind, InboxMessage};
 pub use layer::Layer;
+pub use maps::{ClaimedItems, ItemEnds, ItemFence, ItemQuery, ItemWrite, MapOutcome, MapWrites};
+pub use queue_id::QueueId;
 pub use requests::{
-    Advance, AttemptStart, Batch, Changes, ClaimClass, ClaimRequest, Claimed, Committed, Health,
-    ListQuery, OverdueExecutions, QueueId, RunnerRow, StoredDefinition, StoredVersion, Submit,
-    SubmitOutcome, TaskWrite,
+    Advance, AttemptKey, AttemptStart, Batch, Changes, ClaimRequest, Claimed, Committed, Health,
+    InputCondition, ListQuery, Listed, OverdueExecutions, Payload, RunnerRow, ScanBudget,
+    StoredDefinition, StoredVersion, Submit, SubmitOutcome, TaskWrite,
 };
-pub use schedule::{DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite, TickWrite};
+pub use schedule::{
+    DueQuery, DueSchedules, EndWrite, PutOutcome, ScheduleQuery, ScheduleWrite, TickWrite,
+};
 pub use url::{DatabaseUrl, without_password};
+pub use waits::{DueWaits, FlowWrites, LinkWrite, SEND_WAKES, WaitQuery, WaitWrite};

@@ -1,22 +1,12 @@
 //! Parameters and answers of store requests.
 
-use super::ScheduleWrite;
+use std::time::Duration;
+
+use super::{ClaimClass, ClaimedItems, FlowWrites, MapOutcome, QueueId, ScheduleWrite};
 use crate::types::{
-    Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Ordinal,
-    RunnerId, Timestamp,
+    Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Labels,
+    Ordinal, RunnerId, ScheduleId, StepChanges, Timestamp,
 };
-use crate::workflow::Workflow;
-
-/// A queue of ready tasks: the tasks of one kind of a workflow, in all its versions, or those of one external task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueueId(pub i64);
-
-impl QueueId {
-    /// Returns the queue of a workflow's task.
-    pub fn of(workflow: &Workflow, task: Ordinal) -> Self {
-        Self(workflow.queue(task))
-    }
-}
 
 /// Changes made by other runners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +71,56 @@ pub struct Batch<'a> {
     pub submits: Vec<Submit<'a>>,
     /// Changes of existing executions.
     pub advances: Vec<Advance<'a>>,
+    /// Changes of waits, and messages of the inbox that these changes settle.
+    pub flow: FlowWrites,
     /// Work to claim after the rest is applied.
     pub claim: ClaimRequest,
+}
+
+impl Batch<'_> {
+    /// The execution whose change in this batch must be written for a submission to be applied: the parent of a child, or the
+    /// execution whose task starts another one. Such submissions are applied after everything else. The child of a map's item
+    /// depends on the item's start, and is its own source.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn source_of(&self, submit: &Submit<'_>) -> Option<ExecutionId> {
+        let id = submit.record.id;
+        match &submit.record.parent {
+            // The child of a map's item is submitted if the item has started it.
+            Some(link) if link.map_item().is_some() => Some(id),
+            Some(link) => Some(link.execution),
+            None => (self.flow.sources.iter())
+                .find(|(started, _)| *started == id)
+                .map(|(_, source)| *source),
+        }
+    }
+
+    /// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
+    /// submission without a claim, need no live runner.
+    #[must_use]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn needs_live_runner(&self) -> bool {
+        let submits = self.submits.iter();
+        let submits = submits.map(|submit| (submit.record, &submit.tasks));
+        let records_steps = |advance: &Advance<'_>| {
+            let recorded = advance.steps.map(|steps| &steps.recorded);
+            recorded.is_some_and(|recorded| !recorded.is_empty())
+        };
+        if self.flow.maps.needs_live_runner() || self.advances.iter().any(records_steps) {
+            return true;
+        }
+        let advances = self.advances.iter();
+        let advances = advances.map(|advance| (advance.record, &advance.tasks));
+        let claims = |record: &ExecutionRecord, write: &TaskWrite| {
+            let task = record.tasks.get(write.ordinal as usize);
+            task.is_some_and(|task| {
+                task.status == crate::types::TaskStatus::Running && task.runner == Some(self.runner)
+            })
+        };
+        submits.chain(advances).any(|(record, tasks)| {
+            let mut tasks = tasks.iter();
+            tasks.any(|write| write.fence.is_some() || claims(record, write))
+        })
+    }
 }
 
 /// A new execution, with the rows of its tasks that are not pending.
@@ -92,6 +130,8 @@ pub struct Submit<'a> {
     pub record: &'a ExecutionRecord,
     /// The workflow's name.
     pub workflow: &'a str,
+    /// Its labels.
+    pub labels: &'a Labels,
     /// Rows to insert.
     pub tasks: Vec<TaskWrite>,
     /// History to insert.
@@ -109,6 +149,9 @@ pub struct Advance<'a> {
     pub tasks: Vec<TaskWrite>,
     /// History to insert.
     pub history: &'a [HistoryEvent],
+    /// Recorded steps to delete and to insert. A step whose key is recorded already is left out: it is the same step, written
+    /// again because the outcome of its first commit was unknown.
+    pub steps: Option<&'a StepChanges>,
 }
 
 /// A task's row to insert or update. The values are in the record of the `Submit` or `Advance`.
@@ -131,17 +174,6 @@ pub struct TaskWrite {
 pub struct ClaimRequest {
     /// One class per kind of worker; if empty, nothing is claimed.
     pub classes: Vec<ClaimClass>,
-}
-
-/// Queues that share a limit.
-#[derive(Clone, Debug, Default)]
-pub struct ClaimClass {
-    /// The queues to claim from.
-    pub queues: Vec<QueueId>,
-    /// Tasks of these queues that the runner has no handler for, by version of the workflow.
-    pub excluded: Vec<(DefinitionId, Ordinal)>,
-    /// Maximum number of tasks.
-    pub limit: usize,
 }
 
 /// A task that was claimed for the batch's runner. Its row is `Running`, and its execution's revision was increased by
@@ -170,7 +202,7 @@ pub enum SubmitOutcome {
 }
 
 /// The outcome of a batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
     /// One per schedule, in order: whether it was applied. If not, another runner has handled its ticks.
     pub schedules: Vec<bool>,
@@ -183,17 +215,30 @@ pub struct Committed {
     pub claimed: Vec<Claimed>,
     /// Per class of the request: whether there were more tasks than its limit.
     pub more: Vec<bool>,
+    /// Executions with a wait that was registered although its signal is there already. Their tasks are due.
+    pub due: Vec<ExecutionId>,
     /// When the next waiting task of the requested queues becomes due; `None` if none waits or nothing was requested.
     pub next_due: Option<Timestamp>,
+    /// One per map with ended items, in order.
+    pub maps: Vec<MapOutcome>,
+    /// Claimed items, those of the map with the highest priority first.
+    pub items: Vec<ClaimedItems>,
+    /// When the next item that waits for another attempt is due; `None` if none waits or no items were requested.
+    pub items_due: Option<Timestamp>,
+    /// Whether there may be more items to claim than were requested.
+    pub more_items: bool,
 }
 
-/// Executions that have passed their deadlines.
+/// Executions that have passed their deadlines, and whether there are waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OverdueExecutions {
     /// Executions whose deadline has passed.
     pub executions: Vec<ExecutionId>,
     /// The next deadline.
     pub next: Option<Timestamp>,
+    /// Whether any task waits or the inbox has a message, so that a runner must check them. This request reports it, because a
+    /// runner sends the request after every change of another writer, and so needs no separate one.
+    pub has_waits: bool,
 }
 
 /// The start of an attempt: a worker has taken the task.
@@ -209,12 +254,23 @@ pub struct AttemptStart {
     pub at: Timestamp,
 }
 
+/// Identifies an attempt: its execution, its task and its claim.
+pub type AttemptKey = (ExecutionId, Ordinal, Claim);
+
+impl AttemptStart {
+    /// The attempt.
+    #[must_use]
+    pub const fn key(&self) -> AttemptKey {
+        (self.execution, self.task, self.claim)
+    }
+}
+
 /// A filter for listing executions.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
     /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only executions in these states; empty means any state. A running execution of which no start is stored is `Pending`.
+    /// Only executions in these states; empty means any state. A running execution without a stored start is stored is `Pending`.
     pub statuses: Vec<ExecutionStatus>,
     /// Executions that have started although no start may be stored yet.
     pub started: Vec<ExecutionId>,
@@ -222,12 +278,83 @@ pub struct ListQuery {
     pub definitions: Option<Vec<DefinitionId>>,
     /// Only executions with one of these keys, each given once.
     pub keys: Option<Vec<String>>,
+    /// Only executions with all these labels, each with one of its values.
+    pub labels: Vec<(String, Vec<String>)>,
+    /// Only executions that this schedule or trigger has started.
+    pub schedule: Option<ScheduleId>,
+    /// Only these executions.
+    pub ids: Option<Vec<ExecutionId>>,
+    /// Only executions whose error has this text in its type or its message, in any case.
+    pub error: Option<String>,
+    /// Only executions whose input has all these values.
+    pub inputs: Vec<InputCondition>,
+    /// Only executions that are not children of others.
+    pub roots: bool,
+    /// Only children of this execution. No children are submitted with keys, so this excludes `keys`.
+    pub parent: Option<ExecutionId>,
     /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
-    /// Only executions with an id below this one (the cursor).
+    /// Only executions submitted before this time.
+    pub until: Option<Timestamp>,
+    /// Only executions with an id below this one.
     pub before: Option<ExecutionId>,
+    /// Only executions with an id above this one.
+    pub after: Option<ExecutionId>,
+    /// Whether to return the oldest executions of the range first.
+    pub ascending: bool,
     /// Maximum number of executions.
     pub limit: usize,
+    /// The maximum effort for rows that do not satisfy the conditions; `None`: all rows are examined if need be.
+    pub budget: Option<ScanBudget>,
+}
+
+/// The beginning of a stored JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Its first characters.
+    pub text: String,
+    /// The size of the whole text in bytes.
+    pub size: u64,
+}
+
+/// A value of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputCondition {
+    /// The keys and indexes that lead to the value.
+    pub path: Vec<String>,
+    /// The value as JSON, or the text of a string.
+    pub value: String,
+}
+
+/// The maximum effort of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanBudget {
+    /// Maximum number of rows that are examined and not returned.
+    pub rows: u64,
+    /// Maximum time. A scan examines at least 1,000 rows, however long they take.
+    pub time: Duration,
+}
+
+impl Default for ScanBudget {
+    /// 20,000 rows or 100 ms.
+    fn default() -> Self {
+        Self {
+            rows: 20_000,
+            time: Duration::from_millis(100),
+        }
+    }
+}
+
+/// The executions of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Their ids, in the order of the query.
+    pub ids: Vec<ExecutionId>,
+    /// The number of rows that were examined.
+    pub examined: u64,
+    /// The last execution that was examined and the time of its submission, if the budget ended the scan before the
+    /// limit was reached.
+    pub reached: Option<(ExecutionId, Timestamp)>,
 }
 
 /// A runner's row.

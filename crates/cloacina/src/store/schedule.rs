@@ -22,6 +22,8 @@ pub struct DueQuery {
     pub cron: bool,
     /// Names of the triggers whose functions it has.
     pub triggers: Vec<String>,
+    /// Whether some of these triggers are called after ends of executions.
+    pub ends: bool,
     /// Maximum number of schedules of each kind.
     pub limit: usize,
 }
@@ -76,6 +78,33 @@ pub struct ScheduleWrite<'a> {
     /// Ticks to record. A tick that already has an outcome other than `Queued` stays as it is, and the submission of
     /// its execution is dropped.
     pub ticks: &'a [TickWrite],
+    /// Ends of executions that a trigger has dealt with, or is to be called for again later.
+    pub ends: &'a [EndWrite],
+}
+
+/// The consequence of a trigger's call for the end of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndWrite {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// When the trigger is to be called again, and the number of calls that failed. `None`: it has dealt with the end.
+    pub again: Option<(Timestamp, u32)>,
+}
+
+/// The workflow whose ends fire a trigger, with the numbers of the final states that count. A trigger that does not fire
+/// follows nothing.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn followed(record: &ScheduleRecord) -> (&str, Vec<i16>) {
+    let after = record.spec.after.as_ref();
+    match after.filter(|_| record.enabled && record.deleted_at.is_none()) {
+        Some(after) => {
+            let states = after.statuses.iter().map(|status| status.code());
+            (&after.workflow, states.collect())
+        }
+        None => ("", Vec::new()),
+    }
 }
 
 /// A tick to record.

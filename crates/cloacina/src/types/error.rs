@@ -11,6 +11,8 @@ use super::ExecutionId;
 pub enum ErrorCode {
     /// A workflow's definition breaks a rule.
     WorkflowInvalid,
+    /// The input of an execution does not have the type that its workflow declares.
+    WorkflowInputInvalid,
     /// No workflow has this name.
     WorkflowNotFound,
     /// A task's definition breaks a rule.
@@ -35,10 +37,16 @@ pub enum ErrorCode {
     ExecutionNotFound,
     /// The execution's state does not allow the requested action.
     ExecutionState,
-    /// A task waits in a way that would keep what it waits for from ending.
+    /// An attempt lost its claim, by a timeout, a cancel or a rescue, so it can record nothing.
+    ClaimLost,
+    /// A task has too many recorded steps, or too many bytes of them.
+    StepLimit,
+    /// A task would wait for something that cannot end while it waits.
     Deadlock,
     /// The wait timed out before the execution ended.
     WaitTimeout,
+    /// An approval was decided before.
+    AlreadyDecided,
     /// The runner is shut down.
     RunnerClosed,
     /// The process was forked after the runner started.
@@ -49,6 +57,7 @@ impl ErrorCode {
     /// Every code.
     pub const ALL: &'static [Self] = &[
         Self::WorkflowInvalid,
+        Self::WorkflowInputInvalid,
         Self::WorkflowNotFound,
         Self::TaskInvalid,
         Self::ContextInvalid,
@@ -61,8 +70,11 @@ impl ErrorCode {
         Self::Migration,
         Self::ExecutionNotFound,
         Self::ExecutionState,
+        Self::ClaimLost,
+        Self::StepLimit,
         Self::Deadlock,
         Self::WaitTimeout,
+        Self::AlreadyDecided,
         Self::RunnerClosed,
         Self::Forked,
     ];
@@ -72,6 +84,7 @@ impl ErrorCode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::WorkflowInvalid => "workflow_invalid",
+            Self::WorkflowInputInvalid => "workflow_input_invalid",
             Self::WorkflowNotFound => "workflow_not_found",
             Self::TaskInvalid => "task_invalid",
             Self::ContextInvalid => "context_invalid",
@@ -84,8 +97,11 @@ impl ErrorCode {
             Self::Migration => "migration",
             Self::ExecutionNotFound => "execution_not_found",
             Self::ExecutionState => "execution_state",
+            Self::ClaimLost => "claim_lost",
+            Self::StepLimit => "step_limit",
             Self::Deadlock => "deadlock",
             Self::WaitTimeout => "wait_timeout",
+            Self::AlreadyDecided => "already_decided",
             Self::RunnerClosed => "runner_closed",
             Self::Forked => "forked",
         }
@@ -129,6 +145,16 @@ impl Error {
         let message = format!("there is no execution {id}");
         Self::new(ErrorCode::ExecutionNotFound, message)
             .with_hint("it may have been pruned, or be in another database")
+    }
+
+    /// The error of an attempt that records after it lost its claim.
+    #[must_use]
+    pub fn claim_lost() -> Self {
+        Self::new(
+            ErrorCode::ClaimLost,
+            "the attempt has lost its claim, by a timeout, a cancel or a rescue; nothing was recorded",
+        )
+        .with_hint("leave the function: its result is dropped")
     }
 
     /// Returns the error with a hint.

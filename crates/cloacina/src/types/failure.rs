@@ -1,4 +1,4 @@
-//! Failures as data, as tasks of either language report them to the engine and the database stores them.
+//! Failures, in the form in which tasks of both languages report them and the database stores them.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Failure {
     /// The traceback or backtrace, if available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
-    /// Whether the retry policy may retry it. `Abort`, a wrong return value and an oversized context are never retried.
+    /// Whether the retry policy may retry the failure. `Abort`, a wrong return value and an oversized context are never retried.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub retryable: bool,
     /// Qualified names of the error's type and its base classes, most specific first. `retry_on` and `never_on` match against
@@ -37,6 +37,12 @@ pub enum FailureKind {
     ContextTooLarge,
     /// The database cannot store a value that a task wrote.
     NotStorable,
+    /// A wait timed out.
+    WaitTimeout,
+    /// An approval was rejected.
+    Rejected,
+    /// A child failed, timed out or was cancelled.
+    ChildFailed,
 }
 
 impl FailureKind {
@@ -49,6 +55,9 @@ impl FailureKind {
             Self::RunnerLost => "TaskExecutionError",
             Self::Rule => "TaskValidationError",
             Self::ContextTooLarge | Self::NotStorable => "ContextError",
+            Self::WaitTimeout => "WaitTimeoutError",
+            Self::Rejected => "ApprovalRejectedError",
+            Self::ChildFailed => "ChildFailedError",
         }
     }
 }
@@ -61,9 +70,9 @@ impl Failure {
             kind: kind.type_name().to_owned(),
             message: message.into(),
             traceback: None,
-            retryable: matches!(kind, FailureKind::TaskTimeout),
+            retryable: matches!(kind, FailureKind::TaskTimeout | FailureKind::ChildFailed),
             lineage: match kind {
-                FailureKind::TaskTimeout => {
+                FailureKind::TaskTimeout | FailureKind::WaitTimeout => {
                     vec![kind.type_name().to_owned(), "TimeoutError".to_owned()]
                 }
                 _ => Vec::new(),

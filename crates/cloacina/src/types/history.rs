@@ -10,6 +10,10 @@ use super::{Json, Ordinal, RunnerId, Timestamp};
 pub enum HistoryKind {
     /// The execution was submitted. Derived from its row.
     Submitted,
+    /// The person or program that submitted the execution, and why.
+    SubmittedBy,
+    /// The execution repeats another one; the data names it.
+    RerunOf,
     /// The submitter's trace context, for the runners that run the tasks.
     Traced,
     /// The first task started. Derived from the execution's row.
@@ -24,6 +28,8 @@ pub enum HistoryKind {
     TaskRetrying,
     /// A task snoozed: it runs later, and the attempt does not count.
     TaskSnoozed,
+    /// A step of a task was recorded; the data has its key, kind, duration and value. Derived from the step's row.
+    StepRecorded,
     /// A task was skipped; the data has the reason. Derived from the task's row.
     TaskSkipped,
     /// A task was cancelled. Derived from the task's row.
@@ -32,6 +38,24 @@ pub enum HistoryKind {
     TaskRescued,
     /// A claim was returned unfinished when its runner shut down.
     TaskReleased,
+    /// A task began to wait; the data says for what.
+    Waiting,
+    /// A waiting task took a signal.
+    Signalled,
+    /// A wait timed out.
+    WaitTimedOut,
+    /// An approval was decided.
+    Decided,
+    /// A node started a child; the data has its id and its workflow.
+    ChildStarted,
+    /// A node learned the end of its child; the data has its id, its status and its error.
+    ChildEnded,
+    /// The end of the execution started its final tasks; the data has their execution and its workflow.
+    FinalStarted,
+    /// A task completed and started another execution; the data has its id and its workflow.
+    ExecutionStarted,
+    /// The due time of a timer or of a retry delay was moved.
+    Rescheduled,
     /// The execution was paused.
     Paused,
     /// The execution was resumed.
@@ -54,6 +78,8 @@ impl HistoryKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Submitted => "submitted",
+            Self::SubmittedBy => "submitted_by",
+            Self::RerunOf => "rerun_of",
             Self::Traced => "traced",
             Self::Started => "started",
             Self::TaskStarted => "task_started",
@@ -61,10 +87,20 @@ impl HistoryKind {
             Self::TaskFailed => "task_failed",
             Self::TaskRetrying => "task_retrying",
             Self::TaskSnoozed => "task_snoozed",
+            Self::StepRecorded => "step_recorded",
             Self::TaskSkipped => "task_skipped",
             Self::TaskCancelled => "task_cancelled",
             Self::TaskRescued => "task_rescued",
             Self::TaskReleased => "task_released",
+            Self::Waiting => "waiting",
+            Self::Signalled => "signalled",
+            Self::WaitTimedOut => "wait_timed_out",
+            Self::Decided => "decided",
+            Self::ChildStarted => "child_started",
+            Self::ChildEnded => "child_ended",
+            Self::FinalStarted => "final_started",
+            Self::ExecutionStarted => "execution_started",
+            Self::Rescheduled => "rescheduled",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Retried => "retried",

@@ -94,6 +94,12 @@ uuid_id! {
     /// Since 1.0.
     ScheduleId
 }
+uuid_id! {
+    /// Identifies a message in the inbox. Messages are applied in the order of their ids.
+    ///
+    /// Since 1.0.
+    InboxId
+}
 
 /// Identifies one stored version of a workflow's definition inside one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -46,7 +46,7 @@ pub struct Merged<'t> {
 enum MergedContent<'t> {
     /// Every write removed it.
     Absent,
-    /// The last of the writes counts alone.
+    /// Only the last of the writes counts.
     Only(usize),
     Joined(Content<'t>),
 }

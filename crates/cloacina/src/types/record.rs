@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Micros, RunnerId,
-    TaskStatus, Timestamp,
+    Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Micros, ParentLink,
+    RunnerId, TaskStatus, TaskWait, Timestamp,
 };
 
 /// The exclusive right of a runner to run one attempt. Every write about the attempt is fenced by it.
@@ -16,6 +16,20 @@ pub struct Claim {
     pub runner: RunnerId,
     /// Number of the attempt, counted from 1.
     pub attempt: u32,
+    /// The index of the item, if the task is a map.
+    pub item: Option<u32>,
+}
+
+impl Claim {
+    /// The claim of a task that is not a map.
+    #[must_use]
+    pub const fn of_task(runner: RunnerId, attempt: u32) -> Self {
+        Self {
+            runner,
+            attempt,
+            item: None,
+        }
+    }
 }
 
 /// The cause of a skip. It decides whether dependents with the default rule are skipped too (semantics C1).
@@ -65,6 +79,8 @@ pub struct TaskRecord {
     pub error: Option<Failure>,
     /// Why it was skipped.
     pub skip: Option<Skip>,
+    /// Its open wait, and the results of its waits; `None` for a task that never waited.
+    pub wait: Option<Arc<TaskWait>>,
     /// Whether the database has a row for the task.
     pub stored: bool,
 }
@@ -85,6 +101,7 @@ impl TaskRecord {
             delta: None,
             error: None,
             skip: None,
+            wait: None,
             stored: false,
         }
     }
@@ -96,6 +113,7 @@ impl TaskRecord {
             (TaskStatus::Running, Some(runner)) => Some(Claim {
                 runner,
                 attempt: self.attempt,
+                item: None,
             }),
             _ => None,
         }
@@ -135,6 +153,10 @@ pub struct ExecutionRecord {
     pub paused_at: Option<Timestamp>,
     /// The failure, with the ordinal of the task that caused it if there is one.
     pub error: Option<(Option<u32>, Failure)>,
+    /// The node that started it, if it is a child.
+    pub parent: Option<Arc<ParentLink>>,
+    /// The link of the last execution of its final tasks, if there is one.
+    pub finale: Option<Arc<ParentLink>>,
     /// The tasks, by ordinal.
     pub tasks: Vec<TaskRecord>,
 }

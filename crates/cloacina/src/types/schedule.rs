@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ExecutionId, Micros, ScheduleId, Timestamp};
+use super::{Context, ExecutionId, ExecutionStatus, Json, Micros, ScheduleId, Timestamp};
 
 /// Declares an enum whose variants have a stored number and a public name.
 macro_rules! words {
@@ -125,6 +125,26 @@ words! {
     }
 }
 
+/// The ends of executions after which a trigger fires (semantics G4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// The workflow of the executions.
+    pub workflow: String,
+    /// The final states that count, each once.
+    pub statuses: Vec<ExecutionStatus>,
+}
+
+/// The end of an execution that a trigger has not dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingEnd {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// When it ended. An execution that is retried can end several times.
+    pub ended_at: Timestamp,
+    /// The number of calls of the trigger's function that failed for this end.
+    pub attempts: u32,
+}
+
 /// The settings of a schedule or a trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleSpec {
@@ -150,6 +170,9 @@ pub struct ScheduleSpec {
     pub end_at: Option<Timestamp>,
     /// Maximum delay of a tick, in microseconds. Each tick gets its own random delay.
     pub jitter: Micros,
+    /// A trigger that is not polled, but called after ends of executions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
 }
 
 /// The progress of a schedule in catching up with the ticks that were due while no runner was live.
@@ -182,6 +205,9 @@ pub struct ScheduleState {
     /// The error that the trigger's function raised at the last poll.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// The state that the trigger's function keeps between its polls, such as a cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Json>,
 }
 
 /// A schedule or a trigger.

@@ -100,6 +100,8 @@ states! {
         Skipped = 5,
         /// Ended because its execution was cancelled or timed out.
         Cancelled = 6,
+        /// Waits for a signal, an approval or a timer, and holds no worker. Only shown: the database stores it as `Ready`.
+        Waiting = 7,
     }
 }
 

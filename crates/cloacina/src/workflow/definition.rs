@@ -1,11 +1,18 @@
 //! A workflow's definition: the data stored once per version, and `Workflow`, its validated form.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, TriggerRule, fingerprint, queue, validate};
-use crate::types::{Error, ErrorCode, Json, Micros, Ordinal, RetryPolicy};
+use super::{
+    FinalRole, Graph, Output, Parameter, TriggerRule, finale, fingerprint, needs, queue, validate,
+    validate_children, validate_maps, validate_values, validate_waits,
+};
+use crate::types::{
+    Approval, ChildSpec, Condition, Error, ErrorCode, Json, MapSpec, Micros, Ordinal, RetryPolicy,
+    WaitEnd,
+};
 
 /// The kind of worker that executes a task. It decides which queue the task waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +25,8 @@ pub enum TaskKind {
     Async,
     /// A task whose handler is in another program.
     External,
+    /// A node without a function: it waits, and any runner completes it.
+    Engine,
 }
 
 /// One task of a workflow.
@@ -49,6 +58,34 @@ pub struct TaskDefinition {
     /// A hash of the function's code.
     #[serde(default)]
     pub fingerprint: String,
+    /// The key of the context that the function's return value is stored under (J3). `None`: the function writes the
+    /// context itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// The resolved parameters of a typed task (J1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
+    /// The condition that the task waits for once its dependencies and its rule let it run (semantics L).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for: Option<Condition>,
+    /// Maximum time of that wait, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_timeout: Option<Micros>,
+    /// The consequence of a timeout of the wait.
+    #[serde(default, skip_serializing_if = "WaitEnd::is_fail")]
+    pub on_timeout: WaitEnd,
+    /// The decision that the node waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// The workflow that the node runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<ChildSpec>,
+    /// Of a final task or a compensation: when it runs (semantics Q).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<FinalRole>,
+    /// The lists that it runs once per element of (semantics K).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<MapSpec>,
 }
 
 /// A workflow as data.
@@ -70,6 +107,25 @@ pub struct WorkflowDefinition {
     pub tags: BTreeMap<String, String>,
     /// The tasks in declaration order.
     pub tasks: Vec<TaskDefinition>,
+    /// The JSON schema of the input (J5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Json>,
+    /// The keys of the values that are the output (J8). `None`: the output is the final context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// The mechanisms that a release must have to run the workflow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// The signals that cancel an execution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancel_on: Vec<Condition>,
+    /// The final tasks and the compensations, which run after an execution has ended (semantics Q). A compensation has the id
+    /// of the task that it undoes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finals: Vec<TaskDefinition>,
+    /// Set in a derived workflow: the name of the workflow whose final tasks it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_of: Option<String>,
 }
 
 impl WorkflowDefinition {
@@ -81,9 +137,16 @@ impl WorkflowDefinition {
                 *name = short.to_owned();
             }
         };
-        for task in &mut self.tasks {
+        for task in self.tasks.iter_mut().chain(&mut self.finals) {
+            if let Some(FinalRole::Final { undoes, .. }) = &mut task.role {
+                undoes.iter_mut().for_each(shorten);
+            }
             task.dependencies.iter_mut().for_each(shorten);
             task.rule.rename_tasks(&shorten);
+            let parameters = task.parameters.iter_mut();
+            parameters
+                .filter_map(|parameter| parameter.task.as_mut())
+                .for_each(shorten);
         }
     }
 }
@@ -104,18 +167,31 @@ pub struct Workflow {
     graph: Graph,
     queues: Vec<i64>,
     stored: Json,
+    finals: Option<Arc<Workflow>>,
 }
 
 impl Workflow {
-    /// Validates a definition (semantics A1, A2) and builds its graph.
+    /// Validates a definition (semantics A1, A2, J6) and builds its graph. What it needs of a release is not checked: see
+    /// [`check_needs`](Self::check_needs).
     ///
     /// # Errors
     /// `WorkflowInvalid` or `TaskInvalid` for the first rule that the definition breaks. The message names the task.
     pub fn new(mut definition: WorkflowDefinition) -> Result<Self, Error> {
         validate::check_rule_depths(&definition)?;
         definition.shorten_names();
+        needs::complete(&mut definition);
         validate::check(&definition)?;
+        validate_values::check(&definition)?;
+        validate_waits::check(&definition)?;
+        validate_children::check(&definition)?;
+        finale::check(&definition)?;
+        validate_maps::check(&definition)?;
         let graph = Graph::build(&definition)?;
+        let finals = if definition.finals.is_empty() {
+            None
+        } else {
+            Some(Arc::new(Self::new(finale::derive(&definition, &graph))?))
+        };
         let version = fingerprint::version(&definition);
         let stored = Json::encode(&definition).map_err(|error| {
             Error::new(
@@ -130,6 +206,7 @@ impl Workflow {
             graph,
             queues,
             stored,
+            finals,
         })
     }
 
@@ -137,6 +214,12 @@ impl Workflow {
     #[must_use]
     pub const fn definition(&self) -> &WorkflowDefinition {
         &self.definition
+    }
+
+    /// The derived workflow that runs the final tasks and compensations (semantics Q).
+    #[must_use]
+    pub const fn finals(&self) -> Option<&Arc<Self>> {
+        self.finals.as_ref()
     }
 
     /// The workflow's name.
@@ -149,6 +232,23 @@ impl Workflow {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The first mechanism that the workflow needs and this release does not have.
+    #[must_use]
+    pub fn unknown_need(&self) -> Option<&str> {
+        needs::first_unknown(&self.definition)
+    }
+
+    /// Checks that this release has every mechanism that the workflow needs (semantics E5).
+    ///
+    /// # Errors
+    /// `WorkflowInvalid` for the first one that it does not have.
+    pub fn check_needs(&self) -> Result<(), Error> {
+        match self.unknown_need() {
+            None => Ok(()),
+            Some(need) => Err(needs::unsupported(self.name(), need)),
+        }
     }
 
     /// The graph: dependencies, topological order and levels.

@@ -2,13 +2,17 @@
 //!
 //! `version` is the first 16 hex characters of SHA-256 over the UTF-8 text of this JSON array, written compactly:
 //! `["cloacina-version-1", name, [task, …]]`, each task in declaration order as
-//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]` with `rule` and `retry` as their stored JSON.
+//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]` with `rule` and `retry` as their stored JSON. A task
+//! that waits has one more element, `[wait_for or null, wait_timeout or null, on_timeout, approval or null]` as stored, a
+//! node that runs a workflow has `[child]` as stored, a mapped task or node has two more, `"over"` and its lists as stored, and a workflow that signals cancel has one more, the list of the signals.
+//! A workflow with final tasks has that list even if it is empty, then the list of its final tasks and compensations, each as
+//! `[task, role]`, and an empty list; the derived workflow has both lists empty and then the list of the roles of its tasks.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{TriggerRule, WorkflowDefinition};
-use crate::types::{Micros, RetryPolicy};
+use super::{TaskDefinition, TriggerRule, WorkflowDefinition};
+use crate::types::{Approval, ChildSpec, Condition, MapSpec, Micros, RetryPolicy, WaitEnd};
 
 #[derive(Serialize)]
 struct HashedTask<'a>(
@@ -20,24 +24,162 @@ struct HashedTask<'a>(
     &'a str,
 );
 
+/// The options of a wait, which only tasks that wait have in their hash.
+#[derive(Serialize)]
+struct HashedWait<'a>(
+    Option<&'a Condition>,
+    Option<Micros>,
+    WaitEnd,
+    Option<&'a Approval>,
+);
+
+#[derive(Serialize)]
+struct WaitingTask<'a>(
+    &'a str,
+    &'a [String],
+    &'a TriggerRule,
+    &'a RetryPolicy,
+    Option<Micros>,
+    &'a str,
+    HashedWait<'a>,
+);
+
+#[derive(Serialize)]
+struct ChildTask<'a>(
+    &'a str,
+    &'a [String],
+    &'a TriggerRule,
+    &'a RetryPolicy,
+    Option<Micros>,
+    &'a str,
+    [&'a ChildSpec; 1],
+);
+
+#[derive(Serialize)]
+struct ChildrenTask<'a>(
+    &'a str,
+    &'a [String],
+    &'a TriggerRule,
+    &'a RetryPolicy,
+    Option<Micros>,
+    &'a str,
+    [&'a ChildSpec; 1],
+    &'static str,
+    &'a MapSpec,
+);
+
+#[derive(Serialize)]
+struct MapTask<'a>(
+    &'a str,
+    &'a [String],
+    &'a TriggerRule,
+    &'a RetryPolicy,
+    Option<Micros>,
+    &'a str,
+    &'static str,
+    &'a MapSpec,
+);
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AnyTask<'a> {
+    Child(ChildTask<'a>),
+    Children(ChildrenTask<'a>),
+    Map(MapTask<'a>),
+    Plain(HashedTask<'a>),
+    Waiting(WaitingTask<'a>),
+}
+
+fn hashed(task: &TaskDefinition) -> AnyTask<'_> {
+    if let (Some(child), Some(over)) = (&task.child, &task.over) {
+        return AnyTask::Children(ChildrenTask(
+            &task.id,
+            &task.dependencies,
+            &task.rule,
+            &task.retry,
+            task.timeout,
+            &task.fingerprint,
+            [child],
+            "over",
+            over,
+        ));
+    }
+    if let Some(child) = &task.child {
+        return AnyTask::Child(ChildTask(
+            &task.id,
+            &task.dependencies,
+            &task.rule,
+            &task.retry,
+            task.timeout,
+            &task.fingerprint,
+            [child],
+        ));
+    }
+    if let Some(over) = &task.over {
+        return AnyTask::Map(MapTask(
+            &task.id,
+            &task.dependencies,
+            &task.rule,
+            &task.retry,
+            task.timeout,
+            &task.fingerprint,
+            "over",
+            over,
+        ));
+    }
+    if task.wait_for.is_none() && task.approval.is_none() {
+        return AnyTask::Plain(HashedTask(
+            &task.id,
+            &task.dependencies,
+            &task.rule,
+            &task.retry,
+            task.timeout,
+            &task.fingerprint,
+        ));
+    }
+    AnyTask::Waiting(WaitingTask(
+        &task.id,
+        &task.dependencies,
+        &task.rule,
+        &task.retry,
+        task.timeout,
+        &task.fingerprint,
+        HashedWait(
+            task.wait_for.as_ref(),
+            task.wait_timeout,
+            task.on_timeout,
+            task.approval.as_ref(),
+        ),
+    ))
+}
+
 pub(super) fn version(definition: &WorkflowDefinition) -> String {
-    let tasks: Vec<HashedTask> = definition
-        .tasks
-        .iter()
-        .map(|task| {
-            HashedTask(
-                &task.id,
-                &task.dependencies,
-                &task.rule,
-                &task.retry,
-                task.timeout,
-                &task.fingerprint,
-            )
-        })
+    let tasks: Vec<AnyTask> = definition.tasks.iter().map(hashed).collect();
+    // A derived workflow changes with the roles of its tasks, and the workflow that it belongs to changes with it.
+    let roles: Vec<_> = (definition.tasks.iter())
+        .filter_map(|task| task.role.as_ref())
+        .collect();
+    let finals: Vec<_> = (definition.finals.iter())
+        .map(|task| (hashed(task), &task.role))
         .collect();
     // Serialising these plain values cannot fail: every key is a string and every float was checked to be finite.
-    let text =
-        serde_json::to_string(&("cloacina-version-1", &definition.name, tasks)).unwrap_or_default();
+    let text = if !finals.is_empty() || !roles.is_empty() {
+        let signals = &definition.cancel_on;
+        serde_json::to_string(&(
+            "cloacina-version-1",
+            &definition.name,
+            tasks,
+            signals,
+            finals,
+            roles,
+        ))
+    } else if definition.cancel_on.is_empty() {
+        serde_json::to_string(&("cloacina-version-1", &definition.name, tasks))
+    } else {
+        let signals = &definition.cancel_on;
+        serde_json::to_string(&("cloacina-version-1", &definition.name, tasks, signals))
+    };
+    let text = text.unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
     digest[..8]
         .iter()

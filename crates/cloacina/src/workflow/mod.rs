@@ -2,13 +2,23 @@
 
 mod definition;
 mod external_compat;
+mod finale;
 mod fingerprint;
 mod graph;
+mod needs;
+mod parameter;
 pub(crate) mod queue;
 mod rule;
 mod validate;
+mod validate_children;
+mod validate_maps;
+mod validate_values;
+mod validate_waits;
 
 pub use definition::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 pub use external_compat::check_external;
+pub use finale::{FinalOn, FinalRole};
 pub use graph::Graph;
+pub use parameter::{Output, Parameter, ParameterSource};
 pub use rule::{Operator, TriggerRule};
+pub use validate_waits::name_problem;

@@ -9,6 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::{TaskDefinition, TaskKind};
 
+/// The queue of waiting tasks of all workflows: the number of the name `cloacina/waiting`. No worker claims from it.
+pub const WAITING: i64 = 186_408_780_189_400;
+
+/// The queue of the items of maps whose items are children: the number of the name `cloacina/children`. Any runner that knows
+/// the workflow starts them.
+pub const CHILDREN: i64 = 46_396_164_592_450;
+
 /// The queue number of each task, by ordinal.
 pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
     let shared = [TaskKind::Sync, TaskKind::Async].map(|kind| number(workflow, kind, ""));
@@ -16,6 +23,7 @@ pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
         TaskKind::Sync => shared[0],
         TaskKind::Async => shared[1],
         TaskKind::External => number(workflow, task.kind, &task.id),
+        TaskKind::Engine => WAITING,
     };
     tasks.iter().map(own).collect()
 }
@@ -30,6 +38,7 @@ pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
         TaskKind::Sync => format!("{workflow}/sync"),
         TaskKind::Async => format!("{workflow}/async"),
         TaskKind::External => format!("{workflow}/external/{task}"),
+        TaskKind::Engine => "cloacina/waiting".to_owned(),
     })
 }
 
@@ -39,4 +48,15 @@ pub(crate) fn number_of_name(name: &str) -> i64 {
     digest[..6]
         .iter()
         .fold(0, |number, byte| number << 8 | i64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_of_the_engine_have_the_numbers_of_their_names() {
+        assert_eq!(number("any", TaskKind::Engine, ""), WAITING);
+        assert_eq!(number_of_name("cloacina/children"), CHILDREN);
+    }
 }

@@ -122,6 +122,15 @@ impl TriggerRule {
         }
     }
 
+    /// Whether the rule may keep a task from running although no task failed.
+    #[must_use]
+    pub const fn may_skip_without_failure(&self) -> bool {
+        !matches!(
+            self,
+            Self::AllSuccess | Self::AllDone | Self::OneSuccess | Self::NoneFailed | Self::Always
+        )
+    }
+
     /// Calls `visit` with every rule in the tree, this one first.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);

@@ -35,7 +35,11 @@ pub(super) fn check_rule_depths(definition: &WorkflowDefinition) -> Result<(), E
 
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     let name = &definition.name;
-    check_name("workflow name", name)?;
+    let suffix = match &definition.final_of {
+        Some(_) => super::finale::SUFFIX,
+        None => "",
+    };
+    check_name("workflow name", name.strip_suffix(suffix).unwrap_or(name))?;
     check_name("tenant", &definition.tenant)?;
     check_name("package", &definition.package)?;
     if definition.tasks.is_empty() {

@@ -47,6 +47,7 @@ fn store_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
         now: long_ago,
         submits: vec![Submit {
             record: &record,
+            labels: &cloacina::types::Labels::NONE,
             workflow: "old",
             tasks: Vec::new(),
             history: &[],
@@ -54,6 +55,7 @@ fn store_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
         advances: Vec::new(),
         claim: ClaimRequest::default(),
         schedules: Vec::new(),
+        flow: cloacina::store::FlowWrites::default(),
     };
     store.commit(&batch).unwrap();
 }

@@ -16,7 +16,7 @@ const DATABASE: &str = "CLOACINA_TEST_DATABASE";
 const POINT: &str = "CLOACINA_TEST_POINT";
 
 /// An upper bound for the number of calls of a request in one run.
-const MOST_CALLS: usize = 40;
+const MOST_CALLS: usize = 150;
 
 fn run_child(database: &str, point: &str) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())

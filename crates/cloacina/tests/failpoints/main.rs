@@ -5,6 +5,8 @@
 mod database;
 mod earlier_data;
 mod killed;
+mod maps;
+mod overview;
 mod point;
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -16,6 +18,7 @@ mod scenario;
 #[path = "../support/time.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod time;
+mod waits;
 mod workflows;
 
 use std::collections::BTreeSet;

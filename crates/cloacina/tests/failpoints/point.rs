@@ -49,7 +49,7 @@ impl FailOnce {
 impl Failpoints for FailOnce {
     fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
         if point == self.point && self.count.fetch_add(1, Ordering::SeqCst) + 1 == self.occurrence {
-            return Err(StoreError::Unavailable(format!("failed at {point}")));
+            return Err(StoreError::Unavailable(format!("failed at {point}").into()));
         }
         Ok(())
     }

@@ -13,13 +13,16 @@ use cloacina::runtime::{OneShot, RunnerConfig, SubmitRequest};
 use cloacina::store::Store;
 use cloacina::store::failpoint::{FailpointStore, Failpoints};
 use cloacina::types::{
-    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleKind, SystemClock,
-    TickOutcome, Timestamp,
+    After, Context, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, ScheduleId,
+    ScheduleKind, SystemClock, TickOutcome, Timestamp,
 };
 
 use super::database::{Database, open};
 use super::earlier_data::{MISSED, TICKS, store_earlier_data};
+use super::maps::{Items, map_a_task};
+use super::overview::{Overview, overview};
 use super::time::{PATIENCE, until};
+use super::waits::{WaitsEnd, wait_for_signals};
 use super::workflows::{registration, workflows};
 
 /// The final state, which must be the same whatever failed.
@@ -36,9 +39,16 @@ pub struct FinalState {
     ticks: Vec<(TickOutcome, ExecutionStatus)>,
     fired: u64,
     progress: Vec<String>,
+    /// The recorded steps, by task and key.
+    steps: Vec<(String, String)>,
     /// Log lines, as a set: a line is written twice if the answer to the first write is lost.
     logs: BTreeSet<String>,
     problems: Vec<String>,
+    /// The items of the map.
+    items: Items,
+    /// The end of the waits; `None` where they were not run.
+    waits: Option<WaitsEnd>,
+    overview: Overview,
 }
 
 /// Runs once in a fresh database and returns the final state.
@@ -56,10 +66,18 @@ pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     for workflow in workflows() {
         retry(|| engine.register(registration(&engine, &workflow, &observer)));
     }
+    let follower = follow(&engine);
     let id = execute(&engine);
+    let waits = wait_for_signals(&engine, &*store, &*observer);
+    let items = map_a_task(&engine, &*store);
     add_schedules(&engine);
+    until("the trigger has fired", || has_fired(&engine, follower));
     wait_for_the_rest(&engine, &store);
-    let end = inspect(&engine, id);
+    let end = FinalState {
+        items,
+        waits: Some(waits),
+        ..inspect(&engine, id)
+    };
     engine.stop(Duration::from_secs(5));
     end
 }
@@ -82,7 +100,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
 }
 
 /// Retries until the attempt succeeds, as callers do.
-fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt() {
@@ -95,17 +113,29 @@ fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
 
 /// Submits an execution and waits for its end.
 fn execute(engine: &EngineHandle) -> ExecutionId {
+    let id = submit_once(engine, "life", "only");
+    end_of(engine, id);
+    id
+}
+
+/// Submits an execution under a key.
+pub fn submit_once(engine: &EngineHandle, workflow: &str, key: &str) -> ExecutionId {
     let request = || SubmitRequest {
         id: ExecutionId::generate(),
-        workflow: "life".into(),
+        workflow: workflow.into(),
         input: Arc::new(Context::new()),
-        key: Some("only".into()),
+        key: Some(key.into()),
         priority: 0,
         start_at: None,
-        timeout: Some(50_000_000),
+        timeout: Some(3_600_000_000),
+        labels: Labels::default(),
         trace: None,
     };
-    let id = retry(|| engine.submit(vec![request()]))[0];
+    retry(|| engine.submit(vec![request()]))[0]
+}
+
+/// Waits for the end of an execution.
+pub fn end_of(engine: &EngineHandle, id: ExecutionId) {
     let ended = OneShot::default();
     retry(|| {
         let slot = ended.clone();
@@ -117,7 +147,36 @@ fn execute(engine: &EngineHandle) -> ExecutionId {
         })
     });
     ended.wait(PATIENCE).expect("the execution ends").unwrap();
-    id
+}
+
+/// Registers a trigger that starts `ticked` after the end of `life`.
+fn follow(engine: &EngineHandle) -> ScheduleId {
+    retry(|| {
+        let trigger = NewTrigger {
+            name: "follow".into(),
+            workflow: "ticked".into(),
+            interval: None,
+            expression: None,
+            timezone: "UTC".into(),
+            allow_concurrent: true,
+            after: Some(After {
+                workflow: "life".into(),
+                statuses: vec![ExecutionStatus::Completed, ExecutionStatus::Failed],
+            }),
+        };
+        let answer = engine.begin_register_follower(trigger);
+        answer.wait(PATIENCE).expect("an answer")
+    })
+}
+
+/// Whether the trigger has started its execution, and that has ended.
+fn has_fired(engine: &EngineHandle, trigger: ScheduleId) -> bool {
+    let ticks = retry(|| engine.inspector().schedule_history(trigger, 10, 0));
+    // A request that failed is a failed tick, and the end is tried again.
+    let mut started = ticks.iter().filter_map(|tick| tick.execution);
+    let (started, second) = (started.next(), started.next());
+    assert_eq!(second, None, "{ticks:?}");
+    started.is_some_and(|id| retry(|| engine.inspector().status(id)).is_terminal())
 }
 
 /// Registers, changes and deletes a schedule, and registers a trigger.
@@ -140,6 +199,7 @@ fn add_schedules(engine: &EngineHandle) {
             expression: None,
             timezone: "UTC".into(),
             allow_concurrent: false,
+            after: None,
         };
         let answer = engine.begin_register_trigger(trigger, 1);
         answer.wait(PATIENCE).expect("an answer")
@@ -209,6 +269,7 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
 fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
     let inspector = engine.inspector();
     let execution = retry(|| engine.inspector().execution(id));
+    assert_eq!(retry(|| inspector.outline(id)).record().id, id);
     assert!(!retry(|| engine.inspector().history(id)).1.is_empty());
     assert!(!retry(|| engine.explain(id)).is_empty());
     assert_eq!(retry(|| inspector.backlog(10)), 0);
@@ -252,11 +313,18 @@ fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
             .iter()
             .map(|said| format!("{} of {} {:?}", said.done, said.total, said.message))
             .collect(),
+        steps: retry(|| inspector.steps(id))
+            .into_iter()
+            .map(|(task, step)| (task, step.key))
+            .collect(),
         logs: logs
             .iter()
             .flat_map(|chunk| &chunk.lines)
             .map(|line| line.message.clone())
             .collect(),
         problems: retry(|| inspector.check()).problems,
+        overview: overview(inspector, id),
+        items: Items::new(),
+        waits: None,
     }
 }

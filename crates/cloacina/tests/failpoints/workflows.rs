@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use cloacina::engine::Outcome;
 use cloacina::runner::EngineHandle;
-use cloacina::runtime::{Assignment, Executor, Handler, Registration, TaskFuture};
+use cloacina::runtime::{
+    Assignment, Executor, Handler, Message, Registration, Reply, TaskFuture, TaskPort,
+};
 use cloacina::store::Store;
 use cloacina::types::{
-    Backoff, Delta, Failure, Json, LogChunk, LogLine, Progress, RetryPolicy, Timestamp,
+    Approval, Backoff, Condition, Delta, Error, Failure, Json, LogChunk, LogLine, MapSpec, Park,
+    ParkKind, Progress, RetryPolicy, StepKind, StepRecord, Timestamp, Tolerance,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
@@ -28,7 +31,7 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
-/// Returns `life`, which is submitted, and `ticked`, which a schedule starts.
+/// Returns `life`, `waits` and `maps`, which are submitted, and `ticked`, which a schedule starts.
 pub fn workflows() -> Vec<Arc<Workflow>> {
     let life = vec![
         task("first", &[]),
@@ -38,8 +41,38 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         task("last", &["left", "right"]),
     ];
     let ticked = vec![task("only", &[])];
-    [("life", life), ("ticked", ticked)]
-        .into_iter()
+    let node = |id: &str, condition: Option<Condition>| TaskDefinition {
+        kind: TaskKind::Engine,
+        wait_for: condition,
+        ..task(id, &[])
+    };
+    let delay = Condition::Delay { duration: 1_000 };
+    let waits = vec![
+        node("go", Some(Condition::signal("go", None))),
+        TaskDefinition {
+            approval: Some(Approval::default()),
+            ..node("ok", None)
+        },
+        node("later", Some(delay)),
+        task("naps", &[]),
+    ];
+    let mapped = TaskDefinition {
+        over: Some(MapSpec {
+            lists: BTreeMap::from([("row".to_owned(), "source".to_owned())]),
+            parallel: Some(2),
+            batch: None,
+            tolerate: Some(Tolerance::Count(1)),
+        }),
+        ..task("mapped", &["source"])
+    };
+    let maps = vec![task("source", &[]), mapped];
+    let all = [
+        ("life", life),
+        ("ticked", ticked),
+        ("waits", waits),
+        ("maps", maps),
+    ];
+    all.into_iter()
         .map(|(name, tasks)| {
             let definition = WorkflowDefinition {
                 name: name.into(),
@@ -59,13 +92,15 @@ pub fn registration(
     workflow: &Arc<Workflow>,
     observer: &Arc<dyn Store>,
 ) -> Registration {
+    // Any runner completes a node; with a handler, it would be claimed from the queue of all waiting tasks.
     let tasks = workflow.definition().tasks.iter();
-    let handlers: BTreeMap<String, Handler> = tasks
+    let functions = tasks.filter(|task| !task.is_node());
+    let handlers: BTreeMap<String, Handler> = functions
         .map(|task| {
             let observer = Arc::clone(observer);
-            let function = Arc::new(move |assignment: Assignment| {
+            let function = Arc::new(move |assignment: Assignment, port: TaskPort| {
                 let observer = Arc::clone(&observer);
-                Box::pin(async move { run(&assignment, &observer).await }) as TaskFuture
+                Box::pin(async move { run(&assignment, &observer, &port).await }) as TaskFuture
             });
             let handler = Handler {
                 executor: Executor::Futures,
@@ -82,7 +117,7 @@ pub fn registration(
     }
 }
 
-async fn run(assignment: &Assignment, observer: &Arc<dyn Store>) -> Outcome {
+async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort) -> Outcome {
     let id = assignment.workflow.task(assignment.task).id.clone();
     match id.as_str() {
         "fails" => {
@@ -95,6 +130,15 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>) -> Outcome {
             });
         }
         "first" => report(assignment, observer).await,
+        "source" => {
+            let list = Json::parse("[10,20,30,40,50]").unwrap();
+            let mut delta = Delta::default();
+            delta.set.insert("source".into(), list);
+            return Outcome::Completed(Arc::new(delta));
+        }
+        "mapped" => return map_one(assignment, port).await,
+        "naps" => return nap(assignment, port).await,
+        "left" if record_step(assignment, port).await.is_err() => return Outcome::Released,
         _ => {}
     }
     let seen = assignment.context.iter().count();
@@ -103,6 +147,92 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>) -> Outcome {
         .set
         .insert(id.into(), Json::parse(&seen.to_string()).unwrap());
     Outcome::Completed(Arc::new(delta))
+}
+
+/// Runs an item of the map: the first one records a step, and one fails at its first attempt.
+async fn map_one(assignment: &Assignment, port: &TaskPort) -> Outcome {
+    let index = assignment.claim.item.unwrap_or_default();
+    if index == 0 && record_step(assignment, port).await.is_err() {
+        return Outcome::Released;
+    }
+    if index == 3 {
+        return Outcome::Failed(Failure {
+            kind: "ValueError".into(),
+            message: "always".into(),
+            traceback: None,
+            retryable: true,
+            lineage: Vec::new(),
+        });
+    }
+    let mut delta = Delta::default();
+    let value = assignment.context.get("row").cloned();
+    delta.set.insert("mapped".into(), value.unwrap());
+    Outcome::Completed(Arc::new(delta))
+}
+
+/// Sleeps once, unless an earlier attempt has slept.
+async fn nap(assignment: &Assignment, port: &TaskPort) -> Outcome {
+    let (execution, task) = (assignment.execution, assignment.task);
+    let loaded = ask(port, |reply| Message::LoadSteps {
+        execution,
+        task,
+        item: None,
+        reply,
+    });
+    match loaded.await {
+        Err(_) => Outcome::Released,
+        Ok(steps) if steps.is_empty() => Outcome::Park(Box::new(Park {
+            kind: ParkKind::Sleep,
+            key: "nap".to_owned(),
+            position: 0,
+            condition: Condition::Delay { duration: 1_000 },
+            timeout: None,
+            runs: None,
+        })),
+        Ok(_) => Outcome::Completed(Arc::default()),
+    }
+}
+
+/// Records a step, unless an earlier attempt has recorded it.
+async fn record_step(assignment: &Assignment, port: &TaskPort) -> Result<(), Error> {
+    let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
+    let loaded = ask(port, |reply| Message::LoadSteps {
+        execution,
+        task,
+        item: claim.item,
+        reply,
+    });
+    if !loaded.await?.is_empty() {
+        return Ok(());
+    }
+    let step = StepRecord {
+        key: "once".to_owned(),
+        position: 0,
+        kind: StepKind::Step,
+        attempt: claim.attempt,
+        started_at: Timestamp(1),
+        ended_at: Timestamp(2),
+        value: Json::parse("1").unwrap(),
+    };
+    ask(port, |reply| Message::RecordStep {
+        execution,
+        task,
+        claim,
+        step,
+        reply,
+    })
+    .await
+}
+
+async fn ask<T: Send + 'static>(
+    port: &TaskPort,
+    message: impl FnOnce(Reply<T>) -> Message,
+) -> Result<T, Error> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    port.send(message(Box::new(move |answer| drop(sender.send(answer)))));
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(Error::runner_closed()))
 }
 
 /// Reports progress and logs a line, and runs until the start and the report of the attempt are stored.

@@ -280,13 +280,18 @@ fn valid_definition() -> Value {
             {"id": "a", "fingerprint": "0123456789abcdef"},
             {"id": "b", "dependencies": ["a"], "timeout": 1_000_000, "priority": 3, "kind": "async",
              "retry": {"max_attempts": 2, "backoff": {"strategy": "fixed"}, "initial_delay": 1_000,
-                       "max_delay": 60_000_000, "jitter": false, "condition": "all"}},
+                       "max_delay": 60_000_000, "jitter": false, "condition": "all"},
+             "result": "rows", "parameters": [{"name": "a", "from": "task", "task": "a"},
+                                              {"name": "day", "from": "input", "key": "date", "default": true}]},
             {"id": "c", "dependencies": ["a", "b"], "kind": "external", "max_context_bytes": 1_000,
              "rule": {"any_of": {"conditions": [
                  {"task_failed": {"task": "b"}},
                  {"context_value": {"key": "a", "operator": "exists", "value": null}},
              ]}}},
         ],
+        "input": {"type": "object", "properties": {"date": {"type": "string"}}},
+        "output": ["rows", "date"],
+        "needs": [],
     })
 }
 

@@ -48,6 +48,7 @@ impl Owner {
             priority: 0,
             start_at: None,
             timeout: None,
+            labels: types::Labels::default(),
             trace: None,
         };
         self.0.submit(vec![request]).unwrap()[0]

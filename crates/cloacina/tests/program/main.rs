@@ -1,11 +1,15 @@
 //! Tests of the public Rust API: the macros and `DefaultRunner`, on every database that this build supports.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod children;
 mod definition;
 mod external;
+mod final_tasks;
+mod maps;
 mod run_log;
 mod running;
 mod schedules;
 mod stall;
 mod support;
+mod typed;
 mod warnings;

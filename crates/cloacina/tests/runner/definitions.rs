@@ -197,9 +197,11 @@ fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
     until("the runner has seen the versions", || {
         counting.read.load(Ordering::SeqCst) > 0
     });
-    let after = cost(&engine);
+    // Other tests run at the same time, so the shortest of several rounds counts.
+    let is_as_before = |after: &Duration| *after < before * 3 / 2;
+    let rounds: Vec<Duration> = (0..10).map(|_| cost(&engine)).collect();
     assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
-    assert!(after < before * 3 / 2, "{before:?} {after:?}");
+    assert!(rounds.iter().any(is_as_before), "{before:?} {rounds:?}");
     engine.stop(Duration::from_secs(1));
     // A new runner reads only the versions that it needs, a bounded number.
     counting.read.store(0, Ordering::SeqCst);

@@ -81,7 +81,7 @@ fn b3_only_the_refused_result_fails() {
 fn b3_unreadable_execution_does_not_block_rescues() {
     let (mut runner, ids) = busy(40);
     while runner.start_next().is_some() {}
-    let next = runner.beside(RunnerConfig {
+    let next = runner.peer(RunnerConfig {
         max_concurrent_tasks: 64,
         ..config()
     });
@@ -116,7 +116,7 @@ fn b3_unreadable_execution_does_not_block_rescues() {
 fn b3_caller_of_an_unreadable_execution_gets_an_error() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
-    let mut other = runner.beside(config());
+    let mut other = runner.peer(config());
     let id = other.submit(request("w"));
     let started = other.start_next().unwrap();
     let answered = OneShot::default();
@@ -182,7 +182,7 @@ fn b3_refused_claim_fails_no_result() {
 fn b14_change_is_polled_again_after_an_error() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
-    let mut other = runner.beside(RunnerConfig {
+    let mut other = runner.peer(RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
     });
@@ -265,7 +265,7 @@ fn b1_runner_started_after_a_step_leaves_timeouts_to_the_claimant() {
     let started = first.start_next().unwrap();
     first.pass(500 * MILLISECOND);
     first.clock.set(HOUR);
-    let mut second = first.beside(config());
+    let mut second = first.peer(config());
     for _ in 0..4 {
         first.clock.pass(100 * MILLISECOND);
         second.coordinator.step(Vec::new());
@@ -291,7 +291,7 @@ fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
 #[test]
 fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
     let mut first = SteppedRunner::new(config());
-    let mut second = first.beside(config());
+    let mut second = first.peer(config());
     let id = first.submit(request("w"));
     let started = first.start_next().unwrap();
     for jump in [HOUR, -HOUR, -HOUR, HOUR, HOUR, -HOUR] {
@@ -308,7 +308,7 @@ fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
 
 /// Kills a runner without a shutdown and starts another one, which runs for `seconds`.
 fn die(dead: SteppedRunner, seconds: i64) -> SteppedRunner {
-    let next = dead.beside(RunnerConfig {
+    let next = dead.peer(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
         ..config()
@@ -358,7 +358,7 @@ fn a9_only_the_task_that_kills_its_process_fails() {
         };
         assert_eq!(runner.status(id), expected);
     }
-    assert_eq!(deaths, 4, "twice beside others, twice alone");
+    assert_eq!(deaths, 4, "twice with other tasks, twice alone");
 }
 
 #[test]

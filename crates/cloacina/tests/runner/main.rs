@@ -9,18 +9,28 @@ mod private_postgres;
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod records;
 
+mod callbacks;
+mod children;
 mod control;
 mod definitions;
 mod flow;
+mod flow_races;
 mod inline;
 mod isolation;
 mod peers;
 mod presence;
+mod race_steps;
+mod races;
+mod reads;
 mod recovery;
+mod run_log;
 mod schedule_faults;
 mod schedules;
 mod stepped;
+mod stepped_maps;
+mod steps;
 mod stepwise;
 mod support;
 #[path = "../support/time.rs"]
 mod time;
+mod waits;

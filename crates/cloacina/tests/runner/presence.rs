@@ -97,9 +97,11 @@ fn remote_runner(
         runner,
         now,
         schedules: vec![],
+        flow: cloacina::store::FlowWrites::default(),
         submits: vec![Submit {
             record: &record,
             workflow: "w",
+            labels: &cloacina::types::Labels::NONE,
             tasks: vec![write],
             history: &[],
         }],

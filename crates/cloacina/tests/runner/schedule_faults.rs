@@ -43,8 +43,9 @@ fn with_trigger(config: RunnerConfig) -> (SteppedRunner, ScheduleId) {
             expression: None,
             timezone: "UTC".to_owned(),
             allow_concurrent: false,
+            after: None,
         },
-        handler: 1,
+        handler: Some(1),
         reply: Box::new(move |id| *reply.lock().unwrap() = Some(id.unwrap())),
     });
     runner.pass(MILLISECOND);

@@ -10,11 +10,13 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::store::Store;
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::types::{
-    Catchup, Context, ErrorCode, ExecutionId, ExecutionStatus, Overlap, ScheduleId, ScheduleKind,
-    TickOutcome, Timestamp,
+    After, Catchup, Context, ErrorCode, ExecutionId, ExecutionStatus, Overlap, ScheduleId,
+    ScheduleKind, TickOutcome, Timestamp,
 };
 
-use super::support::{PATIENCE, body, config, define, done, in_memory, task, until, wait};
+use super::support::{
+    PATIENCE, body, config, define, done, in_memory, on_each_database, submit, task, until, wait,
+};
 use super::time::HandClock;
 
 const SECOND: i64 = 1_000_000;
@@ -48,7 +50,7 @@ fn start_with(store: Arc<dyn Store>, clock: &Arc<HandClock>, config: RunnerConfi
     engine
 }
 
-/// Runs a test whose every call of `open` opens the same database, as another program would.
+/// Runs a test with a function `open`. Each of its calls opens the same database again, as another program would.
 fn on_one_database(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("schedules.db"));
@@ -402,10 +404,11 @@ fn inbox() -> NewTrigger {
         expression: None,
         timezone: "UTC".to_owned(),
         allow_concurrent: true,
+        after: None,
     }
 }
 
-fn have_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
+fn register_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
     engine
         .begin_register_trigger(trigger, 1)
         .wait(PATIENCE)
@@ -418,8 +421,8 @@ fn g1_one_runner_polls_and_a_poll_fires_once() {
     on_one_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
-        let id = have_trigger(&engines[0], inbox());
-        assert_eq!(have_trigger(&engines[1], inbox()), id);
+        let id = register_trigger(&engines[0], inbox());
+        assert_eq!(register_trigger(&engines[1], inbox()), id);
         let mut fired = 0;
         for round in 0..10 {
             let mut polls = Vec::new();
@@ -469,7 +472,7 @@ fn g1_poll_whose_lease_was_taken_over_does_not_fire() {
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));
     let engine = start(open(), &clock);
-    let id = have_trigger(&engine, inbox());
+    let id = register_trigger(&engine, inbox());
     let mut polls = Vec::new();
     until("a poll", || {
         polls.extend(engine.queues().polls().take());
@@ -498,13 +501,162 @@ fn g1_stopping_runner_leaves_its_poll_to_others() {
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));
     let (first, second) = (start(open(), &clock), start(open(), &clock));
-    have_trigger(&first, inbox());
+    register_trigger(&first, inbox());
     until("a poll", || !first.queues().polls().take().is_empty());
-    have_trigger(&second, inbox());
+    register_trigger(&second, inbox());
     first.stop(Duration::ZERO);
     clock.move_to(NOON + 10 * SECOND);
     until("the other runner polls", || {
         !second.queues().polls().take().is_empty()
     });
     second.stop(Duration::from_secs(1));
+}
+
+/// A trigger that starts "load" after each end of "etl" with one of these states.
+fn load_after(statuses: &[ExecutionStatus]) -> NewTrigger {
+    NewTrigger {
+        name: "load after etl".to_owned(),
+        workflow: "load".to_owned(),
+        interval: None,
+        expression: None,
+        timezone: "UTC".to_owned(),
+        allow_concurrent: false,
+        after: Some(After {
+            workflow: "etl".to_owned(),
+            statuses: statuses.to_vec(),
+        }),
+    }
+}
+
+#[test]
+fn g4_each_end_starts_one_execution_whoever_ends_it() {
+    on_each_database(|open| {
+        let clock = Arc::new(HandClock::at(NOON));
+        let engines = [start(open(), &clock), start(open(), &clock)];
+        define(
+            &engines[0],
+            "load",
+            vec![(task("a", &[]), body(|_| done()))],
+        );
+        // Ends before the registration do not count.
+        wait(&engines[0], submit(&engines[0], "etl"));
+        let statuses = [ExecutionStatus::Completed, ExecutionStatus::Cancelled];
+        let register = |engine: &EngineHandle| {
+            let answer = engine.begin_register_follower(load_after(&statuses));
+            answer.wait(PATIENCE).unwrap().unwrap()
+        };
+        let id = register(&engines[0]);
+        assert_eq!(register(&engines[1]), id);
+        let mut ended = Vec::new();
+        for round in 0..5 {
+            let execution = submit(&engines[round % 2], "etl");
+            wait(&engines[round % 2], execution);
+            ended.push(execution);
+        }
+        let held = cloacina::runtime::SubmitRequest {
+            start_at: Some(NOON + HOUR),
+            ..super::support::request("etl")
+        };
+        let held = engines[0].submit(vec![held]).unwrap()[0];
+        // A program without a runner ends it.
+        let client = cloacina::runner::Inspector::new(open(), Arc::clone(&clock) as _);
+        client
+            .control(held, &cloacina::runtime::Control::Cancel)
+            .unwrap();
+        ended.push(held);
+        let mut ticks = 0;
+        until("each end has fired", || {
+            // The runners notice the change of another program as their clock goes on.
+            ticks += 1;
+            clock.move_to(NOON + ticks * SECOND / 4);
+            executions(&engines[0], id).len() == ended.len()
+        });
+        let mut causes = Vec::new();
+        for started in executions(&engines[0], id) {
+            let found = wait(&engines[0], started);
+            let input = &found.record().input;
+            let cause = input.get("ended_execution_id").unwrap().as_str().to_owned();
+            causes.push(cause.trim_matches('"').parse::<ExecutionId>().unwrap());
+        }
+        causes.sort_unstable();
+        ended.sort_unstable();
+        assert_eq!(causes, ended);
+        let waits = engines[0]
+            .inspector()
+            .explain_schedule(id, &[])
+            .unwrap()
+            .unwrap();
+        let sentences: Vec<String> = waits.iter().map(|reason| reason.sentence(NOON)).collect();
+        assert_eq!(
+            sentences,
+            [
+                "Trigger 'load after etl' is called after each execution of workflow 'etl' that ends as Completed or Cancelled, \
+              and starts workflow 'load'. No end waits for it."
+            ]
+        );
+        for engine in engines {
+            engine.stop(Duration::from_secs(1));
+        }
+    });
+}
+
+#[test]
+fn g4_call_is_repeated_after_a_failure_and_a_lost_lease() {
+    on_each_database(|open| {
+        let clock = Arc::new(HandClock::at(NOON));
+        let engine = start(open(), &clock);
+        define(&engine, "load", vec![(task("a", &[]), body(|_| done()))]);
+        let id = register_trigger(&engine, load_after(&[ExecutionStatus::Completed]));
+        let ended = submit(&engine, "etl");
+        wait(&engine, ended);
+        let next = |engine: &EngineHandle| {
+            let mut polls = Vec::new();
+            until("a call", || {
+                polls.extend(engine.queues().polls().take());
+                !polls.is_empty()
+            });
+            assert_eq!(polls.len(), 1);
+            let poll = polls.remove(0);
+            let ends = poll.ends.clone().unwrap();
+            assert_eq!(
+                ends.iter().map(|end| end.execution).collect::<Vec<_>>(),
+                [ended]
+            );
+            (poll.token, ends[0].attempts)
+        };
+        let (token, attempts) = next(&engine);
+        assert_eq!(attempts, 0);
+        engine.end_poll(
+            token,
+            PollOutcome::Ends(vec![PollOutcome::Failed("ouch".to_owned())]),
+        );
+        until("the failure", || !history(&engine, id).is_empty());
+        clock.move_to(NOON + SECOND);
+        let (_, attempts) = next(&engine);
+        assert_eq!(attempts, 1);
+        // The runner stops before it reports: another one is called for the same end.
+        engine.stop(Duration::from_secs(1));
+        let other = start(open(), &clock);
+        define(&other, "load", vec![(task("a", &[]), body(|_| done()))]);
+        assert_eq!(
+            register_trigger(&other, load_after(&[ExecutionStatus::Completed])),
+            id
+        );
+        let (token, attempts) = next(&other);
+        assert_eq!(attempts, 1);
+        let fire = || PollOutcome::Ends(vec![PollOutcome::Fire(Context::new())]);
+        // A second report of the same call has no effect.
+        other.end_poll(token, fire());
+        other.end_poll(token, fire());
+        until("it fires", || executions(&other, id).len() == 1);
+        let outcomes: Vec<TickOutcome> = history(&other, id).iter().map(|tick| tick.1).collect();
+        assert_eq!(outcomes, [TickOutcome::Failed, TickOutcome::Fired]);
+        let record = other
+            .inspector()
+            .trigger("load after etl")
+            .unwrap()
+            .unwrap();
+        assert_eq!(record.state.last_error, None);
+        other.stop(Duration::from_secs(1));
+    });
 }

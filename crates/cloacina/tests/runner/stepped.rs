@@ -95,7 +95,7 @@ impl Failpoints for ArmedFailpoint {
             if !every_time {
                 *set = None;
             }
-            return Err(StoreError::Unavailable("the connection broke".to_owned()));
+            return Err(StoreError::Unavailable("the connection broke".into()));
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl SteppedRunner {
     }
 
     /// Starts another runner on the same database.
-    pub fn beside(&self, config: RunnerConfig) -> Self {
+    pub fn peer(&self, config: RunnerConfig) -> Self {
         let store = Arc::new(self.store.share());
         Self::on(store, Arc::clone(&self.clock), config, 2)
     }
@@ -290,6 +290,10 @@ impl SteppedRunner {
             executor: Executor::Threads,
             ran: 1,
         }
+    }
+
+    pub fn revision(&self, id: ExecutionId) -> i64 {
+        self.store.load(&[id]).unwrap().remove(0).revision
     }
 
     pub fn status(&self, id: ExecutionId) -> ExecutionStatus {

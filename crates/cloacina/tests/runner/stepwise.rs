@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use cloacina::engine::{Finish, Outcome};
-use cloacina::runtime::{Control, Executor, Message, RunnerConfig};
+use cloacina::runtime::{Answer, Control, Executor, Message, RunnerConfig, SubmitRequest};
 use cloacina::store::Store;
 use cloacina::store::failpoint::{Moment, Verb};
-use cloacina::types::{Clock, ExecutionStatus, TaskStatus};
+use cloacina::types::{Clock, ExecutionId, ExecutionStatus, NO_TIMEOUT, TaskStatus};
 
 use super::stepped::{MILLISECOND, SECOND, SteppedRunner, with_timeout};
 use super::support::{config, done, failed, request};
@@ -106,7 +107,7 @@ fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
 #[test]
 fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
     let mut runner = SteppedRunner::new(config());
-    let mut doomed = runner.beside(config());
+    let mut doomed = runner.peer(config());
     let id = doomed.submit(request("w"));
     let lease = i64::try_from(config().lease_ttl.as_micros()).unwrap();
     runner.clock.pass(2 * lease);
@@ -173,4 +174,92 @@ fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
     let (_, again) = runner.start_next().unwrap();
     assert_eq!(again.claim.attempt, 2);
     assert!(!again.cancelled.load(Ordering::SeqCst));
+}
+
+/// Sends a control action with the others of one step, and returns where its answer arrives.
+fn message_of(
+    runner: &SteppedRunner,
+    execution: ExecutionId,
+    action: Control,
+) -> (Message, Answer<ExecutionStatus>) {
+    let (answer, reply) = Answer::new();
+    let message = Message::Control {
+        execution,
+        action,
+        give_up: runner.clock.monotonic() + 10 * SECOND,
+        reply,
+    };
+    (message, answer)
+}
+
+#[test]
+fn d6_cancel_whose_commit_had_no_answer_reports_that_it_cancelled() {
+    let mut runner = SteppedRunner::new(config());
+    let id = runner.submit(request("w"));
+    let (cancel, answer) = message_of(&runner, id, Control::CancelOpen);
+    runner.fail_once(Verb::Commit, Moment::After);
+    runner.step(cancel);
+    assert!(answer.wait(Duration::ZERO).is_none(), "not known yet");
+    runner.pass(SECOND);
+    let status = answer.wait(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(status, ExecutionStatus::Cancelled);
+}
+
+#[test]
+fn d7_retry_whose_commit_had_no_answer_reports_that_it_retried() {
+    let mut runner = SteppedRunner::new(config());
+    let id = runner.submit(request("w"));
+    let attempt = runner.start_next().unwrap();
+    runner.finish(attempt, failed("no"));
+    let (retry, answer) = message_of(&runner, id, Control::Retry { from_task: None });
+    runner.fail_once(Verb::Commit, Moment::After);
+    runner.step(retry);
+    assert!(answer.wait(Duration::ZERO).is_none(), "not known yet");
+    runner.pass(SECOND);
+    let status = answer.wait(Duration::ZERO).unwrap().unwrap();
+    assert!(!status.is_terminal());
+}
+
+#[test]
+fn d6_second_cancel_is_answered_when_the_first_is_durable() {
+    let mut runner = SteppedRunner::new(config());
+    let id = runner.submit(request("w"));
+    let (first, done) = message_of(&runner, id, Control::CancelOpen);
+    let (second, refused) = message_of(&runner, id, Control::CancelOpen);
+    runner.fail_once(Verb::Commit, Moment::Before);
+    runner.coordinator.step(vec![first, second]);
+    assert!(done.wait(Duration::ZERO).is_none());
+    assert!(
+        refused.wait(Duration::ZERO).is_none(),
+        "nothing is durable yet"
+    );
+    runner.pass(SECOND);
+    assert!(done.wait(Duration::ZERO).unwrap().is_ok());
+    assert!(refused.wait(Duration::ZERO).unwrap().is_err());
+    assert_eq!(runner.status(id), ExecutionStatus::Cancelled);
+}
+
+#[test]
+fn d6_cancel_of_a_cancelled_execution_writes_nothing() {
+    let mut runner = SteppedRunner::new(config());
+    let id = runner.submit(request("w"));
+    runner.control(id, Control::Cancel);
+    let revision = |runner: &SteppedRunner| runner.store.load(&[id]).unwrap()[0].revision;
+    let before = revision(&runner);
+    runner.control(id, Control::Cancel);
+    assert_eq!(revision(&runner), before);
+}
+
+#[test]
+fn d5_direct_submission_follows_the_rules_of_a_runner() {
+    let runner = SteppedRunner::new(config());
+    let endless = SubmitRequest {
+        timeout: Some(NO_TIMEOUT),
+        trace: Some(Arc::from(r#"{"traceparent":"00-1"}"#)),
+        ..request("w")
+    };
+    let id = runner.others.submit_request(endless).unwrap().id;
+    assert_eq!(runner.store.load(&[id]).unwrap()[0].timeout, None);
+    let trace = runner.others.trace(id).unwrap().unwrap();
+    assert!(trace.contains("00-1"), "{trace}");
 }

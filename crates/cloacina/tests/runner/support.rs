@@ -13,7 +13,9 @@ use cloacina::runtime::{
 use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
-use cloacina::types::{Context, Delta, ExecutionId, Failure, Json, RetryPolicy, SystemClock};
+use cloacina::types::{
+    Context, Delta, ExecutionId, Failure, Json, Labels, RetryPolicy, SystemClock,
+};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
 use super::private_postgres::{fresh_name, shared};
@@ -115,7 +117,7 @@ pub fn define(
     for (definition, body) in tasks {
         let token = engine
             .tasks()
-            .add(Arc::new(move |assignment| {
+            .add(Arc::new(move |assignment, _| {
                 let body = Arc::clone(&body);
                 Box::pin(async move { body(&assignment) })
             }))
@@ -157,6 +159,7 @@ pub fn request(workflow: &str) -> SubmitRequest {
         priority: 0,
         start_at: None,
         timeout: None,
+        labels: Labels::default(),
         trace: None,
     }
 }

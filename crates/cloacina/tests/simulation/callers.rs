@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::runtime::{Control, Message, SubmitRequest};
 use cloacina::store::Store;
-use cloacina::types::{Context, Error, ExecutionId, Monotonic, Timestamp};
+use cloacina::types::{Error, ExecutionId, Labels, Monotonic, Timestamp};
 
 use super::scenario::{ActionPlan, SECOND};
 use super::timeline::Event;
@@ -30,15 +30,17 @@ impl World {
         let alive = Arc::clone(&process.alive);
         let workflow = self.scenario.workflows[plan.workflow].name().to_owned();
         let skew = self.clocks[plan.runner].skew();
+        let input = Arc::new(plan.input.clone().unwrap_or_default());
         let requests: Vec<SubmitRequest> = (0..plan.count)
             .map(|_| SubmitRequest {
                 id: state.execution_id(now),
                 workflow: workflow.clone(),
-                input: Arc::new(Context::new()),
+                input: Arc::clone(&input),
                 key: plan.key.clone(),
                 priority: plan.priority,
                 start_at: plan.delay.map(|delay| Timestamp(now + skew + delay)),
                 timeout: plan.timeout,
+                labels: Labels::default(),
                 trace: None,
             })
             .collect();
@@ -80,7 +82,11 @@ impl World {
             (known > 0).then(|| state.acknowledged[plan.target % known])
         };
         let Some(id) = target else { return };
-        let action = match plan.action {
+        self.ask(runner, id, Self::action_of(plan.action));
+    }
+
+    pub(super) fn action_of(plan: ActionPlan) -> Control {
+        match plan {
             ActionPlan::Cancel => Control::Cancel,
             ActionPlan::Pause => Control::Pause,
             ActionPlan::Resume => Control::Resume,
@@ -88,8 +94,7 @@ impl World {
             ActionPlan::RetryFrom(task) => Control::Retry {
                 from_task: Some(format!("t{}", task % 3)),
             },
-        };
-        self.ask(runner, id, action);
+        }
     }
 
     pub(super) fn ask(&self, runner: usize, id: ExecutionId, action: Control) {

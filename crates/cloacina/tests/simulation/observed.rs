@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 use cloacina::store::{
-    Advance, Batch, Committed, Layer, Request, Response, ScheduleWrite, Store, StoreError, Submit,
-    SubmitOutcome, TaskWrite,
+    Advance, Batch, Committed, InboxKind, Layer, Request, Response, ScheduleWrite, Store,
+    StoreError, Submit, SubmitOutcome, TaskWrite,
 };
 use cloacina::types::sync::Mutex;
 use cloacina::types::{
-    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, TaskStatus, Timestamp,
+    DefinitionId, ExecutionId, ExecutionRecord, HistoryEvent, StepChanges, TaskStatus, Timestamp,
 };
 use cloacina::workflow::Workflow;
 
@@ -54,13 +54,35 @@ pub enum Mutant {
     RetryRefusedBatch,
     /// The cache is not bounded.
     NeverEvict,
+    /// Steps are recorded although the execution was changed meanwhile.
+    RecordWithoutFence,
+    /// Callers of steps are answered although nothing was written.
+    ForgetSteps,
+    /// A wait is registered behind the signals that came since the look.
+    LoseWakeUp,
+    /// A timeout is applied without a look at the topic.
+    TimeOutFirst,
+    /// A wait takes the newest signal instead of the first one.
+    TakeNewest,
+    /// A decision is recorded although the execution was changed meanwhile.
+    DecideTwice,
+    /// Two runners that see the last item of a map end both end the map.
+    EndMapTwice,
+    /// The items of a map that run at once are counted for each runner alone.
+    BoundPerRunner,
+    /// The end of a child is written without the message to its parent.
+    ForgetParent,
+    /// The children of a parent that ends are not told.
+    ForgetChildren,
+    /// The end of an execution is written without the execution of its final tasks.
+    ForgetFinals,
 }
 
 /// The context key of a result that the database refuses.
 pub const UNSTORABLE: &str = "unstorable";
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 27] = [
         Self::DropFence,
         Self::StartBeforeCommit,
         Self::AcknowledgeEarly,
@@ -78,14 +100,27 @@ impl Mutant {
         Self::WallClockTimers,
         Self::RetryRefusedBatch,
         Self::NeverEvict,
+        Self::RecordWithoutFence,
+        Self::ForgetSteps,
+        Self::LoseWakeUp,
+        Self::TimeOutFirst,
+        Self::TakeNewest,
+        Self::EndMapTwice,
+        Self::BoundPerRunner,
+        Self::ForgetParent,
+        Self::ForgetChildren,
+        Self::ForgetFinals,
     ];
 }
 
+/// An execution that a transaction changed, with its new history and its changes of steps.
+type Touched<'a> = (ExecutionId, &'a [HistoryEvent], Option<&'a StepChanges>);
+
 pub struct ObservedStore {
-    inner: SqliteStore,
+    pub(super) inner: SqliteStore,
     pub oracle: Arc<Mutex<Oracle>>,
-    now: Arc<AtomicI64>,
-    mutant: Option<Mutant>,
+    pub(super) now: Arc<AtomicI64>,
+    pub(super) mutant: Option<Mutant>,
     workflows: Vec<Arc<Workflow>>,
     /// The number of transactions that changed something.
     pub changes: Arc<AtomicU64>,
@@ -124,29 +159,37 @@ impl ObservedStore {
         }
     }
 
-    fn observe(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
-        let mut touched: Vec<(ExecutionId, &[HistoryEvent])> = Vec::new();
+    pub(super) fn observe(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
+        let mut touched: Vec<Touched> = Vec::new();
         for (submit, verdict) in batch.submits.iter().zip(&committed.submits) {
             if *verdict == SubmitOutcome::Accepted {
-                touched.push((submit.record.id, submit.history));
+                touched.push((submit.record.id, submit.history, None));
             }
         }
         for (advance, applied) in batch.advances.iter().zip(&committed.advances) {
             if *applied {
-                touched.push((advance.record.id, advance.history));
+                touched.push((advance.record.id, advance.history, advance.steps));
             }
         }
+        // What a batch changes in maps does not apply to executions of which it only claims a task.
+        let applied = touched.iter().map(|(id, ..)| *id).collect();
         for claimed in &committed.claimed {
-            if !touched.iter().any(|(id, _)| *id == claimed.execution) {
-                touched.push((claimed.execution, &[]));
+            if !touched.iter().any(|(id, ..)| *id == claimed.execution) {
+                touched.push((claimed.execution, &[], None));
             }
         }
         let now = Timestamp(self.now.load(Ordering::Relaxed));
-        let ids: Vec<ExecutionId> = touched.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<ExecutionId> = touched.iter().map(|(id, ..)| *id).collect();
         let records = self.inner.load(&ids)?;
         let mut oracle = self.oracle.lock();
-        for (record, (_, history)) in records.into_iter().zip(&touched) {
+        oracle.check_rewrites(batch, committed);
+        for (record, (id, history, steps)) in records.into_iter().zip(&touched) {
+            if let Some(steps) = steps {
+                oracle.record_steps(batch.runner, *id, steps);
+            }
+            let due = oracle.check_due(&record, now);
             oracle.write(batch.runner, record, history, now);
+            oracle.check(due.is_none(), || due.unwrap_or_default());
         }
         let duplicates = committed.submits.iter();
         for _ in duplicates.filter(|verdict| matches!(verdict, SubmitOutcome::Duplicate(_))) {
@@ -162,8 +205,12 @@ impl ObservedStore {
                 oracle.ticked(write.record.id, write.ticks);
             }
         }
+        oracle.check_finals();
         drop(oracle);
-        if !touched.is_empty() || has_ticked {
+        self.observe_maps(batch, committed, &applied, now)?;
+        self.check_family()?;
+        let has_items = !committed.items.is_empty() || !batch.flow.maps.ends.is_empty();
+        if !touched.is_empty() || has_ticked || has_items {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -224,6 +271,7 @@ impl ObservedStore {
                     expected: record.revision - 1,
                     tasks: tasks.collect(),
                     history: advance.history,
+                    steps: advance.steps,
                 }
             });
         let changed = Batch {
@@ -232,6 +280,7 @@ impl ObservedStore {
             submits: batch.submits.iter().map(copy_submit).collect(),
             advances: advances.collect(),
             schedules: batch.schedules.iter().map(copy_schedule).collect(),
+            flow: batch.flow.clone(),
             claim: batch.claim.clone(),
         };
         let committed = self.inner.commit(&changed)?;
@@ -262,6 +311,7 @@ impl ObservedStore {
             record,
             expected: record.revision - 1,
             ticks,
+            ends: &[],
         });
         let changed = Batch {
             runner: batch.runner,
@@ -269,6 +319,7 @@ impl ObservedStore {
             submits: batch.submits.iter().map(copy_submit).collect(),
             advances: batch.advances.iter().map(copy_advance).collect(),
             schedules: schedules.collect(),
+            flow: batch.flow.clone(),
             claim: batch.claim.clone(),
         };
         let committed = self.inner.commit(&changed)?;
@@ -297,30 +348,39 @@ impl ObservedStore {
     }
 }
 
-fn copy_submit<'a>(submit: &Submit<'a>) -> Submit<'a> {
+pub(super) fn copy_submit<'a>(submit: &Submit<'a>) -> Submit<'a> {
     Submit {
         record: submit.record,
         workflow: submit.workflow,
+        labels: submit.labels,
         tasks: submit.tasks.clone(),
         history: submit.history,
     }
 }
 
-fn copy_advance<'a>(advance: &Advance<'a>) -> Advance<'a> {
+pub(super) fn copy_advance<'a>(advance: &Advance<'a>) -> Advance<'a> {
     Advance {
         record: advance.record,
         expected: advance.expected,
         tasks: advance.tasks.clone(),
         history: advance.history,
+        steps: advance.steps,
     }
 }
 
-const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrite<'a> {
+pub(super) const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrite<'a> {
     ScheduleWrite {
         record: write.record,
         expected: write.expected,
         ticks: write.ticks,
+        ends: write.ends,
     }
+}
+
+/// Whether a batch decides an approval.
+fn is_decision(batch: &Batch) -> bool {
+    let mut events = batch.advances.iter().flat_map(|advance| advance.history);
+    events.any(|event| event.kind.as_str() == "decided")
 }
 
 impl Layer for ObservedStore {
@@ -337,6 +397,17 @@ impl Layer for ObservedStore {
             }
             Request::Commit { batch } => Response::Commit(self.observed_commit(batch)?),
             Request::Load { ids } => Response::Load(self.possibly_stale(ids)?),
+            Request::Send {
+                signals,
+                settled,
+                now,
+            } => Response::Send(self.observed_send(signals, settled, now)?),
+            Request::Signals { cursors } => Response::Signals(self.found_signals(cursors)?),
+            Request::NoteInbox { id, note } => {
+                self.inner.note_inbox(id, note)?;
+                self.check_family()?;
+                Response::NoteInbox(())
+            }
             other => self.inner.call(other)?,
         })
     }
@@ -349,13 +420,10 @@ impl ObservedStore {
         now: Timestamp,
     ) -> Result<DefinitionId, StoreError> {
         // A mutant may register an altered workflow; the database stores the true one.
-        let known = self
-            .workflows
-            .iter()
-            .find(|known| known.name() == workflow.name());
+        let known = Self::known_workflow(&self.workflows, workflow.name());
         let known = known.expect("only the scenario's workflows are registered");
-        let id = self.inner.put_definition(known, now)?;
-        self.oracle.lock().workflows.insert(id, Arc::clone(known));
+        let id = self.inner.put_definition(&known, now)?;
+        self.oracle.lock().workflows.insert(id, known);
         Ok(id)
     }
 
@@ -366,12 +434,12 @@ impl ObservedStore {
                 let delta = advance.record.tasks[write.ordinal as usize].delta.as_ref();
                 delta.is_some_and(|delta| delta.set.contains_key(UNSTORABLE))
             })
-        });
+        }) || Self::has_unstorable_item(batch);
         let message = "a value cannot be stored".to_owned();
         match self.mutant {
             _ if !is_refused => Ok(()),
             // The mutant reports an error of the database instead of one of an item.
-            Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message)),
+            Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message.into())),
             _ => Err(StoreError::Refused(message)),
         }
     }
@@ -388,6 +456,16 @@ impl ObservedStore {
                 return self.commit_with_ticks(batch, mutant);
             }
             Some(Mutant::StartBeforeCommit) => self.start_early(batch),
+            Some(Mutant::ForgetSteps) => return self.commit_without_steps(batch),
+            Some(Mutant::DecideTwice) if is_decision(batch) => {
+                return self.commit_without_fence(batch);
+            }
+            Some(Mutant::LoseWakeUp) => return self.commit_behind_signals(batch),
+            Some(Mutant::EndMapTwice) => return self.commit_map_ends_twice(batch),
+            Some(Mutant::BoundPerRunner) => return self.commit_with_bound_per_runner(batch),
+            Some(Mutant::ForgetParent) => return self.commit_without(batch, InboxKind::ChildEnded),
+            Some(Mutant::ForgetChildren) => return self.commit_without(batch, InboxKind::Cancel),
+            Some(Mutant::ForgetFinals) => return self.commit_without_finals(batch),
             Some(Mutant::AcknowledgeEarly) if !batch.submits.is_empty() && batch.now.0 % 5 == 0 => {
                 return Ok(Committed {
                     submits: vec![SubmitOutcome::Accepted; batch.submits.len()],
@@ -402,19 +480,77 @@ impl ObservedStore {
             Ok(committed) => committed,
             Err(error) => {
                 let mut oracle = self.oracle.lock();
-                oracle.check(error == StoreError::RunnerLost, || {
+                let is_moved = matches!(error, StoreError::MapMoved(_));
+                oracle.check(is_moved || error == StoreError::RunnerLost, || {
                     format!("a batch was refused: {error}")
                 });
-                oracle.cover(Coverage::LostRunner);
+                oracle.cover(if is_moved {
+                    Coverage::MapMoved
+                } else {
+                    Coverage::LostRunner
+                });
                 return Err(error);
             }
         };
         self.observe(batch, &committed)?;
+        if self.mutant == Some(Mutant::RecordWithoutFence) {
+            self.record_stale_steps(batch, &committed)?;
+        }
         if self.mutant == Some(Mutant::ForgetWaiting) {
             committed.next_due = None;
             committed.more.fill(false);
         }
         Ok(committed)
+    }
+
+    /// Commits a batch without its steps.
+    fn commit_without_steps(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let advances = batch.advances.iter().map(|advance| Advance {
+            steps: None,
+            ..copy_advance(advance)
+        });
+        let changed = Batch {
+            flow: batch.flow.clone(),
+            runner: batch.runner,
+            now: batch.now,
+            submits: batch.submits.iter().map(copy_submit).collect(),
+            advances: advances.collect(),
+            schedules: batch.schedules.iter().map(copy_schedule).collect(),
+            claim: batch.claim.clone(),
+        };
+        let committed = self.inner.commit(&changed)?;
+        self.observe(&changed, &committed)?;
+        Ok(committed)
+    }
+
+    /// Records the steps of advances that were not applied, because the execution was changed meanwhile.
+    fn record_stale_steps(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
+        let stale = batch.advances.iter().zip(&committed.advances);
+        for (advance, _) in stale.filter(|(advance, applied)| !**applied && advance.steps.is_some())
+        {
+            let Some(mut record) = self.inner.load(&[advance.record.id])?.pop() else {
+                continue;
+            };
+            record.revision += 1;
+            let changed = Batch {
+                flow: batch.flow.clone(),
+                runner: batch.runner,
+                now: batch.now,
+                submits: Vec::new(),
+                advances: vec![Advance {
+                    record: &record,
+                    expected: record.revision - 1,
+                    tasks: Vec::new(),
+                    history: &[],
+                    steps: advance.steps,
+                }],
+                schedules: Vec::new(),
+                claim: cloacina::store::ClaimRequest::default(),
+            };
+            let committed = self.inner.commit(&changed)?;
+            self.observe(&changed, &committed)?;
+        }
+        Ok(())
     }
 
     fn possibly_stale(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {

@@ -13,79 +13,13 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TriggerRule, Workflow};
 
-type TaskKey = (ExecutionId, Ordinal);
+use super::children::Family;
+pub use super::coverage::Coverage;
+use super::finals::Finals;
+use super::map_rules::MapMirror;
+use super::waits::Signals;
 
-/// A kind of event that the simulation must cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Coverage {
-    Claimed,
-    Completed,
-    RetriedTask,
-    Snoozed,
-    Released,
-    Rescued,
-    RescuedTooOften,
-    FailedTask,
-    SkippedTask,
-    TimedOutTask,
-    TimedOutExecution,
-    CancelledExecution,
-    PausedExecution,
-    ResumedExecution,
-    RetriedExecution,
-    Duplicate,
-    Conflict,
-    LostRunner,
-    FailedBefore,
-    FailedAfter,
-    Crashed,
-    Stopped,
-    Interleaved,
-    StoppedInTheMiddle,
-    LateResult,
-    TickFired,
-    TickMissed,
-    TickOverlapped,
-    TickQueued,
-    ClockStepped,
-    RefusedResult,
-}
-
-impl Coverage {
-    pub const ALL: [Self; 31] = [
-        Self::Claimed,
-        Self::Completed,
-        Self::RetriedTask,
-        Self::Snoozed,
-        Self::Released,
-        Self::Rescued,
-        Self::RescuedTooOften,
-        Self::FailedTask,
-        Self::SkippedTask,
-        Self::TimedOutTask,
-        Self::TimedOutExecution,
-        Self::CancelledExecution,
-        Self::PausedExecution,
-        Self::ResumedExecution,
-        Self::RetriedExecution,
-        Self::Duplicate,
-        Self::Conflict,
-        Self::LostRunner,
-        Self::FailedBefore,
-        Self::FailedAfter,
-        Self::Crashed,
-        Self::Stopped,
-        Self::Interleaved,
-        Self::StoppedInTheMiddle,
-        Self::LateResult,
-        Self::TickFired,
-        Self::TickMissed,
-        Self::TickOverlapped,
-        Self::TickQueued,
-        Self::ClockStepped,
-        Self::RefusedResult,
-    ];
-}
+pub type TaskKey = (ExecutionId, Ordinal);
 
 /// The counts of one task.
 #[derive(Default)]
@@ -104,17 +38,33 @@ pub struct Oracle {
     pub acknowledged: BTreeSet<ExecutionId>,
     keys: HashMap<(String, String), ExecutionId>,
     /// Every claim that was ever durable.
-    claims: HashSet<(ExecutionId, Ordinal, Claim)>,
+    pub(super) claims: HashSet<(ExecutionId, Ordinal, Claim)>,
     /// The instant at which the function of each attempt was entered.
-    started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
+    pub(super) started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
     /// The results of attempts that had their claim, as far as their runner knew.
-    returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
+    pub(super) returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
+    /// The attempts whose functions run.
+    running: HashSet<(ExecutionId, Ordinal, Claim)>,
+    /// Those among them that belong to an earlier generation of their map. An item of the present one may have an equal claim.
+    former: HashSet<(ExecutionId, Ordinal, Claim)>,
     tallies: HashMap<TaskKey, TaskTally>,
+    /// The recorded steps of each task: position and value by key.
+    pub steps: HashMap<TaskKey, BTreeMap<String, (u32, String)>>,
+    /// The signals that are stored.
+    pub signals: Signals,
+    /// The approval that each person decided.
+    pub decisions: HashMap<String, TaskKey>,
+    /// The maps that have expanded.
+    pub maps: BTreeMap<TaskKey, MapMirror>,
+    /// The messages that parents and children owe each other.
+    pub family: Family,
+    /// The executions of final tasks.
+    pub finals: Finals,
     /// The open claims of each runner, with their priorities.
     held: HashMap<RunnerId, HashMap<(ExecutionId, Ordinal), i16>>,
     /// Ticks that started an execution.
     fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
-    max_rescues: u32,
+    pub(super) max_rescues: u32,
     /// Maximum number of claims of one runner. `None` in scenarios with faults.
     pub claim_limit: Option<usize>,
     /// Maximum wait of a due task. `None` in scenarios with faults.
@@ -141,7 +91,15 @@ impl Oracle {
             claims: HashSet::new(),
             started: HashMap::new(),
             returned: HashMap::new(),
+            running: HashSet::new(),
+            former: HashSet::new(),
             tallies: HashMap::new(),
+            steps: HashMap::new(),
+            signals: Signals::default(),
+            decisions: HashMap::new(),
+            maps: BTreeMap::new(),
+            family: Family::default(),
+            finals: Finals::default(),
             held: HashMap::new(),
             fired: BTreeMap::new(),
             max_rescues: RunnerConfig::default().max_rescues,
@@ -154,7 +112,7 @@ impl Oracle {
         }
     }
 
-    fn note(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(line());
         }
@@ -203,15 +161,42 @@ impl Oracle {
         self.check(durable, || {
             format!("task {task} of {id} started under {claim:?}, which is not durable")
         });
-        let first = self.started.insert((id, task, claim), now);
+        let key = (id, task, claim);
+        self.running.insert(key);
+        let map = self.maps.get(&(id, task));
+        if claim.item.is_some() && map.is_some_and(|map| !map.claims.contains(&claim)) {
+            self.former.insert(key);
+            return;
+        }
+        let first = self.started.insert(key, now);
         self.check(first.is_none(), || {
             format!("task {task} of {id} started twice under {claim:?}")
         });
     }
 
+    /// A map expands again: the functions of its earlier items may still run.
+    pub(super) fn begin_generation(&mut self, (id, task): TaskKey) {
+        let is_of_map = |key: &(ExecutionId, Ordinal, Claim)| {
+            (key.0, key.1) == (id, task) && key.2.item.is_some()
+        };
+        self.started.retain(|key, _| !is_of_map(key));
+        self.returned.retain(|key, _| !is_of_map(key));
+        self.former
+            .extend(self.running.iter().filter(|key| is_of_map(key)).copied());
+    }
+
     /// A function returned, and its worker may still report the result.
     pub fn returned(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, mark: String) {
-        self.returned.insert((id, task, claim), mark);
+        let key = (id, task, claim);
+        if !self.former.contains(&key) {
+            self.returned.insert(key, mark);
+        }
+    }
+
+    /// A function has ended, in whatever way.
+    pub fn exit(&mut self, key: (ExecutionId, Ordinal, Claim)) {
+        self.running.remove(&key);
+        self.former.remove(&key);
     }
 
     /// A transaction writes an execution.
@@ -271,13 +256,20 @@ impl Oracle {
                         old.status, task.status
                     )
                 });
-                let recorded = task.status != TaskStatus::Completed;
+                let definition = workflow.task(ordinal);
+                let has_no_claim = definition.is_node() || definition.over.is_some();
+                let recorded = has_no_claim || task.status != TaskStatus::Completed;
                 self.check(recorded, || {
                     format!("task {ordinal} of {id} was recorded as completed and did not run")
                 });
             }
+            self.check_beginning(&workflow, &after, ordinal, old);
+            let is_without = self.check_wait(&workflow, &after, ordinal, old, history, now);
             self.note_wait(id, ordinal, task, now);
-            if task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped {
+            let skipped = task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped;
+            // An execution of final tasks begins without those that the end does not ask for.
+            let is_left_out = before.is_none() && workflow.definition().final_of.is_some();
+            if skipped && !is_without && !is_left_out {
                 self.cover(Coverage::SkippedTask);
                 let ended = task
                     .skip
@@ -302,8 +294,28 @@ impl Oracle {
         });
         if after.status.is_terminal() {
             self.check_end(&workflow, &after);
+            self.check_stopped(&after, now);
         }
+        self.note_family(&workflow, before.as_ref(), &after);
+        self.note_finals(&workflow, before.as_ref(), &after, retried);
         self.mirror.insert(id, after);
+    }
+
+    /// C1: a task begins to wait, for its items and its child too, when it would otherwise start.
+    fn check_beginning(
+        &mut self,
+        workflow: &Workflow,
+        after: &ExecutionRecord,
+        ordinal: Ordinal,
+        old: &TaskRecord,
+    ) {
+        let id = after.id;
+        let begins = after.tasks[ordinal as usize].is_waiting() && !old.is_waiting();
+        let allowed =
+            dependencies_ended(workflow, after, ordinal) && holds(workflow, after, ordinal);
+        self.check(!begins || allowed, || {
+            format!("task {ordinal} of {id} began to wait before its rule held")
+        });
     }
 
     fn note_actions(&mut self, history: &[HistoryEvent]) {
@@ -376,7 +388,7 @@ impl Oracle {
         self.check(!over, || {
             format!("task {ordinal} of {id} counts {rescues} lost runners, max_rescues is {most}")
         });
-        if times("task_snoozed") + times("task_released") > 0
+        if times("task_snoozed") + times("task_released") + times("waiting") > 0
             && let Some(claim) = old.claim()
         {
             // The number of the attempt will be used again.
@@ -517,7 +529,7 @@ impl Oracle {
 
     fn note_wait(&mut self, id: ExecutionId, ordinal: Ordinal, task: &TaskRecord, now: Timestamp) {
         let tally = self.tallies.entry((id, ordinal)).or_default();
-        if task.status == TaskStatus::Ready {
+        if task.status == TaskStatus::Ready && !task.is_waiting() {
             let due = task.ready_at.unwrap_or(now);
             tally.ready_since.get_or_insert(due);
         } else {
@@ -605,7 +617,7 @@ impl Oracle {
         let name = format!("\"{id}\"");
         let of_schedule = self.mirror.values().filter(|record| {
             let from = record.input.get("schedule_id");
-            from.is_some_and(|from| from.as_str() == name)
+            record.parent.is_none() && from.is_some_and(|from| from.as_str() == name)
         });
         let executions: BTreeSet<ExecutionId> = of_schedule.map(|record| record.id).collect();
         let fired = self.fired.iter().filter(|((of, _), _)| *of == id);
@@ -696,10 +708,14 @@ fn rule_holds(
         TriggerRule::TaskSuccess { task } => is(task, TaskStatus::Completed),
         TriggerRule::TaskFailed { task } => is(task, TaskStatus::Failed),
         TriggerRule::TaskSkipped { task } => is(task, TaskStatus::Skipped),
-        // The scenarios use only keys that a dependency writes when it completes.
+        // The scenarios use only keys that a dependency writes when it completes. A map writes none, and the input of a child
+        // has the keys of its parent.
         TriggerRule::ContextValue { key, operator, .. } => {
             let wanted = *operator == cloacina::workflow::Operator::Exists;
-            is(key, TaskStatus::Completed) == wanted
+            let mut tasks = workflow.definition().tasks.iter();
+            let is_map = tasks.any(|task| task.id == *key && task.over.is_some());
+            let is_there = record.input.get(key).is_some();
+            (is_there || (is(key, TaskStatus::Completed) && !is_map)) == wanted
         }
         TriggerRule::AllOf { conditions } => conditions.iter().all(each),
         TriggerRule::AnyOf { conditions } => conditions.iter().any(each),

@@ -10,7 +10,7 @@ use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
 use super::world::World;
 
-/// Maximum depth to which runners run steps in the middle of each other's requests.
+/// Maximum depth of nested steps: a runner may run a step in the middle of another runner's request.
 const MAX_DEPTH: u8 = 2;
 
 /// The failpoints of one runner's store.
@@ -30,7 +30,7 @@ impl Failpoints for Points {
 }
 
 fn gone(what: &str) -> StoreError {
-    StoreError::Unavailable(what.to_owned())
+    StoreError::Unavailable(what.into())
 }
 
 impl World {
@@ -51,7 +51,7 @@ impl World {
             let outage = state.outage;
             match outage {
                 Some(true) if point.verb == Verb::Commit && point.moment == Moment::Before => {
-                    Err(StoreError::Failed("database or disk is full".to_owned()))
+                    Err(StoreError::Failed("database or disk is full".into()))
                 }
                 Some(false) => Err(gone("the database is gone")),
                 _ if state.rng.f64() < faults.crashes => {
@@ -65,7 +65,7 @@ impl World {
                 _ => Ok(()),
             }
         };
-        // At these requests, changes of other runners in between matter.
+        // Changes that other runners make around these requests can affect the result.
         let delicate = matches!(
             point.verb,
             Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead

@@ -10,7 +10,7 @@ use cloacina::runtime::{
 };
 use cloacina::store::failpoint::FailpointStore;
 use cloacina::types::{ExecutionId, ExecutionStatus};
-use cloacina::workflow::{TaskKind, TriggerRule, Workflow};
+use cloacina::workflow::{FinalRole, TaskKind, TriggerRule, Workflow};
 
 use super::observed::Mutant;
 use super::oracle::Coverage;
@@ -74,7 +74,7 @@ impl World {
             next_wake: 0,
             alive,
         });
-        *self.coordinators[runner].lock() = Some(coordinator);
+        *self.coordinators[runner].lock() = Some(Box::new(coordinator));
         drop(state);
         self.wake(runner);
     }
@@ -106,7 +106,9 @@ impl World {
                 _ => {}
             }
         }
-        let handlers = definition.tasks.iter().map(|task| {
+        let functions = definition.tasks.iter().filter(|task| !task.is_node());
+        let functions = functions.chain(&definition.finals);
+        let handlers = functions.map(|task| {
             let executor = match task.kind {
                 TaskKind::Sync => Executor::Threads,
                 _ => Executor::Loop,
@@ -117,7 +119,9 @@ impl World {
                 on_success: false,
                 on_failure: false,
             };
-            (task.id.clone(), handler)
+            let is_compensation = matches!(task.role, Some(FinalRole::Compensation { .. }));
+            let suffix = if is_compensation { "~final" } else { "" };
+            (format!("{}{suffix}", task.id), handler)
         });
         let handlers = handlers.collect();
         let workflow = if self.mutant.is_some() {
@@ -217,7 +221,8 @@ impl World {
                     .min(config.max_concurrent_async_tasks)
                     >= most
             });
-            if roomy && self.mutant != Some(Mutant::TakeTooMuch) {
+            let is_counted = !self.scenario.has_more_tasks();
+            if roomy && is_counted && self.mutant != Some(Mutant::TakeTooMuch) {
                 self.oracle.lock().max_wait =
                     Some(i64::try_from(poll.as_micros()).expect("short") + 100 * MILLISECOND);
             }

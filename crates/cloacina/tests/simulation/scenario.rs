@@ -1,12 +1,13 @@
 //! The scenario of a seed: random workflows, runners, callers and faults.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::runtime::RunnerConfig;
 use cloacina::types::{
-    Backoff, Catchup, Json, Micros, Overlap, RetryCondition, RetryPolicy, ScheduleId,
+    Backoff, Catchup, Context, Json, Micros, Overlap, RetryCondition, RetryPolicy, ScheduleId,
     ScheduleRecord, Timestamp,
 };
 use cloacina::workflow::{
@@ -14,6 +15,12 @@ use cloacina::workflow::{
 };
 use fastrand::Rng;
 
+use super::approvals::{self, DecisionPlan};
+use super::children;
+use super::finals;
+use super::maps::{self, SetMapPlan};
+use super::parking::{self, ParkPlace, ParkPlan};
+use super::waits::{self, SendPlan};
 use super::world::EPOCH;
 
 pub const MILLISECOND: Micros = 1_000;
@@ -33,6 +40,18 @@ pub struct Scenario {
     pub poison: Option<(usize, usize)>,
     /// A task whose results the database refuses, by its workflow and number.
     pub unstorable: Option<(usize, usize)>,
+    /// The number of steps that the function of each task records, by workflow and task.
+    pub steps: Vec<Vec<u8>>,
+    /// The signals that callers send.
+    pub sends: Vec<SendPlan>,
+    /// The decisions of people about approvals.
+    pub decisions: Vec<DecisionPlan>,
+    /// The sleeps and waits of functions.
+    pub parks: BTreeMap<ParkPlace, ParkPlan>,
+    /// Changes of the bounds of maps.
+    pub set_maps: Vec<SetMapPlan>,
+    /// Actions of callers on children and their parents.
+    pub family_controls: Vec<ControlPlan>,
     /// The end of the faults. From then on every execution must reach its end.
     pub heals_at: Micros,
 }
@@ -56,6 +75,8 @@ pub struct SubmissionPlan {
     pub timeout: Option<Micros>,
     /// The number of executions that are submitted at once.
     pub count: usize,
+    /// The input. `None`: it is empty.
+    pub input: Option<Context>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,13 +168,7 @@ impl Scenario {
                 at: rng.i64(0..heals_at + 20 * SECOND),
                 runner: rng.usize(..),
                 target: rng.usize(..),
-                action: match rng.u8(0..8) {
-                    0..=1 => ActionPlan::Cancel,
-                    2..=3 => ActionPlan::Pause,
-                    4 => ActionPlan::Resume,
-                    5 => ActionPlan::RetryFrom(rng.usize(..)),
-                    _ => ActionPlan::Retry,
-                },
+                action: action(&mut rng),
             })
             .collect();
         let mut faults = if calm {
@@ -185,7 +200,13 @@ impl Scenario {
         for plan in &mut runners {
             plan.config.cache_bytes = [64 << 20, 5_000, 0][rng.usize(0..3)];
         }
-        Self {
+        let steps = workflows.iter().map(|workflow| {
+            let tasks = 0..workflow.len();
+            let of_task = |_| if rng.u8(0..3) == 0 { rng.u8(1..4) } else { 0 };
+            tasks.map(of_task).collect()
+        });
+        let steps = steps.collect();
+        let mut scenario = Self {
             seed,
             workflows,
             runners,
@@ -195,8 +216,87 @@ impl Scenario {
             schedules,
             poison,
             unstorable,
+            steps,
+            sends: Vec::new(),
+            decisions: Vec::new(),
+            parks: BTreeMap::new(),
+            set_maps: Vec::new(),
+            family_controls: Vec::new(),
             heals_at,
+        };
+        scenario.add_flow(&mut rng, calm);
+        scenario
+    }
+
+    /// Adds waits, maps, children and final tasks, each to a part of the scenarios.
+    fn add_flow(&mut self, rng: &mut Rng, calm: bool) {
+        let heals_at = self.heals_at;
+        if rng.u8(0..3) == 0 {
+            for workflow in &mut self.workflows {
+                *workflow = Arc::new(waits::with_waits(rng, workflow));
+            }
+            self.sends = waits::sends(rng, heals_at);
+            self.decisions = approvals::decisions(rng, heals_at);
+            self.parks = parking::parks(rng, &self.steps);
         }
+        let has_maps = rng.u8(0..5) == 0;
+        if has_maps {
+            for workflow in &mut self.workflows {
+                *workflow = Arc::new(maps::with_maps(rng, workflow));
+            }
+            for plan in &mut self.submissions {
+                plan.input = Some(maps::input(rng));
+            }
+            self.set_maps = maps::set_maps(rng, heals_at);
+        }
+        if rng.u8(0..6) == 0 {
+            children::add_children(rng, &mut self.workflows);
+            let parent = self.workflows.len() - 1;
+            self.steps.push(vec![0; self.workflows[parent].len()]);
+            for plan in &mut self.runners {
+                plan.knows.push(calm || rng.u8(0..4) > 0);
+            }
+            for _ in 0..rng.usize(1..4) {
+                self.submissions.push(SubmissionPlan {
+                    workflow: parent,
+                    count: 1,
+                    key: None,
+                    input: has_maps.then(|| maps::input(rng)),
+                    ..submission(rng, self.workflows.len(), self.runners.len(), heals_at)
+                });
+            }
+            self.family_controls = children::controls(rng, heals_at);
+        }
+        if rng.u8(0..8) == 0 {
+            for workflow in &mut self.workflows {
+                *workflow = Arc::new(finals::with_finals(rng, workflow));
+            }
+            self.family_controls
+                .extend(children::controls(rng, heals_at));
+        }
+    }
+
+    /// Whether tasks run that no submission counts: items of maps, or tasks of children.
+    pub fn has_more_tasks(&self) -> bool {
+        let mut tasks = self
+            .workflows
+            .iter()
+            .flat_map(|workflow| &workflow.definition().tasks);
+        tasks.any(|task| task.over.is_some() || task.child.is_some())
+            || self
+                .workflows
+                .iter()
+                .any(|workflow| workflow.finals().is_some())
+    }
+}
+
+pub fn action(rng: &mut Rng) -> ActionPlan {
+    match rng.u8(0..8) {
+        0..=1 => ActionPlan::Cancel,
+        2..=3 => ActionPlan::Pause,
+        4 => ActionPlan::Resume,
+        5 => ActionPlan::RetryFrom(rng.usize(..)),
+        _ => ActionPlan::Retry,
     }
 }
 
@@ -317,6 +417,7 @@ fn submission(rng: &mut Rng, workflows: usize, runners: usize, heals_at: Micros)
         } else {
             1
         },
+        input: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The planned events, and the state of processes besides their coordinators.
+//! The planned events, and the state of processes apart from their coordinators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,17 +6,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina::engine::Outcome;
 use cloacina::runtime::{Executor, Message, Subscriptions, WorkQueues};
-use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, Timestamp};
+use cloacina::types::sync::Mutex;
+use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, StepRecord, Timestamp};
 use fastrand::Rng;
 
 pub enum Event {
     /// The coordinator's thread of a runner wakes up.
     Step(usize),
     Message(usize, Message),
+    /// A function reaches its next step.
+    Call(usize, Executor, u64),
     /// A function returns.
     Return(usize, Executor, u64),
     Submit(usize),
     Control(usize),
+    /// A caller sends a signal.
+    Send(usize),
+    /// A person decides an approval.
+    Decide(usize),
+    /// A caller changes the bound of a map.
+    SetMap(usize),
+    /// A caller acts on a child or a parent.
+    ControlFamily(usize),
     Kill(usize),
     Start(usize),
     Stop(usize),
@@ -32,10 +43,11 @@ impl Event {
     /// The runner whose process handles the event.
     pub fn process(&self) -> Option<usize> {
         match self {
-            Self::Step(runner) | Self::Message(runner, _) | Self::Return(runner, ..) => {
-                Some(*runner)
-            }
-            Self::Stop(runner) => Some(*runner),
+            Self::Step(runner)
+            | Self::Message(runner, _)
+            | Self::Call(runner, ..)
+            | Self::Return(runner, ..)
+            | Self::Stop(runner) => Some(*runner),
             _ => None,
         }
     }
@@ -44,11 +56,18 @@ impl Event {
         match self {
             Self::Step(runner) => format!("step {runner}"),
             Self::Message(runner, _) => format!("message {runner}"),
+            Self::Call(runner, executor, token) => {
+                format!("call {runner} {executor:?} {token}")
+            }
             Self::Return(runner, executor, token) => {
                 format!("return {runner} {executor:?} {token}")
             }
             Self::Submit(number) => format!("submit {number}"),
             Self::Control(number) => format!("control {number}"),
+            Self::Send(number) => format!("send {number}"),
+            Self::Decide(number) => format!("decide {number}"),
+            Self::SetMap(number) => format!("set map {number}"),
+            Self::ControlFamily(number) => format!("control family {number}"),
             Self::Kill(runner) => format!("kill {runner}"),
             Self::Start(runner) => format!("start {runner}"),
             Self::Stop(runner) => format!("stop {runner}"),
@@ -63,11 +82,33 @@ impl Event {
 
 /// A running function.
 pub struct Running {
-    /// `None`: it crashes its process.
+    /// The outcome of the function; `None` if it crashes its process.
     pub outcome: Option<Outcome>,
     pub holds_slot: bool,
+    /// The steps of the function, if it has any.
+    pub steps: Option<FunctionSteps>,
     /// The attempt.
     pub claim: (ExecutionId, Ordinal, Claim),
+}
+
+/// The progress of a function through its steps.
+pub struct FunctionSteps {
+    /// The number of the workflow.
+    pub workflow: usize,
+    /// The number of its steps.
+    pub count: u8,
+    /// The number of the next step.
+    pub next: u8,
+    /// The recorded steps, once the runner has read them.
+    pub loaded: Arc<Mutex<Option<Vec<StepRecord>>>>,
+    /// The number of steps that this attempt has recorded.
+    pub recorded: u32,
+    /// Whether the runner has answered about the last step.
+    pub is_answered: Arc<AtomicBool>,
+    /// Set when a step was refused: the function ends without calling another step.
+    pub is_left: Arc<AtomicBool>,
+    /// The number of times that the function may still check for an answer.
+    pub patience: u8,
 }
 
 /// A process without its coordinator.
@@ -77,7 +118,7 @@ pub struct Process {
     pub inbox: Vec<Message>,
     pub functions: BTreeMap<(usize, u64), Running>,
     pub next_wake: Micros,
-    /// Cleared when it dies. Its later answers are ignored.
+    /// Cleared when the process dies. Its later answers are ignored.
     pub alive: Arc<AtomicBool>,
 }
 
@@ -135,7 +176,7 @@ impl WorldState {
             .insert((at, self.sequence), (incarnation, event));
     }
 
-    /// Schedules an event for the present process of a runner.
+    /// Schedules an event for the current process of a runner.
     pub fn schedule_for(&mut self, runner: usize, at: Micros, event: Event) {
         self.schedule(at, Some(self.incarnations[runner]), event);
     }
@@ -155,7 +196,7 @@ impl WorldState {
         }
     }
 
-    /// Lets a process die. Its later answers are ignored.
+    /// Crashes a process. Its later answers are ignored.
     pub fn crash(&mut self, runner: usize) {
         self.crashing[runner] = true;
         if let Some(process) = &self.processes[runner] {
@@ -175,6 +216,12 @@ impl WorldState {
         let mut bits = [0; 10];
         self.rng.fill(&mut bits);
         ExecutionId::from_parts(Timestamp(now), bits)
+    }
+
+    /// A function that runs.
+    pub fn function(&mut self, runner: usize, executor: usize, token: u64) -> Option<&mut Running> {
+        let process = self.processes[runner].as_mut()?;
+        process.functions.get_mut(&(executor, token))
     }
 
     /// The number of functions that occupy a worker.

@@ -6,13 +6,14 @@ use cloacina::engine::{Finish, Outcome};
 use cloacina::runtime::{Assignment, Completion, Executor, Message, Notice, Work, WorkQueue};
 use cloacina::types::{Clock, Delta, Failure, Json, Timestamp};
 
+use super::maps;
 use super::observed::{Mutant, UNSTORABLE};
 use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
 use super::timeline::{Event, Running, WorldState};
 use super::world::World;
 
-const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
+pub(super) const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 
 impl World {
     /// Lets free workers take ready tasks, and interrupts attempts.
@@ -62,6 +63,7 @@ impl World {
         now: Timestamp,
     ) {
         let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
+        self.check_final_start(state, assignment);
         self.oracle
             .lock()
             .start(execution, task, claim, Timestamp(self.now()));
@@ -76,20 +78,25 @@ impl World {
                 },
             );
         }
+        let has_finals = assignment.workflow.finals().is_some();
         let stuck = assignment.timeout.is_some() && state.rng.u8(0..40) == 0;
         let span = match state.rng.u8(0..20) {
+            // Final tasks wait for the functions of the first execution.
+            _ if stuck && has_finals => 300 * SECOND,
             _ if stuck => 100_000 * SECOND,
             0 => state.rng.i64(10..40) * SECOND,
             1..=5 => state.rng.i64(100..4_000) * MILLISECOND,
             _ => state.rng.i64(1..100) * MILLISECOND,
         };
         let outcome = self.outcome(state, assignment);
+        let steps = self.begin_steps(state, runner, EXECUTORS[index], token, assignment, span);
         let at = self.now() + span;
         state.schedule_for(runner, at, Event::Return(runner, EXECUTORS[index], token));
         if let Some(process) = &mut state.processes[runner] {
             let running = Running {
                 outcome,
                 holds_slot: true,
+                steps,
                 claim: (execution, task, claim),
             };
             process.functions.insert((index, token), running);
@@ -139,6 +146,10 @@ impl World {
                     && assignment.workflow.name() == self.scenario.workflows[workflow].name()
                     && assignment.task as usize == task
                 {
+                    if assignment.claim.item.is_some() {
+                        let key = format!("t{}", assignment.task);
+                        delta.set.insert(key.into(), maps::unstorable());
+                    }
                     let text = Json::parse("1").expect("a number is JSON");
                     delta.set.insert(UNSTORABLE.into(), text);
                 }
@@ -164,12 +175,13 @@ impl World {
             return self.kill(runner);
         };
         self.report(&mut state, runner, executor, token, outcome, now, &queue);
+        self.oracle.lock().exit(running.claim);
         drop(state);
         self.feed_workers(runner);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call of a worker")]
-    fn report(
+    pub(super) fn report(
         &self,
         state: &mut WorldState,
         runner: usize,
@@ -228,7 +240,7 @@ impl World {
             return;
         };
         if index == 1 {
-            if process.functions.remove(&(index, token)).is_some() {
+            if let Some(running) = process.functions.remove(&(index, token)) {
                 let failure = Failure {
                     kind: "CancelledError".into(),
                     message: String::new(),
@@ -238,6 +250,7 @@ impl World {
                 };
                 let outcome = Outcome::Failed(failure);
                 self.report(state, runner, EXECUTORS[index], token, outcome, now, queue);
+                self.oracle.lock().exit(running.claim);
             }
         } else if let Some(running) = process.functions.get_mut(&(index, token)) {
             let (execution, task, claim) = running.claim;

@@ -21,7 +21,7 @@ pub const EPOCH: Micros = 1_800_000_000 * SECOND;
 /// Maximum time from the end of the faults to the end of all executions.
 const MAX_RECOVERY: Micros = 3 * 3600 * SECOND;
 /// Maximum number of events. A simulation with more is considered an endless loop.
-const MAX_EVENTS: u64 = 300_000;
+const MAX_EVENTS: u64 = 1_500_000;
 
 /// The clocks of a runner's machine.
 #[derive(Clone)]
@@ -69,8 +69,8 @@ pub struct World {
     pub clocks: Vec<VirtualClock>,
     pub store: Arc<ObservedStore>,
     pub oracle: Arc<Mutex<Oracle>>,
-    /// The coordinators. A coordinator is taken out while it runs a step, during which others may run.
-    pub coordinators: Vec<Mutex<Option<Coordinator>>>,
+    /// The coordinators, which are large. A coordinator is taken out while it runs a step, during which others may run.
+    pub coordinators: Vec<Mutex<Option<Box<Coordinator>>>>,
     pub state: Mutex<WorldState>,
     /// New acknowledgements of submissions, processed after each step.
     pub acknowledgements: Arc<Mutex<Vec<Acknowledgement>>>,
@@ -89,7 +89,16 @@ pub struct Report {
 
 impl World {
     pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Report {
-        let world = Self::new(Scenario::of_seed(seed), mutant, traced);
+        let mut scenario = Scenario::of_seed(seed);
+        if mutant == Some(Mutant::RecordWithoutFence) {
+            // Few scenarios take an attempt away while it records.
+            scenario
+                .steps
+                .iter_mut()
+                .flatten()
+                .for_each(|count| *count = 20);
+        }
+        let world = Self::new(scenario, mutant, traced);
         world.run_to_rest();
         let mut state = world.state.lock();
         let mut oracle = world.oracle.lock();
@@ -165,6 +174,8 @@ impl World {
         self.oracle.lock().check_at_rest();
         self.check_ticks();
         self.check_waits();
+        self.check_nothing_waits();
+        self.check_maps();
     }
 
     /// Continues the simulation while one of its runners is in the middle of a step.
@@ -187,15 +198,23 @@ impl World {
             return true;
         }
         state.healed
-            && !state
-                .events
-                .values()
-                .any(|(_, event)| matches!(event, Event::Submit(_) | Event::Control(_)))
+            && !state.events.values().any(|(_, event)| {
+                matches!(
+                    event,
+                    Event::Submit(_)
+                        | Event::Control(_)
+                        | Event::Send(_)
+                        | Event::SetMap(_)
+                        | Event::ControlFamily(_)
+                        | Event::Decide(_)
+                )
+            })
             && oracle
                 .mirror
                 .values()
                 .all(|record| record.status.is_terminal())
             && self.missing_waits().is_empty()
+            && self.has_no_message()
             && self.schedules_are_over()
     }
 
@@ -253,6 +272,18 @@ impl World {
         }
         for (number, control) in plan.controls.iter().enumerate() {
             at(control.at, Event::Control(number));
+        }
+        for (number, send) in plan.sends.iter().enumerate() {
+            at(send.at, Event::Send(number));
+        }
+        for (number, decision) in plan.decisions.iter().enumerate() {
+            at(decision.at, Event::Decide(number));
+        }
+        for (number, set) in plan.set_maps.iter().enumerate() {
+            at(set.at, Event::SetMap(number));
+        }
+        for (number, control) in plan.family_controls.iter().enumerate() {
+            at(control.at, Event::ControlFamily(number));
         }
         for (from, until, full) in &plan.faults.outages {
             at(*from, Event::Outage(Some(*full)));
@@ -329,12 +360,20 @@ impl World {
                 }
                 self.step(runner);
             }
+            Event::Call(runner, executor, token) => {
+                self.function_calls_step(runner, executor, token);
+                self.wake(runner);
+            }
             Event::Return(runner, executor, token) => {
                 self.function_returns(runner, executor, token);
                 self.wake(runner);
             }
             Event::Submit(number) => self.submit(number),
             Event::Control(number) => self.control(number),
+            Event::Send(number) => self.send(number),
+            Event::Decide(number) => self.decide(number),
+            Event::SetMap(number) => self.set_map(number),
+            Event::ControlFamily(number) => self.control_family(number),
             Event::Kill(runner) => self.kill(runner),
             Event::Start(runner) => self.start(runner),
             Event::Stop(runner) => self.stop(runner),
@@ -418,6 +457,15 @@ impl World {
         self.feed_workers(runner);
         self.wake_others(runner);
         self.await_acknowledged();
+    }
+
+    /// Notifies all runners of a change that no runner made.
+    pub fn wake_all(&self) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        for runner in 0..state.processes.len() {
+            state.schedule_for(runner, now, Event::Message(runner, Message::Watch));
+        }
     }
 
     /// Notifies the other runners of a change. Some notifications get lost, and some are repeated.

@@ -271,6 +271,7 @@ pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
             expected: 1,
             tasks: vec![world.fenced(0, world.runner, 1), world.insert(1)],
             history: &[],
+            steps: None,
         }],
         claim: ClaimRequest {
             classes: vec![world.class(5)],
@@ -432,7 +433,7 @@ pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subje
             limit: 5,
             ..ListQuery::default()
         };
-        world.store.list(&query).unwrap()
+        world.store.list(&query).unwrap().ids
     };
     let status = || world.store.statuses(&[record.id]).unwrap()[0].1;
     assert_eq!(status(), ExecutionStatus::Pending);
@@ -450,6 +451,7 @@ pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subje
         claim: Claim {
             runner: world.runner,
             attempt,
+            item: None,
         },
         at: NOW + at,
     };
@@ -478,6 +480,54 @@ pub fn u5_an_advance_keeps_the_earliest_start(subject: Subject) {
     record.started_at = Some(NOW + -1);
     assert!(world.advance(&mut record, vec![]));
     assert_eq!(world.load(record.id).started_at, Some(NOW + -1));
+}
+
+pub fn u5_an_end_without_the_start_of_its_attempt_keeps_it(subject: Subject) {
+    let world = World::new(subject, 2);
+    for status in [TaskStatus::Failed, TaskStatus::Cancelled] {
+        let record = world.running();
+        world.submit(&record);
+        // A peer that has cached the execution before the start was stored.
+        let mut cached = record.clone();
+        cached.tasks[0].started_at = None;
+        cached.tasks[0].status = status;
+        cached.tasks[0].runner = None;
+        let write = world.fenced(0, world.runner, 1);
+        assert!(world.advance(&mut cached, vec![write]));
+        assert_eq!(world.load(record.id).tasks[0].started_at, Some(NOW));
+    }
+}
+
+pub fn u5_an_attempt_that_begins_again_has_no_start(subject: Subject) {
+    let world = World::new(subject, 2);
+    for attempt in [0, 1] {
+        let mut record = world.running();
+        world.submit(&record);
+        let task = &mut record.tasks[0];
+        // An attempt that is retried counts, and one that snoozes does not.
+        task.attempt = attempt;
+        task.status = TaskStatus::Ready;
+        task.runner = None;
+        task.started_at = None;
+        let write = world.fenced(0, world.runner, 1);
+        assert!(world.advance(&mut record, vec![write]));
+        assert_eq!(world.load(record.id).tasks[0].started_at, None);
+    }
+    // A snoozed task that is claimed in the same batch runs under the same number.
+    let mut record = world.running();
+    world.submit(&record);
+    record.tasks[0].started_at = None;
+    let write = world.fenced(0, world.runner, 1);
+    assert!(world.advance(&mut record, vec![write]));
+    assert_eq!(world.load(record.id).tasks[0].started_at, None);
+    let mut ended = world.ended(ExecutionStatus::Completed, NOW);
+    ended.status = ExecutionStatus::Running;
+    ended.ended_at = None;
+    ended.tasks[0].status = TaskStatus::Pending;
+    ended.tasks[0].started_at = None;
+    let write = world.update(0);
+    assert!(world.advance(&mut ended, vec![write]));
+    assert_eq!(world.load(ended.id).tasks[0].started_at, None);
 }
 
 /// C1: a task starts once in any interleaving.
@@ -517,6 +567,7 @@ pub fn concurrent_claimers_get_distinct_tasks(subject: Subject) {
                         runner,
                         now: NOW,
                         schedules: vec![],
+                        flow: cloacina::store::FlowWrites::default(),
                         submits: vec![],
                         advances: vec![],
                         claim,

@@ -1,4 +1,4 @@
-//! Insight: offers, progress, log lines, health.
+//! Offers, progress, log lines and health checks.
 
 use cloacina::types::{
     ExecutionId, ExecutionStatus, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp,
@@ -52,7 +52,7 @@ pub fn a_dead_runners_announcement_does_not_change_its_row(subject: Subject) {
     assert_eq!(store.dead_runners().unwrap(), [id]);
 }
 
-pub fn a_withdrawn_offer_is_kept_until_a_later_equal_one(subject: Subject) {
+pub fn withdrawn_offer_is_kept_until_an_equal_one_is_withdrawn_later(subject: Subject) {
     let store = subject.store;
     let ids = [register(&*store), register(&*store), register(&*store)];
     let tasks: [&[&str]; 3] = [&["a"], &["a"], &["b"]];
@@ -70,7 +70,7 @@ pub fn a_withdrawn_offer_is_kept_until_a_later_equal_one(subject: Subject) {
         store.withdraw(*id, Some(at)).unwrap();
         store.retire_runner(*id).unwrap();
     }
-    // The first offer had the same tasks as the second and was withdrawn before it. The third had another task.
+    // The first offer is deleted: the second one had the same tasks and was withdrawn later. The third had another task.
     assert_eq!(seen(&*store), [(ids[1], NOW + 6), (ids[2], NOW + 7)]);
 }
 
@@ -82,9 +82,9 @@ pub fn a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat(subject: Subje
     store.withdraw(id, None).unwrap();
     let seen_at = store.offers("w").unwrap()[0].seen_at;
     // A database with its own clock uses it for the heartbeat.
-    let is_beat = seen_at == row.heartbeat_at;
+    let is_heartbeat = seen_at == row.heartbeat_at;
     assert!(
-        is_beat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),
+        is_heartbeat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),
         "{seen_at}"
     );
 }

@@ -45,7 +45,7 @@ pub fn executions_are_listed_newest_first_by_page(subject: Subject) {
                 limit: 3,
                 ..all()
             };
-            let page = world.store.list(&query).unwrap();
+            let page = world.store.list(&query).unwrap().ids;
             assert!(page.len() <= 3);
             before = page.last().copied();
             if page.is_empty() {
@@ -56,7 +56,11 @@ pub fn executions_are_listed_newest_first_by_page(subject: Subject) {
         assert_eq!(seen, expected);
     }
     assert_eq!(
-        world.store.list(&ListQuery { limit: 0, ..all() }).unwrap(),
+        world
+            .store
+            .list(&ListQuery { limit: 0, ..all() })
+            .unwrap()
+            .ids,
         []
     );
 }
@@ -95,7 +99,7 @@ pub fn executions_are_listed_by_state_workflow_definition_and_time(subject: Subj
     let done = world.ended(ExecutionStatus::Completed, NOW);
     let failed = world.ended(ExecutionStatus::Failed, NOW);
 
-    let list = |query: ListQuery| world.store.list(&query).unwrap();
+    let list = |query: ListQuery| world.store.list(&query).unwrap().ids;
     let etl = || Some("etl".to_owned());
     assert_eq!(
         list(all()),
@@ -206,7 +210,7 @@ pub fn executions_are_listed_by_keys(subject: Subject) {
     submit(world.definition, "etl", None);
     let other_one = submit(other_definition, "other", Some("one"));
 
-    let list = |query: ListQuery| world.store.list(&query).unwrap();
+    let list = |query: ListQuery| world.store.list(&query).unwrap().ids;
     let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
     let by_keys = |given: &[&str]| ListQuery {
         keys: keys(given),
@@ -273,6 +277,7 @@ pub fn executions_are_listed_by_several_states(subject: Subject) {
                 ..all()
             })
             .unwrap()
+            .ids
     };
     assert_eq!(
         list(&[Pending, Running, Paused], 9),
@@ -304,7 +309,7 @@ pub fn an_unknown_workflow_lists_nothing(subject: Subject) {
         workflow: Some("et%l' OR 1=1 --".to_owned()),
         ..all()
     };
-    assert_eq!(world.store.list(&query).unwrap(), []);
+    assert_eq!(world.store.list(&query).unwrap().ids, []);
 }
 
 fn with_deadline(world: &World, deadline: Timestamp) -> ExecutionRecord {
@@ -350,7 +355,8 @@ pub fn only_a_running_execution_can_be_overdue(subject: Subject) {
         world.store.overdue(NOW).unwrap(),
         OverdueExecutions {
             executions: vec![],
-            next: Some(NOW + SECOND)
+            next: Some(NOW + SECOND),
+            has_waits: false,
         }
     );
     assert!(world.finish(&mut record, ExecutionStatus::Failed, NOW));
@@ -376,6 +382,7 @@ pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subjec
         expected: 1,
         tasks,
         history: &events,
+        steps: None,
     };
     world
         .store
@@ -393,7 +400,7 @@ pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subjec
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
     assert_eq!(world.store.load(&[old.id]).unwrap(), []);
     assert_eq!(world.store.history(old.id).unwrap(), []);
-    assert_eq!(world.store.list(&all()).unwrap(), [young.id]);
+    assert_eq!(world.store.list(&all()).unwrap().ids, [young.id]);
     // No rows are left: the same id can be submitted again with all its rows.
     old.revision = 1;
     assert_eq!(world.submit(&old), cloacina::store::SubmitOutcome::Accepted);
@@ -409,10 +416,10 @@ pub fn prune_keeps_open_and_younger_executions(subject: Subject) {
     let young = world.ended(ExecutionStatus::Cancelled, NOW + 5 * SECOND);
     assert_eq!(world.store.prune(NOW + SECOND, 10).unwrap(), 1);
     assert_eq!(
-        world.store.list(&all()).unwrap(),
+        world.store.list(&all()).unwrap().ids,
         newest_first(&[&open[0], &open[1], &young])
     );
-    assert!(!world.store.list(&all()).unwrap().contains(&ended.id));
+    assert!(!world.store.list(&all()).unwrap().ids.contains(&ended.id));
     // The tasks of the other executions are kept.
     assert_eq!(world.claim(5).len(), 1);
     assert_eq!(world.store.claims_of(world.runner).unwrap().len(), 2);
@@ -427,7 +434,7 @@ pub fn prune_stops_at_its_limit(subject: Subject) {
     assert_eq!(world.store.prune(NOW + 1, 2).unwrap(), 2);
     let left = newest_first(&[&records[2], &records[3], &records[4]]);
     assert_eq!(
-        world.store.list(&all()).unwrap(),
+        world.store.list(&all()).unwrap().ids,
         left,
         "the oldest are pruned first"
     );
@@ -443,7 +450,7 @@ pub fn prune_continues_past_open_executions(subject: Subject) {
     }
     let deleted = [2, 2, 2].map(|limit| world.store.prune(NOW + 1, limit).unwrap());
     assert_eq!(deleted, [2, 2, 0]);
-    assert_eq!(world.store.list(&all()).unwrap().len(), 4);
+    assert_eq!(world.store.list(&all()).unwrap().ids.len(), 4);
 }
 
 pub fn an_ended_execution_that_runs_again_is_not_pruned(subject: Subject) {

@@ -1,9 +1,6 @@
 //! One test suite for every store. Each case gets a fresh store and checks one fact that the engine relies on.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failing step of a test is its failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::needless_pass_by_value,
     reason = "a case owns its store and drops it with its files"
@@ -18,13 +15,18 @@ mod private_postgres;
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod records;
 
+mod children;
 mod claiming;
 mod definition;
 mod insight;
 mod listing;
+mod maps;
 mod round_trip;
 mod runner;
 mod schedule;
+mod searching;
+mod steps;
+mod waits;
 mod world;
 mod writing;
 
@@ -53,6 +55,33 @@ macro_rules! conformance {
                 an_execution_can_have_ten_thousand_tasks
                 a_large_input_survives_many_updates
             }
+            searching {
+                u2_labels_are_read_back_with_their_execution
+                u2_labels_of_a_duplicate_are_not_stored
+                u2_executions_are_listed_by_their_labels
+                u2_labels_are_deleted_with_their_execution
+                a_list_can_be_read_in_both_directions
+                executions_are_listed_by_error_input_and_time
+                executions_are_listed_by_their_schedule
+                a_scan_ends_with_its_budget_and_goes_on_where_it_ended
+                executions_are_counted_by_state_up_to_a_limit
+                executions_are_counted_between_two_ids
+                a_payload_is_cut_and_tells_its_size
+                the_marker_changes_with_a_write_through_the_same_store
+            }
+            waits {
+                l1_signals_are_read_in_their_order
+                l2_signal_with_a_stored_id_is_left_out
+                l5_registration_finds_a_signal_sent_before
+                l5_stale_change_registers_nothing
+                l6_waits_are_listed_until_they_are_replaced
+                l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message
+                cancelling_signal_leaves_a_message_for_its_executions
+                message_with_a_note_is_not_due
+                l14_next_check_is_the_earliest_after_now
+                overdue_reports_whether_there_are_waits
+                l15_open_wait_keeps_its_signals_from_pruning
+            }
             writing {
                 an_empty_batch_does_nothing_even_for_an_unknown_runner
                 duplicate_key_returns_the_first_id
@@ -75,6 +104,14 @@ macro_rules! conformance {
                 a_runner_that_never_registered_cannot_claim
                 control_without_a_claim_needs_no_live_runner
             }
+            children {
+                m1_children_are_stored_with_their_parents
+                m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored
+                m2_second_child_of_one_generation_is_refused
+                m8_child_is_pruned_after_its_parent
+                children_of_an_execution_are_listed
+                ended_execution_is_deleted_and_a_child_after_its_parent
+            }
             claiming {
                 a_claim_sets_the_task_and_its_execution
                 claims_are_ordered_by_priority_age_and_declaration
@@ -96,6 +133,8 @@ macro_rules! conformance {
                 a_retried_task_is_claimed_with_its_next_attempt
                 u5_a_claimed_execution_is_pending_until_a_start_is_written
                 u5_an_advance_keeps_the_earliest_start
+                u5_an_end_without_the_start_of_its_attempt_keeps_it
+                u5_an_attempt_that_begins_again_has_no_start
                 concurrent_claimers_get_distinct_tasks
             }
             runner {
@@ -110,13 +149,29 @@ macro_rules! conformance {
             insight {
                 an_announcement_updates_the_row_and_keeps_the_offers
                 a_dead_runners_announcement_does_not_change_its_row
-                a_withdrawn_offer_is_kept_until_a_later_equal_one
+                withdrawn_offer_is_kept_until_an_equal_one_is_withdrawn_later
                 a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat
                 the_last_progress_of_the_latest_attempt_is_kept
                 log_lines_are_returned_in_order
                 the_backlog_is_counted_up_to_its_limit
                 pruning_deletes_progress_and_logs
                 a_sound_database_has_no_problems
+            }
+            maps {
+                k5_items_are_claimed_in_order_up_to_the_bound
+                k3_end_of_an_item_is_fenced_by_its_claim
+                k6_last_end_is_refused_unless_the_batch_ends_the_map
+                k7_closed_map_gives_no_items_and_takes_no_ends
+                k5_item_that_waits_for_a_retry_is_due_later
+                k3_steps_of_an_item_are_its_own
+            }
+            steps {
+                steps_are_read_back_by_task_in_order
+                t8_step_of_a_stale_revision_is_not_written
+                t8_dead_runners_step_is_refused
+                a_step_written_again_changes_nothing
+                t6_steps_are_dropped_from_a_position_on
+                pruning_deletes_steps
             }
             schedule {
                 every_schedule_column_is_read_back
@@ -129,9 +184,11 @@ macro_rules! conformance {
                 a_stale_schedule_drops_only_its_submissions
                 a_known_tick_drops_only_its_submission
                 a_queued_tick_fires_later
+                missed_tick_may_still_fire_once
                 a_refused_batch_changes_no_schedule
                 ticks_are_counted_by_outcome_and_pruned
                 concurrent_runners_fire_a_tick_once
+                g4_an_end_is_stored_for_the_triggers_that_follow_it
             }
             listing {
                 executions_are_listed_newest_first_by_page

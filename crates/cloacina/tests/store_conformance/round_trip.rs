@@ -71,7 +71,7 @@ pub fn b19_a_summary_omits_input_and_task_results(subject: Subject) {
     };
     world.submit(&record);
     let unknown = ExecutionId::generate();
-    let summaries = world.store.summaries(&[unknown, record.id]).unwrap();
+    let summaries = world.store.outlines(&[unknown, record.id]).unwrap();
     record.input = Arc::default();
     record.tasks[1].delta = None;
     assert_eq!(summaries, [as_stored(&record)]);
@@ -98,6 +98,7 @@ pub fn every_task_column_is_read_back(subject: Subject) {
             cause: SkipCause::Rule,
             reason: "because".to_owned(),
         }),
+        wait: None,
         stored: true,
     };
     world.submit(&record);
@@ -224,6 +225,7 @@ pub fn history_is_oldest_first(subject: Subject) {
         expected: 1,
         tasks: vec![],
         history: &later,
+        steps: None,
     };
     world
         .store
@@ -237,6 +239,7 @@ pub fn history_is_oldest_first(subject: Subject) {
         expected: 1,
         tasks: vec![],
         history: &later,
+        steps: None,
     };
     world
         .store

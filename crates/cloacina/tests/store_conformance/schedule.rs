@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use cloacina::store::{
-    Batch, DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite, Store, SubmitOutcome,
-    TickWrite,
+    Batch, DueQuery, DueSchedules, EndWrite, PutOutcome, ScheduleQuery, ScheduleWrite, Store,
+    SubmitOutcome, TickWrite,
 };
 use cloacina::types::{
-    Catchup, Context, ExecutionId, ExecutionRecord, Json, Overlap, ScheduleId, ScheduleKind,
-    ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
+    After, Catchup, Context, ExecutionId, ExecutionRecord, ExecutionStatus, Json, Overlap,
+    ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
 use super::world::{NOW, SECOND, Subject, World};
 
-fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
+pub fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
     ScheduleRecord {
         id: ScheduleId::generate(),
         kind: ScheduleKind::Cron,
@@ -33,6 +33,7 @@ fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
             start_at: None,
             end_at: None,
             jitter: 0,
+            after: None,
         },
         state: ScheduleState::default(),
         next_due: wake_at,
@@ -82,6 +83,7 @@ fn fire(
             record: after,
             expected: after.revision - 1,
             ticks,
+            ends: &[],
         }],
         submits: executions
             .iter()
@@ -97,6 +99,7 @@ fn crons(world: &World, now: Timestamp) -> DueSchedules {
     let query = DueQuery {
         cron: true,
         triggers: Vec::new(),
+        ends: false,
         limit: 10,
     };
     world.store.due_schedules(&query, now).unwrap()
@@ -229,6 +232,7 @@ pub fn due_schedules_are_earliest_first_with_the_next_due_time(subject: Subject)
     let query = DueQuery {
         cron: true,
         triggers: Vec::new(),
+        ends: false,
         limit: 1,
     };
     let first = world.store.due_schedules(&query, NOW).unwrap();
@@ -259,6 +263,7 @@ pub fn only_named_triggers_are_due(subject: Subject) {
             "later".to_owned(),
             "unheard of".to_owned(),
         ],
+        ends: false,
         limit: 10,
     };
     let found = world.store.due_schedules(&query, NOW).unwrap();
@@ -413,6 +418,32 @@ pub fn a_queued_tick_fires_later(subject: Subject) {
     assert_eq!(history[0].execution, Some(execution.id));
 }
 
+pub fn missed_tick_may_still_fire_once(subject: Subject) {
+    let world = World::new(subject, 1);
+    let record = stored(&*world.store, schedule("one", Some(NOW)));
+    let missed = moved(&record, None);
+    let missed_tick = [tick(NOW, TickOutcome::Missed, None)];
+    fire(&world, &missed, &missed_tick, &[]);
+    let mut known = missed;
+    for outcome in [
+        SubmitOutcome::Accepted,
+        SubmitOutcome::Duplicate(ExecutionId::generate()),
+    ] {
+        let execution = world.ready(&[0]);
+        let after = moved(&known, None);
+        let ticks = [tick(NOW, TickOutcome::Fired, Some(execution.id))];
+        let expected = match outcome {
+            SubmitOutcome::Accepted => SubmitOutcome::Accepted,
+            SubmitOutcome::Duplicate(_) => SubmitOutcome::Duplicate(execution.id),
+        };
+        assert_eq!(
+            fire(&world, &after, &ticks, &[&execution]),
+            (true, vec![expected])
+        );
+        known = after;
+    }
+}
+
 pub fn a_refused_batch_changes_no_schedule(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
@@ -425,6 +456,7 @@ pub fn a_refused_batch_changes_no_schedule(subject: Subject) {
             record: &after,
             expected: 1,
             ticks: &ticks,
+            ends: &[],
         }],
         submits: vec![world.submission(&broken)],
         ..world.batch()
@@ -494,14 +526,17 @@ pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
                         let batch = Batch {
                             runner: cloacina::types::RunnerId::generate(),
                             now: NOW,
+                            flow: cloacina::store::FlowWrites::default(),
                             schedules: vec![ScheduleWrite {
                                 record: &after,
                                 expected: known.revision,
                                 ticks: &ticks,
+                                ends: &[],
                             }],
                             submits: vec![cloacina::store::Submit {
                                 record: &execution,
                                 workflow: "etl",
+                                labels: &cloacina::types::Labels::NONE,
                                 tasks: Vec::new(),
                                 history: &[],
                             }],
@@ -527,4 +562,151 @@ pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
 
 fn definition(store: &dyn Store) -> cloacina::types::DefinitionId {
     store.definitions(cloacina::types::DefinitionId(0)).unwrap()[0].id
+}
+
+/// Ends an execution of "etl" in a batch that notes its end. Returns whether it was written.
+fn end(
+    world: &World,
+    record: &mut ExecutionRecord,
+    status: ExecutionStatus,
+    at: Timestamp,
+) -> bool {
+    let expected = record.revision;
+    record.revision += 1;
+    record.status = status;
+    record.ended_at = Some(at);
+    let batch = Batch {
+        advances: vec![cloacina::store::Advance {
+            record,
+            expected,
+            tasks: Vec::new(),
+            history: &[],
+            steps: None,
+        }],
+        flow: cloacina::store::FlowWrites {
+            ends: vec![record.id],
+            ..cloacina::store::FlowWrites::default()
+        },
+        ..world.batch()
+    };
+    world.store.commit(&batch).unwrap().advances[0]
+}
+
+/// A stored trigger that follows the ends of "etl".
+fn follower(world: &World, name: &str, statuses: &[ExecutionStatus]) -> ScheduleRecord {
+    let mut record = ScheduleRecord {
+        kind: ScheduleKind::Trigger,
+        ..schedule(name, None)
+    };
+    record.spec.after = Some(After {
+        workflow: "etl".to_owned(),
+        statuses: statuses.to_vec(),
+    });
+    stored(&*world.store, record)
+}
+
+fn pending(world: &World, trigger: &ScheduleRecord, now: Timestamp) -> Vec<(ExecutionId, u32)> {
+    let found = world.store.pending_ends(trigger.id, now, 10).unwrap();
+    found
+        .iter()
+        .map(|end| (end.execution, end.attempts))
+        .collect()
+}
+
+pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
+    let world = World::new(subject, 1);
+    let submitted = || {
+        let record = world.record();
+        world.submit(&record);
+        record
+    };
+    let mut early = submitted();
+    assert!(end(&world, &mut early, ExecutionStatus::Completed, NOW));
+    let good = follower(&world, "good", &[ExecutionStatus::Completed]);
+    let bad = follower(
+        &world,
+        "bad",
+        &[ExecutionStatus::Failed, ExecutionStatus::Cancelled],
+    );
+    let (mut first, mut second) = (submitted(), submitted());
+    assert!(end(&world, &mut first, ExecutionStatus::Completed, NOW + 1));
+    assert!(end(
+        &world,
+        &mut second,
+        ExecutionStatus::Cancelled,
+        NOW + 2
+    ));
+    // A change that is not applied ends nothing.
+    let mut stale = submitted();
+    stale.revision += 1;
+    assert!(!end(
+        &world,
+        &mut stale,
+        ExecutionStatus::Completed,
+        NOW + 3
+    ));
+    let later = NOW + SECOND;
+    assert_eq!(pending(&world, &good, later), [(first.id, 0)]);
+    assert_eq!(pending(&world, &bad, later), [(second.id, 0)]);
+    assert_eq!(pending(&world, &good, NOW), []);
+
+    let query = |now| {
+        let query = DueQuery {
+            cron: false,
+            triggers: vec!["good".to_owned(), "bad".to_owned()],
+            ends: true,
+            limit: 10,
+        };
+        let found = world.store.due_schedules(&query, now).unwrap();
+        let ids: Vec<ScheduleId> = found.due.iter().map(|record| record.id).collect();
+        (ids, found.next)
+    };
+    assert_eq!(query(later), (vec![good.id, bad.id], None));
+
+    // A trigger that a runner deals with is not due. Its end is postponed, and then settled.
+    let settle = |known: &ScheduleRecord, wake_at, again| {
+        let after = ScheduleRecord {
+            last_due: None,
+            ..moved(known, wake_at)
+        };
+        let ends = [EndWrite {
+            execution: first.id,
+            ended_at: NOW + 1,
+            again,
+        }];
+        let batch = Batch {
+            schedules: vec![ScheduleWrite {
+                record: &after,
+                expected: known.revision,
+                ticks: &[],
+                ends: if wake_at.is_some() { &[] } else { &ends },
+            }],
+            ..world.batch()
+        };
+        assert_eq!(world.store.commit(&batch).unwrap().schedules, [true]);
+        after
+    };
+    let good = settle(&good, Some(later + SECOND), None);
+    assert_eq!(query(later), (vec![bad.id], Some(later + SECOND)));
+    let good = settle(&good, None, Some((later + SECOND, 1)));
+    assert_eq!(query(later), (vec![bad.id], Some(later + SECOND)));
+    assert_eq!(pending(&world, &good, later), []);
+    assert_eq!(pending(&world, &good, later + SECOND), [(first.id, 1)]);
+    let good = settle(&good, None, None);
+    assert_eq!(pending(&world, &good, later + SECOND), []);
+
+    // A disabled trigger follows nothing.
+    let disabled = ScheduleRecord {
+        enabled: false,
+        ..moved(&good, None)
+    };
+    let put = world.store.put_schedule(&disabled, Some(good.revision));
+    assert_eq!(put.unwrap(), PutOutcome::Written);
+    let mut third = submitted();
+    assert!(end(&world, &mut third, ExecutionStatus::Completed, NOW + 4));
+    assert_eq!(pending(&world, &good, later), []);
+
+    // What no program deals with is pruned at last.
+    world.store.prune(later, 10).unwrap();
+    assert_eq!(pending(&world, &bad, later), []);
 }

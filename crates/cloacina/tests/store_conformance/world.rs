@@ -9,7 +9,7 @@ use cloacina::store::{
 };
 use cloacina::types::{
     Claim, DefinitionId, Delta, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent,
-    Ordinal, RunnerId, TaskStatus, Timestamp,
+    Labels, Ordinal, RunnerId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::Workflow;
 
@@ -110,7 +110,11 @@ impl World {
 
     pub fn fenced(&self, ordinal: Ordinal, runner: RunnerId, attempt: u32) -> TaskWrite {
         TaskWrite {
-            fence: Some(Claim { runner, attempt }),
+            fence: Some(Claim {
+                runner,
+                attempt,
+                item: None,
+            }),
             ..self.update(ordinal)
         }
     }
@@ -120,6 +124,7 @@ impl World {
             runner: self.runner,
             now: NOW,
             schedules: vec![],
+            flow: cloacina::store::FlowWrites::default(),
             submits: Vec::new(),
             advances: Vec::new(),
             claim: ClaimRequest::default(),
@@ -138,6 +143,7 @@ impl World {
         Submit {
             record,
             workflow: self.workflow.name(),
+            labels: const { &Labels::NONE },
             tasks: tasks.collect(),
             history: &[],
         }
@@ -162,6 +168,7 @@ impl World {
             expected,
             tasks,
             history: &[],
+            steps: None,
         };
         let committed = self.store.commit(&Batch {
             advances: vec![advance],

@@ -142,6 +142,7 @@ pub fn stale_advance_writes_nothing(subject: Subject) {
         expected: 1,
         tasks,
         history: &events,
+        steps: None,
     };
     let committed = world
         .store
@@ -180,18 +181,21 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
             expected: 1,
             tasks: vec![],
             history: &[],
+            steps: None,
         },
         Advance {
             record: &third,
             expected: 2,
             tasks: vec![world.update(0)],
             history: &[],
+            steps: None,
         },
         Advance {
             record: &third,
             expected: 2,
             tasks: vec![world.update(0)],
             history: &[],
+            steps: None,
         },
     ];
     let committed = world
@@ -219,12 +223,14 @@ pub fn one_stale_advance_does_not_stop_the_others(subject: Subject) {
             expected: 9,
             tasks: vec![],
             history: &[],
+            steps: None,
         },
         Advance {
             record: &two,
             expected: 1,
             tasks: vec![],
             history: &[],
+            steps: None,
         },
     ];
     let committed = world
@@ -251,6 +257,7 @@ pub fn a_submitted_execution_advances_in_the_same_batch(subject: Subject) {
             expected: 1,
             tasks: vec![],
             history: &[],
+            steps: None,
         }],
         ..world.batch()
     };
@@ -281,6 +288,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         expected: 1,
         tasks,
         history: &[],
+        steps: None,
     };
     let batch = Batch {
         runner: rescuer,
@@ -306,6 +314,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         expected: 1,
         tasks,
         history: &[],
+        steps: None,
     };
     let batch = Batch {
         runner: reborn,
@@ -345,12 +354,14 @@ fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store
                 expected: 1,
                 tasks: vec![world.fenced(0, world.runner, 1)],
                 history: &events,
+                steps: None,
             },
             Advance {
                 record: &changed_two,
                 expected: 1,
                 tasks: vec![break_it(world)],
                 history: &events,
+                steps: None,
             },
         ],
         claim,
@@ -508,6 +519,7 @@ pub fn control_without_a_claim_needs_no_live_runner(subject: Subject) {
         expected: 1,
         tasks: vec![world.update(0)],
         history: &[],
+        steps: None,
     };
     let batch = Batch {
         runner: outsider,

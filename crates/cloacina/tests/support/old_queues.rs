@@ -1,4 +1,4 @@
-//! A database with the schema before queues had names, and checks of it after migration.
+//! Fills a database whose queues have numbers, as before queues were named, and checks it after the migration.
 
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub fn fill(store: &dyn Store) -> ExecutionId {
         timeout: None,
         deadline: None,
         paused_at: None,
+        parent: None,
+        finale: None,
         error: None,
         tasks: vec![ready; 4],
     };
@@ -79,6 +81,7 @@ pub fn fill(store: &dyn Store) -> ExecutionId {
     let submit = Submit {
         record: &record,
         workflow: "etl",
+        labels: &cloacina::types::Labels::NONE,
         tasks: tasks.collect(),
         history: &[],
     };
@@ -102,6 +105,7 @@ fn batch(submits: Vec<Submit<'_>>, classes: Vec<ClaimClass>) -> Batch<'_> {
         runner: RunnerId::from_bytes([9; 16]),
         now: NOW,
         schedules: vec![],
+        flow: cloacina::store::FlowWrites::default(),
         submits,
         advances: vec![],
         claim: ClaimRequest { classes },

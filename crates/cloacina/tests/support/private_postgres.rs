@@ -119,7 +119,7 @@ impl Private {
         run("stop", &self.directory, mode);
     }
 
-    pub fn again(&self) {
+    pub fn restart(&self) {
         run("start", &self.directory, "");
     }
 }

@@ -59,6 +59,8 @@ pub fn record_of(definition: DefinitionId, tasks: usize, now: Timestamp) -> Exec
         timeout: None,
         deadline: None,
         paused_at: None,
+        parent: None,
+        finale: None,
         error: None,
         tasks: vec![TaskRecord::pending(); tasks],
     }

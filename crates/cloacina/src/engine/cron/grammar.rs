@@ -365,14 +365,14 @@ fn read_range(
     }
     if start == end {
         return Err(location
-            .fault("a range whose end comes after its start", range)
+            .fault("a range that ends after its start", range)
             .with_hint(format!(
                 "write '{start}' for that value alone, or '*' for all"
             )));
     }
     if start > end {
         return Err(location
-            .fault("a range whose end comes after its start", range)
+            .fault("a range that ends after its start", range)
             .with_hint("write two ranges, like '22-23,0-2'"));
     }
     Ok((start, end))
@@ -435,7 +435,7 @@ fn check_days(
     };
     if contents[WEEKDAY].has_nth {
         return Err(location(WEEKDAY, weekday_position)
-            .fault("'*' or plain days beside a day of month", weekday)
+            .fault("'*' or plain days with a day of month", weekday)
             .with_hint("use two schedules: one for the day of month, one for the nth weekday"));
     }
     let all_days = ((1_u64 << 31) - 1) << 1;

@@ -60,12 +60,12 @@ impl Cron {
                 ErrorCode::ScheduleInvalid,
                 format!("cron expression '{expression}' never fires: no month has such a day"),
             )
-            .with_hint("look at the day of month and the month"));
+            .with_hint("check the day of month and the month"));
         }
         Ok(cron)
     }
 
-    /// The first fire time after an instant. `None`: it is beyond the calendar.
+    /// Returns the first fire time after an instant, or `None` if it is beyond the last date that the calendar supports.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         // Ticks are due at whole seconds, so the fraction of a second is irrelevant.
@@ -83,7 +83,7 @@ impl Cron {
     /// F2: the next fire time of an expression with fixed times. A wall-clock time maps to the first instant that shows it, or
     /// to the end of the gap if none does.
     fn fixed_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // When clocks go back, they show times again that have fired already. Those map to instants before `after`.
+        // After clocks go back, times that have already fired are shown again. They map to instants before `after`.
         let mut wall = after.with_timezone(&self.zone).naive_local();
         loop {
             wall = self.wall_after(wall)?;

@@ -1,10 +1,15 @@
 //! Actions of callers on executions: cancel, pause, resume, retry.
 
-use crate::engine::ControlError;
+use super::finale::learn_final_state;
+use crate::engine::{Changes, ControlError, DecideError, Execution, first_of};
 use crate::runtime::batch::PendingControl;
 use crate::runtime::step::Step;
 use crate::runtime::{Control, Reply};
-use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, nearest};
+use crate::store::Store;
+use crate::types::{
+    Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Ordinal, StepDrop,
+    Timestamp, nearest,
+};
 use crate::workflow::Workflow;
 
 impl Step {
@@ -25,40 +30,160 @@ impl Step {
             };
             return reply(Err(error));
         };
-        let from_task = match &action {
-            Control::Retry {
-                from_task: Some(task),
-            } => match execution.workflow().ordinal(task) {
-                Some(ordinal) => Some(ordinal),
-                None => return reply(Err(unknown_task(execution.workflow(), task))),
-            },
-            _ => None,
-        };
+        if matches!(
+            action,
+            Control::Retry { .. } | Control::RetryAgain { .. } | Control::RetryFromStep { .. }
+        ) {
+            self.subscriptions.forget_recent(Some(id));
+        }
         let change = self.batch.change(execution);
-        let decided = match &action {
-            Control::Cancel => execution.cancel(self.now),
-            Control::CancelOpen => execution.cancel_open(self.now),
-            Control::Pause => execution.pause(self.now),
-            Control::Resume => execution.resume(self.now),
-            Control::Retry { .. } => {
-                self.subscriptions.forget_recent(Some(id));
-                execution.retry(from_task, self.now)
-            }
-        };
-        match decided {
-            Ok(changes) => {
-                change.changes.merge(changes);
-                change.controls.push(PendingControl {
-                    reply,
-                    action,
-                    give_up,
-                });
-                self.watch_deadline(id);
-            }
-            Err(error) => reply(Err(control_error(error))),
+        let decided = apply(&*self.store, execution, &action, self.now);
+        let refusal = decided.map(|changes| change.changes.merge(changes)).err();
+        if change.is_empty() {
+            // The answer does not depend on what this batch writes.
+            reply(refusal.map_or_else(|| Ok(execution.record().status), Err));
+        } else {
+            change.controls.push(PendingControl {
+                reply,
+                action,
+                give_up,
+                refusal,
+            });
+            self.watch_deadline(id);
         }
         self.batch.drop_if_empty(id);
     }
+}
+
+/// Applies an action to an execution.
+///
+/// # Errors
+/// When its status does not allow the action, or it has no such task.
+pub(in crate::runtime) fn apply(
+    store: &dyn Store,
+    execution: &mut Execution,
+    action: &Control,
+    now: Timestamp,
+) -> Result<Changes, Error> {
+    if matches!(
+        action,
+        Control::Retry { .. } | Control::RetryAgain { .. } | Control::RetryFromStep { .. }
+    ) {
+        learn_final_state(store, execution)?;
+    }
+    let decided = match action {
+        Control::Cancel => execution.cancel(now),
+        Control::CancelOpen => execution.cancel_open(now),
+        Control::Pause => execution.pause(now),
+        Control::Resume => execution.resume(now),
+        Control::Retry { from_task } | Control::RetryAgain { from_task } => {
+            let from_task = (from_task.as_ref())
+                .map(|task| ordinal_of(execution, task))
+                .transpose()?;
+            if matches!(action, Control::RetryAgain { .. }) {
+                execution.retry_ended(from_task, now)
+            } else {
+                execution.retry(from_task, now)
+            }
+        }
+        Control::RetryFromStep { again: true, .. } if !execution.record().status.is_terminal() => {
+            return Ok(Changes::default());
+        }
+        Control::RetryFromStep { task, step, .. } => {
+            let from = step_to_retry(store, execution, task.as_deref(), step)?;
+            execution.retry_from_step(from, now)
+        }
+        Control::Reschedule { task, at } => {
+            let task = ordinal_of(execution, task)?;
+            execution.reschedule(task, *at, now)
+        }
+        Control::Decide {
+            task,
+            decision,
+            again,
+        } => return decide(execution, task, decision, *again, now),
+    };
+    decided.map_err(control_error)
+}
+
+/// Decides an approval (L11).
+fn decide(
+    execution: &mut Execution,
+    task: &str,
+    decision: &Decision,
+    again: bool,
+    now: Timestamp,
+) -> Result<Changes, Error> {
+    let ordinal = ordinal_of(execution, task)?;
+    let id = execution.record().id;
+    let new = Decision {
+        at: now,
+        ..decision.clone()
+    };
+    match execution.decide(ordinal, new, now) {
+        Ok(changes) => Ok(changes),
+        Err(DecideError::NotWaiting(error)) => Err(control_error(error)),
+        Err(DecideError::AlreadyDecided {
+            decision: earlier, ..
+        }) if again
+            && *earlier
+                == (Decision {
+                    at: earlier.at,
+                    ..decision.clone()
+                }) =>
+        {
+            Ok(Changes::default())
+        }
+        Err(DecideError::AlreadyDecided {
+            task,
+            decision: earlier,
+        }) => {
+            let what = if earlier.approved {
+                "approved"
+            } else {
+                "rejected"
+            };
+            let by = (earlier.by).map_or_else(String::new, |by| format!(" by {by}"));
+            let message = format!(
+                "'{task}' of execution {id} was already {what}{by} at {}",
+                earlier.at.to_rfc3339()
+            );
+            Err(Error::new(ErrorCode::AlreadyDecided, message))
+        }
+    }
+}
+
+fn ordinal_of(execution: &Execution, task: &str) -> Result<Ordinal, Error> {
+    let ordinal = execution.workflow().ordinal(task);
+    ordinal.ok_or_else(|| unknown_task(execution.workflow(), task))
+}
+
+/// The recorded step from which a task is to run again.
+pub(in crate::runtime) fn step_to_retry(
+    store: &dyn Store,
+    execution: &Execution,
+    task: Option<&str>,
+    key: &str,
+) -> Result<StepDrop, Error> {
+    let task = match task {
+        Some(task) => match execution.workflow().ordinal(task) {
+            Some(ordinal) => Some(ordinal),
+            None => return Err(unknown_task(execution.workflow(), task)),
+        },
+        None => None,
+    };
+    let id = execution.record().id;
+    let steps = store.steps(id, task)?;
+    first_of(&steps, task, key).map_err(|reason| {
+        let error = Error::new(
+            ErrorCode::ExecutionState,
+            format!("execution {id} {reason}"),
+        );
+        match nearest(key, steps.iter().map(|(_, step)| step.key.as_str())) {
+            Some(near) if near != key => error.with_hint(format!("did you mean '{near}'?")),
+            _ => error,
+        }
+    })
 }
 
 pub(in crate::runtime) fn unreadable_execution(id: ExecutionId) -> Error {
@@ -71,7 +196,7 @@ pub(in crate::runtime) fn unreadable_execution(id: ExecutionId) -> Error {
     )
 }
 
-pub(in crate::runtime) fn unknown_task(workflow: &Workflow, task: &str) -> Error {
+fn unknown_task(workflow: &Workflow, task: &str) -> Error {
     let error = Error::new(
         ErrorCode::WorkflowInvalid,
         format!("workflow '{}' has no task '{task}'", workflow.name()),
@@ -83,7 +208,7 @@ pub(in crate::runtime) fn unknown_task(workflow: &Workflow, task: &str) -> Error
     }
 }
 
-pub(in crate::runtime) fn control_error(error: ControlError) -> Error {
+fn control_error(error: ControlError) -> Error {
     let refused = Error::new(ErrorCode::ExecutionState, error.message);
     match error.hint {
         Some(hint) => refused.with_hint(hint),

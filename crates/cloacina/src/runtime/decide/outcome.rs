@@ -5,54 +5,95 @@ use crate::runtime::Message;
 use crate::runtime::assignment::Executor;
 use crate::runtime::metrics::OutcomeKind;
 use crate::runtime::step::Step;
+use crate::store::{AttemptStart, StoreError};
 use crate::types::{
     Claim, ExecutionId, ExecutionStatus, Micros, Monotonic, Ordinal, TaskRecord, Timestamp,
 };
 
 impl Step {
     /// Decides the end of an attempt.
+    ///
+    /// # Errors
+    /// When the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn finish(
         &mut self,
         id: ExecutionId,
-        finish: Finish,
+        mut finish: Finish,
         executor: Executor,
         ran: Micros,
-    ) {
+    ) -> Result<(), StoreError> {
         let Finish { task, claim, .. } = finish;
-        if finish.started_at.is_some() && self.ledger.set_started(id, task, claim) {
-            self.count_started(id, task);
+        if claim.item.is_some() {
+            self.finish_item(id, finish, executor, ran);
+            return Ok(());
+        }
+        let asked = finish.outcome.clone();
+        let starts = match self.found_starts(&mut finish.outcome) {
+            Ok(starts) => starts,
+            Err(error) => {
+                finish.outcome = asked;
+                self.retry.push(Message::Finished {
+                    execution: id,
+                    finish,
+                    executor,
+                    ran,
+                });
+                return Err(error);
+            }
+        };
+        if let Some(at) = finish.started_at {
+            self.note_running(AttemptStart {
+                execution: id,
+                task,
+                claim,
+                at,
+            });
         }
         let was_mine = self.drop_claim(id, task, claim);
+        if matches!(finish.outcome, Outcome::Snooze { .. } | Outcome::Released) {
+            let queue = self.capacity.queues().of(executor);
+            queue.forget_start((id, task, claim));
+        }
         if was_mine && !matches!(finish.outcome, Outcome::Released) {
             self.capacity.note_run(executor, ran);
         }
         let limits = self.limits();
         let random = self.random();
         let Some(execution) = self.ledger.get_mut(id) else {
-            return;
+            return Ok(());
         };
         // After a runner was declared dead, it drops the results of attempts that it claimed under its old id (E4).
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
             self.metrics.count_dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
+            if execution.workflow().finals().is_some() {
+                // Final tasks may have waited for the end of this attempt (Q2).
+                self.signals.raise(crate::runtime::step::Signal::Waits);
+            }
             // If the change that took the claim in this turn is not written, the result is decided again and may count.
             if claim.runner == self.runner
                 && let Some(change) = self.batch.executions.get_mut(&id)
             {
                 change.messages.push(Message::Finished {
                     execution: id,
-                    finish,
+                    finish: Finish {
+                        outcome: asked,
+                        ..finish
+                    },
                     executor,
                     ran,
                 });
             }
-            return;
+            return Ok(());
         }
         let change = self.batch.change(execution);
-        let retry = finish.clone();
+        let retry = Finish {
+            outcome: asked,
+            ..finish
+        };
         let written = match &finish.outcome {
-            Outcome::Completed(delta) => delta.size(),
+            Outcome::Completed(delta) | Outcome::Starting { delta, .. } => delta.size(),
             _ => 0,
         };
         if let Ok(changes) = execution.finish(finish, limits, self.now, random) {
@@ -70,13 +111,9 @@ impl Step {
                 ran,
             });
             self.ledger.grow(id, written);
+            self.submit_starts(id, task, starts);
         }
-    }
-
-    fn count_started(&self, id: ExecutionId, task: Ordinal) {
-        if let Some(execution) = self.ledger.get(id) {
-            self.metrics.count_started(execution, task);
-        }
+        Ok(())
     }
 
     /// Sets the deadline of an execution with a timeout when a worker starts its first task.
@@ -87,6 +124,12 @@ impl Step {
         claim: Claim,
         at: Timestamp,
     ) {
+        self.note_running(AttemptStart {
+            execution: id,
+            task,
+            claim,
+            at,
+        });
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
@@ -114,6 +157,9 @@ impl Step {
         started_at: Timestamp,
         timeout: Micros,
     ) {
+        if claim.item.is_some() {
+            return self.item_overdue(id, task, claim, started_at, timeout);
+        }
         let (limits, random) = (self.limits(), self.random());
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
@@ -200,9 +246,12 @@ impl Step {
                 .take_overdue(self.monotonic);
             for attempt in overdue {
                 let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);
-                if self.ledger.set_started(execution, task, claim) {
-                    self.count_started(execution, task);
-                }
+                self.note_running(AttemptStart {
+                    execution,
+                    task,
+                    claim,
+                    at: attempt.started_at,
+                });
                 // The queue has given the slot to another worker already.
                 self.drop_claim(execution, task, claim);
                 messages.push(Message::Overdue {

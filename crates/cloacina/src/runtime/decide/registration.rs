@@ -1,8 +1,31 @@
 //! Registration of this program's workflows and handlers.
 
+use std::sync::Arc;
+
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Registration, Reply, Service};
 use crate::store::StoreError;
+use crate::workflow::FinalRole;
+
+/// The suffix of the handlers of compensations, whose ids are those of the tasks that they undo.
+const COMPENSATION: &str = "~final";
+
+/// The registration of the derived workflow that runs a workflow's final tasks (semantics Q).
+fn finals_of(registration: &Registration) -> Option<Registration> {
+    let workflow = Arc::clone(registration.workflow.finals()?);
+    let tasks = workflow.definition().tasks.iter();
+    let handlers = tasks.filter_map(|task| {
+        let key = match &task.role {
+            Some(FinalRole::Compensation { .. }) => format!("{}{COMPENSATION}", task.id),
+            _ => task.id.clone(),
+        };
+        Some((task.id.clone(), *registration.handlers.get(&key)?))
+    });
+    Some(Registration {
+        handlers: handlers.collect(),
+        workflow,
+    })
+}
 
 impl Step {
     /// Stores the definition of a workflow and registers this program's handlers for it.
@@ -14,10 +37,31 @@ impl Step {
         registration: Registration,
         reply: Reply<()>,
     ) -> Result<(), StoreError> {
+        if let Err(error) = registration.workflow.check_needs() {
+            reply(Err(error));
+            return Ok(());
+        }
+        if let Some(error) = self.registry.child_cycle(&registration.workflow) {
+            reply(Err(error));
+            return Ok(());
+        }
         let read = self.read_unread(registration.workflow.name());
-        let put = read.and_then(|()| self.store.put_definition(&registration.workflow, self.now));
+        let finals = finals_of(&registration);
+        let put = read
+            .and_then(|()| {
+                let put =
+                    |finals: &Registration| self.store.put_definition(&finals.workflow, self.now);
+                finals.as_ref().map(put).transpose()
+            })
+            .and_then(|finals| {
+                let id = self.store.put_definition(&registration.workflow, self.now);
+                id.map(|id| (id, finals))
+            });
         match put {
-            Ok(id) => {
+            Ok((id, final_id)) => {
+                if let (Some(id), Some(finals)) = (final_id, finals) {
+                    self.registry.register(id, finals);
+                }
                 self.registry.register(id, registration);
                 self.note_handlers();
                 reply(Ok(()));
@@ -67,6 +111,7 @@ impl Step {
     /// Allows claims for new handlers, and has them announced.
     fn note_handlers(&mut self) {
         self.capacity.set_stale();
+        self.maps.set_stale();
         self.signals.raise(Signal::Announce);
     }
 }

@@ -8,9 +8,10 @@ use crate::runtime::message::{Message, Reply, SubmitRequest};
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::{
-    Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Monotonic, NO_TIMEOUT,
-    Timestamp, micros, nearest,
+    DefinitionId, Error, ErrorCode, ExecutionId, HistoryEvent, HistoryKind, Json, Micros,
+    Monotonic, NO_TIMEOUT, Timestamp, micros, nearest,
 };
+use crate::workflow::Workflow;
 
 impl Step {
     /// Decides a call of `submit`: all of its executions are stored, or none.
@@ -61,11 +62,18 @@ impl Step {
             return Ok(Some(Error::runner_closed()));
         }
         for request in requests {
-            if self.latest_definition(&request.workflow)?.is_none() {
+            let Some(id) = self.latest_definition(&request.workflow)? else {
                 return Ok(Some(self.unknown_workflow(&request.workflow)));
+            };
+            if let Some(error) =
+                (self.registry.definition(id)).and_then(|known| refuse_derived(known))
+            {
+                return Ok(Some(error));
             }
         }
-        Ok(requests.iter().find_map(|request| self.too_large(request)))
+        let limit = self.config.max_context_bytes;
+        let mut checked = requests.iter().map(|request| check_size(request, limit));
+        Ok(checked.find_map(Result::err))
     }
 
     /// Adds a new execution to the batch. Returns `false` if its workflow is not known.
@@ -77,45 +85,18 @@ impl Step {
         else {
             return false;
         };
-        let new = NewExecution {
-            id: request.id,
-            definition,
-            input: request.input,
-            key: request.key,
-            priority: request.priority,
-            start_at: request.start_at.filter(|at| *at > self.now),
-            timeout: request
-                .timeout
-                .or(default_timeout)
-                .filter(|timeout| *timeout < NO_TIMEOUT),
-        };
-        let (execution, mut changes) = Execution::submit(Arc::clone(workflow), new, self.now);
-        changes
-            .history
-            .extend(request.trace.and_then(|trace| traced(&trace, self.now)));
+        let (id, workflow) = (request.id, Arc::clone(workflow));
+        let (execution, change) =
+            new_execution(request, definition, workflow, default_timeout, self.now);
         self.ledger.insert(execution);
-        self.batch
-            .executions
-            .insert(request.id, PendingChange::new(changes));
+        self.batch.executions.insert(id, change);
         true
     }
 
-    /// B6: returns an error if the input is larger than what a task may write.
-    fn too_large(&self, request: &SubmitRequest) -> Option<Error> {
-        let (size, limit) = (request.input.size() as u64, self.config.max_context_bytes);
-        (size > limit).then(|| {
-            Error::new(
-                ErrorCode::ContextInvalid,
-                format!(
-                    "the input of workflow '{}' takes {size} bytes, more than max_context_bytes {limit}",
-                    request.workflow
-                ),
-            )
-            .with_hint("store large data outside and put a reference to it into the input")
-        })
-    }
-
     fn unknown_workflow(&self, name: &str) -> Error {
+        if let Some(refusal) = self.registry.refusal(name) {
+            return refusal;
+        }
         let error = Error::new(
             ErrorCode::WorkflowNotFound,
             format!("workflow '{name}' is not known"),
@@ -132,6 +113,64 @@ impl Step {
             format!("known workflows: {}", names.join(", "))
         })
     }
+}
+
+/// Q1: the error of a submission of a derived workflow, which only the end of an execution starts.
+pub(in crate::runtime) fn refuse_derived(workflow: &Workflow) -> Option<Error> {
+    let first = workflow.definition().final_of.as_ref()?;
+    let message = format!(
+        "workflow '{}' has the final tasks of '{first}' and cannot be submitted",
+        workflow.name()
+    );
+    let error = Error::new(ErrorCode::WorkflowInvalid, message);
+    Some(error.with_hint("the end of an execution starts it; to run it again, retry its execution"))
+}
+
+/// Returns the execution of a submission, and the change that stores it with the submitter's trace context.
+///
+/// `default_timeout`: the timeout of an execution that is submitted without one.
+pub(in crate::runtime) fn new_execution(
+    request: SubmitRequest,
+    definition: DefinitionId,
+    workflow: Arc<Workflow>,
+    default_timeout: Option<Micros>,
+    now: Timestamp,
+) -> (Execution, PendingChange) {
+    let new = NewExecution {
+        id: request.id,
+        definition,
+        input: request.input,
+        key: request.key,
+        priority: request.priority,
+        start_at: request.start_at.filter(|at| *at > now),
+        timeout: request
+            .timeout
+            .or(default_timeout)
+            .filter(|timeout| *timeout < NO_TIMEOUT),
+    };
+    let (execution, mut changes) = Execution::submit(workflow, new, now);
+    let traced = request.trace.and_then(|trace| traced(&trace, now));
+    changes.history.extend(traced);
+    (execution, PendingChange::new(changes, request.labels))
+}
+
+/// B6: refuses an input that is larger than what a task may write. `limit`: in bytes.
+///
+/// # Errors
+/// `ContextInvalid` if the input is larger.
+pub(in crate::runtime) fn check_size(request: &SubmitRequest, limit: u64) -> Result<(), Error> {
+    let size = request.input.size() as u64;
+    if size <= limit {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorCode::ContextInvalid,
+        format!(
+            "the input of workflow '{}' takes {size} bytes, more than max_context_bytes {limit}",
+            request.workflow
+        ),
+    );
+    Err(error.with_hint("store large data outside and put a reference to it into the input"))
 }
 
 /// Returns the event that stores a trace context, or `None` if the text is not JSON.

@@ -30,9 +30,14 @@ impl ChangePoller {
             step.subscriptions.forget_recent(None);
         }
         step.capacity.set_stale();
+        step.maps.set_stale();
         step.read_definitions()?;
         step.signals.raise_maybe_changed();
-        for id in step.store.overdue(step.now)?.executions {
+        let overdue = step.store.overdue(step.now)?;
+        if overdue.has_waits {
+            step.signals.raise(Signal::Waits);
+        }
+        for id in overdue.executions {
             if step.ledger.contains(id) {
                 step.watch_deadline(id);
             } else {

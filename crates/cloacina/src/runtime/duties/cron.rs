@@ -128,6 +128,7 @@ impl CronDuty {
             let query = DueQuery {
                 cron: true,
                 triggers: Vec::new(),
+                ends: false,
                 limit: self.batch + self.skipped_until.len(),
             };
             let mut found = step.store.due_schedules(&query, step.now)?;
@@ -220,7 +221,7 @@ impl CronDuty {
             };
             if tick.outcome == TickOutcome::Fired {
                 let input = schedule::input(&record, tick.due_at);
-                write.execution = step.start_scheduled(id, &record, input);
+                write.execution = step.start_scheduled(id, &record, input, None);
                 let missing = self.unknown.note(&record, write.execution.is_some());
                 started.extend(write.execution);
                 if missing.is_some() {
@@ -340,7 +341,7 @@ pub(in crate::runtime) fn run_now(
     let due_at = schedule::between_ticks(&record, step.now);
     let fresh = step.fresh_execution();
     let input = schedule::input(&record, due_at);
-    let Some(execution) = step.start_scheduled(fresh, &record, input) else {
+    let Some(execution) = step.start_scheduled(fresh, &record, input, None) else {
         return reply(Err(unknown_workflow(&record.workflow)));
     };
     let purpose = Purpose::RunNow(execution, give_up, reply);

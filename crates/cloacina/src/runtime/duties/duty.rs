@@ -34,6 +34,8 @@ pub(in crate::runtime) struct Supervised<D> {
     /// The time before which it does not run, because it failed.
     resumes_at: Option<Monotonic>,
     pause: Micros,
+    /// Whether the failure was logged.
+    is_logged: bool,
 }
 
 impl<D: Duty> Supervised<D> {
@@ -42,6 +44,7 @@ impl<D: Duty> Supervised<D> {
             duty,
             resumes_at: None,
             pause: 0,
+            is_logged: false,
         }
     }
 
@@ -68,7 +71,8 @@ impl<D: Duty> Supervised<D> {
     pub(in crate::runtime) fn run_now(&mut self, step: &mut Step) -> Result<(), StoreError> {
         match self.duty.run(step) {
             Ok(()) => {
-                if self.resumes_at.take().is_some() {
+                self.resumes_at = None;
+                if std::mem::take(&mut self.is_logged) {
                     tracing::info!("can {} again", D::ACTION);
                 }
                 self.pause = 0;
@@ -76,8 +80,11 @@ impl<D: Duty> Supervised<D> {
             }
             Err(error) if D::IS_ESSENTIAL || error == StoreError::RunnerLost => Err(error),
             Err(error) => {
-                if self.pause == 0 {
-                    tracing::warn!(%error, "cannot {}; this is tried again, and everything else goes on", D::ACTION);
+                // A database that does not answer is an outage, which the next poll for changes reports.
+                let may_be_outage = matches!(error, StoreError::Unavailable(_)) && self.pause == 0;
+                if !may_be_outage && !self.is_logged {
+                    tracing::warn!(%error, "cannot {}; this is tried again, and everything else continues", D::ACTION);
+                    self.is_logged = true;
                 }
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 self.resumes_at = Some(step.monotonic + self.pause);

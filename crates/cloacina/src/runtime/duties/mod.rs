@@ -1,6 +1,6 @@
 //! The duties of a runner: periodic work, each with its own timer and error handling.
 //!
-//! A duty accesses a turn through [`Step`] alone. Duties do not call each other; one wakes another with a
+//! A duty accesses a turn only through [`Step`]. Duties do not call each other; one wakes another with a
 //! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all others continue.
 
 mod announcer;
@@ -8,6 +8,7 @@ mod changes;
 mod clock;
 mod cron;
 mod duty;
+mod ends;
 mod heartbeat;
 mod progress;
 mod pruner;
@@ -17,6 +18,7 @@ mod schedules;
 mod stall;
 mod starts;
 mod triggers;
+mod waits;
 
 pub(super) use cron::run_now;
 pub(super) use schedules::{by_hand, unknown_workflow};
@@ -35,6 +37,7 @@ use rescuer::Rescuer;
 use stall::StallDetector;
 use starts::StartWriter;
 use triggers::TriggerDuty;
+use waits::WaitKeeper;
 
 use super::batch::Purpose;
 use super::commit::{RefusedBatch, ScheduleResults};
@@ -54,6 +57,7 @@ pub(super) struct Duties {
     stall: Supervised<StallDetector>,
     starts: Supervised<StartWriter>,
     rescuer: Supervised<Rescuer>,
+    waits: Supervised<WaitKeeper>,
     cron: Supervised<CronDuty>,
     pub(super) triggers: Supervised<TriggerDuty>,
 }
@@ -71,6 +75,7 @@ impl Duties {
             stall: Supervised::default(),
             starts: Supervised::default(),
             rescuer: Supervised::default(),
+            waits: Supervised::default(),
             cron: Supervised::new(CronDuty::new(step.now)),
             triggers: Supervised::default(),
         }
@@ -105,6 +110,7 @@ impl Duties {
             return Ok(());
         }
         self.rescuer.run(step)?;
+        self.waits.run(step)?;
         self.cron.run(step)?;
         self.triggers.run(step)
     }
@@ -136,6 +142,7 @@ impl Duties {
         self.announcer = Supervised::default();
         self.changes = Supervised::default();
         self.rescuer = Supervised::default();
+        self.waits = Supervised::default();
     }
 
     pub(super) fn next_wake(&self, step: &Step) -> Monotonic {
@@ -143,6 +150,7 @@ impl Duties {
             Monotonic::NEVER
         } else {
             (self.rescuer.next_wake(step))
+                .min(self.waits.next_wake(step))
                 .min(self.cron.next_wake(step))
                 .min(self.triggers.next_wake(step))
         };

@@ -1,4 +1,4 @@
-//! Deletes executions that ended before the retention period, a few at a time (semantics E8).
+//! Deletes executions that ended before the retention period, and old signals, a few at a time (semantics E8, L15).
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
@@ -22,22 +22,24 @@ impl Duty for Pruner {
     const ACTION: &'static str = "delete old executions";
 
     fn next_wake(&self, step: &Step) -> Monotonic {
-        if step.config.retention.is_none() || step.is_stopping {
+        let keeps_all = step.config.retention.is_none() && step.config.signal_retention.is_none();
+        if keeps_all || step.is_stopping {
             return Monotonic::NEVER;
         }
         self.next
     }
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        let Some(retention) = step.config.retention else {
-            return Ok(());
-        };
-        let before = step.now - micros(retention);
-        let pause = if step.store.prune(before, BATCH)? == BATCH {
-            PAUSE
-        } else {
-            INTERVAL
-        };
+        let mut more = false;
+        if let Some(retention) = step.config.retention {
+            let before = step.now - micros(retention);
+            more |= step.store.prune(before, BATCH)? == BATCH;
+        }
+        if let Some(retention) = step.config.signal_retention {
+            let before = step.now - micros(retention);
+            more |= step.store.prune_signals(before, BATCH)? == BATCH;
+        }
+        let pause = if more { PAUSE } else { INTERVAL };
         self.next = step.monotonic + pause;
         Ok(())
     }

@@ -30,6 +30,7 @@ impl Duty for Reconciler {
         for id in ids {
             step.adopt(id);
         }
+        step.reconcile_items()?;
         step.follow_ends()?;
         step.signals.take(Signal::Reconcile);
         Ok(())

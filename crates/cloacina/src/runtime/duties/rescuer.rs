@@ -11,6 +11,8 @@ use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
 const INTERVAL: Micros = 1_000_000;
 /// Maximum number of executions of a dead runner that are processed in one turn.
 const BATCH: usize = 200;
+/// Maximum number of items of a dead runner that are processed in one turn.
+const ITEMS: usize = 1_000;
 
 /// The duty that rescues tasks of dead runners.
 pub(in crate::runtime) struct Rescuer {
@@ -78,6 +80,12 @@ impl Rescuer {
         if is_fresh {
             self.claims = step.store.claims_of(dead)?;
             if self.claims.is_empty() {
+                let items = step.rescue_items(dead, ITEMS)?;
+                if items > 0 {
+                    step.metrics.count_rescued(items);
+                    tracing::info!(dead_runner_id = %dead, items, "rescued items of a dead runner");
+                    return Ok(());
+                }
                 step.store.withdraw(dead, None)?;
                 step.store.retire_runner(dead)?;
                 self.dead.remove(0);

@@ -8,9 +8,9 @@ use crate::engine::schedule;
 use crate::runtime::batch::{Purpose, ScheduleChange};
 use crate::runtime::message::SubmitRequest;
 use crate::runtime::step::Step;
-use crate::store::{StoreError, TickWrite};
+use crate::store::{ListQuery, StoreError, TickWrite};
 use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, ScheduleId, ScheduleRecord,
+    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, ScheduleId, ScheduleRecord,
     TickOutcome, Timestamp,
 };
 
@@ -55,22 +55,37 @@ impl Step {
         id: ExecutionId,
         record: &ScheduleRecord,
         input: Context,
+        key: Option<String>,
     ) -> Option<ExecutionId> {
         let request = SubmitRequest {
             id,
             workflow: record.workflow.clone(),
             input: Arc::new(input),
-            key: None,
+            key,
             priority: 0,
             start_at: None,
             timeout: None,
+            labels: Labels::default(),
             trace: None,
         };
         self.start(request).then_some(id)
     }
+
+    /// Returns the stored execution of a workflow with a key. `None` if there is none, or if the database does not answer. In the
+    /// second case the commit fails too.
+    pub(super) fn execution_of(&self, workflow: &str, key: &str) -> Option<ExecutionId> {
+        let query = ListQuery {
+            workflow: Some(workflow.to_owned()),
+            keys: Some(vec![key.to_owned()]),
+            limit: 1,
+            ..ListQuery::default()
+        };
+        self.store.list(&query).ok()?.ids.pop()
+    }
 }
 
-/// The schedules and triggers whose workflow was not known when they fired. Each is logged once, until it starts one.
+/// The schedules and triggers whose workflow was not known when they fired. Each is logged once, and again only after it has
+/// started an execution in between.
 #[derive(Default)]
 pub(super) struct UnknownWorkflows(FxHashSet<ScheduleId>);
 
@@ -85,7 +100,7 @@ impl UnknownWorkflows {
         if self.0.insert(record.id) {
             tracing::warn!(
                 schedule_id = %record.id, workflow = %record.workflow,
-                "a schedule has fired and starts nothing: {detail}; hint: run a program that defines it, or delete the schedule",
+                "a schedule has fired but started nothing: {detail}; hint: run a program that defines it, or delete the schedule",
             );
         }
         Some(detail)

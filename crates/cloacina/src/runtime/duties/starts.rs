@@ -47,7 +47,13 @@ pub(super) fn store_starts(
     if starts.is_empty() {
         return Ok(());
     }
-    step.store.note_starts(&starts)?;
+    // The start of an item is stored with its end.
+    let of_tasks: Vec<AttemptStart> = (starts.iter().copied())
+        .filter(|start| start.claim.item.is_none())
+        .collect();
+    if !of_tasks.is_empty() {
+        step.store.note_starts(&of_tasks)?;
+    }
     for (executor, token) in found {
         step.capacity.queues().of(executor).set_start_stored(token);
     }

@@ -1,4 +1,4 @@
-//! Polls the triggers whose functions this program has (semantics G1).
+//! Polls the triggers whose functions this program has (semantics G1), and calls those that follow ends of executions (G4).
 //!
 //! One runner at a time polls a trigger, under a short lease in its row. A row is changed only if it has the revision that
 //! was read, so a poll whose trigger was taken over changes nothing.
@@ -18,7 +18,9 @@ use crate::runtime::commit::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};
-use crate::types::{Monotonic, ScheduleId, ScheduleRecord, TickOutcome};
+use crate::types::{
+    Context, Error, ErrorCode, Monotonic, PendingEnd, ScheduleId, ScheduleRecord, TickOutcome,
+};
 
 /// Maximum number of triggers whose lease one turn takes.
 const TRIGGERS: usize = 200;
@@ -26,6 +28,8 @@ const TRIGGERS: usize = 200;
 /// A poll whose function is running.
 struct RunningPoll {
     record: ScheduleRecord,
+    /// The ends of executions for which the function is called.
+    ends: Vec<PendingEnd>,
     /// The time at which the lease must be extended.
     renew_at: Monotonic,
     /// Another writer changed the row, so it must be read again.
@@ -37,8 +41,10 @@ struct RunningPoll {
 pub(in crate::runtime) struct TriggerDuty {
     next: Monotonic,
     queried_at: Monotonic,
-    /// The program's numbers of the functions, by trigger name.
-    handlers: BTreeMap<String, u64>,
+    /// The program's numbers of the functions, by trigger name. `None`: the trigger has no function and always fires.
+    handlers: BTreeMap<String, Option<u64>>,
+    /// Whether some of these triggers follow ends of executions.
+    has_ends: bool,
     polls: FxHashMap<PollToken, RunningPoll>,
     last_token: PollToken,
     /// Triggers that cannot be read or written, with the time until which they are skipped.
@@ -52,9 +58,13 @@ impl TriggerDuty {
         &mut self,
         step: &mut Step,
         new: NewTrigger,
-        handler: u64,
+        handler: Option<u64>,
         reply: Reply<ScheduleId>,
     ) {
+        if handler.is_none() && new.after.is_none() {
+            let message = format!("trigger '{}' is polled, so it needs a function", new.name);
+            return reply(Err(Error::new(ErrorCode::ScheduleInvalid, message)));
+        }
         let id = ScheduleId::generate();
         let registered = new.record(id, step.now).and_then(|record| {
             schedule_rows::register(&*step.store, &record, |known| {
@@ -62,6 +72,10 @@ impl TriggerDuty {
             })
         });
         reply(registered.map(|record: ScheduleRecord| {
+            if let Some(after) = new.after {
+                self.has_ends = true;
+                step.followed.insert(after.workflow);
+            }
             self.handlers.insert(new.name, handler);
             self.next = step.monotonic;
             record.id
@@ -148,38 +162,99 @@ impl TriggerDuty {
         record: &ScheduleRecord,
         outcome: PollOutcome,
     ) {
+        if let PollOutcome::Ends(outcomes) = outcome {
+            return self.decide_ends(step, token, record.clone(), outcomes);
+        }
         if let PollOutcome::Failed(error) = &outcome {
             tracing::debug!(trigger = %record.identity, "the function of a trigger raised: {error}");
         }
         let polled_at = record.last_due.unwrap_or(step.now);
+        let kept = record.state.kept.clone();
         let (mut record, tick) =
             trigger::after_poll(record, &outcome, !record.state.open.is_empty(), step.now);
+        let fires = match &outcome {
+            PollOutcome::Fire(context) => vec![(context.clone(), None)],
+            PollOutcome::Many { fires, .. } => fires.clone(),
+            PollOutcome::Skip | PollOutcome::Failed(_) | PollOutcome::Ends(_) => Vec::new(),
+        };
         let mut ticks = Vec::new();
-        if let Some(result) = tick {
-            let mut write = TickWrite {
+        if tick == Some(TickOutcome::Fired) {
+            // Each execution has a tick of its own, one microsecond after the one before.
+            let mut keys: Vec<String> = Vec::new();
+            for (place, (context, key)) in (0..).zip(fires) {
+                let mut write = TickWrite {
+                    due_at: polled_at + place,
+                    outcome: TickOutcome::Fired,
+                    execution: None,
+                    detail: None,
+                };
+                if key.as_ref().is_some_and(|key| keys.contains(key)) {
+                    write.outcome = TickOutcome::Skipped;
+                    write.detail = Some("the trigger fired with the key before".to_owned());
+                    ticks.push(write);
+                    continue;
+                }
+                keys.extend(key.clone());
+                self.fire(step, &mut record, &mut write, context, key);
+                if write.execution.is_none() {
+                    // Its workflow is not known, so the next poll gets the earlier state again.
+                    record.state.kept.clone_from(&kept);
+                }
+                ticks.push(write);
+            }
+        } else if let Some(outcome) = tick {
+            ticks.push(TickWrite {
                 due_at: polled_at,
-                outcome: result,
+                outcome,
                 execution: None,
                 detail: record.state.last_error.clone(),
-            };
-            if let (TickOutcome::Fired, PollOutcome::Fire(context)) = (result, &outcome) {
-                let id = step.fresh_execution();
-                write.execution = step.start_scheduled(id, &record, context.clone());
-                let missing = self.unknown.note(&record, write.execution.is_some());
-                if let Some(id) = write.execution {
-                    schedule::note_started(&mut record, &[id]);
-                } else {
-                    write.outcome = TickOutcome::Skipped;
-                    write.detail = missing;
-                }
-            }
-            ticks.push(write);
+            });
         }
-        let mut change = ScheduleChange::new(record, ticks, Purpose::Polled(token, outcome));
+        let change = ScheduleChange::new(record, ticks, Purpose::Polled(token, outcome));
+        self.push(step, token, change);
+    }
+
+    /// Adds the change that ends a poll to the batch. Its revision is the one that the lease has.
+    pub(super) fn push(&self, step: &mut Step, token: PollToken, mut change: ScheduleChange) {
         if let Some(poll) = self.polls.get(&token) {
             change.expected = poll.record.revision;
         }
         step.batch.schedules.push(change);
+    }
+
+    /// The ends for which a poll calls the function.
+    pub(super) fn ends_of(&self, token: PollToken) -> Vec<PendingEnd> {
+        let poll = self.polls.get(&token);
+        poll.map(|poll| poll.ends.clone()).unwrap_or_default()
+    }
+
+    /// Starts one execution of a trigger that fires, or notes why not.
+    pub(super) fn fire(
+        &mut self,
+        step: &mut Step,
+        record: &mut ScheduleRecord,
+        write: &mut TickWrite,
+        context: Context,
+        key: Option<String>,
+    ) {
+        if let Some(known) = key
+            .as_ref()
+            .and_then(|key| step.execution_of(&record.workflow, key))
+        {
+            write.outcome = TickOutcome::Skipped;
+            write.execution = Some(known);
+            write.detail = Some("an execution has the key already".to_owned());
+            return;
+        }
+        let id = step.fresh_execution();
+        write.execution = step.start_scheduled(id, record, context, key);
+        let missing = self.unknown.note(record, write.execution.is_some());
+        if let Some(id) = write.execution {
+            schedule::note_started(record, &[id]);
+        } else {
+            write.outcome = TickOutcome::Skipped;
+            write.detail = missing;
+        }
     }
 
     /// Extends the leases of running polls.
@@ -204,6 +279,7 @@ impl TriggerDuty {
         let query = DueQuery {
             cron: false,
             triggers: self.handlers.keys().cloned().collect(),
+            ends: self.has_ends,
             limit: TRIGGERS,
         };
         let mut found = step.store.due_schedules(&query, step.now)?;
@@ -271,29 +347,58 @@ impl TriggerDuty {
                 if let Some(wake_at) = change.record.wake_at {
                     self.next = self.next.min(step.instant_of(wake_at));
                 }
+                if change.record.spec.after.is_some() {
+                    // Executions may have ended meanwhile.
+                    self.next = step.monotonic;
+                }
             }
             Purpose::Tick | Purpose::RunNow(..) => {}
         }
     }
 
-    fn begin(&mut self, step: &Step, record: ScheduleRecord) {
+    fn begin(&mut self, step: &mut Step, record: ScheduleRecord) {
         let Some(handler) = self.handlers.get(&record.identity).copied() else {
             return;
         };
         self.last_token += 1;
         let token = self.last_token;
-        let name = record.identity.clone();
+        let (name, state) = (record.identity.clone(), record.state.kept.clone());
+        let ends = record.spec.after.as_ref().map(|_| {
+            step.ends_of(&record).unwrap_or_else(|error| {
+                tracing::warn!(trigger = %record.identity, %error, "cannot read the ends of executions that a trigger follows");
+                if error.is_of_item() {
+                    self.skipped_until
+                        .insert(record.id, step.monotonic + BROKEN_PAUSE);
+                }
+                Vec::new()
+            })
+        });
         let polling = RunningPoll {
             renew_at: step.monotonic + step.lease() / 2,
+            ends: ends.clone().unwrap_or_default(),
             record,
             is_stale: false,
         };
         self.polls.insert(token, polling);
-        step.capacity.queues().polls().push(Poll {
-            token,
-            name,
-            handler,
-        });
+        let at_once = match (&ends, handler) {
+            (Some(ends), _) if ends.is_empty() => Some(Vec::new()),
+            (Some(ends), None) => Some(step.inputs_of(ends)),
+            (None, None) => Some(Vec::new()),
+            (_, Some(_)) => None,
+        };
+        match (at_once, handler) {
+            (None, Some(handler)) => step.capacity.queues().polls().push(Poll {
+                token,
+                name,
+                state,
+                handler,
+                ends,
+            }),
+            (outcomes, _) => step.retry.push(Message::Polled {
+                token,
+                outcome: PollOutcome::Ends(outcomes.unwrap_or_default()),
+            }),
+        }
     }
 
     /// Handles a refused batch: a trigger whose change is refused alone is skipped for a while.

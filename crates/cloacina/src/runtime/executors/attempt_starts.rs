@@ -1,25 +1,42 @@
 //! The starts of attempts, as a work queue knows them: before the database does.
 
+use rustc_hash::FxHashMap;
+
 use super::work_queue::WorkQueue;
 use crate::runtime::assignment::WorkToken;
-use crate::store::AttemptStart;
-use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
+use crate::store::{AttemptKey, AttemptStart};
+use crate::types::{ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
+
+/// The starts of attempts, as they were when they were asked for.
+pub type AttemptStarts = FxHashMap<AttemptKey, Timestamp>;
 
 impl WorkQueue {
-    /// The start of an attempt; `None` if no worker has taken it.
-    pub fn start_of(
-        &self,
-        execution: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-    ) -> Option<Timestamp> {
+    /// The starts of an execution's attempts that workers run, and of those that ended a short time ago.
+    pub fn starts_of(&self, execution: ExecutionId) -> AttemptStarts {
+        self.starts_where(|id| id == execution)
+    }
+
+    /// The starts of the attempts of executions for which `is_wanted` holds.
+    pub(super) fn starts_where(&self, is_wanted: impl Fn(ExecutionId) -> bool) -> AttemptStarts {
         let state = self.state.lock();
-        let key = (execution, task, claim);
-        state.running.running_since(key).or_else(|| {
-            // A snoozed task runs again under the same number of its attempt.
-            let ended = state.running.ended_since(key);
-            ended.filter(|_| !state.ready.holds(execution, task, claim))
-        })
+        let starts = state.running.starts();
+        let wanted = starts.filter(|start| is_wanted(start.execution));
+        wanted.map(|start| (start.key(), start.at)).collect()
+    }
+
+    /// Forgets the start of an attempt that ended without counting, because the next one has the same number.
+    pub(in crate::runtime) fn forget_start(&self, key: AttemptKey) {
+        self.state.lock().running.forget_ended(key);
+    }
+
+    /// Whether a worker still runs the function of an attempt, also if the attempt was taken away from it.
+    pub fn occupies(&self, key: AttemptKey) -> bool {
+        self.state.lock().running.occupies(key)
+    }
+
+    /// Whether a worker still runs the function of any item of a map.
+    pub fn occupies_items(&self, execution: ExecutionId, task: Ordinal) -> bool {
+        self.state.lock().running.occupies_items(execution, task)
     }
 
     /// Whether a worker runs the attempt of a token.

@@ -12,6 +12,7 @@ mod shared_workers;
 #[cfg(test)]
 mod tests;
 mod tokio_executor;
+mod waiting_work;
 mod work_queue;
 mod worker_slots;
 
@@ -19,5 +20,5 @@ pub use deferral::Deferrals;
 pub use poll::{PollEnds, PollQueue};
 pub use queues::WorkQueues;
 pub use shared_workers::{RunnerSlot, SharedWork, SharedWorkers, WorkerHost};
-pub use tokio_executor::{TaskFunction, TaskFuture, TokioExecutor};
+pub use tokio_executor::{TaskFunction, TaskFuture, TaskPort, TokioExecutor};
 pub use work_queue::{DispatchedWork, IncomingWorker, WorkQueue};

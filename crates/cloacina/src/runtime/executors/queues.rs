@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
+use super::attempt_starts::AttemptStarts;
 use super::poll::PollQueue;
 use super::work_queue::WorkQueue;
 use crate::runtime::assignment::Executor;
-use crate::types::{Claim, ExecutionId, Ordinal, Timestamp};
+use crate::types::ExecutionId;
 
 /// The queues of a runner.
 #[derive(Clone, Default)]
@@ -29,16 +32,10 @@ impl WorkQueues {
         &self.queues[executor.index()]
     }
 
-    /// The start of an attempt of this process; `None` if no worker has taken it.
-    pub fn start_of(
-        &self,
-        execution: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-    ) -> Option<Timestamp> {
-        self.queues
-            .iter()
-            .find_map(|queue| queue.start_of(execution, task, claim))
+    /// The starts of attempts of these executions that workers of this process run, and of those that ended a short time ago.
+    pub fn starts_of(&self, executions: &FxHashSet<ExecutionId>) -> AttemptStarts {
+        let starts = |queue: &Arc<WorkQueue>| queue.starts_where(|id| executions.contains(&id));
+        self.queues.iter().flat_map(starts).collect()
     }
 
     /// The executions that workers of this process run, and those of attempts that ended a short time ago.

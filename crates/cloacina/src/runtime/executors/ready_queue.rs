@@ -4,10 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::runtime::assignment::{Assignment, Callback};
-use crate::types::{Claim, ExecutionId, Ordinal};
+use crate::types::{ExecutionId, Ordinal};
 
 /// The sort key of dispatch: higher priority first, then the older execution.
-type DispatchKey = (Reverse<i16>, ExecutionId, Ordinal);
+type DispatchKey = (Reverse<i16>, ExecutionId, TaskOrItem);
+
+/// A task, or an item of a mapped one.
+pub(in crate::runtime) type TaskOrItem = (Ordinal, Option<u32>);
 
 /// Tasks and callbacks that wait for a worker.
 #[derive(Default)]
@@ -20,10 +23,8 @@ impl ReadyQueue {
     pub(super) fn add(&mut self, assignments: Vec<Assignment>, callbacks: Vec<Callback>) {
         self.tasks.extend(assignments.into_iter().map(|assignment| {
             let priority = Reverse(assignment.priority);
-            (
-                (priority, assignment.execution, assignment.task),
-                assignment,
-            )
+            let task = (assignment.task, assignment.claim.item);
+            ((priority, assignment.execution, task), assignment)
         }));
         self.callbacks.extend(callbacks);
     }
@@ -43,17 +44,15 @@ impl ReadyQueue {
     }
 
     /// Removes a task. Returns `false` if it is not in the queue.
-    pub(super) fn remove(&mut self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
+    pub(super) fn remove(
+        &mut self,
+        execution: ExecutionId,
+        task: TaskOrItem,
+        priority: i16,
+    ) -> bool {
         self.tasks
             .remove(&(Reverse(priority), execution, task))
             .is_some()
-    }
-
-    /// Whether a task waits under this claim.
-    pub(super) fn holds(&self, execution: ExecutionId, task: Ordinal, claim: Claim) -> bool {
-        self.tasks.values().any(|waiting| {
-            waiting.execution == execution && waiting.task == task && waiting.claim == claim
-        })
     }
 
     pub(super) fn drain_tasks(&mut self) -> Vec<Assignment> {
@@ -109,8 +108,11 @@ mod tests {
             [all[2].execution, all[1].execution]
         );
         assert_eq!(queue.len(), 2, "a task and a callback");
-        assert!(!queue.remove(all[0].execution, 0, 7), "another priority");
-        assert!(queue.remove(all[0].execution, 0, 1));
+        assert!(
+            !queue.remove(all[0].execution, (0, None), 7),
+            "another priority"
+        );
+        assert!(queue.remove(all[0].execution, (0, None), 1));
         assert!(!queue.has_tasks());
     }
 }

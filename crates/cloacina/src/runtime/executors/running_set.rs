@@ -3,14 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::runtime::assignment::{Completion, Running, WorkToken};
-use crate::store::AttemptStart;
-use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
-
-/// Identifies the attempt of a token to the coordinator.
-pub(super) type AttemptKey = (ExecutionId, Ordinal, Claim);
+use crate::store::{AttemptKey, AttemptStart};
+use crate::types::{ExecutionId, Micros, Monotonic, Ordinal};
 
 /// Maximum number of ended attempts whose start is remembered, for readers that come before the end is committed.
 const REMEMBERED: usize = 1_024;
@@ -22,7 +19,7 @@ pub(super) struct RunningSet {
     /// The number of deferred attempts, which have released their slot.
     deferred: usize,
     /// Attempts that were taken away from their workers, which lose their slot when they return.
-    evicted: FxHashSet<WorkToken>,
+    evicted: FxHashMap<WorkToken, AttemptKey>,
     /// The earliest deadline, or the earlier deadline of an attempt that has ended.
     first_deadline: Option<Monotonic>,
     /// The number of attempts whose start is not stored.
@@ -58,7 +55,7 @@ impl RunningSet {
     pub(super) fn complete(&mut self, token: WorkToken) -> Completion {
         match self.remove(token) {
             Some(running) => Completion::Accepted(running),
-            None if self.evicted.remove(&token) => Completion::Replaced,
+            None if self.evicted.remove(&token).is_some() => Completion::Replaced,
             None => Completion::Dropped,
         }
     }
@@ -91,7 +88,11 @@ impl RunningSet {
     }
 
     fn evict(&mut self, tokens: &[WorkToken]) -> Vec<(WorkToken, Running)> {
-        self.evicted.extend(tokens);
+        for token in tokens {
+            if let Some(running) = self.attempts.get(token) {
+                self.evicted.insert(*token, start_of(running).key());
+            }
+        }
         let removed = tokens.iter().map(|token| (*token, self.remove(*token)));
         removed
             .filter_map(|(token, running)| running.map(|running| (token, running)))
@@ -109,27 +110,18 @@ impl RunningSet {
         Some(running)
     }
 
-    /// The start of a running attempt.
-    pub(super) fn running_since(&self, (execution, task, claim): AttemptKey) -> Option<Timestamp> {
-        let of_key = |running: &&Running| {
-            running.execution == execution && running.task == task && running.claim == claim
-        };
-        let running = self.attempts.values().find(of_key);
-        running.map(|running| running.started_at)
+    /// Forgets the start of an attempt that has ended.
+    pub(super) fn forget_ended(&mut self, key: AttemptKey) {
+        // It ended a moment ago, so it is near the end.
+        if let Some(index) = self.ended.iter().rposition(|ended| ended.key() == key) {
+            self.ended.remove(index);
+        }
     }
 
-    /// The start of an attempt that ended a short time ago.
-    pub(super) fn ended_since(&self, (execution, task, claim): AttemptKey) -> Option<Timestamp> {
-        let of_key = |ended: &&AttemptStart| {
-            ended.execution == execution && ended.task == task && ended.claim == claim
-        };
-        self.ended.iter().rfind(of_key).map(|ended| ended.at)
-    }
-
-    /// The starts of running attempts and of those that ended a short time ago.
+    /// The starts of attempts that ended a short time ago, oldest first, and then of running attempts.
     pub(super) fn starts(&self) -> impl Iterator<Item = AttemptStart> {
         let running = self.attempts.values().map(start_of);
-        running.chain(self.ended.iter().copied())
+        self.ended.iter().copied().chain(running)
     }
 
     /// The attempts that have run for `span` and whose start is not stored.
@@ -185,6 +177,27 @@ impl RunningSet {
         Some((running.execution, running.task, running.claim))
     }
 
+    /// Whether a function still runs for an attempt, be it that the attempt was taken away from its worker.
+    pub(super) fn occupies(&self, key: AttemptKey) -> bool {
+        let mut running = self
+            .attempts
+            .values()
+            .map(|running| start_of(running).key());
+        running.any(|known| known == key) || self.evicted.values().any(|known| *known == key)
+    }
+
+    /// As [`occupies`](Self::occupies), for any item of a map.
+    pub(super) fn occupies_items(&self, execution: ExecutionId, task: Ordinal) -> bool {
+        let is_item = |(known, of, claim): AttemptKey| {
+            (known, of) == (execution, task) && claim.item.is_some()
+        };
+        let mut running = self
+            .attempts
+            .values()
+            .map(|running| start_of(running).key());
+        running.any(is_item) || self.evicted.values().any(|known| is_item(*known))
+    }
+
     pub(super) fn contains(&self, token: WorkToken) -> bool {
         self.attempts.contains_key(&token)
     }
@@ -221,6 +234,7 @@ impl RunningSet {
 mod tests {
     use super::super::samples::running;
     use super::*;
+    use crate::types::Claim;
 
     #[test]
     fn d3_worker_of_an_overdue_attempt_loses_its_slot() {
@@ -254,6 +268,20 @@ mod tests {
         assert_eq!(set.evict_all().len(), 2);
         assert_eq!((set.busy(), set.deferred()), (0, 0));
         assert!(set.set_deferred(2, false).is_none(), "taken away");
+    }
+
+    #[test]
+    fn u5_start_of_an_attempt_that_does_not_count_is_forgotten() {
+        let mut set = RunningSet::default();
+        let (counted, snoozed) = (running(None), running(None));
+        let keys = [start_of(&counted).key(), start_of(&snoozed).key()];
+        set.start(1, counted);
+        set.start(2, snoozed);
+        assert!(matches!(set.complete(2), Completion::Accepted(_)));
+        assert!(matches!(set.complete(1), Completion::Accepted(_)));
+        set.forget_ended(keys[1]);
+        let left = set.starts().map(|start| start.key());
+        assert_eq!(left.collect::<Vec<_>>(), [keys[0]]);
     }
 
     #[test]

@@ -74,6 +74,26 @@ impl RoundRobin {
         }
     }
 
+    /// Whether a runner has a callback.
+    fn has_callbacks(&self, executor: Executor) -> bool {
+        let mut queues = self.line.iter().map(|slot| slot.queue(executor));
+        queues.any(|queue| queue.has_callbacks())
+    }
+
+    /// Takes one callback.
+    fn take_callback(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
+        let mut line = self.line.iter();
+        let index = line.position(|slot| slot.queue(executor).has_callbacks())?;
+        let slot = self.line.remove(index)?;
+        self.members.remove(&slot.number);
+        // A queue hands out callbacks first.
+        let work = slot.queue(executor).try_take(worker, slot.clock());
+        if slot.has_work(executor) {
+            self.join(&slot);
+        }
+        Some((slot, work?))
+    }
+
     /// Takes one piece of work. Its runner goes to the end of the line if it has more.
     fn take(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
         while let Some(slot) = self.line.pop_front() {
@@ -107,15 +127,27 @@ impl Threads {
         if self.turns.line.is_empty() {
             return;
         }
+        let is_callback =
+            !self.workers.has_free_worker() && self.turns.has_callbacks(Executor::Threads);
         let event = SlotEvent::WorkReady {
             busy: 0,
             is_short: false,
-            is_callback: false,
+            is_callback,
         };
         match self.workers.transition(event) {
             SlotAction::Nothing => {}
             SlotAction::Wake => work_ready.notify_one(),
             SlotAction::Start => self.wanted += 1,
+        }
+    }
+
+    /// Takes work for a worker. While there are more workers than allowed, because one was started for a callback, they take
+    /// callbacks only.
+    fn take(&mut self, worker: WorkerId) -> Option<SharedWork> {
+        if self.workers.has_surplus() {
+            self.turns.take_callback(Executor::Threads, worker)
+        } else {
+            self.turns.take(Executor::Threads, worker)
         }
     }
 }
@@ -211,7 +243,7 @@ impl SharedWorkers {
         let until = Instant::now() + patience;
         let mut threads = self.threads.lock();
         loop {
-            if let Some(work) = threads.turns.take(Executor::Threads, worker) {
+            if let Some(work) = threads.take(worker) {
                 threads.call_worker(&self.work_ready);
                 self.unlock(threads);
                 return Some(work);
@@ -222,8 +254,11 @@ impl SharedWorkers {
             threads.workers.transition(SlotEvent::Waits);
             let timed_out = self.work_ready.wait_until(&mut threads, until).timed_out();
             threads.workers.transition(SlotEvent::StopsWaiting);
-            if timed_out && threads.turns.line.is_empty() {
-                return None;
+            if timed_out {
+                let work = threads.take(worker);
+                threads.call_worker(&self.work_ready);
+                self.unlock(threads);
+                return work;
             }
         }
     }
@@ -231,10 +266,23 @@ impl SharedWorkers {
     /// Takes a thread's next work without waiting.
     pub fn try_take(&self, worker: WorkerId) -> Option<SharedWork> {
         let mut threads = self.threads.lock();
-        let work = threads.turns.take(Executor::Threads, worker)?;
+        let work = threads.take(worker)?;
         threads.call_worker(&self.work_ready);
         self.unlock(threads);
         Some(work)
+    }
+
+    /// Frees the slot of the calling worker if there are more workers than allowed, because one was started for a callback, and
+    /// no callback is ready. Returns whether the worker must end.
+    pub fn leave_if_surplus(&self) -> bool {
+        let mut threads = self.threads.lock();
+        if !threads.workers.has_surplus() || threads.turns.has_callbacks(Executor::Threads) {
+            return false;
+        }
+        threads.workers.transition(SlotEvent::Leaves);
+        threads.call_worker(&self.work_ready);
+        self.unlock(threads);
+        true
     }
 
     /// Takes up to `limit` pieces of work for the event loop, within the number that it may run at once.

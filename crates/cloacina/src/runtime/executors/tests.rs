@@ -1,10 +1,13 @@
 //! Tests of the work queue.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::samples::assignment;
+use super::samples::{assignment, callback};
+use super::shared_workers::{SharedWorkers, WorkerHost};
 use super::work_queue::{DispatchedWork, Reacquired, WorkQueue};
-use crate::runtime::assignment::{Assignment, Completion, Executor, Work, WorkToken};
+use crate::runtime::assignment::{Assignment, Completion, Executor, Work, WorkToken, WorkerId};
 use crate::types::{Clock, Micros, Monotonic, Timestamp};
 
 const SECOND: Micros = 1_000_000;
@@ -74,4 +77,49 @@ fn g2_deferred_attempt_waits_until_another_one_frees_a_slot() {
     assert!(!queue.leave_if_surplus());
     queue.abandon();
     assert!(matches!(reacquire(), Reacquired::Gone));
+}
+
+/// Counts how many workers were requested.
+#[derive(Default)]
+struct CountingHost(AtomicUsize);
+
+impl WorkerHost for CountingHost {
+    fn worker_wanted(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn interrupt(&self, _: WorkerId, _: WorkToken) {}
+
+    fn loop_ready(&self) {}
+
+    fn ended(&self) {}
+}
+
+#[test]
+fn h4_callback_gets_a_worker_while_tenant_tasks_occupy_every_worker() {
+    let host = Arc::new(CountingHost::default());
+    let wanted = || host.0.load(Ordering::SeqCst);
+    let shared = SharedWorkers::new(1, 1, Some(Arc::clone(&host) as Arc<dyn WorkerHost>));
+    let tenant = || {
+        let (number, queues) = shared.queues();
+        let queue = Arc::clone(queues.of(Executor::Threads));
+        let slot = shared.join(number, queues, Arc::default(), Arc::new(Clocks(0, 0)));
+        (slot, queue)
+    };
+    let ((_busy, tasks), (_other, callbacks)) = (tenant(), tenant());
+    tasks.push(vec![assignment(0)], Vec::new(), false);
+    assert_eq!(wanted(), 1);
+    assert!(shared.try_take(1).is_some());
+    tasks.push(vec![assignment(0)], Vec::new(), false);
+    assert_eq!(wanted(), 1, "the only worker is busy");
+    callbacks.push(Vec::new(), vec![callback()], false);
+    assert_eq!(wanted(), 2, "a worker for the callback");
+    assert!(!shared.leave_if_surplus(), "the callback is ready");
+    let (_, dispatched) = shared.try_take(2).unwrap();
+    assert!(matches!(dispatched.work, Work::Callback(_)));
+    assert!(shared.try_take(2).is_none(), "the tasks wait for a slot");
+    assert!(shared.leave_if_surplus());
+    assert!(!shared.leave_if_surplus(), "one worker is left");
+    let (_, dispatched) = shared.try_take(1).unwrap();
+    assert!(matches!(dispatched.work, Work::Task(..)));
 }

@@ -17,13 +17,35 @@ use super::work_queue::WorkQueue;
 use crate::engine::{Finish, Outcome};
 use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
 use crate::runtime::{Mailbox, Message, log_attempt_start};
-use crate::types::{Clock, Error, ErrorCode, Failure};
+use crate::types::{Clock, Error, ErrorCode, Failure, Timestamp};
 
 /// A running task in Rust.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A task in Rust: takes the assignment and returns its outcome.
-pub type TaskFunction = Arc<dyn Fn(Assignment) -> TaskFuture + Send + Sync>;
+/// A task in Rust: takes the assignment and the way to its runner, and returns its outcome.
+pub type TaskFunction = Arc<dyn Fn(Assignment, TaskPort) -> TaskFuture + Send + Sync>;
+
+/// The way from a running task to its runner.
+#[derive(Clone)]
+pub struct TaskPort(Arc<Tasks>);
+
+impl TaskPort {
+    /// The current time on the runner's clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Sends a message to the coordinator. A closed one drops it.
+    pub fn send(&self, message: Message) {
+        drop(self.0.mailbox.send(message));
+    }
+}
+
+impl std::fmt::Debug for TaskPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskPort").finish_non_exhaustive()
+    }
+}
 
 /// A function that sends a message to the coordinator and runs the step inline.
 pub type RunInline = Box<dyn Fn(Message) + Send + Sync>;
@@ -35,9 +57,30 @@ pub struct TokioExecutor {
     is_guest: bool,
 }
 
+/// The runtime, once a task has needed it.
+#[derive(Default)]
+struct RuntimeSlot(Mutex<Option<Runtime>>);
+
+impl std::ops::Deref for RuntimeSlot {
+    type Target = Mutex<Option<Runtime>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for RuntimeSlot {
+    fn drop(&mut self) {
+        // A runner may be dropped in a coroutine, where a runtime may not wait for its threads.
+        if let Some(runtime) = self.0.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The state shared by the threads of the runtime.
 struct Tasks {
-    runtime: Arc<Mutex<Option<Runtime>>>,
+    runtime: Arc<RuntimeSlot>,
     functions: Mutex<FxHashMap<u64, TaskFunction>>,
     next: AtomicU64,
     running: Mutex<FxHashMap<WorkToken, AbortHandle>>,
@@ -66,7 +109,7 @@ impl TokioExecutor {
     }
 
     fn on(
-        runtime: Arc<Mutex<Option<Runtime>>>,
+        runtime: Arc<RuntimeSlot>,
         queue: Arc<WorkQueue>,
         mailbox: Arc<Mailbox>,
         clock: Arc<dyn Clock>,
@@ -180,6 +223,7 @@ impl Tasks {
         }
         let function = self.functions.lock().get(&assignment.handler).cloned();
         let tasks = Arc::clone(self);
+        let port = TaskPort(Arc::clone(self));
         let runtime = self.runtime.lock();
         let Some(runtime) = runtime.as_ref() else {
             return;
@@ -187,9 +231,11 @@ impl Tasks {
         let mut running = self.running.lock();
         let task = runtime.spawn(async move {
             let outcome = match function {
-                Some(function) => CatchPanic(Box::pin(async move { function(assignment).await }))
-                    .await
-                    .unwrap_or_else(|panic| Outcome::Failed(panic_failure(&*panic))),
+                Some(function) => {
+                    CatchPanic(Box::pin(async move { function(assignment, port).await }))
+                        .await
+                        .unwrap_or_else(|panic| Outcome::Failed(panic_failure(&*panic)))
+                }
                 None => Outcome::Released,
             };
             tasks.running.lock().remove(&token);

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ready_queue::ReadyQueue;
-use super::running_set::{AttemptKey, RunningSet};
+use super::running_set::RunningSet;
 use super::worker_slots::{SlotAction, SlotEvent, WorkerSlots};
 use crate::runtime::assignment::{
     Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
 };
+use crate::store::AttemptKey;
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 
@@ -21,7 +22,7 @@ const MAX_RELEASED: usize = 256;
 #[derive(Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the queue"
+    reason = "the flags are independent of each other"
 )]
 pub(super) struct QueueState {
     pub(super) ready: ReadyQueue,
@@ -71,7 +72,8 @@ impl Default for WorkQueue {
 pub struct DispatchedWork {
     /// The work.
     pub work: Work,
-    /// The coordinator must set a timer, for its deadline or its start, so the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
+    /// The coordinator must set a timer, for the task's deadline or to store its start. The worker must therefore send
+    /// [`Message::Poke`](crate::runtime::Message::Poke).
     pub poke: bool,
 }
 
@@ -265,7 +267,7 @@ impl WorkQueue {
         }
     }
 
-    /// Ends an attempt on its worker's side.
+    /// Ends an attempt whose worker is done with it.
     pub fn complete(&self, token: WorkToken) -> Completion {
         let mut state = self.state.lock();
         let completion = state.running.complete(token);
@@ -300,7 +302,7 @@ impl WorkQueue {
         (state.running.len(), state.ready.len())
     }
 
-    /// Takes the attempts whose deadline has passed away from their workers, with a notice for each.
+    /// Takes overdue attempts away from their workers, and notifies each worker.
     pub fn take_overdue(&self, now: Monotonic) -> Vec<Running> {
         let mut state = self.state.lock();
         let overdue = state.running.evict_overdue(now);
@@ -354,16 +356,6 @@ impl WorkQueue {
         self.state.lock().running.first_deadline()
     }
 
-    /// The lowest priority among the ready tasks.
-    pub(in crate::runtime) fn lowest_priority(&self) -> Option<i16> {
-        self.state.lock().ready.lowest_priority()
-    }
-
-    /// Removes a ready task. Returns `false` if a worker has taken it.
-    pub fn withdraw(&self, execution: ExecutionId, task: Ordinal, priority: i16) -> bool {
-        self.state.lock().ready.remove(execution, task, priority)
-    }
-
     /// Notifies a running attempt that its execution was cancelled.
     pub fn interrupt(&self, execution: ExecutionId, task: Ordinal, claim: Claim) {
         let mut state = self.state.lock();
@@ -379,16 +371,6 @@ impl WorkQueue {
         drop(state);
         self.noticed.notify_all();
         self.call_hook();
-    }
-
-    /// Takes all ready tasks back.
-    pub fn take_waiting(&self) -> Vec<Assignment> {
-        self.state.lock().ready.drain_tasks()
-    }
-
-    /// Takes up to `count` ready tasks back, the last ones in the order of dispatch.
-    pub(in crate::runtime) fn take_last(&self, count: usize) -> Vec<Assignment> {
-        self.state.lock().ready.pop_last(count)
     }
 
     /// Returns notices, waiting for the first one up to `patience`.
@@ -468,8 +450,8 @@ impl WorkQueue {
         Reacquired::Yes(attempt)
     }
 
-    /// Frees the slot of the calling worker if there are more workers than allowed, because one that was replaced reacquired a
-    /// slot, or one was started for a callback. Returns whether the worker must end.
+    /// Frees the slot of the calling worker if there are more workers than allowed. This happens after a deferred attempt
+    /// reacquired a slot, or after a worker was started for a callback. Returns whether the worker must end.
     pub fn leave_if_surplus(&self) -> bool {
         let mut state = self.state.lock();
         // A worker beyond the maximum was started for a callback.

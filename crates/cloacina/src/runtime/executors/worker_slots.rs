@@ -157,6 +157,11 @@ impl WorkerSlots {
         self.max > 0
     }
 
+    /// Whether new work gets a worker within the maximum: an idle one, or another one.
+    pub(super) const fn has_free_worker(&self) -> bool {
+        self.idle > self.woken || self.held < self.max
+    }
+
     /// Whether there are more workers than allowed, because some reacquired a slot.
     pub(super) const fn has_surplus(&self) -> bool {
         self.held > self.max

@@ -34,7 +34,7 @@ pub(super) struct HeldClaim {
 /// The executions, claims and deadlines of a runner.
 pub(super) struct Ledger {
     cache: Cache,
-    /// The claims by execution, of which few are held at once and all are needed together.
+    /// The claims by execution. An execution has few claims at a time, and they are needed together.
     held: FxHashMap<ExecutionId, Vec<HeldClaim>>,
     /// The number of all claims.
     count: usize,
@@ -60,10 +60,12 @@ impl Ledger {
         }
     }
 
-    /// Returns a ledger with one execution, for a process without a runner that changes it.
-    pub(super) fn of(execution: Execution) -> Self {
+    /// Returns a ledger with some executions, for a process without a runner that changes them.
+    pub(super) fn of(executions: Vec<Execution>) -> Self {
         let mut ledger = Self::new(0);
-        ledger.insert(execution);
+        for execution in executions {
+            ledger.insert(execution);
+        }
         ledger
     }
 
@@ -122,7 +124,8 @@ impl Ledger {
             is_started: false,
         };
         let claims = self.held.entry(id).or_default();
-        if let Some(held) = claims.iter_mut().find(|held| held.task == task) {
+        let is_same = |held: &&mut HeldClaim| held.task == task && held.claim.item == claim.item;
+        if let Some(held) = claims.iter_mut().find(is_same) {
             return Some(std::mem::replace(held, new));
         }
         claims.push(new);
@@ -133,9 +136,15 @@ impl Ledger {
         None
     }
 
-    /// The claim that this process holds on a task.
-    pub(super) fn held(&self, id: ExecutionId, task: Ordinal) -> Option<HeldClaim> {
-        self.claims_of(id).find(|held| held.task == task)
+    /// The claim that this process holds on a task, or on an item of it.
+    pub(super) fn held(
+        &self,
+        id: ExecutionId,
+        task: Ordinal,
+        item: Option<u32>,
+    ) -> Option<HeldClaim> {
+        let mut claims = self.claims_of(id);
+        claims.find(|held| held.task == task && held.claim.item == item)
     }
 
     /// The claims that this process holds on tasks of an execution.

@@ -10,6 +10,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 const CLAIM: Claim = Claim {
     runner: RunnerId::from_bytes([1; 16]),
     attempt: 1,
+    item: None,
 };
 
 fn id(number: u8) -> ExecutionId {

@@ -85,6 +85,8 @@ pub(super) struct Registry {
     queues: FxHashMap<String, [BTreeSet<QueueId>; 3]>,
     /// Tasks that were claimed although there is no handler for them here, by workflow.
     excluded: FxHashMap<String, BTreeSet<(DefinitionId, Ordinal)>>,
+    /// Stored versions that cannot be read or that this release cannot run, with their number of tasks and the reason.
+    refused: FxHashMap<DefinitionId, (Ordinal, Error)>,
     /// Versions for which a contradiction was logged.
     warned: BTreeSet<DefinitionId>,
     /// The cached result of `classes`.
@@ -92,6 +94,8 @@ pub(super) struct Registry {
     /// Workflows whose handlers have not been announced in the database.
     unannounced: BTreeSet<String>,
     has_callbacks: bool,
+    has_maps: bool,
+    has_children_maps: bool,
 }
 
 impl Registry {
@@ -102,6 +106,36 @@ impl Registry {
         self.unannounced.insert(name.clone());
         self.renumber(id, registration);
         self.handlers_changed(&name);
+    }
+
+    /// M7: the cycle of children without a condition that a workflow would close among those of this program.
+    pub(super) fn child_cycle(&self, workflow: &Workflow) -> Option<Error> {
+        let known = |name: &str| Some(&*self.registrations.get(name)?.1.workflow);
+        let cycle = workflow.child_cycle(known)?.join("' -> '");
+        let error = Error::new(
+            ErrorCode::WorkflowInvalid,
+            format!(
+                "workflow '{}' would run itself without end: '{cycle}'",
+                workflow.name()
+            ),
+        );
+        Some(error.with_hint("give a node of the cycle a trigger rule that ends it"))
+    }
+
+    /// Whether this program runs items of maps, or starts their children.
+    pub(super) const fn has_maps(&self) -> bool {
+        self.has_maps || self.has_children_maps
+    }
+
+    /// The items whose children this program starts: those of all versions that it can read. `None`: it knows of none.
+    pub(super) fn children_class(&self, limit: usize) -> Option<ClaimClass> {
+        let refused = self.refused.iter();
+        let excluded = refused.flat_map(|(id, (tasks, _))| (0..*tasks).map(|task| (*id, task)));
+        self.has_children_maps.then(|| ClaimClass {
+            queues: vec![QueueId::CHILDREN],
+            excluded: excluded.collect(),
+            limit,
+        })
     }
 
     /// Adds handlers for external tasks.
@@ -152,9 +186,12 @@ impl Registry {
     }
 
     fn insert(&mut self, id: DefinitionId, workflow: Arc<Workflow>) {
+        let mut tasks = workflow.definition().tasks.iter();
+        self.has_children_maps |= tasks.any(|task| task.over.is_some() && task.child.is_some());
         let handlers = self.handlers_of(id, &workflow);
         for (ordinal, handler) in (0..).zip(&handlers) {
             if let Some(handler) = handler {
+                self.has_maps |= workflow.task(ordinal).over.is_some();
                 if !self.queues.contains_key(workflow.name()) {
                     let name = workflow.name().to_owned();
                     self.queues.insert(name, Default::default());
@@ -217,22 +254,45 @@ impl Registry {
     }
 
     /// Adds a stored definition.
+    ///
+    /// # Errors
+    /// When it cannot be read, or needs what this release does not have. Its executions are left to other runners (E5).
     pub(super) fn add_stored(&mut self, stored: &StoredDefinition) -> Result<(), Error> {
         if self.definitions.contains_key(&stored.id) {
             return Ok(());
         }
+        if let Some((_, error)) = self.refused.get(&stored.id) {
+            return Err(error.clone());
+        }
+        let added = self.decode_stored(stored);
+        if let Err((tasks, error)) = &added {
+            tracing::warn!(workflow = %stored.workflow, %error, "cannot use a stored workflow definition; its executions are left to other runners");
+            self.refused.insert(stored.id, (*tasks, error.clone()));
+            self.classes = None;
+        }
+        added.map_err(|(_, error)| error)
+    }
+
+    fn decode_stored(&mut self, stored: &StoredDefinition) -> Result<(), (Ordinal, Error)> {
         let definition: WorkflowDefinition =
             serde_json::from_str(&stored.body).map_err(|error| {
-                Error::new(
-                    ErrorCode::Database,
-                    format!(
-                        "cannot read the stored workflow definition {}: {error}",
-                        stored.id.0
-                    ),
-                )
+                let message = format!(
+                    "cannot read the stored workflow definition {}: {error}",
+                    stored.id.0
+                );
+                (0, Error::new(ErrorCode::Database, message))
             })?;
-        self.add_definition(stored.id, Arc::new(Workflow::new(definition)?));
+        let tasks = Ordinal::try_from(definition.tasks.len()).unwrap_or(Ordinal::MAX);
+        let workflow = Workflow::new(definition).map_err(|error| (tasks, error))?;
+        workflow.check_needs().map_err(|error| (tasks, error))?;
+        self.add_definition(stored.id, Arc::new(workflow));
         Ok(())
+    }
+
+    /// The reason why the version of a workflow that a submission would run cannot be used.
+    pub(super) fn refusal(&self, name: &str) -> Option<Error> {
+        let id = self.latest(name)?;
+        self.refused.get(&id).map(|(_, error)| error.clone())
     }
 
     /// The highest definition id that was noted.
@@ -264,6 +324,7 @@ impl Registry {
     pub(super) fn forget_stored(&mut self) -> Vec<Registration> {
         self.newest.clear();
         self.unread.clear();
+        self.refused.clear();
         self.last_definition = DefinitionId(0);
         let own = self.registrations.values();
         own.map(|(_, registration)| registration.clone()).collect()
@@ -354,6 +415,9 @@ impl Registry {
             let queues = self.queues.values().flat_map(|queues| &queues[index]);
             let mut excluded: BTreeSet<(DefinitionId, Ordinal)> =
                 self.excluded.values().flatten().copied().collect();
+            let refused = self.refused.iter();
+            excluded
+                .extend(refused.flat_map(|(id, (tasks, _))| (0..*tasks).map(|task| (*id, task))));
             for (id, known) in &self.definitions {
                 let Some(queues) = self.queues.get(known.workflow.name()) else {
                     continue;

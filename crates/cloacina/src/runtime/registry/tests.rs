@@ -109,3 +109,36 @@ fn e5_tasks_without_a_handler_are_excluded_by_version() {
     );
     assert_eq!(excluded(&mut registry), []);
 }
+
+#[test]
+fn e5_version_with_an_unknown_need_is_left_to_other_runners() {
+    let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Sync)];
+    let mut registry = Registry::default();
+    registry.register(
+        DefinitionId(1),
+        registration(workflow(1, &kinds), &["a", "b"]),
+    );
+    let mut definition = workflow(2, &kinds).definition().clone();
+    definition.needs = vec!["telepathy".to_owned()];
+    let newer = Workflow::new(definition).unwrap();
+    let stored = StoredDefinition {
+        id: DefinitionId(2),
+        workflow: newer.name().to_owned(),
+        version: newer.version().to_owned(),
+        body: newer.stored().to_string(),
+    };
+    for _ in 0..2 {
+        let error = registry.add_stored(&stored).unwrap_err();
+        assert!(error.message.contains("needs 'telepathy'"), "{error}");
+    }
+    assert!(registry.definition(DefinitionId(2)).is_none());
+    let class = &registry.classes()[Executor::Threads.index()];
+    assert_eq!(class.excluded, [(DefinitionId(2), 0), (DefinitionId(2), 1)]);
+    // A submission runs this program's version. Without one it is refused by the reason.
+    assert_eq!(registry.refusal(newer.name()), None);
+    registry.registrations.clear();
+    registry
+        .newest
+        .insert(newer.name().to_owned(), DefinitionId(2));
+    assert!(registry.refusal(newer.name()).is_some());
+}

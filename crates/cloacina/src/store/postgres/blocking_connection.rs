@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 use crate::types::sync::{Mutex, MutexGuard};
 
 /// Idle time after which a connection is checked before its next use, because the server may have closed it.
@@ -92,9 +92,12 @@ impl BlockingConnection {
                 self.runtime
                     .insert(Builder::new_current_thread().enable_all().build().map_err(
                         |error| {
-                            StoreError::Failed(format!(
-                                "cannot create the runtime of a database connection: {error}"
-                            ))
+                            StoreError::Failed(
+                                format!(
+                                    "cannot create the runtime of a database connection: {error}"
+                                )
+                                .into(),
+                            )
                         },
                     )?)
             }
@@ -177,9 +180,12 @@ async fn recover<T>(
 }
 
 fn no_answer(session: &Session) -> StoreError {
-    StoreError::Unavailable(format!(
-        "the database {} did not answer within {:?}; hint: look for a session that holds a lock, or a hanging server",
-        session.location, session.options.answer_timeout
+    StoreError::Unavailable(Report::hinted(
+        format!(
+            "the database {} did not answer within {:?}",
+            session.location, session.options.answer_timeout
+        ),
+        "look for a session that holds a lock, or a hanging server",
     ))
 }
 

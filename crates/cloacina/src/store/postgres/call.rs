@@ -1,7 +1,10 @@
 //! Dispatches each store request to the function that answers it.
 
 use super::runner::RunnerCache;
-use super::{PostgresStore, definition, list, load, prune, runner, schedule};
+use super::{
+    PostgresStore, counting, definition, ends, inbox, list, load, map_reads, maps, prune, runner,
+    schedule, signals, steps, summary, ticks, waits,
+};
 use crate::store::{Request, Response, StoreError};
 
 impl PostgresStore {
@@ -33,9 +36,14 @@ impl PostgresStore {
             Request::Load { ids } => Response::Load(self.read(async |connection, session| {
                 load::executions(connection, session, ids, true).await
             })?),
+            Request::Outlines { ids } => {
+                Response::Outlines(self.read(async |connection, session| {
+                    load::executions(connection, session, ids, false).await
+                })?)
+            }
             Request::Summaries { ids } => {
                 Response::Summaries(self.read(async |connection, session| {
-                    load::executions(connection, session, ids, false).await
+                    summary::summaries(connection, session, ids).await
                 })?)
             }
             Request::Statuses { ids } => {
@@ -51,6 +59,39 @@ impl PostgresStore {
             Request::History { id } => {
                 Response::History(self.read(async |connection, session| {
                     load::history(connection, session, id).await
+                })?)
+            }
+            Request::Steps { id, task } => {
+                Response::Steps(self.read(async |connection, session| {
+                    steps::load(connection, session, id, task).await
+                })?)
+            }
+            Request::ItemSteps { id, task, item } => {
+                Response::ItemSteps(self.read(async |connection, session| {
+                    map_reads::steps(connection, session, id, task, item).await
+                })?)
+            }
+            Request::Maps { ids } => Response::Maps(self.read(async |connection, session| {
+                map_reads::maps(connection, session, ids).await
+            })?),
+            Request::Items { query } => {
+                Response::Items(self.read(async |connection, session| {
+                    map_reads::items(connection, session, query).await
+                })?)
+            }
+            Request::ItemsBefore { query } => {
+                Response::ItemsBefore(self.read(async |connection, session| {
+                    map_reads::items_before(connection, session, query).await
+                })?)
+            }
+            Request::ItemsOf { runner, limit } => {
+                Response::ItemsOf(self.read(async |connection, session| {
+                    map_reads::items_of(connection, session, runner, limit).await
+                })?)
+            }
+            Request::SetMap { id, task, parallel } => {
+                Response::SetMap(self.write(async |connection, session| {
+                    maps::set_parallel(connection, session, id, task, parallel).await
                 })?)
             }
             Request::Overdue { now } => {
@@ -90,6 +131,11 @@ impl PostgresStore {
                     prune::prune(connection, session, cursor, before, limit).await
                 })?)
             }
+            Request::DeleteExecution { id } => {
+                Response::DeleteExecution(self.write(async |connection, session| {
+                    prune::delete(connection, session, id).await
+                })?)
+            }
             Request::PutSchedule { record, expected } => {
                 Response::PutSchedule(self.put_schedule(record, expected)?)
             }
@@ -115,16 +161,23 @@ impl PostgresStore {
                     schedule::due(connection, session, query, now).await
                 })?)
             }
+            Request::PendingEnds {
+                schedule,
+                now,
+                limit,
+            } => Response::PendingEnds(self.read(async |connection, session| {
+                ends::pending(connection, session, schedule, now, limit).await
+            })?),
             Request::Ticks {
                 schedule,
                 limit,
                 offset,
             } => Response::Ticks(self.read(async |connection, session| {
-                schedule::ticks(connection, session, schedule, limit, offset).await
+                ticks::ticks(connection, session, schedule, limit, offset).await
             })?),
             Request::CountTicks { kind, since } => {
                 Response::CountTicks(self.read(async |connection, session| {
-                    schedule::count(connection, session, kind, since).await
+                    ticks::count(connection, session, kind, since).await
                 })?)
             }
             Request::Announce {
@@ -143,6 +196,67 @@ impl PostgresStore {
             Request::Progress { id } => Response::Progress(self.progress(id)?),
             Request::Logs { id } => Response::Logs(self.logs(id)?),
             Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
+            Request::CountStates { limit } => {
+                Response::CountStates(self.read(async |connection, session| {
+                    counting::states(connection, session, limit).await
+                })?)
+            }
+            Request::CountBetween {
+                after,
+                before,
+                limit,
+            } => Response::CountBetween(self.read(async |connection, session| {
+                counting::between(connection, session, after, before, limit).await
+            })?),
+            Request::Payload { id, task, limit } => {
+                Response::Payload(self.read(async |connection, session| {
+                    counting::payload(connection, session, id, task, limit).await
+                })?)
+            }
+            Request::Marker {} => Response::Marker(self.snapshot()?),
+            Request::Send {
+                signals,
+                settled,
+                now,
+            } => Response::Send(self.send(signals, settled, now)?),
+            Request::AdvanceInbox { message, now } => {
+                Response::AdvanceInbox(self.write(async |connection, session| {
+                    signals::advance(connection, session, message, now).await
+                })?)
+            }
+            Request::Post { message } => Response::Post(self.post(message)?),
+            Request::NoteInbox { id, note } => {
+                Response::NoteInbox(self.write(async |connection, session| {
+                    inbox::note(connection, session, id, note).await
+                })?)
+            }
+            Request::DueWaits { now, limit } => {
+                Response::DueWaits(self.read(async |connection, session| {
+                    waits::due(connection, session, now, limit).await
+                })?)
+            }
+            Request::Signals { cursors } => {
+                Response::Signals(self.read(async |connection, session| {
+                    signals::behind(connection, session, cursors).await
+                })?)
+            }
+            Request::CountOtherSignals {
+                name,
+                topics,
+                limit,
+            } => Response::CountOtherSignals(self.read(async |connection, session| {
+                signals::count_others(connection, session, name, topics, limit).await
+            })?),
+            Request::Waits { query } => {
+                Response::Waits(self.read(async |connection, session| {
+                    waits::list(connection, session, query).await
+                })?)
+            }
+            Request::PruneSignals { before, limit } => {
+                Response::PruneSignals(self.write(async |connection, session| {
+                    signals::prune(connection, session, before, limit).await
+                })?)
+            }
             Request::Check {} => Response::Check(self.check()?),
             Request::NotifyPeers {} => Response::NotifyPeers(self.notify_peers()?),
         })

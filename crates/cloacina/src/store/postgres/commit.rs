@@ -1,17 +1,20 @@
 //! Commits a batch in one transaction and one round trip.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
 use super::claim::{self, Claim, ClassClaims};
-use super::driver::{self, Connection, Step};
+use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
-use super::schedule;
 use super::session::Session;
 use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, WriteColumns, WrittenRow};
-use crate::store::{Batch, Committed, Submit, SubmitOutcome, TaskWrite};
-use crate::types::{ExecutionId, ExecutionRecord, HistoryKind, RunnerId, TaskStatus};
+use super::{children, map_claims, maps, schedule};
+use super::{signals, waits};
+use crate::store::maps::started;
+use crate::store::{Batch, Committed, Submit, SubmitOutcome};
+use crate::types::{ExecutionId, HistoryKind};
 
 /// The answer of a step of the pipeline.
 enum CommitAnswer {
@@ -20,51 +23,64 @@ enum CommitAnswer {
     Claimed(usize, Vec<claim::AnswerRow>),
 }
 
+/// Commits a batch. A session that does not know yet that triggers follow ends of executions has its first end refused.
 pub(super) async fn commit(
     connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
 ) -> Result<Committed, Fault> {
+    let committed = commit_once(connection, session, batch).await;
+    if !matches!(committed, Err(Fault::Followed)) {
+        return committed;
+    }
+    session.has_followers.store(true, Ordering::Relaxed);
+    connection.batch_execute("ROLLBACK").await?;
+    commit_once(connection, session, batch).await
+}
+
+async fn commit_once(
+    connection: &Connection,
+    session: &Session,
+    batch: &Batch<'_>,
+) -> Result<Committed, Fault> {
     let mut dropped = HashSet::new();
+    let has_flow = !batch.flow.is_empty();
+    if has_flow {
+        connection.batch_execute(session.begin()).await?;
+        // The locks of topics come before all others.
+        signals::lock(connection, waits::topics(&batch.flow)).await?;
+    }
     let schedules = begin_with_schedules(connection, session, batch, &mut dropped).await?;
-    let is_begun = !schedules.is_empty();
-    let rounds = remaining_rounds(batch, &dropped);
-    let needs_runner = needs_a_live_runner(batch);
+    let is_begun = has_flow || !schedules.is_empty();
+    let mut rounds = remaining_rounds(batch, &dropped);
+    let needs_runner = batch.needs_live_runner();
     let mut steps: Vec<Step<CommitAnswer>> = Vec::new();
+    let mut answers = Vec::new();
+    let mut flow = Committed::default();
     for changes in &rounds {
-        let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
-        for change in changes {
-            match change {
-                Change::Submit(index) => write.submit(&batch.submits[*index])?,
-                Change::Advance(index) => write.advance(&batch.advances[*index])?,
-            }
-        }
+        let write = columns_of(session, batch, changes, needs_runner)?;
         let request = connection.prepare(&write).await?;
         steps.push(Box::pin(async {
             Ok(CommitAnswer::Written(request.load().await?))
         }));
     }
-    for (index, class) in batch
-        .claim
-        .classes
-        .iter()
-        .enumerate()
-        .filter(|(_, class)| !class.queues.is_empty())
-    {
+    if has_flow {
+        // Which waits are written depends on which changes were applied.
+        answers = driver::pipeline(std::mem::take(&mut steps)).await?;
+        flow = write_flow(connection, session, batch, &mut rounds, &mut answers).await?;
+    }
+    let classes = batch.claim.classes.iter().enumerate();
+    for (index, class) in classes.filter(|(_, class)| !class.queues.is_empty()) {
         let claim = Claim::new(class, batch.runner, batch.now);
         let request = connection.prepare(&claim).await?;
         steps.push(Box::pin(async move {
             Ok(CommitAnswer::Claimed(index, request.load().await?))
         }));
     }
-    let answers = in_transaction(connection, session, steps, is_begun).await?;
+    answers.extend(in_transaction(connection, session, steps, is_begun).await?);
     let mut applied = Vec::new();
-    let mut by_class: Vec<ClassClaims> = batch
-        .claim
-        .classes
-        .iter()
-        .map(|_| ClassClaims::default())
-        .collect();
+    let mut by_class = Vec::new();
+    by_class.resize_with(batch.claim.classes.len(), ClassClaims::default);
     for answer in answers {
         match answer {
             CommitAnswer::Nothing => {}
@@ -78,22 +94,26 @@ pub(super) async fn commit(
     }
     let submits = batch.submits.iter().map(|submit| match submit.record.id {
         id if dropped.contains(&id) => SubmitOutcome::Duplicate(id),
+        // Accepted below, once it is stored.
+        id if batch.source_of(submit).is_some() => SubmitOutcome::Duplicate(id),
         _ => SubmitOutcome::Accepted,
     });
     let mut committed = Committed {
         schedules,
         submits: submits.collect(),
         advances: vec![false; batch.advances.len()],
-        ..Committed::default()
+        ..flow
     };
     let mut duplicates = Vec::new();
     for (changes, applied) in rounds.iter().zip(&applied) {
         for change in changes {
             match change {
                 Change::Submit(index) => {
-                    let id = batch.submits[*index].record.id.uuid();
-                    if !applied.contains(&(SUBMITTED, Some(id))) {
+                    let record = batch.submits[*index].record;
+                    if !applied.contains(&(SUBMITTED, Some(record.id.uuid()))) {
                         duplicates.push(*index);
+                    } else if batch.source_of(&batch.submits[*index]).is_some() {
+                        committed.submits[*index] = SubmitOutcome::Accepted;
                     }
                 }
                 Change::Advance(index) => {
@@ -115,6 +135,113 @@ pub(super) async fn commit(
     Ok(committed)
 }
 
+/// Writes the children, waits, maps and items of a batch whose executions are written, and claims items. Returns what is due, and
+/// the state of the maps.
+async fn write_flow(
+    connection: &Connection,
+    session: &Session,
+    batch: &Batch<'_>,
+    rounds: &mut Vec<Vec<Change>>,
+    answers: &mut Vec<CommitAnswer>,
+) -> Result<Committed, Fault> {
+    let needs_runner = batch.needs_live_runner();
+    let mut flow = Committed::default();
+    let mut written = applied_by(answers);
+    for (round, rows) in
+        write_children(connection, session, batch, needs_runner, &mut written).await?
+    {
+        answers.push(CommitAnswer::Written(rows));
+        rounds.push(round);
+    }
+    flow.due = waits::apply(connection, &batch.flow, &written, batch.now).await?;
+    flow.maps = maps::apply(connection, batch, &written).await?;
+    let mut started = started(&batch.flow.maps.ends, &flow.maps);
+    if !started.is_empty() {
+        // The children of items, and their children.
+        let new = write_children(connection, session, batch, needs_runner, &mut started).await?;
+        for (round, rows) in new {
+            answers.push(CommitAnswer::Written(rows));
+            rounds.push(round);
+        }
+        // Children that are started again are not in this batch.
+        let submits = batch.submits.iter();
+        let submitted: HashSet<_> = submits.map(|submit| submit.record.id).collect();
+        started.retain(|id| submitted.contains(id));
+        let due = waits::apply(connection, &batch.flow, &started, batch.now).await?;
+        flow.due.extend(due);
+        maps::change(connection, batch, &started).await?;
+    }
+    let claim = (&*batch.flow.maps.claim, &*batch.flow.maps.free);
+    map_claims::claim(connection, claim, batch.runner, batch.now, &mut flow).await?;
+    Ok(flow)
+}
+
+/// Returns the columns of the statement that writes these changes.
+fn columns_of<'a>(
+    session: &Session,
+    batch: &'a Batch<'_>,
+    changes: &[Change],
+    needs_runner: bool,
+) -> Result<WriteColumns<'a>, Fault> {
+    let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
+    let has_followers = session.has_followers.load(Ordering::Relaxed);
+    write.refuses_followers = !batch.flow.ends.is_empty() && !has_followers;
+    for change in changes {
+        let (record, workflow) = match change {
+            Change::Submit(index) => {
+                let submit = &batch.submits[*index];
+                write.submit(submit)?;
+                (submit.record, Some(submit.workflow))
+            }
+            Change::Advance(index) => {
+                let advance = &batch.advances[*index];
+                write.advance(advance)?;
+                (advance.record, None)
+            }
+        };
+        if has_followers && batch.flow.ends.contains(&record.id) {
+            write.end(record, workflow);
+        }
+    }
+    Ok(write)
+}
+
+/// Submits the executions that depend on changes that were written, and adds them to `written`. Returns each round with its answer.
+async fn write_children(
+    connection: &Connection,
+    session: &Session,
+    batch: &Batch<'_>,
+    needs_runner: bool,
+    written: &mut HashSet<ExecutionId>,
+) -> Result<Vec<(Vec<Change>, Vec<WrittenRow>)>, Fault> {
+    let mut done = Vec::new();
+    for round in children::rounds(batch) {
+        // A child is stored if the change of its parent is.
+        let round: Vec<Change> = (round.into_iter())
+            .filter(|index| children::is_due(batch, *index, written))
+            .map(Change::Submit)
+            .collect();
+        if round.is_empty() {
+            continue;
+        }
+        let write = columns_of(session, batch, &round, needs_runner)?;
+        let rows: Vec<WrittenRow> = write.load(connection).await?;
+        written.extend(rows.iter().filter_map(|(_, id)| *id).map(ExecutionId::from));
+        done.push((round, rows));
+    }
+    Ok(done)
+}
+
+/// Returns the executions that were written.
+fn applied_by(answers: &[CommitAnswer]) -> HashSet<ExecutionId> {
+    let written = answers.iter().filter_map(|answer| match answer {
+        CommitAnswer::Written(rows) => Some(rows),
+        _ => None,
+    });
+    let of_executions = written.flatten().filter_map(|(_, id)| *id);
+    of_executions.map(ExecutionId::from).collect()
+}
+
 /// Opens the transaction and applies the schedule writes, if there are any. Which submissions follow depends on the
 /// answer.
 async fn begin_with_schedules(
@@ -126,7 +253,9 @@ async fn begin_with_schedules(
     if batch.schedules.is_empty() {
         return Ok(Vec::new());
     }
-    connection.batch_execute(session.begin()).await?;
+    if batch.flow.is_empty() {
+        connection.batch_execute(session.begin()).await?;
+    }
     schedule::apply(connection, batch, dropped).await
 }
 
@@ -135,7 +264,10 @@ fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Ch
     let mut rounds = write::rounds(&batch.submits, &batch.advances);
     for changes in &mut rounds {
         changes.retain(|change| match change {
-            Change::Submit(index) => !dropped.contains(&batch.submits[*index].record.id),
+            Change::Submit(index) => {
+                let submit = &batch.submits[*index];
+                !dropped.contains(&submit.record.id) && batch.source_of(submit).is_none()
+            }
             Change::Advance(_) => true,
         });
     }
@@ -206,31 +338,6 @@ async fn duplicates_of(
     Ok(holders)
 }
 
-/// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
-/// submission without a claim, need no live runner.
-fn needs_a_live_runner(batch: &Batch) -> bool {
-    let in_submits = batch
-        .submits
-        .iter()
-        .map(|submit| (submit.record, &submit.tasks));
-    let in_advances = batch
-        .advances
-        .iter()
-        .map(|advance| (advance.record, &advance.tasks));
-    in_submits.chain(in_advances).any(|(record, tasks)| {
-        tasks
-            .iter()
-            .any(|write| write.fence.is_some() || claims(record, write, batch.runner))
-    })
-}
-
-fn claims(record: &ExecutionRecord, write: &TaskWrite, runner: RunnerId) -> bool {
-    record
-        .tasks
-        .get(write.ordinal as usize)
-        .is_some_and(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
-}
-
 /// Returns whether the batch resumes an execution that had ended.
 pub(super) fn revives(batch: &Batch) -> bool {
     let mut events = batch.advances.iter().flat_map(|advance| advance.history);
@@ -239,7 +346,7 @@ pub(super) fn revives(batch: &Batch) -> bool {
 
 /// Returns whether the commit matters to other runners.
 pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
-    if revives(batch) {
+    if revives(batch) || !batch.flow.maps.changes.is_empty() {
         return true;
     }
     let submits = batch.submits.iter().zip(&committed.submits);

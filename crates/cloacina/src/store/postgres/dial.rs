@@ -12,7 +12,7 @@ use super::error::{connecting, with_causes};
 use super::session::{SESSION_INFO, Session, SessionInfo};
 use super::tls;
 use super::url::TlsMode;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// Minimum time limit for opening a connection, which takes a few round trips even where statements must be answered
 /// quickly.
@@ -31,11 +31,14 @@ impl Session {
             .min(answer_timeout.max(MIN_CONNECT_TIMEOUT));
         match tokio::time::timeout(limit, self.open_session()).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable(format!(
-                "the database {} did not answer within {} s; hint: check that the server runs there, or raise \
+            Err(_) => Err(StoreError::Unavailable(Report::hinted(
+                format!(
+                    "the database {} did not answer within {} s",
+                    self.location,
+                    limit.as_secs()
+                ),
+                "check that the server runs there, or raise \
                  connect_timeout",
-                self.location,
-                limit.as_secs()
             ))),
         }
     }
@@ -52,10 +55,13 @@ impl Session {
         };
         let answer = client.simple_query(&text).await.map_err(store_error)?;
         let Some(info) = SessionInfo::read(&answer) else {
-            return Err(StoreError::Unavailable(format!(
-                "the database {} did not return the session's schema",
-                self.location
-            )));
+            return Err(StoreError::Unavailable(
+                format!(
+                    "the database {} did not return the session's schema",
+                    self.location
+                )
+                .into(),
+            ));
         };
         self.verify_schema(&info)?;
         // A prepared statement belongs to one session, and a pooler may run the next transaction in another one.

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// An error inside a request, without the database's location yet.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) enum Fault {
     RunnerLost,
     /// A submission refers to the definition of this id, which is not stored.
     DefinitionGone(String),
+    /// Triggers follow ends of executions, and the statement would not have stored the ends for them.
+    Followed,
     /// An error that already names the database.
     Store(StoreError),
 }
@@ -41,8 +43,9 @@ impl From<tokio_postgres::Error> for Fault {
             "ZC002" => Self::DefinitionGone(object.to_owned()),
             "ZC003" => Self::Corrupt(format!(
                 "task {object} has no row to update, or is not claimed as the writer assumed, although the execution's \
-                 revision matches; nothing of the batch was written"
+                 revision matches; no part of the batch was written"
             )),
+            "ZC004" => Self::Followed,
             _ => Self::Sql(error),
         }
     }
@@ -72,9 +75,9 @@ impl Fault {
     pub(super) fn at(self, location: &str) -> StoreError {
         match self {
             Self::Sql(error) => classify(&error, location),
-            Self::Lost(why) => StoreError::Unavailable(format!(
-                "lost the connection to the database {location}: {why}"
-            )),
+            Self::Lost(why) => StoreError::Unavailable(
+                format!("lost the connection to the database {location}: {why}").into(),
+            ),
             Self::Unreadable(cause) => StoreError::Corrupt(format!(
                 "cannot read a row of the database {location}: {cause}"
             )),
@@ -85,9 +88,12 @@ impl Fault {
                 "a message of {bytes} bytes is too large for the database {location}; nothing was written"
             )),
             Self::Refused(message) => {
-                StoreError::Failed(format!("{message} (database {location})"))
+                StoreError::Failed(format!("{message} (database {location})").into())
             }
             Self::RunnerLost => StoreError::RunnerLost,
+            Self::Followed => StoreError::Failed(
+                format!("a trigger was registered meanwhile (database {location})").into(),
+            ),
             Self::DefinitionGone(id) => StoreError::DefinitionGone(format!(
                 "a submission refers to the workflow definition {id}, which is not stored in the database {location}"
             )),
@@ -100,31 +106,35 @@ impl Fault {
 fn classify(error: &tokio_postgres::Error, location: &str) -> StoreError {
     match error.as_db_error() {
         Some(db_error) => classify_db_error(db_error, location),
-        None => StoreError::Unavailable(format!(
-            "lost the connection to the database {location}: {}",
-            with_causes(error)
-        )),
+        None => StoreError::Unavailable(
+            format!(
+                "lost the connection to the database {location}: {}",
+                with_causes(error)
+            )
+            .into(),
+        ),
     }
 }
 
 fn classify_db_error(error: &DbError, location: &str) -> StoreError {
     let (code, message) = (error.code(), error.message());
-    let failed =
-        |hint: &str| StoreError::Failed(format!("the database {location} failed: {message}{hint}"));
+    let failed = || format!("the database {location} failed: {message}");
+    let hinted = |hint: &str| StoreError::Failed(Report::hinted(failed(), hint));
     if code == &SqlState::DISK_FULL {
-        return failed("; hint: free some space on the server's disk");
+        return hinted("free some space on the server's disk");
     }
     if code == &SqlState::OUT_OF_MEMORY {
         // Not a temporary error: only a smaller batch may need less memory.
-        return failed("");
+        return StoreError::Failed(failed().into());
     }
     if code == &SqlState::INSUFFICIENT_PRIVILEGE {
-        return failed("; hint: grant the missing privilege, or use another role");
+        return hinted("grant the missing privilege, or use another role");
     }
     if code == &SqlState::READ_ONLY_SQL_TRANSACTION {
-        return StoreError::Failed(format!(
-            "the database {location} is read-only: {message}; hint: connect to the primary (several hosts: \
-             target_session_attrs=read-write), or change the role's default_transaction_read_only"
+        return StoreError::Failed(Report::hinted(
+            format!("the database {location} is read-only: {message}"),
+            "connect to the primary (several hosts: \
+             target_session_attrs=read-write), or change the role's default_transaction_read_only",
         ));
     }
     if [
@@ -133,8 +143,8 @@ fn classify_db_error(error: &DbError, location: &str) -> StoreError {
     ]
     .contains(code)
     {
-        return failed(
-            "; hint: if a transaction pooler stands in front of the server, add pgbouncer=true to the URL",
+        return hinted(
+            "if a transaction pooler is in front of the server, add pgbouncer=true to the URL",
         );
     }
     if code == &SqlState::LOCK_NOT_AVAILABLE {
@@ -143,29 +153,28 @@ fn classify_db_error(error: &DbError, location: &str) -> StoreError {
     match code.code().get(..2).unwrap_or_default() {
         "40" | "53" | "57" | "08" => unavailable(location, message),
         "22" | "54" => StoreError::Refused(format!(
-            "the database {location} cannot store a value: {message}; nothing of the batch was written"
+            "the database {location} cannot store a value: {message}; no part of the batch was written"
         )),
         // The engine's writes never violate a constraint, so the row is not what the engine assumed.
         "23" => StoreError::Corrupt(format!(
-            "the database {location} refused a row: {message}; nothing of the batch was written"
+            "the database {location} refused a row: {message}; no part of the batch was written"
         )),
-        _ => failed(""),
+        _ => StoreError::Failed(failed().into()),
     }
 }
 
 fn unavailable(location: &str, message: &str) -> StoreError {
-    StoreError::Unavailable(format!(
-        "the database {location} is not available: {message}"
-    ))
+    StoreError::Unavailable(format!("the database {location} is not available: {message}").into())
 }
 
 /// Translates the error of an attempt to connect.
 pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> StoreError {
     let text = with_causes(error);
     let Some(code) = error.code() else {
-        return StoreError::Unavailable(format!(
-            "cannot connect to the database {location}: {text}; hint: check that the server runs there and that host, \
-             port and sslmode are right"
+        return StoreError::Unavailable(Report::hinted(
+            format!("cannot connect to the database {location}: {text}"),
+            "check that the server runs there and that host, \
+             port and sslmode are right",
         ));
     };
     let message = error
@@ -173,13 +182,15 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
         .map_or(text.as_str(), |error| error.message());
     if code == &SqlState::INVALID_PASSWORD || code == &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
     {
-        return StoreError::Failed(format!(
-            "the database {location} refuses the login: {message}; hint: check user, password and sslmode"
+        return StoreError::Failed(Report::hinted(
+            format!("the database {location} refuses the login: {message}"),
+            "check user, password and sslmode",
         ));
     }
     if code == &SqlState::INVALID_CATALOG_NAME {
-        return StoreError::Failed(format!(
-            "the database {location} does not exist: {message}; hint: create it first"
+        return StoreError::Failed(Report::hinted(
+            format!("the database {location} does not exist: {message}"),
+            "create it first",
         ));
     }
     // Classes 53 (insufficient resources), 57 (operator intervention) and 08 (connection) are temporary.
@@ -189,9 +200,7 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
     {
         return unavailable(location, message);
     }
-    StoreError::Failed(format!(
-        "the database {location} refuses the connection: {message}"
-    ))
+    StoreError::Failed(format!("the database {location} refuses the connection: {message}").into())
 }
 
 /// Returns the error with its causes: the client's own texts are as short as "error connecting to server".

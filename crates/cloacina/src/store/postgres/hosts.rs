@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::store::error::invalid;
+use crate::store::percent::percent_decoded;
 use crate::types::Error;
 
 /// A host to try.
@@ -140,23 +141,6 @@ pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
         ))
         .with_hint("write a percent sign as %25")
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let digits = after
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .ok_or_else(wrong)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
-            return Err(wrong());
-        }
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-        rest = &after[2..];
-    }
+    let bytes = percent_decoded(text).ok_or_else(wrong)?;
     String::from_utf8(bytes).map_err(|_| wrong())
 }

@@ -1,4 +1,5 @@
-//! Lists executions by id, state, definition or deadline. Each list reads one index in order, only as far as needed.
+//! Lists executions by id, state, definition, key, label, schedule or deadline. Each list reads one index in order, only as
+//! far as needed (`store/listing.rs`).
 
 use std::collections::HashSet;
 
@@ -9,86 +10,116 @@ use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
-use crate::store::{ListQuery, OverdueExecutions};
-use crate::types::{ExecutionId, ExecutionStatus, Timestamp};
+use crate::store::listing::{Candidate, Index, Needs, Scan, bounds};
+use crate::store::{ListQuery, Listed, OverdueExecutions};
+use crate::types::{ExecutionId, Timestamp};
+use crate::workflow::queue;
 
-/// Maximum difference in microseconds between the time in an id and the time of submission.
-const ID_SLACK: i64 = 60_000_000;
+/// Maximum number of rows that one statement of a scan reads.
+const MAX_ROWS: usize = 4_000;
 
-query! {
-    ById {
-        before: Uuid => SqlUuid,
-        from: Uuid => SqlUuid,
-        since: i64 => BigInt,
-        all_states: bool => Bool,
-        states: Vec<i16> => Array<SmallInt>,
-        limit: i64 => BigInt,
-        started: Vec<Uuid> => Array<SqlUuid>,
-    } -> SqlUuid;
-    "SELECT e.id FROM cloacina_executions AS e WHERE e.id < $1 AND e.id >= $2 AND e.created_at >= $3
-     AND ($4 OR CASE WHEN e.state = 1 AND e.started_at IS NULL AND e.id <> ALL($7) THEN 0 ELSE e.state END = ANY($5))
-     ORDER BY e.id DESC LIMIT $6"
+/// The columns of a listed row. `$1` to `$5` tell which of them are needed.
+macro_rules! columns {
+    () => {
+        "SELECT e.id, e.created_at, e.state, e.definition_id, e.started_at IS NOT NULL,
+         CASE WHEN $1 THEN e.error END,
+         CASE WHEN $2 THEN (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) END,
+         CASE WHEN $3 THEN (SELECT json_agg(json_build_array(l.name, l.value))::text FROM cloacina_labels AS l
+         WHERE l.execution_id = e.id) END,
+         CASE WHEN $4 THEN EXISTS (SELECT 1 FROM cloacina_ticks AS t WHERE t.schedule_id = $5 AND t.execution_id = e.id)
+         ELSE true END, coalesce(e.links, 0) & 2 <> 0 FROM "
+    };
 }
 
-query! {
-    ByDefinition {
-        definitions: Vec<i64> => Array<BigInt>,
-        before: Uuid => SqlUuid,
-        from: Uuid => SqlUuid,
-        since: i64 => BigInt,
-        all_states: bool => Bool,
-        states: Vec<i16> => Array<SmallInt>,
-        inner_limit: i64 => BigInt,
-        limit: i64 => BigInt,
-        started: Vec<Uuid> => Array<SqlUuid>,
-    } -> SqlUuid;
-    "SELECT e.id FROM unnest($1) AS d (id) CROSS JOIN LATERAL (
-     SELECT x.id FROM cloacina_executions AS x WHERE x.definition_id = d.id AND x.id < $2 AND x.id >= $3
-     AND x.created_at >= $4
-     AND ($5 OR CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($9) THEN 0 ELSE x.state END = ANY($6))
-     ORDER BY x.id DESC LIMIT $7) AS e ORDER BY e.id DESC LIMIT $8"
+/// Declares two statements that read an index, one in each direction. `$6` and `$7` are the ids between which they read,
+/// `$8` is the limit.
+macro_rules! index {
+    ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:expr, $end:literal) => {
+        index! { @one $down { $($field: $rust => $sql),* } $id, $text, " DESC", $end }
+        index! { @one $up { $($field: $rust => $sql),* } $id, $text, "", $end }
+    };
+    (@one $name:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:expr, $order:literal, $end:literal) => {
+        query! {
+            $name {
+                error: bool => Bool,
+                input: bool => Bool,
+                labels: bool => Bool,
+                schedule: bool => Bool,
+                schedule_wanted: Uuid => SqlUuid,
+                after: Uuid => SqlUuid,
+                before: Uuid => SqlUuid,
+                limit: i64 => BigInt,
+                $($field: $rust => $sql,)*
+            } -> (
+                SqlUuid, BigInt, SmallInt, BigInt, Bool, Nullable<Text>, Nullable<Text>, Nullable<Text>, Bool,
+                Bool,
+            );
+            concat!(
+                columns!(), $text, " ", $id, " > $6 AND ", $id, " < $7 ORDER BY ", $id, $order, " LIMIT $8", $end, $order,
+                " LIMIT $8"
+            )
+        }
+    };
 }
 
-query! {
-    /// Not for completed executions, which are not in the index of states. `stored_states` are the states whose rows are read.
-    ByState {
-        stored_states: Vec<i16> => Array<SmallInt>,
-        states: Vec<i16> => Array<SmallInt>,
-        before: Uuid => SqlUuid,
-        from: Uuid => SqlUuid,
-        since: i64 => BigInt,
-        all_definitions: bool => Bool,
-        definitions: Vec<i64> => Array<BigInt>,
-        inner_limit: i64 => BigInt,
-        limit: i64 => BigInt,
-        started: Vec<Uuid> => Array<SqlUuid>,
-    } -> SqlUuid;
-    "SELECT e.id FROM unnest($1) AS s (state) CROSS JOIN LATERAL (
-     SELECT x.id FROM cloacina_executions AS x WHERE x.state = s.state AND x.state <> 3 AND x.id < $3 AND x.id >= $4
-     AND x.created_at >= $5 AND ($6 OR x.definition_id = ANY($7))
-     AND CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($10) THEN 0 ELSE x.state END = ANY($2)
-     ORDER BY x.id DESC LIMIT $8) AS e ORDER BY e.id DESC LIMIT $9"
+index! { ByIdDown, ByIdUp {} "x.id", "(SELECT x.* FROM cloacina_executions AS x WHERE", ") AS e ORDER BY e.id" }
+
+index! {
+    ByDefinitionDown, ByDefinitionUp { definitions: Vec<i64> => Array<BigInt> }
+    "x.id",
+    "unnest($9) AS d (id) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x WHERE x.definition_id = d.id AND",
+    ") AS e ORDER BY e.id"
 }
 
-query! {
-    ByKey {
-        workflows: Vec<String> => Array<Text>,
-        keys: Vec<String> => Array<Text>,
-        before: Uuid => SqlUuid,
-        from: Uuid => SqlUuid,
-        since: i64 => BigInt,
-        all_states: bool => Bool,
-        states: Vec<i16> => Array<SmallInt>,
-        all_definitions: bool => Bool,
-        definitions: Vec<i64> => Array<BigInt>,
-        limit: i64 => BigInt,
-        started: Vec<Uuid> => Array<SqlUuid>,
-    } -> SqlUuid;
-    "SELECT e.id FROM unnest($1) AS w (workflow) CROSS JOIN unnest($2) AS k (execution_key) CROSS JOIN LATERAL (
-     SELECT x.id FROM cloacina_executions AS x WHERE x.workflow = w.workflow AND x.execution_key = k.execution_key
-     AND x.id < $3 AND x.id >= $4 AND x.created_at >= $5
-     AND ($6 OR CASE WHEN x.state = 1 AND x.started_at IS NULL AND x.id <> ALL($11) THEN 0 ELSE x.state END = ANY($7))
-     AND ($8 OR x.definition_id = ANY($9)) OFFSET 0) AS e ORDER BY e.id DESC LIMIT $10"
+// Not for completed executions, which are not in the index of states.
+index! {
+    ByStateDown, ByStateUp { states: Vec<i16> => Array<SmallInt> }
+    "x.id",
+    "unnest($9) AS s (state) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x WHERE x.state = s.state
+     AND x.state <> 3 AND",
+    ") AS e ORDER BY e.id"
+}
+
+index! {
+    ByKeyDown, ByKeyUp { workflows: Vec<String> => Array<Text>, keys: Vec<String> => Array<Text> }
+    "x.id",
+    "unnest($9) AS w (workflow) CROSS JOIN unnest($10) AS k (execution_key) CROSS JOIN LATERAL (
+     SELECT x.* FROM cloacina_executions AS x WHERE x.workflow = w.workflow AND x.execution_key = k.execution_key AND",
+    ") AS e ORDER BY e.id"
+}
+
+index! {
+    ByLabelDown, ByLabelUp { name: String => Text, values: Vec<String> => Array<Text> }
+    "x.execution_id",
+    "unnest($10) AS v (value) CROSS JOIN LATERAL (SELECT x.execution_id FROM cloacina_labels AS x
+     WHERE x.name = $9 AND x.value = v.value AND",
+    ") AS n CROSS JOIN LATERAL (SELECT y.* FROM cloacina_executions AS y WHERE y.id = n.execution_id OFFSET 0) AS e
+     ORDER BY n.execution_id"
+}
+
+index! {
+    ByScheduleDown, ByScheduleUp { schedules: Vec<Uuid> => Array<SqlUuid> }
+    "x.execution_id",
+    "unnest($9) AS s (id) CROSS JOIN LATERAL (SELECT x.execution_id FROM cloacina_ticks AS x
+     WHERE x.schedule_id = s.id AND x.execution_id IS NOT NULL AND",
+    ") AS n CROSS JOIN LATERAL (SELECT y.* FROM cloacina_executions AS y WHERE y.id = n.execution_id OFFSET 0) AS e
+     ORDER BY n.execution_id"
+}
+
+index! {
+    ByParentDown, ByParentUp { parents: Vec<Uuid> => Array<SqlUuid> }
+    "x.child_id",
+    "unnest($9) AS s (id) CROSS JOIN LATERAL (SELECT x.child_id FROM cloacina_children AS x
+     WHERE x.parent_id = s.id AND",
+    ") AS n CROSS JOIN LATERAL (SELECT y.* FROM cloacina_executions AS y WHERE y.id = n.child_id OFFSET 0) AS e
+     ORDER BY n.child_id"
+}
+
+index! {
+    TheseDown, TheseUp { ids: Vec<Uuid> => Array<SqlUuid> }
+    "x.id",
+    "unnest($9) AS n (id) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x WHERE x.id = n.id AND",
+    ") AS e ORDER BY e.id"
 }
 
 query! {
@@ -97,113 +128,163 @@ query! {
 }
 
 query! {
-    Overdue { now: i64 => BigInt, after: i64 => BigInt } -> (Nullable<SqlUuid>, BigInt);
+    /// Overdue executions, the next deadline (without an id), and a row without either if a task waits or the inbox has a
+    /// message.
+    Overdue { now: i64 => BigInt, after: i64 => BigInt, queue: i64 => BigInt } -> (Nullable<SqlUuid>, Nullable<BigInt>);
     "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= $1 AND state = 1
      ORDER BY deadline, id) UNION ALL
      (SELECT NULL::uuid, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline > $2 AND state = 1
-     ORDER BY deadline LIMIT 1)"
+     ORDER BY deadline LIMIT 1) UNION ALL
+     (SELECT NULL::uuid, NULL::bigint
+     WHERE EXISTS (SELECT 1 FROM cloacina_tasks WHERE queue = $3 AND state = 1 AND ready_at IS NOT NULL)
+     OR EXISTS (SELECT 1 FROM cloacina_inbox WHERE note IS NULL))"
 }
 
-/// Returns ids of executions, newest first.
+type ListedRow = (
+    Uuid,
+    i64,
+    i16,
+    i64,
+    bool,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    bool,
+    bool,
+);
+
+/// Returns ids of executions.
+#[expect(clippy::too_many_lines, reason = "one branch per index")]
 pub(super) async fn list(
     connection: &Connection,
     session: &Session,
     query: &ListQuery,
-) -> Result<Vec<ExecutionId>, Fault> {
+) -> Result<Listed, Fault> {
     let definitions = definitions(connection, session, query).await?;
     if query.limit == 0 || definitions.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(Vec::new());
+        return Ok(Listed::default());
     }
-    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let before = query.before.map_or(Uuid::max(), |id| id.uuid());
-    let since = query.since.map_or(i64::MIN, |since| since.0);
-    let from = query
-        .since
-        .map_or(Uuid::nil(), |since| first_id_of(since - ID_SLACK));
-    let states: HashSet<ExecutionStatus> = query.statuses.iter().copied().collect();
-    let all_states = states.is_empty();
-    let codes: Vec<i16> = states.iter().map(|status| status.code()).collect();
-    let started: Vec<Uuid> = query.started.iter().map(ExecutionId::uuid).collect();
-    let ids: Vec<Uuid> = if let Some(keys) = &query.keys {
-        // The index of keys begins with the workflow.
-        let workflows = match &query.workflow {
-            Some(workflow) => vec![workflow.clone()],
-            None => session.fetch(connection, WorkflowNames {}).await?,
-        };
-        let statement = ByKey {
-            workflows,
-            keys: keys.clone(),
-            before,
-            from,
-            since,
-            all_states,
-            states: codes,
-            all_definitions: definitions.is_none(),
-            definitions: definitions.unwrap_or_default(),
-            limit,
-            started,
-        };
-        session.fetch(connection, statement).await?
-    } else if !all_states && !states.contains(&ExecutionStatus::Completed) {
-        let mut stored_states = codes.clone();
-        if states.contains(&ExecutionStatus::Pending) && !states.contains(&ExecutionStatus::Running)
-        {
-            // A claimed execution that has not started is stored as running.
-            stored_states.push(ExecutionStatus::Running.code());
-        }
-        let statement = ByState {
-            stored_states,
-            states: codes,
-            before,
-            from,
-            since,
-            all_definitions: definitions.is_none(),
-            definitions: definitions.unwrap_or_default(),
-            inner_limit: limit,
-            limit,
-            started,
-        };
-        session.fetch(connection, statement).await?
-    } else if let Some(definitions) = definitions {
-        let statement = ByDefinition {
-            definitions,
-            before,
-            from,
-            since,
-            all_states,
-            states: codes,
-            inner_limit: limit,
-            limit,
-            started,
-        };
-        session.fetch(connection, statement).await?
-    } else {
-        session
-            .fetch(
-                connection,
-                ById {
-                    before,
-                    from,
-                    since,
-                    all_states,
-                    states: codes,
-                    limit,
-                    started,
-                },
-            )
-            .await?
+    // The index of keys begins with the workflow.
+    let workflows = match (&query.keys, &query.workflow) {
+        (None, _) => Vec::new(),
+        (Some(_), Some(workflow)) => vec![workflow.clone()],
+        (Some(_), None) => session.fetch(connection, WorkflowNames {}).await?,
     };
-    Ok(ids.into_iter().map(Into::into).collect())
+    let index = Index::of(query);
+    let needs = Needs::of(query, &index);
+    let allowed = (definitions.as_ref()).map(|ids| ids.iter().copied().collect::<HashSet<i64>>());
+    let mut scan = Scan::new(query, allowed, needs, 1);
+    let (mut after, mut before) = bounds(query);
+    let schedule_wanted = query.schedule.map_or_else(Uuid::nil, |id| id.uuid());
+    let mut rows = query.limit.min(MAX_ROWS);
+    loop {
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        // A macro instead of a function, because each statement has its own type.
+        macro_rules! fetch {
+            ($down:ident, $up:ident { $($fields:tt)* }) => {{
+                let Needs { error, input, labels, schedule } = needs;
+                let (after, before) = (after.uuid(), before.uuid());
+                if query.ascending {
+                    session.fetch(connection, $up {
+                        error, input, labels, schedule, schedule_wanted, after, before, limit, $($fields)*
+                    }).await?
+                } else {
+                    session.fetch(connection, $down {
+                        error, input, labels, schedule, schedule_wanted, after, before, limit, $($fields)*
+                    }).await?
+                }
+            }};
+        }
+        let found: Vec<ListedRow> = match &index {
+            Index::Keys(keys) => {
+                fetch!(
+                    ByKeyDown,
+                    ByKeyUp {
+                        workflows: workflows.clone(),
+                        keys: keys.to_vec()
+                    }
+                )
+            }
+            Index::Ids(ids) => {
+                fetch!(
+                    TheseDown,
+                    TheseUp {
+                        ids: ids.iter().map(ExecutionId::uuid).collect()
+                    }
+                )
+            }
+            Index::Parent(id) => {
+                fetch!(
+                    ByParentDown,
+                    ByParentUp {
+                        parents: vec![id.uuid()]
+                    }
+                )
+            }
+            Index::Label(name, values) => {
+                fetch!(
+                    ByLabelDown,
+                    ByLabelUp {
+                        name: (*name).to_owned(),
+                        values: values.to_vec()
+                    }
+                )
+            }
+            Index::Schedule(id) => {
+                fetch!(
+                    ByScheduleDown,
+                    ByScheduleUp {
+                        schedules: vec![id.uuid()]
+                    }
+                )
+            }
+            Index::States(states) => {
+                let states = states.iter().map(|state| state.code()).collect();
+                fetch!(ByStateDown, ByStateUp { states })
+            }
+            Index::Other => {
+                if let Some(ids) = &definitions {
+                    let definitions = ids.clone();
+                    fetch!(ByDefinitionDown, ByDefinitionUp { definitions })
+                } else {
+                    fetch!(ByIdDown, ByIdUp {})
+                }
+            }
+        };
+        let is_last = found.len() < rows;
+        for row in &found {
+            let candidate = candidate(row);
+            if !scan.take(&candidate).map_err(Fault::Corrupt)? {
+                return Ok(scan.finish());
+            }
+            if query.ascending {
+                after = candidate.id;
+            } else {
+                before = candidate.id;
+            }
+        }
+        if is_last {
+            return Ok(scan.finish());
+        }
+        rows = (rows * 4).clamp(100, MAX_ROWS);
+    }
 }
 
-/// Returns an id below every id that was generated at or after this time.
-fn first_id_of(time: Timestamp) -> Uuid {
-    let milliseconds = u64::try_from(time.0 / 1000)
-        .unwrap_or_default()
-        .min((1 << 48) - 1);
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&milliseconds.to_be_bytes()[2..]);
-    Uuid::from_bytes(bytes)
+fn candidate(row: &ListedRow) -> Candidate<'_> {
+    let (id, created_at, state, definition, has_start, error, input, labels, in_schedule, is_child) =
+        row;
+    Candidate {
+        id: (*id).into(),
+        created_at: *created_at,
+        state: *state,
+        definition: *definition,
+        has_start: *has_start,
+        error: error.as_deref(),
+        input: input.as_deref(),
+        labels: labels.as_deref(),
+        in_schedule: *in_schedule,
+        is_child: *is_child,
+    }
 }
 
 /// Returns the definitions that the query allows; `None` means all.
@@ -234,20 +315,22 @@ pub(super) async fn overdue(
     session: &Session,
     now: Timestamp,
 ) -> Result<OverdueExecutions, Fault> {
-    let rows: Vec<(Option<Uuid>, i64)> = session
+    let rows: Vec<(Option<Uuid>, Option<i64>)> = session
         .fetch(
             connection,
             Overdue {
                 now: now.0,
                 after: now.0,
+                queue: queue::WAITING,
             },
         )
         .await?;
     let mut due = OverdueExecutions::default();
     for (id, deadline) in rows {
-        match id {
-            Some(id) => due.executions.push(id.into()),
-            None => due.next = Some(Timestamp(deadline)),
+        match (id, deadline) {
+            (Some(id), _) => due.executions.push(id.into()),
+            (None, Some(deadline)) => due.next = Some(Timestamp(deadline)),
+            (None, None) => due.has_waits = true,
         }
     }
     Ok(due)

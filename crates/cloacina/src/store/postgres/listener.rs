@@ -52,7 +52,7 @@ impl Listener {
     /// after errors.
     pub(super) fn start(session: Arc<Session>) -> Result<Arc<Self>, StoreError> {
         let failed = |error: std::io::Error| {
-            StoreError::Failed(format!("cannot start the LISTEN thread: {error}"))
+            StoreError::Failed(format!("cannot start the LISTEN thread: {error}").into())
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -185,10 +185,13 @@ impl ListenSession {
         let (client, mut notifications) = tokio::time::timeout(limit, opening)
             .await
             .unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(format!(
-                    "the database {} did not answer within {limit:?}",
-                    session.location
-                )))
+                Err(StoreError::Unavailable(
+                    format!(
+                        "the database {} did not answer within {limit:?}",
+                        session.location
+                    )
+                    .into(),
+                ))
             })?;
         members.mark_changed();
         loop {

@@ -14,18 +14,23 @@ use super::session::Session;
 use super::statement::query;
 use crate::types::{
     Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent,
-    Json, Skip, TaskRecord, TaskStatus, Timestamp,
+    Json, ParentLink, Skip, TaskRecord, TaskStatus, TaskWait, Timestamp,
 };
 
 // The lateral subqueries look up each id by key. `OFFSET 0` keeps the planner from reordering that.
 query! {
     SelectExecutions { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>, Nullable<Text>,
+        Nullable<BigInt>, Nullable<BigInt>, Array<Nullable<BigInt>>, Nullable<Text>, Nullable<Text>, Nullable<Array<Nullable<Text>>>,
     );
     "SELECT e.id, e.definition_id, d.task_count, e.state, e.revision, e.priority, e.execution_key, e.created_at,
-     e.start_at, e.started_at, e.ended_at, e.timeout, e.deadline, e.paused_at, e.error,
-     CASE WHEN $1 THEN (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) END
+     e.start_at, e.started_at, e.ended_at, e.timeout, ARRAY[e.deadline, e.paused_at], e.error,
+     CASE WHEN $1 THEN (SELECT i.input FROM cloacina_inputs AS i WHERE i.execution_id = e.id) END,
+     CASE WHEN e.links & 6 <> 0 THEN ARRAY[
+         (SELECT c.policy FROM cloacina_children AS c WHERE c.child_id = e.id),
+         (SELECT c.policy FROM cloacina_children AS c WHERE c.parent_id = e.id AND c.parent_ordinal = -1
+          ORDER BY c.generation DESC LIMIT 1)
+     ] END
      FROM unnest($2::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM cloacina_executions AS x WHERE x.id = n.id OFFSET 0) AS e
      CROSS JOIN LATERAL (SELECT x.task_count FROM cloacina_definitions AS x WHERE x.id = e.definition_id OFFSET 0) AS d"
@@ -45,19 +50,21 @@ struct ExecutionRow {
     started_at: Option<i64>,
     ended_at: Option<i64>,
     timeout: Option<i64>,
-    deadline: Option<i64>,
-    paused_at: Option<i64>,
+    /// The deadline and the start of the pause. A row has at most 16 columns.
+    deadline_and_pause: Vec<Option<i64>>,
     error: Option<Decoded<(Option<u32>, Failure)>>,
     input: Option<Decoded<Context>>,
+    /// The links to the parent and to the final tasks.
+    links: Option<Vec<Option<Decoded<ParentLink>>>>,
 }
 
 query! {
     SelectTasks { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<SqlUuid>, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
+        Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
     "SELECT t.execution_id, t.ordinal, t.state, t.attempt, t.uncounted, t.rescues, t.runner_id, t.ready_at,
-     t.started_at, t.ended_at, CASE WHEN $1 THEN t.delta END, t.error, t.skip FROM unnest($2::uuid[]) AS n (id)
+     t.started_at, t.ended_at, CASE WHEN $1 THEN t.delta END, t.error, t.skip, t.wait FROM unnest($2::uuid[]) AS n (id)
      CROSS JOIN LATERAL (SELECT * FROM cloacina_tasks AS x WHERE x.execution_id = n.id OFFSET 0) AS t"
 }
 
@@ -76,6 +83,7 @@ struct TaskRow {
     delta: Option<DeltaColumn>,
     error: Option<Decoded<Failure>>,
     skip: Option<Decoded<Skip>>,
+    wait: Option<Decoded<TaskWait>>,
 }
 
 query! {
@@ -173,6 +181,8 @@ pub(super) async fn executions(
 }
 
 fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
+    let mut links = (row.links.into_iter().flatten()).map(|link| link.map(|link| Arc::new(link.0)));
+    let (parent, finale) = (links.next().flatten(), links.next().flatten());
     Ok(ExecutionRecord {
         id: row.id.into(),
         definition: DefinitionId(row.definition),
@@ -188,11 +198,17 @@ fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
         started_at: row.started_at.map(Timestamp),
         ended_at: row.ended_at.map(Timestamp),
         timeout: row.timeout,
-        deadline: row.deadline.map(Timestamp),
-        paused_at: row.paused_at.map(Timestamp),
+        deadline: time_at(&row.deadline_and_pause, 0),
+        paused_at: time_at(&row.deadline_and_pause, 1),
         error: row.error.map(|error| error.0),
+        parent,
+        finale,
         tasks: vec![TaskRecord::pending(); count("task_count", row.task_count)? as usize],
     })
+}
+
+fn time_at(times: &[Option<i64>], place: usize) -> Option<Timestamp> {
+    times.get(place).copied().flatten().map(Timestamp)
 }
 
 fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
@@ -220,6 +236,7 @@ fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {
         delta: row.delta.map(|delta| delta.0),
         error: row.error.map(|error| error.0),
         skip: row.skip.map(|skip| skip.0),
+        wait: row.wait.map(|wait| Arc::new(wait.0)),
         stored: true,
     };
     Ok(())

@@ -7,10 +7,10 @@ use super::driver::{Connection, Statement};
 use super::error::Fault;
 use super::session::Session;
 use super::statement::{query, statement};
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// The migrations of this program, oldest first. They have the same version numbers as on SQLite.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 8] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
@@ -30,6 +30,18 @@ const KNOWN: [(&str, &str); 5] = [
     (
         "00000000000005",
         include_str!("../../../migrations/postgres/00000000000005_refusals/up.sql"),
+    ),
+    (
+        "00000000000006",
+        include_str!("../../../migrations/postgres/00000000000006_labels/up.sql"),
+    ),
+    (
+        "00000000000007",
+        include_str!("../../../migrations/postgres/00000000000007_flow/up.sql"),
+    ),
+    (
+        "00000000000008",
+        include_str!("../../../migrations/postgres/00000000000008_ends/up.sql"),
     ),
 ];
 
@@ -104,11 +116,13 @@ impl Schema {
         if newer.is_empty() {
             return Ok(());
         }
-        Err(StoreError::Migration(format!(
-            "the database {location} has the schema version {}, which is newer than this program knows (up to {}); \
-             hint: install the version of cloaca that migrated it, or a later one",
-            newer.join(", "),
-            KNOWN.last().map_or("none", |(version, _)| version)
+        Err(StoreError::Migration(Report::hinted(
+            format!(
+                "the database {location} has the schema version {}, which is newer than this program knows (up to {})",
+                newer.join(", "),
+                KNOWN.last().map_or("none", |(version, _)| version)
+            ),
+            "install the version of cloaca that migrated it, or a later one",
         )))
     }
 
@@ -123,7 +137,7 @@ impl Schema {
             session.location,
             self.name.as_deref().unwrap_or("none"),
             wanted.map_or("", String::as_str)
-        )))
+        ).into()))
     }
 }
 
@@ -160,8 +174,9 @@ async fn check_and_migrate(connection: &Connection, session: &Session) -> Result
             (None, Some(name)) => format!("has no schema '{name}'"),
             _ => format!("lacks the schema version {}", schema.pending.join(", ")),
         };
-        return Err(Fault::Store(StoreError::Migration(format!(
-            "the database {location} {what}, and migrating it at start is turned off; hint: run `cloaca db migrate`"
+        return Err(Fault::Store(StoreError::Migration(Report::hinted(
+            format!("the database {location} {what}, and migrating it at start is turned off"),
+            "run `cloaca db migrate`",
         ))));
     }
     check_rights(connection, session, &schema).await?;
@@ -191,7 +206,7 @@ async fn check_rights(
     if exists && !sees {
         return Err(Fault::Store(StoreError::Failed(format!(
             "the database {location} does not let the role '{role}' use the schema '{name}'; the connection is refused"
-        ))));
+        ).into())));
     }
     if creates {
         return Ok(());
@@ -204,9 +219,12 @@ async fn check_rights(
         },
         schema.pending.join(", "),
     );
-    Err(Fault::Store(StoreError::Migration(format!(
-        "the schema '{name}' of the database {location} {what} the version {version}, and the role '{role}' may not \
-         migrate it; hint: run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL"
+    Err(Fault::Store(StoreError::Migration(Report::hinted(
+        format!(
+            "the schema '{name}' of the database {location} {what} the version {version}, and the role '{role}' may not \
+         migrate it"
+        ),
+        "run `cloaca db migrate` or DatabaseAdmin.migrate_tenant with the administrator's URL",
     ))))
 }
 
@@ -261,7 +279,7 @@ pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<
                 StoreError::Unavailable(message) => Fault::Store(StoreError::Unavailable(message)),
                 other => Fault::Store(StoreError::Migration(format!(
                     "migration {version} of the database {location} failed and was rolled back: {other}"
-                ))),
+                ).into())),
             })?;
         InsertVersion { version }.execute(connection).await?;
     }

@@ -7,18 +7,26 @@ pub mod admin;
 mod blocking_connection;
 mod call;
 mod change_notifier;
+mod children;
 mod claim;
 mod commit;
+mod counting;
 mod credential_url;
 mod definition;
 mod dial;
 mod driver;
+mod ends;
 mod error;
 mod hosts;
+mod inbox;
 mod insight;
 mod list;
 mod listener;
 mod load;
+mod map_claims;
+mod map_reads;
+mod map_rows;
+mod maps;
 mod migration;
 mod notify_rate_limiter;
 mod pass_file;
@@ -30,10 +38,15 @@ mod runner;
 mod schedule;
 mod session;
 mod shared_pool;
+mod signals;
 mod statement;
+mod steps;
+mod summary;
 mod tenant;
+mod ticks;
 mod tls;
 mod url;
+mod waits;
 mod write;
 mod write_statement;
 
@@ -60,9 +73,10 @@ pub use url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 use super::prune_cursor::PruneCursor;
 use super::{
-    Batch, Changes, Committed, PutOutcome, Request, Response, RunnerRow, Store, StoreError,
+    Batch, Changes, Committed, InboxMessage, PutOutcome, Request, Response, RunnerRow, Store,
+    StoreError,
 };
-use crate::types::{DefinitionId, RunnerId, ScheduleRecord, Timestamp};
+use crate::types::{DefinitionId, InboxId, NewSignal, RunnerId, ScheduleRecord, Sent, Timestamp};
 use crate::workflow::Workflow;
 
 query! {
@@ -286,8 +300,10 @@ impl PostgresStore {
             .classes
             .iter()
             .any(|class| !class.queues.is_empty());
-        let writes =
-            !batch.submits.is_empty() || !batch.advances.is_empty() || !batch.schedules.is_empty();
+        let writes = !batch.submits.is_empty()
+            || !batch.advances.is_empty()
+            || !batch.schedules.is_empty()
+            || !batch.flow.maps.is_empty();
         if !writes && !claims {
             let more = vec![false; batch.claim.classes.len()];
             return Ok(Committed {
@@ -310,6 +326,29 @@ impl PostgresStore {
             _ => {}
         }
         committed
+    }
+
+    /// Sends signals, and notifies other runners, which check the tasks that wait for them.
+    fn send(
+        &self,
+        new: &[NewSignal],
+        settled: &[InboxId],
+        now: Timestamp,
+    ) -> Result<Vec<Sent>, StoreError> {
+        let sent = self.write(async |connection, session| {
+            signals::send(connection, session, new, settled, now).await
+        })?;
+        if sent.iter().any(|sent| sent.woken > 0) {
+            self.notifier.notify_changed(None);
+        }
+        Ok(sent)
+    }
+
+    /// Adds a message to the inbox, and notifies other runners, which apply it.
+    fn post(&self, message: &InboxMessage) -> Result<(), StoreError> {
+        self.write(async |connection, session| inbox::post(connection, session, message).await)?;
+        self.notifier.notify_changed(None);
+        Ok(())
     }
 
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {

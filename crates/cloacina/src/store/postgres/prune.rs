@@ -14,23 +14,67 @@ use crate::types::{ExecutionId, Timestamp};
 const PAGE: i64 = 1000;
 
 query! {
+    /// A child whose parent is stored counts as not ended: a tree goes with its root, and not before it. An execution whose
+    /// final tasks are open counts as not ended too.
     OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
-    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > $1 ORDER BY id LIMIT $2"
+    "SELECT e.id, e.created_at, CASE WHEN coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id
+     ) OR coalesce(e.links, 0) & 4 <> 0 AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id
+         WHERE c.parent_id = e.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL
+     ) THEN NULL ELSE e.ended_at END
+     FROM cloacina_executions AS e WHERE e.id > $1 ORDER BY e.id LIMIT $2"
+}
+
+/// The text of a statement that deletes the executions of a condition, with all their rows. `$1` are the ids.
+macro_rules! delete {
+    ($condition:literal) => {
+        concat!(
+            "WITH gone AS (
+         DELETE FROM cloacina_executions AS e USING unnest($1) AS n (id) WHERE e.id = n.id AND ",
+            $condition,
+            " RETURNING e.id
+     ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id),
+     tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id),
+     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id),
+     progress AS (DELETE FROM cloacina_progress AS x USING gone WHERE x.execution_id = gone.id),
+     logs AS (DELETE FROM cloacina_logs AS x USING gone WHERE x.execution_id = gone.id),
+     waits AS (DELETE FROM cloacina_waits AS x USING gone WHERE x.execution_id = gone.id),
+     steps AS (DELETE FROM cloacina_steps AS x USING gone WHERE x.execution_id = gone.id),
+     maps AS (DELETE FROM cloacina_maps AS x USING gone WHERE x.execution_id = gone.id),
+     items AS (DELETE FROM cloacina_items AS x USING gone WHERE x.execution_id = gone.id),
+     children AS (DELETE FROM cloacina_children AS x USING gone WHERE x.child_id = gone.id),
+     labels AS (DELETE FROM cloacina_labels AS x USING gone WHERE x.execution_id = gone.id)
+     SELECT count(*) FROM gone"
+        )
+    };
 }
 
 query! {
     /// Compares the end time again, because a retry may have resumed an execution meanwhile. Follows the order of ids,
     /// like every writer.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
-    "WITH gone AS (
-         DELETE FROM cloacina_executions AS e USING unnest($1) AS n (id)
-         WHERE e.id = n.id AND coalesce(e.ended_at < $2, false) RETURNING e.id
-     ), inputs AS (DELETE FROM cloacina_inputs AS x USING gone WHERE x.execution_id = gone.id),
-     tasks AS (DELETE FROM cloacina_tasks AS x USING gone WHERE x.execution_id = gone.id),
-     events AS (DELETE FROM cloacina_events AS x USING gone WHERE x.execution_id = gone.id),
-     progress AS (DELETE FROM cloacina_progress AS x USING gone WHERE x.execution_id = gone.id),
-     logs AS (DELETE FROM cloacina_logs AS x USING gone WHERE x.execution_id = gone.id)
-     SELECT count(*) FROM gone"
+    delete!("coalesce(e.ended_at < $2, false)")
+}
+
+query! {
+    /// A child goes with its parent, like in [`OldestFirst`].
+    DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
+    delete!(
+        "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id))"
+    )
+}
+
+/// Deletes an execution that has ended.
+pub(super) async fn delete(
+    connection: &Connection,
+    session: &Session,
+    id: ExecutionId,
+) -> Result<bool, Fault> {
+    let ids = vec![id.uuid()];
+    let deleted: Vec<i64> = session.fetch(connection, DeleteEnded { ids }).await?;
+    Ok(deleted.first() == Some(&1))
 }
 
 pub(super) async fn prune(
@@ -40,7 +84,8 @@ pub(super) async fn prune(
     before: Timestamp,
     limit: usize,
 ) -> Result<usize, Fault> {
-    super::schedule::prune(connection, session, before, limit).await?;
+    super::ticks::prune(connection, session, before, limit).await?;
+    super::ends::prune(connection, session, before).await?;
     let after = Uuid::from_bytes(*cursor.after(before).as_bytes());
     let ids = ended_before(connection, session, after, before, limit).await?;
     let full = ids.last().filter(|_| ids.len() == limit);

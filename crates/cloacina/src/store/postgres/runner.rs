@@ -1,4 +1,4 @@
-//! Rows of runners: leases by the database's clock, deaths and claims.
+//! Rows of runners: their leases, which use the database's clock, their deaths and their claims.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 
-/// Maximum time of an answer, in microseconds. A larger clock difference means that a clock was set.
+/// Maximum time that an answer is assumed to take, in microseconds. A larger change of the clock difference means that a clock
+/// was set.
 const MAX_LATENCY: i64 = 2_000_000;
 /// How far the database's clock may run ahead of the known difference, in microseconds, before it is measured again.
 const MAX_DRIFT: i64 = 100_000;
@@ -101,7 +102,7 @@ struct ClockAndRunner {
     workflows: Option<Decoded<Vec<String>>>,
 }
 
-/// The runners as this store last read them. Times are by the database's clock.
+/// The runners, as this store last read them. Times are those of the database's clock.
 #[derive(Default)]
 pub(super) struct RunnerCache {
     /// The database's clock minus the caller's.
@@ -131,6 +132,7 @@ impl RunnerCache {
         let own = self.own.iter().copied();
         own.filter(|runner| !others.contains(runner)).collect()
     }
+
     /// Makes the next use read the rows again.
     pub(super) fn invalidate(&mut self) {
         self.fetched_at = None;
@@ -354,8 +356,8 @@ pub(super) async fn retire(
     session: &Session,
     runner: RunnerId,
 ) -> Result<(), Fault> {
-    // Without the row, nobody would ever rescue these claims. None can be added between the two statements: a runner
-    // that was declared dead writes nothing, and a living one retires itself after it has stopped.
+    // Without the row, no runner would ever rescue these claims. No claim can be added between the two statements: a
+    // runner that was declared dead writes nothing, and a live runner retires itself after it has stopped.
     let claims = claims_of(connection, session, runner).await?.len();
     if claims > 0 {
         return Err(Fault::Refused(format!(

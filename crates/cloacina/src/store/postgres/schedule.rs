@@ -12,11 +12,10 @@ use super::error::Fault;
 use super::row::{Tolerated, encode, micros};
 use super::session::Session;
 use super::statement::query;
-use crate::store::schedule::bounded;
+use crate::store::schedule::{bounded, followed};
 use crate::store::{Batch, DueQuery, DueSchedules, PutOutcome, ScheduleQuery};
 use crate::types::{
-    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
-    TickOutcome, TickRecord, Timestamp,
+    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, Timestamp,
 };
 
 type Columns = (
@@ -68,6 +67,19 @@ schedules! {
     DueTriggers { now: i64 => BigInt, names: Vec<String> => Array<Text>, limit: i64 => BigInt }
     "WHERE kind = 1 AND wake_at <= $1 AND identity = ANY ($2) ORDER BY wake_at LIMIT $3"
 }
+schedules! {
+    /// The triggers with a pending end that no runner deals with.
+    DueByEnds { now: i64 => BigInt, names: Vec<String> => Array<Text>, limit: i64 => BigInt }
+    "WHERE kind = 1 AND deleted_at IS NULL AND enabled AND coalesce(wake_at, 0) <= $1 AND identity = ANY ($2)
+     AND EXISTS (SELECT 1 FROM cloacina_ends AS e WHERE e.schedule_id = cloacina_schedules.id AND e.due_at <= $1)
+     ORDER BY id LIMIT $3"
+}
+query! {
+    /// The time of the next call for an end for which the last one failed.
+    NextEnd { now: i64 => BigInt, names: Vec<String> => Array<Text> } -> BigInt;
+    "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id
+     WHERE e.due_at > $1 AND s.enabled AND s.identity = ANY ($2) ORDER BY e.due_at LIMIT 1"
+}
 query! {
     NextCron { now: i64 => BigInt } -> BigInt;
     "SELECT wake_at FROM cloacina_schedules WHERE kind = 0 AND wake_at > $1 ORDER BY wake_at LIMIT 1"
@@ -94,10 +106,15 @@ query! {
         created_at: i64 => BigInt,
         updated_at: i64 => BigInt,
         deleted_at: Option<i64> => Nullable<BigInt>,
+        after: String => Text,
+        states: Vec<i16> => Array<SmallInt>,
     } -> SqlUuid;
-    "INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due, wake_at,
-     last_due, created_at, updated_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-     ON CONFLICT DO NOTHING RETURNING id"
+    "WITH written AS (INSERT INTO cloacina_schedules (id, kind, identity, workflow, enabled, revision, spec, state, next_due,
+     wake_at, last_due, created_at, updated_at, deleted_at)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING RETURNING id),
+     followed AS (INSERT INTO cloacina_follows (workflow, state, schedule_id)
+     SELECT $15, n.state, w.id FROM written AS w CROSS JOIN unnest($16::smallint[]) AS n (state))
+     SELECT id FROM written"
 }
 
 query! {
@@ -115,10 +132,17 @@ query! {
         deleted_at: Option<i64> => Nullable<BigInt>,
         id: Uuid => SqlUuid,
         expected: i64 => BigInt,
+        after: String => Text,
+        states: Vec<i16> => Array<SmallInt>,
     } -> SqlUuid;
-    "UPDATE cloacina_schedules AS s SET identity = $1, workflow = $2, enabled = $3, revision = $4, spec = $5, state = $6,
-     next_due = $7, wake_at = $8, last_due = $9, updated_at = $10, deleted_at = $11
-     WHERE s.id = $12 AND s.revision = $13 AND s.deleted_at IS NULL RETURNING s.id"
+    "WITH written AS (UPDATE cloacina_schedules AS s SET identity = $1, workflow = $2, enabled = $3, revision = $4, spec = $5,
+     state = $6, next_due = $7, wake_at = $8, last_due = $9, updated_at = $10, deleted_at = $11
+     WHERE s.id = $12 AND s.revision = $13 AND s.deleted_at IS NULL RETURNING s.id),
+     unfollowed AS (DELETE FROM cloacina_follows AS f USING written AS w
+     WHERE f.schedule_id = w.id AND NOT (f.workflow = $14 AND f.state = ANY ($15::smallint[]))),
+     followed AS (INSERT INTO cloacina_follows (workflow, state, schedule_id)
+     SELECT $14, n.state, w.id FROM written AS w CROSS JOIN unnest($15::smallint[]) AS n (state) ON CONFLICT DO NOTHING)
+     SELECT id FROM written"
 }
 
 query! {
@@ -158,30 +182,9 @@ query! {
          WHERE (n.id IN (SELECT id FROM changed)) IS TRUE
          ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome,
          execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail
-         WHERE t.outcome = 4 RETURNING t.schedule_id, t.due_at
+         WHERE t.outcome = 4 OR (t.outcome IN (1, 2, 3) AND excluded.outcome = 0) RETURNING t.schedule_id, t.due_at
      ) SELECT 0::smallint, id, 0::bigint FROM changed
      UNION ALL SELECT 1::smallint, schedule_id, due_at FROM put"
-}
-
-query! {
-    Ticks { schedule_id: Uuid => SqlUuid, limit: i64 => BigInt, offset: i64 => BigInt }
-    -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
-    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = $1
-     ORDER BY due_at DESC LIMIT $2 OFFSET $3"
-}
-
-query! {
-    CountTicks { since: i64 => BigInt, kind: i16 => SmallInt } -> (SmallInt, BigInt);
-    "SELECT t.outcome, count(*) FROM cloacina_ticks AS t JOIN cloacina_schedules AS s ON s.id = t.schedule_id
-     WHERE t.due_at >= $1 AND s.kind = $2 GROUP BY t.outcome"
-}
-
-query! {
-    PruneTicks { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
-    "WITH old AS MATERIALIZED (SELECT schedule_id, due_at FROM cloacina_ticks WHERE due_at < $1 AND outcome <> 4
-     ORDER BY due_at LIMIT $2),
-     gone AS (DELETE FROM cloacina_ticks AS t USING old WHERE t.schedule_id = old.schedule_id AND t.due_at = old.due_at
-     RETURNING t.due_at) SELECT count(*) FROM gone"
 }
 
 #[derive(Queryable)]
@@ -253,6 +256,8 @@ pub(super) async fn put(
         return Ok(PutOutcome::Exists(holder.id));
     }
     let (spec, state) = (encode(&record.spec)?, encode(&record.state)?);
+    let (after, states) = followed(record);
+    let after = after.to_owned();
     let written: Result<Vec<Uuid>, Fault> = match expected {
         None => {
             let statement = Insert {
@@ -270,6 +275,8 @@ pub(super) async fn put(
                 created_at: record.created_at.0,
                 updated_at: record.updated_at.0,
                 deleted_at: micros(record.deleted_at),
+                after,
+                states,
             };
             session.fetch(connection, statement).await
         }
@@ -288,6 +295,8 @@ pub(super) async fn put(
                 deleted_at: micros(record.deleted_at),
                 id: record.id.uuid(),
                 expected,
+                after,
+                states,
             };
             session.fetch(connection, statement).await
         }
@@ -353,6 +362,7 @@ pub(super) async fn apply(
             .filter(|tick| !applied.contains(&(1, id, tick.due_at.0)));
         dropped.extend(lost.filter_map(|tick| tick.execution));
     }
+    super::ends::settle(connection, &batch.schedules, &outcomes).await?;
     Ok(outcomes)
 }
 
@@ -424,76 +434,20 @@ pub(super) async fn due(
             names: names(),
         };
         next.extend(session.fetch::<_, i64>(connection, after).await?);
+        if query.ends {
+            let due = DueByEnds {
+                now,
+                names: names(),
+                limit,
+            };
+            add_due(session.fetch(connection, due).await?, &mut found);
+            let after = NextEnd {
+                now,
+                names: names(),
+            };
+            next.extend(session.fetch::<_, i64>(connection, after).await?);
+        }
     }
     found.next = next.into_iter().min().map(Timestamp);
     Ok(found)
-}
-
-pub(super) async fn ticks(
-    connection: &Connection,
-    session: &Session,
-    schedule: ScheduleId,
-    limit: usize,
-    offset: usize,
-) -> Result<Vec<TickRecord>, Fault> {
-    type TickColumns = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
-    let statement = Ticks {
-        schedule_id: schedule.uuid(),
-        limit: bounded(limit),
-        offset: bounded(offset),
-    };
-    let rows: Vec<TickColumns> = session.fetch(connection, statement).await?;
-    let read = |(due_at, outcome, execution, created_at, updated_at, detail): TickColumns| {
-        Ok(TickRecord {
-            schedule,
-            due_at: Timestamp(due_at),
-            outcome: read_outcome(outcome)?,
-            execution: execution.map(Into::into),
-            created_at: Timestamp(created_at),
-            updated_at: Timestamp(updated_at),
-            detail,
-        })
-    };
-    rows.into_iter().map(read).collect()
-}
-
-fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
-    TickOutcome::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("invalid tick outcome {code}")))
-}
-
-pub(super) async fn count(
-    connection: &Connection,
-    session: &Session,
-    kind: ScheduleKind,
-    since: Timestamp,
-) -> Result<Vec<(TickOutcome, u64)>, Fault> {
-    let statement = CountTicks {
-        since: since.0,
-        kind: kind.code(),
-    };
-    let rows: Vec<(i16, i64)> = session.fetch(connection, statement).await?;
-    rows.into_iter()
-        .map(|(code, count)| {
-            Ok((
-                read_outcome(code)?,
-                u64::try_from(count).unwrap_or_default(),
-            ))
-        })
-        .collect()
-}
-
-/// Deletes old ticks.
-pub(super) async fn prune(
-    connection: &Connection,
-    session: &Session,
-    before: Timestamp,
-    limit: usize,
-) -> Result<(), Fault> {
-    let statement = PruneTicks {
-        before: before.0,
-        limit: bounded(limit),
-    };
-    session.fetch::<_, i64>(connection, statement).await?;
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The session settings of a store's connections, their schema, and the check of a new connection.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use diesel::deserialize::FromSqlRow;
@@ -13,7 +13,7 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
 use super::url::{PostgresOptions, TargetSession};
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// Settings of every session. Query plans must not depend on the statistics of a young table (see decision 011),
 /// and no transaction or statement may outlive its client for long.
@@ -31,7 +31,7 @@ const SETTINGS: [(&str, &str); 9] = [
 
 /// Returns the settings of a session, except those that the URL's `options` set.
 fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
-    // Shorter than the client's timeout: after an error from the server the connection stays usable.
+    // Shorter than the client's timeout, because the connection stays usable after an error from the server.
     let lock_timeout = options.answer_timeout.mul_f64(0.8).as_millis();
     let given = options.options.as_deref().unwrap_or_default();
     SETTINGS
@@ -39,6 +39,7 @@ fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
         .into_iter()
         .chain([("lock_timeout", format!("{lock_timeout}ms"))])
         .filter(|(name, _)| !given.contains(name))
+        .chain((options.read_only).then(|| ("default_transaction_read_only", "on".to_owned())))
         .collect()
 }
 
@@ -46,13 +47,15 @@ fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
 pub(super) struct Session {
     pub(super) options: PostgresOptions,
     pub(super) location: String,
-    /// Whether a transaction pooler stands in front of the server.
+    /// Whether a transaction pooler is in front of the server.
     pub(super) pooled: bool,
     begin: String,
     /// The schema in which every connection must be, once it is known to exist.
     schema: OnceLock<String>,
     /// Process id of the session that listens for this store; 0 if there is none.
     listener_pid: AtomicI32,
+    /// Whether triggers followed ends of executions when it was last known.
+    pub(super) has_followers: AtomicBool,
 }
 
 /// Query for the process id and the schema of a new session. `current_schema` is null if the schema does not exist or
@@ -93,6 +96,11 @@ impl Session {
             begin.extend(settings.map(|(name, value)| format!("SET LOCAL {name} = '{value}'")));
             let pin = |schema: &String| format!("SET LOCAL search_path = \"{schema}\"");
             begin.extend(options.schema.as_ref().map(pin));
+            begin.extend(
+                options
+                    .read_only
+                    .then(|| "SET TRANSACTION READ ONLY".to_owned()),
+            );
         }
         let begin = begin.join("; ");
         Self {
@@ -101,6 +109,7 @@ impl Session {
             begin,
             schema: OnceLock::new(),
             listener_pid: AtomicI32::new(0),
+            has_followers: AtomicBool::new(false),
             options,
         }
     }
@@ -118,19 +127,24 @@ impl Session {
 
     /// Refuses a connection that is not pinned to the store's schema (H1).
     pub(super) fn verify_schema(&self, info: &SessionInfo) -> Result<(), StoreError> {
-        let refuse = |what: String| {
-            Err(StoreError::Failed(format!(
-                "the connection is refused: the database {} opened a session that {what}",
-                self.location
-            )))
+        let refuse = |what: Report| {
+            let of_session = |what: &str| {
+                let location = &self.location;
+                format!(
+                    "the connection is refused: the database {location} opened a session that {what}"
+                )
+            };
+            Err(StoreError::Failed(what.map(of_session)))
         };
         if let Some(schema) = &self.options.schema {
             let pinned = [format!("\"{schema}\""), schema.clone()];
             if !pinned.contains(&info.search_path) {
-                return refuse(format!(
-                    "is not pinned to the schema '{schema}' but to {}: a proxy drops the options of connections; \
-                     hint: add pgbouncer=true to the URL if it is a transaction pooler",
-                    info.search_path
+                return refuse(Report::hinted(
+                    format!(
+                        "is not pinned to the schema '{schema}' but to {}: a proxy drops the options of connections",
+                        info.search_path
+                    ),
+                    "if the proxy is a transaction pooler, add pgbouncer=true to the URL",
                 ));
             }
         }
@@ -141,14 +155,17 @@ impl Session {
         if actual != expected {
             return refuse(format!(
                 "is in the schema '{actual}' instead of '{expected}': the schema is gone, or the role lost the right to use it"
-            ));
+            ).into());
         }
         match &info.tables {
             Some(tables) if tables == expected => Ok(()),
-            Some(tables) => refuse(format!(
-                "finds the engine's tables in the schema '{tables}' instead of '{expected}'"
-            )),
-            None => refuse(format!("finds none of the engine's tables in '{expected}'")),
+            Some(tables) => refuse(
+                format!(
+                    "finds the engine's tables in the schema '{tables}' instead of '{expected}'"
+                )
+                .into(),
+            ),
+            None => refuse(format!("finds none of the engine's tables in '{expected}'").into()),
         }
     }
 
@@ -217,7 +234,7 @@ impl Session {
             config.password(&password.0);
         }
         config.connect_timeout(options.connect_timeout);
-        // Shorter than a lease, so that after a dead connection there is time for another one.
+        // Shorter than a lease, so that a runner can open another connection before its lease ends.
         config.keepalives_idle(Duration::from_secs(4));
         config.keepalives_interval(Duration::from_secs(2));
         config.keepalives_retries(3);
@@ -241,7 +258,7 @@ impl Session {
     /// Returns the notification channel of the schema. Each schema has its own, because channels belong to the whole
     /// database.
     pub(super) fn channel(&self) -> String {
-        // From the actual schema, not from the options: a role's sessions may start in its schema by themselves.
+        // The options may not name a schema: the server may choose one by the role's `search_path`.
         let digest = Sha256::digest(self.schema().unwrap_or_default().as_bytes());
         let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
         format!("cloacina_{short:016x}")

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::shared_pool::{PoolSlot, SharedPool};
 use super::url::PostgresOptions;
 use super::{PostgresStore, migration};
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// Minimum number of connections for sharing: one that listens, one that works, and a spare one for switching between
 /// tenants.
@@ -82,10 +82,13 @@ impl PostgresStore {
             return Ok(Arc::clone(&pool_slot.pool));
         }
         if self.connections < MIN_SHARED_CONNECTIONS {
-            return Err(StoreError::Failed(format!(
-                "the runner on the database {} has {} connection(s), but needs {MIN_SHARED_CONNECTIONS} to share them \
-                 among tenants; hint: raise db_pool_size",
-                self.session.location, self.connections
+            return Err(StoreError::Failed(Report::hinted(
+                format!(
+                    "the runner on the database {} has {} connection(s), but needs {MIN_SHARED_CONNECTIONS} to share them \
+                 among tenants",
+                    self.session.location, self.connections
+                ),
+                "raise db_pool_size",
             )));
         }
         let listens = self.can_listen();

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{PostgresOptions, TlsMode};
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// A certificate verifier that checks the signature if CA certificates are given, and never the host name.
 #[derive(Debug)]
@@ -83,22 +83,26 @@ impl ServerCertVerifier for Lenient {
 /// Creates the TLS connector for the options.
 pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, StoreError> {
     let location = options.location();
-    let failed = |what: String| {
-        StoreError::Failed(format!("cannot connect to the database {location}: {what}"))
+    let failed = |what: Report| {
+        let connecting = |what: &str| format!("cannot connect to the database {location}: {what}");
+        StoreError::Failed(what.map(connecting))
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| failed(format!("no TLS protocol is available ({error})")))?;
+        .map_err(|error| failed(format!("no TLS protocol is available ({error})").into()))?;
     let checks = options.tls >= TlsMode::VerifyCa;
     let roots = match &options.root_certificates {
-        Some(path) if options.tls >= TlsMode::Require => Some(roots_of(path).map_err(failed)?),
+        Some(path) if options.tls >= TlsMode::Require => {
+            Some(roots_of(path).map_err(|error| failed(error.into()))?)
+        }
         None if checks => {
             let home = std::env::home_dir().unwrap_or_default();
             let path = home.join(".postgresql/root.crt");
             Some(roots_of(&path).map_err(|error| {
-                failed(format!(
-                    "{error}; hint: name a CA file with sslrootcert=, or use sslrootcert=system"
+                failed(Report::hinted(
+                    error,
+                    "name a CA file with sslrootcert=, or use sslrootcert=system",
                 ))
             })?)
         }
@@ -113,16 +117,13 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
     let config = match &options.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = certificates(certificate).map_err(failed)?;
+            let chain = certificates(certificate).map_err(|error| failed(error.into()))?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                failed(format!(
-                    "cannot read the key file {}: {error}",
-                    key.display()
-                ))
+                failed(format!("cannot read the key file {}: {error}", key.display()).into())
             })?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| failed(format!("cannot use the client certificate: {error}")))?
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                failed(format!("cannot use the client certificate: {error}").into())
+            })?
         }
     };
     Ok(MakeRustlsConnect::new(config))

@@ -91,6 +91,7 @@ pub enum TargetSession {
 
 /// Settings for opening a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct PostgresOptions {
     /// Hosts to try in order; the first that answers is used.
     pub hosts: Vec<Host>,
@@ -107,6 +108,8 @@ pub struct PostgresOptions {
     /// Maximum time without an answer from the server before a connection is dropped. Shorter than a third of a lease,
     /// so that a heartbeat can still be sent over a new connection in time.
     pub answer_timeout: Duration,
+    /// Whether the server refuses all writes of the sessions.
+    pub read_only: bool,
     /// Server settings in command-line form (libpq's `options`).
     pub options: Option<String>,
     /// TLS requirements.
@@ -119,7 +122,7 @@ pub struct PostgresOptions {
     pub target_session: TargetSession,
     /// Whether to learn of other runners' changes by LISTEN.
     pub listen: bool,
-    /// Whether a transaction pooler stands in front of the server, so that no session state may be relied on.
+    /// Whether a transaction pooler is in front of the server, so that no session state may be relied on.
     pub pooled: bool,
     /// Schema of the tables; `None` means the first one on the role's search path.
     pub schema: Option<String>,
@@ -209,6 +212,7 @@ impl PostgresOptions {
                 .unwrap_or_else(|| "cloaca".to_owned()),
             connect_timeout: timeout(or_variable("connect_timeout", "PGCONNECT_TIMEOUT"))?,
             answer_timeout: Duration::from_secs(10),
+            read_only: false,
             options: or_variable("options", "PGOPTIONS"),
             tls,
             root_certificates: root_certificates.map(PathBuf::from),

@@ -9,7 +9,7 @@ use super::error::Fault;
 use super::row::{encode, micros};
 use super::statement::query;
 use crate::store::{Advance, Submit, TaskWrite};
-use crate::types::{ExecutionRecord, HistoryEvent, TaskStatus};
+use crate::types::{ExecutionRecord, HistoryEvent, StepChanges, TaskStatus};
 
 /// The rows that a batch writes, as one array per column (see `write_statement`).
 #[derive(Default)]
@@ -45,6 +45,10 @@ pub(super) struct WriteColumns<'a> {
 
     pub(super) input_ids: Vec<Uuid>,
     pub(super) inputs: Vec<String>,
+
+    pub(super) label_names: Vec<&'a str>,
+    pub(super) label_values: Vec<&'a str>,
+    pub(super) label_ids: Vec<Uuid>,
 
     pub(super) insert_ids: Vec<Uuid>,
     pub(super) insert_ordinals: Vec<i64>,
@@ -85,6 +89,29 @@ pub(super) struct WriteColumns<'a> {
     pub(super) event_attempts: Vec<Option<i64>>,
     pub(super) event_runners: Vec<Option<Uuid>>,
     pub(super) event_data: Vec<Option<&'a str>>,
+
+    pub(super) step_ids: Vec<Uuid>,
+    pub(super) step_ordinals: Vec<i64>,
+    pub(super) step_keys: Vec<&'a str>,
+    pub(super) step_positions: Vec<i64>,
+    pub(super) step_kinds: Vec<&'a str>,
+    pub(super) step_attempts: Vec<i64>,
+    pub(super) step_starts: Vec<i64>,
+    pub(super) step_ends: Vec<i64>,
+    pub(super) step_values: Vec<&'a str>,
+
+    pub(super) drop_ids: Vec<Uuid>,
+    pub(super) drop_ordinals: Vec<i64>,
+    pub(super) drop_positions: Vec<i64>,
+    pub(super) drop_ends: Vec<i64>,
+
+    pub(super) end_ids: Vec<Uuid>,
+    pub(super) end_states: Vec<i16>,
+    pub(super) end_times: Vec<i64>,
+    /// The workflows of executions that end as they are submitted.
+    pub(super) end_workflows: Vec<Option<&'a str>>,
+    /// Whether the statement is refused if triggers follow ends of executions.
+    pub(super) refuses_followers: bool,
 
     pub(super) known_definitions: Vec<i64>,
 }
@@ -145,6 +172,11 @@ impl<'a> WriteColumns<'a> {
             self.input_ids.push(id);
             self.inputs.push(record.input.to_json());
         }
+        for (name, value) in submit.labels.iter() {
+            self.label_names.push(name);
+            self.label_values.push(value);
+            self.label_ids.push(id);
+        }
         self.tasks(record, &submit.tasks)?;
         self.history(id, submit.history);
         Ok(())
@@ -165,7 +197,19 @@ impl<'a> WriteColumns<'a> {
             .push(record.error.as_ref().map(encode).transpose()?);
         self.tasks(record, &advance.tasks)?;
         self.history(id, advance.history);
+        if let Some(changes) = advance.steps {
+            self.steps(id, changes);
+        }
         Ok(())
+    }
+
+    /// Adds the end of an execution for the triggers that follow it.
+    pub(super) fn end(&mut self, record: &ExecutionRecord, workflow: Option<&'a str>) {
+        self.end_ids.push(record.id.uuid());
+        self.end_states.push(record.status.code());
+        let ended_at = record.ended_at.unwrap_or(record.created_at);
+        self.end_times.push(ended_at.0);
+        self.end_workflows.push(workflow);
     }
 
     fn tasks(&mut self, record: &ExecutionRecord, writes: &[TaskWrite]) -> Result<(), Fault> {
@@ -173,7 +217,7 @@ impl<'a> WriteColumns<'a> {
         for write in writes {
             let Some(task) = record.tasks.get(write.ordinal as usize) else {
                 return Err(Fault::Corrupt(format!(
-                    "execution {} has no task {}; nothing of the batch was written",
+                    "execution {} has no task {}; no part of the batch was written",
                     record.id, write.ordinal
                 )));
             };
@@ -218,6 +262,26 @@ impl<'a> WriteColumns<'a> {
             }
         }
         Ok(())
+    }
+
+    fn steps(&mut self, id: Uuid, changes: &'a StepChanges) {
+        for (task, step) in &changes.recorded {
+            self.step_ids.push(id);
+            self.step_ordinals.push((*task).into());
+            self.step_keys.push(&step.key);
+            self.step_positions.push(step.position.into());
+            self.step_kinds.push(step.kind.name());
+            self.step_attempts.push(step.attempt.into());
+            self.step_starts.push(step.started_at.0);
+            self.step_ends.push(step.ended_at.0);
+            self.step_values.push(step.value.as_str());
+        }
+        for dropped in &changes.dropped {
+            self.drop_ids.push(id);
+            self.drop_ordinals.push(dropped.task.into());
+            self.drop_positions.push(dropped.from.into());
+            self.drop_ends.push(dropped.until.into());
+        }
     }
 
     fn history(&mut self, id: Uuid, history: &'a [HistoryEvent]) {

@@ -67,6 +67,7 @@ macro_rules! rows {
 //   order of their arrays, which are sorted, so two batches cannot deadlock.
 // - `(x IN (SELECT …)) IS TRUE` instead of a join makes the planner use a hash table, whatever the join settings are.
 // - The fence is written so that the planner does not estimate it as selective (see `benchmarks/limits`).
+// - The start of an attempt may be stored after the execution was read, so the end of the attempt keeps it (states from 3).
 // - `cloacina_refuse` raises an error if a check fails, which rolls back the statement and its transaction.
 impl Statement for WriteColumns<'_> {
     type Row = (SmallInt, Nullable<SqlUuid>);
@@ -95,6 +96,9 @@ impl Statement for WriteColumns<'_> {
         if !self.input_ids.is_empty() {
             self.inputs(out, is_one)?;
         }
+        if !self.label_ids.is_empty() {
+            self.labels(out)?;
+        }
         if !self.insert_ids.is_empty() {
             self.inserted(out, is_one)?;
         }
@@ -103,6 +107,15 @@ impl Statement for WriteColumns<'_> {
         }
         if !self.event_ids.is_empty() {
             self.events(out, is_one)?;
+        }
+        if !self.drop_ids.is_empty() {
+            self.dropped_steps(out, is_one)?;
+        }
+        if !self.step_ids.is_empty() {
+            self.recorded_steps(out, is_one)?;
+        }
+        if !self.end_ids.is_empty() {
+            self.ended(out)?;
         }
         self.refused(out)?;
         out.push_sql(match (self.submits(), self.advances()) {
@@ -149,11 +162,13 @@ impl WriteColumns<'_> {
             && self.insert_ids.len() <= 1
             && self.update_ids.len() <= 1
             && self.event_ids.len() <= 1
+            && self.step_ids.len() <= 1
+            && self.drop_ids.len() <= 1
     }
 
     /// Returns whether the statement needs a check that may refuse it.
     const fn needs_checks(&self) -> bool {
-        self.needs_runner || self.submits() || self.updates()
+        self.needs_runner || self.refuses_followers || self.submits() || self.updates()
     }
 
     fn alive(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
@@ -281,7 +296,8 @@ impl WriteColumns<'_> {
         out.push_sql(
             ", updated AS (
              UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted,
-             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = n.started_at,
+             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at,
+             started_at = coalesce(n.started_at, CASE WHEN n.state >= 3 AND n.attempt = t.attempt THEN t.started_at END),
              ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip FROM ",
         );
         rows!(
@@ -329,6 +345,24 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
+    /// The labels are arrays even if there is one execution, because that has several.
+    fn labels(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
+        out.push_sql(
+            ", labels AS (INSERT INTO cloacina_labels (name, value, execution_id) SELECT n.* FROM ",
+        );
+        rows!(
+            out,
+            false,
+            self.label_names: Text as "text",
+            self.label_values: Text as "text",
+            self.label_ids: SqlUuid as "uuid",
+        );
+        out.push_sql(" AS n (name, value, id) WHERE ");
+        out.push_sql(OF_APPLIED);
+        out.push_sql(")");
+        Ok(())
+    }
+
     fn events(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", events AS (
@@ -349,6 +383,75 @@ impl WriteColumns<'_> {
         out.push_sql(" AS n (id) WHERE ");
         out.push_sql(is_applied(is_one, OF_APPLIED));
         out.push_sql(")");
+        Ok(())
+    }
+
+    fn dropped_steps(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
+        out.push_sql(", dropped_steps AS (DELETE FROM cloacina_steps AS s USING ");
+        rows!(
+            out,
+            is_one,
+            self.drop_ids: SqlUuid as "uuid",
+            self.drop_ordinals: BigInt as "bigint",
+            self.drop_positions: BigInt as "bigint",
+            self.drop_ends: BigInt as "bigint",
+        );
+        out.push_sql(
+            " AS n (id, ordinal, position, until)
+             WHERE s.execution_id = n.id AND s.ordinal = n.ordinal AND s.position BETWEEN n.position AND n.until AND ",
+        );
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(")");
+        Ok(())
+    }
+
+    /// Appends the recorded steps. `-1` is the item of a task that is not a map's item.
+    fn recorded_steps(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
+        out.push_sql(
+            ", recorded_steps AS (
+             INSERT INTO cloacina_steps (execution_id, ordinal, key, position, kind, attempt, started_at, ended_at, value, item)
+             SELECT n.*, -1 FROM ",
+        );
+        rows!(
+            out,
+            is_one,
+            self.step_ids: SqlUuid as "uuid",
+            self.step_ordinals: BigInt as "bigint",
+            self.step_keys: Text as "text",
+            self.step_positions: BigInt as "bigint",
+            self.step_kinds: Text as "text",
+            self.step_attempts: BigInt as "bigint",
+            self.step_starts: BigInt as "bigint",
+            self.step_ends: BigInt as "bigint",
+            self.step_values: Text as "text",
+        );
+        out.push_sql(" AS n (id) WHERE ");
+        out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(" ON CONFLICT DO NOTHING)");
+        Ok(())
+    }
+
+    /// Appends the ends of executions for the triggers that follow them (G4).
+    fn ended(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
+        out.push_sql(
+            ", ends AS (
+             INSERT INTO cloacina_ends (schedule_id, execution_id, ended_at, due_at, attempts)
+             SELECT f.schedule_id, n.id, n.ended_at, n.ended_at, 0 FROM ",
+        );
+        rows!(
+            out,
+            false,
+            self.end_ids: SqlUuid as "uuid",
+            self.end_states: SmallInt as "smallint",
+            self.end_times: BigInt as "bigint",
+            self.end_workflows: Nullable<Text> as "text",
+        );
+        out.push_sql(
+            " AS n (id, state, ended_at, workflow) JOIN cloacina_follows AS f ON f.state = n.state AND f.workflow =
+             coalesce(n.workflow, (SELECT e.workflow FROM cloacina_executions AS e WHERE e.id = n.id)) WHERE ",
+        );
+        out.push_sql(OF_APPLIED);
+        out.push_sql(" ON CONFLICT DO NOTHING)");
         Ok(())
     }
 
@@ -373,6 +476,13 @@ impl WriteColumns<'_> {
         if self.updates() {
             out.push_sql(separator);
             out.push_sql("SELECT cloacina_refuse('ZC003', m.ordinal || ' of execution ' || m.id) FROM missing AS m");
+            separator = " UNION ALL ";
+        }
+        if self.refuses_followers {
+            out.push_sql(separator);
+            out.push_sql(
+                "SELECT cloacina_refuse('ZC004', '') WHERE EXISTS (SELECT 1 FROM cloacina_follows)",
+            );
         }
         out.push_sql(")");
         Ok(())

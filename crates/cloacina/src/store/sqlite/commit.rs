@@ -10,19 +10,23 @@ use super::claim::{self, ClaimCandidates};
 use super::connection::Writer;
 use super::error::Fault;
 use super::statement::query;
-use super::{schedule, write};
-use crate::store::{Batch, Committed, SubmitOutcome, TaskWrite};
-use crate::types::{ExecutionRecord, RunnerId, TaskStatus};
+use super::{children, ends, map_claims, maps, schedule, waits, write};
+use crate::store::maps::started;
+use crate::store::{Batch, Committed, SubmitOutcome};
+use crate::types::{ExecutionId, RunnerId};
 
 query! {
+    /// Returns one row if the runner is alive: whether triggers follow ends of executions, which costs no statement here.
     IsAlive<'a> { id: &'a [u8] => Binary } -> BigInt;
-    "SELECT 1 FROM cloacina_runners WHERE id = ? AND dead_at IS NULL"
+    "SELECT EXISTS (SELECT 1 FROM cloacina_follows) FROM cloacina_runners WHERE id = ? AND dead_at IS NULL"
 }
 
 pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault> {
     let claims = !batch.claim.classes.is_empty();
-    let writes =
-        !batch.submits.is_empty() || !batch.advances.is_empty() || !batch.schedules.is_empty();
+    let writes = !batch.submits.is_empty()
+        || !batch.advances.is_empty()
+        || !batch.schedules.is_empty()
+        || !batch.flow.maps.is_empty();
     if !claims && !writes {
         return Ok(Committed::default());
     }
@@ -39,8 +43,9 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
         }
     }
     writer.write(connection, |connection| {
-        if claims || needs_a_live_runner(batch) {
-            check_alive(connection, batch.runner)?;
+        let mut has_followers = None;
+        if claims || batch.needs_live_runner() {
+            has_followers = Some(check_alive(connection, batch.runner)?);
         }
         let mut dropped = HashSet::new();
         let schedules = batch
@@ -48,19 +53,52 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             .iter()
             .map(|write| schedule::apply(connection, write, batch.now, &mut dropped))
             .collect::<Result<_, _>>()?;
-        let submits = batch
+        let mut submits = batch
             .submits
             .iter()
             .map(|submit| match submit.record.id {
-                id if dropped.contains(&id) => Ok(SubmitOutcome::Duplicate(id)),
+                id if dropped.contains(&id) || batch.source_of(submit).is_some() => {
+                    Ok(SubmitOutcome::Duplicate(id))
+                }
                 _ => write::submit(connection, submit),
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let advances = batch
             .advances
             .iter()
             .map(|advance| write::advance(connection, advance))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut of_maps = Committed::default();
+        let mut applied = if batch.flow.is_empty() && batch.flow.ends.is_empty() {
+            HashSet::new()
+        } else {
+            applied(batch, &submits, &advances)
+        };
+        let due = if batch.flow.is_empty() {
+            Vec::new()
+        } else {
+            let none = HashSet::new();
+            children::submit(connection, batch, &mut submits, &mut applied, &none)?;
+            let maps = &batch.flow.maps;
+            maps::change(connection, &maps.changes, &applied, batch.now)?;
+            of_maps.maps = maps::end(connection, &maps.ends, &applied)?;
+            let started = started(&maps.ends, &of_maps.maps);
+            if !started.is_empty() {
+                let before = applied.clone();
+                children::submit(connection, batch, &mut submits, &mut applied, &started)?;
+                let new = applied.difference(&before).copied().collect();
+                maps::change(connection, &maps.changes, &new, batch.now)?;
+            }
+            map_claims::claim(
+                connection,
+                (&maps.claim, &maps.free),
+                batch.runner,
+                batch.now,
+                &mut of_maps,
+            )?;
+            waits::apply(connection, &batch.flow, &applied, batch.now)?
+        };
+        ends::note(connection, &batch.flow.ends, &applied, has_followers)?;
         let claimed = if claims {
             let found = claim::find(connection, &batch.claim, batch.now)?;
             claim::take(connection, found, batch.runner)?
@@ -71,9 +109,24 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             schedules,
             submits,
             advances,
-            ..claimed
+            due,
+            claimed: claimed.claimed,
+            more: claimed.more,
+            next_due: claimed.next_due,
+            ..of_maps
         })
     })
+}
+
+/// Returns the executions that were written.
+fn applied(batch: &Batch, submits: &[SubmitOutcome], advances: &[bool]) -> HashSet<ExecutionId> {
+    let submitted = (batch.submits.iter().zip(submits))
+        .filter(|(_, outcome)| **outcome == SubmitOutcome::Accepted)
+        .map(|(submit, _)| submit.record.id);
+    let advanced = (batch.advances.iter().zip(advances))
+        .filter(|(_, applied)| **applied)
+        .map(|(advance, _)| advance.record.id);
+    submitted.chain(advanced).collect()
 }
 
 fn claimed_nothing(found: ClaimCandidates) -> Committed {
@@ -84,39 +137,14 @@ fn claimed_nothing(found: ClaimCandidates) -> Committed {
     }
 }
 
-fn check_alive(connection: &mut SqliteConnection, runner: RunnerId) -> Result<(), Fault> {
+/// Refuses a dead runner. Returns whether triggers follow ends of executions.
+fn check_alive(connection: &mut SqliteConnection, runner: RunnerId) -> Result<bool, Fault> {
     let alive = IsAlive {
         id: runner.as_bytes(),
     }
     .load::<i64>(connection)?;
-    if alive.is_empty() {
-        Err(Fault::RunnerLost)
-    } else {
-        Ok(())
-    }
-}
-
-/// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
-/// submission without a claim, need no live runner.
-fn needs_a_live_runner(batch: &Batch) -> bool {
-    let in_submits = batch
-        .submits
-        .iter()
-        .map(|submit| (submit.record, &submit.tasks));
-    let in_advances = batch
-        .advances
-        .iter()
-        .map(|advance| (advance.record, &advance.tasks));
-    in_submits.chain(in_advances).any(|(record, tasks)| {
-        tasks
-            .iter()
-            .any(|write| write.fence.is_some() || claims(record, write, batch.runner))
-    })
-}
-
-fn claims(record: &ExecutionRecord, write: &TaskWrite, runner: RunnerId) -> bool {
-    record
-        .tasks
-        .get(write.ordinal as usize)
-        .is_some_and(|task| task.status == TaskStatus::Running && task.runner == Some(runner))
+    alive
+        .first()
+        .map(|followers| *followers != 0)
+        .ok_or(Fault::RunnerLost)
 }

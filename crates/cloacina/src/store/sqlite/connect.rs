@@ -29,7 +29,7 @@ pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnec
         diesel::ConnectionError::BadConnection(message) => {
             super::error::explain(&message, &location)
         }
-        other => StoreError::Failed(format!("cannot open the database {location}: {other}")),
+        other => StoreError::Failed(format!("cannot open the database {location}: {other}").into()),
     })?;
     let synchronous = match options.synchronous {
         Synchronous::Normal => "NORMAL",

@@ -147,6 +147,18 @@ impl Writer {
         })
     }
 
+    /// Returns a number that changes when anyone has changed the database, also through this connection.
+    pub(super) fn marker(&self) -> Result<i64, Fault> {
+        let connection = &mut *self.lock()?;
+        self.peek(connection, |connection| {
+            let (foreign, own) = (
+                first(connection, DataVersion {})?,
+                first(connection, TotalChanges {})?,
+            );
+            Ok(foreign.wrapping_shl(32).wrapping_add(own))
+        })
+    }
+
     /// Runs `work`, which only reads, on the write connection.
     pub(super) fn peek<T>(
         &self,

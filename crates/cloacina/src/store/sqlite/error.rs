@@ -2,7 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// An error inside a request, without the database's location yet.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) enum Fault {
     /// A row, or the caller's decision, violates an invariant.
     Corrupt(String),
     /// A problem with the schema, as the end of a sentence that begins with the database.
-    Migration(String),
+    Migration(Report),
     /// The request is not allowed in the current state.
     Refused(String),
     /// The writing runner was declared dead.
@@ -50,10 +50,10 @@ impl Fault {
                 StoreError::Corrupt(format!("{message} (database {location})"))
             }
             Self::Refused(message) => {
-                StoreError::Failed(format!("{message} (database {location})"))
+                StoreError::Failed(format!("{message} (database {location})").into())
             }
             Self::Migration(message) => {
-                StoreError::Migration(format!("the database {location} {message}"))
+                StoreError::Migration(message.map(|what| format!("the database {location} {what}")))
             }
             Self::RunnerLost => StoreError::RunnerLost,
             Self::Store(error) => error,
@@ -128,38 +128,51 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
         }
         // The engine's writes never violate a constraint, so the row is not what the engine assumed.
         DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
-            "the database {location} refused a row: {}; nothing of the batch was written",
+            "the database {location} refused a row: {}; no part of the batch was written",
             information.message()
         )),
-        other => StoreError::Failed(format!("the database {location} failed: {other}")),
+        other => StoreError::Failed(format!("the database {location} failed: {other}").into()),
     }
 }
 
 /// Translates one of SQLite's error texts.
 pub(super) fn explain(message: &str, location: &str) -> StoreError {
     match Cause::of(message) {
-        Cause::Busy => StoreError::Unavailable(format!(
-            "the database {location} was held by another process for longer than its busy_timeout; \
-             hint: look for a program with an open transaction, or raise busy_timeout in the URL"
+        Cause::Busy => StoreError::Unavailable(Report::hinted(
+            format!(
+                "the database {location} was held by another process for longer than its busy_timeout"
+            ),
+            "look for a program with an open transaction, or raise busy_timeout in the URL",
         )),
-        Cause::Full => StoreError::Failed(format!(
-            "the disk of the database {location} is full; hint: free some space and try again"
+        Cause::Full => StoreError::Failed(Report::hinted(
+            format!("the disk of the database {location} is full"),
+            "free some space and try again",
         )),
-        Cause::ReadOnly => StoreError::Failed(format!(
-            "the database {location} cannot be written: it was opened with mode=ro, or the file or its folder is \
-             read-only; hint: change the URL or the permissions"
+        Cause::ReadOnly => StoreError::Failed(Report::hinted(
+            format!(
+                "the database {location} cannot be written: it was opened with mode=ro, or the file or its folder is \
+             read-only"
+            ),
+            "change the URL or the permissions",
         )),
-        Cause::InputOutput => StoreError::Failed(format!(
-            "the disk of the database {location} reported an error ({message}); hint: check the disk and the system log"
+        Cause::InputOutput => StoreError::Failed(Report::hinted(
+            format!("the disk of the database {location} reported an error ({message})"),
+            "check the disk and the system log",
         )),
-        Cause::CannotOpen => StoreError::Failed(format!(
-            "cannot open the database {location}; hint: its folder must exist, and this user must be allowed to read \
-             and write the file and the folder"
+        Cause::CannotOpen => StoreError::Failed(Report::hinted(
+            format!("cannot open the database {location}"),
+            "its folder must exist, and this user must be allowed to read \
+             and write the file and the folder",
         )),
-        Cause::Damaged => StoreError::Failed(format!(
-            "{location} is not an SQLite database or is damaged ({message}); hint: check the path, or restore a backup"
+        Cause::Damaged => StoreError::Failed(Report::hinted(
+            format!("{location} is not an SQLite database or is damaged ({message})"),
+            "check the path, or restore a backup",
         )),
-        Cause::NoMemory => StoreError::Failed(format!("out of memory in the database {location}")),
-        Cause::Other => StoreError::Failed(format!("the database {location} failed: {message}")),
+        Cause::NoMemory => {
+            StoreError::Failed(format!("out of memory in the database {location}").into())
+        }
+        Cause::Other => {
+            StoreError::Failed(format!("the database {location} failed: {message}").into())
+        }
     }
 }

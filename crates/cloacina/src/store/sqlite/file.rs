@@ -11,7 +11,7 @@ use super::connect::connect;
 use super::error::Fault;
 use super::file_id::FileId;
 use super::options::SqliteOptions;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 use crate::types::sync::Mutex;
 
 /// Minimum time between two checks of the file names. A check costs three system calls, a commit about a hundred
@@ -101,12 +101,15 @@ impl DatabaseFile {
             .iter()
             .find(|(name, id)| FileId::of(name) != Some(*id));
         if let Some((name, _)) = missing {
-            let error = StoreError::Failed(format!(
-                "the file {} of the database {} was deleted or replaced while it was open: later writes are lost, and \
-                 the store refuses further ones; hint: stop all programs that use it, put the file back or restore a \
+            let error = StoreError::Failed(Report::hinted(
+                format!(
+                    "the file {} of the database {} was deleted or replaced while it was open: later writes are lost, and \
+                 the store refuses further ones",
+                    name.display(),
+                    self.options.location()
+                ),
+                "stop all programs that use it, put the file back or restore a \
                  backup, and start again",
-                name.display(),
-                self.options.location()
             ));
             let _ = self.lost.set(error);
         }

@@ -11,17 +11,20 @@ use super::row::{Decoded, DeltaColumn, Id, count};
 use super::statement::query;
 use crate::types::{
     Context, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, Failure, HistoryEvent,
-    Json, Skip, TaskRecord, TaskStatus, Timestamp,
+    Json, ParentLink, Skip, TaskRecord, TaskStatus, TaskWait, Timestamp,
 };
 
 query! {
     SelectExecution<'a> { id: &'a [u8] => Binary } -> (
         BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>,
+        Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
     "SELECT execution.definition_id, definition.task_count, execution.state, execution.revision, execution.priority, \
      execution.execution_key, execution.created_at, execution.start_at, execution.started_at, execution.ended_at, \
-     execution.timeout, execution.deadline, execution.paused_at, execution.error \
+     execution.timeout, execution.deadline, execution.paused_at, execution.error, \
+     CASE WHEN execution.links & 2 THEN (SELECT policy FROM cloacina_children WHERE child_id = execution.id) END, \
+     CASE WHEN execution.links & 4 THEN (SELECT policy FROM cloacina_children WHERE parent_id = execution.id \
+     AND parent_ordinal = -1 ORDER BY generation DESC LIMIT 1) END \
      FROM cloacina_executions AS execution \
      CROSS JOIN cloacina_definitions AS definition ON definition.id = execution.definition_id WHERE execution.id = ?"
 }
@@ -42,6 +45,8 @@ struct ExecutionRow {
     deadline: Option<i64>,
     paused_at: Option<i64>,
     error: Option<Decoded<(Option<u32>, Failure)>>,
+    parent: Option<Decoded<ParentLink>>,
+    finale: Option<Decoded<ParentLink>>,
 }
 
 query! {
@@ -52,10 +57,10 @@ query! {
 query! {
     SelectTasks<'a> { contents: bool => Bool, execution_id: &'a [u8] => Binary } -> (
         BigInt, SmallInt, BigInt, BigInt, BigInt, Nullable<Binary>, Nullable<BigInt>, Nullable<BigInt>,
-        Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
+        Nullable<BigInt>, Nullable<Text>, Nullable<Text>, Nullable<Text>, Nullable<Text>,
     );
     "SELECT ordinal, state, attempt, uncounted, rescues, runner_id, ready_at, started_at, ended_at, \
-     CASE WHEN ? THEN delta END, error, skip FROM cloacina_tasks WHERE execution_id = ?"
+     CASE WHEN ? THEN delta END, error, skip, wait FROM cloacina_tasks WHERE execution_id = ?"
 }
 
 #[derive(Queryable)]
@@ -72,6 +77,7 @@ struct TaskRow {
     delta: Option<DeltaColumn>,
     error: Option<Decoded<Failure>>,
     skip: Option<Decoded<Skip>>,
+    wait: Option<Decoded<TaskWait>>,
 }
 
 query! {
@@ -146,6 +152,8 @@ fn execution(
         deadline: row.deadline.map(Timestamp),
         paused_at: row.paused_at.map(Timestamp),
         error: row.error.map(|error| error.0),
+        parent: row.parent.map(|parent| Arc::new(parent.0)),
+        finale: row.finale.map(|finale| Arc::new(finale.0)),
         tasks: tasks(
             connection,
             id,
@@ -192,6 +200,7 @@ fn tasks(
             delta: row.delta.map(|delta| delta.0),
             error: row.error.map(|error| error.0),
             skip: row.skip.map(|skip| skip.0),
+            wait: row.wait.map(|wait| Arc::new(wait.0)),
             stored: true,
         };
     }

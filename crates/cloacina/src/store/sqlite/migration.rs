@@ -12,6 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::error::Fault;
 use super::statement::{query, statement};
+use crate::store::Report;
 use crate::workflow::queue::number_of_name;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -80,11 +81,14 @@ impl Schema {
         if newer.is_empty() {
             return Ok(());
         }
-        Err(Fault::Migration(format!(
-            "has the schema version {}, which is newer than this program knows (up to {}); hint: install the version of \
+        Err(Fault::Migration(Report::hinted(
+            format!(
+                "has the schema version {}, which is newer than this program knows (up to {})",
+                newer.join(", "),
+                known.last().map_or("none", |(name, _)| name.as_str())
+            ),
+            "install the version of \
              cloaca that migrated it, or a later one",
-            newer.join(", "),
-            known.last().map_or("none", |(name, _)| name.as_str())
         )))
     }
 }
@@ -99,9 +103,9 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     for (version, migration) in known()? {
         if schema.pending.contains(&version) {
             migration.run(connection).map_err(|error| {
-                Fault::Migration(format!(
-                    "was not migrated, because version {version} failed: {error}"
-                ))
+                Fault::Migration(
+                    format!("was not migrated, because version {version} failed: {error}").into(),
+                )
             })?;
             InsertVersion { version: &version }.execute(connection)?;
         }

@@ -3,19 +3,28 @@
 //! One connection writes and a few read (`connection`). Every statement is a type with a constant text (`statement`),
 //! so that Diesel prepares it once per connection.
 
+mod children;
 mod claim;
 mod commit;
 mod connect;
 mod connection;
+mod counting;
 mod definition;
+mod ends;
 mod error;
 mod file;
 mod file_id;
 mod insight;
 mod list;
+#[cfg(test)]
+mod list_plans;
 mod load;
 #[cfg(target_os = "linux")]
 mod locks;
+mod map_claims;
+mod map_reads;
+mod map_rows;
+mod maps;
 mod migration;
 mod open;
 mod options;
@@ -23,9 +32,13 @@ mod prune;
 mod row;
 mod runner;
 mod schedule;
+mod signals;
 mod statement;
+mod steps;
+mod summary;
 #[cfg(test)]
 mod tests;
+mod waits;
 mod write;
 
 use diesel::SqliteConnection;
@@ -166,9 +179,12 @@ impl Store for SqliteStore {
             Request::Load { ids } => {
                 Response::Load(self.read(|connection| load::executions(connection, ids, true))?)
             }
-            Request::Summaries { ids } => Response::Summaries(
+            Request::Outlines { ids } => Response::Outlines(
                 self.read(|connection| load::executions(connection, ids, false))?,
             ),
+            Request::Summaries { ids } => {
+                Response::Summaries(self.read(|connection| summary::summaries(connection, ids))?)
+            }
             Request::Statuses { ids } => {
                 Response::Statuses(self.read(|connection| load::statuses(connection, ids))?)
             }
@@ -178,6 +194,30 @@ impl Store for SqliteStore {
             Request::History { id } => {
                 Response::History(self.read(|connection| load::history(connection, id))?)
             }
+            Request::Steps { id, task } => {
+                Response::Steps(self.read(|connection| steps::load(connection, id, task))?)
+            }
+            Request::ItemSteps { id, task, item } => Response::ItemSteps(
+                self.read(|connection| map_reads::steps(connection, id, task, item))?,
+            ),
+            Request::Maps { ids } => {
+                Response::Maps(self.read(|connection| map_reads::maps(connection, ids))?)
+            }
+            Request::Items { query } => {
+                Response::Items(self.read(|connection| map_reads::items(connection, query))?)
+            }
+            Request::ItemsBefore { query } => Response::ItemsBefore(
+                self.read(|connection| map_reads::items_before(connection, query))?,
+            ),
+            Request::ItemsOf { runner, limit } => Response::ItemsOf(
+                self.read(|connection| map_reads::items_of(connection, runner, limit))?,
+            ),
+            Request::SetMap { id, task, parallel } => Response::SetMap(self.write(|writer| {
+                let connection = &mut *writer.lock()?;
+                writer.write(connection, |connection| {
+                    maps::set_parallel(connection, id, task, parallel)
+                })
+            })?),
             Request::Overdue { now } => {
                 Response::Overdue(self.read(|connection| list::overdue(connection, now))?)
             }
@@ -212,6 +252,9 @@ impl Store for SqliteStore {
             Request::Prune { before, limit } => {
                 Response::Prune(self.write(|writer| prune::prune(writer, before, limit))?)
             }
+            Request::DeleteExecution { id } => {
+                Response::DeleteExecution(self.write(|writer| prune::delete(writer, id))?)
+            }
             Request::PutSchedule { record, expected } => {
                 Response::PutSchedule(self.write(|writer| schedule::put(writer, record, expected))?)
             }
@@ -228,6 +271,13 @@ impl Store for SqliteStore {
             }
             Request::DueSchedules { query, now } => Response::DueSchedules(
                 self.read(|connection| schedule::due(connection, query, now))?,
+            ),
+            Request::PendingEnds {
+                schedule,
+                now,
+                limit,
+            } => Response::PendingEnds(
+                self.read(|connection| ends::pending(connection, schedule, now, limit))?,
             ),
             Request::Ticks {
                 schedule,
@@ -266,6 +316,53 @@ impl Store for SqliteStore {
             }
             Request::Backlog { limit } => {
                 Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
+            }
+            Request::CountStates { limit } => {
+                Response::CountStates(self.read(|connection| counting::states(connection, limit))?)
+            }
+            Request::CountBetween {
+                after,
+                before,
+                limit,
+            } => Response::CountBetween(
+                self.read(|connection| counting::between(connection, after, before, limit))?,
+            ),
+            Request::Payload { id, task, limit } => Response::Payload(
+                self.read(|connection| counting::payload(connection, id, task, limit))?,
+            ),
+            Request::Marker {} => Response::Marker(self.write(Writer::marker)?),
+            Request::Send {
+                signals,
+                settled,
+                now,
+            } => Response::Send(self.write(|writer| signals::send(writer, signals, settled, now))?),
+            Request::AdvanceInbox { message, now } => {
+                Response::AdvanceInbox(self.write(|writer| signals::advance(writer, message, now))?)
+            }
+            Request::Post { message } => {
+                Response::Post(self.write(|writer| signals::post(writer, message))?)
+            }
+            Request::NoteInbox { id, note } => {
+                Response::NoteInbox(self.write(|writer| signals::note(writer, id, note))?)
+            }
+            Request::DueWaits { now, limit } => {
+                Response::DueWaits(self.read(|connection| waits::due(connection, now, limit))?)
+            }
+            Request::Signals { cursors } => {
+                Response::Signals(self.read(|connection| signals::behind(connection, cursors))?)
+            }
+            Request::CountOtherSignals {
+                name,
+                topics,
+                limit,
+            } => Response::CountOtherSignals(
+                self.read(|connection| signals::count_others(connection, name, topics, limit))?,
+            ),
+            Request::Waits { query } => {
+                Response::Waits(self.read(|connection| waits::list(connection, query))?)
+            }
+            Request::PruneSignals { before, limit } => {
+                Response::PruneSignals(self.write(|writer| signals::prune(writer, before, limit))?)
             }
             Request::Check {} => Response::Check(self.read(insight::check)?),
             // No notification is needed, because every store polls its change marker.

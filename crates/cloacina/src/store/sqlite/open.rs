@@ -14,7 +14,7 @@ use super::file::DatabaseFile;
 use super::migration::{Schema, migrate};
 use super::options::{OpenMode, SqliteOptions};
 use super::statement::query;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 query! { JournalMode {} -> Text; "PRAGMA journal_mode" }
 query! { UseWal {} -> Text; "PRAGMA journal_mode = WAL" }
@@ -36,10 +36,13 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
         return finish(connection, options, None);
     };
     let path = std::path::absolute(path).map_err(|error| {
-        StoreError::Failed(format!(
-            "the database path '{}' cannot be used: {error}",
-            path.display()
-        ))
+        StoreError::Failed(
+            format!(
+                "the database path '{}' cannot be used: {error}",
+                path.display()
+            )
+            .into(),
+        )
     })?;
     let options = SqliteOptions {
         path: Some(path.clone()),
@@ -65,10 +68,13 @@ pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
         return Schema::read(&mut connection).map_err(|fault| fault.at(&options.location()));
     };
     let path = std::path::absolute(path).map_err(|error| {
-        StoreError::Failed(format!(
-            "the database path '{}' cannot be used: {error}",
-            path.display()
-        ))
+        StoreError::Failed(
+            format!(
+                "the database path '{}' cannot be used: {error}",
+                path.display()
+            )
+            .into(),
+        )
     })?;
     let options = SqliteOptions {
         path: Some(path.clone()),
@@ -94,29 +100,37 @@ fn create(path: &Path) {
 fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> {
     let location = options.location();
     if path.is_dir() {
-        return Err(StoreError::Failed(format!(
-            "the database {location} is a folder; hint: name a file in it, e.g. {}",
-            path.join("cloacina.db").display()
+        return Err(StoreError::Failed(Report::hinted(
+            format!("the database {location} is a folder"),
+            format!(
+                "name a file in it, e.g. {}",
+                path.join("cloacina.db").display()
+            ),
         )));
     }
     match path.try_exists() {
         Ok(true) => return Ok(true),
         Ok(false) => {}
         Err(error) => {
-            return Err(StoreError::Failed(format!(
-                "cannot access the database {location}: {error}; hint: check the path and its permissions"
+            return Err(StoreError::Failed(Report::hinted(
+                format!("cannot access the database {location}: {error}"),
+                "check the path and its permissions",
             )));
         }
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-        return Err(StoreError::Failed(format!(
-            "cannot create the database {location}: the folder {} does not exist; hint: create it first",
-            folder.display()
+        return Err(StoreError::Failed(Report::hinted(
+            format!(
+                "cannot create the database {location}: the folder {} does not exist",
+                folder.display()
+            ),
+            "create it first",
         )));
     }
     if options.mode != OpenMode::Create {
-        return Err(StoreError::Failed(format!(
-            "the database {location} does not exist; hint: check the path, or leave out mode= to create it"
+        return Err(StoreError::Failed(Report::hinted(
+            format!("the database {location} does not exist"),
+            "check the path, or leave out mode= to create it",
         )));
     }
     if !options.auto_migrate {
@@ -139,8 +153,9 @@ fn finish(
     if pending {
         let what = format!("lacks the schema version {}", schema.pending.join(", "));
         if options.mode == OpenMode::ReadOnly {
-            return Err(fault(Fault::Migration(format!(
-                "{what}, and mode=ro does not allow migrating it; hint: open it once without mode=ro"
+            return Err(fault(Fault::Migration(Report::hinted(
+                format!("{what}, and mode=ro does not allow migrating it"),
+                "open it once without mode=ro",
             ))));
         }
         if !options.auto_migrate {
@@ -169,8 +184,9 @@ fn finish(
 }
 
 fn not_migrated(location: &str, what: &str) -> StoreError {
-    StoreError::Migration(format!(
-        "the database {location} {what}, and migrating it at start is turned off; hint: run `cloaca db migrate`"
+    StoreError::Migration(Report::hinted(
+        format!("the database {location} {what}, and migrating it at start is turned off"),
+        "run `cloaca db migrate`",
     ))
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::store::error::invalid;
+use crate::store::percent::percent_decoded;
 use crate::types::{Error, nearest};
 
 /// The parameters that a URL may have after its `?`.
@@ -28,7 +29,7 @@ pub enum Synchronous {
 /// How a file may be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenMode {
-    /// Only read.
+    /// Read only.
     ReadOnly,
     /// Read and write an existing file.
     ReadWrite,
@@ -201,25 +202,7 @@ fn decode(text: &str) -> Result<PathBuf, Error> {
         ))
         .with_hint("write a percent sign in a path as %25")
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        if *byte == b'%' {
-            let digits = after
-                .get(..2)
-                .and_then(|digits| std::str::from_utf8(digits).ok())
-                .ok_or_else(wrong)?;
-            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || digits == "00" {
-                return Err(wrong());
-            }
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*byte);
-            rest = after;
-        }
-    }
-    path_of(bytes).ok_or_else(wrong)
+    percent_decoded(text).and_then(path_of).ok_or_else(wrong)
 }
 
 #[cfg(unix)]
@@ -248,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn three_slashes_mean_an_absolute_path_where_only_that_folder_exists() {
+    fn path_is_absolute_if_only_the_absolute_folder_exists() {
         let folder = std::env::temp_dir();
         let path = folder.join("x.db");
         let url = format!("sqlite://{}", path.display());
@@ -263,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_file_or_of_memory() {
+    fn every_spelling_of_a_file_or_of_memory_is_accepted() {
         let file = |path: &str| SqliteOptions::file(path);
         let cases = [
             ("sqlite:///relative.db", file("relative.db")),

@@ -11,8 +11,14 @@ use super::statement::{query, statement};
 use crate::types::{ExecutionId, Timestamp};
 
 query! {
+    /// A child whose parent is stored counts as not ended: a tree goes with its root, and not before it. An execution whose
+    /// final tasks are open counts as not ended too.
     OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
-    "SELECT id, created_at, ended_at FROM cloacina_executions WHERE id > ? ORDER BY id"
+    "SELECT id, created_at, CASE WHEN coalesce(links, 0) & 2 AND EXISTS (SELECT 1 FROM cloacina_children AS c \
+     JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = cloacina_executions.id) \
+     OR coalesce(links, 0) & 4 AND EXISTS (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f \
+     ON f.id = c.child_id WHERE c.parent_id = cloacina_executions.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL) THEN NULL \
+     ELSE ended_at END FROM cloacina_executions WHERE id > ? ORDER BY id"
 }
 
 statement! { DeleteEvents<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_events WHERE execution_id = ?" }
@@ -20,9 +26,52 @@ statement! { DeleteTasks<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_ta
 statement! { DeleteInput<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_inputs WHERE execution_id = ?" }
 statement! { DeleteProgress<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_progress WHERE execution_id = ?" }
 statement! { DeleteLogs<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_logs WHERE execution_id = ?" }
+statement! { DeleteWaits<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_waits WHERE execution_id = ?" }
+statement! { DeleteSteps<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_steps WHERE execution_id = ?" }
+statement! { DeleteMap<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_maps WHERE execution_id = ?" }
+statement! { DeleteItems<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_items WHERE execution_id = ?" }
+statement! { DeleteChild<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_children WHERE child_id = ?" }
+statement! { DeleteLabels<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_labels WHERE execution_id = ?" }
 statement! {
     DeleteExecution<'a> { id: &'a [u8] => Binary, ended_before: i64 => BigInt }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at < ?"
+}
+
+statement! {
+    /// A child goes with its parent, like in [`OldestFirst`].
+    DeleteEnded<'a> { id: &'a [u8] => Binary }
+    "DELETE FROM cloacina_executions WHERE id = ? AND ended_at IS NOT NULL AND NOT (coalesce(links, 0) & 2 AND EXISTS \
+     (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id \
+     WHERE c.child_id = cloacina_executions.id))"
+}
+
+/// Deletes an execution that has ended.
+pub(super) fn delete(writer: &Writer, id: ExecutionId) -> Result<bool, Fault> {
+    let connection = &mut *writer.lock()?;
+    writer.write(connection, |connection| {
+        let id = id.as_bytes().as_slice();
+        let is_deleted = DeleteEnded { id }.execute(connection)? == 1;
+        if is_deleted {
+            delete_rows(connection, id)?;
+        }
+        Ok(is_deleted)
+    })
+}
+
+/// Deletes the rows of an execution in the other tables.
+fn delete_rows(connection: &mut SqliteConnection, id: &[u8]) -> Result<(), Fault> {
+    DeleteEvents { id }.execute(connection)?;
+    DeleteTasks { id }.execute(connection)?;
+    DeleteInput { id }.execute(connection)?;
+    DeleteProgress { id }.execute(connection)?;
+    DeleteLogs { id }.execute(connection)?;
+    DeleteWaits { id }.execute(connection)?;
+    DeleteSteps { id }.execute(connection)?;
+    DeleteMap { id }.execute(connection)?;
+    DeleteItems { id }.execute(connection)?;
+    DeleteChild { id }.execute(connection)?;
+    DeleteLabels { id }.execute(connection)?;
+    Ok(())
 }
 
 pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
@@ -38,13 +87,19 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     let has_ticks = writer.peek(connection, |connection| {
         super::schedule::has_ticks_before(connection, before)
     })?;
+    let has_ends = writer.peek(connection, |connection| {
+        super::ends::has_ends_before(connection, before)
+    })?;
     let definitions = super::definition::prune(writer, connection, before, limit)?;
-    if ids.is_empty() && !has_ticks {
+    if ids.is_empty() && !has_ticks && !has_ends {
         return Ok(definitions);
     }
     writer.write(connection, |connection| {
         if has_ticks {
             super::schedule::prune(connection, before, limit)?;
+        }
+        if has_ends {
+            super::ends::prune(connection, before)?;
         }
         let mut deleted = 0;
         for Id(id) in &ids {
@@ -56,11 +111,7 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
             .execute(connection)?
                 == 1
             {
-                DeleteEvents { id }.execute(connection)?;
-                DeleteTasks { id }.execute(connection)?;
-                DeleteInput { id }.execute(connection)?;
-                DeleteProgress { id }.execute(connection)?;
-                DeleteLogs { id }.execute(connection)?;
+                delete_rows(connection, id)?;
                 deleted += 1;
             }
         }

@@ -164,7 +164,7 @@ pub(super) fn claims_of(
 
 pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
     writer.write(&mut *writer.lock()?, |connection| {
-        // Without the row, nobody would ever rescue these claims.
+        // Without the row, no runner would ever rescue these claims.
         let claims = claims_of(connection, runner)?.len();
         if claims > 0 {
             return Err(Fault::Refused(format!(

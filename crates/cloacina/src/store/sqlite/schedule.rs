@@ -66,6 +66,19 @@ schedules! {
     "INDEXED BY cloacina_schedules_wake WHERE kind = 1 AND wake_at <= ? \
      AND identity IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT ?"
 }
+schedules! {
+    /// The triggers with a pending end that no runner deals with.
+    DueByEnds<'a> { now: i64 => BigInt, now_again: i64 => BigInt, names: &'a str => Text, limit: i64 => BigInt }
+    "WHERE kind = 1 AND deleted_at IS NULL AND enabled = 1 AND coalesce(wake_at, 0) <= ? \
+     AND EXISTS (SELECT 1 FROM cloacina_ends AS e WHERE e.schedule_id = cloacina_schedules.id AND e.due_at <= ?) \
+     AND identity IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
+}
+query! {
+    /// The time of the next call for an end for which the last one failed.
+    NextEnd<'a> { now: i64 => BigInt, names: &'a str => Text } -> BigInt;
+    "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id \
+     WHERE e.due_at > ? AND s.enabled = 1 AND s.identity IN (SELECT value FROM json_each(?)) ORDER BY e.due_at LIMIT 1"
+}
 query! {
     NextCron { now: i64 => BigInt } -> BigInt;
     "SELECT wake_at FROM cloacina_schedules INDEXED BY cloacina_schedules_wake \
@@ -121,7 +134,8 @@ statement! {
 }
 
 statement! {
-    /// Writes one row if the tick now has this outcome, and none if it had one already.
+    /// Writes one row if the tick now has this outcome, and none if it had one already. A queued tick may get any outcome, and
+    /// one that was missed, skipped or overlapped may still fire.
     PutTick<'a> {
         schedule_id: &'a [u8] => Binary,
         due_at: i64 => BigInt,
@@ -134,7 +148,7 @@ statement! {
     "INSERT INTO cloacina_ticks (schedule_id, due_at, outcome, execution_id, created_at, updated_at, detail) \
      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome, \
      execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail \
-     WHERE cloacina_ticks.outcome = 4"
+     WHERE cloacina_ticks.outcome = 4 OR (cloacina_ticks.outcome IN (1, 2, 3) AND excluded.outcome = 0)"
 }
 
 query! {
@@ -231,6 +245,7 @@ pub(super) fn put(
             Some(expected) => update(connection, record, expected)?,
         };
         if written {
+            super::ends::follow(connection, record, expected.is_none())?;
             return Ok(PutOutcome::Written);
         }
         let holder = by_identity(connection, record.kind, &record.identity)?;
@@ -314,6 +329,7 @@ pub(super) fn apply(
             dropped.extend(tick.execution);
         }
     }
+    super::ends::settle(connection, write.record.id, write.ends)?;
     Ok(true)
 }
 
@@ -368,6 +384,17 @@ pub(super) fn due(
         let rows = DueTriggers { now, names, limit }.load(connection)?;
         add_due(rows, &mut found);
         next.extend(NextTrigger { now, names }.load::<i64>(connection)?);
+        if query.ends {
+            let rows = DueByEnds {
+                now,
+                now_again: now,
+                names,
+                limit,
+            }
+            .load(connection)?;
+            add_due(rows, &mut found);
+            next.extend(NextEnd { now, names }.load::<i64>(connection)?);
+        }
     }
     found.next = next.into_iter().min().map(Timestamp);
     Ok(found)

@@ -24,12 +24,12 @@ const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
 /// The statements that Diesel prepared and executed.
 #[derive(Default)]
-struct StatementLog {
-    prepared: Vec<String>,
+pub(super) struct StatementLog {
+    pub(super) prepared: Vec<String>,
     executed: BTreeSet<String>,
 }
 
-fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<StatementLog>> {
+pub(super) fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<StatementLog>> {
     let log = Arc::new(Mutex::new(StatementLog::default()));
     let events = Arc::clone(&log);
     connection.set_instrumentation(move |event: InstrumentationEvent<'_>| match event {
@@ -91,6 +91,8 @@ fn exercise(store: &SqliteStore) {
         timeout: None,
         deadline: None,
         paused_at: None,
+        parent: None,
+        finale: None,
         error: None,
         tasks: vec![
             TaskRecord {
@@ -119,6 +121,7 @@ fn exercise(store: &SqliteStore) {
     let inserts = || vec![write(0, true, None), write(1, true, None)];
     let submit = || Submit {
         record: &record,
+        labels: &crate::types::Labels::NONE,
         workflow: "etl",
         tasks: inserts(),
         history: &events,
@@ -138,6 +141,7 @@ fn exercise(store: &SqliteStore) {
         runner,
         now: NOW,
         schedules: vec![],
+        flow: crate::store::FlowWrites::default(),
         submits: vec![submit(), submit()],
         advances: vec![],
         claim,
@@ -148,6 +152,7 @@ fn exercise(store: &SqliteStore) {
         runner,
         now: NOW,
         schedules: vec![],
+        flow: crate::store::FlowWrites::default(),
         submits: vec![],
         advances: vec![],
         claim,
@@ -159,18 +164,20 @@ fn exercise(store: &SqliteStore) {
     ended.ended_at = Some(NOW);
     ended.revision = 4;
     ended.tasks[0].status = TaskStatus::Completed;
-    let fence = Some(Claim { runner, attempt: 1 });
+    let fence = Some(Claim::of_task(runner, 1));
     let tasks = vec![write(0, false, fence), write(1, false, fence)];
     let advance = Advance {
         record: &ended,
         expected: 3,
         tasks,
         history: &[],
+        steps: None,
     };
     let batch = Batch {
         runner,
         now: NOW,
         schedules: vec![],
+        flow: crate::store::FlowWrites::default(),
         submits: vec![],
         advances: vec![advance],
         claim: ClaimRequest::default(),
@@ -185,11 +192,13 @@ fn exercise(store: &SqliteStore) {
         expected: 4,
         tasks,
         history: &[],
+        steps: None,
     };
     let batch = Batch {
         runner,
         now: NOW,
         schedules: vec![],
+        flow: crate::store::FlowWrites::default(),
         submits: vec![],
         advances: vec![advance],
         claim: ClaimRequest::default(),
@@ -255,9 +264,9 @@ fn each_statement_is_prepared_once_per_connection() {
 }
 
 #[derive(QueryableByName)]
-struct PlanStep {
+pub(super) struct PlanStep {
     #[diesel(sql_type = Text)]
-    detail: String,
+    pub(super) detail: String,
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::error::Fault;
 use super::row::{Id, encode, micros};
 use super::statement::{query, statement};
 use crate::store::{Advance, Submit, SubmitOutcome, TaskWrite};
-use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, TaskRecord};
+use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, Labels, TaskRecord};
 
 statement! {
     /// Inserts nothing if the id or the key exists already.
@@ -38,6 +38,11 @@ statement! {
 statement! {
     InsertInput<'a> { execution_id: &'a [u8] => Binary, input: &'a str => Text }
     "INSERT INTO cloacina_inputs (execution_id, input) VALUES (?, ?)"
+}
+
+statement! {
+    InsertLabel<'a> { name: &'a str => Text, value: &'a str => Text, execution_id: &'a [u8] => Binary }
+    "INSERT INTO cloacina_labels (name, value, execution_id) VALUES (?, ?, ?)"
 }
 
 query! {
@@ -85,7 +90,8 @@ statement! {
      queue, priority, started_at, ended_at, delta, error, skip) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 }
 
-/// Declares an update of a task. A task's queue and priority never change.
+/// Declares an update of a task. A task's queue and priority never change. The start of an attempt may have been stored after
+/// the execution was read, so the update at the end of the attempt keeps the stored start.
 macro_rules! update_task {
     ($(#[$attribute:meta])* $name:ident { $($fence:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         statement! {
@@ -98,6 +104,7 @@ macro_rules! update_task {
                 runner_id: Option<&'a [u8]> => Nullable<Binary>,
                 ready_at: Option<i64> => Nullable<BigInt>,
                 started_at: Option<i64> => Nullable<BigInt>,
+                ended_attempt: Option<i64> => Nullable<BigInt>,
                 ended_at: Option<i64> => Nullable<BigInt>,
                 delta: Option<&'a str> => Nullable<Text>,
                 error: Option<&'a str> => Nullable<Text>,
@@ -108,8 +115,8 @@ macro_rules! update_task {
             }
             concat!(
                 "UPDATE cloacina_tasks SET state = ?, attempt = ?, uncounted = ?, rescues = ?, runner_id = ?, \
-                 ready_at = ?, started_at = ?, ended_at = ?, delta = ?, error = ?, skip = ? \
-                 WHERE execution_id = ? AND ordinal = ?",
+                 ready_at = ?, started_at = coalesce(?, CASE attempt WHEN ? THEN started_at END), \
+                 ended_at = ?, delta = ?, error = ?, skip = ? WHERE execution_id = ? AND ordinal = ?",
                 $condition
             )
         }
@@ -173,6 +180,7 @@ pub(super) fn submit(
         }
         .execute(connection)?;
     }
+    write_labels(connection, record.id, submit.labels)?;
     write_tasks(connection, record, &submit.tasks)?;
     write_history(connection, record.id, submit.history)?;
     Ok(SubmitOutcome::Accepted)
@@ -194,7 +202,7 @@ fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<Ex
         .map_or(submit.record.id, |id| ExecutionId::from(*id)))
 }
 
-/// Applies a decision, unless the execution was changed since.
+/// Writes the changes of a decision, unless the execution has changed since it was read.
 pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
     let record = advance.record;
     let error = record.error.as_ref().map(encode).transpose()?;
@@ -216,7 +224,26 @@ pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> R
     }
     write_tasks(connection, record, &advance.tasks)?;
     write_history(connection, record.id, advance.history)?;
+    if let Some(changes) = advance.steps {
+        super::steps::write(connection, record.id, changes)?;
+    }
     Ok(true)
+}
+
+fn write_labels(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+    labels: &Labels,
+) -> Result<(), Fault> {
+    for (name, value) in labels.iter() {
+        InsertLabel {
+            name,
+            value,
+            execution_id: id.as_bytes(),
+        }
+        .execute(connection)?;
+    }
+    Ok(())
 }
 
 fn write_tasks(
@@ -274,13 +301,18 @@ fn write_task(
         .execute(connection)?;
         return Ok(());
     }
+    let ended = task.status.is_terminal().then_some(task.attempt.into());
     let changed = match &write.fence {
         Some(fence) => row!(UpdateClaimedTask {
+            ended_attempt: ended,
             fence_runner: fence.runner.as_bytes(),
             fence_attempt: fence.attempt.into()
         })
         .execute(connection)?,
-        None => row!(UpdateTask {}).execute(connection)?,
+        None => row!(UpdateTask {
+            ended_attempt: ended
+        })
+        .execute(connection)?,
     };
     if changed == 1 {
         return Ok(());
@@ -289,11 +321,11 @@ fn write_task(
     Err(Fault::Corrupt(match write.fence {
         Some(fence) => format!(
             "task {ordinal} of execution {execution} is not claimed by runner {} for attempt {}, although the \
-             execution's revision matches; nothing of the batch was written",
+             execution's revision matches; no part of the batch was written",
             fence.runner, fence.attempt
         ),
         None => format!(
-            "task {ordinal} of execution {execution} has no row to update; nothing of the batch was written"
+            "task {ordinal} of execution {execution} has no row to update; no part of the batch was written"
         ),
     }))
 }

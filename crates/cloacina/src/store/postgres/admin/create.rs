@@ -10,7 +10,7 @@ use super::super::statement::query;
 use super::super::url::{PostgresOptions, Secret};
 use super::statements::{LOCK, grants, mark};
 use super::{list, transaction};
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 query! {
     ExistingNames { schema: String => Text, role: String => Text } -> (Bool, Bool);
@@ -115,10 +115,13 @@ async fn refuse_existing(
         (true, false) => format!("the schema '{schema}' exists already"),
         (false, true) => format!("the role '{role}' exists already"),
     };
-    Err(Fault::Store(StoreError::Failed(format!(
-        "the tenant '{schema}' of the database {} was not created: {what}; hint: choose other names, or remove the \
+    Err(Fault::Store(StoreError::Failed(Report::hinted(
+        format!(
+            "the tenant '{schema}' of the database {} was not created: {what}",
+            session.options.location_without_schema()
+        ),
+        "choose other names, or remove the \
          tenant first",
-        session.options.location_without_schema()
     ))))
 }
 
@@ -137,10 +140,13 @@ async fn refuse_excess_privileges(
     let Some(what) = excess.into_iter().next() else {
         return Ok(());
     };
-    Err(Fault::Store(StoreError::Failed(format!(
-        "the tenant '{schema}' of the database {} was not created: its role could {what} first",
-        session.options.location_without_schema()
-    ))))
+    Err(Fault::Store(StoreError::Failed(
+        format!(
+            "the tenant '{schema}' of the database {} was not created: its role could {what} first",
+            session.options.location_without_schema()
+        )
+        .into(),
+    )))
 }
 
 /// Migrates the schema that the options are pinned to, and grants the tenant's role the use of new tables.
@@ -154,9 +160,12 @@ pub fn migrate(options: &PostgresOptions) -> Result<(), StoreError> {
         connection.batch_execute(LOCK).await?;
         let tenants = list::all(connection).await?;
         let Some(tenant) = tenants.into_iter().find(|tenant| tenant.schema == schema) else {
-            return Err(Fault::Store(StoreError::Failed(format!(
-                "there is no tenant '{schema}' in the database {}; hint: list_tenants returns the existing ones",
-                session.options.location_without_schema()
+            return Err(Fault::Store(StoreError::Failed(Report::hinted(
+                format!(
+                    "there is no tenant '{schema}' in the database {}",
+                    session.options.location_without_schema()
+                ),
+                "list_tenants returns the existing ones",
             ))));
         };
         migration::apply(connection, session).await?;

@@ -9,7 +9,7 @@ use super::super::statement::query;
 use super::super::url::PostgresOptions;
 use super::statements::{LOCK, mark};
 use super::transaction;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 query! {
     /// Whether the schema exists and has the engine's tables, and the role created for it; whether the named role
@@ -47,16 +47,17 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
         let schema = session.options.schema.as_deref().unwrap_or_default();
-        let refuse = |what: String| {
-            Err(Fault::Store(StoreError::Failed(format!(
-                "the tenant '{schema}' of the database {} was not removed: {what}",
-                session.options.location_without_schema()
-            ))))
+        let refuse = |what: Report| {
+            let location = session.options.location_without_schema();
+            let of_tenant = |what: &str| {
+                format!("the tenant '{schema}' of the database {location} was not removed: {what}")
+            };
+            Err(Fault::Store(StoreError::Failed(what.map(of_tenant))))
         };
         connection.batch_execute(LOCK).await?;
         let found = find(connection, schema, role).await?;
         if let Some(what) = found.objection(schema, role) {
-            return refuse(what);
+            return refuse(what.into());
         }
         if found.schema == Ownership::Own {
             if force && found.role == Ownership::Own {
@@ -68,10 +69,13 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
             let live: Vec<i64> = LiveRunnerPids {}.load(connection).await?;
             if !force && !live.is_empty() {
                 let pids: Vec<String> = live.iter().map(ToString::to_string).collect();
-                return refuse(format!(
-                    "{} live runner(s) use it (process {}); hint: shut them down first, or use force",
-                    live.len(),
-                    pids.join(", ")
+                return refuse(Report::hinted(
+                    format!(
+                        "{} live runner(s) use it (process {})",
+                        live.len(),
+                        pids.join(", ")
+                    ),
+                    "shut them down first, or use force",
                 ));
             }
             connection

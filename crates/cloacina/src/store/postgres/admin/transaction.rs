@@ -10,7 +10,7 @@ use super::super::driver::{Connection, Statement};
 use super::super::error::Fault;
 use super::super::session::Session;
 use super::super::statement::query;
-use crate::store::StoreError;
+use crate::store::{Report, StoreError};
 
 /// How long to ask for the outcome. The server ends the transaction of a lost client within this time, unless it is
 /// down.
@@ -95,8 +95,9 @@ fn resolve_outcome(session: &Session, name: &str, error: StoreError) -> Result<(
         };
         if Instant::now() >= until {
             let why = unknown.map_or_else(String::new, |error| format!("; {error}"));
-            return Err(StoreError::Unavailable(format!(
-                "{error}; whether it was done is unknown{why}; hint: check with DatabaseAdmin.list_tenants"
+            return Err(StoreError::Unavailable(Report::hinted(
+                format!("{error}; whether it was done is unknown{why}"),
+                "check with DatabaseAdmin.list_tenants",
             )));
         }
         std::thread::sleep(OUTCOME_POLL_INTERVAL);

@@ -1,0 +1,199 @@
+//! The gate: the checks that every request passes, in one order, before any handler.
+//!
+//! Size and time limits, the host, the origin, authentication; then the permission of the matched route (`router.rs`).
+//! No check looks at a path: a route is public only if its own entry in the table says so.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+
+use crate::access::Access;
+use crate::problem::Problem;
+use crate::web::{Authentication, Hosts, Web};
+
+/// Maximum size of all headers, in bytes.
+const MAX_HEADERS: usize = 16 * 1024;
+/// Maximum length of a path with its query, in bytes.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// The name of the header that a page of another site cannot send.
+pub(crate) const CHANGE_HEADER: &str = "x-cloaca";
+
+/// Applies the checks before authentication.
+pub(crate) fn check(web: &Web, head: &Parts) -> Result<(), Problem> {
+    check_size(head)?;
+    check_host(web, head)?;
+    check_origin(web, head)
+}
+
+fn check_size(head: &Parts) -> Result<(), Problem> {
+    let pairs = head.headers.iter();
+    let size: usize = pairs
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if size > MAX_HEADERS {
+        let detail = format!("the headers exceed {MAX_HEADERS} bytes");
+        return Err(Problem::new("too_large", detail));
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        let detail = format!("the URL exceeds {MAX_TARGET} bytes");
+        return Err(Problem::new("too_large", detail));
+    }
+    Ok(())
+}
+
+/// The host that a request is for, without the port, in lower case.
+fn host_of(web: &Web, head: &Parts) -> Option<String> {
+    Some(without_port(&authority_of(web, head)?).to_owned())
+}
+
+/// The host and port that a request is for, in lower case.
+fn authority_of(web: &Web, head: &Parts) -> Option<String> {
+    let forwarded = head.headers.get("x-forwarded-host");
+    let value = forwarded
+        .filter(|_| web.trusts_proxy)
+        .or_else(|| head.headers.get(header::HOST));
+    match value {
+        Some(value) => {
+            let text = value.to_str().ok()?;
+            // A proxy behind a proxy appends: the first one is what the browser asked for.
+            Some(text.split(',').next()?.trim().to_ascii_lowercase())
+        }
+        None => head
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().to_ascii_lowercase()),
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    if authority.starts_with('[') {
+        return authority
+            .find(']')
+            .map_or(authority, |end| &authority[..=end]);
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+fn check_host(web: &Web, head: &Parts) -> Result<(), Problem> {
+    let Hosts::Named(names) = &web.hosts else {
+        return Ok(());
+    };
+    if head.headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::new(
+            "bad_request",
+            "the request has two Host headers",
+        ));
+    }
+    let host = host_of(web, head).unwrap_or_default();
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    if literal.parse::<IpAddr>().is_ok() || host == "localhost" || names.contains(&host) {
+        return Ok(());
+    }
+    let shown: String = host.chars().take(80).collect();
+    Err(Problem::new(
+        "host_not_allowed",
+        format!("the server does not answer for host '{shown}'"),
+    )
+    .hint("allow the name with --allowed-host, or allowed_hosts= in Python"))
+}
+
+/// Whether a method only reads. Every other one is a change, whatever its name.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or(""))
+}
+
+fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
+    let (headers, safe) = (&head.headers, is_safe(&head.method));
+    let foreign = || {
+        Problem::new(
+            "cross_site",
+            "the request comes from a page of another site",
+        )
+    };
+    match text(headers, "sec-fetch-site") {
+        Some("same-origin" | "none") => {}
+        // A link on another site may lead here; a page of another site may not embed or fetch anything.
+        Some(_) if safe && text(headers, "sec-fetch-mode") == Some("navigate") => {}
+        Some(_) => return Err(foreign()),
+        None => {
+            if let Some(origin) = text(headers, "origin")
+                && !is_own(web, head, origin)
+            {
+                return Err(foreign());
+            }
+        }
+    }
+    if safe {
+        return Ok(());
+    }
+    let kind = text(headers, "content-type").unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let detail = "a change needs the header Content-Type: application/json";
+        return Err(Problem::new("unsupported_media_type", detail));
+    }
+    if !headers.contains_key(CHANGE_HEADER) {
+        let detail = "a change needs the header X-Cloaca, which pages of other sites cannot send";
+        return Err(Problem::new("cross_site", detail).hint("send the header X-Cloaca: 1"));
+    }
+    Ok(())
+}
+
+/// Whether an origin is the server's own: the scheme may differ, because a proxy may end TLS.
+fn is_own(web: &Web, head: &Parts, origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let default = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let plain = |text: &str| text.strip_suffix(default).unwrap_or(text).to_owned();
+    let own = authority_of(web, head);
+    own.is_some_and(|own| plain(&own) == plain(&authority.to_ascii_lowercase()))
+}
+
+/// The address of the caller, if the server knows it.
+pub(crate) fn peer(head: &Parts) -> Option<IpAddr> {
+    let info = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map(|ConnectInfo(address)| address.ip())
+}
+
+/// Whether the browser reaches the server by HTTPS.
+pub(crate) fn is_https(web: &Web, head: &Parts) -> bool {
+    let forwarded = text(&head.headers, "x-forwarded-proto");
+    head.uri.scheme_str() == Some("https") || (web.trusts_proxy && forwarded == Some("https"))
+}
+
+/// Finds out who the caller is.
+pub(crate) fn authenticate(web: &Web, head: &Parts) -> Result<Access, Problem> {
+    match &web.authentication {
+        Authentication::Function(authorize) => authorize(head),
+        Authentication::Open => Some(Access::full("local")),
+        Authentication::Adapter => head.extensions.get::<Access>().cloned(),
+        Authentication::Token(login) => {
+            let peer = peer(head);
+            login.admit(peer)?;
+            let is_right = login.accepts_headers(&head.headers, peer);
+            is_right
+                .filter(|right| *right)
+                .map(|_| Access::full("token"))
+        }
+    }
+    .ok_or_else(Problem::unauthenticated)
+}

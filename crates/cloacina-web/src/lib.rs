@@ -1,0 +1,62 @@
+//! The HTTP API of cloacina, and its page: everything that can be seen and done in a database of executions.
+//!
+//! [`router`] returns an axum router, to serve on a port or to nest into a program's own router below any path:
+//!
+//! ```no_run
+//! use cloacina_web::{Access, Database, Permission, Web, router};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let database = Database::open("sqlite:///etl.db", None)?;
+//! let web = Web::new(database, |head| {
+//!     // The program knows who the caller is; without an access the answer is 401.
+//!     let user = head.headers.get("x-user")?.to_str().ok()?;
+//!     Some(Access::new(user, [Permission::View, Permission::Control]))
+//! });
+//! let app: axum::Router = axum::Router::new().nest("/cloaca", router(web));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! axum::serve(listener, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The routes are below `api/v1`; `api/v1/openapi.json` describes them. Every request passes one gate: limits, the host,
+//! the origin, authentication, then the permission that the table of routes declares.
+
+#![deny(missing_docs)]
+
+mod access;
+#[doc(hidden)]
+pub mod adapter;
+mod assets;
+mod call;
+mod cursor;
+mod gate;
+mod layout;
+#[cfg(any(test, feature = "openapi"))]
+#[doc(hidden)]
+pub mod openapi;
+#[doc(hidden)]
+pub mod operation;
+mod pages;
+#[doc(hidden)]
+pub mod problem;
+mod query;
+mod redact;
+mod router;
+mod routes;
+mod schema;
+mod server;
+mod stream;
+mod time;
+mod token;
+mod views;
+mod watch;
+mod web;
+
+pub use access::{Access, Permission};
+pub use router::router;
+#[doc(hidden)]
+pub use routes::operations;
+pub use server::Listening;
+pub use web::{Authorize, Database, Web};

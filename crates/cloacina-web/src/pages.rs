@@ -1,0 +1,196 @@
+//! The pages outside the API: the index, the login, and the check of the server's health.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{OriginalUri, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::access::{Access, Permission};
+use crate::assets;
+use crate::gate;
+use crate::problem::Problem;
+use crate::router::{Server, see_other};
+use crate::web::{Authentication, Web};
+
+/// Whether a browser asks for a page: the router matched the page's route.
+pub(crate) fn is_page(head: &Parts) -> bool {
+    head.extensions.get::<IsPage>().is_some() && wants_html(&head.headers)
+}
+
+/// Whether a client prefers a page to data, as browsers do.
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT);
+    let text = accepts.and_then(|value| value.to_str().ok());
+    text.is_some_and(|text| text.contains("text/html"))
+}
+
+/// Marks the requests whose matched route is a page.
+#[derive(Clone, Copy)]
+pub(crate) struct IsPage;
+
+/// Logs a browser in that follows a link with a token: sets the cookie, and leads to the same page without the token.
+pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
+    let Authentication::Token(login) = &web.authentication else {
+        return None;
+    };
+    if head.extensions.get::<IsPage>().is_none() || !matches!(head.method, Method::GET) {
+        return None;
+    }
+    let query = head.uri.query()?;
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let (_, token) = pairs.find(|(name, _)| name == "token")?;
+    let peer = gate::peer(head);
+    if let Err(problem) = login.admit(peer) {
+        return Some(problem.into_response());
+    }
+    if !login.accepts(&token, peer) {
+        return Some(self::login(web, &Problem::unauthenticated()));
+    }
+    // Relative to this page, so that it works below any prefix.
+    let mut response = see_other("?");
+    let cookie = login.set_cookie(gate::is_https(web, head));
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Some(response)
+}
+
+/// The page for a browser without credentials.
+pub(crate) fn login(web: &Web, problem: &Problem) -> Response {
+    let how = if matches!(web.authentication, Authentication::Token(_)) {
+        "Open the link that <code>cloaca ui</code> printed: it has the token of this server."
+    } else {
+        "Log in to the application that serves this page."
+    };
+    let body = format!("<h1>cloaca</h1>\n<p>You are not logged in. {how}</p>");
+    let mut response = page("cloaca: not logged in", &body);
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    if let Some(challenge) = problem.challenge() {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The paths of the page, below the mount. The script shows what the path names.
+pub(crate) const PATHS: &[&str] = &[
+    "/",
+    "/executions",
+    "/executions/{id}",
+    "/executions/{id}/{tab}",
+    "/compare",
+    "/workflows",
+    "/workflows/{name}",
+    "/workflows/{name}/start",
+    "/schedules",
+    "/schedules/{id}",
+    "/waiting",
+    "/runners",
+    "/tenants",
+    "/database",
+];
+
+/// The number of slashes in the path of a page, below the mount.
+#[derive(Clone, Copy)]
+pub(crate) struct Depth(pub(crate) usize);
+
+/// The page. Its base leads from the asked path to the mount, so that it works below any prefix.
+pub(crate) async fn index(
+    State(server): State<Arc<Server>>,
+    Extension(access): Extension<Access>,
+    Extension(Depth(depth)): Extension<Depth>,
+    OriginalUri(asked): OriginalUri,
+) -> Result<Response, Problem> {
+    server.web.check(&access, Permission::View)?;
+    let last = asked.path().rsplit('/').next().unwrap_or_default();
+    // A mount without a slash at its end is itself the last part of the path.
+    let base = match depth {
+        0 if last.is_empty() => "./".to_owned(),
+        0 => format!("./{}/", escape(last)),
+        depth => format!("./{}", "../".repeat(depth - 1)),
+    };
+    let text = assets::INDEX.replacen(assets::BASE, &format!("<base href=\"{base}\">"), 1);
+    Ok(respond(text))
+}
+
+/// The answer to a browser that asks for a page that is not there, with a link to the first page.
+pub(crate) fn missing(path: &str) -> Response {
+    let up = match path.matches('/').count() {
+        0 | 1 => "./".to_owned(),
+        depth => "../".repeat(depth - 1),
+    };
+    let shown: String = path.chars().take(200).collect();
+    let body = format!(
+        "<h1>There is no such page</h1>\n<p><code>{}</code> is not a page of cloaca.</p>\n<p><a href=\"{up}\">Attention</a></p>",
+        escape(&shown)
+    );
+    let mut response = page("cloaca: no such page", &body);
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+/// Whether the server can reach its database. It needs no credentials, and says nothing else.
+pub(crate) async fn health(State(server): State<Arc<Server>>) -> Response {
+    let database = server.web.database.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let inspector = database.inspector(None)?;
+        inspector.backlog(1).map(drop)
+    });
+    let deadline = server.web.deadline.min(std::time::Duration::from_secs(2));
+    let is_well = matches!(tokio::time::timeout(deadline, asked).await, Ok(Ok(Ok(()))));
+    let (status, text) = if is_well {
+        (StatusCode::OK, r#"{"status":"ok"}"#)
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            r#"{"status":"unavailable"}"#,
+        )
+    };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, text).into_response()
+}
+
+/// A page that needs nothing else: a text under a title.
+pub(crate) fn document(title: &str, text: &str) -> String {
+    let (title, text) = (escape(title), escape(text));
+    html(&title, &format!("<h1>{title}</h1>\n<pre>{text}</pre>"))
+}
+
+fn html(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n{body}\n</html>\n"
+    )
+}
+
+fn page(title: &str, body: &str) -> Response {
+    respond(html(title, body))
+}
+
+fn respond(text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Returns a text as HTML shows it.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,318 @@
+//! Errors of the API: RFC 9457 problems.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cloacina::{Error, ErrorCode, ExecutionStatus};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::redact::Redactor;
+
+/// The pages that explain the codes, relative to the root of the documentation: the API does not know where it is published.
+const PAGES: &str = "reference";
+
+/// One part of a request that is not valid.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Invalid {
+    /// A JSON pointer into the body, or the name of a parameter.
+    pub pointer: String,
+    /// A sentence that says what is wrong.
+    pub detail: String,
+}
+
+/// The body of an error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// The page that explains the code, relative to the root of the documentation.
+    #[serde(rename = "type")]
+    page: String,
+    /// The title of the HTTP status.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// A sentence that says what failed and where.
+    detail: String,
+    /// A stable name of the kind of error.
+    code: String,
+    /// How to fix the problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// The current state of the execution that cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<String>,
+    /// The parts of the request that are not valid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Invalid>,
+}
+
+/// An error of the API.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Details>);
+
+/// The parts of a problem.
+#[derive(Clone, Debug)]
+pub struct Details {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    detail: String,
+    hint: Option<String>,
+    current: Option<ExecutionStatus>,
+    errors: Vec<Invalid>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Deref for Problem {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
+/// The codes that only the API has, with the status and the meaning of each.
+pub const CODES: &[(&str, StatusCode, &str)] = &[
+    (
+        "bad_request",
+        StatusCode::BAD_REQUEST,
+        "The request cannot be read.",
+    ),
+    (
+        "unknown_parameter",
+        StatusCode::BAD_REQUEST,
+        "The route has no query parameter or body member with this name.",
+    ),
+    (
+        "invalid_parameter",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "A query parameter, a body member or a part of the path has a value that is not valid.",
+    ),
+    (
+        "unauthenticated",
+        StatusCode::UNAUTHORIZED,
+        "The request has no credentials, or they are not valid.",
+    ),
+    (
+        "forbidden",
+        StatusCode::FORBIDDEN,
+        "The caller lacks the permission that the route needs, or may not use the tenant.",
+    ),
+    (
+        "read_only",
+        StatusCode::FORBIDDEN,
+        "The server is in read-only mode and refuses changes.",
+    ),
+    (
+        "cross_site",
+        StatusCode::FORBIDDEN,
+        "The request comes from a page of another site, or a change lacks the header X-Cloaca.",
+    ),
+    (
+        "not_found",
+        StatusCode::NOT_FOUND,
+        "The route or the object does not exist.",
+    ),
+    (
+        "method_not_allowed",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "The route does not have this method; the header Allow lists its methods.",
+    ),
+    (
+        "revision_mismatch",
+        StatusCode::PRECONDITION_FAILED,
+        "The execution has changed since the revision in If-Match.",
+    ),
+    (
+        "too_large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "The body, the URL or the headers exceed a limit.",
+    ),
+    (
+        "unsupported_media_type",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "A change needs the header Content-Type: application/json.",
+    ),
+    (
+        "host_not_allowed",
+        StatusCode::MISDIRECTED_REQUEST,
+        "The Host header names a host that the server does not answer for.",
+    ),
+    (
+        "too_many_requests",
+        StatusCode::TOO_MANY_REQUESTS,
+        "There were too many failed logins, or too many requests or streams are open.",
+    ),
+    (
+        "deadline",
+        StatusCode::GATEWAY_TIMEOUT,
+        "The database did not answer within the deadline of the request.",
+    ),
+    (
+        "internal",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The server failed in a way that it does not expect.",
+    ),
+];
+
+impl Problem {
+    /// A problem with a code of [`CODES`].
+    pub(crate) fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        let known = CODES.iter().find(|(name, ..)| *name == code);
+        let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, status, _)| *status);
+        Self(Box::new(Details {
+            status,
+            code,
+            detail: detail.into(),
+            hint: None,
+            current: None,
+            errors: Vec::new(),
+            header: None,
+        }))
+    }
+
+    /// A problem with a part of the request, named by a JSON pointer or by the parameter's name.
+    pub(crate) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (pointer, detail) = (pointer.into(), detail.into());
+        let mut problem = Self::new("invalid_parameter", format!("{pointer}: {detail}"));
+        problem.errors.push(Invalid { pointer, detail });
+        problem
+    }
+
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new("unauthenticated", "the request has no valid credentials")
+            .hint("send the header Authorization: Bearer TOKEN, or open the link that `cloaca ui` prints")
+            .header(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    pub(crate) fn no_route(method: &Method, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        Self::new("not_found", format!("the API has no route {method} {path}"))
+            .hint("GET api/v1/openapi.json lists the routes")
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn current(mut self, status: ExecutionStatus) -> Self {
+        self.current = Some(status);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// The hint, if there is one.
+    #[cfg(test)]
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The value of the header `WWW-Authenticate`, if the problem has one.
+    pub(crate) fn challenge(&self) -> Option<HeaderValue> {
+        let header = self.header.as_ref();
+        header
+            .filter(|(name, _)| *name == header::WWW_AUTHENTICATE)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// The problem without the secrets in its texts.
+    pub(crate) fn redacted(&self, redactor: &Redactor) -> Self {
+        let mut problem = self.clone();
+        problem.detail = redactor.prose(&self.detail);
+        problem.hint = self.hint.as_deref().map(|hint| redactor.prose(hint));
+        for error in &mut problem.errors {
+            error.detail = redactor.prose(&error.detail);
+        }
+        problem
+    }
+
+    /// The body of the response.
+    pub(crate) fn body(&self) -> ProblemBody {
+        let is_own = CODES.iter().any(|(code, ..)| *code == self.code);
+        let page = if is_own { "http-api" } else { "errors" };
+        ProblemBody {
+            page: format!("{PAGES}/{page}/#{}", self.code.replace('_', "-")),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone(),
+            code: self.code.to_owned(),
+            hint: self.hint.clone(),
+            current: self.current.map(|status| status.name().to_owned()),
+            errors: self.errors.clone(),
+        }
+    }
+}
+
+/// The status of the engine's errors.
+const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::ExecutionNotFound
+        | ErrorCode::WorkflowNotFound
+        | ErrorCode::ScheduleNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::ExecutionState | ErrorCode::AlreadyDecided => StatusCode::CONFLICT,
+        ErrorCode::WorkflowInvalid
+        | ErrorCode::TaskInvalid
+        | ErrorCode::ContextInvalid
+        | ErrorCode::WorkflowInputInvalid
+        | ErrorCode::ScheduleInvalid
+        | ErrorCode::Configuration
+        | ErrorCode::UrlInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Connection | ErrorCode::RunnerClosed | ErrorCode::Migration => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = status_of(error.code);
+        let retry = HeaderValue::from_static("2");
+        Self(Box::new(Details {
+            status,
+            code: error.code.name(),
+            detail: error.message,
+            hint: error.hint,
+            current: None,
+            errors: Vec::new(),
+            header: (status == StatusCode::SERVICE_UNAVAILABLE)
+                .then_some((header::RETRY_AFTER, retry)),
+        }))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_string(&self.body())
+            .unwrap_or_else(|_| r#"{"code":"internal"}"#.to_owned());
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        if let Some((name, value)) = self.0.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,221 @@
+//! The query of a URL. A parameter that the route does not declare is refused.
+
+use cloacina::Timestamp;
+
+use crate::operation::Parameter;
+use crate::problem::Problem;
+
+/// The parameters of one request, all of which the route has declared.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+/// Maximum number of parameters of one request.
+const MAX_PARAMETERS: usize = 200;
+
+impl Query {
+    /// Parses the query of a URL.
+    pub(crate) fn parse(text: &str, known: &[Parameter]) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            if pairs.len() == MAX_PARAMETERS {
+                let detail = format!("the query has more than {MAX_PARAMETERS} parameters");
+                return Err(Problem::new("bad_request", detail));
+            }
+            if value.contains('\0') || value.contains('\u{fffd}') {
+                return Err(Problem::invalid(
+                    shown(&name),
+                    "the value is not text that can be stored",
+                ));
+            }
+            let Some(parameter) = known.iter().find(|known| known.matches(&name)) else {
+                return Err(unknown(&name, known));
+            };
+            let is_repeated = pairs.iter().any(|(other, _)| *other == *name);
+            if is_repeated && !parameter.is_repeated {
+                return Err(Problem::invalid(
+                    shown(&name),
+                    "the parameter may be given only once",
+                ));
+            }
+            pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self { pairs })
+    }
+
+    /// The parameters that the members of a JSON object stand for: a list means several values, an object a free part.
+    pub(crate) fn of_members(
+        members: &serde_json::Map<String, serde_json::Value>,
+        known: &[Parameter],
+    ) -> Result<Self, Problem> {
+        use serde_json::Value;
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        let mut add = |name: &str, value: &Value| {
+            let value = match value {
+                Value::String(value) => value.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                _ => {
+                    let pointer = format!("/filter/{}", shown(name));
+                    return Err(Problem::invalid(
+                        pointer,
+                        "it must be text, or a list of texts",
+                    ));
+                }
+            };
+            text.append_pair(name, &value);
+            Ok(())
+        };
+        for (name, value) in members {
+            match value {
+                Value::Array(values) => values.iter().try_for_each(|value| add(name, value))?,
+                Value::Object(parts) => {
+                    let mut parts = parts.iter();
+                    parts.try_for_each(|(part, value)| add(&format!("{name}.{part}"), value))?;
+                }
+                value => add(name, value)?,
+            }
+        }
+        Self::parse(&text.finish(), known)
+    }
+
+    /// An id.
+    pub(crate) fn id<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let refused = |_| Problem::invalid(name, "it must be an id, which is a UUID");
+        text.parse().map(Some).map_err(refused)
+    }
+
+    /// All parameters with their values.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The value of a parameter that is given at most once.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.pairs.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let name = name.to_owned();
+        let values = self.pairs.iter().filter(move |(key, _)| *key == name);
+        values.map(|(_, value)| value.as_str())
+    }
+
+    /// The parameters `prefix.REST`, as pairs of the rest and the value.
+    pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs.iter().filter_map(move |(key, value)| {
+            let rest = key.strip_prefix(prefix)?.strip_prefix('.')?;
+            Some((rest, value.as_str()))
+        })
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn number(
+        &self,
+        name: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            Problem::invalid(
+                name,
+                format!("it must be a whole number from {least} to {most}"),
+            )
+        })
+    }
+
+    /// A parameter that is `true` or `false`; false if it is not given.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(_) => Err(Problem::invalid(name, "it must be true or false")),
+        }
+    }
+
+    /// A time, as RFC 3339 text or as a span before now, like `24h`.
+    pub(crate) fn time(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let time = crate::time::parse(text, now);
+        let refused =
+            "it must be a time like 2026-01-31T12:00:00Z, or a span before now like 30m, 24h or 7d";
+        time.map(Some)
+            .ok_or_else(|| Problem::invalid(name, refused))
+    }
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
+fn unknown(name: &str, known: &[Parameter]) -> Problem {
+    let name = shown(name);
+    let names = known.iter().map(|parameter| parameter.name);
+    let problem = Problem::new(
+        "unknown_parameter",
+        format!("the route has no query parameter '{name}'"),
+    );
+    match cloacina::types::nearest(&name, names.clone()) {
+        Some(near) => problem.hint(format!("did you mean '{near}'?")),
+        None if known.is_empty() => problem.hint("it has no parameters"),
+        None => problem.hint(format!("it has {}", names.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Vec<Parameter> {
+        vec![
+            Parameter::text("status", "A state.").repeated(),
+            Parameter::text("limit", "A number."),
+            Parameter::text("label.K", "A label."),
+        ]
+    }
+
+    #[test]
+    fn repeated_parameter_means_or() {
+        let query = Query::parse("status=Failed&status=Paused", &known()).expect("a query");
+        assert_eq!(
+            query.all("status").collect::<Vec<_>>(),
+            ["Failed", "Paused"]
+        );
+    }
+
+    #[test]
+    fn unknown_parameter_is_refused_with_the_nearest_name() {
+        let problem = Query::parse("limits=3", &known()).expect_err("a problem");
+        assert_eq!(problem.code, "unknown_parameter");
+        assert_eq!(problem.hint_text(), Some("did you mean 'limit'?"));
+    }
+
+    #[test]
+    fn parameter_that_is_single_is_refused_twice() {
+        assert!(Query::parse("limit=3&limit=4", &known()).is_err());
+    }
+
+    #[test]
+    fn parameter_with_a_free_part_is_found_below_its_prefix() {
+        let query = Query::parse("label.order=47%2011", &known()).expect("a query");
+        assert_eq!(
+            query.below("label").collect::<Vec<_>>(),
+            [("order", "47 11")]
+        );
+        assert!(Query::parse("label.=1", &known()).is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! Control of many executions at once, with a result for each.
+
+use std::collections::{HashMap, HashSet};
+
+use cloacina::runtime::Control as Action;
+use cloacina::{Error, ErrorCode, ExecutionId, ExecutionStatus};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::executions::{FILTER, filter_of};
+use crate::access::Permission::Control;
+use crate::call::{Call, Reply, parse_execution};
+use crate::cursor;
+use crate::operation::Operation;
+use crate::problem::Problem;
+use crate::query::Query;
+
+/// Maximum number of executions of one request.
+const MAX_ITEMS: usize = 1_000;
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::post("/executions/bulk", Control, "controlExecutions", "Control many executions", bulk)
+            .about(
+                "Applies an action to the executions with some ids, or to those that match a filter, at most `limit` of them. \
+                 An execution whose state does not allow the action is refused, and the others are not affected. With a \
+                 filter, a client repeats the request with `cursor` until `next` is null. A dry run says what would happen.",
+            )
+            .takes::<Bulk>()
+            .returns::<BulkView>(200, "The outcome."),
+    ]
+}
+
+/// The action of a request for many executions.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum BulkAction {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+/// A change of many executions.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Bulk {
+    /// The action.
+    action: BulkAction,
+    /// The executions; excludes `filter`.
+    #[schema(max_items = 1000)]
+    ids: Option<Vec<String>>,
+    /// The conditions of a list of executions, under the names of its parameters; a list of values means any of them.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Says what would happen, and changes nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// Maximum number of executions.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// The reason, for the histories.
+    note: Option<String>,
+    /// The `next` of the request before, with the same filter.
+    cursor: Option<String>,
+}
+
+/// An execution that an action was not applied to.
+#[derive(Debug, Serialize, ToSchema)]
+struct Refused {
+    /// The execution.
+    id: String,
+    /// The code of the error.
+    code: &'static str,
+    /// The reason as a sentence.
+    detail: String,
+}
+
+/// The outcome of a change of many executions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BulkView {
+    /// The number of executions that this request has examined.
+    matched: usize,
+    /// The number of executions that were changed, or would be.
+    done: usize,
+    /// The executions that were refused, or would be.
+    refused: Vec<Refused>,
+    /// The cursor of the next request; null at the end.
+    next: Option<String>,
+    /// Whether nothing was changed, because a dry run was asked for.
+    dry_run: bool,
+}
+
+impl BulkAction {
+    const fn control(self) -> Action {
+        match self {
+            Self::Cancel => Action::Cancel,
+            Self::Pause => Action::Pause,
+            Self::Resume => Action::Resume,
+            Self::Retry => Action::Retry { from_task: None },
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// Whether a state allows the action.
+    const fn is_allowed(self, status: ExecutionStatus) -> bool {
+        match self {
+            Self::Cancel => !status.is_terminal(),
+            Self::Pause => matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running),
+            Self::Resume => matches!(status, ExecutionStatus::Paused),
+            Self::Retry => matches!(status, ExecutionStatus::Failed),
+        }
+    }
+}
+
+/// The executions of a request, and the cursor of the next one.
+fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<String>), Problem> {
+    let limit = request.limit.unwrap_or(100);
+    if !(1..=MAX_ITEMS).contains(&limit) {
+        return Err(Problem::invalid(
+            "/limit",
+            format!("it must be from 1 to {MAX_ITEMS}"),
+        ));
+    }
+    match (&request.ids, &request.filter) {
+        (Some(ids), None) => {
+            if ids.len() > MAX_ITEMS {
+                return Err(Problem::invalid(
+                    "/ids",
+                    format!("there may be at most {MAX_ITEMS}"),
+                ));
+            }
+            let ids = ids.iter().map(|id| parse_execution(id));
+            let mut ids: Vec<ExecutionId> = ids.collect::<Result<_, _>>()?;
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
+            Ok((ids, None))
+        }
+        (None, Some(members)) => {
+            let query = Query::of_members(members, FILTER)?;
+            let condition = cursor::condition(&query);
+            let mut filter = filter_of(call, &query)?;
+            filter.limit = limit;
+            if let Some(text) = &request.cursor {
+                cursor::apply(text, &condition, &mut filter)?;
+            }
+            let page = call.inspector.list(&filter)?;
+            let ids = page.items.iter().map(|item| item.id).collect();
+            Ok((ids, page.next.map(|id| cursor::next(id, &condition))))
+        }
+        _ => Err(Problem::invalid(
+            "/ids",
+            "name the executions by either `ids` or `filter`",
+        )),
+    }
+}
+
+fn bulk(call: &Call<'_>) -> Result<Reply, Problem> {
+    let request: Bulk = call.decode()?;
+    let (ids, next) = wanted(call, &request)?;
+    let mut outcome = BulkView {
+        matched: ids.len(),
+        done: 0,
+        refused: Vec::new(),
+        next,
+        dry_run: request.dry_run,
+    };
+    let action = request.action;
+    let mut refusals: HashMap<ExecutionId, (ErrorCode, String)> = HashMap::new();
+    let known: HashMap<_, _> = (call.inspector.summaries(&ids)?.iter())
+        .map(|item| (item.id, item.status))
+        .collect();
+    let mut allowed = Vec::new();
+    for id in &ids {
+        let refusal = match known.get(id) {
+            None => Some(Error::unknown_execution(*id)),
+            Some(status) if !action.is_allowed(*status) => {
+                let detail = format!("execution {id} is {status}");
+                Some(Error::new(ErrorCode::ExecutionState, detail))
+            }
+            Some(_) => None,
+        };
+        match refusal {
+            Some(error) => {
+                refusals.insert(*id, (error.code, error.message));
+            }
+            None => allowed.push(*id),
+        }
+    }
+    if !request.dry_run {
+        let audit = call.audit(request.note.clone());
+        let outcomes = (call.inspector).control_many(&allowed, &action.control(), &audit);
+        let failed = outcomes.into_iter().filter_map(|(id, outcome)| {
+            outcome.err().map(|error| (id, (error.code, error.message)))
+        });
+        refusals.extend(failed);
+    }
+    for id in ids {
+        match refusals.remove(&id) {
+            None => outcome.done += 1,
+            Some((code, detail)) => outcome.refused.push(Refused {
+                id: id.to_string(),
+                code: code.name(),
+                detail,
+            }),
+        }
+    }
+    if outcome.done > 0 && !request.dry_run {
+        call.note_change(action.name(), &format!("{} executions", outcome.done));
+    }
+    Reply::json(&outcome)
+}

@@ -1,0 +1,104 @@
+//! An execution as one document, to keep or to send.
+
+use axum::http::header;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::access::Permission::View;
+use crate::call::{Call, Reply};
+use crate::operation::{Operation, Parameter};
+use crate::pages;
+use crate::problem::Problem;
+use crate::views::execution::{ExecutionView, TaskView};
+use crate::views::history::{EventView, LogView};
+use crate::views::{context, time};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/executions/{id}/export", View, "exportExecution", "Export an execution as one document", export)
+            .about("With its tasks, history and log lines, and with its input and context for callers who may see them.")
+            .with([Parameter::words("format", &["json", "html"], "The format; json without it.")])
+            .returns::<Export>(200, "The document, as a download.")
+            .or_text("text/html"),
+    ]
+}
+
+/// An execution with all that is known about it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Export {
+    /// When the document was made.
+    #[schema(format = DateTime)]
+    exported_at: String,
+    /// The execution.
+    execution: ExecutionView,
+    /// The tasks in the order of their declaration.
+    tasks: Vec<TaskView>,
+    /// The history, oldest event first.
+    events: Vec<EventView>,
+    /// The log lines, oldest first.
+    logs: Vec<LogView>,
+    /// The input; null without the permission `view_payloads`.
+    #[schema(value_type = Option<serde_json::Value>)]
+    input: Option<Box<RawValue>>,
+    /// The context, likewise.
+    #[schema(value_type = Option<serde_json::Value>)]
+    context: Option<Box<RawValue>>,
+}
+
+fn export(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.execution_id()?;
+    let (execution, events) = call.inspector.history(id)?;
+    let (_, chunks) = call.inspector.logs(id)?;
+    let rows = execution
+        .workflow()
+        .definition()
+        .tasks
+        .iter()
+        .zip(&execution.record().tasks);
+    let maps = super::maps::rows(call, &execution)?;
+    let tasks = (0..)
+        .zip(rows)
+        .map(|(ordinal, (definition, record))| {
+            let map = maps.iter().find(|row| row.task == ordinal);
+            TaskView::new(definition, record, map, true)
+        })
+        .collect();
+    let events = events.into_iter().enumerate();
+    let is_shown = call.may_view_payloads();
+    let events = events.map(|(index, event)| EventView::new(index, event, &execution, is_shown));
+    let lines = chunks.into_iter().flat_map(|chunk| {
+        let task = execution.workflow().task(chunk.task).id.clone();
+        let lines = chunk.lines.into_iter();
+        lines.map(move |line| (task.clone(), chunk.attempt, line))
+    });
+    let logs = lines.enumerate();
+    let logs = logs.map(|(index, (task, attempt, line))| LogView::new(index, &task, attempt, line));
+    let document = Export {
+        exported_at: time(call.inspector.now()),
+        tasks,
+        events: events.collect::<Result<_, _>>()?,
+        logs: logs.collect(),
+        input: is_shown
+            .then(|| context(&execution.record().input))
+            .transpose()?,
+        context: is_shown
+            .then(|| context(&execution.final_context()))
+            .transpose()?,
+        execution: super::executions::view(call, &execution)?,
+    };
+    let redactor = super::tasks::redactor(call, &execution);
+    if call.query.get("format") != Some("html") {
+        let name = format!("attachment; filename=\"execution-{id}.json\"");
+        let reply = Reply::json(&document)?.header(header::CONTENT_DISPOSITION, &name);
+        return Ok(reply.redacted_by(redactor));
+    }
+    let failed = |_| Problem::new("internal", "the document cannot be written");
+    let text = serde_json::to_string(&document).map_err(failed)?;
+    let value: serde_json::Value = serde_json::from_str(&redactor.json(&text)).map_err(failed)?;
+    let text = serde_json::to_string_pretty(&value).map_err(failed)?;
+    let title = format!("{} {id}", execution.workflow().name());
+    let name = format!("attachment; filename=\"execution-{id}.html\"");
+    let reply = Reply::text(pages::document(&title, &text), "text/html; charset=utf-8");
+    Ok(reply.header(header::CONTENT_DISPOSITION, &name))
+}

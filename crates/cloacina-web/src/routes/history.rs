@@ -1,0 +1,164 @@
+//! The events, the log lines, the progress and the explanation of an execution.
+
+use cloacina::runtime::Ended;
+
+use super::{AFTER, CURSOR, LIMIT, MAX_PAGE};
+use crate::access::Permission::View;
+use crate::call::{Call, Reply};
+use crate::cursor::{Place, Window};
+use crate::operation::{Operation, Parameter};
+use crate::problem::Problem;
+use crate::views::Page;
+use crate::views::explain::ReasonView;
+use crate::views::history::{EventView, LogView, ProgressView};
+
+/// Maximum number of log lines of a page.
+const MAX_LINES: usize = 1_000;
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/executions/{id}/events",
+            View,
+            "listEvents",
+            "List the history of an execution",
+            events,
+        )
+        .about("Oldest first. Values that steps returned need `view_payloads`.")
+        .with([AFTER, LIMIT, CURSOR])
+        .returns_page::<EventView>("The events."),
+        Operation::get(
+            "/executions/{id}/logs",
+            View,
+            "listLogs",
+            "List the log lines of an execution",
+            logs,
+        )
+        .about("Oldest first, if its runners capture logs.")
+        .with([
+            Parameter::text("task", "Only lines of this task."),
+            Parameter::number(
+                "attempt",
+                1,
+                u32::MAX as usize,
+                "Only lines of this attempt.",
+            ),
+            Parameter::number(
+                "level",
+                0,
+                100,
+                "Only lines of at least this severity: 10 to 50.",
+            ),
+            Parameter::text("q", "Only lines that contain this text, whatever the case."),
+            AFTER,
+            Parameter::number(
+                "limit",
+                1,
+                MAX_LINES,
+                "Maximum number of lines; 200 without it.",
+            ),
+            CURSOR,
+        ])
+        .returns_page::<LogView>("The log lines."),
+        Operation::get(
+            "/executions/{id}/progress",
+            View,
+            "getProgress",
+            "Show the progress of running tasks",
+            progress,
+        )
+        .returns_page::<ProgressView>("The latest progress of each task that reported any."),
+        Operation::get(
+            "/executions/{id}/explain",
+            View,
+            "explainExecution",
+            "Explain the state of an execution",
+            explain,
+        )
+        .about("The reasons why it waits, runs or has ended, the most important first.")
+        .returns_page::<ReasonView>("The reasons."),
+    ]
+}
+
+fn reply<T: serde::Serialize>(
+    call: &Call<'_>,
+    execution: &Ended,
+    page: &Page<T>,
+) -> Result<Reply, Problem> {
+    let redactor = super::tasks::redactor(call, execution);
+    Ok(Reply::json(page)?.redacted_by(redactor))
+}
+
+fn events(call: &Call<'_>) -> Result<Reply, Problem> {
+    let place = Place::of(&call.query)?;
+    let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
+    let (execution, events) = call.inspector.history(call.execution_id()?)?;
+    let shows_values = call.may_view_payloads();
+    let window = Window::of(events.into_iter().enumerate().map(indexed), place, limit);
+    let page = window.into_page();
+    let items = page.items.into_iter();
+    let items = items.map(|(index, event)| EventView::new(index, event, &execution, shows_values));
+    let page = Page {
+        items: items.collect::<Result<Vec<_>, _>>()?,
+        next: page.next,
+        prev: page.prev,
+    };
+    reply(call, &execution, &page)
+}
+
+/// An item that knows its index.
+fn indexed<T>((index, item): (usize, T)) -> (usize, (usize, T)) {
+    (index, (index, item))
+}
+
+fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
+    let place = Place::of(&call.query)?;
+    let limit = call.query.number("limit", 200, 1..=MAX_LINES)?;
+    let attempt = call.query.number("attempt", 0, 1..=u32::MAX as usize)?;
+    let level = call.query.number("level", 0, 0..=100)?;
+    let text = call.query.get("q").map(str::to_lowercase);
+    let task = call.query.get("task");
+    let (execution, chunks) = call.inspector.logs(call.execution_id()?)?;
+    let mut lines = Vec::new();
+    for chunk in chunks {
+        let task = &execution.workflow().task(chunk.task).id;
+        for line in chunk.lines {
+            lines.push((task, chunk.attempt, line));
+        }
+    }
+    let matching = lines
+        .into_iter()
+        .enumerate()
+        .filter(|(_, (of, number, line))| {
+            task.is_none_or(|task| *of == task)
+                && (attempt == 0 || *number as usize == attempt)
+                && usize::try_from(line.level).unwrap_or(0) >= level
+                && text
+                    .as_ref()
+                    .is_none_or(|text| line.message.to_lowercase().contains(text.as_str()))
+        });
+    let views = matching
+        .map(|(index, (task, attempt, line))| (index, LogView::new(index, task, attempt, line)));
+    let page = Window::of(views, place, limit).into_page();
+    reply(call, &execution, &page)
+}
+
+fn progress(call: &Call<'_>) -> Result<Reply, Problem> {
+    let (execution, reports) = call.inspector.progress(call.execution_id()?)?;
+    let items = reports
+        .into_iter()
+        .map(|report| ProgressView::new(report, &execution));
+    reply(call, &execution, &Page::whole(items.collect()))
+}
+
+fn explain(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.execution_id()?;
+    let reasons = call.inspector.explain(id, &[])?;
+    let now = call.inspector.now();
+    let items = reasons
+        .iter()
+        .map(|reason| ReasonView::new(reason, now))
+        .collect();
+    let execution = call.inspector.execution(id)?;
+    reply(call, &execution, &Page::whole(items))
+}

@@ -1,0 +1,168 @@
+//! The items of maps, and the change of a running map (semantics K).
+
+use cloacina::runtime::Ended;
+use cloacina::types::{Json, MapRow};
+use cloacina::{Error, ErrorCode, TaskStatus};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::schedule_changes::given;
+use super::tasks::{ordinal, texts};
+use super::{CURSOR, LIMIT, MAX_PAGE};
+use crate::access::Permission::{Control, View};
+use crate::call::{Call, Reply};
+use crate::cursor::{Place, Window};
+use crate::operation::{Operation, Parameter};
+use crate::problem::Problem;
+use crate::views::Page;
+use crate::views::map::{ItemView, MapView};
+
+/// The names of the states that an item can have.
+const STATES: &[&str] = &[
+    "Pending",
+    "Ready",
+    "Running",
+    "Completed",
+    "Failed",
+    "Cancelled",
+];
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/executions/{id}/tasks/{task}/items",
+            View,
+            "listItems",
+            "List the items of a map",
+            list,
+        )
+        .about("In the order of the list. Their values need `view_payloads`.")
+        .with([
+            Parameter::words("status", STATES, "Only in this state."),
+            LIMIT,
+            CURSOR,
+        ])
+        .returns_page::<ItemView>("The items."),
+        Operation::patch(
+            "/executions/{id}/tasks/{task}/map",
+            Control,
+            "changeMap",
+            "Change how many items of a running map run at once",
+            change,
+        )
+        .about(
+            "Over all runners; null removes the limit. Running items go on, so that a lower number is reached when they have \
+             ended. A map that has not started or has ended answers 409.",
+        )
+        .takes::<MapChange>()
+        .returns::<MapView>(200, "The counts of its items."),
+    ]
+}
+
+/// A change of a running map.
+#[expect(
+    clippy::option_option,
+    reason = "a member that is null differs from one that is left out"
+)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MapChange {
+    /// Maximum number of items that run at once, at least 1; null for no limit.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    parallel: Option<Option<u32>>,
+}
+
+/// The rows of an execution's maps that have expanded.
+pub(super) fn rows(call: &Call<'_>, execution: &Ended) -> Result<Vec<MapRow>, Problem> {
+    Ok(call.inspector.maps_of(execution)?)
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let place = Place::of(&call.query)?;
+    let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
+    let status = call.query.get("status").map(state).transpose()?;
+    let execution = call.inspector.execution(call.execution_id()?)?;
+    let id = execution.record().id;
+    let task = ordinal(call, &execution)?;
+    let task = &execution.workflow().task(task).id;
+    let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+    let before =
+        |end: usize, limit| (call.inspector).items_before(id, task, status, index(end), limit);
+    let (items, next, prev) = match place {
+        Place::From(start) => {
+            let page = (call.inspector).items(id, task, status, index(start), limit)?;
+            let first = page.items.first().map_or(start, |item| item.item as usize);
+            let precedes = start > 0 && !before(first, 1)?.is_empty();
+            let last = page.items.last().map(|item| item.item as usize);
+            let next = page.next.and(last);
+            (page.items, next, precedes.then_some(first))
+        }
+        Place::Before(end) => {
+            // One more than the page has tells whether others precede it.
+            let mut items = before(end, limit + 1)?;
+            let precedes = items.len() > limit;
+            if precedes {
+                items.remove(0);
+            }
+            let first = items.first().map_or(end, |item| item.item as usize);
+            let last = (items.last()).map_or(end.saturating_sub(1), |item| item.item as usize);
+            (items, Some(last), precedes.then_some(first))
+        }
+    };
+    let window = Window { items, next, prev };
+    let page = window.into_page();
+    let shows_values = call.may_view_payloads();
+    let views = page
+        .items
+        .iter()
+        .map(|item| ItemView::new(item, shows_values));
+    let reply = Reply::json(&Page {
+        items: views.collect::<Result<Vec<_>, _>>()?,
+        next: page.next,
+        prev: page.prev,
+    })?;
+    let contexts = texts(&execution);
+    let results = (page.items.iter()).filter_map(|item| item.result.as_ref().map(Json::as_str));
+    let secrets = contexts.iter().map(String::as_str).chain(results);
+    Ok(reply.redacted_by(call.redactor().with_secrets_of(secrets)))
+}
+
+fn state(name: &str) -> Result<TaskStatus, Problem> {
+    let known = name.parse().ok().filter(|_| STATES.contains(&name));
+    known.ok_or_else(|| {
+        let detail = format!("it must be one of {}", STATES.join(", "));
+        Problem::invalid("status", detail)
+    })
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let request: MapChange = call.decode()?;
+    let parallel = request
+        .parallel
+        .ok_or_else(|| Problem::invalid("/parallel", "give the number, or null for no limit"))?;
+    if parallel == Some(0) {
+        let detail = "it must be at least 1; pause the execution to stop its items";
+        return Err(Problem::invalid("/parallel", detail));
+    }
+    let execution = call.inspector.execution(call.execution_id()?)?;
+    let id = execution.record().id;
+    let task = ordinal(call, &execution)?;
+    let name = &execution.workflow().task(task).id;
+    call.inspector
+        .set_map(id, name, parallel)
+        .map_err(|error: Error| {
+            let is_state = error.code == ErrorCode::ExecutionState;
+            let current = call.inspector.status(id).ok().filter(|_| is_state);
+            let problem = Problem::from(error);
+            match current {
+                Some(current) => problem.current(current),
+                None => problem,
+            }
+        })?;
+    call.note_change("change map", &format!("{name} of {id}"));
+    let rows = rows(call, &execution)?;
+    let row = rows.iter().find(|row| row.task == task);
+    let row = row.ok_or_else(|| Problem::new("not_found", "the execution was deleted"))?;
+    Reply::json(&MapView::new(row))
+}

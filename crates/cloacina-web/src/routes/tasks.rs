@@ -1,0 +1,223 @@
+//! The tasks of an execution.
+
+use cloacina::TaskStatus;
+use cloacina::runtime::Ended;
+use cloacina::workflow::TaskDefinition;
+
+use crate::access::Permission::View;
+use crate::call::{Call, Reply};
+use crate::cursor::{Place, Window};
+use crate::operation::{Operation, Parameter};
+use crate::problem::Problem;
+use crate::redact::Redactor;
+use crate::views::Page;
+use crate::views::execution::{AttemptView, StatesView, TaskView};
+use crate::views::history::{EventView, StepView};
+
+use super::{AFTER, CURSOR, LIMIT, MAX_PAGE};
+
+/// The names of the states.
+const STATES: &[&str] = &[
+    "Pending",
+    "Ready",
+    "Running",
+    "Completed",
+    "Failed",
+    "Skipped",
+    "Cancelled",
+];
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(
+            "/executions/{id}/tasks",
+            View,
+            "listTasks",
+            "List the tasks of an execution",
+            list,
+        )
+        .about("In the order of their declaration, without inputs and results.")
+        .with([
+            Parameter::words("state", STATES, "Only in one of these states.").repeated(),
+            Parameter::text("after", "Only tasks declared after this one."),
+            LIMIT,
+            CURSOR,
+        ])
+        .returns_page::<TaskView>("The tasks."),
+        Operation::get(
+            "/executions/{id}/tasks/{task}",
+            View,
+            "getTask",
+            "Show a task",
+            show,
+        )
+        .returns::<TaskView>(200, "The task."),
+        Operation::get("/executions/{id}/tasks/{task}/attempts", View, "listAttempts", "List the attempts of a task", attempts)
+            .about("The events of the history that are about the task, by attempt, oldest first.")
+            .returns_page::<AttemptView>("The attempts."),
+        Operation::get("/executions/{id}/tasks/{task}/steps", View, "listSteps", "List the recorded steps of a task", steps)
+            .about("In the order in which they were recorded. Their values need `view_payloads`.")
+            .with([AFTER, LIMIT, CURSOR])
+            .returns_page::<StepView>("The steps."),
+        Operation::get("/executions/{id}/states", View, "getStates", "Show the states of all tasks as one text", states)
+            .about(
+                "A character for each task, in the order of the declaration: p(ending), r(eady), R(unning), C(ompleted), \
+                 F(ailed), S(kipped), X (cancelled).",
+            )
+            .returns::<StatesView>(200, "The states."),
+    ]
+}
+
+/// A redactor that also masks the secrets of an execution's contexts in its errors and logs.
+pub(super) fn redactor(call: &Call<'_>, execution: &Ended) -> Redactor {
+    let texts = texts(execution);
+    call.redactor()
+        .with_secrets_of(texts.iter().map(String::as_str))
+}
+
+/// The contexts of an execution: its input, and the writes of its tasks.
+pub(super) fn texts(execution: &Ended) -> Vec<String> {
+    let record = execution.record();
+    let written = record.tasks.iter().filter_map(|task| task.delta.as_ref());
+    let mut texts = vec![record.input.to_json()];
+    texts.extend(written.map(|delta| delta.to_json()));
+    texts
+}
+
+/// The ordinal of the task that the path names.
+pub(super) fn ordinal(call: &Call<'_>, execution: &Ended) -> Result<u32, Problem> {
+    let name = call.part("task")?;
+    execution.workflow().ordinal(name).ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        let workflow = execution.workflow().name();
+        Problem::new(
+            "not_found",
+            format!("workflow '{workflow}' has no task '{shown}'"),
+        )
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let limit = call.query.number("limit", MAX_PAGE, 1..=MAX_PAGE)?;
+    let states: Vec<&str> = call.query.all("state").collect();
+    if let Some(wrong) = states.iter().find(|state| !STATES.contains(state)) {
+        let detail = format!("'{wrong}' is not one of {}", STATES.join(", "));
+        return Err(Problem::invalid("state", detail));
+    }
+    let execution = call.inspector.execution(call.execution_id()?)?;
+    let (record, workflow) = (execution.record(), execution.workflow());
+    let place = match (call.query.get("cursor"), call.query.get("after")) {
+        (None, Some(name)) => {
+            let ordinal = workflow.ordinal(name);
+            let refused = || Problem::invalid("after", "the workflow has no such task");
+            Place::From(ordinal.ok_or_else(refused)? as usize + 1)
+        }
+        // The `next` of a page is the id of its last task.
+        (Some(name), _) if workflow.ordinal(name).is_some() => Place::From(
+            workflow
+                .ordinal(name)
+                .map_or(0, |ordinal| ordinal as usize + 1),
+        ),
+        _ => Place::of(&call.query)?,
+    };
+    let rows = workflow.definition().tasks.iter().zip(&record.tasks);
+    let rows = rows.enumerate();
+    let rows =
+        rows.filter(|(_, (_, task))| states.is_empty() || states.contains(&task.status.name()));
+    let window = Window::of(rows, place, limit);
+    let page = Page {
+        next: (window.next)
+            .and_then(|index| Some(workflow.definition().tasks.get(index)?.id.clone())),
+        ..window.into_page()
+    };
+    let maps = super::maps::rows(call, &execution)?;
+    let map_of = |definition: &TaskDefinition| {
+        let ordinal = workflow.ordinal(&definition.id);
+        maps.iter().find(|row| Some(row.task) == ordinal)
+    };
+    let items = page.items.iter();
+    let reply = Reply::json(&Page {
+        items: items
+            .map(|(definition, task)| TaskView::new(definition, task, map_of(definition), false))
+            .collect(),
+        next: page.next,
+        prev: page.prev,
+    })?;
+    Ok(reply.redacted_by(redactor(call, &execution)))
+}
+
+fn show(call: &Call<'_>) -> Result<Reply, Problem> {
+    let execution = call.inspector.execution(call.execution_id()?)?;
+    let ordinal = ordinal(call, &execution)?;
+    let (definition, task) = (execution.workflow().task(ordinal), execution.task(ordinal));
+    let maps = super::maps::rows(call, &execution)?;
+    let map = maps.iter().find(|row| row.task == ordinal);
+    let reply = Reply::json(&TaskView::new(definition, task, map, true))?;
+    Ok(reply.redacted_by(redactor(call, &execution)))
+}
+
+fn attempts(call: &Call<'_>) -> Result<Reply, Problem> {
+    let (execution, events) = call.inspector.history(call.execution_id()?)?;
+    let ordinal = ordinal(call, &execution)?;
+    let mut items: Vec<AttemptView> = Vec::new();
+    for (index, event) in events.into_iter().enumerate() {
+        let (Some(task), Some(attempt)) = (event.task, event.attempt) else {
+            continue;
+        };
+        if task != ordinal {
+            continue;
+        }
+        let event = EventView::new(index, event, &execution, call.may_view_payloads())?;
+        match items.iter_mut().find(|known| known.attempt == attempt) {
+            Some(known) => known.events.push(event),
+            None => items.push(AttemptView {
+                attempt,
+                events: vec![event],
+            }),
+        }
+    }
+    let reply = Reply::json(&Page::whole(items))?;
+    Ok(reply.redacted_by(redactor(call, &execution)))
+}
+
+fn steps(call: &Call<'_>) -> Result<Reply, Problem> {
+    let place = Place::of(&call.query)?;
+    let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
+    let execution = call.inspector.execution(call.execution_id()?)?;
+    let task = ordinal(call, &execution)?;
+    let task = &execution.workflow().task(task).id;
+    let steps = call.inspector.steps(execution.record().id)?;
+    let own = steps.into_iter().filter(|(of, _)| of == task);
+    let page = Window::of(own.map(|(_, step)| step).enumerate(), place, limit).into_page();
+    let shows_values = call.may_view_payloads();
+    let items = page
+        .items
+        .iter()
+        .map(|step| StepView::new(step, shows_values));
+    let reply = Reply::json(&Page {
+        items: items.collect::<Result<Vec<_>, _>>()?,
+        next: page.next,
+        prev: page.prev,
+    })?;
+    Ok(reply.redacted_by(redactor(call, &execution)))
+}
+
+fn states(call: &Call<'_>) -> Result<Reply, Problem> {
+    let execution = call.inspector.outline(call.execution_id()?)?;
+    let record = execution.record();
+    let states = record.tasks.iter().map(|task| match task.status {
+        TaskStatus::Pending => 'p',
+        TaskStatus::Ready => 'r',
+        TaskStatus::Running => 'R',
+        TaskStatus::Completed => 'C',
+        TaskStatus::Failed => 'F',
+        TaskStatus::Skipped => 'S',
+        TaskStatus::Cancelled => 'X',
+        TaskStatus::Waiting => 'w',
+    });
+    let view = StatesView {
+        revision: record.revision,
+        states: states.collect(),
+    };
+    Ok(Reply::json(&view)?.etag(record.revision))
+}

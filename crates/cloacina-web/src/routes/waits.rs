@@ -1,0 +1,239 @@
+//! Open waits, signals, and decisions about approvals.
+
+use axum::http::StatusCode;
+use cloacina::runner::{Wait, WaitFilter};
+use cloacina::runtime;
+use cloacina::types::{Json, NewSignal};
+use cloacina::{Error, ErrorCode, ExecutionId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{CURSOR, LIMIT, MAX_PAGE};
+use crate::access::Permission::{Control, View};
+use crate::call::{Call, Reply, parse_execution};
+use crate::operation::{Operation, Parameter};
+use crate::problem::Problem;
+use crate::views::execution::ControlledView;
+use crate::views::{Page, raw, time};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/waits", View, "listWaits", "List the open waits for signals and approvals", list)
+            .about("Oldest first.")
+            .with([
+                Parameter::text("name", "Only waits for this signal or approval."),
+                Parameter::text("workflow", "Only waits of this workflow."),
+                LIMIT,
+                CURSOR,
+            ])
+            .returns_page::<WaitingView>("The waits."),
+        Operation::get("/executions/{id}/waits", View, "listWaitsOf", "List the open waits of an execution", list_of)
+            .returns_page::<WaitingView>("The waits."),
+        Operation::post("/signals", Control, "sendSignal", "Send a signal", send)
+            .about("To the waits for its name and key, or to the mailbox of one execution. With `id`, a second signal changes nothing.")
+            .takes::<SignalRequest>()
+            .returns::<SentView>(201, "The signal is stored.")
+            .returns::<SentView>(200, "An earlier signal has the id."),
+        Operation::post("/executions/{id}/tasks/{task}/approve", Control, "approveTask", "Approve what a task asks for", approve)
+            .about("The first decision counts: a later one answers 409.")
+            .takes::<DecisionRequest>()
+            .returns::<ControlledView>(200, "The state of the execution."),
+        Operation::post("/executions/{id}/tasks/{task}/reject", Control, "rejectTask", "Reject what a task asks for", reject)
+            .about("The first decision counts: a later one answers 409.")
+            .takes::<DecisionRequest>()
+            .returns::<ControlledView>(200, "The state of the execution."),
+    ]
+}
+
+/// An open wait of a task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Wait)]
+pub(super) struct WaitingView {
+    /// The kind: `signal`, `approval`, `timer` or `cancel`.
+    kind: String,
+    /// The name of the signal or approval.
+    name: String,
+    /// The key of the signal.
+    key: Option<String>,
+    /// The execution.
+    execution: String,
+    /// The workflow.
+    workflow: String,
+    /// The task; null for a signal that cancels the execution.
+    task: Option<String>,
+    /// When the wait began.
+    #[schema(format = DateTime)]
+    since: String,
+    /// When it times out.
+    #[schema(format = DateTime)]
+    deadline_at: Option<String>,
+    /// The title of the approval.
+    title: Option<String>,
+    /// The person or group who decides.
+    to: Option<String>,
+    /// The JSON schema of the approval's data.
+    #[schema(value_type = Option<serde_json::Value>)]
+    schema: Option<Box<RawValue>>,
+}
+
+impl WaitingView {
+    fn new(wait: Wait) -> Result<Self, Problem> {
+        let schema = wait.schema.map(|schema| raw(schema.as_str().to_owned()));
+        Ok(Self {
+            kind: wait.kind.name().to_owned(),
+            name: wait.name,
+            key: wait.key,
+            execution: wait.execution.to_string(),
+            workflow: wait.workflow,
+            task: wait.task,
+            since: time(wait.since),
+            deadline_at: wait.deadline.map(time),
+            title: wait.title,
+            to: wait.to,
+            schema: schema.transpose()?,
+        })
+    }
+}
+
+/// A signal to send.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SignalRequest {
+    /// The name.
+    name: String,
+    /// The data.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    /// The key; excludes `to`.
+    key: Option<String>,
+    /// The execution whose mailbox it goes to.
+    to: Option<String>,
+    /// An idempotency id.
+    id: Option<String>,
+}
+
+/// The answer to a signal.
+#[derive(Debug, Serialize, ToSchema)]
+struct SentView {
+    /// The signal's number.
+    id: String,
+    /// Whether this request stored it.
+    created: bool,
+    /// The number of waits that it woke at once.
+    woken: usize,
+}
+
+/// A decision about an approval.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DecisionRequest {
+    /// The data that comes with an approval.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    /// The reason of a rejection.
+    reason: Option<String>,
+    /// The name of the person who decides; the caller without it.
+    by: Option<String>,
+}
+
+fn page(call: &Call<'_>, execution: Option<ExecutionId>) -> Result<Reply, Problem> {
+    let owned = |name: &str| call.query.get(name).map(str::to_owned);
+    let found = call.inspector.waits(&WaitFilter {
+        name: owned("name"),
+        workflow: owned("workflow"),
+        execution,
+        cursor: owned("cursor"),
+        limit: call.query.number("limit", 50, 1..=MAX_PAGE)?,
+        ..WaitFilter::default()
+    })?;
+    let items = found.items.into_iter().map(WaitingView::new);
+    Reply::json(&Page {
+        items: items.collect::<Result<Vec<_>, _>>()?,
+        next: found.next,
+        prev: found.prev,
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    page(call, None)
+}
+
+fn list_of(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.execution_id()?;
+    call.inspector.status(id)?;
+    page(call, Some(id))
+}
+
+fn json(pointer: &str, data: Option<&RawValue>) -> Result<Json, Problem> {
+    let text = data.map_or("null", RawValue::get);
+    Json::parse(text).map_err(|error| Problem::invalid(pointer, error.to_string()))
+}
+
+fn send(call: &Call<'_>) -> Result<Reply, Problem> {
+    let request: SignalRequest = call.decode()?;
+    let name = request.name.clone();
+    let signal = NewSignal {
+        name: request.name,
+        key: request.key,
+        to: request.to.as_deref().map(parse_execution).transpose()?,
+        data: json("/data", request.data.as_deref())?,
+        id: request.id,
+        sender: Some(call.access.user().to_owned()),
+    };
+    let sent = call.inspector.send(&[signal])?;
+    let missing = || Problem::new("internal", "the signal was not stored");
+    let sent = sent.first().ok_or_else(missing)?;
+    call.note_change("signal", &name);
+    let reply = Reply::json(&SentView {
+        id: sent.seq.to_string(),
+        created: sent.is_new,
+        woken: sent.woken,
+    })?;
+    Ok(if sent.is_new {
+        reply.status(StatusCode::CREATED)
+    } else {
+        reply
+    })
+}
+
+fn approve(call: &Call<'_>) -> Result<Reply, Problem> {
+    let request: DecisionRequest = call.decode()?;
+    let data = json("/data", request.data.as_deref())?;
+    let task = call.part("task")?.to_owned();
+    let by = request.by.or_else(|| Some(call.access.user().to_owned()));
+    decide(call, "approve", &runtime::Control::approve(task, data, by))
+}
+
+fn reject(call: &Call<'_>) -> Result<Reply, Problem> {
+    let request: DecisionRequest = call.decode()?;
+    let task = call.part("task")?.to_owned();
+    let by = request.by.or_else(|| Some(call.access.user().to_owned()));
+    decide(
+        call,
+        "reject",
+        &runtime::Control::reject(task, request.reason, by),
+    )
+}
+
+fn decide(call: &Call<'_>, name: &str, action: &runtime::Control) -> Result<Reply, Problem> {
+    let id = call.execution_id()?;
+    let decided = call.inspector.control_as(id, action, &call.audit(None));
+    let status = decided.map_err(|error: Error| {
+        let is_state = matches!(
+            error.code,
+            ErrorCode::ExecutionState | ErrorCode::AlreadyDecided
+        );
+        let current = call.inspector.status(id).ok().filter(|_| is_state);
+        let problem = Problem::from(error);
+        match current {
+            Some(current) => problem.current(current),
+            None => problem,
+        }
+    })?;
+    call.note_change(name, &id.to_string());
+    Reply::json(&ControlledView {
+        id: id.to_string(),
+        status: status.name().to_owned(),
+    })
+}

@@ -1,0 +1,356 @@
+//! Executions and their tasks.
+
+use std::collections::BTreeMap;
+
+use cloacina::runner::ListedExecution;
+use cloacina::runtime::Ended;
+use cloacina::types::{Failure, Labels, MapRow, TaskRecord};
+use cloacina::workflow::{TaskDefinition, Workflow};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::history::EventView;
+use super::map::MapView;
+use super::time;
+
+/// Maximum length of an error's message in a list, in characters.
+const MAX_MESSAGE: usize = 300;
+
+/// The error of a failed execution or task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorView {
+    /// The name of the error's type.
+    r#type: String,
+    /// The message; in lists its first 300 characters.
+    message: String,
+    /// The task that caused it.
+    task: Option<String>,
+    /// The traceback; null in lists.
+    traceback: Option<String>,
+}
+
+impl ErrorView {
+    pub(crate) fn new(failure: &Failure, task: Option<String>) -> Self {
+        Self {
+            r#type: failure.kind.clone(),
+            message: failure.message.clone(),
+            task,
+            traceback: failure.traceback.clone(),
+        }
+    }
+
+    fn cut(mut self) -> Self {
+        if let Some((end, _)) = self.message.char_indices().nth(MAX_MESSAGE) {
+            self.message.truncate(end);
+            self.message.push('…');
+        }
+        self.traceback = None;
+        self
+    }
+}
+
+/// An execution in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionSummary {
+    /// The id.
+    id: String,
+    /// The name of the workflow.
+    workflow: String,
+    /// The version of the workflow.
+    version: String,
+    /// The state: Pending, Running, Paused, Completed, Failed or Cancelled.
+    status: String,
+    /// The key that it was submitted with.
+    key: Option<String>,
+    /// The labels that it was submitted with.
+    labels: BTreeMap<String, String>,
+    /// Tasks of executions with a higher priority are claimed first.
+    priority: i16,
+    /// The execution whose task started it, if it is a child.
+    parent: Option<String>,
+    /// Grows with every change.
+    revision: i64,
+    /// When it was submitted.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// The earliest start.
+    #[schema(format = DateTime)]
+    start_at: Option<String>,
+    /// The start of its first task.
+    #[schema(format = DateTime)]
+    started_at: Option<String>,
+    /// Its end.
+    #[schema(format = DateTime)]
+    ended_at: Option<String>,
+    /// The time from the first task's start to the end, in microseconds.
+    duration_us: Option<i64>,
+    /// The error of a failed execution.
+    error: Option<ErrorView>,
+}
+
+fn pairs(labels: &Labels) -> BTreeMap<String, String> {
+    let pairs = labels.iter();
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+impl ExecutionSummary {
+    /// An execution of a list, whose error is cut already.
+    pub(crate) fn listed(item: &ListedExecution) -> Self {
+        let (record, workflow) = (item.summary(), item.workflow());
+        let error = record.error.as_ref().map(|error| ErrorView {
+            r#type: error.kind.clone(),
+            message: if error.is_cut {
+                format!("{}…", error.message)
+            } else {
+                error.message.clone()
+            },
+            task: item.failed_task().map(str::to_owned),
+            traceback: None,
+        });
+        Self {
+            id: record.id.to_string(),
+            workflow: workflow.name().to_owned(),
+            version: workflow.version().to_owned(),
+            status: record.status.name().to_owned(),
+            key: record.key.clone(),
+            labels: pairs(&record.labels),
+            priority: record.priority,
+            parent: record
+                .parent
+                .as_ref()
+                .map(|link| link.execution.to_string()),
+            revision: record.revision,
+            created_at: time(record.created_at),
+            start_at: record.start_at.map(time),
+            started_at: record.started_at.map(time),
+            ended_at: record.ended_at.map(time),
+            duration_us: record
+                .started_at
+                .zip(record.ended_at)
+                .map(|(start, end)| end.since(start)),
+            error,
+        }
+    }
+
+    fn new(execution: &Ended, labels: &Labels) -> Self {
+        let record = execution.record();
+        let workflow = execution.workflow();
+        let error = record.error.as_ref().map(|(task, failure)| {
+            let task = task.map(|task| workflow.task(task).id.clone());
+            ErrorView::new(failure, task).cut()
+        });
+        Self {
+            id: record.id.to_string(),
+            workflow: workflow.name().to_owned(),
+            version: workflow.version().to_owned(),
+            status: record.status.name().to_owned(),
+            key: record.key.clone(),
+            labels: pairs(labels),
+            priority: record.priority,
+            parent: record
+                .parent
+                .as_ref()
+                .map(|link| link.execution.to_string()),
+            revision: record.revision,
+            created_at: time(record.created_at),
+            start_at: record.start_at.map(time),
+            started_at: record.started_at.map(time),
+            ended_at: record.ended_at.map(time),
+            duration_us: record
+                .started_at
+                .zip(record.ended_at)
+                .map(|(start, end)| end.since(start)),
+            error,
+        }
+    }
+}
+
+/// A child of an execution.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChildView {
+    #[serde(flatten)]
+    summary: ExecutionSummary,
+    /// The task that started it.
+    task: Option<String>,
+    /// The number of this child among those of the task, from 1: each attempt of the task is a new child.
+    generation: Option<u32>,
+}
+
+impl ChildView {
+    pub(crate) fn new(item: &ListedExecution, parent: &Workflow) -> Self {
+        let link = item.summary().parent.as_ref();
+        let tasks = &parent.definition().tasks;
+        // Final tasks belong to the execution itself.
+        let of_task = link.filter(|link| link.finale.is_none());
+        let task = of_task.and_then(|link| tasks.get(link.task as usize));
+        Self {
+            summary: ExecutionSummary::listed(item),
+            task: task.map(|task| task.id.clone()),
+            generation: link.map(|link| link.generation),
+        }
+    }
+}
+
+/// An execution.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionView {
+    #[serde(flatten)]
+    summary: ExecutionSummary,
+    /// The timeout of the execution, in microseconds.
+    timeout_us: Option<i64>,
+    /// When the timeout ends it.
+    #[schema(format = DateTime)]
+    deadline_at: Option<String>,
+    /// The start of the current pause.
+    #[schema(format = DateTime)]
+    paused_at: Option<String>,
+    /// The number of tasks in each state.
+    tasks: BTreeMap<String, usize>,
+    /// The page of the trace that it was submitted in, if the server knows where traces are shown.
+    trace_url: Option<String>,
+}
+
+impl ExecutionView {
+    pub(crate) fn new(execution: &Ended, labels: &Labels, trace_url: Option<String>) -> Self {
+        let record = execution.record();
+        let mut summary = ExecutionSummary::new(execution, labels);
+        summary.error = record.error.as_ref().map(|(task, failure)| {
+            let task = task.map(|task| execution.workflow().task(task).id.clone());
+            ErrorView::new(failure, task)
+        });
+        let mut tasks = BTreeMap::new();
+        for task in &record.tasks {
+            *tasks.entry(task.status.name().to_owned()).or_default() += 1;
+        }
+        Self {
+            summary,
+            timeout_us: record.timeout,
+            deadline_at: record.deadline.map(time),
+            paused_at: record.paused_at.map(time),
+            tasks,
+            trace_url,
+        }
+    }
+}
+
+/// A task of an execution, without its input and result.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskView {
+    /// The id.
+    id: String,
+    /// The state: Pending, Ready, Running, Completed, Failed, Skipped or Cancelled.
+    status: String,
+    /// The number of attempts so far, the running one included.
+    attempts: u32,
+    /// The maximum number of attempts of its retry policy.
+    max_attempts: u32,
+    /// The number of times that it was rescued from a dead runner.
+    rescues: u32,
+    /// The tasks that must have ended before it starts.
+    dependencies: Vec<String>,
+    /// The runner that runs it.
+    runner: Option<String>,
+    /// The earliest start of a ready task.
+    #[schema(format = DateTime)]
+    ready_at: Option<String>,
+    /// The start of the last attempt.
+    #[schema(format = DateTime)]
+    started_at: Option<String>,
+    /// Its end.
+    #[schema(format = DateTime)]
+    ended_at: Option<String>,
+    /// The time from the start of the last attempt to the end, in microseconds.
+    duration_us: Option<i64>,
+    /// The last failure.
+    error: Option<ErrorView>,
+    /// The reason why it was skipped.
+    skip_reason: Option<String>,
+    /// Of a map: the counts of its items, once its list has been read.
+    map: Option<MapView>,
+}
+
+impl TaskView {
+    pub(crate) fn new(
+        definition: &TaskDefinition,
+        record: &TaskRecord,
+        map: Option<&MapRow>,
+        whole: bool,
+    ) -> Self {
+        let error = record
+            .error
+            .as_ref()
+            .map(|failure| ErrorView::new(failure, None));
+        Self {
+            id: definition.id.clone(),
+            status: record.status.name().to_owned(),
+            attempts: record.attempt,
+            max_attempts: definition.retry.max_attempts,
+            rescues: record.rescues,
+            dependencies: definition.dependencies.clone(),
+            runner: record.runner.map(|runner| runner.to_string()),
+            ready_at: record.ready_at.map(time),
+            started_at: record.started_at.map(time),
+            ended_at: record.ended_at.map(time),
+            duration_us: record
+                .started_at
+                .zip(record.ended_at)
+                .map(|(start, end)| end.since(start)),
+            error: error.map(|error| if whole { error } else { error.cut() }),
+            skip_reason: record.skip.as_ref().map(|skip| skip.reason.clone()),
+            map: map.map(MapView::new),
+        }
+    }
+}
+
+/// An attempt of a task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AttemptView {
+    /// The number of the attempt, counted from 1.
+    pub(crate) attempt: u32,
+    /// The events that are about it, oldest first, with its error and traceback.
+    pub(crate) events: Vec<EventView>,
+}
+
+/// The states of all tasks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatesView {
+    /// The revision of the execution.
+    pub(crate) revision: i64,
+    /// A character for each task.
+    pub(crate) states: String,
+}
+
+/// A value that may be large: whole, or its size if it exceeds the limit.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Payload {
+    /// The value; null if it is larger than 64 KiB and `full` was not asked for.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub(crate) value: Option<Box<RawValue>>,
+    /// The size of the JSON text, in bytes.
+    pub(crate) size_bytes: usize,
+    /// Whether the value was left out because of its size.
+    pub(crate) is_cut: bool,
+}
+
+/// The execution that a submission led to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SubmittedView {
+    /// The execution; null for a dry run.
+    pub(crate) id: Option<String>,
+    /// Whether the submission created it. False if an earlier execution has the key.
+    pub(crate) created: bool,
+    /// Whether nothing was submitted, because a dry run was asked for.
+    pub(crate) dry_run: bool,
+}
+
+/// The state of an execution after a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ControlledView {
+    /// The execution.
+    pub(crate) id: String,
+    /// Its new state.
+    pub(crate) status: String,
+}

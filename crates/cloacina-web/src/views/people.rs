@@ -1,0 +1,153 @@
+//! Runners, tenants, the database and the server itself.
+
+use cloacina::Timestamp;
+use cloacina::runner::{RunnerView as Registered, Tenant};
+use cloacina::store::Health;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::time;
+
+/// A runner that was not declared dead.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Runner)]
+pub(crate) struct RunnerView {
+    /// The id.
+    pub(crate) id: String,
+    /// The machine.
+    host: String,
+    /// The process on that machine.
+    pid: i64,
+    /// Whether it is alive: its process is not known to be gone, and its lease has not ended.
+    is_alive: bool,
+    /// When it started.
+    #[schema(format = DateTime)]
+    started_at: String,
+    /// Its last heartbeat.
+    #[schema(format = DateTime)]
+    heartbeat_at: String,
+    /// The end of its lease.
+    #[schema(format = DateTime)]
+    lease_until: String,
+    /// The workflows that it has handlers for.
+    workflows: Vec<String>,
+}
+
+impl RunnerView {
+    pub(crate) fn new(runner: Registered, now: Timestamp) -> Self {
+        let is_alive = runner.is_alive(now);
+        Self {
+            id: runner.presence.id.to_string(),
+            host: runner.presence.host,
+            pid: runner.presence.pid,
+            is_alive,
+            started_at: time(runner.presence.started_at),
+            heartbeat_at: time(runner.presence.heartbeat_at),
+            lease_until: time(runner.presence.lease_until),
+            workflows: runner.workflows,
+        }
+    }
+}
+
+/// A tenant of a PostgreSQL database.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
+pub(crate) struct TenantView {
+    /// The schema, which names the tenant in `?tenant=`.
+    schema: String,
+    /// The database role of the tenant.
+    username: Option<String>,
+}
+
+impl TenantView {
+    pub(crate) fn new(tenant: Tenant) -> Self {
+        Self {
+            schema: tenant.schema_name,
+            username: tenant.username,
+        }
+    }
+}
+
+/// The size and the health of a database.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Database)]
+pub(crate) struct DatabaseView {
+    /// The location, without a password.
+    location: String,
+    /// Its kind: sqlite or postgres.
+    backend: &'static str,
+    /// Its size on disk, in bytes.
+    size_bytes: u64,
+    /// The unused part of that size, in bytes.
+    free_bytes: u64,
+    /// Problems; empty if the database is sound.
+    problems: Vec<String>,
+    /// Recommendations.
+    advice: Vec<String>,
+}
+
+impl DatabaseView {
+    pub(crate) fn new(location: String, health: Health) -> Self {
+        Self {
+            backend: backend_of(&location),
+            location,
+            size_bytes: health.size,
+            free_bytes: health.free,
+            problems: health.problems,
+            advice: health.advice,
+        }
+    }
+}
+
+/// The kind of a database, by its location.
+pub(crate) fn backend_of(location: &str) -> &'static str {
+    if location.starts_with("postgres") {
+        "postgres"
+    } else {
+        "sqlite"
+    }
+}
+
+/// The server, and what the caller may do with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Meta {
+    /// The version of the program.
+    pub(crate) version: &'static str,
+    /// The kind of the database: sqlite or postgres.
+    pub(crate) backend: &'static str,
+    /// The location of the database, without a password.
+    pub(crate) location: String,
+    /// The server's clock.
+    #[schema(format = DateTime)]
+    pub(crate) time: String,
+    /// The name of the caller.
+    pub(crate) user: String,
+    /// The permissions that the caller can use.
+    pub(crate) permissions: Vec<&'static str>,
+    /// Whether the server refuses changes.
+    pub(crate) read_only: bool,
+    /// Whether inputs and results are hidden from everybody.
+    pub(crate) payloads_hidden: bool,
+    /// The tenant that the answer is about.
+    pub(crate) tenant: Option<String>,
+}
+
+/// The change marker of a database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChangesView {
+    /// A text that differs from an earlier one if the database may have changed in between.
+    pub(crate) marker: String,
+    /// Whether it may have changed since the marker in `after`; true without one.
+    pub(crate) changed: bool,
+}
+
+/// The number of executions that were deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Pruned {
+    /// The number of deleted executions; 0 for a dry run.
+    pub(crate) deleted: usize,
+    /// Whether more of them are left, because the limit was reached.
+    pub(crate) more: bool,
+    /// Whether nothing was deleted, because a dry run was asked for.
+    pub(crate) dry_run: bool,
+}

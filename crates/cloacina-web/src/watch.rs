@@ -1,0 +1,60 @@
+//! The change marker of a database as clients see it. The database is asked only while a client asks.
+
+use std::time::{Duration, Instant};
+
+use cloacina::Error;
+use cloacina::runner::Inspector;
+use cloacina::types::sync::Mutex;
+use cloacina::types::{Clock, SystemClock};
+
+/// Minimum time between two questions to the database, however many clients ask.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Counts the changes of a database.
+pub(crate) struct Watcher {
+    inspector: Inspector,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Tells this watcher's markers from those of an earlier process.
+    start: i64,
+    count: u64,
+    /// The database's own marker, and when it was read.
+    last: Option<(i64, Instant)>,
+}
+
+impl Watcher {
+    pub(crate) fn new(inspector: Inspector) -> Self {
+        let state = State {
+            start: SystemClock.now().0,
+            count: 0,
+            last: None,
+        };
+        Self {
+            inspector,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Returns a text that differs from an earlier one if the database may have changed in between. May block.
+    pub(crate) fn marker(&self) -> Result<String, Error> {
+        let mut state = self.state.lock();
+        let is_fresh = state
+            .last
+            .is_some_and(|(_, at)| at.elapsed() < MIN_INTERVAL);
+        if !is_fresh {
+            let marker = self.inspector.change_marker()?;
+            if state.last.is_some_and(|(last, _)| last != marker) {
+                state.count += 1;
+            }
+            state.last = Some((marker, Instant::now()));
+        }
+        Ok(format!("{:x}-{}", state.start, state.count))
+    }
+
+    /// Notes a change that this server made, which the database's marker may leave out.
+    pub(crate) fn note_own_change(&self) {
+        self.state.lock().count += 1;
+    }
+}

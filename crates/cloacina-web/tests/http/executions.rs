@@ -1,0 +1,273 @@
+//! Executions: submitted, followed, repeated, controlled, compared and exported.
+
+use axum::http::{Method, StatusCode, header};
+use cloacina_web::Permission;
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, request};
+
+#[tokio::test]
+async fn execution_is_submitted_followed_and_cancelled() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let body =
+        json!({"workflow": "etl", "input": {"day": "2026-01-02"}, "key": "k1", "delay": 3600});
+    let dry = json!({"workflow": "etl", "dry_run": true}).to_string();
+    let dry = server.post("/api/v1/executions", &dry).await;
+    assert_eq!(
+        (dry.status, &dry.json()["id"]),
+        (StatusCode::OK, &Value::Null)
+    );
+    let submitted = server.post("/api/v1/executions", &body.to_string()).await;
+    assert_eq!(submitted.status, StatusCode::CREATED, "{}", submitted.text);
+    let id = submitted.json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        submitted.headers[header::LOCATION],
+        format!("executions/{id}")
+    );
+    let again = server.post("/api/v1/executions", &body.to_string()).await;
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(
+        again.json(),
+        json!({"id": id, "created": false, "dry_run": false})
+    );
+    let reasons = server
+        .get(&format!("/api/v1/executions/{id}/explain"))
+        .await
+        .json();
+    assert!(
+        reasons["items"]
+            .as_array()
+            .expect("reasons")
+            .iter()
+            .any(|reason| reason["code"] == "delay")
+    );
+    let cancel = format!("/api/v1/executions/{id}/cancel");
+    let cancelled = server.post(&cancel, "{}").await;
+    assert_eq!(cancelled.json(), json!({"id": id, "status": "Cancelled"}));
+    let ended = server.post(&cancel, "{}").await;
+    assert_eq!(ended.status, StatusCode::CONFLICT);
+    assert_eq!(
+        (ended.code().as_str(), &ended.json()["current"]),
+        ("execution_state", &json!("Cancelled"))
+    );
+}
+
+#[tokio::test]
+async fn invalid_submission_says_what_is_wrong() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    for (body, status, code) in [
+        ("{", 400, "bad_request"),
+        ("[]", 422, "invalid_parameter"),
+        ("{}", 422, "invalid_parameter"),
+        (
+            r#"{"workflow":"etl","inputs":{}}"#,
+            400,
+            "unknown_parameter",
+        ),
+        (
+            r#"{"workflow":"etl","input":[1]}"#,
+            422,
+            "invalid_parameter",
+        ),
+        (r#"{"workflow":"etl","delay":-1}"#, 422, "invalid_parameter"),
+        (r#"{"workflow":"etl","key":""}"#, 422, "configuration"),
+        (r#"{"workflow":"elt"}"#, 404, "workflow_not_found"),
+    ] {
+        let answer = server.post("/api/v1/executions", body).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (status, code),
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn execution_is_repeated_with_an_edited_input() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
+    let body = r#"{"input":{"password":{"$keep":"password"},"day":1.50},"version":"latest","note":"again"}"#;
+    let answer = server.post(&path, body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    let input = server
+        .get(&format!("/api/v1/executions/{id}/input"))
+        .await
+        .text;
+    assert!(
+        input.contains(r#""day":1.50"#) && input.contains("•••"),
+        "{input}"
+    );
+    let events = server
+        .get(&format!("/api/v1/executions/{id}/events"))
+        .await
+        .text;
+    for part in [fixture.failed.as_str(), "again", "token"] {
+        assert!(events.contains(part), "{part}: {events}");
+    }
+    let redacted = r#"{"input":{"password":"•••"}}"#;
+    assert_eq!(server.post(&path, redacted).await.status.as_u16(), 422);
+    let same = server.post(&path, "{}").await;
+    assert_eq!(same.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn many_executions_are_controlled_with_a_result_for_each() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41";
+    let body = |dry: bool| {
+        let ids = [fixture.failed.as_str(), &fixture.completed, unknown];
+        json!({"action": "retry", "ids": ids, "dry_run": dry}).to_string()
+    };
+    for dry in [true, false] {
+        let outcome = server
+            .post("/api/v1/executions/bulk", &body(dry))
+            .await
+            .json();
+        assert_eq!(
+            (&outcome["matched"], &outcome["done"]),
+            (&json!(3), &json!(1)),
+            "{outcome}"
+        );
+        let refused = outcome["refused"].as_array().expect("refusals");
+        let codes: Vec<&str> = refused
+            .iter()
+            .filter_map(|refused| refused["code"].as_str())
+            .collect();
+        assert_eq!(codes, ["execution_state", "execution_not_found"]);
+    }
+    let filter =
+        json!({"action": "cancel", "filter": {"status": ["Failed", "Pending", "Running"]}});
+    let outcome = server
+        .post("/api/v1/executions/bulk", &filter.to_string())
+        .await
+        .json();
+    assert_eq!(outcome["done"], 1, "{outcome}");
+    let wrong = r#"{"action":"cancel","filter":{"stat":"Failed"}}"#;
+    assert_eq!(
+        server.post("/api/v1/executions/bulk", wrong).await.code(),
+        "unknown_parameter"
+    );
+    assert_eq!(
+        server
+            .post("/api/v1/executions/bulk", r#"{"action":"cancel"}"#)
+            .await
+            .status
+            .as_u16(),
+        422
+    );
+}
+
+#[tokio::test]
+async fn revision_is_the_entity_tag_and_guards_changes() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let path = format!("/api/v1/executions/{}", fixture.failed);
+    let shown = server.get(&path).await;
+    let revision = shown.json()["revision"].as_i64().expect("a revision");
+    assert_eq!(shown.headers[header::ETAG], format!("\"{revision}\""));
+    let retry = |tag: String| {
+        let mut request = request(Method::POST, &format!("{path}/retry"), "{}");
+        request
+            .headers_mut()
+            .insert(header::IF_MATCH, tag.parse().expect("a header"));
+        request
+    };
+    let stale = server.send(retry(format!("\"{}\"", revision - 1))).await;
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(stale.code(), "revision_mismatch");
+    let current = server.send(retry(format!("\"{revision}\""))).await;
+    assert_eq!(current.status, StatusCode::OK, "{}", current.text);
+}
+
+#[tokio::test]
+async fn signal_is_sent_once_and_decision_needs_an_approval() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let body = r#"{"name":"paid","key":"order-42","data":{"n":1.50},"id":"evt-1"}"#;
+    let sent = server.post("/api/v1/signals", body).await;
+    assert_eq!(
+        (sent.status, &sent.json()["created"]),
+        (StatusCode::CREATED, &json!(true)),
+        "{}",
+        sent.text
+    );
+    let again = server.post("/api/v1/signals", body).await;
+    assert_eq!(
+        (again.status, &again.json()["created"]),
+        (StatusCode::OK, &json!(false))
+    );
+    let both = format!(r#"{{"name":"paid","key":"a","to":"{}"}}"#, fixture.failed);
+    assert_eq!(
+        server.post("/api/v1/signals", &both).await.status.as_u16(),
+        422
+    );
+    assert_eq!(server.get("/api/v1/waits").await.json()["items"], json!([]));
+    for decision in ["approve", "reject"] {
+        let path = format!(
+            "/api/v1/executions/{}/tasks/load/{decision}",
+            fixture.failed
+        );
+        let refused = server.post(&path, "{}").await;
+        assert!(refused.status.is_client_error(), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
+async fn failed_execution_is_compared_with_the_last_success() {
+    let fixture = Fixture::new().await;
+    let path = format!("/api/v1/compare?a={}&b=last-success", fixture.failed);
+    let compared = fixture.server().get(&path).await.json();
+    assert_eq!(compared["b"]["id"], fixture.completed.as_str());
+    assert_eq!(compared["first_divergence"], "load");
+    assert_eq!(compared["tasks"][1]["a_status"], "Failed");
+    let keys: Vec<&str> = (compared["input"].as_array().expect("keys").iter())
+        .filter_map(|difference| difference["key"].as_str())
+        .collect();
+    assert_eq!(keys, ["big", "day", "password"]);
+    let viewer = fixture
+        .server_for(&[Permission::View])
+        .get(&path)
+        .await
+        .json();
+    assert_eq!(viewer["input"][1]["b"], Value::Null);
+}
+
+#[tokio::test]
+async fn export_is_a_download_without_secrets() {
+    let fixture = Fixture::new().await;
+    let path = format!("/api/v1/executions/{}/export", fixture.failed);
+    for format in ["json", "html"] {
+        let answer = fixture
+            .server()
+            .get(&format!("{path}?format={format}"))
+            .await;
+        let disposition = answer.headers[header::CONTENT_DISPOSITION]
+            .to_str()
+            .expect("text");
+        assert!(disposition.starts_with("attachment;"), "{disposition}");
+        assert!(answer.text.contains("•••") && !answer.text.contains("hunter2-long"));
+        assert!(!answer.text.contains("<script"));
+    }
+    let viewer = fixture
+        .server_for(&[Permission::View])
+        .get(&path)
+        .await
+        .json();
+    assert_eq!(
+        (&viewer["input"], &viewer["context"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn numbers_keep_their_digits() {
+    let fixture = Fixture::new().await;
+    let path = format!("/api/v1/executions/{}/input", fixture.completed);
+    let input = fixture.server().get(&path).await.text;
+    assert!(input.contains("12345678901234567890123"), "{input}");
+}

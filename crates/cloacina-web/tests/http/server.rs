@@ -1,0 +1,222 @@
+//! The server: overview, changes, problems, prefixes, and the database behind it.
+
+use axum::http::{Method, StatusCode, header};
+use cloacina::{DefaultRunner, Timestamp};
+use cloacina_web::{Access, Web};
+use serde_json::json;
+
+use crate::fixture::{Fixture, Server, TOKEN, request};
+
+#[tokio::test]
+async fn overview_counts_groups_and_explains() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let waiting = server
+        .post("/api/v1/executions", r#"{"workflow":"etl"}"#)
+        .await
+        .json();
+    let counts = server.get("/api/v1/counts").await.json();
+    assert_eq!(counts["states"]["Failed"]["value"], 1, "{counts}");
+    let activity = server.get("/api/v1/activity?buckets=4").await.json();
+    assert_eq!(activity["items"].as_array().map(Vec::len), Some(4));
+    let failures = server.get("/api/v1/failures").await.json();
+    assert_eq!(
+        (
+            &failures["items"][0]["task"],
+            &failures["items"][0]["count"]
+        ),
+        (&json!("load"), &json!(1))
+    );
+    let groups = server.get("/api/v1/waiting").await.json();
+    assert_eq!(groups["items"][0]["executions"], json!([waiting["id"]]));
+    let attention = server.get("/api/v1/attention").await.json();
+    assert_eq!(attention["blocked"][0]["count"], 1, "{attention}");
+    assert!(attention["blocked"][0]["reason"]["remedy"].is_string());
+    assert_eq!(attention["failures"][0]["workflow"], "etl");
+    assert_eq!(attention["schedules"][0]["reason"]["code"], "no_runner");
+}
+
+#[tokio::test]
+async fn read_only_database_refuses_a_change_by_itself() {
+    let fixture = Fixture::new().await;
+    // Without the server's own check, to see that of the database.
+    let database = cloacina_web::Database::open_read_only(&fixture.url, None).expect("a database");
+    let server = Server::new(Web::with_token(database, TOKEN));
+    let answer = server
+        .post("/api/v1/executions", r#"{"workflow":"etl"}"#)
+        .await;
+    assert!(!answer.status.is_success(), "{}", answer.text);
+    assert_eq!(
+        server.get("/api/v1/executions").await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn problem_has_the_code_the_hint_and_the_page_of_the_error() {
+    let fixture = Fixture::new().await;
+    let unknown = "/api/v1/executions/0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41";
+    let answer = fixture.server().get(unknown).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    let problem = answer.json();
+    assert_eq!(problem["code"], "execution_not_found");
+    assert_eq!(problem["status"], 404);
+    assert!(problem["hint"].is_string() && problem["detail"].is_string());
+    let page = problem["type"].as_str().expect("a page");
+    assert!(page.ends_with("/errors/#execution-not-found"), "{page}");
+}
+
+#[tokio::test]
+async fn current_answer_is_not_sent_again() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    for path in [
+        format!("/api/v1/executions/{}", fixture.completed),
+        "/api/v1/executions".to_owned(),
+        "/api/v1/workflows".to_owned(),
+    ] {
+        let first = server.get(&path).await;
+        let tag = first.headers[header::ETAG].clone();
+        let mut again = request(Method::GET, &path, "");
+        again.headers_mut().insert(header::IF_NONE_MATCH, tag);
+        let again = server.send(again).await;
+        assert_eq!(again.status, StatusCode::NOT_MODIFIED, "{path}");
+        assert_eq!(again.text, "");
+    }
+}
+
+#[tokio::test]
+async fn every_reading_route_answers() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    for operation in cloacina_web::operations() {
+        if !operation.is_read() || operation.path == "/stream" {
+            continue;
+        }
+        let id = match operation.path {
+            path if path.starts_with("/schedules") => &fixture.schedule,
+            _ => &fixture.completed,
+        };
+        let workflows = server.get("/api/v1/workflows").await.json();
+        let version = workflows["items"][0]["version"]
+            .as_str()
+            .expect("a version")
+            .to_owned();
+        let path = operation
+            .path
+            .replace("{id}", id)
+            .replace("{task}", "extract");
+        let path = path.replace("{name}", "etl").replace("{version}", &version);
+        if path.starts_with("/runners/") || path.ends_with("/items") {
+            continue; // no runner is left, and no task is a map
+        }
+        let required = operation
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.is_required);
+        let value = |name: &str| match name {
+            "a" => fixture.failed.clone(),
+            "b" => "last-success".to_owned(),
+            _ => "@daily".to_owned(),
+        };
+        let query: Vec<String> = required
+            .map(|parameter| format!("{}={}", parameter.name, value(parameter.name)))
+            .collect();
+        let answer = server
+            .get(&format!("/api/v1{path}?{}", query.join("&")))
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn changes_are_seen_after_a_write_of_another_process() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let marker = server.get("/api/v1/changes").await.json();
+    assert_eq!(marker["changed"], true);
+    let after = format!(
+        "/api/v1/changes?after={}",
+        marker["marker"].as_str().expect("a marker")
+    );
+    assert_eq!(server.get(&after).await.json()["changed"], false);
+    let runner = DefaultRunner::new(&fixture.url).await.expect("a runner");
+    tokio::time::sleep(std::time::Duration::from_millis(120)).await; // the marker is kept that long
+    assert_eq!(server.get(&after).await.json()["changed"], true);
+    runner.shutdown().await.expect("an end");
+}
+
+#[tokio::test]
+async fn caller_with_tenants_may_not_use_the_database_itself() {
+    let fixture = Fixture::new().await;
+    let web = Web::new(fixture.database(), |_| {
+        Some(Access::full("ann").tenants(["acme"]))
+    });
+    let server = Server::new(web);
+    for path in [
+        "/api/v1/executions",
+        "/api/v1/executions?tenant=other",
+        "/api/v1/stream",
+    ] {
+        assert_eq!(
+            server.get(path).await.status,
+            StatusCode::FORBIDDEN,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn router_works_below_any_prefix() {
+    let fixture = Fixture::new().await;
+    let nested = fixture.server().nested("/admin/cloaca");
+    let answer = nested.get("/admin/cloaca/api/v1/meta").await;
+    assert_eq!(answer.json()["backend"], "sqlite");
+    assert_eq!(
+        nested.get("/admin/cloaca/healthz").await.status,
+        StatusCode::OK
+    );
+    // The base of the page leads to the mount, so its links are relative.
+    let page = nested.get("/admin/cloaca").await;
+    assert!(
+        page.text.contains("<base href=\"./cloaca/\">"),
+        "{}",
+        page.text
+    );
+    let page = fixture.server().get("/").await;
+    assert!(page.text.contains("<base href=\"./\">"), "{}", page.text);
+    let mut link = request(Method::GET, &format!("/admin/cloaca?token={TOKEN}"), "");
+    link.headers_mut().remove(header::AUTHORIZATION);
+    let login = nested.send(link).await;
+    assert_eq!(
+        (login.status, &login.headers[header::LOCATION]),
+        (StatusCode::SEE_OTHER, &"?".parse().expect("a header"))
+    );
+}
+
+#[tokio::test]
+async fn old_executions_are_pruned_after_a_dry_run() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let future = Timestamp(4_102_444_800_000_000).to_rfc3339();
+    let refused = json!({"older_than": future}).to_string();
+    assert_eq!(
+        server
+            .post("/api/v1/database/prune", &refused)
+            .await
+            .status
+            .as_u16(),
+        422
+    );
+    let dry = server
+        .post(
+            "/api/v1/database/prune",
+            r#"{"older_than":"0s","dry_run":true}"#,
+        )
+        .await;
+    assert_eq!(dry.json()["deleted"], 0);
+    let pruned = server
+        .post("/api/v1/database/prune", r#"{"older_than":"0s"}"#)
+        .await;
+    assert_eq!(pruned.json()["deleted"], 2, "{}", pruned.text);
+}

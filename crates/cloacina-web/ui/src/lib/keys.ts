@@ -1,0 +1,58 @@
+// Keys of the whole page. Pages register theirs while they are shown.
+import { useEffect, useRef } from "preact/hooks";
+import { singleKeys } from "./settings.ts";
+
+type Action = (event: KeyboardEvent) => void;
+
+const active: { readonly keys: Record<string, Action> }[] = [];
+let prefix = "";
+let prefixTimer = 0;
+
+const isField = (target: EventTarget | null) =>
+  target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+
+/** Whether a key does something on the focused element itself. */
+const isOwnKey = (event: KeyboardEvent) =>
+  (event.key === "Enter" || event.key === " ") && event.target instanceof Element && event.target.closest("a[href], button, summary") !== null;
+
+export function handleKeys(): void {
+  addEventListener("keydown", (event) => {
+    if (event.defaultPrevented) return;
+    const isCommand = event.ctrlKey || event.metaKey;
+    if (isCommand && event.key.toLowerCase() === "k") return run("Ctrl-K", event);
+    if (isCommand || event.altKey || isField(event.target) || isOwnKey(event) || document.querySelector("dialog[open]")) return;
+    if (singleKeys.value === "off") return;
+    const name = prefix ? `${prefix} ${event.key}` : event.key;
+    prefix = "";
+    if (event.key === "g") {
+      prefix = "g";
+      clearTimeout(prefixTimer);
+      prefixTimer = window.setTimeout(() => (prefix = ""), 1200);
+      return;
+    }
+    run(name, event);
+  });
+}
+
+function run(name: string, event: KeyboardEvent): void {
+  for (const { keys } of active.toReversed()) {
+    const action = keys[name];
+    if (action) {
+      event.preventDefault();
+      action(event);
+      return;
+    }
+  }
+}
+
+/** Registers keys while a component is shown. Those of the base give way to all others. */
+export function useKeys(keys: Record<string, Action>, isBase = false): void {
+  const latest = useRef(keys);
+  latest.current = keys;
+  useEffect(() => {
+    const own = { get keys() { return latest.current; } };
+    if (isBase) active.unshift(own);
+    else active.push(own);
+    return () => void active.splice(active.indexOf(own), 1);
+  }, []);
+}

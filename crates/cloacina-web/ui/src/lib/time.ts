@@ -1,0 +1,93 @@
+// Times and durations as text. Times have 24 hours and are always shown with their zone.
+import { computed, signal } from "@preact/signals";
+import { zone } from "./settings.ts";
+
+/** The current time, once a second; corrected by the server's clock. */
+export const now = signal(Date.now());
+let skew = 0;
+
+export function setServerTime(time: string): void {
+  skew = Date.parse(time) - Date.now();
+  now.value = Date.now() + skew;
+}
+
+setInterval(() => {
+  if (!document.hidden) now.value = Date.now() + skew;
+}, 1000);
+
+const two = (number: number) => String(number).padStart(2, "0");
+
+const zoneFormat = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" });
+
+export function zoneName(date = new Date()): string {
+  if (zone.value === "utc") return "UTC";
+  return zoneFormat.formatToParts(date).find((part) => part.type === "timeZoneName")?.value ?? "local";
+}
+
+export const currentZone = computed(() => zoneName());
+
+function fields(date: Date): number[] {
+  return zone.value === "utc"
+    ? [date.getUTCFullYear(), date.getUTCMonth() + 1, date.getUTCDate(), date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()]
+    : [date.getFullYear(), date.getMonth() + 1, date.getDate(), date.getHours(), date.getMinutes(), date.getSeconds()];
+}
+
+/** The date and time; the date is left out today, unless `whole`. */
+export function clock(text: string, whole = false): string {
+  const date = new Date(text);
+  const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = fields(date);
+  const time = `${two(hour)}:${two(minute)}:${two(second)}`;
+  const today = fields(new Date(now.peek()));
+  const isToday = year === today[0] && month === today[1] && day === today[2];
+  if (isToday && !whole) return time;
+  return `${year}-${two(month)}-${two(day)} ${time}`;
+}
+
+/** The date, the time with microseconds, and the zone. */
+export function precise(text: string): string {
+  const fraction = /\.(\d+)/.exec(text)?.[1] ?? "";
+  return `${clock(text, true)}${fraction ? `.${fraction.slice(0, 6)}` : ""} ${zoneName(new Date(text))}`;
+}
+
+/** The microseconds since 1970. */
+export function micros(text: string): number {
+  const digits = /\.(\d+)/.exec(text)?.[1]?.padEnd(6, "0").slice(3, 6) ?? "0";
+  return Date.parse(text) * 1000 + Number(digits);
+}
+
+export function duration(microseconds: number): string {
+  if (microseconds === 0) return "0 s";
+  const ms = microseconds / 1000;
+  if (ms < 1) return `${Math.round(microseconds)} µs`;
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  const seconds = ms / 1000;
+  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${two(Math.floor(seconds % 60))} s`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours} h ${two(minutes % 60)} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+/** A time relative to now: "3 min ago", "in 2 h". */
+export function relative(text: string, at = now.value): string {
+  const seconds = (Date.parse(text) - at) / 1000;
+  const size = Math.abs(seconds);
+  if (size < 1.5) return "now";
+  const units: [number, string][] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const [length, unit] = units.find(([length]) => size >= length) ?? [1, "s"];
+  const shown = `${Math.floor(size / length)} ${unit}`;
+  return seconds < 0 ? `${shown} ago` : `in ${shown}`;
+}
+
+export function bytes(count: number): string {
+  if (count < 1000) return `${count} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = count;
+  let unit = -1;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${units[unit] ?? ""}`;
+}

@@ -1,0 +1,340 @@
+// The list of executions: filters in the URL, actions on a selection or on all that match.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get } from "../lib/api.ts";
+import { useKeys } from "../lib/keys.ts";
+import { go, query, setQuery, url } from "../lib/route.ts";
+import { duration, now } from "../lib/time.ts";
+import type { Count, Page, Status, Summary, Workflow } from "../lib/types.ts";
+import { useGet, useLoad } from "../lib/use.ts";
+import { Command, Copy, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
+import { ACTIONS, type Action, ControlDialog, NAMES, may } from "../parts/control.tsx";
+import { BulkDialog } from "../parts/bulk.tsx";
+import { State } from "../parts/state.tsx";
+
+const STATES: Status[] = ["Pending", "Running", "Paused", "Completed", "Failed", "Cancelled"];
+const SPANS = [["", "any time"], ["1h", "last hour"], ["24h", "last 24 h"], ["7d", "last 7 days"], ["30d", "last 30 days"]] as const;
+const FILTERS = ["status", "-status", "workflow", "version", "key", "since", "until", "id", "error", "schedule", "runner", "parent"];
+
+export const FIRST_WORKFLOW = `import cloaca
+
+@cloaca.task()
+def extract(context):
+    context["rows"] = [1, 2, 3]
+
+@cloaca.task(dependencies=["extract"])
+def load(context):
+    context["loaded"] = len(context["rows"])
+
+with cloaca.WorkflowBuilder("etl") as builder:
+    builder.add_task(extract)
+    builder.add_task(load)
+`;
+
+function filterPath(leave?: string): string {
+  const search = new URLSearchParams();
+  for (const name of [...new Set(query.value.keys())]) {
+    const isFilter = FILTERS.includes(name) || /^(tag|label|input)\./.test(name);
+    if (!isFilter || name === leave) continue;
+    for (const value of query.value.getAll(name)) search.append(name, value);
+  }
+  return search.toString();
+}
+
+function activeFilters(): [string, string][] {
+  return [...query.value].filter(([name, value]) => value !== "" && (FILTERS.includes(name) || /^(tag|label|input)\./.test(name)));
+}
+
+function drop(name: string, value: string): void {
+  setQuery({ [name]: query.value.getAll(name).filter((other) => other !== value), cursor: null });
+}
+
+/** The filters as the API's bulk route takes them. */
+function bulkFilter(): Record<string, string[]> {
+  const filter: Record<string, string[]> = {};
+  for (const [name, value] of activeFilters()) (filter[name] ??= []).push(value);
+  return filter;
+}
+
+/** What a text in the box of filters means: a filter by its name, the beginning of an id, or a part of the error. */
+export function filterOf(text: string): [string, string] | null {
+  const wanted = text.trim();
+  if (!wanted) return null;
+  const [, name = "", value = ""] = /^([^=\s]+)\s*=\s*(.+)$/.exec(wanted) ?? [];
+  if (FILTERS.includes(name) || /^(tag|label|input)\../.test(name)) return [name, value];
+  return /^[0-9a-f]{6,8}(-[0-9a-f-]*)?$/i.test(wanted) ? ["id", wanted] : ["error", wanted];
+}
+
+/** A count with its precision: "≥ 10000" if there may be more. */
+const amount = (count: Count | undefined) => (count ? `${count.kind === "at_least" ? "≥ " : ""}${count.value}` : undefined);
+
+function StateChips() {
+  const wanted = query.value.getAll("status");
+  const { data } = useGet<{ states: Partial<Record<Status, Count>> }>("/counts");
+  return (
+    <div class="chips" role="group" aria-label="States">
+      {STATES.map((state) => {
+        const isOn = wanted.includes(state);
+        return (
+          <button type="button" key={state} class="chip" aria-pressed={isOn}
+            onClick={() => setQuery({ status: isOn ? wanted.filter((other) => other !== state) : [...wanted, state], cursor: null })}>
+            <State of={state} note={amount(data?.states[state])} />
+          </button>
+        );
+      })}
+    </div>
+  );
+}
+
+function Filters() {
+  const { data } = useGet<Page<Workflow>>("/workflows");
+  const [key, setKey] = useState(query.value.get("key") ?? "");
+  const [more, setMore] = useState("");
+  return (
+    <form class="filters" role="search" aria-label="Filter executions" onSubmit={(event) => {
+      event.preventDefault();
+      const added = filterOf(more);
+      setMore("");
+      setQuery({ key: key.trim() || null, cursor: null, ...(added && { [added[0]]: [...query.value.getAll(added[0]), added[1]] }) });
+    }}>
+      <label>
+        <span>Workflow</span>
+        <select data-filter value={query.value.get("workflow") ?? ""} onChange={(event) => setQuery({ workflow: event.currentTarget.value, cursor: null })}>
+          <option value="">all</option>
+          {data?.items.map(({ name }) => <option key={name} value={name}>{name}</option>)}
+        </select>
+      </label>
+      <label>
+        <span>Submitted</span>
+        <select value={query.value.get("since") ?? ""} onChange={(event) => setQuery({ since: event.currentTarget.value, cursor: null })}>
+          {SPANS.map(([span, text]) => <option key={span} value={span}>{text}</option>)}
+        </select>
+      </label>
+      <label>
+        <span>Key</span>
+        <input value={key} placeholder="the whole key" onInput={(event) => setKey(event.currentTarget.value)}
+          onBlur={() => key.trim() !== (query.value.get("key") ?? "") && setQuery({ key: key.trim() || null, cursor: null })} />
+      </label>
+      <label>
+        <span>Error, id, or name = value</span>
+        <input class="filter-text" value={more} placeholder="timeout, or label.order = 4711" title="A part of the error, the beginning of an id, or a filter like label.order = 4711, input.user.id = 7, tag.team = data"
+          onInput={(event) => setMore(event.currentTarget.value)} />
+      </label>
+      <button type="submit" class="hidden" tabIndex={-1}>Apply the filters</button>
+      <StateChips />
+    </form>
+  );
+}
+
+/** How far a bounded search has looked, with the way on. */
+function Scanned({ page }: { page: Page<Summary> }) {
+  if (!page.scanned_until) return null;
+  return (
+    <p class="quiet scanned" role="status">
+      Searched back to <Time at={page.scanned_until} />{page.scanned ? `: ${page.scanned.toLocaleString("en")} executions` : ""}.{" "}
+      {page.next && <button type="button" class="small" onClick={() => setQuery({ cursor: page.next })}>Search further back</button>}
+    </p>
+  );
+}
+
+/** What the filters hide, and how to see it. */
+function NoMatch() {
+  const filters = activeFilters();
+  const { data } = useLoad(filterPath(), async (signal) => {
+    const found: [string, string, number, boolean][] = [];
+    for (const name of new Set(filters.map(([name]) => name))) {
+      const page = await get<Page<Summary>>(`/executions?${filterPath(name)}&limit=50`, signal);
+      found.push([name, query.value.getAll(name).join(", "), page.items.length, page.next !== null]);
+    }
+    return found;
+  });
+  return (
+    <Empty title="No execution matches">
+      <ul class="plain-list">
+        {data?.map(([name, value, count, more]) => (
+          <li key={name}>
+            Without <code>{name} = {value}</code>: {count}{more ? " or more" : ""}{" "}
+            <button type="button" onClick={() => setQuery({ [name]: null, cursor: null })}>Drop it</button>
+          </li>
+        ))}
+      </ul>
+      <p><button type="button" onClick={() => go(url("executions"))}>Show all executions</button></p>
+    </Empty>
+  );
+}
+
+export function NoExecutions() {
+  return (
+    <Empty title="No executions yet">
+      <p>Define a workflow in a file, for example <code>etl.py</code>:</p>
+      <pre class="code" tabIndex={0}>{FIRST_WORKFLOW}</pre>
+      <p>Run it on this database; it appears here at once:</p>
+      <Command text="cloaca run etl.py etl" />
+    </Empty>
+  );
+}
+
+export function elapsed(execution: Summary): string {
+  if (execution.duration_us !== null) return duration(execution.duration_us);
+  if (execution.started_at === null) return "";
+  return duration(Math.max(0, (now.value - Date.parse(execution.started_at)) * 1000));
+}
+
+function useHeldList(path: string) {
+  const loaded = useGet<Page<Summary>>(path);
+  const [held, setHeld] = useState<{ path: string; page: Page<Summary> } | null>(null);
+  const { data } = loaded;
+  useEffect(() => {
+    if (!data || loaded.isLoading) return;
+    setHeld((before) => {
+      if (before === null || before.path !== path || before.page.items.length === 0) return { path, page: data };
+      // Rows are updated in place and do not move; new ones wait.
+      const fresh = new Map(data.items.map((item) => [item.id, item]));
+      const items = before.page.items.map((item) => fresh.get(item.id) ?? item);
+      return { path, page: { ...before.page, items } };
+    });
+  }, [data, path, loaded.isLoading]);
+  const shown = held?.page ?? data;
+  const known = new Set(shown?.items.map((item) => item.id));
+  const waiting = held?.path === path ? (data?.items.filter((item) => !known.has(item.id)).length ?? 0) : 0;
+  return { ...loaded, shown, waiting, show: () => data && setHeld({ path, page: data }) };
+}
+
+export function ExecutionsPage() {
+  const filter = filterPath();
+  const cursor = query.value.get("cursor");
+  const path = `/executions?${filter}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}&limit=50`;
+  const { shown, waiting, show, error, reload } = useHeldList(path);
+  const [selected, setSelected] = useState<Map<string, Summary>>(new Map());
+  const [at, setAt] = useState(-1);
+  const [bulk, setBulk] = useState<{ action: Action; items: Summary[] } | null>(null);
+  const [matching, setMatching] = useState<Action | null>(null);
+  const anchor = useRef(-1);
+  const items = shown?.items ?? [];
+
+  useEffect(() => {
+    setSelected(new Map());
+    setAt(-1);
+  }, [path]);
+  useEffect(() => {
+    if (at >= 0) document.querySelector<HTMLElement>(`[data-row="${at}"] a`)?.focus();
+  }, [at]);
+
+  const toggle = (index: number, isRange = false) => {
+    const next = new Map(selected);
+    const [from, to] = isRange && anchor.current >= 0 ? [Math.min(anchor.current, index), Math.max(anchor.current, index)] : [index, index];
+    const isOn = isRange || !next.has(items[index]?.id ?? "");
+    for (const item of items.slice(from, to + 1)) {
+      if (isOn) next.set(item.id, item);
+      else next.delete(item.id);
+    }
+    anchor.current = index;
+    setSelected(next);
+  };
+  const move = (step: number) => setAt((before) => Math.max(0, Math.min(items.length - 1, before + step)));
+  useKeys({
+    j: () => move(1),
+    k: () => move(-1),
+    x: () => at >= 0 && toggle(at),
+    X: () => at >= 0 && toggle(at, true),
+    Enter: () => items[at] && go(url(`executions/${items[at].id}`)),
+    ".": () => document.querySelector<HTMLElement>(".bulk button")?.focus(),
+    Escape: () => setSelected(new Map()),
+  });
+
+  const chips = activeFilters().filter(([name]) => name !== "status");
+  const isAll = items.length > 0 && items.every((item) => selected.has(item.id));
+  return (
+    <>
+      <div class="title-line">
+        <h1>Executions</h1>
+        {waiting > 0 && <button type="button" class="primary small" onClick={show}>{waiting} new</button>}
+      </div>
+      <Filters />
+      {chips.length > 0 && (
+        <ul class="chips" aria-label="Active filters">
+          {chips.map(([name, value]) => (
+            <li key={name + value}>
+              <button type="button" class="chip" title="Drop this filter" onClick={() => drop(name, value)}>{name} = {value} <span aria-hidden="true">×</span></button>
+            </li>
+          ))}
+        </ul>
+      )}
+      {error && <ErrorBox error={error} retry={reload} />}
+      {!shown && !error && <Loading />}
+      {shown && items.length === 0 && (shown.scanned_until
+        ? <Empty title="Nothing found so far"><p>No index answers these filters, so each request looks at a limited number of executions.</p><Scanned page={shown} /></Empty>
+        : activeFilters().length ? <NoMatch /> : <NoExecutions />)}
+      {items.length > 0 && (
+        <>
+          <div class="bulk" role="toolbar" aria-label="Actions on the selection">
+            {selected.size > 0 ? (
+              <>
+                <span><strong>{selected.size}</strong> selected</span>
+                {may("control") && NAMES.map((action) => (
+                  <button type="button" key={action} class={action === "cancel" ? "danger" : ""}
+                    onClick={() => setBulk({ action, items: [...selected.values()] })}>{ACTIONS[action].title}…</button>
+                ))}
+                {selected.size === 2 && (
+                  <a class="button" href={url("compare", { a: [...selected.keys()][1], b: [...selected.keys()][0] })}>Compare</a>
+                )}
+                <button type="button" class="plain" onClick={() => setSelected(new Map())}>Clear</button>
+              </>
+            ) : (
+              <>
+                <span class="quiet">Select rows to act on them{may("control") ? ", or act on all that match:" : "."}</span>
+                {may("control") && NAMES.map((action) => (
+                  <button type="button" key={action} class="plain" aria-label={`${ACTIONS[action].title}: all that match`}
+                    onClick={() => setMatching(action)}>{action === "retry" ? "Retry all failed…" : `${ACTIONS[action].title} all…`}</button>
+                ))}
+              </>
+            )}
+          </div>
+          <div class="scroll">
+            <table class="list blocks runs-list">
+              <thead>
+                <tr>
+                  <th class="check"><input type="checkbox" aria-label="Select all rows" checked={isAll}
+                    onChange={() => setSelected(isAll ? new Map() : new Map(items.map((item) => [item.id, item])))} /></th>
+                  <th>State</th><th>Workflow</th><th>Execution</th><th class="wide-only">Key, labels</th><th>Submitted</th><th class="number">Duration</th><th class="grow">Error</th>
+                </tr>
+              </thead>
+              <tbody>
+                {items.map((item, index) => (
+                  <tr key={item.id} data-row={index} class={index === at ? "at" : ""} aria-selected={selected.has(item.id)}
+                    onClick={(event) => {
+                      if ((event.target as Element).closest("a, button, input") || getSelection()?.toString()) return;
+                      go(url(`executions/${item.id}`));
+                    }}>
+                    <td class="check"><input type="checkbox" aria-label={`Select ${item.workflow} ${shortId(item.id)}`} checked={selected.has(item.id)}
+                      onClick={(event) => { event.preventDefault(); toggle(index, event.shiftKey); }} /></td>
+                    <td><State of={item.status} /></td>
+                    <td>{item.workflow}</td>
+                    <td class="nowrap"><a href={url(`executions/${item.id}`)} class="mono" title={item.id} onFocus={() => setAt(index)}>{shortId(item.id)}</a><Copy text={item.id} what="the id" /></td>
+                    <td class="wide-only">
+                      {item.key && <span class="mono nowrap">{item.key}</span>}{" "}
+                      {Object.entries(item.labels ?? {}).slice(0, 3).map(([name, value]) => <a key={name} class="label" href={url("executions", { [`label.${name}`]: value })}>{name} = {value}</a>)}
+                    </td>
+                    <td class="nowrap"><Time at={item.created_at} /></td>
+                    <td class="number nowrap">{elapsed(item)}</td>
+                    <td class="grow">{item.error && <span class="error-cell" title={item.error.message}><strong>{item.error.type}</strong> {item.error.message}</span>}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+          {shown && <Scanned page={shown} />}
+          <nav class="pager" aria-label="Pages of the list">
+            {cursor && <button type="button" onClick={() => (shown?.prev ? setQuery({ cursor: shown.prev }) : history.back())}>Newer</button>}
+            {cursor && <button type="button" onClick={() => setQuery({ cursor: null })}>Newest</button>}
+            {shown?.next && <button type="button" onClick={() => setQuery({ cursor: shown.next })}>Older</button>}
+          </nav>
+        </>
+      )}
+      {matching && <BulkDialog action={matching} filter={bulkFilter()} close={() => setMatching(null)} />}
+      {bulk && (
+        <ControlDialog action={bulk.action} items={bulk.items} close={() => setBulk(null)}
+          done={(failed) => setSelected(new Map([...selected].filter(([id]) => failed.includes(id))))} />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,163 @@
+// Schedules and triggers: the next firings on one line of time, and one schedule with its ticks.
+import { useState } from "preact/hooks";
+import { part, send, ApiError } from "../lib/api.ts";
+import { notice } from "../lib/live.ts";
+import { go, url } from "../lib/route.ts";
+import { clock, duration, now, precise } from "../lib/time.ts";
+import type { Firing, Page, Reason, Schedule, Tick } from "../lib/types.ts";
+import { useGet } from "../lib/use.ts";
+import { Copy, Dialog, Empty, ErrorBox, Loading, Time, say, shortId } from "../parts/basics.tsx";
+import { may } from "../parts/control.tsx";
+import { Mark } from "../parts/state.tsx";
+import { BackfillDialog, NewSchedule, NextTimes } from "./schedule-forms.tsx";
+
+const HOURS = 24;
+
+/** All firings of the next 24 hours on one line. */
+function Line({ firings }: { firings: readonly Firing[] }) {
+  const span = HOURS * 3_600_000;
+  const start = now.value;
+  return (
+    <figure class="firings">
+      <svg viewBox="0 0 1000 40" preserveAspectRatio="none" role="img" aria-label={`${firings.length} firings in the next ${HOURS} hours`}>
+        <path class="axis-line" d="M0 30h1000" />
+        {firings.map((firing, index) => {
+          const x = ((Date.parse(firing.at) - start) / span) * 1000;
+          return x >= 0 && x <= 1000 ? <rect key={index} class="run solid" x={x} width="2" y="8" height="22"><title>{`${firing.workflow ?? ""} ${precise(firing.at)}`}</title></rect> : null;
+        })}
+      </svg>
+      <figcaption>{[0, 6, 12, 18, 24].map((hour) => <span key={hour}>{hour === 0 ? "now" : clock(new Date(start + hour * 3_600_000).toISOString()).slice(-8, -3)}</span>)}</figcaption>
+    </figure>
+  );
+}
+
+/** The next times of an expression, to try it out. */
+function Preview() {
+  const [expression, setExpression] = useState("0 2 * * *");
+  const [zone, setZone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+  return (
+    <details class="box">
+      <summary>Try a cron expression</summary>
+      <div class="filters">
+        <label><span>Expression</span><input class="mono" value={expression} onInput={(event) => setExpression(event.currentTarget.value)} /></label>
+        <label><span>Time zone</span><input value={zone} onInput={(event) => setZone(event.currentTarget.value)} /></label>
+      </div>
+      <NextTimes expression={expression} zone={zone} />
+    </details>
+  );
+}
+
+async function act(path: string, done: string, method = "POST"): Promise<void> {
+  try {
+    const answer = await send<{ id?: string } | null>(method, path);
+    say(done);
+    notice();
+    if (path.endsWith("/run-now") && answer?.id) go(url(`executions/${answer.id}`));
+  } catch (error) {
+    say(error instanceof ApiError ? error.message : String(error), true);
+  }
+}
+
+const describe = (schedule: Schedule) => (schedule.kind === "cron" ? `${schedule.cron} ${schedule.timezone}` : `polls every ${duration(schedule.interval_us ?? 0)}`);
+
+export function SchedulesPage() {
+  const { data, error, reload } = useGet<Page<Schedule>>("/schedules?limit=200");
+  const until = Math.ceil((now.value + HOURS * 3_600_000) / 60_000) * 60_000;
+  const firings = useGet<Page<Firing>>(`/schedules/firings?to=${part(new Date(until).toISOString())}`);
+  const [isNew, setNew] = useState(false);
+  return (
+    <>
+      <div class="title-line">
+        <h1>Schedules</h1>
+        {may("schedule") && <div class="actions"><button type="button" class="primary" onClick={() => setNew(true)}>New schedule…</button></div>}
+      </div>
+      {error && <ErrorBox error={error} retry={reload} />}
+      {!data && !error && <Loading />}
+      {data?.items.length === 0 && (
+        <Empty title="No schedules">
+          <p>A program registers a schedule on its runner:</p>
+          <pre class="code" tabIndex={0}>{'runner.register_cron_workflow("etl", "0 2 * * *", "Europe/Berlin")'}</pre>
+        </Empty>
+      )}
+      {firings.data && data && data.items.length > 0 && <Line firings={firings.data.items} />}
+      {data && data.items.length > 0 && (
+        <div class="scroll"><table class="list blocks schedule-list">
+          <thead><tr><th>Schedule</th><th>Workflow</th><th>Next</th><th>Last</th><th>State</th><th class="grow"><span class="hidden">Error</span></th></tr></thead>
+          <tbody>
+            {data.items.map((schedule) => (
+              <tr key={schedule.id}>
+                <td class="nowrap"><a href={url(`schedules/${schedule.id}`)} class="mono">{describe(schedule)}</a>{schedule.name && <span class="quiet"> {schedule.name}</span>}</td>
+                <td><a href={url(`workflows/${part(schedule.workflow)}`)}>{schedule.workflow}</a></td>
+                <td class="nowrap">{schedule.enabled && schedule.next_at ? <><Time at={schedule.next_at} /> <span class="quiet"><Time at={schedule.next_at} isRelative /></span></> : <span class="quiet">–</span>}</td>
+                <td class="nowrap"><Time at={schedule.last_fired_at} isRelative /></td>
+                <td>{schedule.enabled ? "enabled" : <span class="state rest"><Mark of="Paused" /> disabled</span>}</td>
+                <td class="grow">{schedule.last_error && <span class="error-cell">{schedule.last_error}</span>}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table></div>
+      )}
+      <Preview />
+      {isNew && <NewSchedule close={() => setNew(false)} />}
+    </>
+  );
+}
+
+export function SchedulePage({ id }: { id: string }) {
+  const path = `/schedules/${part(id)}`;
+  const { data, error } = useGet<Schedule>(path);
+  const why = useGet<Page<Reason>>(data ? `${path}/explain` : null);
+  const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=100` : null);
+  const [asks, setAsks] = useState<"run" | "delete" | "backfill" | null>(null);
+  if (error) return <ErrorBox error={error} />;
+  if (!data) return <Loading />;
+  return (
+    <>
+      <div class="title-line">
+        <h1>{data.workflow} <span class="quiet">{describe(data)}</span></h1>
+        <div class="actions" role="toolbar" aria-label="Actions">
+          {may("start") && data.kind === "cron" && <button type="button" class="primary" onClick={() => setAsks("run")}>Run now…</button>}
+          {may("start") && data.kind === "cron" && <button type="button" onClick={() => setAsks("backfill")}>Backfill…</button>}
+          {may("schedule") && <button type="button" onClick={() => void act(`${path}/${data.enabled ? "disable" : "enable"}`, data.enabled ? "The schedule is disabled." : "The schedule is enabled.")}>{data.enabled ? "Disable" : "Enable"}</button>}
+          {may("schedule") && <button type="button" class="danger" onClick={() => setAsks("delete")}>Delete…</button>}
+        </div>
+      </div>
+      <p class="ids"><span class="mono">{data.id}</span><Copy text={data.id} what="the id" /></p>
+      <dl class="facts">
+        <div><dt>State</dt><dd>{data.enabled ? "enabled" : "disabled"}</dd></div>
+        <div><dt>Next</dt><dd><Time at={data.enabled ? data.next_at : null} /></dd></div>
+        <div><dt>Last fired</dt><dd><Time at={data.last_fired_at} /></dd></div>
+        <div><dt>Missed ticks</dt><dd>{data.catchup}</dd></div>
+        <div><dt>Overlap</dt><dd>{data.overlap}</dd></div>
+        {data.jitter_us > 0 && <div><dt>Jitter</dt><dd>{duration(data.jitter_us)}</dd></div>}
+      </dl>
+      {why.data && why.data.items.length > 0 && (
+        <section class="why" aria-labelledby="why"><h2 id="why">Why it fires, or does not</h2>
+          <ol>{why.data.items.map((reason, index) => <li key={index}>{reason.sentence}{reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}</li>)}</ol>
+        </section>
+      )}
+      {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}
+      <section aria-labelledby="ticks"><h2 id="ticks">Ticks</h2>
+        {ticks.data?.items.length === 0 && <p class="quiet">No tick was due yet.</p>}
+        <div class="scroll"><table class="list"><tbody>
+          {ticks.data?.items.map((tick) => (
+            <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td>{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{tick.detail}</td></tr>
+          ))}
+        </tbody></table></div>
+      </section>
+      {asks === "run" && (
+        <Dialog title={`Run ${data.workflow} now`} close={() => setAsks(null)}>
+          <p>An execution starts with the input of the schedule. Its ticks stay as they are.</p>
+          <footer><button type="button" onClick={() => setAsks(null)}>Close</button><button type="button" class="primary" onClick={() => { setAsks(null); void act(`${path}/run-now`, "Started."); }}>Run now</button></footer>
+        </Dialog>
+      )}
+      {asks === "backfill" && <BackfillDialog schedule={data} close={() => setAsks(null)} />}
+      {asks === "delete" && (
+        <Dialog title="Delete the schedule" close={() => setAsks(null)}>
+          <p>It does not fire any more. A program that registers it again brings it back.</p>
+          <footer><button type="button" onClick={() => setAsks(null)}>Keep it</button><button type="button" class="danger" onClick={() => { setAsks(null); void act(path, "The schedule is deleted.", "DELETE").then(() => go(url("schedules"))); }}>Delete</button></footer>
+        </Dialog>
+      )}
+    </>
+  );
+}

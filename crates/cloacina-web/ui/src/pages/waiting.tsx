@@ -1,0 +1,67 @@
+// Open executions that are not done, grouped by the reason.
+import { useState } from "preact/hooks";
+import { url } from "../lib/route.ts";
+import type { Page, WaitGroup } from "../lib/types.ts";
+import { useGet } from "../lib/use.ts";
+import { Command, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
+import { may } from "../parts/control.tsx";
+import { Mark } from "../parts/state.tsx";
+import { SignalDialog, Waits } from "../parts/waits.tsx";
+
+const TITLES: Record<string, string> = {
+  paused: "Paused", delay: "Start later", workflow_unknown: "No live runner has the workflow", no_handler: "No live runner has the task",
+  retry: "Wait for the next attempt", timer: "Wait for a time", queued: "Wait for a free worker", claimed: "Claimed, start soon",
+  map: "Run their items", held_by_live: "Run on a live runner", held_by_dead: "Held by a runner that is dead", held_by_gone: "Held by a runner that is gone",
+  waiting: "Wait for a signal, an approval or a time", dependencies: "Wait for other tasks", deadline: "Have a deadline",
+};
+const ORDER = ["no_handler", "workflow_unknown", "held_by_dead", "held_by_gone", "queued", "waiting", "retry", "timer", "delay", "paused", "claimed", "map", "held_by_live", "dependencies"];
+const MARKS: Record<string, string> = { held_by_live: "Running", map: "Running", paused: "Paused", retry: "Retrying", waiting: "Waiting", no_handler: "Failed", workflow_unknown: "Failed", held_by_dead: "Failed", held_by_gone: "Failed" };
+
+const rank = (code: string) => ORDER.indexOf(code) + 1 || ORDER.length + 1;
+
+export function WaitItem({ group }: { group: WaitGroup }) {
+  const { reason, workflow, count, executions } = group;
+  return (
+    <li class="item">
+      <Mark of={MARKS[reason.code] ?? "Ready"} />
+      <div>
+        <p><strong>{count > 1 && `${count} × `}{workflow}</strong>: {reason.sentence} {reason.until && <span class="quiet"><Time at={reason.until} isRelative /></span>}</p>
+        {reason.remedy?.includes("runner") && <Command text="cloaca worker FILE.py" />}
+        <p class="quiet">
+          {reason.remedy && <>To resolve it: {reason.remedy} · </>}
+          {executions.slice(0, 5).map((id) => <span key={id}><a class="mono" href={url(`executions/${id}`, {}, reason.task ? `task=${encodeURIComponent(reason.task)}` : "")}>{shortId(id)}</a> </span>)}
+        </p>
+      </div>
+    </li>
+  );
+}
+
+export function WaitingPage() {
+  const { data, error, reload } = useGet<Page<WaitGroup>>("/waiting");
+  const [isSending, setSending] = useState(false);
+  if (error) return <><h1>Waiting</h1><ErrorBox error={error} retry={reload} /></>;
+  if (!data) return <><h1>Waiting</h1><Loading /></>;
+  const groups = Map.groupBy(data.items, (group) => group.reason.code);
+  const sorted = [...groups].sort(([left], [right]) => rank(left) - rank(right));
+  return (
+    <>
+      <div class="title-line">
+        <h1>Waiting</h1>
+        {may("control") && <div class="actions"><button type="button" onClick={() => setSending(true)}>Send a signal…</button></div>}
+      </div>
+      {isSending && <SignalDialog close={() => setSending(false)} />}
+      <section aria-labelledby="signals">
+        <h2 id="signals">Signals and approvals</h2>
+        <Waits empty="No task waits for a signal or an approval." />
+      </section>
+      {data.items.length === 0 && <Empty title="Nothing waits"><p>No execution is open.</p></Empty>}
+      {data.items.length > 0 && <p class="quiet">The newest open executions, by what they wait for. <a href={url("executions", { status: ["Pending", "Running", "Paused"] })}>Show all that are open</a></p>}
+      {sorted.map(([code, list]) => (
+        <section key={code} aria-labelledby={`reason-${code}`}>
+          <h2 id={`reason-${code}`}>{TITLES[code] ?? code.replaceAll("_", " ")} <span class="quiet">{list.reduce((sum, group) => sum + group.count, 0)}</span></h2>
+          <ul class="items">{list.map((group) => <WaitItem key={group.workflow + (group.reason.task ?? "")} group={group} />)}</ul>
+        </section>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,12 @@
+DROP TABLE cloacina_buckets;
+DROP TABLE cloacina_limits;
+DROP TABLE cloacina_items;
+DROP TABLE cloacina_maps;
+DROP TABLE cloacina_children;
+DROP TABLE cloacina_steps;
+DROP TABLE cloacina_inbox;
+DROP TABLE cloacina_signals;
+DROP TABLE cloacina_waits;
+ALTER TABLE cloacina_executions DROP COLUMN links;
+ALTER TABLE cloacina_tasks DROP COLUMN wait;
+ALTER TABLE cloacina_tasks DROP COLUMN links;

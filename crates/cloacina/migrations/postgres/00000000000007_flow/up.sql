@@ -1,0 +1,169 @@
+-- Tables of dynamic workflows: waits and signals, steps, children, maps, limits and the inbox. An execution that uses
+-- none of them has no row here, and writes the same rows as before.
+
+-- Which of these tables may have rows of a task: 1 steps, 2 children, 4 a map. NULL means none.
+ALTER TABLE cloacina_tasks ADD COLUMN links SMALLINT;
+
+-- What a task waits for or has taken, as JSON. The engine's state; `cloacina_waits` is its index. NULL: it never waited.
+ALTER TABLE cloacina_tasks ADD COLUMN wait TEXT;
+
+-- Which of these tables may have rows of an execution: 1 a wait that cancels it, 2 a parent, 4 a limit. NULL means none.
+ALTER TABLE cloacina_executions ADD COLUMN links SMALLINT;
+
+-- What waits now: one row per topic that a waiting task listens to, per open approval and per timer. A row with ordinal
+-- -1 belongs to the execution itself and cancels it. Kinds: 0 signal, 1 approval, 2 timer, 3 cancel, 4 child.
+CREATE TABLE cloacina_waits (
+    execution_id UUID NOT NULL,
+    ordinal BIGINT NOT NULL CHECK (ordinal >= -1),
+    slot BIGINT NOT NULL CHECK (slot >= 0),
+    kind SMALLINT NOT NULL CHECK (kind BETWEEN 0 AND 4),
+    workflow TEXT NOT NULL,
+    task TEXT NOT NULL,
+    name TEXT NOT NULL,
+    key TEXT,
+    topic TEXT COLLATE "C",
+    cursor BIGINT NOT NULL,
+    since BIGINT,
+    created_at BIGINT NOT NULL,
+    deadline BIGINT,
+    detail TEXT,
+    PRIMARY KEY (execution_id, ordinal, slot)
+);
+
+-- Finds who waits for a signal.
+CREATE INDEX cloacina_waits_topic ON cloacina_waits (topic, execution_id, ordinal) WHERE topic IS NOT NULL;
+
+-- For the list of open waits.
+CREATE INDEX cloacina_waits_kind ON cloacina_waits (kind, created_at, execution_id);
+
+-- Signals in the order of their topics. The topic is the name with the key, or with the execution whose mailbox it is.
+-- The number is assigned under the topic's lock, so that within a topic it follows the order of the commits.
+CREATE TABLE cloacina_signals (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic TEXT COLLATE "C" NOT NULL,
+    name TEXT NOT NULL,
+    key TEXT,
+    target UUID,
+    data TEXT NOT NULL,
+    sent_at BIGINT NOT NULL,
+    sender TEXT,
+    id TEXT
+);
+
+CREATE INDEX cloacina_signals_topic ON cloacina_signals (topic, seq);
+
+-- For pruning.
+CREATE INDEX cloacina_signals_sent ON cloacina_signals (sent_at);
+
+-- One signal per idempotency id. Signals without an id are not in the index.
+CREATE UNIQUE INDEX cloacina_signals_id ON cloacina_signals (id) WHERE id IS NOT NULL;
+
+-- Messages that a runner applies and deletes in one transaction. A message with a note could not be applied.
+CREATE TABLE cloacina_inbox (
+    id UUID NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    target TEXT,
+    body TEXT,
+    created_at BIGINT NOT NULL,
+    note TEXT
+);
+
+CREATE INDEX cloacina_inbox_open ON cloacina_inbox (id) WHERE note IS NULL;
+
+-- Recorded steps of tasks. `item` is -1 for a task that is not a map's item.
+CREATE TABLE cloacina_steps (
+    execution_id UUID NOT NULL,
+    ordinal BIGINT NOT NULL,
+    item BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    attempt BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    ended_at BIGINT NOT NULL,
+    value TEXT,
+    PRIMARY KEY (execution_id, ordinal, item, key)
+);
+
+-- Children of tasks. A generation is a new child of the same node. `item` is -1 for a child that is not a map's item.
+CREATE TABLE cloacina_children (
+    child_id UUID NOT NULL PRIMARY KEY,
+    parent_id UUID NOT NULL,
+    parent_ordinal BIGINT NOT NULL,
+    parent_item BIGINT NOT NULL,
+    parent_key TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    policy TEXT NOT NULL,
+    UNIQUE (parent_id, parent_ordinal, parent_item, parent_key, generation)
+);
+
+-- Mapped tasks with the counters of their items.
+CREATE TABLE cloacina_maps (
+    execution_id UUID NOT NULL,
+    ordinal BIGINT NOT NULL,
+    definition_id BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    state SMALLINT NOT NULL CHECK (state BETWEEN 0 AND 2),
+    width BIGINT NOT NULL,
+    admitted BIGINT NOT NULL,
+    running BIGINT NOT NULL,
+    done BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    parallel BIGINT,
+    max_failed BIGINT,
+    queue BIGINT NOT NULL,
+    priority SMALLINT NOT NULL,
+    due_at BIGINT,
+    detail TEXT,
+    PRIMARY KEY (execution_id, ordinal)
+);
+
+-- The maps of which an item can be claimed, now or later, in claim order.
+CREATE INDEX cloacina_maps_due ON cloacina_maps (priority DESC, execution_id, ordinal, due_at) WHERE due_at IS NOT NULL;
+
+-- Items that were claimed once. States as in cloacina_tasks. The item of a map of children has the child that was started
+-- last; while that runs, the item is running and no runner holds it.
+CREATE TABLE cloacina_items (
+    execution_id UUID NOT NULL,
+    ordinal BIGINT NOT NULL,
+    item BIGINT NOT NULL,
+    state SMALLINT NOT NULL CHECK (state BETWEEN 0 AND 6),
+    attempt BIGINT NOT NULL CHECK (attempt >= 0),
+    uncounted BIGINT NOT NULL,
+    rescues BIGINT NOT NULL,
+    runner_id UUID,
+    child_id UUID,
+    ready_at BIGINT,
+    started_at BIGINT,
+    ended_at BIGINT,
+    result TEXT,
+    error TEXT,
+    PRIMARY KEY (execution_id, ordinal, item)
+);
+
+-- The items that wait for another attempt.
+CREATE INDEX cloacina_items_waiting ON cloacina_items (execution_id, ordinal, ready_at) WHERE state = 1;
+
+-- The items of a runner, for its rescue.
+CREATE INDEX cloacina_items_claimed ON cloacina_items (runner_id) WHERE state = 2;
+
+-- Limits as the code registers them and as they were changed while running.
+CREATE TABLE cloacina_limits (
+    name TEXT NOT NULL PRIMARY KEY,
+    code_spec TEXT,
+    live_spec TEXT,
+    revision BIGINT NOT NULL
+);
+
+-- A limit's counters for one key. A row exists only while something is held, waits or cools down.
+CREATE TABLE cloacina_buckets (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    limit_name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    held BIGINT NOT NULL,
+    waiting BIGINT NOT NULL,
+    tat BIGINT,
+    not_before BIGINT,
+    vtime DOUBLE PRECISION NOT NULL,
+    UNIQUE (limit_name, key)
+);

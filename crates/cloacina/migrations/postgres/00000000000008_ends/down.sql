@@ -1,0 +1,2 @@
+DROP TABLE cloacina_ends;
+DROP TABLE cloacina_follows;

@@ -1,0 +1,23 @@
+-- Triggers that fire at the end of other workflows' executions. Without such a trigger both tables are empty, and no
+-- statement reads or writes them apart from a look whether `cloacina_follows` has a row.
+
+-- The ends that fire a trigger: one row per state. A trigger that is disabled or deleted has none.
+CREATE TABLE cloacina_follows (
+    workflow TEXT NOT NULL,
+    state SMALLINT NOT NULL CHECK (state BETWEEN 3 AND 5),
+    schedule_id UUID NOT NULL,
+    PRIMARY KEY (workflow, state, schedule_id)
+);
+
+CREATE INDEX cloacina_follows_schedule ON cloacina_follows (schedule_id);
+
+-- The ends that a trigger has not dealt with. A row is inserted by the transaction that ends the execution, and deleted by
+-- the one that records what the trigger did.
+CREATE TABLE cloacina_ends (
+    schedule_id UUID NOT NULL,
+    execution_id UUID NOT NULL,
+    ended_at BIGINT NOT NULL,
+    due_at BIGINT NOT NULL,
+    attempts BIGINT NOT NULL CHECK (attempts >= 0),
+    PRIMARY KEY (schedule_id, ended_at, execution_id)
+);

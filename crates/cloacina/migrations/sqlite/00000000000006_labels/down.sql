@@ -1,0 +1,2 @@
+DROP INDEX cloacina_ticks_execution;
+DROP TABLE cloacina_labels;

@@ -1,0 +1,14 @@
+-- Labels of executions. Only executions that have labels have rows. The key finds the executions with a label, newest
+-- first.
+CREATE TABLE cloacina_labels (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
+    PRIMARY KEY (name, value, execution_id)
+) STRICT, WITHOUT ROWID;
+
+-- The labels of an execution, for lists and for pruning.
+CREATE INDEX cloacina_labels_execution ON cloacina_labels (execution_id);
+
+-- Finds the executions of a schedule, newest first.
+CREATE INDEX cloacina_ticks_execution ON cloacina_ticks (schedule_id, execution_id) WHERE execution_id IS NOT NULL;

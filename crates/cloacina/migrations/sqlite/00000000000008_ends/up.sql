@@ -1,0 +1,23 @@
+-- Triggers that fire at the end of other workflows' executions. Without such a trigger both tables are empty, and no
+-- statement reads or writes them apart from a look whether `cloacina_follows` has a row.
+
+-- The ends that fire a trigger: one row per state. A trigger that is disabled or deleted has none.
+CREATE TABLE cloacina_follows (
+    workflow TEXT NOT NULL,
+    state INTEGER NOT NULL CHECK (state BETWEEN 3 AND 5),
+    schedule_id BLOB NOT NULL CHECK (length(schedule_id) = 16),
+    PRIMARY KEY (workflow, state, schedule_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX cloacina_follows_schedule ON cloacina_follows (schedule_id);
+
+-- The ends that a trigger has not dealt with. A row is inserted by the transaction that ends the execution, and deleted by
+-- the one that records what the trigger did.
+CREATE TABLE cloacina_ends (
+    schedule_id BLOB NOT NULL CHECK (length(schedule_id) = 16),
+    execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
+    ended_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL CHECK (attempts >= 0),
+    PRIMARY KEY (schedule_id, ended_at, execution_id)
+) STRICT, WITHOUT ROWID;

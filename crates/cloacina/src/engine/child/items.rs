@@ -1,0 +1,185 @@
+//! The children of a node that starts one per element of a list: their start, and their ends as ends of items (M, K).
+//!
+//! The node is a map. What a worker does for an item of another map, a child does here: it holds the item while it runs, and its
+//! end is the end of the item's attempt.
+
+use std::sync::Arc;
+
+use super::{ChildFound, ChildStart};
+use crate::engine::{Execution, NewExecution, retry_delay, should_retry};
+use crate::types::{
+    ChildEnd, Context, ExecutionId, ExecutionStatus, Failure, FailureKind, ItemRecord, Json,
+    MAX_CHILD_DEPTH, Note, Ordinal, ParentEnd, ParentLink, TaskStatus, Timestamp,
+};
+
+/// The values with which the children of a map start.
+#[derive(Clone, Copy, Debug)]
+pub struct MapChildren<'a> {
+    /// The workflow of the children.
+    pub found: &'a ChildFound,
+    /// The number of times that the list was read.
+    pub generation: u32,
+    /// The context that a task in the place of the node sees.
+    pub view: &'a Context,
+}
+
+/// The decision about an item that was claimed to start its child.
+#[derive(Clone, Debug)]
+pub enum ItemStart {
+    /// A new child starts.
+    New(ItemRecord, Box<ChildStart>),
+    /// The child that the item has runs again (M6).
+    Again(ItemRecord, ExecutionId),
+    /// The item fails, because its child cannot have an input.
+    Failed(ItemRecord),
+}
+
+impl Execution {
+    /// Whether a task is a node that starts a child per element of a list.
+    #[must_use]
+    pub fn starts_children(&self, ordinal: Ordinal) -> bool {
+        let definition = self.definition(ordinal);
+        definition.child.is_some() && definition.over.is_some()
+    }
+
+    /// M7: the problem of a map whose children would be too deep in a chain of children.
+    pub(in crate::engine) fn depth_problem(&self, ordinal: Ordinal) -> Option<String> {
+        let definition = self.definition(ordinal);
+        let depth = self.child_depth();
+        (self.starts_children(ordinal) && depth > MAX_CHILD_DEPTH).then(|| {
+            let workflow = definition.child.as_ref().map_or("", |spec| &spec.workflow);
+            format!(
+                "task '{}' cannot start workflow '{workflow}': its children would have the number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                definition.id
+            )
+        })
+    }
+
+    fn child_depth(&self) -> u32 {
+        self.record.parent.as_ref().map_or(0, |link| link.depth) + 1
+    }
+
+    /// M1, M2: starts the child of a claimed item, or the one that it has. `elements`: the values of the item by parameter; `id`:
+    /// a fresh id.
+    #[must_use]
+    pub fn start_item(
+        &self,
+        ordinal: Ordinal,
+        item: &ItemRecord,
+        elements: Vec<(&str, Json)>,
+        children: MapChildren<'_>,
+        id: ExecutionId,
+        now: Timestamp,
+    ) -> ItemStart {
+        let started = |child| ItemRecord {
+            runner: None,
+            child: Some(child),
+            started_at: Some(now),
+            ..item.clone()
+        };
+        if let Some(child) = item.child {
+            return ItemStart::Again(started(child), child);
+        }
+        let MapChildren {
+            found,
+            generation,
+            view,
+        } = children;
+        let mut view = view.clone();
+        for (name, value) in elements {
+            view.set(name, value);
+        }
+        let input = match self.child_input_from(ordinal, &view, Some(&found.workflow)) {
+            Ok(input) => input,
+            Err(problem) => {
+                return ItemStart::Failed(ItemRecord {
+                    status: TaskStatus::Failed,
+                    runner: None,
+                    started_at: Some(now),
+                    ended_at: Some(now),
+                    error: Some(Failure::engine(FailureKind::Rule, problem)),
+                    ..item.clone()
+                });
+            }
+        };
+        // M4: the priority is inherited, and the smaller deadline holds.
+        let left = self.record.deadline.map(|at| at.since(now).max(1));
+        let timeout = self.definition(ordinal).timeout.or(found.default_timeout);
+        let start = ChildStart {
+            new: NewExecution {
+                id,
+                definition: found.definition,
+                input: Arc::new(input),
+                key: None,
+                priority: self.priority(ordinal),
+                start_at: None,
+                timeout: timeout.into_iter().chain(left).min(),
+            },
+            parent: Arc::new(ParentLink {
+                execution: self.record.id,
+                task: ordinal,
+                generation: child_number(generation, item.attempt),
+                key: None,
+                item: Some(item.item),
+                depth: self.child_depth(),
+                paused: false,
+                finale: None,
+            }),
+        };
+        ItemStart::New(started(id), Box::new(start))
+    }
+
+    /// M3, M5: the state of an item after the end of its child. `random` in 0..1 selects the delay of a retry within its jitter.
+    #[must_use]
+    pub fn item_child_ended(
+        &self,
+        item: &ItemRecord,
+        end: &ChildEnd,
+        now: Timestamp,
+        random: f64,
+    ) -> ItemRecord {
+        let mut next = ItemRecord {
+            runner: None,
+            ready_at: None,
+            ..item.clone()
+        };
+        if end.status == ExecutionStatus::Completed {
+            next.status = TaskStatus::Completed;
+            next.ended_at = Some(now);
+            next.result = Some((end.output.clone()).unwrap_or_else(|| Json::from_encoder("null")));
+            next.error = None;
+            return next;
+        }
+        let failure = self.child_failure(end.task, end);
+        let policy = &self.definition(end.task).retry;
+        let counted = item.attempt.saturating_sub(item.uncounted).max(1);
+        if should_retry(policy, &failure, counted) {
+            // Each attempt of the item is a new child.
+            next.status = TaskStatus::Ready;
+            next.ready_at = Some(now + retry_delay(policy, counted, random));
+            next.child = None;
+        } else {
+            next.status = TaskStatus::Failed;
+            next.ended_at = Some(now);
+            if end.status == ExecutionStatus::Cancelled {
+                // A cancelled execution cannot run again, so a retry starts a new one.
+                next.child = None;
+            }
+        }
+        next.error = Some(failure);
+        next
+    }
+
+    /// M4: the note to the children of a map's items when the map ends without them.
+    pub(in crate::engine) fn note_of_close(&self, ordinal: Ordinal) -> Option<Note> {
+        let spec = self.definition(ordinal).child.as_ref()?;
+        (self.starts_children(ordinal) && spec.on_parent_end == ParentEnd::Cancel)
+            .then_some(Note::Cancel)
+    }
+}
+
+/// The number of a child among the children of its item. Reading the list again starts a new range, so that no two children of
+/// one item have the same number (M2).
+const fn child_number(generation: u32, attempt: u32) -> u32 {
+    (generation.saturating_sub(1) << 16).saturating_add(attempt)
+}

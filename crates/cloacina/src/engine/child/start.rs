@@ -1,0 +1,245 @@
+//! The start of a child, and its input (M0, M1, M7).
+
+use std::sync::Arc;
+
+use crate::engine::path::{lookup, missing};
+use crate::engine::waiting::record_of;
+use crate::engine::{Changes, Execution, NEVER, NewExecution};
+use crate::types::{
+    Context, DefinitionId, ExecutionId, Failure, FailureKind, HistoryKind, Json, MAX_CHILD_DEPTH,
+    Micros, NodeChild, Note, OpenWait, Ordinal, ParentLink, Post, TaskStatus, Timestamp,
+};
+use crate::workflow::Workflow;
+
+/// The shortest and the longest time between two searches for the workflow of a node, in microseconds.
+const SEARCH: (Micros, Micros) = (1_000_000, 30_000_000);
+
+/// The workflow of a child, as it was found at the start.
+#[derive(Clone, Debug)]
+pub struct ChildFound {
+    /// The stored version.
+    pub definition: DefinitionId,
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// The timeout of executions that are submitted without one, in microseconds.
+    pub default_timeout: Option<Micros>,
+}
+
+/// A child to submit in the transaction of its parent.
+#[derive(Clone, Debug)]
+pub struct ChildStart {
+    /// The execution.
+    pub new: NewExecution,
+    /// Its link to the parent.
+    pub parent: Arc<ParentLink>,
+}
+
+impl Execution {
+    /// M1: a node becomes ready. Its child is started in the same transaction.
+    pub(in crate::engine) fn register_child(
+        &mut self,
+        ordinal: Ordinal,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        if let Err(problem) = self.child_input(ordinal, None) {
+            let task = self.task_mut(ordinal);
+            task.status = TaskStatus::Failed;
+            task.ended_at = Some(now);
+            task.error = Some(Failure::engine(FailureKind::Rule, problem));
+            changes.ended_tasks.push(ordinal);
+            return;
+        }
+        self.task_mut(ordinal).status = TaskStatus::Ready;
+        let open = OpenWait {
+            since: now,
+            deadline: None,
+            leaves: Vec::new(),
+            park: None,
+            title: None,
+        };
+        self.open_wait(ordinal, open, None, now, changes);
+        let earlier = self.node_child(ordinal).map(|child| child.id);
+        if let Some(child) = earlier {
+            // M6: the node runs again with the child that it has.
+            self.change_child(ordinal, changes, |child| {
+                child.status = None;
+                child.end = None;
+            });
+            changes.posts.push(Post {
+                target: child,
+                note: Note::Retry,
+            });
+            self.start_by_waiting(now);
+            return;
+        }
+        let start_at = self.record.start_at.filter(|at| *at > now);
+        // A runner that does not start the child in this transaction finds the node due.
+        self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
+        if start_at.is_none() {
+            changes.starts.insert(ordinal);
+            self.start_by_waiting(now);
+        }
+    }
+
+    /// Starts the child of a node, with a fresh id. `None`: the node does not wait for one to start.
+    pub fn start_child(
+        &mut self,
+        ordinal: Ordinal,
+        found: &ChildFound,
+        child: ExecutionId,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) -> Option<ChildStart> {
+        if !self.wants_child(ordinal) {
+            return None;
+        }
+        let definition = self.definition(ordinal);
+        let (id, timeout) = (definition.id.clone(), definition.timeout);
+        let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
+        let input = if depth > MAX_CHILD_DEPTH {
+            Err(format!(
+                "task '{id}' cannot start workflow '{}': it would be the child number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                found.workflow.name()
+            ))
+        } else {
+            self.child_input(ordinal, Some(&found.workflow))
+        };
+        let input = match input {
+            Ok(input) => input,
+            Err(problem) => {
+                self.change_wait(ordinal, |wait| wait.open = None, changes);
+                let failure = Failure::engine(FailureKind::Rule, problem);
+                self.fail_task(ordinal, failure, now, changes);
+                return None;
+            }
+        };
+        let left = self.record.deadline.map(|at| at.since(now).max(1));
+        let task = self.task_mut(ordinal);
+        task.attempt += 1;
+        task.started_at = Some(now);
+        task.ready_at = Some(NEVER);
+        let generation = task.attempt;
+        self.change_wait(
+            ordinal,
+            |wait| {
+                wait.child = Some(NodeChild {
+                    id: child,
+                    generation,
+                    status: None,
+                    end: None,
+                    retry_delay: None,
+                });
+            },
+            changes,
+        );
+        let data = serde_json::json!({ "child": child, "workflow": found.workflow.name() });
+        record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
+        // M4: the priority is inherited, and the smaller deadline holds.
+        let timeout = timeout.or(found.default_timeout);
+        Some(ChildStart {
+            new: NewExecution {
+                id: child,
+                definition: found.definition,
+                input: Arc::new(input),
+                key: None,
+                priority: self.priority(ordinal),
+                start_at: None,
+                timeout: timeout.into_iter().chain(left).min(),
+            },
+            parent: Arc::new(ParentLink {
+                execution: self.record.id,
+                task: ordinal,
+                generation,
+                key: None,
+                item: None,
+                depth,
+                paused: false,
+                finale: None,
+            }),
+        })
+    }
+
+    /// M7: the workflow of a node's child is not known. The node waits, and the search is repeated.
+    pub fn await_workflow(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        if self.wanted_workflow(ordinal).is_none() && !self.starts_children(ordinal) {
+            return;
+        }
+        let since = (self.task(ordinal).open_wait()).map_or(now, |open| open.since);
+        let pause = (now.since(since) / 4).clamp(SEARCH.0, SEARCH.1);
+        self.task_mut(ordinal).ready_at = Some(now + pause);
+        changes.touch(ordinal);
+        changes.waits.insert(ordinal);
+    }
+
+    /// Whether a node waits for its child to be started.
+    #[must_use]
+    pub fn wants_child(&self, ordinal: Ordinal) -> bool {
+        let task = self.task(ordinal);
+        self.definition(ordinal).child.is_some()
+            && !self.starts_children(ordinal)
+            && task.status == TaskStatus::Ready
+            && task.is_waiting()
+            && self.node_child(ordinal).is_none()
+    }
+
+    /// M0: the input of a node's child, from the paths of the definition or from the node's view.
+    fn child_input(
+        &mut self,
+        ordinal: Ordinal,
+        workflow: Option<&Workflow>,
+    ) -> Result<Context, String> {
+        let view = self.view(ordinal);
+        self.child_input_from(ordinal, &view, workflow)
+    }
+
+    /// M0: as [`child_input`](Self::child_input), from a view that may have the element of a list besides.
+    pub(super) fn child_input_from(
+        &self,
+        ordinal: Ordinal,
+        view: &Context,
+        workflow: Option<&Workflow>,
+    ) -> Result<Context, String> {
+        let definition = self.definition(ordinal);
+        let Some(spec) = &definition.child else {
+            return Ok(Context::new());
+        };
+        let Some(paths) = &spec.input else {
+            let declared = workflow.and_then(declared_fields);
+            let mut input = view.clone();
+            if let Some(declared) = declared {
+                input = Context::new();
+                for name in declared {
+                    if let Some(value) = view.get(&name) {
+                        input.set(name, value.clone());
+                    }
+                }
+            }
+            return Ok(input);
+        };
+        let mut input = Context::new();
+        for (name, path) in paths {
+            let Some(value) = lookup(view, path) else {
+                return Err(format!(
+                    "task '{}' passes '{name}' to workflow '{}' from the path '{path}', but {}",
+                    definition.id,
+                    spec.workflow,
+                    missing(view, path)
+                ));
+            };
+            input.set(name.as_str(), value.into_owned());
+        }
+        Ok(input)
+    }
+}
+
+/// The fields that a workflow declares as its input. `None`: it declares none.
+fn declared_fields(workflow: &Workflow) -> Option<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        #[serde(default)]
+        properties: std::collections::BTreeMap<String, Json>,
+    }
+    let schema: Schema = workflow.definition().input.as_ref()?.decode().ok()?;
+    Some(schema.properties.into_keys().collect())
+}

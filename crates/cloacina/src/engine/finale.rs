@@ -1,0 +1,390 @@
+//! Final tasks and compensations (semantics Q).
+//!
+//! An execution that ends asks for an execution of the derived workflow, which is submitted in the same transaction. Its input
+//! is what the ordinary tasks produced, and `error`. The tasks that the end does not ask for are skipped at once. While attempts
+//! of the first execution may still run, none of its tasks starts.
+
+use std::sync::Arc;
+
+use super::view::final_context;
+use super::{Changes, ControlError, Execution, NewExecution};
+use crate::types::{
+    Context, DefinitionId, ExecutionId, ExecutionStatus, Finale, HeldAttempt, HistoryEvent,
+    HistoryKind, Json, Note, Ordinal, ParentLink, Post, Skip, SkipCause, TaskStatus, Timestamp,
+};
+use crate::workflow::{FinalRole, TaskDefinition, Workflow};
+
+/// The key of the input of final tasks that holds the error of the first execution, or `null`.
+pub const ERROR_KEY: &str = "error";
+
+/// A request to run the final tasks of an execution that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FinalDue {
+    /// The attempts that may still run.
+    pub held: Vec<HeldAttempt>,
+}
+
+/// An execution of final tasks to submit in the transaction that ends the first execution.
+#[derive(Clone, Debug)]
+pub struct FinalStart {
+    /// The execution.
+    pub new: NewExecution,
+    /// Its link to the first execution.
+    pub parent: Arc<ParentLink>,
+    /// The tasks that do not run, with the reason.
+    pub skipped: Vec<(Ordinal, String)>,
+}
+
+/// The state of the final tasks that a retry must know (Q5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FinalState {
+    /// It has not ended.
+    pub is_open: bool,
+    /// The tasks of the first execution that count as not done.
+    pub undone: Vec<Ordinal>,
+}
+
+impl FinalState {
+    /// Returns the state from the execution of the final tasks of an execution of `first`.
+    #[must_use]
+    pub fn of(finale: &Execution, first: &Workflow) -> Self {
+        let done = (0..)
+            .zip(&finale.record().tasks)
+            .filter(|(_, task)| task.status == TaskStatus::Completed)
+            .map(|(ordinal, _)| finale.workflow().task(ordinal));
+        let mut undone: Vec<Ordinal> = done
+            .flat_map(|task| match &task.role {
+                Some(FinalRole::Compensation { .. }) => std::slice::from_ref(&task.id),
+                Some(FinalRole::Final { undoes, .. }) => undoes.as_slice(),
+                None => &[],
+            })
+            .filter_map(|id| first.ordinal(id))
+            .collect();
+        undone.sort_unstable();
+        undone.dedup();
+        Self {
+            is_open: !finale.record().status.is_terminal(),
+            undone,
+        }
+    }
+}
+
+impl Execution {
+    /// Q1: an execution that has ended asks for its final tasks, if the end asks for any.
+    pub(super) fn request_finale(&mut self, changes: &mut Changes) {
+        let Some(finals) = self.workflow.finals() else {
+            return;
+        };
+        let mut tasks = finals.definition().tasks.iter();
+        if !tasks.any(|task| self.is_eligible(task)) {
+            return;
+        }
+        let execution = self.record.id;
+        let held = changes.interrupted.iter().map(|(task, claim)| HeldAttempt {
+            execution,
+            task: *task,
+            runner: claim.runner,
+            attempt: claim.attempt,
+            items: false,
+        });
+        changes.finale = Some(FinalDue {
+            held: held.collect(),
+        });
+        self.final_state = Some(FinalState {
+            is_open: true,
+            undone: Vec::new(),
+        });
+    }
+
+    /// Whether the end of the execution asks for a task of the derived workflow (Q1, Q3).
+    fn is_eligible(&self, task: &TaskDefinition) -> bool {
+        match &task.role {
+            Some(FinalRole::Final { on, .. }) => on.matches(self.record.status),
+            Some(FinalRole::Compensation { failed }) => {
+                let Some(ordinal) = self.workflow.ordinal(&task.id) else {
+                    return false;
+                };
+                let forward = self.task(ordinal);
+                let has_partial_effects = match forward.status {
+                    // A child that did not complete may have done a part of its work.
+                    TaskStatus::Failed | TaskStatus::Cancelled
+                        if self.node_child(ordinal).is_some() =>
+                    {
+                        true
+                    }
+                    TaskStatus::Failed => forward.attempt > 0,
+                    TaskStatus::Cancelled | TaskStatus::Skipped => {
+                        // The attempts before a retry of the execution do not count, but those lost with a runner do.
+                        forward.attempt > forward.uncounted
+                            || forward.rescues > 0
+                            || forward.error.is_some()
+                    }
+                    _ => false,
+                };
+                self.record.status != ExecutionStatus::Completed
+                    && (forward.status == TaskStatus::Completed || (*failed && has_partial_effects))
+            }
+            None => false,
+        }
+    }
+
+    /// Returns the execution of the final tasks to submit in the transaction that ends this one. `id` is fresh, `definition`
+    /// the stored version of the derived workflow. `None`: the execution has no final tasks.
+    pub fn start_finale(
+        &mut self,
+        due: FinalDue,
+        id: ExecutionId,
+        definition: DefinitionId,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) -> Option<FinalStart> {
+        let finals = Arc::clone(self.workflow.finals()?);
+        let earlier = self.record.finale.as_deref();
+        let mut compensated = (earlier.and_then(|link| link.finale.as_deref()))
+            .map(|finale| finale.compensated.clone())
+            .unwrap_or_default();
+        let mut skipped = Vec::new();
+        for (ordinal, task) in (0..).zip(&finals.definition().tasks) {
+            if !self.is_eligible(task) {
+                skipped.push((ordinal, self.reason_of_skip(task)));
+                continue;
+            }
+            if !matches!(task.role, Some(FinalRole::Compensation { .. })) {
+                continue;
+            }
+            match compensated.iter_mut().find(|(known, _)| *known == task.id) {
+                Some((_, times)) => *times += 1,
+                None => compensated.push((task.id.clone(), 1)),
+            }
+        }
+        let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
+        let link = Arc::new(ParentLink {
+            execution: self.record.id,
+            task: 0,
+            generation: earlier.map_or(0, |link| link.generation) + 1,
+            key: None,
+            item: None,
+            depth,
+            paused: false,
+            finale: Some(Box::new(Finale {
+                id,
+                compensated,
+                held: due.held.clone(),
+            })),
+        });
+        self.record.finale = Some(Arc::clone(&link));
+        for attempt in due.held {
+            changes.posts.push(Post {
+                target: id,
+                note: Note::AttemptEnded(attempt),
+            });
+        }
+        let data = serde_json::json!({ "execution": id, "workflow": finals.name() });
+        changes.history.push(HistoryEvent {
+            time: now,
+            kind: HistoryKind::FinalStarted.name().to_owned(),
+            task: None,
+            attempt: None,
+            runner: None,
+            data: Json::encode(&data).ok(),
+        });
+        Some(FinalStart {
+            new: NewExecution {
+                id,
+                definition,
+                input: Arc::new(self.final_input(&finals)),
+                key: None,
+                priority: self.record.priority,
+                start_at: None,
+                // Q4: neither the deadline of the first execution nor a default reaches the clean-up.
+                timeout: None,
+            },
+            parent: link,
+            skipped,
+        })
+    }
+
+    fn reason_of_skip(&self, task: &TaskDefinition) -> String {
+        let status = self.record.status;
+        match &task.role {
+            Some(FinalRole::Compensation { .. }) if status != ExecutionStatus::Completed => {
+                format!(
+                    "task '{}' did not complete, so there is nothing to undo",
+                    task.id
+                )
+            }
+            _ => format!("the execution ended as {status}"),
+        }
+    }
+
+    /// Q2: what the ordinary tasks produced, without the keys of results that are missing, and the error.
+    fn final_input(&self, finals: &Workflow) -> Context {
+        let mut input = final_context(&self.workflow, &self.record);
+        let tasks = self.workflow.definition().tasks.iter();
+        for (task, record) in tasks.zip(&self.record.tasks) {
+            let key = task.result.as_deref().unwrap_or(&task.id);
+            let is_read = |reader: &TaskDefinition| {
+                (reader.parameters.iter()).any(|parameter| parameter.key() == key)
+            };
+            if record.status != TaskStatus::Completed
+                && finals.definition().tasks.iter().any(is_read)
+                && !self.is_written(key)
+            {
+                input.remove(key);
+            }
+        }
+        let error = Json::encode(&self.error_of_end());
+        input.set(
+            ERROR_KEY,
+            error.unwrap_or_else(|_| Json::from_encoder("null")),
+        );
+        input
+    }
+
+    /// Whether a completed task has written a key.
+    fn is_written(&self, key: &str) -> bool {
+        self.record.tasks.iter().any(|task| {
+            let delta = task.delta.as_ref();
+            task.status == TaskStatus::Completed
+                && delta.is_some_and(|delta| delta.set.contains_key(key))
+        })
+    }
+
+    fn error_of_end(&self) -> Option<serde_json::Value> {
+        let name = self.workflow.name();
+        match (&self.record.error, self.record.status) {
+            (Some((task, failure)), _) => Some(serde_json::json!({
+                "type": failure.kind,
+                "message": failure.message,
+                "task": task.map(|task| &self.definition(task).id),
+                "traceback": failure.traceback,
+            })),
+            (None, ExecutionStatus::Cancelled) => Some(serde_json::json!({
+                "type": "Cancelled",
+                "message": format!("execution {} of workflow '{name}' was cancelled", self.record.id),
+                "task": null,
+                "traceback": null,
+            })),
+            (None, _) => None,
+        }
+    }
+
+    /// Returns the new execution of final tasks.
+    #[must_use]
+    pub fn submit_finale(
+        workflow: Arc<Workflow>,
+        start: FinalStart,
+        now: Timestamp,
+    ) -> (Self, Changes) {
+        let mut execution = Self::unstarted(workflow, start.new, Some(start.parent), now);
+        let mut changes = Changes::default();
+        for (ordinal, reason) in start.skipped {
+            let task = execution.task_mut(ordinal);
+            task.status = TaskStatus::Skipped;
+            task.ended_at = Some(now);
+            task.skip = Some(Skip {
+                cause: SkipCause::Rule,
+                reason,
+            });
+            changes.touch(ordinal);
+        }
+        execution.count_open();
+        execution.begin_finale(now, &mut changes);
+        (execution, changes)
+    }
+
+    /// Starts the tasks without open dependencies, unless an attempt of the first execution may still run.
+    fn begin_finale(&mut self, now: Timestamp, changes: &mut Changes) {
+        let mut all: Vec<Ordinal> = self.workflow.graph().order().to_vec();
+        all.reverse();
+        self.propagate(all, now, changes);
+    }
+
+    /// Q2: the attempts of the first execution that may still run. While there are any, no final task starts.
+    #[must_use]
+    pub fn held_attempts(&self) -> &[HeldAttempt] {
+        let finale = self.finale();
+        finale.map_or(&[], |finale| finale.held.as_slice())
+    }
+
+    /// The facts about the first execution, of an execution of final tasks; `None` for any other execution.
+    #[must_use]
+    pub fn finale(&self) -> Option<&Finale> {
+        self.record.parent.as_ref()?.finale.as_deref()
+    }
+
+    /// Q2: an attempt of the first execution has ended, or is lost.
+    pub fn attempt_ended(&mut self, ended: HeldAttempt, now: Timestamp) -> Changes {
+        let mut changes = Changes::default();
+        if !self.held_attempts().contains(&ended) {
+            return changes;
+        }
+        if let Some(link) = &mut self.record.parent
+            && let Some(finale) = &mut Arc::make_mut(link).finale
+        {
+            finale.held.retain(|held| *held != ended);
+            changes.link = true;
+        }
+        if !self.record.status.is_terminal() {
+            self.begin_finale(now, &mut changes);
+        }
+        changes
+    }
+
+    /// Tells a retry about the execution of the final tasks. Without it, a retry takes that execution for open.
+    pub fn learn_final_state(&mut self, state: FinalState) {
+        self.final_state = Some(state);
+    }
+
+    /// Q5: refuses a retry while the execution of the final tasks is open.
+    pub(super) fn refuse_open_finale(&self) -> Result<(), ControlError> {
+        let is_open = match &self.final_state {
+            Some(state) => state.is_open,
+            None => self.record.finale.is_some(),
+        };
+        if !is_open {
+            return Ok(());
+        }
+        Err(self.control_error(
+            "cannot be retried while its final tasks are open",
+            Some("wait until they have ended, or cancel their execution"),
+        ))
+    }
+
+    /// Q5: the tasks that completed, but count as not done because a compensation or a final task undid them.
+    pub(super) fn undone_by_finale(&self) -> Vec<Ordinal> {
+        let undone = self.final_state.iter().flat_map(|state| &state.undone);
+        let is_done = |task: &&Ordinal| {
+            let task = self.record.tasks.get(**task as usize);
+            task.is_some_and(|task| task.status == TaskStatus::Completed)
+        };
+        undone.filter(is_done).copied().collect()
+    }
+
+    /// The key that makes the effects of a task idempotent: the same in every attempt of a task, and in its compensation. It
+    /// changes once the task was compensated.
+    #[must_use]
+    pub fn forward_key(&self, task: Ordinal) -> Option<String> {
+        let id = &self.definition(task).id;
+        if let Some(finale) = self.finale() {
+            let is_compensation = matches!(
+                self.definition(task).role,
+                Some(FinalRole::Compensation { .. })
+            );
+            let first = self.record.parent.as_ref()?.execution;
+            return is_compensation.then(|| key_of(first, id, finale.times(id).saturating_sub(1)));
+        }
+        self.workflow.finals()?;
+        let earlier = self.record.finale.as_deref();
+        let times =
+            (earlier.and_then(|link| link.finale.as_deref())).map_or(0, |finale| finale.times(id));
+        Some(key_of(self.record.id, id, times))
+    }
+}
+
+fn key_of(execution: ExecutionId, task: &str, times: u32) -> String {
+    match times {
+        0 => format!("{execution}/{task}"),
+        times => format!("{execution}/{task}/{}", times + 1),
+    }
+}

@@ -1,0 +1,40 @@
+//! The results of typed tasks, and the output of an execution (semantics J3, J8).
+
+use super::view::{completed_delta, final_context};
+use crate::types::{ExecutionRecord, Json, Ordinal, TaskStatus};
+use crate::workflow::{Output, Workflow};
+
+/// The result of a task: the value that it stored under its key. `None`: it did not complete, or stored no result.
+#[must_use]
+pub fn result(workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Option<Json> {
+    let definition = workflow.task(task);
+    let key = definition.result.as_ref().unwrap_or(&definition.id);
+    completed_delta(record, task)?
+        .set
+        .get(key.as_str())
+        .cloned()
+}
+
+/// The output of an execution: the value that its workflow names, an array of values if it names several, and the final
+/// context as an object if it names none. A value that no task produced is `null`.
+#[must_use]
+pub fn output(workflow: &Workflow, record: &ExecutionRecord) -> Json {
+    let context = final_context(workflow, record);
+    let value = |key: &String| {
+        let tasks = (0..).zip(&workflow.definition().tasks);
+        let mut producers = tasks.filter(|(_, task)| task.result.as_ref() == Some(key));
+        let is_missing = producers.next().is_some_and(|(task, _): (Ordinal, _)| {
+            record.tasks[task as usize].status != TaskStatus::Completed
+        });
+        let value = context.get(key).filter(|_| !is_missing);
+        value.map_or("null", Json::as_str)
+    };
+    match &workflow.definition().output {
+        None => Json::from_encoder(context.to_json()),
+        Some(Output::One(key)) => Json::from_encoder(value(key)),
+        Some(Output::Many(keys)) => {
+            let values: Vec<&str> = keys.iter().map(value).collect();
+            Json::from_encoder(format!("[{}]", values.join(",")))
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Children that the function of a task asks for: their start, their ends, and what a retry keeps of them (semantics T5, T10, M).
+//!
+//! The function exits, as for any wait, and the task waits for the children of one call. The end of a child is recorded
+//! as a step in the transaction that takes it from the open ones. When none is open and none is left to start, the function
+//! runs again and finds the recorded ends.
+
+use std::sync::Arc;
+
+use super::waiting::record_of;
+use super::{Changes, ChildFound, ChildStart, Execution, NEVER, NewExecution};
+use crate::types::{
+    ChildEnd, Context, ExecutionId, ExecutionStatus, FailedRuns, Failure, FailureKind, HistoryKind,
+    Json, MAX_CHILD_DEPTH, Micros, Note, OpenWait, Ordinal, ParentLink, Park, ParkKind, Post,
+    RootStart, RunInput, Runs, StepDrop, StepKind, StepRecord, TaskStatus, TaskWait, Timestamp,
+    WaitKind, WaitRow,
+};
+
+/// Maximum number of children that a call starts in one transaction. The next turn starts more.
+const START_BATCH: usize = 1_000;
+
+impl Execution {
+    /// The children that the function of a task waits for.
+    #[must_use]
+    pub fn open_runs(&self, ordinal: Ordinal) -> Option<&Runs> {
+        self.park_of(ordinal)?.runs.as_deref()
+    }
+
+    fn park_of(&self, ordinal: Ordinal) -> Option<&Park> {
+        self.task(ordinal).open_wait()?.park.as_ref()
+    }
+
+    /// The workflow that a waiting task wants to start now: for the child of a node, or for children of its function.
+    #[must_use]
+    pub fn wanted_workflow(&self, ordinal: Ordinal) -> Option<&str> {
+        if let Some(child) = &self.definition(ordinal).child {
+            let wants = self.wants_child(ordinal);
+            return wants.then_some(child.workflow.as_str());
+        }
+        if self.task(ordinal).status != TaskStatus::Ready {
+            return None;
+        }
+        let park = self.park_of(ordinal)?;
+        let is_start = park.kind == ParkKind::Start;
+        calls_of(park)
+            .find(|(_, _, runs)| is_start || runs.has_room())
+            .map(|(_, _, runs)| runs.workflow.as_str())
+    }
+
+    /// T5: the function of a task has been left to wait for children. They start in the same transaction.
+    pub(super) fn begin_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        if self.open_runs(ordinal).is_none() {
+            return;
+        }
+        self.change_wait(
+            ordinal,
+            |wait| {
+                let TaskWait {
+                    open,
+                    failed,
+                    generation,
+                    ..
+                } = wait;
+                let Some(park) = open.as_mut().and_then(|open| open.park.as_mut()) else {
+                    return;
+                };
+                change_calls(park, |key, runs| {
+                    let known = failed.remove(key).unwrap_or_default().children.into_iter();
+                    *generation += 1;
+                    runs.earlier = known.filter_map(|(index, id)| Some((index, id?))).collect();
+                    runs.generation = *generation;
+                });
+            },
+            changes,
+        );
+        // A runner that does not start the children in this transaction finds the task due.
+        let task = self.task_mut(ordinal);
+        task.ready_at = Some(now);
+        if task.status == TaskStatus::Ready {
+            changes.starts.insert(ordinal);
+        }
+    }
+
+    /// M1, M6: starts children of the function of a task, and retries those that it ran before. `ids` gives fresh ids.
+    pub fn start_runs(
+        &mut self,
+        ordinal: Ordinal,
+        found: &ChildFound,
+        mut ids: impl FnMut() -> ExecutionId,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) -> Vec<ChildStart> {
+        if self.wanted_workflow(ordinal).is_none() {
+            return Vec::new();
+        }
+        if (self.park_of(ordinal)).is_some_and(|park| park.kind == ParkKind::Start) {
+            self.end_runs(ordinal, now, changes);
+            return Vec::new();
+        }
+        let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
+        if depth > MAX_CHILD_DEPTH {
+            self.fail_too_deep(ordinal, found.workflow.name(), depth, now, changes);
+            return Vec::new();
+        }
+        let (mut taken, mut earlier, mut call) = (Vec::new(), Vec::new(), None);
+        self.change_wait(
+            ordinal,
+            |wait| {
+                let Some(park) = wait.open.as_mut().and_then(|open| open.park.as_mut()) else {
+                    return;
+                };
+                change_calls(park, |key, runs| {
+                    if call.is_some() || !runs.has_room() {
+                        return;
+                    }
+                    while taken.len() + earlier.len() < START_BATCH && runs.has_room() {
+                        let Some(RunInput { index, input }) = runs.inputs.pop_front() else {
+                            break;
+                        };
+                        if let Some(id) = runs.earlier.remove(&index) {
+                            runs.open.insert(index, id);
+                            earlier.push(id);
+                        } else {
+                            let id = ids();
+                            runs.open.insert(index, id);
+                            taken.push((index, id, input));
+                        }
+                    }
+                    let item = runs.count.is_some();
+                    call = Some((
+                        key.to_owned(),
+                        item,
+                        runs.generation,
+                        runs.timeout,
+                        runs.priority,
+                    ));
+                });
+            },
+            changes,
+        );
+        let Some((key, item, generation, timeout, priority)) = call else {
+            return Vec::new();
+        };
+        let more = self.wanted_workflow(ordinal).is_some();
+        self.task_mut(ordinal).ready_at = Some(if more { now } else { NEVER });
+        self.start_by_waiting(now);
+        changes.posts.extend(earlier.into_iter().map(|target| Post {
+            target,
+            note: Note::Retry,
+        }));
+        let left = self.record.deadline.map(|at| at.since(now).max(1));
+        // M4: the priority is inherited, and the smaller deadline holds.
+        let timeout: Option<Micros> = timeout
+            .or(found.default_timeout)
+            .into_iter()
+            .chain(left)
+            .min();
+        let priority = priority.unwrap_or_else(|| self.priority(ordinal));
+        let mut starts = Vec::with_capacity(taken.len());
+        for (index, id, input) in taken {
+            let number = item.then_some(index);
+            let data = serde_json::json!({
+                "child": id, "workflow": found.workflow.name(), "step": key, "item": number,
+            });
+            record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
+            starts.push(ChildStart {
+                new: NewExecution {
+                    id,
+                    definition: found.definition,
+                    input: Arc::new(Context::from_json(input.as_str()).unwrap_or_default()),
+                    key: None,
+                    priority,
+                    start_at: None,
+                    timeout,
+                },
+                parent: Arc::new(ParentLink {
+                    execution: self.record.id,
+                    task: ordinal,
+                    generation,
+                    key: Some(key.clone()),
+                    item: number,
+                    depth,
+                    paused: false,
+                    finale: None,
+                }),
+            });
+        }
+        starts
+    }
+
+    /// M7: the chain of children is too long, so the task fails.
+    fn fail_too_deep(
+        &mut self,
+        ordinal: Ordinal,
+        workflow: &str,
+        depth: u32,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        let problem = format!(
+            "task '{}' cannot start workflow '{workflow}': it would be the child number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+            self.definition(ordinal).id,
+        );
+        self.change_wait(ordinal, |wait| wait.open = None, changes);
+        let failure = Failure::engine(FailureKind::Rule, problem);
+        self.task_mut(ordinal).ready_at = None;
+        self.fail_task(ordinal, failure, now, changes);
+    }
+
+    /// M3: a child of a task's function has ended. `None`: the task does not wait for this child.
+    pub(super) fn run_ended(&mut self, end: &ChildEnd, now: Timestamp) -> Option<Changes> {
+        let ordinal = end.task;
+        let open = self.task(ordinal).open_wait()?;
+        let is_ended = |(_, id): &(&u32, &ExecutionId)| **id == end.child;
+        let (key, position, runs, index) =
+            calls_of(open.park.as_ref()?).find_map(|(key, position, runs)| {
+                let index = *runs.open.iter().find(is_ended)?.0;
+                Some((key, position, runs, index))
+            })?;
+        let item = runs.count.map(|_| index);
+        let workflow = runs.workflow.clone();
+        let (since, key) = (open.since, key.to_owned());
+        let mut changes = Changes::default();
+        let error = end.error.as_ref();
+        let data = serde_json::json!({
+            "child": end.child,
+            "status": end.status.name(),
+            "error": error.map(|error| serde_json::json!({ "type": error.kind, "message": error.message })),
+            "step": key,
+            "item": item,
+        });
+        record_of(&mut changes, now, HistoryKind::ChildEnded, ordinal, &data);
+        let step = StepRecord {
+            key: item.map_or_else(|| key.clone(), |index| item_key(&key, index)),
+            position: item.map_or(position, |index| item_position(position, index)),
+            kind: if item.is_some() {
+                StepKind::Child
+            } else {
+                StepKind::Run
+            },
+            attempt: self.task(ordinal).attempt,
+            started_at: since,
+            ended_at: now,
+            value: value_of(end, &workflow),
+        };
+        changes.steps.recorded.push((ordinal, step));
+        // The task made progress, so runners that it lost before count no more (E2).
+        self.task_mut(ordinal).rescues = 0;
+        self.change_wait(
+            ordinal,
+            |wait| {
+                if let Some(park) = wait.open.as_mut().and_then(|open| open.park.as_mut()) {
+                    change_calls(park, |_, runs| runs.open.retain(|_, id| *id != end.child));
+                }
+                if end.status != ExecutionStatus::Completed {
+                    // A cancelled execution cannot run again, so a retry starts a new one.
+                    let again = (end.status != ExecutionStatus::Cancelled).then_some(end.child);
+                    let failed = wait.failed.entry(key).or_default();
+                    failed.position = position;
+                    failed.many = item.is_some();
+                    failed.children.insert(index, again);
+                }
+            },
+            &mut changes,
+        );
+        // In a paused execution the task continues after the resume.
+        if self.task(ordinal).status == TaskStatus::Ready {
+            self.check_runs(ordinal, now, &mut changes);
+        }
+        Some(changes)
+    }
+
+    /// Checks a task that waits for children: starts more children, or lets its function run again.
+    pub(super) fn check_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        let Some(runs) = self.open_runs(ordinal) else {
+            return;
+        };
+        let is_over = runs.is_over();
+        changes.touch(ordinal);
+        if self.wanted_workflow(ordinal).is_some() {
+            changes.starts.insert(ordinal);
+            self.task_mut(ordinal).ready_at = Some(now);
+        } else if is_over {
+            self.end_runs(ordinal, now, changes);
+        } else {
+            self.task_mut(ordinal).ready_at = Some(NEVER);
+        }
+    }
+
+    /// The children of a call have ended, or the workflow that the task waited for is known. Its function runs again.
+    fn end_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        let Some(open) = self.task(ordinal).open_wait() else {
+            return;
+        };
+        let since = open.since;
+        let calls = open.park.iter().flat_map(calls_of);
+        let many: Vec<(String, u32, u32)> = calls
+            .filter_map(|(key, position, runs)| Some((key.to_owned(), position, runs.count?)))
+            .collect();
+        for (key, position, count) in many {
+            let step = StepRecord {
+                key,
+                position,
+                kind: StepKind::Run,
+                attempt: self.task(ordinal).attempt,
+                started_at: since,
+                ended_at: now,
+                value: Json::from_encoder(format!(r#"{{"count":{count}}}"#)),
+            };
+            changes.steps.recorded.push((ordinal, step));
+        }
+        self.change_wait(ordinal, |wait| wait.open = None, changes);
+        let start_at = self.record.start_at.filter(|at| *at > now);
+        self.task_mut(ordinal).ready_at = start_at;
+        changes.ready.push(ordinal);
+    }
+
+    /// Tells the open children of a task's function something.
+    pub(super) fn post_to_runs(&self, ordinal: Ordinal, note: &Note, changes: &mut Changes) {
+        // The task may have ended already, with the execution.
+        let wait = self.task(ordinal).wait.as_ref();
+        let park = wait.and_then(|wait| wait.open.as_ref()?.park.as_ref());
+        let runs = park.and_then(|park| park.runs.as_ref());
+        let targets = runs.into_iter().flat_map(|runs| runs.all_open());
+        changes.posts.extend(targets.map(|target| Post {
+            target,
+            note: note.clone(),
+        }));
+    }
+
+    /// D7, M4: resumes the wait for children after a pause.
+    pub(super) fn resume_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+        self.post_to_runs(ordinal, &Note::Resume, changes);
+        let task = self.task_mut(ordinal);
+        task.status = TaskStatus::Ready;
+        task.ready_at = Some(now);
+        changes.touch(ordinal);
+        changes.waits.insert(ordinal);
+    }
+
+    /// M6: the recorded ends of children that a retry of the execution forgets, because those children run again.
+    pub(super) fn failed_runs_to_drop(&self, ordinal: Ordinal) -> Vec<StepDrop> {
+        let wait = self.task(ordinal).wait.as_deref();
+        let calls = wait.into_iter().flat_map(|wait| wait.failed.values());
+        calls
+            .flat_map(|call| {
+                let items = call.children.keys().filter(|_| call.many);
+                let items = items.map(|index| item_position(call.position, *index));
+                items.chain([call.position])
+            })
+            .map(|position| StepDrop::one(ordinal, position))
+            .collect()
+    }
+
+    /// T6: the failed calls before a recorded step, which stay recorded in a retry from that step.
+    pub(super) fn failed_runs_before(
+        &self,
+        ordinal: Ordinal,
+        position: u32,
+    ) -> Vec<(String, FailedRuns)> {
+        let wait = self.task(ordinal).wait.as_deref();
+        let calls = wait.into_iter().flat_map(|wait| &wait.failed);
+        calls
+            .filter(|(_, call)| call.position < position)
+            .map(|(key, call)| (key.clone(), call.clone()))
+            .collect()
+    }
+
+    /// The row of a task that waits for children in the list of waits.
+    pub(super) fn run_row(&self, ordinal: Ordinal, open: &OpenWait) -> Option<WaitRow> {
+        let runs = open.park.as_ref()?.runs.as_ref()?;
+        Some(WaitRow {
+            execution: self.record.id,
+            task: Some(ordinal),
+            slot: 0,
+            kind: WaitKind::Child,
+            workflow: self.workflow.name().to_owned(),
+            task_id: self.definition(ordinal).id.clone(),
+            name: runs.workflow.clone(),
+            key: None,
+            cursor: None,
+            since: open.since,
+            deadline: None,
+            detail: None,
+        })
+    }
+}
+
+/// T10: records that a task started another execution with its completion.
+pub fn record_start(
+    ordinal: Ordinal,
+    start: &RootStart,
+    id: ExecutionId,
+    now: Timestamp,
+    changes: &mut Changes,
+) {
+    let data = serde_json::json!({
+        "execution": id, "workflow": start.workflow, "step": start.key,
+    });
+    record_of(changes, now, HistoryKind::ExecutionStarted, ordinal, &data);
+}
+
+/// The name of what a task waits for while it waits for children of its function.
+pub(super) fn run_name(open: &OpenWait) -> Option<String> {
+    let runs = open.park.as_ref()?.runs.as_ref()?;
+    Some(format!("workflow '{}'", runs.workflow))
+}
+
+/// M7: what a task waits for in the words of `explain`, which name what is missing.
+#[must_use]
+pub fn runs_text(park: &Park) -> Option<String> {
+    let runs = park.runs.as_ref()?;
+    let workflow = &runs.workflow;
+    if park.kind == ParkKind::Start {
+        return Some(format!(
+            "workflow '{workflow}', which handle.start('{}') starts: it is not defined in this database, or the check for it is still due",
+            park.key
+        ));
+    }
+    let mut open = runs.open.values();
+    match (open.next(), open.len()) {
+        (None, _) => Some(format!(
+            "workflow '{workflow}', but no child could be started yet: it is not defined in this database, or the check for it is still due"
+        )),
+        (Some(id), 0) if runs.inputs.is_empty() => {
+            Some(format!("child {id} of workflow '{workflow}'"))
+        }
+        (Some(id), more) => Some(format!(
+            "{} children of workflow '{workflow}', such as {id}; {} more are not started",
+            more + 1,
+            runs.inputs.len()
+        )),
+    }
+}
+
+/// The key under which the end of one of several children of a call is recorded. The separator keeps it apart from the keys
+/// of other calls.
+#[must_use]
+pub fn item_key(key: &str, index: u32) -> String {
+    format!("{key}\u{1f}{index}")
+}
+
+/// The position of the step that records the end of one of several children of a call at `position`.
+const fn item_position(position: u32, index: u32) -> u32 {
+    position.saturating_add(index).saturating_add(1)
+}
+
+/// The calls of a function that wait for children, each with its key and its position.
+fn calls_of(park: &Park) -> impl Iterator<Item = (&str, u32, &Runs)> {
+    let runs = park.runs.as_deref();
+    let beside = runs.into_iter().flat_map(|runs| &runs.beside);
+    let beside = beside.map(|call| (call.key.as_str(), call.position, &call.runs));
+    (runs.into_iter())
+        .map(|runs| (park.key.as_str(), park.position, runs))
+        .chain(beside)
+}
+
+/// Changes the same calls. The first one comes without those beside it.
+fn change_calls(park: &mut Park, mut change: impl FnMut(&str, &mut Runs)) {
+    let Some(runs) = park.runs.as_deref_mut() else {
+        return;
+    };
+    let mut beside = std::mem::take(&mut runs.beside);
+    change(&park.key, runs);
+    for call in &mut beside {
+        change(&call.key, &mut call.runs);
+    }
+    runs.beside = beside;
+}
+
+/// The recorded end of a child: its output, or what the function raises.
+fn value_of(end: &ChildEnd, workflow: &str) -> Json {
+    if end.status == ExecutionStatus::Completed {
+        let output = end.output.as_ref().map_or("null", Json::as_str);
+        return Json::from_encoder(format!(r#"{{"value":{output}}}"#));
+    }
+    let error = end.error.as_ref();
+    let failed = serde_json::json!({ "failed": {
+        "child": end.child,
+        "status": end.status.name(),
+        "error": error.map(|error| serde_json::json!({ "type": error.kind, "message": error.message })),
+        "message": end.message(workflow),
+    }});
+    Json::from_encoder(failed.to_string())
+}

@@ -1,0 +1,264 @@
+//! The record of a schedule: its registration and its changes (semantics F5, F6).
+
+use super::{cron_of, schedule_next};
+use crate::engine::cron::Cron;
+use crate::engine::trigger;
+use crate::types::{
+    Catchup, Context, Error, ErrorCode, Micros, Overlap, ScheduleId, ScheduleKind, ScheduleRecord,
+    ScheduleSpec, ScheduleState, Timestamp,
+};
+
+/// Maximum number of bytes of a cron expression.
+const MAX_EXPRESSION: usize = 250;
+/// Maximum number of bytes of an instance name.
+const MAX_INSTANCE: usize = 255;
+
+/// A schedule to register.
+#[derive(Clone, Debug)]
+pub struct NewSchedule {
+    /// The workflow to start, which need not be registered yet.
+    pub workflow: String,
+    /// The cron expression.
+    pub expression: String,
+    /// The IANA time zone.
+    pub timezone: String,
+    /// A name that distinguishes it from schedules with the same workflow, expression and zone.
+    pub instance: Option<String>,
+    /// The initial context of its executions.
+    pub input: Context,
+    /// The catch-up rule.
+    pub catchup: Catchup,
+    /// Maximum number of missed ticks that fire. `None`: the runner's setting.
+    pub max_catchup: Option<u32>,
+    /// The overlap rule.
+    pub overlap: Overlap,
+    /// The time before which no tick is due.
+    pub start_at: Option<Timestamp>,
+    /// The time after which no tick is due.
+    pub end_at: Option<Timestamp>,
+    /// Maximum delay of a tick, in microseconds.
+    pub jitter: Micros,
+    /// Whether it fires. Ignored for a schedule that is registered already.
+    pub enabled: bool,
+}
+
+impl NewSchedule {
+    /// Returns a schedule with the defaults: no catch-up, overlap allowed, enabled.
+    pub fn new(
+        workflow: impl Into<String>,
+        expression: impl Into<String>,
+        timezone: impl Into<String>,
+    ) -> Self {
+        Self {
+            workflow: workflow.into(),
+            expression: expression.into(),
+            timezone: timezone.into(),
+            instance: None,
+            input: Context::new(),
+            catchup: Catchup::Skip,
+            max_catchup: None,
+            overlap: Overlap::Allow,
+            start_at: None,
+            end_at: None,
+            jitter: 0,
+            enabled: true,
+        }
+    }
+
+    /// Returns the record of a new schedule.
+    ///
+    /// # Errors
+    /// `ScheduleInvalid` for an invalid expression, zone or option.
+    pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
+        let expression = self.expression.trim();
+        let cron = Cron::parse(expression, &self.timezone)?;
+        self.check()?;
+        let spec = ScheduleSpec {
+            expression: Some(expression.to_owned()),
+            timezone: self.timezone.clone(),
+            interval: None,
+            instance: self.instance.clone().unwrap_or_default(),
+            input: self.input.clone(),
+            catchup: self.catchup,
+            max_catchup: self.max_catchup,
+            overlap: self.overlap,
+            start_at: self.start_at,
+            end_at: self.end_at,
+            jitter: self.jitter,
+            after: None,
+        };
+        let mut record = ScheduleRecord {
+            id,
+            kind: ScheduleKind::Cron,
+            identity: identity(&self.workflow, &spec),
+            workflow: self.workflow.clone(),
+            enabled: self.enabled,
+            revision: 1,
+            spec,
+            state: ScheduleState::default(),
+            next_due: None,
+            wake_at: None,
+            last_due: None,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        schedule_next(&mut record, &cron, now);
+        Ok(record)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
+        let is_name = |text: &str| {
+            let known =
+                |character: char| character.is_ascii_alphanumeric() || "_.-".contains(character);
+            (1..=255).contains(&text.len()) && text.chars().all(known)
+        };
+        if !is_name(&self.workflow) {
+            let shown: String = self.workflow.chars().take(80).collect();
+            return refuse(format!(
+                "'{shown}' cannot be the name of a workflow: use 1 to 255 characters of A-Z a-z 0-9 _ . -"
+            ));
+        }
+        if self.expression.len() > MAX_EXPRESSION {
+            return refuse(format!(
+                "a cron expression may have at most {MAX_EXPRESSION} characters"
+            ));
+        }
+        if self
+            .instance
+            .as_ref()
+            .is_some_and(|name| name.len() > MAX_INSTANCE)
+        {
+            return refuse(format!(
+                "instance_name may have at most {MAX_INSTANCE} bytes"
+            ));
+        }
+        if self.jitter < 0 {
+            return refuse("the jitter must not be negative".to_owned());
+        }
+        if let (Some(start), Some(end)) = (self.start_at, self.end_at)
+            && end <= start
+        {
+            return refuse(format!("end_at ({end}) must come after start_at ({start})"));
+        }
+        Ok(())
+    }
+}
+
+/// F5: the identity of a schedule, by which a registration finds the stored one: a JSON array of strings.
+fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
+    let expression = spec.expression.as_deref().unwrap_or_default();
+    let parts = [workflow, expression, &spec.timezone, &spec.instance];
+    // Serialising strings cannot fail.
+    serde_json::to_string(&parts).unwrap_or_default()
+}
+
+/// F5: returns the known schedule with the options of a new registration. Its id, history, next tick and `enabled` stay.
+/// `None`: the options are the same.
+#[must_use]
+pub fn registered_again(
+    known: &ScheduleRecord,
+    new: &ScheduleRecord,
+    cron: &Cron,
+    now: Timestamp,
+) -> Option<ScheduleRecord> {
+    if known.spec == new.spec {
+        return None;
+    }
+    let window = |spec: &ScheduleSpec| (spec.start_at, spec.end_at, spec.jitter);
+    let moved = window(&known.spec) != window(&new.spec);
+    let mut record = ScheduleRecord {
+        spec: new.spec.clone(),
+        updated_at: now,
+        ..known.clone()
+    };
+    if moved && record.enabled {
+        schedule_next(&mut record, cron, now);
+    }
+    Some(record)
+}
+
+/// Returns the schedule with another expression or zone, and its new next tick.
+///
+/// # Errors
+/// `ScheduleInvalid` for an expression or a zone that cannot be read.
+pub fn changed(
+    known: &ScheduleRecord,
+    expression: Option<&str>,
+    timezone: Option<&str>,
+    now: Timestamp,
+) -> Result<ScheduleRecord, Error> {
+    let mut record = known.clone();
+    if let Some(expression) = expression {
+        let expression = expression.trim();
+        if expression.len() > MAX_EXPRESSION {
+            return Err(Error::new(
+                ErrorCode::ScheduleInvalid,
+                format!("a cron expression may have at most {MAX_EXPRESSION} characters"),
+            ));
+        }
+        record.spec.expression = Some(expression.to_owned());
+    }
+    if let Some(timezone) = timezone {
+        timezone.clone_into(&mut record.spec.timezone);
+    }
+    let cron = cron_of(&record)?;
+    record.identity = identity(&record.workflow, &record.spec);
+    record.updated_at = now;
+    schedule_next(&mut record, &cron, now);
+    Ok(record)
+}
+
+/// Returns the schedule with other options, and its new next tick. Its id, state and history stay.
+///
+/// # Errors
+/// `ScheduleInvalid` for an invalid expression, zone or option.
+pub fn replaced(
+    known: &ScheduleRecord,
+    new: &NewSchedule,
+    now: Timestamp,
+) -> Result<ScheduleRecord, Error> {
+    Ok(ScheduleRecord {
+        revision: known.revision,
+        state: known.state.clone(),
+        last_due: known.last_due,
+        created_at: known.created_at,
+        ..new.record(known.id, now)?
+    })
+}
+
+/// Returns the schedule enabled or disabled. F6: ticks that were due while it was disabled are not caught up.
+///
+/// # Errors
+/// When its expression cannot be parsed.
+pub fn switched(
+    known: &ScheduleRecord,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<ScheduleRecord, Error> {
+    let mut record = ScheduleRecord {
+        enabled,
+        updated_at: now,
+        ..known.clone()
+    };
+    if known.kind == ScheduleKind::Trigger {
+        trigger::schedule_next(&mut record, now);
+    } else {
+        schedule_next(&mut record, &cron_of(known)?, now);
+    }
+    Ok(record)
+}
+
+/// Returns the schedule as deleted. It does not fire any more, and its history remains.
+#[must_use]
+pub fn deleted(known: &ScheduleRecord, now: Timestamp) -> ScheduleRecord {
+    ScheduleRecord {
+        enabled: false,
+        next_due: None,
+        wake_at: None,
+        updated_at: now,
+        deleted_at: Some(now),
+        ..known.clone()
+    }
+}

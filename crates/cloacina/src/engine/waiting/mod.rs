@@ -1,0 +1,122 @@
+//! Waits: their registration, the check of their topics, their timeouts, and decisions (semantics L).
+//!
+//! A waiting task is `Ready` (`Pending` while its execution is paused) with an open wait. It is in no worker's queue, and its
+//! `ready_at` is the time of the next check. A signal only sets this time to now. What the task gets is decided by the check,
+//! from the signals that are stored for the topic. So a wake-up that arrives twice or too late does no harm.
+//!
+//! `registration` begins a wait, `look` ends it by a signal, a timer or the timeout, `approval` by a decision. `moving` changes
+//! an open wait from outside (pause, another time, a retry), `rows` lists it, and `paths` reads the values that it depends on.
+
+mod approval;
+mod look;
+mod moving;
+mod paths;
+mod registration;
+mod rows;
+
+use std::sync::Arc;
+
+use super::{Changes, Execution};
+use crate::types::{
+    Context, HistoryKind, Json, Leaf, OpenWait, Ordinal, TaskRecord, TaskStatus, TaskWait,
+    Timestamp,
+};
+use crate::workflow::TaskDefinition;
+
+pub use approval::DecideError;
+pub use rows::{MissingKey, leaf_text};
+
+/// The `ready_at` of a task that waits without a timeout.
+pub const NEVER: Timestamp = Timestamp(i64::MAX);
+
+impl TaskRecord {
+    /// The open wait, if the task waits now.
+    #[must_use]
+    pub fn open_wait(&self) -> Option<&OpenWait> {
+        let is_open = matches!(
+            self.status,
+            TaskStatus::Ready | TaskStatus::Pending | TaskStatus::Waiting
+        );
+        self.wait
+            .as_ref()
+            .filter(|_| is_open)
+            .and_then(|wait| wait.open.as_ref())
+    }
+
+    /// Whether the task waits now.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.open_wait().is_some()
+    }
+}
+
+impl Execution {
+    pub(in crate::engine) fn change_wait(
+        &mut self,
+        ordinal: Ordinal,
+        change: impl FnOnce(&mut TaskWait),
+        changes: &mut Changes,
+    ) {
+        if let Some(wait) = &mut self.task_mut(ordinal).wait {
+            change(Arc::make_mut(wait));
+            changes.touch(ordinal);
+            changes.waits.insert(ordinal);
+        }
+    }
+
+    /// The context that a task's function sees: its view, and the payloads of the signals that it waited for.
+    pub fn view_with_signals(&mut self, ordinal: Ordinal) -> Arc<Context> {
+        let view = self.view(ordinal);
+        let Some(wait) = self
+            .task(ordinal)
+            .wait
+            .as_ref()
+            .filter(|wait| !wait.values.is_empty())
+        else {
+            return view;
+        };
+        let mut context = (*view).clone();
+        for (name, value) in &wait.values {
+            context.set(name.as_str(), value.clone());
+        }
+        Arc::new(context)
+    }
+}
+
+/// The earliest time at which a look can change something without a signal.
+fn next_look(open: &OpenWait) -> Timestamp {
+    let timers = open.leaves.iter().filter_map(|leaf| match leaf {
+        Leaf::Timer {
+            at, fired: false, ..
+        } => Some(*at),
+        _ => None,
+    });
+    timers.chain(open.deadline).min().unwrap_or(NEVER)
+}
+
+pub(in crate::engine) fn record_of(
+    changes: &mut Changes,
+    now: Timestamp,
+    kind: HistoryKind,
+    task: Ordinal,
+    data: &serde_json::Value,
+) {
+    changes.record(now, kind, None, Json::encode(data).ok());
+    if let Some(event) = changes.history.last_mut() {
+        event.task = Some(task);
+    }
+}
+
+impl TaskDefinition {
+    /// Whether it is a node without a function, which any runner completes (L16).
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        self.kind == crate::workflow::TaskKind::Engine
+    }
+
+    /// The key under which the value of the node is stored.
+    #[must_use]
+    pub fn result_key(&self) -> &str {
+        self.result.as_deref().unwrap_or(&self.id)
+    }
+}

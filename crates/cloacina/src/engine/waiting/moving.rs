@@ -1,0 +1,146 @@
+//! Changes of an open wait from outside: another time, a pause, the end of its task, a retry (L6, L13).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{next_look, record_of};
+use crate::engine::child::kept_child;
+use crate::engine::{Changes, ControlError, Execution};
+use crate::types::{
+    ExecutionStatus, HistoryKind, Leaf, Micros, Ordinal, TaskMap, TaskStatus, TaskWait, Timestamp,
+};
+
+impl Execution {
+    /// Moves the due time of a timer or of a retry delay.
+    ///
+    /// # Errors
+    /// When the task has neither.
+    pub fn reschedule(
+        &mut self,
+        ordinal: Ordinal,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Changes, ControlError> {
+        let id = self.definition(ordinal).id.clone();
+        let refuse = |execution: &Self| {
+            Err(execution.control_error(
+                &format!("has no timer or retry delay of task '{id}' that could be moved"),
+                None,
+            ))
+        };
+        let task = self.task(ordinal);
+        let is_open = matches!(task.status, TaskStatus::Ready | TaskStatus::Pending);
+        if !is_open || (task.ready_at.is_none() && !task.is_waiting()) {
+            return refuse(self);
+        }
+        let mut changes = Changes::default();
+        if let Some(open) = task.open_wait() {
+            let mut open = open.clone();
+            let mut moved = false;
+            for leaf in &mut open.leaves {
+                if let Leaf::Timer {
+                    at: due,
+                    fired: false,
+                    ..
+                } = leaf
+                {
+                    *due = at;
+                    moved = true;
+                }
+            }
+            if !moved {
+                return refuse(self);
+            }
+            let next = next_look(&open);
+            self.change_wait(ordinal, |wait| wait.open = Some(open), &mut changes);
+            self.task_mut(ordinal).ready_at = Some(next);
+        } else {
+            let is_paused = self.record.status == ExecutionStatus::Paused;
+            self.task_mut(ordinal).ready_at = Some(at).filter(|at| is_paused || *at > now);
+            changes.touch(ordinal);
+            if !is_paused {
+                changes.ready.push(ordinal);
+            }
+        }
+        let data = serde_json::json!({ "at": at.to_rfc3339() });
+        record_of(&mut changes, now, HistoryKind::Rescheduled, ordinal, &data);
+        Ok(changes)
+    }
+
+    /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted, and the topic is
+    /// checked, because a signal may have arrived during the pause.
+    pub(in crate::engine) fn resume_wait(
+        &mut self,
+        ordinal: Ordinal,
+        held: Micros,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        if self.definition(ordinal).child.is_some() && !self.starts_children(ordinal) {
+            return self.resume_child(ordinal, held, now, changes);
+        }
+        if self.open_runs(ordinal).is_some() {
+            return self.resume_runs(ordinal, now, changes);
+        }
+        if self.definition(ordinal).over.is_some() {
+            return self.resume_map(ordinal, now, changes);
+        }
+        self.change_wait(
+            ordinal,
+            |wait| {
+                let Some(open) = &mut wait.open else { return };
+                open.deadline = open.deadline.map(|deadline| deadline + held);
+                for leaf in &mut open.leaves {
+                    if let Leaf::Timer {
+                        at, shifts: true, ..
+                    } = leaf
+                    {
+                        *at = *at + held;
+                    }
+                }
+            },
+            changes,
+        );
+        let task = self.task_mut(ordinal);
+        task.status = TaskStatus::Ready;
+        task.ready_at = Some(now);
+    }
+
+    /// Closes the open wait of a task that ends otherwise.
+    pub(in crate::engine) fn close_wait(&mut self, ordinal: Ordinal, changes: &mut Changes) {
+        let is_open = |wait: &Arc<TaskWait>| wait.open.is_some();
+        if self.task(ordinal).wait.as_ref().is_some_and(is_open) {
+            self.leave_child(ordinal, changes);
+            self.close_map(ordinal, changes);
+            self.change_wait(ordinal, |wait| wait.open = None, changes);
+        }
+    }
+
+    /// L13: what a task that runs again keeps of its wait: the places in topics, and the payload if the task failed after the
+    /// wait and does not wait again.
+    pub(in crate::engine) fn wait_kept(
+        &self,
+        ordinal: Ordinal,
+        waits_again: bool,
+    ) -> Option<Arc<TaskWait>> {
+        let wait = self.task(ordinal).wait.as_ref()?;
+        if wait.passed && !waits_again {
+            return Some(Arc::clone(wait));
+        }
+        Some(Arc::new(TaskWait {
+            taken: wait.taken.clone(),
+            child: kept_child(wait, waits_again),
+            generation: wait.generation,
+            failed: if waits_again {
+                BTreeMap::new()
+            } else {
+                wait.failed.clone()
+            },
+            map: wait.map.map(|map| TaskMap {
+                width: map.width.filter(|_| !waits_again),
+                ..map
+            }),
+            ..TaskWait::default()
+        }))
+    }
+}

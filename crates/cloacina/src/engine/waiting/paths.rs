@@ -1,0 +1,58 @@
+//! The values that a wait takes from the view of its task: keys of signals, times, and the title of an approval.
+
+use crate::engine::path::{lookup, missing};
+use crate::types::{Context, JsonShape, Timestamp};
+
+/// L1: the key at a path: the text of a string, or a number or truth value as JSON writes it.
+pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
+    let Some(value) = lookup(view, path) else {
+        return Err(missing(view, path));
+    };
+    match JsonShape::of(value.as_str()) {
+        JsonShape::String => value.decode().map_err(|error| error.to_string()),
+        JsonShape::Number | JsonShape::Bool => Ok(value.as_str().to_owned()),
+        other => Err(format!(
+            "the value there is of type {}, not a string or a number",
+            other.name()
+        )),
+    }
+}
+
+pub(super) fn time_at(view: &Context, path: &str) -> Result<Timestamp, String> {
+    let Some(value) = lookup(view, path) else {
+        return Err(missing(view, path));
+    };
+    let text: String = value
+        .decode()
+        .map_err(|_| "the value there is not a string".to_owned())?;
+    chrono::DateTime::parse_from_rfc3339(&text)
+        .map(|time| Timestamp(time.timestamp_micros()))
+        .map_err(|_| format!("'{text}' is not an ISO 8601 time with an offset"))
+}
+
+/// Replaces paths in braces by their values. Unknown ones are kept.
+pub(super) fn filled(text: &str, view: &Context) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        let Some((path, following)) = after.split_once('}') else {
+            out.push('{');
+            rest = after;
+            continue;
+        };
+        if let Some(value) = lookup(view, path) {
+            match value.decode::<String>() {
+                Ok(text) => out.push_str(&text),
+                Err(_) => out.push_str(value.as_str()),
+            }
+        } else {
+            out.push('{');
+            out.push_str(path);
+            out.push('}');
+        }
+        rest = following;
+    }
+    out.push_str(rest);
+    out
+}

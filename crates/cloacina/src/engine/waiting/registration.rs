@@ -1,0 +1,259 @@
+//! The beginning of a wait: its parts, with their places in topics and their times (L1, L3–L5, T5).
+
+use std::sync::Arc;
+
+use super::paths::{filled, key_at, time_at};
+use super::{NEVER, next_look};
+use crate::engine::{Changes, Execution};
+use crate::types::{
+    Claim, Condition, Context, Cursor, ExecutionStatus, Failure, FailureKind, HistoryKind, Json,
+    Leaf, OpenWait, Ordinal, Park, Since, TaskStatus, TaskWait, Timestamp, Topic,
+};
+
+impl Execution {
+    /// L5: begins the wait that a task's definition declares, when the task becomes ready. Returns `false` if it declares none
+    /// or the wait is over, so that the task runs.
+    pub(in crate::engine) fn register_declared(
+        &mut self,
+        ordinal: Ordinal,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) -> bool {
+        let definition = self.definition(ordinal);
+        if definition.child.is_some() && definition.over.is_none() {
+            self.register_child(ordinal, now, changes);
+            return true;
+        }
+        if definition.over.is_some() {
+            self.register_map(ordinal, now, changes);
+            return true;
+        }
+        let is_approval = definition.approval.is_some();
+        if !(is_approval || definition.wait_for.is_some())
+            || self
+                .task(ordinal)
+                .wait
+                .as_ref()
+                .is_some_and(|wait| wait.passed)
+        {
+            return false;
+        }
+        let (condition, timeout) = (definition.wait_for.clone(), definition.wait_timeout);
+        let view = self.view(ordinal);
+        let base = self.record.start_at.map_or(now, |at| at.max(now));
+        let leaves = match &condition {
+            None => Ok(Vec::new()),
+            Some(condition) => self.leaves_of(ordinal, condition, &view, base),
+        };
+        match leaves {
+            Err(problem) => {
+                let failure = Failure::engine(FailureKind::Rule, problem);
+                let task = self.task_mut(ordinal);
+                task.status = TaskStatus::Failed;
+                task.ended_at = Some(now);
+                task.error = Some(failure);
+                changes.ended_tasks.push(ordinal);
+            }
+            Ok(leaves) => {
+                let title = self.approval_title(ordinal, &view);
+                let open = OpenWait {
+                    since: now,
+                    deadline: timeout.map(|timeout| base + timeout),
+                    leaves,
+                    park: None,
+                    title,
+                };
+                self.task_mut(ordinal).status = TaskStatus::Ready;
+                self.open_wait(ordinal, open, None, now, changes);
+                self.start_by_waiting(now);
+            }
+        }
+        true
+    }
+
+    /// T5: parks a running task. The attempt does not count.
+    pub(in crate::engine) fn park(
+        &mut self,
+        ordinal: Ordinal,
+        claim: Claim,
+        park: Park,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        let view = self.view(ordinal);
+        let leaves = match self.leaves_of(ordinal, &park.condition, &view, now) {
+            Ok(leaves) => leaves,
+            Err(problem) => {
+                let failure = Failure::engine(FailureKind::Rule, problem);
+                return self.fail_task(ordinal, failure, now, changes);
+            }
+        };
+        let open = OpenWait {
+            since: now,
+            deadline: park.timeout.map(|timeout| now + timeout),
+            leaves,
+            park: Some(park),
+            title: None,
+        };
+        let is_paused = self.record.status == ExecutionStatus::Paused;
+        let task = self.task_mut(ordinal);
+        task.attempt -= 1;
+        task.runner = None;
+        task.started_at = None;
+        task.status = if is_paused {
+            TaskStatus::Pending
+        } else {
+            TaskStatus::Ready
+        };
+        self.open_wait(ordinal, open, Some(claim), now, changes);
+        self.begin_runs(ordinal, now, changes);
+    }
+
+    pub(in crate::engine) fn open_wait(
+        &mut self,
+        ordinal: Ordinal,
+        open: OpenWait,
+        claim: Option<Claim>,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        let data = serde_json::json!({
+            "for": self.names_of(ordinal, &open),
+            "deadline": open.deadline.map(Timestamp::to_rfc3339),
+            "step": open.park.as_ref().map(|park| &park.key),
+        });
+        changes.record(
+            now,
+            HistoryKind::Waiting,
+            claim.map(|claim| (ordinal, claim)),
+            Json::encode(&data).ok(),
+        );
+        if claim.is_none()
+            && let Some(event) = changes.history.last_mut()
+        {
+            event.task = Some(ordinal);
+        }
+        let next = next_look(&open);
+        let task = self.task_mut(ordinal);
+        task.ready_at = Some(next);
+        let mut wait = task
+            .wait
+            .take()
+            .map_or_else(TaskWait::default, Arc::unwrap_or_clone);
+        wait.open = Some(open);
+        wait.decision = None;
+        task.wait = Some(Arc::new(wait));
+        changes.touch(ordinal);
+        changes.waits.insert(ordinal);
+    }
+
+    /// A wait counts as the start of its execution, for the timeout of the execution.
+    pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp) {
+        if self.record.start_at.is_some_and(|at| at > now)
+            || self.record.status != ExecutionStatus::Pending
+        {
+            return;
+        }
+        self.record.status = ExecutionStatus::Running;
+        self.record.started_at.get_or_insert(now);
+        if let Some(timeout) = self.record.timeout {
+            self.record.deadline.get_or_insert(now + timeout);
+        }
+    }
+
+    /// L1, L3, L4: the parts of a condition, with the places in their topics and the times of their timers.
+    fn leaves_of(
+        &self,
+        ordinal: Ordinal,
+        condition: &Condition,
+        view: &Context,
+        base: Timestamp,
+    ) -> Result<Vec<Leaf>, String> {
+        let id = &self.definition(ordinal).id;
+        let leaves = condition.leaves().into_iter().map(|leaf| match leaf {
+            Condition::Signal {
+                name,
+                key,
+                key_value,
+                since,
+            } => {
+                let key = match key {
+                    None => key_value.clone(),
+                    Some(path) => Some(key_at(view, path).map_err(|problem| {
+                        format!("task '{id}' waits for signal '{name}' with a key at '{path}', but {problem}")
+                    })?),
+                };
+                let cursors = self.cursors_of(ordinal, name, key.as_deref(), *since);
+                Ok(Leaf::Signal {
+                    name: name.clone(),
+                    key,
+                    cursors,
+                    taken: None,
+                })
+            }
+            Condition::Delay { duration } => Ok(Leaf::Timer {
+                at: base + *duration,
+                shifts: true,
+                fired: false,
+            }),
+            Condition::Until { at, path } => {
+                let at = match (at, path) {
+                    (Some(at), _) => *at,
+                    (None, path) => {
+                        let path = path.as_deref().unwrap_or_default();
+                        time_at(view, path).map_err(|problem| {
+                            format!("task '{id}' waits until the time at '{path}', but {problem}")
+                        })?
+                    }
+                };
+                Ok(Leaf::Timer {
+                    at,
+                    shifts: false,
+                    fired: false,
+                })
+            }
+            Condition::AnyOf { .. } | Condition::AllOf { .. } => Ok(Leaf::Timer {
+                at: NEVER,
+                shifts: false,
+                fired: false,
+            }),
+        });
+        leaves.collect()
+    }
+
+    /// L3, L4: the places in a signal's topics from which the wait reads. It begins behind the last signal that an ancestor or an
+    /// earlier run of the task took. If none took one, it begins at the submission, or with `since="ever"` at the first kept signal.
+    fn cursors_of(
+        &self,
+        ordinal: Ordinal,
+        name: &str,
+        key: Option<&str>,
+        since: Since,
+    ) -> Vec<Cursor> {
+        let mut topics = vec![(Topic::keyed(name, key), since == Since::Ever)];
+        if key.is_none() {
+            topics.push((Topic::mailbox(name, self.record.id), true));
+        }
+        let ancestors = self.workflow.graph().ancestors(ordinal);
+        let earlier = ancestors.iter().copied().chain([ordinal]);
+        let waits: Vec<&TaskWait> = earlier
+            .filter_map(|task| self.task(task).wait.as_deref())
+            .collect();
+        topics
+            .into_iter()
+            .map(|(topic, from_first)| {
+                let taken = waits.iter().filter_map(|wait| wait.taken.get(&topic)).max();
+                Cursor {
+                    after: taken.copied().unwrap_or(0),
+                    since: (taken.is_none() && !from_first).then_some(self.record.created_at),
+                    topic,
+                }
+            })
+            .collect()
+    }
+
+    fn approval_title(&self, ordinal: Ordinal, view: &Context) -> Option<String> {
+        let title = self.definition(ordinal).approval.as_ref()?.title.as_ref()?;
+        Some(filled(title, view))
+    }
+}

@@ -1,0 +1,71 @@
+//! Decodes the values that typed tasks and callers receive, with the path of a part that does not fit (semantics J9).
+
+use serde::de::value::Error as NoOption;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
+
+/// Decodes JSON text. The error names the path of the part that does not fit.
+pub(super) fn decode_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    // The path is found only after a failure, because keeping it slows the decoder down.
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(plain) => {
+            let decoder = &mut serde_json::Deserializer::from_str(text);
+            match serde_path_to_error::deserialize::<_, T>(decoder) {
+                Err(error) if error.path().iter().next().is_some() => {
+                    Err(format!("`{}`: {}", error.path(), error.inner()))
+                }
+                _ => Err(plain.to_string()),
+            }
+        }
+    }
+}
+
+/// The value of a type for an absent value: `None` if it is an `Option` (J7).
+pub(super) fn absent<T: DeserializeOwned>() -> Option<T> {
+    T::deserialize(Absent).ok()
+}
+
+/// A deserializer that only an `Option` accepts, as `None`.
+struct Absent;
+
+impl<'de> Deserializer<'de> for Absent {
+    type Error = NoOption;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NoOption> {
+        Err(serde::de::Error::custom("the value is absent"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NoOption> {
+        visitor.visit_none()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j7_only_an_option_has_a_value_when_absent() {
+        assert_eq!(absent::<Option<u8>>(), Some(None));
+        assert_eq!(absent::<u8>(), None);
+        assert_eq!(absent::<Vec<u8>>(), None);
+        assert_eq!(absent::<serde_json::Value>(), None);
+    }
+
+    #[test]
+    fn j9_error_names_the_path() {
+        let error = decode_text::<Vec<Vec<u8>>>("[[1],[2,300]]").unwrap_err();
+        assert!(
+            error.starts_with("`[1][1]`: invalid value: integer `300`"),
+            "{error}"
+        );
+        let error = decode_text::<u8>("\"x\"").unwrap_err();
+        assert!(error.starts_with("invalid type: string \"x\""), "{error}");
+    }
+}

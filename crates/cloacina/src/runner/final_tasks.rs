@@ -1,0 +1,59 @@
+//! Final tasks and compensations of workflows in Rust (semantics Q).
+
+use super::input_type::InputType;
+use super::parameters;
+use super::task::{Compensation, TaskNames, TaskRun};
+use crate::types::Error;
+use crate::workflow::{FinalRole, TaskDefinition, WorkflowDefinition};
+
+/// Adds the compensations of a workflow's tasks, and their functions under the names of their handlers.
+///
+/// # Errors
+/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default.
+pub(super) fn add_compensations(
+    definition: &mut WorkflowDefinition,
+    names: &[TaskNames],
+    compensations: &[Option<Compensation>],
+    input: Option<&InputType>,
+    functions: &mut Vec<(String, TaskRun)>,
+) -> Result<(), Error> {
+    for (names_of_task, compensation) in names.iter().zip(compensations) {
+        let Some(compensation) = compensation else {
+            continue;
+        };
+        let id = names_of_task.id;
+        let given = (compensation.definition)();
+        let mut task = TaskDefinition {
+            id: id.to_owned(),
+            dependencies: Vec::new(),
+            result: given.result.is_some().then(|| format!("{id}~undone")),
+            role: Some(FinalRole::Compensation {
+                failed: compensation.failed,
+            }),
+            ..given
+        };
+        let own = &compensation.names;
+        parameters::resolve_compensation(&definition.name, &mut task, own, names, input)?;
+        definition.finals.push(task);
+        functions.push((format!("{id}~final"), compensation.run));
+    }
+    Ok(())
+}
+
+/// Moves the final tasks from the ordinary ones to their own list. A parameter that receives
+/// the result of an ordinary task does not make it a dependency: it has ended.
+pub(super) fn set_apart(definition: &mut WorkflowDefinition) {
+    let tasks = std::mem::take(&mut definition.tasks);
+    let is_final = |task: &TaskDefinition| matches!(task.role, Some(FinalRole::Final { .. }));
+    let (mut finals, ordinary): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_final);
+    for task in &mut finals {
+        let taken: Vec<String> = (task.parameters.iter())
+            .filter_map(|parameter| parameter.task.clone())
+            .filter(|id| ordinary.iter().any(|task| task.id == *id))
+            .collect();
+        task.dependencies.retain(|id| !taken.contains(id));
+    }
+    finals.append(&mut definition.finals);
+    definition.finals = finals;
+    definition.tasks = ordinary;
+}

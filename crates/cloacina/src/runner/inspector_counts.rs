@@ -1,0 +1,237 @@
+//! Counts of executions, their activity over time, and the causes of failures.
+
+use indexmap::IndexMap;
+
+use super::Inspector;
+use super::listing::{ListFilter, ListedExecution};
+use crate::engine::cause_of;
+use crate::store::Payload;
+use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp};
+
+/// Number up to which the executions in a state are counted.
+const MAX_COUNT: usize = 10_000;
+/// Number up to which the executions of a bucket are counted.
+const MAX_BUCKET_COUNT: usize = 1_000;
+/// Maximum number of buckets.
+const MAX_BUCKETS: usize = 200;
+/// Number of failed executions that are grouped.
+const MAX_FAILURES: usize = 1_000;
+/// Number of executions that a group names.
+const MAX_NAMED: usize = 100;
+
+/// The precision of a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountKind {
+    /// The number is exact.
+    Exact,
+    /// There may be more: counting has ended at its limit.
+    AtLeast,
+}
+
+impl CountKind {
+    /// The name in the public API: `exact` or `at_least`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::AtLeast => "at_least",
+        }
+    }
+}
+
+/// A count of executions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub value: u64,
+    /// Its precision.
+    pub kind: CountKind,
+    /// The time of the count.
+    pub as_of: Timestamp,
+}
+
+/// The executions that were submitted in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The start of the span.
+    pub since: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+    /// The number of executions submitted in it.
+    pub submitted: Count,
+    /// The number of those that have failed.
+    pub failed: Count,
+}
+
+/// Failed executions with the same cause.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureGroup {
+    /// The workflow.
+    pub workflow: String,
+    /// The task that failed; `None`: the execution itself failed, for example by its timeout.
+    pub task: Option<String>,
+    /// The type of the error.
+    pub kind: String,
+    /// The message without its numbers and ids: see [`cause_of`].
+    pub cause: String,
+    /// The message of the newest failure, cut to 300 characters.
+    pub message: String,
+    /// The number of executions.
+    pub count: usize,
+    /// The submission of the oldest of them.
+    pub first: Timestamp,
+    /// The submission of the newest of them.
+    pub last: Timestamp,
+    /// At most 100 of them, newest first.
+    pub executions: Vec<ExecutionId>,
+}
+
+impl Inspector {
+    /// Counts the executions in each state, each up to 10,000. Completed executions are counted among the newest 20,000.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn counts(&self) -> Result<Vec<(ExecutionStatus, Count)>, Error> {
+        let as_of = self.now();
+        let counted = self.store.count_states(MAX_COUNT)?.into_iter();
+        let counts = counted.map(|(status, value, is_exact)| {
+            let kind = if is_exact {
+                CountKind::Exact
+            } else {
+                CountKind::AtLeast
+            };
+            (status, Count { value, kind, as_of })
+        });
+        Ok(counts.collect())
+    }
+
+    /// Counts the executions that were submitted in a span of time, in this number of buckets of the same length, oldest first.
+    /// Each bucket is counted up to 1,000.
+    ///
+    /// # Errors
+    /// `Configuration` for an empty span, or a number of buckets that is not from 1 to 200; `Database` or `Connection`.
+    pub fn activity(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        buckets: usize,
+    ) -> Result<Vec<Bucket>, Error> {
+        let span = until.0.saturating_sub(since.0);
+        if !(1..=MAX_BUCKETS).contains(&buckets) || span <= 0 {
+            return Err(Error::new(
+                ErrorCode::Configuration,
+                format!(
+                    "activity needs 1 to {MAX_BUCKETS} buckets and a start before its end, not {buckets} buckets from {since} to {until}"
+                ),
+            ));
+        }
+        let as_of = self.now();
+        let count = |value: u64| Count {
+            value,
+            kind: if value < MAX_BUCKET_COUNT as u64 {
+                CountKind::Exact
+            } else {
+                CountKind::AtLeast
+            },
+            as_of,
+        };
+        let edge = |index: usize| {
+            let part = i128::from(span) * index as i128 / buckets as i128;
+            since + Micros::try_from(part).unwrap_or(span)
+        };
+        let buckets = (0..buckets).map(|index| {
+            let (since, until) = (edge(index), edge(index + 1));
+            let (after, before) = (id_before(since), id_before(until));
+            let (submitted, failed) = self.store.count_between(after, before, MAX_BUCKET_COUNT)?;
+            Ok(Bucket {
+                since,
+                until,
+                submitted: count(submitted),
+                failed: count(failed),
+            })
+        });
+        buckets.collect()
+    }
+
+    /// Groups the newest 1,000 failed executions by their causes: workflow, task, error type, and the message without numbers and
+    /// ids. The group with the newest failure comes first.
+    ///
+    /// `since`: leaves out executions submitted before.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn failures(&self, since: Option<Timestamp>) -> Result<Vec<FailureGroup>, Error> {
+        let filter = ListFilter {
+            statuses: vec![ExecutionStatus::Failed],
+            since,
+            limit: MAX_FAILURES,
+            ..ListFilter::default()
+        };
+        Ok(grouped(&self.list(&filter)?.items))
+    }
+
+    /// Returns the beginning of an execution's input, or of the writes of one of its tasks, as JSON: at most `limit` characters.
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// `TaskInvalid` for a task that the workflow does not have; `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn payload(
+        &self,
+        id: ExecutionId,
+        task: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Payload>, Error> {
+        let Some(summary) = self.summaries(&[id])?.pop() else {
+            return Err(Error::unknown_execution(id));
+        };
+        let ordinal = task.map(|task| {
+            summary.workflow().ordinal(task).ok_or_else(|| {
+                let name = summary.workflow().name();
+                Error::new(
+                    ErrorCode::TaskInvalid,
+                    format!("workflow '{name}' has no task '{task}'"),
+                )
+            })
+        });
+        Ok(self.store.payload(id, ordinal.transpose()?, limit)?)
+    }
+}
+
+/// Returns an id below those of the executions that are submitted at or after a time.
+fn id_before(time: Timestamp) -> ExecutionId {
+    let millis = u64::try_from(time.0 / 1000).unwrap_or_default();
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    ExecutionId::from_bytes(bytes)
+}
+
+fn grouped(failed: &[ListedExecution]) -> Vec<FailureGroup> {
+    let mut groups: IndexMap<(&str, Option<&str>, &str, String), FailureGroup> = IndexMap::new();
+    for item in failed {
+        let Some(error) = &item.error else {
+            continue;
+        };
+        let (workflow, task) = (item.workflow().name(), item.failed_task());
+        let cause = cause_of(&error.message);
+        let key = (workflow, task, error.kind.as_str(), cause);
+        let cause = key.3.clone();
+        let group = groups.entry(key).or_insert_with(|| FailureGroup {
+            workflow: workflow.to_owned(),
+            task: task.map(str::to_owned),
+            kind: error.kind.clone(),
+            cause,
+            message: error.message.clone(),
+            count: 0,
+            first: item.created_at,
+            last: item.created_at,
+            executions: Vec::new(),
+        });
+        group.count += 1;
+        group.first = group.first.min(item.created_at);
+        group.last = group.last.max(item.created_at);
+        if group.executions.len() < MAX_NAMED {
+            group.executions.push(item.id);
+        }
+    }
+    groups.into_values().collect()
+}

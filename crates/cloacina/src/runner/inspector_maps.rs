@@ -1,0 +1,253 @@
+//! Maps and their items, for readers and for the change of a running map (semantics K).
+
+use std::collections::BTreeMap;
+
+use super::Inspector;
+use crate::engine::Execution;
+use crate::store::ItemQuery;
+use crate::types::{
+    Error, ErrorCode, ExecutionId, ItemRecord, MapRow, MapState, Ordinal, TaskStatus,
+};
+
+/// Maximum number of items that are read at once.
+const PAGE: usize = 1_000;
+
+/// A page of a map's items.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemPage {
+    /// The items, in the order of the list.
+    pub items: Vec<ItemRecord>,
+    /// The index from which the next page starts; `None` on the last one.
+    pub next: Option<u32>,
+}
+
+/// The state of the items of a map without a row.
+const fn unstarted_state(map: &MapRow) -> TaskStatus {
+    match map.state {
+        MapState::Ended => TaskStatus::Cancelled,
+        MapState::Open | MapState::Paused => TaskStatus::Pending,
+    }
+}
+
+fn unstarted_item(map: &MapRow, item: u32) -> ItemRecord {
+    ItemRecord {
+        status: unstarted_state(map),
+        ..ItemRecord::unstarted(item)
+    }
+}
+
+/// The number of items in each state.
+pub type ItemCounts = [(TaskStatus, u64); 6];
+
+impl Inspector {
+    /// The mapped task with an id, of an execution.
+    fn map_task(&self, id: ExecutionId, task: &str) -> Result<(Execution, Ordinal), Error> {
+        let execution = self.execution(id)?;
+        let execution = (*execution).clone();
+        let workflow = execution.workflow();
+        let refuse = |what: &str| {
+            let text = format!(
+                "task '{task}' of execution {id} of workflow '{}' {what}",
+                workflow.name()
+            );
+            Error::new(ErrorCode::TaskInvalid, text)
+        };
+        let Some(ordinal) = workflow.ordinal(task) else {
+            return Err(refuse("does not exist"));
+        };
+        if workflow.task(ordinal).over.is_none() {
+            return Err(refuse("is not a map: it has no over="));
+        }
+        Ok((execution, ordinal))
+    }
+
+    /// Returns a page of a map's items in the order of the list. Items that have not started are `Pending`, or `Cancelled` once
+    /// the map has ended without them.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `Database` or `Connection`.
+    pub fn items(
+        &self,
+        id: ExecutionId,
+        task: &str,
+        status: Option<TaskStatus>,
+        from: u32,
+        limit: usize,
+    ) -> Result<ItemPage, Error> {
+        let (_, ordinal) = self.map_task(id, task)?;
+        let row = self.map_row(id, ordinal)?;
+        self.page_of(id, ordinal, row.as_ref(), status, from, limit)
+    }
+
+    /// Returns the last items of a map before an index, in the order of the list. See [`items`](Self::items).
+    ///
+    /// # Errors
+    /// As [`items`](Self::items).
+    pub fn items_before(
+        &self,
+        id: ExecutionId,
+        task: &str,
+        status: Option<TaskStatus>,
+        before: u32,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>, Error> {
+        let (_, ordinal) = self.map_task(id, task)?;
+        let Some(row) = self.map_row(id, ordinal)? else {
+            return Ok(Vec::new());
+        };
+        let limit = limit.clamp(1, PAGE);
+        let mut unstarted = Vec::new();
+        if status.is_none_or(|status| status == unstarted_state(&row)) {
+            let all = (row.admitted..row.width.min(before)).rev().take(limit);
+            unstarted.extend(all.map(|item| unstarted_item(&row, item)));
+            unstarted.reverse();
+        }
+        let missing = limit - unstarted.len();
+        if missing == 0 {
+            return Ok(unstarted);
+        }
+        let mut items = self.store.items_before(&ItemQuery {
+            execution: id,
+            task: ordinal,
+            status,
+            from: before.min(row.admitted),
+            limit: missing,
+        })?;
+        items.extend(unstarted);
+        Ok(items)
+    }
+
+    fn map_row(&self, id: ExecutionId, task: Ordinal) -> Result<Option<MapRow>, Error> {
+        let mut maps = self.store.maps(&[id])?.into_iter();
+        Ok(maps.find(|row| row.task == task))
+    }
+
+    fn page_of(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+        row: Option<&MapRow>,
+        status: Option<TaskStatus>,
+        from: u32,
+        limit: usize,
+    ) -> Result<ItemPage, Error> {
+        let limit = limit.clamp(1, PAGE);
+        let mut items = self.store.items(&ItemQuery {
+            execution,
+            task,
+            status,
+            from,
+            limit: limit + 1,
+        })?;
+        if let Some(row) =
+            row.filter(|row| status.is_none_or(|status| status == unstarted_state(row)))
+        {
+            let first = from.max(row.admitted);
+            let missing = (limit + 1).saturating_sub(items.len());
+            let unstarted = (first..row.width).take(missing);
+            items.extend(unstarted.map(|item| unstarted_item(row, item)));
+        }
+        let next = items.get(limit).map(|item| item.item);
+        items.truncate(limit);
+        Ok(ItemPage { items, next })
+    }
+
+    /// Returns all items of a map in the order of the list, however many there are.
+    ///
+    /// # Errors
+    /// As [`items`](Self::items).
+    pub fn all_items(&self, id: ExecutionId, task: &str) -> Result<Vec<ItemRecord>, Error> {
+        let (mut all, mut from) = (Vec::new(), Some(0));
+        let (_, ordinal) = self.map_task(id, task)?;
+        let row = self.map_row(id, ordinal)?;
+        while let Some(first) = from {
+            let page = self.page_of(id, ordinal, row.as_ref(), None, first, PAGE)?;
+            all.extend(page.items);
+            from = page.next;
+        }
+        Ok(all)
+    }
+
+    /// The maps of an execution that have expanded, in the order of their tasks. Nothing is read for a workflow without maps.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn maps_of(&self, execution: &Execution) -> Result<Vec<MapRow>, Error> {
+        let tasks = &execution.workflow().definition().tasks;
+        if !tasks.iter().any(|task| task.over.is_some()) {
+            return Ok(Vec::new());
+        }
+        Ok(self.store.maps(&[execution.record().id])?)
+    }
+
+    /// The maps of an execution that have expanded, each with the id of its task.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    pub fn maps(&self, id: ExecutionId) -> Result<Vec<(String, MapRow)>, Error> {
+        let execution = self.execution(id)?;
+        let named = self.maps_of(&execution)?.into_iter().map(|row| {
+            let name = execution.workflow().task(row.task).id.clone();
+            (name, row)
+        });
+        Ok(named.collect())
+    }
+
+    /// The number of items in each state of the open ones among some maps, by the names of workflow and task. Maps of one task
+    /// are added up.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn map_states(
+        &self,
+        maps: &[(ExecutionId, Ordinal)],
+    ) -> Result<BTreeMap<(String, String), ItemCounts>, Error> {
+        let mut states: BTreeMap<_, ItemCounts> = BTreeMap::new();
+        let mut ids: Vec<ExecutionId> = maps.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let rows = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.store.maps(&ids)?
+        };
+        for row in rows {
+            let is_asked = maps.contains(&(row.execution, row.task));
+            if !is_asked || row.state == MapState::Ended {
+                continue;
+            }
+            let workflow = self.definition_of(row.definition, row.execution)?;
+            let key = (
+                workflow.name().to_owned(),
+                workflow.task(row.task).id.clone(),
+            );
+            let counted = row.states();
+            let sums = states
+                .entry(key)
+                .or_insert_with(|| counted.map(|(state, _)| (state, 0)));
+            for ((_, sum), (_, count)) in sums.iter_mut().zip(counted) {
+                *sum += u64::from(count);
+            }
+        }
+        Ok(states)
+    }
+
+    /// Changes the maximum number of items of a running map that run at once (K5). `None`: as many as there are workers.
+    ///
+    /// # Errors
+    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `ExecutionState` for a map that has not expanded or has
+    /// ended; `Database` or `Connection`.
+    pub fn set_map(&self, id: ExecutionId, task: &str, parallel: Option<u32>) -> Result<(), Error> {
+        let (_, ordinal) = self.map_task(id, task)?;
+        if parallel == Some(0) {
+            let text = "parallel must be at least 1; pause the execution to stop its items";
+            return Err(Error::new(ErrorCode::TaskInvalid, text));
+        }
+        if self.store.set_map(id, ordinal, parallel)? {
+            self.tell_runners();
+            return Ok(());
+        }
+        let text = format!("map '{task}' of execution {id} does not run");
+        Err(Error::new(ErrorCode::ExecutionState, text))
+    }
+}

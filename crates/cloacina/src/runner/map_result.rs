@@ -1,0 +1,131 @@
+//! The items of a map, for a parameter of a task that names the map (semantics K9).
+
+use serde::de::value::UnitDeserializer;
+use serde::{Deserialize, Deserializer};
+
+use super::ErrorInfo;
+use crate::types::{TaskStatus, Timestamp};
+
+/// The items of a map, whatever became of them. A parameter of this type that names a map accepts failed items, unlike one of
+/// type `Vec<T>`.
+///
+/// ```
+/// use cloacina::{MapResult, TaskError, task};
+///
+/// #[task(over = "urls", tolerate = 0.5)]
+/// async fn fetch(url: String) -> Result<usize, TaskError> {
+///     Ok(url.len())
+/// }
+///
+/// #[task]
+/// async fn report(fetch: MapResult<usize>) -> Result<(usize, usize), TaskError> {
+///     Ok((fetch.values().sum(), fetch.errors().count()))
+/// }
+/// # fn main() {}
+/// ```
+///
+/// Since 1.0.
+#[derive(Clone, Debug)]
+pub struct MapResult<T> {
+    items: Vec<MapItem<T>>,
+}
+
+/// One item of a map.
+///
+/// Since 1.0.
+#[derive(Clone, Debug)]
+pub struct MapItem<T> {
+    /// Its index in the list.
+    pub index: u32,
+    /// Its state. An item that did not run because the map ended before is cancelled.
+    pub status: TaskStatus,
+    /// The value that the function returned; `None` unless it completed.
+    pub value: Option<T>,
+    /// The failure of its last attempt.
+    pub error: Option<ErrorInfo>,
+    /// The number of its attempts.
+    pub attempts: u32,
+    /// The start of its last attempt.
+    pub started_at: Option<Timestamp>,
+    /// The time of its end.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl<T> MapResult<T> {
+    /// Creates a result, as the test of a function may do. Since 1.0.
+    #[must_use]
+    pub const fn new(items: Vec<MapItem<T>>) -> Self {
+        Self { items }
+    }
+
+    /// The results of the completed items, in the order of the list. Since 1.0.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(|item| item.value.as_ref())
+    }
+
+    /// The items that failed, in the order of the list. Since 1.0.
+    pub fn errors(&self) -> impl Iterator<Item = &MapItem<T>> {
+        let items = self.items.iter();
+        items.filter(|item| item.status == TaskStatus::Failed)
+    }
+
+    /// The number of items. Since 1.0.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the list was empty. Since 1.0.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// All items in the order of the list. Since 1.0.
+    #[must_use]
+    pub fn items(&self) -> &[MapItem<T>] {
+        &self.items
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapResult<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = Vec::<MapItem<T>>::deserialize(deserializer)?;
+        Ok(Self { items })
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapItem<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// An item as the engine writes it.
+        #[derive(Deserialize)]
+        struct Stored<T> {
+            index: u32,
+            status: String,
+            value: Option<T>,
+            error: Option<ErrorInfo>,
+            attempts: u32,
+            started_at_us: Option<i64>,
+            ended_at_us: Option<i64>,
+        }
+        let stored = Stored::deserialize(deserializer)?;
+        let status: TaskStatus = stored.status.parse().map_err(|()| {
+            let text = format!("'{}' is not a state of an item", stored.status);
+            <D::Error as serde::de::Error>::custom(text)
+        })?;
+        let mut value = stored.value;
+        if status == TaskStatus::Completed && value.is_none() {
+            // The function returned null, for example `()`.
+            value = Some(T::deserialize(UnitDeserializer::<D::Error>::new())?);
+        }
+        Ok(Self {
+            index: stored.index,
+            status,
+            value,
+            error: stored.error,
+            attempts: stored.attempts,
+            started_at: stored.started_at_us.map(Timestamp),
+            ended_at: stored.ended_at_us.map(Timestamp),
+        })
+    }
+}

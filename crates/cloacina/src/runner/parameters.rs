@@ -1,0 +1,145 @@
+//! Resolves the parameters of typed tasks when a workflow is defined (semantics J1): each is the result of a task, a field of
+//! the input, or a key of the context.
+//!
+//! See docs/explanation/decisions/073-typed-rust-tasks.md
+
+use std::collections::HashMap;
+
+use super::input_type::InputType;
+use super::mapped::{self, Fields};
+use super::task::{ParameterName, TaskNames};
+use crate::engine::ERROR_KEY;
+use crate::types::{Error, ErrorCode, nearest};
+use crate::workflow::{Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
+
+/// Adds the resolved parameters, and the dependencies that they imply, to the tasks of a definition. `names` are the names of
+/// its tasks, in the same order.
+///
+/// # Errors
+/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default.
+pub(super) fn resolve(
+    definition: &mut WorkflowDefinition,
+    names: &[TaskNames],
+    input: Option<&InputType>,
+) -> Result<(), Error> {
+    let keys = keys_of(names);
+    let fields = input.map(|input| input.fields().map_or(Fields::Any, Fields::Named));
+    for (task, names) in definition.tasks.iter_mut().zip(names) {
+        resolve_task(&definition.name, task, names, &keys, fields)?;
+        let from = task
+            .parameters
+            .iter()
+            .filter_map(|parameter| parameter.task.as_ref());
+        let implied: Vec<String> = from
+            .filter(|id| !task.dependencies.contains(id))
+            .cloned()
+            .collect();
+        task.dependencies.extend(implied);
+    }
+    Ok(())
+}
+
+/// Adds the resolved parameters of the task that undoes another one. `names` are those of the workflow's tasks.
+///
+/// # Errors
+/// As for [`resolve`].
+pub(super) fn resolve_compensation(
+    workflow: &str,
+    task: &mut TaskDefinition,
+    own: &TaskNames,
+    names: &[TaskNames],
+    input: Option<&InputType>,
+) -> Result<(), Error> {
+    let keys = keys_of(names);
+    let fields = input.map(|input| input.fields().map_or(Fields::Any, Fields::Named));
+    resolve_task(workflow, task, own, &keys, fields)
+}
+
+fn keys_of(names: &[TaskNames]) -> HashMap<&'static str, &'static str> {
+    let pairs = names.iter();
+    pairs
+        .map(|task| (task.id, task.result.unwrap_or(task.id)))
+        .collect()
+}
+
+fn resolve_task(
+    workflow: &str,
+    task: &mut TaskDefinition,
+    names: &TaskNames,
+    keys: &HashMap<&str, &str>,
+    fields: Option<Fields>,
+) -> Result<(), Error> {
+    let elements = mapped::resolve(workflow, task, names, keys, fields)?;
+    let signals = mapped::signals(task);
+    for parameter in names.parameters {
+        let name = parameter.name;
+        let given = if elements.iter().any(|element| element == name) {
+            Some(ParameterSource::Item)
+        } else if parameter.task.is_none() && signals.iter().any(|signal| signal == name) {
+            Some(ParameterSource::Signal)
+        } else {
+            None
+        };
+        if let Some(source) = given {
+            task.parameters.push(Parameter {
+                name: name.to_owned(),
+                source,
+                key: None,
+                task: None,
+                default: parameter.has_default,
+                items: false,
+            });
+            continue;
+        }
+        // The error of the first execution, in final tasks and compensations.
+        let is_error = task.role.is_some() && parameter.name == ERROR_KEY;
+        let fields = fields.filter(|_| !is_error);
+        let resolved = resolve_one(workflow, task, parameter, keys, fields)?;
+        task.parameters.extend(resolved);
+    }
+    Ok(())
+}
+
+/// `None`: the parameter has its default, because the input is declared without a field of this name.
+fn resolve_one(
+    workflow: &str,
+    task: &TaskDefinition,
+    parameter: &ParameterName,
+    keys: &HashMap<&str, &str>,
+    fields: Option<Fields>,
+) -> Result<Option<Parameter>, Error> {
+    let name = parameter.name;
+    let resolved = |source, from: Option<&str>, key: &str| Parameter {
+        name: name.to_owned(),
+        source,
+        key: (key != name).then(|| key.to_owned()),
+        task: from.map(str::to_owned),
+        default: parameter.has_default,
+        items: parameter.is_map_result && from.is_some(),
+    };
+    let from = parameter.task_or_name();
+    if let Some(key) = keys.get(from) {
+        return Ok(Some(resolved(ParameterSource::Task, Some(from), key)));
+    }
+    match fields {
+        None => Ok(Some(resolved(ParameterSource::Context, None, name))),
+        // A type that takes any key does not say which fields it has.
+        Some(Fields::Any) => Ok(Some(resolved(ParameterSource::Input, None, name))),
+        Some(Fields::Named(fields)) if fields.contains(&name) => {
+            Ok(Some(resolved(ParameterSource::Input, None, name)))
+        }
+        Some(Fields::Named(_)) if parameter.has_default => Ok(None),
+        Some(Fields::Named(fields)) => {
+            let id = &task.id;
+            let message = format!(
+                "task '{id}' of workflow '{workflow}' has a parameter '{name}', which is neither a task nor a field of the input"
+            );
+            let error = Error::new(ErrorCode::TaskInvalid, message);
+            let known = fields.iter().chain(keys.keys()).copied();
+            Err(match nearest(name, known.filter(|known| known != id)) {
+                Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+                None => error.with_hint("give it a default: #[default = …]"),
+            })
+        }
+    }
+}

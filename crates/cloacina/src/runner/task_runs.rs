@@ -1,0 +1,133 @@
+//! Children of a Rust task's function, and executions that it starts (semantics T5, T10).
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::TaskError;
+use super::task::TaskHandle;
+use super::task_steps::{self, ChildCall};
+use crate::types::RootStart;
+
+impl TaskHandle {
+    /// Runs another workflow as a child of this task and returns its output; the final context where the workflow has no
+    /// output. The task holds no worker in the meantime, like [`sleep`](Self::sleep): the function exits with an error, which `?`
+    /// passes on, and starts again from its top when the child has ended.
+    ///
+    /// The child's end is recorded under the key, like a step, so the child is started once. It is cancelled when this
+    /// execution is cancelled, fails or times out. A workflow that no program has defined yet is waited for.
+    ///
+    /// # Errors
+    /// `ChildFailedError`, not retried, when the child fails, times out or is cancelled; later attempts get the same, until the
+    /// execution is retried, which retries the child too. The error that leaves the function. An error when the input is not a
+    /// JSON object, or the output does not have the shape of `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cloacina::{Context, TaskError, TaskHandle, task};
+    ///
+    /// #[task]
+    /// async fn bill(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+    ///     let order = serde_json::json!({ "order": 7 });
+    ///     let invoice: String = cx.run("invoice", "invoice_workflow", &order).await?;
+    ///     context.set("invoice", invoice)?;
+    ///     Ok(())
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Since 1.0.
+    pub fn run<T, I>(
+        &self,
+        key: &str,
+        workflow: &str,
+        input: &I,
+    ) -> impl Future<Output = Result<T, TaskError>> + use<T, I>
+    where
+        T: DeserializeOwned,
+        I: Serialize + ?Sized,
+    {
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        let workflow = workflow.to_owned();
+        let input = task_steps::input_of(&key, input);
+        async move {
+            let call = ChildCall {
+                workflow,
+                inputs: vec![input?],
+                is_many: false,
+                parallel: None,
+            };
+            let ends = steps.run_children(key.clone(), call).await?;
+            let ends = ends.first();
+            task_steps::ended_child(&key, ends.ok_or_else(|| missing(&key))?)
+        }
+    }
+
+    /// Runs a child for each input, at most `parallel` at a time, and returns their outputs in the order of the inputs. All
+    /// run to their ends, also if one fails. Otherwise as [`run`](Self::run).
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run). If several children failed, the error is that of the first input among them.
+    ///
+    /// Since 1.0.
+    pub fn run_many<T, I>(
+        &self,
+        key: &str,
+        workflow: &str,
+        inputs: &[I],
+        parallel: Option<u32>,
+    ) -> impl Future<Output = Result<Vec<T>, TaskError>> + use<T, I>
+    where
+        T: DeserializeOwned,
+        I: Serialize,
+    {
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        let workflow = workflow.to_owned();
+        let inputs: Result<Vec<_>, _> = (inputs.iter())
+            .map(|input| task_steps::input_of(&key, input))
+            .collect();
+        async move {
+            let call = ChildCall {
+                workflow,
+                inputs: inputs?,
+                is_many: true,
+                parallel: parallel.map(|limit| limit.max(1)),
+            };
+            let ends = steps.run_children(key.clone(), call).await?;
+            (ends.iter())
+                .map(|end| task_steps::ended_child(&key, end))
+                .collect()
+        }
+    }
+
+    /// Starts an execution of another workflow when this task completes, in the same transaction, and does not wait for it. If
+    /// the attempt does not complete the task, nothing is started. The execution has no parent: it is not cancelled or retried
+    /// with this one.
+    ///
+    /// # Errors
+    /// When the input is not a JSON object, or the task is an item of a map.
+    ///
+    /// Since 1.0.
+    pub fn start<I: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        workflow: &str,
+        input: &I,
+    ) -> Result<(), TaskError> {
+        let key = self.steps.key(key);
+        let input = task_steps::input_of(&key, input)?;
+        self.steps.start(RootStart {
+            key,
+            workflow: workflow.to_owned(),
+            input,
+        })
+    }
+}
+
+fn missing(key: &str) -> TaskError {
+    TaskError::abort(format!("the end of '{key}' is not recorded"))
+}

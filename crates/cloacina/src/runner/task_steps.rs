@@ -1,0 +1,386 @@
+//! The steps of one attempt of a Rust task (semantics T).
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::TaskError;
+use crate::engine::{Outcome, item_key};
+use crate::runtime::{Assignment, EndedStep, Message, Reply, StepLog, TaskPort};
+use crate::types::sync::Mutex;
+use crate::types::{
+    Claim, Condition, Error, ExecutionId, Failure, FailureKind, Json, JsonError, JsonShape, Micros,
+    Ordinal, Park, ParkKind, RootStart, RunInput, Runs, StepKind, StepRecord,
+};
+
+/// The steps of one attempt.
+#[derive(Debug, Default)]
+pub(super) struct AttemptSteps {
+    log: StepLog,
+    /// The key of the sleep or wait that has left the function.
+    parked: Mutex<Option<String>>,
+    /// The executions that start with the completion of the task (T10).
+    starts: Mutex<Vec<RootStart>>,
+    /// `None`: the handle belongs to no execution, so nothing is recorded.
+    attempt: Option<Attempt>,
+}
+
+/// The attempt that records, and the way to its runner.
+#[derive(Debug)]
+struct Attempt {
+    execution: ExecutionId,
+    task: Ordinal,
+    task_id: String,
+    claim: Claim,
+    max_bytes: u64,
+    port: TaskPort,
+}
+
+impl AttemptSteps {
+    pub(super) fn new(assignment: &Assignment, port: TaskPort) -> Self {
+        Self {
+            log: StepLog::default(),
+            parked: Mutex::default(),
+            starts: Mutex::default(),
+            attempt: Some(Attempt {
+                execution: assignment.execution,
+                task: assignment.task,
+                task_id: assignment.workflow.task(assignment.task).id.clone(),
+                claim: assignment.claim,
+                max_bytes: assignment.max_context_bytes,
+                port,
+            }),
+        }
+    }
+
+    /// The key under which a call is recorded.
+    pub(super) fn key(&self, key: &str) -> String {
+        self.log.key(key)
+    }
+
+    /// Returns the recorded result of a step, or runs and records it.
+    pub(super) async fn run<T, F, R>(&self, key: String, function: F) -> Result<T, TaskError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnOnce() -> R,
+        R: Future<Output = Result<T, TaskError>>,
+    {
+        let Some(attempt) = &self.attempt else {
+            let value = function().await?;
+            return decode(&key, &encode(&key, &value)?);
+        };
+        self.load(attempt).await?;
+        if let Some(value) = self.log.recorded(&key) {
+            return decode(&key, &value);
+        }
+        let started_at = attempt.port.now();
+        let value = encode(&key, &function().await?)?;
+        // Decoded before it is recorded: a result that no attempt can read must not become durable.
+        let decoded = decode(&key, &value)?;
+        let ended = EndedStep {
+            key,
+            kind: StepKind::Step,
+            attempt: attempt.claim.attempt,
+            started_at,
+            ended_at: attempt.port.now(),
+            value,
+        };
+        let step = self.log.end(&attempt.task_id, ended, attempt.max_bytes);
+        attempt.record(step.map_err(TaskError::of_failure)?).await?;
+        Ok(decoded)
+    }
+
+    /// Returns the recorded end of a sleep or a wait, or the error that leaves the function.
+    pub(super) async fn park(
+        &self,
+        kind: ParkKind,
+        key: String,
+        condition: Condition,
+        timeout: Option<Micros>,
+    ) -> Result<Json, TaskError> {
+        let Some(attempt) = &self.attempt else {
+            return Ok(Json::from_encoder("null"));
+        };
+        attempt.check_whole(&key)?;
+        self.load(attempt).await?;
+        if let Some(end) = self.log.recorded(&key) {
+            return Ok(end);
+        }
+        let position = self.log.reserve(&attempt.task_id, &key, attempt.max_bytes);
+        let position = position.map_err(TaskError::of_failure)?;
+        *self.parked.lock() = Some(key.clone());
+        Err(TaskError::park(Park {
+            kind,
+            key,
+            position,
+            condition,
+            timeout,
+            runs: None,
+        }))
+    }
+
+    /// T10: notes an execution that starts with the completion of the task.
+    ///
+    /// # Errors
+    /// When the attempt is that of an item of a map.
+    pub(super) fn start(&self, start: RootStart) -> Result<(), TaskError> {
+        if let Some(attempt) = &self.attempt {
+            attempt.check_whole(&start.key)?;
+        }
+        self.starts.lock().push(start);
+        Ok(())
+    }
+
+    /// Returns the recorded ends of the children of a call, or the error that leaves the function.
+    pub(super) async fn run_children(
+        &self,
+        key: String,
+        call: ChildCall,
+    ) -> Result<Vec<Json>, TaskError> {
+        let Some(attempt) = &self.attempt else {
+            return Err(invalid(format!(
+                "'{key}' runs workflow '{}', which needs a runner",
+                call.workflow
+            )));
+        };
+        attempt.check_whole(&key)?;
+        self.load(attempt).await?;
+        let count = u32::try_from(call.inputs.len()).unwrap_or(u32::MAX);
+        let missing = if call.is_many {
+            if let Some(ends) = self.log.recorded_children(&key) {
+                return Ok(ends);
+            }
+            self.log.missing_children(&key, count)
+        } else {
+            if let Some(end) = self.log.recorded(&key) {
+                return Ok(vec![end]);
+            }
+            vec![0]
+        };
+        let count = call.is_many.then_some(count);
+        if missing.is_empty() {
+            let at = attempt.port.now();
+            let ended = EndedStep {
+                key: key.clone(),
+                kind: StepKind::Run,
+                attempt: attempt.claim.attempt,
+                started_at: at,
+                ended_at: at,
+                value: encode(&key, &serde_json::json!({ "count": count }))?,
+            };
+            let step = self.log.end(&attempt.task_id, ended, attempt.max_bytes);
+            attempt.record(step.map_err(TaskError::of_failure)?).await?;
+            let indexes = 0..count.unwrap_or_default();
+            let ends = indexes.filter_map(|index| self.log.recorded(&item_key(&key, index)));
+            return Ok(ends.collect());
+        }
+        let position =
+            (self.log).reserve_children(&attempt.task_id, &key, count, attempt.max_bytes);
+        let mut inputs: Vec<Option<Json>> = call.inputs.into_iter().map(Some).collect();
+        let missing = missing.into_iter().filter_map(|index| {
+            let input = inputs.get_mut(index as usize)?.take()?;
+            Some(RunInput { index, input })
+        });
+        let runs = Runs {
+            workflow: call.workflow,
+            inputs: missing.collect(),
+            count,
+            parallel: call.parallel,
+            ..Runs::default()
+        };
+        let position = position.map_err(TaskError::of_failure)?;
+        *self.parked.lock() = Some(key.clone());
+        Err(TaskError::park(Park {
+            kind: ParkKind::Run,
+            key,
+            position,
+            condition: Condition::none(),
+            timeout: None,
+            runs: Some(Box::new(runs)),
+        }))
+    }
+
+    /// T5: the outcome of the function. One that was left to sleep or wait must not have caught the error.
+    pub(super) fn checked(&self, outcome: Outcome) -> Outcome {
+        let parked = self.parked.lock().take();
+        let starts = std::mem::take(&mut *self.starts.lock());
+        let outcome = match outcome {
+            Outcome::Completed(delta) if !starts.is_empty() => Outcome::Starting {
+                delta,
+                starts: starts.into(),
+            },
+            other => other,
+        };
+        match parked {
+            Some(key) if !matches!(outcome, Outcome::Park(_)) => {
+                let task = self.attempt.as_ref().map_or("", |attempt| &attempt.task_id);
+                Outcome::Failed(Failure::engine(
+                    FailureKind::Rule,
+                    format!(
+                        "task '{task}' caught the error TaskParked, by which the wait '{key}' leaves its function; \
+                         pass it on with `?`"
+                    ),
+                ))
+            }
+            _ => outcome,
+        }
+    }
+
+    async fn load(&self, attempt: &Attempt) -> Result<(), TaskError> {
+        if !self.log.is_loaded() {
+            let (execution, task) = (attempt.execution, attempt.task);
+            let steps = attempt.ask(|reply| Message::LoadSteps {
+                execution,
+                task,
+                item: attempt.claim.item,
+                reply,
+            });
+            self.log.load(steps.await?);
+        }
+        Ok(())
+    }
+}
+
+impl Attempt {
+    /// An item of a map has no row that could wait, and only a whole task completes.
+    fn check_whole(&self, key: &str) -> Result<(), TaskError> {
+        let Some(item) = self.claim.item else {
+            return Ok(());
+        };
+        let text = format!(
+            "item '{}[{item}]' stops at '{key}': an item of a map cannot wait for or start other executions; \
+             start a child for each element, whose tasks can",
+            self.task_id
+        );
+        let failure = Failure::engine(FailureKind::Rule, text);
+        Err(TaskError::of_failure(failure))
+    }
+
+    async fn record(&self, step: StepRecord) -> Result<(), Error> {
+        let (execution, task, claim) = (self.execution, self.task, self.claim);
+        self.ask(|reply| Message::RecordStep {
+            execution,
+            task,
+            claim,
+            step,
+            reply,
+        })
+        .await
+    }
+
+    /// Sends a message to the runner and waits for its answer.
+    async fn ask<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, Error> {
+        let (sender, receiver) = oneshot::channel();
+        // An attempt that was aborted meanwhile does not wait any more.
+        self.port
+            .send(message(Box::new(move |answer| drop(sender.send(answer)))));
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Error::runner_closed()))
+    }
+}
+
+/// A call that runs children.
+#[derive(Debug)]
+pub(super) struct ChildCall {
+    /// The name of the workflow.
+    pub(super) workflow: String,
+    /// The inputs, JSON objects.
+    pub(super) inputs: Vec<Json>,
+    /// Whether the call returns a list.
+    pub(super) is_many: bool,
+    /// Maximum number of open children.
+    pub(super) parallel: Option<u32>,
+}
+
+/// The output of a child.
+///
+/// # Errors
+/// `ChildFailedError` when it did not complete. Another attempt gets the same.
+pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<T, TaskError> {
+    #[derive(serde::Deserialize)]
+    struct End {
+        #[serde(default)]
+        value: Option<Json>,
+        #[serde(default)]
+        failed: Option<Failed>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Failed {
+        message: String,
+    }
+    let end: End = decode(key, end)?;
+    if let Some(failed) = end.failed {
+        return Err(TaskError::of_failure(Failure {
+            retryable: false,
+            ..Failure::engine(FailureKind::ChildFailed, failed.message)
+        }));
+    }
+    decode(
+        key,
+        &end.value.unwrap_or_else(|| Json::from_encoder("null")),
+    )
+}
+
+/// The input of an execution as JSON.
+///
+/// # Errors
+/// When it is not a JSON object.
+pub(super) fn input_of<T: Serialize + ?Sized>(key: &str, input: &T) -> Result<Json, TaskError> {
+    let input = encode(key, input)?;
+    if input.shape() != JsonShape::Object {
+        return Err(invalid(format!(
+            "the input of '{key}' must be a JSON object, not a {}",
+            input.shape().name()
+        )));
+    }
+    Ok(input)
+}
+
+/// The value that a wait got; `None` if it timed out.
+pub(super) fn ended_wait<T: DeserializeOwned>(
+    key: &str,
+    end: &Json,
+) -> Result<Option<T>, TaskError> {
+    #[derive(serde::Deserialize)]
+    struct End {
+        #[serde(default)]
+        timed_out: bool,
+        #[serde(default)]
+        value: Option<Json>,
+    }
+    let end: Option<End> = decode(key, end)?;
+    match end {
+        Some(End {
+            timed_out: true, ..
+        }) => Ok(None),
+        Some(End {
+            value: Some(value), ..
+        }) => decode(key, &value).map(Some),
+        _ => decode(key, &Json::from_encoder("null")).map(Some),
+    }
+}
+
+fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Json, TaskError> {
+    Json::encode(value).map_err(|JsonError(problem)| {
+        invalid(format!("the result of step '{key}' is not JSON: {problem}"))
+    })
+}
+
+fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, TaskError> {
+    value.decode().map_err(|JsonError(problem)| {
+        invalid(format!(
+            "the recorded result of step '{key}', a JSON {}, is not a {}: {problem}",
+            value.shape().name(),
+            std::any::type_name::<T>()
+        ))
+    })
+}
+
+/// A failure that another attempt cannot fix.
+fn invalid(message: String) -> TaskError {
+    TaskError::of_failure(Failure::engine(FailureKind::NotStorable, message))
+}

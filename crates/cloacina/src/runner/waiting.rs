@@ -1,0 +1,490 @@
+//! Signals, open waits and approvals, with a runner and without one (semantics L).
+
+use super::open_options::wait_for;
+use super::{DefaultRunner, EngineHandle, Inspector};
+use crate::runtime::{Answer, Control, Message, send_directly};
+use crate::store::WaitQuery;
+use crate::types::{
+    Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Json, NewSignal, Sent, Timestamp,
+    WaitKind, WaitRow,
+};
+use crate::workflow::name_problem;
+
+/// Maximum number of bytes of a signal's data.
+const MAX_DATA: usize = 16 << 20;
+/// Maximum number of bytes of a signal's key or idempotency id.
+const MAX_KEY: usize = 1_024;
+
+/// A signal to send. The tasks that wait for its name and key get its data.
+///
+/// # Examples
+///
+/// ```
+/// use cloacina::Signal;
+///
+/// let paid = Signal::new("paid").key("order-42").data(&3)?.id("stripe-evt-1");
+/// # Ok::<(), cloacina::Error>(())
+/// ```
+///
+/// Since 1.0.
+#[derive(Clone, Debug)]
+pub struct Signal(NewSignal);
+
+impl Signal {
+    /// Creates a signal without key and data. Since 1.0.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(NewSignal {
+            name: name.into(),
+            key: None,
+            to: None,
+            data: Json::from_encoder("null"),
+            id: None,
+            sender: None,
+        })
+    }
+
+    /// Sets the key: only waits for this key get the signal. Since 1.0.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.0.key = Some(key.into());
+        self
+    }
+
+    /// Sends it to the mailbox of one execution. Since 1.0.
+    #[must_use]
+    pub fn to(mut self, execution: ExecutionId) -> Self {
+        self.0.to = Some(execution);
+        self
+    }
+
+    /// Sets the data.
+    ///
+    /// # Errors
+    /// `ContextInvalid` for a value that is not JSON.
+    ///
+    /// Since 1.0.
+    pub fn data<T: serde::Serialize + ?Sized>(mut self, data: &T) -> Result<Self, Error> {
+        self.0.data = Json::encode(data).map_err(|error| {
+            Error::new(
+                ErrorCode::ContextInvalid,
+                format!("the data of signal '{}' is not JSON: {error}", self.0.name),
+            )
+        })?;
+        Ok(self)
+    }
+
+    /// Sets an idempotency id: a second signal with it changes nothing while the first one is kept. Since 1.0.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.0.id = Some(id.into());
+        self
+    }
+
+    /// Sets who sends it, for the history. Since 1.0.
+    #[must_use]
+    pub fn sender(mut self, sender: impl Into<String>) -> Self {
+        self.0.sender = Some(sender.into());
+        self
+    }
+}
+
+/// An open wait of a task.
+///
+/// Since 1.0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The kind of the wait: `signal`, `approval`, `timer` or `cancel`.
+    pub kind: WaitKind,
+    /// The name of the signal or the approval. The name of a timer is its task's.
+    pub name: String,
+    /// The key of the signal.
+    pub key: Option<String>,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The task's id; `None` for a signal that cancels the execution.
+    pub task: Option<String>,
+    /// When the wait began.
+    pub since: Timestamp,
+    /// When it times out, or the timer is due.
+    pub deadline: Option<Timestamp>,
+    /// The title of the approval.
+    pub title: Option<String>,
+    /// The person or group who decides.
+    pub to: Option<String>,
+    /// The JSON schema of the approval's data.
+    pub schema: Option<Json>,
+}
+
+impl Wait {
+    fn of(row: WaitRow) -> Self {
+        #[derive(Default, serde::Deserialize)]
+        struct Detail {
+            title: Option<String>,
+            to: Option<String>,
+            schema: Option<Json>,
+        }
+        let detail = row.detail.as_ref();
+        let detail: Detail = detail
+            .and_then(|detail| detail.decode().ok())
+            .unwrap_or_default();
+        Self {
+            kind: row.kind,
+            name: row.name,
+            key: row.key,
+            execution: row.execution,
+            workflow: row.workflow,
+            task: row.task.map(|_| row.task_id),
+            since: row.since,
+            deadline: row.deadline,
+            title: detail.title,
+            to: detail.to,
+            schema: detail.schema,
+        }
+    }
+}
+
+/// The conditions of a list of waits. All of them must hold.
+#[derive(Clone, Debug, Default)]
+pub struct WaitFilter {
+    /// Only waits for this signal or approval.
+    pub name: Option<String>,
+    /// Only waits of this workflow.
+    pub workflow: Option<String>,
+    /// Only waits of this execution.
+    pub execution: Option<ExecutionId>,
+    /// Only waits of this kind; `None` means signals and approvals.
+    pub kind: Option<WaitKind>,
+    /// The cursor of another page: its [`WaitPage::next`] or [`WaitPage::prev`].
+    pub cursor: Option<String>,
+    /// Maximum number of waits; 0 means 50.
+    pub limit: usize,
+}
+
+/// A page of open waits, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct WaitPage {
+    /// The waits.
+    pub items: Vec<Wait>,
+    /// The cursor of the next page, if there is one.
+    pub next: Option<String>,
+    /// The cursor of the page before, if there may be one.
+    pub prev: Option<String>,
+}
+
+/// Number of waits on a page, if the filter names none.
+const PAGE: usize = 50;
+/// The start of a cursor that leads to older waits.
+const BACK: char = '-';
+
+fn position(cursor: &str) -> Option<(Timestamp, ExecutionId, i64, u32)> {
+    let mut parts = cursor.split('.');
+    let position = (
+        Timestamp(parts.next()?.parse().ok()?),
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    );
+    parts.next().is_none().then_some(position)
+}
+
+fn cursor_of(row: &WaitRow) -> String {
+    let ordinal = row.task.map_or(-1, i64::from);
+    format!("{}.{}.{ordinal}.{}", row.since.0, row.execution, row.slot)
+}
+
+/// Refuses a signal that could not be stored.
+fn check(signal: &NewSignal) -> Result<(), Error> {
+    let invalid = |message: String| Err(Error::new(ErrorCode::Configuration, message));
+    if let Some(problem) = name_problem(&signal.name) {
+        return invalid(format!("cannot send: the signal has {problem}"));
+    }
+    let name = &signal.name;
+    if signal.key.is_some() && signal.to.is_some() {
+        return invalid(format!(
+            "cannot send signal '{name}': it has both a key and an execution; give one of them"
+        ));
+    }
+    for (what, text) in [
+        ("key", &signal.key),
+        ("id", &signal.id),
+        ("sender", &signal.sender),
+    ] {
+        let Some(text) = text else { continue };
+        if text.len() > MAX_KEY || text.contains('\0') {
+            return invalid(format!(
+                "cannot send signal '{name}': its {what} has {} bytes, and at most {MAX_KEY} without NUL are allowed",
+                text.len()
+            ));
+        }
+    }
+    let size = signal.data.as_str().len();
+    if size > MAX_DATA {
+        return Err(Error::new(
+            ErrorCode::ContextInvalid,
+            format!(
+                "cannot send signal '{name}': its data takes {size} bytes, more than {MAX_DATA}"
+            ),
+        )
+        .with_hint("store large data outside and send a reference to it"));
+    }
+    Ok(())
+}
+
+/// A decision about an approval.
+fn decision(approved: bool, data: Json, by: Option<String>, reason: Option<String>) -> Decision {
+    Decision {
+        approved,
+        data,
+        by,
+        at: Timestamp(0),
+        reason,
+    }
+}
+
+impl Control {
+    /// The action that approves an open approval.
+    #[must_use]
+    pub fn approve(task: impl Into<String>, data: Json, by: Option<String>) -> Self {
+        Self::Decide {
+            task: task.into(),
+            decision: decision(true, data, by, None),
+            again: false,
+        }
+    }
+
+    /// The action that rejects an open approval.
+    #[must_use]
+    pub fn reject(task: impl Into<String>, reason: Option<String>, by: Option<String>) -> Self {
+        Self::Decide {
+            task: task.into(),
+            decision: decision(false, Json::from_encoder("null"), by, reason),
+            again: false,
+        }
+    }
+}
+
+impl Inspector {
+    /// Sends signals, without a runner, and returns their numbers once they are durable.
+    ///
+    /// # Errors
+    /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`.
+    pub fn send(&self, signals: &[NewSignal]) -> Result<Vec<Sent>, Error> {
+        signals.iter().try_for_each(check)?;
+        send_directly(&*self.store, &*self.clock, signals)
+    }
+
+    /// Lists open waits, oldest first, page by page.
+    ///
+    /// # Errors
+    /// `Configuration` for an invalid cursor; `Database` or `Connection`.
+    pub fn waits(&self, filter: &WaitFilter) -> Result<WaitPage, Error> {
+        let cursor = filter.cursor.as_deref().unwrap_or_default();
+        let (text, descending) = match cursor.strip_prefix(BACK) {
+            Some(text) => (text, true),
+            None => (cursor, false),
+        };
+        let after = match &filter.cursor {
+            None => None,
+            Some(cursor) => Some(position(text).ok_or_else(|| {
+                let message = format!("'{cursor}' is not a cursor of a list of waits");
+                Error::new(ErrorCode::Configuration, message)
+            })?),
+        };
+        let limit = if filter.limit == 0 {
+            PAGE
+        } else {
+            filter.limit
+        };
+        let names = [&filter.name, &filter.workflow];
+        if names.into_iter().flatten().any(|name| name.contains('\0')) {
+            return Ok(WaitPage::default());
+        }
+        let mut rows = self.store.waits(&WaitQuery {
+            name: filter.name.clone(),
+            workflow: filter.workflow.clone(),
+            execution: filter.execution,
+            kinds: filter.kind.map_or_else(
+                || vec![WaitKind::Signal, WaitKind::Approval],
+                |kind| vec![kind],
+            ),
+            after,
+            descending,
+            limit: limit.saturating_add(1),
+        })?;
+        let more = rows.len() > limit && filter.execution.is_none();
+        if filter.execution.is_none() {
+            rows.truncate(limit);
+        }
+        if descending {
+            rows.reverse();
+        }
+        let (first, last) = (rows.first(), rows.last());
+        // There is a page on the side that this one was reached from.
+        let next = last.filter(|_| more || descending).map(cursor_of);
+        let is_first = filter.cursor.is_none() || (descending && !more);
+        let prev = first.filter(|_| !is_first && filter.execution.is_none());
+        let prev = prev.map(|row| format!("{BACK}{}", cursor_of(row)));
+        Ok(WaitPage {
+            items: rows.into_iter().map(Wait::of).collect(),
+            next,
+            prev,
+        })
+    }
+
+    /// Adds to the waits of an explanation the number of signals that came with other keys.
+    pub(super) fn count_other_signals(
+        &self,
+        reasons: &mut [crate::engine::Reason],
+    ) -> Result<(), Error> {
+        const MOST: usize = 1_000;
+        for reason in reasons {
+            let crate::engine::Reason::Waiting {
+                signals, others, ..
+            } = reason
+            else {
+                continue;
+            };
+            for (name, topics) in signals {
+                let count = self.store.count_other_signals(name, topics, MOST)?;
+                if count > 0 {
+                    others.push((name.clone(), count));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EngineHandle {
+    /// Sends signals and returns their numbers once they are durable.
+    ///
+    /// # Errors
+    /// As for [`Inspector::send`]; `RunnerClosed`.
+    pub fn send(&self, signals: Vec<NewSignal>) -> Result<Vec<Sent>, Error> {
+        wait_for(&self.begin_send(signals))
+    }
+
+    /// Starts [`send`](Self::send) and returns its pending answer.
+    pub fn begin_send(&self, signals: Vec<NewSignal>) -> Answer<Vec<Sent>> {
+        if let Err(error) = signals.iter().try_for_each(check) {
+            return Answer::ready(Err(error));
+        }
+        let give_up = self.give_up();
+        self.ask(|reply| Message::Send {
+            signals,
+            give_up,
+            reply,
+        })
+    }
+}
+
+impl DefaultRunner {
+    /// Sends a signal to all tasks that wait for its name and key, now or later, and returns its number once it is durable.
+    ///
+    /// # Errors
+    /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`; `RunnerClosed`.
+    ///
+    /// Since 1.0.
+    pub async fn send(&self, signal: Signal) -> Result<i64, Error> {
+        check(&signal.0)?;
+        let handle = self.engine.handle();
+        let give_up = handle.give_up();
+        let signals = vec![signal.0];
+        let sent = self
+            .engine
+            .ask(|reply| Message::Send {
+                signals,
+                give_up,
+                reply,
+            })
+            .await?;
+        Ok(sent.first().map_or(0, |sent| sent.seq))
+    }
+
+    /// Lists open waits, oldest first, page by page.
+    ///
+    /// # Errors
+    /// `Configuration` for an invalid cursor; `Database` or `Connection`.
+    ///
+    /// Since 1.0.
+    pub async fn waits(&self, filter: WaitFilter) -> Result<WaitPage, Error> {
+        self.engine
+            .read(move |engine| engine.inspector().waits(&filter))
+            .await
+    }
+
+    /// Approves an open approval. `by` says who does.
+    ///
+    /// # Errors
+    /// `AlreadyDecided` when somebody decided before; `ExecutionState` when the task does not wait for a decision;
+    /// `ExecutionNotFound`; `Database` or `Connection`.
+    ///
+    /// Since 1.0.
+    pub async fn approve<T: serde::Serialize + ?Sized>(
+        &self,
+        execution: ExecutionId,
+        task: &str,
+        data: &T,
+        by: Option<&str>,
+    ) -> Result<ExecutionStatus, Error> {
+        let data = Json::encode(data).map_err(|error| {
+            Error::new(
+                ErrorCode::ContextInvalid,
+                format!("the data of the approval is not JSON: {error}"),
+            )
+        })?;
+        self.act(
+            execution,
+            Control::approve(task, data, by.map(str::to_owned)),
+        )
+        .await
+    }
+
+    /// Rejects an open approval. `by` says who does.
+    ///
+    /// # Errors
+    /// As for [`approve`](Self::approve).
+    ///
+    /// Since 1.0.
+    pub async fn reject(
+        &self,
+        execution: ExecutionId,
+        task: &str,
+        reason: Option<&str>,
+        by: Option<&str>,
+    ) -> Result<ExecutionStatus, Error> {
+        let action = Control::reject(task, reason.map(str::to_owned), by.map(str::to_owned));
+        self.act(execution, action).await
+    }
+
+    /// Moves the due time of an open timer or of a retry delay.
+    ///
+    /// # Errors
+    /// `ExecutionState` when the task has neither; `ExecutionNotFound`; `Database` or `Connection`.
+    ///
+    /// Since 1.0.
+    pub async fn reschedule(
+        &self,
+        execution: ExecutionId,
+        task: &str,
+        at: Timestamp,
+    ) -> Result<ExecutionStatus, Error> {
+        let task = task.to_owned();
+        self.act(execution, Control::Reschedule { task, at }).await
+    }
+
+    async fn act(&self, execution: ExecutionId, action: Control) -> Result<ExecutionStatus, Error> {
+        let give_up = self.engine.handle().give_up();
+        self.engine
+            .ask(|reply| Message::Control {
+                execution,
+                action,
+                give_up,
+                reply,
+            })
+            .await
+    }
+}

@@ -1,0 +1,220 @@
+//! Starts the children of nodes in the transaction of their parents, and applies what executions tell each other (semantics M).
+
+use std::sync::Arc;
+
+use super::finale::learn_final_state;
+use crate::engine::{ChildFound, Execution};
+use crate::runtime::batch::PendingChange;
+use crate::runtime::notes::{Sender, message_of, note_of};
+use crate::runtime::step::{Signal, Step};
+use crate::store::{InboxKind, InboxMessage, StoreError};
+use crate::types::{
+    ChildEnd, ExecutionId, ExecutionStatus, Failure, FailureKind, Labels, Note, Ordinal, Post,
+    Timestamp, micros,
+};
+
+impl Step {
+    /// M1: starts the children of the nodes that became ready in this turn, and then their children.
+    ///
+    /// # Errors
+    /// When the database does not answer. The nodes stay due.
+    pub(in crate::runtime) fn start_children(&mut self) -> Result<(), StoreError> {
+        let mut position = 0;
+        while position < self.batch.executions.len() {
+            let starts = self
+                .batch
+                .executions
+                .get_index_mut(position)
+                .map(|(id, change)| (*id, std::mem::take(&mut change.changes.starts)));
+            if let Some((id, change)) = self.batch.executions.get_index_mut(position)
+                && let Some(due) = change.changes.finale.take()
+            {
+                let id = *id;
+                self.start_finale(id, due)?;
+            }
+            position += 1;
+            for (parent, ordinal) in starts
+                .into_iter()
+                .flat_map(|(id, starts)| starts.into_iter().map(move |ordinal| (id, ordinal)))
+            {
+                self.start_child(parent, ordinal)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_child(&mut self, parent: ExecutionId, ordinal: Ordinal) -> Result<(), StoreError> {
+        let Some(name) = self
+            .ledger
+            .get(parent)
+            .and_then(|execution| execution.wanted_workflow(ordinal))
+            .map(str::to_owned)
+        else {
+            return Ok(());
+        };
+        let found = self.newest_of(&name)?;
+        let now = self.now;
+        let mut random = self.fork_random();
+        let (Some(execution), Some(change)) = (
+            self.ledger.get_mut(parent),
+            self.batch.executions.get_mut(&parent),
+        ) else {
+            return Ok(());
+        };
+        let Some(found) = found else {
+            execution.await_workflow(ordinal, now, &mut change.changes);
+            return Ok(());
+        };
+        let changes = &mut change.changes;
+        let starts = if execution.workflow().task(ordinal).child.is_some() {
+            let id = fresh_id(&mut random, now);
+            let start = execution.start_child(ordinal, &found, id, now, changes);
+            start.into_iter().collect()
+        } else {
+            let ids = || fresh_id(&mut random, now);
+            execution.start_runs(ordinal, &found, ids, now, changes)
+        };
+        for start in starts {
+            let (id, workflow) = (start.new.id, Arc::clone(&found.workflow));
+            let (child, changes) =
+                Execution::submit_child(workflow, start.new, Some(start.parent), now);
+            self.ledger.insert(child);
+            let change = PendingChange::new(changes, Labels::default());
+            self.batch.executions.insert(id, change);
+        }
+        Ok(())
+    }
+
+    /// The newest version of a workflow. `None`: no program has defined it in this database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) fn newest_of(&mut self, name: &str) -> Result<Option<ChildFound>, StoreError> {
+        let mut latest = self.latest_definition(name)?;
+        if latest.is_none() {
+            self.read_definitions()?;
+            latest = self.latest_definition(name)?;
+        }
+        let default_timeout = self.config.workflow_timeout.map(micros);
+        Ok(latest.and_then(|definition| {
+            let workflow = Arc::clone(self.registry.definition(definition)?);
+            Some(ChildFound {
+                definition,
+                workflow,
+                default_timeout,
+            })
+        }))
+    }
+
+    /// Applies a note of the inbox to its target. Returns whether the message is settled.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::runtime) fn apply_note(
+        &mut self,
+        kind: InboxKind,
+        message: &InboxMessage,
+    ) -> Result<bool, StoreError> {
+        let target = message.target.as_deref().unwrap_or_default();
+        let body = message.body.as_deref().unwrap_or_default();
+        let (Ok(id), Some(note)) = (target.parse::<ExecutionId>(), note_of(kind, body)) else {
+            let text = "its target or its body cannot be read";
+            self.store.note_inbox(message.id, Some(text))?;
+            return Ok(true);
+        };
+        if let Note::ChildEnded(end) = &note
+            && let Some(item) = end.item
+        {
+            return self.apply_item_end(message, id, item, end);
+        }
+        if let Note::AttemptEnded(held) = &note
+            && self.may_still_run(held)?
+        {
+            self.move_to_the_end(message, held)?;
+            return Ok(false);
+        }
+        // A parent may learn the ends of many children in one turn. Its state is fresh after the first of them.
+        let is_fresh = (self.batch.executions.get(&id)).is_some_and(|change| change.is_wake);
+        if !is_fresh && self.batch.executions.contains_key(&id) {
+            // It was changed in this turn. The next turn applies the message.
+            self.signals.raise(Signal::Waits);
+            return Ok(false);
+        }
+        if !is_fresh {
+            self.ledger.remove(id);
+            self.load(&[id])?;
+            self.note_starts_of(id);
+        }
+        if self.ledger.is_unreadable(id) {
+            return Ok(false);
+        }
+        let (now, random) = (self.now, self.random());
+        let Some(execution) = self.ledger.get_mut(id) else {
+            self.answer_for_unknown(id, &note, body)?;
+            self.store.note_inbox(message.id, None)?;
+            return Ok(true);
+        };
+        if matches!(note, Note::Retry) {
+            self.subscriptions.forget_recent(Some(id));
+            learn_final_state(&*self.store, execution)?;
+        }
+        let change = self.batch.change(execution);
+        let changes = match note {
+            Note::ChildEnded(end) => execution.child_ended(*end, now, random),
+            Note::AttemptEnded(held) => execution.attempt_ended(held, now),
+            note => execution.hear_parent(&note, now),
+        };
+        if changes == crate::engine::Changes::default() {
+            self.batch.drop_if_empty(id);
+            if self.batch.executions.contains_key(&id) {
+                // It means nothing after an earlier message of this turn, whose change is not durable yet.
+                self.batch.settled.push((message.id, id));
+            } else {
+                self.store.note_inbox(message.id, None)?;
+            }
+            return Ok(true);
+        }
+        change.changes.merge(changes);
+        change.is_wake = true;
+        self.batch.settled.push((message.id, id));
+        self.watch_deadline(id);
+        Ok(true)
+    }
+
+    /// A child that is to be retried was deleted. Its parent learns that, and does not wait for ever.
+    fn answer_for_unknown(
+        &mut self,
+        child: ExecutionId,
+        note: &Note,
+        body: &str,
+    ) -> Result<(), StoreError> {
+        let sender: Option<Sender> = serde_json::from_str(body).ok();
+        let (Note::Retry, Some(sender)) = (note, sender) else {
+            return Ok(());
+        };
+        let text = "it is not stored any more";
+        let end = ChildEnd {
+            child,
+            task: sender.task,
+            item: sender.item,
+            status: ExecutionStatus::Failed,
+            output: None,
+            error: Some(Failure::engine(FailureKind::ChildFailed, text)),
+        };
+        let post = Post {
+            target: sender.parent,
+            note: Note::ChildEnded(Box::new(end)),
+        };
+        self.store
+            .post(&message_of(child, 0, 0, &post, None, self.now))?;
+        self.signals.raise(Signal::Waits);
+        Ok(())
+    }
+}
+
+/// A fresh id of an execution, from injected randomness.
+pub(super) fn fresh_id(random: &mut fastrand::Rng, now: Timestamp) -> ExecutionId {
+    let mut bits = [0; 10];
+    random.fill(&mut bits);
+    ExecutionId::from_parts(now, bits)
+}

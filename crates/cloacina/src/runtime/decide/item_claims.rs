@@ -1,0 +1,275 @@
+//! Claims of maps' items: what to claim, their dispatch, and the rescue of those of dead runners (semantics K, E2).
+
+use std::sync::Arc;
+
+use super::item_children::starts_of;
+use crate::engine::is_suspect;
+use crate::runtime::assignment::Executor;
+use crate::runtime::dispatch::Dispatch;
+use crate::runtime::maps::{MapKey, MapView, PendingItems};
+use crate::runtime::quarantine::Suspect;
+use crate::runtime::step::{Signal, Step};
+use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
+use crate::types::{Claim, ExecutionId, MapChange, RunnerId};
+
+/// Maximum number of items that one kind of worker claims in one transaction.
+const LARGEST_CLAIM: usize = 1_024;
+/// Maximum number of items that one transaction claims to start their children.
+const LARGEST_START: usize = 256;
+
+impl Step {
+    /// The claim of items to make in the database.
+    pub(in crate::runtime) fn item_claim(&mut self) -> (Vec<ClaimClass>, Vec<usize>) {
+        if !self.registry.has_maps() {
+            return Default::default();
+        }
+        let opens =
+            |change: &MapChange| !matches!(change, MapChange::Close(_) | MapChange::Pause(_));
+        let changes = self.batch.executions.values();
+        let mut changes = changes.flat_map(|change| &change.changes.maps);
+        if changes.any(opens) || !self.batch.items.is_empty() {
+            self.maps.set_stale();
+        }
+        if !self.maps.wants_claim(self.now) {
+            return Default::default();
+        }
+        // A runner without any item claims one, however busy it is, so that other tasks do not starve maps.
+        let least = usize::from(self.maps.holds_none());
+        let rooms = Executor::ALL.map(|executor| {
+            let room = self.capacity.item_room(executor)?;
+            Some(room.max(least).min(LARGEST_CLAIM))
+        });
+        if rooms.iter().all(Option::is_none) {
+            return Default::default();
+        }
+        let free = Executor::ALL.map(|executor| self.capacity.free_workers(executor).max(least));
+        let classes = self.registry.classes();
+        let mut wanted = (Vec::new(), Vec::new());
+        let mut is_partial = false;
+        for ((class, room), free) in classes.iter().zip(rooms).zip(free) {
+            if class.queues.is_empty() {
+                continue;
+            }
+            match room.filter(|room| *room > 0) {
+                Some(limit) => {
+                    wanted.0.push(ClaimClass {
+                        limit,
+                        ..class.clone()
+                    });
+                    wanted.1.push(free);
+                }
+                None => is_partial = true,
+            }
+        }
+        self.maps.set_partial(is_partial);
+        if let Some(starts) = self.registry.children_class(LARGEST_START) {
+            wanted.0.push(starts);
+            wanted.1.push(usize::MAX);
+        }
+        wanted
+    }
+
+    /// Dispatches the items that the store claimed in the commit.
+    pub(in crate::runtime) fn take_items(
+        &mut self,
+        committed: &Committed,
+        dispatch: &mut Dispatch,
+    ) {
+        self.maps
+            .note_claimed(committed.more_items, committed.items_due);
+        if let Some(due) = committed.items_due {
+            self.capacity.note_due(due);
+        }
+        self.adopt_items(&committed.items, dispatch);
+    }
+
+    /// Takes over items that are claimed for this runner in the database.
+    fn adopt_items(&mut self, claimed: &[ClaimedItems], dispatch: &mut Dispatch) {
+        if let Err(error) = self.load_open_maps(claimed) {
+            // The claims are durable, so the reconciler takes them over once the database answers.
+            tracing::warn!(%error, "cannot read executions whose items were claimed; they are read when the database answers again");
+            self.signals.raise(Signal::Reconcile);
+            return;
+        }
+        let limits = self.limits();
+        for map in claimed {
+            let row = &map.row;
+            let (id, task) = (row.execution, row.task);
+            self.maps.note_row(row.clone());
+            if row.queue == QueueId::CHILDREN.0 {
+                self.retry.extend(starts_of(map));
+                continue;
+            }
+            let handler = (self.registry.handler(row.definition, task))
+                .filter(|_| !self.is_stopping && self.ledger.contains(id));
+            let view = handler.and_then(|_| self.view_of_map((id, task), row.generation));
+            for item in &map.items {
+                let Some(claim) = item.claim() else {
+                    continue;
+                };
+                let held = self.ledger.held(id, task, claim.item);
+                if held.is_some_and(|held| held.claim == claim) {
+                    // An attempt of an earlier generation still runs under an equal claim. Its end makes the reconciler take
+                    // this item over.
+                    self.maps.drop_item((id, task, item.item));
+                    continue;
+                }
+                self.maps.hold((id, task), row.generation, item.clone());
+                let (Some(handler), Some(view)) = (handler, &view) else {
+                    self.release(id, task, claim, Executor::Threads);
+                    continue;
+                };
+                self.note_claim(id, task, claim, handler.executor);
+                if is_suspect(item.rescues, limits) {
+                    self.isolate(Suspect {
+                        execution: id,
+                        task,
+                        claim,
+                        executor: handler.executor,
+                        rescues: None,
+                    });
+                } else {
+                    self.assign_item((id, task), claim, view, dispatch);
+                }
+            }
+        }
+    }
+
+    /// Reads the executions of claimed items that this process does not know, or knows from before their maps were open. A claim
+    /// of an item does not change its execution, so that nothing else tells.
+    fn load_open_maps(&mut self, claimed: &[ClaimedItems]) -> Result<(), StoreError> {
+        let is_known = |map: &&ClaimedItems| {
+            let row = &map.row;
+            let known = self.ledger.get(row.execution);
+            self.batch.executions.contains_key(&row.execution)
+                || known.is_some_and(|known| known.has_open_generation(row.task, row.generation))
+        };
+        let stale = claimed.iter().filter(|map| !is_known(map));
+        let mut stale: Vec<ExecutionId> = stale.map(|map| map.row.execution).collect();
+        stale.dedup();
+        for id in &stale {
+            self.ledger.remove(*id);
+        }
+        self.load(&stale)
+    }
+
+    /// Prepares a claimed item for its executor's queue.
+    fn assign_item(
+        &mut self,
+        (id, task): MapKey,
+        claim: Claim,
+        view: &MapView,
+        dispatch: &mut Dispatch,
+    ) {
+        let mut context = (*view.context).clone();
+        for (name, value) in view.elements.item(claim.item.unwrap_or_default()) {
+            context.set(name, value);
+        }
+        self.assign_with(id, task, claim, Arc::new(context), dispatch);
+    }
+
+    /// E2: dispatches a suspect whose start is durable now.
+    pub(super) fn start_suspect(
+        &mut self,
+        key: MapKey,
+        pending: &PendingItems,
+        outcome: &MapOutcome,
+    ) {
+        let Some(suspect) =
+            (self.quarantine).take_started_item(key, |item| pending.ended.contains(&item))
+        else {
+            return;
+        };
+        let is_lost = |item| outcome.lost.contains(&item);
+        let view = self.view_of_map(key, pending.generation);
+        match view.filter(|_| outcome.applied && !suspect.claim.item.is_some_and(is_lost)) {
+            Some(view) => {
+                let mut dispatch = Dispatch::default();
+                self.assign_item(key, suspect.claim, &view, &mut dispatch);
+                self.dispatch(dispatch);
+            }
+            None => {
+                self.drop_claim(key.0, key.1, suspect.claim);
+            }
+        }
+    }
+
+    /// The lists of a map, split once.
+    pub(super) fn view_of_map(&mut self, key: MapKey, generation: u32) -> Option<MapView> {
+        if let Some(view) = self.maps.view(key, generation) {
+            return Some(view);
+        }
+        let results = self.results_for_map(key.0, key.1).ok()?;
+        let execution = self.ledger.get_mut(key.0)?;
+        let elements = execution.split_lists(key.1, &results).ok()?;
+        let view = MapView {
+            elements: Arc::new(elements),
+            context: execution.view(key.1),
+        };
+        self.maps.keep_view(key, generation, view.clone());
+        Some(view)
+    }
+
+    /// Takes over the items that this runner has in the database but this process does not hold.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::runtime) fn reconcile_items(&mut self) -> Result<(), StoreError> {
+        if !self.registry.has_maps() {
+            return Ok(());
+        }
+        let mut claimed = self.store.items_of(self.runner, usize::MAX)?;
+        for map in &mut claimed {
+            let (id, task) = (map.row.execution, map.row.task);
+            map.items.retain(|item| {
+                item.claim().is_some_and(|claim| {
+                    let is_held = self.ledger.claims_of(id).any(|held| held.claim == claim);
+                    !is_held && !self.ended.contains(&(id, task, claim))
+                })
+            });
+        }
+        let mut dispatch = Dispatch::default();
+        self.adopt_items(&claimed, &mut dispatch);
+        self.dispatch(dispatch);
+        self.maps.set_stale();
+        Ok(())
+    }
+
+    /// E2: takes back items that a dead runner has claimed. Returns their number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::runtime) fn rescue_items(
+        &mut self,
+        dead: RunnerId,
+        limit: usize,
+    ) -> Result<u32, StoreError> {
+        let claimed = self.store.items_of(dead, limit)?;
+        self.load_open_maps(&claimed)?;
+        let limits = self.limits();
+        let mut rescued = 0;
+        for map in claimed {
+            let key = (map.row.execution, map.row.task);
+            if self.batch.items.contains_key(&key) {
+                // Its items end in this turn. The next turn rescues those of the dead runner.
+                rescued += 1;
+                continue;
+            }
+            let Some(execution) = self.ledger.get(key.0) else {
+                continue;
+            };
+            let records: Vec<_> = (map.items.iter())
+                .filter_map(|item| {
+                    let record = execution.rescue_item(key.1, item, limits, self.now);
+                    Some((item.claim()?, record))
+                })
+                .collect();
+            self.maps.note_row(map.row);
+            for (fence, record) in records {
+                rescued += 1;
+                self.end_item(key, fence, record, None);
+            }
+        }
+        Ok(rescued)
+    }
+}

@@ -1,0 +1,320 @@
+//! Decisions about the items of maps: their expansion, their ends, and the end of the map (semantics K).
+
+use crate::engine::{Finish, Outcome};
+use crate::runtime::assignment::Executor;
+use crate::runtime::maps::{MapKey, PendingItems, PendingMaps};
+use crate::runtime::message::{Message, Reply};
+use crate::runtime::metrics::OutcomeKind;
+use crate::runtime::step::{Signal, Step};
+use crate::store::{Committed, ItemFence, ItemWrite, StoreError};
+use crate::types::{
+    Claim, Error, ExecutionId, ItemRecord, MapChange, MapState, Micros, Ordinal, StepRecord,
+};
+
+/// Time after which a map's list that could not be read is read again, in microseconds.
+const LIST_RETRY: Micros = 1_000_000;
+
+impl Step {
+    /// K1: expands the maps that became ready in this turn. An empty one ends, so that others may become ready.
+    pub(in crate::runtime) fn expand_maps(&mut self) {
+        let max_items = self.config.max_map_items;
+        let mut position = 0;
+        while let Some((id, change)) = self.batch.executions.get_index_mut(position) {
+            let id = *id;
+            let Some(ordinal) = change.changes.expands.pop_first() else {
+                position += 1;
+                continue;
+            };
+            let results = self.results_for_map(id, ordinal);
+            let is_known = self.knows_children(id, ordinal);
+            let (Some(execution), Some((_, change))) = (
+                self.ledger.get_mut(id),
+                self.batch.executions.get_index_mut(position),
+            ) else {
+                continue;
+            };
+            let changes = &mut change.changes;
+            match results {
+                Ok(_) if !is_known => execution.await_workflow(ordinal, self.now, changes),
+                Ok(results) => {
+                    execution.expand_map(ordinal, &results, max_items, self.now, changes);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, execution_id = %id, "cannot read the list of a map; it is read again");
+                    execution.postpone_map(ordinal, self.now + LIST_RETRY, changes);
+                }
+            }
+        }
+    }
+
+    /// Whether a map waits to be expanded in this turn.
+    pub(in crate::runtime) fn has_unexpanded(&self) -> bool {
+        let mut changes = self.batch.executions.values();
+        changes.any(|change| !change.changes.expands.is_empty())
+    }
+
+    /// K3: decides the end of an item's attempt.
+    pub(in crate::runtime) fn finish_item(
+        &mut self,
+        id: ExecutionId,
+        finish: Finish,
+        executor: Executor,
+        ran: Micros,
+    ) {
+        let (task, claim) = (finish.task, finish.claim);
+        let was_mine = self.drop_claim(id, task, claim);
+        if matches!(finish.outcome, Outcome::Snooze { .. } | Outcome::Released) {
+            let queue = self.capacity.queues().of(executor);
+            queue.forget_start((id, task, claim));
+        }
+        if was_mine && !matches!(finish.outcome, Outcome::Released) {
+            self.capacity.note_run(executor, ran);
+        }
+        let (limits, random) = (self.limits(), self.random());
+        let Some(item) = self.open_item(id, task, claim) else {
+            if was_mine {
+                self.metrics.count_dropped();
+                self.signals.raise(Signal::Reconcile);
+                tracing::info!(execution_id = %id, item = claim.item, attempt = claim.attempt, "result of an item dropped: the claim was lost, by a timeout, a cancel or a rescue");
+            }
+            return;
+        };
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
+        let record = execution.finish_item(&item, &finish, limits, self.now, random);
+        if was_mine {
+            let kind = OutcomeKind::of(&finish.outcome);
+            self.metrics
+                .count_finished(execution, task, &kind, finish.started_at, ran);
+        }
+        let message = Message::Finished {
+            execution: id,
+            finish,
+            executor,
+            ran,
+        };
+        self.end_item((id, task), claim, record, Some(message));
+    }
+
+    /// D4: decides an item whose attempt overran its timeout.
+    pub(in crate::runtime) fn item_overdue(
+        &mut self,
+        id: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+        started_at: crate::types::Timestamp,
+        timeout: Micros,
+    ) {
+        let (limits, random) = (self.limits(), self.random());
+        let Some(item) = self.open_item(id, task, claim) else {
+            return;
+        };
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
+        let failure = execution.item_timeout(task, claim, timeout);
+        let outcome = Outcome::Failed(failure);
+        let finish = Finish {
+            task,
+            claim,
+            started_at: Some(started_at),
+            outcome,
+        };
+        let record = execution.finish_item(&item, &finish, limits, self.now, random);
+        let message = Message::Overdue {
+            execution: id,
+            task,
+            claim,
+            started_at,
+            timeout,
+        };
+        self.end_item((id, task), claim, record, Some(message));
+    }
+
+    /// T8: decides a step that an item records.
+    pub(in crate::runtime) fn record_item_step(
+        &mut self,
+        id: ExecutionId,
+        task: Ordinal,
+        claim: Claim,
+        step: StepRecord,
+        reply: Reply<()>,
+    ) {
+        if self.open_item(id, task, claim).is_none() {
+            return reply(Err(Error::claim_lost()));
+        }
+        let generation = self.maps.row((id, task)).map_or(0, |row| row.generation);
+        let pending = self.batch.items.entry((id, task)).or_default();
+        pending.generation = generation;
+        pending.steps.push((claim, step.clone()));
+        pending.messages.push(Message::RecordStep {
+            execution: id,
+            task,
+            claim,
+            step,
+            reply,
+        });
+    }
+
+    /// The item that runs under a claim of this runner, if its map is open and its end is not among the changes of this turn.
+    fn open_item(&self, id: ExecutionId, task: Ordinal, claim: Claim) -> Option<ItemRecord> {
+        let key = (id, task);
+        let is_ended =
+            self.batch.items.get(&key).is_some_and(|pending| {
+                claim.item.is_some_and(|item| pending.ended.contains(&item))
+            });
+        let is_open = claim.runner == self.runner
+            && !is_ended
+            && self.maps.row(key).is_some()
+            && self.ledger.get(id)?.has_open_map(task);
+        let item = self.maps.held(key, claim).filter(|_| is_open)?;
+        Some(item.clone())
+    }
+
+    /// Adds the end of an item's attempt to the batch.
+    pub(in crate::runtime) fn end_item(
+        &mut self,
+        key: MapKey,
+        fence: Claim,
+        record: ItemRecord,
+        message: Option<Message>,
+    ) {
+        let write = ItemWrite {
+            fence: ItemFence::Claim(fence),
+            record,
+            otherwise: None,
+        };
+        self.write_item(key, write, message);
+    }
+
+    /// Adds the write of an item to the batch.
+    pub(super) fn write_item(
+        &mut self,
+        key: MapKey,
+        write: ItemWrite,
+        message: Option<Message>,
+    ) -> &mut PendingItems {
+        let generation = self.maps.row(key).map_or(0, |row| row.generation);
+        let pending = self.batch.items.entry(key).or_default();
+        pending.generation = generation;
+        pending.ended.insert(write.record.item);
+        pending.ends.push(write);
+        pending.messages.extend(message);
+        pending
+    }
+
+    /// K6: ends the maps whose last items end in this turn, as far as this runner knows. The store refuses the batch if another
+    /// runner has ended items since.
+    pub(in crate::runtime) fn settle_maps(&mut self) {
+        for index in 0..self.batch.items.len() {
+            let Some((key, pending)) = self.batch.items.get_index(index) else {
+                break;
+            };
+            let ((id, task), Some(row)) = (*key, self.maps.row(*key)) else {
+                continue;
+            };
+            let mut after = row.clone();
+            for write in &pending.ends {
+                after.count_end(write.record_for(row));
+            }
+            let mut is_last = false;
+            if after.is_over()
+                && let Some(execution) = self.ledger.get_mut(id)
+                && execution.has_open_map(task)
+            {
+                let change = self.batch.change(execution);
+                is_last = execution.end_map(task, &after, self.now, &mut change.changes);
+            }
+            if let Some((_, pending)) = self.batch.items.get_index_mut(index) {
+                pending.is_last = is_last;
+            }
+        }
+    }
+
+    /// Reads the counters of maps again, because other runners have ended items of them, and forgets items that are lost.
+    pub(in crate::runtime) fn refresh_maps(
+        &mut self,
+        messages: &[Message],
+        lost: &[(ExecutionId, Ordinal, u32)],
+    ) -> Result<(), StoreError> {
+        for key in lost {
+            self.maps.drop_item(*key);
+        }
+        let mut ids: Vec<ExecutionId> = messages.iter().filter_map(Message::execution).collect();
+        ids.extend(lost.iter().map(|(id, ..)| *id));
+        ids.sort_unstable();
+        ids.dedup();
+        for row in self.store.maps(&ids)? {
+            self.maps.note_row(row);
+        }
+        for id in ids {
+            self.ledger.remove(id);
+        }
+        Ok(())
+    }
+
+    /// Applies the outcomes of the ends of items.
+    pub(in crate::runtime) fn apply_items(&mut self, items: PendingMaps, committed: &Committed) {
+        for ((key, pending), outcome) in items.into_iter().zip(&committed.maps) {
+            let (id, task) = key;
+            let is_conflict = !outcome.applied
+                && outcome.row.as_ref().is_some_and(|row| {
+                    row.state != MapState::Ended && row.generation == pending.generation
+                });
+            match &outcome.row {
+                Some(row) => self.maps.note_row(row.clone()),
+                None => self.maps.forget(key),
+            }
+            if is_conflict {
+                // The execution was changed meanwhile: everything is decided again.
+                self.ledger.remove(id);
+                self.retry.extend(pending.messages);
+                self.signals.raise(Signal::Waits);
+                continue;
+            }
+            if !pending.posts.is_empty() {
+                self.signals.raise(Signal::Waits);
+            }
+            for write in &pending.ends {
+                let (item, record) = (write.record.item, &write.record);
+                if record.runner.is_some() && !outcome.lost.contains(&item) {
+                    self.maps.hold(key, pending.generation, record.clone());
+                } else {
+                    self.maps.drop_item((id, task, item));
+                }
+            }
+            self.start_suspect(key, &pending, outcome);
+            for message in pending.messages {
+                let Message::RecordStep { claim, reply, .. } = message else {
+                    continue;
+                };
+                let is_lost = claim.item.is_some_and(|item| outcome.lost.contains(&item));
+                reply(if outcome.applied && !is_lost {
+                    Ok(())
+                } else {
+                    Err(Error::claim_lost())
+                });
+            }
+        }
+    }
+
+    /// Follows what a durable change of an execution means for its maps: stops the items of those that have ended.
+    pub(in crate::runtime) fn follow_maps(&mut self, id: ExecutionId, changes: &[MapChange]) {
+        for change in changes {
+            match change {
+                MapChange::Expand(row) => self.maps.note_row((**row).clone()),
+                MapChange::Close(task) => {
+                    let priority = self.maps.row((id, *task)).map_or(0, |row| row.priority);
+                    let held: Vec<_> = self.ledger.claims_of(id).collect();
+                    for held in held.into_iter().filter(|held| held.task == *task) {
+                        self.interrupt(id, held.task, held.claim, priority);
+                    }
+                    self.maps.forget((id, *task));
+                }
+                MapChange::Tell(..) => self.signals.raise(Signal::Waits),
+                MapChange::Pause(_) | MapChange::Resume(_) | MapChange::Reopen(_) => {}
+            }
+        }
+    }
+}

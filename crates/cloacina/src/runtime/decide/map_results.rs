@@ -1,0 +1,124 @@
+//! Reads the results of maps for the tasks that take them (semantics K4, K9).
+
+use std::sync::Arc;
+
+use crate::runtime::step::Step;
+use crate::store::{ItemQuery, StoreError};
+use crate::types::{Context, ExecutionId, ItemRecord, Json, Ordinal, TaskStatus};
+
+/// Number of items that are read at once.
+const PAGE: usize = 1_000;
+
+impl Step {
+    /// The results of other maps that a map runs over.
+    pub(super) fn results_for_map(
+        &self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+    ) -> Result<Vec<(String, Json)>, StoreError> {
+        let maps = (self.ledger.get(id)).map(|execution| execution.maps_it_reads(ordinal));
+        let lists = maps.into_iter().flatten().map(|(key, map)| {
+            let text = self.values_text(id, map)?;
+            Ok((key, Json::from_encoder(text)))
+        });
+        lists.collect()
+    }
+
+    /// K4, K9: the context of a task with the results of the maps that its parameters name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::runtime) fn with_map_results(
+        &self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+        mut context: Arc<Context>,
+    ) -> Result<Arc<Context>, StoreError> {
+        let Some(execution) = self.ledger.get(id) else {
+            return Ok(context);
+        };
+        let workflow = execution.workflow();
+        for parameter in &workflow.task(ordinal).parameters {
+            let source = parameter.task.as_deref();
+            let map = source.and_then(|task| workflow.graph().ordinal(task));
+            let Some(map) = map.filter(|map| workflow.task(*map).over.is_some()) else {
+                continue;
+            };
+            let is_complete = execution.task(map).status == TaskStatus::Completed;
+            let text = if parameter.items {
+                self.items_text(id, map)?
+            } else if is_complete {
+                self.values_text(id, map)?
+            } else {
+                continue;
+            };
+            let mut changed = (*context).clone();
+            changed.set(parameter.key(), Json::from_encoder(text));
+            context = Arc::new(changed);
+        }
+        Ok(context)
+    }
+
+    /// The results of a map's items in the order of the list, as a JSON array. An item without a result is `null`.
+    fn values_text(&self, id: ExecutionId, map: Ordinal) -> Result<String, StoreError> {
+        let mut text = String::from("[");
+        self.each_item(id, map, |item| {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(item.result.as_ref().map_or("null", Json::as_str));
+        })?;
+        text.push(']');
+        Ok(text)
+    }
+
+    /// A map's items in the order of the list, as a JSON array of objects.
+    fn items_text(&self, id: ExecutionId, map: Ordinal) -> Result<String, StoreError> {
+        let mut text = String::from("[");
+        self.each_item(id, map, |item| {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&item.to_json());
+        })?;
+        text.push(']');
+        Ok(text)
+    }
+
+    /// Reads all items of a map page by page, those without a row included.
+    fn each_item(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+        mut visit: impl FnMut(&ItemRecord),
+    ) -> Result<(), StoreError> {
+        let row = self.store.maps(&[execution])?;
+        let Some(row) = row.into_iter().find(|row| row.task == task) else {
+            return Ok(());
+        };
+        let mut from = 0;
+        while from < row.width {
+            let items = self.store.items(&ItemQuery {
+                execution,
+                task,
+                status: None,
+                from,
+                limit: PAGE,
+            })?;
+            for item in &items {
+                visit(item);
+                from = item.item + 1;
+            }
+            if items.len() < PAGE {
+                break;
+            }
+        }
+        for item in from..row.width {
+            visit(&ItemRecord {
+                status: TaskStatus::Cancelled,
+                ..ItemRecord::unstarted(item)
+            });
+        }
+        Ok(())
+    }
+}

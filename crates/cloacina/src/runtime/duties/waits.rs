@@ -1,0 +1,286 @@
+//! Checks the waiting tasks that are due, and applies the messages of the inbox (semantics L).
+//!
+//! Several runners may do this at the same time. A decision is written only if the execution still has the revision that the
+//! decision is based on, and a check that finds nothing new changes no result.
+//!
+//! A database without waits costs no query here. The poll for changes reports whether there are waits, as a part of its own
+//! query. Waits that this runner writes are noted in the turn that writes them.
+
+use std::collections::BTreeSet;
+
+use super::duty::Duty;
+use crate::runtime::step::{Signal, Step};
+use crate::store::{InboxKind, InboxMessage, StoreError};
+use crate::types::{Cursor, ExecutionId, Json, Micros, Monotonic, NewSignal, Ordinal, Timestamp};
+
+/// Maximum number of due tasks, and of messages of the inbox, in one turn.
+const BATCH: usize = 200;
+/// The time after which due tasks and messages are checked again, in microseconds, because this runner may have been unable to
+/// handle them.
+const INTERVAL: Micros = 30_000_000;
+/// The pause before the next check when none of the due tasks could be checked, in microseconds.
+const PAUSE: Micros = 1_000_000;
+
+/// The duty that checks waiting tasks.
+pub(in crate::runtime) struct WaitKeeper {
+    next: Monotonic,
+}
+
+impl Default for WaitKeeper {
+    /// The first poll for changes, which runs earlier, reports whether there is anything to check.
+    fn default() -> Self {
+        Self {
+            next: Monotonic::NEVER,
+        }
+    }
+}
+
+impl Duty for WaitKeeper {
+    const ACTION: &'static str = "check waiting tasks";
+
+    fn next_wake(&self, step: &Step) -> Monotonic {
+        if step.is_stopping {
+            return Monotonic::NEVER;
+        }
+        if step.signals.is_raised(Signal::Waits) {
+            return step.monotonic;
+        }
+        let noted = step.waits_due.map(|at| step.instant_of(at));
+        noted.map_or(self.next, |noted| noted.min(self.next))
+    }
+
+    fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
+        let due = step.store.due_waits(step.now, BATCH)?;
+        step.signals.take(Signal::Waits);
+        step.waits_due = None;
+        // If the rest fails, all of it is due again.
+        self.next = step.monotonic;
+        let was_due = !(due.executions.is_empty() && due.inbox.is_empty());
+        let is_full = due.executions.len() >= BATCH || due.inbox.len() >= BATCH;
+        let checked = step.check_tasks(&due.executions)?;
+        let applied = step.apply_inbox(due.inbox)?;
+        self.next = match due.next {
+            Some(at) => step.instant_of(at),
+            None => Monotonic::NEVER,
+        };
+        if was_due && step.config.enable_recovery {
+            self.next = self.next.min(step.monotonic + INTERVAL);
+        }
+        if is_full {
+            let again = if checked + applied > 0 { 0 } else { PAUSE };
+            self.next = self.next.min(step.monotonic + again);
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// Checks the due tasks of executions. Returns the number of tasks.
+    fn check_tasks(&mut self, ids: &[ExecutionId]) -> Result<usize, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut fresh = Vec::new();
+        for id in ids {
+            if self.batch.executions.contains_key(id) {
+                // It was changed in this turn. The next turn checks it.
+                self.signals.raise(Signal::Waits);
+            } else if !self.ledger.is_unreadable(*id) {
+                // A sender has raised the revision.
+                self.ledger.remove(*id);
+                fresh.push(*id);
+            }
+        }
+        self.load(&fresh)?;
+        let now = self.now;
+        let mut due: Vec<(ExecutionId, Vec<Ordinal>)> = Vec::new();
+        let mut cursors: Vec<Cursor> = Vec::new();
+        for id in fresh {
+            let Some(execution) = self.ledger.get(id) else {
+                continue;
+            };
+            let tasks = execution.due_waits(now);
+            cursors.extend(
+                (tasks.iter())
+                    .flat_map(|task| execution.open_cursors(*task))
+                    .cloned(),
+            );
+            due.push((id, tasks));
+        }
+        let found = if cursors.is_empty() {
+            Vec::new()
+        } else {
+            self.store.signals(&cursors)?
+        };
+        let mut looked = 0;
+        for (id, tasks) in due {
+            let Some(execution) = self.ledger.get_mut(id) else {
+                continue;
+            };
+            if tasks.is_empty() {
+                continue;
+            }
+            let change = self.batch.change(execution);
+            change.is_wake = true;
+            for task in tasks {
+                change.changes.merge(execution.look(task, &found, now));
+                looked += 1;
+            }
+            self.watch_deadline(id);
+        }
+        Ok(looked)
+    }
+
+    /// Applies messages of the inbox in order. Returns the number of those that are settled.
+    fn apply_inbox(&mut self, messages: Vec<InboxMessage>) -> Result<usize, StoreError> {
+        let mut settled = 0;
+        for message in messages {
+            let applied = match InboxKind::from_name(&message.kind) {
+                Some(InboxKind::Cancel) => self.apply_cancel(&message),
+                Some(InboxKind::Signal) => self.apply_signal(&message),
+                Some(InboxKind::Advance) => {
+                    let woken = self.store.advance_inbox(&message, self.now).map(|_| true);
+                    self.signals.raise(Signal::Waits);
+                    woken
+                }
+                Some(
+                    kind @ (InboxKind::Pause
+                    | InboxKind::Resume
+                    | InboxKind::Retry
+                    | InboxKind::AttemptEnded
+                    | InboxKind::ChildEnded),
+                ) => self.apply_note(kind, &message),
+                // A later release applies it.
+                None => Ok(false),
+            };
+            match applied {
+                Ok(applied) => settled += usize::from(applied),
+                Err(error) if error.is_of_item() => {
+                    let note = error.to_string();
+                    tracing::warn!(message_id = %message.id, "cannot apply a message of the inbox: {note}");
+                    self.store.note_inbox(message.id, Some(&note))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Cancels an execution. A message for one that has ended or is unknown has nothing to do.
+    fn apply_cancel(&mut self, message: &InboxMessage) -> Result<bool, StoreError> {
+        let target = message.target.as_deref().unwrap_or_default();
+        let Ok(id) = target.parse::<ExecutionId>() else {
+            let note = format!("'{target}' is not the id of an execution");
+            self.store.note_inbox(message.id, Some(&note))?;
+            return Ok(true);
+        };
+        if self.batch.executions.contains_key(&id) {
+            self.signals.raise(Signal::Waits);
+            return Ok(false);
+        }
+        self.ledger.remove(id);
+        self.load(&[id])?;
+        self.note_starts_of(id);
+        if self.ledger.is_unreadable(id) {
+            return Ok(false);
+        }
+        let cause = message
+            .body
+            .as_deref()
+            .and_then(|body| Json::parse(body).ok());
+        let Some(execution) = self.ledger.get_mut(id) else {
+            self.store.note_inbox(message.id, None)?;
+            return Ok(true);
+        };
+        let change = self.batch.change(execution);
+        let Ok(mut changes) = execution.cancel_open(self.now) else {
+            self.batch.drop_if_empty(id);
+            self.store.note_inbox(message.id, None)?;
+            return Ok(true);
+        };
+        if let Some(event) = changes.history.last_mut() {
+            event.data = cause;
+        }
+        change.changes.merge(changes);
+        change.is_wake = true;
+        self.batch.settled.push((message.id, id));
+        Ok(true)
+    }
+
+    fn apply_signal(&mut self, message: &InboxMessage) -> Result<bool, StoreError> {
+        match signal_of(message) {
+            Ok(signal) => {
+                self.store.send(&[signal], &[message.id], self.now)?;
+                self.signals.raise(Signal::Waits);
+            }
+            Err(note) => self.store.note_inbox(message.id, Some(&note))?,
+        }
+        Ok(true)
+    }
+
+    /// Notes the messages that a change has added to the inbox, so that the next turn applies them.
+    pub(in crate::runtime) fn note_posts(&mut self, changes: &crate::engine::Changes) {
+        if !changes.posts.is_empty() {
+            self.signals.raise(Signal::Waits);
+        }
+    }
+
+    /// Notes the waits that a change has written. Returns whether the execution now only waits.
+    pub(in crate::runtime) fn note_waits(
+        &mut self,
+        id: ExecutionId,
+        waits: &BTreeSet<Ordinal>,
+    ) -> bool {
+        if waits.is_empty() {
+            return false;
+        }
+        let Some(execution) = self.ledger.get(id) else {
+            return false;
+        };
+        let tasks = &execution.record().tasks;
+        let looks = waits.iter().filter_map(|ordinal| {
+            let task = tasks.get(*ordinal as usize)?;
+            task.ready_at
+                .filter(|at| task.is_waiting() && *at < Timestamp(i64::MAX))
+        });
+        let next = looks.chain(self.waits_due).min();
+        let only_waits = execution.only_waits();
+        self.waits_due = next;
+        self.watch_deadline(id);
+        only_waits && self.ledger.claims_of(id).next().is_none()
+    }
+}
+
+fn signal_of(message: &InboxMessage) -> Result<NewSignal, String> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        name: String,
+        #[serde(default)]
+        key: Option<String>,
+        #[serde(default)]
+        to: Option<String>,
+        #[serde(default)]
+        data: Option<Json>,
+        #[serde(default)]
+        id: Option<String>,
+        #[serde(default)]
+        sender: Option<String>,
+    }
+    let body: Body = serde_json::from_str(message.body.as_deref().unwrap_or_default())
+        .map_err(|error| format!("its body is not a signal: {error}"))?;
+    if let Some(problem) = crate::workflow::name_problem(&body.name) {
+        return Err(format!("it has {problem}"));
+    }
+    let to = body.to.map(|to| {
+        to.parse::<ExecutionId>()
+            .map_err(|_| format!("'{to}' is not the id of an execution"))
+    });
+    Ok(NewSignal {
+        name: body.name,
+        key: body.key,
+        to: to.transpose()?,
+        data: body.data.unwrap_or_else(|| Json::from_encoder("null")),
+        id: body.id,
+        sender: body.sender,
+    })
+}

@@ -1,0 +1,197 @@
+//! The maps that this runner knows: their counters as of its last transaction, the items that it has claimed, and their lists
+//! (semantics K).
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use super::message::Message;
+use crate::engine::MapElements;
+use crate::store::{InboxMessage, ItemEnds, ItemWrite};
+use crate::types::{
+    Claim, Context, ExecutionId, InboxId, ItemRecord, MapRow, MapState, Ordinal, StepRecord,
+    Timestamp,
+};
+
+/// Identifies a map.
+pub(super) type MapKey = (ExecutionId, Ordinal);
+/// Identifies an item.
+pub(super) type ItemKey = (ExecutionId, Ordinal, u32);
+
+/// Maximum number of maps whose lists are kept split.
+const LISTS: usize = 8;
+
+/// The lists of a map, split into items, and the context that all its items see.
+#[derive(Clone)]
+pub(super) struct MapView {
+    pub(super) elements: Arc<MapElements>,
+    pub(super) context: Arc<Context>,
+}
+
+/// The state of a runner's maps.
+pub(super) struct Maps {
+    rows: FxHashMap<MapKey, MapRow>,
+    held: FxHashMap<ItemKey, (u32, ItemRecord)>,
+    views: Vec<(MapKey, u32, MapView)>,
+    /// The database may hold items that can be claimed and that this process does not know of.
+    is_stale: bool,
+    /// The claim that is being made leaves out workers that have no room now.
+    is_partial: bool,
+    /// Maps were added or removed since [`changed_keys`](Self::changed_keys) was called.
+    has_changed: bool,
+    /// The time at which the next item that waits for another attempt is due.
+    due: Option<Timestamp>,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            rows: FxHashMap::default(),
+            held: FxHashMap::default(),
+            views: Vec::new(),
+            is_stale: true,
+            is_partial: false,
+            has_changed: true,
+            due: None,
+        }
+    }
+}
+
+impl Maps {
+    /// Notes that items may be there to claim.
+    pub(super) const fn set_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Whether a claim of items is worth its query.
+    pub(super) fn wants_claim(&self, now: Timestamp) -> bool {
+        self.is_stale || self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Notes whether the next claim leaves out workers that have no room now. They claim later.
+    pub(super) const fn set_partial(&mut self, is_partial: bool) {
+        self.is_partial = is_partial;
+    }
+
+    /// Notes the result of a claim.
+    pub(super) const fn note_claimed(&mut self, more: bool, due: Option<Timestamp>) {
+        self.is_stale = more || self.is_partial;
+        self.due = due;
+    }
+
+    /// Whether this process has claimed no item.
+    pub(super) fn holds_none(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Notes the counters of a map. Those of one that has ended are forgotten.
+    pub(super) fn note_row(&mut self, row: MapRow) {
+        let key = (row.execution, row.task);
+        if row.state == MapState::Ended {
+            self.has_changed |= self.rows.remove(&key).is_some();
+            self.views.retain(|(known, ..)| *known != key);
+        } else {
+            self.has_changed |= self.rows.insert(key, row).is_none();
+        }
+    }
+
+    /// The counters of a map as of the last transaction of this runner that concerned it.
+    pub(super) fn row(&self, key: MapKey) -> Option<&MapRow> {
+        self.rows.get(&key)
+    }
+
+    /// Forgets the counters of a map, because another runner has changed them.
+    pub(super) fn forget_row(&mut self, key: MapKey) {
+        self.rows.remove(&key);
+    }
+
+    /// The maps whose counters are known, if there are others than at the last call.
+    pub(super) fn changed_keys(&mut self) -> Option<Vec<MapKey>> {
+        std::mem::take(&mut self.has_changed).then(|| self.rows.keys().copied().collect())
+    }
+
+    /// Forgets a map that has ended.
+    pub(super) fn forget(&mut self, key: MapKey) {
+        self.has_changed |= self.rows.remove(&key).is_some();
+        self.views.retain(|(known, ..)| *known != key);
+        self.held.retain(|(id, task, _), _| (*id, *task) != key);
+    }
+
+    /// Notes an item that this process has claimed in a generation of its map.
+    pub(super) fn hold(&mut self, key: MapKey, generation: u32, item: ItemRecord) {
+        self.held
+            .insert((key.0, key.1, item.item), (generation, item));
+    }
+
+    /// The item that this process holds under a claim. One of an earlier generation is not: its claim may equal that of the same
+    /// item in the present one.
+    pub(super) fn held(&self, key: MapKey, claim: Claim) -> Option<&ItemRecord> {
+        let (generation, item) = self.held.get(&(key.0, key.1, claim.item?))?;
+        let is_present = self.rows.get(&key)?.generation == *generation;
+        (is_present && item.claim() == Some(claim)).then_some(item)
+    }
+
+    /// Drops an item whose end is durable, or whose claim was lost.
+    pub(super) fn drop_item(&mut self, key: ItemKey) {
+        self.held.remove(&key);
+    }
+
+    /// The split lists of a map.
+    pub(super) fn view(&self, key: MapKey, generation: u32) -> Option<MapView> {
+        let mut known = self.views.iter();
+        known
+            .find(|(known, of, _)| *known == key && *of == generation)
+            .map(|(.., view)| view.clone())
+    }
+
+    /// Keeps the split lists of a map.
+    pub(super) fn keep_view(&mut self, key: MapKey, generation: u32, view: MapView) {
+        self.views.retain(|(known, ..)| *known != key);
+        if self.views.len() == LISTS {
+            self.views.remove(0);
+        }
+        self.views.push((key, generation, view));
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The ends and steps of one map's items in a write batch.
+#[derive(Default)]
+pub(super) struct PendingItems {
+    pub(super) generation: u32,
+    pub(super) ends: Vec<ItemWrite>,
+    pub(super) steps: Vec<(Claim, StepRecord)>,
+    /// The messages to children that items start again.
+    pub(super) posts: Vec<(ExecutionId, InboxMessage)>,
+    /// The messages of the inbox that tell the ends of children.
+    pub(super) settled: Vec<InboxId>,
+    /// The items that end in this batch.
+    pub(super) ended: FxHashSet<u32>,
+    /// The messages to decide again if the batch is not written.
+    pub(super) messages: Vec<Message>,
+    /// The batch also ends the map.
+    pub(super) is_last: bool,
+}
+
+/// The ends of items in a write batch, by map.
+pub(super) type PendingMaps = IndexMap<MapKey, PendingItems, FxBuildHasher>;
+
+/// The ends of items, as parameters of the store.
+pub(super) fn ends_of(maps: &PendingMaps) -> Vec<ItemEnds> {
+    let ends = maps.iter().map(|((execution, task), pending)| ItemEnds {
+        execution: *execution,
+        task: *task,
+        generation: pending.generation,
+        is_last: pending.is_last,
+        items: pending.ends.clone(),
+        steps: pending.steps.clone(),
+        posts: pending.posts.clone(),
+        settled: pending.settled.clone(),
+    });
+    ends.collect()
+}

@@ -1,0 +1,106 @@
+//! Notes between executions as messages of the inbox (semantics M).
+
+use sha2::{Digest, Sha256};
+
+use crate::engine::Execution;
+use crate::store::{InboxKind, InboxMessage};
+use crate::types::{ExecutionId, InboxId, Json, Note, Ordinal, Post, Timestamp};
+
+/// The parent and the node that a note to a child comes from.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(super) struct Sender {
+    pub(super) parent: ExecutionId,
+    pub(super) task: Ordinal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) item: Option<u32>,
+}
+
+/// The note of a message. `None`: it is not one, or cannot be read.
+pub(super) fn note_of(kind: InboxKind, body: &str) -> Option<Note> {
+    Some(match kind {
+        InboxKind::Pause => Note::Pause,
+        InboxKind::Resume => Note::Resume,
+        InboxKind::Retry => Note::Retry,
+        InboxKind::ChildEnded => Note::ChildEnded(serde_json::from_str(body).ok()?),
+        InboxKind::AttemptEnded => Note::AttemptEnded(serde_json::from_str(body).ok()?),
+        InboxKind::Signal | InboxKind::Cancel | InboxKind::Advance => return None,
+    })
+}
+
+/// The messages of the notes that a change causes. Each has an id of its own, which follows from the change, so that the same
+/// change written again adds no second message.
+pub(super) fn messages_of(
+    execution: &Execution,
+    posts: &[Post],
+    now: Timestamp,
+) -> Vec<InboxMessage> {
+    let record = execution.record();
+    let messages = (0..).zip(posts).map(|(index, post)| {
+        // A child that cannot be retried because it is not stored any more is answered for to its node.
+        let needs_sender = matches!(post.note, Note::Retry);
+        let nodes = (0..).take(if needs_sender { record.tasks.len() } else { 0 });
+        let sender = nodes.into_iter().find(|ordinal| {
+            let child = execution.node_child(*ordinal);
+            child.is_some_and(|child| child.id == post.target)
+                || (execution.open_runs(*ordinal))
+                    .is_some_and(|runs| runs.all_open().any(|id| id == post.target))
+        });
+        message_of(
+            record.id,
+            record.revision,
+            index,
+            post,
+            sender.map(|task| (task, None)),
+            now,
+        )
+    });
+    messages.collect()
+}
+
+/// The message of a note. `index` is its number among the notes of the change; `sender` is the node that it comes from, and its
+/// item.
+pub(super) fn message_of(
+    source: ExecutionId,
+    revision: i64,
+    index: u32,
+    post: &Post,
+    sender: Option<(Ordinal, Option<u32>)>,
+    now: Timestamp,
+) -> InboxMessage {
+    let (kind, body) = match &post.note {
+        Note::Cancel => (InboxKind::Cancel, None),
+        Note::Pause => (InboxKind::Pause, None),
+        Note::Resume => (InboxKind::Resume, None),
+        Note::Retry => (InboxKind::Retry, None),
+        Note::AttemptEnded(held) => (InboxKind::AttemptEnded, Json::encode(held).ok()),
+        Note::ChildEnded(end) => (InboxKind::ChildEnded, Json::encode(end).ok()),
+    };
+    let (task, item) = sender.unwrap_or_default();
+    let sender = Sender {
+        parent: source,
+        task,
+        item,
+    };
+    let body = body.or_else(|| Json::encode(&sender).ok());
+    let digest = Sha256::new()
+        .chain_update(source.as_bytes())
+        .chain_update(post.target.as_bytes())
+        .chain_update(kind.name())
+        .chain_update(revision.to_be_bytes())
+        .chain_update(index.to_be_bytes())
+        .finalize();
+    // The messages of one execution are applied in the order of its changes: the microsecond, then the revision.
+    let mut bits = [0; 10];
+    let below_millisecond = u16::try_from(now.0.rem_euclid(1000)).unwrap_or_default();
+    bits[..2].copy_from_slice(&below_millisecond.to_be_bytes());
+    bits[2..6].copy_from_slice(&revision.to_be_bytes()[4..]);
+    bits[6..].copy_from_slice(&digest[..4]);
+    InboxMessage {
+        id: InboxId::from_parts(now, bits),
+        kind: kind.name().to_owned(),
+        target: Some(post.target.to_string()),
+        body: body.map(|body| body.to_string()),
+        created_at: now,
+        note: None,
+    }
+}

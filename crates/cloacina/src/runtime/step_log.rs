@@ -1,0 +1,159 @@
+//! The steps of one attempt: what earlier attempts recorded, and what this one has recorded so far.
+
+use rustc_hash::FxHashMap;
+
+use crate::engine::{StepTooMuch, StepTotals, item_key, step_key};
+use crate::types::sync::Mutex;
+use crate::types::{Failure, Json, StepKind, StepRecord, Timestamp};
+
+/// The steps of one attempt of a task. The attempt's function may call it from several threads.
+#[derive(Debug, Default)]
+pub struct StepLog {
+    state: Mutex<StepState>,
+}
+
+#[derive(Debug, Default)]
+struct StepState {
+    /// The recorded steps were read from the database.
+    is_loaded: bool,
+    /// The positions and the values of recorded steps, by key.
+    recorded: FxHashMap<String, (u32, Json)>,
+    /// The calls of this attempt, by key.
+    used: FxHashMap<String, u32>,
+    totals: StepTotals,
+    /// The position of the next step.
+    next: u32,
+}
+
+/// A step that ended in this attempt and is not recorded yet.
+#[derive(Clone, Debug)]
+pub struct EndedStep {
+    /// The key, as [`StepLog::key`] returned it.
+    pub key: String,
+    /// The kind of the call.
+    pub kind: StepKind,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// The time at which it began.
+    pub started_at: Timestamp,
+    /// The time at which it ended.
+    pub ended_at: Timestamp,
+    /// Its result.
+    pub value: Json,
+}
+
+impl StepLog {
+    /// The key under which a call is recorded (T1). Call it in the order of the calls.
+    pub fn key(&self, key: &str) -> String {
+        step_key(key, &mut self.state.lock().used)
+    }
+
+    /// Whether the recorded steps were read.
+    pub fn is_loaded(&self) -> bool {
+        self.state.lock().is_loaded
+    }
+
+    /// Takes the recorded steps of the task. A second call changes nothing.
+    pub fn load(&self, steps: Vec<StepRecord>) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.is_loaded, true) {
+            return;
+        }
+        for step in steps {
+            // The ends of several children of a call count as one step.
+            state.totals.count += u32::from(step.kind != StepKind::Child);
+            state.totals.bytes += step.size() as u64;
+            state.next = state.next.max(step.position + 1);
+            state.recorded.insert(step.key, (step.position, step.value));
+        }
+    }
+
+    /// The recorded value of a step (T2).
+    pub fn recorded(&self, key: &str) -> Option<Json> {
+        let state = self.state.lock();
+        state.recorded.get(key).map(|(_, value)| value.clone())
+    }
+
+    /// The recorded ends of the children of a call that ran several. `None`: the call has not ended.
+    pub fn recorded_children(&self, key: &str) -> Option<Vec<Json>> {
+        #[derive(serde::Deserialize)]
+        struct Ended {
+            count: u32,
+        }
+        let Ended { count } = self.recorded(key)?.decode().ok()?;
+        (0..count)
+            .map(|index| self.recorded(&item_key(key, index)))
+            .collect()
+    }
+
+    /// The children of a call, among the first `count`, whose ends are not recorded.
+    pub fn missing_children(&self, key: &str, count: u32) -> Vec<u32> {
+        let state = self.state.lock();
+        (0..count)
+            .filter(|index| !state.recorded.contains_key(&item_key(key, *index)))
+            .collect()
+    }
+
+    /// The position of the step that will record the end of a call that runs children, followed by those of its `count`
+    /// children if it runs several. A call whose children have ended in part keeps its position.
+    ///
+    /// # Errors
+    /// T9: when the task has too many steps.
+    pub fn reserve_children(
+        &self,
+        task: &str,
+        key: &str,
+        count: Option<u32>,
+        max_bytes: u64,
+    ) -> Result<u32, Failure> {
+        let position = self.reserve(task, key, max_bytes)?;
+        let Some(count) = count else {
+            return Ok(position);
+        };
+        let mut state = self.state.lock();
+        let earlier = (0..count).find_map(|index| {
+            let (position, _) = state.recorded.get(&item_key(key, index))?;
+            position.checked_sub(index + 1)
+        });
+        let fits = |earlier: &u32| earlier.saturating_add(count) < position;
+        if let Some(earlier) = earlier.filter(fits) {
+            return Ok(earlier);
+        }
+        state.next = state.next.saturating_add(count);
+        Ok(position)
+    }
+
+    /// The position of the step that will record the end of a sleep or a wait (T5). No step of this attempt follows it.
+    ///
+    /// # Errors
+    /// T9: when the task has too many steps.
+    pub fn reserve(&self, task: &str, key: &str, max_bytes: u64) -> Result<u32, Failure> {
+        let mut state = self.state.lock();
+        let added = state.totals.add(task, key.len(), max_bytes);
+        state.totals = added.map_err(|StepTooMuch(failure)| failure)?;
+        let position = state.next;
+        state.next += 1;
+        Ok(position)
+    }
+
+    /// The step to record for a call that ended.
+    ///
+    /// # Errors
+    /// T9: when the task has too many steps, or too many bytes of them.
+    pub fn end(&self, task: &str, ended: EndedStep, max_bytes: u64) -> Result<StepRecord, Failure> {
+        let mut state = self.state.lock();
+        let step = StepRecord {
+            key: ended.key,
+            position: state.next,
+            kind: ended.kind,
+            attempt: ended.attempt,
+            started_at: ended.started_at,
+            ended_at: ended.ended_at,
+            value: ended.value,
+        };
+        let added = state.totals.add(task, step.size(), max_bytes);
+        state.totals = added.map_err(|StepTooMuch(failure)| failure)?;
+        state.next += 1;
+        Ok(step)
+    }
+}

@@ -1,0 +1,146 @@
+//! Claims items of maps: those that are due for another attempt, then new ones, in the order of the list (K5, K9).
+
+use uuid::Uuid;
+
+use super::driver::{Connection, Statement};
+use super::error::Fault;
+use super::map_rows::{
+    ClaimItems, DueItems, DueMaps, InsertItems, LockFreeMap, NextDueMap, first_row, records,
+};
+use super::maps::put;
+use super::row::count;
+use crate::store::{ClaimClass, ClaimedItems, Committed};
+use crate::types::{DefinitionId, ItemRecord, MapRow, RunnerId, TaskStatus, Timestamp};
+
+/// Maximum number of maps that one claim takes items from.
+const MAPS_PER_CLAIM: usize = 64;
+
+/// Claims items of the maps that have any, in claim order, up to the limits of the classes.
+pub(super) async fn claim(
+    connection: &Connection,
+    (classes, free): (&[ClaimClass], &[usize]),
+    runner: RunnerId,
+    now: Timestamp,
+    committed: &mut Committed,
+) -> Result<(), Fault> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    let mut left: Vec<usize> = classes.iter().map(|class| class.limit).collect();
+    let mut free = free.to_vec();
+    free.resize(left.len(), usize::MAX);
+    let queues = classes.iter().flat_map(|class| &class.queues);
+    let due = DueMaps {
+        now: now.0,
+        queues: queues.map(|queue| queue.0).collect(),
+        limit: i64::try_from(MAPS_PER_CLAIM + 1).unwrap_or(i64::MAX),
+    };
+    let due: Vec<(Uuid, i64, i64, i64)> = due.load(connection).await?;
+    committed.more_items = due.len() > MAPS_PER_CLAIM;
+    for (execution, ordinal, definition, queue) in due {
+        let task = count("ordinal", ordinal)?;
+        let of_class = |class: &ClaimClass| {
+            class.queues.iter().any(|known| known.0 == queue)
+                && !class.excluded.contains(&(DefinitionId(definition), task))
+        };
+        let Some(class) = classes.iter().position(of_class) else {
+            continue;
+        };
+        let limit = left.get_mut(class).map_or(0, |left| *left);
+        if limit == 0 {
+            committed.more_items = true;
+            continue;
+        }
+        let query = LockFreeMap {
+            execution_id: execution,
+            ordinal,
+        };
+        let Some(mut row) = first_row(query.load(connection).await?)? else {
+            // Another runner is writing it.
+            committed.more_items = true;
+            continue;
+        };
+        let workers = free.get(class).copied().filter(|_| row.parallel.is_some());
+        let room = (row.room() as usize)
+            .min(limit)
+            .min(workers.unwrap_or(limit));
+        if room < row.room() as usize {
+            committed.more_items = true;
+        }
+        if room == 0 {
+            continue;
+        }
+        let items = admit(connection, &mut row, room, runner, now).await?;
+        if items.is_empty() {
+            continue;
+        }
+        if let Some(left) = left.get_mut(class) {
+            *left -= items.len();
+        }
+        if let Some(free) = free.get_mut(class) {
+            *free = free.saturating_sub(items.len());
+        }
+        put(connection, &row).await?;
+        committed.items.push(ClaimedItems { row, items });
+    }
+    let next: Vec<Option<i64>> = NextDueMap { now: now.0 }.load(connection).await?;
+    committed.items_due = next.into_iter().flatten().next().map(Timestamp);
+    Ok(())
+}
+
+/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones.
+async fn admit(
+    connection: &Connection,
+    row: &mut MapRow,
+    room: usize,
+    runner: RunnerId,
+    now: Timestamp,
+) -> Result<Vec<ItemRecord>, Fault> {
+    let execution_id = row.execution.uuid();
+    let ordinal: i64 = row.task.into();
+    let mut items = Vec::new();
+    if row.waiting() > 0 {
+        let due = DueItems {
+            execution_id,
+            ordinal,
+            now: now.0,
+            limit: i64::try_from(room).unwrap_or(i64::MAX),
+        };
+        items = records(due.load(connection).await?)?;
+        for item in &mut items {
+            item.status = TaskStatus::Running;
+            item.attempt += 1;
+            item.runner = Some(runner);
+            item.ready_at = None;
+            item.started_at = None;
+        }
+        if !items.is_empty() {
+            ClaimItems {
+                runner: runner.uuid(),
+                execution_id,
+                ordinal,
+                items: items.iter().map(|item| item.item.into()).collect(),
+            }
+            .execute(connection)
+            .await?;
+        }
+    }
+    let new = (room - items.len()).min(row.unstarted() as usize);
+    let new = u32::try_from(new).unwrap_or(u32::MAX);
+    if new > 0 {
+        let (first, last) = (row.admitted, row.admitted + new - 1);
+        InsertItems {
+            execution_id,
+            ordinal,
+            first: first.into(),
+            last: last.into(),
+            runner: runner.uuid(),
+        }
+        .execute(connection)
+        .await?;
+        row.admitted += new;
+        items.extend((first..=last).map(|item| ItemRecord::claimed(item, runner)));
+    }
+    row.running += u32::try_from(items.len()).unwrap_or(u32::MAX);
+    Ok(items)
+}

@@ -1,0 +1,369 @@
+//! Writes maps and their items (semantics K). A map's row is locked, changed by its counters' own rules, and written.
+//!
+//! Maps are locked after executions. A claim skips maps that are locked, so that it never waits for another runner.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::driver::{Connection, Statement};
+use super::error::Fault;
+use super::inbox;
+use super::map_rows::{
+    CancelItems, DeleteItemSteps, DeleteItems, EndItems, FirstWaiting, ForgetChildren,
+    InsertItemSteps, IsAlive, LockMap, OpenChildren, PutMap, ReopenItems, first_row,
+};
+use super::row::encode;
+use super::session::Session;
+use crate::store::maps::message_to_child;
+use crate::store::{Batch, ItemEnds, ItemWrite, MapOutcome, StoreError};
+use crate::types::{
+    ExecutionId, ItemRecord, MapChange, MapRow, MapState, Note, Ordinal, Timestamp,
+};
+
+async fn lock(
+    connection: &Connection,
+    execution: ExecutionId,
+    task: Ordinal,
+) -> Result<Option<MapRow>, Fault> {
+    let query = LockMap {
+        execution_id: execution.uuid(),
+        ordinal: task.into(),
+    };
+    first_row(query.load(connection).await?)
+}
+
+/// Writes a map's row, with the time at which an item can be claimed.
+pub(super) async fn put(connection: &Connection, row: &MapRow) -> Result<(), Fault> {
+    let execution_id = row.execution.uuid();
+    let ordinal = row.task.into();
+    let first_waiting = if row.waiting() > 0 && row.unstarted() == 0 && row.room() > 0 {
+        let query = FirstWaiting {
+            execution_id,
+            ordinal,
+        };
+        let first: Vec<Option<i64>> = query.load(connection).await?;
+        first.into_iter().flatten().next().map(Timestamp)
+    } else {
+        None
+    };
+    PutMap {
+        execution_id,
+        ordinal,
+        definition_id: row.definition.0,
+        generation: row.generation.into(),
+        state: row.state as i16,
+        width: row.width.into(),
+        admitted: row.admitted.into(),
+        running: row.running.into(),
+        done: row.done.into(),
+        failed: row.failed.into(),
+        parallel: row.parallel.map(i64::from),
+        max_failed: row.max_failed.map(i64::from),
+        queue: row.queue,
+        priority: row.priority,
+        due_at: micros(row.due_at(first_waiting)),
+        detail: row.first_failure.as_ref().map(encode).transpose()?,
+    }
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(|time| time.0)
+}
+
+/// Applies the writes of a batch about maps in its open transaction. `applied`: the executions whose changes were written.
+pub(super) async fn apply(
+    connection: &Connection,
+    batch: &Batch<'_>,
+    applied: &HashSet<ExecutionId>,
+) -> Result<Vec<MapOutcome>, Fault> {
+    let maps = &batch.flow.maps;
+    if maps.is_empty() {
+        return Ok(Vec::new());
+    }
+    if maps.needs_live_runner() {
+        let query = IsAlive {
+            id: batch.runner.uuid(),
+        };
+        let alive: Vec<i64> = query.load(connection).await?;
+        if alive.is_empty() {
+            return Err(Fault::RunnerLost);
+        }
+    }
+    change(connection, batch, applied).await?;
+    // One order for all runners, so that none waits for another that waits for it.
+    let mut order: Vec<usize> = (0..maps.ends.len()).collect();
+    order.sort_unstable_by_key(|index| (maps.ends[*index].execution, maps.ends[*index].task));
+    let mut outcomes = vec![MapOutcome::default(); maps.ends.len()];
+    for index in order {
+        let ends = &maps.ends[index];
+        outcomes[index] = end_of_map(connection, ends, applied.contains(&ends.execution)).await?;
+    }
+    Ok(outcomes)
+}
+
+/// Applies what the written changes of executions mean for their maps.
+pub(super) async fn change(
+    connection: &Connection,
+    batch: &Batch<'_>,
+    applied: &HashSet<ExecutionId>,
+) -> Result<(), Fault> {
+    let changes = batch.flow.maps.changes.iter();
+    for (execution, change) in changes.filter(|(id, _)| applied.contains(id)) {
+        apply_change(connection, *execution, change, batch.now).await?;
+    }
+    Ok(())
+}
+
+/// Tells the children of a map's items something.
+async fn tell(
+    connection: &Connection,
+    execution: ExecutionId,
+    task: Ordinal,
+    note: &Note,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let execution_id = execution.uuid();
+    let ordinal = task.into();
+    let open = OpenChildren {
+        execution_id,
+        ordinal,
+    };
+    let children: Vec<Option<Uuid>> = open.load(connection).await?;
+    for child in children.into_iter().flatten() {
+        if let Some(message) = message_to_child(execution, task, child.into(), note, now) {
+            inbox::insert_message(connection, &message).await?;
+        }
+    }
+    if matches!(note, Note::Cancel) {
+        ForgetChildren {
+            execution_id,
+            ordinal,
+        }
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn apply_change(
+    connection: &Connection,
+    execution: ExecutionId,
+    change: &MapChange,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let execution_id = execution.uuid();
+    let task = match change {
+        MapChange::Expand(row) => {
+            let ordinal = row.task.into();
+            if row.generation > 1 {
+                DeleteItems {
+                    execution_id,
+                    ordinal,
+                }
+                .execute(connection)
+                .await?;
+                DeleteItemSteps {
+                    execution_id,
+                    ordinal,
+                }
+                .execute(connection)
+                .await?;
+            }
+            return put(connection, row).await;
+        }
+        MapChange::Tell(task, note) => {
+            return tell(connection, execution, *task, note, now).await;
+        }
+        MapChange::Close(task)
+        | MapChange::Pause(task)
+        | MapChange::Resume(task)
+        | MapChange::Reopen(task) => *task,
+    };
+    let Some(mut row) = lock(connection, execution, task).await? else {
+        return Ok(());
+    };
+    let ordinal = task.into();
+    match change {
+        MapChange::Close(_) if row.state != MapState::Ended => {
+            CancelItems {
+                ended_at: now.0,
+                execution_id,
+                ordinal,
+            }
+            .execute(connection)
+            .await?;
+            row.running = 0;
+            row.state = MapState::Ended;
+        }
+        MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
+        MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
+        MapChange::Reopen(_) => {
+            ReopenItems {
+                ready_at: now.0,
+                execution_id,
+                ordinal,
+            }
+            .execute(connection)
+            .await?;
+            row.reopen();
+        }
+        _ => {}
+    }
+    put(connection, &row).await
+}
+
+async fn end_of_map(
+    connection: &Connection,
+    ends: &ItemEnds,
+    is_written: bool,
+) -> Result<MapOutcome, Fault> {
+    let row = lock(connection, ends.execution, ends.task).await?;
+    let is_open = |row: &MapRow| row.generation == ends.generation && row.state != MapState::Ended;
+    if ends.is_last && !is_written {
+        return Ok(MapOutcome {
+            row,
+            ..MapOutcome::default()
+        });
+    }
+    for message in &ends.settled {
+        inbox::delete(connection, *message).await?;
+    }
+    let Some(mut row) = row.clone().filter(is_open) else {
+        if ends.is_last {
+            return Err(StoreError::MapMoved(Vec::new()).into());
+        }
+        return Ok(MapOutcome {
+            row,
+            ..MapOutcome::default()
+        });
+    };
+    let mut lost = insert_steps(connection, ends).await?;
+    let records: Vec<&ItemRecord> = (ends.items.iter())
+        .map(|write| write.record_for(&row))
+        .collect();
+    let may_start = row.may_start();
+    let ended = end_items(connection, ends, &records).await?;
+    for (write, record) in ends.items.iter().zip(records) {
+        let is_written = ended.contains(&i64::from(record.item));
+        if is_written {
+            row.count_end(record);
+        }
+        if !is_written || (write.otherwise.is_some() && !may_start) {
+            lost.push(record.item);
+        }
+    }
+    if row.is_over() != ends.is_last {
+        let of_map = |item| (ends.execution, ends.task, item);
+        return Err(StoreError::MapMoved(lost.into_iter().map(of_map).collect()).into());
+    }
+    if ends.is_last {
+        row.state = MapState::Ended;
+    }
+    put(connection, &row).await?;
+    for (child, message) in &ends.posts {
+        let of_child = |write: &&ItemWrite| write.record.child == Some(*child);
+        let item = ends.items.iter().find(of_child);
+        if item.is_some_and(|write| !lost.contains(&write.record.item)) {
+            inbox::insert_message(connection, message).await?;
+        }
+    }
+    Ok(MapOutcome {
+        applied: true,
+        row: Some(row),
+        lost,
+    })
+}
+
+async fn end_items(
+    connection: &Connection,
+    ends: &ItemEnds,
+    records: &[&ItemRecord],
+) -> Result<HashSet<i64>, Fault> {
+    if ends.items.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut update = EndItems {
+        execution_id: ends.execution.uuid(),
+        ordinal: ends.task.into(),
+        ..EndItems::default()
+    };
+    for (write, record) in ends.items.iter().zip(records) {
+        update.items.push(record.item.into());
+        update.states.push(record.status.code());
+        update.attempts.push(record.attempt.into());
+        update.uncounted.push(record.uncounted.into());
+        update.rescues.push(record.rescues.into());
+        update
+            .runners
+            .push(record.runner.map(|runner| runner.uuid()));
+        update.children.push(record.child.map(|child| child.uuid()));
+        update.ready_at.push(micros(record.ready_at));
+        update.started_at.push(micros(record.started_at));
+        update.ended_at.push(micros(record.ended_at));
+        let result = record.result.as_ref();
+        update
+            .results
+            .push(result.map(|result| result.as_str().to_owned()));
+        update
+            .errors
+            .push(record.error.as_ref().map(encode).transpose()?);
+        update.holders.push(write.fence.holder());
+        update.fence_attempts.push(write.fence.attempt());
+    }
+    let ended: Vec<i64> = update.load(connection).await?;
+    Ok(ended.into_iter().collect())
+}
+
+/// Records steps of running items. Returns the items whose claim was lost.
+async fn insert_steps(connection: &Connection, ends: &ItemEnds) -> Result<Vec<u32>, Fault> {
+    if ends.steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut insert = InsertItemSteps {
+        execution_id: ends.execution.uuid(),
+        ordinal: ends.task.into(),
+        ..InsertItemSteps::default()
+    };
+    for (claim, step) in &ends.steps {
+        insert.items.push(claim.item.unwrap_or_default().into());
+        insert.keys.push(step.key.clone());
+        insert.positions.push(step.position.into());
+        insert.kinds.push(step.kind.name().to_owned());
+        insert.attempts.push(step.attempt.into());
+        insert.started_at.push(step.started_at.0);
+        insert.ended_at.push(step.ended_at.0);
+        insert.values.push(step.value.as_str().to_owned());
+        insert.runners.push(claim.runner.uuid());
+        insert.fences.push(claim.attempt.into());
+    }
+    let held: Vec<i64> = insert.load(connection).await?;
+    let held: HashSet<i64> = held.into_iter().collect();
+    let items = ends.steps.iter().filter_map(|(claim, _)| claim.item);
+    Ok(items
+        .filter(|item| !held.contains(&i64::from(*item)))
+        .collect())
+}
+
+/// Changes how many items of an open map run at once.
+pub(super) async fn set_parallel(
+    connection: &Connection,
+    session: &Session,
+    id: ExecutionId,
+    task: Ordinal,
+    parallel: Option<u32>,
+) -> Result<bool, Fault> {
+    connection.batch_execute(session.begin()).await?;
+    let row = lock(connection, id, task).await?;
+    let Some(mut row) = row.filter(|row| row.state != MapState::Ended) else {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(false);
+    };
+    row.parallel = parallel;
+    put(connection, &row).await?;
+    connection.batch_execute("COMMIT").await?;
+    Ok(true)
+}

@@ -1,0 +1,116 @@
+//! Stores children with the change of their parents, and their links.
+
+use std::collections::HashSet;
+
+use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::error::Fault;
+use super::row::encode;
+use super::statement::statement;
+use super::write;
+use crate::store::{Batch, LinkWrite, SubmitOutcome};
+use crate::types::ExecutionId;
+
+/// The item of a child that is the only one of its node or its call.
+const NO_ITEM: i64 = -1;
+
+statement! {
+    /// The unique key of the table refuses a second child of the same node and generation.
+    InsertLink<'a> {
+        child_id: &'a [u8] => Binary,
+        parent_id: &'a [u8] => Binary,
+        parent_ordinal: i64 => BigInt,
+        parent_item: i64 => BigInt,
+        parent_key: &'a str => Text,
+        generation: i64 => BigInt,
+        policy: &'a str => Text,
+    }
+    "INSERT INTO cloacina_children (child_id, parent_id, parent_ordinal, parent_item, parent_key, generation, policy) \
+     VALUES (?, ?, ?, ?, ?, ?, ?)"
+}
+
+statement! {
+    SetLink<'a> { policy: &'a str => Text, child_id: &'a [u8] => Binary }
+    "UPDATE cloacina_children SET policy = ? WHERE child_id = ?"
+}
+
+statement! {
+    MarkChild<'a> { id: &'a [u8] => Binary }
+    "UPDATE cloacina_executions SET links = coalesce(links, 0) | 2 WHERE id = ?"
+}
+
+statement! {
+    MarkFirst<'a> { id: &'a [u8] => Binary }
+    "UPDATE cloacina_executions SET links = coalesce(links, 0) | 4 WHERE id = ?"
+}
+
+/// Stores the children of the batch whose parents were written, parents before their children. `started`: the children that
+/// items of maps have started.
+pub(super) fn submit(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    outcomes: &mut [SubmitOutcome],
+    applied: &mut HashSet<ExecutionId>,
+    started: &HashSet<ExecutionId>,
+) -> Result<(), Fault> {
+    let mut children: Vec<usize> = (0..batch.submits.len())
+        .filter(|index| batch.source_of(&batch.submits[*index]).is_some())
+        .collect();
+    let depth = |index: &usize| {
+        let parent = batch.submits[*index].record.parent.as_ref();
+        parent.map_or(0, |link| link.depth)
+    };
+    children.sort_by_key(depth);
+    for index in children {
+        let submit = &batch.submits[index];
+        let source = batch.source_of(submit);
+        let is_due = |source| applied.contains(&source) || started.contains(&source);
+        if outcomes[index] == SubmitOutcome::Accepted || !source.is_some_and(is_due) {
+            continue;
+        }
+        outcomes[index] = write::submit(connection, submit)?;
+        if outcomes[index] == SubmitOutcome::Accepted {
+            applied.insert(submit.record.id);
+        }
+    }
+    Ok(())
+}
+
+/// Writes the links of the children that were written.
+pub(super) fn write_links(
+    connection: &mut SqliteConnection,
+    links: &[LinkWrite],
+    applied: &HashSet<ExecutionId>,
+) -> Result<(), Fault> {
+    for write in links.iter().filter(|write| applied.contains(&write.child)) {
+        let (child_id, link) = (write.child.as_bytes(), &*write.link);
+        let policy = encode(link)?;
+        if !write.is_new {
+            SetLink {
+                policy: &policy,
+                child_id,
+            }
+            .execute(connection)?;
+            continue;
+        }
+        InsertLink {
+            child_id,
+            parent_id: link.execution.as_bytes(),
+            parent_ordinal: link.owner(),
+            parent_item: link.item.map_or(NO_ITEM, i64::from),
+            parent_key: link.key.as_deref().unwrap_or_default(),
+            generation: link.generation.into(),
+            policy: &policy,
+        }
+        .execute(connection)?;
+        MarkChild { id: child_id }.execute(connection)?;
+        if link.finale.is_some() {
+            MarkFirst {
+                id: link.execution.as_bytes(),
+            }
+            .execute(connection)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! Writes maps and their items (semantics K). A map's row is read, changed by its counters' own rules, and written, under the
+//! lock of the transaction.
+
+use std::collections::HashSet;
+
+use diesel::{RunQueryDsl, SqliteConnection};
+
+use super::error::Fault;
+use super::map_reads::find;
+use super::map_rows::{
+    CancelItems, DeleteItemSteps, DeleteItems, EndItem, FirstWaiting, ForgetChildren, HasClaim,
+    InsertItemStep, OpenChildren, PutMap, ReopenItems,
+};
+use super::row::{Id, encode, micros};
+use super::signals;
+use crate::store::maps::message_to_child;
+use crate::store::{ItemEnds, ItemWrite, MapOutcome, StoreError};
+use crate::types::{
+    ExecutionId, ItemRecord, Json, MapChange, MapRow, MapState, Note, Ordinal, StepRecord,
+    Timestamp,
+};
+
+/// Writes a map's row, with the time at which an item can be claimed.
+pub(super) fn put(connection: &mut SqliteConnection, row: &MapRow) -> Result<(), Fault> {
+    let execution_id = row.execution.as_bytes();
+    let ordinal = row.task.into();
+    let first_waiting = if row.waiting() > 0 && row.unstarted() == 0 && row.room() > 0 {
+        let first: Vec<Option<i64>> = FirstWaiting {
+            execution_id,
+            ordinal,
+        }
+        .load(connection)?;
+        first.into_iter().flatten().next().map(Timestamp)
+    } else {
+        None
+    };
+    let detail = row.first_failure.as_ref().map(encode).transpose()?;
+    PutMap {
+        execution_id,
+        ordinal,
+        definition_id: row.definition.0,
+        generation: row.generation.into(),
+        state: row.state as i16,
+        width: row.width.into(),
+        admitted: row.admitted.into(),
+        running: row.running.into(),
+        done: row.done.into(),
+        failed: row.failed.into(),
+        parallel: row.parallel.map(i64::from),
+        max_failed: row.max_failed.map(i64::from),
+        queue: row.queue,
+        priority: row.priority,
+        due_at: micros(row.due_at(first_waiting)),
+        detail: detail.as_deref(),
+    }
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Applies what the written changes of executions mean for their maps.
+pub(super) fn change(
+    connection: &mut SqliteConnection,
+    changes: &[(ExecutionId, MapChange)],
+    applied: &HashSet<ExecutionId>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    for (execution, change) in changes.iter().filter(|(id, _)| applied.contains(id)) {
+        let execution_id = execution.as_bytes();
+        let task = match change {
+            MapChange::Expand(row) => {
+                let ordinal = row.task.into();
+                if row.generation > 1 {
+                    DeleteItems {
+                        execution_id,
+                        ordinal,
+                    }
+                    .execute(connection)?;
+                    DeleteItemSteps {
+                        execution_id,
+                        ordinal,
+                    }
+                    .execute(connection)?;
+                }
+                put(connection, row)?;
+                continue;
+            }
+            MapChange::Tell(task, note) => {
+                tell(connection, *execution, *task, note, now)?;
+                continue;
+            }
+            MapChange::Close(task)
+            | MapChange::Pause(task)
+            | MapChange::Resume(task)
+            | MapChange::Reopen(task) => *task,
+        };
+        let Some(mut row) = find(connection, *execution, task)? else {
+            continue;
+        };
+        let ordinal = task.into();
+        match change {
+            MapChange::Close(_) if row.state != MapState::Ended => {
+                CancelItems {
+                    ended_at: now.0,
+                    execution_id,
+                    ordinal,
+                }
+                .execute(connection)?;
+                row.running = 0;
+                row.state = MapState::Ended;
+            }
+            MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
+            MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
+            MapChange::Reopen(_) => {
+                ReopenItems {
+                    ready_at: now.0,
+                    execution_id,
+                    ordinal,
+                }
+                .execute(connection)?;
+                row.reopen();
+            }
+            _ => {}
+        }
+        put(connection, &row)?;
+    }
+    Ok(())
+}
+
+/// Tells the children of a map's items something.
+fn tell(
+    connection: &mut SqliteConnection,
+    execution: ExecutionId,
+    task: Ordinal,
+    note: &Note,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let execution_id = execution.as_bytes();
+    let ordinal = task.into();
+    let children: Vec<Option<Id>> = OpenChildren {
+        execution_id,
+        ordinal,
+    }
+    .load(connection)?;
+    for child in children.into_iter().flatten() {
+        if let Some(message) = message_to_child(execution, task, child.into(), note, now) {
+            signals::insert_message(connection, &message)?;
+        }
+    }
+    if matches!(note, Note::Cancel) {
+        ForgetChildren {
+            execution_id,
+            ordinal,
+        }
+        .execute(connection)?;
+    }
+    Ok(())
+}
+
+/// Applies the ends of items, by map. `applied`: the executions whose changes were written.
+pub(super) fn end(
+    connection: &mut SqliteConnection,
+    ends: &[ItemEnds],
+    applied: &HashSet<ExecutionId>,
+) -> Result<Vec<MapOutcome>, Fault> {
+    let outcomes = ends
+        .iter()
+        .map(|ends| end_of_map(connection, ends, applied.contains(&ends.execution)));
+    outcomes.collect()
+}
+
+fn end_of_map(
+    connection: &mut SqliteConnection,
+    ends: &ItemEnds,
+    is_written: bool,
+) -> Result<MapOutcome, Fault> {
+    let row = find(connection, ends.execution, ends.task)?;
+    let is_open = |row: &MapRow| row.generation == ends.generation && row.state != MapState::Ended;
+    if ends.is_last && !is_written {
+        return Ok(MapOutcome {
+            row,
+            ..MapOutcome::default()
+        });
+    }
+    for message in &ends.settled {
+        signals::delete(connection, *message)?;
+    }
+    let Some(mut row) = row.clone().filter(is_open) else {
+        if ends.is_last {
+            return Err(StoreError::MapMoved(Vec::new()).into());
+        }
+        return Ok(MapOutcome {
+            row,
+            ..MapOutcome::default()
+        });
+    };
+    let mut lost = Vec::new();
+    for (claim, step) in &ends.steps {
+        if !insert_step(connection, ends, *claim, step)? {
+            lost.extend(claim.item);
+        }
+    }
+    let before = row.clone();
+    for write in &ends.items {
+        let record = write.record_for(&before);
+        let is_held_back = write.otherwise.is_some() && !before.may_start();
+        let is_written = end_item(connection, ends, write, record)?;
+        if is_written {
+            row.count_end(record);
+        }
+        if !is_written || is_held_back {
+            lost.push(write.record.item);
+        }
+    }
+    if row.is_over() != ends.is_last {
+        let of_map = |item| (ends.execution, ends.task, item);
+        return Err(StoreError::MapMoved(lost.into_iter().map(of_map).collect()).into());
+    }
+    if ends.is_last {
+        row.state = MapState::Ended;
+    }
+    put(connection, &row)?;
+    for (child, message) in &ends.posts {
+        let of_child = |write: &&ItemWrite| write.record.child == Some(*child);
+        let item = ends.items.iter().find(of_child);
+        if item.is_some_and(|write| !lost.contains(&write.record.item)) {
+            signals::insert_message(connection, message)?;
+        }
+    }
+    Ok(MapOutcome {
+        applied: true,
+        row: Some(row),
+        lost,
+    })
+}
+
+fn end_item(
+    connection: &mut SqliteConnection,
+    ends: &ItemEnds,
+    write: &ItemWrite,
+    record: &ItemRecord,
+) -> Result<bool, Fault> {
+    let error = record.error.as_ref().map(encode).transpose()?;
+    let changed = EndItem {
+        state: record.status.code(),
+        attempt: record.attempt.into(),
+        uncounted: record.uncounted.into(),
+        rescues: record.rescues.into(),
+        runner_id: (record.runner.as_ref()).map(|runner| runner.as_bytes().as_slice()),
+        child_id: (record.child.as_ref()).map(|child| child.as_bytes().as_slice()),
+        ready_at: micros(record.ready_at),
+        started_at: micros(record.started_at),
+        ended_at: micros(record.ended_at),
+        result: record.result.as_ref().map(Json::as_str),
+        error: error.as_deref(),
+        execution_id: ends.execution.as_bytes(),
+        ordinal: ends.task.into(),
+        item: record.item.into(),
+        holder: write.fence.holder().as_bytes(),
+        fence_attempt: write.fence.attempt(),
+    }
+    .execute(connection)?;
+    Ok(changed == 1)
+}
+
+fn insert_step(
+    connection: &mut SqliteConnection,
+    ends: &ItemEnds,
+    claim: crate::types::Claim,
+    step: &StepRecord,
+) -> Result<bool, Fault> {
+    let execution_id = ends.execution.as_bytes();
+    let ordinal = ends.task.into();
+    let item = claim.item.unwrap_or_default().into();
+    InsertItemStep {
+        key: &step.key,
+        position: step.position.into(),
+        kind: step.kind.name(),
+        attempt: step.attempt.into(),
+        started_at: step.started_at.0,
+        ended_at: step.ended_at.0,
+        value: step.value.as_str(),
+        execution_id,
+        ordinal,
+        item,
+        fence_runner: claim.runner.as_bytes(),
+        fence_attempt: claim.attempt.into(),
+    }
+    .execute(connection)?;
+    let held: Vec<i64> = HasClaim {
+        execution_id,
+        ordinal,
+        item,
+        runner: claim.runner.as_bytes(),
+        attempt: claim.attempt.into(),
+    }
+    .load(connection)?;
+    Ok(!held.is_empty())
+}
+
+/// Changes how many items of an open map run at once.
+pub(super) fn set_parallel(
+    connection: &mut SqliteConnection,
+    id: ExecutionId,
+    task: Ordinal,
+    parallel: Option<u32>,
+) -> Result<bool, Fault> {
+    let row = find(connection, id, task)?;
+    let Some(mut row) = row.filter(|row| row.state != MapState::Ended) else {
+        return Ok(false);
+    };
+    row.parallel = parallel;
+    put(connection, &row)?;
+    Ok(true)
+}

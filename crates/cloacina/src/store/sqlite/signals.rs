@@ -1,0 +1,405 @@
+//! Stores signals, wakes the tasks that wait for them, and keeps the inbox. The write lock serialises senders and waiters.
+
+use std::collections::BTreeSet;
+
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::{Queryable, RunQueryDsl, SqliteConnection};
+
+use super::connection::Writer;
+use super::error::Fault;
+use super::row::{Decoded, Id};
+use super::statement::{query, statement};
+use crate::store::waits::{AdvanceBody, EXECUTION, advance_message, cancel_message};
+use crate::store::{InboxMessage, SEND_WAKES};
+use crate::types::{
+    Cursor, ExecutionId, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic,
+};
+use crate::workflow::queue;
+
+statement! {
+    InsertSignal<'a> {
+        topic: &'a str => Text,
+        name: &'a str => Text,
+        key: Option<&'a str> => Nullable<Text>,
+        target: Option<&'a [u8]> => Nullable<Binary>,
+        data: &'a str => Text,
+        sent_at: i64 => BigInt,
+        sender: Option<&'a str> => Nullable<Text>,
+        id: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_signals (topic, name, key, target, data, sent_at, sender, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+}
+
+statement! {
+    /// Makes a waiting task due. A paused task is checked when it is resumed.
+    MakeDue<'a> { ready_at: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, queue: i64 => BigInt }
+    "UPDATE cloacina_tasks SET ready_at = ? WHERE execution_id = ? AND ordinal = ? AND state = 1 AND queue = ?"
+}
+
+query! { LastSignal {} -> BigInt; "SELECT last_insert_rowid()" }
+
+query! {
+    SignalOfId<'a> { id: &'a str => Text } -> BigInt;
+    "SELECT seq FROM cloacina_signals WHERE id = ?"
+}
+
+query! {
+    Waiters<'a> {
+        topic: &'a str => Text,
+        execution: &'a [u8] => Binary,
+        execution_again: &'a [u8] => Binary,
+        ordinal: i64 => BigInt,
+        limit: i64 => BigInt,
+    } -> (Binary, BigInt, Text, Nullable<BigInt>);
+    "SELECT execution_id, ordinal, name, since FROM cloacina_waits INDEXED BY cloacina_waits_topic \
+     WHERE topic = ? AND (execution_id > ? OR (execution_id = ? AND ordinal > ?)) \
+     ORDER BY execution_id, ordinal LIMIT ?"
+}
+
+statement! {
+    Touch<'a> { id: &'a [u8] => Binary }
+    "UPDATE cloacina_executions SET revision = revision + 1 WHERE id = ?"
+}
+
+query! {
+    FirstBehind<'a> { topic: &'a str => Text, after: i64 => BigInt, since: i64 => BigInt }
+    -> (BigInt, Text, Text, BigInt, Nullable<Text>);
+    "SELECT seq, topic, data, sent_at, sender FROM cloacina_signals INDEXED BY cloacina_signals_topic \
+     WHERE topic = ? AND seq > ? AND sent_at >= ? ORDER BY seq LIMIT 1"
+}
+
+query! {
+    CountOthers<'a> { from: &'a str => Text, to: &'a str => Text, topics: &'a str => Text, limit: i64 => BigInt } -> BigInt;
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_signals WHERE topic >= ? AND topic < ? \
+     AND topic NOT IN (SELECT value FROM json_each(?)) LIMIT ?)"
+}
+
+statement! {
+    InsertMessage<'a> {
+        id: &'a [u8] => Binary,
+        kind: &'a str => Text,
+        target: Option<&'a str> => Nullable<Text>,
+        body: Option<&'a str> => Nullable<Text>,
+        created_at: i64 => BigInt,
+        note: Option<&'a str> => Nullable<Text>,
+    }
+    "INSERT INTO cloacina_inbox (id, kind, target, body, created_at, note) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+}
+
+statement! { DeleteMessage<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_inbox WHERE id = ?" }
+
+statement! {
+    SetBody<'a> { body: Option<&'a str> => Nullable<Text>, id: &'a [u8] => Binary }
+    "UPDATE cloacina_inbox SET body = ? WHERE id = ?"
+}
+
+statement! {
+    SetNote<'a> { note: &'a str => Text, id: &'a [u8] => Binary }
+    "UPDATE cloacina_inbox SET note = ? WHERE id = ?"
+}
+
+query! {
+    OpenMessages { limit: i64 => BigInt } -> (Binary, Text, Nullable<Text>, Nullable<Text>, BigInt, Nullable<Text>);
+    "SELECT id, kind, target, body, created_at, note FROM cloacina_inbox INDEXED BY cloacina_inbox_open \
+     WHERE note IS NULL ORDER BY id LIMIT ?"
+}
+
+query! {
+    HasOlder { before: i64 => BigInt } -> BigInt;
+    "SELECT EXISTS (SELECT 1 FROM cloacina_signals WHERE sent_at < ?)"
+}
+
+statement! {
+    /// A cursor of an open wait is behind every signal that the wait could still take, so what is at or before all cursors
+    /// of a topic is not needed.
+    PruneOld { before: i64 => BigInt, limit: i64 => BigInt }
+    "DELETE FROM cloacina_signals WHERE seq IN (SELECT s.seq FROM cloacina_signals AS s WHERE s.sent_at < ? \
+     AND NOT EXISTS (SELECT 1 FROM cloacina_waits AS w WHERE w.topic = s.topic AND w.cursor < s.seq \
+     AND (w.since IS NULL OR w.since <= s.sent_at)) ORDER BY s.sent_at LIMIT ?)"
+}
+
+#[derive(Queryable)]
+struct MessageRow {
+    id: Id,
+    kind: String,
+    target: Option<String>,
+    body: Option<String>,
+    created_at: i64,
+    note: Option<String>,
+}
+
+pub(super) fn send(
+    writer: &Writer,
+    new: &[NewSignal],
+    settled: &[InboxId],
+    now: Timestamp,
+) -> Result<Vec<Sent>, Fault> {
+    let connection = &mut *writer.lock()?;
+    writer.write(connection, |connection| {
+        for id in settled {
+            if delete(connection, *id)? == 0 {
+                return Ok(Vec::new());
+            }
+        }
+        let mut sent = Vec::with_capacity(new.len());
+        for signal in new {
+            sent.push(send_one(connection, signal, now)?);
+        }
+        Ok(sent)
+    })
+}
+
+fn send_one(
+    connection: &mut SqliteConnection,
+    signal: &NewSignal,
+    now: Timestamp,
+) -> Result<Sent, Fault> {
+    let earlier = match &signal.id {
+        None => Vec::new(),
+        Some(id) => SignalOfId { id }.load::<i64>(connection)?,
+    };
+    if let Some(seq) = earlier.first() {
+        return Ok(Sent {
+            seq: *seq,
+            is_new: false,
+            woken: 0,
+        });
+    }
+    let topic = signal.topic();
+    InsertSignal {
+        topic: &topic.0,
+        name: &signal.name,
+        key: signal.key.as_deref(),
+        target: signal.to.as_ref().map(|id| id.as_bytes().as_slice()),
+        data: signal.data.as_str(),
+        sent_at: now.0,
+        sender: signal.sender.as_deref(),
+        id: signal.id.as_deref(),
+    }
+    .execute(connection)?;
+    let seq = LastSignal {}.load::<i64>(connection)?;
+    let body = AdvanceBody {
+        topic: topic.0,
+        seq: seq.first().copied().unwrap_or_default(),
+        sent_at: now,
+        after: (ExecutionId::from_bytes([0; 16]), EXECUTION - 1),
+    };
+    let (woken, rest) = wake(connection, &body, now)?;
+    if let Some(rest) = rest {
+        insert_message(connection, &advance_message(&rest, now))?;
+    }
+    Ok(Sent {
+        seq: body.seq,
+        is_new: true,
+        woken,
+    })
+}
+
+/// Wakes the next tasks that wait for a signal. Returns their number, and the body of the message for the rest.
+fn wake(
+    connection: &mut SqliteConnection,
+    body: &AdvanceBody,
+    now: Timestamp,
+) -> Result<(usize, Option<AdvanceBody>), Fault> {
+    let (after, ordinal) = body.after;
+    let limit = SEND_WAKES + 1;
+    let mut found: Vec<(Id, i64, String, Option<i64>)> = Waiters {
+        topic: &body.topic,
+        execution: after.as_bytes(),
+        execution_again: after.as_bytes(),
+        ordinal,
+        limit: i64::try_from(limit).unwrap_or(i64::MAX),
+    }
+    .load(connection)?;
+    let more = found.len() == limit;
+    found.truncate(SEND_WAKES);
+    let mut touched = BTreeSet::new();
+    for (execution, ordinal, name, since) in &found {
+        if *ordinal == EXECUTION {
+            // A task checks the time of the signal itself, but a cancellation is final.
+            if since.is_none_or(|since| body.sent_at.0 >= since) {
+                let message = cancel_message((*execution).into(), name, body.seq, now);
+                insert_message(connection, &message)?;
+            }
+            continue;
+        }
+        if touched.insert(*execution) {
+            Touch { id: &execution.0 }.execute(connection)?;
+        }
+        MakeDue {
+            ready_at: now.0,
+            execution_id: &execution.0,
+            ordinal: *ordinal,
+            queue: queue::WAITING,
+        }
+        .execute(connection)?;
+    }
+    let rest = found.last().filter(|_| more).map(|last| AdvanceBody {
+        after: (last.0.into(), last.1),
+        ..body.clone()
+    });
+    Ok((found.len(), rest))
+}
+
+pub(super) fn advance(
+    writer: &Writer,
+    message: &InboxMessage,
+    now: Timestamp,
+) -> Result<usize, Fault> {
+    let Some(body) = decoded(message) else {
+        return Err(Fault::Corrupt(format!(
+            "the message {} in the inbox cannot be read",
+            message.id
+        )));
+    };
+    let connection = &mut *writer.lock()?;
+    writer.write(connection, |connection| {
+        let (woken, rest) = wake(connection, &body, now)?;
+        match rest {
+            None => delete(connection, message.id)?,
+            Some(rest) => SetBody {
+                body: serde_json::to_string(&rest).ok().as_deref(),
+                id: message.id.as_bytes(),
+            }
+            .execute(connection)?,
+        };
+        Ok(woken)
+    })
+}
+
+fn decoded(message: &InboxMessage) -> Option<AdvanceBody> {
+    serde_json::from_str(message.body.as_deref()?).ok()
+}
+
+pub(super) fn post(writer: &Writer, message: &InboxMessage) -> Result<(), Fault> {
+    let connection = &mut *writer.lock()?;
+    writer.write(connection, |connection| {
+        insert_message(connection, message).map(drop)
+    })
+}
+
+pub(super) fn note(writer: &Writer, id: InboxId, note: Option<&str>) -> Result<(), Fault> {
+    let connection = &mut *writer.lock()?;
+    writer.write(connection, |connection| {
+        match note {
+            None => delete(connection, id)?,
+            Some(note) => SetNote {
+                note,
+                id: id.as_bytes(),
+            }
+            .execute(connection)?,
+        };
+        Ok(())
+    })
+}
+
+pub(super) fn insert_message(
+    connection: &mut SqliteConnection,
+    message: &InboxMessage,
+) -> Result<usize, Fault> {
+    Ok(InsertMessage {
+        id: message.id.as_bytes(),
+        kind: &message.kind,
+        target: message.target.as_deref(),
+        body: message.body.as_deref(),
+        created_at: message.created_at.0,
+        note: message.note.as_deref(),
+    }
+    .execute(connection)?)
+}
+
+pub(super) fn delete(connection: &mut SqliteConnection, id: InboxId) -> Result<usize, Fault> {
+    Ok(DeleteMessage { id: id.as_bytes() }.execute(connection)?)
+}
+
+pub(super) fn open_messages(
+    connection: &mut SqliteConnection,
+    limit: usize,
+) -> Result<Vec<InboxMessage>, Fault> {
+    let rows: Vec<MessageRow> = OpenMessages {
+        limit: i64::try_from(limit).unwrap_or(i64::MAX),
+    }
+    .load(connection)?;
+    let messages = rows.into_iter().map(|row| InboxMessage {
+        id: InboxId::from_bytes(row.id.0),
+        kind: row.kind,
+        target: row.target,
+        body: row.body,
+        created_at: Timestamp(row.created_at),
+        note: row.note,
+    });
+    Ok(messages.collect())
+}
+
+/// A stored signal: its number, topic, data, time and sender.
+type SignalRow = (i64, String, Decoded<Json>, i64, Option<String>);
+
+/// Returns the first signal behind a cursor.
+pub(super) fn first_behind(
+    connection: &mut SqliteConnection,
+    cursor: &Cursor,
+) -> Result<Option<SignalRecord>, Fault> {
+    let rows: Vec<SignalRow> = FirstBehind {
+        topic: &cursor.topic.0,
+        after: cursor.after,
+        since: cursor.since.map_or(i64::MIN, |since| since.0),
+    }
+    .load(connection)?;
+    let first = rows.into_iter().next();
+    Ok(
+        first.map(|(seq, topic, data, sent_at, sender)| SignalRecord {
+            seq,
+            topic: Topic(topic),
+            data: data.0,
+            sent_at: Timestamp(sent_at),
+            sender,
+        }),
+    )
+}
+
+pub(super) fn behind(
+    connection: &mut SqliteConnection,
+    cursors: &[Cursor],
+) -> Result<Vec<SignalRecord>, Fault> {
+    let mut found: Vec<SignalRecord> = Vec::new();
+    for cursor in cursors {
+        found.extend(first_behind(connection, cursor)?);
+    }
+    found.sort_by_key(|signal| signal.seq);
+    found.dedup_by_key(|signal| signal.seq);
+    Ok(found)
+}
+
+pub(super) fn count_others(
+    connection: &mut SqliteConnection,
+    name: &str,
+    topics: &[Topic],
+    limit: usize,
+) -> Result<usize, Fault> {
+    let (from, to) = Topic::range(name);
+    let counted: Vec<i64> = CountOthers {
+        from: &from,
+        to: &to,
+        topics: &super::row::encode(&topics)?,
+        limit: i64::try_from(limit).unwrap_or(i64::MAX),
+    }
+    .load(connection)?;
+    Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
+}
+
+pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+    let connection = &mut *writer.lock()?;
+    let older: Vec<i64> = writer.peek(connection, |connection| {
+        Ok(HasOlder { before: before.0 }.load(connection)?)
+    })?;
+    if older == [0] {
+        return Ok(0);
+    }
+    writer.write(connection, |connection| {
+        Ok(PruneOld {
+            before: before.0,
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        }
+        .execute(connection)?)
+    })
+}

@@ -1,0 +1,42 @@
+//! Signals as they are sent (semantics L1, L2).
+
+use super::{ExecutionId, Json, Topic};
+
+/// A signal to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSignal {
+    /// The name.
+    pub name: String,
+    /// The key.
+    pub key: Option<String>,
+    /// The execution whose mailbox it goes to.
+    pub to: Option<ExecutionId>,
+    /// The data.
+    pub data: Json,
+    /// The idempotency id.
+    pub id: Option<String>,
+    /// The name of the sender.
+    pub sender: Option<String>,
+}
+
+impl NewSignal {
+    /// Its topic.
+    #[must_use]
+    pub fn topic(&self) -> Topic {
+        self.to.map_or_else(
+            || Topic::keyed(&self.name, self.key.as_deref()),
+            |execution| Topic::mailbox(&self.name, execution),
+        )
+    }
+}
+
+/// The answer to a signal that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The signal's number.
+    pub seq: i64,
+    /// Whether this call stored it. `false`: an earlier one with the same id did.
+    pub is_new: bool,
+    /// The number of waits that it woke at once.
+    pub woken: usize,
+}

@@ -1,0 +1,106 @@
+//! Validates the nodes that run other workflows (semantics M).
+
+use super::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use crate::types::{Error, ErrorCode};
+
+/// Refuses children that cannot work, before anything is stored.
+pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
+    for task in &definition.tasks {
+        if let Some(problem) = problem_of(task, definition) {
+            return Err(Error::new(
+                ErrorCode::TaskInvalid,
+                format!(
+                    "task '{}' of workflow '{}' has {problem}",
+                    task.id, definition.name
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn problem_of(task: &TaskDefinition, definition: &WorkflowDefinition) -> Option<String> {
+    let child = task.child.as_ref()?;
+    if task.kind != TaskKind::Engine {
+        return Some("a child and a function; a child is a node of its own".to_owned());
+    }
+    if task.wait_for.is_some() || task.approval.is_some() {
+        return Some("a child and something else to wait for".to_owned());
+    }
+    if child.workflow.is_empty() {
+        return Some("a child without the name of a workflow".to_owned());
+    }
+    // M7: a child that always runs its own parent would never end.
+    if child.workflow == definition.name && !is_conditional(task, definition) {
+        return Some(format!(
+            "workflow '{}' itself as child, without a condition that ends the recursion",
+            definition.name
+        ));
+    }
+    let input = child.input.iter().flatten();
+    input
+        .clone()
+        .find(|(name, path)| name.is_empty() || path.is_empty())
+        .map(|_| "an input with an empty name or path".to_owned())
+}
+
+impl Workflow {
+    /// The names of the workflows that every execution without failures runs as children of its nodes (M7).
+    pub fn always_runs(&self) -> impl Iterator<Item = &str> {
+        let definition = self.definition();
+        definition.tasks.iter().filter_map(|task| {
+            let child = task.child.as_ref()?;
+            let is_certain = !is_conditional(task, definition);
+            is_certain.then_some(child.workflow.as_str())
+        })
+    }
+
+    /// M7: the workflows of a cycle of children without a condition that this workflow would close, beginning and ending with
+    /// itself. `known` returns the other workflows by name.
+    pub fn child_cycle<'a>(
+        &'a self,
+        known: impl Fn(&str) -> Option<&'a Self>,
+    ) -> Option<Vec<&'a str>> {
+        let mut seen = Vec::new();
+        let mut open = vec![vec![self.name()]];
+        while let Some(path) = open.pop() {
+            let last = path.last().copied().unwrap_or_default();
+            let of = if last == self.name() {
+                Some(self)
+            } else {
+                known(last)
+            };
+            for name in of.into_iter().flat_map(Self::always_runs) {
+                let mut longer = path.clone();
+                longer.push(name);
+                if name == self.name() {
+                    return Some(longer);
+                }
+                if !seen.contains(&name) {
+                    seen.push(name);
+                    open.push(longer);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Whether the rule of a task, or of one of its ancestors, may keep it from running in a run without failures.
+fn is_conditional(task: &TaskDefinition, definition: &WorkflowDefinition) -> bool {
+    let mut open = vec![task];
+    let mut seen: Vec<&str> = Vec::new();
+    while let Some(task) = open.pop() {
+        let decides = task.approval.is_some() || task.wait_for.is_some();
+        if decides || task.rule.may_skip_without_failure() {
+            return true;
+        }
+        for id in &task.dependencies {
+            if !seen.contains(&id.as_str()) {
+                seen.push(id);
+                open.extend(definition.tasks.iter().find(|other| other.id == *id));
+            }
+        }
+    }
+    false
+}

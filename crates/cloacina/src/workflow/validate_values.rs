@@ -1,0 +1,182 @@
+//! Validates what a definition says about typed tasks: results, parameters, the input's schema and the output (semantics
+//! J1, J6, J8).
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
+use crate::types::{Error, ErrorCode, Json, JsonShape, nearest};
+
+pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
+    let name = &definition.name;
+    if let Some(input) = &definition.input
+        && input.shape() != JsonShape::Object
+    {
+        return Err(invalid(format!(
+            "the input schema of workflow '{name}' is not a JSON object but {}",
+            input.shape().name()
+        )));
+    }
+    let producers = producers(definition)?;
+    for task in &definition.tasks {
+        check_parameters(name, task, &producers)?;
+    }
+    check_output(definition, &producers)
+}
+
+/// The tasks by the key that their result is stored under, and tasks without a declared result by their ids.
+fn producers(definition: &WorkflowDefinition) -> Result<HashMap<&str, &TaskDefinition>, Error> {
+    let name = &definition.name;
+    let mut producers: HashMap<&str, &TaskDefinition> = HashMap::new();
+    for task in &definition.tasks {
+        if task.result.as_deref() == Some("") {
+            return Err(Error::new(
+                ErrorCode::TaskInvalid,
+                format!(
+                    "task '{}' of workflow '{name}' has an empty result key",
+                    task.id
+                ),
+            ));
+        }
+        let key = task.result.as_deref().unwrap_or(&task.id);
+        if let Some(other) = producers.insert(key, task) {
+            return Err(invalid(format!(
+                "tasks '{}' and '{}' of workflow '{name}' both store their result under '{key}'",
+                other.id, task.id
+            ))
+            .with_hint("give one of them another output=..."));
+        }
+    }
+    Ok(producers)
+}
+
+fn check_parameters(
+    workflow: &str,
+    task: &TaskDefinition,
+    producers: &HashMap<&str, &TaskDefinition>,
+) -> Result<(), Error> {
+    let id = &task.id;
+    let refuse = |problem: String| {
+        let message = format!("task '{id}' of workflow '{workflow}' has {problem}");
+        Error::new(ErrorCode::TaskInvalid, message)
+    };
+    let mut names = HashSet::with_capacity(task.parameters.len());
+    for parameter in &task.parameters {
+        let Parameter { name, source, .. } = parameter;
+        if !names.insert(name.as_str()) {
+            return Err(refuse(format!("two parameters '{name}'")));
+        }
+        match (source, &parameter.task) {
+            (ParameterSource::Task, None) => {
+                return Err(refuse(format!(
+                    "a parameter '{name}' from a task without the task's id"
+                )));
+            }
+            (ParameterSource::Task, Some(from)) => {
+                check_upstream(task, name, from, &refuse)?;
+                check_key(parameter, from, producers, &refuse)?;
+            }
+            (_, Some(from)) => {
+                return Err(refuse(format!(
+                    "a parameter '{name}' that names task '{from}' but has another source"
+                )));
+            }
+            (_, None) => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_upstream(
+    task: &TaskDefinition,
+    name: &str,
+    from: &String,
+    refuse: &impl Fn(String) -> Error,
+) -> Result<(), Error> {
+    if task.dependencies.contains(from) || task.rule.named_tasks().contains(&from.as_str()) {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "a parameter '{name}' from task '{from}', which is not a dependency"
+    ))
+    .with_hint(format!("add '{from}' to its dependencies")))
+}
+
+/// The key must be the one that the task's result is stored under.
+fn check_key(
+    parameter: &Parameter,
+    from: &str,
+    producers: &HashMap<&str, &TaskDefinition>,
+    refuse: &impl Fn(String) -> Error,
+) -> Result<(), Error> {
+    let key = parameter.key();
+    if producers
+        .get(key)
+        .is_some_and(|producer| producer.id == from)
+    {
+        return Ok(());
+    }
+    let name = &parameter.name;
+    Err(refuse(format!(
+        "a parameter '{name}' that reads key '{key}', but task '{from}' stores its result under another key"
+    )))
+}
+
+/// Each key of the output must be a result, or a key that the input or a task which writes the context may have.
+fn check_output(
+    definition: &WorkflowDefinition,
+    producers: &HashMap<&str, &TaskDefinition>,
+) -> Result<(), Error> {
+    let Some(output) = &definition.output else {
+        return Ok(());
+    };
+    let name = &definition.name;
+    if output.keys().is_empty() {
+        return Err(invalid(format!(
+            "workflow '{name}' has an empty list as output"
+        )));
+    }
+    // A task without a declared result may write any key.
+    let is_open = definition.tasks.iter().any(|task| task.result.is_none());
+    let inputs = input_fields(definition);
+    let mut seen = HashSet::new();
+    for key in output.keys() {
+        if !seen.insert(key) {
+            return Err(invalid(format!(
+                "workflow '{name}' has '{key}' twice in its output"
+            )));
+        }
+        if producers.contains_key(key.as_str()) || inputs.contains(key) || is_open {
+            continue;
+        }
+        let error = invalid(format!(
+            "workflow '{name}' has the output '{key}', which is not the result of a task"
+        ));
+        let renamed = definition.tasks.iter().find(|task| task.id == *key);
+        let near = renamed
+            .and_then(|task| task.result.as_deref())
+            .or_else(|| nearest(key, producers.keys().copied()));
+        return Err(match near {
+            Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+            None => error,
+        });
+    }
+    Ok(())
+}
+
+/// The names of the declared fields of the input.
+fn input_fields(definition: &WorkflowDefinition) -> HashSet<String> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        #[serde(default)]
+        properties: HashMap<String, Json>,
+    }
+    let schema = definition.input.as_ref();
+    let schema = schema.and_then(|schema| schema.decode::<Schema>().ok());
+    schema.map_or_else(HashSet::new, |schema| {
+        schema.properties.into_keys().collect()
+    })
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorCode::WorkflowInvalid, message)
+}

@@ -1,0 +1,119 @@
+//! Validates what a workflow waits for (semantics L).
+
+use super::{TaskDefinition, TaskKind, WorkflowDefinition};
+use crate::types::{Condition, Error, ErrorCode};
+
+/// Maximum nesting depth of `any_of` and `all_of` in a condition.
+const MAX_DEPTH: usize = 16;
+/// Maximum number of signals and timers of a condition.
+const MAX_LEAVES: usize = 64;
+/// Maximum number of bytes of a signal's name.
+const MAX_NAME: usize = 255;
+
+/// Refuses waits that cannot work, before anything is stored.
+pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
+    for task in &definition.tasks {
+        if let Some(problem) = problem_of(task) {
+            return Err(Error::new(
+                ErrorCode::TaskInvalid,
+                format!(
+                    "task '{}' of workflow '{}' has {problem}",
+                    task.id, definition.name
+                ),
+            ));
+        }
+    }
+    for condition in &definition.cancel_on {
+        let problem = match condition {
+            Condition::Signal { .. } => condition_problem(condition, 0),
+            _ => Some("a condition that is not a signal".to_owned()),
+        };
+        if let Some(problem) = problem {
+            return Err(Error::new(
+                ErrorCode::WorkflowInvalid,
+                format!("workflow '{}' has in cancel_on {problem}", definition.name),
+            )
+            .with_hint("cancel_on takes a signal, e.g. cancel_on(signal(\"order.cancelled\", key=\"order_id\"))"));
+        }
+    }
+    Ok(())
+}
+
+fn problem_of(task: &TaskDefinition) -> Option<String> {
+    let waits = task.wait_for.is_some() || task.approval.is_some();
+    if task.kind == TaskKind::Engine && !waits && task.child.is_none() {
+        return Some("neither a function nor anything to wait for".to_owned());
+    }
+    if task.approval.is_some() && task.kind != TaskKind::Engine {
+        return Some("an approval and a function; an approval is a node of its own".to_owned());
+    }
+    if task.approval.is_some() && task.wait_for.is_some() {
+        return Some("an approval and wait_for".to_owned());
+    }
+    if task.wait_timeout.is_some() && !waits {
+        return Some("wait_timeout without wait_for".to_owned());
+    }
+    if !task.on_timeout.is_fail() && !waits {
+        return Some("on_timeout without wait_for".to_owned());
+    }
+    if task.wait_timeout.is_some_and(|timeout| timeout <= 0) {
+        return Some("a wait_timeout that is not greater than zero".to_owned());
+    }
+    let condition = task.wait_for.as_ref()?;
+    if condition.leaves().len() > MAX_LEAVES {
+        return Some(format!("a condition of more than {MAX_LEAVES} parts"));
+    }
+    condition_problem(condition, 0)
+}
+
+/// Returns the problem of a condition, as the object of "has".
+pub(super) fn condition_problem(condition: &Condition, depth: usize) -> Option<String> {
+    if depth > MAX_DEPTH {
+        return Some(format!("a condition nested deeper than {MAX_DEPTH} levels"));
+    }
+    match condition {
+        Condition::Signal {
+            name,
+            key,
+            key_value,
+            ..
+        } => {
+            if key.is_some() && key_value.is_some() {
+                return Some(format!("a signal '{name}' with two keys"));
+            }
+            if key.as_deref() == Some("") {
+                return Some(format!("a signal '{name}' with an empty path as key"));
+            }
+            name_problem(name)
+        }
+        Condition::Delay { duration } if *duration < 0 => Some("a negative delay".to_owned()),
+        Condition::Delay { .. } => None,
+        Condition::Until { at, path } => match (at, path.as_deref()) {
+            (None, None | Some("")) => Some("an until without a time".to_owned()),
+            (Some(_), Some(_)) => Some("an until with a time and a path".to_owned()),
+            _ => None,
+        },
+        Condition::AnyOf { conditions } | Condition::AllOf { conditions } => {
+            if conditions.is_empty() {
+                return Some("a condition any_of or all_of without conditions".to_owned());
+            }
+            conditions
+                .iter()
+                .find_map(|condition| condition_problem(condition, depth + 1))
+        }
+    }
+}
+
+/// Returns the problem of a signal's name, as the object of "has".
+#[must_use]
+pub fn name_problem(name: &str) -> Option<String> {
+    let fits = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
+    if fits {
+        return None;
+    }
+    let shown: String = name.chars().take(80).collect();
+    Some(format!(
+        "an invalid signal name '{}': it must have 1 to {MAX_NAME} bytes and no control characters",
+        shown.escape_default()
+    ))
+}

@@ -1,0 +1,361 @@
+//! The engine's rules about children; the name of each test begins with the rule's number in the contract.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina::engine::{Changes, ChildFound, ChildStart, Execution, NewExecution};
+use cloacina::types::{
+    ChildEnd, ChildSpec, Context, DefinitionId, ExecutionId, ExecutionStatus, Json,
+    MAX_CHILD_DEPTH, Note, ParentEnd, ParentLink, RetryPolicy, TaskStatus, Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+
+const SECOND: i64 = 1_000_000;
+const NOW: Timestamp = Timestamp(100 * SECOND);
+
+fn node(id: &str, spec: ChildSpec) -> TaskDefinition {
+    TaskDefinition {
+        id: id.into(),
+        kind: TaskKind::Engine,
+        child: Some(spec),
+        retry: RetryPolicy {
+            max_attempts: 1,
+            ..RetryPolicy::default()
+        },
+        ..TaskDefinition::default()
+    }
+}
+
+fn inner() -> ChildSpec {
+    ChildSpec {
+        workflow: "inner".into(),
+        ..ChildSpec::default()
+    }
+}
+
+fn workflow(name: &str, tasks: Vec<TaskDefinition>) -> WorkflowDefinition {
+    WorkflowDefinition {
+        name: name.into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks,
+        ..WorkflowDefinition::default()
+    }
+}
+
+fn plain(name: &str) -> Arc<Workflow> {
+    let task = TaskDefinition {
+        id: "a".into(),
+        ..TaskDefinition::default()
+    };
+    Arc::new(Workflow::new(workflow(name, vec![task])).unwrap())
+}
+
+fn new(input: &str) -> NewExecution {
+    NewExecution {
+        id: ExecutionId::generate(),
+        definition: DefinitionId(1),
+        input: Arc::new(Context::from_json(input).unwrap()),
+        key: None,
+        priority: 5,
+        start_at: None,
+        timeout: None,
+    }
+}
+
+fn submit(node: TaskDefinition, input: &str) -> (Execution, Changes) {
+    let outer = Arc::new(Workflow::new(workflow("outer", vec![node])).unwrap());
+    Execution::submit(outer, new(input), NOW)
+}
+
+fn found() -> ChildFound {
+    ChildFound {
+        definition: DefinitionId(2),
+        workflow: plain("inner"),
+        default_timeout: None,
+    }
+}
+
+/// Starts the child of the only node, as a runner does.
+fn start(parent: &mut Execution) -> ChildStart {
+    let mut changes = Changes::default();
+    parent
+        .start_child(0, &found(), ExecutionId::generate(), NOW, &mut changes)
+        .unwrap()
+}
+
+fn ended(child: ExecutionId, status: ExecutionStatus) -> ChildEnd {
+    ChildEnd {
+        child,
+        item: None,
+        task: 0,
+        status,
+        output: (status == ExecutionStatus::Completed).then(|| Json::parse("7").unwrap()),
+        error: None,
+    }
+}
+
+#[test]
+fn m0_child_gets_the_values_at_the_paths_of_its_input() {
+    let spec = ChildSpec {
+        input: Some(BTreeMap::from([("order".into(), "cart.id".into())])),
+        ..inner()
+    };
+    let (mut parent, changes) = submit(node("c", spec.clone()), r#"{"cart":{"id":3}}"#);
+    assert_eq!(changes.starts.len(), 1);
+    assert_eq!(start(&mut parent).new.input.to_json(), r#"{"order":3}"#);
+    let (parent, changes) = submit(node("c", spec), "{}");
+    assert!(changes.starts.is_empty());
+    assert_eq!(parent.task(0).status, TaskStatus::Failed);
+    let message = &parent.task(0).error.as_ref().unwrap().message;
+    assert!(message.contains("from the path 'cart.id'"), "{message}");
+}
+
+#[test]
+fn m2_node_starts_one_child() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let first = start(&mut parent);
+    assert_eq!((first.parent.generation, first.parent.task), (1, 0));
+    let mut changes = Changes::default();
+    assert!(
+        parent
+            .start_child(0, &found(), ExecutionId::generate(), NOW, &mut changes)
+            .is_none()
+    );
+    assert_eq!(changes, Changes::default());
+}
+
+#[test]
+fn m3_every_end_of_a_child_tells_its_parent() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let link = start(&mut parent).parent;
+    let told = |changes: &Changes, status: ExecutionStatus| {
+        matches!(changes.posts.as_slice(), [post]
+            if matches!(&post.note, Note::ChildEnded(end) if end.status == status))
+    };
+    let submit_child = || {
+        let child = NewExecution {
+            timeout: Some(SECOND),
+            ..new("{}")
+        };
+        let (child, _) =
+            Execution::submit_child(plain("inner"), child, Some(Arc::clone(&link)), NOW);
+        child
+    };
+    let cancelled = submit_child().cancel(NOW).unwrap();
+    assert!(told(&cancelled, ExecutionStatus::Cancelled));
+    let mut child = submit_child();
+    let runner = cloacina::types::RunnerId::generate();
+    let mut changes = Changes::default();
+    let claim = child.claim(0, runner, NOW, &mut changes).unwrap();
+    let _ = child.start(0, claim, NOW);
+    let timed_out = child.time_out(NOW + 2 * SECOND);
+    assert!(told(&timed_out, ExecutionStatus::Failed));
+}
+
+#[test]
+fn m3_end_that_does_not_match_the_wait_changes_nothing() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let child = start(&mut parent).new.id;
+    let other = ended(ExecutionId::generate(), ExecutionStatus::Completed);
+    assert_eq!(parent.child_ended(other, NOW, 0.5), Changes::default());
+    let end = ended(child, ExecutionStatus::Completed);
+    let changes = parent.child_ended(end.clone(), NOW, 0.5);
+    assert!(changes.ended);
+    assert_eq!(parent.record().status, ExecutionStatus::Completed);
+    assert_eq!(parent.child_ended(end, NOW, 0.5), Changes::default());
+}
+
+#[test]
+fn m4_end_of_the_parent_cancels_open_children_or_abandons_them() {
+    for (on_parent_end, count) in [(ParentEnd::Cancel, 1), (ParentEnd::Abandon, 0)] {
+        let spec = ChildSpec {
+            on_parent_end,
+            ..inner()
+        };
+        let (mut parent, _) = submit(node("c", spec), "{}");
+        let child = start(&mut parent).new.id;
+        let posts = parent.cancel(NOW).unwrap().posts;
+        assert_eq!(posts.len(), count);
+        assert!(
+            posts
+                .iter()
+                .all(|post| post.target == child && post.note == Note::Cancel)
+        );
+    }
+}
+
+#[test]
+fn m4_parent_resumes_exactly_what_it_paused() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let start = start(&mut parent);
+    let (mut child, _) =
+        Execution::submit_child(plain("inner"), start.new, Some(start.parent), NOW);
+    assert_eq!(parent.pause(NOW).unwrap().posts[0].note, Note::Pause);
+    assert!(child.hear_parent(&Note::Pause, NOW).link);
+    assert_eq!(child.record().status, ExecutionStatus::Paused);
+    assert_eq!(parent.resume(NOW).unwrap().posts[0].note, Note::Resume);
+    assert!(child.hear_parent(&Note::Resume, NOW).link);
+    assert_eq!(child.record().status, ExecutionStatus::Pending);
+    child.pause(NOW).unwrap();
+    assert_eq!(child.hear_parent(&Note::Pause, NOW), Changes::default());
+    assert_eq!(child.hear_parent(&Note::Resume, NOW), Changes::default());
+    assert_eq!(child.record().status, ExecutionStatus::Paused);
+}
+
+#[test]
+fn m4_end_that_comes_during_a_pause_takes_effect_at_the_resume() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let child = start(&mut parent).new.id;
+    parent.pause(NOW).unwrap();
+    parent.child_ended(ended(child, ExecutionStatus::Completed), NOW, 0.5);
+    assert_eq!(parent.record().status, ExecutionStatus::Paused);
+    parent.resume(NOW).unwrap();
+    assert_eq!(parent.due_waits(NOW), [0]);
+    assert!(parent.look(0, &[], NOW).ended);
+    assert_eq!(parent.record().status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn m4_child_inherits_the_priority_and_has_the_smaller_deadline() {
+    let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
+    let limited = NewExecution {
+        timeout: Some(10 * SECOND),
+        ..new("{}")
+    };
+    let (mut parent, _) = Execution::submit(outer, limited, NOW);
+    let child = start(&mut parent).new;
+    assert_eq!((child.priority, child.timeout), (5, Some(10 * SECOND)));
+}
+
+#[test]
+fn m5_failed_child_fails_its_node_unless_its_policy_starts_another() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let child = start(&mut parent).new.id;
+    parent.child_ended(ended(child, ExecutionStatus::Cancelled), NOW, 0.5);
+    assert_eq!(
+        parent.task(0).error.as_ref().unwrap().kind,
+        "ChildFailedError"
+    );
+    let retried = TaskDefinition {
+        retry: RetryPolicy {
+            max_attempts: 2,
+            ..RetryPolicy::default()
+        },
+        ..node("c", inner())
+    };
+    let (mut parent, _) = submit(retried, "{}");
+    let child = start(&mut parent).new.id;
+    parent.child_ended(ended(child, ExecutionStatus::Failed), NOW, 0.5);
+    assert!(!parent.record().status.is_terminal());
+    let due = parent.task(0).ready_at.unwrap();
+    assert!(due > NOW);
+    assert_eq!(parent.look(0, &[], due).starts.len(), 1);
+    let second = start(&mut parent);
+    assert_eq!(second.parent.generation, 2);
+    parent.child_ended(ended(second.new.id, ExecutionStatus::Failed), NOW, 0.5);
+    assert_eq!(parent.record().status, ExecutionStatus::Failed);
+}
+
+#[test]
+fn m6_retry_runs_a_failed_child_again_in_place() {
+    for (status, starts, posts) in [
+        (ExecutionStatus::Failed, 0, 1),
+        (ExecutionStatus::Cancelled, 1, 0),
+    ] {
+        let (mut parent, _) = submit(node("c", inner()), "{}");
+        let child = start(&mut parent).new.id;
+        parent.child_ended(ended(child, status), NOW, 0.5);
+        let changes = parent.retry(None, NOW).unwrap();
+        assert_eq!((changes.starts.len(), changes.posts.len()), (starts, posts));
+        if posts == 1 {
+            assert_eq!(changes.posts[0].note, Note::Retry);
+            let end = ended(child, ExecutionStatus::Completed);
+            assert!(parent.child_ended(end, NOW, 0.5).ended);
+        }
+    }
+}
+
+#[test]
+fn m6_child_that_cannot_run_again_tells_its_end_again() {
+    let (mut parent, _) = submit(node("c", inner()), "{}");
+    let start = start(&mut parent);
+    let (mut child, _) =
+        Execution::submit_child(plain("inner"), start.new, Some(start.parent), NOW);
+    child.cancel(NOW).unwrap();
+    let changes = child.hear_parent(&Note::Retry, NOW);
+    assert!(matches!(changes.posts[0].note, Note::ChildEnded(_)));
+}
+
+#[test]
+fn m7_chain_of_children_ends_at_the_maximum_depth() {
+    let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
+    let link = ParentLink {
+        execution: ExecutionId::generate(),
+        task: 0,
+        generation: 1,
+        key: None,
+        item: None,
+        depth: MAX_CHILD_DEPTH,
+        paused: false,
+        finale: None,
+    };
+    let (mut last, _) = Execution::submit_child(outer, new("{}"), Some(Arc::new(link)), NOW);
+    let mut changes = Changes::default();
+    assert!(
+        last.start_child(0, &found(), ExecutionId::generate(), NOW, &mut changes)
+            .is_none()
+    );
+    assert_eq!(last.record().status, ExecutionStatus::Failed);
+}
+
+#[test]
+fn m7_workflow_that_always_runs_itself_is_refused() {
+    let itself = ChildSpec {
+        workflow: "outer".into(),
+        ..ChildSpec::default()
+    };
+    let error = Workflow::new(workflow("outer", vec![node("c", itself)])).unwrap_err();
+    assert!(
+        error.message.contains("without a condition"),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn m3_only_one_function_ends_an_execution() {
+    let engine = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let mut ends = Vec::new();
+    for entry in std::fs::read_dir(engine).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
+        for line in text.split("#[cfg(test)]").next().unwrap().lines() {
+            let sets_end = line.contains("changes.ended = true")
+                || line.contains("record.ended_at = Some")
+                || (line.contains("record.status = ") && line.contains("Completed"));
+            if sets_end && !line.trim_start().starts_with("//") {
+                ends.push(path.file_name().unwrap().to_owned());
+            }
+        }
+    }
+    // Both lines are in `close`, which tells the parent.
+    assert_eq!(ends, ["control.rs", "control.rs"]);
+}
+
+#[test]
+fn version_changes_with_the_child_and_not_without_one() {
+    let version = |spec: ChildSpec| {
+        let workflow = Workflow::new(workflow("outer", vec![node("c", spec)])).unwrap();
+        assert_eq!(workflow.definition().needs, ["child"]);
+        workflow.version().to_owned()
+    };
+    let other = ChildSpec {
+        workflow: "other".into(),
+        ..ChildSpec::default()
+    };
+    assert_ne!(version(inner()), version(other));
+}

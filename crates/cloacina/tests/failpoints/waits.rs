@@ -1,0 +1,121 @@
+//! The part of a run that waits: a signal, a decision, times, messages of the inbox, and the list of waits.
+
+use std::collections::BTreeMap;
+
+use cloacina::runner::{EngineHandle, WaitFilter};
+use cloacina::runtime::Control;
+use cloacina::store::{InboxMessage, Store};
+use cloacina::types::{ErrorCode, ExecutionId, InboxId, Json, NewSignal, Timestamp, WaitKind};
+
+use super::scenario::{end_of, retry, submit_once};
+use super::time::until;
+
+/// The end of the execution that waits: the states of its tasks, and the number of events by task and kind.
+pub type WaitsEnd = (Vec<String>, BTreeMap<(Option<u32>, String), usize>);
+
+/// The events of waits. Each occurs once, whatever fails.
+const KINDS: [&str; 4] = ["waiting", "signalled", "decided", "step_recorded"];
+
+/// Approves, unless an earlier call did whose answer was lost.
+fn approve_once(engine: &EngineHandle, id: ExecutionId) {
+    retry(|| {
+        let null = Json::parse("null").unwrap();
+        let approve = Control::approve("ok", null, Some("ann".into()));
+        match engine.control(id, approve) {
+            Err(error)
+                if matches!(
+                    error.code,
+                    ErrorCode::AlreadyDecided | ErrorCode::ExecutionState
+                ) =>
+            {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    });
+}
+
+/// Returns how the waits ended, after checking that none is open and no message is left to apply.
+fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> WaitsEnd {
+    for kind in WaitKind::ALL {
+        let filter = WaitFilter {
+            kind: Some(*kind),
+            ..WaitFilter::default()
+        };
+        let open = retry(|| engine.inspector().waits(&filter)).items;
+        assert!(open.is_empty(), "{open:?}");
+    }
+    until("no message is left", || {
+        let due = retry(|| Ok(store.due_waits(Timestamp(i64::MAX - 1), 10)?));
+        due.inbox.is_empty() && due.executions.is_empty()
+    });
+    let (ended, history) = retry(|| engine.inspector().history(id));
+    let mut counts = BTreeMap::new();
+    for event in history {
+        let kind = event.kind.as_str().to_owned();
+        if KINDS.contains(&kind.as_str()) {
+            *counts.entry((event.task, kind)).or_default() += 1;
+        }
+    }
+    let tasks = ended.record().tasks.iter();
+    (tasks.map(|task| task.status.to_string()).collect(), counts)
+}
+
+/// Waits for a signal, sends it, and lets the inbox cancel another execution. `observer` is a connection of its own, so that the
+/// runner notices the message that it adds at once.
+pub fn wait_for_signals(
+    engine: &EngineHandle,
+    store: &dyn Store,
+    observer: &dyn Store,
+) -> WaitsEnd {
+    let id = submit_once(engine, "waits", "waits");
+    let cancelled = submit_once(engine, "waits", "cancelled");
+    let signal = |key: &str| NewSignal {
+        name: "go".into(),
+        key: None,
+        to: Some(if key == "mine" {
+            id
+        } else {
+            ExecutionId::from_bytes([1; 16])
+        }),
+        data: Json::parse("1").unwrap(),
+        id: Some(format!("failpoint-{key}")),
+        sender: None,
+    };
+    retry(|| engine.send(vec![signal("other")]));
+    let filter = WaitFilter {
+        kind: Some(WaitKind::Signal),
+        ..WaitFilter::default()
+    };
+    retry(|| engine.inspector().waits(&filter));
+    retry(|| engine.explain(id));
+    let post = |by: &dyn Store, kind: &str, target: Option<String>, body: &str| {
+        let message = InboxMessage {
+            id: InboxId::generate(),
+            kind: kind.to_owned(),
+            target,
+            body: Some(body.to_owned()),
+            created_at: Timestamp(1),
+            note: None,
+        };
+        retry(|| Ok(by.post(&message)?));
+    };
+    post(store, "cancel", Some(cancelled.to_string()), "{}");
+    post(store, "signal", None, "nonsense");
+    let nobody = ExecutionId::from_bytes([0; 16]);
+    let advance = serde_json::json!({
+        "topic": "nobody", "seq": 1, "sent_at": 1, "after": (nobody, -2),
+    });
+    post(observer, "advance", None, &advance.to_string());
+    until("the inbox is applied", || {
+        retry(|| Ok(store.due_waits(Timestamp(0), 10)?))
+            .inbox
+            .is_empty()
+    });
+    retry(|| engine.send(vec![signal("mine")]));
+    approve_once(engine, id);
+    end_of(engine, id);
+    end_of(engine, cancelled);
+    retry(|| Ok(store.prune_signals(Timestamp(0), 1)?));
+    waits_end(engine, store, id)
+}

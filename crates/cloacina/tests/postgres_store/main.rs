@@ -1,0 +1,461 @@
+//! The PostgreSQL store with failing servers, concurrent openers, and runners that notify each other.
+
+#![cfg(feature = "postgres")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/old_queues.rs"]
+mod old_queues;
+mod opening;
+mod pooler;
+#[path = "../support/private_postgres.rs"]
+mod private_postgres;
+#[path = "../support/records.rs"]
+mod records;
+mod tls;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::{Duration, Instant};
+
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+use cloacina::store::{
+    Batch, ClaimClass, ClaimRequest, ListQuery, QueueId, Store, StoreError, Submit, TaskWrite,
+};
+use cloacina::types::{DefinitionId, ExecutionId, ExecutionRecord, RunnerId, Timestamp};
+use private_postgres::{Private, administer, fresh_name, shared};
+use records::{NOW, SECOND, ready, runner_row, workflow};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn options(url: &str) -> PostgresOptions {
+    PostgresOptions::from_url(url).unwrap()
+}
+
+fn pinned(url: &str) -> PostgresOptions {
+    options(url).with_schema(&fresh_name()).unwrap()
+}
+
+fn register(store: &dyn Store, now: Timestamp) -> RunnerId {
+    let id = RunnerId::generate();
+    store.register_runner(&runner_row(id, now)).unwrap();
+    id
+}
+
+fn queue(definition: DefinitionId) -> QueueId {
+    QueueId(definition.0)
+}
+
+fn submit(
+    store: &dyn Store,
+    runner: RunnerId,
+    records: &[ExecutionRecord],
+) -> Result<(), StoreError> {
+    let submits = records
+        .iter()
+        .map(|record| Submit {
+            record,
+            workflow: "etl",
+            labels: &cloacina::types::Labels::NONE,
+            tasks: vec![TaskWrite {
+                ordinal: 0,
+                insert: true,
+                fence: None,
+                queue: queue(record.definition),
+                priority: 0,
+            }],
+            history: &[],
+        })
+        .collect();
+    let batch = Batch {
+        runner,
+        now: NOW,
+        schedules: vec![],
+        flow: cloacina::store::FlowWrites::default(),
+        submits,
+        advances: vec![],
+        claim: ClaimRequest::default(),
+    };
+    store.commit(&batch).map(drop)
+}
+
+fn claim(
+    store: &dyn Store,
+    runner: RunnerId,
+    definition: DefinitionId,
+    limit: usize,
+) -> Vec<ExecutionId> {
+    let class = ClaimClass {
+        queues: vec![queue(definition)],
+        excluded: vec![],
+        limit,
+    };
+    let batch = Batch {
+        runner,
+        now: NOW,
+        schedules: vec![],
+        flow: cloacina::store::FlowWrites::default(),
+        submits: vec![],
+        advances: vec![],
+        claim: ClaimRequest {
+            classes: vec![class],
+        },
+    };
+    let claimed = store.commit(&batch).unwrap().claimed;
+    claimed.iter().map(|claimed| claimed.execution).collect()
+}
+
+fn all(store: &dyn Store) -> Vec<ExecutionId> {
+    let query = ListQuery {
+        limit: 1_000_000,
+        ..ListQuery::default()
+    };
+    store.list(&query).unwrap().ids
+}
+
+/// Returns a channel that receives the store's change notifications, once the store listens.
+fn waker(store: &PostgresStore) -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel();
+    store.on_change(Arc::new(move || {
+        // The receiver is gone at the end of a test.
+        let _ = sender.send(());
+    }));
+    // The first notification means that the store listens.
+    receiver.recv_timeout(PATIENCE).unwrap();
+    receiver
+}
+
+#[test]
+fn runners_notify_each_other_but_not_themselves() {
+    let options = pinned(shared());
+    let (one, two) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
+    let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let (first, second) = (register(&one, NOW), register(&two, NOW));
+    let (wakes_of_one, wakes_of_two) = (waker(&one), waker(&two));
+    // Both runners know each other, and their registrations have been notified.
+    assert_eq!(one.runners().unwrap().len(), 2);
+    submit(&two, second, &[ready(definition, NOW)]).unwrap();
+    wakes_of_one.recv_timeout(PATIENCE).unwrap();
+    while wakes_of_one
+        .recv_timeout(Duration::from_millis(200))
+        .is_ok()
+    {}
+    while wakes_of_two.try_recv().is_ok() {}
+    let (before_one, before_two) = (
+        one.changes(None).unwrap().marker,
+        two.changes(None).unwrap().marker,
+    );
+    let revivals = two.changes(None).unwrap().revivals;
+    submit(&one, first, &[ready(definition, NOW)]).unwrap();
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
+    assert_ne!(two.changes(None).unwrap().marker, before_two);
+    assert_eq!(
+        one.changes(None).unwrap().marker,
+        before_one,
+        "its own write is not a change"
+    );
+    assert!(wakes_of_one.try_recv().is_err());
+    assert_eq!(
+        two.changes(None).unwrap().revivals,
+        revivals,
+        "no ended execution was resumed"
+    );
+
+    // After the server ends the LISTEN session, the store listens again and reports that it may have missed changes.
+    administer(
+        shared(),
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE query ~ 'LISTEN|pg_notify|pg_advisory_lock_shared|pg_locks' AND pid <> pg_backend_pid()",
+    );
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
+    while wakes_of_two
+        .recv_timeout(Duration::from_millis(300))
+        .is_ok()
+    {}
+    assert_ne!(
+        two.changes(None).unwrap().revivals,
+        revivals,
+        "a retry may have been missed"
+    );
+    submit(&one, first, &[ready(definition, NOW)]).unwrap();
+    wakes_of_two.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_marker_reports_other_writers_without_listen() {
+    let options = pinned(shared());
+    for parameter in ["pgbouncer=true", "listen=off"] {
+        let polling = self::options(&format!("{}?{parameter}", shared()));
+        let polling = polling
+            .with_schema(options.schema.as_deref().unwrap())
+            .unwrap();
+        let (one, two) = (
+            PostgresStore::open(&polling).unwrap(),
+            PostgresStore::open(&options).unwrap(),
+        );
+        let definition = two.put_definition(&workflow("etl", 1), NOW).unwrap();
+        let runner = register(&two, NOW);
+        let before = one.changes(None).unwrap().marker;
+        submit(&two, runner, &[ready(definition, NOW)]).unwrap();
+        let start = Instant::now();
+        while one.changes(None).unwrap().marker == before {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// E1: the database's clock decides about leases.
+#[test]
+fn runners_with_different_clocks_agree_on_leases() {
+    const HOUR: i64 = 3_600 * SECOND;
+    let options = pinned(shared());
+    let (one, two) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
+    let first = register(&one, NOW);
+    let later = NOW + HOUR;
+    let second = register(&two, later);
+    let rows = two.runners().unwrap();
+    let row = rows.iter().find(|row| row.id == first).unwrap();
+    let left = row.lease_until.since(later);
+    assert!((10 * SECOND..=16 * SECOND).contains(&left), "{left}");
+    // The stored end of the lease is compared, not the translated one.
+    assert!(two.declare_dead(first, row.lease_until, later).unwrap());
+    assert!(!one.heartbeat(first, NOW, NOW + 15 * SECOND).unwrap());
+    assert!(two.heartbeat(second, later, later + 15 * SECOND).unwrap());
+    // A lease that was extended since it was read does not count as expired.
+    let third = register(&one, NOW);
+    let rows = two.runners().unwrap();
+    let seen = rows
+        .iter()
+        .find(|row| row.id == third)
+        .map(|row| row.lease_until);
+    if let Some(seen) = seen {
+        assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
+        assert!(!two.declare_dead(third, seen, later).unwrap());
+    }
+    assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
+}
+
+/// C1: a task starts once in any interleaving, and every runner claims some of the tasks.
+#[test]
+fn four_racing_stores_claim_each_task_once() {
+    const TASKS: usize = 1_000;
+    let options = pinned(shared());
+    let store = PostgresStore::open(&options).unwrap();
+    let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let runner = register(&store, NOW);
+    let records: Vec<_> = (0..TASKS).map(|_| ready(definition, NOW)).collect();
+    submit(&store, runner, &records).unwrap();
+    let barrier = Arc::new(Barrier::new(4));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (options, barrier) = (options.clone(), Arc::clone(&barrier));
+            std::thread::spawn(move || {
+                let store = PostgresStore::open(&options).unwrap();
+                let runner = register(&store, NOW);
+                barrier.wait();
+                let mut all = Vec::new();
+                let mut empty = 0;
+                while empty < 20 {
+                    let claimed = claim(&store, runner, definition, 7);
+                    empty = if claimed.is_empty() { empty + 1 } else { 0 };
+                    all.extend(claimed);
+                }
+                all
+            })
+        })
+        .collect();
+    let shares: Vec<Vec<ExecutionId>> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    assert!(
+        shares.iter().all(|share| share.len() > TASKS / 40),
+        "{:?}",
+        shares.iter().map(Vec::len).collect::<Vec<_>>()
+    );
+    let all: Vec<ExecutionId> = shares.into_iter().flatten().collect();
+    assert_eq!(all.len(), TASKS);
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), TASKS);
+}
+
+#[test]
+fn acknowledged_writes_survive_server_restarts_under_load() {
+    let server = Private::start();
+    let options = options(&format!("{}?connect_timeout=5", server.url));
+    let definition = PostgresStore::open(&options)
+        .unwrap()
+        .put_definition(&workflow("etl", 1), NOW)
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (options, stop) = (options.clone(), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let store = PostgresStore::open(&options).unwrap();
+                let runner = register(&store, NOW);
+                let (mut acknowledged, mut failures) = (Vec::new(), 0);
+                let mut after_stop = 0;
+                while after_stop < 5 {
+                    if stop.load(Ordering::Acquire) {
+                        after_stop += 1;
+                    }
+                    let record = ready(definition, NOW);
+                    // A caller that did not learn the outcome submits the same execution again.
+                    loop {
+                        match submit(&store, runner, std::slice::from_ref(&record)) {
+                            Ok(()) => break,
+                            Err(StoreError::Unavailable(_)) => failures += 1,
+                            Err(error) => panic!("{error:?}"),
+                        }
+                        std::thread::yield_now();
+                    }
+                    acknowledged.push(record.id);
+                }
+                (acknowledged, failures)
+            })
+        })
+        .collect();
+    for mode in ["fast", "immediate", "fast", "immediate"] {
+        let seen = all(&PostgresStore::open(&options).unwrap()).len();
+        let start = Instant::now();
+        // Waits until something was written since the last start.
+        loop {
+            if all(&PostgresStore::open(&options).unwrap()).len() > seen {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE);
+        }
+        server.stop(mode);
+        server.restart();
+    }
+    stop.store(true, Ordering::Release);
+    let mut expected = HashSet::new();
+    for thread in threads {
+        let (acknowledged, failures) = thread.join().unwrap();
+        assert!(
+            failures > 0,
+            "no submission failed, so the server was not under load"
+        );
+        expected.extend(acknowledged);
+    }
+    let store = PostgresStore::open(&options).unwrap();
+    let stored = all(&store);
+    assert_eq!(stored.len(), expected.len());
+    assert_eq!(stored.into_iter().collect::<HashSet<_>>(), expected);
+}
+
+/// Waits until the sessions with this name have ended. A session reports its reads when it ends.
+fn wait_for_end_of_sessions(url: &str, application: &str) {
+    let sessions =
+        format!("SELECT pid::text FROM pg_stat_activity WHERE application_name = '{application}'");
+    let end = Instant::now() + Duration::from_mins(1);
+    while !administer(url, &sessions).is_empty() {
+        assert!(Instant::now() < end, "a session does not end");
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the number of sequential scans of the tables that lists read, and the number of index entries that were read for
+/// executions.
+fn reads(url: &str, schema: &str) -> (i64, i64) {
+    let number = |sql: String| -> i64 { administer(url, &sql)[0].parse().unwrap() };
+    let scans = number(format!(
+        "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables WHERE schemaname = '{schema}'
+         AND relname IN ('cloacina_executions', 'cloacina_labels', 'cloacina_ticks', 'cloacina_inputs')"
+    ));
+    let entries = number(format!(
+        "SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE schemaname = '{schema}'
+         AND relname = 'cloacina_executions'"
+    ));
+    (scans, entries)
+}
+
+#[test]
+fn an_indexed_condition_of_a_list_reads_few_rows() {
+    let mut pinned = pinned(shared());
+    let schema = pinned.schema.clone().unwrap();
+    pinned.application_name.clone_from(&schema);
+    let store = PostgresStore::open(&pinned).unwrap();
+    let workflow = workflow("etl", 1);
+    let definition = store.put_definition(&workflow, NOW).unwrap();
+    let runner = register(&store, NOW);
+    let records: Vec<ExecutionRecord> = (0..4_000).map(|_| ready(definition, NOW)).collect();
+    for part in records.chunks(500) {
+        submit(&store, runner, part).unwrap();
+    }
+    let ids: Vec<ExecutionId> = records.iter().map(|record| record.id).collect();
+    store.close();
+    drop(store);
+    wait_for_end_of_sessions(shared(), &schema);
+    let before = reads(shared(), &schema);
+    let store = PostgresStore::open(&pinned).unwrap();
+    let query = ListQuery {
+        limit: 10,
+        ..ListQuery::default()
+    };
+    let label = vec![("order".to_owned(), vec!["1".to_owned()])];
+    let queries = [
+        query.clone(),
+        ListQuery {
+            statuses: vec![cloacina::types::ExecutionStatus::Pending],
+            ..query.clone()
+        },
+        ListQuery {
+            statuses: vec![cloacina::types::ExecutionStatus::Failed],
+            ..query.clone()
+        },
+        ListQuery {
+            workflow: Some("etl".to_owned()),
+            ..query.clone()
+        },
+        ListQuery {
+            workflow: Some("etl".to_owned()),
+            keys: Some(vec!["key".to_owned()]),
+            ..query.clone()
+        },
+        ListQuery {
+            labels: label,
+            ..query.clone()
+        },
+        ListQuery {
+            schedule: Some(cloacina::types::ScheduleId::generate()),
+            ..query.clone()
+        },
+        ListQuery {
+            ids: Some(ids[..3].to_vec()),
+            ..query.clone()
+        },
+        ListQuery {
+            before: Some(ids[2_000]),
+            ..query.clone()
+        },
+    ];
+    let count = queries.len();
+    for query in queries {
+        for ascending in [false, true] {
+            store
+                .list(&ListQuery {
+                    ascending,
+                    ..query.clone()
+                })
+                .unwrap();
+        }
+    }
+    store.close();
+    drop(store);
+    wait_for_end_of_sessions(shared(), &schema);
+    let after = reads(shared(), &schema);
+    assert_eq!(after.0, before.0, "a list scans a table");
+    let entries = after.1 - before.1;
+    assert!(
+        entries > 0 && entries < 2 * 20 * i64::try_from(count).unwrap(),
+        "{entries} entries were read for {count} lists of 10 executions"
+    );
+}

@@ -1,0 +1,102 @@
+//! Children of a task's function, and executions that it starts (semantics T5, T10).
+
+use std::sync::Mutex;
+
+use cloacina::{
+    Context, ExecutionFilter, ExecutionStatus, TaskError, TaskHandle, Workflow, task, workflow,
+};
+use serde_json::json;
+
+use super::support::{databases, start};
+
+static STARTS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+mod double {
+    use super::*;
+
+    #[task]
+    pub async fn result(context: &mut Context) -> Result<(), TaskError> {
+        let n: u64 = context.get("n")?;
+        if n == 13 {
+            return Err(TaskError::abort("unlucky"));
+        }
+        context.set("doubled", 2 * n)?;
+        Ok(())
+    }
+
+    pub fn define() -> Workflow {
+        workflow! { name: "double", tasks: [result] }
+    }
+}
+
+mod outer {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Doubled {
+        doubled: u64,
+    }
+
+    #[task]
+    pub async fn sum(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+        STARTS.lock().unwrap().push(cx.attempt());
+        let one: Doubled = cx.run("one", "double", &json!({ "n": 1 })).await?;
+        let inputs: Vec<_> = (2..6).map(|n| json!({ "n": n })).collect();
+        let many: Vec<Doubled> = cx.run_many("many", "double", &inputs, Some(2)).await?;
+        let none: Vec<Doubled> = cx.run_many::<_, u64>("none", "double", &[], None).await?;
+        assert!(none.is_empty());
+        cx.start("audit", "double", &json!({ "n": 50 }))?;
+        let many: Vec<u64> = many.iter().map(|one| one.doubled).collect();
+        context.set("many", many)?;
+        context.set("one", one.doubled)?;
+        Ok(())
+    }
+
+    pub fn define() -> Workflow {
+        workflow! { name: "outer", tasks: [sum] }
+    }
+}
+
+mod unlucky {
+    use super::*;
+
+    #[task(retry_attempts = 3)]
+    pub async fn call(_context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+        cx.run("child", "double", &json!({ "n": 13 })).await
+    }
+
+    pub fn define() -> Workflow {
+        workflow! { name: "unlucky", tasks: [call] }
+    }
+}
+
+#[tokio::test]
+async fn t10_function_runs_children_and_starts_an_execution() {
+    let _ = (double::define(), outer::define(), unlucky::define());
+    for database in databases() {
+        let runner = start(&database).await;
+        let result = runner.execute("outer", Context::new()).await.unwrap();
+        let result = result.into_completed().unwrap();
+        assert_eq!(
+            result.final_context().to_json(),
+            r#"{"many":[4,6,8,10],"one":2}"#
+        );
+        assert!(STARTS.lock().unwrap().drain(..).all(|attempt| attempt == 1));
+        let events = runner.handle(result.execution_id()).events().await.unwrap();
+        let count = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
+        assert_eq!((count("child_started"), count("child_ended")), (5, 5));
+        assert_eq!(count("execution_started"), 1);
+        let roots = runner
+            .list_executions(ExecutionFilter::default())
+            .await
+            .unwrap();
+        assert_eq!(roots.items.len(), 2, "the started execution is a root");
+        let failed = runner.execute("unlucky", Context::new()).await.unwrap();
+        assert_eq!(failed.status(), ExecutionStatus::Failed);
+        let error = failed.error().unwrap();
+        assert_eq!(error.kind, "ChildFailedError");
+        assert!(error.message.contains("unlucky"), "{}", error.message);
+        assert_eq!(failed.tasks()[0].attempts, 1, "it is not retried");
+        runner.shutdown().await.unwrap();
+    }
+}

@@ -1,0 +1,170 @@
+//! Maps and waits that `#[task]` declares (semantics K and L).
+
+use cloacina::{
+    Context, ExecutionStatus, MapResult, Signal, TaskError, TaskHandle, TaskStatus, task, workflow,
+};
+use serde::{Deserialize, Serialize};
+
+use super::support::{PATIENCE, databases, start};
+
+#[derive(Serialize, Deserialize)]
+struct Pages {
+    urls: Vec<String>,
+    prefix: String,
+}
+
+#[task(over = "urls", parallel = 2, tolerate = 0.5, retry_attempts = 1)]
+async fn fetch(url: String, prefix: String, handle: &TaskHandle) -> Result<String, TaskError> {
+    if url == "bad" {
+        return Err(TaskError::new("cannot fetch bad"));
+    }
+    Ok(format!(
+        "{prefix}{url} {:?} {}",
+        handle.index(),
+        handle.task_id()
+    ))
+}
+
+#[task]
+async fn lenient(
+    #[result_of(fetch)] pages: Vec<Option<String>>,
+) -> Result<Vec<Option<String>>, TaskError> {
+    Ok(pages)
+}
+
+#[task]
+async fn report(fetch: MapResult<String>) -> Result<(usize, usize, Vec<(u32, String)>), TaskError> {
+    let errors = fetch.errors().map(|item| {
+        let error = item.error.as_ref().map(|error| error.message.clone());
+        (item.index, error.unwrap_or_default())
+    });
+    Ok((fetch.len(), fetch.values().count(), errors.collect()))
+}
+
+#[task(retry_attempts = 1)]
+async fn strict(fetch: Vec<String>) -> Result<usize, TaskError> {
+    Ok(fetch.len())
+}
+
+#[tokio::test]
+async fn k9_results_of_a_map_reach_its_readers() {
+    for database in databases() {
+        let pages = workflow! {
+            name: "pages",
+            input: Pages,
+            tasks: [fetch, lenient, report, strict],
+        };
+        assert_eq!(pages.dependencies("report").unwrap(), ["fetch"]);
+        let runner = start(&database).await;
+        let input = Context::from_json(r#"{"urls":["a","bad","c"],"prefix":"x/"}"#).unwrap();
+        let result = runner.execute(&pages, input).await.unwrap();
+        let holes: Vec<Option<String>> = result.of("lenient").unwrap();
+        assert_eq!(
+            holes,
+            [
+                Some("x/a Some(0) fetch[0]".to_owned()),
+                None,
+                Some("x/c Some(2) fetch[2]".to_owned())
+            ]
+        );
+        let report: (usize, usize, Vec<(u32, String)>) = result.of("report").unwrap();
+        assert_eq!(report, (3, 2, vec![(1, "cannot fetch bad".to_owned())]));
+        let strict = result.task("strict").unwrap();
+        assert_eq!(strict.status, TaskStatus::Failed);
+        assert_eq!(strict.error.unwrap().kind, "TaskInputError");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task(over = { a = "xs", b = "ys" })]
+async fn multiply(a: u64, b: u64) -> Result<u64, TaskError> {
+    Ok(a * b)
+}
+
+#[task(over = multiply, batch = 2)]
+async fn summed(parts: Vec<u64>) -> Result<u64, TaskError> {
+    Ok(parts.iter().sum())
+}
+
+#[task]
+async fn sums(summed: Vec<u64>) -> Result<Vec<u64>, TaskError> {
+    Ok(summed)
+}
+
+#[tokio::test]
+async fn k_lists_are_zipped_and_batched() {
+    for database in databases() {
+        let products =
+            workflow! { name: "products", output: "sums", tasks: [multiply, summed, sums] };
+        assert_eq!(products.dependencies("summed").unwrap(), ["multiply"]);
+        let runner = start(&database).await;
+        let input = Context::from_json(r#"{"xs":[1,2,3],"ys":[10,20,30]}"#).unwrap();
+        let result = runner.execute(&products, input).await.unwrap();
+        assert_eq!(result.output::<Vec<u64>>().unwrap(), [50, 90]);
+        let input = Context::from_json(r#"{"xs":[1,2],"ys":[10]}"#).unwrap();
+        let result = runner.execute(&products, input).await.unwrap();
+        assert_eq!(result.status(), ExecutionStatus::Failed);
+        let message = result.error_message().unwrap();
+        assert!(message.contains("lists of different lengths"), "{message}");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task(over = "rows")]
+async fn either(left: u64, right: u64) -> Result<u64, TaskError> {
+    Ok(left + right)
+}
+
+#[test]
+#[should_panic(
+    expected = "task 'either' of workflow 'unclear' runs over 'rows' and has several parameters that could be the element: left, right"
+)]
+fn k_element_of_a_map_must_be_clear() {
+    let _ = workflow! { name: "unclear", tasks: [either] };
+}
+
+#[task(over = "url")]
+async fn misspelled(page: String) -> Result<usize, TaskError> {
+    Ok(page.len())
+}
+
+#[test]
+#[should_panic(expected = "runs over 'url', which is neither a task nor a field of the input")]
+fn k_list_of_a_map_must_be_known() {
+    let _ = workflow! { name: "unknown_list", input: Pages, tasks: [misspelled] };
+}
+
+#[task(wait_for = signal("paid", key = "order_id"), wait_timeout = "30d", on_timeout = "fail")]
+async fn book(order_id: String, paid: u64) -> Result<String, TaskError> {
+    Ok(format!("{order_id}: {paid}"))
+}
+
+#[task(wait_for = any_of(signal("go", since = "ever"), delay("20ms")))]
+async fn cooled(go: Option<u64>) -> Result<bool, TaskError> {
+    Ok(go.is_none())
+}
+
+#[task(wait_for = all_of(signal("never")), wait_timeout = "1ms", on_timeout = "continue")]
+async fn given_up(#[default = 7] never: u64) -> Result<u64, TaskError> {
+    Ok(never)
+}
+
+#[tokio::test]
+async fn l_tasks_wait_for_what_their_options_say() {
+    for database in databases() {
+        let order = workflow! { name: "order_of_waits", tasks: [book, cooled, given_up] };
+        let runner = start(&database).await;
+        let input = Context::from_json(r#"{"order_id":"o-1"}"#).unwrap();
+        let handle = runner.submit(&order, input).await.unwrap();
+        let other = Signal::new("paid").key("o-2").data(&1).unwrap();
+        runner.send(other).await.unwrap();
+        let signal = Signal::new("paid").key("o-1").data(&12).unwrap();
+        runner.send(signal).await.unwrap();
+        let result = tokio::time::timeout(PATIENCE, handle.result()).await;
+        let result = result.unwrap().unwrap();
+        assert_eq!(result.of::<String>("book").unwrap(), "o-1: 12");
+        assert!(result.of::<bool>("cooled").unwrap());
+        assert_eq!(result.of::<u64>("given_up").unwrap(), 7);
+        runner.shutdown().await.unwrap();
+    }
+}

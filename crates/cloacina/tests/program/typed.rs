@@ -1,0 +1,303 @@
+//! Typed tasks: values by name, the declared input, the output, and a workflow that another program defines.
+
+use cloacina::{
+    Context, ErrorCode, ExecutionStatus, Submission, Task, TaskError, TaskHandle, TaskStatus, task,
+    workflow,
+};
+use serde::{Deserialize, Serialize};
+
+use super::support::{PATIENCE, databases, start};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Purchase {
+    order_id: String,
+    urls: Vec<String>,
+    #[serde(default = "standard")]
+    tax: f64,
+}
+
+fn standard() -> f64 {
+    0.25
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    url: String,
+    price: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Total {
+    order_id: String,
+    sum: u64,
+    tax: f64,
+}
+
+#[task]
+async fn rows(urls: Vec<String>) -> Result<Vec<Row>, TaskError> {
+    let row = |(price, url)| Row { url, price };
+    Ok((100..).zip(urls).map(row).collect())
+}
+
+#[task]
+async fn total(
+    rows: Vec<Row>,
+    order_id: String,
+    tax: f64,
+    #[default = 1] factor: u64,
+) -> Result<Total, TaskError> {
+    let sum = rows.iter().map(|row| row.price).sum::<u64>() * factor;
+    Ok(Total { order_id, sum, tax })
+}
+
+#[task(output = "mail_id", id = "send mail")]
+async fn mail(handle: &TaskHandle, #[result_of(total)] bill: Total) -> Result<String, TaskError> {
+    Ok(format!(
+        "{}/{}/{}",
+        bill.order_id,
+        bill.sum,
+        handle.attempt()
+    ))
+}
+
+fn order() -> Context {
+    let urls = vec!["a".to_owned(), "b".to_owned()];
+    Context::encode(&serde_json::json!({ "order_id": "o-1", "urls": urls })).unwrap()
+}
+
+#[tokio::test]
+async fn j11_values_come_from_tasks_and_the_input_by_name() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "typed",
+            input: Purchase,
+            output: ["mail_id", "total"],
+            tasks: [mail, total, rows],
+        };
+        assert_eq!(workflow.dependencies("total").unwrap(), ["rows"]);
+        assert_eq!(workflow.dependencies("send mail").unwrap(), ["total"]);
+        assert_eq!(workflow.output(), ["mail_id", "total"]);
+        let schema = workflow.input_schema().unwrap().as_str();
+        assert!(schema.contains(r#""title":"Purchase""#), "{schema}");
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, order()).await.unwrap();
+        let (id, bill): (String, Total) = result.output().unwrap();
+        assert_eq!(id, "o-1/201/1");
+        assert_eq!(bill, result.of("total").unwrap());
+        assert_eq!(bill.sum, 201);
+        assert!((bill.tax - 0.25).abs() < f64::EPSILON);
+        let found: Vec<Row> = result.of(rows::ID).unwrap();
+        assert_eq!(found.len(), 2);
+        // Each result is stored once, under its key.
+        let context = result.final_context();
+        let keys: Vec<&str> = context.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), 6, "{keys:?}");
+        assert!(context.contains_key("mail_id") && !context.contains_key("send mail"));
+        let error = result.of::<u8>("total").unwrap_err();
+        assert!(
+            error
+                .message
+                .starts_with("the result of task 'total' is not a u8")
+        );
+        let error = result.of::<u8>("totl").unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean 'total'?"));
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn j11_typed_function_can_still_be_called() {
+    let row = Row {
+        url: "a".into(),
+        price: 7,
+    };
+    let bill = total(vec![row], "o-1".to_owned(), 0.5, 2).await.unwrap();
+    assert_eq!(bill.sum, 14);
+}
+
+#[tokio::test]
+async fn j5_wrong_input_of_a_schedule_is_refused() {
+    for database in databases() {
+        let workflow = workflow! { name: "typed_schedule", input: Purchase, tasks: [rows] };
+        let runner = start(&database).await;
+        let wrong = Context::from_json(r#"{"order_id":"o","urls":["a",7]}"#).unwrap();
+        let nightly = || cloacina::CronSchedule::new(&workflow, "@daily");
+        let added = runner.add_cron_schedule(nightly().input(wrong)).await;
+        let error = added.unwrap_err();
+        assert_eq!(error.code, ErrorCode::WorkflowInputInvalid);
+        let expected = "the input of the schedule of workflow 'typed_schedule' is not a valid Purchase: `urls[1]`";
+        assert!(error.message.starts_with(expected), "{error}");
+        assert_eq!(runner.list_cron_schedules(false).await.unwrap().len(), 0);
+        runner
+            .add_cron_schedule(nightly().input(order()))
+            .await
+            .unwrap();
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn j5_wrong_input_stores_nothing_and_names_the_path() {
+    for database in databases() {
+        let workflow = workflow! { name: "typed_input", input: Purchase, tasks: [rows] };
+        let runner = start(&database).await;
+        let wrong = Context::from_json(r#"{"order_id":"o","urls":["a",7]}"#).unwrap();
+        let submissions = [
+            Submission::new(&workflow, order()),
+            Submission::new(&workflow, wrong),
+        ];
+        let error = runner.submit_many(submissions).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::WorkflowInputInvalid);
+        assert!(
+            error.message.contains("is not a valid Purchase: `urls[1]`"),
+            "{error}"
+        );
+        let listed = runner
+            .list_executions(cloacina::ExecutionFilter::new())
+            .await;
+        assert_eq!(listed.unwrap().items.len(), 0);
+        let result = runner.execute(&workflow, order()).await.unwrap();
+        let context = result.final_context();
+        assert_eq!(context.get_json("tax").unwrap().as_str(), "0.25");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task]
+async fn broken(_context: &Context) -> Result<u32, TaskError> {
+    Err(TaskError::abort("no"))
+}
+
+#[task(trigger_rule = "all_done")]
+async fn tolerant(
+    broken: Option<u32>,
+    #[result_of(broken)]
+    #[default = 7]
+    other: u32,
+) -> Result<String, TaskError> {
+    Ok(format!("{broken:?} {other}"))
+}
+
+#[task(trigger_rule = "all_done", retry_attempts = 5)]
+async fn strict(broken: u32) -> Result<u32, TaskError> {
+    Ok(broken)
+}
+
+#[tokio::test]
+async fn j7_absent_result_is_the_default_or_none_or_a_failure() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "typed_absent",
+            output: "tolerant",
+            tasks: [broken, tolerant, strict],
+        };
+        let runner = start(&database).await;
+        // The input has a key of the same name, which is not the result of the task.
+        let input = Context::from_json(r#"{"broken":1}"#).unwrap();
+        let result = runner.execute(&workflow, input).await.unwrap();
+        assert_eq!(result.output::<String>().unwrap(), "None 7");
+        let strict = result.task("strict").unwrap();
+        assert_eq!((strict.status, strict.attempts), (TaskStatus::Failed, 1));
+        let error = strict.error.unwrap();
+        assert_eq!(error.kind, "TaskInputError");
+        assert_eq!(
+            error.message,
+            "parameter 'broken' of task 'strict' has no value: the result of task 'broken' is absent"
+        );
+        assert_eq!(result.of::<Option<u32>>("broken").unwrap(), None);
+        let absent = result.of::<u32>("broken").unwrap_err();
+        assert_eq!(absent.message, "task 'broken' has no result: it is Failed");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task(retry_attempts = 5)]
+async fn wants_rows(rows: Vec<Row>) -> Result<usize, TaskError> {
+    Ok(rows.len())
+}
+
+#[tokio::test]
+async fn j9_value_that_does_not_decode_is_not_retried() {
+    for database in databases() {
+        let workflow = workflow! { name: "typed_wrong", tasks: [wants_rows] };
+        let runner = start(&database).await;
+        let input = Context::from_json(r#"{"rows":[{"url":"a","price":-1}]}"#).unwrap();
+        let result = runner.execute(&workflow, input).await.unwrap();
+        assert_eq!(result.status(), ExecutionStatus::Failed);
+        let failed = result.task("wants_rows").unwrap();
+        assert_eq!(failed.attempts, 1);
+        let message = failed.error.unwrap().message;
+        assert!(
+            message.starts_with(
+                "parameter 'rows' of task 'wants_rows' is key 'rows' of the context, which is not a"
+            ) && message.contains("`[0].price`: invalid value"),
+            "{message}"
+        );
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task]
+async fn count(context: &mut Context, rows: Vec<Row>) -> Result<(), TaskError> {
+    context.set("count", rows.len())?;
+    Ok(())
+}
+
+#[task]
+async fn ping() -> Result<(), TaskError> {
+    Ok(())
+}
+
+#[tokio::test]
+async fn j3_task_that_takes_the_context_stores_what_it_writes() {
+    for database in databases() {
+        let workflow = workflow! { name: "typed_mixed", tasks: [ping, rows, count] };
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, order()).await.unwrap();
+        let context = result.final_context();
+        assert_eq!(context.get::<usize>("count").unwrap(), 2);
+        assert!(!context.contains_key("ping"));
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[task]
+async fn shout(text: String, #[default = "!"] end: String) -> Result<String, TaskError> {
+    Ok(text.to_uppercase() + &end)
+}
+
+#[tokio::test]
+async fn external_task_of_another_program_may_be_typed() {
+    for database in databases() {
+        let worker = start(&database).await;
+        worker
+            .register_external::<shout>("typed_external")
+            .await
+            .unwrap();
+        let workflow = workflow! { name: "typed_external", tasks: [external_task(id = "shout")] };
+        let input = Context::from_json(r#"{"text":"hi"}"#).unwrap();
+        let other = start(&database).await;
+        let id = other.submit(&workflow, input).await.unwrap().id();
+        let result = worker.handle(id).result_within(PATIENCE).await.unwrap();
+        assert_eq!(result.of::<String>("shout").unwrap(), "HI!");
+        other.shutdown().await.unwrap();
+        worker.shutdown().await.unwrap();
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Small {
+    text: String,
+}
+
+#[test]
+#[should_panic(
+    expected = "has a parameter 'texts', which is neither a task nor a field of the input"
+)]
+fn j1_unknown_parameter_is_refused_when_the_workflow_is_defined() {
+    #[task]
+    async fn wrong(texts: String) -> Result<String, TaskError> {
+        Ok(texts)
+    }
+    drop(workflow! { name: "typed_unknown", input: Small, tasks: [wrong] });
+}

@@ -1,0 +1,292 @@
+//! Children: nodes that run other workflows, and what parents and children must tell each other (semantics M).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cloacina::store::{Batch, Committed, FlowWrites, InboxKind, InboxMessage, Store, StoreError};
+use cloacina::types::{
+    ChildSpec, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, NodeChild, Ordinal,
+    ParentEnd, RetryPolicy, TaskStatus, Timestamp,
+};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use fastrand::Rng;
+
+use super::observed::{ObservedStore, copy_advance, copy_schedule, copy_submit};
+use super::oracle::{Coverage, Oracle, TaskKey};
+use super::scenario::{ControlPlan, SECOND, action};
+use super::world::World;
+
+/// Turns some tasks of the later workflows into nodes that run earlier ones, and adds a workflow with several children.
+pub fn add_children(rng: &mut Rng, workflows: &mut Vec<Arc<Workflow>>) {
+    for (number, workflow) in workflows.iter_mut().enumerate().skip(1) {
+        let mut definition = workflow.definition().clone();
+        for task in &mut definition.tasks {
+            let is_plain = task.over.is_none() && task.wait_for.is_none();
+            if is_plain && rng.u8(0..5) == 0 {
+                let child = rng.usize(0..number);
+                *task = node(rng, task, child);
+            }
+        }
+        *workflow = Arc::new(Workflow::new(definition).expect("children are valid"));
+    }
+    let tasks = (0..rng.usize(1..5)).map(|index| {
+        let task = TaskDefinition {
+            id: format!("t{index}"),
+            dependencies: (0..index)
+                .filter(|_| rng.u8(0..4) == 0)
+                .map(|task| format!("t{task}"))
+                .collect(),
+            timeout: (rng.u8(0..4) == 0).then(|| rng.i64(1..20) * SECOND),
+            retry: RetryPolicy {
+                max_attempts: rng.u32(1..4),
+                initial_delay: rng.i64(0..3) * SECOND,
+                ..RetryPolicy::default()
+            },
+            ..TaskDefinition::default()
+        };
+        let child = rng.usize(0..workflows.len());
+        node(rng, &task, child)
+    });
+    let definition = WorkflowDefinition {
+        name: "parent".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: tasks.collect(),
+        ..WorkflowDefinition::default()
+    };
+    workflows.push(Arc::new(
+        Workflow::new(definition).expect("children are valid"),
+    ));
+}
+
+fn node(rng: &mut Rng, task: &TaskDefinition, child: usize) -> TaskDefinition {
+    TaskDefinition {
+        id: task.id.clone(),
+        dependencies: task.dependencies.clone(),
+        rule: task.rule.clone(),
+        timeout: task.timeout,
+        priority: task.priority,
+        retry: if rng.bool() {
+            task.retry.clone()
+        } else {
+            RetryPolicy {
+                max_attempts: 1,
+                ..RetryPolicy::default()
+            }
+        },
+        kind: TaskKind::Engine,
+        child: Some(ChildSpec {
+            workflow: format!("w{child}"),
+            input: None,
+            on_parent_end: if rng.u8(0..4) == 0 {
+                ParentEnd::Abandon
+            } else {
+                ParentEnd::Cancel
+            },
+        }),
+        ..TaskDefinition::default()
+    }
+}
+
+/// Returns actions of callers on children, and on their parents.
+pub fn controls(rng: &mut Rng, heals_at: Micros) -> Vec<ControlPlan> {
+    (0..rng.usize(0..6))
+        .map(|_| ControlPlan {
+            at: rng.i64(0..heals_at + 20 * SECOND),
+            runner: rng.usize(..),
+            target: rng.usize(..),
+            action: action(rng),
+        })
+        .collect()
+}
+
+/// The messages that parents and children owe each other, as the stored state says.
+#[derive(Default)]
+pub struct Family {
+    /// The child of each node by its number: a node starts it once.
+    started: HashMap<(TaskKey, u32), ExecutionId>,
+    /// The nodes that wait for a child of which they know no end.
+    waiting: BTreeMap<TaskKey, ExecutionId>,
+    /// Children that must be cancelled, because their parent has ended.
+    cancelled: BTreeSet<ExecutionId>,
+}
+
+fn is_of(message: &InboxMessage, kind: InboxKind, target: ExecutionId) -> bool {
+    message.kind == kind.name() && message.target.as_deref() == Some(&target.to_string())
+}
+
+fn open_child(record: &ExecutionRecord, ordinal: Ordinal) -> Option<&NodeChild> {
+    let task = &record.tasks[ordinal as usize];
+    let child = task.wait.as_ref()?.child.as_ref()?;
+    (task.is_waiting() && child.status.is_none() && child.end.is_none()).then_some(child)
+}
+
+impl Oracle {
+    /// Notes what a transaction means for the parent and the children of an execution.
+    pub fn note_family(
+        &mut self,
+        workflow: &Workflow,
+        before: Option<&ExecutionRecord>,
+        after: &ExecutionRecord,
+    ) {
+        let id = after.id;
+        let link = after.parent.as_ref().filter(|link| link.finale.is_none());
+        if let (Some(link), None) = (link, before) {
+            self.cover(Coverage::ChildStarted);
+            let node = (link.execution, link.task);
+            let first = self.family.started.insert((node, link.generation), id);
+            self.check(first.is_none(), || {
+                format!(
+                    "child {} of node {node:?} was started as {first:?} and {id}",
+                    link.generation
+                )
+            });
+        }
+        let nodes = (0..).zip(&workflow.definition().tasks);
+        for (ordinal, definition) in nodes {
+            let Some(spec) = &definition.child else {
+                continue;
+            };
+            let task = &after.tasks[ordinal as usize];
+            let was_open = before.and_then(|before| open_child(before, ordinal));
+            match open_child(after, ordinal) {
+                Some(child) => self.family.waiting.insert((id, ordinal), child.id),
+                None => self.family.waiting.remove(&(id, ordinal)),
+            };
+            let is_left = matches!(task.status, TaskStatus::Cancelled | TaskStatus::Skipped);
+            if let Some(child) = was_open.filter(|_| is_left)
+                && spec.on_parent_end == ParentEnd::Cancel
+            {
+                self.cover(Coverage::ChildLeft);
+                self.family.cancelled.insert(child.id);
+            }
+            let old = before.map(|before| before.tasks[ordinal as usize].status);
+            if old != Some(task.status) && task.status == TaskStatus::Completed {
+                self.cover(Coverage::ChildCompleted);
+            }
+            if old != Some(task.status) && task.status == TaskStatus::Failed {
+                self.cover(Coverage::ChildFailed);
+            }
+        }
+    }
+
+    /// M4: whether a child is paused by its parent, which runs.
+    fn is_held_for_nothing(&self, child: ExecutionId) -> bool {
+        let Some(record) = self.mirror.get(&child) else {
+            return false;
+        };
+        let link = record.parent.as_ref().filter(|link| link.paused);
+        let parent = link.and_then(|link| self.mirror.get(&link.execution));
+        record.status == ExecutionStatus::Paused
+            && parent.is_some_and(|parent| parent.status == ExecutionStatus::Running)
+    }
+
+    /// Whether an execution has ended. One that is not stored any more has, too.
+    fn has_ended(&self, id: ExecutionId) -> bool {
+        let record = self.mirror.get(&id);
+        record.is_none_or(|record| record.status.is_terminal())
+    }
+}
+
+impl ObservedStore {
+    /// M3, M4: checks that every node whose child has ended is told so by a message of the inbox, and that every open child
+    /// whose parent has ended is told to cancel.
+    pub(super) fn check_family(&self) -> Result<(), StoreError> {
+        let mut oracle = self.oracle.lock();
+        if oracle.family.started.is_empty() {
+            return Ok(());
+        }
+        let mut left = std::mem::take(&mut oracle.family.cancelled);
+        left.retain(|child| !oracle.has_ended(*child));
+        let waiting = oracle.family.waiting.iter();
+        let untold: Vec<(TaskKey, ExecutionId)> = waiting
+            .filter(|(_, child)| oracle.has_ended(**child))
+            .map(|(node, child)| (*node, *child))
+            .collect();
+        let held: Vec<ExecutionId> = (oracle.family.started.values())
+            .filter(|child| oracle.is_held_for_nothing(**child))
+            .copied()
+            .collect();
+        if !(left.is_empty() && untold.is_empty() && held.is_empty()) {
+            let inbox = self.inner.due_waits(Timestamp(0), 100_000)?.inbox;
+            for ((parent, node), child) in untold {
+                let name = child.to_string();
+                let is_told = inbox.iter().any(|message| {
+                    let body = message.body.as_deref().unwrap_or_default();
+                    is_of(message, InboxKind::Retry, child)
+                        || (is_of(message, InboxKind::ChildEnded, parent) && body.contains(&name))
+                });
+                oracle.check(is_told, || {
+                    format!("child {child} has ended, and node {node} of {parent} is not told")
+                });
+            }
+            for child in held {
+                let is_told = inbox
+                    .iter()
+                    .any(|message| is_of(message, InboxKind::Resume, child));
+                oracle.check(is_told, || {
+                    format!("the parent of {child} runs, and the child stays paused for it")
+                });
+            }
+            for child in &left {
+                let is_told = inbox
+                    .iter()
+                    .any(|message| is_of(message, InboxKind::Cancel, *child));
+                oracle.check(is_told, || {
+                    format!("the parent of {child} has ended, and the child is not told")
+                });
+            }
+        }
+        oracle.family.cancelled = left;
+        Ok(())
+    }
+
+    /// Commits a batch without its messages of one kind.
+    pub(super) fn commit_without(
+        &self,
+        batch: &Batch,
+        kind: InboxKind,
+    ) -> Result<Committed, StoreError> {
+        let posts = batch.flow.posts.iter();
+        let posts = posts.filter(|(_, message)| message.kind != kind.name());
+        let changed = Batch {
+            runner: batch.runner,
+            now: batch.now,
+            submits: batch.submits.iter().map(copy_submit).collect(),
+            advances: batch.advances.iter().map(copy_advance).collect(),
+            schedules: batch.schedules.iter().map(copy_schedule).collect(),
+            flow: FlowWrites {
+                posts: posts.cloned().collect(),
+                ..batch.flow.clone()
+            },
+            claim: batch.claim.clone(),
+        };
+        let committed = self.inner.commit(&changed)?;
+        self.observe(&changed, &committed)?;
+        Ok(committed)
+    }
+}
+
+impl World {
+    /// Lets a caller act on a child or a parent.
+    pub(super) fn control_family(&self, number: usize) {
+        let plan = &self.scenario.family_controls[number];
+        let target = {
+            let oracle = self.oracle.lock();
+            let parents: BTreeSet<ExecutionId> = oracle
+                .family
+                .started
+                .keys()
+                .map(|((id, _), _)| *id)
+                .collect();
+            let is_child = |record: &&ExecutionRecord| record.parent.is_some();
+            let children = oracle.mirror.values().filter(is_child);
+            let children: Vec<ExecutionId> = children.map(|record| record.id).collect();
+            let known: Vec<ExecutionId> = parents.into_iter().chain(children).collect();
+            (!known.is_empty()).then(|| known[plan.target % known.len()])
+        };
+        let Some(id) = target else { return };
+        let runner = plan.runner % self.scenario.runners.len();
+        self.ask(runner, id, Self::action_of(plan.action));
+    }
+}

@@ -1,0 +1,464 @@
+//! The invariants of maps and their items (semantics K), against a mirror that applies the rules by itself.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use cloacina::store::{Batch, Committed, ItemFence, ItemWrite};
+use cloacina::types::{
+    Claim, ExecutionRecord, ExecutionStatus, ItemRecord, Json, MapChange, MapRow, MapSpec,
+    MapState, RunnerId, TaskRecord, TaskStatus, Timestamp,
+};
+use cloacina::workflow::Workflow;
+
+use super::maps;
+use super::oracle::{Coverage, Oracle, TaskKey};
+
+/// A map as it is after the last transaction that concerned it.
+#[derive(Clone, Default)]
+pub struct MapMirror {
+    /// It has expanded or runs again, and has not ended.
+    pub is_open: bool,
+    width: u32,
+    max_failed: Option<u32>,
+    pub items: BTreeMap<u32, ItemRecord>,
+    /// The claims of its items that were ever durable.
+    pub claims: HashSet<Claim>,
+    /// The number of attempts of each item that failed since it last began.
+    failures: HashMap<u32, u32>,
+}
+
+impl MapMirror {
+    fn count(&self, status: TaskStatus) -> u32 {
+        let of_status = self.items.values().filter(|item| item.status == status);
+        u32::try_from(of_status.count()).expect("few")
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.max_failed
+            .is_some_and(|most| self.count(TaskStatus::Failed) > most)
+    }
+
+    /// K6, K8: whether nothing of it runs, and nothing will.
+    fn is_over(&self) -> bool {
+        let ended = self.count(TaskStatus::Completed) + self.count(TaskStatus::Failed);
+        self.count(TaskStatus::Running) == 0 && (self.is_exceeded() || ended >= self.width)
+    }
+
+    pub fn apply(&mut self, change: &MapChange) {
+        match change {
+            MapChange::Expand(row) => {
+                *self = Self {
+                    is_open: row.width > 0,
+                    width: row.width,
+                    max_failed: row.max_failed,
+                    ..Self::default()
+                };
+            }
+            MapChange::Close(_) => {
+                self.is_open = false;
+                let open = self.items.values_mut();
+                for item in open.filter(|item| !item.status.is_terminal()) {
+                    item.status = TaskStatus::Cancelled;
+                    item.runner = None;
+                }
+            }
+            MapChange::Reopen(_) => {
+                self.is_open = true;
+                self.failures.clear();
+                let again = self.items.values_mut();
+                for item in again.filter(|item| item.status != TaskStatus::Completed) {
+                    item.status = TaskStatus::Ready;
+                    item.runner = None;
+                    item.uncounted = item.attempt;
+                    item.rescues = 0;
+                }
+            }
+            MapChange::Pause(_) | MapChange::Resume(_) | MapChange::Tell(..) => {}
+        }
+    }
+}
+
+/// The facts about an item that only its map's rules may change.
+pub fn facts(item: &ItemRecord) -> (TaskStatus, u32, u32, u32, Option<RunnerId>, Option<&str>) {
+    let result = item.result.as_ref().map(Json::as_str);
+    (
+        item.status,
+        item.attempt,
+        item.uncounted,
+        item.rescues,
+        item.runner,
+        result,
+    )
+}
+
+/// Whether the items of a task can be claimed, or could be if the execution were not paused.
+fn has_open_map(task: &TaskRecord) -> bool {
+    let map = task.wait.as_ref().and_then(|wait| wait.map);
+    task.is_waiting() && map.is_some_and(|map| map.width.is_some())
+}
+
+impl Oracle {
+    /// K6: checks before a transaction is noted that it does not write a map that has ended, unless it is retried.
+    pub fn check_rewrites(&mut self, batch: &Batch, committed: &Committed) {
+        let applied = batch.advances.iter().zip(&committed.advances);
+        for (advance, _) in applied.filter(|(_, applied)| **applied) {
+            let id = advance.record.id;
+            let Some(before) = self.mirror.get(&id) else {
+                continue;
+            };
+            let workflow = self.workflows.get(&before.definition).map(Arc::clone);
+            let is_retried = advance.history.iter().any(|event| event.kind == "retried");
+            let again = advance.tasks.iter().find(|write| {
+                let is_map = workflow
+                    .as_ref()
+                    .is_some_and(|workflow| workflow.task(write.ordinal).over.is_some());
+                let old = before.tasks[write.ordinal as usize].status;
+                is_map && !is_retried && old.is_terminal()
+            });
+            let again = again.map(|write| write.ordinal);
+            self.check(again.is_none(), || {
+                format!("the end of map {again:?} of {id} was recorded twice")
+            });
+        }
+    }
+
+    pub fn change_map(
+        &mut self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        (id, task): TaskKey,
+        change: &MapChange,
+    ) {
+        self.note(|| format!("    map {task} of {id}: {change:?}"));
+        self.cover(match change {
+            MapChange::Expand(_) => Coverage::MapExpanded,
+            MapChange::Close(_) => Coverage::MapClosed,
+            MapChange::Pause(_) => Coverage::MapPaused,
+            MapChange::Resume(_) => Coverage::MapResumed,
+            MapChange::Reopen(_) => Coverage::MapReopened,
+            MapChange::Tell(..) => return,
+        });
+        if let MapChange::Expand(row) = change {
+            self.begin_generation((id, task));
+            let spec = workflow.task(task).over.as_ref();
+            let expected = spec.and_then(|spec| width_of(record, spec));
+            self.check(expected == Some(row.width as usize), || {
+                format!(
+                    "map {task} of {id} has {} items instead of {expected:?}",
+                    row.width
+                )
+            });
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a rule for each state")]
+    pub fn change_item(
+        &mut self,
+        workflow: &Workflow,
+        (id, task): TaskKey,
+        writer: RunnerId,
+        map: &mut MapMirror,
+        write: &ItemWrite,
+        now: Timestamp,
+    ) {
+        let record = &write.record;
+        let item = record.item;
+        let ItemFence::Claim(claim) = write.fence else {
+            return self.check(false, || {
+                format!("item {item} of task {task} of {id} ended as a child")
+            });
+        };
+        let name = || format!("item {item} of task {task} of {id}");
+        let old = map.items.get(&item).cloned();
+        let held = old.as_ref().and_then(ItemRecord::claim);
+        self.check(held == Some(claim), || {
+            format!(
+                "{} ended under {claim:?}, and the claim is {held:?}",
+                name()
+            )
+        });
+        let limit = workflow.task(task).retry.max_attempts;
+        let (uncounted, rescues) = old
+            .as_ref()
+            .map_or((0, 0), |old| (old.uncounted, old.rescues));
+        let is_rescue = record.uncounted > uncounted;
+        let failures = map.failures.entry(item).or_default();
+        let is_snoozed = record.status == TaskStatus::Ready && record.attempt < claim.attempt;
+        match record.status {
+            _ if is_rescue => {
+                self.cover(Coverage::ItemRescued);
+                let most = self.max_rescues;
+                let is_right = match record.status {
+                    TaskStatus::Failed => record.rescues > most,
+                    status => status == TaskStatus::Ready && record.rescues <= most,
+                };
+                self.check(is_right, || {
+                    format!(
+                        "{} is {} with {} lost runners",
+                        name(),
+                        record.status,
+                        record.rescues
+                    )
+                });
+            }
+            TaskStatus::Running => {
+                // The start of a suspect is counted before it starts alone.
+                let is_probe = record.claim() == Some(claim)
+                    && record.rescues == rescues + 1
+                    && record.rescues <= self.max_rescues + 1;
+                self.check(is_probe, || {
+                    format!("{} runs on with {} lost runners", name(), record.rescues)
+                });
+            }
+            TaskStatus::Completed => {
+                self.cover(Coverage::ItemCompleted);
+                let mark = self.returned.remove(&(id, task, claim));
+                let result = record
+                    .result
+                    .as_ref()
+                    .map(|value| value.as_str().to_owned());
+                self.check(mark.is_some() && mark == result, || {
+                    format!("{} was recorded with {result:?} under {claim:?}; the function had returned {mark:?}", name())
+                });
+            }
+            TaskStatus::Ready if is_snoozed => {
+                // The number of the attempt will be used again.
+                self.started.remove(&(id, task, claim));
+                self.claims.remove(&(id, task, claim));
+                map.claims.remove(&claim);
+            }
+            TaskStatus::Ready | TaskStatus::Failed => {
+                *failures += 1;
+                let is_within = match record.status {
+                    TaskStatus::Ready => *failures < limit,
+                    _ => *failures <= limit,
+                };
+                let failures = *failures;
+                self.check_item_error(workflow, (id, task), claim, record, now);
+                self.cover(match record.status {
+                    TaskStatus::Ready => Coverage::ItemRetried,
+                    _ => Coverage::ItemFailed,
+                });
+                self.check(is_within, || {
+                    format!(
+                        "{} is {} after {failures} failures, max_attempts is {limit}",
+                        name(),
+                        record.status
+                    )
+                });
+            }
+            status => self.check(false, || format!("an attempt left {} {status}", name())),
+        }
+        self.check(is_rescue || writer == claim.runner, || {
+            format!(
+                "{} ran under {claim:?} and was recorded by {writer}",
+                name()
+            )
+        });
+        self.note(|| {
+            format!(
+                "    {writer} ends {} under {claim:?} as {} {}/{}",
+                name(),
+                record.status,
+                record.attempt,
+                record.rescues
+            )
+        });
+        map.items.insert(item, record.clone());
+    }
+
+    fn check_item_error(
+        &mut self,
+        workflow: &Workflow,
+        (id, task): TaskKey,
+        claim: Claim,
+        record: &ItemRecord,
+        now: Timestamp,
+    ) {
+        let item = record.item;
+        let Some(error) = &record.error else {
+            return;
+        };
+        if error.kind == "ContextError" {
+            self.cover(Coverage::RefusedResult);
+            let expected = self.unstorable.as_ref() == Some(&(workflow.name().to_owned(), task));
+            self.check(expected, || {
+                format!("item {item} of task {task} of {id} failed for the result of another one")
+            });
+        }
+        let timeout = workflow.task(task).timeout.or(self.task_timeout);
+        let started = self.started.get(&(id, task, claim));
+        if error.kind == "TaskTimeoutError"
+            && let (Some(timeout), Some(started)) = (timeout, started)
+        {
+            let ran = now.since(*started);
+            self.check(ran >= timeout, || {
+                format!("item {item} of task {task} of {id} timed out after {ran} us, its timeout is {timeout}")
+            });
+        }
+    }
+
+    pub fn claim_item(
+        &mut self,
+        (id, task): TaskKey,
+        writer: RunnerId,
+        map: &mut MapMirror,
+        item: &ItemRecord,
+        now: Timestamp,
+    ) {
+        self.cover(Coverage::ItemClaimed);
+        let number = item.item;
+        let name = || format!("item {number} of task {task} of {id}");
+        let Some(claim) = item.claim().filter(|claim| claim.runner == writer) else {
+            return self.check(false, || {
+                format!("{} was claimed as {:?} by {writer}", name(), item.claim())
+            });
+        };
+        self.claims.insert((id, task, claim));
+        let fresh = map.claims.insert(claim);
+        self.check(fresh, || {
+            format!("{} was claimed twice as {claim:?}", name())
+        });
+        let skew = self.skew;
+        match map.items.get(&number) {
+            None => {
+                let next = u32::try_from(map.items.len()).expect("few");
+                self.check(number == next, || {
+                    format!("{} was started before item {next}", name())
+                });
+            }
+            Some(old) => {
+                let is_due = old.ready_at.is_none_or(|at| at <= now + skew);
+                self.check(old.status == TaskStatus::Ready && is_due, || {
+                    format!(
+                        "{} was claimed as {} due at {:?}",
+                        name(),
+                        old.status,
+                        old.ready_at
+                    )
+                });
+            }
+        }
+        self.note(|| format!("    {writer} claims {} as {}", name(), item.attempt));
+        map.items.insert(number, item.clone());
+    }
+
+    /// Checks a map after a transaction: its row and its items against those of the mirror, and the bounds.
+    pub fn check_map(
+        &mut self,
+        (id, task): TaskKey,
+        row: &MapRow,
+        map: &MapMirror,
+        has_claimed: bool,
+    ) {
+        let name = || format!("map {task} of {id}");
+        let counted = (
+            map.count(TaskStatus::Running),
+            map.count(TaskStatus::Completed),
+            map.count(TaskStatus::Failed),
+            u32::try_from(map.items.len()).expect("few"),
+        );
+        let stored = (row.running, row.done, row.failed, row.admitted);
+        self.check(counted == stored, || {
+            format!(
+                "{} counts {stored:?}, and its items say {counted:?}",
+                name()
+            )
+        });
+        let is_open = row.state != MapState::Ended;
+        self.check(is_open == map.is_open && row.width == map.width, || {
+            format!("{} is {:?} with {} items", name(), row.state, row.width)
+        });
+        // K6: the end of the last item and the end of the map are one transaction.
+        self.check(!(is_open && map.is_over()), || {
+            format!(
+                "the last item of {} has ended, and it is {:?}",
+                name(),
+                row.state
+            )
+        });
+        let status = self
+            .mirror
+            .get(&id)
+            .map(|record| (record.status, record.tasks[task as usize].clone()));
+        let Some((status, record)) = status else {
+            return self.check(false, || format!("{} has no execution", name()));
+        };
+        self.check(has_open_map(&record) == is_open, || {
+            format!(
+                "{} is {:?}, and its task is {}",
+                name(),
+                row.state,
+                record.status
+            )
+        });
+        if has_claimed {
+            // K5, K7, K8
+            let running = row.running;
+            let is_within = row.parallel.is_none_or(|parallel| running <= parallel);
+            self.check(is_within, || {
+                format!(
+                    "{running} items of {} run, parallel is {:?}",
+                    name(),
+                    row.parallel
+                )
+            });
+            self.check(
+                status == ExecutionStatus::Running && row.state == MapState::Open,
+                || format!("items of {} were claimed while it is {status}", name()),
+            );
+            self.check(!map.is_exceeded(), || {
+                format!(
+                    "items of {} were claimed after {} failures",
+                    name(),
+                    row.failed
+                )
+            });
+        }
+    }
+
+    /// K8: checks the status of a map that its last item has ended.
+    pub fn check_map_end(&mut self, (id, task): TaskKey, map: &MapMirror) {
+        self.cover(Coverage::MapEnded);
+        let failed = map.count(TaskStatus::Failed);
+        let is_tolerated = failed == 0 || map.max_failed.is_some_and(|most| failed <= most);
+        let expected = if is_tolerated {
+            TaskStatus::Completed
+        } else {
+            TaskStatus::Failed
+        };
+        let status = self
+            .mirror
+            .get(&id)
+            .map(|record| record.tasks[task as usize].status);
+        self.check(status == Some(expected), || {
+            format!(
+                "map {task} of {id} ended as {status:?} after {failed} failures of {:?}",
+                map.max_failed
+            )
+        });
+        self.check(map.is_open && map.is_over(), || {
+            format!("map {task} of {id} ended twice, or before its last item")
+        });
+    }
+
+    /// Checks at the end that no map is open and no item runs.
+    pub fn check_maps_at_rest(&mut self) {
+        let open: Vec<TaskKey> = self
+            .maps
+            .iter()
+            .filter(|(_, map)| map.is_open || map.count(TaskStatus::Running) > 0)
+            .map(|(key, _)| *key)
+            .collect();
+        self.check(open.is_empty(), || {
+            format!("these maps never ended: {open:?}")
+        });
+    }
+}
+
+/// K1: the width of a map over the input of its execution.
+fn width_of(record: &ExecutionRecord, spec: &MapSpec) -> Option<usize> {
+    let rows: Vec<serde_json::Value> = record.input.get(maps::ROWS)?.decode().ok()?;
+    let batch = spec.batch.unwrap_or(1) as usize;
+    Some(rows.len().div_ceil(batch))
+}

@@ -1,0 +1,235 @@
+//! Children are stored with the change of their parents (semantics M).
+
+use std::sync::Arc;
+
+use cloacina::store::{Advance, Batch, FlowWrites, LinkWrite, ListQuery, SubmitOutcome};
+use cloacina::types::{ExecutionId, ExecutionRecord, ParentLink, Timestamp};
+
+use crate::world::{NOW, Subject, World};
+
+fn child_of(world: &World, parent: ExecutionId, generation: u32, depth: u32) -> ExecutionRecord {
+    ExecutionRecord {
+        parent: Some(Arc::new(ParentLink {
+            execution: parent,
+            task: 0,
+            generation,
+            key: None,
+            item: None,
+            depth,
+            paused: false,
+            finale: None,
+        })),
+        ..world.ready(&[0])
+    }
+}
+
+fn links(children: &[&ExecutionRecord]) -> FlowWrites {
+    let links = children.iter().map(|record| LinkWrite {
+        child: record.id,
+        link: Arc::clone(record.parent.as_ref().unwrap()),
+        is_new: true,
+    });
+    FlowWrites {
+        links: links.collect(),
+        ..FlowWrites::default()
+    }
+}
+
+pub fn m1_children_are_stored_with_their_parents(subject: Subject) {
+    let world = World::new(subject, 1);
+    let parent = world.ready(&[0]);
+    let child = child_of(&world, parent.id, 1, 1);
+    let grandchild = child_of(&world, child.id, 1, 2);
+    let committed = world
+        .store
+        .commit(&Batch {
+            // The order of the batch does not matter.
+            submits: vec![
+                world.submission(&grandchild),
+                world.submission(&child),
+                world.submission(&parent),
+            ],
+            flow: links(&[&grandchild, &child]),
+            ..world.batch()
+        })
+        .unwrap();
+    assert_eq!(committed.submits, [SubmitOutcome::Accepted; 3]);
+    let stored = world.store.load(&[grandchild.id, parent.id]).unwrap();
+    assert_eq!(stored[0].parent, grandchild.parent);
+    assert_eq!(stored[1].parent, None);
+    let list = |roots: bool| {
+        let query = ListQuery {
+            roots,
+            limit: 10,
+            ..ListQuery::default()
+        };
+        world.store.list(&query).unwrap().ids.len()
+    };
+    assert_eq!((list(true), list(false)), (1, 3));
+}
+
+pub fn m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored(subject: Subject) {
+    let world = World::new(subject, 1);
+    let parent = world.ready(&[0]);
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![world.submission(&parent)],
+            ..world.batch()
+        })
+        .unwrap();
+    let child = child_of(&world, parent.id, 1, 1);
+    for (expected, is_stored) in [(7, false), (1, true)] {
+        let changed = ExecutionRecord {
+            revision: expected + 1,
+            ..parent.clone()
+        };
+        let committed = world
+            .store
+            .commit(&Batch {
+                submits: vec![world.submission(&child)],
+                advances: vec![Advance {
+                    record: &changed,
+                    expected,
+                    tasks: vec![],
+                    history: &[],
+                    steps: None,
+                }],
+                flow: links(&[&child]),
+                ..world.batch()
+            })
+            .unwrap();
+        assert_eq!(committed.advances, [is_stored]);
+        let outcome = if is_stored {
+            SubmitOutcome::Accepted
+        } else {
+            SubmitOutcome::Duplicate(child.id)
+        };
+        assert_eq!(committed.submits, [outcome]);
+        assert_eq!(
+            world.store.load(&[child.id]).unwrap().len(),
+            usize::from(is_stored)
+        );
+    }
+}
+
+pub fn m2_second_child_of_one_generation_is_refused(subject: Subject) {
+    let world = World::new(subject, 1);
+    let parent = world.ready(&[0]);
+    let (first, second) = (
+        child_of(&world, parent.id, 1, 1),
+        child_of(&world, parent.id, 1, 1),
+    );
+    let result = world.store.commit(&Batch {
+        submits: vec![
+            world.submission(&parent),
+            world.submission(&first),
+            world.submission(&second),
+        ],
+        flow: links(&[&first, &second]),
+        ..world.batch()
+    });
+    assert!(result.is_err());
+    assert!(world.store.load(&[parent.id]).unwrap().is_empty());
+}
+
+pub fn m8_child_is_pruned_after_its_parent(subject: Subject) {
+    let world = World::new(subject, 1);
+    let parent = world.ready(&[0]);
+    let ended = cloacina::types::ExecutionStatus::Cancelled;
+    let mut child = child_of(&world, parent.id, 1, 1);
+    child.status = ended;
+    child.ended_at = Some(NOW);
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![world.submission(&parent), world.submission(&child)],
+            flow: links(&[&child]),
+            ..world.batch()
+        })
+        .unwrap();
+    let later = Timestamp(NOW.0 + 1_000_000_000);
+    assert_eq!(world.store.prune(later, 10).unwrap(), 0);
+    assert_eq!(world.store.load(&[child.id]).unwrap().len(), 1);
+}
+
+pub fn children_of_an_execution_are_listed(subject: Subject) {
+    let world = World::new(subject, 1);
+    let (parent, other) = (world.ready(&[0]), world.ready(&[0]));
+    let children: Vec<ExecutionRecord> = (1..=3)
+        .map(|generation| child_of(&world, parent.id, generation, 1))
+        .collect();
+    let foreign = child_of(&world, other.id, 1, 1);
+    let mut submits = vec![world.submission(&parent), world.submission(&other)];
+    submits.extend(children.iter().map(|child| world.submission(child)));
+    submits.push(world.submission(&foreign));
+    let all: Vec<&ExecutionRecord> = children.iter().chain([&foreign]).collect();
+    world
+        .store
+        .commit(&Batch {
+            submits,
+            flow: links(&all),
+            ..world.batch()
+        })
+        .unwrap();
+    let mut expected: Vec<ExecutionId> = children.iter().map(|child| child.id).collect();
+    expected.sort_unstable();
+    for ascending in [true, false] {
+        let query = ListQuery {
+            parent: Some(parent.id),
+            ascending,
+            limit: 10,
+            ..ListQuery::default()
+        };
+        assert_eq!(world.store.list(&query).unwrap().ids, expected);
+        let (first, rest) = (expected[0], expected[1..].to_vec());
+        let behind = ListQuery {
+            after: ascending.then_some(first),
+            before: (!ascending).then_some(first),
+            ..query
+        };
+        assert_eq!(world.store.list(&behind).unwrap().ids, rest);
+        expected.reverse();
+    }
+    let summaries = world.store.summaries(&[children[0].id, parent.id]).unwrap();
+    assert_eq!(summaries[0].parent, children[0].parent);
+    assert_eq!(summaries[1].parent, None);
+}
+
+pub fn ended_execution_is_deleted_and_a_child_after_its_parent(subject: Subject) {
+    let world = World::new(subject, 1);
+    let cancelled = cloacina::types::ExecutionStatus::Cancelled;
+    let (mut parent, open) = (world.ready(&[0]), world.ready(&[0]));
+    let mut child = child_of(&world, parent.id, 1, 1);
+    for ended in [&mut parent, &mut child] {
+        ended.status = cancelled;
+        ended.ended_at = Some(NOW);
+    }
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![
+                world.submission(&parent),
+                world.submission(&child),
+                world.submission(&open),
+            ],
+            flow: links(&[&child]),
+            ..world.batch()
+        })
+        .unwrap();
+    let delete = |id| world.store.delete_execution(id).unwrap();
+    assert!(!delete(open.id));
+    assert!(!delete(child.id));
+    assert!(delete(parent.id));
+    assert!(!delete(parent.id));
+    assert!(delete(child.id));
+    assert_eq!(
+        world
+            .store
+            .load(&[parent.id, child.id, open.id])
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(world.store.history(parent.id).unwrap().is_empty());
+}

@@ -1,0 +1,167 @@
+"""The command that serves the page and the HTTP API of a database."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._output import note, print_json, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca._web.server import Server
+
+# The port that is taken if no other server has it.
+_PORT = 8765
+
+
+@click.command(context_settings=HELP_NAMES)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The IP address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"The port to listen on; {_PORT}, or a free one, if omitted.",
+)
+@click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token.")
+@click.option("--no-token", is_flag=True, help="Let every program of this machine in.")
+@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option("--hide-payloads", is_flag=True, help="Hide inputs and results.")
+@click.option("--redact", multiple=True, metavar="TEXT", help="Part of a key of a secret.")
+@click.option("--allowed-host", "hosts", multiple=True, metavar="NAME", help="Also answer for it.")
+@click.option("--trust-proxy", is_flag=True, help="Believe the headers X-Forwarded-*.")
+@click.option("--trace-url", metavar="URL", help="Link to traces: a URL with {trace_id}.")
+@click.option("--demo", is_flag=True, help="Show a database of its own, with a runner at work.")
+@click.option("--open/--no-open", "opens", default=True, help="Whether to open a browser.")
+@database_options
+def ui(
+    database: Database,
+    as_json: bool,
+    host: str,
+    port: int | None,
+    token_file: Path | None,
+    no_token: bool,
+    read_only: bool,
+    hide_payloads: bool,
+    redact: tuple[str, ...],
+    hosts: tuple[str, ...],
+    trust_proxy: bool,
+    trace_url: str | None,
+    demo: bool,
+    opens: bool,
+) -> None:
+    """Serve the page and the HTTP API of a database until Ctrl-C.
+
+    The printed link has the token, which a browser keeps in a cookie. Programs send the header
+    Authorization: Bearer TOKEN. CLOACA_UI_TOKEN, or the file of --token-file, sets the token;
+    otherwise it is kept in ~/.local/state/cloaca/ui-token.
+    """
+    options = {
+        "host": host,
+        "token": None if no_token else _token(token_file),
+        "no_token": no_token,
+        "read_only": read_only,
+        "hide_payloads": hide_payloads,
+        "redact": redact,
+        "allowed_hosts": hosts,
+        "trust_proxy": trust_proxy,
+        "trace_url": trace_url,
+    }
+    if not demo:
+        _serve(database, port, options, as_json, opens)
+        return
+    if database.is_chosen:
+        raise click.UsageError("--demo has a database of its own: leave out -c and --schema")
+    from cloaca._cli._demo import demo as open_demo
+
+    note("filling a database; this takes some seconds")
+    with open_demo() as url:
+        _serve(Database(url, None), port, options, as_json, opens)
+
+
+def serve_at(database: Database, path: str, as_json: bool) -> None:
+    """Serves a database until Ctrl-C, and opens one of its pages."""
+    _serve(database, None, {"token": _token(None), "no_token": False}, as_json, True, path)
+
+
+def _serve(
+    database: Database,
+    port: int | None,
+    options: dict[str, Any],
+    as_json: bool,
+    opens: bool,
+    path: str = "",
+) -> None:
+    """Serves a database until Ctrl-C. `path`: the page that the link leads to."""
+    from cloaca._values.exceptions import ConnectionError
+    from cloaca._web.server import serve
+
+    def start(port: int) -> Server:
+        return serve(database.url, port=port, schema=database.schema, **options)
+
+    # The database's own errors come first, with their hints.
+    location = database.inspect().location
+    try:
+        server = start(_PORT if port is None else port)
+    except ConnectionError:
+        if port is not None:
+            raise
+        server = start(0)
+    with server:
+        link = server.link.replace(server.url, server.url + path, 1)
+        if as_json:
+            print_json({"url": server.url, "link": link, "token": options["token"]})
+        else:
+            note(f"serving {location}; stop with Ctrl-C")
+            if options["no_token"]:
+                note("there is no token: every program of this machine can use it")
+            say(link)
+        sys.stdout.flush()
+        if opens and not as_json and os.isatty(1):
+            click.launch(link)
+        _wait()
+
+
+def _wait() -> None:
+    """Waits for SIGTERM or Ctrl-C."""
+    import signal
+    import threading
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        ended.wait()
+    except KeyboardInterrupt:
+        note("stopped")
+
+
+def _token(file: Path | None) -> str:
+    """The token: that of the file or the environment, else the one that is kept for this user."""
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    if token := os.environ.get("CLOACA_UI_TOKEN"):
+        return token
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    kept = Path(state) / "cloaca" / "ui-token"
+    try:
+        if token := kept.read_text(encoding="utf-8").strip():
+            return token
+    except OSError:
+        pass
+    from secrets import token_urlsafe
+
+    token = token_urlsafe(32)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(token)
+    except OSError:
+        # The link is then valid until this server ends.
+        pass
+    return token

@@ -1,0 +1,38 @@
+"""The children of an execution, in the order in which it started them (semantics M8)."""
+
+from __future__ import annotations
+
+from cloaca._executions.history import Event
+from cloaca._executions.result import WorkflowResult
+from cloaca._values.exceptions import WorkflowNotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult]]:
+    """The children that are stored, each with the task that started it.
+
+    Raises:
+        WorkflowNotFoundError: No execution has this id.
+    """
+    events = (Event(record) for record in reads.events(execution_id))
+    found = []
+    for event in events:
+        if event.type != "child_started":
+            continue
+        try:
+            child = WorkflowResult(reads.execution(event.data["child"]))
+        except WorkflowNotFoundError:
+            continue  # it was deleted
+        found.append((_origin(event), child))
+    return found
+
+
+def _origin(event: Event) -> str:
+    """The task that started a child, with the key of the call if its function started it."""
+    task, key, item = event.task_id or "", event.data.get("step"), event.data.get("item")
+    if key is None:
+        return task
+    return f"{task}.{key}" if item is None else f"{task}.{key}[{item}]"

@@ -1,0 +1,254 @@
+"""Methods of a runner that send signals, list waits and decide approvals."""
+
+from __future__ import annotations
+
+from cloaca._executions.listing import check_limit
+from cloaca._executions.status import WorkflowStatus
+from cloaca._values.duration import duration_to_us, instant_to_us
+from cloaca._values.encoding import encode_as
+from cloaca._values.exceptions import ConfigurationError
+from cloaca._workflows.payloads import check_approval, check_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from cloaca import _core
+    from cloaca._executions.handle import WorkflowHandle
+    from cloaca._executions.wait import WaitPage
+    from cloaca._workflows.workflow import Workflow
+
+
+class SignalMethods:
+    """The part of `DefaultRunner` that sends signals and decides approvals. Private."""
+
+    _core: _core.Runner
+
+    def send(
+        self,
+        name: str,
+        data: object = None,
+        *,
+        key: str | None = None,
+        to: str | WorkflowHandle | None = None,
+        id: str | None = None,
+        sender: str | None = None,
+    ) -> int:
+        """Send a signal to the tasks that wait for its name and key, now or later.
+
+        Every task that waits gets it. It is durable when this returns.
+
+        Args:
+            name: The signal's name.
+            data: Its data: JSON, or a value that the context can hold.
+            key: The key of the waits that get it; without it, those without a key.
+            to: The execution whose waits get it, as a handle or an id; excludes `key`.
+            id: An idempotency id: a second signal with it changes nothing while the first is kept.
+            sender: The name of the sender, for the history.
+
+        Returns:
+            The signal's sequence number; that of the first signal with the same `id`.
+
+        Raises:
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
+            TypeError: The data is not JSON.
+            WorkflowInputError: Tasks of this process wait for the signal, and the data matches the
+                parameter of none of them. It is a `ValueError`.
+
+        Example:
+            >>> runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1")
+
+        Since 1.0.
+        """
+        arguments = signal_arguments(name, data, key, to, id, sender)
+        check_signal(name, arguments[1])
+        sent = self._core.send(*arguments)
+        return sent.seq
+
+    def waits(
+        self,
+        name: str | None = None,
+        workflow: str | Workflow | None = None,
+        *,
+        kind: str | None = None,
+        execution_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WaitPage:
+        """List what tasks wait for now, oldest first, page by page.
+
+        Args:
+            name: Only waits for the signal or approval of this name.
+            workflow: Only waits of this workflow, given as an object or by name.
+            kind: `"signal"`, `"approval"`, `"timer"` or `"cancel"`; signals and approvals if
+                omitted.
+            execution_id: Only waits of this execution.
+            limit: Maximum number of waits in the page, at least 1.
+            cursor: `next_cursor` of the previous page.
+
+        Returns:
+            A page to iterate.
+
+        Raises:
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> for wait in runner.waits(kind="approval"):
+            ...     print(wait.title, wait.execution_id, wait.task_id, wait.deadline)
+
+        Since 1.0.
+        """
+        return wait_page(
+            self._core.reads,
+            name,
+            workflow,
+            kind=kind,
+            execution_id=execution_id,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def approve(
+        self,
+        execution_id: str | WorkflowHandle,
+        task: str,
+        data: object = None,
+        *,
+        by: str | None = None,
+    ) -> WorkflowStatus:
+        """Approve an open approval.
+
+        Args:
+            execution_id: The execution, as a handle or an id.
+            task: The id of the approval.
+            data: Data that becomes part of its result.
+            by: The name of the person who approves, for the result and the history.
+
+        Returns:
+            The state of the execution, which is durable.
+
+        Raises:
+            AlreadyDecidedError: Somebody decided before; the message says who and when.
+            WorkflowError: The task does not wait for a decision.
+            WorkflowInputError: The data does not match `data=` of the approval, which this process
+                has defined. It is a `ValueError`.
+            WorkflowNotFoundError: No execution has this id.
+
+        Example:
+            >>> runner.approve(wait.execution_id, wait.task_id, {"limit": 5}, by="ann")
+
+        Since 1.0.
+        """
+        text = encode_as(f"the data of approval {task!r}", data)
+        execution = id_of(execution_id)
+        reads = self._core.reads
+        check_approval(task, data, lambda: reads.execution(execution).workflow_name)
+        return WorkflowStatus(self._core.decide(execution, task, True, text, by=by))
+
+    def reject(
+        self,
+        execution_id: str | WorkflowHandle,
+        task: str,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> WorkflowStatus:
+        """Reject an open approval. Its `on_reject` says what follows.
+
+        Args:
+            execution_id: The execution, as a handle or an id.
+            task: The id of the approval.
+            reason: Why.
+            by: The name of the person who rejects.
+
+        Returns:
+            The state of the execution, which is durable.
+
+        Raises:
+            AlreadyDecidedError: Somebody decided before; the message says who and when.
+            WorkflowError: The task does not wait for a decision.
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 1.0.
+        """
+        execution = id_of(execution_id)
+        answer = self._core.decide(execution, task, False, "null", by=by, reason=reason)
+        return WorkflowStatus(answer)
+
+    def reschedule(
+        self,
+        execution_id: str | WorkflowHandle,
+        task: str,
+        *,
+        at: datetime | None = None,
+        after: float | timedelta | str | None = None,
+    ) -> WorkflowStatus:
+        """Move the due time of an open timer, or of the delay before a retry.
+
+        Args:
+            execution_id: The execution, as a handle or an id.
+            task: The id of the task.
+            at: The new due time, a datetime with a time zone.
+            after: The time from now instead: seconds, a timedelta, or a text such as `"1h"`.
+
+        Returns:
+            The state of the execution, which is durable.
+
+        Raises:
+            ConfigurationError: Neither or both of `at` and `after` are given. It is a `ValueError`.
+            WorkflowError: The task has neither an open timer nor a retry delay.
+            WorkflowNotFoundError: No execution has this id.
+
+        Since 1.0.
+        """
+        if (at is None) == (after is None):
+            raise ConfigurationError("reschedule takes either at= or after=")
+        due = None if at is None else instant_to_us("at", at)
+        wait = 0 if after is None else duration_to_us("after", after, zero=True)
+        return WorkflowStatus(self._core.reschedule(id_of(execution_id), task, due, wait))
+
+
+def id_of(execution: object) -> str:
+    """The id of an execution that is given as a handle or by its id."""
+    return str(getattr(execution, "id", execution))
+
+
+def signal_arguments(
+    name: str,
+    data: object,
+    key: str | None,
+    to: object,
+    id: str | None,
+    sender: str | None,
+) -> tuple[str, str, str | None, str | None, str | None, str | None]:
+    """The arguments of the engine's `send`.
+
+    Raises:
+        ConfigurationError: One of them is not a string.
+    """
+    for what, value in (("name", name), ("key", key), ("id", id), ("sender", sender)):
+        if not isinstance(value, str) and (what == "name" or value is not None):
+            raise ConfigurationError(
+                f"the {what} of a signal must be a string, not {type(value).__name__}"
+            )
+    text = encode_as(f"the data of signal {name!r}", data)
+    return name, text, key, None if to is None else id_of(to), id, sender
+
+
+def wait_page(
+    reads: _core.Reads,
+    name: str | None,
+    workflow: str | Workflow | None,
+    *,
+    kind: str | None = None,
+    execution_id: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> WaitPage:
+    """A page of open waits."""
+    check_limit(limit)
+    workflow_name = workflow if workflow is None or isinstance(workflow, str) else workflow.name
+    page = reads.waits(name, workflow_name, execution_id, kind, limit, cursor)
+    from cloaca._executions.wait import Wait, WaitPage
+
+    return WaitPage([Wait(record) for record in page.items], page.next)

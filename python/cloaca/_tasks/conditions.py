@@ -1,0 +1,183 @@
+"""Conditions that tasks wait for: `signal`, `delay`, `until` (semantics L)."""
+
+from __future__ import annotations
+
+from cloaca._values.duration import duration_to_us, instant_to_us
+from cloaca._values.exceptions import ConfigurationError, TaskValidationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from typing import Any
+
+_SINCE = ("submitted", "ever")
+
+
+class Condition:
+    """A condition that a task waits for. Made by `signal`, `delay`, `until`, `any_of`, `all_of`."""
+
+    __slots__ = ("_data", "_text", "signals")
+
+    def __init__(self, data: dict[str, Any], text: str, signals: tuple[str, ...] = ()) -> None:
+        """Private: made by the functions of `cloaca`."""
+        self._data = data
+        self._text = text
+        #: The names of its signals.
+        self.signals = signals
+
+    def _to_definition(self) -> dict[str, Any]:
+        """The condition as the engine reads it."""
+        return self._data
+
+    def _literal(self) -> Condition:
+        """The condition with the keys of its signals taken as they are, for a wait in code."""
+        return Condition(_literal(self._data), self._text, self.signals)
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        return self._text
+
+
+def _literal(data: dict[str, Any]) -> dict[str, Any]:
+    if "conditions" in data:
+        return {**data, "conditions": [_literal(part) for part in data["conditions"]]}
+    if data["wait"] == "signal" and "key" in data:
+        return {"key_value" if name == "key" else name: value for name, value in data.items()}
+    return data
+
+
+def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Condition:
+    """A signal has been sent with this name and key.
+
+    The first such signal counts that no earlier wait of the execution has taken. Its data is a
+    value of the task, named like the signal.
+
+    Args:
+        name: The signal's name.
+        key: A path into the context, such as `"order_id"` or `"order.id"`: the value there is the
+            key of the signal. It is read when the wait begins. In `handle.wait`, the key itself.
+            Without it, the signal is one without a key, or one that was sent to the execution.
+        since: The earlier signals that count: `"submitted"`, those sent since the execution was
+            submitted, or `"ever"`, all that are kept.
+
+    Returns:
+        The condition, for `wait_for` and `cancel_on`.
+
+    Raises:
+        TaskValidationError: An argument is not valid. The error is a `ValueError`.
+
+    Example:
+        >>> @cloaca.task(wait_for=cloaca.signal("paid", key="order_id"))
+        ... def book(paid: dict): ...
+
+    Since 1.0.
+    """
+    given: Any = name
+    if not isinstance(given, str) or not given:
+        raise TaskValidationError(f"the name of a signal must be a string, not {name!r}")
+    path: Any = key
+    if path is not None and (not isinstance(path, str) or not path):
+        raise TaskValidationError(
+            f"the key of signal {name!r} must be a string, not {key!r}",
+            hint='it is a path into the context: key="order_id"',
+        )
+    if since not in _SINCE:
+        raise TaskValidationError(
+            f"since of signal {name!r} must be 'submitted' or 'ever', not {since!r}"
+        )
+    data: dict[str, Any] = {"wait": "signal", "name": name}
+    text = f"signal({name!r}"
+    if key is not None:
+        data["key"] = key
+        text += f", key={key!r}"
+    if since != "submitted":
+        data["since"] = since
+        text += f", since={since!r}"
+    return Condition(data, f"{text})", (name,))
+
+
+def delay(duration: float | timedelta | str) -> Condition:
+    """A time has passed since the wait began. A pause of the execution holds it.
+
+    Args:
+        duration: Seconds, a timedelta, or a text such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
+
+    Returns:
+        The condition, for `wait_for`.
+
+    Raises:
+        TaskValidationError: The duration is not valid. The error is a `ValueError`.
+
+    Example:
+        >>> cloaca.wait("cool_down", wait_for=cloaca.delay("1h"), dependencies=["stop"])
+
+    Since 1.0.
+    """
+    try:
+        us = duration_to_us("the duration of delay", duration, zero=True)
+    except ConfigurationError as error:
+        raise TaskValidationError(error.message, hint=error.hint) from None
+    return Condition({"wait": "delay", "duration": us}, f"delay({duration!r})")
+
+
+def until(when: datetime | str) -> Condition:
+    """A point in time has come. A pause of the execution does not shift it.
+
+    Args:
+        when: A datetime with a time zone, or a path into the context to an ISO 8601 text with an
+            offset, such as `"due_at"`.
+
+    Returns:
+        The condition, for `wait_for`.
+
+    Raises:
+        TaskValidationError: It is neither, or the datetime has no time zone. It is a `ValueError`.
+
+    Since 1.0.
+    """
+    if isinstance(when, str):
+        if not when:
+            raise TaskValidationError("the path of until is empty")
+        return Condition({"wait": "until", "path": when}, f"until({when!r})")
+    try:
+        at = instant_to_us("the time of until", when)
+    except ConfigurationError as error:
+        raise TaskValidationError(error.message, hint=error.hint) from None
+    return Condition({"wait": "until", "at": at}, f"until({when!r})")
+
+
+def group(name: str, conditions: tuple[object, ...]) -> Condition:
+    """Joins conditions: `any_of` or `all_of`.
+
+    Raises:
+        TaskValidationError: One of them is a trigger rule.
+    """
+    parts: list[Condition] = []
+    for condition in conditions:
+        if not isinstance(condition, Condition):
+            raise TaskValidationError(
+                f"{name} joins either conditions to wait for or trigger rules, not both: "
+                f"{condition!r}"
+            )
+        parts.append(condition)
+    data = {"wait": name, "conditions": [part._data for part in parts]}
+    names = dict.fromkeys(name for part in parts for name in part.signals)
+    return Condition(data, f"{name}({', '.join(map(repr, parts))})", tuple(names))
+
+
+def as_condition(what: str, value: object) -> Condition:
+    """A condition.
+
+    Args:
+        what: The subject of the error message.
+        value: The given value.
+
+    Raises:
+        TaskValidationError: It is not one.
+    """
+    if isinstance(value, Condition):
+        return value
+    raise TaskValidationError(
+        f"{what} must be a condition to wait for, not {value!r}",
+        hint='such as cloaca.signal("paid", key="order_id") or cloaca.delay("1h")',
+    )

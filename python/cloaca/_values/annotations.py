@@ -1,0 +1,161 @@
+"""The annotations of functions, read without failing on names that exist only for type checkers."""
+
+from __future__ import annotations
+
+import sys
+
+from cloaca._values.type_name import public_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+def call_method(kind: type) -> Any:
+    """Returns the `__call__` of a class, if it has one."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+
+
+def underlying(function: Any) -> Any:
+    """The function behind partials, methods, callable objects and wrappers."""
+    for _ in range(32):
+        if hasattr(function, "func") and not hasattr(function, "__code__"):
+            function = function.func
+        elif hasattr(function, "__func__"):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif hasattr(function, "__code__") or isinstance(function, type):
+            return function
+        else:
+            call = call_method(type(function))
+            if not hasattr(call, "__code__"):
+                return function
+            function = call
+    return function
+
+
+def raw_annotations(function: Any) -> Mapping[str, Any]:
+    """The annotations of a function as they are written: values, strings, or forward references."""
+    function = underlying(function)
+    if sys.version_info >= (3, 14):
+        # Reading `__annotations__` evaluates all of them, and fails if one names what does not
+        # exist.
+        if getattr(function, "__annotate__", None) is not None:
+            from annotationlib import Format, get_annotations
+
+            return get_annotations(function, format=Format.FORWARDREF)
+    found = getattr(function, "__annotations__", None)
+    return found if isinstance(found, dict) else {}
+
+
+def names(annotation: object, class_name: str, function: Any) -> bool:
+    """Whether a written annotation is a class of cloaca, or that class or `None`.
+
+    Nothing but a dotted name is evaluated. A name that does not exist at run time, because only
+    type checkers import it, counts if it ends with the name of the class.
+
+    Args:
+        annotation: The annotation as it is written.
+        class_name: The name of the class, such as `Context`.
+        function: The annotated function, whose module has the names.
+    """
+    if not isinstance(annotation, str):
+        annotation = getattr(annotation, "__forward_arg__", annotation)
+    if not isinstance(annotation, str):
+        parts = getattr(annotation, "__args__", ()) if _is_union(annotation) else (annotation,)
+        rest = [part for part in parts if part is not type(None)]
+        return len(rest) == 1 and _is_own(rest[0], class_name)
+    text = annotation.strip().strip("'\"").replace(" ", "")
+    text = text.removesuffix("|None").removeprefix("None|")
+    first, *more = text.split(".")
+    if not all(part.isidentifier() for part in (first, *more)):
+        return False
+    for known in _namespaces(underlying(function)):
+        if first in known:
+            found: Any = known[first]
+            for part in more:
+                found = getattr(found, part, None)
+            return _is_own(found, class_name)
+    return text.rpartition(".")[2] == class_name
+
+
+def _is_union(annotation: object) -> bool:
+    return type(annotation).__name__ in {"UnionType", "_UnionGenericAlias", "Union"}
+
+
+def _is_own(kind: object, class_name: str) -> bool:
+    return (
+        isinstance(kind, type) and kind.__name__ == class_name and public_module(kind) == "cloaca"
+    )
+
+
+def evaluate(name: str, annotation: object, function: Any) -> Any:
+    """The value of a written annotation, with its metadata.
+
+    Args:
+        name: The parameter, for Python's own messages.
+        annotation: The annotation as it is written.
+        function: The annotated function.
+
+    Raises:
+        Exception: Python cannot evaluate the annotation, for example because a name is not defined.
+    """
+    from types import SimpleNamespace
+
+    function = underlying(function)
+    module, closure = _namespaces(function)
+    given = {kind.__name__: kind for kind in getattr(function, "__type_params__", ())}
+    holder = SimpleNamespace(__annotations__={name: annotation})
+    return _hints(holder, dict(module), {**closure, **given})[name]
+
+
+def class_hints(kind: type) -> dict[str, Any]:
+    """The annotations of a class and its bases, evaluated.
+
+    Raises:
+        NameError: A name is not defined.
+    """
+    return _hints(kind, None, {})
+
+
+def _hints(holder: Any, module: dict[str, Any] | None, local: dict[str, Any]) -> dict[str, Any]:
+    """The evaluated annotations.
+
+    The names of the code that defines or reads a workflow count too, because a test may define
+    its classes in a function.
+    """
+    from typing import get_type_hints
+
+    try:
+        return get_type_hints(holder, module, local or None, include_extras=True)
+    except NameError:
+        local = {**_local_names_of_caller(), **local}
+        return get_type_hints(holder, module, local, include_extras=True)
+
+
+def _local_names_of_caller() -> dict[str, Any]:
+    """The local names of the code outside of this package that is being run."""
+    from sys import _getframe
+
+    frame = _getframe(1)
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith(("cloaca.", "typing")):
+        frame = frame.f_back
+    return dict(frame.f_locals)
+
+
+def _namespaces(function: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The names of a function's module, and those that it closes over."""
+    module = getattr(function, "__globals__", None) or vars(
+        sys.modules.get(getattr(function, "__module__", ""), sys)
+    )
+    code = getattr(function, "__code__", None)
+    closure = {}
+    if code is not None:
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                closure[name] = cell.cell_contents
+            except ValueError:
+                continue  # not assigned yet
+    return module, closure

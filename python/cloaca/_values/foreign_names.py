@@ -1,0 +1,41 @@
+"""Hints for names that other tools have, and that `cloaca` calls otherwise."""
+
+from __future__ import annotations
+
+_WORKFLOW = "with cloaca.WorkflowBuilder('name'): for a graph, @cloaca.workflow for one function"
+_RUNNER = "cloaca.DefaultRunner('sqlite:///app.db')"
+_STEP = "handle.step('key', function, ...) in a function with @cloaca.workflow"
+# By name in lower case, without underscores.
+_MEANINGS = {
+    "activity": _STEP,
+    "app": _RUNNER,
+    "client": _RUNNER,
+    "cron": "runner.register_cron_workflow(name, expression, timezone)",
+    "dag": _WORKFLOW,
+    "engine": _RUNNER,
+    "event": "cloaca.signal('name')",
+    "flow": _WORKFLOW,
+    "job": "@cloaca.task",
+    "op": "@cloaca.task",
+    "pipeline": _WORKFLOW,
+    "recv": "handle.wait('key', cloaca.signal('name'))",
+    "run": "runner.execute('name')",
+    "runner": _RUNNER,
+    "schedule": "runner.register_cron_workflow(name, expression, timezone)",
+    "send": "runner.send('name', data)",
+    "sensor": "@cloaca.trigger, or cloaca.wait",
+    "sleep": "handle.sleep('key', seconds), or cloaca.delay in wait_for=",
+    "step": _STEP,
+    "submit": "runner.submit('name')",
+    "worker": "the command `cloaca worker module`, or runner.run_forever()",
+}
+
+
+def hint_for(name: str) -> str | None:
+    """Returns a hint for a name that the package does not have, if another tool has it.
+
+    Args:
+        name: The name.
+    """
+    meaning = _MEANINGS.get(name.lower().replace("_", ""))
+    return None if meaning is None else f"cloaca has instead: {meaning}"

@@ -1,0 +1,118 @@
+"""`Access`, which `authorize` returns, and `Request`, which it receives."""
+
+from __future__ import annotations
+
+from cloaca import _core
+from cloaca._values.exceptions import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+#: Every permission, from the weakest to the strongest.
+PERMISSIONS = ("view", "view_payloads", "control", "start", "schedule", "delete")
+
+
+class Access:
+    """The access of an authenticated caller: what `authorize` returns.
+
+    Example:
+        >>> cloaca.web.Access("ann", {"view", "control"})
+        Access(user='ann', permissions=('view', 'control'))
+
+    Since 1.0.
+    """
+
+    __slots__ = ("_core", "permissions", "tenants", "user")
+
+    def __init__(
+        self,
+        user: str,
+        permissions: Iterable[str] = PERMISSIONS,
+        *,
+        tenants: Iterable[str] | None = None,
+    ) -> None:
+        """Describe an access.
+
+        Args:
+            user: The name of the caller, for the log.
+            permissions: Some of `view`, `view_payloads`, `control`, `start`, `schedule` and
+                `delete`; all of them if omitted.
+            tenants: The schemas of the tenants that the caller may use; all of them, and the
+                database itself, if omitted.
+
+        Raises:
+            ConfigurationError: A permission is unknown. The error is a `ValueError`.
+        """
+        if isinstance(permissions, str) or isinstance(tenants, str):
+            raise ConfigurationError("permissions and tenants are collections of names, not a str")
+        wanted = set(permissions)
+        #: The name of the caller.
+        self.user = str(user)
+        self._core = _core.WebAccess(self.user, [*wanted], None if tenants is None else [*tenants])
+        #: The permissions.
+        self.permissions = tuple(name for name in PERMISSIONS if name in wanted)
+        #: The tenants, or None for all.
+        self.tenants = None if tenants is None else tuple(tenants)
+
+    def __repr__(self) -> str:
+        """The user and the permissions."""
+        more = "" if self.tenants is None else f", tenants={self.tenants!r}"
+        return f"Access(user={self.user!r}, permissions={self.permissions!r}{more})"
+
+
+class Request:
+    """The method, path and headers of a request. `authorize` receives it.
+
+    Since 1.0.
+    """
+
+    __slots__ = ("client", "environ", "headers", "method", "path", "scope")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        client: str | None,
+        scope: Any = None,
+        environ: Any = None,
+    ) -> None:
+        """Describe a request.
+
+        Args:
+            method: The HTTP method.
+            path: The path below the mount.
+            headers: The headers, by their names in lower case.
+            client: The address of the caller, if the server knows it.
+            scope: The ASGI scope, for example for `scope["user"]` or `scope["session"]`.
+            environ: The WSGI environment.
+        """
+        #: The HTTP method.
+        self.method = method
+        #: The path below the mount.
+        self.path = path
+        #: The headers, by their names in lower case.
+        self.headers = headers
+        #: The address of the caller, if the server knows it.
+        self.client = client
+        #: The ASGI scope; None below WSGI.
+        self.scope = scope
+        #: The WSGI environment; None below ASGI.
+        self.environ = environ
+
+
+def core_of(access: object) -> _core.WebAccess | None:
+    """Converts what `authorize` returned to the type of the native module.
+
+    Raises:
+        TypeError: `authorize` returned neither an `Access` nor None.
+    """
+    if access is None:
+        return None
+    if isinstance(access, Access):
+        return access._core
+    raise TypeError(
+        f"authorize must return a cloaca.web.Access, or None to refuse, not {access!r:.80}"
+    )

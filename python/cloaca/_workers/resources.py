@@ -1,0 +1,221 @@
+"""Objects that a runner makes once for its tasks, and closes at its shutdown (semantics J10)."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from concurrent.futures import Future
+
+from cloaca._tasks.parameters import is_async_generator_function, is_coroutine_function, name_of
+from cloaca._values.exceptions import TaskTimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from cloaca._tasks.call import Resource
+
+    class Loop(Protocol):
+        """The event loop of a runner, for threads."""
+
+        def run(self, coroutine: Any) -> Any: ...
+
+
+class _Resource:
+    """An object that is made, or was made."""
+
+    __slots__ = ("close", "close_async", "factory", "future", "loop")
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self.factory = factory
+        self.future: Future[Any] = Future()
+        self.close: Callable[[], object] | None = None
+        self.close_async: Callable[[], Any] | None = None
+        #: The loop that it belongs to, if it is asynchronous.
+        self.loop: AbstractEventLoop | None = None
+
+    def enter(self, made: Any) -> Any:
+        """The value of an object that needs no event loop."""
+        if hasattr(made, "__next__") and hasattr(made, "throw"):
+            value = next(made)
+            self.close = lambda: next(made, None)
+            return value
+        if hasattr(type(made), "__enter__"):
+            value = made.__enter__()
+            self.close = lambda: made.__exit__(None, None, None)
+            return value
+        close = getattr(made, "close", None)
+        if callable(close) and not isinstance(made, type):
+            self.close = close
+        return made
+
+    async def enter_async(self, made: Any) -> Any:
+        """The value of an object that may be asynchronous; called on the loop."""
+        import asyncio
+
+        if hasattr(made, "__await__"):
+            made = await made
+        if not is_asynchronous(made):
+            return self.enter(made)
+        self.loop = asyncio.get_running_loop()
+        if hasattr(made, "__anext__"):
+            value = await made.__anext__()
+            self.close_async = lambda: anext(made, None)
+            return value
+        if hasattr(type(made), "__aenter__"):
+            value = await made.__aenter__()
+            self.close_async = lambda: made.__aexit__(None, None, None)
+            return value
+        self.close_async = made.aclose
+        return made
+
+
+def is_asynchronous(made: object) -> bool:
+    """Whether an object must be opened or closed on an event loop."""
+    kind = type(made)
+    return (
+        hasattr(kind, "__await__")
+        or (hasattr(kind, "__anext__") and hasattr(made, "athrow"))
+        or (hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__"))
+        or (callable(getattr(made, "aclose", None)) and not callable(getattr(made, "close", None)))
+    )
+
+
+class ResourcePool:
+    """The resources of one runner. Methods may be called from any thread."""
+
+    def __init__(self, loop: Callable[[], Loop]) -> None:
+        """Make an empty pool.
+
+        Args:
+            loop: Returns the runner's event loop, which it starts if necessary.
+        """
+        self._loop = loop
+        self._lock = allocate_lock()
+        # By factory, in the order in which they were made.
+        self._resources: dict[object, _Resource] = {}
+
+    def get(self, marker: Resource) -> Any:
+        """The object of a marker, on a worker thread; the first call makes it.
+
+        Raises:
+            Exception: Whatever the factory raises; the next call tries again.
+        """
+        while True:
+            resource, is_new = self._claim(marker)
+            if is_new:
+                return self._make(resource)
+            try:
+                return resource.future.result()
+            except TaskTimeoutError:
+                continue  # the attempt that was making it was interrupted
+
+    async def get_async(self, marker: Resource) -> Any:
+        """The object of a marker, in a coroutine of the runner's loop."""
+        import asyncio
+
+        while True:
+            resource, is_new = self._claim(marker)
+            if not is_new:
+                if resource.future.done():
+                    return resource.future.result()
+                try:
+                    return await asyncio.wrap_future(resource.future)
+                except TaskTimeoutError:
+                    continue
+            if _is_async(resource.factory):
+                return await self._make_async(resource)
+            # A function may block while it connects.
+            return await asyncio.to_thread(self._make, resource)
+
+    def _claim(self, marker: Resource) -> tuple[_Resource, bool]:
+        with self._lock:
+            found = self._resources.get(marker.factory)
+            if found is not None:
+                return found, False
+            found = self._resources[marker.factory] = _Resource(marker.factory)
+            return found, True
+
+    def _make(self, resource: _Resource) -> Any:
+        try:
+            if _is_async(resource.factory):
+                value = self._loop().run(_called(resource))
+            else:
+                made = resource.factory()
+                if is_asynchronous(made):
+                    value = self._loop().run(resource.enter_async(made))
+                else:
+                    value = resource.enter(made)
+        except BaseException as error:
+            self._fail(resource, error)
+            raise
+        resource.future.set_result(value)
+        return value
+
+    async def _make_async(self, resource: _Resource) -> Any:
+        try:
+            value = await _called(resource)
+        except BaseException as error:
+            self._fail(resource, error)
+            raise
+        resource.future.set_result(value)
+        return value
+
+    def _fail(self, resource: _Resource, error: BaseException) -> None:
+        with self._lock:
+            self._resources.pop(resource.factory, None)
+        # Others that wait for it fail likewise, or try again if only this attempt was stopped.
+        resource.future.set_exception(error if isinstance(error, Exception) else TaskTimeoutError())
+
+    async def close_async(self) -> None:
+        """Closes what belongs to the running loop, last made first."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        for resource in self._taken(lambda resource: resource.loop is loop):
+            if resource.close_async is not None:
+                try:
+                    await resource.close_async()
+                except Exception as error:
+                    _log(resource, error)
+
+    def forget(self, loop: AbstractEventLoop) -> None:
+        """Drops what belongs to a loop that has failed; the next task makes it again."""
+        self._taken(lambda resource: resource.loop is loop)
+
+    def close(self) -> None:
+        """Closes the others, last made first."""
+        for resource in self._taken(lambda resource: resource.future.done()):
+            if resource.close is not None:
+                try:
+                    resource.close()
+                except Exception as error:
+                    _log(resource, error)
+
+    def _taken(self, wanted: Callable[[_Resource], bool]) -> list[_Resource]:
+        with self._lock:
+            found = [resource for resource in self._resources.values() if wanted(resource)]
+            for resource in found:
+                del self._resources[resource.factory]
+        return found[::-1]
+
+
+def _is_async(factory: Callable[..., object]) -> bool:
+    return is_coroutine_function(factory) or is_async_generator_function(factory)
+
+
+async def _called(resource: _Resource) -> Any:
+    return await resource.enter_async(resource.factory())
+
+
+def _log(resource: _Resource, error: BaseException) -> None:
+    from cloaca._observe.logger import logger
+
+    logger().error(
+        "the resource of %s could not be closed: %s: %s",
+        name_of(resource.factory),
+        type(error).__name__,
+        error,
+        exc_info=error,
+    )

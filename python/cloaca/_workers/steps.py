@@ -1,0 +1,547 @@
+"""Durable steps of a task's function: what `TaskHandle.step` does (semantics T)."""
+
+from __future__ import annotations
+
+from cloaca._core import AnsweredStep, StepLog
+from cloaca._tasks.control import Abort, AttemptEnded, Retry, Snooze, TaskParked
+from cloaca._values.encoding import encode_as
+from cloaca._values.exceptions import (
+    CaughtParkError,
+    CloacaException,
+    RunnerClosedError,
+    TaskExecutionError,
+    TaskValidationError,
+    WholeTaskError,
+)
+from cloaca._workers.step_children import StepRun, definition_of, input_text, workflow_name
+from cloaca._workers.step_values import decoder, plain, reader
+from cloaca._workers.step_waits import StepWait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Awaitable, Callable, Generator
+    from typing import Any, Protocol
+
+    from cloaca._core import Runner, Work
+    from cloaca._retry.policy import RetryPolicy
+    from cloaca._workers.step_children import RunOptions
+
+    Read = Callable[[str], Any]
+
+    class Attempt(Protocol):
+        """The part of a task's handle that steps need."""
+
+        @property
+        def task_id(self) -> str:
+            """The task's id."""
+
+        def _check(self) -> None:
+            """Raises if the function should stop."""
+
+        def _pause(self, seconds: float) -> None:
+            """Sleeps; raises if the function should stop."""
+
+
+#: Maximum length of a key, in characters.
+MAX_KEY = 500
+
+# The coroutines that wait for the engine, by the token of their request.
+_answers: dict[int, Future[None]] = {}
+
+
+def resolve(done: object) -> None:
+    """Continues the coroutine that waits for an answer; called on the loop's thread."""
+    if not isinstance(done, AnsweredStep):
+        return
+    future = _answers.pop(done.token, None)
+    if future is None or future.done():
+        return
+    if done.error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(done.error)
+
+
+class Steps:
+    """The steps of one attempt."""
+
+    __slots__ = (
+        "_beside",
+        "_core",
+        "_handle",
+        "_idle",
+        "_leaving",
+        "_loading",
+        "_log",
+        "_parked",
+        "_running",
+        "_work",
+    )
+
+    def __init__(self, handle: Attempt, work: Work, core: Runner | None) -> None:
+        self._handle = handle
+        self._work = work
+        self._core = core
+        self._log = StepLog()
+        self._loading: Future[None] | None = None
+        # The exception that leaves the function, once it sleeps or waits.
+        self._parked: TaskParked | None = None
+        # The call that is about to leave the function, and calls that it takes along.
+        self._leaving: Future[None] | None = None
+        self._beside: list[StepRun] = []
+        # The number of steps that run now in coroutines, and what waits for their end.
+        self._running = 0
+        self._idle: Future[None] | None = None
+
+    def begin(
+        self,
+        key: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kind: Any,
+        policy: RetryPolicy | None,
+        is_async: bool,
+    ) -> Any:
+        """Returns the value of a step, or an awaitable of it in an `async def` task."""
+        _check_call(self._handle.task_id, key, function)
+        self._check_parked()
+        # Before the first await, so that keys are numbered in the order of the calls.
+        name = self._log.key(key)
+        read = reader(name, function, kind)
+        call = _Call(name, function, args, kwargs, policy)
+        return self._run_async(call, read) if is_async else self._run(call, read)
+
+    def _run(self, call: _Call, read: Read) -> Any:
+        core, log = self._core, self._log
+        recorded = self._recorded(call.name)
+        if recorded is not None:
+            return read(recorded)
+        started_us = 0 if core is None else core.clock_us
+        with _span(call.name):
+            returned = self._attempts(call)
+        text, value = self._ended(call, returned, read)
+        if core is not None:
+            _leave_if_lost(
+                lambda: core.record_step(self._work, log, call.name, "step", started_us, text)
+            )
+        return value
+
+    def _recorded(self, name: str) -> str | None:
+        core, log = self._core, self._log
+        self._handle._check()
+        if core is not None and not log.loaded:
+            _leave_if_lost(lambda: core.load_steps(self._work, log))
+        return log.recorded(name)
+
+    async def _recorded_async(self, name: str) -> str | None:
+        self._handle._check()
+        if self._core is not None and not self._log.loaded:
+            await self._load(self._core)
+        return self._log.recorded(name)
+
+    def _attempts(self, call: _Call) -> Any:
+        """Calls the function, again after failures that the policy of the step retries."""
+        attempt = 1
+        while True:
+            try:
+                return call.run()
+            except Exception as error:
+                delay = call.delay(attempt, error)
+                if delay is None:
+                    raise
+            self._handle._pause(delay)
+            attempt += 1
+
+    async def _run_async(self, call: _Call, read: Read) -> Any:
+        # Before the first await: no other call leaves the function before this step has begun.
+        self._running += 1
+        try:
+            recorded = await self._recorded_async(call.name)
+            if recorded is not None:
+                return read(recorded)
+            return await self._run_and_record(call, read)
+        finally:
+            self._running -= 1
+            if self._idle is not None and self._running == 0 and not self._idle.done():
+                self._idle.set_result(None)
+
+    async def _run_and_record(self, call: _Call, read: Read) -> Any:
+        core, log = self._core, self._log
+        started_us = 0 if core is None else core.clock_us
+        with _span(call.name):
+            returned = await self._attempts_async(call)
+        text, value = self._ended(call, returned, read)
+        if core is not None:
+            token = _leave_if_lost(
+                lambda: core.begin_record_step(
+                    self._work, log, core.loop_waker, call.name, "step", started_us, text
+                )
+            )
+            await _awaited(_answer(token))
+        return value
+
+    async def _attempts_async(self, call: _Call) -> Any:
+        from asyncio import sleep
+
+        attempt = 1
+        while True:
+            try:
+                returned = call.run()
+                return await returned if hasattr(returned, "__await__") else returned
+            except Exception as error:
+                delay = call.delay(attempt, error)
+                if delay is None:
+                    raise
+            await sleep(delay)
+            attempt += 1
+
+    def park(
+        self,
+        call: str,
+        key: str,
+        condition: dict[str, Any],
+        timeout_us: int | None,
+        kind: Any,
+        is_async: bool,
+    ) -> Any:
+        """Returns the end of a sleep or a wait that is over; otherwise the function exits."""
+        _check_key(self._handle.task_id, key)
+        self._check_whole(call, key)
+        self._check_parked()
+        name = self._log.key(key)
+        read = plain if kind is None else decoder(name, kind)
+        wait = StepWait(call, name, condition, timeout_us, read)
+        return self._park_async(wait) if is_async else self._park(wait)
+
+    def run(
+        self,
+        key: str,
+        workflow: object,
+        inputs: list[Any],
+        options: RunOptions,
+        kind: Any,
+        is_async: bool,
+    ) -> Any:
+        """Returns the outputs of children that have ended; otherwise the function exits."""
+        task_id = self._handle.task_id
+        _check_key(task_id, key)
+        self._check_whole("run_many" if options.many else "run", key)
+        self._check_parked()
+        name = self._log.key(key)
+        read = plain if kind is None else decoder(name, kind)
+        wait = StepRun(name, definition_of(task_id, name, workflow, inputs, options), read)
+        return self._park_async(wait) if is_async else self._park(wait)
+
+    def start(self, key: str, workflow: object, given: Any, is_async: bool) -> Any:
+        """Starts an execution with the completion of the task."""
+        task_id = self._handle.task_id
+        _check_key(task_id, key)
+        self._check_whole("start", key)
+        self._check_parked()
+        name = self._log.key(key)
+        started = workflow_name(task_id, name, workflow)
+        text = input_text(task_id, name, started, given)
+        if self._core is not None:
+            self._work.start(name, started, text)
+        return _Started() if is_async else None
+
+    def _park(self, wait: StepWait) -> Any:
+        self._recorded(wait.name)
+        core, log = self._core, self._log
+        recorded = wait.recorded(log)
+        if recorded is None:
+            over = None if core is None else wait.over(log)
+            if core is None or over is None:
+                self._leave(wait)
+                return None
+            text = over
+            _leave_if_lost(
+                lambda: core.record_step(self._work, log, wait.name, wait.call, core.clock_us, text)
+            )
+            recorded = wait.recorded_over(log, text)
+        return wait.ended(self._handle.task_id, recorded)
+
+    async def _park_async(self, wait: StepWait) -> Any:
+        await self._recorded_async(wait.name)
+        core, log = self._core, self._log
+        recorded = wait.recorded(log)
+        if recorded is None:
+            over = None if core is None else wait.over(log)
+            if core is not None and over is not None:
+                text = over
+                token = _leave_if_lost(
+                    lambda: core.begin_record_step(
+                        self._work,
+                        log,
+                        core.loop_waker,
+                        wait.name,
+                        wait.call,
+                        core.clock_us,
+                        text,
+                    )
+                )
+                await _awaited(_answer(token))
+                return wait.ended(self._handle.task_id, wait.recorded_over(log, text))
+            await self._leave_together(wait)
+            return None
+        return wait.ended(self._handle.task_id, recorded)
+
+    async def _leave_together(self, wait: StepWait) -> None:
+        """Leaves the function. Calls that run children at the same time leave it together."""
+        from asyncio import get_running_loop, shield, sleep
+
+        if self._leaving is not None:
+            if isinstance(wait, StepRun):
+                self._beside.append(wait)
+            await shield(self._leaving)
+            self._check_parked()
+            return
+        self._leaving = get_running_loop().create_future()
+        try:
+            if isinstance(wait, StepRun):
+                # The other coroutines of a `gather` make their calls first.
+                await sleep(0)
+            # Steps that run now are recorded first: their functions must not be called again.
+            while self._running:
+                self._idle = self._idle or get_running_loop().create_future()
+                await self._idle
+                self._idle = None
+            self._check_parked()
+            self._leave(wait)
+        finally:
+            self._leaving.set_result(None)
+            self._leaving = None
+
+    def _leave(self, wait: StepWait) -> None:
+        """Leaves the function. Without a runner, a sleep returns at once."""
+        if self._core is None:
+            if wait.call == "sleep":
+                return
+            raise TaskValidationError(
+                f"task '{self._handle.task_id}' waits for '{wait.name}', and runs without a runner",
+                hint="test it with the fixture cloaca_runner",
+            )
+        position = wait.reserve(self._core, self._work, self._log)
+        runs = wait.runs(self._log)
+        if runs is not None and self._beside:
+            parts = ",".join(self._part(run) for run in self._beside)
+            runs = f'{runs[:-1]},"beside":[{parts}]}}'
+        self._parked = TaskParked(
+            wait.call,
+            wait.name,
+            position,
+            encode_as(f"the condition of {wait.name!r}", wait.condition),
+            wait.timeout_us,
+            runs,
+        )
+        raise self._parked
+
+    def _check_whole(self, call: str, key: str) -> None:
+        """An item of a map has no row that could wait, and only a whole task completes."""
+        if self._work.index is not None:
+            raise WholeTaskError(
+                f"item '{self._handle.task_id}' calls handle.{call}({key!r}), but an item of a map "
+                "cannot wait for or start other executions",
+                hint="start a child for each element, whose tasks can: cloaca.child(..., over=...)",
+            )
+
+    def _part(self, run: StepRun) -> str:
+        """A call that leaves the function with another one, as JSON."""
+        assert self._core is not None
+        position = run.reserve(self._core, self._work, self._log)
+        name = encode_as(f"the key {run.name!r}", run.name)
+        return f'{{"key":{name},"position":{position},"runs":{run.runs(self._log)}}}'
+
+    def _check_parked(self) -> None:
+        """A function that sleeps or waits can do nothing durable any more."""
+        if self._parked is not None:
+            raise self._parked
+
+    def check_left(self, error: BaseException | None) -> None:
+        """Checks, after a function has ended, how it exited.
+
+        Args:
+            error: The exception that left it; `None` if it returned.
+
+        Raises:
+            CaughtParkError: It caught what left it to sleep or wait.
+        """
+        parked = self._parked
+        if parked is None or error is parked:
+            return
+        if _contains(error, parked):
+            raise parked
+        raise CaughtParkError(
+            f"task '{self._handle.task_id}' caught TaskParked, by which handle.{parked.call}"
+            f"({parked.key!r}) leaves the function until its wait ends",
+            hint="catch Exception instead of BaseException, and do not return in a finally block",
+        ) from error
+
+    async def _load(self, core: Runner) -> None:
+        """Reads the recorded steps once; concurrent steps wait for the same answer."""
+        from asyncio import shield
+
+        if self._loading is None:
+            token = core.begin_load_steps(self._work, self._log, core.loop_waker)
+            self._loading = _answer(token)
+        await _awaited(shield(self._loading))
+
+    def _ended(self, call: _Call, returned: Any, read: Read) -> tuple[str, Any]:
+        """The text to record, and the value that this and every later attempt gets."""
+        if hasattr(returned, "__await__"):
+            close = getattr(returned, "close", None)
+            if close is not None:
+                close()
+            raise TaskValidationError(
+                f"step '{call.name}' of task '{self._handle.task_id}' returned a coroutine",
+                hint="make the task an 'async def', and await handle.step(...) there",
+            )
+        text = encode_as(f"step {call.name!r}", returned)
+        # Read before it is recorded: a value that no attempt can read must not become durable.
+        return text, read(text)
+
+
+class _Call:
+    """A call of a step's function that may be repeated."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_policy", "name")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        policy: RetryPolicy | None,
+    ) -> None:
+        self.name = name
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._policy = policy
+
+    def run(self) -> Any:
+        """Calls the function."""
+        return self._function(*self._args, **self._kwargs)
+
+    def delay(self, attempt: int, error: Exception) -> float | None:
+        """Seconds until the next call after a failed one; `None` if there is none."""
+        policy = self._policy
+        if policy is None or isinstance(error, (Abort, Snooze)):
+            return None
+        if isinstance(error, Retry):
+            if attempt >= policy.max_attempts:
+                return None
+            after_us = error._after_us
+            return policy.calculate_delay(attempt) if after_us is None else after_us / 1_000_000
+        return policy.calculate_delay(attempt) if policy.should_retry(attempt, error) else None
+
+
+def _check_call(task_id: str, key: str, function: object) -> None:
+    """Refuses what is not a key or not a function.
+
+    Raises:
+        TaskValidationError: One of them is not valid.
+    """
+    _check_key(task_id, key)
+    if not callable(function):
+        raise TaskValidationError(
+            f"step '{key}' of task '{task_id}' must be a function, not {type(function).__name__}",
+            hint=f"pass the function and its arguments: handle.step({key!r}, function, argument)",
+        )
+
+
+def _check_key(task_id: str, key: str) -> None:
+    given: object = key
+    if not isinstance(given, str) or not _is_storable(given):
+        raise TaskValidationError(
+            f"task '{task_id}': the key of a step must be a text of 1 to {MAX_KEY} characters, "
+            f"not {key!r:.100}"
+        )
+
+
+def _contains(error: BaseException | None, parked: TaskParked) -> bool:
+    """Whether a group of exceptions has the one that left the function."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(part is parked or _contains(part, parked) for part in error.exceptions)
+    return False
+
+
+def _is_storable(key: str) -> bool:
+    if not 0 < len(key) <= MAX_KEY or "\0" in key:
+        return False
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _leave_if_lost(ask: Callable[[], Any]) -> Any:
+    """Calls the engine. If the attempt can no longer record steps, the function exits.
+
+    Raises:
+        AttemptEnded: The claim is lost, or the runner is shut down. A function that catches every
+            `Exception` must not go on with effects that nothing records.
+    """
+    try:
+        return ask()
+    except CloacaException as error:
+        raise _left(error) from None
+
+
+async def _awaited(answer: Awaitable[None]) -> None:
+    try:
+        await answer
+    except CloacaException as error:
+        raise _left(error) from None
+
+
+def _left(error: CloacaException) -> BaseException:
+    is_lost = isinstance(error, TaskExecutionError) and error.code == "claim_lost"
+    if is_lost or isinstance(error, RunnerClosedError):
+        return AttemptEnded(error.message)
+    return error
+
+
+def _answer(token: int) -> Future[None]:
+    """The future of an answer. The loop reads the answers only after this coroutine has yielded."""
+    from asyncio import get_running_loop
+
+    future: Future[None] = get_running_loop().create_future()
+    _answers[token] = future
+    return future
+
+
+class _Started:
+    """The result of `start` in an `async def` task, where the calls of a handle are awaited."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        """Has nothing to wait for."""
+        yield from ()
+
+
+class _NoSpan:
+    """Stands for the span of a step if the program has set up no tracing."""
+
+    def __enter__(self) -> None:
+        """Does nothing."""
+
+    def __exit__(self, *error: object) -> None:
+        """Does nothing."""
+
+
+_no_span = _NoSpan()
+
+
+def _span(key: str) -> Any:
+    from cloaca._workers.attempt_scope import TRACING, modules
+
+    if TRACING not in modules:
+        return _no_span
+    from cloaca._observe.tracing import step_span, tracer
+
+    found = tracer()
+    return _no_span if found is None else step_span(found, key)

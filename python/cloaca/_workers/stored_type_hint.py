@@ -1,0 +1,92 @@
+"""A hint for an error whose cause is the type that a value has after it was stored: a JSON type."""
+
+from __future__ import annotations
+
+from types import FunctionType
+
+from cloaca._core import Context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+# Parts of the messages of Python about a `TypeError`, each with the type that the value had before
+# it was stored, the JSON type, and the code that makes it again.
+_STORED = (
+    (("'str'", "datetime.datetime"), "a datetime", "text", "datetime.fromisoformat(text)"),
+    (("str", "datetime."), "a date or time", "text", "date.fromisoformat(text)"),
+    (("float", "datetime.timedelta"), "a timedelta", "seconds", "timedelta(seconds=value)"),
+    (("float", "datetime."), "a timedelta", "seconds", "timedelta(seconds=value)"),
+    (("str", "decimal.Decimal"), "a Decimal", "text", "Decimal(text)"),
+    (("unhashable type: 'list'",), "a tuple", "a list", "tuple(value)"),
+    (("'list' and 'set'",), "a set", "a list", "set(value)"),
+    (("'set' and 'list'",), "a set", "a list", "set(value)"),
+)
+# Attributes that other tools give to the functions of their tasks.
+_CALLS = frozenset(
+    {"apply_async", "delay", "expand", "map", "partial", "remote", "run", "s", "si", "submit"}
+)
+
+
+def add_hint(error: AttributeError | TypeError) -> None:
+    """Adds a note to an error that a value would not have caused before it was stored."""
+    if isinstance(error, AttributeError):
+        hint = _hint(error.obj, error.name)
+    else:
+        hint = _hint_for_operands(str(error))
+    if hint is not None:
+        error.add_note(f"hint: {hint}")
+
+
+def _hint_for_operands(message: str) -> str | None:
+    for parts, kind, stored, again in _STORED:
+        if all(part in message for part in parts):
+            return (
+                f"a context holds JSON: {kind} comes out of it as {stored}, "
+                f"so make it again: {again}"
+            )
+    return None
+
+
+def _hint(value: Any, name: Any) -> str | None:
+    if not isinstance(name, str) or name.startswith("_"):
+        return None
+    if isinstance(value, Context):
+        return f"a context holds values by key, whatever its annotation: context[{name!r}]"
+    if type(value) is FunctionType and name in _CALLS:
+        return (
+            "a task is a plain function: its workflow runs it; run another workflow with "
+            "runner.submit('name') or cloaca.child"
+        )
+    if type(value) is dict and name in value:
+        return (
+            f"a context holds JSON: a model or dataclass comes out of it as a dict, "
+            f"so read value[{name!r}], or make the object again from the dict"
+        )
+    if type(value) is list and hasattr(set, name):
+        return "a context holds JSON: a set comes out of it as a list, so make it again: set(value)"
+    if type(value) is str:
+        return _hint_for_text(name)
+    return None
+
+
+def _hint_for_text(name: str) -> str | None:
+    from datetime import date, datetime, time
+    from decimal import Decimal
+    from pathlib import PurePath
+    from uuid import UUID
+
+    for kind, what, again in (
+        (datetime, "a datetime", "datetime.fromisoformat(text)"),
+        (date, "a date", "date.fromisoformat(text)"),
+        (time, "a time", "time.fromisoformat(text)"),
+        (Decimal, "a Decimal", "Decimal(text)"),
+        (UUID, "a UUID", "UUID(text)"),
+        (PurePath, "a path", "Path(text)"),
+    ):
+        if hasattr(kind, name):
+            return (
+                f"a context holds JSON: {what} comes out of it as text, so make it again: {again}"
+            )
+    return None

@@ -1,0 +1,174 @@
+"""A node that runs another workflow: `child`."""
+
+from __future__ import annotations
+
+from cloaca._tasks.options import read_options
+from cloaca._tasks.wait_options import WaitOptions
+from cloaca._values.arguments import names_arguments
+from cloaca._values.duration import duration_to_us
+from cloaca._values.exceptions import CloacaException, TaskValidationError
+from cloaca._workflows.task import _define
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
+    from typing import Any, TypeAlias
+
+    from cloaca._retry.policy import RetryPolicy
+    from cloaca._tasks.trigger_rule import TriggerRule
+    from cloaca._workflows.group import TaskGroup
+
+    TaskReference: TypeAlias = str | Callable[..., object] | TaskGroup
+
+_ENDS = ("cancel", "abandon")
+
+
+@names_arguments
+def child(
+    id: str,
+    *,
+    workflow: str,
+    input: Mapping[str, str] | None = None,
+    over: TaskReference | Mapping[str, TaskReference] | None = None,
+    parallel: int | None = None,
+    batch: int | None = None,
+    tolerate: float | None = None,
+    dependencies: Iterable[TaskReference] | None = None,
+    timeout: float | timedelta | str | None = None,
+    on_parent_end: str = "cancel",
+    trigger_rule: str | TriggerRule | None = None,
+    trigger_rules: str | TriggerRule | None = None,
+    priority: int | None = None,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: float | None = None,
+    retry_max_delay_ms: float | None = None,
+    retry_condition: str | Iterable[str] | None = None,
+    retry_jitter: bool | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    compensate: Callable[..., Any] | None = None,
+    compensate_failed: bool = False,
+) -> str:
+    """A node that runs another workflow and waits for it. It holds no worker meanwhile.
+
+    The child is an execution of its own, started in the transaction that makes the node ready. Its
+    output is the node's result, under the node's id. A child that fails, times out or is cancelled
+    fails the node with `ChildFailedError`.
+
+    With `over=` the node starts one child per element of a list, like a task with `over=`: its
+    result is the list of the outputs in the order of the elements.
+
+    Args:
+        id: The node's id.
+        workflow: The name of the workflow. Any program may define it, in either language; the node
+            waits until one does.
+        input: The child's input: its names, each with the path of the value, such as `"order_id"`
+            or `"fetch.url"`. If omitted, the child gets the context that a task in the node's place
+            gets, or those of its keys that the workflow declares as its input. With `over=`, the
+            path `"item"` is the element, and `"item.url"` a value of it.
+        over: The list whose elements each start a child: a task, by id or by function, a field of
+            the workflow's input, or a key of the context. A dict runs over several lists of equal
+            lengths; its names take the place of `item` in `input`.
+        parallel: Maximum number of children that are open at once, over all runners. Without it
+            all start.
+        batch: Maximum number of elements of one child, whose `item` is a list then.
+        tolerate: Maximum number (`3`) or share (`0.1`) of failed children. Beyond it no further
+            child starts, open ones run to their ends, and the node fails. Without it all run, and
+            the node fails if any failed.
+        dependencies: Tasks that must have ended before it starts, by id or by function.
+        timeout: Maximum run time of a child: seconds, a timedelta, or a text such as `"1h"`. The
+            child has no more time than what is left of its parent's.
+        on_parent_end: The fate of the child when its parent is cancelled, fails or times out:
+            `"cancel"` or `"abandon"`.
+        trigger_rule: The condition under which it starts, once its dependencies have ended.
+        trigger_rules: The same.
+        priority: The priority of the child; that of the parent if omitted.
+        retry: A retry policy. Each attempt is a new child. Without any `retry*` there is one.
+        retry_attempts: See `task`.
+        retry_backoff: See `task`.
+        retry_delay_ms: See `task`.
+        retry_max_delay_ms: See `task`.
+        retry_condition: See `task`.
+        retry_jitter: See `task`.
+        retry_policy: See `task`.
+        compensate: A function that undoes what the child has done, when the parent does not
+            succeed: see `task`. A parameter named like the node receives the child's output.
+        compensate_failed: Whether it also runs if the child did not complete.
+
+    Returns:
+        The id, for use in the dependencies of other tasks.
+
+    Raises:
+        TaskValidationError: An option is not valid.
+        WorkflowValidationError: The workflow has a task with this id already.
+
+    Example:
+        >>> cloaca.child("invoice", workflow="invoice", input={"order": "order_id"}, timeout="1h")
+        >>> cloaca.child("made", workflow="render", over="pages", input={"page": "item"})
+
+    Since 1.0.
+    """
+    spec: dict[str, Any] = {"workflow": _text(id, "workflow", workflow)}
+    if input is not None:
+        spec["input"] = _paths(id, input)
+    if on_parent_end not in _ENDS:
+        raise TaskValidationError(
+            f"child {id!r}: on_parent_end must be 'cancel' or 'abandon', not {on_parent_end!r}"
+        )
+    if on_parent_end != "cancel":
+        spec["on_parent_end"] = on_parent_end
+    retries: dict[str, Any] = {
+        "retry": retry,
+        "retry_attempts": retry_attempts,
+        "retry_backoff": retry_backoff,
+        "retry_delay_ms": retry_delay_ms,
+        "retry_max_delay_ms": retry_max_delay_ms,
+        "retry_condition": retry_condition,
+        "retry_jitter": retry_jitter,
+        "retry_policy": retry_policy,
+    }
+    if all(value is None for value in retries.values()):
+        retries["retry_attempts"] = 1
+    options = read_options(
+        f"child {id!r}",
+        trigger_rule=trigger_rule,
+        trigger_rules=trigger_rules,
+        priority=priority,
+        over=over,
+        parallel=parallel,
+        batch=batch,
+        tolerate=tolerate,
+        compensate=compensate,
+        compensate_failed=compensate_failed,
+        **retries,
+    )
+    if timeout is not None and timeout != float("inf"):
+        try:
+            options.timeout_us = duration_to_us("timeout", timeout)
+        except CloacaException as error:
+            raise TaskValidationError(f"child {id!r}: {error.message}", hint=error.hint) from None
+    options.wait = WaitOptions(None, None, "fail", is_node=True, child=spec)
+    return _define(id, dependencies, options).id
+
+
+def _text(id: str, option: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TaskValidationError(
+            f"child {id!r}: {option} must be a text that is not empty, not {value!r}"
+        )
+    return value
+
+
+def _paths(id: str, paths: Mapping[str, str]) -> dict[str, str]:
+    items = getattr(paths, "items", None)
+    if items is None:
+        raise TaskValidationError(
+            f"child {id!r}: input must be a dict of names and paths, not {type(paths).__name__}",
+            hint='such as input={"order": "order_id"}',
+        )
+    return {
+        _text(id, "a name of input", name): _text(id, f"input[{name!r}]", path)
+        for name, path in items()
+    }

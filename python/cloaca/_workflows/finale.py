@@ -1,0 +1,164 @@
+"""Binds the final tasks and the compensations of a complete workflow (semantics Q).
+
+Their parameters receive the results of ordinary tasks, which are values of the input of the
+derived workflow and no dependencies of it. A parameter `error` receives the `ErrorInfo`.
+"""
+
+from __future__ import annotations
+
+from cloaca._tasks.definition import TaskDefinition
+from cloaca._tasks.options import read_options
+from cloaca._tasks.parameters import read_signature
+from cloaca._tasks.references import task_id, tasks_of
+from cloaca._tasks.resolver import Scope, resolve
+from cloaca._values.exceptions import TaskValidationError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from cloaca._tasks.call import Call
+    from cloaca._tasks.final_options import Compensation
+    from cloaca._tasks.markers import ResultMarker
+    from cloaca._workflows.input_model import InputModel
+
+
+class ErrorDecoder:
+    """Decodes the error of the first execution: an `ErrorInfo`, or `None` if it completed."""
+
+    accepts_null = True
+    kinds = None
+
+    def decode(self, text: str) -> Any:
+        """The error of a JSON text."""
+        from json import loads
+
+        from cloaca._values.error_info import ErrorInfo
+
+        data = loads(text)
+        if data is None:
+            return None
+        return ErrorInfo(data["type"], data["message"], data.get("traceback"), data.get("task"))
+
+
+class Finale:
+    """The bound final tasks and compensations of a workflow.
+
+    Attributes:
+        handlers: The tasks by the name of their handlers.
+        definitions: The tasks as the engine reads them.
+    """
+
+    __slots__ = ("_finals", "_input", "_keys", "_ordinary", "_workflow", "definitions", "handlers")
+
+    def __init__(
+        self,
+        workflow: str,
+        ordinary: Mapping[str, TaskDefinition],
+        finals: Mapping[str, TaskDefinition],
+        input: InputModel | None,
+    ) -> None:
+        """Bind them.
+
+        Args:
+            workflow: The workflow's name.
+            ordinary: Its ordinary tasks by id, as they were defined.
+            finals: Its final tasks by id, as they were defined.
+            input: Its declared input.
+
+        Raises:
+            TaskValidationError: A parameter has no meaning, or a reference is not known.
+        """
+        self._workflow = workflow
+        self._ordinary = ordinary
+        self._finals = finals
+        self._input = input
+        self._keys = {task.id: task.result_key for task in [*ordinary.values(), *finals.values()]}
+        self.handlers: dict[str, TaskDefinition] = {}
+        self.definitions: list[dict[str, Any]] = []
+        for task in finals.values():
+            self._add_final(task)
+        for task in ordinary.values():
+            if task.options.compensation is not None:
+                self._add_compensation(task, task.options.compensation)
+
+    def _add_final(self, task: TaskDefinition) -> None:
+        final = task.options.final
+        assert final is not None
+        bound = self._bound(task, with_finals=True)
+        what = f"task '{task.id}': undoes"
+        undoes = [task_id(what, reference, dict(self._ordinary)) for reference in final.undoes]
+        role: dict[str, Any] = {"on": final.end}
+        if undoes:
+            role["undoes"] = undoes
+        self.handlers[task.id] = bound
+        self.definitions.append({**bound.to_definition(), "role": {"final": role}})
+
+    def _add_compensation(self, task: TaskDefinition, compensation: Compensation) -> None:
+        function = compensation.function
+        signature = read_signature(function, f"{task.id} (compensate)")
+        known = tasks_of(function)
+        options = known[-1].options if known else read_options(f"compensation of {task.id!r}")
+        undo = TaskDefinition(
+            task.id, (), options, function, signature, output=f"{task.id}~undone", group=task.group
+        )
+        bound = self._bound(undo, with_finals=False)
+        role = {"failed": True} if compensation.after_failure else {}
+        self.handlers[f"{task.id}~final"] = bound
+        self.definitions.append({**bound.to_definition(), "role": {"compensation": role}})
+
+    def _bound(self, task: TaskDefinition, *, with_finals: bool) -> TaskDefinition:
+        if task.signature is None:
+            raise TaskValidationError(f"task '{task.id}': a final task must have a function")
+        tasks = {**self._ordinary, **self._finals} if with_finals else dict(self._ordinary)
+
+        def find(name: str) -> str | None:
+            return self._find(name, task, tasks)
+
+        def marked(parameter: str, marker: ResultMarker) -> tuple[str, str]:
+            what = f"task '{task.id}': cloaca.result of parameter '{parameter}'"
+            reference = task_id(what, marker.reference, tasks)
+            found = find(reference)
+            if found is None:
+                raise TaskValidationError(
+                    f"task '{task.id}': parameter '{parameter}' is the result of task "
+                    f"'{reference}', which workflow '{self._workflow}' does not have",
+                    hint=suggestion(reference, list(tasks)),
+                )
+            return found, self._keys[found]
+
+        scope = Scope(
+            task.id if with_finals else "",
+            task.result_key,
+            find=find,
+            keys=self._keys,
+            fields=None if self._input is None else self._input.fields,
+            marked=marked,
+            error=ErrorDecoder(),
+        )
+        call = resolve(task.signature, scope)
+        return task.bound(call, self._edges(task, call))
+
+    def _find(
+        self, name: str, task: TaskDefinition, tasks: Mapping[str, TaskDefinition]
+    ) -> str | None:
+        group = task.group
+        while group:
+            if group + name in tasks:
+                return group + name
+            group = group[:-1].rpartition(".")[0]
+            group = f"{group}." if group else ""
+        if name in tasks:
+            return name
+        return next((id for id in tasks if self._keys[id] == name), None)
+
+    def _edges(self, task: TaskDefinition, call: Call) -> tuple[str, ...]:
+        """The final tasks that must have ended before, declared or by parameters."""
+        edges = list(task.dependencies)
+        for source in call.sources:
+            needed = source.task
+            if needed is not None and needed in self._finals and needed != task.id:
+                edges.append(needed)
+        return tuple(dict.fromkeys(edges))

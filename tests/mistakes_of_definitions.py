@@ -1,0 +1,346 @@
+"""Mistakes of definitions: tasks, parameters, names, annotations."""
+
+from __future__ import annotations
+
+from mistakes_support import Mistake
+
+MISTAKES = [
+    Mistake(
+        1,
+        "a task without the parameter of the context",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a():
+        return {"x": 1}
+run("w")
+""",
+        ["Completed", "context {'a': {'x': 1}}"],
+    ),
+    Mistake(
+        2,
+        "the style of Prefect: a parameter named like the task before, a list as result",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def extract():
+        return [1, 2]
+    @cloaca.task
+    def total(extract):
+        return sum(extract)
+run("w")
+""",
+        ["Completed", "'total': 3"],
+    ),
+    Mistake(
+        2,
+        "a list as the result of a task that takes the context",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def extract(context):
+        return [1, 2]
+run("w")
+""",
+        [
+            "task 'extract' failed: TypeError: the task returned a value of type 'list'; "
+            "it may return None, its context, another Context or a mapping",
+            "attempts {'extract': 1}",
+        ],
+    ),
+    Mistake(
+        3,
+        "a parameter after the context that names nothing",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def total(context, rows):
+        return {"n": sum(rows)}
+""",
+        [
+            "TaskValidationError: task 'total': total() needs a parameter 'rows'",
+            "hint: read it from the context: context['rows']",
+        ],
+        status=1,
+    ),
+    Mistake(
+        4,
+        "a key that the context does not have",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context):
+        context["rows"] = [1]
+    @cloaca.task(dependencies=[a], retry_attempts=1)
+    def b(context):
+        return {"n": len(context["row"])}
+run("w")
+""",
+        ["KeyError: the context has no key 'row'; did you mean 'rows'? It has: rows"],
+    ),
+    Mistake(
+        6,
+        "a cycle",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a", dependencies=["c"])(lambda context: None)
+    cloaca.task(id="b", dependencies=["a"])(lambda context: None)
+    cloaca.task(id="c", dependencies=["b"])(lambda context: None)
+""",
+        [
+            "WorkflowValidationError: workflow 'w' has a cycle: a -> b -> c -> a",
+            "hint: an arrow means 'must end before'; remove one of these dependencies",
+        ],
+        status=1,
+    ),
+    Mistake(
+        7,
+        "a dependency that does not exist",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def extract(context): ...
+    @cloaca.task(dependencies=["extrct"])
+    def load(context): ...
+""",
+        ["task 'load' of workflow 'w' depends on unknown task 'extrct'", "did you mean 'extract'?"],
+        status=1,
+    ),
+    Mistake(
+        8,
+        "a lambda without an id",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(lambda context: None)
+""",
+        ["has no name that could be the task's id", "hint: give it one: id='...'"],
+        status=1,
+    ),
+    Mistake(
+        10,
+        "a workflow that is defined in a function, twice",
+        """
+logging.basicConfig(level="INFO", format="%(message)s")
+def define(number, dependencies=()):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id=f"task_{number}")(lambda context: None)
+define(1)
+define(2)
+run("w")
+""",
+        ["workflow 'w' is defined again; this definition replaces the earlier", "'task_2': 1"],
+    ),
+    Mistake(
+        10,
+        "two files with a workflow of one name",
+        """
+import other
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="here")(lambda context: None)
+""",
+        [
+            "workflow 'w' of ",
+            "other.py is replaced by the workflow of the same name of ",
+            "program.py",
+        ],
+        files={
+            "other.py": "import cloaca\n"
+            "with cloaca.WorkflowBuilder('w'):\n"
+            "    cloaca.task(id='there')(lambda context: None)\n"
+        },
+    ),
+    Mistake(
+        28,
+        "a variable of a loop",
+        """
+with cloaca.WorkflowBuilder("w"):
+    for region in ["north", "south"]:
+        @cloaca.task(id=f"load_{region}")
+        def load(context):
+            return {region: 1}
+""",
+        [
+            "tasks 'load_north' and 'load_south' read the variable 'region' when they run: both "
+            "get its last value; hint: keep the value of each with a default: "
+            "def load(context, region=region)",
+        ],
+    ),
+    Mistake(
+        29,
+        "a bound method",
+        """
+class Job:
+    def load(self, context):
+        return {"n": 1}
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(Job().load)
+run("w")
+""",
+        ["context {'n': 1}"],
+    ),
+    Mistake(
+        30,
+        "the decorator on a method in the body of a class",
+        """
+with cloaca.WorkflowBuilder("w"):
+    class Pipeline:
+        @cloaca.task
+        def load(self, context): ...
+""",
+        ["hint: @cloaca.task is on a method without an object; decorate a function, or a"],
+        status=1,
+    ),
+    Mistake(
+        31,
+        "the decorator on a class",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    class Extract:
+        def __init__(self, context): ...
+""",
+        [
+            "task 'Extract': Extract is a class",
+            "hint: a task is a function; a method of an object is one: cloaca.task(job.run)",
+        ],
+        status=1,
+    ),
+    Mistake(
+        32,
+        "a partial",
+        """
+def load(number, context):
+    return {"n": number}
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(functools.partial(load, 3))
+run("w")
+""",
+        ["attempts {'load': 1}", "context {'n': 3}"],
+    ),
+    Mistake(
+        33,
+        "a generator",
+        """
+def a(context):
+    yield 1
+async def b(context):
+    yield 1
+for function in (a, b):
+    told(lambda: cloaca.task(function))
+""",
+        [
+            "task 'a': a() is a generator function",
+            "hint: a task returns its value, its context or a mapping; it cannot yield",
+            "task 'b': b() is a generator function",
+        ],
+    ),
+    Mistake(
+        34,
+        "a default that is expected to be filled from the context",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context, limit=10):
+        return {"n": limit}
+run("w", {"limit": 99})
+""",
+        [
+            "parameter 'limit' of task 'a' keeps its default: a task that takes the context reads "
+            "keys from it; hint: context.get('limit'), or annotate it and leave out the context",
+        ],
+    ),
+    Mistake(
+        34,
+        "the same without the context, which fills it",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(limit: int = 10):
+        return limit
+run("w", {"limit": 99})
+""",
+        ["'a': 99"],
+    ),
+    Mistake(
+        35,
+        "a model as the annotation of the context",
+        """
+import pydantic
+class Order(pydantic.BaseModel):
+    total: int
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=1)
+    def a(context: Order):
+        return {"n": context.total}
+run("w", {"total": 3})
+""",
+        ["hint: a context holds values by key, whatever its annotation: context['total']"],
+    ),
+    Mistake(
+        36,
+        "a model as a parameter after the context",
+        """
+import pydantic
+class Order(pydantic.BaseModel):
+    total: int
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context, order: Order):
+        return {"n": order.total}
+run("w", {"order": {"total": 3}})
+""",
+        ["'n': 3"],
+    ),
+    Mistake(
+        37,
+        "a model as a value of the input",
+        """
+import pydantic
+class Order(pydantic.BaseModel):
+    total: int
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=1)
+    def a(context):
+        return {"n": context["order"].total}
+run("w", {"order": Order(total=3)})
+""",
+        [
+            "hint: a context holds JSON: a model or dataclass comes out of it as a dict, so read "
+            "value['total'], or make the object again from the dict",
+        ],
+    ),
+    Mistake(
+        38,
+        "two tasks of one name",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context): ...
+    @cloaca.task
+    def a(context): ...
+""",
+        ["workflow 'w' has two tasks with the id 'a'\nhint: give one of them another id=..."],
+        status=1,
+    ),
+    Mistake(
+        39,
+        "a name with a space",
+        """
+with cloaca.WorkflowBuilder("my flow"):
+    cloaca.task(id="a")(lambda context: None)
+""",
+        ["invalid workflow name 'my flow'\nhint: use 1 to 255 of the characters A-Z a-z 0-9 _ . -"],
+        status=1,
+    ),
+    Mistake(
+        40,
+        "a workflow that does not exist",
+        """
+with cloaca.WorkflowBuilder("daily"):
+    cloaca.task(id="a")(lambda context: None)
+run("dialy")
+""",
+        ["WorkflowNotFoundError: workflow 'dialy' is not known\nhint: did you mean 'daily'?"],
+        status=1,
+    ),
+]

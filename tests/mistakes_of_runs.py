@@ -1,0 +1,428 @@
+"""Mistakes of runs: databases, submissions, settings, processes."""
+
+from __future__ import annotations
+
+from mistakes_support import Mistake
+
+MISTAKES = [
+    Mistake(
+        5,
+        "the status of the result is not looked at",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_delay_ms=1)
+    def a(context):
+        1 / 0
+with cloaca.DefaultRunner(URL) as runner:
+    runner.execute("w")
+print("all good")
+""",
+        [
+            "task 'a' of workflow 'w' failed (attempt 1 of 3), again in ",
+            "ZeroDivisionError: division by zero",
+            "task 'a' of workflow 'w' failed (attempt 3 of 3)",
+            'program.py", line',
+            "1 / 0",
+        ],
+    ),
+    Mistake(
+        5,
+        "the same, with check=True",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=1)
+    def a(context):
+        1 / 0
+run("w", check=True)
+""",
+        ["cloaca.WorkflowExecutionError: ", "task 'a' failed: ZeroDivisionError"],
+        status=1,
+    ),
+    Mistake(
+        9,
+        "a blocking call in a coroutine",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    async def a(context):
+        time.sleep(1.3)
+run("w")
+""",
+        [
+            "coroutine 'a' of workflow 'w' has held the event loop for 1.",
+            "program.py:",
+            "hint: await asyncio.to_thread(...), or make the task a plain function",
+        ],
+    ),
+    Mistake(
+        11,
+        "two runners on one file",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context): ...
+with cloaca.DefaultRunner(URL) as one, cloaca.DefaultRunner(URL) as two:
+    print(one.execute("w").status, two.execute("w").status)
+""",
+        ["Completed Completed"],
+    ),
+    Mistake(
+        12,
+        "wrong URLs",
+        """
+for url in ["redis://localhost/0", "", None, 5, "sqlite:/x.db", "sqlite:///", "sqlite:///a/b/c.db",
+            "postgresql://u:secret@127.0.0.1:1/db", "postgresql://localhost:99999/x"]:
+    told(lambda: cloaca.DefaultRunner(url))
+""",
+        [
+            "unknown scheme 'redis'\nhint: use sqlite:///relative.db, sqlite:////absolute.db",
+            "the database URL is empty\nhint: use sqlite:///",
+            "there is no database URL\nhint: give one, e.g. 'sqlite:///app.db'",
+            "the database URL must be a string, not int\nhint: for example 'sqlite:///app.db'",
+            "'sqlite:/x.db' lacks '//' after 'sqlite:'\nhint: ",
+            "the SQLite URL names no file\nhint: ",
+            "a/b does not exist\nhint: create it first",
+            "cannot connect to the database postgresql://u@127.0.0.1:1/db: ",
+            "hint: check that the server runs there",
+            "invalid port '99999'\nhint: a port is a number from 1 to 65535, usually 5432",
+        ],
+    ),
+    Mistake(
+        13,
+        "three slashes before an absolute path",
+        """
+path = pathlib.Path.cwd() / "here.db"
+with cloaca.DefaultRunner(f"sqlite://{path}"): ...
+print(path.exists())
+told(lambda: cloaca.DefaultRunner("sqlite:///no/such/folder/x.db"))
+""",
+        ["True", "no/such/folder does not exist\nhint: create it first"],
+    ),
+    Mistake(
+        14,
+        "the URL of SQLAlchemy",
+        """
+told(lambda: cloaca.DefaultRunner("postgresql+psycopg2://u:secret@h/db"))
+told(lambda: cloaca.DefaultRunner("sqlite+pysqlite:///x.db"))
+""",
+        ["hint: leave out '+psycopg2'; use sqlite:///", "hint: leave out '+pysqlite'; use "],
+    ),
+    Mistake(
+        15,
+        "a file name instead of a URL",
+        """
+with cloaca.DefaultRunner("m.db"): ...
+print(pathlib.Path("m.db").exists())
+""",
+        ["True"],
+    ),
+    Mistake(
+        41,
+        "arguments of a wrong type or with an unknown word",
+        """
+def load(context): ...
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(load)
+with cloaca.DefaultRunner(URL) as runner:
+    told(lambda: runner.execute(load))
+    told(lambda: runner.submit("w", key=2026))
+    told(lambda: runner.execute("w", timeout="5s"))
+told(lambda: cloaca.task(retry_attempts="3")(load))
+told(lambda: cloaca.task(trigger_rule="one_fail")(load))
+told(lambda: cloaca.task(retry_backoff="expo")(load))
+""",
+        [
+            "workflow must be the name of a workflow, not function\nhint: pass the name given to "
+            "WorkflowBuilder, or that of the @cloaca.workflow function",
+            "key must be a string, not int",
+            "timeout must be a number of seconds or a timedelta, not str",
+            "retry_attempts must be a whole number from 0 to 1000000, not '3'",
+            "unknown trigger_rule 'one_fail'\nhint: did you mean 'one_failed'?",
+            "unknown retry_backoff 'expo'\nhint: it takes fixed, linear, exponential",
+        ],
+    ),
+    Mistake(
+        42,
+        "a list or a text as input",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+with cloaca.DefaultRunner(URL) as runner:
+    for value in ([1], "text", 5):
+        told(lambda: runner.execute("w", value))
+""",
+        [
+            "must be a mapping or a Context, not list; name the value, such as {'rows': [1, 2]}",
+            "must be a mapping or a Context, not str; name the value",
+            "a mapping from names to values, such as {'day': 1}, not of a value of type 'int'",
+        ],
+    ),
+    Mistake(
+        43,
+        "the options of other tools",
+        """
+def load(context): ...
+for option in ["retries", "name", "depends_on", "retry_delay", "rate_limit"]:
+    told(lambda: cloaca.task(**{option: 3})(load))
+told(lambda: cloaca.DefaultRunnerConfig(max_workers=4))
+""",
+        [
+            "'retries'\nhint: did you mean 'retry_attempts'? (it counts all tries, the first one",
+            "'name'\nhint: did you mean 'id'?",
+            "'depends_on'\nhint: did you mean 'dependencies'?",
+            "'retry_delay'\nhint: did you mean 'retry_delay_ms'? (in milliseconds)",
+            "'rate_limit'\nhint: it takes id, dependencies, ",
+            "'max_workers'\nhint: did you mean 'max_concurrent_tasks'?",
+        ],
+    ),
+    Mistake(
+        44,
+        "a setting as an argument of the runner",
+        """cloaca.DefaultRunner(URL, max_concurrent_tasks=4)""",
+        [
+            "'max_concurrent_tasks'\n"
+            "hint: settings go into the config: DefaultRunnerConfig(max_concurrent_tasks=...)",
+        ],
+        status=1,
+    ),
+    Mistake(
+        45,
+        "the names of other tools",
+        """
+for name in ["flow", "DAG", "step", "job", "Runner", "sleep", "run"]:
+    told(lambda: getattr(cloaca, name))
+""",
+        [
+            "'flow'\nhint: cloaca has instead: with cloaca.WorkflowBuilder('name'):",
+            "'DAG'\nhint: cloaca has instead: with cloaca.WorkflowBuilder('name'):",
+            "'step'\nhint: cloaca has instead: handle.step('key', function, ...)",
+            "'job'\nhint: cloaca has instead: @cloaca.task",
+            "'Runner'\nhint: cloaca has instead: cloaca.DefaultRunner('sqlite:///app.db')",
+            "'sleep'\nhint: cloaca has instead: handle.sleep('key', seconds)",
+            "'run'\nhint: cloaca has instead: runner.execute('name')",
+        ],
+    ),
+    Mistake(
+        45,
+        "the calls of other tools, on a task",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context): ...
+told(lambda: a.delay(1))
+told(lambda: a.map([1, 2]))
+""",
+        [
+            "AttributeError: a task has no delay()\nhint: a task runs in a workflow: runner.",
+            "AttributeError: a task has no map()\nhint: a task that runs once per element",
+        ],
+    ),
+    Mistake(
+        45,
+        "the calls of other tools, in a task",
+        """
+def other(): ...
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=1)
+    def a(context):
+        other.delay()
+run("w")
+""",
+        [
+            "AttributeError: 'function' object has no attribute 'delay'\n"
+            "hint: a task is a plain function: its workflow runs it; run another workflow with",
+        ],
+    ),
+    Mistake(
+        46,
+        "an id as the decorator's only argument",
+        """@cloaca.task("load")
+def a(context): ...
+""",
+        [
+            "@task decorates functions, not str\n"
+            "hint: an id goes into id=...: @cloaca.task(id='load')"
+        ],
+        status=1,
+    ),
+    Mistake(
+        47,
+        "a builder without its block",
+        """
+builder = cloaca.WorkflowBuilder("w")
+@cloaca.task
+def a(context): ...
+builder.add_task(a)
+run("w")
+""",
+        [
+            "workflow 'w' is not known\nhint: a WorkflowBuilder('w') was made, but not registered: "
+            "use it in a 'with' block",
+        ],
+        status=1,
+    ),
+    Mistake(
+        48,
+        "a fork after the runner has started",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+runner = cloaca.DefaultRunner(URL)
+def child():
+    told(lambda: runner.execute("w"))
+    sys.stdout.flush()
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+runner.shutdown()
+""",
+        ["ForkedProcessError: ", "hint: start the process with 'spawn' instead of 'fork'"],
+    ),
+    Mistake(
+        48,
+        "no `if __name__ == '__main__'` before a process is spawned",
+        """
+runner = cloaca.DefaultRunner(URL)
+process = multiprocessing.get_context("spawn").Process(target=print)
+process.start()
+process.join()
+runner.shutdown()
+""",
+        ["RuntimeError:", "if __name__ == '__main__':"],
+    ),
+    Mistake(
+        49,
+        "a runner after its block",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+with cloaca.DefaultRunner(URL) as runner:
+    handle = runner.submit("w", delay=60)
+told(lambda: runner.execute("w"))
+told(handle.result)
+""",
+        [
+            "1 execution is open: it continues with the next runner",
+            "RunnerClosedError: the runner is shut down\nhint: start a new DefaultRunner",
+            "RunnerClosedError: the runner is shut down\n"
+            "hint: start another one, and wait there: runner.get_handle(execution_id)",
+        ],
+    ),
+    Mistake(
+        50,
+        "a submission at the end of the program",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+runner = cloaca.DefaultRunner(URL)
+runner.submit("w", delay=60)
+""",
+        [
+            "1 execution is open: it continues with the next runner; wait before the end with "
+            "handle.result() or runner.wait_until_idle()",
+        ],
+    ),
+    Mistake(
+        52,
+        "sys.exit in a task",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=1)
+    def a(context):
+        sys.exit(3)
+run("w")
+""",
+        ["SystemExit: 3", 'program.py", line', "sys.exit(3)"],
+    ),
+    Mistake(
+        53,
+        "a coroutine that nobody awaits",
+        """
+async def load():
+    return {"x": 1}
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context):
+        return load()
+    @cloaca.task(dependencies=[a], trigger_rule="all_done")
+    async def b(context):
+        load()
+    @cloaca.task(dependencies=[b], trigger_rule="all_done")
+    def c():
+        return load()
+run("w")
+""",
+        [
+            "returned a value of type 'coroutine'; await it, in a task that is 'async def'",
+            "program.py",
+            "RuntimeWarning: coroutine 'load' was never awaited",
+            "a value of type 'coroutine' is not JSON; await it, in a function that is 'async def'",
+        ],
+    ),
+    Mistake(
+        0,
+        "a workflow is run inside a task and waits for the only worker",
+        """
+with cloaca.WorkflowBuilder("child"):
+    cloaca.task(id="a")(lambda context: None)
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def b(context):
+        runner.execute("child")
+config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+with cloaca.DefaultRunner(URL, config) as runner:
+    print(runner.execute("w").error_message)
+""",
+        ["the only worker of this runner would wait for workflow 'child'", "hint: "],
+    ),
+    Mistake(
+        0,
+        "execute and result on an event loop",
+        """
+import asyncio
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+async def main():
+    with cloaca.DefaultRunner(URL) as runner:
+        runner.execute("w")
+        await runner.submit("w").result()
+asyncio.run(main())
+""",
+        [
+            "execute() blocks the event loop that runs on this thread: use "
+            "`await runner.execute_async(...)`",
+            "hint: 'await handle' instead of 'await handle.result()'",
+        ],
+    ),
+    Mistake(
+        0,
+        "schedules that never fire",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="a")(lambda context: None)
+with cloaca.DefaultRunner(URL) as runner:
+    told(lambda: runner.register_cron_workflow("w", "every 5 minutes", "UTC"))
+    told(lambda: runner.register_cron_workflow("w", "0 9 31 2 *", "UTC"))
+    told(lambda: runner.register_cron_workflow("w", "0 9 * * *", "Europe/Berln"))
+    told(lambda: runner.register_cron_workflow("reprt", "0 9 * * *", "UTC"))
+""",
+        [
+            "hint: minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'",
+            "never fires: no month has such a day\nhint: check the day of month and the month",
+            "'Europe/Berln' is not an IANA time zone\nhint: did you mean 'Europe/Berlin'?",
+            "its workflow 'reprt' is not known in this database; its ticks are recorded as skipped",
+        ],
+    ),
+    Mistake(
+        0,
+        "a name that does not exist is not tried again",
+        """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context):
+        contxt["x"] = 1
+run("w")
+""",
+        ["NameError: name 'contxt' is not defined", "attempts {'a': 1}"],
+    ),
+]

@@ -1,0 +1,153 @@
+"""Nodes that run other workflows (semantics M0 to M8)."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+
+import pytest
+
+import cloaca
+
+
+def define_invoice(fail: bool = False) -> None:
+    with cloaca.WorkflowBuilder("invoice", input={"order": int}, output="number"):
+
+        @cloaca.task(retry_attempts=1)
+        def number(order: int) -> str:
+            if fail:
+                raise ValueError("no paper")
+            return f"invoice-{order}"
+
+
+def define_order(**options: object) -> None:
+    with cloaca.WorkflowBuilder("order"):
+
+        @cloaca.task
+        def approve(context):
+            context["cart"] = {"id": context["order_id"]}
+
+        given: dict[str, object] = {"input": {"order": "cart.id"}, **options}
+        cloaca.child("invoice", workflow="invoice", dependencies=[approve], **given)  # type: ignore[arg-type]
+
+        @cloaca.task
+        def mail(invoice: str) -> str:
+            return f"sent {invoice}"
+
+
+def test_m1_output_of_the_child_is_the_value_of_the_node(runner):
+    define_invoice()
+    define_order(timeout="1h")
+    result = runner.execute("order", {"order_id": 7})
+    assert result.status == "Completed"
+    assert result.final_context["invoice"] == "invoice-7"
+    assert result.final_context["mail"] == "sent invoice-7"
+    # M8: roots only, unless children are asked for.
+    assert [one.workflow_name for one in runner.list_executions()] == ["order"]
+    every = runner.list_executions(children=True)
+    assert {one.workflow_name for one in every} == {"order", "invoice"}
+
+
+def test_m5_failed_child_fails_its_node(runner):
+    define_invoice(fail=True)
+    define_order()
+    result = runner.execute("order", {"order_id": 7})
+    assert result.status == "Failed"
+    error = result.tasks["invoice"].error
+    assert error.type == "ChildFailedError"
+    assert "no paper" in error.message
+    assert result.tasks["mail"].status == cloaca.TaskStatus.SKIPPED
+
+
+def test_m0_missing_path_fails_the_node_and_starts_no_child(runner):
+    define_invoice()
+    define_order(input={"order": "cart.number"})
+    result = runner.execute("order", {"order_id": 7})
+    assert "from the path 'cart.number'" in result.tasks["invoice"].error.message
+    assert len(runner.list_executions(children=True).items) == 1
+
+
+def test_m0_child_without_input_gets_the_declared_fields(runner):
+    define_invoice()
+    with cloaca.WorkflowBuilder("outer"):
+        cloaca.child("invoice", workflow="invoice")
+    result = runner.execute("outer", {"order": 3, "secret": 1})
+    assert result.final_context["invoice"] == "invoice-3"
+
+
+def test_m3_events_name_the_child(runner):
+    define_invoice()
+    define_order()
+    handle = runner.submit("order", {"order_id": 7})
+    handle.result(timeout=30)
+    events = {event.type: event for event in handle.events()}
+    child = events["child_started"].data["child"]
+    assert events["child_ended"].data == {"child": child, "status": "Completed", "error": None}
+    assert runner.get_execution(child).final_context["number"] == "invoice-7"
+
+
+def test_m4_cancel_reaches_the_child(runner):
+    started, end = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("slow"):
+
+        @cloaca.task
+        def work(context):
+            started.set()
+            end.wait(30)
+
+    with cloaca.WorkflowBuilder("outer"):
+        cloaca.child("slow", workflow="slow")
+    handle = runner.submit("outer")
+    assert started.wait(30)
+    assert handle.cancel()
+    [child] = [one for one in runner.list_executions(children=True) if one.workflow_name == "slow"]
+    done = threading.Event()
+    for _ in range(2000):
+        if runner.get_execution(child.execution_id).status == "Cancelled":
+            break
+        done.wait(0.005)
+    else:
+        raise AssertionError("the child was not cancelled")
+    end.set()
+
+
+def test_m7_workflow_that_always_runs_itself_is_refused():
+    with (
+        pytest.raises(cloaca.CloacaException, match="without a condition"),
+        cloaca.WorkflowBuilder("loop"),
+    ):
+        cloaca.child("again", workflow="loop")
+
+
+def test_m7_cycle_of_workflows_is_refused():
+    names = [f"{name}-{uuid.uuid4().hex}" for name in ("first", "second", "third")]
+    for name, child in itertools.pairwise(names):
+        with cloaca.WorkflowBuilder(name):
+            cloaca.child("next", workflow=child)
+    with (
+        pytest.raises(cloaca.WorkflowValidationError, match="would run itself without end"),
+        cloaca.WorkflowBuilder(names[2]),
+    ):
+        cloaca.child("next", workflow=names[0])
+    # A condition ends the recursion.
+    with cloaca.WorkflowBuilder(names[2]):
+        rule = cloaca.context_value("more", "==", True)
+        cloaca.child("next", workflow=names[0], trigger_rule=rule)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workflow": ""}, "workflow must be a text"),
+        ({"workflow": "w", "input": ["order"]}, "input must be a dict"),
+        ({"workflow": "w", "on_parent_end": "stop"}, "on_parent_end must be"),
+        ({"workflow": "w", "timeout": "soon"}, "timeout"),
+    ],
+)
+def test_m0_invalid_option_is_refused(options, message):
+    with (
+        pytest.raises(cloaca.TaskValidationError, match=message),
+        cloaca.WorkflowBuilder("outer"),
+    ):
+        cloaca.child("c", **options)

@@ -1,0 +1,291 @@
+"""The command line: `run`, `watch`, `worker` and `submit`, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+import cloaca
+from cli_support import PATIENCE, PIPELINE
+
+
+def test_run_shows_the_tasks_and_the_context(shell):
+    output, errors = shell.run("run", "pipeline:etl")
+    assert errors == ""
+    first, *lines = output.splitlines()
+    assert first.startswith("etl  ")
+    assert first.endswith("  Completed")
+    assert any(line.split()[:3] == ["total", "Completed", "1"] for line in lines)
+    assert "  total = 6" in lines
+
+
+def test_task_output_is_not_mixed_into_the_json(shell):
+    (shell.folder / "noisy.py").write_text(
+        """
+import os, subprocess, sys
+import cloaca
+
+print("of the module")
+with cloaca.WorkflowBuilder("noisy"):
+    @cloaca.task
+    def speak(context):
+        print("of the task")
+        os.write(1, b"of the system call\\n")
+        subprocess.run(["echo", "of the child"], check=True)
+        sys.stdout.write("without an end")
+"""
+    )
+    said = ["of the module", "of the task", "of the system call", "of the child", "without an end"]
+    output, errors = shell.run("run", "noisy:noisy", "--json")
+    assert json.loads(output)["status"] == "Completed"
+    assert all(word in errors and word not in output for word in said)
+    output, _ = shell.run("run", "noisy:noisy")
+    assert all(word in output for word in said)
+
+
+def test_run_as_json_with_a_context(shell):
+    document = shell.json("run", "pipeline:etl", "--context", '{"last": 10}')
+    assert document["status"] == "Completed"
+    assert document["final_context"] == {"last": 10, "rows": [1, 2, 10], "total": 13}
+    assert [task["task_id"] for task in document["tasks"]] == ["extract", "total"]
+
+    (shell.folder / "input.json").write_text('{"last": 0}')
+    document = shell.json("run", "pipeline.py:builder", "--context", "@input.json")
+    assert document["final_context"]["total"] == 3
+
+
+def test_run_of_a_failing_workflow_exits_1_and_names_the_task(shell):
+    output, errors = shell.run("run", "pipeline:bad", status=1)
+    assert "Failed" in output
+    assert errors.startswith("error: execution ")
+    assert "of workflow 'bad' failed: task 'boom' failed: ValueError: no way" in errors
+    document = shell.json("run", "pipeline:bad", status=1)
+    assert document["error"]["type"] == "ValueError"
+    assert document["error"]["task_id"] == "boom"
+
+
+def test_run_prints_failures_of_callbacks_and_of_other_executions(shell):
+    (shell.folder / "two.py").write_text(
+        """
+import threading, cloaca
+
+def complain(task_id, context):
+    raise RuntimeError("the callback failed")
+
+failed = threading.Event()
+
+with cloaca.WorkflowBuilder("other"):
+    @cloaca.task(retry_attempts=1, on_failure=lambda *given: failed.set())
+    def breaks(context):
+        raise ValueError("the other failed")
+
+with cloaca.WorkflowBuilder("own"):
+    @cloaca.task(on_success=complain)
+    def works(context):
+        pass
+
+    @cloaca.task(retry_attempts=1, dependencies=[works])
+    def fails(context):
+        failed.wait(60)
+        raise ValueError("the own one failed")
+"""
+    )
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        with cloaca.WorkflowBuilder("other"):
+
+            @cloaca.task(retry_attempts=1)
+            def breaks(context):
+                raise ValueError("the other failed")
+
+        runner.submit("other", delay=0.5)
+    process = shell.start("run", "two:own")
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert errors.count("the callback failed") >= 1
+    assert "ValueError: the other failed" in errors
+    assert errors.count("fails of workflow 'own'") + errors.count("the own one failed") == 1, errors
+
+
+def test_a_worker_is_controlled_from_outside(shell):
+    """`worker`, `runners`, `watch`, `pause`, `resume`, `cancel`: each a process of its own."""
+    worker = shell.start("worker", "pipeline", "--json")
+    started = ""
+    while not started.endswith("}\n"):
+        started += worker.stdout.readline()
+    told = json.loads(started)
+    assert told["workflows"] == ["bad", "etl", "unhurried"]
+
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        id = runner.submit("unhurried").id
+        other = runner.submit("etl", delay=3600).id
+    assert worker.stderr.readline() == "waiting\n"
+
+    runners = shell.json("runners")
+    assert [row["pid"] for row in runners if row["alive"]] == [worker.pid]
+    assert runners[0]["runner_id"] == told["runner_id"]
+    output, _ = shell.run("runners")
+    assert "alive" in output
+
+    assert f"pid {worker.pid}" in shell.json("explain", id)["reasons"][0]
+
+    assert shell.json("pause", other)["status"] == "Paused"
+    output, _ = shell.run("resume", other)
+    assert output == f"{other}  resumed: Pending\n"
+    assert shell.json("cancel", other)["status"] == "Cancelled"
+    _, errors = shell.run("pause", other, status=1)
+    assert errors.startswith("error: ")
+
+    watching = shell.start("watch", id)
+    assert watching.stdout.readline() == "wait  Running\n"
+    output, _ = shell.run("cancel", id)
+    assert output == f"{id}  cancelled: Cancelled\n"
+    output, errors = watching.communicate(timeout=PATIENCE)
+    assert watching.returncode == 1
+    assert output.splitlines()[-1] == f"unhurried  {id}  Cancelled"
+    assert errors == f"error: execution {id} of workflow 'unhurried' was cancelled\n"
+    document = shell.json("watch", id, status=1)
+    assert document["status"] == "Cancelled"
+
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    assert shell.json("runners") == []
+
+
+def test_a_worker_prints_its_workflows(shell):
+    worker = shell.start("worker", "pipeline")
+    first = worker.stderr.readline()
+    worker.send_signal(signal.SIGTERM)
+    output, errors = worker.communicate(timeout=PATIENCE)
+    told = first + errors
+    assert all(name in told for name in ("bad", "etl", "unhurried")), told
+    assert (worker.returncode, output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_closed_output_pipe_is_not_an_error(shell, arguments):
+    id = shell.json("run", "pipeline:etl")["execution_id"]
+    arguments = ["etl" if word == "wide" else id if word == "ID" else word for word in arguments]
+    process = shell.start(*arguments)
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    errors = process.stderr.read()
+    assert "rror" not in errors
+    assert "Traceback" not in errors
+
+
+def test_bench(shell):
+    document = shell.json("bench", "--executions", "20")
+    assert document["chain_of_3_p50_ms"] > 0
+    assert document["executions_per_second"] > 0
+    output, _ = shell.run("bench", "--executions", "20")
+    assert "20 one-task executions at once" in output
+
+
+def test_a_closed_pipe_is_quiet(shell):
+    shell.run("bench", "--executions", "500")
+    process = shell.start("list", "--limit", "1000")
+    process.stdout.close()  # before anything was written
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["run", "watch"])
+def test_ctrl_c_says_what_happens_to_the_execution(shell, command):
+    process = shell.start("run", "pipeline:unhurried")
+    assert process.stdout.readline() == "waiting\n"
+    if command == "watch":
+        (item,) = shell.json("list")["items"]
+        process = shell.start("watch", item["execution_id"])
+        assert process.stdout.readline() == "wait  Running\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert output == ""
+    if command == "watch":
+        assert errors == ""
+        return
+    (item,) = shell.json("list")["items"]
+    told = f"execution {item['execution_id']} is Running: it continues with the next runner"
+    assert told in errors
+    assert "`cloaca worker pipeline`" in errors
+    assert "Traceback" not in errors
+
+
+def test_submit_needs_no_module_and_says_that_no_runner_has_it(shell):
+    shell.run("run", "pipeline:etl")
+    output, errors = shell.run("submit", "etl", '{"last": 7}', "--key", "once")
+    id = output.strip()
+    assert "no live runner has workflow 'etl'" in errors
+    document = shell.json("submit", "etl", "--key", "once")
+    assert document == {
+        "execution_id": id,
+        "workflow_name": "etl",
+        "status": "Pending",
+        "is_new": False,
+        "live_runners": 0,
+    }
+    assert "has the key 'once'" in shell.run("submit", "etl", "--key", "once")[1]
+    later = shell.json("submit", "etl", "--delay", "2h", "--priority", "3")["execution_id"]
+    assert "is delayed" in shell.run("explain", later)[0]
+    at = shell.run("submit", "etl", "--at", "2999-01-01")[0].strip()
+    assert "to start at 2999-01-01" in shell.run("explain", at)[0]
+    worker = shell.start("worker", "pipeline")
+    assert shell.json("watch", id)["final_context"]["total"] == 10
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+    _, errors = shell.run("submit", "elt", status=1)
+    assert "workflow 'elt' is not known" in errors
+    assert "hint: did you mean 'etl'?" in errors
+    shell.run("submit", "etl", "--delay", "soon", status=2)
+    shell.run("submit", "etl", "[1]", status=2)
+
+
+def test_a_worker_takes_several_modules(shell):
+    (shell.folder / "second.py").write_text(
+        """
+import cloaca
+
+with cloaca.WorkflowBuilder("other"):
+    @cloaca.task
+    def speak(context):
+        context["said"] = True
+"""
+    )
+    worker = shell.start("worker", "pipeline", "second.py", "-v")
+    while not (line := worker.stderr.readline()).startswith("serving workflows of "):
+        assert line
+    assert line.endswith(": bad, etl, other, unhurried\n")
+    id = shell.run("submit", "other")[0].strip()
+    assert shell.json("watch", id)["final_context"] == {"said": True}
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=PATIENCE)
+
+
+def test_a_worker_starts_again_when_a_source_file_changes(shell):
+    module = shell.folder / "fresh.py"
+    module.write_text(PIPELINE)
+    worker = shell.start("worker", "fresh", "--reload")
+
+    def read_until(text: str) -> str:
+        while text not in (line := worker.stderr.readline()):
+            assert line, "the worker has ended"
+        return line
+
+    read_until("serving workflows of ")
+    read_until("the worker restarts when")
+    os.utime(module, (1, 1))
+    module.write_text("not python")
+    read_until("has changed: starting again")
+    read_until("cannot be imported")
+    read_until("waiting for a change")
+    module.write_text(PIPELINE.replace('"etl"', '"renamed"'))
+    assert "renamed" in read_until("serving workflows of ")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0

@@ -1,0 +1,190 @@
+"""Compensations, and the retry of what they undid (semantics Q3, Q5)."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import cloaca
+from final_support import Ran, define_trip
+
+
+@pytest.mark.parametrize(
+    ("breaks", "undone"),
+    [
+        ("", []),
+        ("flight", [{"hotel"}]),
+        ("hotel", [{"flight"}]),
+        ("car", [{"car"}, {"flight", "hotel"}]),
+        ("plan", [{"car"}, {"flight", "hotel"}]),
+        ("insurance", [{"car"}, {"flight", "hotel"}]),
+        ("mail", [{"insurance"}, {"car"}, {"flight", "hotel"}]),
+    ],
+)
+def test_q3_saga_is_undone_in_reverse_order(runner, breaks, undone):
+    ran = Ran()
+    define_trip(ran, breaks)
+    result = runner.execute("trip")
+    assert result.status == ("Failed" if breaks else "Completed")
+    names = [name.split()[1] for name in ran.names]
+    assert len(names) == sum(map(len, undone))
+    for level in undone:
+        assert set(names[: len(level)]) == level
+        names = names[len(level) :]
+    assert (result.final is None) == (not undone)
+
+
+def test_q3_failed_compensation_leaves_what_depends_on_it_undone(runner):
+    ran = Ran()
+    define_trip(ran, "mail", undo_breaks="car")
+    result = runner.execute("trip")
+    assert result.status == "Failed"
+    assert result.error.message == "no mail"
+    final = result.final
+    assert final.status == "Failed"
+    assert [name.split()[1] for name in ran.names] == ["insurance"]
+    assert final.tasks["flight"].status == "Skipped"
+    # Q4: it can be retried by itself.
+    ran.names.clear()
+    define_trip(ran, "mail")
+    assert runner.retry_execution(final.execution_id)
+    again = runner.get_handle(final.execution_id).result(timeout=60)
+    assert again.status == "Completed"
+    assert ran.names[0].split()[1] == "car"
+    assert {name.split()[1] for name in ran.names} == {"car", "flight", "hotel"}
+
+
+def test_q3_compensation_gets_the_result_the_error_and_the_key(runner):
+    seen: list[object] = []
+    keys: list[str] = []
+
+    def refund(charge, error, handle):
+        seen.append((charge, error.type, error.task, handle.forward_key))
+
+    with cloaca.WorkflowBuilder("pay", input={"order_id": str}):
+
+        @cloaca.task(compensate=refund)
+        def charge(order_id: str, handle) -> dict:
+            keys.append(handle.forward_key)
+            return {"id": f"ch-{order_id}"}
+
+        @cloaca.task(retry_attempts=1)
+        def ship(charge: dict) -> None:
+            raise ValueError("no stock")
+
+    result = runner.execute("pay", {"order_id": "o1"})
+    assert result.final.status == "Completed"
+    assert seen == [({"id": "ch-o1"}, "ValueError", "ship", keys[0])]
+    assert keys[0] == f"{result.execution_id}/charge"
+
+
+def test_q3_partial_effects_of_a_cancelled_task(runner):
+    started, seen = threading.Event(), []
+
+    def undo(work, error):
+        seen.append((work, error.type))
+
+    with cloaca.WorkflowBuilder("partial"):
+
+        @cloaca.task(compensate=undo, compensate_failed=True)
+        def work(handle) -> int:
+            started.set()
+            while not handle.is_cancelled():
+                time.sleep(0.01)
+            return 1
+
+        @cloaca.task(dependencies=[work], compensate=undo, compensate_failed=True)
+        def never(context): ...
+
+    handle = runner.submit("partial")
+    assert started.wait(30)
+    handle.cancel()
+    result = handle.result(timeout=60)
+    assert result.final.status == "Completed"
+    assert seen == [(None, "Cancelled")]
+    assert result.final.tasks["never"].status == "Skipped"
+
+
+def test_q3_clean_up_comes_after_the_compensations(runner):
+    ran = Ran()
+
+    def undo(row):
+        time.sleep(0.2)
+        ran("undo")
+
+    with cloaca.WorkflowBuilder("both"):
+
+        @cloaca.task(compensate=undo)
+        def row() -> int:
+            return 1
+
+        @cloaca.task(retry_attempts=1, dependencies=[row])
+        def breaks():
+            raise ValueError
+
+        @cloaca.task(final="always")
+        def close(row: int):
+            ran(f"close {row}")
+
+    runner.execute("both")
+    assert ran.names == ["undo", "close 1"]
+
+
+def test_q5_retry_is_refused_while_open_and_runs_undone_tasks_again(runner):
+    ran, go = Ran(), threading.Event()
+    mended = threading.Event()
+
+    def refund(charge, handle):
+        ran(f"refund {charge} {handle.forward_key.split('/', 1)[1]}")
+
+    with cloaca.WorkflowBuilder("shop"):
+
+        @cloaca.task
+        def reserve() -> str:
+            ran("reserve")
+            return "r"
+
+        @cloaca.task
+        def note() -> str:
+            ran("note")
+            return "n"
+
+        @cloaca.task(compensate=refund)
+        def charge(reserve: str, handle) -> int:
+            ran(f"charge {handle.forward_key.split('/', 1)[1]}")
+            return len([name for name in ran.names if name.startswith("charge")])
+
+        @cloaca.task(retry_attempts=1)
+        def ship(charge: int, note: str) -> None:
+            if not mended.is_set():
+                raise ValueError("no stock")
+            ran(f"ship {charge}")
+
+        @cloaca.task(final="failure", undoes=[reserve])
+        def release(reserve: str | None) -> None:
+            assert go.wait(30)
+            ran("release")
+
+    handle = runner.submit("shop")
+    assert handle.result(timeout=60, wait_final=False).status == "Failed"
+    with pytest.raises(cloaca.WorkflowError, match="final tasks are open"):
+        handle.retry()
+    go.set()
+    first = handle.result(timeout=60)
+    assert first.final.status == "Completed"
+    mended.set()
+    handle.retry()
+    second = handle.result(timeout=60)
+    assert second.status == "Completed"
+    counts = {name: ran.names.count(name) for name in ran.names}
+    assert counts == {
+        "reserve": 2,
+        "note": 1,
+        "charge charge": 1,
+        "refund 1 charge": 1,
+        "release": 1,
+        "charge charge/2": 1,
+        "ship 2": 1,
+    }

@@ -1,0 +1,151 @@
+"""Annotations that name something defined later, on several interpreters (semantics J4).
+
+Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use
+each interpreter of the machine that has msgspec. `CLOACA_TEST_PYTHONS` names more interpreters,
+separated by colons.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloaca
+
+PACKAGE = Path(cloaca.__file__).parent.parent
+
+LATER = """
+import cloaca
+from dataclasses import dataclass
+
+with cloaca.WorkflowBuilder("w"):
+    class Holder: ...
+
+    def make():
+        @cloaca.task
+        def load(n: "int", order: "Order | None" = None) -> "list[Order]":
+            return [Order(n), Order(n + 1)]
+
+        @cloaca.task
+        def total(load: "list[Order]", handle: "cloaca.TaskHandle") -> "int":
+            return sum(order.n for order in load)
+
+    @dataclass
+    class Order:
+        n: int
+
+    make()
+
+with cloaca.DefaultRunner(":memory:") as runner:
+    print(runner.execute("w", {"n": 1}, check=True).final_context["total"])
+"""
+
+POSTPONED = "from __future__ import annotations\n" + LATER.replace('"int"', "int").replace(
+    '"list[Order]"', "list[Order]"
+).replace('"Order | None"', "Order | None").replace('"cloaca.TaskHandle"', "cloaca.TaskHandle")
+
+ONLY_CHECKED = """
+from __future__ import annotations
+import cloaca
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloaca import Context as Seen
+    from decimal import Decimal
+
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def first(context: Seen) -> Seen:
+        context["n"] = 3
+
+try:
+    with cloaca.WorkflowBuilder("refused"):
+        @cloaca.task
+        def second(n: Decimal): ...
+except cloaca.TaskValidationError as error:
+    assert "must be imported, not only for type checkers" in str(error), error
+
+with cloaca.DefaultRunner(":memory:") as runner:
+    print(runner.execute("w", check=True).final_context["n"])
+"""
+
+ALIASES = """
+import cloaca
+
+type Orders = list[Order]
+class Box[T]: ...
+
+class Order:
+    pass
+
+with cloaca.WorkflowBuilder("w"):
+    type Numbers = list[int]
+
+    @cloaca.task
+    def load(n: int) -> Numbers:
+        return [n, n + 1]
+
+    @cloaca.task
+    def total(load: Numbers) -> int:
+        return sum(load)
+
+with cloaca.DefaultRunner(":memory:") as runner:
+    print(runner.execute("w", {"n": 1}, check=True).final_context["total"])
+"""
+
+# Python 3.14 does not evaluate annotations at definition: names may come later without quotes.
+UNQUOTED = LATER.replace('"', "'").replace("'int'", "int").replace("'list[Order]'", "list[Order]")
+UNQUOTED = UNQUOTED.replace("'Order | None'", "Order | None")
+
+
+def interpreters() -> list[str]:
+    """The interpreters of the machine that have msgspec."""
+    names = [f"python3.{minor}" for minor in range(12, 16)]
+    given = os.environ.get("CLOACA_TEST_PYTHONS", "").split(":")
+    found = [sys.executable, *(path for path in given if path)]
+    for path in filter(None, map(shutil.which, names)):
+        check = [path, "-c", "import msgspec"]
+        if subprocess.run(check, capture_output=True, check=False).returncode == 0:
+            found.append(path)
+    return found
+
+
+def version(python: str) -> tuple[int, int]:
+    code = "import sys; print(*sys.version_info[:2])"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    major, minor = told.stdout.split()
+    return int(major), int(minor)
+
+
+@pytest.mark.parametrize("python", interpreters())
+@pytest.mark.parametrize(
+    ("program", "since"),
+    [
+        pytest.param(LATER, (3, 11), id="quoted"),
+        pytest.param(POSTPONED, (3, 11), id="postponed"),
+        pytest.param(ONLY_CHECKED, (3, 11), id="for type checkers"),
+        pytest.param(ALIASES, (3, 12), id="type statements"),
+        pytest.param(UNQUOTED, (3, 14), id="unquoted"),
+    ],
+)
+def test_j4_annotation_may_name_something_defined_later(
+    program: str, since: tuple[int, int], python: str, tmp_path: Path
+) -> None:
+    if version(python) < since:
+        pytest.skip(f"needs Python {since[0]}.{since[1]}")
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [python, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("3\n", "")

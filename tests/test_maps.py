@@ -1,0 +1,591 @@
+"""Tasks that run once per element of a list (semantics K)."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import cloaca
+
+
+def define_fetch(workflow: str = "pages", **options: Any) -> dict[str, list[int]]:
+    """A map over the field `urls`. Returns the indexes of its calls by index."""
+    calls: dict[str, list[int]] = {"started": []}
+    with cloaca.WorkflowBuilder(workflow, input={"urls": list[str]}):
+
+        @cloaca.task(over="urls", **{"retry_attempts": 1, **options})
+        def fetch(url: str, handle: cloaca.TaskHandle) -> int:
+            calls["started"].append(handle.index or 0)
+            if url.startswith("bad"):
+                raise ValueError(f"cannot fetch {url}")
+            return len(url)
+
+        @cloaca.task
+        def total(fetch: list[int]) -> int:
+            return sum(fetch)
+
+    return calls
+
+
+def test_k4_results_are_in_the_order_of_the_elements(runner):
+    with cloaca.WorkflowBuilder("order", input={"delays": list[float]}):
+
+        @cloaca.task(over="delays")
+        def wait(delay: float) -> float:
+            time.sleep(delay)
+            return delay
+
+        @cloaca.task
+        def joined(wait: list[float]) -> list[float]:
+            return wait
+
+    delays = [0.05, 0.0, 0.02, 0.01, 0.0]
+    result = runner.execute("order", {"delays": delays})
+    assert result.status == "Completed"
+    assert result.of(joined) == delays
+    assert result.of(wait) == delays
+    assert pickle.loads(pickle.dumps(result)).of("wait") == delays
+    assert "wait" not in result.final_context
+
+
+def test_k1_empty_list_completes_with_no_results(runner):
+    calls = define_fetch()
+    result = runner.execute("pages", {"urls": []})
+    assert result.status == "Completed"
+    assert result.of("total") == 0
+    assert result.of("fetch") == []
+    assert calls["started"] == []
+
+
+def test_k1_value_that_is_not_an_array_fails_the_map(runner):
+    with cloaca.WorkflowBuilder("scalar"):
+
+        @cloaca.task(over="rows")
+        def work(row: int) -> int:
+            return row
+
+    result = runner.execute("scalar", {"rows": {"a": 1}})
+    assert result.status == "Failed"
+    assert result.tasks["work"].attempts == 1
+    assert "'rows' is not an array but" in result.error.message
+    result = runner.execute("scalar", {"row": [1]})
+    assert "has no 'rows'" in result.error.message
+
+
+def test_k1_list_above_max_map_items_fails_before_any_item(database):
+    calls = define_fetch()
+    config = cloaca.DefaultRunnerConfig(max_map_items=3)
+    with cloaca.DefaultRunner(database, config) as runner:
+        assert runner.execute("pages", {"urls": ["a"] * 3}).of("total") == 3
+        calls["started"].clear()
+        result = runner.execute("pages", {"urls": ["a"] * 4})
+        assert result.status == "Failed"
+        assert "a list of 4 items, more than max_map_items 3" in result.error.message
+        assert calls["started"] == []
+        assert runner.items(result.execution_id, "fetch").items == []
+
+
+def test_k3_item_has_its_own_attempts_and_name(runner):
+    seen = []
+    with cloaca.WorkflowBuilder("retries", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=3, retry_delay_ms=1, retry_jitter=False)
+        def work(row: int, handle: cloaca.TaskHandle) -> int:
+            seen.append((handle.index, handle.task_id, handle.attempt))
+            if row == 7 and handle.attempt < 3:
+                raise ConnectionError("again")
+            return row
+
+    result = runner.execute("retries", {"rows": [5, 7, 9]})
+    assert result.of(work) == [5, 7, 9]
+    assert (1, "work[1]", 3) in seen
+    assert len(seen) == 5
+    items = runner.items(result.execution_id, work)
+    assert [item.attempts for item in items] == [1, 3, 1]
+    assert all(item.status == "Completed" and item.started_at <= item.ended_at for item in items)
+
+
+def test_k8_every_item_runs_and_the_map_fails_if_any_failed(runner):
+    calls = define_fetch()
+    result = runner.execute("pages", {"urls": ["a", "bad1", "ccc", "bad3"]})
+    assert result.status == "Failed"
+    assert sorted(calls["started"]) == [0, 1, 2, 3]
+    assert result.tasks["total"].status == cloaca.TaskStatus.SKIPPED
+    error = result.tasks["fetch"].error
+    assert error.type == "ValueError"
+    assert error.message == "2 of 4 items of 'fetch' failed; the first is item 1: cannot fetch bad1"
+    failed = runner.items(result.execution_id, "fetch", status="Failed")
+    assert [item.index for item in failed] == [1, 3]
+    assert failed[0].error.message == "cannot fetch bad1"
+
+
+def test_k8_tolerated_failures_leave_holes(runner):
+    with cloaca.WorkflowBuilder("holes", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", tolerate=0.5, retry_attempts=1)
+        def work(row: int) -> int:
+            if row < 0:
+                raise ValueError("negative")
+            return row * 10
+
+        @cloaca.task
+        def with_holes(work: list[int | None]) -> list[int | None]:
+            return work
+
+        @cloaca.task
+        def counted(work: cloaca.MapResult[int]) -> list[int]:
+            assert [item.index for item in work] == [0, 1, 2, 3]
+            assert work[1].error is not None
+            assert work[1].value is None
+            return [len(work), sum(work.values()), len(work.errors())]
+
+        @cloaca.task(retry_attempts=1)
+        def strict(work: list[int]) -> int:
+            return sum(work)
+
+    result = runner.execute("holes", {"rows": [1, -1, 3, 4]})
+    assert result.of(with_holes) == [10, None, 30, 40]
+    assert result.of(counted) == [4, 80, 1]
+    error = result.tasks["strict"].error
+    assert error.type.endswith("TaskInputError")
+    assert "work[1]" in error.message
+
+
+def test_k8_zero_tolerance_starts_nothing_more(runner):
+    calls = define_fetch(tolerate=0, parallel=1)
+    result = runner.execute("pages", {"urls": ["a", "bad", "c", "d"]})
+    assert result.status == "Failed"
+    assert calls["started"] == [0, 1]
+    assert "more than the 0 that it tolerates" in result.error.message
+    states = [item.status for item in runner.items(result.execution_id, "fetch")]
+    assert states == ["Completed", "Failed", "Cancelled", "Cancelled"]
+
+
+def test_k5_parallel_bounds_the_items_of_two_runners(database):
+    lock = threading.Lock()
+    running, most = 0, 0
+    with cloaca.WorkflowBuilder("bounded", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", parallel=3)
+        def work(row: int) -> int:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.005)
+            with lock:
+                running -= 1
+            return row
+
+    with cloaca.DefaultRunner(database) as one, cloaca.DefaultRunner(database) as _two:
+        result = one.execute("bounded", {"rows": list(range(60))})
+        assert result.of(work) == list(range(60))
+    assert most <= 3
+
+
+def test_k5_parallel_of_a_running_map_can_be_changed(runner):
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("changed", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", parallel=1)
+        def work(row: int) -> int:
+            gate.wait(60)
+            return row
+
+    handle = runner.submit("changed", {"rows": [1, 2, 3, 4]})
+    wait_until(lambda: running_items(runner, handle) == 1)
+    runner.set_map(handle.id, work, parallel=3)
+    wait_until(lambda: running_items(runner, handle) == 3)
+    gate.set()
+    assert handle.result().of(work) == [1, 2, 3, 4]
+    with pytest.raises(cloaca.WorkflowError):
+        runner.set_map(handle.id, work, parallel=3)
+
+
+def running_items(runner: cloaca.DefaultRunner, handle: cloaca.WorkflowHandle) -> int:
+    return len(runner.items(handle.id, "work", status="Running"))
+
+
+def wait_until(holds, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_k7_cancel_stops_a_map(runner):
+    begun = threading.Event()
+    calls = []
+    with cloaca.WorkflowBuilder("cancelled", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", parallel=2)
+        def work(row: int, handle: cloaca.TaskHandle) -> int:
+            calls.append(row)
+            begun.set()
+            while not handle.is_cancelled():
+                time.sleep(0.005)
+            return row
+
+    handle = runner.submit("cancelled", {"rows": list(range(10))})
+    assert begun.wait(20)
+    assert handle.cancel()
+    assert handle.result().status == "Cancelled"
+    time.sleep(0.2)
+    assert len(calls) <= 2
+    states = {item.status for item in runner.items(handle.id, work)}
+    assert states == {"Cancelled"}
+
+
+def test_k7_pause_claims_no_items_and_resume_goes_on(runner):
+    gate, begun = threading.Event(), threading.Event()
+    calls = []
+    with cloaca.WorkflowBuilder("paused", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", parallel=1)
+        def work(row: int) -> int:
+            calls.append(row)
+            begun.set()
+            gate.wait(20)
+            return row
+
+    handle = runner.submit("paused", {"rows": [1, 2, 3]})
+    assert begun.wait(20)
+    runner.pause_execution(handle.id)
+    gate.set()
+    time.sleep(0.2)
+    assert calls == [1]
+    runner.resume_execution(handle.id)
+    assert handle.result().of(work) == [1, 2, 3]
+
+
+def retried(
+    runner: cloaca.DefaultRunner, result: cloaca.WorkflowResult, **options: Any
+) -> cloaca.WorkflowResult:
+    """The result of an execution that is retried."""
+    runner.retry_execution(result.execution_id, **options)
+    wait_until(lambda: runner.get_execution_status(result.execution_id).is_final)
+    return runner.get_execution(result.execution_id)
+
+
+def test_k10_retry_runs_only_what_did_not_complete(runner):
+    calls = []
+    broken = True
+    with cloaca.WorkflowBuilder("again", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=1)
+        def work(row: int) -> int:
+            calls.append(row)
+            if row == 2 and broken:
+                raise ValueError("not yet")
+            return row * 10
+
+        @cloaca.task
+        def total(work: list[int]) -> int:
+            return sum(work)
+
+    result = runner.execute("again", {"rows": [1, 2, 3]})
+    assert result.status == "Failed"
+    broken = False
+    calls.clear()
+    result = retried(runner, result)
+    assert result.status == "Completed"
+    assert result.of(total) == 60
+    assert calls == [2]
+
+
+def test_k10_from_task_reads_the_list_again(runner):
+    calls: list[int] = []
+    length = 3
+    with cloaca.WorkflowBuilder("reread"):
+
+        @cloaca.task
+        def rows(seed: int) -> list[int]:
+            return [seed + length * 100 + index for index in range(length)]
+
+        @cloaca.task(over=rows)
+        def work(row: int) -> int:
+            calls.append(row)
+            return row
+
+    result = runner.execute("reread", {"seed": 0})
+    assert result.of(work) == [300, 301, 302]
+    length = 2
+    calls.clear()
+    result = retried(runner, result, from_task="rows")
+    assert result.of(work) == [200, 201]
+    assert sorted(calls) == [200, 201]  # two threads note their calls
+    assert len(runner.items(result.execution_id, work)) == 2
+
+
+def test_k_batch_and_zip(runner):
+    with cloaca.WorkflowBuilder("lists", input={"names": list[str], "sizes": list[int]}):
+
+        @cloaca.task(over="names", batch=2)
+        def load(names: list[str]) -> str:
+            return "+".join(names)
+
+        @cloaca.task(over={"name": "names", "size": "sizes"})
+        def pair(name: str, size: int) -> str:
+            return name * size
+
+    result = runner.execute("lists", {"names": ["a", "b", "c"], "sizes": [1, 2, 3]})
+    assert result.of(load) == ["a+b", "c"]
+    assert result.of(pair) == ["a", "bb", "ccc"]
+    result = runner.execute("lists", {"names": ["a", "b"], "sizes": [1]})
+    assert "lists of different lengths" in result.tasks["pair"].error.message
+    assert "2 elements for 'name', and 1 for 'size'" in result.tasks["pair"].error.message
+
+
+def test_k_map_over_the_results_of_a_map(runner):
+    with cloaca.WorkflowBuilder("chained", input={"urls": list[str]}):
+
+        @cloaca.task(over="urls")
+        def fetch(url: str) -> int:
+            return len(url)
+
+        @cloaca.task(over="fetch")
+        def parse(fetch: int) -> int:
+            return fetch * 10
+
+        @cloaca.task
+        def total(parse: list[int]) -> int:
+            return sum(parse)
+
+    result = runner.execute("chained", {"urls": ["a", "bb"]})
+    assert result.of(parse) == [10, 20]
+    assert result.of(total) == 30
+
+
+def test_k3_steps_of_items_are_their_own(runner):
+    made = []
+    with cloaca.WorkflowBuilder("steps", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=2, retry_delay_ms=1)
+        def work(row: int, handle: cloaca.TaskHandle) -> int:
+            def make(value: int) -> int:
+                made.append(value)
+                return value * 10
+
+            value = handle.step("make", make, row)
+            if handle.attempt == 1:
+                raise ValueError("once")
+            return value
+
+    result = runner.execute("steps", {"rows": [1, 2, 3]})
+    assert result.of(work) == [10, 20, 30]
+    assert sorted(made) == [1, 2, 3]
+
+
+def test_k3_timeout_is_that_of_an_item(runner):
+    with cloaca.WorkflowBuilder("slow", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", timeout=0.2, retry_attempts=1)
+        def work(row: int) -> int:
+            if row == 2:
+                time.sleep(1)
+            return row
+
+    result = runner.execute("slow", {"rows": [1, 2, 3]})
+    items = runner.items(result.execution_id, work)
+    assert [item.status for item in items] == ["Completed", "Failed", "Completed"]
+    assert items[1].error.type == "TaskTimeoutError"
+    assert "item 'work[1]' did not end within its timeout" in items[1].error.message
+
+
+def test_k2_events_do_not_grow_with_the_width(runner):
+    define_fetch()
+    few = runner.execute("pages", {"urls": ["a"] * 2})
+    many = runner.execute("pages", {"urls": ["a"] * 300})
+    assert many.of("total") == 300
+    kinds = [[event.type for event in runner.events(one.execution_id)] for one in (few, many)]
+    assert kinds[0] == kinds[1]
+
+
+def test_k4_items_are_paged(runner):
+    define_fetch()
+    result = runner.execute("pages", {"urls": ["a"] * 25})
+    seen, cursor = [], None
+    while True:
+        page = runner.items(result.execution_id, "fetch", cursor=cursor, limit=10)
+        seen.extend(item.index for item in page)
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert seen == list(range(25))
+    with pytest.raises(cloaca.TaskValidationError, match="is not a map"):
+        runner.items(result.execution_id, "total")
+    with pytest.raises(cloaca.ConfigurationError, match="status must be one of"):
+        runner.items(result.execution_id, "fetch", status="Gone")
+
+
+def test_k12_callbacks_are_called_once_for_the_map(runner):
+    calls = []
+    with cloaca.WorkflowBuilder("callbacks", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", on_success=lambda task_id, context: calls.append(task_id))
+        def work(row: int) -> int:
+            return row
+
+    runner.execute("callbacks", {"rows": [1, 2, 3]})
+    assert calls == ["work"]
+
+
+@pytest.fixture
+def half_done(runner):
+    """An execution whose map has a completed, a failed, two running and two unstarted items."""
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("half", input={"urls": list[str]}):
+
+        @cloaca.task(over="urls", parallel=2, tolerate=5, retry_attempts=1)
+        def fetch(url: str) -> int:
+            if url == "bad":
+                raise ValueError("cannot fetch bad")
+            if url == "slow":
+                gate.wait(60)
+            return len(url)
+
+    handle = runner.submit("half", {"urls": ["a", "bad", "slow", "slow", "b", "c"]})
+    wanted = {"Completed": 1, "Failed": 1, "Running": 2, "Pending": 2, "Ready": 0, "Cancelled": 0}
+    end = time.monotonic() + 60
+    while (handle.progress().tasks["fetch"].items or {}) != wanted:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    yield handle
+    gate.set()
+    handle.result(timeout=60)
+
+
+def test_k12_progress_counts_the_items(half_done):
+    fetch = half_done.progress().tasks["fetch"]
+    assert (fetch.done, fetch.total, fetch.parallel) == (2, 6, 2)
+    assert fetch.items[cloaca.TaskStatus.RUNNING] == 2
+    assert fetch.fraction == 2 / 6
+    assert fetch.message == "1 of 6 items done, 1 failed, 2 run (bound 2)"
+
+
+def test_k12_progress_of_an_ended_map_keeps_its_counts(runner):
+    define_fetch(tolerate=1)
+    runner.execute("pages", {"urls": ["a", "b", "c"]})
+    handle = runner.submit("pages", {"urls": ["a", "b", "c"]})
+    handle.result(timeout=60)
+    fetch = handle.progress().tasks["fetch"]
+    assert (fetch.done, fetch.total, fetch.fraction) == (3, 3, 1)
+    assert fetch.items["Completed"] == 3
+    assert handle.progress().tasks["total"].items is None
+
+
+def test_k12_explain_counts_the_items(half_done):
+    assert half_done.explain() == [
+        "Map 'fetch': 1 of 6 items done, 1 failed, 2 run (bound 2); the first error is that of "
+        "item 1: ValueError: cannot fetch bad."
+    ]
+
+
+def test_k12_explain_counts_items_that_wait_for_their_retry(runner):
+    with cloaca.WorkflowBuilder("again", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=2, retry_delay_ms=60_000, retry_jitter=False)
+        def work(row: int) -> int:
+            raise ConnectionError("later")
+
+    handle = runner.submit("again", {"rows": [1, 2]})
+    end = time.monotonic() + 60
+    wanted = "Map 'work': 0 of 2 items done, 0 run, 2 wait for their retry."
+    while handle.explain() != [wanted]:
+        assert time.monotonic() < end, handle.explain()
+        time.sleep(0.01)
+    handle.cancel()
+    assert handle.progress().tasks["work"].items["Cancelled"] == 2
+
+
+def test_k12_metrics_count_the_items_of_open_maps(runner, half_done):
+    def samples(text: str) -> dict[str, str]:
+        lines = [line for line in text.splitlines() if line.startswith("cloaca_map_items{")]
+        return dict(line.rsplit(" ", 1) for line in lines)
+
+    name = 'cloaca_map_items{workflow="half",task="fetch",state="%s"}'
+    found = samples(runner.metrics())
+    assert found[name % "Completed"] == found[name % "Failed"] == "1"
+    assert found[name % "Running"] == found[name % "Pending"] == "2"
+    half_done.cancel()
+    half_done.result(timeout=60)
+    assert samples(runner.metrics()) == {}
+
+
+def test_k6_map_ends_once_with_two_runners(database):
+    ends = []
+    with cloaca.WorkflowBuilder("ends", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", on_success=lambda task_id, context: ends.append(task_id))
+        def work(row: int) -> int:
+            return row
+
+    with cloaca.DefaultRunner(database) as one, cloaca.DefaultRunner(database) as two:
+        handles = [runner.submit("ends", {"rows": list(range(7))}) for runner in (one, two) * 20]
+        for handle in handles:
+            assert handle.result(timeout=60).of(work) == list(range(7))
+    assert len(ends) == len(handles)
+
+
+def test_mapped_function_that_takes_the_context_is_refused():
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="takes the context, which an item"),
+        cloaca.WorkflowBuilder("refused"),
+    ):
+
+        @cloaca.task(over="rows")
+        def work(context, row: int) -> int:
+            return row
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"over": "rows", "parallel": 0}, "parallel must be a whole number from 1"),
+        ({"over": "rows", "batch": 0}, "batch must be a whole number from 1"),
+        ({"over": "rows", "tolerate": 1.5}, "tolerate must be a number of items or a fraction"),
+        ({"over": "rows", "tolerate": -1}, "tolerate must be a number of items from 0"),
+        ({"parallel": 3}, "parallel needs over="),
+        ({"over": {}}, "over must map parameters to lists"),
+    ],
+)
+def test_invalid_options_of_a_map_are_refused(options, message):
+    with pytest.raises(cloaca.TaskValidationError, match=message):
+        cloaca.task(**options)(lambda row: row)
+
+
+def test_element_of_a_map_must_be_clear():
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="several parameters that could be"),
+        cloaca.WorkflowBuilder("unclear"),
+    ):
+
+        @cloaca.task(over="rows")
+        def work(one: int, two: int) -> int:
+            return one + two
+
+
+def test_list_of_a_map_must_be_known():
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="runs over 'row', which is neither"),
+        cloaca.WorkflowBuilder("unknown", input={"rows": list[int]}),
+    ):
+
+        @cloaca.task(over="row")
+        def work(value: int) -> int:
+            return value
+
+
+def test_j8_map_cannot_be_the_output():
+    with (
+        pytest.raises(cloaca.WorkflowValidationError, match="output='fetch' is a map"),
+        cloaca.WorkflowBuilder("mapped", input={"urls": list[str]}, output="fetch"),
+    ):
+
+        @cloaca.task(over="urls")
+        def fetch(url: str) -> str:
+            return url

@@ -1,0 +1,98 @@
+"""The mistakes that newcomers make, as programs, and what each one is told: what, where, what next.
+
+The numbers are those of a trial of 55 typical mistakes. A program prints what it is told, on
+either stream, because a newcomer reads both.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mistakes_of_definitions
+import mistakes_of_runs
+import mistakes_of_values
+from mistakes_support import PRELUDE, Mistake, run_program
+
+TESTS = Path(__file__).parent
+MISTAKES = sorted(
+    [
+        *mistakes_of_definitions.MISTAKES,
+        *mistakes_of_values.MISTAKES,
+        *mistakes_of_runs.MISTAKES,
+    ],
+    key=lambda mistake: mistake.number,
+)
+
+#: Mistakes whose tests stand elsewhere.
+ELSEWHERE = {
+    12: ["test_connecting.py::", "test_bad_input.py::test_a_url_that_cannot_be_read_is_refused"],
+    51: ["test_poison.py::"],
+    55: ["test_interruption.py::", "test_cli_running.py::test_ctrl_c"],
+}
+
+
+@pytest.mark.parametrize(
+    "mistake", MISTAKES, ids=lambda mistake: f"{mistake.number:02}-{mistake.title.split(',')[0]}"
+)
+def test_mistake_is_reported(mistake: Mistake, tmp_path: Path) -> None:
+    for name, text in mistake.files.items():
+        (tmp_path / name).write_text(text)
+    status, printed = run_program(tmp_path, mistake.program)
+    position = 0
+    for text in mistake.told:
+        found = printed.find(text, position)
+        assert found >= 0, f"not told: {text!r}\n{printed}"
+        position = found + 1
+    assert status == mistake.status, printed
+    assert "secret" not in printed
+
+
+def test_later_task_wins_a_key_that_two_branches_write(tmp_path: Path) -> None:
+    """Number 27: B3 decides, the order of the ends does not matter, and `explain` says so."""
+    program = """
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task
+    def a(context):
+        time.sleep(0.2)
+        return {"region": "north"}
+    @cloaca.task
+    def b(context):
+        return {"region": "south"}
+run("w")
+with cloaca.DefaultRunner(URL, start=False) as runner:
+    print(*runner.explain(runner.list_executions()[0].execution_id))
+"""
+    printed = run_program(tmp_path, program)[1]
+    assert "context {'region': 'south'}" in printed
+    assert "The tasks 'a' and 'b' both wrote 'region', and neither depends on the other" in printed
+
+
+def test_a_program_may_be_typed_into_the_interpreter(tmp_path: Path) -> None:
+    """Number 54: source lines that Python cannot read again do not matter."""
+    typed = PRELUDE + (
+        'with cloaca.WorkflowBuilder("w"):\n'
+        "    @cloaca.task\n"
+        "    def a(context):\n"
+        '        return {"n": 1}\n'
+        "\n"
+        'run("w")\n'
+    )
+    status, printed = run_program(tmp_path, "", "-", stdin=typed)
+    assert status == 0, printed
+    assert "context {'n': 1}" in printed
+
+
+def test_every_number_has_a_test() -> None:
+    numbers = {mistake.number for mistake in MISTAKES} | set(ELSEWHERE) | {27, 54}
+    assert numbers == set(range(56))
+
+
+@pytest.mark.parametrize("place", [place for places in ELSEWHERE.values() for place in places])
+def test_the_tests_elsewhere_exist(place: str) -> None:
+    file, _, name = place.partition("::")
+    tree = ast.parse((TESTS / file).read_text())
+    names = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert any(found.startswith(name or "test_") for found in names)

@@ -1,0 +1,67 @@
+"""The sender and the waiter validate the data of signals and approvals (semantics L12)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import cloaca
+
+
+@dataclasses.dataclass
+class Payment:
+    """The data of a signal."""
+
+    amount: int
+
+
+def test_l12_sender_refuses_data_that_no_known_task_takes(runner):
+    with cloaca.WorkflowBuilder("booking"):
+
+        @cloaca.task(wait_for=cloaca.signal("paid_l12"))
+        def book(paid_l12: Payment) -> int:
+            return paid_l12.amount
+
+    handle = runner.submit("booking")
+    with pytest.raises(
+        cloaca.WorkflowInputError, match="parameter 'paid_l12' of task 'book'"
+    ) as no:
+        runner.send("paid_l12", {"amount": "much"}, to=handle)
+    assert no.value.path == "amount"
+    assert not handle.done()
+    runner.send("paid_l12", {"amount": 3}, to=handle)
+    assert handle.result(timeout=30).of("book") == 3
+    # Nobody here waits for it, so other programs may.
+    runner.send("unknown_l12", {"amount": "much"})
+
+
+def test_l12_one_task_that_takes_the_data_is_enough(runner):
+    with cloaca.WorkflowBuilder("loose"):
+
+        @cloaca.task(wait_for=cloaca.signal("mixed_l12"))
+        def anything(context): ...
+
+    with cloaca.WorkflowBuilder("strict"):
+
+        @cloaca.task(wait_for=cloaca.signal("mixed_l12"))
+        def number(mixed_l12: int) -> int:
+            return mixed_l12
+
+    strict = runner.submit("strict")
+    runner.send("mixed_l12", "text", to=strict)
+    # The waiter validates it too.
+    result = strict.result(timeout=30)
+    assert result.status == "Failed"
+    assert result.error.type == "TaskInputError"
+
+
+def test_l12_approval_refuses_data_that_does_not_match(runner):
+    with cloaca.WorkflowBuilder("release"):
+        cloaca.approval("approve", data=Payment)
+
+    handle = runner.submit("release")
+    with pytest.raises(cloaca.WorkflowInputError, match="the data of approval 'approve'"):
+        runner.approve(handle, "approve", {"amount": "much"})
+    runner.approve(handle, "approve", {"amount": 3}, by="ann")
+    assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}

@@ -1,0 +1,102 @@
+"""Programs that failed in trials. The number in a test's name is that of the trial."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+import cloaca
+from cloaca.testing import VirtualRunner
+
+WEEK = 7 * 86_400
+
+
+def test_r05_week_of_waiting_leaves_few_events():
+    """A task that polls with `Snooze` stores an event each time; a wait does not."""
+    with cloaca.WorkflowBuilder("release"):
+        cloaca.approval("approve", title="Release?")
+
+    @cloaca.workflow
+    def reminded(handle):
+        return handle.wait("answer", cloaca.signal("answer"), timeout="30d")
+
+    with VirtualRunner() as runner:
+        asked, waiting = runner.submit("release"), runner.submit("reminded")
+        runner.advance(WEEK)
+        assert (asked.status(), waiting.status()) == ("Running", "Running")
+        runner.approve(asked, "approve", by="ann")
+        runner.send("answer", 1)
+        assert (asked.result().status, waiting.result().output) == ("Completed", 1)
+        assert max(len(asked.events()), len(waiting.events())) < 15
+
+
+def test_r18_failed_child_with_a_key_is_not_retried(runner):
+    """Another attempt would find the same failed child, because its key is taken."""
+    runs = []
+
+    with cloaca.WorkflowBuilder("child"):
+
+        @cloaca.task(retry_attempts=1)
+        def fail(context):
+            runs.append(1)
+            raise ValueError("no")
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task
+        async def wait(context, handle):
+            (await runner.submit("child", key=handle.execution_id)).raise_for_status()
+
+    result = runner.execute("parent")
+    assert (result.status, result.tasks["wait"].attempts, len(runs)) == ("Failed", 1, 1)
+    assert result.error.type == "WorkflowExecutionError"
+
+
+def test_r18_failed_child_without_a_key_is_retried(runner):
+    runs = []
+
+    with cloaca.WorkflowBuilder("child"):
+
+        @cloaca.task(retry_attempts=1)
+        def fail_once(context):
+            runs.append(1)
+            if len(runs) == 1:
+                raise ValueError("no")
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_delay_ms=1)
+        async def wait(context):
+            (await runner.submit("child")).raise_for_status()
+
+    result = runner.execute("parent")
+    assert (result.status, result.tasks["wait"].attempts, len(runs)) == ("Completed", 2, 2)
+
+
+def test_r10_one_definition_serves_requests_of_any_width(tmp_path):
+    """A graph for each request is kept for good; a map has its width in its input."""
+    with cloaca.WorkflowBuilder("request", input={"parts": list[int]}, output="end"):
+
+        @cloaca.task(over="parts")
+        def part(part: int) -> int:
+            return part * 2
+
+        @cloaca.task
+        def end(part: list[int]) -> int:
+            return sum(part)
+
+    database = tmp_path / "r10.db"
+    with cloaca.DefaultRunner(f"sqlite:///{database}") as runner:
+        for width in range(30):
+            assert runner.execute("request", {"parts": list(range(width))}).output == width * (
+                width - 1
+            )
+        runner.prune(older_than=0.0)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        of_requests = "definitions WHERE workflow = 'request'"
+        tables = (of_requests, "executions", "tasks", "maps", "items")
+        rows = [
+            connection.execute(f"SELECT count(*) FROM cloacina_{table}").fetchone()[0]
+            for table in tables
+        ]
+    assert rows == [1, 0, 0, 0, 0]

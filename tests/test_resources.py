@@ -1,0 +1,248 @@
+"""Resources: objects that a runner makes once for its tasks, and closes (semantics J10)."""
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import pytest
+
+import cloaca
+from cloaca.testing import VirtualRunner, run_task
+
+events: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def no_events():
+    events.clear()
+
+
+class Plain:
+    def close(self) -> None:
+        events.append("closed")
+
+
+class Manager:
+    def __enter__(self) -> "Manager":
+        events.append("entered")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        events.append("closed")
+
+
+class AsyncManager:
+    async def __aenter__(self) -> "AsyncManager":
+        await asyncio.sleep(0)
+        events.append("entered")
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.sleep(0)
+        events.append("closed")
+
+
+class AsyncPlain:
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        events.append("closed")
+
+
+def plain():
+    events.append("entered")
+    return Plain()
+
+
+def generator():
+    events.append("entered")
+    yield "value"
+    events.append("closed")
+
+
+@contextlib.contextmanager
+def manager_function():
+    events.append("entered")
+    yield "value"
+    events.append("closed")
+
+
+async def coroutine():
+    await asyncio.sleep(0)
+    events.append("entered")
+    return AsyncPlain()
+
+
+async def async_generator():
+    await asyncio.sleep(0)
+    events.append("entered")
+    yield "value"
+    await asyncio.sleep(0)
+    events.append("closed")
+
+
+FACTORIES = [
+    plain,
+    generator,
+    manager_function,
+    Manager,
+    coroutine,
+    async_generator,
+    AsyncManager,
+    lambda: AsyncManager(),
+]
+
+
+def define(factory):
+    seen = []
+    with cloaca.WorkflowBuilder("resources"):
+
+        @cloaca.task
+        def first(it=cloaca.resource(factory)) -> int:
+            seen.append(it)
+            return 1
+
+        @cloaca.task
+        async def second(first: int, it=cloaca.resource(factory)) -> int:
+            seen.append(it)
+            return 2
+
+        @cloaca.task(dependencies=[first])
+        def third(context, it=cloaca.resource(factory), *, handle) -> None:
+            seen.append(it)
+
+    return seen
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_j10_resource_is_made_once_and_closed_at_shutdown(factory):
+    seen = define(factory)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        for _ in range(2):
+            result = runner.execute("resources")
+            assert result.status == "Completed", result.error_message
+        assert events == ["entered"]
+    assert events == ["entered", "closed"]
+    assert len(seen) == 6
+    assert len({id(it) for it in seen}) == 1
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_j10_each_runner_makes_its_own(factory):
+    seen = define(factory)
+    for _ in range(2):
+        with VirtualRunner() as runner:
+            assert runner.execute("resources").status == "Completed"
+    assert events == ["entered", "closed"] * 2
+    assert len(seen) == 6
+
+
+def test_j10_tasks_at_once_share_one():
+    def slow():
+        events.append("entered")
+        time.sleep(0.05)
+        return object()
+
+    barrier = threading.Barrier(4)
+    seen = []
+
+    def work(it=cloaca.resource(slow)):
+        barrier.wait(10)
+        seen.append(it)
+
+    async def async_work(it=cloaca.resource(slow)):
+        seen.append(it)
+
+    with cloaca.WorkflowBuilder("shared_resource"):
+        for number in range(4):
+            cloaca.task(id=f"sync{number}")(work)
+            cloaca.task(id=f"async{number}")(async_work)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("shared_resource")
+    assert result.status == "Completed", result.error_message
+    assert len(seen) == 8
+    assert len({id(it) for it in seen}) == 1
+    assert events == ["entered"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_j10_failure_to_make_one_is_retried(is_async):
+    failures = [OSError("no route"), OSError("no route")]
+
+    def fragile():
+        if failures:
+            raise failures.pop()
+        return "value"
+
+    async def async_fragile():
+        return fragile()
+
+    factory = async_fragile if is_async else fragile
+    with cloaca.WorkflowBuilder("resources"):
+
+        @cloaca.task(retry_attempts=3)
+        def first(it: str = cloaca.resource(factory)) -> str:
+            return it
+
+    with VirtualRunner() as runner:
+        result = runner.execute("resources")
+    assert (result.of(first), result.tasks["first"].attempts) == ("value", 3)
+
+
+def test_j10_failure_to_close_one_is_logged(caplog):
+    class Broken:
+        def close(self):
+            raise OSError("it is broken")
+
+    def broken():
+        return Broken()
+
+    with cloaca.WorkflowBuilder("resources"):
+
+        @cloaca.task
+        def first(a=cloaca.resource(plain), b=cloaca.resource(broken)) -> int:
+            return 1
+
+    with VirtualRunner() as runner:
+        runner.execute("resources")
+    assert events == ["entered", "closed"]
+    assert "the resource of" in caplog.text
+    assert "it is broken" in caplog.text
+
+
+def test_j10_last_made_is_closed_first():
+    def one():
+        yield 1
+        events.append("one")
+
+    def two():
+        yield 2
+        events.append("two")
+
+    with cloaca.WorkflowBuilder("resources"):
+
+        @cloaca.task
+        def first(a: int = cloaca.resource(one), b: int = cloaca.resource(two)) -> int:
+            return a + b
+
+    with VirtualRunner() as runner:
+        assert runner.execute("resources").of(first) == 3
+    assert events == ["two", "one"]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_run_task_closes_what_it_makes(factory):
+    def work(it=cloaca.resource(factory)) -> bool:
+        return it is not None
+
+    async def async_work(it=cloaca.resource(factory)) -> bool:
+        return it is not None
+
+    assert run_task(work)["work"] is True
+    assert run_task(async_work)["async_work"] is True
+    assert events == ["entered", "closed"] * 2
+
+
+def test_resource_takes_functions_only():
+    with pytest.raises(cloaca.TaskValidationError, match="takes a function"):
+        cloaca.resource(3)

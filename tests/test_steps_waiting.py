@@ -1,0 +1,288 @@
+"""`TaskHandle.sleep` and `wait` park the task, which holds no worker meanwhile (semantics T5)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+import cloaca
+from cloaca.testing import VirtualRunner, crash_everywhere, run_task
+
+HOUR = 3600
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_t5_sleep_leaves_the_function_and_starts_it_again(kind):
+    calls, left, starts = [], [], []
+
+    def call(name):
+        calls.append(name)
+        return name
+
+    if kind == "sync":
+
+        @cloaca.workflow
+        def reminder(handle):
+            starts.append(handle.attempt)
+            try:
+                handle.step("first", call, "first")
+                handle.sleep("a day", "1d")
+                handle.step("second", call, "second")
+                handle.sleep("another day", 24 * HOUR)
+                return handle.step("third", call, "third")
+            finally:
+                left.append(len(calls))
+    else:
+
+        @cloaca.workflow
+        async def reminder(handle):
+            starts.append(handle.attempt)
+            try:
+                await handle.step("first", call, "first")
+                await handle.sleep("a day", "1d")
+                await handle.step("second", call, "second")
+                await handle.sleep("another day", 24 * HOUR)
+                return await handle.step("third", call, "third")
+            finally:
+                left.append(len(calls))
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("reminder")
+        runner.advance(24 * HOUR - 1)
+        assert calls == ["first"]
+        assert left == [1]
+        assert handle.status() == "Running"
+        runner.advance(2)
+        assert calls == ["first", "second"]
+        runner.advance(24 * HOUR)
+        result = handle.result()
+        assert result.output == "third"
+        assert calls == ["first", "second", "third"]
+        # Parking is not an attempt.
+        assert result.tasks["reminder"].attempts == 1
+        assert starts == [1, 1, 1]
+        kinds = [e.data["kind"] for e in handle.events() if e.type == "step_recorded"]
+        assert kinds == ["step", "sleep", "step", "sleep", "step"]
+
+
+def test_t5_sleeping_tasks_hold_no_worker(runner):
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+
+    @cloaca.workflow
+    def sleeps(handle):
+        handle.sleep("a while", HOUR)
+
+    @cloaca.workflow
+    def works():
+        return 7
+
+    with cloaca.DefaultRunner(":memory:", config) as single:
+        for handle in single.submit_many([("sleeps", None)] * 50):
+            del handle
+        assert single.execute("works").output == 7
+
+
+def test_t5_short_sleep_continues_by_itself(runner):
+    @cloaca.workflow
+    def naps(handle):
+        start = handle.step("start", time.time)
+        handle.sleep("nap", "50ms")
+        return handle.step("end", time.time) - start
+
+    assert 0.05 <= runner.execute("naps").output < 30
+
+
+def test_t5_wait_times_out_once_and_for_all():
+    seen = []
+
+    @cloaca.workflow(retry_attempts=2, retry_delay_ms=1)
+    def patient(handle):
+        try:
+            handle.wait("approval", cloaca.signal("never", key="k"), timeout="2h")
+        except TimeoutError as error:
+            seen.append(str(error))
+        if handle.attempt == 1:
+            raise ValueError("again")
+        return "timed out"
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("patient")
+        runner.advance(2 * HOUR - 1)
+        assert seen == []
+        runner.advance(HOUR)
+        assert handle.result().output == "timed out"
+    assert len(seen) == 2
+    assert "waited for 'approval' until its timeout" in seen[0]
+
+
+def test_t5_wait_for_a_timer_returns_nothing():
+    @cloaca.workflow
+    def timer(handle):
+        return [handle.wait("timer", cloaca.delay(HOUR)), 1]
+
+    with VirtualRunner() as runner:
+        assert runner.execute("timer").output == [None, 1]
+
+
+@pytest.mark.parametrize("kind", ["returns", "goes on", "raises"])
+def test_t5_function_that_catches_its_parking_fails_by_name(kind):
+    calls = []
+
+    @cloaca.workflow
+    def greedy(handle):
+        try:
+            handle.sleep("cool down", HOUR)
+        except BaseException:
+            if kind == "raises":
+                raise ValueError("other") from None
+            if kind == "goes on":
+                handle.step("next", calls.append, 1)
+        return 1
+
+    with VirtualRunner() as runner:
+        result = runner.execute("greedy")
+        if kind == "goes on":
+            # The next durable call leaves the function again.
+            assert result.status == "Completed"
+            assert calls == []
+            return
+        assert result.status == "Failed"
+        assert "caught TaskParked" in result.error_message
+        assert "handle.sleep('cool down')" in result.error_message
+        assert result.tasks["greedy"].attempts == 1
+
+
+def test_t5_steps_beside_a_sleep_are_recorded_before_it():
+    calls = []
+
+    async def slow(name):
+        await asyncio.sleep(5)
+        calls.append(name)
+
+    @cloaca.workflow
+    async def both(handle):
+        await asyncio.gather(handle.step("slow", slow, "slow"), handle.sleep("hour", HOUR))
+        return len(calls)
+
+    with VirtualRunner() as runner:
+        assert runner.execute("both").output == 1
+    assert calls == ["slow"]
+
+
+def test_t5_task_group_passes_the_parking_on():
+    @cloaca.workflow
+    async def grouped(handle):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(handle.sleep("hour", HOUR))
+        return 1
+
+    with VirtualRunner() as runner:
+        assert runner.execute("grouped").output == 1
+
+
+def test_t5_sleep_of_no_time_and_invalid_durations():
+    def task(context, handle):
+        handle.sleep("none", 0)
+
+    run_task(task)
+    for wrong in ("soon", -1, "-1s", float("inf"), None):
+
+        def sleeps(context, handle, wrong=wrong):
+            handle.sleep("a", wrong)
+
+        with pytest.raises(cloaca.ConfigurationError, match="duration"):
+            run_task(sleeps)
+
+    def waits(context, handle):
+        handle.wait("a", "tomorrow")
+
+    with pytest.raises(cloaca.TaskValidationError, match="'a' of task"):
+        run_task(waits)
+
+
+def test_t5_crash_anywhere_around_a_sleep_changes_nothing():
+    @cloaca.workflow
+    def sleeper(handle):
+        handle.step("a", lambda: 1)
+        handle.sleep("ten seconds", "10s")
+        return handle.step("b", lambda: 2)
+
+    report = crash_everywhere("sleeper")
+    assert len(report.points) >= 8
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_t5_wait_returns_the_data_of_its_signal(runner, kind):
+    if kind == "sync":
+
+        @cloaca.workflow
+        def approval(order: str, handle):
+            return handle.wait("answer", cloaca.signal("approve", key=order), timeout="1h")
+    else:
+
+        @cloaca.workflow
+        async def approval(order: str, handle):
+            return await handle.wait("answer", cloaca.signal("approve", key=order), timeout="1h")
+
+    handles = [runner.submit("approval", {"order": name}) for name in ("a", "b")]
+    for handle, name in zip(handles, "ab", strict=True):
+        runner.send("approve", {"of": name}, key=name)
+        assert handle.result(timeout=60).output == {"of": name}
+        assert handle.result().tasks["approval"].attempts == 1
+
+
+def test_t5_two_waits_for_one_signal_take_one_after_the_other(runner):
+    @cloaca.workflow
+    def chat(handle):
+        return [handle.wait("message", cloaca.signal("message")) for _ in range(3)]
+
+    handle = runner.submit("chat")
+    for number in range(3):
+        runner.send("message", number, to=handle.id)
+    assert handle.result(timeout=60).output == [0, 1, 2]
+
+
+def test_t5_wait_for_any_of_several_conditions(runner):
+    @cloaca.workflow
+    def first(handle):
+        condition = cloaca.any_of(cloaca.signal("go", key="g"), cloaca.delay("1h"))
+        return handle.wait("first", condition)
+
+    handle = runner.submit("first")
+    runner.send("go", 7, key="g")
+    assert handle.result(timeout=60).output == {"go": 7}
+
+
+def test_t5_data_of_a_wait_is_decoded_by_type(runner):
+    @cloaca.workflow
+    def typed(handle):
+        return list(handle.wait("pair", cloaca.signal("pair"), type=tuple[int, int]))
+
+    handle = runner.submit("typed")
+    runner.send("pair", [1, 2], to=handle.id)
+    assert handle.result(timeout=60).output == [1, 2]
+
+
+def test_t6_recorded_timeout_stays_until_it_is_dropped(runner):
+    broken = [True]
+
+    @cloaca.workflow(retry_attempts=1)
+    def late(handle):
+        try:
+            got = handle.wait("answer", cloaca.signal("answer"), timeout="20ms")
+        except cloaca.WaitTimeoutError:
+            got = "nothing"
+        if broken[0]:
+            raise ValueError("broken")
+        return got
+
+    handle = runner.submit("late")
+    assert handle.result(timeout=60).status == "Failed"
+    runner.send("answer", "late", to=handle.id)
+    broken[0] = False
+    handle.retry()
+    assert handle.result(timeout=60).output == "nothing"
+    handle.retry(from_step="answer")
+    assert handle.result(timeout=60).output == "late"

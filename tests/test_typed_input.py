@@ -1,0 +1,404 @@
+"""The declared input of a workflow, and its output (semantics J5, J8)."""
+
+import asyncio
+import copy
+import dataclasses
+import datetime
+import decimal
+import json
+import pickle
+import subprocess
+import sys
+import time
+import typing
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+
+import cloaca
+from cloaca.testing import VirtualRunner
+
+
+class PydanticOrder(pydantic.BaseModel):
+    order_id: str
+    count: int = 1
+    day: datetime.date | None = None
+
+
+class StructOrder(msgspec.Struct):
+    order_id: str
+    count: int = 1
+    day: datetime.date | None = None
+
+
+@dataclasses.dataclass
+class DataclassOrder:
+    order_id: str
+    count: int = 1
+    day: datetime.date | None = None
+
+
+@attrs.define
+class AttrsOrder:
+    order_id: str
+    count: int = 1
+    day: datetime.date | None = None
+
+
+class TypedDictOrder(typing.TypedDict):
+    order_id: str
+    count: typing.NotRequired[int]
+    day: typing.NotRequired[datetime.date | None]
+
+
+CLASSES = [PydanticOrder, StructOrder, DataclassOrder, AttrsOrder]
+STORED = {"order_id": "o-1", "count": 1, "day": None}
+
+
+def define(model, **options):
+    with cloaca.WorkflowBuilder("order", input=model, **options) as builder:
+
+        @cloaca.task
+        def show(order_id: str, count: int, day: datetime.date | None) -> str:
+            return f"{order_id} {count} {day}"
+
+    return builder
+
+
+@pytest.mark.parametrize("model", CLASSES)
+def test_j5_input_is_validated_and_defaults_are_filled_in(model):
+    define(model, output="show")
+    with VirtualRunner() as runner:
+        for given in (
+            {"order_id": "o-1"},
+            cloaca.Context({"order_id": "o-1"}),
+            model(order_id="o-1"),
+        ):
+            result = runner.execute("order", given)
+            assert result.final_context.to_dict() == {**STORED, "show": "o-1 1 None"}
+            assert result.output == "o-1 1 None"
+        day = datetime.date(2026, 1, 2)
+        assert runner.execute("order", {"order_id": "a", "day": day}).output == "a 1 2026-01-02"
+        many = runner.submit_many(
+            [("order", model("b") if model is not PydanticOrder else {"order_id": "b"})]
+        )
+        assert many[0].result().output == "b 1 None"
+
+
+@pytest.mark.parametrize("model", [*CLASSES, TypedDictOrder, {"order_id": str, "count": int}])
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"order_id": 3, "count": 1}, "order_id"),
+        ({"order_id": "a", "count": "many"}, "count"),
+        ({"count": 1}, ""),
+        (None, ""),
+    ],
+)
+def test_j5_wrong_input_stores_nothing_and_names_the_path(model, given, path):
+    with cloaca.WorkflowBuilder("order", input=model):
+        cloaca.task(id="one")(lambda: None)
+    with VirtualRunner() as runner:
+        calls = [
+            lambda: runner.execute("order", given),
+            lambda: runner.submit("order", given),
+            lambda: runner.submit_many([("order", given)]),
+            lambda: asyncio.run(runner.submit_async("order", given)),
+            lambda: asyncio.run(runner.execute_async("order", given)),
+            lambda: runner.submit(cloaca_workflow("order"), given),
+        ]
+        for call in calls:
+            with pytest.raises(cloaca.WorkflowInputError) as caught:
+                call()
+            assert isinstance(caught.value, cloaca.WorkflowValidationError)
+            assert caught.value.message.startswith("the input of workflow 'order' is not valid: ")
+            assert caught.value.path in {path, path or "order_id"}
+            if path:
+                assert f"`{path}`: " in caught.value.message
+            else:
+                assert "order_id" in caught.value.message
+        assert runner.list_executions().items == []
+
+
+def cloaca_workflow(name):
+    from cloaca._workflows.registry import registry
+
+    return registry.workflow(name)
+
+
+def test_j5_instance_that_was_changed_to_wrong_values_is_refused():
+    define(StructOrder)
+    order = StructOrder("a")
+    order.count = "many"
+    with VirtualRunner() as runner, pytest.raises(cloaca.WorkflowInputError, match="`count`"):
+        runner.execute("order", order)
+
+
+@pytest.mark.parametrize("given", [[1], "text", 3])
+def test_j5_input_that_is_not_a_mapping_is_a_type_error(given):
+    define(StructOrder)
+    with VirtualRunner() as runner, pytest.raises(TypeError, match="a mapping or a Context"):
+        runner.execute("order", given)
+
+
+def test_j5_fields_of_an_input_dict_are_validated_by_their_library():
+    with cloaca.WorkflowBuilder(
+        "order", input={"order": PydanticOrder, "price": decimal.Decimal, "any": object}
+    ):
+
+        @cloaca.task
+        def show(order: PydanticOrder, price: decimal.Decimal) -> list[str]:
+            return [order.order_id, str(price)]
+
+    with VirtualRunner() as runner:
+        order = PydanticOrder(order_id="o-1")
+        given = {"order": order, "price": decimal.Decimal("1.10"), "any": [1]}
+        result = runner.execute("order", given)
+        assert result.of(show) == ["o-1", "1.10"]
+        with pytest.raises(cloaca.WorkflowInputError) as caught:
+            runner.execute("order", {**given, "order": {"order_id": 1}})
+        assert caught.value.path == "order.order_id"
+
+
+def test_j5_renamed_fields_are_read_by_their_external_names():
+    class Renamed(msgspec.Struct, rename="camel"):
+        order_id: str
+
+    class Aliased(pydantic.BaseModel):
+        order_id: str = pydantic.Field(alias="orderId")
+
+    for model in (Renamed, Aliased):
+        with cloaca.WorkflowBuilder("order", input=model):
+
+            @cloaca.task
+            def show(order_id: str) -> str:
+                return order_id
+
+        with VirtualRunner() as runner:
+            assert runner.execute("order", {"orderId": "o-1"}).of(show) == "o-1"
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (3, "must be a class"),
+        (int, "int has no fields"),
+        ({1: str}, "must be a string"),
+        ({"a": bytes}, "bytes are not JSON"),
+        ({"a": "Missing"}, "Missing"),
+    ],
+)
+def test_j5_model_that_cannot_be_used_is_refused(model, reason):
+    with pytest.raises(cloaca.WorkflowValidationError, match=reason):
+        cloaca.WorkflowBuilder("order", input=model)
+
+
+def test_j5_schema_is_part_of_the_definition():
+    for model in (*CLASSES, TypedDictOrder):
+        schema = define(model).build().input_schema
+        assert schema is not None
+        assert schema["type"] == "object"
+        assert sorted(schema["properties"]) == ["count", "day", "order_id"]
+        assert schema["required"] == ["order_id"]
+    nested = cloaca.WorkflowBuilder("order", input={"order": StructOrder})
+    cloaca.WorkflowBuilder("plain")
+    with nested:
+        cloaca.task(id="one")(lambda: None)
+    assert list(nested.build().input_schema["$defs"]) == ["StructOrder"]
+
+
+def test_j5_version_does_not_depend_on_the_input():
+    assert define(StructOrder).build().version == define(PydanticOrder).build().version
+
+
+def test_j5_input_of_a_schedule_is_validated_where_it_is_given():
+    class Tick(msgspec.Struct):
+        order_id: str
+        scheduled_time: datetime.datetime
+        count: int = 2
+
+    with cloaca.WorkflowBuilder("order", input=Tick, output="show"):
+
+        @cloaca.task
+        def show(order_id: str, count: int, scheduled_time: datetime.datetime) -> str:
+            return f"{order_id} {count} {scheduled_time.minute}"
+
+    with VirtualRunner() as runner:
+        with pytest.raises(cloaca.WorkflowInputError, match="schedule of workflow 'order'"):
+            runner.register_cron_workflow("order", "* * * * *", input={"order_id": 1})
+        with pytest.raises(cloaca.WorkflowInputError):
+            runner.register_cron_workflow("order", "* * * * *")
+        assert runner.list_cron_schedules() == []
+        id = runner.register_cron_workflow("order", "* * * * *", input={"order_id": "a"})
+        assert runner.get_cron_schedule(id)["input"] == {"order_id": "a", "count": 2}
+        runner.advance(70)
+        execution = runner.list_executions().items[0]
+        assert execution.status == "Completed", execution.error_message
+        assert runner.get_execution(execution.execution_id).output.startswith("a 2 ")
+
+
+def test_j5_input_of_a_trigger_is_validated_where_it_is_given():
+    define(StructOrder, output="show")
+    results = [
+        cloaca.TriggerResult.fire({"order_id": 1}),
+        cloaca.TriggerResult.fire(StructOrder("a", 3)),
+    ]
+
+    @cloaca.trigger(name="orders", on="order", poll_interval="1s")
+    def poll():
+        return results.pop(0) if results else cloaca.TriggerResult.skip()
+
+    try:
+        with VirtualRunner() as runner:
+            until = time.monotonic() + 60
+            while not runner.list_executions().items and time.monotonic() < until:
+                runner.advance(600)  # a poll runs on its own thread
+            (execution,) = runner.list_executions().items
+            assert runner.get_execution(execution.execution_id).output == "a 3 None"
+            history = runner.get_trigger_execution_history("orders")
+            assert any("WorkflowInputError" in str(entry) for entry in history)
+    finally:
+        forget_trigger("orders")
+
+
+def forget_trigger(name):
+    from cloaca._workflows.registry import registry
+
+    registry._trigger_revisions.pop(name)
+
+
+# J8: the output.
+
+
+def test_j8_output_is_the_final_context_if_none_is_declared():
+    define(StructOrder)
+    with VirtualRunner() as runner:
+        result = runner.execute("order", {"order_id": "a"})
+    assert result.output == result.final_context
+
+
+def test_j8_output_may_be_a_tuple_of_results_and_fields():
+    define(StructOrder, output=("show", "day"))
+    with VirtualRunner() as runner:
+        result = runner.execute("order", {"order_id": "a"})
+    assert result.output == ("a 1 None", None)
+    assert copy.copy(result).output == result.output
+    assert pickle.loads(pickle.dumps(result)).of("show") == "a 1 None"
+
+
+def test_j8_output_of_a_failed_execution_is_none():
+    with cloaca.WorkflowBuilder("order", output="show"):
+
+        @cloaca.task(retry_attempts=1)
+        def show() -> str:
+            raise ValueError("x")
+
+    with VirtualRunner() as runner:
+        result = runner.execute("order")
+    assert result.output is None
+    with pytest.raises(cloaca.ContextError, match="Failed"):
+        result.of(show)
+    with pytest.raises(cloaca.ContextError, match="no task 'shw'") as caught:
+        result.of("shw")
+    assert "did you mean 'show'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("output", [3, (), ("show", 3)])
+def test_j8_output_must_be_a_name_or_a_tuple_of_names(output):
+    with pytest.raises(cloaca.WorkflowValidationError, match="the output of workflow 'order'"):
+        cloaca.WorkflowBuilder("order", output=output)
+
+
+def test_j8_result_that_no_longer_decodes_says_so():
+    define(StructOrder, output="show")
+    with VirtualRunner() as runner:
+        result = runner.execute("order", {"order_id": "a"})
+        with cloaca.WorkflowBuilder("order", output="show"):
+            show = cloaca.task(id="show")(changed)
+        with pytest.raises(cloaca.TaskInputError, match="`show`: Expected `int`"):
+            result.of(show)
+        with pytest.raises(cloaca.TaskInputError, match="an earlier version"):
+            assert result.output
+
+
+def changed(n: int = 1) -> int:
+    return n
+
+
+def test_command_line_validates_the_input(tmp_path):
+    module = tmp_path / "orders_module.py"
+    module.write_text(
+        "import cloaca\n"
+        "with cloaca.WorkflowBuilder('cli_order', input={'n': int}, output='double'):\n"
+        "    @cloaca.task\n"
+        "    def double(n: int) -> int:\n"
+        "        return 2 * n\n"
+    )
+    url = f"sqlite:///{tmp_path}/cli.db"
+
+    def invoke(text):
+        command = ["run", f"{module}:cli_order", "--input", text, "-c", url, "--json"]
+        return subprocess.run(
+            [sys.executable, "-m", "cloaca", *command], capture_output=True, text=True, check=False
+        )
+
+    wrong = invoke('{"n": "x"}')
+    assert wrong.returncode == 1
+    assert "the input of workflow 'cli_order' is not valid: `n`" in wrong.stderr
+    right = invoke('{"n": 4}')
+    assert (right.returncode, right.stderr) == (0, "")
+    assert json.loads(right.stdout)["output"] == 8
+
+
+def test_command_line_checks_the_stored_schema_without_the_module(tmp_path):
+    url = f"sqlite:///{tmp_path}/submit.db"
+    with cloaca.WorkflowBuilder("stored_order", input=StructOrder):
+        cloaca.task(id="one")(lambda: None)
+    with cloaca.DefaultRunner(url, start=False) as runner:
+        runner.submit("stored_order", {"order_id": "first"})
+
+    def submit(text):
+        command = [sys.executable, "-m", "cloaca", "submit", "stored_order", text, "-c", url]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    wrong = submit('{"order_id": 3}')
+    assert wrong.returncode == 1
+    assert "is not valid: `order_id`: expected string, got integer" in wrong.stderr
+    assert submit("{}").returncode == 1
+    right = submit('{"order_id": "second"}')
+    assert right.returncode == 0, right.stderr
+    with cloaca.DefaultRunner(url, start=False) as runner:
+        newest, _ = runner.list_executions(workflow="stored_order").items
+        context = runner.get_execution(newest.execution_id).final_context.to_dict()
+    assert context == {"order_id": "second", "count": 1, "day": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a": 1, "b": [{"c": "x"}]}, None),
+        ({"a": 1.0}, None),
+        ({"a": True}, ("a", "expected integer, got boolean")),
+        ({}, ("", "the field 'a' is missing")),
+        ([], ("", "expected object, got array")),
+        ({"a": 1, "b": [{"c": "x"}, {"c": 2}]}, ("b[1].c", "expected string, got integer")),
+        ({"a": 1, "b": None}, None),
+        ({"a": 1, "d": "z"}, ("d", "expected one of ['x', 'y'], got 'z'")),
+    ],
+)
+def test_value_is_checked_against_a_schema(value, expected):
+    from cloaca._values.schema import fault
+
+    schema = {
+        "type": "object",
+        "required": ["a"],
+        "properties": {
+            "a": {"type": "integer"},
+            "b": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/C"}}, {"type": "null"}]},
+            "d": {"enum": ["x", "y"]},
+        },
+        "$defs": {"C": {"type": "object", "properties": {"c": {"type": "string"}}}},
+    }
+    assert fault(schema, value) == expected

@@ -1,0 +1,327 @@
+"""Typed tasks: results, missing values, and the version (semantics J3 to J11)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import pickle
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+import cloaca
+from cloaca.testing import VirtualRunner, run_task
+from typed_support import Order, Row, build, failure, run
+
+# J3: results.
+
+
+def test_j3_result_is_stored_under_the_id_or_output():
+    with cloaca.WorkflowBuilder("typed", output=("load", "sum")):
+
+        @cloaca.task(output="data")
+        def load() -> dict[str, int]:
+            return {"a": 1}
+
+        @cloaca.task(output="sum")
+        def add(data: dict[str, int], load: dict[str, int]) -> int:
+            return data["a"] + load["a"]
+
+    result = run()
+    assert result.final_context.to_dict() == {"data": {"a": 1}, "sum": 2}
+    assert result.output == ({"a": 1}, 2)
+    assert (result.of("data"), result.of("load"), result.of(add)) == ({"a": 1}, {"a": 1}, 2)
+
+
+def test_j3_mapping_from_a_function_without_parameters_is_its_value():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def load():
+            return {"a": 1}
+
+    assert run().final_context.to_dict() == {"load": {"a": 1}}
+
+
+def test_j3_none_is_a_value_unless_the_function_is_unannotated():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def plain():
+            pass
+
+        @cloaca.task
+        def with_handle(handle) -> None:
+            pass
+
+        @cloaca.task
+        def maybe() -> int | None:
+            return None
+
+        @cloaca.task
+        def takes(maybe: int | None) -> None:
+            assert maybe is None
+
+    result = run()
+    assert result.final_context.to_dict() == {"maybe": None, "takes": None}
+    assert result.of(plain) is None
+    assert result.of(maybe) is None
+
+
+def test_j3_async_function_is_a_value_task():
+    with cloaca.WorkflowBuilder("typed", output="add"):
+
+        @cloaca.task
+        async def one() -> int:
+            await asyncio.sleep(0)
+            return 1
+
+        @cloaca.task
+        async def add(one: int, handle: cloaca.TaskHandle) -> list[int]:
+            return [one, handle.attempt]
+
+    assert run().output == [1, 1]
+
+
+def test_j3_result_of_a_context_task_is_stored_under_its_id():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def rows(context):
+            context["rows"] = [1, 2]
+
+        @cloaca.task
+        def total(rows: list[int]) -> int:
+            return sum(rows)
+
+    result = run()
+    assert (result.of(rows), result.of(total)) == ([1, 2], 3)
+
+
+def test_j3_value_without_a_json_form_fails_the_task_for_good():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def load(n: int = 1) -> object:
+            return object()
+
+    error = failure()
+    assert error.type == "TypeError"
+    assert error.message.startswith(
+        "the returned value has no JSON form: a value of type 'object' is not JSON; store its data"
+    )
+
+
+def test_j3_changed_argument_does_not_change_the_stored_value():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def rows():
+            return [1]
+
+        @cloaca.task
+        def total(rows):
+            rows.append(2)
+            return sum(rows)
+
+    assert run().final_context.to_dict() == {"rows": [1], "total": 3}
+
+
+def test_j3_output_of_a_context_function_is_refused():
+    def define():
+        @cloaca.task(output="x")
+        def load(context):
+            pass
+
+    with pytest.raises(cloaca.TaskValidationError, match="takes the context"):
+        build(define)
+
+
+def test_j4_models_of_a_test_function_may_contain_each_other():
+    @dataclasses.dataclass
+    class Item:
+        price: float
+
+    class Basket(msgspec.Struct):
+        items: list[Item]
+
+    class Shop(BaseModel):
+        items: list[Order]
+
+    with cloaca.WorkflowBuilder("typed", input={"basket": Basket}, output="shop"):
+
+        @cloaca.task
+        def basket_price(basket: Basket) -> float:
+            return sum(item.price for item in basket.items)
+
+        @cloaca.task
+        def shop(basket_price: float) -> Shop:
+            return Shop(items=[Order(order_id=str(basket_price), urls=[])])
+
+    assert run({"basket": {"items": [{"price": 2}]}}).output == Shop(
+        items=[Order(order_id="2.0", urls=[])]
+    )
+
+
+# J7: missing results.
+
+
+def skipped_parent(function):
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
+        def parent() -> int:
+            return 1
+
+        cloaca.task(id="child", trigger_rule="all_done", retry_attempts=3)(function)
+
+
+def test_j7_default_replaces_a_skipped_parent():
+    def child(parent: int = 5) -> int:
+        return parent
+
+    skipped_parent(child)
+    assert run().of("child") == 5
+    assert run({"go": 1}).of("child") == 1
+
+
+def test_j7_none_replaces_a_skipped_parent_if_the_type_allows_it():
+    def child(parent: int | None) -> bool:
+        return parent is None
+
+    skipped_parent(child)
+    assert run().of("child") is True
+    assert run({"go": 1}).of("child") is False
+
+
+def test_j7_skipped_parent_without_a_default_fails_the_task_for_good():
+    def child(parent: int) -> int:
+        return parent
+
+    skipped_parent(child)
+    error = failure()
+    assert error.type == "TaskInputError"
+    assert "parameter 'parent' has no value: task 'parent' has no result" in error.message
+    with pytest.raises(cloaca.ContextError, match="'parent' has no result: its state is Skipped"):
+        run(expect="Failed").of("parent")
+
+
+# J9: values that do not match.
+
+
+def test_j9_value_that_does_not_decode_fails_the_task_for_good():
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def rows():
+            return [{"price": 1}, {"price": "much"}]
+
+        @cloaca.task
+        def total(rows: list[Row]) -> float:
+            return sum(row.price for row in rows)
+
+    error = failure()
+    assert error.type == "TaskInputError"
+    assert error.message.startswith(
+        "task 'total': the result of task 'rows' does not match the annotation of parameter "
+        "'rows': `rows[1].price`: Expected `float`, got `str`"
+    )
+
+
+def test_j9_error_names_the_parameter_the_path_and_the_producer():
+    def total(rows: list[Order]) -> int:
+        return 1
+
+    with pytest.raises(cloaca.TaskInputError) as caught:
+        run_task(total, rows=[{"order_id": 1, "urls": []}])
+    error = caught.value
+    assert isinstance(error, cloaca.TaskError)
+    assert isinstance(error, TypeError)
+    assert (error.parameter, error.path, error.producer) == ("rows", "rows[0].order_id", None)
+    twin = pickle.loads(pickle.dumps(error))
+    assert (twin.path, str(twin)) == (error.path, str(error))
+
+
+def test_j9_retry_from_a_task_reads_the_new_value(tmp_path):
+    results = [[1, "x"], [1, 2]]
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task
+        def rows():
+            return results.pop(0)
+
+        @cloaca.task
+        def total(rows: list[int]) -> int:
+            return sum(rows)
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("typed")
+        assert handle.result().status == "Failed"
+        handle.retry(from_task="rows")
+        assert handle.result().of(total) == 3
+
+
+# J11 and A4: the version.
+
+
+def version_of(define):
+    builder = cloaca.WorkflowBuilder("version")
+    with builder:
+        define()
+    return builder.build().version
+
+
+def test_j11_annotations_do_not_change_the_version_and_edges_do():
+    def with_annotations():
+        @cloaca.task
+        def a() -> int:
+            return 1
+
+        @cloaca.task
+        def b(a: int) -> int:
+            return a
+
+    def without():
+        @cloaca.task
+        def a():
+            return 1
+
+        @cloaca.task
+        def b(a):
+            return a
+
+    def other_edge():
+        @cloaca.task
+        def a():
+            return 1
+
+        @cloaca.task
+        def b(a=cloaca.result("c")):
+            return a
+
+        @cloaca.task
+        def c():
+            return 1
+
+    assert version_of(with_annotations) == version_of(without)
+    assert version_of(without) != version_of(other_edge)
+
+
+def test_j11_marker_counts_as_the_id_of_its_task():
+    from cloaca._tasks.fingerprint import fingerprint
+
+    @cloaca.task(id="one")
+    def one() -> int:
+        return 1
+
+    def by_function(x=cloaca.result(one)):
+        return x
+
+    def by_id(x=cloaca.result("one")):
+        return x
+
+    by_id.__code__ = by_function.__code__
+    assert fingerprint(by_id) == fingerprint(by_function)
+    by_id.__defaults__ = (cloaca.result("two"),)
+    assert fingerprint(by_id) != fingerprint(by_function)

@@ -1,0 +1,330 @@
+"""Decoding and encoding of typed values, by kind of annotation (semantics J4)."""
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import sys
+import typing
+import uuid
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+
+import cloaca
+from cloaca._tasks.parameters import read_signature
+from cloaca.testing import VirtualRunner, run_task
+
+T = typing.TypeVar("T")
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+@dataclasses.dataclass
+class Box(typing.Generic[T]):
+    item: T
+
+
+@attrs.define
+class Attrs:
+    x: int
+
+
+class Struct(msgspec.Struct):
+    x: int
+    inner: "Struct | None" = None
+
+
+class Renamed(msgspec.Struct, rename="camel"):
+    order_id: str
+
+
+class Cat(msgspec.Struct, tag=True):
+    name: str
+
+
+class Dog(msgspec.Struct, tag=True):
+    name: str
+
+
+class Compact(msgspec.Struct, array_like=True):
+    a: int
+    b: str
+
+
+class Model(pydantic.BaseModel):
+    day: datetime.date
+    order_id: str = pydantic.Field(default="o-1", alias="orderId")
+
+
+class Names(typing.TypedDict):
+    a: int
+
+
+class Pair(typing.NamedTuple):
+    left: int
+    right: str = "r"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+PointAndModel = dataclasses.make_dataclass("PointAndModel", [("point", Point), ("model", Model)])
+
+MODEL = Model(day=datetime.date(2026, 1, 2), orderId="o-7")
+BIG = 123456789012345678901234567890123
+
+VALUES = [
+    (int, BIG),
+    (int, -(2**63) - 1),
+    (float, 1.5),
+    (str, "é\u2028"),
+    (bool, True),
+    (None, None),
+    (list, [1, "a"]),
+    (dict, {"a": [1]}),
+    (list[int], [1, BIG]),
+    (dict[str, list[int]], {"a": [1]}),
+    (tuple[int, str], (1, "a")),
+    (tuple[int, ...], (1, 2)),
+    (set[int], {1, 2}),
+    (frozenset[str], frozenset({"a"})),
+    (collections.abc.Sequence[int], [1]),
+    (collections.abc.Mapping[str, int], {"a": 1}),
+    (int | None, None),
+    (typing.Optional[int], 1),  # noqa: UP045
+    (int | str | list[int], [1]),
+    (typing.Literal["a", 1], "a"),
+    (typing.Annotated[int, msgspec.Meta(ge=0)], 1),
+    (typing.Annotated[Model, "remark"], MODEL),
+    (datetime.datetime, datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)),
+    (datetime.datetime, datetime.datetime(2026, 1, 2, 3, 4, 5, 678)),
+    (datetime.date, datetime.date(2026, 1, 2)),
+    (datetime.time, datetime.time(3, 4)),
+    (datetime.timedelta, datetime.timedelta(seconds=90, microseconds=5)),
+    (list[datetime.timedelta], [datetime.timedelta(days=1)]),
+    (uuid.UUID, uuid.UUID(int=7)),
+    (decimal.Decimal, decimal.Decimal("1.1000000000000000000000000001")),
+    (Colour, Colour.RED),
+    (Level, Level.HIGH),
+    (dict[str, Colour], {"a": Colour.RED}),
+    (Point, Point(1, 2)),
+    (list[Point], [Point(1)]),
+    (Box[int], Box(1)),
+    (Box[Point], Box(Point(1))),
+    (Attrs, Attrs(1)),
+    (Struct, Struct(1, Struct(2))),
+    (Renamed, Renamed("o-1")),
+    (Cat | Dog, Dog("Rex")),
+    (list[Cat | Dog], [Dog("Rex"), Cat("Tom")]),
+    (Compact, Compact(1, "b")),
+    (Names, {"a": 1}),
+    (Pair, Pair(1)),
+    (Model, MODEL),
+    (list[Model], [MODEL]),
+    (Model | None, None),
+    (Model | Point, MODEL),
+    (PointAndModel, PointAndModel(Point(1), MODEL)),
+    (typing.Any, {"a": [None]}),
+    (object, [1, 2]),
+    ("list[Point]", [Point(1)]),
+    ("typing.Annotated[Model, 1]", MODEL),
+]
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", None) or str(value)
+
+
+def passing(annotation):
+    """A function whose parameter and result have an annotation."""
+
+    def work(value):
+        seen.append(value)
+        return value
+
+    work.__annotations__.update({"value": annotation, "return": annotation})
+    return work
+
+
+seen: list[object] = []
+
+
+@pytest.mark.parametrize(("annotation", "value"), VALUES, ids=[name_of(kind) for kind, _ in VALUES])
+def test_j4_value_comes_back_as_it_was(annotation, value):
+    seen.clear()
+    with cloaca.WorkflowBuilder("values", output="second") as builder:
+        cloaca.task(id="value")(lambda: value)
+        cloaca.task(id="second")(passing(annotation))
+    with VirtualRunner() as runner:
+        result = runner.execute("values")
+    assert result.status == "Completed", result.error_message
+    (found,) = seen
+    assert (found, type(found)) == (value, type(value))
+    assert (result.output, type(result.output)) == (value, type(value))
+    assert builder.build().dependencies["second"] == ["value"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path", "reason"),
+    [
+        (int, "1", "value", "Expected `int`, got `str`"),
+        (int, 1.5, "value", "Expected `int`, got `float`"),
+        (bool, 1, "value", "Expected `bool`, got `int`"),
+        (list[Point], [{"x": 1}, {"y": 1}], "value[1]", "missing required field `x`"),
+        (dict[str, Struct], {"a": {"x": None}}, "value[...].x", "Expected `int`, got `null`"),
+        (typing.Annotated[int, msgspec.Meta(ge=0)], -1, "value", "Expected `int` >= 0"),
+        (Colour, "blue", "value", "Invalid enum value 'blue'"),
+        (datetime.date, "2026-13-01", "value", "Invalid"),
+        (uuid.UUID, "x", "value", "Invalid UUID"),
+        (Model, {"day": "x"}, "value.day", "valid date"),
+        (list[Model], [{"day": "x"}], "value[0].day", "valid date"),
+        (Model, {}, "value.day", "Field required"),
+    ],
+)
+def test_j9_error_names_the_path_and_the_library_s_reason(annotation, value, path, reason):
+    with pytest.raises(cloaca.TaskInputError) as caught:
+        run_task(passing(annotation), value=value)
+    assert caught.value.path == path
+    assert f"`{path}`: " in caught.value.message
+    assert reason in caught.value.message
+
+
+class Custom:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (Point | Struct, "more than one dict-like type"),
+        (datetime.date | str, "more than one str-like type"),
+        (Custom, "msgspec cannot decode Custom from JSON"),
+        (list[Custom], "msgspec cannot decode Custom from JSON"),
+        (bytes, "bytes are not JSON"),
+        ("Missing", "name 'Missing' is not defined"),
+        ("list[", "SyntaxError"),
+    ],
+)
+def test_j4_annotation_that_cannot_be_decoded_is_refused(annotation, reason):
+    def define():
+        with cloaca.WorkflowBuilder("values", input={"value": object}):
+            cloaca.task(id="second")(passing(annotation))
+
+    with pytest.raises(cloaca.TaskValidationError, match="parameter 'value'") as caught:
+        define()
+    assert "task 'second'" in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_j4_result_with_an_unusable_annotation_is_plain_json():
+    def custom(n: int):
+        return {"a": n}
+
+    custom.__annotations__["return"] = "Missing"
+    with cloaca.WorkflowBuilder("values"):
+        cloaca.task(custom)
+    with VirtualRunner() as runner:
+        assert runner.execute("values", {"n": 1}).of("custom") == {"a": 1}
+
+
+def test_j4_decoders_are_made_once_for_a_function():
+    signature = read_signature(passing(list[Point]), "x")
+    assert signature.decoder("value") is signature.decoder("value")
+
+
+def test_j4_classes_of_a_test_function_are_found():
+    @dataclasses.dataclass
+    class Local:
+        x: int
+
+    def first(n: "int") -> "Local":
+        return Local(n)
+
+    def second(first: "Local") -> "int":
+        return first.x
+
+    with cloaca.WorkflowBuilder("values", output="second"):
+        cloaca.task(first)
+        cloaca.task(second)
+    with VirtualRunner() as runner:
+        assert runner.execute("values", {"n": 3}).output == 3
+
+
+def test_j2_annotations_for_type_checkers_do_not_matter_in_context_functions():
+    def load(context: "Missing", limit: "AlsoMissing" = 3, *, handle: "Other"):  # noqa: F821
+        context["limit"] = limit
+
+    with cloaca.WorkflowBuilder("values"):
+        cloaca.task(load)
+    with VirtualRunner() as runner:
+        assert runner.execute("values").final_context.to_dict() == {"limit": 3}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is new in Python 3.12")
+def test_j4_alias_of_pep_695_is_decoded():
+    names: dict[str, object] = {}
+    exec(
+        "type Numbers = list[int]\ndef work[N](value: Numbers, n: N) -> Numbers:\n    return value",
+        names,
+    )
+    function: typing.Any = names["work"]
+    assert run_task(function, value=[1], n=2)["work"] == [1]
+    with pytest.raises(cloaca.TaskInputError):
+        run_task(function, value=["x"], n=2)
+
+
+def test_j4_libraries_are_imported_only_for_annotations(script):
+    process = script(
+        """
+        import sys
+        import cloaca
+
+        with cloaca.WorkflowBuilder("plain"):
+
+            @cloaca.task
+            def rows():
+                return [1, 2]
+
+            @cloaca.task
+            def total(rows, context=None):
+                return sum(rows)
+
+            @cloaca.task(dependencies=[total])
+            def report(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+                context["seen"] = context["total"]
+
+        with cloaca.DefaultRunner(":memory:") as runner:
+            print(runner.execute("plain").final_context.to_dict())
+        print({"msgspec", "pydantic"} & set(sys.modules))
+
+        with cloaca.WorkflowBuilder("typed"):
+
+            @cloaca.task
+            def rows() -> list[int]:
+                return [1, 2]
+
+            @cloaca.task
+            def total(rows: list[int]) -> int:
+                return sum(rows)
+
+        print({"msgspec", "pydantic"} & set(sys.modules))
+        """
+    )
+    out, err = process.communicate(timeout=60)
+    assert (out.splitlines(), err) == (
+        ["{'rows': [1, 2], 'total': 3, 'seen': 3}", "set()", "{'msgspec'}"],
+        "",
+    )

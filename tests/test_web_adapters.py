@@ -1,0 +1,214 @@
+"""The HTTP API inside other applications, below a prefix: FastAPI, Django and Flask."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+import cloaca.web
+from web_support import AsgiServer, Filled, WsgiServer, call
+
+PREFIX = "/admin/cloaca"
+
+
+def authorize(request: cloaca.web.Request) -> cloaca.web.Access | None:
+    """Knows callers by a header."""
+    user = request.headers.get("x-user")
+    if user == "viewer":
+        return cloaca.web.Access(user, {"view"})
+    return cloaca.web.Access(user) if user else None
+
+
+@pytest.fixture
+def filled(database: str) -> Iterator[Filled]:
+    filled = Filled(database)
+    yield filled
+    filled.close()
+
+
+def fastapi(filled: Filled) -> AsgiServer:
+    framework = pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    app = framework.FastAPI()
+    app.mount(PREFIX, cloaca.web.asgi(filled.url, authorize=authorize))
+    return AsgiServer(app)
+
+
+def django(filled: Filled) -> AsgiServer:
+    framework = pytest.importorskip("django")
+    pytest.importorskip("uvicorn")
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+
+    if not settings.configured:
+        settings.configure(ROOT_URLCONF=(), ALLOWED_HOSTS=["*"], SECRET_KEY="x" * 50)
+        framework.setup()
+    pages = get_asgi_application()
+
+    async def known(request: cloaca.web.Request) -> cloaca.web.Access | None:
+        return authorize(request)
+
+    api = cloaca.web.asgi(filled.url, authorize=known)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.startswith(f"{PREFIX}/"):
+            return await api({**scope, "root_path": PREFIX}, receive, send)
+        return await pages(scope, receive, send)
+
+    return AsgiServer(app)
+
+
+def flask(filled: Filled) -> WsgiServer:
+    framework = pytest.importorskip("flask")
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    app = framework.Flask("web")
+    api = cloaca.web.wsgi(filled.url, authorize=authorize)
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {PREFIX: api})
+    return WsgiServer(app)
+
+
+FRAMEWORKS = [fastapi, django, flask]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_framework_serves_the_api_below_a_prefix(
+    filled: Filled, framework: Callable[[Filled], Any]
+) -> None:
+    with framework(filled) as url:
+        api = f"{url}{PREFIX}/api/v1"
+        assert call(f"{api}/executions", token=None).status == 401
+        ann = {"X-User": "ann"}
+        found = call(f"{api}/executions?status=Failed", headers=ann, token=None).json()
+        assert [item["id"] for item in found["items"]] == [filled.failed]
+        viewer = {"X-User": "viewer"}
+        body = {"workflow": "web_etl", "input": {"day": "2026-01-02"}, "key": "k/ä 1"}
+        refused = call(f"{api}/executions", "POST", body, viewer, token=None)
+        assert (refused.status, refused.json()["code"]) == (403, "forbidden")
+        submitted = call(f"{api}/executions", "POST", body, ann, token=None)
+        assert submitted.status == 201, submitted.body
+        shown = call(f"{api}/executions?key=k/%C3%A4%201", headers=viewer, token=None).json()
+        assert [item["id"] for item in shown["items"]] == [submitted.json()["id"]]
+        cross = call(f"{api}/executions", "POST", body, ann | {"Origin": "http://evil.example"})
+        assert (cross.status, cross.json()["code"]) == (403, "cross_site")
+        page = call(f"{url}{PREFIX}/", headers=ann, token=None)
+        assert b'<base href="./">' in page.body
+        for path in ("/..%2f..", "//api/v1/meta", "/healthz/..%2fapi/v1/meta"):
+            assert call(f"{url}{PREFIX}{path}", token=None).status in (401, 404), path
+        assert call(f"{url}{PREFIX}/healthz", token=None).status == 200
+
+
+@pytest.mark.parametrize("framework", [fastapi, django])
+def test_stream_passes_through_asgi(filled: Filled, framework: Callable[[Filled], Any]) -> None:
+    with framework(filled) as url:
+        request = urllib.request.Request(
+            f"{url}{PREFIX}/api/v1/stream", headers={"X-User": "viewer"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as stream:
+            lines = iter(stream)
+            assert next(lines) == b"retry: 2000\n"
+            filled.runner.execute("web_etl", {})
+            while next(lines) != b"event: changed\n":
+                pass
+
+
+def ask(app: Any, **scope: Any) -> list[dict[str, Any]]:
+    """Sends a request without a server, and returns the events of the answer."""
+    sent: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = [{"type": "http.request", "body": b""}]
+
+    async def receive() -> dict[str, Any]:
+        if not requests:
+            await asyncio.Event().wait()  # the client stays
+        return requests.pop()
+
+    async def send(event: dict[str, Any]) -> None:
+        sent.append(event)
+
+    base = {"type": "http", "method": "GET", "path": "/healthz", "query_string": b""}
+    headers = [(b"host", b"app.example")]
+    asyncio.run(app({**base, "headers": headers, **scope}, receive, send))
+    return sent
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/web.db"
+    cloaca.DefaultRunner(url).shutdown()
+    return url
+
+
+def test_asgi_needs_no_lifespan_and_refuses_websockets(url: str) -> None:
+    app = cloaca.web.asgi(url, authorize=authorize)
+    start, *_ = ask(app)
+    assert start["status"] == 200
+    assert ask(app, type="websocket") == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_authorize_is_required_and_checked(url: str) -> None:
+    with pytest.raises(TypeError):
+        cloaca.web.asgi(url)  # type: ignore[call-arg]
+    with pytest.raises(cloaca.ConfigurationError, match="authorize"):
+        cloaca.web.wsgi(url, authorize=True)  # type: ignore[arg-type]
+    app = cloaca.web.asgi(url, authorize=lambda _: True)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match="Access"):
+        ask(app, path="/api/v1/meta")
+    with pytest.raises(cloaca.ConfigurationError, match="'admin' is not a permission"):
+        cloaca.web.Access("ann", {"admin"})
+
+
+def test_authorize_is_not_asked_before_the_gate(url: str) -> None:
+    asked: list[str] = []
+
+    def note(request: cloaca.web.Request) -> cloaca.web.Access:
+        asked.append(request.path)
+        return cloaca.web.Access("ann")
+
+    app = cloaca.web.asgi(url, authorize=note, allowed_hosts=["app.example"])
+    assert ask(app, path="/api/v1/meta", headers=[(b"host", b"evil.example")])[0]["status"] == 421
+    foreign = [(b"host", b"app.example"), (b"origin", b"http://evil.example")]
+    assert ask(app, path="/api/v1/meta", headers=foreign)[0]["status"] == 403
+    assert asked == []
+    assert ask(app, path="/api/v1/meta")[0]["status"] == 200
+    assert asked == ["/api/v1/meta"]
+
+
+def test_path_below_the_mount_is_found_in_both_scopes(url: str) -> None:
+    app = cloaca.web.asgi(url, authorize=lambda _: cloaca.web.Access("ann"))
+    whole = "/cloaca/api/v1/workflows/a%2Fb"
+    scope = {
+        "root_path": "/cloaca",
+        "raw_path": whole.encode(),
+        "path": "/cloaca/api/v1/workflows/a/b",
+    }
+    _, body, *_ = ask(app, **scope)
+    assert b"workflow 'a/b'" in body["body"]
+    _, body, *_ = ask(app, root_path="/cloaca", path="/api/v1/workflows/a")
+    assert b"workflow 'a'" in body["body"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
+    app = cloaca.web.asgi(url, authorize=authorize)
+    assert ask(app)[0]["status"] == 200
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            # Its own file: SQLite handles of the parent do not survive the fork.
+            os.write(writer, str(ask(app)[0]["status"]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 10) in (b"200", b"503", b"")
+    os.close(reader)

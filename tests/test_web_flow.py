@@ -1,0 +1,160 @@
+"""Children, steps, waits and changes of many executions over HTTP, on both databases."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+import cloaca
+import cloaca.web
+from web_support import TOKEN, call
+
+
+def define() -> None:
+    """A child, a parent with two nodes, a task with steps, and a workflow that asks."""
+    with cloaca.WorkflowBuilder("invoice", input={"order": int}, output="number"):
+
+        @cloaca.task(retry_attempts=1)
+        def number(order: int) -> str:
+            return f"invoice-{order}"
+
+    with cloaca.WorkflowBuilder("order"):
+
+        @cloaca.task
+        def cart(context):
+            context["cart"] = {"id": 7}
+
+        for name in ("first", "second"):
+            cloaca.child(name, workflow="invoice", dependencies=[cart], input={"order": "cart.id"})
+
+    with cloaca.WorkflowBuilder("agent"):
+
+        @cloaca.task
+        def think(context, task: cloaca.TaskHandle):
+            for number in range(3):
+                task.step(f"step-{number}", lambda number=number: {"secret_key": "s1", "n": number})
+
+    with cloaca.WorkflowBuilder("asks"):
+        cloaca.approval("approve", title="Pay it?", to="boss")
+
+
+@pytest.fixture
+def served(database: str) -> Iterator[tuple[cloaca.DefaultRunner, str]]:
+    """A runner, and the address of the API of its database."""
+    define()
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        yield runner, f"{server.url}api/v1"
+
+
+def both_ways(url: str) -> tuple[list[object], list[object]]:
+    """The pages from the first to the last, and those back to the first."""
+    separator = "&" if "?" in url else "?"
+    forward, back = [], []
+    page = call(url).json()
+    assert page["prev"] is None
+    while True:
+        forward.append(page["items"])
+        if page["next"] is None:
+            break
+        page = call(f"{url}{separator}cursor={quote(page['next'])}").json()
+    while page["prev"] is not None:
+        page = call(f"{url}{separator}cursor={quote(page['prev'])}").json()
+        back.append(page["items"])
+    return forward, back
+
+
+def test_children_are_listed_below_their_parent(served):
+    runner, api = served
+    parent = runner.execute("order", {}).execution_id
+    children = call(f"{api}/executions/{parent}/children").json()["items"]
+    assert {child["task"] for child in children} == {"first", "second"}
+    assert {child["workflow"] for child in children} == {"invoice"}
+    assert {child["parent"] for child in children} == {parent}
+    assert [child["generation"] for child in children] == [1, 1]
+    listed = call(f"{api}/executions?parent={parent}").json()["items"]
+    assert [item["id"] for item in listed] == [child["id"] for child in children]
+    shown = call(f"{api}/executions/{children[0]['id']}").json()
+    assert shown["parent"] == parent
+    # Only roots are listed without the parent.
+    assert [item["id"] for item in call(f"{api}/executions").json()["items"]] == [parent]
+    forward, back = both_ways(f"{api}/executions/{parent}/children?limit=1")
+    assert (len(forward), back) == (2, forward[:1])
+    refused = call(f"{api}/executions/{children[0]['id']}", "DELETE")
+    assert (refused.status, refused.json()["code"]) == (409, "execution_state")
+    assert call(f"{api}/executions/{parent}", "DELETE").status == 204
+    assert call(f"{api}/executions/{children[0]['id']}", "DELETE").status == 204
+
+
+def test_steps_are_listed_and_their_values_need_a_permission(served):
+    runner, api = served
+    id = runner.execute("agent", {}).execution_id
+    url = f"{api}/executions/{id}/tasks/think/steps"
+    steps = call(url).json()["items"]
+    assert [step["key"] for step in steps] == ["step-0", "step-1", "step-2"]
+    assert steps[1]["value"] == {"secret_key": "•••", "n": 1}
+    assert (steps[0]["position"], steps[0]["attempt"]) == (0, 1)
+    forward, back = both_ways(f"{url}?limit=1")
+    assert (len(forward), back) == (3, forward[1::-1])
+    options = cloaca.web.Access("ann", ["view"])
+    app = cloaca.web.wsgi(runner, authorize=lambda request: options)
+    for path in ("tasks/think/steps", "events", "tasks/think/attempts", "export"):
+        text = wsgi_get(app, f"/api/v1/executions/{id}/{path}")
+        assert '"n":1' not in text.replace(" ", ""), path
+        assert "step-1" in text, path
+
+
+def wsgi_get(app, path: str) -> str:
+    """The body of an answer."""
+    from wsgiref.util import setup_testing_defaults
+
+    environ = {"PATH_INFO": path, "HTTP_HOST": "127.0.0.1"}
+    setup_testing_defaults(environ)
+    statuses = []
+    body = b"".join(app(environ, lambda status, headers: statuses.append(status)))
+    assert statuses[0].startswith("200"), (statuses, body)
+    return body.decode()
+
+
+def test_waits_lead_both_ways_and_are_decided(served):
+    runner, api = served
+    handles = [runner.submit("asks") for _ in range(5)]
+    deadline = time.monotonic() + 20
+    while len(call(f"{api}/waits").json()["items"]) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    forward, back = both_ways(f"{api}/waits?limit=2")
+    assert [len(page) for page in forward] == [2, 2, 1]
+    assert back == forward[1::-1]
+    assert forward[0][0]["title"] == "Pay it?"
+    path = f"{api}/executions/{handles[0].id}/tasks/approve"
+    assert call(f"{path}/approve", "POST", {"data": {"sum": 3}}).status == 200
+    again = call(f"{path}/approve", "POST", {})
+    assert again.status == 409
+    assert handles[0].result(timeout=20).status == "Completed"
+
+
+def test_many_executions_are_cancelled_a_hundred_in_each_commit(served):
+    runner, api = served
+    handles = [runner.submit("agent", delay=3600) for _ in range(230)]
+    body = {"action": "cancel", "filter": {"status": ["Pending"]}, "limit": 200, "note": "wrong"}
+    done, cursor = 0, None
+    while True:
+        given = body if cursor is None else {**body, "cursor": cursor}
+        answer = call(f"{api}/executions/bulk", "POST", given).json()
+        assert answer["refused"] == []
+        done += answer["done"]
+        cursor = answer["next"]
+        if cursor is None:
+            break
+    assert done == 230
+    assert {str(handle.status()) for handle in handles} == {"Cancelled"}
+    events = call(f"{api}/executions/{handles[3].id}/events").json()["items"]
+    cancelled = [event["data"] for event in events if event["type"] == "cancelled"]
+    assert cancelled[0]["note"] == "wrong", json.dumps(events)

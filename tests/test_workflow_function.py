@@ -1,0 +1,96 @@
+"""`@cloaca.workflow`: a workflow of one function (semantics T10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+import cloaca
+
+
+@dataclass
+class Answer:
+    """The answer of a support workflow."""
+
+    text: str
+    steps: int
+
+
+@dataclass
+class Question:
+    """The input of a support workflow."""
+
+    question: str
+    urgent: bool = False
+
+
+def test_t10_function_is_a_workflow_and_its_result_the_output(runner):
+    @cloaca.workflow
+    def support(question: str, handle: cloaca.TaskHandle) -> Answer:
+        plan = handle.step("plan", lambda: ["read", "write"])
+        for number, item in enumerate(plan):
+            handle.step(f"work-{number}", item.upper)
+        return Answer(question, len(plan))
+
+    result = runner.execute("support", {"question": "why?"}).raise_for_status()
+    assert result.output == Answer("why?", 2)
+    assert list(result.tasks) == ["support"]
+    assert runner.execute("support", {"question": "how?"}).output.text == "how?"
+
+
+def test_t10_options_input_and_output_name(runner):
+    attempts = []
+
+    @cloaca.workflow(input=Question, output="reply", retry_attempts=2, retry_delay_ms=1)
+    async def ask(question: str, urgent: bool, handle) -> str:
+        attempts.append(handle.attempt)
+        reply = await handle.step("reply", lambda: f"{question}{urgent}")
+        if handle.attempt == 1:
+            raise ValueError("again")
+        return reply
+
+    result = runner.execute("ask", Question("why?")).raise_for_status()
+    assert result.output == "why?False"
+    assert result.final_context["reply"] == "why?False"
+    assert attempts == [1, 2]
+    with pytest.raises(cloaca.WorkflowValidationError):
+        runner.execute("ask", {"urgent": True})
+
+
+def test_t10_function_of_the_context_has_the_final_context_as_output(runner):
+    @cloaca.workflow()
+    def classic(context, handle):
+        context["n"] = handle.step("n", lambda: 7)
+
+    result = runner.execute("classic").raise_for_status()
+    assert dict(result.output) == {"n": 7}
+
+
+def test_t10_function_stays_a_function():
+    @cloaca.workflow
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(4) == 8
+
+
+def test_t10_decorator_in_a_block_is_refused():
+    with (
+        pytest.raises(cloaca.WorkflowValidationError, match="in the block of the workflow 'outer'"),
+        cloaca.WorkflowBuilder("outer"),
+    ):
+
+        @cloaca.workflow
+        def inner(context):
+            """Does nothing."""
+
+
+def test_t10_something_else_than_a_function_is_refused():
+    with pytest.raises(cloaca.WorkflowValidationError, match="decorates functions"):
+        cloaca.workflow("support")
+
+
+def test_t10_unknown_option_names_the_nearest_one():
+    with pytest.raises(TypeError, match="retry_attempts"):
+        cloaca.workflow(retry_attempt=3)

@@ -1,0 +1,222 @@
+"""A browser, a database with executions of all kinds, and a server of the page.
+
+The tests need the packages of `requirements/web.txt` and Chromium; `make test-web` installs both.
+Without them the tests are not collected.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+import cloaca.web
+from cloaca._core import Inspector
+
+try:
+    from playwright import sync_api as playwright
+except ImportError:
+    playwright = None  # type: ignore[assignment]
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+collect_ignore_glob = [] if playwright and CHROMIUM else ["test_*.py"]
+
+TOKEN = "a-token-of-the-tests-0123456789"
+SHARDS = 40
+RELEASE = threading.Event()
+
+
+def define_workflows() -> None:
+    """Define a pipeline that fails on some inputs, a wide one, and one of another program."""
+    with cloaca.WorkflowBuilder("orders") as builder:
+        builder.description("Loads the orders of a day")
+        builder.tag("team", "data")
+
+        @cloaca.task()
+        def extract(context: cloaca.Context) -> None:
+            print("reading", context.get("day"))
+            context["rows"] = 12
+
+        @cloaca.task(dependencies=["extract"], retry_attempts=2, retry_delay_ms=10)
+        def validate(context: cloaca.Context) -> None:
+            if context.get("missing"):
+                raise ValueError(f"{context['missing']} rows have no customer")
+            context["rows"] = 11
+            context["checked"] = True
+
+        @cloaca.task(dependencies=["validate"])
+        def load(context: cloaca.Context) -> None:
+            context["loaded"] = context["rows"]
+
+    with cloaca.WorkflowBuilder("wide") as builder:
+        builder.description("Many tasks side by side")
+        for number in range(SHARDS):
+
+            @cloaca.task(id=f"shard_{number:02}")
+            def shard(context: cloaca.Context) -> None:
+                pass
+
+    with cloaca.WorkflowBuilder("elsewhere"):
+        cloaca.external_task("pack")
+
+    with cloaca.WorkflowBuilder("slow"):
+
+        @cloaca.task()
+        def wait_for_release(context: cloaca.Context) -> None:
+            RELEASE.wait(60)
+
+    define_flow()
+
+
+def define_flow() -> None:
+    """Define workflows that ask, wait, start children, record steps, and declare their input."""
+    with cloaca.WorkflowBuilder("release"):
+        cloaca.approval(
+            "approve",
+            data={"limit": int, "note": str},
+            title="Release the payment?",
+            to="finance",
+        )
+
+        @cloaca.task
+        def ship(approve: dict) -> str:
+            return f"{approve['by']} allows {approve['data']['limit']}"
+
+    with cloaca.WorkflowBuilder("payment"):
+
+        @cloaca.task(wait_for=cloaca.signal("paid", key="order_id"))
+        def book(context: cloaca.Context) -> None:
+            context["booked"] = True
+
+    with cloaca.WorkflowBuilder("invoice", input={"order": int}, output="number"):
+
+        @cloaca.task(retry_attempts=1)
+        def number(order: int) -> str:
+            return f"invoice-{order}"
+
+    with cloaca.WorkflowBuilder("shop"):
+
+        @cloaca.task
+        def cart(context: cloaca.Context) -> None:
+            context["cart"] = {"id": 7}
+
+        cloaca.child("bill", workflow="invoice", dependencies=[cart], input={"order": "cart.id"})
+
+    with cloaca.WorkflowBuilder("agent"):
+
+        @cloaca.task
+        def think(context: cloaca.Context, task: cloaca.TaskHandle) -> None:
+            task.step("plan", lambda: {"items": [1, 2, 3], "big": 2**70})
+            task.step("answer", lambda: "42")
+
+
+class World:
+    """The database of the tests, with its runner and its server."""
+
+    def __init__(self, runner: cloaca.DefaultRunner, url: str, link: str) -> None:
+        self.runner = runner
+        self.url = url
+        self.link = link
+        self.completed = runner.submit("orders", {"day": "2026-03-02", "big": 2**70})
+        self.failed = runner.submit("orders", {"day": "2026-03-03", "missing": 7, "password": "x1"})
+        self.keyed = runner.submit("orders", {"day": "2026-03-04"}, key="order-4711")
+        self.wide = runner.submit("wide")
+        self.parent = runner.submit("shop")
+        self.stepped = runner.submit("agent")
+        self.asking = runner.submit("release")
+        self.paying = runner.submit("payment", {"order_id": "o-7"})
+        ended = (self.completed, self.failed, self.keyed, self.wide, self.parent, self.stepped)
+        for handle in ended:
+            handle.result(timeout=60)
+        self.elsewhere = runner.submit("elsewhere")
+        self.delayed = runner.submit("orders", {"day": "2026-03-05"}, delay=3600)
+        runner.register_cron_workflow("orders", "0 2 * * *", "Europe/Berlin")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A database with a runner and a server."""
+    define_workflows()
+    path = tmp_path_factory.mktemp("web") / "web.db"
+    url = f"sqlite:///{path}"
+    config = cloaca.DefaultRunnerConfig(capture_logs=True, max_concurrent_tasks=4)
+    runner = cloaca.DefaultRunner.with_config(url, config)
+    with runner, cloaca.web.serve(url, token=TOKEN) as server:
+        yield World(runner, server.url, server.link)
+        RELEASE.set()
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The link of a server of an empty database."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('empty') / 'empty.db'}"
+    # Without a runner, which would store the definitions of the other tests' workflows.
+    Inspector(url, None, True)
+    with cloaca.web.serve(url, token=TOKEN) as server:
+        yield server.link
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    with playwright.sync_playwright() as tools:
+        # A container's root user cannot have Chromium's sandbox.
+        opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    """Opens a page that is logged in.
+
+    The test fails on console errors and on requests to another host.
+    """
+    problems: list[str] = []
+    contexts = []
+
+    def open_it(
+        link: str, path: str = "", theme: str = "light", width: int = 1400, allows: str = ""
+    ) -> Any:
+        size = {"width": width, "height": 900}
+        context = browser.new_context(viewport=size, color_scheme=theme, timezone_id="Asia/Tokyo")
+        contexts.append(context)
+        page = context.new_page()
+        own = link.split("?")[0]
+
+        def check_request(request: Any) -> None:
+            if not request.url.startswith((own, "data:")):
+                problems.append(f"a request to another host: {request.url}")
+
+        def check_message(message: Any) -> None:
+            if message.type in ("error", "warning") and not (allows and allows in message.text):
+                problems.append(f"console: {message.text}")
+
+        page.on("request", check_request)
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.goto(link)
+        page.on("console", check_message)
+        if path:
+            page.goto(own + path)
+        page.locator("main h1").first.wait_for()
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert not problems, problems
+
+
+def screenshots() -> Path | None:
+    """The folder for screenshots, if somebody wants them."""
+    folder = os.environ.get("CLOACA_SCREENSHOTS")
+    return Path(folder) if folder else None
