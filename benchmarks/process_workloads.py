@@ -36,6 +36,15 @@ with cloaca.WorkflowBuilder("single"):
             say(started=time.time())
             time.sleep(arguments["hang"])
         context["at"] = time.time()
+
+if "waits" in arguments:
+    with cloaca.WorkflowBuilder("listener"):
+        @cloaca.task(id="only", wait_for=cloaca.signal("go", key="key"))
+        def hear(context):
+            context["at"] = time.time()
+
+    with cloaca.WorkflowBuilder("sleeper"):
+        cloaca.wait("sleep", wait_for=cloaca.delay("365d"))
 """
 
 RUNNER = """
@@ -87,6 +96,31 @@ with cloaca.DefaultRunner(url, config) as runner:
     say(end=time.time(), attempts=max(result.tasks["only"].attempts for result in results))
 """
 
+LISTENER = """
+with cloaca.DefaultRunner(url) as runner:
+    for number in range(arguments["waits"]):
+        handle = runner.submit("listener", {"key": str(number)})
+        before = time.time()
+        if arguments["sends"]:
+            runner.send("go", key=str(number))
+        else:
+            say(waits=number)
+        at = handle.result().final_context["at"]
+        if arguments["sends"]:
+            say(before=before)
+        say(at=at)
+"""
+
+SENDER = """
+with cloaca.DefaultRunner(url) as runner:
+    say(ready=True)
+    for number in range(arguments["waits"]):
+        listen()
+        before = time.time()
+        runner.send("go", key=str(number))
+        say(before=before)
+"""
+
 COLD = """
 with cloaca.DefaultRunner(url) as runner:
     assert runner.execute("single").status == "Completed"
@@ -95,6 +129,8 @@ with cloaca.DefaultRunner(url) as runner:
 IDLE = """
 with cloaca.DefaultRunner(url) as runner:
     runner.execute("single")
+    for _ in range(arguments.get("waits", 0) // 500):
+        runner.submit_many([("sleeper", None)] * 500)
     say(ready=True)
     listen()
     before, start = os.times(), time.monotonic()
@@ -163,10 +199,11 @@ def cold(where: str, *, quick: bool) -> Figures:
     return figures | idle(databases.fresh(where, "W5"), quick=quick)
 
 
-def idle(url: str, *, quick: bool) -> Figures:
-    """CPU time, memory and queries of a runner without work."""
+def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
+    """CPU time, memory and queries of a runner without work, beside sleeping executions."""
     seconds = 1 if quick else 20
-    runner = Process(IDLE, url, seconds=seconds)
+    waits = {"waits": sleepers} if sleepers else {}
+    runner = Process(IDLE, url, seconds=seconds, **waits)
     runner.receive()
     asks = url.startswith("postgres")
     count = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'"
@@ -253,9 +290,40 @@ def apart(where: str, *, quick: bool) -> Figures:
     }
 
 
+def signals(where: str, *, quick: bool) -> Figures:
+    """W14: from `send` to the start of the waiting task, and an idle runner beside sleepers."""
+    count = 10 if quick else 300
+    url = databases.fresh(where, "W14")
+    listener = Process(LISTENER, url, waits=count, sends=True)
+    here = []
+    for _ in range(count):
+        before = listener.receive()["before"]
+        here.append((listener.receive()["at"] - before) * 1e6)
+    listener.finish()
+    url = databases.fresh(where, "W14")
+    sender = Process(SENDER, url, waits=count)
+    sender.receive()
+    listener = Process(LISTENER, url, waits=count, sends=False)
+    elsewhere = []
+    for _ in range(count):
+        listener.receive()
+        sender.resume()
+        before = sender.receive()["before"]
+        elsewhere.append((listener.receive()["at"] - before) * 1e3)
+    listener.finish()
+    sender.finish()
+    figures = {
+        "send_p50_us": statistics.median(here),
+        "send_elsewhere_p50_ms": statistics.median(elsewhere),
+    }
+    sleepers = 1_000 if quick else 100_000
+    return figures | idle(databases.fresh(where, "W14"), quick=quick, sleepers=sleepers)
+
+
 WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W5": cold,
     "W8": killed,
     "W9": together,
     "W10": apart,
+    "W14": signals,
 }

@@ -29,13 +29,15 @@ ROOT = HERE.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SERVER = ROOT / "scripts" / "private_postgres.sh"
 
-ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11"]
-ORDER += ["load", "fair", "memory"]
+ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W13"]
+ORDER += ["W14", "W18", "load", "fair", "memory"]
 
-#: Targets for the ratio of a workload's first figure to its limit: a maximum for W1, whose figure
-#: is a time, and a minimum for the others.
+#: Targets for the ratio of a workload's first figure to its limit: a maximum for W1, W13 and W14,
+#: whose figure is a time, and a minimum for the others.
 #:   W1: a chain of three costs four commits.
-SHARES = {"W1": 1.5, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
+#:   W13: a step costs one commit.
+#:   W14: a signal and the claim of its task cost two commits, and 300 us on the way.
+SHARES = {"W1": 1.5, "W13": 1.3, "W14": 1, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
 
 #: Bounds of further figures, by database, workload and figure.
 AT_MOST = {
@@ -49,10 +51,14 @@ AT_MOST = {
     ("sqlite", "W8", "resumed_after_s"): 2,
     ("postgres", "W8", "resumed_after_s"): 2,
     ("postgres", "W10", "start_elsewhere_p50_ms"): 10,
+    ("sqlite", "W14", "idle_cpu_percent"): 0.3,
+    ("postgres", "W14", "idle_queries_per_s"): 0.5,
+    ("postgres", "W14", "send_elsewhere_p50_ms"): 5,
     **{
         (database, *figure): most
         for database in ("sqlite", "postgres")
         for figure, most in {
+            ("W13", "resume_ms"): 100,
             ("W7", "in_many_s"): 0.5,
             ("W7", "in_one_s"): 0.5,
             ("load", "p99_of_idle_p50"): 10,
@@ -128,6 +134,10 @@ def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
     """The figure as a multiple of its limit."""
     if workload == "W1":
         return float(figures["p50_us"] / (4 * limit["commit_us"]))
+    if workload == "W13":
+        return float(figures["step_us"] / limit["commit_us"])
+    if workload == "W14":
+        return float(figures["send_p50_us"] / (2 * limit["commit_us"] + 300))
     if workload in ("W2", "W2-threads"):
         return float(figures["executions_per_s"] / limit[workload]["executions_per_s"])
     if workload in ("W3", "W11"):
@@ -143,6 +153,9 @@ def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
     if workload == "W2-threads":
         in_hundreds = figures["executions_per_s"] / limit["W2"]["executions_per_s"]
         return {"of_rows_in_hundreds": round(in_hundreds, 3)}
+    if workload == "W13":
+        # A step writes as many rows as the end of a task.
+        return {"of_task_rows": round(figures["steps_per_s"] / limit["W3"]["tasks_per_s"], 3)}
     return {}
 
 
@@ -152,7 +165,7 @@ def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
     if share is not None:
         asked = ""
         if target is not None:
-            met = share <= target if workload == "W1" else share >= target
+            met = share <= target if workload in ("W1", "W13", "W14") else share >= target
             asked = f" (target {target}: {'met' if met else 'missed'})"
         yield f"{share:.2f} of the limit{asked}"
     for name, figure in figures.items():

@@ -1,4 +1,4 @@
-"""The workloads, each run by `run.py` in a process of its own.
+"""The workloads. `run.py` runs each of them in its own process.
 
     python benchmarks/workloads.py W1 PLACE [--quick]
 
@@ -8,6 +8,8 @@ do nothing, so that only the engine is measured. Every counted result is durable
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import statistics
 import sys
@@ -30,8 +32,12 @@ def nothing(context: cloaca.Context) -> None:
     """The function of most tasks: it does nothing."""
 
 
+def no_value() -> None:
+    """The function of a step: it does nothing."""
+
+
 def define() -> None:
-    """The workflows that the workloads use."""
+    """Defines the workflows that the workloads use."""
     with cloaca.WorkflowBuilder("single"):
         cloaca.task(id="only")(nothing)
 
@@ -53,6 +59,29 @@ def define() -> None:
         def read(context: cloaca.Context) -> None:
             assert len(context["payload"]) == len(payload)
 
+    def take(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        for number in range(context["count"]):
+            handle.step(f"s{number}", no_value)
+
+    async def take_async(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        for number in range(context["count"]):
+            await handle.step(f"s{number}", no_value)
+
+    async def resume(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+        # Concurrently, because recording many steps one after the other would take long.
+        numbers = range(context["count"])
+        await asyncio.gather(*(handle.step(f"s{number}", no_value) for number in numbers))
+        if handle.attempt == 1:
+            raise ValueError("the next attempt only reads")
+
+    for workflow, function in [
+        ("steps", take),
+        ("steps-async", take_async),
+        ("steps-resumed", resume),
+    ]:
+        with cloaca.WorkflowBuilder(workflow):
+            cloaca.task(id="only", retry_attempts=1)(function)
+
     for name, width in [("fan", 8), ("wide", 10_000), ("wide-quick", 300)]:
         with cloaca.WorkflowBuilder(name):
             middle = [f"middle{index}" for index in range(width)]
@@ -60,6 +89,63 @@ def define() -> None:
             for task in middle:
                 cloaca.task(id=task, dependencies=["first"])(nothing)
             cloaca.task(id="last", dependencies=middle)(nothing)
+
+    for kind, value in [("record", Record()), ("list", list(range(1000)))]:
+        define_typed(kind, value)
+
+
+@dataclasses.dataclass
+class Record:
+    """A value of ten fields."""
+
+    id: int = 7
+    name: str = "article"
+    price: float = 9.5
+    count: int = 3
+    is_open: bool = True
+    city: str = "Berlin"
+    street: str = "Unter den Linden"
+    discount: float = 0.25
+    code: str = "A-17"
+    remark: str | None = None
+
+
+def define_typed(kind: str, value: Any) -> None:
+    """Defines W3 twice: its tasks pass a value by the context, or by parameters and results."""
+    data = dataclasses.asdict(value) if isinstance(value, Record) else value
+    names = [f"middle{index}" for index in range(8)]
+    with cloaca.WorkflowBuilder(f"context-{kind}"):
+
+        def begin(context: cloaca.Context) -> None:
+            context["first"] = data
+
+        def step(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            context[handle.task_id] = context["first"]
+
+        def end(context: cloaca.Context) -> None:
+            context["last"] = [len(context[name]) for name in names]
+
+        cloaca.task(id="first")(begin)
+        for name in names:
+            cloaca.task(id=name, dependencies=["first"])(step)
+        cloaca.task(id="last", dependencies=names)(end)
+
+    with cloaca.WorkflowBuilder(f"typed-{kind}", output="last"):
+
+        def first(handle: cloaca.TaskHandle) -> Any:
+            return value
+
+        def middle(first: Any) -> Any:
+            return first
+
+        parameters = ", ".join(f"{name}: Kind" for name in names)
+        namespace: dict[str, Any] = {"Kind": type(value) if kind == "record" else list[int]}
+        exec(f"def last({parameters}) -> list[int]: return [8]", namespace)  # eight parameters
+        middle.__annotations__.update({"first": namespace["Kind"], "return": namespace["Kind"]})
+        cloaca.task(first)
+        for name in names:
+            cloaca.task(id=name)(middle)
+        cloaca.task(id="last")(namespace["last"])
 
 
 def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[float]:
@@ -134,6 +220,46 @@ def wide(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     return {"tasks_per_s": rate, "peak_memory_mb": peak / 1024}
 
 
+def steps(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W13: 1,000 steps of one task; 200 tasks of 50 steps at once; 10,000 steps read again."""
+    alone, tasks, each, many = (50, 5, 5, 200) if quick else (1000, 200, 50, 10_000)
+    start = time.perf_counter()
+    result = runner.execute("steps", {"count": alone})
+    step_us = (time.perf_counter() - start) * 1e6 / alone
+    assert result.status == "Completed"
+    start = time.perf_counter()
+    for handle in runner.submit_many(("steps-async", {"count": each}) for _ in range(tasks)):
+        assert handle.result().status == "Completed"
+    rate = tasks * each / (time.perf_counter() - start)
+    recorded = runner.submit("steps-resumed", {"count": many})
+    assert recorded.result().status == "Failed"
+    start = time.perf_counter()
+    recorded.retry()
+    assert recorded.result().status == "Completed"
+    resume_ms = (time.perf_counter() - start) * 1e3
+    return {"step_us": step_us, "steps_per_s": rate, "resume_ms": resume_ms}
+
+
+def typed(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W18: W3 with values: dataclasses of ten fields, and lists of 1,000 numbers.
+
+    Each is compared with the same work on the context. Both run in turns, because a machine's speed
+    drifts; the median of the ratios is the figure.
+    """
+    count, rounds = (5, 1) if quick else (200, 5)
+    figures: Figures = {}
+    for kind in ("record", "list"):
+        rates: dict[str, list[float]] = {"context": [], "typed": []}
+        for _ in range(rounds):
+            for style, found in rates.items():
+                found.append(10 * all_at_once(runner, f"{style}-{kind}", count))
+        pairs = zip(rates["typed"], rates["context"], strict=True)
+        ratios = sorted(typed / context for typed, context in pairs)
+        figures[f"{kind}_tasks_per_s"] = statistics.median(rates["typed"])
+        figures[f"{kind}_of_context"] = ratios[len(ratios) // 2]
+    return figures
+
+
 WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W1": chain,
     "W2": single,
@@ -141,6 +267,8 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W3": fan,
     "W4": large,
     "W11": wide,
+    "W13": steps,
+    "W18": typed,
 }
 
 

@@ -3,10 +3,10 @@
     python benchmarks/peers/run.py [--peers dbos,huey,…] [--only W1,W2,…] [--on sqlite,postgres]
         [--seconds S] [--quick] [--json FILE]
 
-Each peer is installed in an environment of its own, with the versions of `requirements/`. Each
-workload runs in a process of its own, on a new database on the same disk, and a slow peer gets
-fewer executions. cloaca is taken from the environment that runs this program, and is measured right
-before the peers. See README.md for how each peer is used.
+Each peer is installed in its own environment, with the versions of `requirements/`. Each workload
+runs in its own process, on a new database on the same disk, and a slow peer gets fewer executions.
+cloaca is taken from the environment that runs this program, and is measured right before the peers.
+See README.md for how each peer is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VENVS = HERE / ".venvs"
 REQUIREMENTS = HERE / "requirements"
 
 PEERS = sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
-#: Workloads of all peers with their numbers of executions: (in full, for a smoke test).
+#: The workloads, each with its number of executions in a full run and in a smoke test.
 COUNTS = {
     "W1": (500, 20),
     "W2": (2000, 50),
@@ -61,7 +61,7 @@ class CannotInstallError(Exception):
 def last_line(text: str) -> str:
     """The last line that a failed program printed."""
     lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "it printed nothing"
 
 
 def install(name: str) -> Path:
@@ -181,14 +181,16 @@ def rows(
 
 
 def main() -> None:
-    """Install, measure, print one table, write the figures."""
+    """Installs the peers, measures them, prints one table and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--peers", default=",".join(PEERS), help="which peers")
-    parser.add_argument("--only", default=",".join(COUNTS), help="which workloads")
-    parser.add_argument("--on", default="sqlite,postgres", help="on which databases")
-    parser.add_argument("--seconds", type=float, default=20, help="about what a workload may take")
+    parser.add_argument("--peers", default=",".join(PEERS), help="names of peers")
+    parser.add_argument("--only", default=",".join(COUNTS), help="names of workloads")
+    parser.add_argument("--on", default="sqlite,postgres", help="kinds of databases")
+    parser.add_argument("--seconds", type=float, default=20, help="about how long a workload runs")
     parser.add_argument("--quick", action="store_true", help="few executions, for a smoke test")
-    parser.add_argument("--json", type=Path, default=HERE.parent / "peers.json", help="where to")
+    parser.add_argument(
+        "--json", type=Path, default=HERE.parent / "peers.json", help="figures file"
+    )
     options = parser.parse_args()
     seconds = min(options.seconds, 5) if options.quick else options.seconds
     report: Report = {
@@ -222,8 +224,8 @@ def main() -> None:
             own: dict[str, dict[str, float]] = {}
             for workload in options.only.split(","):
                 count = COUNTS[workload][options.quick]
-                # cloaca right before the peers, so that a change of the machine's speed affects all
-                # of them.
+                # cloaca is measured right before the peers, so that a change of the machine's speed
+                # affects all of them.
                 own.setdefault(SAME_AS.get(workload, workload), {})
                 for name, python in {"cloaca": Path(sys.executable), **pythons}.items():
                     if name == "cloaca" and own[SAME_AS.get(workload, workload)]:
