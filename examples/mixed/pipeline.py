@@ -2,9 +2,9 @@
 
     python pipeline.py DATABASE OUTPUT LINES
 
-Defines the workflow `traffic`, whose task `aggregate` a Rust program has (`worker/`), and runs it,
-or continues it if an earlier process died: the execution's key is the name of the output
-folder.
+Defines the workflow `traffic` and runs it. A Rust program (`worker/`) runs its task `aggregate`.
+The key of the execution is the name of the output folder, so that a second start continues the
+execution of a process that died.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def note(context: cloaca.Context, task: str, text: str) -> None:
 
 
 def make_log(path: Path, part: int, lines: int) -> None:
-    """One file of the log; always the same for the same arguments."""
+    """Writes one file of the log. The same arguments give the same file."""
     chance = random.Random(part)
     seconds = 24 * 3600 // FILES
     with path.open("w") as log:
@@ -63,7 +63,7 @@ with cloaca.WorkflowBuilder("traffic") as builder:
 
     @cloaca.task(dependencies=[aggregate])
     def report(context: cloaca.Context) -> None:
-        """Write the figures down for people."""
+        """Write the report."""
         note(context, "report", "begins")
         summary = context["summary"]
         rows = [f"{'path':16} {'requests':>10} {'errors':>8} {'p50 ms':>8} {'p99 ms':>8}"]

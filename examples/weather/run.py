@@ -105,6 +105,9 @@ def show(first: int, second: int) -> int:
     print(
         f"\n   Finished tasks did not run again. The report: {paint(os.path.relpath(report), '36')}"
     )
+    cloaca = os.path.relpath(Path(sys.executable).with_name("cloaca"))
+    command = f"{cloaca} ui -c sqlite:///{os.path.relpath(OUTPUT / 'weather.db')}"
+    print(f"   Look at the run in your browser: {paint(command, '36')}")
     return 0
 
 
