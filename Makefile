@@ -49,8 +49,8 @@ test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate 7,000 seeds of several runners under every fault
-	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-7000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
+simulate: ## Simulate 10,000 seeds of several runners under every fault
+	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
 soak: ## Simulate a million seeds, and 100,000 interleavings of waits (hours)

@@ -189,6 +189,12 @@ impl Step {
             .collect()
     }
 
+    /// Reverts the decisions of this turn, which cannot be written.
+    pub(super) fn refuse(&mut self, error: StoreError) -> RefusedBatch {
+        let pending = std::mem::take(&mut self.batch);
+        self.undo(pending, error)
+    }
+
     /// Reverts the decisions of a batch that is not known to be written.
     fn undo(&mut self, batch: WriteBatch, error: StoreError) -> RefusedBatch {
         let mut refused = RefusedBatch {
@@ -242,7 +248,7 @@ impl Step {
     }
 
     /// Adds the messages that lead to an execution's change again. `is_unknown`: the change may have been written.
-    pub(super) fn decide_again(
+    fn decide_again(
         &mut self,
         id: ExecutionId,
         change: PendingChange,

@@ -85,14 +85,22 @@ impl Turn {
         decided = self.step.advance_quarantine().and(decided);
         self.step.settle_maps();
         self.step.expand_maps();
-        decided = self.step.start_children().and(decided);
+        let mut started = self.step.start_children();
         // A child's own maps, and what follows an empty one.
         while self.step.has_unexpanded() {
             self.step.expand_maps();
-            decided = self.step.start_children().and(decided);
+            started = self.step.start_children().and(started);
         }
-        self.step.claim_direct();
-        match self.step.commit() {
+        let committed = match started {
+            // Q1: no end is written without its final tasks.
+            Err(error) if self.step.lacks_finale() => Err(self.step.refuse(error)),
+            started => {
+                decided = started.and(decided);
+                self.step.claim_direct();
+                self.step.commit()
+            }
+        };
+        match committed {
             Ok(schedules) => self.duties.apply_results(&mut self.step, schedules),
             Err(refused) => self.split(refused)?,
         }

@@ -300,7 +300,7 @@ requests! { 'a
     /// Returns the number of tasks.
     AdvanceInbox => advance_inbox(message: &'a InboxMessage, now: Timestamp) -> usize;
 
-    /// Adds a message to the inbox.
+    /// Adds a message to the inbox. A caller whose store does not listen for changes notifies the runners itself (`NotifyPeers`).
     Post => post(message: &'a InboxMessage) -> ();
 
     /// Notes why a message cannot be applied. The message stays in the inbox, but is no longer due. Without a note, the

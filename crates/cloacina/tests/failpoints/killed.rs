@@ -1,6 +1,5 @@
 //! Kills a process by SIGKILL at a failpoint; a second process continues its work.
 
-use std::collections::BTreeSet;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use super::database::{Database, open};
 use super::earlier_data::store_earlier_data;
 use super::point::{KillOnce, Reached};
 use super::scenario::{FinalState, run, run_in_fresh_database};
-use super::{assert_all, points};
+use super::{assert_all, parallel, points};
 
 const DATABASE: &str = "CLOACINA_TEST_DATABASE";
 const POINT: &str = "CLOACINA_TEST_POINT";
@@ -58,17 +57,18 @@ fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &Fina
 }
 
 /// Kills at the first call of every request, and at every call of those that make decisions durable.
-fn kill_everywhere(fresh: impl Fn() -> Database) {
+fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
-    let killed: BTreeSet<Failpoint> = points()
-        .filter(|point| kill_at(&fresh(), *point, 1, &expected))
-        .collect();
+    let points: Vec<Failpoint> = points().collect();
+    let killed = parallel::that(&points, |point| kill_at(&fresh(), *point, 1, &expected));
     assert_all(&killed);
     for verb in [Verb::Commit, Verb::PutSchedule] {
         for moment in [Moment::Before, Moment::After] {
             let point = Failpoint { verb, moment };
             // The number of calls varies, because one run may combine two commits of another.
-            let last = (2..MOST_CALLS).find(|number| !kill_at(&fresh(), point, *number, &expected));
+            let last = parallel::first_failing(2..MOST_CALLS, |number| {
+                kill_at(&fresh(), point, number, &expected)
+            });
             assert!(last.is_some_and(|last| last > 3), "{point}: {last:?}");
         }
     }

@@ -7,6 +7,7 @@ mod earlier_data;
 mod killed;
 mod maps;
 mod overview;
+mod parallel;
 mod point;
 #[path = "../support/private_postgres.rs"]
 #[expect(dead_code, reason = "other test programs use the rest")]
@@ -45,20 +46,18 @@ fn points() -> impl Iterator<Item = Failpoint> {
 }
 
 /// Makes each failpoint fail in turn and checks that the final state is the same. Returns the failpoints that did fail.
-fn fail_everywhere(fresh: impl Fn() -> Database) -> BTreeSet<Failpoint> {
+fn fail_everywhere(fresh: impl Fn() -> Database + Sync) -> BTreeSet<Failpoint> {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
-    let mut failed = BTreeSet::new();
-    for point in points() {
-        for occurrence in 1..=OCCURRENCES {
-            let failure = Arc::new(FailOnce::new(point, occurrence));
-            let end = run_in_fresh_database(&fresh(), Arc::clone(&failure) as _);
-            assert_eq!(end, expected, "{point}, the {occurrence}th time");
-            if failure.has_failed() {
-                failed.insert(point);
-            }
-        }
-    }
-    failed
+    let calls: Vec<(Failpoint, usize)> = points()
+        .flat_map(|point| (1..=OCCURRENCES).map(move |occurrence| (point, occurrence)))
+        .collect();
+    let failed: Vec<_> = parallel::that(&calls, |(point, occurrence)| {
+        let failure = Arc::new(FailOnce::new(*point, *occurrence));
+        let end = run_in_fresh_database(&fresh(), Arc::clone(&failure) as _);
+        assert_eq!(end, expected, "{point}, the {occurrence}th time");
+        failure.has_failed()
+    });
+    failed.into_iter().map(|(point, _)| point).collect()
 }
 
 fn assert_all(reached: &BTreeSet<Failpoint>) {

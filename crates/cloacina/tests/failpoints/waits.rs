@@ -99,6 +99,8 @@ pub fn wait_for_signals(
             note: None,
         };
         retry(|| Ok(by.post(&message)?));
+        // A store that does not listen, as the observer, does not send its notifications by itself.
+        retry(|| Ok(by.notify_peers()?));
     };
     post(store, "cancel", Some(cancelled.to_string()), "{}");
     post(store, "signal", None, "nonsense");

@@ -27,6 +27,7 @@ mod run_log;
 mod schedule_faults;
 mod schedules;
 mod stepped;
+mod stepped_finals;
 mod stepped_maps;
 mod steps;
 mod stepwise;

@@ -8,11 +8,12 @@ use cloacina::runtime::{
     Assignment, Control, Executor, Handler, Message, Registration, RunnerConfig, SubmitRequest,
     Work, WorkToken,
 };
+use cloacina::store::failpoint::{Moment, Verb};
 use cloacina::store::{ItemQuery, Store};
 use cloacina::types::{ExecutionId, ExecutionStatus, ItemRecord, MapSpec, TaskStatus};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
-use super::stepped::{SECOND, SteppedRunner};
+use super::stepped::{MILLISECOND, SECOND, SteppedRunner};
 use super::support::{config, task, wrote};
 use super::waits::with_input;
 
@@ -206,4 +207,68 @@ fn k11_runner_that_registers_a_map_claims_items_that_wait() {
     second.pass(1);
     let (_, assignment) = second.start_next().expect("it claims an item");
     assert_eq!((assignment.execution, assignment.claim.item), (id, Some(0)));
+}
+
+/// The items with the same number of two maps have equal claims.
+#[test]
+fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
+    let mut runner = SteppedRunner::new(RunnerConfig {
+        max_concurrent_tasks: 2,
+        ..config()
+    });
+    let right = TaskDefinition {
+        dependencies: vec!["a".to_owned()],
+        ..map("right", TaskKind::Sync, None)
+    };
+    let tasks = vec![map("left", TaskKind::Sync, None), sync("a"), right];
+    register(&mut runner, "twins", tasks, true);
+    let id = runner.submit(rows("twins", 1));
+    let (mut first, mut before) = (None, None);
+    while first.is_none() || before.is_none() {
+        let attempt = runner.start_next().expect("both tasks run at once");
+        let is_item = attempt.1.claim.item.is_some();
+        *(if is_item { &mut first } else { &mut before }) = Some(attempt);
+    }
+    runner.finish(before.unwrap(), wrote("a", "1"));
+    // The answers of the commits that expand the second map and claim its item are lost.
+    while items(&runner, id, 2).first().is_none_or(|item| item.claim().is_none()) {
+        runner.fail_once(Verb::Commit, Moment::After);
+        runner.pass(20 * MILLISECOND);
+    }
+    let second = (0..20).find_map(|_| {
+        runner.pass(SECOND);
+        runner.start_next()
+    });
+    let second = second.expect("the runner finds the item that it has claimed");
+    assert_eq!((second.1.task, second.1.claim.item), (2, Some(0)));
+    runner.finish(second, wrote("right", "1"));
+    runner.finish(first.unwrap(), wrote("left", "1"));
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+}
+
+#[test]
+fn k10_function_of_an_earlier_list_that_does_not_end_has_no_claim_of_the_new_one() {
+    let mut runner = SteppedRunner::new(config());
+    let timed = TaskDefinition {
+        timeout: Some(SECOND),
+        ..map("items", TaskKind::Sync, None)
+    };
+    register(&mut runner, "mapped", vec![timed], true);
+    let id = runner.submit(rows("mapped", 1));
+    let (_, endless) = runner.start_next().expect("the item is dispatched");
+    runner.pass(2 * SECOND);
+    assert_eq!(runner.status(id), ExecutionStatus::Failed);
+    let again = Control::Retry {
+        from_task: Some("items".to_owned()),
+    };
+    runner.control(id, again);
+    let next = (0..10).find_map(|_| {
+        runner.pass(SECOND / 10);
+        runner.start_next()
+    });
+    let next = next.expect("the item of the new list is dispatched");
+    assert_eq!(next.1.claim.item, endless.claim.item);
+    assert_ne!(next.1.claim, endless.claim);
+    runner.finish(next, wrote("items", "1"));
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
 }

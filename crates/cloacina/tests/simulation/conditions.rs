@@ -145,7 +145,10 @@ impl Oracle {
                 Leaf::Signal { taken, .. } => {
                     taken.is_some() || self.signals.first_for(leaf).is_some()
                 }
-                Leaf::Timer { at, fired, .. } => *fired || *at + skew <= now,
+                // A later timer may fire while a slow transaction writes the timeout.
+                Leaf::Timer { at, fired, .. } => {
+                    *fired || open.deadline.is_some_and(|deadline| *at <= deadline)
+                }
             })
             .collect();
         let held = condition.is_some_and(|condition| condition.holds(&mut holds.into_iter()));

@@ -34,7 +34,7 @@ use observed::Mutant;
 use oracle::Coverage;
 use world::World;
 
-/// The default number of seeds, which an unoptimised build runs in seconds. `make simulate` runs 7,000, and `make soak` a
+/// The default number of seeds, which an unoptimised build runs in seconds. `make simulate` runs 10,000, and `make soak` a
 /// million.
 const SEEDS: u64 = 300;
 /// The number of seeds from which on each kind of covered event must have occurred.

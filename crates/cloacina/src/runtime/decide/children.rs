@@ -17,7 +17,8 @@ impl Step {
     /// M1: starts the children of the nodes that became ready in this turn, and then their children.
     ///
     /// # Errors
-    /// When the database does not answer. The nodes stay due.
+    /// When the database does not answer. The nodes stay due. If an execution lacks its final tasks then, the batch must not be
+    /// written.
     pub(in crate::runtime) fn start_children(&mut self) -> Result<(), StoreError> {
         let mut position = 0;
         while position < self.batch.executions.len() {
@@ -26,11 +27,8 @@ impl Step {
                 .executions
                 .get_index_mut(position)
                 .map(|(id, change)| (*id, std::mem::take(&mut change.changes.starts)));
-            if let Some((id, change)) = self.batch.executions.get_index_mut(position)
-                && let Some(due) = change.changes.finale.take()
-            {
-                let id = *id;
-                self.start_finale(id, due)?;
+            if let Some((id, _)) = &starts {
+                self.start_finale(*id)?;
             }
             position += 1;
             for (parent, ordinal) in starts

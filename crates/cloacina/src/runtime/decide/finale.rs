@@ -22,42 +22,31 @@ const CHECK_INTERVALS: (Micros, Micros) = (100_000, 1_000_000);
 const STAY: Micros = 5_000_000;
 
 impl Step {
-    /// Q1: adds the execution of the final tasks of one that ends in this turn.
+    /// Q1: adds the execution of the final tasks of one that ends in this turn, if the end asks for any.
     ///
     /// # Errors
-    /// When the database does not answer. The change that ends the execution is decided again.
-    pub(super) fn start_finale(
-        &mut self,
-        first: ExecutionId,
-        due: FinalDue,
-    ) -> Result<(), StoreError> {
-        let Some(finals) = (self.ledger.get(first))
-            .and_then(|execution| execution.workflow().finals())
-            .map(Arc::clone)
-        else {
+    /// When the database does not answer. The request for the final tasks stays, and the batch must not be written.
+    pub(super) fn start_finale(&mut self, first: ExecutionId) -> Result<(), StoreError> {
+        let change = self.batch.executions.get(&first);
+        let Some(mut due) = change.and_then(|change| change.changes.finale.clone()) else {
             return Ok(());
         };
-        let definition = match self.stored_finals(&finals) {
-            Ok(definition) => definition,
-            Err(error) => {
-                // The end must not be written without its final tasks.
-                let change = (self.batch.executions.get(&first)).and_then(|change| change.expected);
-                if change.is_some()
-                    && let Some(change) = self.batch.executions.shift_remove(&first)
-                {
-                    self.ledger.remove(first);
-                    let mut messages = Vec::new();
-                    self.decide_again(first, change, false, &mut messages);
-                    self.retry.append(&mut messages);
-                }
-                return Err(error);
-            }
+        let finals = (self.ledger.get(first))
+            .and_then(|execution| execution.workflow().finals())
+            .map(Arc::clone);
+        let definition = match &finals {
+            Some(finals) => Some(self.stored_finals(finals)?),
+            None => None,
         };
-        let mut due = due;
-        let change = self.batch.executions.get(&first);
-        if let Some(change) = change {
+        if let Some(change) = self.batch.executions.get(&first) {
             hold_items(&*self.store, first, &change.changes.maps, &mut due)?;
         }
+        if let Some(change) = self.batch.executions.get_mut(&first) {
+            change.changes.finale = None;
+        }
+        let (Some(finals), Some(definition)) = (finals, definition) else {
+            return Ok(());
+        };
         let (id, now) = (self.fresh_execution(), self.now);
         let (Some(execution), Some(change)) = (
             self.ledger.get_mut(first),
@@ -73,6 +62,12 @@ impl Step {
             self.batch.executions.insert(id, change);
         }
         Ok(())
+    }
+
+    /// Whether an execution ends in this turn whose final tasks could not be started.
+    pub(in crate::runtime) fn lacks_finale(&self) -> bool {
+        let mut changes = self.batch.executions.values();
+        changes.any(|change| change.changes.finale.is_some())
     }
 
     /// The id under which a derived workflow is stored.

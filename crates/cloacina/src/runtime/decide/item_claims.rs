@@ -10,7 +10,7 @@ use crate::runtime::maps::{MapKey, MapView, PendingItems};
 use crate::runtime::quarantine::Suspect;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
-use crate::types::{Claim, ExecutionId, MapChange, RunnerId};
+use crate::types::{Claim, ExecutionId, MapChange, Ordinal, RunnerId};
 
 /// Maximum number of items that one kind of worker claims in one transaction.
 const LARGEST_CLAIM: usize = 1_024;
@@ -115,6 +115,12 @@ impl Step {
                     continue;
                 }
                 self.maps.hold((id, task), row.generation, item.clone());
+                if row.generation > 1 && self.is_occupied((id, task, claim)) {
+                    // The function of an item of an earlier generation has overrun its timeout and could record steps for this
+                    // one. The next claim differs from its claim.
+                    self.release(id, task, claim, Executor::Threads);
+                    continue;
+                }
                 let (Some(handler), Some(view)) = (handler, &view) else {
                     self.release(id, task, claim, Executor::Threads);
                     continue;
@@ -133,6 +139,14 @@ impl Step {
                 }
             }
         }
+    }
+
+    /// Whether a worker of this runner still runs a function under a claim.
+    fn is_occupied(&self, key: (ExecutionId, Ordinal, Claim)) -> bool {
+        let queues = self.capacity.queues();
+        Executor::ALL
+            .iter()
+            .any(|executor| queues.of(*executor).occupies(key))
     }
 
     /// Reads the executions of claimed items that this process does not know, or knows from before their maps were open. A claim
@@ -223,7 +237,8 @@ impl Step {
             let (id, task) = (map.row.execution, map.row.task);
             map.items.retain(|item| {
                 item.claim().is_some_and(|claim| {
-                    let is_held = self.ledger.claims_of(id).any(|held| held.claim == claim);
+                    let held = self.ledger.held(id, task, claim.item);
+                    let is_held = held.is_some_and(|held| held.claim == claim);
                     !is_held && !self.ended.contains(&(id, task, claim))
                 })
             });

@@ -17,7 +17,7 @@ use crate::types::sync::Mutex;
 /// Time after which a store without an open LISTEN session assumes that something has changed.
 const MAX_AGE_WITHOUT_LISTEN: Duration = Duration::from_millis(500);
 /// Time after which a listening store assumes that it has missed a notification.
-const MAX_AGE_WITH_LISTEN: Duration = Duration::from_secs(30);
+const MAX_AGE_WITH_LISTEN: Duration = Duration::from_mins(1);
 /// How long a runner that lost its LISTEN session sends extra heartbeats, because its advisory lock is gone.
 const PROOF_OF_LIFE_PERIOD: Duration = Duration::from_secs(10);
 /// Minimum time between two `busy` notifications of a store.
