@@ -291,7 +291,12 @@ impl Execution {
             }
             Outcome::Released => {
                 next.status = TaskStatus::Ready;
-                next.attempt -= 1;
+                // A function of an earlier list may still run under the same claim. The next claim must differ from it.
+                if (self.task_map(ordinal)).is_some_and(|map| map.generation > 1) {
+                    next.uncounted += 1;
+                } else {
+                    next.attempt -= 1;
+                }
                 next.ready_at = Some(now);
                 return next;
             }

@@ -34,7 +34,7 @@ pub fn first_failing(
 }
 
 /// Returns the items for which a function returns `true`.
-pub fn that<T: Sync + Clone, C: FromIterator<T>>(
+pub fn that<T: Send + Sync + Clone, C: FromIterator<T>>(
     items: &[T],
     holds: impl Fn(&T) -> bool + Sync,
 ) -> C {

@@ -213,6 +213,10 @@ impl SteppedRunner {
         *self.failpoint.0.lock() = Some((Failpoint { verb, moment }, true));
     }
 
+    pub fn fail_never(&self) {
+        *self.failpoint.0.lock() = None;
+    }
+
     /// Makes the database refuse batches from now on.
     pub fn refuse(&self, refusal: impl Fn(&Batch) -> Option<StoreError> + Send + 'static) {
         *self.faulty.refusal.lock() = Some(Box::new(refusal));

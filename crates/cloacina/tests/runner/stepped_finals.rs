@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use cloacina::runtime::{Executor, Handler, Message, Registration};
+use cloacina::runtime::{Answer, Control, Executor, Handler, Message, Registration};
 use cloacina::store::Store;
 use cloacina::store::failpoint::{Moment, Verb};
+use cloacina::types::Clock;
 use cloacina::workflow::{
     FinalOn, FinalRole, TaskDefinition, TaskKind, Workflow, WorkflowDefinition,
 };
 
-use super::stepped::{MILLISECOND, SECOND, SteppedRunner};
-use super::support::{config, done, request, task};
+use super::stepped::{SECOND, SteppedRunner};
+use super::support::{config, request, task};
 
 fn sync(id: &str) -> TaskDefinition {
     TaskDefinition {
@@ -54,25 +56,37 @@ fn register(runner: &mut SteppedRunner) {
 
 #[test]
 fn q1_no_end_is_written_without_its_final_tasks() {
-    let mut runner = SteppedRunner::new(config());
-    register(&mut runner);
-    let ids = ["cleaned"; 2].map(|name| runner.submit(request(name)));
-    let ends = ids.map(|_| {
-        let attempt = runner.start_next().expect("both tasks run at once");
-        runner.finished(attempt, done())
-    });
-    // The database refuses to store the derived workflow when both executions end in one turn.
-    runner.fail_once(Verb::PutDefinition, Moment::Before);
-    runner.coordinator.step(Vec::from(ends));
-    for _ in 0..3 {
-        for record in runner.store.load(&ids).unwrap() {
-            let is_started = record.finale.is_some();
-            assert_eq!(record.status.is_terminal(), is_started);
+    let mut first = SteppedRunner::new(config());
+    register(&mut first);
+    let ids = ["cleaned"; 2].map(|name| first.submit(request(name)));
+    let mut second = first.peer(config());
+    // It knows the workflow only by its executions, and the database fails when both of them end in one turn.
+    second.fail_once(Verb::PutDefinition, Moment::Before);
+    let (cancels, answers): (Vec<_>, Vec<_>) = ids
+        .into_iter()
+        .map(|execution| {
+            let (answer, reply) = Answer::new();
+            let cancel = Message::Control {
+                execution,
+                action: Control::Cancel,
+                give_up: second.clock.monotonic() + 10 * SECOND,
+                reply,
+            };
+            (cancel, answer)
+        })
+        .unzip();
+    second.coordinator.step(cancels);
+    let mut failed = 0;
+    for _ in 0..5 {
+        for record in second.store.load(&ids).unwrap() {
+            let has_finale = record.finale.is_some();
+            assert_eq!(record.status.is_terminal(), has_finale);
+            failed += usize::from(!has_finale);
         }
-        runner.pass(MILLISECOND);
-        runner.pass(SECOND);
+        second.pass(SECOND);
     }
-    for id in ids {
-        assert!(runner.status(id).is_terminal());
+    assert_eq!(failed, 2, "the database has failed once");
+    for answer in answers {
+        answer.wait(Duration::ZERO).unwrap().unwrap();
     }
 }

@@ -181,7 +181,8 @@ impl Oracle {
         let (uncounted, rescues) = old
             .as_ref()
             .map_or((0, 0), |old| (old.uncounted, old.rescues));
-        let is_rescue = record.uncounted > uncounted;
+        let is_uncounted = record.uncounted > uncounted;
+        let is_rescue = is_uncounted && writer != claim.runner;
         let failures = map.failures.entry(item).or_default();
         let is_snoozed = record.status == TaskStatus::Ready && record.attempt < claim.attempt;
         match record.status {
@@ -201,6 +202,8 @@ impl Oracle {
                     )
                 });
             }
+            // A runner gives back an item of a list that was read again.
+            TaskStatus::Ready if is_uncounted => {}
             TaskStatus::Running => {
                 // The start of a suspect is counted before it starts alone.
                 let is_probe = record.claim() == Some(claim)
