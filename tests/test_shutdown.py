@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
+import os
 import pickle
+import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +118,35 @@ def test_d8_run_forever_on_another_thread_ends_with_shutdown(database):
     runner.shutdown()
     serving.join(10)
     assert not serving.is_alive()
+
+
+def test_d8_run_forever_works_beside_a_thousand_open_files(database):
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, min(hard, 4096)), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        runner = cloaca.DefaultRunner(database)
+        serving = threading.Thread(target=runner.run_forever)
+        serving.start()
+        runner.shutdown()
+        serving.join(10)
+        assert not serving.is_alive()
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def test_d8_shutdown_closes_the_descriptors_of_a_runner(database):
+    def descriptors() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    cloaca.DefaultRunner(database).shutdown()
+    before = descriptors()
+    for _ in range(10):
+        cloaca.DefaultRunner(database).shutdown()
+    assert descriptors() < before + 10
 
 
 def test_d8_shutdown_ends_the_threads_of_a_runner(database):

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use cloacina::runner::Inspector;
 use cloacina::runtime::Ended;
@@ -136,16 +136,19 @@ impl WakeState {
     }
 }
 
-/// The side of a waker that Rust threads hold.
-#[derive(Clone, Default)]
+/// The side of a waker that Rust threads hold. It wakes nothing once Python has dropped the waker, whose descriptors are closed
+/// then.
+#[derive(Clone)]
 pub struct WakeHandle {
-    state: Arc<Mutex<WakeState>>,
+    state: Weak<Mutex<WakeState>>,
 }
 
 impl WakeHandle {
     /// Wakes the loop, unless a wake-up is already on its way.
     pub fn wake(&self) {
-        self.state.lock().signal();
+        if let Some(state) = self.state.upgrade() {
+            state.lock().signal();
+        }
     }
 
     /// Hands over the end of a subscription and wakes the loop. `None` means that the runner has shut down.
@@ -164,22 +167,26 @@ impl WakeHandle {
     }
 
     fn complete(&self, token: u64, completed: Completed) {
-        let mut state = self.state.lock();
-        state.completed.push((token, completed));
-        state.signal();
+        if let Some(state) = self.state.upgrade() {
+            let mut state = state.lock();
+            state.completed.push((token, completed));
+            state.signal();
+        }
     }
 }
 
 /// Wakes an asyncio event loop through a readable file descriptor.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct LoopWaker {
-    handle: WakeHandle,
+    state: Arc<Mutex<WakeState>>,
 }
 
 impl LoopWaker {
     /// Returns a handle by which Rust threads wake the loop.
     pub fn handle(&self) -> WakeHandle {
-        self.handle.clone()
+        WakeHandle {
+            state: Arc::downgrade(&self.state),
+        }
     }
 }
 
@@ -190,16 +197,18 @@ impl LoopWaker {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
-        let waker = Self {
-            handle: WakeHandle::default(),
+        let state = WakeState {
+            streams: Some(Streams { reader, writer }),
+            ..WakeState::default()
         };
-        waker.handle.state.lock().streams = Some(Streams { reader, writer });
-        Ok(waker)
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
+        })
     }
 
     /// Returns the descriptor to watch for reading.
     fn fileno(&self) -> PyResult<i32> {
-        let state = self.handle.state.lock();
+        let state = self.state.lock();
         let descriptor = state
             .streams
             .as_ref()
@@ -210,7 +219,7 @@ impl LoopWaker {
     /// Returns the subscriptions that ended, and the submissions and steps that were answered since the last call, and makes the
     /// descriptor unreadable: call it first when the descriptor is readable.
     fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        let mut state = self.handle.state.lock();
+        let mut state = self.state.lock();
         state.acknowledge();
         let completed = std::mem::take(&mut state.completed);
         drop(state);
@@ -222,7 +231,7 @@ impl LoopWaker {
 
     /// Closes the descriptors. This waker wakes nothing afterwards.
     fn close(&self) {
-        let mut state = self.handle.state.lock();
+        let mut state = self.state.lock();
         state.streams = None;
         state.signalled = false;
     }

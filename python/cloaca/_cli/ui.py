@@ -13,6 +13,7 @@ from cloaca._cli._output import note, print_json, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from cloaca._web.server import Server
@@ -112,6 +113,7 @@ def _serve(
         if port is not None:
             raise
         server = start(0)
+    wait = _heed_signals()
     with server:
         link = server.link.replace(server.url, server.url + path, 1)
         if as_json:
@@ -124,20 +126,32 @@ def _serve(
         sys.stdout.flush()
         if opens and not as_json and os.isatty(1):
             click.launch(link)
-        _wait()
+        wait()
 
 
-def _wait() -> None:
-    """Waits for SIGTERM or Ctrl-C."""
+def _heed_signals() -> Callable[[], None]:
+    """Heeds SIGTERM and Ctrl-C from now on. Returns a function that waits for one of them."""
     import signal
     import threading
 
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    try:
+    received: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        received.append(number)
+        ended.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    # Not if the shell ignores Ctrl-C for this program.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, on_signal)
+
+    def wait() -> None:
         ended.wait()
-    except KeyboardInterrupt:
-        note("stopped")
+        if signal.SIGINT in received:
+            note("stopped")
+
+    return wait
 
 
 def _token(file: Path | None) -> str:

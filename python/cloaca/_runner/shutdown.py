@@ -59,7 +59,7 @@ class ShutdownRequest:
         self._wait(received, is_main=True)
 
     def _wait(self, received: Sequence[int], *, is_main: bool = False) -> None:
-        import select
+        import selectors
         import signal
 
         reader, writer = os.pipe()
@@ -68,9 +68,12 @@ class ShutdownRequest:
             self._writers.add(writer)
         previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if is_main else -1
         try:
-            while not (self._made or received or self.failed):
-                if select.select([reader], [], [], _CHECK_INTERVAL)[0]:
-                    os.read(reader, 512)
+            # Not `select.select`, which refuses descriptors from 1,024 on.
+            with selectors.DefaultSelector() as selector:
+                selector.register(reader, selectors.EVENT_READ)
+                while not (self._made or received or self.failed):
+                    if selector.select(_CHECK_INTERVAL):
+                        os.read(reader, 512)
         finally:
             if is_main:
                 signal.set_wakeup_fd(previous)

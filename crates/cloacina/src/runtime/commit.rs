@@ -189,14 +189,8 @@ impl Step {
             .collect()
     }
 
-    /// Reverts the decisions of this turn, which cannot be written.
-    pub(super) fn refuse(&mut self, error: StoreError) -> RefusedBatch {
-        let pending = std::mem::take(&mut self.batch);
-        self.undo(pending, error)
-    }
-
     /// Reverts the decisions of a batch that is not known to be written.
-    fn undo(&mut self, batch: WriteBatch, error: StoreError) -> RefusedBatch {
+    pub(super) fn undo(&mut self, batch: WriteBatch, error: StoreError) -> RefusedBatch {
         let mut refused = RefusedBatch {
             error,
             messages: Vec::new(),

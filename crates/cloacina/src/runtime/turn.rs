@@ -93,7 +93,10 @@ impl Turn {
         }
         let committed = match started {
             // Q1: no end is written without its final tasks.
-            Err(error) if self.step.lacks_finale() => Err(self.step.refuse(error)),
+            Err(error) if self.step.lacks_finale() => {
+                let batch = std::mem::take(&mut self.step.batch);
+                Err(self.step.undo(batch, error))
+            }
             started => {
                 decided = started.and(decided);
                 self.step.claim_direct();

@@ -251,7 +251,7 @@ fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
 }
 
 #[test]
-fn k10_function_of_an_earlier_list_that_does_not_end_has_no_claim_of_the_new_one() {
+fn k10_endless_function_has_no_claim_of_the_new_list() {
     let mut runner = SteppedRunner::new(config());
     let timed = TaskDefinition {
         timeout: Some(SECOND),
