@@ -106,6 +106,12 @@ impl Execution {
                 };
                 let forward = self.task(ordinal);
                 let has_partial_effects = match forward.status {
+                    // Its items may have run, each under attempts of its own.
+                    TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::Skipped
+                        if self.has_items(ordinal) =>
+                    {
+                        true
+                    }
                     // A child that did not complete may have done a part of its work.
                     TaskStatus::Failed | TaskStatus::Cancelled
                         if self.node_child(ordinal).is_some() =>

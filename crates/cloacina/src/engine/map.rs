@@ -37,6 +37,12 @@ impl Execution {
         self.task(ordinal).wait.as_ref()?.map
     }
 
+    /// Whether a map has read its list, and found elements.
+    pub(super) fn has_items(&self, ordinal: Ordinal) -> bool {
+        let map = self.task_map(ordinal);
+        map.and_then(|map| map.width).is_some_and(|width| width > 0)
+    }
+
     /// K1: a mapped task becomes ready. It expands in the same transaction, or later if its execution has a start time.
     pub(super) fn register_map(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let start_at = self.record.start_at.filter(|at| *at > now);

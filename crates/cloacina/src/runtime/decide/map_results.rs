@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::runtime::step::Step;
 use crate::store::{ItemQuery, StoreError};
 use crate::types::{Context, ExecutionId, ItemRecord, Json, Ordinal, TaskStatus};
+use crate::workflow::{Parameter, TaskDefinition, Workflow};
 
 /// Number of items that are read at once.
 const PAGE: usize = 1_000;
@@ -24,12 +25,13 @@ impl Step {
         lists.collect()
     }
 
-    /// K4, K9: the context of a task with the results of the maps that its parameters name.
+    /// K4, K9: the context of a task with the results of the maps that its parameters name. Those of a final task or a
+    /// compensation name maps of the first execution (Q2).
     ///
     /// # Errors
     /// When the database does not answer.
     pub(in crate::runtime) fn with_map_results(
-        &self,
+        &mut self,
         id: ExecutionId,
         ordinal: Ordinal,
         mut context: Arc<Context>,
@@ -37,18 +39,31 @@ impl Step {
         let Some(execution) = self.ledger.get(id) else {
             return Ok(context);
         };
-        let workflow = execution.workflow();
-        for parameter in &workflow.task(ordinal).parameters {
-            let source = parameter.task.as_deref();
-            let map = source.and_then(|task| workflow.graph().ordinal(task));
-            let Some(map) = map.filter(|map| workflow.task(*map).over.is_some()) else {
+        let workflow = Arc::clone(execution.workflow());
+        let parameters = &workflow.task(ordinal).parameters;
+        let link = execution.record().parent.as_deref();
+        let first = link.filter(|link| link.finale.is_some());
+        if first.is_none() && parameters.iter().all(|parameter| parameter.task.is_none()) {
+            return Ok(context);
+        }
+        let owner = first.map_or(id, |link| link.execution);
+        let known = self.ledger.get(owner);
+        if owner != id && known.is_none_or(|known| !known.record().status.is_terminal()) {
+            self.ledger.remove(owner);
+            self.load(&[owner])?;
+        }
+        let Some(execution) = self.ledger.get(owner) else {
+            return Ok(context);
+        };
+        for parameter in parameters {
+            let Some(map) = map_of(execution.workflow(), parameter, owner != id) else {
                 continue;
             };
             let is_complete = execution.task(map).status == TaskStatus::Completed;
             let text = if parameter.items {
-                self.items_text(id, map)?
+                self.items_text(owner, map)?
             } else if is_complete {
-                self.values_text(id, map)?
+                self.values_text(owner, map)?
             } else {
                 continue;
             };
@@ -121,4 +136,22 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// The map of a workflow that a parameter names. `by_key`: the parameter is one of a derived workflow, which names values of its
+/// input.
+fn map_of(workflow: &Workflow, parameter: &Parameter, by_key: bool) -> Option<Ordinal> {
+    let map = if by_key {
+        let tasks = &workflow.definition().tasks;
+        let is_named =
+            |task: &TaskDefinition| task.over.is_some() && task.result_key() == parameter.key();
+        tasks
+            .iter()
+            .find(|task| is_named(task))
+            .map(|task| task.id.as_str())
+    } else {
+        parameter.task.as_deref()
+    };
+    let map = workflow.graph().ordinal(map?)?;
+    workflow.task(map).over.is_some().then_some(map)
 }

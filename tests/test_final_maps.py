@@ -1,0 +1,95 @@
+"""Final tasks and compensations of maps (semantics K, Q2, Q3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cloaca
+
+
+def define_fetch(seen: dict[str, Any]) -> None:
+    """Two maps, of which one starts children, with a compensation each, and a final task."""
+
+    def undo(fetch: cloaca.MapResult[int]) -> None:
+        seen["undo"] = (fetch.values(), [item.error.message for item in fetch.errors()])
+
+    def undo_pages(pages: cloaca.MapResult[dict]) -> None:
+        seen["undo_pages"] = ([page["made"] for page in pages.values()], len(pages.errors()))
+
+    with cloaca.WorkflowBuilder("page"):
+
+        @cloaca.task(retry_attempts=1)
+        def make(context):
+            if context.get("page") == 99:
+                raise ValueError("no page")
+            context.set("made", context.get("page") * 10)
+
+    with cloaca.WorkflowBuilder("crawl"):
+
+        @cloaca.task(over="urls", compensate=undo, compensate_failed=True, retry_attempts=1)
+        def fetch(url: int) -> int:
+            if url == 99:
+                raise RuntimeError("no answer")
+            return url * 2
+
+        cloaca.child(
+            "pages",
+            workflow="page",
+            over="numbers",
+            input={"page": "item"},
+            compensate=undo_pages,
+            compensate_failed=True,
+        )
+
+        @cloaca.task(dependencies=["fetch", "pages"], retry_attempts=1)
+        def last(context):
+            raise ValueError("no disk")
+
+        @cloaca.task(final="always")
+        def report(fetch: list[int] | None, pages: cloaca.MapResult[dict]) -> None:
+            seen["report"] = (fetch, len(pages))
+
+
+@pytest.mark.parametrize(
+    ("urls", "numbers", "expected"),
+    [
+        (
+            [1, 2],
+            [1, 2, 3],
+            {"undo": ([2, 4], []), "undo_pages": ([10, 20, 30], 0), "report": ([2, 4], 3)},
+        ),
+        (
+            [1, 99],
+            [99, 4],
+            {"undo": ([2], ["no answer"]), "undo_pages": ([40], 1), "report": (None, 2)},
+        ),
+        ([], [], {"undo": ([], []), "undo_pages": ([], 0), "report": ([], 0)}),
+    ],
+)
+def test_q3_compensation_and_final_task_get_the_items_of_maps(runner, urls, numbers, expected):
+    seen: dict[str, Any] = {}
+    define_fetch(seen)
+    result = runner.execute("crawl", {"urls": urls, "numbers": numbers})
+    assert result.status == "Failed"
+    assert result.final.status == "Completed"
+    assert seen == expected
+
+
+def test_q3_map_that_failed_is_undone_only_if_asked_for(runner):
+    undone: list[str] = []
+
+    def undo() -> None:
+        undone.append("fetch")
+
+    with cloaca.WorkflowBuilder("strict"):
+
+        @cloaca.task(over="urls", compensate=undo, retry_attempts=1)
+        def fetch(url: int) -> None:
+            raise RuntimeError("no answer")
+
+    result = runner.execute("strict", {"urls": [1]})
+    assert result.status == "Failed"
+    assert undone == []
+    assert result.final is None
