@@ -49,7 +49,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "createSchedule": {"workflow": "etl", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
     "changeSchedule": {"cron": "0 3 * * *"},
     "backfillSchedule": {"from": "7d", "dry_run": True},
-    "pruneDatabase": {"older_than": "30d", "dry_run": True},
+    "pruneDatabase": {"older_than": "30d"},
 }
 
 #: The operations about maps; the map of the example is the task `fetch`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -93,3 +94,30 @@ def test_q3_map_that_failed_is_undone_only_if_asked_for(runner):
     assert result.status == "Failed"
     assert undone == []
     assert result.final is None
+
+
+def test_q2_final_tasks_start_beside_an_idle_runner(database):
+    """A web process with `start=False` runs nothing, so that no item of it can run."""
+    begun = threading.Event()
+    with cloaca.WorkflowBuilder("open_map"):
+
+        @cloaca.task(over="urls")
+        def fetch(url: int, handle: cloaca.TaskHandle) -> None:
+            begun.set()
+            while not handle.is_cancelled():
+                threading.Event().wait(0.01)
+
+        @cloaca.task(final="always")
+        def clean() -> None:
+            pass
+
+    with (
+        cloaca.DefaultRunner(database, start=False) as web,
+        cloaca.DefaultRunner(database),
+    ):
+        handle = web.submit("open_map", {"urls": [1, 2]})
+        assert begun.wait(30)
+        handle.cancel()
+        result = handle.result(timeout=30)
+        assert result.status == "Cancelled"
+        assert result.final.status == "Completed"

@@ -246,3 +246,31 @@ def test_run_task_closes_what_it_makes(factory):
 def test_resource_takes_functions_only():
     with pytest.raises(cloaca.TaskValidationError, match="takes a function"):
         cloaca.resource(3)
+
+
+def test_j10_cancelled_waiter_does_not_take_the_resource_from_the_others():
+    released = threading.Event()
+
+    def connect():
+        released.wait(30)
+        return object()
+
+    with cloaca.WorkflowBuilder("maker"):
+
+        @cloaca.task
+        async def make(it=cloaca.resource(connect)) -> bool:
+            return it is not None
+
+    with cloaca.WorkflowBuilder("waiter"):
+
+        @cloaca.task(timeout=0.2, retry_attempts=1)
+        async def wait(it=cloaca.resource(connect)) -> bool:
+            return it is not None
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        making = runner.submit("maker")
+        time.sleep(0.2)
+        assert runner.execute("waiter").status == "Failed"
+        released.set()
+        assert making.result(timeout=30).status == "Completed"
+        assert runner.execute("waiter").status == "Completed"

@@ -373,32 +373,3 @@ def test_command_line_checks_the_stored_schema_without_the_module(tmp_path):
         newest, _ = runner.list_executions(workflow="stored_order").items
         context = runner.get_execution(newest.execution_id).final_context.to_dict()
     assert context == {"order_id": "second", "count": 1, "day": None}
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"a": 1, "b": [{"c": "x"}]}, None),
-        ({"a": 1.0}, None),
-        ({"a": True}, ("a", "expected integer, got boolean")),
-        ({}, ("", "the field 'a' is missing")),
-        ([], ("", "expected object, got array")),
-        ({"a": 1, "b": [{"c": "x"}, {"c": 2}]}, ("b[1].c", "expected string, got integer")),
-        ({"a": 1, "b": None}, None),
-        ({"a": 1, "d": "z"}, ("d", "expected one of ['x', 'y'], got 'z'")),
-    ],
-)
-def test_value_is_checked_against_a_schema(value, expected):
-    from cloaca._values.schema import fault
-
-    schema = {
-        "type": "object",
-        "required": ["a"],
-        "properties": {
-            "a": {"type": "integer"},
-            "b": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/C"}}, {"type": "null"}]},
-            "d": {"enum": ["x", "y"]},
-        },
-        "$defs": {"C": {"type": "object", "properties": {"c": {"type": "string"}}}},
-    }
-    assert fault(schema, value) == expected

@@ -70,6 +70,8 @@ def test_curl_alone_approves(web: cloaca.web.Server) -> None:
     body = json.dumps({"workflow": "web_ask"})
     id = json.loads(curl(web, "--data", body, "executions"))["id"]
     curl_until(web, f"executions/{id}/tasks/allow", "status", "Waiting")
+    waiting = json.loads(curl(web, f"executions/{id}/tasks?state=Waiting"))["items"]
+    assert [task["id"] for task in waiting] == ["allow"]
     waits = json.loads(curl(web, f"executions/{id}/waits"))["items"]
     assert [(wait["kind"], wait["title"]) for wait in waits] == [("approval", "Pay it?")]
     decision = json.dumps({"by": "ann", "reason": "checked"})

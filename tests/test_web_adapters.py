@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -104,6 +105,53 @@ def test_framework_serves_the_api_below_a_prefix(
         for path in ("/..%2f..", "//api/v1/meta", "/healthz/..%2fapi/v1/meta"):
             assert call(f"{url}{PREFIX}{path}", token=None).status in (401, 404), path
         assert call(f"{url}{PREFIX}/healthz", token=None).status == 200
+
+
+@pytest.mark.parametrize("framework", [fastapi, flask])
+def test_mount_without_a_slash_leads_to_the_one_with_it(
+    filled: Filled, framework: Callable[[Filled], Any]
+) -> None:
+    with framework(filled) as url:
+        ann = {"X-User": "ann"}
+        moved = call(f"{url}{PREFIX}?tenant=a%2Fb", headers=ann, token=None)
+        assert moved.status in (307, 308)
+        (location,) = (v for k, v in moved.headers.items() if k.lower() == "location")
+        assert urljoin(f"{url}{PREFIX}", location) == f"{url}{PREFIX}/?tenant=a%2Fb"
+
+
+def ask_wsgi(app: Any, **environ: str) -> tuple[str, dict[str, str]]:
+    """Sends a request without a server, and returns the status and the headers of the answer."""
+    from wsgiref.util import setup_testing_defaults
+
+    started: list[tuple[str, dict[str, str]]] = []
+    environ = {"HTTP_HOST": "app.example", "SCRIPT_NAME": "", "PATH_INFO": "", **environ}
+    setup_testing_defaults(environ)
+    for _ in app(environ, lambda status, headers: started.append((status, dict(headers)))):
+        pass
+    return started[0]
+
+
+@pytest.mark.parametrize(
+    ("mount", "query", "location"),
+    [
+        ("/cloaca", "", "cloaca/"),
+        ("/admin/cloaca", "tenant=a&x=%2F", "cloaca/?tenant=a&x=%2F"),
+        ("/admin/a:b", "", "a%3Ab/"),
+        ("/\u00c3\u00a4 1", "", "%C3%A4%201/"),
+    ],
+)
+def test_wsgi_redirects_an_empty_path_below_a_mount(
+    url: str, mount: str, query: str, location: str
+) -> None:
+    app = cloaca.web.wsgi(url, authorize=authorize)
+    status, headers = ask_wsgi(app, SCRIPT_NAME=mount, QUERY_STRING=query)
+    assert (status, headers["Location"]) == ("308 Permanent Redirect", location)
+
+
+def test_wsgi_serves_an_empty_path_without_a_mount(url: str) -> None:
+    app = cloaca.web.wsgi(url, authorize=lambda _: cloaca.web.Access("ann"))
+    assert ask_wsgi(app)[0] == "200 OK"
+    assert ask_wsgi(app, SCRIPT_NAME="/cloaca", PATH_INFO="/")[0] == "200 OK"
 
 
 @pytest.mark.parametrize("framework", [fastapi, django])

@@ -127,7 +127,7 @@ fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
     match text(headers, "sec-fetch-site") {
         Some("same-origin" | "none") => {}
         // A link on another site may lead here; a page of another site may not embed or fetch anything.
-        Some(_) if safe && text(headers, "sec-fetch-mode") == Some("navigate") => {}
+        Some(_) if safe && opens_a_page(headers) => {}
         Some(_) => return Err(foreign()),
         None => {
             if let Some(origin) = text(headers, "origin")
@@ -151,6 +151,13 @@ fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
         return Err(Problem::new("cross_site", detail).hint("send the header X-Cloaca: 1"));
     }
     Ok(())
+}
+
+/// Whether a browser opens a page in a tab. It loads the content of a frame by `navigate` too, but for another destination.
+fn opens_a_page(headers: &HeaderMap) -> bool {
+    let destination = text(headers, "sec-fetch-dest");
+    text(headers, "sec-fetch-mode") == Some("navigate")
+        && matches!(destination, None | Some("document"))
 }
 
 /// Whether an origin is the server's own: the scheme may differ, because a proxy may end TLS.
@@ -187,12 +194,8 @@ pub(crate) fn authenticate(web: &Web, head: &Parts) -> Result<Access, Problem> {
         Authentication::Open => Some(Access::full("local")),
         Authentication::Adapter => head.extensions.get::<Access>().cloned(),
         Authentication::Token(login) => {
-            let peer = peer(head);
-            login.admit(peer)?;
-            let is_right = login.accepts_headers(&head.headers, peer);
-            is_right
-                .filter(|right| *right)
-                .map(|_| Access::full("token"))
+            login.check_headers(&head.headers, peer(head))?;
+            Some(Access::full("token"))
         }
     }
     .ok_or_else(Problem::unauthenticated)

@@ -32,6 +32,7 @@ mod assets;
 mod call;
 mod cursor;
 mod gate;
+mod indent;
 mod layout;
 #[cfg(any(test, feature = "openapi"))]
 #[doc(hidden)]

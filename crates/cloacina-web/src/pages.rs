@@ -43,12 +43,12 @@ pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     let query = head.uri.query()?;
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let (_, token) = pairs.find(|(name, _)| name == "token")?;
-    let peer = gate::peer(head);
-    if let Err(problem) = login.admit(peer) {
-        return Some(problem.into_response());
-    }
-    if !login.accepts(&token, peer) {
-        return Some(self::login(web, &Problem::unauthenticated()));
+    match login.check(&token, gate::peer(head)) {
+        Ok(()) => {}
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
+            return Some(self::login(web, &problem));
+        }
+        Err(problem) => return Some(problem.into_response()),
     }
     // Relative to this page, so that it works below any prefix.
     let mut response = see_other("?");

@@ -37,51 +37,51 @@ impl TokenLogin {
         Self::new(self.token.clone(), cookie)
     }
 
-    /// Refuses a peer with too many recent failures.
-    pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
+    /// Refuses a text that is not the token, and counts it as a failure of the peer. After too many recent failures the
+    /// problem says that the peer has to wait. The token itself is always accepted: otherwise anybody behind the same proxy
+    /// could lock out the other callers.
+    pub(crate) fn check(&self, token: &str, peer: Option<IpAddr>) -> Result<(), Problem> {
+        if is_equal(token.as_bytes(), self.token.as_bytes()) {
+            return Ok(());
+        }
         let mut failures = self.failures.lock();
         failures.retain(|(_, at)| at.elapsed() < WINDOW);
         let count = failures.iter().filter(|(other, _)| *other == peer).count();
-        if count < MAX_FAILURES {
-            return Ok(());
+        if count >= MAX_FAILURES {
+            let detail = "there were too many requests with a wrong token";
+            return Err(Problem::new("too_many_requests", detail)
+                .hint("send the right token, or wait a minute")
+                .header(header::RETRY_AFTER, "60"));
         }
-        let detail = "there were too many requests with a wrong token";
-        Err(Problem::new("too_many_requests", detail)
-            .hint("wait a minute")
-            .header(header::RETRY_AFTER, "60"))
+        if failures.len() >= MAX_PEERS {
+            failures.remove(0);
+        }
+        failures.push((peer, Instant::now()));
+        Err(Problem::unauthenticated())
     }
 
-    /// Whether a text is the token. A wrong one counts as a failure of the peer.
-    pub(crate) fn accepts(&self, token: &str, peer: Option<IpAddr>) -> bool {
-        let is_right = is_equal(token.as_bytes(), self.token.as_bytes());
-        if !is_right {
-            let mut failures = self.failures.lock();
-            if failures.len() >= MAX_PEERS {
-                failures.remove(0);
-            }
-            failures.push((peer, Instant::now()));
-        }
-        is_right
-    }
-
-    /// Whether the headers have the token; `None` if they have no credentials.
-    pub(crate) fn accepts_headers(
+    /// Refuses headers without the token. Headers without credentials do not count as a failure.
+    pub(crate) fn check_headers(
         &self,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-    ) -> Option<bool> {
+    ) -> Result<(), Problem> {
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let value = value.to_str().unwrap_or_default();
             let (scheme, token) = value.split_once(' ').unwrap_or_default();
-            return Some(scheme.eq_ignore_ascii_case("bearer") && self.accepts(token.trim(), peer));
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err(Problem::unauthenticated());
+            }
+            return self.check(token.trim(), peer);
         }
         let cookies = headers.get_all(header::COOKIE).iter();
         let mut pairs = cookies
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='));
-        let (_, token) = pairs.find(|(name, _)| *name == self.cookie)?;
-        Some(self.accepts(token, peer))
+        let found = pairs.find(|(name, _)| *name == self.cookie);
+        let (_, token) = found.ok_or_else(Problem::unauthenticated)?;
+        self.check(token, peer)
     }
 
     /// The cookie that logs a browser in, for 30 days. Scripts cannot read it, and other sites cannot send it.
@@ -104,34 +104,51 @@ fn is_equal(left: &[u8], right: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn login() -> TokenLogin {
+        TokenLogin::new("abcdef".to_owned(), "cloaca-8765".to_owned())
+    }
+
+    fn code(checked: Result<(), Problem>) -> Option<&'static str> {
+        checked.err().map(|problem| problem.code)
+    }
+
     #[test]
     fn token_is_compared_as_a_whole() {
-        let login = TokenLogin::new("abcdef".to_owned(), "cloaca-1".to_owned());
+        let login = login();
         for wrong in ["", "abc", "abcdefg", "abcdeg", "ABCDEF"] {
-            assert!(!login.accepts(wrong, None), "{wrong}");
+            assert!(login.check(wrong, None).is_err(), "{wrong}");
         }
-        assert!(login.accepts("abcdef", None));
+        assert!(login.check("abcdef", None).is_ok());
     }
 
     #[test]
     fn eleventh_failure_of_a_peer_is_refused() {
-        let login = TokenLogin::new("abcdef".to_owned(), "cloaca-1".to_owned());
+        let login = login();
         let peer = Some(IpAddr::from([10, 0, 0, 1]));
         for _ in 0..MAX_FAILURES {
-            assert!(login.admit(peer).is_ok());
-            assert!(!login.accepts("wrong", peer));
+            assert_eq!(code(login.check("wrong", peer)), Some("unauthenticated"));
         }
-        assert!(login.admit(peer).is_err());
-        assert!(login.admit(None).is_ok());
+        assert_eq!(code(login.check("wrong", peer)), Some("too_many_requests"));
+        assert_eq!(code(login.check("wrong", None)), Some("unauthenticated"));
+    }
+
+    #[test]
+    fn right_token_is_accepted_after_any_number_of_failures() {
+        let login = login();
+        for _ in 0..2 * MAX_FAILURES {
+            assert!(login.check("wrong", None).is_err());
+        }
+        assert!(login.check("abcdef", None).is_ok());
+        let none = login.check_headers(&HeaderMap::new(), None);
+        assert_eq!(code(none), Some("unauthenticated"));
     }
 
     #[test]
     fn cookie_is_found_among_others() {
-        let login = TokenLogin::new("abcdef".to_owned(), "cloaca-8765".to_owned());
+        let login = login();
         let mut headers = HeaderMap::new();
         let cookies = "cloaca-1=no; cloaca-8765=abcdef".parse().expect("a header");
         headers.insert(header::COOKIE, cookies);
-        assert_eq!(login.accepts_headers(&headers, None), Some(true));
-        assert_eq!(login.accepts_headers(&HeaderMap::new(), None), None);
+        assert!(login.check_headers(&headers, None).is_ok());
     }
 }

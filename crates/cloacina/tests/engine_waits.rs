@@ -90,6 +90,10 @@ struct Run {
 
 impl Run {
     fn new(tasks: Vec<TaskDefinition>) -> Self {
+        Self::with_input(tasks, r#"{"order_id":"o-1","n":7}"#)
+    }
+
+    fn with_input(tasks: Vec<TaskDefinition>, input: &str) -> Self {
         let definition = WorkflowDefinition {
             name: "w".into(),
             tenant: "public".into(),
@@ -100,7 +104,7 @@ impl Run {
         let new = NewExecution {
             id: ExecutionId::generate(),
             definition: DefinitionId(1),
-            input: Arc::new(Context::from_json(r#"{"order_id":"o-1","n":7}"#).unwrap()),
+            input: Arc::new(Context::from_json(input).unwrap()),
             key: None,
             priority: 0,
             start_at: None,
@@ -205,6 +209,16 @@ fn l1_missing_path_fails_the_task() {
     let run = Run::new(vec![waits("book", &[], signal("paid", Some("order")))]);
     assert_eq!(run.status("book"), TaskStatus::Failed);
     assert_eq!(run.execution.record().status, ExecutionStatus::Failed);
+}
+
+#[test]
+fn l1_key_that_nobody_can_send_fails_the_task() {
+    let long = format!(r#"{{"order_id":"{}"}}"#, "x".repeat(1_025));
+    for input in [long.as_str(), r#"{"order_id":"a\u0000b"}"#] {
+        let by_key = vec![waits("book", &[], signal("paid", Some("order_id")))];
+        let run = Run::with_input(by_key, input);
+        assert_eq!(run.status("book"), TaskStatus::Failed);
+    }
 }
 
 #[test]

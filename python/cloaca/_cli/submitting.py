@@ -12,9 +12,8 @@ from cloaca._cli._output import note, print_json, say
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
-    from typing import Any
 
-    from cloaca._core import Context, Inspector
+    from cloaca._core import Context
 
 
 def _span(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -84,7 +83,7 @@ def submit(
     submitted = inspector.submit(
         request(
             workflow,
-            _checked(inspector, workflow, context),
+            context,
             key=key,
             priority=priority,
             delay=delay,
@@ -115,29 +114,3 @@ def submit(
             f"no live runner has workflow '{workflow}': the execution waits for one\n"
             "hint: start one with `cloaca worker MODULE`"
         )
-
-
-def _checked(
-    inspector: Inspector, workflow: str, context: Context | None
-) -> Context | dict[str, Any] | None:
-    """The input with its defaults, checked by the schema of the latest stored definition.
-
-    Raises:
-        WorkflowInputError: It has another shape.
-    """
-    stored = [entry.workflow for entry in inspector.reads.workflows()]
-    schema = next((known.input_schema for known in stored[::-1] if known.name == workflow), None)
-    if schema is None:
-        return context
-    from cloaca._values.exceptions import WorkflowInputError
-    from cloaca._values.schema import fault, with_defaults
-
-    given = with_defaults(schema, {} if context is None else context.to_dict())
-    found = fault(schema, given)
-    if found is None:
-        return given
-    path, reason = found
-    place = f"`{path}`: " if path else ""
-    error = WorkflowInputError(f"the input of workflow '{workflow}' is not valid: {place}{reason}")
-    error.path = path
-    raise error

@@ -29,7 +29,11 @@ _PORT = 8765
     type=click.IntRange(0, 65535),
     help=f"The port to listen on; {_PORT}, or a free one, if omitted.",
 )
-@click.option("--token-file", type=click.Path(path_type=Path), help="A file with the token.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the token.",
+)
 @click.option("--no-token", is_flag=True, help="Let every program of this machine in.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--hide-payloads", is_flag=True, help="Hide inputs and results.")
@@ -132,22 +136,24 @@ def _serve(
 def _heed_signals() -> Callable[[], None]:
     """Heeds SIGTERM and Ctrl-C from now on. Returns a function that waits for one of them."""
     import signal
-    import threading
 
-    ended = threading.Event()
     received: list[int] = []
 
     def on_signal(number: int, frame: object) -> None:
         received.append(number)
-        ended.set()
 
+    # A signal writes a byte, also one before the wait. A lock could block its own thread.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, on_signal)
     # Not if the shell ignores Ctrl-C for this program.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, on_signal)
 
     def wait() -> None:
-        ended.wait()
+        while not received:
+            os.read(reader, 512)
         if signal.SIGINT in received:
             note("stopped")
 

@@ -125,7 +125,7 @@ class WorkflowHandle:
         Reads the state from the database. It does not wait.
 
         Returns:
-            `True` if `result()` would return at once.
+            `True` if `result(wait_final=False)` would return at once. Final tasks may still run.
 
         Raises:
             WorkflowNotFoundError: The execution was pruned.

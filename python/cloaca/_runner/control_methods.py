@@ -323,7 +323,10 @@ class ControlMethods:
         check_blocking("wait_until_idle()", "`await asyncio.to_thread(runner.wait_until_idle)`")
         timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
         until = None if timeout_us is None else _core_now() + timeout_us
-        open_ones = list_filter(status=(WorkflowStatus.PENDING, WorkflowStatus.RUNNING))
+        # Executions of final tasks, and children of ended parents, are listed as children.
+        open_ones = list_filter(
+            status=(WorkflowStatus.PENDING, WorkflowStatus.RUNNING), children=True
+        )
         while True:
             page = self._core.reads.executions(open_ones, _BATCH)
             if not page.executions:

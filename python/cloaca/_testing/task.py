@@ -26,6 +26,7 @@ class _LoneWork:
 
     callback = False
     error = None
+    forward_key = None
     handler = 0
     index = None
     timeout_us = None

@@ -127,24 +127,29 @@ class AsgiApp:
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
         if known is None:
-            known = self._loops[loop] = _Loop(loop)
+            known = self._loops[loop] = _Loop()
+            loop.add_reader(known.waker.fileno(), known.on_readable)
         return known
 
 
 class _Loop:
-    """The requests of one event loop. Used on the loop's thread only."""
+    """The requests of one event loop. Used on the loop's thread only.
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    It does not refer to the loop, whose end is the end of its entry among the application's loops.
+    """
+
+    def __init__(self) -> None:
         self.waker = LoopWaker()
-        self._loop = loop
         self._waiting: dict[WebExchange, Future[None]] = {}
-        loop.add_reader(self.waker.fileno(), self._on_readable)
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         """Returns what a function returns that may block."""
-        return await self._loop.run_in_executor(None, call)
+        import asyncio
 
-    def _on_readable(self) -> None:
+        return await asyncio.get_running_loop().run_in_executor(None, call)
+
+    def on_readable(self) -> None:
+        """Lets the waiting requests look for the next parts of their answers."""
         self.waker.completed()
         # The service does not say whose part has arrived: each waiting request looks.
         for future in self._waiting.values():
@@ -160,7 +165,7 @@ class _Loop:
             while True:
                 part = exchange.take()
                 if part is None:
-                    future = self._loop.create_future()
+                    future = asyncio.get_running_loop().create_future()
                     self._waiting[exchange] = future
                     # A part may have arrived before the request began to wait.
                     part = exchange.take()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., Any]
 
 _PATH = "/-._~!$&'()*+,;=:@"
+# Those that a part of a path has at the start of a relative URL, where a colon would end a scheme.
+_PART = "-._~!$&'()*+,;=@"
 # WSGI servers send these themselves.
 _HOP_BY_HOP = {b"connection", b"transfer-encoding"}
 
@@ -91,6 +93,14 @@ class WsgiApp:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers a request."""
+        if location := _with_slash(environ):
+            redirect = [
+                ("Location", location),
+                ("Content-Length", "0"),
+                ("Cache-Control", "no-store"),
+            ]
+            start_response("308 Permanent Redirect", redirect)
+            return []
         method = environ["REQUEST_METHOD"]
         path = environ.get("PATH_INFO", "").encode("latin-1") or b"/"
         target = quote(path, safe=_PATH)
@@ -108,6 +118,20 @@ class WsgiApp:
         body = _body(environ) if access is not None else b""
         exchange = core.begin(method, target, headers, body, access, None)
         return _answer(exchange, start_response)
+
+
+def _with_slash(environ: dict[str, Any]) -> str | None:
+    """The URL of the mount with a slash at its end, if the request is for the one without it.
+
+    The page's relative links would lead to a place outside the mount. The server sees an empty path
+    as "/", so it cannot tell the two URLs apart.
+    """
+    mount = environ.get("SCRIPT_NAME", "").rpartition("/")[2]
+    if environ.get("PATH_INFO") or not mount:
+        return None
+    location = f"{quote(mount.encode('latin-1'), safe=_PART)}/"
+    query = environ.get("QUERY_STRING", "")
+    return f"{location}?{query}" if query else location
 
 
 def _headers(environ: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:

@@ -30,6 +30,8 @@ class _Resource:
     def __init__(self, factory: Callable[[], Any]) -> None:
         self.factory = factory
         self.future: Future[Any] = Future()
+        # Otherwise a cancelled coroutine that waits for it would cancel it for all others.
+        self.future.set_running_or_notify_cancel()
         self.close: Callable[[], object] | None = None
         self.close_async: Callable[[], Any] | None = None
         #: The loop that it belongs to, if it is asynchronous.

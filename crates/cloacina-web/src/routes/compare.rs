@@ -14,6 +14,7 @@ use crate::access::Permission::View;
 use crate::call::{Call, Reply, parse_execution};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
+use crate::redact::MASK;
 use crate::views::execution::ExecutionView;
 use crate::views::raw;
 
@@ -34,7 +35,8 @@ pub(super) fn operations() -> Vec<Operation> {
 struct InputDifference {
     /// The key.
     key: String,
-    /// The value of the first execution; null without it, and without the permission `view_payloads`.
+    /// The value of the first execution; null without it, and without the permission `view_payloads`. The value of a key that
+    /// names a secret is replaced, but the key is listed, because its values differ.
     #[schema(value_type = Option<serde_json::Value>)]
     a: Option<Box<RawValue>>,
     /// The value of the second execution, likewise.
@@ -125,11 +127,16 @@ fn input(call: &Call<'_>, a: &Ended, b: &Ended) -> Result<Vec<InputDifference>, 
     let (a, b) = (&a.record().input, &b.record().input);
     let keys: BTreeSet<&str> = a.iter().chain(b.iter()).map(|(key, _)| &**key).collect();
     let is_shown = call.may_view_payloads();
+    let redactor = call.redactor();
+    // The redactor of the reply sees the members `a` and `b`, not the key that says whether their values are secrets.
     let value = |context: &cloacina::types::Context, key: &str| {
         let value = context.get(key).filter(|_| is_shown);
-        value
-            .map(|value| raw(value.as_str().to_owned()))
-            .transpose()
+        let text = value.map(|value| match value.as_str() {
+            // What is not there is not a secret.
+            text if text != "null" && redactor.is_secret(key) => format!("\"{MASK}\""),
+            text => text.to_owned(),
+        });
+        text.map(raw).transpose()
     };
     let differing = keys.into_iter().filter(|key| {
         let (a, b) = (a.get(key), b.get(key));

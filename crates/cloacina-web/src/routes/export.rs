@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::access::Permission::View;
 use crate::call::{Call, Reply};
+use crate::indent::indented;
 use crate::operation::{Operation, Parameter};
 use crate::pages;
 use crate::problem::Problem;
@@ -95,8 +96,8 @@ fn export(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let failed = |_| Problem::new("internal", "the document cannot be written");
     let text = serde_json::to_string(&document).map_err(failed)?;
-    let value: serde_json::Value = serde_json::from_str(&redactor.json(&text)).map_err(failed)?;
-    let text = serde_json::to_string_pretty(&value).map_err(failed)?;
+    // A tree of values would change numbers and the order of keys, and refuse deep values.
+    let text = indented(&redactor.json(&text));
     let title = format!("{} {id}", execution.workflow().name());
     let name = format!("attachment; filename=\"execution-{id}.html\"");
     let reply = Reply::text(pages::document(&title, &text), "text/html; charset=utf-8");

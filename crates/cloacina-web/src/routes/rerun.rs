@@ -14,7 +14,7 @@ use crate::access::Permission::Start;
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
 use crate::problem::Problem;
-use crate::redact::MASK;
+use crate::redact::{MASK, Redactor};
 use crate::views::execution::SubmittedView;
 
 /// Maximum depth to which an edited input is searched for kept values.
@@ -26,7 +26,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .about(
                 "With the same or an edited input, in the original or the latest version of the workflow. The history of the new \
                  execution names the earlier one. In an edited input, `{\"$keep\": \"a.b\"}` stands for the earlier value at this \
-                 path, so that a client need not know redacted values.",
+                 path, so that a client need not know redacted values. The value of a key that names a secret can be kept only \
+                 under such a key, so that it stays redacted.",
             )
             .takes::<RerunRequest>()
             .body_limit(BODY_LIMIT)
@@ -67,7 +68,11 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
         Some(text) => {
             let text = if text.contains("$keep") || text.contains(MASK) {
                 let earlier = call.inspector.execution(id)?;
-                kept(text, &earlier.record().input, MAX_DEPTH)?
+                let keep = Keep {
+                    earlier: &earlier.record().input,
+                    redactor: call.redactor(),
+                };
+                keep.kept(text, false, MAX_DEPTH)?
             } else {
                 text.to_owned()
             };
@@ -97,41 +102,70 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
         .header(header::LOCATION, &location))
 }
 
-/// Replaces what an edited input keeps by the earlier values.
-fn kept(text: &str, earlier: &Context, depth: usize) -> Result<String, Problem> {
-    if text.contains(MASK) && serde_json::from_str::<String>(text).is_ok_and(|text| text == MASK) {
-        return Err(
-            Problem::invalid("/input", format!("'{MASK}' stands for a redacted value"))
-                .hint("send {\"$keep\": \"path.to.the.value\"} for a value that does not change"),
-        );
-    }
-    let deeper = depth.checked_sub(1);
-    let Some(depth) = deeper.filter(|_| text.contains("$keep") || text.contains(MASK)) else {
-        return Ok(text.to_owned());
-    };
-    if let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
-        if members.len() == 1
-            && let Some(path) = members.get("$keep")
+/// The earlier input from which values are kept, and the redactor that says which keys name secrets.
+struct Keep<'a> {
+    earlier: &'a Context,
+    redactor: Redactor,
+}
+
+impl Keep<'_> {
+    /// Replaces what an edited input keeps by the earlier values. `is_redacted`: a key that leads to `text` names a secret.
+    fn kept(&self, text: &str, is_redacted: bool, depth: usize) -> Result<String, Problem> {
+        if text.contains(MASK)
+            && serde_json::from_str::<String>(text).is_ok_and(|text| text == MASK)
         {
-            let path: Option<String> = serde_json::from_str(path.get()).ok();
-            let value = path.as_deref().and_then(|path| value_at(earlier, path));
-            let missing =
-                || Problem::invalid("/input", "$keep names no value of the earlier input");
-            return value.ok_or_else(missing);
+            return Err(Problem::invalid(
+                "/input",
+                format!("'{MASK}' stands for a redacted value"),
+            )
+            .hint("send {\"$keep\": \"path.to.the.value\"} for a value that does not change"));
         }
-        let parts = members.iter().map(|(name, value)| {
-            let name = serde_json::to_string(name).unwrap_or_default();
-            Ok(format!("{name}:{}", kept(value.get(), earlier, depth)?))
-        });
-        let parts: Vec<String> = parts.collect::<Result<_, Problem>>()?;
-        return Ok(format!("{{{}}}", parts.join(",")));
+        let deeper = depth.checked_sub(1);
+        let Some(depth) = deeper.filter(|_| text.contains("$keep") || text.contains(MASK)) else {
+            return Ok(text.to_owned());
+        };
+        if let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
+            if members.len() == 1
+                && let Some(path) = members.get("$keep")
+            {
+                return self.earlier_value(path, is_redacted);
+            }
+            let parts = members.iter().map(|(name, value)| {
+                let is_redacted = is_redacted || self.redactor.is_secret(name);
+                let value = self.kept(value.get(), is_redacted, depth)?;
+                let name = serde_json::to_string(name).unwrap_or_default();
+                Ok(format!("{name}:{value}"))
+            });
+            let parts: Vec<String> = parts.collect::<Result<_, Problem>>()?;
+            return Ok(format!("{{{}}}", parts.join(",")));
+        }
+        if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
+            let items = items.iter();
+            let items = items.map(|item| self.kept(item.get(), is_redacted, depth));
+            let items: Vec<String> = items.collect::<Result<_, _>>()?;
+            return Ok(format!("[{}]", items.join(",")));
+        }
+        Ok(text.to_owned())
     }
-    if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) {
-        let items = items.iter().map(|item| kept(item.get(), earlier, depth));
-        let items: Vec<String> = items.collect::<Result<_, _>>()?;
-        return Ok(format!("[{}]", items.join(",")));
+
+    /// The earlier value at the path that `$keep` names. A secret must stay under a key by which it is redacted: otherwise a
+    /// caller could read it from the new execution.
+    fn earlier_value(&self, path: &RawValue, is_redacted: bool) -> Result<String, Problem> {
+        let path: Option<String> = serde_json::from_str(path.get()).ok();
+        let missing = || Problem::invalid("/input", "$keep names no value of the earlier input");
+        let path = path.ok_or_else(missing)?;
+        let value = value_at(self.earlier, &path).ok_or_else(missing)?;
+        if !is_redacted && path.split('.').any(|key| self.redactor.is_secret(key)) {
+            let shown: String = path.chars().take(80).collect();
+            let detail = format!(
+                "the value of '{shown}' is secret, and $keep would put it under a key that is not"
+            );
+            return Err(Problem::invalid("/input", detail).hint(
+                "keep it under a key that names a secret, for example under the key that it has in the earlier input",
+            ));
+        }
+        Ok(value)
     }
-    Ok(text.to_owned())
 }
 
 /// The JSON text of the value at a path of keys.
@@ -149,23 +183,58 @@ fn value_at(context: &Context, path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn kept(edited: &str, earlier: &str) -> Result<String, Problem> {
+        let earlier = Context::from_json(earlier).expect("a context");
+        let keep = Keep {
+            earlier: &earlier,
+            redactor: Redactor::new(&[]),
+        };
+        keep.kept(edited, false, MAX_DEPTH)
+    }
+
     #[test]
     fn kept_values_come_from_the_earlier_input() {
-        let earlier =
-            Context::from_json(r#"{"db":{"password":"pw","n":1.50},"day":1}"#).expect("a context");
+        let earlier = r#"{"db":{"password":"pw","n":1.50},"day":1}"#;
         let edited =
             r#"{"day":2,"db":{"password":{"$keep":"db.password"}},"list":[{"$keep":"db"}]}"#;
         let expected = r#"{"day":2,"db":{"password":"pw"},"list":[{"password":"pw","n":1.50}]}"#;
-        assert_eq!(
-            kept(edited, &earlier, MAX_DEPTH).expect("an input"),
-            expected
-        );
+        assert_eq!(kept(edited, earlier).expect("an input"), expected);
     }
 
     #[test]
     fn redacted_text_is_never_taken_as_a_value() {
-        let earlier = Context::from_json(r#"{"token":"t"}"#).expect("a context");
-        assert!(kept(r#"{"token":"•••"}"#, &earlier, MAX_DEPTH).is_err());
-        assert!(kept(r#"{"token":{"$keep":"nothing"}}"#, &earlier, MAX_DEPTH).is_err());
+        let earlier = r#"{"token":"t"}"#;
+        assert!(kept(r#"{"token":"•••"}"#, earlier).is_err());
+        assert!(kept(r#"{"token":{"$keep":"nothing"}}"#, earlier).is_err());
+    }
+
+    #[test]
+    fn kept_secret_needs_a_secret_key_at_its_destination() {
+        let earlier = r#"{"password":"pw","credentials":{"user":"ann"},"db":{"token":["t"]}}"#;
+        for edited in [
+            r#"{"x":{"$keep":"password"}}"#,
+            r#"{"x":[{"y":{"$keep":"password"}}]}"#,
+            r#"{"user":{"$keep":"credentials.user"}}"#,
+            r#"{"db":{"x":{"$keep":"db.token"}}}"#,
+        ] {
+            assert!(kept(edited, earlier).is_err(), "{edited}");
+        }
+        for (edited, expected) in [
+            (
+                r#"{"new_password":{"$keep":"password"}}"#,
+                r#"{"new_password":"pw"}"#,
+            ),
+            (
+                r#"{"secrets":{"x":[{"$keep":"password"}]}}"#,
+                r#"{"secrets":{"x":["pw"]}}"#,
+            ),
+            (
+                // The members of a kept object stay redacted by their own keys.
+                r#"{"x":{"$keep":"db"}}"#,
+                r#"{"x":{"token":["t"]}}"#,
+            ),
+        ] {
+            assert_eq!(kept(edited, earlier).expect("an input"), expected);
+        }
     }
 }

@@ -55,6 +55,10 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/database", View, "getDatabase", "Check the database", database)
             .returns::<DatabaseView>(200, "The size and the health of the database."),
         Operation::post("/database/prune", Delete, "pruneDatabase", "Delete executions that ended long ago", prune)
+            .about(
+                "At most 10,000 at once, the oldest first. There is no dry run: `dry_run` is refused, because the number of \
+                 executions is known only when they are deleted.",
+            )
             .takes::<Prune>()
             .returns::<Pruned>(200, "The number of deleted executions."),
     ]
@@ -132,7 +136,7 @@ fn database(call: &Call<'_>) -> Result<Reply, Problem> {
 struct Prune {
     /// Deletes executions that ended before this time, or this span before now: a time like 2026-01-31T12:00:00Z, or 30d.
     older_than: String,
-    /// Checks the request and deletes nothing.
+    /// Must be false, or left out: this route has no dry run.
     #[serde(default)]
     dry_run: bool,
 }
@@ -148,17 +152,19 @@ fn prune(call: &Call<'_>) -> Result<Reply, Problem> {
         )
     };
     let before: Timestamp = before.ok_or_else(refused)?;
-    let deleted = if request.dry_run {
-        0
-    } else {
-        call.inspector.prune(before, MAX_PRUNED)?
-    };
+    // Children go after their parents, and executions with open final tasks stay: only the deletion itself knows the number.
+    if request.dry_run {
+        let detail = "old executions cannot be counted without deleting them";
+        return Err(Problem::invalid("/dry_run", detail)
+            .hint("leave out dry_run, and send a larger older_than to delete less"));
+    }
+    let deleted = call.inspector.prune(before, MAX_PRUNED)?;
     if deleted > 0 {
         call.note_change("prune", &request.older_than);
     }
     Reply::json(&Pruned {
         deleted,
         more: deleted == MAX_PRUNED,
-        dry_run: request.dry_run,
+        dry_run: false,
     })
 }

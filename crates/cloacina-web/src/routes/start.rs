@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use cloacina::runner::{Context, Submission};
-use cloacina::{Error, ErrorCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -132,16 +131,12 @@ fn submit(call: &Call<'_>) -> Result<Reply, Problem> {
     let mut request: NewExecution = call.decode()?;
     let audit = call.audit(request.note.take());
     let is_dry = request.dry_run;
-    let workflow = request.workflow.clone();
-    if workflow.contains('\0') {
+    if request.workflow.contains('\0') {
         return Err(Problem::invalid("/workflow", "no workflow has such a name"));
     }
     let submission = request.into_submission(call)?;
     if is_dry {
-        if !call.inspector.is_workflow_stored(&workflow)? {
-            let message = format!("workflow '{workflow}' is not known in this database");
-            return Err(Error::new(ErrorCode::WorkflowNotFound, message).into());
-        }
+        call.inspector.check_submission(submission)?;
         return Reply::json(&SubmittedView {
             id: None,
             created: false,

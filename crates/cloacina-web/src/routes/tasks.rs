@@ -20,6 +20,7 @@ use super::{AFTER, CURSOR, LIMIT, MAX_PAGE};
 const STATES: &[&str] = &[
     "Pending",
     "Ready",
+    "Waiting",
     "Running",
     "Completed",
     "Failed",
@@ -61,8 +62,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .returns_page::<StepView>("The steps."),
         Operation::get("/executions/{id}/states", View, "getStates", "Show the states of all tasks as one text", states)
             .about(
-                "A character for each task, in the order of the declaration: p(ending), r(eady), R(unning), C(ompleted), \
-                 F(ailed), S(kipped), X (cancelled).",
+                "A character for each task, in the order of the declaration: p(ending), r(eady), w(aiting), R(unning), \
+                 C(ompleted), F(ailed), S(kipped), X (cancelled).",
             )
             .returns::<StatesView>(200, "The states."),
     ]

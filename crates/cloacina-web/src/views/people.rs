@@ -144,10 +144,10 @@ pub(crate) struct ChangesView {
 /// The number of executions that were deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pruned {
-    /// The number of deleted executions; 0 for a dry run.
+    /// The number of deleted executions.
     pub(crate) deleted: usize,
     /// Whether more of them are left, because the limit was reached.
     pub(crate) more: bool,
-    /// Whether nothing was deleted, because a dry run was asked for.
+    /// Always false: this route has no dry run.
     pub(crate) dry_run: bool,
 }

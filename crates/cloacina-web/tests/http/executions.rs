@@ -229,12 +229,119 @@ async fn failed_execution_is_compared_with_the_last_success() {
         .filter_map(|difference| difference["key"].as_str())
         .collect();
     assert_eq!(keys, ["big", "day", "password"]);
+    // The other execution has no password, which stays visible.
+    let password = json!({"key": "password", "a": "•••", "b": null});
+    assert_eq!(compared["input"][2], password);
+    assert_eq!(compared["input"][1]["b"], "2026-01-01");
     let viewer = fixture
         .server_for(&[Permission::View])
         .get(&path)
         .await
         .json();
     assert_eq!(viewer["input"][1]["b"], Value::Null);
+}
+
+/// Submits an execution like the failed one with an edited input, and returns its id.
+async fn rerun_with(fixture: &Fixture, input: &Value) -> String {
+    let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
+    let body = json!({"input": input}).to_string();
+    let answer = fixture.server().post(&path, &body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test]
+async fn comparison_masks_both_values_of_a_secret_key() {
+    let fixture = Fixture::new().await;
+    let first = json!({
+        "password": "first-secret", "db.apiKey": ["first-secret"], "db": {"token": "first-secret", "n": 1}, "same_secret": "x"
+    });
+    let second = json!({
+        "password": "second-secret", "db.apiKey": {"x": "second-secret"}, "db": {"token": "second-secret", "n": 2},
+        "same_secret": "x"
+    });
+    let a = rerun_with(&fixture, &first).await;
+    let b = rerun_with(&fixture, &second).await;
+    let path = format!("/api/v1/compare?a={a}&b={b}");
+    let answer = fixture.server().get(&path).await;
+    assert!(!answer.text.contains("-secret\""), "{}", answer.text);
+    let expected = json!([
+        {"key": "db", "a": {"token": "•••", "n": 1}, "b": {"token": "•••", "n": 2}},
+        {"key": "db.apiKey", "a": "•••", "b": "•••"},
+        {"key": "password", "a": "•••", "b": "•••"},
+    ]);
+    assert_eq!(answer.json()["input"], expected);
+}
+
+#[tokio::test]
+async fn rerun_keeps_no_secret_under_a_visible_key() {
+    let fixture = Fixture::new().await;
+    let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
+    let moved = r#"{"input":{"x":{"$keep":"password"}}}"#;
+    let refused = fixture.server().post(&path, moved).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (422, "invalid_parameter"),
+        "{}",
+        refused.text
+    );
+    let problem = refused.json();
+    assert_eq!(problem["errors"][0]["pointer"], "/input");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("'password'"))
+    );
+    assert!(problem["hint"].is_string());
+    // Under another key that names a secret it stays redacted.
+    let renamed = json!({"new_password": {"$keep": "password"}});
+    let id = rerun_with(&fixture, &renamed).await;
+    let input = format!("/api/v1/executions/{id}/input");
+    let input = fixture.server().get(&input).await.json();
+    assert_eq!(input["value"], json!({"new_password": "•••"}));
+}
+
+#[tokio::test]
+async fn html_export_keeps_digits_order_and_depth() {
+    let fixture = Fixture::new().await;
+    let deep = format!("{}1.50{}", "[".repeat(300), "]".repeat(300));
+    let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
+    let body = format!(r#"{{"input":{{"z":12345678901234567890123,"deep":{deep},"a":1.50}}}}"#);
+    let answer = fixture.server().post(&path, &body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/v1/executions/{id}/export?format=html");
+    let export = fixture.server().get(&path).await;
+    assert_eq!(export.status, StatusCode::OK, "{}", export.text);
+    let at = |part: &str| {
+        export
+            .text
+            .find(part)
+            .unwrap_or_else(|| panic!("no {part}"))
+    };
+    assert!(at("&quot;z&quot;: 12345678901234567890123") < at("&quot;a&quot;: 1.50"));
+    assert!(export.text.contains("[[1.50]]"));
+}
+
+#[tokio::test]
+async fn tasks_are_filtered_by_every_state() {
+    let fixture = Fixture::new().await;
+    let path = format!("/api/v1/executions/{}/tasks", fixture.failed);
+    for (state, count) in [
+        ("Pending", 0),
+        ("Ready", 0),
+        ("Waiting", 0),
+        ("Running", 0),
+        ("Completed", 1),
+        ("Failed", 1),
+        ("Skipped", 0),
+        ("Cancelled", 0),
+    ] {
+        let answer = fixture.server().get(&format!("{path}?state={state}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let found = answer.json()["items"].as_array().map(Vec::len);
+        assert_eq!(found, Some(count), "{state}");
+    }
 }
 
 #[tokio::test]

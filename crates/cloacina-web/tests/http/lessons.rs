@@ -298,6 +298,16 @@ async fn airflow_cve_2024_45784_secrets_reach_no_answer() {
             }
         }
     }
+    for (a, b) in [
+        (&fixture.failed, &fixture.completed),
+        (&fixture.completed, &fixture.failed),
+    ] {
+        let compared = server.get(&format!("/api/v1/compare?a={a}&b={b}")).await;
+        assert_eq!(compared.status, StatusCode::OK, "{}", compared.text);
+        for secret in ["hunter2-long", "sk-live-12345"] {
+            assert!(!compared.text.contains(secret), "{}", compared.text);
+        }
+    }
     let input = format!("/api/v1/executions/{}/input", fixture.failed);
     assert_eq!(server.get(&input).await.json()["value"]["password"], "•••");
 }
@@ -457,6 +467,45 @@ async fn failed_logins_of_a_peer_are_limited() {
     let answer = server.send(wrong()).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(answer.headers[header::RETRY_AFTER], "60");
+    let link = |token: &str| {
+        let path = format!("/?token={token}");
+        without(request(Method::GET, &path, ""), "authorization")
+    };
+    assert_eq!(
+        server.send(link("wrong")).await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    // Nobody can lock out a caller with the right token, and a request without one is not a failure.
+    assert_eq!(server.get("/api/v1/meta").await.status, StatusCode::OK);
+    assert_eq!(server.send(link(TOKEN)).await.status, StatusCode::SEE_OTHER);
+    let nobody = without(request(Method::GET, "/api/v1/meta", ""), "authorization");
+    assert_eq!(server.send(nobody).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn page_of_another_site_may_link_but_not_embed() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let navigation = |site: &str, destination: Option<&str>| {
+        let request = with(request(Method::GET, "/", ""), "sec-fetch-site", site);
+        let request = with(request, "sec-fetch-mode", "navigate");
+        match destination {
+            Some(destination) => with(request, "sec-fetch-dest", destination),
+            None => request,
+        }
+    };
+    for site in ["cross-site", "same-site"] {
+        for destination in [None, Some("document")] {
+            let answer = server.send(navigation(site, destination)).await;
+            assert_eq!(answer.status, StatusCode::OK, "{site} {destination:?}");
+        }
+        for destination in ["iframe", "frame", "embed", "object", "empty", ""] {
+            let answer = server.send(navigation(site, Some(destination))).await;
+            assert_eq!(answer.code(), "cross_site", "{site} {destination}");
+        }
+    }
+    let own = server.send(navigation("same-origin", Some("iframe"))).await;
+    assert_eq!(own.status, StatusCode::OK);
 }
 
 #[tokio::test]

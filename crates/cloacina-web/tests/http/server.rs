@@ -195,7 +195,7 @@ async fn router_works_below_any_prefix() {
 }
 
 #[tokio::test]
-async fn old_executions_are_pruned_after_a_dry_run() {
+async fn old_executions_are_pruned_and_a_dry_run_is_refused() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let future = Timestamp(4_102_444_800_000_000).to_rfc3339();
@@ -214,7 +214,13 @@ async fn old_executions_are_pruned_after_a_dry_run() {
             r#"{"older_than":"0s","dry_run":true}"#,
         )
         .await;
-    assert_eq!(dry.json()["deleted"], 0);
+    assert_eq!(
+        (dry.status.as_u16(), dry.code().as_str()),
+        (422, "invalid_parameter"),
+        "{}",
+        dry.text
+    );
+    assert_eq!(dry.json()["errors"][0]["pointer"], "/dry_run");
     let pruned = server
         .post("/api/v1/database/prune", r#"{"older_than":"0s"}"#)
         .await;

@@ -14,6 +14,7 @@ use crate::types::{
     Audit, Context, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels,
     Timestamp, nearest,
 };
+use crate::workflow::Workflow;
 
 /// Number of stored workflow versions above which `db check` gives advice. A year of daily deployments of a few workflows
 /// stays below it.
@@ -49,8 +50,9 @@ impl Inspector {
     /// A runner's default timeout of executions does not apply.
     ///
     /// # Errors
-    /// `WorkflowNotFound` when no program has stored the workflow; `Configuration` for an invalid option; `ContextInvalid` for
-    /// an input of more than 16 MiB; `Database` or `Connection`.
+    /// `WorkflowNotFound` when no program has stored the workflow; `WorkflowInputInvalid` for an input that does not match the
+    /// stored schema of `input=`; `Configuration` for an invalid option; `ContextInvalid` for an input of more than 16 MiB;
+    /// `Database` or `Connection`.
     pub fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
         self.submit_request(submission.into_request(self.now())?)
     }
@@ -76,41 +78,62 @@ impl Inspector {
     /// # Errors
     /// See [`submit`](Self::submit).
     pub fn submit_as(&self, request: SubmitRequest, audit: &Audit) -> Result<Submitted, Error> {
-        let Some(stored) = self.latest(&request.workflow)? else {
-            return Err(self.unknown_workflow(&request.workflow)?);
-        };
-        let workflow = self.workflow(stored.id, Some(&stored.body))?;
+        let (request, definition, workflow) = self.complete(request)?;
         let origin = origin(None, audit, self.now());
         let (store, clock) = (&*self.store, &*self.clock);
-        let submitted = submit_directly(store, clock, request, stored.id, workflow, origin)?;
+        let submitted = submit_directly(store, clock, request, definition, workflow, origin)?;
         self.tell_own_runner();
         Ok(submitted)
+    }
+
+    /// Checks a submission as [`submit`](Self::submit) does, and submits nothing.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit).
+    pub fn check_submission(&self, submission: Submission) -> Result<(), Error> {
+        let (request, _, workflow) = self.complete(submission.into_request(self.now())?)?;
+        request.check(&workflow)
+    }
+
+    /// A submission with the defaults of its input, and the latest stored version of its workflow.
+    fn complete(
+        &self,
+        mut request: SubmitRequest,
+    ) -> Result<(SubmitRequest, DefinitionId, Arc<Workflow>), Error> {
+        let Some((definition, workflow)) = self.latest_workflow(&request.workflow)? else {
+            return Err(self.unknown_workflow(&request.workflow)?);
+        };
+        request.input = workflow.complete_input(&request.input, true)?;
+        Ok((request, definition, workflow))
     }
 
     /// Submits a new execution like an earlier one, whose history names the earlier one.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `WorkflowNotFound`; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `WorkflowNotFound`; `WorkflowInputInvalid` for a new input that does not match the schema of `input=`
+    /// in the chosen version; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
     pub fn rerun(&self, id: ExecutionId, rerun: Rerun) -> Result<Submitted, Error> {
         let earlier = self.execution(id)?;
         let record = earlier.record();
         let name = earlier.workflow().name();
         let (definition, workflow) = match rerun.version {
             RerunVersion::Original => (record.definition, Arc::clone(earlier.workflow())),
-            RerunVersion::Latest => {
-                let Some(stored) = self.latest(name)? else {
-                    return Err(self.unknown_workflow(name)?);
-                };
-                (stored.id, self.workflow(stored.id, Some(&stored.body))?)
-            }
+            RerunVersion::Latest => match self.latest_workflow(name)? {
+                Some(latest) => latest,
+                None => return Err(self.unknown_workflow(name)?),
+            },
         };
         workflow.check_needs()?;
         let request = SubmitRequest {
             id: ExecutionId::generate(),
             workflow: name.to_owned(),
-            input: rerun
-                .input
-                .map_or_else(|| Arc::clone(&record.input), Arc::new),
+            input: match rerun.input {
+                // A client may keep earlier values that it may not see.
+                Some(input) => self
+                    .fresh(definition)?
+                    .complete_input(&Arc::new(input), false)?,
+                None => Arc::clone(&record.input),
+            },
             key: None,
             priority: record.priority,
             start_at: None,
@@ -126,6 +149,12 @@ impl Inspector {
         let submitted = submit_directly(store, clock, request, definition, workflow, origin)?;
         self.tell_own_runner();
         Ok(submitted)
+    }
+
+    /// A definition as it is stored now: what does not change the version may have been replaced, such as the schema of the input.
+    fn fresh(&self, id: DefinitionId) -> Result<Arc<Workflow>, Error> {
+        let stored = self.store.definition(id)?;
+        self.workflow(id, stored.as_ref().map(|stored| &*stored.body))
     }
 
     fn unknown_workflow(&self, name: &str) -> Result<Error, Error> {

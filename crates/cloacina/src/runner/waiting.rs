@@ -2,6 +2,7 @@
 
 use super::open_options::wait_for;
 use super::{DefaultRunner, EngineHandle, Inspector};
+use crate::engine::MAX_SIGNAL_KEY;
 use crate::runtime::{Answer, Control, Message, send_directly};
 use crate::store::WaitQuery;
 use crate::types::{
@@ -12,8 +13,6 @@ use crate::workflow::name_problem;
 
 /// Maximum number of bytes of a signal's data.
 const MAX_DATA: usize = 16 << 20;
-/// Maximum number of bytes of a signal's key or idempotency id.
-const MAX_KEY: usize = 1_024;
 
 /// A signal to send. The tasks that wait for its name and key get its data.
 ///
@@ -213,9 +212,9 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
         ("sender", &signal.sender),
     ] {
         let Some(text) = text else { continue };
-        if text.len() > MAX_KEY || text.contains('\0') {
+        if text.len() > MAX_SIGNAL_KEY || text.contains('\0') {
             return invalid(format!(
-                "cannot send signal '{name}': its {what} has {} bytes, and at most {MAX_KEY} without NUL are allowed",
+                "cannot send signal '{name}': its {what} has {} bytes, and at most {MAX_SIGNAL_KEY} without NUL are allowed",
                 text.len()
             ));
         }

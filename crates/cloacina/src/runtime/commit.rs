@@ -13,39 +13,11 @@ use super::dispatch::Dispatch;
 use super::message::{Message, SubmitRequest};
 use super::open_callback::OpenCallback;
 use super::prefetch::ClaimKey;
+use super::refused_batch::RefusedBatch;
 use super::registry::Handler;
 use super::step::{Signal, Step};
 use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
-use crate::types::{Claim, Error, ExecutionId, ScheduleId, TaskStatus, micros};
-
-/// A batch that was not written.
-pub(super) struct RefusedBatch {
-    pub(super) error: StoreError,
-    /// The messages whose decisions it held.
-    pub(super) messages: Vec<Message>,
-    /// The executions whose claims it took back from a dead runner.
-    pub(super) rescued: Vec<ExecutionId>,
-    /// The schedules that it changed without a message.
-    pub(super) schedules: Vec<ScheduleId>,
-    /// Whether it also claimed tasks.
-    pub(super) has_claim: bool,
-}
-
-impl RefusedBatch {
-    const fn items(&self) -> usize {
-        self.messages.len() + self.rescued.len() + self.schedules.len()
-    }
-
-    /// Whether it held a single item, which then is the one that the database refuses.
-    pub(super) const fn is_single(&self) -> bool {
-        self.items() == 1 && !self.has_claim
-    }
-
-    /// Whether it held nothing but a claim.
-    pub(super) const fn is_claim(&self) -> bool {
-        self.items() == 0 && self.has_claim
-    }
-}
+use crate::types::{Claim, Error, ExecutionId, TaskStatus, micros};
 
 /// The schedule changes of a batch that was written, each with whether it was applied.
 pub(super) type ScheduleResults = Vec<(ScheduleChange, bool)>;
@@ -104,7 +76,7 @@ impl Step {
     }
 
     /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
-    pub(super) fn commit(&mut self) -> Result<ScheduleResults, RefusedBatch> {
+    pub(super) fn commit(&mut self) -> Result<ScheduleResults, Box<RefusedBatch>> {
         let is_held = (self.claims_resume_at).is_some_and(|at| self.monotonic < at);
         let item_claim = if self.is_stopping || is_held {
             Default::default()
@@ -164,10 +136,10 @@ impl Step {
                 }
                 Ok(results)
             }
-            Err(error) => Err(RefusedBatch {
+            Err(error) => Err(Box::new(RefusedBatch {
                 has_claim,
                 ..self.undo(pending, error)
-            }),
+            })),
         }
     }
 
@@ -195,6 +167,7 @@ impl Step {
             error,
             messages: Vec::new(),
             rescued: Vec::new(),
+            woken: Vec::new(),
             schedules: Vec::new(),
             has_claim: false,
         };
@@ -227,6 +200,7 @@ impl Step {
             if !pending.settled.is_empty() {
                 // The ends of children are read from the inbox again, and decided on the present counters.
                 self.maps.forget_row(key);
+                refused.woken.push(key.0);
                 self.signals.raise(Signal::Waits);
             }
         }
@@ -234,6 +208,9 @@ impl Step {
             self.ledger.remove(id);
             if change.is_rescue {
                 refused.rescued.push(id);
+            }
+            if change.is_wake {
+                refused.woken.push(id);
             }
             let is_unknown = matches!(refused.error, StoreError::Unavailable(_));
             self.decide_again(id, change, is_unknown, &mut refused.messages);

@@ -343,6 +343,20 @@ pub struct Submitted {
     pub is_new: bool,
 }
 
+impl SubmitRequest {
+    /// Checks a submission without a runner.
+    ///
+    /// # Errors
+    /// See [`submit_directly`].
+    pub fn check(&self, workflow: &Workflow) -> Result<(), Error> {
+        workflow.check_needs()?;
+        if let Some(error) = refuse_derived(workflow) {
+            return Err(error);
+        }
+        check_size(self, RunnerConfig::default().max_context_bytes)
+    }
+}
+
 /// Submits an execution of a stored workflow, and returns it once it is durable. Live runners are notified.
 ///
 /// `origin`: an event for its history.
@@ -358,11 +372,7 @@ pub fn submit_directly(
     workflow: Arc<Workflow>,
     origin: Option<HistoryEvent>,
 ) -> Result<Submitted, Error> {
-    workflow.check_needs()?;
-    if let Some(error) = refuse_derived(&workflow) {
-        return Err(error);
-    }
-    check_size(&request, RunnerConfig::default().max_context_bytes)?;
+    request.check(&workflow)?;
     let (now, id) = (clock.now(), request.id);
     let (mut execution, mut change) = new_execution(request, definition, workflow, None, now);
     change.changes.history.extend(origin);

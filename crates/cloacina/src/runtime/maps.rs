@@ -118,6 +118,15 @@ impl Maps {
         self.held.retain(|(id, task, _), _| (*id, *task) != key);
     }
 
+    /// Forgets the maps of an execution that has ended elsewhere.
+    pub(super) fn forget_execution(&mut self, id: ExecutionId) {
+        let known = self.rows.len();
+        self.rows.retain(|(of, _), _| *of != id);
+        self.has_changed |= self.rows.len() < known;
+        self.views.retain(|((of, _), ..)| *of != id);
+        self.held.retain(|(of, ..), _| *of != id);
+    }
+
     /// Notes an item that this process has claimed in a generation of its map.
     pub(super) fn hold(&mut self, key: MapKey, generation: u32, item: ItemRecord) {
         self.held

@@ -40,6 +40,7 @@ pub(crate) mod process;
 mod progress_buffer;
 mod pulse;
 mod quarantine;
+mod refused_batch;
 mod registry;
 mod run_log;
 pub mod schedule_rows;

@@ -438,6 +438,16 @@ impl Step {
                     claim,
                     ..
                 } => self.ended.push((*execution, *task, *claim)),
+                Message::StartItem {
+                    execution,
+                    task,
+                    item,
+                    ..
+                } => {
+                    let claim = item.claim();
+                    self.ended
+                        .extend(claim.map(|claim| (*execution, *task, claim)));
+                }
                 _ => {}
             }
         }

@@ -3,8 +3,8 @@
 //! See docs/explanation/decisions/031-failures-stay-with-their-item.md
 
 use super::Message;
-use super::commit::RefusedBatch;
 use super::duties::{self, Duties};
+use super::refused_batch::RefusedBatch;
 use super::shutdown::Shutdown;
 use super::step::{Signal, Step};
 use crate::engine::Outcome;
@@ -95,7 +95,7 @@ impl Turn {
             // Q1: no end is written without its final tasks.
             Err(error) if self.step.lacks_finale() => {
                 let batch = std::mem::take(&mut self.step.batch);
-                Err(self.step.undo(batch, error))
+                Err(Box::new(self.step.undo(batch, error)))
             }
             started => {
                 decided = started.and(decided);
@@ -105,7 +105,7 @@ impl Turn {
         };
         match committed {
             Ok(schedules) => self.duties.apply_results(&mut self.step, schedules),
-            Err(refused) => self.split(refused)?,
+            Err(refused) => self.split(*refused)?,
         }
         decided.map_err(|error| (error, Vec::new()))
     }
@@ -124,7 +124,17 @@ impl Turn {
             if let Err(error) = self.step.refresh_maps(&refused.messages, lost) {
                 return Err((error, refused.messages));
             }
-            return self.decide(refused.messages, false);
+            // The reconciler finds those that are claimed still. The start of a child of another one would be refused again.
+            let mut messages = refused.messages;
+            let is_lost = |message: &Message| {
+                matches!(message, Message::StartItem { execution, task, item, .. }
+                    if lost.contains(&(*execution, *task, item.item)))
+            };
+            if messages.iter().any(is_lost) {
+                messages.retain(|message| !is_lost(message));
+                self.step.signals.raise(Signal::Reconcile);
+            }
+            return self.decide(messages, false);
         }
         if !refused.error.is_of_item() {
             return Err((refused.error, refused.messages));

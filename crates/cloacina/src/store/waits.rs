@@ -83,6 +83,8 @@ pub struct DueWaits {
     pub next: Option<Timestamp>,
     /// The first messages of the inbox, in order.
     pub inbox: Vec<InboxMessage>,
+    /// More tasks may be due, or there may be more messages, than were read. An execution with several due tasks is listed once.
+    pub is_full: bool,
 }
 
 /// A filter for open waits.

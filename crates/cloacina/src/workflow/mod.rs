@@ -5,6 +5,8 @@ mod external_compat;
 mod finale;
 mod fingerprint;
 mod graph;
+mod input_schema;
+mod input_value;
 mod needs;
 mod parameter;
 pub(crate) mod queue;

@@ -188,6 +188,7 @@ pub fn k3_end_of_an_item_is_fenced_by_its_claim(subject: Subject) {
     assert_eq!(read(before(Some(TaskStatus::Running), 2, 1)), items[..1]);
     assert_eq!(read(before(None, 0, 1)), []);
     let held = world.store.items_of(world.runner, 10).unwrap();
+    assert!(world.store.retire_runner(world.runner).is_err());
     assert_eq!(held[0].items, items[..1]);
 }
 

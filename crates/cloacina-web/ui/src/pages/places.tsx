@@ -73,12 +73,12 @@ export function TenantsPage() {
 function Prune({ close }: { close: () => void }) {
   const [days, setDays] = useState("30");
   const [error, setError] = useState<ApiError | null>(null);
-  const run = async (isDry: boolean) => {
+  const run = async () => {
     setError(null);
     try {
-      const answer = await send<{ deleted: number; more: boolean; dry_run: boolean }>("POST", "/database/prune", { older_than: `${Number(days)}d`, dry_run: isDry });
-      say(answer.dry_run ? "The server accepts it. Nothing was deleted." : `${answer.deleted} executions were deleted.${answer.more ? " There are more: do it again." : ""}`);
-      if (!isDry) close();
+      const answer = await send<{ deleted: number; more: boolean }>("POST", "/database/prune", { older_than: `${Number(days)}d` });
+      say(`${answer.deleted} executions were deleted.${answer.more ? " There are more: do it again." : ""}`);
+      close();
     } catch (problem) {
       setError(problem instanceof ApiError ? problem : null);
     }
@@ -87,7 +87,7 @@ function Prune({ close }: { close: () => void }) {
     <Dialog title="Delete ended executions" close={close}>
       <label for="days"><span>Ended more than this many days ago</span> <input id="days" inputMode="numeric" value={days} onInput={(event) => setDays(event.currentTarget.value)} /></label>
       {error && <ErrorBox error={error} />}
-      <footer><button type="button" onClick={close}>Close</button><button type="button" onClick={() => void run(true)}>Check only</button><button type="button" class="danger" disabled={!(Number(days) >= 0) || days.trim() === ""} onClick={() => void run(false)}>Delete</button></footer>
+      <footer><button type="button" onClick={close}>Close</button><button type="button" class="danger" disabled={!(Number(days) >= 0) || days.trim() === ""} onClick={() => void run()}>Delete</button></footer>
     </Dialog>
   );
 }

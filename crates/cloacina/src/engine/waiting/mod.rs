@@ -24,6 +24,7 @@ use crate::types::{
 use crate::workflow::TaskDefinition;
 
 pub use approval::DecideError;
+pub use paths::MAX_SIGNAL_KEY;
 pub use rows::{MissingKey, leaf_text};
 
 /// The `ready_at` of a task that waits without a timeout.

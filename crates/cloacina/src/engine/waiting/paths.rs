@@ -3,19 +3,32 @@
 use crate::engine::path::{lookup, missing};
 use crate::types::{Context, JsonShape, Timestamp};
 
+/// Maximum size of a signal's key, in bytes.
+pub const MAX_SIGNAL_KEY: usize = 1_024;
+
 /// L1: the key at a path: the text of a string, or a number or truth value as JSON writes it.
 pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
     let Some(value) = lookup(view, path) else {
         return Err(missing(view, path));
     };
-    match JsonShape::of(value.as_str()) {
-        JsonShape::String => value.decode().map_err(|error| error.to_string()),
-        JsonShape::Number | JsonShape::Bool => Ok(value.as_str().to_owned()),
-        other => Err(format!(
-            "the value there is of type {}, not a string or a number",
-            other.name()
-        )),
+    let key = match JsonShape::of(value.as_str()) {
+        JsonShape::String => value.decode().map_err(|error| error.to_string())?,
+        JsonShape::Number | JsonShape::Bool => value.as_str().to_owned(),
+        other => {
+            return Err(format!(
+                "the value there is of type {}, not a string or a number",
+                other.name()
+            ));
+        }
+    };
+    // Nobody can send such a key, and the database may refuse it.
+    if key.len() > MAX_SIGNAL_KEY || key.contains('\0') {
+        return Err(format!(
+            "the text there has {} bytes, and at most {MAX_SIGNAL_KEY} without NUL are allowed",
+            key.len()
+        ));
     }
+    Ok(key)
 }
 
 pub(super) fn time_at(view: &Context, path: &str) -> Result<Timestamp, String> {

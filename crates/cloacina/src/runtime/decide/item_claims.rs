@@ -80,17 +80,23 @@ impl Step {
         if let Some(due) = committed.items_due {
             self.capacity.note_due(due);
         }
-        self.adopt_items(&committed.items, dispatch);
-    }
-
-    /// Takes over items that are claimed for this runner in the database.
-    fn adopt_items(&mut self, claimed: &[ClaimedItems], dispatch: &mut Dispatch) {
-        if let Err(error) = self.load_open_maps(claimed) {
+        if let Err(error) = self.adopt_items(&committed.items, dispatch) {
             // The claims are durable, so the reconciler takes them over once the database answers.
             tracing::warn!(%error, "cannot read executions whose items were claimed; they are read when the database answers again");
             self.signals.raise(Signal::Reconcile);
-            return;
         }
+    }
+
+    /// Takes over items that are claimed for this runner in the database.
+    ///
+    /// # Errors
+    /// When the database does not answer. No item was taken over.
+    fn adopt_items(
+        &mut self,
+        claimed: &[ClaimedItems],
+        dispatch: &mut Dispatch,
+    ) -> Result<(), StoreError> {
+        self.load_open_maps(claimed)?;
         let limits = self.limits();
         for map in claimed {
             let row = &map.row;
@@ -139,6 +145,7 @@ impl Step {
                 }
             }
         }
+        Ok(())
     }
 
     /// Whether a worker of this runner still runs a function under a claim.
@@ -196,15 +203,15 @@ impl Step {
         };
         let is_lost = |item| outcome.lost.contains(&item);
         let view = self.view_of_map(key, pending.generation);
-        match view.filter(|_| outcome.applied && !suspect.claim.item.is_some_and(is_lost)) {
-            Some(view) => {
-                let mut dispatch = Dispatch::default();
-                self.assign_item(key, suspect.claim, &view, &mut dispatch);
-                self.dispatch(dispatch);
-            }
-            None => {
-                self.drop_claim(key.0, key.1, suspect.claim);
-            }
+        let view = view.filter(|_| outcome.applied && !suspect.claim.item.is_some_and(is_lost));
+        if let Some(view) = view {
+            let mut dispatch = Dispatch::default();
+            self.assign_item(key, suspect.claim, &view, &mut dispatch);
+            self.dispatch(dispatch);
+        } else {
+            self.drop_claim(key.0, key.1, suspect.claim);
+            // It is claimed still if its list could not be read.
+            self.signals.raise(Signal::Reconcile);
         }
     }
 
@@ -244,8 +251,9 @@ impl Step {
             });
         }
         let mut dispatch = Dispatch::default();
-        self.adopt_items(&claimed, &mut dispatch);
+        let adopted = self.adopt_items(&claimed, &mut dispatch);
         self.dispatch(dispatch);
+        adopted?;
         self.maps.set_stale();
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::runtime::decide::unreadable_execution;
 use crate::runtime::peers::PROOF_INTERVAL;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
-use crate::types::{ExecutionId, Micros, Monotonic, micros};
+use crate::types::{ExecutionId, Micros, Monotonic, Timestamp, micros};
 
 /// Time after another process wrote during which polls follow at `BUSY_INTERVAL`, because more may follow, in microseconds.
 const BUSY: Micros = 1_000_000;
@@ -19,6 +19,8 @@ pub(in crate::runtime) struct ChangePoller {
     busy_until: Monotonic,
     /// The last change marker whose changes were all processed.
     marker: Option<i64>,
+    /// The next deadline of an execution in the database, which this process may not have read.
+    deadline: Option<Timestamp>,
     /// The store's last count of executions that were retried after their end.
     revivals: Option<u64>,
 }
@@ -33,10 +35,16 @@ impl ChangePoller {
         step.maps.set_stale();
         step.read_definitions()?;
         step.signals.raise_maybe_changed();
-        let overdue = step.store.overdue(step.now)?;
-        if overdue.has_waits {
+        if self.check_deadlines(step)? {
             step.signals.raise(Signal::Waits);
         }
+        step.follow_ends()
+    }
+
+    /// D5: watches the deadlines that have passed. Returns whether tasks wait, or the inbox has a message.
+    fn check_deadlines(&mut self, step: &mut Step) -> Result<bool, StoreError> {
+        let overdue = step.store.overdue(step.now)?;
+        self.deadline = overdue.next;
         for id in overdue.executions {
             if step.ledger.contains(id) {
                 step.watch_deadline(id);
@@ -44,7 +52,7 @@ impl ChangePoller {
                 step.ledger.watch_deadline(id, step.monotonic);
             }
         }
-        step.follow_ends()
+        Ok(overdue.has_waits)
     }
 }
 
@@ -56,7 +64,8 @@ impl Duty for ChangePoller {
         if step.signals.is_raised(Signal::PollChanges) {
             return step.monotonic;
         }
-        self.next
+        let deadline = self.deadline.map(|at| step.instant_of(at));
+        deadline.map_or(self.next, |deadline| deadline.min(self.next))
     }
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
@@ -81,6 +90,8 @@ impl Duty for ChangePoller {
             self.follow(step, changes.revivals)?;
             // The marker is set last, so that a change is processed again until all of this has succeeded.
             self.marker = Some(changes.marker);
+        } else if self.deadline.is_some_and(|at| at <= step.now) {
+            self.check_deadlines(step)?;
         }
         if step.monotonic < self.busy_until {
             interval = interval.min(BUSY_INTERVAL);
@@ -117,6 +128,7 @@ impl Step {
                 self.interrupt(id, held.task, held.claim, priority);
             }
             self.ledger.drop_deadline(id);
+            self.maps.forget_execution(id);
             if let Some(execution) = self.ledger.remove(id) {
                 let ended = std::sync::Arc::new(execution);
                 self.subscriptions.notify(&ended, self.monotonic);

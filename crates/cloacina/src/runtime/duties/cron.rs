@@ -12,7 +12,7 @@ use super::schedules::{UnknownWorkflows, by_hand, trim_open, unknown_workflow};
 use crate::engine::cron::Cron;
 use crate::engine::schedule::{self, Decision, ScheduleInputs};
 use crate::runtime::batch::{Purpose, ScheduleChange};
-use crate::runtime::commit::RefusedBatch;
+use crate::runtime::refused_batch::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::runtime::{Message, Reply, schedule_rows};
 use crate::store::{DueQuery, StoreError, TickWrite};

@@ -40,7 +40,8 @@ use triggers::TriggerDuty;
 use waits::WaitKeeper;
 
 use super::batch::Purpose;
-use super::commit::{RefusedBatch, ScheduleResults};
+use super::commit::ScheduleResults;
+use super::refused_batch::RefusedBatch;
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
@@ -107,7 +108,8 @@ impl Duties {
     /// When the runner was declared dead.
     pub(super) fn decide(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if step.capacity.is_held() {
-            return Ok(());
+            // It claims nothing, but final tasks may wait for the word of every runner.
+            return self.waits.run(step);
         }
         self.rescuer.run(step)?;
         self.waits.run(step)?;
@@ -132,6 +134,7 @@ impl Duties {
     /// Informs the duties of a refused batch, so that each adds less to the next one.
     pub(super) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         self.rescuer.duty.note_refused(step, refused);
+        self.waits.duty.note_refused(step, refused);
         self.cron.duty.note_refused(step, refused);
         self.triggers.duty.note_refused(step, refused);
     }
@@ -147,7 +150,7 @@ impl Duties {
 
     pub(super) fn next_wake(&self, step: &Step) -> Monotonic {
         let deciding = if step.capacity.is_held() {
-            Monotonic::NEVER
+            self.waits.next_wake(step)
         } else {
             (self.rescuer.next_wake(step))
                 .min(self.waits.next_wake(step))

@@ -2,7 +2,7 @@
 //! them take back a claim.
 
 use super::duty::Duty;
-use crate::runtime::commit::RefusedBatch;
+use crate::runtime::refused_batch::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, RunnerId};
@@ -84,6 +84,12 @@ impl Rescuer {
                 if items > 0 {
                     step.metrics.count_rescued(items);
                     tracing::info!(dead_runner_id = %dead, items, "rescued items of a dead runner");
+                    return Ok(());
+                }
+                if !step.store.items_of(dead, 1)?.is_empty() {
+                    // They belong to executions that this release cannot read. Without the dead runner's row, no runner would
+                    // ever rescue them.
+                    self.dead.remove(0);
                     return Ok(());
                 }
                 step.store.withdraw(dead, None)?;

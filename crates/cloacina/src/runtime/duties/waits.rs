@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 
 use super::duty::Duty;
+use crate::runtime::refused_batch::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{InboxKind, InboxMessage, StoreError};
 use crate::types::{Cursor, ExecutionId, Json, Micros, Monotonic, NewSignal, Ordinal, Timestamp};
 
-/// Maximum number of due tasks, and of messages of the inbox, in one turn.
+/// Maximum of [`WaitKeeper::batch`].
 const BATCH: usize = 200;
 /// The time after which due tasks and messages are checked again, in microseconds, because this runner may have been unable to
 /// handle them.
@@ -24,6 +25,8 @@ const PAUSE: Micros = 1_000_000;
 /// The duty that checks waiting tasks.
 pub(in crate::runtime) struct WaitKeeper {
     next: Monotonic,
+    /// Maximum number of due tasks, and of messages of the inbox, in one turn. It is reduced while the database refuses a batch.
+    batch: usize,
 }
 
 impl Default for WaitKeeper {
@@ -31,6 +34,19 @@ impl Default for WaitKeeper {
     fn default() -> Self {
         Self {
             next: Monotonic::NEVER,
+            batch: BATCH,
+        }
+    }
+}
+
+impl WaitKeeper {
+    /// Handles a refused batch: fewer executions are handled at once, and one that is refused alone is skipped.
+    pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
+        if let ([id], true) = (refused.woken.as_slice(), refused.is_single()) {
+            step.set_unreadable(*id, "the database refuses what follows from its waits");
+        }
+        if !refused.woken.is_empty() {
+            self.batch = (refused.woken.len() / 2).max(1);
         }
     }
 }
@@ -50,13 +66,13 @@ impl Duty for WaitKeeper {
     }
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        let due = step.store.due_waits(step.now, BATCH)?;
+        let due = step.store.due_waits(step.now, self.batch)?;
+        self.batch = (self.batch * 2).min(BATCH);
         step.signals.take(Signal::Waits);
         step.waits_due = None;
         // If the rest fails, all of it is due again.
         self.next = step.monotonic;
         let was_due = !(due.executions.is_empty() && due.inbox.is_empty());
-        let is_full = due.executions.len() >= BATCH || due.inbox.len() >= BATCH;
         let checked = step.check_tasks(&due.executions)?;
         let applied = step.apply_inbox(due.inbox)?;
         self.next = match due.next {
@@ -66,7 +82,7 @@ impl Duty for WaitKeeper {
         if was_due && step.config.enable_recovery {
             self.next = self.next.min(step.monotonic + INTERVAL);
         }
-        if is_full {
+        if due.is_full {
             let again = if checked + applied > 0 { 0 } else { PAUSE };
             self.next = self.next.min(step.monotonic + again);
         }

@@ -47,6 +47,7 @@ query! {
              SELECT 1 FROM cloacina_executions AS e, cloacina_tasks AS t
              WHERE e.id = f.execution_id AND e.state IN (0, 1)
              AND t.execution_id = f.execution_id AND t.ordinal = f.ordinal AND t.state = 1
+             AND t.queue = ANY ($1::bigint[]) AND (t.ready_at IS NULL OR t.ready_at <= $5::bigint)
              FOR UPDATE OF e, t SKIP LOCKED
          ) AS l LIMIT $6::bigint
      ), alive AS MATERIALIZED (

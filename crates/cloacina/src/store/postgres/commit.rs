@@ -13,8 +13,8 @@ use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, WriteCol
 use super::{children, map_claims, maps, schedule};
 use super::{signals, waits};
 use crate::store::maps::started;
-use crate::store::{Batch, Committed, Submit, SubmitOutcome};
-use crate::types::{ExecutionId, HistoryKind};
+use crate::store::{Batch, Committed, ItemWrite, Submit, SubmitOutcome};
+use crate::types::{ExecutionId, HistoryKind, TaskStatus};
 
 /// The answer of a step of the pipeline.
 enum CommitAnswer {
@@ -357,4 +357,23 @@ pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
         || advances
             .filter(|(_, applied)| **applied)
             .any(|(advance, _)| write::concerns_others(advance.record, &advance.tasks))
+        || leaves_items(batch, committed)
+}
+
+/// Whether the commit leaves items that another runner could claim: given back, waiting for their retry, or admitted by the room
+/// that an ended item has left in a bounded map.
+fn leaves_items(batch: &Batch, committed: &Committed) -> bool {
+    let mut ends = batch.flow.maps.ends.iter().zip(&committed.maps);
+    ends.any(|(ends, outcome)| {
+        let Some(row) = outcome.row.as_ref().filter(|_| outcome.applied) else {
+            return false;
+        };
+        let is_ready = |write: &ItemWrite| write.record_for(row).status == TaskStatus::Ready;
+        let claimed = committed.items.iter().find(|claimed| {
+            (claimed.row.execution, claimed.row.task) == (ends.execution, ends.task)
+        });
+        let row = claimed.map_or(row, |claimed| &claimed.row);
+        ends.items.iter().any(is_ready)
+            || (row.parallel.is_some() && row.room() > 0 && row.unstarted() + row.waiting() > 0)
+    })
 }

@@ -29,23 +29,9 @@ pub(super) async fn claim(
     let mut left: Vec<usize> = classes.iter().map(|class| class.limit).collect();
     let mut free = free.to_vec();
     free.resize(left.len(), usize::MAX);
-    let queues = classes.iter().flat_map(|class| &class.queues);
-    let due = DueMaps {
-        now: now.0,
-        queues: queues.map(|queue| queue.0).collect(),
-        limit: i64::try_from(MAPS_PER_CLAIM + 1).unwrap_or(i64::MAX),
-    };
-    let due: Vec<(Uuid, i64, i64, i64)> = due.load(connection).await?;
+    let due = due_maps(connection, classes, now).await?;
     committed.more_items = due.len() > MAPS_PER_CLAIM;
-    for (execution, ordinal, definition, queue) in due {
-        let task = count("ordinal", ordinal)?;
-        let of_class = |class: &ClaimClass| {
-            class.queues.iter().any(|known| known.0 == queue)
-                && !class.excluded.contains(&(DefinitionId(definition), task))
-        };
-        let Some(class) = classes.iter().position(of_class) else {
-            continue;
-        };
+    for (execution, ordinal, class) in due {
         let limit = left.get_mut(class).map_or(0, |left| *left);
         if limit == 0 {
             committed.more_items = true;
@@ -86,6 +72,42 @@ pub(super) async fn claim(
     let next: Vec<Option<i64>> = NextDueMap { now: now.0 }.load(connection).await?;
     committed.items_due = next.into_iter().flatten().next().map(Timestamp);
     Ok(())
+}
+
+/// The maps with items to claim, each with the position of its class. At most about `MAPS_PER_CLAIM`, but not less because of maps
+/// before them whose functions this program does not have.
+async fn due_maps(
+    connection: &Connection,
+    classes: &[ClaimClass],
+    now: Timestamp,
+) -> Result<Vec<(Uuid, i64, usize)>, Fault> {
+    let queues = classes.iter().flat_map(|class| &class.queues);
+    let queues: Vec<i64> = queues.map(|queue| queue.0).collect();
+    let mut limit = MAPS_PER_CLAIM + 1;
+    loop {
+        let query = DueMaps {
+            now: now.0,
+            queues: queues.clone(),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        };
+        let found: Vec<(Uuid, i64, i64, i64)> = query.load(connection).await?;
+        let is_all = found.len() < limit;
+        let mut due = Vec::new();
+        for (execution, ordinal, definition, queue) in found {
+            let task = count("ordinal", ordinal)?;
+            let of_class = |class: &ClaimClass| {
+                class.queues.iter().any(|known| known.0 == queue)
+                    && !class.excluded.contains(&(DefinitionId(definition), task))
+            };
+            if let Some(class) = classes.iter().position(of_class) {
+                due.push((execution, ordinal, class));
+            }
+        }
+        if is_all || !due.is_empty() {
+            return Ok(due);
+        }
+        limit = limit.saturating_mul(8);
+    }
 }
 
 /// Claims up to `room` items of a map: first those that wait for another attempt, then new ones.

@@ -93,8 +93,8 @@ pub(super) async fn apply(
             return Err(Fault::RunnerLost);
         }
     }
+    lock_all(connection, batch, applied).await?;
     change(connection, batch, applied).await?;
-    // One order for all runners, so that none waits for another that waits for it.
     let mut order: Vec<usize> = (0..maps.ends.len()).collect();
     order.sort_unstable_by_key(|index| (maps.ends[*index].execution, maps.ends[*index].task));
     let mut outcomes = vec![MapOutcome::default(); maps.ends.len()];
@@ -103,6 +103,43 @@ pub(super) async fn apply(
         outcomes[index] = end_of_map(connection, ends, applied.contains(&ends.execution)).await?;
     }
     Ok(outcomes)
+}
+
+/// Locks the maps that the batch changes, in one order for all runners, so that none waits for another that waits for it. What is
+/// read of their items afterwards includes what those that held a lock before have written, such as children that they started.
+async fn lock_all(
+    connection: &Connection,
+    batch: &Batch<'_>,
+    applied: &HashSet<ExecutionId>,
+) -> Result<(), Fault> {
+    let maps = &batch.flow.maps;
+    let changes = maps.changes.iter().filter(|(id, _)| applied.contains(id));
+    let mut keys: Vec<(ExecutionId, Ordinal)> = changes
+        .filter_map(|(id, change)| Some((*id, locked_by(change)?)))
+        .collect();
+    if keys.is_empty() {
+        // The ends alone are applied in the same order.
+        return Ok(());
+    }
+    keys.extend(maps.ends.iter().map(|ends| (ends.execution, ends.task)));
+    keys.sort_unstable();
+    keys.dedup();
+    for (execution, task) in keys {
+        lock(connection, execution, task).await?;
+    }
+    Ok(())
+}
+
+/// The task whose map must be locked for a change. `None`: it has no row yet.
+fn locked_by(change: &MapChange) -> Option<Ordinal> {
+    match change {
+        MapChange::Expand(row) => (row.generation > 1).then_some(row.task),
+        MapChange::Close(task)
+        | MapChange::Pause(task)
+        | MapChange::Resume(task)
+        | MapChange::Reopen(task)
+        | MapChange::Tell(task, _) => Some(*task),
+    }
 }
 
 /// Applies what the written changes of executions mean for their maps.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::driver::Connection;
 use super::error::Fault;
+use super::map_reads;
 use super::row::{Decoded, encode};
 use super::session::Session;
 use super::statement::query;
@@ -362,6 +363,14 @@ pub(super) async fn retire(
     if claims > 0 {
         return Err(Fault::Refused(format!(
             "cannot retire runner {runner}: it still has claims in {claims} executions"
+        )));
+    }
+    if !map_reads::items_of(connection, session, runner, 1)
+        .await?
+        .is_empty()
+    {
+        return Err(Fault::Refused(format!(
+            "cannot retire runner {runner}: it still has claims of items"
         )));
     }
     session

@@ -314,6 +314,7 @@ pub(super) async fn due(
     };
     let found: Vec<Uuid> = session.fetch(connection, statement).await?;
     let mut executions: Vec<ExecutionId> = found.into_iter().map(Into::into).collect();
+    let are_full = executions.len() >= limit;
     let mut seen = HashSet::new();
     executions.retain(|id| seen.insert(*id));
     let statement = NextDue {
@@ -321,12 +322,14 @@ pub(super) async fn due(
         now: now.0,
     };
     let next: Vec<i64> = session.fetch(connection, statement).await?;
+    let inbox = inbox::open_messages(connection, session, limit).await?;
     Ok(DueWaits {
+        is_full: are_full || inbox.len() >= limit,
         executions,
         next: (next.first().copied())
             .filter(|at| *at != i64::MAX)
             .map(Timestamp),
-        inbox: inbox::open_messages(connection, session, limit).await?,
+        inbox,
     })
 }
 

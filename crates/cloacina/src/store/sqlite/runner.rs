@@ -5,6 +5,7 @@ use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 
 use super::connection::Writer;
 use super::error::Fault;
+use super::map_reads;
 use super::row::{Decoded, Id, encode};
 use super::statement::{query, statement};
 use crate::store::RunnerRow;
@@ -169,6 +170,11 @@ pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
         if claims > 0 {
             return Err(Fault::Refused(format!(
                 "cannot retire runner {runner}: it still has claims in {claims} executions"
+            )));
+        }
+        if !map_reads::items_of(connection, runner, 1)?.is_empty() {
+            return Err(Fault::Refused(format!(
+                "cannot retire runner {runner}: it still has claims of items"
             )));
         }
         DeleteRunner {

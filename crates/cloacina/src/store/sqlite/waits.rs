@@ -249,6 +249,7 @@ pub(super) fn due(
     }
     .load(connection)?;
     let mut executions: Vec<ExecutionId> = found.into_iter().map(Into::into).collect();
+    let are_full = executions.len() >= limit;
     let mut seen = HashSet::new();
     executions.retain(|id| seen.insert(*id));
     let next: Vec<Option<i64>> = NextDue {
@@ -256,7 +257,9 @@ pub(super) fn due(
         now: now.0,
     }
     .load(connection)?;
+    let inbox = signals::open_messages(connection, limit)?;
     Ok(DueWaits {
+        is_full: are_full || inbox.len() >= limit,
         executions,
         next: next
             .first()
@@ -264,7 +267,7 @@ pub(super) fn due(
             .flatten()
             .filter(|at| *at != i64::MAX)
             .map(Timestamp),
-        inbox: signals::open_messages(connection, limit)?,
+        inbox,
     })
 }
 

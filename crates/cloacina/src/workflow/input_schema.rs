@@ -1,0 +1,386 @@
+//! Checks an input against the JSON schema that a workflow declares, and fills in its defaults, for callers that do not have
+//! the model that the schema was made of (semantics J5).
+//!
+//! Only the keywords that describe the shape are read: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`,
+//! `const`, `$ref`, and `format` for values that the model also takes as numbers. All others are left to the program with the
+//! model.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::Workflow;
+use super::input_value::{Members, Value, shown_list};
+use crate::types::{Context, Error, ErrorCode, Json};
+
+/// Maximum number of nested schemas that are applied: a schema may contain itself.
+const MAX_DEPTH: usize = 512;
+
+/// Maximum number of comparisons of a value with a schema, which take well below a second: nested choices multiply them. The
+/// program with the model checks the rest.
+const MAX_COMPARISONS: u32 = 2_000_000;
+
+/// Maximum number of characters of a value in a message.
+const MAX_SHOWN: usize = 200;
+
+impl Workflow {
+    /// Checks an input against the declared schema, if there is one, and returns it with the defaults of absent fields.
+    ///
+    /// `quotes_values`: whether the message may contain values of the input. A caller may have put an earlier value into
+    /// it that only the server can read.
+    ///
+    /// # Errors
+    /// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
+    pub fn complete_input(
+        &self,
+        input: &Arc<Context>,
+        quotes_values: bool,
+    ) -> Result<Arc<Context>, Error> {
+        let Some(schema) = &self.definition().input else {
+            return Ok(Arc::clone(input));
+        };
+        let complete = with_defaults(schema, input);
+        let Some(fault) = fault_of(schema, &complete, quotes_values) else {
+            return Ok(complete);
+        };
+        let path = fault.path.strip_prefix('.').unwrap_or(&fault.path);
+        let place = if path.is_empty() {
+            String::new()
+        } else {
+            format!("`{path}`: ")
+        };
+        let message = format!(
+            "the input of workflow '{}' is not valid: {place}{}",
+            self.name(),
+            fault.reason
+        );
+        Err(Error::new(ErrorCode::WorkflowInputInvalid, message))
+    }
+}
+
+/// An input with the defaults of the properties that it does not have. They keep the text that they have in the schema.
+fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
+    let members = |part: &Json| part.decode::<IndexMap<String, Json>>().unwrap_or_default();
+    let properties = members(schema).get("properties").map(members);
+    let absent = properties.iter().flatten();
+    let absent = absent.filter(|(name, _)| !input.contains_key(name));
+    let defaults = absent.filter_map(|(name, part)| {
+        let default = members(part).swap_remove("default")?;
+        Some((Arc::from(name.as_str()), default))
+    });
+    let defaults: Vec<(Arc<str>, Json)> = defaults.collect();
+    if defaults.is_empty() {
+        return Arc::clone(input);
+    }
+    let mut complete = (**input).clone();
+    for (name, default) in defaults {
+        complete.set(name, default);
+    }
+    Arc::new(complete)
+}
+
+/// The first part of an input that does not match a schema.
+fn fault_of(schema: &Json, input: &Context, quotes_values: bool) -> Option<Fault> {
+    let schema: Value = schema.decode().ok()?;
+    let Value::Object(keywords) = &schema else {
+        return None;
+    };
+    let declared = keywords.get("properties").and_then(Value::as_object);
+    let members = input.iter().map(|(key, value)| {
+        let is_declared = declared.is_none_or(|declared| declared.contains_key(&**key));
+        let value = is_declared.then(|| value.decode().ok()).flatten();
+        (key.to_string(), value.unwrap_or(Value::Unread))
+    });
+    let input = Value::Object(Box::new(members.collect()));
+    let check = Check {
+        models: keywords.get("$defs").and_then(Value::as_object),
+        quotes_values,
+        comparisons_left: Cell::new(MAX_COMPARISONS),
+    };
+    check.fault(&schema, &input, MAX_DEPTH)
+}
+
+/// A part of a value that does not match its schema.
+struct Fault {
+    /// The steps to the part, each `.name` or `[index]`.
+    path: String,
+    reason: String,
+}
+
+impl Fault {
+    /// A fault of a value itself. `Option`, because it is what a check returns.
+    #[expect(clippy::unnecessary_wraps, reason = "it is the result of the callers")]
+    fn here(reason: String) -> Option<Self> {
+        let path = String::new();
+        Some(Self { path, reason })
+    }
+
+    fn below(self, step: &str) -> Self {
+        let path = format!("{step}{}", self.path);
+        Self { path, ..self }
+    }
+}
+
+/// The check of one input.
+struct Check<'a> {
+    models: Option<&'a Members>,
+    quotes_values: bool,
+    comparisons_left: Cell<u32>,
+}
+
+impl Check<'_> {
+    /// The first part of a value that does not match a schema.
+    fn fault(&self, schema: &Value, value: &Value, depth: usize) -> Option<Fault> {
+        let Value::Object(schema) = schema else {
+            return None;
+        };
+        if matches!(value, Value::Unread) {
+            return None;
+        }
+        let depth = depth.checked_sub(1)?;
+        let left = self.comparisons_left.get().checked_sub(1)?;
+        self.comparisons_left.set(left);
+        if let Some(Value::Text(reference)) = schema.get("$ref") {
+            let name = reference.rsplit('/').next().unwrap_or_default();
+            return self.fault(self.models?.get(name)?, value, depth);
+        }
+        if let Some(choices) = choices(schema) {
+            return self.fault_of_choices(choices, value, depth);
+        }
+        if let Some(Value::List(allowed)) = schema.get("enum")
+            && !allowed.iter().any(|one| one.equals(value))
+        {
+            let allowed = shown_list(allowed);
+            return Fault::here(format!(
+                "expected one of {allowed}, got {}",
+                self.shown(value)
+            ));
+        }
+        if let Some(constant) = schema.get("const")
+            && !constant.equals(value)
+        {
+            return Fault::here(format!("expected {constant}, got {}", self.shown(value)));
+        }
+        if let Some(kinds) = kinds(schema)
+            && !kinds.iter().any(|kind| value.is(kind))
+            && !is_taken_as_number(schema, &kinds, value)
+        {
+            let kinds = kinds.join(" or ");
+            return Fault::here(format!("expected {kinds}, got {}", value.kind()));
+        }
+        self.inner_fault(schema, value, depth)
+    }
+
+    /// A value of the input for a message.
+    fn shown(&self, value: &Value) -> String {
+        if !self.quotes_values {
+            return value.kind().to_owned();
+        }
+        let shown = value.to_string();
+        match shown.char_indices().nth(MAX_SHOWN) {
+            Some((end, _)) => format!("{}…", &shown[..end]),
+            None => shown,
+        }
+    }
+
+    /// The fault of the choice that matches furthest, because it explains best. `None` if a choice matches.
+    fn fault_of_choices(&self, choices: &[Value], value: &Value, depth: usize) -> Option<Fault> {
+        let mut best: Option<Fault> = None;
+        for choice in choices {
+            let found = self.fault(choice, value, depth)?;
+            let length = |fault: &Fault| fault.path.chars().count();
+            if best
+                .as_ref()
+                .is_none_or(|best| length(&found) > length(best))
+            {
+                best = Some(found);
+            }
+        }
+        best
+    }
+
+    fn inner_fault(&self, schema: &Members, value: &Value, depth: usize) -> Option<Fault> {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::List(required)) = schema.get("required") {
+                    let mut names = required.iter().filter_map(Value::as_text);
+                    if let Some(name) = names.find(|name| !members.contains_key(*name)) {
+                        return Fault::here(format!("the field '{name}' is missing"));
+                    }
+                }
+                let properties = schema.get("properties")?.as_object()?;
+                properties.iter().find_map(|(name, part)| {
+                    let found = self.fault(part, members.get(name)?, depth)?;
+                    Some(found.below(&format!(".{name}")))
+                })
+            }
+            Value::List(items) => {
+                let part = schema.get("items")?;
+                items.iter().enumerate().find_map(|(index, item)| {
+                    let found = self.fault(part, item, depth)?;
+                    Some(found.below(&format!("[{index}]")))
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The schemas of which a value must match one.
+fn choices(schema: &Members) -> Option<&[Value]> {
+    let list = |keyword| match schema.get(keyword) {
+        Some(Value::List(choices)) => Some(choices.as_slice()),
+        _ => None,
+    };
+    list("anyOf")
+        .filter(|choices| !choices.is_empty())
+        .or_else(|| list("oneOf"))
+}
+
+/// The names of the types that a schema admits.
+fn kinds(schema: &Members) -> Option<Vec<&str>> {
+    match schema.get("type")? {
+        Value::Text(kind) => Some(vec![kind]),
+        Value::List(kinds) => kinds.iter().map(Value::as_text).collect(),
+        _ => None,
+    }
+}
+
+/// Whether a value is a number for a type whose schema says "string" and which models also take as a number. A context has
+/// durations as a number of seconds.
+fn is_taken_as_number(schema: &Members, kinds: &[&str], value: &Value) -> bool {
+    let format = schema.get("format").and_then(Value::as_text);
+    matches!(format, Some("duration" | "decimal"))
+        && kinds.contains(&"string")
+        && value.is("number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::{TaskDefinition, WorkflowDefinition};
+
+    fn complete(schema: &str, input: &str) -> Result<String, String> {
+        let definition = WorkflowDefinition {
+            name: "w".to_owned(),
+            tenant: "public".into(),
+            package: "embedded".into(),
+            tasks: vec![TaskDefinition {
+                id: "t".to_owned(),
+                ..TaskDefinition::default()
+            }],
+            input: Some(Json::parse(schema).unwrap()),
+            ..WorkflowDefinition::default()
+        };
+        let input = Arc::new(Context::from_json(input).unwrap());
+        let workflow = Workflow::new(definition).unwrap();
+        let complete = workflow.complete_input(&input, true);
+        let problem = |error: Error| {
+            assert_eq!(error.code, ErrorCode::WorkflowInputInvalid);
+            let problem = error
+                .message
+                .strip_prefix("the input of workflow 'w' is not valid: ");
+            problem.unwrap().to_owned()
+        };
+        complete.map(|input| input.to_json()).map_err(problem)
+    }
+
+    fn fault(schema: &str, input: &str) -> Option<String> {
+        complete(schema, input).err()
+    }
+
+    const ORDER: &str = r##"{
+        "type": "object",
+        "required": ["a"],
+        "properties": {
+            "a": {"type": "integer"},
+            "b": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/C"}}, {"type": "null"}]},
+            "d": {"enum": ["x", "y"]},
+            "e": {"const": 1}
+        },
+        "$defs": {"C": {"type": "object", "properties": {"c": {"type": "string"}}}}
+    }"##;
+
+    #[test]
+    fn j5_fault_of_an_input_names_its_path() {
+        for (input, expected) in [
+            (r#"{"a":1,"b":[{"c":"x"}],"other":[1]}"#, None),
+            (r#"{"a":1.0,"e":true}"#, None),
+            (r#"{"a":123456789012345678901234567890}"#, None),
+            (r#"{"a":true}"#, Some("`a`: expected integer, got boolean")),
+            (r#"{"a":1.5}"#, Some("`a`: expected integer, got number")),
+            ("{}", Some("the field 'a' is missing")),
+            (
+                r#"{"a":1,"b":[{"c":"x"},{"c":2}]}"#,
+                Some("`b[1].c`: expected string, got integer"),
+            ),
+            (r#"{"a":1,"b":null}"#, None),
+            (r#"{"a":1,"b":7}"#, Some("`b`: expected array, got integer")),
+            (
+                r#"{"a":1,"d":"it's"}"#,
+                Some(r#"`d`: expected one of ['x', 'y'], got "it's""#),
+            ),
+            (
+                r#"{"a":1,"e":[null,{"k":false}]}"#,
+                Some("`e`: expected 1, got [None, {'k': False}]"),
+            ),
+        ] {
+            assert_eq!(fault(ORDER, input).as_deref(), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn j5_absent_fields_get_the_text_of_their_defaults() {
+        let schema = r#"{"properties": {
+            "tax": {"type": "number", "default": 1.10},
+            "day": {"default": null},
+            "n": {"type": "integer"}
+        }}"#;
+        assert_eq!(
+            complete(schema, r#"{"n":1}"#).unwrap(),
+            r#"{"n":1,"tax":1.10,"day":null}"#
+        );
+        assert_eq!(
+            complete(schema, r#"{"day":"x","tax":2}"#).unwrap(),
+            r#"{"day":"x","tax":2}"#
+        );
+    }
+
+    #[test]
+    fn j5_durations_and_decimals_may_be_numbers() {
+        let schema = r#"{"properties": {
+            "d": {"type": "string", "format": "duration"},
+            "p": {"anyOf": [{"type": "string", "format": "decimal"}, {"type": "null"}]},
+            "t": {"type": "string", "format": "date-time"}
+        }}"#;
+        assert_eq!(fault(schema, r#"{"d":3600.0,"p":2}"#), None);
+        assert_eq!(fault(schema, r#"{"d":"PT1H","p":"2"}"#), None);
+        assert!(fault(schema, r#"{"d":true}"#).is_some());
+        assert!(fault(schema, r#"{"t":1}"#).is_some());
+    }
+
+    #[test]
+    fn j5_what_cannot_be_checked_is_accepted() {
+        let itself =
+            r##"{"properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{"A":{"$ref":"#/$defs/A"}}}"##;
+        assert_eq!(fault(itself, r#"{"a":1}"#), None);
+        // Each level doubles the choices.
+        let doubling = r##"{"properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{
+            "A":{"anyOf":[{"$ref":"#/$defs/B"},{"$ref":"#/$defs/B"}]},
+            "B":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}}}}}"##;
+        let nested = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
+        assert_eq!(fault(doubling, &nested), None);
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert_eq!(fault(ORDER, &deep), None);
+        for unknown in [
+            r#"{"type":"thing"}"#,
+            r#"{"type":3}"#,
+            r#"{"enum":"x"}"#,
+            "true",
+        ] {
+            let schema = format!(r#"{{"properties":{{"a":{unknown}}},"required":"a"}}"#);
+            assert_eq!(fault(&schema, r#"{"a":"x"}"#), None, "{unknown}");
+        }
+    }
+}
