@@ -162,6 +162,10 @@ impl Oracle {
             .flat_map(|before| (0..).zip(&before.tasks));
         let claims = attempts.filter_map(|(ordinal, task)| Some((ordinal, task.claim()?)));
         for (ordinal, claim) in claims {
+            // An attempt whose own end comes with that of the execution, such as one that has overrun its timeout, is not cancelled.
+            if after.tasks[ordinal as usize].status != TaskStatus::Cancelled {
+                continue;
+            }
             self.finals.held.insert((id, ordinal, claim.attempt));
         }
     }
