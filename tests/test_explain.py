@@ -257,17 +257,17 @@ def test_an_unknown_id_is_refused(runner):
 
 
 def test_runner_row_lists_workflows_registered_later(runner):
-    with cloaca.WorkflowBuilder("first"):
+    with cloaca.WorkflowBuilder("listed-first"):
         cloaca.task(id="a")(lambda context: None)
-    with cloaca.WorkflowBuilder("second"):
+    with cloaca.WorkflowBuilder("listed-second"):
         cloaca.task(id="a")(lambda context: None)
 
     def names():
         (found,) = runner._core.reads.runners()
         return found.workflows
 
-    assert "second" in until(names, "second")
-    assert "first" in names()
+    assert "listed-second" in until(names, "listed-second")
+    assert "listed-first" in names()
 
 
 def test_a_stopped_process_is_alive_as_long_as_its_lease(script, database):

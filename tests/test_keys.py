@@ -241,7 +241,7 @@ def test_an_awaited_result_says_what_to_await(runner):
 
 def test_a3_a_workflow_of_another_file_is_replaced_with_a_warning(tmp_path, caplog):
     source = (
-        "import cloaca\nwith cloaca.WorkflowBuilder('twice'):\n    @cloaca.task\n    def a(): {}"
+        "import cloaca\nwith cloaca.WorkflowBuilder('doubled'):\n    @cloaca.task\n    def a(): {}"
     )
     paths = [tmp_path / "one.py", tmp_path / "two.py"]
     for path in paths:

@@ -139,8 +139,8 @@ def test_without_a_provider_nothing_is_kept(script, database):
 def test_a_refused_submission_ends_its_span(database, spans):
     with cloaca.DefaultRunner(database) as runner:
         with pytest.raises(cloaca.WorkflowNotFoundError):
-            runner.submit("missing")
+            runner.submit("never-defined")
         with pytest.raises(cloaca.WorkflowNotFoundError):
-            runner.execute("missing")
+            runner.execute("never-defined")
     assert len(_exporter.get_finished_spans()) == 2
-    assert spans()["workflow missing"].status.status_code is StatusCode.ERROR
+    assert spans()["workflow never-defined"].status.status_code is StatusCode.ERROR
