@@ -102,7 +102,7 @@ def test_b1_a_value_that_is_not_json_names_its_key(value, error):
 
 
 def builder_with(*tasks):
-    with cloaca.WorkflowBuilder("broken"):
+    with cloaca.WorkflowBuilder("broken-definition"):
         for id, dependencies in tasks:
             cloaca.task(id=id, dependencies=dependencies)(nothing)
 
@@ -122,7 +122,7 @@ def test_a2_a_broken_definition_is_refused_and_not_registered(runner, tasks, tex
         builder_with(*tasks)
     assert isinstance(caught.value, ValueError)
     with pytest.raises(cloaca.WorkflowNotFoundError):
-        runner.execute("broken")
+        runner.execute("broken-definition")
 
 
 def test_a2_a_handler_that_cannot_be_called_is_refused():
@@ -135,14 +135,14 @@ def test_a2_a_handler_that_cannot_be_called_is_refused():
 
 def test_a3_with_block_raises_the_exception_of_the_user(runner):
     def define():
-        with cloaca.WorkflowBuilder("half"):
+        with cloaca.WorkflowBuilder("half-defined"):
             cloaca.task(id="a")(nothing)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         define()
     with pytest.raises(cloaca.WorkflowNotFoundError):
-        runner.execute("half")
+        runner.execute("half-defined")
 
 
 def test_a_closed_runner_refuses_work(database):
