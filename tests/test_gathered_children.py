@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -44,6 +45,43 @@ def test_t5_gathered_children_run_at_the_same_time(runner):
     assert result.tasks["both"].attempts == 1
     children = runner.children(result.execution_id)
     assert sorted(child.workflow_name for child in children) == ["left", "right"]
+
+
+def test_t5_gathered_call_waits_for_one_that_reads_its_log(runner):
+    meet = threading.Barrier(2)
+    define_named("early", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
+    define_named("late", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
+
+    @cloaca.workflow(retry_attempts=1)
+    async def staggered(handle: cloaca.TaskHandle) -> list[object]:
+        early = asyncio.ensure_future(handle.run("early", "early", {}))
+        await asyncio.sleep(0)
+        # The engine has read the log before the second call, and the first one has not been told.
+        time.sleep(0.2)
+        return await asyncio.gather(early, handle.run("late", "late", {}))
+
+    assert runner.execute("staggered").output == [True, True]
+
+
+@pytest.mark.parametrize("is_step", [False, True])
+def test_t5_failure_beside_a_gathered_wait_is_the_outcome(runner, is_step):
+    define_named("slow", lambda context, handle: handle.sleep("long", "1h"))
+
+    def fail() -> None:
+        raise ValueError("beside")
+
+    async def fail_at_once() -> None:
+        fail()
+
+    @cloaca.workflow(retry_attempts=1)
+    async def beside(handle: cloaca.TaskHandle) -> None:
+        failing = handle.step("fail", fail) if is_step else fail_at_once()
+        await asyncio.gather(handle.run("slow", "slow", {}), failing)
+
+    result = runner.execute("beside")
+    assert (result.status, result.error.type) == ("Failed", "ValueError")
+    assert result.error.message == "beside"
+    assert not runner.children(result.execution_id)
 
 
 def test_t5_gathered_calls_may_run_many_children_and_steps(runner):

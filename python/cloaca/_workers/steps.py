@@ -90,7 +90,8 @@ class Steps:
         # The call that is about to leave the function, and calls that it takes along.
         self._leaving: Future[None] | None = None
         self._beside: list[StepRun] = []
-        # The number of steps that run now in coroutines, and what waits for their end.
+        # The number of coroutines that run a step or look for a recorded end, and what waits for
+        # them.
         self._running = 0
         self._idle: Future[None] | None = None
 
@@ -163,9 +164,12 @@ class Steps:
                 return read(recorded)
             return await self._run_and_record(call, read)
         finally:
-            self._running -= 1
-            if self._idle is not None and self._running == 0 and not self._idle.done():
-                self._idle.set_result(None)
+            self._end_running()
+
+    def _end_running(self) -> None:
+        self._running -= 1
+        if self._idle is not None and self._running == 0 and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _run_and_record(self, call: _Call, read: Read) -> Any:
         core, log = self._core, self._log
@@ -264,7 +268,12 @@ class Steps:
         return wait.ended(self._handle.task_id, recorded)
 
     async def _park_async(self, wait: StepWait) -> Any:
-        await self._recorded_async(wait.name)
+        # Another call of a `gather` that finds the log loaded does not leave without this one.
+        self._running += 1
+        try:
+            await self._recorded_async(wait.name)
+        finally:
+            self._end_running()
         core, log = self._core, self._log
         recorded = wait.recorded(log)
         if recorded is None:
@@ -303,7 +312,8 @@ class Steps:
             if isinstance(wait, StepRun):
                 # The other coroutines of a `gather` make their calls first.
                 await sleep(0)
-            # Steps that run now are recorded first: their functions must not be called again.
+            # Steps that run now are recorded first: their functions must not be called again. Calls
+            # that still look for a recorded end then leave together with this one.
             while self._running:
                 self._idle = self._idle or get_running_loop().create_future()
                 await self._idle
@@ -373,6 +383,9 @@ class Steps:
             return
         if _contains(error, parked):
             raise parked
+        if isinstance(error, Exception) and not _follows(error, parked):
+            # Another coroutine of a `gather` failed while this one left: that is the outcome.
+            return
         raise CaughtParkError(
             f"task '{self._handle.task_id}' caught TaskParked, by which handle.{parked.call}"
             f"({parked.key!r}) leaves the function until its wait ends",
@@ -466,6 +479,20 @@ def _contains(error: BaseException | None, parked: TaskParked) -> bool:
     """Whether a group of exceptions has the one that left the function."""
     if isinstance(error, BaseExceptionGroup):
         return any(part is parked or _contains(part, parked) for part in error.exceptions)
+    return False
+
+
+def _follows(error: BaseException, parked: TaskParked) -> bool:
+    """Whether an exception was raised by code that handled the one that left the function."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is parked:
+            return True
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            pending += [each.__cause__, each.__context__]
     return False
 
 
