@@ -54,6 +54,19 @@ def define() -> None:
         for name in middle:
             cloaca.task(id=name, dependencies=["first"])(nothing)
         cloaca.task(id="last", dependencies=middle)(nothing)
+    with cloaca.WorkflowBuilder("mapped", input={"count": int}):
+
+        @cloaca.task
+        def numbers(count: int) -> list[int]:
+            return list(range(count))
+
+        @cloaca.task(over=numbers)
+        def item(numbers: int) -> None:
+            pass
+
+        @cloaca.task
+        def length(item: list[None]) -> int:
+            return len(item)
 
 
 def burst(runner: cloaca.DefaultRunner, count: int = BURST) -> float:
@@ -126,15 +139,46 @@ def background(step: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def chains(runner: cloaca.DefaultRunner, seconds: float) -> list[float]:
-    """Runs a chain repeatedly, one at a time, and returns the milliseconds of each execution."""
+def chains(runner: cloaca.DefaultRunner, seconds: float, workflow: str = "chain") -> list[float]:
+    """Runs a workflow repeatedly, one at a time, and returns the milliseconds of each execution."""
     times = []
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while not times or time.perf_counter() < end:
         start = time.perf_counter()
-        runner.execute("chain")
+        runner.execute(workflow)
         times.append((time.perf_counter() - start) * 1e3)
     return sorted(times)
+
+
+def mapped(where: str, *, quick: bool) -> Figures:
+    """W12: a map of 100,000 items into a reduce beside a neighbour, and W11 in the same run."""
+    count = 1_000 if quick else 100_000
+    with cloaca.DefaultRunner(databases.fresh(where, "W12")) as runner:
+        runner.execute("mapped", {"count": 10})
+        idle = statistics.median(chains(runner, 0.2 if quick else 2.0, "single"))
+        times: list[float] = []
+
+        def neighbour() -> None:
+            time.sleep(0.05)
+            times.extend(chains(runner, 0.0, "single"))
+
+        with background(neighbour):
+            start = time.perf_counter()
+            result = runner.execute("mapped", {"count": count})
+            rate = count / (time.perf_counter() - start)
+        assert result.final_context["length"] == count
+        peak = memory_mb("VmHWM")
+        start = time.perf_counter()
+        assert runner.execute("wide").status == "Completed"
+        of_w11 = rate / (10_002 / (time.perf_counter() - start))
+    late = sorted(each - idle for each in times)
+    return {
+        "items_per_s": rate,
+        "of_w11": of_w11,
+        "memory_mb": peak,
+        "late_p50_ms": statistics.median(late),
+        "late_p99_ms": late[len(late) * 99 // 100],
+    }
 
 
 def loaded(where: str, *, quick: bool) -> Figures:
@@ -242,6 +286,7 @@ def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
 WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W6": full,
     "W7": coroutines,
+    "W12": mapped,
     "load": loaded,
     "fair": fair,
     "memory": memory,

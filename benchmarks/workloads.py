@@ -82,6 +82,12 @@ def define() -> None:
         with cloaca.WorkflowBuilder(workflow):
             cloaca.task(id="only", retry_attempts=1)(function)
 
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(id="only", retry_attempts=1)
+        def call(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            handle.run_many("children", "single", [{}] * context["count"])
+
     for name, width in [("fan", 8), ("wide", 10_000), ("wide-quick", 300)]:
         with cloaca.WorkflowBuilder(name):
             middle = [f"middle{index}" for index in range(width)]
@@ -240,6 +246,17 @@ def steps(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     return {"step_us": step_us, "steps_per_s": rate, "resume_ms": resume_ms}
 
 
+def children(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
+    """W15: a parent of 10,000 children of one task, compared with as many executions of W2."""
+    count = 100 if quick else 10_000
+    alone = all_at_once(runner, "single", count)
+    start = time.perf_counter()
+    result = runner.execute("parent", {"count": count})
+    rate = count / (time.perf_counter() - start)
+    assert result.status == "Completed"
+    return {"executions_per_s": rate, "of_w2": rate / alone}
+
+
 def typed(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W18: W3 with values: dataclasses of ten fields, and lists of 1,000 numbers.
 
@@ -268,6 +285,7 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W4": large,
     "W11": wide,
     "W13": steps,
+    "W15": children,
     "W18": typed,
 }
 
