@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote_plus, urljoin
 
 import pytest
 
 import cloaca
 import cloaca.web
-from web_support import TOKEN, call
+from web_support import TOKEN, Answer, call
 
 
 def define() -> None:
@@ -53,19 +54,29 @@ def served(database: str) -> Iterator[tuple[cloaca.DefaultRunner, str]]:
         yield runner, f"{server.url}api/v1"
 
 
+def links_of(answer: Answer, url: str) -> dict[str, str]:
+    """The addresses in the header `Link`, by their relation."""
+    found = re.findall(r'<([^>]+)>; rel="(\w+)"', answer.headers.get("link", ""))
+    return {relation: urljoin(url, link) for link, relation in found}
+
+
 def both_ways(url: str) -> tuple[list[object], list[object]]:
     """The pages from the first to the last, and those back to the first."""
-    separator = "&" if "?" in url else "?"
     forward, back = [], []
-    page = call(url).json()
+    answer = call(url)
+    page, links = answer.json(), links_of(answer, url)
     assert page["prev"] is None
     while True:
         forward.append(page["items"])
+        assert ("next" in links) == (page["next"] is not None)
         if page["next"] is None:
             break
-        page = call(f"{url}{separator}cursor={quote(page['next'])}").json()
+        assert f"cursor={quote_plus(page['next'])}" in links["next"]
+        answer = call(links["next"])
+        page, links = answer.json(), links_of(answer, url)
     while page["prev"] is not None:
-        page = call(f"{url}{separator}cursor={quote(page['prev'])}").json()
+        answer = call(links["prev"])
+        page, links = answer.json(), links_of(answer, url)
         back.append(page["items"])
     return forward, back
 
@@ -108,6 +119,21 @@ def test_steps_are_listed_and_their_values_need_a_permission(served):
         text = wsgi_get(app, f"/api/v1/executions/{id}/{path}")
         assert '"n":1' not in text.replace(" ", ""), path
         assert "step-1" in text, path
+
+
+def test_value_of_a_step_named_like_a_secret_is_masked(served):
+    runner, api = served
+
+    @cloaca.workflow
+    def log_in(handle: cloaca.TaskHandle) -> None:
+        handle.step("db_password", lambda: "hunter2-long")
+        handle.step("row", lambda: "hunter3-long")
+
+    id = runner.execute("log_in", {}).execution_id
+    for path in ("tasks/log_in/steps", "events", "tasks/log_in/attempts", "export"):
+        text = call(f"{api}/executions/{id}/{path}").body.decode()
+        assert "hunter2" not in text, path
+    assert "hunter3" in call(f"{api}/executions/{id}/tasks/log_in/steps").body.decode()
 
 
 def wsgi_get(app, path: str) -> str:

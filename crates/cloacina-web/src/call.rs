@@ -12,9 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::access::{Access, Permission};
+use crate::cursor;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::redact::Redactor;
+use crate::views::Page;
 use crate::web::Web;
 
 /// A call of a route.
@@ -143,6 +145,19 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A reply with a page of a list, and with links to the pages around it.
+    pub(crate) fn page<T: Serialize>(call: &Call<'_>, page: &Page<T>) -> Result<Self, Problem> {
+        Ok(Self::json(page)?.links(call, page.next.as_deref(), page.prev.as_deref()))
+    }
+
+    /// Sets the links to the pages around a page of a list, by their cursors.
+    pub(crate) fn links(self, call: &Call<'_>, next: Option<&str>, prev: Option<&str>) -> Self {
+        match cursor::links(&call.query, next, prev) {
+            Some(links) => self.header(header::LINK, &links),
+            None => self,
+        }
+    }
+
     /// A reply with a value as JSON.
     pub(crate) fn json<T: Serialize>(value: &T) -> Result<Self, Problem> {
         let body = serde_json::to_string(value).map_err(|error| {

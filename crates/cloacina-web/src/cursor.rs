@@ -52,13 +52,20 @@ pub(crate) fn apply(text: &str, condition: &str, filter: &mut ListFilter) -> Res
     Ok(())
 }
 
-/// The query of another page of the same list.
-pub(crate) fn link(query: &Query, cursor: &str) -> String {
-    let mut link = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in query.pairs().filter(|(name, _)| *name != "cursor") {
-        link.append_pair(name, value);
-    }
-    link.append_pair("cursor", cursor).finish()
+/// The value of the header `Link` for a page of a list: the queries of the pages before and behind it.
+pub(crate) fn links(query: &Query, next: Option<&str>, prev: Option<&str>) -> Option<String> {
+    let link = |(relation, cursor): (&str, Option<&str>)| {
+        let mut link = form_urlencoded::Serializer::new(String::new());
+        let stays = |name: &str| !["cursor", "after"].contains(&name);
+        link.extend_pairs(query.pairs().filter(|(name, _)| stays(name)));
+        let query = link.append_pair("cursor", cursor?).finish();
+        Some(format!("<?{query}>; rel=\"{relation}\""))
+    };
+    let links: Vec<String> = [("next", next), ("prev", prev)]
+        .into_iter()
+        .filter_map(link)
+        .collect();
+    (!links.is_empty()).then(|| links.join(", "))
 }
 
 /// The start of a cursor that leads to the items before a place.

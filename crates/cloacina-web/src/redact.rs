@@ -1,4 +1,5 @@
-//! Redaction: the values of keys that name a secret become `"•••"`, at every depth of a JSON text.
+//! Redaction: the values of keys that name a secret become `"•••"`, at every depth of a JSON text. So does the `value` beside a
+//! `key` that names one, as a step has them.
 //!
 //! The text is read once and never as a tree, so numbers keep their digits, and depth costs no stack.
 
@@ -171,6 +172,15 @@ fn mask_urls(text: &str) -> String {
     masked
 }
 
+/// A container that is open at a place of a JSON text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Container {
+    List,
+    Object,
+    /// An object whose `key` names a secret, so that its `value` is one.
+    SecretPair,
+}
+
 /// One pass over a JSON text.
 struct Scan<'a> {
     text: &'a str,
@@ -190,20 +200,19 @@ impl<'a> Scan<'a> {
     /// Returns the redacted text, or collects the secret values if there is a place for them.
     fn run(mut self, mut secrets: Option<&mut Vec<String>>) -> String {
         let mut written = String::with_capacity(self.text.len());
-        // Whether each open container is an object.
-        let mut open: Vec<bool> = Vec::new();
+        let mut open: Vec<Container> = Vec::new();
         let mut expects_key = false;
         let mut copied = 0;
         let mut prose = false;
         while let Some(byte) = self.text.as_bytes().get(self.at).copied() {
             match byte {
                 b'{' => {
-                    open.push(true);
+                    open.push(Container::Object);
                     expects_key = true;
                     self.at += 1;
                 }
                 b'[' => {
-                    open.push(false);
+                    open.push(Container::List);
                     expects_key = false;
                     self.at += 1;
                 }
@@ -214,7 +223,7 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                 }
                 b',' => {
-                    expects_key = open.last().copied().unwrap_or(false);
+                    expects_key = open.last().is_some_and(|last| *last != Container::List);
                     self.at += 1;
                 }
                 b'"' if expects_key => {
@@ -222,7 +231,12 @@ impl<'a> Scan<'a> {
                     expects_key = false;
                     self.skip_to_value();
                     prose = PROSE.contains(&&*key);
-                    if self.redactor.is_secret(&key) {
+                    if key == "key" && self.names_a_secret() {
+                        open.pop();
+                        open.push(Container::SecretPair);
+                    }
+                    let is_of_pair = key == "value" && open.last() == Some(&Container::SecretPair);
+                    if is_of_pair || self.redactor.is_secret(&key) {
                         let start = self.at;
                         self.skip_value();
                         let value = &self.text[start..self.at];
@@ -258,6 +272,12 @@ impl<'a> Scan<'a> {
         }
         written.push_str(&self.text[copied..]);
         written
+    }
+
+    /// Whether a string begins here that names a secret. The position stays.
+    fn names_a_secret(&self) -> bool {
+        let mut ahead = Scan { ..*self };
+        self.text.as_bytes().get(self.at) == Some(&b'"') && self.redactor.is_secret(&ahead.string())
     }
 
     /// Reads the string that begins here, without its quotes and escapes.
@@ -380,6 +400,18 @@ mod tests {
     fn value_that_looks_like_a_secret_key_is_kept() {
         let text = r#"{"name":"password","list":["token", "secret"]}"#;
         assert_eq!(redacted(text), text);
+    }
+
+    #[test]
+    fn value_beside_the_key_of_a_secret_is_redacted() {
+        let text = r#"[{"key":"db_password","position":0,"value":{"a":1},"n":2},{"value":3,"key":"total"},{"key":"a","value":4}]"#;
+        let expected = r#"[{"key":"db_password","position":0,"value":"•••","n":2},{"value":3,"key":"total"},{"key":"a","value":4}]"#;
+        assert_eq!(redacted(text), expected);
+        let nested = r#"{"key":"token","data":{"value":1},"value":2}"#;
+        assert_eq!(
+            redacted(nested),
+            r#"{"key":"token","data":{"value":1},"value":"•••"}"#
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Lists of executions, and single ones.
 
-use axum::http::header;
 use cloacina::runner::ListFilter;
 use cloacina::runtime::Ended;
 use cloacina::{ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId};
@@ -188,25 +187,14 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let page = call.inspector.list(&filter)?;
     let next = page.next.map(|id| cursor::next(id, &condition));
     let prev = page.prev.map(|id| cursor::prev(id, &condition));
-    let links: Vec<String> = [("next", &next), ("prev", &prev)]
-        .into_iter()
-        .filter_map(|(relation, cursor)| {
-            let query = cursor::link(&call.query, cursor.as_ref()?);
-            Some(format!("<?{query}>; rel=\"{relation}\""))
-        })
-        .collect();
     let reply = Reply::json(&ExecutionPage {
         items: page.items.iter().map(ExecutionSummary::listed).collect(),
-        next,
-        prev,
+        next: next.clone(),
+        prev: prev.clone(),
         scanned_until: page.scanned.map(|scanned| time(scanned.until)),
         scanned: page.scanned.map(|scanned| scanned.examined),
     })?;
-    Ok(if links.is_empty() {
-        reply
-    } else {
-        reply.header(header::LINK, &links.join(", "))
-    })
+    Ok(reply.links(call, next.as_deref(), prev.as_deref()))
 }
 
 /// An execution with its labels and the link to its trace.
@@ -268,9 +256,10 @@ fn children(call: &Call<'_>) -> Result<Reply, Problem> {
         .items
         .iter()
         .map(|item| ChildView::new(item, parent.workflow()));
-    Reply::json(&Page {
+    let page = Page {
         items: items.collect(),
         next: page.next.map(|id| cursor::next(id, &condition)),
         prev: page.prev.map(|id| cursor::prev(id, &condition)),
-    })
+    };
+    Reply::page(call, &page)
 }

@@ -86,7 +86,7 @@ fn reply<T: serde::Serialize>(
     page: &Page<T>,
 ) -> Result<Reply, Problem> {
     let redactor = super::tasks::redactor(call, execution);
-    Ok(Reply::json(page)?.redacted_by(redactor))
+    Ok(Reply::page(call, page)?.redacted_by(redactor))
 }
 
 fn events(call: &Call<'_>) -> Result<Reply, Problem> {

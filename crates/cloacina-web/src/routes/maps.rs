@@ -117,11 +117,12 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         .items
         .iter()
         .map(|item| ItemView::new(item, shows_values));
-    let reply = Reply::json(&Page {
+    let answer = Page {
         items: views.collect::<Result<Vec<_>, _>>()?,
         next: page.next,
         prev: page.prev,
-    })?;
+    };
+    let reply = Reply::page(call, &answer)?;
     let contexts = texts(&execution);
     let results = (page.items.iter()).filter_map(|item| item.result.as_ref().map(Json::as_str));
     let secrets = contexts.iter().map(String::as_str).chain(results);

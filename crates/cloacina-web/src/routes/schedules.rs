@@ -183,11 +183,12 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let more = records.len() > limit;
     records.truncate(limit);
     let items = records.into_iter().map(|record| view(call, record));
-    Reply::json(&Page {
+    let page = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,
         next: more.then(|| (offset + limit).to_string()),
         prev: (offset > 0).then(|| offset.saturating_sub(limit).to_string()),
-    })
+    };
+    Reply::page(call, &page)
 }
 
 fn firings(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -242,11 +243,12 @@ fn ticks(call: &Call<'_>) -> Result<Reply, Problem> {
         .schedule_history(call.schedule_id()?, limit + 1, offset)?;
     let more = ticks.len() > limit;
     ticks.truncate(limit);
-    Reply::json(&Page {
+    let page = Page {
         items: ticks.into_iter().map(TickView::new).collect(),
         next: more.then(|| (offset + limit).to_string()),
         prev: (offset > 0).then(|| offset.saturating_sub(limit).to_string()),
-    })
+    };
+    Reply::page(call, &page)
 }
 
 fn explain(call: &Call<'_>) -> Result<Reply, Problem> {

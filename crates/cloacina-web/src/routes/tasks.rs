@@ -137,13 +137,14 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         maps.iter().find(|row| Some(row.task) == ordinal)
     };
     let items = page.items.iter();
-    let reply = Reply::json(&Page {
+    let answer = Page {
         items: items
             .map(|(definition, task)| TaskView::new(definition, task, map_of(definition), false))
             .collect(),
         next: page.next,
         prev: page.prev,
-    })?;
+    };
+    let reply = Reply::page(call, &answer)?;
     Ok(reply.redacted_by(redactor(call, &execution)))
 }
 
@@ -195,11 +196,12 @@ fn steps(call: &Call<'_>) -> Result<Reply, Problem> {
         .items
         .iter()
         .map(|step| StepView::new(step, shows_values));
-    let reply = Reply::json(&Page {
+    let answer = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,
         next: page.next,
         prev: page.prev,
-    })?;
+    };
+    let reply = Reply::page(call, &answer)?;
     Ok(reply.redacted_by(redactor(call, &execution)))
 }
 

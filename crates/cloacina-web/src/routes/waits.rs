@@ -148,11 +148,12 @@ fn page(call: &Call<'_>, execution: Option<ExecutionId>) -> Result<Reply, Proble
         ..WaitFilter::default()
     })?;
     let items = found.items.into_iter().map(WaitingView::new);
-    Reply::json(&Page {
+    let page = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,
         next: found.next,
         prev: found.prev,
-    })
+    };
+    Reply::page(call, &page)
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
