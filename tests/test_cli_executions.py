@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -194,10 +195,23 @@ with cloaca.WorkflowBuilder("a_workflow_with_quite_a_long_name") as builder:
         ["workflows"],
         ["explain", id],
         ["explain", schedule],
+        ["failures"],
+        ["waits"],
     ]
+    with cloaca.WorkflowBuilder("asks_for_a_decision_with_a_long_name"):
+        cloaca.approval("a_decision_that_takes_its_time", title="Release " * 20, timeout="2d")
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        waiting = runner.submit("asks_for_a_decision_with_a_long_name").id
+        while not runner.waits(execution_id=waiting).items:
+            time.sleep(0.01)
     for arguments in tables:
         lines = screen.run(*arguments)
         assert max(map(len, lines)) <= WIDTH, (arguments, lines)
+    (row,) = [line for line in screen.run("waits") if "approval" in line]
+    assert row.split()[0] == short(waiting)
+    assert "in 1 d" in row
+    (row,) = [line for line in screen.run("failures") if "a_work" in line]
+    assert short(id) in row
     (row,) = [line for line in screen.run("schedules") if "etl" in line]
     assert "30 2 1 1 * Europe/Berlin" in row
     assert row.split()[0] == short(schedule)

@@ -97,7 +97,23 @@ class Filter:
         from cloaca._core import ListFilter
         from cloaca._executions.listing import list_page
 
-        return list_page(reads, ListFilter(**self._given), limit, cursor)
+        return list_page(reads, ListFilter(**self._with_whole_ids(reads)), limit, cursor)
+
+    def _with_whole_ids(self, reads: Reads) -> dict[str, Any]:
+        """The conditions, with the whole ids of a schedule and a runner that are given short."""
+        from cloaca._cli._ids import means
+        from cloaca._cli.schedules import find
+
+        schedule, runner = self._given.get("schedule"), self._given.get("runner")
+        known = find(reads, schedule) if schedule else None
+        if known is not None:
+            self._given["schedule"] = known["id"]
+        if runner:
+            ids = [found.runner_id for found in reads.runners()]
+            matching = [id for id in ids if means(runner, id)]
+            if len(matching) == 1:
+                self._given["runner"] = matching[0]
+        return self._given
 
 
 def filter_options(command: Command) -> Command:

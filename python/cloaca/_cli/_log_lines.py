@@ -19,8 +19,12 @@ _PAUSE = 0.1
 _SHARE = 5
 
 
-def follow(reads: Reads, id: str) -> None:
-    """Prints the lines of an execution until it has ended, whichever process runs it."""
+def follow(reads: Reads, id: str) -> bool:
+    """Prints the lines of an execution until it has ended, whichever process runs it.
+
+    Returns:
+        Whether there were any.
+    """
     printed: Counter[str] = Counter()
     while True:
         begun = time.monotonic()
@@ -34,5 +38,5 @@ def follow(reads: Reads, id: str) -> None:
                 say(line)
         printed = found
         if has_ended:
-            return
+            return bool(printed)
         time.sleep(max(_PAUSE, _SHARE * (time.monotonic() - begun)))

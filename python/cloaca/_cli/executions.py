@@ -207,7 +207,8 @@ def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
 
         if as_json:
             raise click.UsageError("--follow prints lines as they come, and --json one document")
-        return follow_lines(database.inspect().reads, id)
+        _end_of_logs(database, id, follow_lines(database.inspect().reads, id))
+        return
     lines = [LogLine(record) for record in database.inspect().reads.logs(id)]
     if as_json:
         print_json(
@@ -226,9 +227,13 @@ def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
         return
     for line in lines:
         say(str(line))
-    result = _result(database, id)
-    print_tracebacks(result)
-    if not lines:
+    _end_of_logs(database, id, bool(lines))
+
+
+def _end_of_logs(database: Database, id: str, has_lines: bool) -> None:
+    """Prints what the log lines do not tell: tracebacks, or why there are no lines."""
+    print_tracebacks(_result(database, id))
+    if not has_lines:
         note(
             f"no logs were kept of execution {id}: set capture_logs=True or "
             "CLOACA_CAPTURE_LOGS=true where its tasks run"

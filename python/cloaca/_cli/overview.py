@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._filters import moment, pairs
-from cloaca._cli._ids import execution_id
+from cloaca._cli._ids import execution_id, shorten
 from cloaca._cli._input import json_context
 from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
-from cloaca._cli._output import iso, note, print_json, print_table, say, time_text
+from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, say, time_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
     if not found:
         note("no execution has failed")
         return
+    is_short = is_terminal() and not verbose
+    ids = shorten(group.execution_ids[0] for group in found)
+    told = ago if is_short else time_text
     print_table(
         ("count", "workflow", "task", "last", "newest", "error"),
         (
@@ -113,13 +116,13 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
                 str(group.count),
                 group.workflow,
                 group.task_id or "",
-                time_text(group.last),
-                group.execution_ids[0],
+                told(group.last),
+                ids[group.execution_ids[0]] if is_short else group.execution_ids[0],
                 f"{group.type}: {group.message}",
             ]
             for group in found
         ),
-        cut=("error",),
+        cut=("error", "workflow", "task"),
         verbose=verbose,
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._ids import execution_id
+from cloaca._cli._ids import execution_id, shorten
 from cloaca._cli._options import HELP_NAMES, Database, database_options
-from cloaca._cli._output import note, print_json, print_table, say
+from cloaca._cli._output import ago, is_terminal, note, print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Any
 
     from cloaca._executions.wait import Wait
@@ -101,21 +102,29 @@ def waits(
     if not page.items:
         note("no task waits")
         return
+    is_short = is_terminal()
+    ids = shorten(wait.execution_id for wait in page)
     rows = [
         [
-            wait.execution_id,
+            ids[wait.execution_id] if is_short else wait.execution_id,
             wait.workflow,
             wait.task_id or "",
             wait.kind,
             wait.name if wait.key is None else f"{wait.name} {wait.key}",
             wait.title or wait.to or "",
-            "" if wait.deadline is None else wait.deadline.isoformat(timespec="seconds"),
+            ago(wait.deadline) if is_short else _to_seconds(wait.deadline),
         ]
         for wait in page
     ]
-    print_table(["execution", "workflow", "task", "kind", "for", "title", "until"], rows)
+    head = ["execution", "workflow", "task", "kind", "for", "title", "until"]
+    print_table(head, rows, cut=("title", "for", "workflow", "task"))
     if page.next_cursor:
         note(f"more: --cursor {page.next_cursor}")
+
+
+def _to_seconds(time: datetime | None) -> str:
+    """A time to the second."""
+    return "" if time is None else time.isoformat(timespec="seconds")
 
 
 def _as_json(wait: Wait) -> dict[str, Any]:
