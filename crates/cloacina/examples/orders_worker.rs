@@ -1,10 +1,15 @@
-//! A worker for one typed task of a workflow that a Python program defines: `orders_worker DATABASE`. It runs until its
-//! standard input ends.
+//! The Rust side of orders whose Python side is another program: `orders_worker DATABASE`. It runs until its standard input
+//! ends.
 //!
-//! The parameters of a handler for an external task are keys of the context: here the result of the Python task `rows`, and a
-//! field of the input.
+//! It has one typed task of a workflow that the Python program defines. The parameters of a handler for an external task are
+//! keys of the context: here the result of the Python task `rows`, and a field of the input.
+//!
+//! It also defines the workflow `ship`, which Python runs as a child, and whose task runs the Python workflow `label` as its
+//! own child.
 
-use cloacina::{DefaultRunner, TaskError, task};
+use std::time::Duration;
+
+use cloacina::{Context, DefaultRunner, TaskError, TaskHandle, Workflow, task, workflow};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -34,11 +39,29 @@ async fn total(
     })
 }
 
+/// Packs an order. A label that takes too long fails the order.
+#[task]
+async fn parcel(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+    let order: String = context.get("order_id")?;
+    let input = serde_json::json!({ "order_id": order });
+    let label: String = cx
+        .run("label", "label", &input)
+        .timeout(Duration::from_mins(10))
+        .await?;
+    context.set("parcel", format!("parcel with {label}"))?;
+    Ok(())
+}
+
+fn ship() -> Workflow {
+    workflow! { name: "ship", output: "parcel", tasks: [parcel] }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()
         .nth(1)
         .ok_or("usage: orders_worker DATABASE")?;
+    let _ = ship();
     let runner = DefaultRunner::new(url).await?;
     runner.register_external::<total>("order_in_two").await?;
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()))

@@ -60,10 +60,10 @@ pub mod types;
 pub mod workflow;
 
 pub use runner::{
-    ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo, ExecutionError,
-    ExecutionEvent, ExecutionFilter, ExecutionPage, MapItem, MapResult, Signal, Submission, Task,
-    TaskError, TaskHandle, TaskResult, Wait, WaitFilter, WaitPage, Workflow, WorkflowHandle,
-    WorkflowResult,
+    ChildRun, ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo,
+    ExecutionError, ExecutionEvent, ExecutionFilter, ExecutionPage, MapItem, MapResult, Signal,
+    Submission, Task, TaskError, TaskHandle, TaskResult, Wait, WaitFilter, WaitPage, Workflow,
+    WorkflowHandle, WorkflowResult,
 };
 pub use runner::{
     CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, StartAfter, cron_preview,

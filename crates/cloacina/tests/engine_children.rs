@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cloacina::engine::{Changes, ChildFound, ChildStart, Execution, NewExecution};
 use cloacina::types::{
     ChildEnd, ChildSpec, Context, DefinitionId, ExecutionId, ExecutionStatus, Json,
-    MAX_CHILD_DEPTH, Note, ParentEnd, ParentLink, RetryPolicy, TaskStatus, Timestamp,
+    MAX_CHILD_DEPTH, Note, ParentEnd, ParentLink, RetryPolicy, RunnerId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
@@ -289,6 +289,66 @@ fn m6_child_that_cannot_run_again_tells_its_end_again() {
 }
 
 #[test]
+fn m4_retried_child_gets_its_own_timeout_back() {
+    let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
+    let limited = NewExecution {
+        timeout: Some(60 * SECOND),
+        ..new("{}")
+    };
+    let (mut parent, _) = Execution::submit(outer, limited, NOW);
+    let found = ChildFound {
+        default_timeout: Some(300 * SECOND),
+        ..found()
+    };
+    let (later, id) = (NOW + 59 * SECOND, ExecutionId::generate());
+    let mut changes = Changes::default();
+    let start = parent.start_child(0, &found, id, later, &mut changes);
+    let start = start.unwrap();
+    assert_eq!(start.new.timeout, Some(SECOND), "the rest of the parent's");
+    let (mut child, _) =
+        Execution::submit_child(plain("inner"), start.new, Some(start.parent), later);
+    let runner = RunnerId::generate();
+    let claim = child.claim(0, runner, later, &mut changes).unwrap();
+    child.start(0, claim, later);
+    child.time_out(later + SECOND);
+    assert_eq!(child.record().status, ExecutionStatus::Failed);
+    assert!(child.hear_parent(&Note::Retry, later + SECOND).link);
+    let stored = Execution::restore(plain("inner"), child.record().clone()).unwrap();
+    assert_eq!(stored.record().timeout, Some(300 * SECOND));
+    assert_eq!(child.record().timeout, Some(300 * SECOND));
+}
+
+#[test]
+fn m4_retried_parent_has_a_deadline_again() {
+    let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
+    let limited = NewExecution {
+        timeout: Some(60 * SECOND),
+        ..new("{}")
+    };
+    let (mut parent, _) = Execution::submit(outer, limited, NOW);
+    let start = start(&mut parent);
+    parent.child_ended(ended(start.new.id, ExecutionStatus::Failed), NOW, 0.5);
+    let later = NOW + 100 * SECOND;
+    parent.retry(None, later).unwrap();
+    assert_eq!(parent.record().status, ExecutionStatus::Running);
+    assert_eq!(parent.record().deadline, Some(later + 60 * SECOND));
+}
+
+#[test]
+fn m4_abandoned_child_of_a_paused_parent_is_resumed() {
+    let abandoned = ChildSpec {
+        on_parent_end: ParentEnd::Abandon,
+        ..inner()
+    };
+    let (mut parent, _) = submit(node("c", abandoned), "{}");
+    start(&mut parent);
+    parent.pause(NOW).unwrap();
+    let changes = parent.cancel(NOW).unwrap();
+    assert_eq!(changes.posts.len(), 1);
+    assert_eq!(changes.posts[0].note, Note::Resume);
+}
+
+#[test]
 fn m7_chain_of_children_ends_at_the_maximum_depth() {
     let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
     let link = ParentLink {
@@ -299,6 +359,7 @@ fn m7_chain_of_children_ends_at_the_maximum_depth() {
         item: None,
         depth: MAX_CHILD_DEPTH,
         paused: false,
+        timeout: None,
         finale: None,
     };
     let (mut last, _) = Execution::submit_child(outer, new("{}"), Some(Arc::new(link)), NOW);
@@ -326,19 +387,27 @@ fn m7_workflow_that_always_runs_itself_is_refused() {
 
 #[test]
 fn m3_only_one_function_ends_an_execution() {
-    let engine = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![source.join("engine"), source.join("runtime")];
     let mut ends = Vec::new();
-    for entry in std::fs::read_dir(engine).unwrap() {
-        let path = entry.unwrap().path();
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
-        for line in text.split("#[cfg(test)]").next().unwrap().lines() {
-            let sets_end = line.contains("changes.ended = true")
-                || line.contains("record.ended_at = Some")
-                || (line.contains("record.status = ") && line.contains("Completed"));
-            if sets_end && !line.trim_start().starts_with("//") {
-                ends.push(path.file_name().unwrap().to_owned());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                folders.push(path);
+                continue;
+            };
+            for line in text.split("#[cfg(test)]").next().unwrap().lines() {
+                let sets = |end: &str| {
+                    line.contains("record.status = ")
+                        && line.contains(&format!("ExecutionStatus::{end}"))
+                };
+                let sets_end = line.contains("changes.ended = true")
+                    || line.contains("record.ended_at = Some")
+                    || ["Completed", "Failed", "Cancelled"].into_iter().any(sets);
+                if sets_end && !line.trim_start().starts_with("//") {
+                    ends.push(path.file_name().unwrap().to_owned());
+                }
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cloacina::engine::{Changes, Execution, FinalState, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json, Note,
-    RetryPolicy, RunnerId, TaskStatus, Timestamp,
+    Claim, Condition, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json,
+    Note, Park, ParkKind, RetryPolicy, RunnerId, TaskStatus, Timestamp,
 };
 use cloacina::workflow::{FinalOn, FinalRole, TaskDefinition, Workflow, WorkflowDefinition};
 
@@ -283,6 +283,58 @@ fn q5_retry_waits_for_the_final_tasks_and_runs_undone_tasks_again() {
     let (last, _) = start(&mut first, &mut changes);
     assert_eq!(last.record().parent.as_ref().unwrap().generation, 2);
     assert_eq!(last.forward_key(0), Some(format!("{id}/a/2")));
+}
+
+#[test]
+fn q3_key_changes_only_with_a_completed_compensation() {
+    let mut first = submit(&chain());
+    let id = first.record().id;
+    let mut changes = fail_c(&mut first);
+    let (mut last, _) = start(&mut first, &mut changes);
+    // `c` has partial effects that are not undone, so that `a` is not either.
+    finish(&mut last, 1, failed());
+    finish(&mut last, 2, completed("x", "1"));
+    first.learn_final_state(FinalState::of(&last, &chain()));
+    first.retry(None, NOW).unwrap();
+    assert_eq!(first.forward_key(0), Some(format!("{id}/a")));
+    assert_eq!(first.forward_key(2), Some(format!("{id}/c")));
+    finish(&mut first, 1, completed("b", "2"));
+    let mut changes = finish(&mut first, 2, failed());
+    let (mut last, _) = start(&mut first, &mut changes);
+    assert_eq!(last.forward_key(1), Some(format!("{id}/c")));
+    for ordinal in [1, 0, 2] {
+        finish(&mut last, ordinal, completed("x", "1"));
+    }
+    first.learn_final_state(FinalState::of(&last, &chain()));
+    first.retry(None, NOW).unwrap();
+    assert_eq!(first.forward_key(0), Some(format!("{id}/a/2")));
+    let stored = Execution::restore(chain(), first.record().clone()).unwrap();
+    assert_eq!(stored.forward_key(2), Some(format!("{id}/c/2")));
+}
+
+#[test]
+fn q3_function_that_was_left_to_wait_has_partial_effects() {
+    let park = || {
+        Outcome::Park(Box::new(Park {
+            kind: ParkKind::Sleep,
+            key: "nap".into(),
+            position: 1,
+            condition: Condition::Delay { duration: SECOND },
+            timeout: None,
+            runs: None,
+        }))
+    };
+    let snooze = || Outcome::Snooze { after: SECOND };
+    for outcome in [park(), snooze()] {
+        let tasks = vec![task("c", &[]), task("d", &["c"])];
+        let finals = vec![compensation("c", true), compensation("d", true)];
+        let workflow = Arc::new(Workflow::new(definition(tasks, finals)).unwrap());
+        let mut first = submit(&workflow);
+        finish(&mut first, 0, outcome);
+        let mut changes = first.cancel(NOW).unwrap();
+        let (last, _) = start(&mut first, &mut changes);
+        assert_eq!(statuses(&last), [TaskStatus::Ready, TaskStatus::Skipped]);
+    }
 }
 
 #[test]

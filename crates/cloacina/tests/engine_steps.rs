@@ -8,8 +8,8 @@ use cloacina::engine::{
     history_of, step_key,
 };
 use cloacina::types::{
-    Claim, Context, DefinitionId, Delta, ExecutionId, Failure, Json, Ordinal, RetryPolicy,
-    RunnerId, StepDrop, StepKind, StepRecord, Timestamp,
+    Claim, Condition, Context, DefinitionId, Delta, ExecutionId, Failure, Json, Ordinal, Park,
+    ParkKind, RetryPolicy, RunnerId, StepDrop, StepKind, StepRecord, Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use rustc_hash::FxHashMap;
@@ -94,6 +94,34 @@ fn failed() -> Outcome {
         retryable: true,
         lineage: Vec::new(),
     })
+}
+
+#[test]
+fn l6_pause_shifts_a_sleep_from_its_begin_on() {
+    let mut execution = submit(vec![task("a", &[])]);
+    let claim = claim(&mut execution, 0, RunnerId::generate());
+    execution.pause(NOW).unwrap();
+    let sleep = Park {
+        kind: ParkKind::Sleep,
+        key: "nap".into(),
+        position: 0,
+        condition: Condition::Delay {
+            duration: 10 * SECOND,
+        },
+        timeout: None,
+        runs: None,
+    };
+    let finish = Finish {
+        task: 0,
+        claim,
+        started_at: None,
+        outcome: Outcome::Park(Box::new(sleep)),
+    };
+    let (begun, resumed) = (NOW + 10 * SECOND, NOW + 100 * SECOND);
+    execution.finish(finish, LIMITS, begun, 0.5).unwrap();
+    execution.resume(resumed).unwrap();
+    execution.look(0, &[], resumed);
+    assert_eq!(execution.task(0).ready_at, Some(resumed + 10 * SECOND));
 }
 
 #[test]

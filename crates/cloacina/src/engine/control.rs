@@ -1,5 +1,7 @@
 //! The actions of callers on an execution (cancel, pause, resume, retry), and its timeout (semantics D5–D7).
 
+use std::sync::Arc;
+
 use super::history::erased_by_retry;
 use super::{Changes, Execution};
 use crate::types::{
@@ -232,11 +234,13 @@ impl Execution {
                 Some("name a task with from_task to run it and its descendants again"),
             ));
         }
-        let undone = self.undone_by_finale();
+        let mut undone = self.undone_by_finale();
         for ordinal in &undone {
             rerun[*ordinal as usize] = true;
         }
-        self.final_state = None;
+        let mut maps = self.maps_with_new_lists(&rerun);
+        maps.retain(|map| !restarted.contains(map) && !undone.contains(map));
+        undone.append(&mut maps);
         let mut changes = Changes {
             revived: true,
             ..Changes::default()
@@ -258,7 +262,7 @@ impl Execution {
             .collect();
         let undone_only = undone.iter().filter(|task| !dropped.contains(task));
         (changes.steps.dropped).extend(undone_only.map(|task| StepDrop::from(*task, 0)));
-        for ordinal in &restarted {
+        for ordinal in restarted.iter().chain(&undone) {
             self.cancel_earlier_child(*ordinal, &mut changes);
         }
         for (ordinal, _) in ordinals() {
@@ -266,19 +270,7 @@ impl Execution {
             if !is_new {
                 (changes.steps.dropped).extend(self.failed_runs_to_drop(ordinal));
             }
-            let wait = self.wait_kept(ordinal, is_new);
-            if wait.is_some() {
-                changes.waits.insert(ordinal);
-            }
-            let task = self.task_mut(ordinal);
-            *task = TaskRecord {
-                attempt: task.attempt,
-                uncounted: task.attempt,
-                stored: task.stored,
-                wait,
-                ..TaskRecord::pending()
-            };
-            changes.touch(ordinal);
+            self.reset(ordinal, is_new, &mut changes);
         }
         self.record.status = match self.record.started_at {
             Some(_) => ExecutionStatus::Running,
@@ -287,6 +279,8 @@ impl Execution {
         self.record.ended_at = None;
         self.record.error = None;
         self.record.deadline = None;
+        self.restore_timeout(&mut changes);
+        self.final_state = None;
         self.views.clear();
         self.count_open();
         let candidates: Vec<Ordinal> = graph
@@ -298,6 +292,38 @@ impl Execution {
             .collect();
         self.propagate(candidates, now, &mut changes);
         Ok(changes)
+    }
+
+    /// Returns a task that runs again to its first state.
+    fn reset(&mut self, ordinal: Ordinal, is_new: bool, changes: &mut Changes) {
+        let mut wait = self.wait_kept(ordinal, is_new);
+        if self.was_compensated(ordinal) {
+            Arc::make_mut(wait.get_or_insert_default()).compensated += 1;
+        }
+        if wait.is_some() {
+            changes.waits.insert(ordinal);
+        }
+        let task = self.task_mut(ordinal);
+        *task = TaskRecord {
+            attempt: task.attempt,
+            uncounted: task.attempt,
+            stored: task.stored,
+            wait,
+            ..TaskRecord::pending()
+        };
+        changes.touch(ordinal);
+    }
+
+    /// K10: the maps that run again after a task that may make another list.
+    fn maps_with_new_lists(&self, rerun: &[bool]) -> Vec<Ordinal> {
+        let graph = self.workflow.graph();
+        let has_new_list = |ordinal: &Ordinal| {
+            let mut before = graph.dependencies(*ordinal).iter();
+            self.task_map(*ordinal).is_some()
+                && rerun[*ordinal as usize]
+                && before.any(|task| rerun[*task as usize])
+        };
+        (0..).take(rerun.len()).filter(has_new_list).collect()
     }
 
     /// D7: whether each task runs again in a retry that starts `restarted` again.

@@ -139,7 +139,11 @@ impl Execution {
         Ok(Self::load(workflow, record))
     }
 
-    fn load(workflow: Arc<Workflow>, record: ExecutionRecord) -> Self {
+    fn load(workflow: Arc<Workflow>, mut record: ExecutionRecord) -> Self {
+        let own = record.parent.as_ref().and_then(|link| link.timeout);
+        if let Some(own) = own.filter(|own| own.holds) {
+            record.timeout = own.micros;
+        }
         let mut execution = Self {
             workflow,
             record,

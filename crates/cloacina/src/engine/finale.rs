@@ -10,7 +10,8 @@ use super::view::final_context;
 use super::{Changes, ControlError, Execution, NewExecution};
 use crate::types::{
     Context, DefinitionId, ExecutionId, ExecutionStatus, Finale, HeldAttempt, HistoryEvent,
-    HistoryKind, Json, Note, Ordinal, ParentLink, Post, Skip, SkipCause, TaskStatus, Timestamp,
+    HistoryKind, Json, NodeChild, Note, Ordinal, ParentLink, Post, Skip, SkipCause, TaskStatus,
+    Timestamp,
 };
 use crate::workflow::{FinalRole, TaskDefinition, Workflow};
 
@@ -42,17 +43,25 @@ pub struct FinalState {
     pub is_open: bool,
     /// The tasks of the first execution that count as not done.
     pub undone: Vec<Ordinal>,
+    /// The tasks of the first execution whose compensation has completed.
+    pub compensated: Vec<Ordinal>,
 }
 
 impl FinalState {
     /// Returns the state from the execution of the final tasks of an execution of `first`.
     #[must_use]
     pub fn of(finale: &Execution, first: &Workflow) -> Self {
-        let done = (0..)
-            .zip(&finale.record().tasks)
-            .filter(|(_, task)| task.status == TaskStatus::Completed)
-            .map(|(ordinal, _)| finale.workflow().task(ordinal));
-        let mut undone: Vec<Ordinal> = done
+        let done = || {
+            (0..)
+                .zip(&finale.record().tasks)
+                .filter(|(_, task)| task.status == TaskStatus::Completed)
+                .map(|(ordinal, _)| finale.workflow().task(ordinal))
+        };
+        let compensated = done()
+            .filter(|task| matches!(task.role, Some(FinalRole::Compensation { .. })))
+            .filter_map(|task| first.ordinal(&task.id))
+            .collect();
+        let mut undone: Vec<Ordinal> = done()
             .flat_map(|task| match &task.role {
                 Some(FinalRole::Compensation { .. }) => std::slice::from_ref(&task.id),
                 Some(FinalRole::Final { undoes, .. }) => undoes.as_slice(),
@@ -65,6 +74,7 @@ impl FinalState {
         Self {
             is_open: !finale.record().status.is_terminal(),
             undone,
+            compensated,
         }
     }
 }
@@ -92,7 +102,7 @@ impl Execution {
         });
         self.final_state = Some(FinalState {
             is_open: true,
-            undone: Vec::new(),
+            ..FinalState::default()
         });
     }
 
@@ -112,9 +122,8 @@ impl Execution {
                     {
                         true
                     }
-                    // A child that did not complete may have done a part of its work.
-                    TaskStatus::Failed | TaskStatus::Cancelled
-                        if self.node_child(ordinal).is_some() =>
+                    TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::Skipped
+                        if self.has_run(ordinal) || self.has_run_child(ordinal) =>
                     {
                         true
                     }
@@ -146,21 +155,18 @@ impl Execution {
     ) -> Option<FinalStart> {
         let finals = Arc::clone(self.workflow.finals()?);
         let earlier = self.record.finale.as_deref();
-        let mut compensated = (earlier.and_then(|link| link.finale.as_deref()))
-            .map(|finale| finale.compensated.clone())
-            .unwrap_or_default();
+        let mut compensated = Vec::new();
         let mut skipped = Vec::new();
         for (ordinal, task) in (0..).zip(&finals.definition().tasks) {
             if !self.is_eligible(task) {
                 skipped.push((ordinal, self.reason_of_skip(task)));
                 continue;
             }
-            if !matches!(task.role, Some(FinalRole::Compensation { .. })) {
-                continue;
-            }
-            match compensated.iter_mut().find(|(known, _)| *known == task.id) {
-                Some((_, times)) => *times += 1,
-                None => compensated.push((task.id.clone(), 1)),
+            if matches!(task.role, Some(FinalRole::Compensation { .. }))
+                && let Some(forward) = self.workflow.ordinal(&task.id)
+            {
+                let times = self.times_compensated(forward);
+                compensated.extend((times > 0).then(|| (task.id.clone(), times)));
             }
         }
         let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
@@ -172,6 +178,7 @@ impl Execution {
             item: None,
             depth,
             paused: false,
+            timeout: None,
             finale: Some(Box::new(Finale {
                 id,
                 compensated,
@@ -342,19 +349,30 @@ impl Execution {
         self.final_state = Some(state);
     }
 
-    /// Q5: refuses a retry while the execution of the final tasks is open.
-    pub(super) fn refuse_open_finale(&self) -> Result<(), ControlError> {
-        let is_open = match &self.final_state {
+    /// Whether the final tasks of the execution are open, as far as is known.
+    #[must_use]
+    pub fn has_open_finale(&self) -> bool {
+        match &self.final_state {
             Some(state) => state.is_open,
             None => self.record.finale.is_some(),
-        };
-        if !is_open {
+        }
+    }
+
+    /// Q5: refuses a retry while the execution of the final tasks is open.
+    pub(super) fn refuse_open_finale(&self) -> Result<(), ControlError> {
+        if !self.has_open_finale() {
             return Ok(());
         }
         Err(self.control_error(
             "cannot be retried while its final tasks are open",
             Some("wait until they have ended, or cancel their execution"),
         ))
+    }
+
+    /// Q3: whether the compensation of a task has completed, as a retry learned.
+    pub(super) fn was_compensated(&self, task: Ordinal) -> bool {
+        let state = self.final_state.as_ref();
+        state.is_some_and(|state| state.compensated.contains(&task))
     }
 
     /// Q5: the tasks that completed, but count as not done because a compensation or a final task undid them.
@@ -378,13 +396,45 @@ impl Execution {
                 Some(FinalRole::Compensation { .. })
             );
             let first = self.record.parent.as_ref()?.execution;
-            return is_compensation.then(|| key_of(first, id, finale.times(id).saturating_sub(1)));
+            return is_compensation.then(|| key_of(first, id, finale.times(id)));
         }
         self.workflow.finals()?;
-        let earlier = self.record.finale.as_deref();
-        let times =
-            (earlier.and_then(|link| link.finale.as_deref())).map_or(0, |finale| finale.times(id));
-        Some(key_of(self.record.id, id, times))
+        Some(key_of(self.record.id, id, self.times_compensated(task)))
+    }
+
+    /// How often the compensation of a task has completed before a retry of the execution.
+    fn times_compensated(&self, task: Ordinal) -> u32 {
+        let wait = self.task(task).wait.as_ref();
+        wait.map_or(0, |wait| wait.compensated)
+    }
+
+    /// Whether a child of a node that did not complete may have done a part of its work, in this run of the node.
+    fn has_run_child(&self, node: Ordinal) -> bool {
+        let failed = self.task(node).status == TaskStatus::Failed;
+        // A failed child that the node would have retried has not run again.
+        let has_run = |child: &NodeChild| failed || child.status != Some(ExecutionStatus::Failed);
+        self.node_child(node).is_some_and(has_run)
+    }
+
+    /// Whether the function of a task has run in attempts that do not count.
+    fn has_run(&self, task: Ordinal) -> bool {
+        let wait = self.task(task).wait.as_ref();
+        wait.is_some_and(|wait| wait.has_run)
+    }
+
+    /// Q3: notes that the function of a task has run in an attempt that does not count, if its compensation asks for that.
+    pub(super) fn note_ran(&mut self, ordinal: Ordinal, changes: &mut Changes) {
+        let id = &self.definition(ordinal).id;
+        let asks = |task: &TaskDefinition| {
+            task.id == *id && task.role == Some(FinalRole::Compensation { failed: true })
+        };
+        let finals = self.workflow.finals();
+        if finals.is_some_and(|finals| finals.definition().tasks.iter().any(asks)) {
+            let wait = self.task_mut(ordinal).wait.get_or_insert_default();
+            Arc::make_mut(wait).has_run = true;
+            changes.touch(ordinal);
+            changes.waits.insert(ordinal);
+        }
     }
 }
 

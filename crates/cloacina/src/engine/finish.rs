@@ -130,6 +130,7 @@ impl Execution {
                     Some((finish.task, finish.claim)),
                     data,
                 );
+                self.note_ran(finish.task, &mut changes);
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, after, now, &mut changes);
             }
@@ -143,6 +144,9 @@ impl Execution {
                     Some((finish.task, finish.claim)),
                     None,
                 );
+                if finish.started_at.is_some() {
+                    self.note_ran(finish.task, &mut changes);
+                }
                 self.task_mut(finish.task).attempt -= 1;
                 self.make_ready(finish.task, 0, now, &mut changes);
             }

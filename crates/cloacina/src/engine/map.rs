@@ -33,7 +33,9 @@ impl Execution {
         self.has_open_map(ordinal) && map.is_some_and(|map| map.generation == generation)
     }
 
-    fn task_map(&self, ordinal: Ordinal) -> Option<TaskMap> {
+    /// The list that the map of a task has read, or reads next.
+    #[must_use]
+    pub fn task_map(&self, ordinal: Ordinal) -> Option<TaskMap> {
         self.task(ordinal).wait.as_ref()?.map
     }
 

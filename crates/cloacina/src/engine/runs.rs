@@ -10,9 +10,9 @@ use super::waiting::record_of;
 use super::{Changes, ChildFound, ChildStart, Execution, NEVER, NewExecution};
 use crate::types::{
     ChildEnd, Context, ExecutionId, ExecutionStatus, FailedRuns, Failure, FailureKind, HistoryKind,
-    Json, MAX_CHILD_DEPTH, Micros, Note, OpenWait, Ordinal, ParentLink, Park, ParkKind, Post,
-    RootStart, RunInput, Runs, StepDrop, StepKind, StepRecord, TaskStatus, TaskWait, Timestamp,
-    WaitKind, WaitRow,
+    Json, MAX_CHILD_DEPTH, Note, OpenWait, Ordinal, ParentLink, Park, ParkKind, Post, RootStart,
+    RunInput, Runs, StepDrop, StepKind, StepRecord, TaskStatus, TaskWait, Timestamp, WaitKind,
+    WaitRow,
 };
 
 /// Maximum number of children that a call starts in one transaction. The next turn starts more.
@@ -147,13 +147,8 @@ impl Execution {
             target,
             note: Note::Retry,
         }));
-        let left = self.record.deadline.map(|at| at.since(now).max(1));
         // M4: the priority is inherited, and the smaller deadline holds.
-        let timeout: Option<Micros> = timeout
-            .or(found.default_timeout)
-            .into_iter()
-            .chain(left)
-            .min();
+        let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
         let priority = priority.unwrap_or_else(|| self.priority(ordinal));
         let mut starts = Vec::with_capacity(taken.len());
         for (index, id, input) in taken {
@@ -180,6 +175,7 @@ impl Execution {
                     item: number,
                     depth,
                     paused: false,
+                    timeout: own,
                     finale: None,
                 }),
             });

@@ -178,7 +178,11 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
 
 fn executions(page: &mut MetricsText, names: &ByName) {
     let name = "cloaca_executions_submitted_total";
-    page.family(name, "counter", "Executions submitted through this runner.");
+    page.family(
+        name,
+        "counter",
+        "Executions submitted through this runner, with children, and final tasks as `NAME~final`.",
+    );
     for (workflow, count) in &names.submitted {
         page.count(name, &[("workflow", workflow)], *count);
     }
@@ -308,4 +312,11 @@ fn writes(page: &mut MetricsText, counters: &Counters) {
         "Results that were dropped because their claim was lost to a timeout, a cancel or a rescue.",
     );
     page.count(name, &[], counters.dropped);
+    let name = "cloaca_signals_sent_total";
+    page.family(
+        name,
+        "counter",
+        "Signals that programs sent through this runner.",
+    );
+    page.count(name, &[], counters.signals);
 }

@@ -2,6 +2,7 @@
 
 mod async_engine;
 mod builder;
+mod child_run;
 mod context;
 mod cron_methods;
 mod cron_schedule;
@@ -48,6 +49,7 @@ mod workflow_handle;
 mod workflow_result;
 
 pub use builder::{ConfigBuilder, DefaultRunnerBuilder};
+pub use child_run::ChildRun;
 pub use context::Context;
 pub use cron_schedule::{
     CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, cron_preview,

@@ -229,6 +229,18 @@ impl ExecutionFilter {
         self
     }
 
+    /// Only the children of this execution. Since 1.0.
+    pub const fn parent(mut self, parent: ExecutionId) -> Self {
+        self.inner.parent = Some(parent);
+        self
+    }
+
+    /// Also children, which are parts of other executions; without a call only roots are listed. Since 1.0.
+    pub const fn children(mut self) -> Self {
+        self.inner.children = true;
+        self
+    }
+
     /// Only executions submitted at or after this time. Since 1.0.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::TaskError;
+use super::child_run::{self, ChildRun};
 use super::task::TaskHandle;
 use super::task_steps::{self, ChildCall};
 use crate::types::RootStart;
@@ -16,7 +17,8 @@ impl TaskHandle {
     /// passes on, and starts again from its top when the child has ended.
     ///
     /// The child's end is recorded under the key, like a step, so the child is started once. It is cancelled when this
-    /// execution is cancelled, fails or times out. A workflow that no program has defined yet is waited for.
+    /// execution is cancelled, fails or times out. A workflow that no program has defined yet is waited for. Options of the call,
+    /// such as a timeout, are set on the returned [`ChildRun`] before it is awaited.
     ///
     /// # Errors
     /// `ChildFailedError`, not retried, when the child fails, times out or is cancelled; later attempts get the same, until the
@@ -39,31 +41,18 @@ impl TaskHandle {
     /// ```
     ///
     /// Since 1.0.
-    pub fn run<T, I>(
-        &self,
-        key: &str,
-        workflow: &str,
-        input: &I,
-    ) -> impl Future<Output = Result<T, TaskError>> + use<T, I>
+    pub fn run<T, I>(&self, key: &str, workflow: &str, input: &I) -> ChildRun<T>
     where
         T: DeserializeOwned,
         I: Serialize + ?Sized,
     {
         let key = self.steps.key(key);
-        let steps = Arc::clone(&self.steps);
-        let workflow = workflow.to_owned();
         let input = task_steps::input_of(&key, input);
-        async move {
-            let call = ChildCall {
-                workflow,
-                inputs: vec![input?],
-                is_many: false,
-                parallel: None,
-            };
-            let ends = steps.run_children(key.clone(), call).await?;
-            let ends = ends.first();
-            task_steps::ended_child(&key, ends.ok_or_else(|| missing(&key))?)
-        }
+        let call = input.map(|input| ChildCall {
+            is_many: false,
+            ..ChildCall::new(workflow, vec![input])
+        });
+        ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_one)
     }
 
     /// Runs a child for each input, at most `parallel` at a time, and returns their outputs in the order of the inputs. All
@@ -79,29 +68,21 @@ impl TaskHandle {
         workflow: &str,
         inputs: &[I],
         parallel: Option<u32>,
-    ) -> impl Future<Output = Result<Vec<T>, TaskError>> + use<T, I>
+    ) -> ChildRun<Vec<T>>
     where
         T: DeserializeOwned,
         I: Serialize,
     {
         let key = self.steps.key(key);
-        let steps = Arc::clone(&self.steps);
-        let workflow = workflow.to_owned();
         let inputs: Result<Vec<_>, _> = (inputs.iter())
             .map(|input| task_steps::input_of(&key, input))
             .collect();
-        async move {
-            let call = ChildCall {
-                workflow,
-                inputs: inputs?,
-                is_many: true,
-                parallel: parallel.map(|limit| limit.max(1)),
-            };
-            let ends = steps.run_children(key.clone(), call).await?;
-            (ends.iter())
-                .map(|end| task_steps::ended_child(&key, end))
-                .collect()
-        }
+        let call = inputs.map(|inputs| ChildCall {
+            is_many: true,
+            parallel: parallel.map(|limit| limit.max(1)),
+            ..ChildCall::new(workflow, inputs)
+        });
+        ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_many)
     }
 
     /// Starts an execution of another workflow when this task completes, in the same transaction, and does not wait for it. If
@@ -126,8 +107,4 @@ impl TaskHandle {
             input,
         })
     }
-}
-
-fn missing(key: &str) -> TaskError {
-    TaskError::abort(format!("the end of '{key}' is not recorded"))
 }

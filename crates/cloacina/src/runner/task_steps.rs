@@ -73,6 +73,9 @@ impl AttemptSteps {
         if let Some(value) = self.log.recorded(&key) {
             return decode(&key, &value);
         }
+        if let Some(wait) = self.parked.lock().as_deref() {
+            return Err(TaskError::of_failure(caught(&attempt.task_id, wait)));
+        }
         let started_at = attempt.port.now();
         let value = encode(&key, &function().await?)?;
         // Decoded before it is recorded: a result that no attempt can read must not become durable.
@@ -186,6 +189,8 @@ impl AttemptSteps {
             inputs: missing.collect(),
             count,
             parallel: call.parallel,
+            timeout: call.timeout,
+            priority: call.priority,
             ..Runs::default()
         };
         let position = position.map_err(TaskError::of_failure)?;
@@ -212,15 +217,10 @@ impl AttemptSteps {
             other => other,
         };
         match parked {
-            Some(key) if !matches!(outcome, Outcome::Park(_)) => {
+            // A failure is the outcome: another future of a `join!` may have failed beside the wait.
+            Some(key) if !matches!(outcome, Outcome::Park(_) | Outcome::Failed(_)) => {
                 let task = self.attempt.as_ref().map_or("", |attempt| &attempt.task_id);
-                Outcome::Failed(Failure::engine(
-                    FailureKind::Rule,
-                    format!(
-                        "task '{task}' caught the error TaskParked, by which the wait '{key}' leaves its function; \
-                         pass it on with `?`"
-                    ),
-                ))
+                Outcome::Failed(caught(task, &key))
             }
             _ => outcome,
         }
@@ -294,6 +294,23 @@ pub(super) struct ChildCall {
     pub(super) is_many: bool,
     /// Maximum number of open children.
     pub(super) parallel: Option<u32>,
+    /// Maximum run time of a child.
+    pub(super) timeout: Option<Micros>,
+    /// The priority of the children. `None`: that of the task.
+    pub(super) priority: Option<i16>,
+}
+
+impl ChildCall {
+    pub(super) fn new(workflow: &str, inputs: Vec<Json>) -> Self {
+        Self {
+            workflow: workflow.to_owned(),
+            inputs,
+            is_many: false,
+            parallel: None,
+            timeout: None,
+            priority: None,
+        }
+    }
 }
 
 /// The output of a child.
@@ -378,6 +395,14 @@ fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, TaskError> 
             std::any::type_name::<T>()
         ))
     })
+}
+
+/// The failure of a task that did not pass the error on by which a wait leaves its function.
+fn caught(task: &str, wait: &str) -> Failure {
+    let text = format!(
+        "task '{task}' caught the error TaskParked, by which the wait '{wait}' leaves its function; pass it on with `?`"
+    );
+    Failure::engine(FailureKind::Rule, text)
 }
 
 /// A failure that another attempt cannot fix.

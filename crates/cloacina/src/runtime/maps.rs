@@ -21,6 +21,8 @@ pub(super) type ItemKey = (ExecutionId, Ordinal, u32);
 
 /// Maximum number of maps whose lists are kept split.
 const LISTS: usize = 8;
+/// Maximum number of maps whose counters are kept while this process has no items of some of them.
+const MAX_IDLE: usize = 256;
 
 /// The lists of a map, split into items, and the context that all its items see.
 #[derive(Clone)]
@@ -104,6 +106,16 @@ impl Maps {
     /// Forgets the counters of a map, because another runner has changed them.
     pub(super) fn forget_row(&mut self, key: MapKey) {
         self.rows.remove(&key);
+    }
+
+    /// Forgets the counters of maps without claimed items if there are many, because their ends elsewhere are not noticed.
+    pub(super) fn forget_idle(&mut self) {
+        if self.rows.len() > MAX_IDLE {
+            let busy: FxHashSet<MapKey> =
+                self.held.keys().map(|(id, task, _)| (*id, *task)).collect();
+            self.rows.retain(|key, _| busy.contains(key));
+            self.has_changed = true;
+        }
     }
 
     /// The maps whose counters are known, if there are others than at the last call.

@@ -134,14 +134,15 @@ pub(super) fn started(ends: &[ItemEnds], outcomes: &[MapOutcome]) -> HashSet<Exe
     children.collect()
 }
 
-/// The message that tells the child of an item something that concerns all items of its map.
+/// The message that tells the child of an item something that concerns all items of its map. `place`: that of the change in its
+/// batch.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn message_to_child(
     parent: ExecutionId,
     task: Ordinal,
     child: ExecutionId,
     note: &Note,
-    now: Timestamp,
+    (now, place): (Timestamp, usize),
 ) -> Option<InboxMessage> {
     let kind = match note {
         Note::Cancel => InboxKind::Cancel,
@@ -158,7 +159,9 @@ pub(super) fn message_to_child(
     let mut bits = [0; 10];
     let below_millisecond = u16::try_from(now.0.rem_euclid(1000)).unwrap_or_default();
     bits[..2].copy_from_slice(&below_millisecond.to_be_bytes());
-    bits[2..].copy_from_slice(&digest[..8]);
+    let place = u16::try_from(place).unwrap_or(u16::MAX).min(0x3fff);
+    bits[2..4].copy_from_slice(&place.to_be_bytes());
+    bits[4..].copy_from_slice(&digest[..6]);
     Some(InboxMessage {
         id: InboxId::from_parts(now, bits),
         kind: kind.name().to_owned(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExecutionId, ExecutionStatus, Failure, Json, Micros, Ordinal, RunnerId};
+use super::{ExecutionId, ExecutionStatus, Failure, Json, Micros, Ordinal, RunnerId, TaskWait};
 
 /// Maximum depth of a tree of executions: the number of ancestors of its deepest child (M7).
 pub const MAX_CHILD_DEPTH: u32 = 32;
@@ -66,6 +66,9 @@ pub struct ParentLink {
     /// The parent has paused the child, so the parent also resumes it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// The child's own timeout, if the parent had less time left when it started the child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<OwnTimeout>,
     /// Set if the execution runs the final tasks of its parent, and is not the child of a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finale: Option<Box<Finale>>,
@@ -90,12 +93,23 @@ impl ParentLink {
     }
 }
 
+/// The timeout of a child that its parent shortened at the start (M4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnTimeout {
+    /// The timeout without the parent, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micros: Option<Micros>,
+    /// It holds again: the child was retried, maybe after the parent's deadline. The parent then has a new one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
+}
+
 /// The part of a link by which an execution of final tasks knows the first execution (semantics Q).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finale {
     /// The execution of the final tasks.
     pub id: ExecutionId,
-    /// How often each task of the first execution has been compensated, this time included, by id.
+    /// How often tasks of the first execution had been compensated before, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compensated: Vec<(String, u32)>,
     /// The attempts of the first execution that may still run. No final task starts before they have ended or are lost.
@@ -104,7 +118,7 @@ pub struct Finale {
 }
 
 impl Finale {
-    /// How often a task of the first execution has been compensated.
+    /// How often a task of the first execution had been compensated before.
     #[must_use]
     pub fn times(&self, task: &str) -> u32 {
         let mut counts = self.compensated.iter();
@@ -295,6 +309,20 @@ pub struct FailedRuns {
     pub many: bool,
     /// The children, by their number. `None`: the child was cancelled, so a retry starts a new one.
     pub children: BTreeMap<u32, Option<ExecutionId>>,
+}
+
+impl TaskWait {
+    /// Whether the task waits for this child of its node, or of its function.
+    #[must_use]
+    pub fn awaits_child(&self, child: ExecutionId) -> bool {
+        let runs = self
+            .open
+            .as_ref()
+            .and_then(|open| open.park.as_ref()?.runs.as_ref());
+        let is_of_function = runs.is_some_and(|runs| runs.all_open().any(|id| id == child));
+        let is_of_node = self.child.as_ref().is_some_and(|known| known.id == child);
+        self.open.is_some() && (is_of_function || is_of_node)
+    }
 }
 
 /// An execution that a task starts with its completion (T10). It has no parent.

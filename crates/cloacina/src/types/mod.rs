@@ -34,7 +34,7 @@ mod wait;
 pub use audit::Audit;
 pub use child::{
     ChildEnd, ChildSpec, FailedRuns, Finale, HeldAttempt, MAX_CHILD_DEPTH, NodeChild, Note,
-    ParentEnd, ParentLink, Post, RootStart, RunInput, Runs, RunsBeside,
+    OwnTimeout, ParentEnd, ParentLink, Post, RootStart, RunInput, Runs, RunsBeside,
 };
 pub use context::{Context, Delta};
 pub use error::{Error, ErrorCode, nearest};

@@ -399,6 +399,12 @@ pub struct TaskWait {
     /// The calls of the function whose children did not all complete, by their keys.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, FailedRuns>,
+    /// Whether the function has run in attempts that do not count, because it waited or was released (Q3).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_run: bool,
+    /// How often the task has been compensated.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub compensated: u32,
 }
 
 #[expect(

@@ -4,6 +4,7 @@
 
 mod database;
 mod earlier_data;
+mod families;
 mod killed;
 mod maps;
 mod overview;

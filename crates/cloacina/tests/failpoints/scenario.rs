@@ -19,6 +19,7 @@ use cloacina::types::{
 
 use super::database::{Database, open};
 use super::earlier_data::{MISSED, TICKS, store_earlier_data};
+use super::families::{Family, run_a_family};
 use super::maps::{Items, map_a_task};
 use super::overview::{Overview, overview};
 use super::time::{PATIENCE, until};
@@ -46,6 +47,8 @@ pub struct FinalState {
     problems: Vec<String>,
     /// The items of the map.
     items: Items,
+    /// The end of the execution with children; `None` where it was not run.
+    family: Option<Family>,
     /// The end of the waits; `None` where they were not run.
     waits: Option<WaitsEnd>,
     overview: Overview,
@@ -70,11 +73,13 @@ pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     let id = execute(&engine);
     let waits = wait_for_signals(&engine, &*store, &*observer);
     let items = map_a_task(&engine, &*store);
+    let family = run_a_family(&engine);
     add_schedules(&engine);
     until("the trigger has fired", || has_fired(&engine, follower));
     wait_for_the_rest(&engine, &store);
     let end = FinalState {
         items,
+        family: Some(family),
         waits: Some(waits),
         ..inspect(&engine, id)
     };
@@ -212,11 +217,16 @@ fn wait_for_the_rest(engine: &EngineHandle, store: &Arc<dyn Store>) {
     until("the old execution is pruned", || {
         !executions(engine).contains(&"old".to_owned())
     });
+    // Final tasks are a workflow of their own.
+    let all = workflows().into_iter();
+    let announced: usize = all
+        .map(|workflow| 1 + usize::from(workflow.finals().is_some()))
+        .sum();
     until(
         "the dead runner is retired and this one is announced",
         || {
             let runners = retry(|| engine.inspector().runners());
-            runners.len() == 1 && runners[0].workflows.len() == workflows().len()
+            runners.len() == 1 && runners[0].workflows.len() == announced
         },
     );
     until("the executions of the missed ticks have ended", || {
@@ -237,7 +247,7 @@ fn last_heartbeat(store: &Arc<dyn Store>) -> Option<Timestamp> {
 fn executions(engine: &EngineHandle) -> Vec<String> {
     let page = retry(|| {
         engine.inspector().list(&ListFilter {
-            limit: 10,
+            limit: 20,
             ..ListFilter::default()
         })
     });
@@ -325,6 +335,7 @@ fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
         problems: retry(|| inspector.check()).problems,
         overview: overview(inspector, id),
         items: Items::new(),
+        family: None,
         waits: None,
     }
 }

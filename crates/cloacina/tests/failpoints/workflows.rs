@@ -11,10 +11,13 @@ use cloacina::runtime::{
 };
 use cloacina::store::Store;
 use cloacina::types::{
-    Approval, Backoff, Condition, Delta, Error, Failure, Json, LogChunk, LogLine, MapSpec, Park,
-    ParkKind, Progress, RetryPolicy, StepKind, StepRecord, Timestamp, Tolerance,
+    Approval, Backoff, ChildSpec, Condition, Delta, Error, Failure, Json, LogChunk, LogLine,
+    MapSpec, ParentEnd, Park, ParkKind, Progress, RetryPolicy, RunInput, Runs, StepKind,
+    StepRecord, Timestamp, Tolerance,
 };
-use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+use cloacina::workflow::{
+    FinalOn, FinalRole, TaskDefinition, TaskKind, Workflow, WorkflowDefinition,
+};
 
 pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     TaskDefinition {
@@ -31,7 +34,7 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
-/// Returns `life`, `waits` and `maps`, which are submitted, and `ticked`, which a schedule starts.
+/// Returns `life`, `waits`, `maps` and `family`, which are submitted, and `ticked`, which a schedule and `family` start.
 pub fn workflows() -> Vec<Arc<Workflow>> {
     let life = vec![
         task("first", &[]),
@@ -71,10 +74,13 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         ("ticked", ticked),
         ("waits", waits),
         ("maps", maps),
+        ("family", family()),
     ];
     all.into_iter()
         .map(|(name, tasks)| {
+            let (finals, tasks) = tasks.into_iter().partition(|task| task.role.is_some());
             let definition = WorkflowDefinition {
+                finals,
                 name: name.into(),
                 tenant: "public".into(),
                 package: "embedded".into(),
@@ -86,6 +92,37 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         .collect()
 }
 
+/// A node and a function that run children, a task that fails after them, its compensation, and a final task.
+fn family() -> Vec<TaskDefinition> {
+    let node = TaskDefinition {
+        kind: TaskKind::Engine,
+        child: Some(ChildSpec {
+            workflow: "ticked".into(),
+            input: None,
+            on_parent_end: ParentEnd::Cancel,
+        }),
+        ..task("node", &["order"])
+    };
+    let role = |role, id: &str| TaskDefinition {
+        role: Some(role),
+        ..task(id, &[])
+    };
+    vec![
+        task("order", &[]),
+        node,
+        task("calls", &["order"]),
+        task("fails", &["node", "calls"]),
+        role(FinalRole::Compensation { failed: false }, "order"),
+        role(
+            FinalRole::Final {
+                on: FinalOn::Always,
+                undoes: Vec::new(),
+            },
+            "clean",
+        ),
+    ]
+}
+
 /// Returns a registration with handlers for all tasks of a workflow. `observer` is a connection without failpoints.
 pub fn registration(
     engine: &EngineHandle,
@@ -93,7 +130,8 @@ pub fn registration(
     observer: &Arc<dyn Store>,
 ) -> Registration {
     // Any runner completes a node; with a handler, it would be claimed from the queue of all waiting tasks.
-    let tasks = workflow.definition().tasks.iter();
+    let definition = workflow.definition();
+    let tasks = definition.tasks.iter().chain(&definition.finals);
     let functions = tasks.filter(|task| !task.is_node());
     let handlers: BTreeMap<String, Handler> = functions
         .map(|task| {
@@ -108,7 +146,9 @@ pub fn registration(
                 on_success: false,
                 on_failure: false,
             };
-            (task.id.clone(), handler)
+            let is_compensation = matches!(task.role, Some(FinalRole::Compensation { .. }));
+            let suffix = if is_compensation { "~final" } else { "" };
+            (format!("{}{suffix}", task.id), handler)
         })
         .collect();
     Registration {
@@ -138,6 +178,7 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort
         }
         "mapped" => return map_one(assignment, port).await,
         "naps" => return nap(assignment, port).await,
+        "calls" => return call(assignment, port).await,
         "left" if record_step(assignment, port).await.is_err() => return Outcome::Released,
         _ => {}
     }
@@ -172,6 +213,39 @@ async fn map_one(assignment: &Assignment, port: &TaskPort) -> Outcome {
 
 /// Sleeps once, unless an earlier attempt has slept.
 async fn nap(assignment: &Assignment, port: &TaskPort) -> Outcome {
+    let nap = Park {
+        kind: ParkKind::Sleep,
+        key: "nap".to_owned(),
+        position: 0,
+        condition: Condition::Delay { duration: 1_000 },
+        timeout: None,
+        runs: None,
+    };
+    park_once(assignment, port, nap).await
+}
+
+/// Runs a child, unless an earlier attempt has run it.
+async fn call(assignment: &Assignment, port: &TaskPort) -> Outcome {
+    let input = RunInput {
+        index: 0,
+        input: Json::parse("{}").unwrap(),
+    };
+    let call = Park {
+        kind: ParkKind::Run,
+        key: "call".to_owned(),
+        position: 0,
+        condition: Condition::AllOf { conditions: vec![] },
+        timeout: None,
+        runs: Some(Box::new(Runs {
+            workflow: "ticked".to_owned(),
+            inputs: [input].into(),
+            ..Runs::default()
+        })),
+    };
+    park_once(assignment, port, call).await
+}
+
+async fn park_once(assignment: &Assignment, port: &TaskPort, park: Park) -> Outcome {
     let (execution, task) = (assignment.execution, assignment.task);
     let loaded = ask(port, |reply| Message::LoadSteps {
         execution,
@@ -181,14 +255,7 @@ async fn nap(assignment: &Assignment, port: &TaskPort) -> Outcome {
     });
     match loaded.await {
         Err(_) => Outcome::Released,
-        Ok(steps) if steps.is_empty() => Outcome::Park(Box::new(Park {
-            kind: ParkKind::Sleep,
-            key: "nap".to_owned(),
-            position: 0,
-            condition: Condition::Delay { duration: 1_000 },
-            timeout: None,
-            runs: None,
-        })),
+        Ok(steps) if steps.is_empty() => Outcome::Park(Box::new(park)),
         Ok(_) => Outcome::Completed(Arc::default()),
     }
 }

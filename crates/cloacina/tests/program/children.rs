@@ -1,6 +1,7 @@
 //! Children of a task's function, and executions that it starts (semantics T5, T10).
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use cloacina::{
     Context, ExecutionFilter, ExecutionStatus, TaskError, TaskHandle, Workflow, task, workflow,
@@ -97,6 +98,55 @@ async fn t10_function_runs_children_and_starts_an_execution() {
         assert_eq!(error.kind, "ChildFailedError");
         assert!(error.message.contains("unlucky"), "{}", error.message);
         assert_eq!(failed.tasks()[0].attempts, 1, "it is not retried");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+mod limited {
+    use super::*;
+
+    #[task]
+    pub async fn slow(_context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+        cx.sleep("long", Duration::from_hours(1)).await
+    }
+
+    #[task(retry_attempts = 1)]
+    pub async fn limit(_context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+        let input = json!({});
+        let call = cx.run("child", "limited_child", &input);
+        call.timeout(Duration::from_millis(300)).priority(7).await
+    }
+
+    pub fn define() -> (Workflow, Workflow) {
+        (
+            workflow! { name: "limited_child", tasks: [slow] },
+            workflow! { name: "limited", tasks: [limit] },
+        )
+    }
+}
+
+#[tokio::test]
+async fn m4_child_of_a_function_gets_a_timeout() {
+    let _ = limited::define();
+    for database in databases() {
+        let runner = start(&database).await;
+        let result = runner.execute("limited", Context::new()).await.unwrap();
+        let error = result.error().unwrap();
+        assert_eq!(error.kind, "ChildFailedError");
+        assert!(
+            error.message.contains("timeout of 0.3 s"),
+            "{}",
+            error.message
+        );
+        let children = ExecutionFilter::new().parent(result.execution_id());
+        let children = runner.list_executions(children).await.unwrap().items;
+        assert_eq!(children.len(), 1);
+        assert_eq!(children[0].status(), ExecutionStatus::Failed);
+        let all = ExecutionFilter::new().workflow("limited_child");
+        let roots = runner.list_executions(all.clone()).await.unwrap().items;
+        assert!(roots.is_empty(), "a child is not listed among the roots");
+        let all = runner.list_executions(all.children()).await.unwrap().items;
+        assert_eq!(all.len(), 1);
         runner.shutdown().await.unwrap();
     }
 }

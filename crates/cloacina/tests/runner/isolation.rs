@@ -85,7 +85,7 @@ fn b3_unreadable_execution_does_not_block_rescues() {
         max_concurrent_tasks: 64,
         ..config()
     });
-    *next.faulty.unreadable.lock() = Some(ids[17]);
+    next.faulty.unreadable.lock().insert(ids[17]);
     drop(runner.coordinator);
     let mut runner = next;
     for _ in 0..40 {
@@ -124,7 +124,7 @@ fn b3_caller_of_an_unreadable_execution_gets_an_error() {
     runner
         .subscriptions
         .subscribe(id, move |ended| answer.set(ended));
-    *runner.faulty.unreadable.lock() = Some(id);
+    runner.faulty.unreadable.lock().insert(id);
     other.finish(started, done());
     runner.pass(50 * MILLISECOND);
     let error = answered
@@ -425,7 +425,7 @@ fn d5_ended_execution_is_not_read_again_at_its_deadline() {
     runner.pass(MILLISECOND);
     runner.finish(started, done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
-    *runner.faulty.unreadable.lock() = Some(id);
+    runner.faulty.unreadable.lock().insert(id);
     runner.pass(2 * SECOND);
     assert_eq!(runner.coordinator.idle_bytes(), 0);
     assert_eq!(runner.faulty.unreadable_reads.load(Ordering::SeqCst), 0);

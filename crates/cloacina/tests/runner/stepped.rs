@@ -1,6 +1,6 @@
 //! A coordinator that a test steps by hand, on a database with injected faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct FaultyStore {
     store: SqliteStore,
     refusal: Mutex<Option<Refusal>>,
     /// An execution whose row cannot be read.
-    pub unreadable: Mutex<Option<ExecutionId>>,
+    pub unreadable: Mutex<BTreeSet<ExecutionId>>,
     /// Number of attempts to read it.
     pub unreadable_reads: AtomicI64,
     /// Whether reading a schedule by its id fails.
@@ -53,8 +53,8 @@ impl Layer for FaultyStore {
     fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
         match &request {
             Request::Load { ids } => {
-                let unreadable = *self.unreadable.lock();
-                if unreadable.is_some_and(|id| ids.contains(&id)) {
+                let unreadable = self.unreadable.lock();
+                if ids.iter().any(|id| unreadable.contains(id)) {
                     self.unreadable_reads.fetch_add(1, Ordering::SeqCst);
                     return Err(StoreError::Corrupt("nonsense".to_owned()));
                 }

@@ -71,3 +71,24 @@ fn l14_many_timers_of_each_execution_fire_at_once() {
         .filter(|(_, status)| *status != ExecutionStatus::Completed);
     assert_eq!(left.count(), 0);
 }
+
+#[test]
+fn l14_unreadable_executions_do_not_keep_the_timers_of_others() {
+    let mut first = SteppedRunner::new(config());
+    let delay = || Condition::Delay { duration: SECOND };
+    let timers = ["a", "b", "c"].map(|id| node(id, &[], delay()));
+    register(&mut first, "blocked", timers.to_vec());
+    let ids: Vec<_> = (0..401).map(|_| first.submit(request("blocked"))).collect();
+    let mut second = first.peer(config());
+    register(&mut second, "blocked", timers.to_vec());
+    // The timers of these fire first.
+    second.faulty.unreadable.lock().extend(&ids[..400]);
+    drop(first.coordinator);
+    second.pass(2 * SECOND);
+    for _ in 0..20 {
+        second.pass(MILLISECOND);
+    }
+    assert_eq!(second.status(ids[400]), ExecutionStatus::Completed);
+    let due = second.coordinator.step(Vec::new());
+    assert!(due > second.clock.monotonic(), "the coordinator spins");
+}

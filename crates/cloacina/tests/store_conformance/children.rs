@@ -17,6 +17,7 @@ fn child_of(world: &World, parent: ExecutionId, generation: u32, depth: u32) -> 
             item: None,
             depth,
             paused: false,
+            timeout: None,
             finale: None,
         })),
         ..world.ready(&[0])

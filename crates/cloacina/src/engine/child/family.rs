@@ -110,6 +110,12 @@ impl Execution {
             self.change_child(ordinal, changes, |child| {
                 child.status = Some(ExecutionStatus::Cancelled);
             });
+        } else if self.record.status == ExecutionStatus::Paused {
+            // Nobody else resumes an abandoned child that was paused with its parent.
+            changes.posts.push(Post {
+                target,
+                note: Note::Resume,
+            });
         }
     }
 

@@ -103,8 +103,8 @@ impl Execution {
             }
         };
         // M4: the priority is inherited, and the smaller deadline holds.
-        let left = self.record.deadline.map(|at| at.since(now).max(1));
         let timeout = self.definition(ordinal).timeout.or(found.default_timeout);
+        let (timeout, own) = self.child_timeout(timeout, now);
         let start = ChildStart {
             new: NewExecution {
                 id,
@@ -113,7 +113,7 @@ impl Execution {
                 key: None,
                 priority: self.priority(ordinal),
                 start_at: None,
-                timeout: timeout.into_iter().chain(left).min(),
+                timeout,
             },
             parent: Arc::new(ParentLink {
                 execution: self.record.id,
@@ -123,6 +123,7 @@ impl Execution {
                 item: Some(item.item),
                 depth: self.child_depth(),
                 paused: false,
+                timeout: own,
                 finale: None,
             }),
         };
@@ -173,8 +174,16 @@ impl Execution {
     /// M4: the note to the children of a map's items when the map ends without them.
     pub(in crate::engine) fn note_of_close(&self, ordinal: Ordinal) -> Option<Note> {
         let spec = self.definition(ordinal).child.as_ref()?;
-        (self.starts_children(ordinal) && spec.on_parent_end == ParentEnd::Cancel)
-            .then_some(Note::Cancel)
+        if !self.starts_children(ordinal) {
+            return None;
+        }
+        match spec.on_parent_end {
+            ParentEnd::Cancel => Some(Note::Cancel),
+            // Nobody else resumes abandoned children that were paused with their parent.
+            ParentEnd::Abandon => {
+                (self.record.status == ExecutionStatus::Paused).then_some(Note::Resume)
+            }
+        }
     }
 }
 

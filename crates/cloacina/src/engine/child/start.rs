@@ -7,7 +7,8 @@ use crate::engine::waiting::record_of;
 use crate::engine::{Changes, Execution, NEVER, NewExecution};
 use crate::types::{
     Context, DefinitionId, ExecutionId, Failure, FailureKind, HistoryKind, Json, MAX_CHILD_DEPTH,
-    Micros, NodeChild, Note, OpenWait, Ordinal, ParentLink, Post, TaskStatus, Timestamp,
+    Micros, NodeChild, Note, OpenWait, Ordinal, OwnTimeout, ParentLink, Post, TaskStatus,
+    Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -114,7 +115,6 @@ impl Execution {
                 return None;
             }
         };
-        let left = self.record.deadline.map(|at| at.since(now).max(1));
         let task = self.task_mut(ordinal);
         task.attempt += 1;
         task.started_at = Some(now);
@@ -136,7 +136,7 @@ impl Execution {
         let data = serde_json::json!({ "child": child, "workflow": found.workflow.name() });
         record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
         // M4: the priority is inherited, and the smaller deadline holds.
-        let timeout = timeout.or(found.default_timeout);
+        let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
         Some(ChildStart {
             new: NewExecution {
                 id: child,
@@ -145,7 +145,7 @@ impl Execution {
                 key: None,
                 priority: self.priority(ordinal),
                 start_at: None,
-                timeout: timeout.into_iter().chain(left).min(),
+                timeout,
             },
             parent: Arc::new(ParentLink {
                 execution: self.record.id,
@@ -155,9 +155,41 @@ impl Execution {
                 item: None,
                 depth,
                 paused: false,
+                timeout: own,
                 finale: None,
             }),
         })
+    }
+
+    /// M4: the timeout of a child, which is shortened to what the execution has left, and its own timeout then.
+    pub(in crate::engine) fn child_timeout(
+        &self,
+        own: Option<Micros>,
+        now: Timestamp,
+    ) -> (Option<Micros>, Option<OwnTimeout>) {
+        let left = self.record.deadline.map(|at| at.since(now).max(1));
+        match left.filter(|left| own.is_none_or(|own| *left < own)) {
+            None => (own, None),
+            Some(left) => {
+                let own = OwnTimeout {
+                    micros: own,
+                    holds: false,
+                };
+                (Some(left), Some(own))
+            }
+        }
+    }
+
+    /// M4, M6: gives a child that is retried its own timeout back.
+    pub(in crate::engine) fn restore_timeout(&mut self, changes: &mut Changes) {
+        let own = self.record.parent.as_ref().and_then(|link| link.timeout);
+        if let Some(own) = own.filter(|own| !own.holds)
+            && let Some(link) = &mut self.record.parent
+        {
+            Arc::make_mut(link).timeout = Some(OwnTimeout { holds: true, ..own });
+            self.record.timeout = own.micros;
+            changes.link = true;
+        }
     }
 
     /// M7: the workflow of a node's child is not known. The node waits, and the search is repeated.

@@ -67,8 +67,8 @@ impl Execution {
         Ok(changes)
     }
 
-    /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted, and the topic is
-    /// checked, because a signal may have arrived during the pause.
+    /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted by the part of the pause
+    /// that it was open for, and the topic is checked, because a signal may have arrived during the pause.
     pub(in crate::engine) fn resume_wait(
         &mut self,
         ordinal: Ordinal,
@@ -89,6 +89,7 @@ impl Execution {
             ordinal,
             |wait| {
                 let Some(open) = &mut wait.open else { return };
+                let held = held.min(now.since(open.since)).max(0);
                 open.deadline = open.deadline.map(|deadline| deadline + held);
                 for leaf in &mut open.leaves {
                     if let Leaf::Timer {
@@ -125,7 +126,10 @@ impl Execution {
     ) -> Option<Arc<TaskWait>> {
         let wait = self.task(ordinal).wait.as_ref()?;
         if wait.passed && !waits_again {
-            return Some(Arc::clone(wait));
+            return Some(Arc::new(TaskWait {
+                has_run: false,
+                ..(**wait).clone()
+            }));
         }
         Some(Arc::new(TaskWait {
             taken: wait.taken.clone(),
@@ -140,6 +144,7 @@ impl Execution {
                 width: map.width.filter(|_| !waits_again),
                 ..map
             }),
+            compensated: wait.compensated,
             ..TaskWait::default()
         }))
     }

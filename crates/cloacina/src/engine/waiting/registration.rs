@@ -96,6 +96,7 @@ impl Execution {
             title: None,
         };
         let is_paused = self.record.status == ExecutionStatus::Paused;
+        self.note_ran(ordinal, changes);
         let task = self.task_mut(ordinal);
         task.attempt -= 1;
         task.runner = None;
@@ -149,8 +150,9 @@ impl Execution {
 
     /// A wait counts as the start of its execution, for the timeout of the execution.
     pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp) {
+        let status = self.record.status;
         if self.record.start_at.is_some_and(|at| at > now)
-            || self.record.status != ExecutionStatus::Pending
+            || !matches!(status, ExecutionStatus::Pending | ExecutionStatus::Running)
         {
             return;
         }

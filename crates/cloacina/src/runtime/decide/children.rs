@@ -7,11 +7,14 @@ use crate::engine::{ChildFound, Execution};
 use crate::runtime::batch::PendingChange;
 use crate::runtime::notes::{Sender, message_of, note_of};
 use crate::runtime::step::{Signal, Step};
-use crate::store::{InboxKind, InboxMessage, StoreError};
+use crate::store::{InboxKind, InboxMessage, ItemQuery, Store, StoreError};
 use crate::types::{
-    ChildEnd, ExecutionId, ExecutionStatus, Failure, FailureKind, Labels, Note, Ordinal, Post,
-    Timestamp, micros,
+    ChildEnd, ExecutionId, ExecutionStatus, Failure, FailureKind, Labels, Micros, Note, Ordinal,
+    Post, TaskStatus, Timestamp, micros,
 };
+
+/// The time between two checks whether the final tasks of a child have ended that its parent wants to retry, in microseconds.
+const FINALE_PAUSE: Micros = 200_000;
 
 impl Step {
     /// M1: starts the children of the nodes that became ready in this turn, and then their children.
@@ -155,6 +158,20 @@ impl Step {
         if matches!(note, Note::Retry) {
             self.subscriptions.forget_recent(Some(id));
             learn_final_state(&*self.store, execution)?;
+            if execution.record().finale.is_some() {
+                // Its final tasks may have delayed the message, so that others of the parent were applied before.
+                let wish = wish_of(&*self.store, id, body)?;
+                if wish == Some(RetryWish::Later) || (wish.is_some() && execution.has_open_finale())
+                {
+                    let next = now + FINALE_PAUSE;
+                    self.waits_due = Some(self.waits_due.map_or(next, |due| due.min(next)));
+                    return Ok(false);
+                }
+                if wish.is_none() {
+                    self.store.note_inbox(message.id, None)?;
+                    return Ok(true);
+                }
+            }
         }
         let change = self.batch.change(execution);
         let changes = match note {
@@ -204,10 +221,60 @@ impl Step {
             note: Note::ChildEnded(Box::new(end)),
         };
         self.store
-            .post(&message_of(child, 0, 0, &post, None, self.now))?;
+            .post(&message_of(child, 0, (0, 0), &post, None, self.now))?;
         self.signals.raise(Signal::Waits);
         Ok(())
     }
+}
+
+/// The present wish of a parent that asked a child to run again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RetryWish {
+    /// The child runs again.
+    Now,
+    /// The parent is paused: the child runs again after the resume.
+    Later,
+}
+
+/// Returns the present wish of a parent that asked a child to run again. `None`: it does not wait for the child any more.
+///
+/// # Errors
+/// When the database does not answer.
+fn wish_of(
+    store: &dyn Store,
+    child: ExecutionId,
+    body: &str,
+) -> Result<Option<RetryWish>, StoreError> {
+    let Ok(sender) = serde_json::from_str::<Sender>(body) else {
+        return Ok(Some(RetryWish::Now));
+    };
+    let parent = store.load(&[sender.parent])?.pop();
+    let Some(parent) = parent.filter(|parent| !parent.status.is_terminal()) else {
+        return Ok(None);
+    };
+    let is_awaited = match sender.item {
+        Some(item) => {
+            let query = ItemQuery {
+                execution: sender.parent,
+                task: sender.task,
+                status: Some(TaskStatus::Running),
+                from: item,
+                limit: 1,
+            };
+            let found = store.items(&query)?.pop();
+            found.is_some_and(|found| found.item == item && found.child == Some(child))
+        }
+        None => (parent.tasks.get(sender.task as usize))
+            .and_then(|task| task.wait.as_ref())
+            .is_some_and(|wait| wait.awaits_child(child)),
+    };
+    Ok(
+        is_awaited.then_some(if parent.status == ExecutionStatus::Paused {
+            RetryWish::Later
+        } else {
+            RetryWish::Now
+        }),
+    )
 }
 
 /// A fresh id of an execution, from injected randomness.

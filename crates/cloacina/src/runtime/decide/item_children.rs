@@ -115,7 +115,7 @@ impl Step {
                 };
                 let sender = Some((task, Some(item.item)));
                 let revision = i64::from(item.attempt);
-                let note = message_of(id, revision, item.item, &post, sender, now);
+                let note = message_of(id, revision, (item.item, 0), &post, sender, now);
                 let write = ItemWrite {
                     fence,
                     record,

@@ -8,7 +8,7 @@ use crate::runtime::metrics::OutcomeKind;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{Committed, ItemFence, ItemWrite, StoreError};
 use crate::types::{
-    Claim, Error, ExecutionId, ItemRecord, MapChange, MapState, Micros, Ordinal, StepRecord,
+    Claim, Error, ExecutionId, ItemRecord, MapChange, MapRow, MapState, Micros, Ordinal, StepRecord,
 };
 
 /// Time after which a map's list that could not be read is read again, in microseconds.
@@ -263,7 +263,13 @@ impl Step {
                     row.state != MapState::Ended && row.generation == pending.generation
                 });
             match &outcome.row {
-                Some(row) => self.maps.note_row(row.clone()),
+                Some(row) => {
+                    if !outcome.applied && !pending.settled.is_empty() {
+                        self.signals.raise(Signal::Waits);
+                    }
+                    self.maps.note_row(row.clone());
+                    self.withdraw_items(row);
+                }
                 None => self.maps.forget(key),
             }
             if is_conflict {
@@ -295,6 +301,25 @@ impl Step {
                 } else {
                     Err(Error::claim_lost())
                 });
+            }
+        }
+    }
+
+    /// K8: returns the claimed items that no worker has taken of a map in which too many items have failed.
+    fn withdraw_items(&mut self, row: &MapRow) {
+        if row.state == MapState::Ended || !row.is_exceeded() {
+            return;
+        }
+        let (id, task) = (row.execution, row.task);
+        let of_map = self.ledger.claims_of(id).filter(|held| held.task == task);
+        let held: Vec<_> = of_map.filter(|held| held.claim.item.is_some()).collect();
+        for held in held {
+            let item = held.claim.item;
+            let queue = self.capacity.queues().of(held.executor);
+            if self.quarantine.withdraw(id, task, item)
+                || queue.withdraw(id, (task, item), row.priority)
+            {
+                self.release(id, task, held.claim, held.executor);
             }
         }
     }

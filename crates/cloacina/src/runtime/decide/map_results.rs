@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::runtime::step::Step;
 use crate::store::{ItemQuery, StoreError};
-use crate::types::{Context, ExecutionId, ItemRecord, Json, Ordinal, TaskStatus};
+use crate::types::{Context, ExecutionId, ItemRecord, Json, MapRow, Ordinal, TaskStatus};
 use crate::workflow::{Parameter, TaskDefinition, Workflow};
 
 /// Number of items that are read at once.
@@ -107,8 +107,15 @@ impl Step {
         task: Ordinal,
         mut visit: impl FnMut(&ItemRecord),
     ) -> Result<(), StoreError> {
-        let row = self.store.maps(&[execution])?;
-        let Some(row) = row.into_iter().find(|row| row.task == task) else {
+        let known = self.ledger.get(execution);
+        let map = known.and_then(|known| known.task_map(task));
+        // The items of an earlier list stay stored until the map reads its list again.
+        let Some(map) = map.filter(|map| map.width.is_some()) else {
+            return Ok(());
+        };
+        let rows = self.store.maps(&[execution])?;
+        let is_present = |row: &MapRow| row.task == task && row.generation == map.generation;
+        let Some(row) = rows.into_iter().find(is_present) else {
             return Ok(());
         };
         let mut from = 0;

@@ -33,6 +33,7 @@ impl ChangePoller {
         }
         step.capacity.set_stale();
         step.maps.set_stale();
+        step.maps.forget_idle();
         step.read_definitions()?;
         step.signals.raise_maybe_changed();
         if self.check_deadlines(step)? {

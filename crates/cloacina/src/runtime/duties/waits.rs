@@ -19,14 +19,15 @@ const BATCH: usize = 200;
 /// The time after which due tasks and messages are checked again, in microseconds, because this runner may have been unable to
 /// handle them.
 const INTERVAL: Micros = 30_000_000;
-/// The pause before the next check when none of the due tasks could be checked, in microseconds.
-const PAUSE: Micros = 1_000_000;
 
 /// The duty that checks waiting tasks.
 pub(in crate::runtime) struct WaitKeeper {
     next: Monotonic,
     /// Maximum number of due tasks, and of messages of the inbox, in one turn. It is reduced while the database refuses a batch.
     batch: usize,
+    /// The number of further due tasks and messages to read, so that those that cannot be handled do not keep others from being
+    /// handled.
+    extra: usize,
 }
 
 impl Default for WaitKeeper {
@@ -35,6 +36,7 @@ impl Default for WaitKeeper {
         Self {
             next: Monotonic::NEVER,
             batch: BATCH,
+            extra: 0,
         }
     }
 }
@@ -66,7 +68,8 @@ impl Duty for WaitKeeper {
     }
 
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
-        let due = step.store.due_waits(step.now, self.batch)?;
+        let limit = self.batch.saturating_add(self.extra);
+        let due = step.store.due_waits(step.now, limit)?;
         self.batch = (self.batch * 2).min(BATCH);
         step.signals.take(Signal::Waits);
         step.waits_due = None;
@@ -75,6 +78,11 @@ impl Duty for WaitKeeper {
         let was_due = !(due.executions.is_empty() && due.inbox.is_empty());
         let checked = step.check_tasks(&due.executions)?;
         let applied = step.apply_inbox(due.inbox)?;
+        self.extra = match (due.is_full, checked + applied) {
+            (false, _) => 0,
+            (true, 0) => limit,
+            (true, _) => self.extra,
+        };
         self.next = match due.next {
             Some(at) => step.instant_of(at),
             None => Monotonic::NEVER,
@@ -83,15 +91,14 @@ impl Duty for WaitKeeper {
             self.next = self.next.min(step.monotonic + INTERVAL);
         }
         if due.is_full {
-            let again = if checked + applied > 0 { 0 } else { PAUSE };
-            self.next = self.next.min(step.monotonic + again);
+            self.next = step.monotonic;
         }
         Ok(())
     }
 }
 
 impl Step {
-    /// Checks the due tasks of executions. Returns the number of tasks.
+    /// Checks the due tasks of executions. Returns the number of executions that were checked.
     fn check_tasks(&mut self, ids: &[ExecutionId]) -> Result<usize, StoreError> {
         if ids.is_empty() {
             return Ok(0);
@@ -128,7 +135,7 @@ impl Step {
         } else {
             self.store.signals(&cursors)?
         };
-        let mut looked = 0;
+        let mut checked = 0;
         for (id, tasks) in due {
             let Some(execution) = self.ledger.get_mut(id) else {
                 continue;
@@ -140,11 +147,11 @@ impl Step {
             change.is_wake = true;
             for task in tasks {
                 change.changes.merge(execution.look(task, &found, now));
-                looked += 1;
             }
+            checked += 1;
             self.watch_deadline(id);
         }
-        Ok(looked)
+        Ok(checked)
     }
 
     /// Applies messages of the inbox in order. Returns the number of those that are settled.

@@ -238,8 +238,12 @@ impl WorkQueue {
             pulse: Arc::clone(&assignment.pulse),
         };
         let is_first_deadline = state.running.start(token, running);
-        let poke = !std::mem::replace(&mut state.watches_starts, true) || is_first_deadline;
+        let had_postponed = state.slots.has_postponed();
         self.call_worker(state);
+        // The coordinator checks the tasks that no other worker was woken for.
+        let has_postponed = !had_postponed && state.slots.has_postponed();
+        let watches_starts = std::mem::replace(&mut state.watches_starts, true);
+        let poke = !watches_starts || is_first_deadline || has_postponed;
         Some(DispatchedWork {
             work: Work::Task(token, assignment),
             poke,
@@ -442,6 +446,10 @@ impl WorkQueue {
             }
         }
         let Some(attempt) = state.running.set_deferred(token, false) else {
+            // While it waited, it kept others from taking work.
+            self.call_worker(&mut state);
+            drop(state);
+            self.call_hook();
             return Reacquired::Gone;
         };
         if !state.shared {

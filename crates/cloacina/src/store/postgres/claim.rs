@@ -9,7 +9,7 @@ use super::error::Fault;
 use super::row::count;
 use super::statement::query;
 use crate::store::{ClaimClass, Claimed};
-use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
+use crate::types::{DefinitionId, Micros, Ordinal, RunnerId, Timestamp};
 
 // `found` reads each queue's index in order without locks, a few times as far as needed, because another runner may be
 // claiming the first tasks. `chosen` locks tasks in claim order and skips locked ones, so it never waits. The lateral
@@ -87,6 +87,9 @@ query! {
 /// A row of the answer: the part that wrote it, an execution, and three numbers.
 pub(super) type AnswerRow = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
 
+/// The time after which tasks are claimed whose executions another runner was writing, in microseconds.
+const LOCKED_PAUSE: Micros = 5_000;
+
 const EXECUTION: i16 = 1;
 const TASK: i16 = 2;
 
@@ -133,7 +136,12 @@ pub(super) struct ClassClaims {
 }
 
 /// Combines the rows of the answer.
-pub(super) fn assemble(rows: Vec<AnswerRow>, limit: usize) -> Result<ClassClaims, Fault> {
+pub(super) fn assemble(
+    rows: Vec<AnswerRow>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<ClassClaims, Fault> {
+    let mut found_count = 0;
     let mut executions: HashMap<Uuid, (i64, i64)> = HashMap::new();
     let mut tasks: Vec<(i64, Uuid, Ordinal, u32)> = Vec::new();
     let mut class = ClassClaims::default();
@@ -151,11 +159,16 @@ pub(super) fn assemble(rows: Vec<AnswerRow>, limit: usize) -> Result<ClassClaims
                 ));
             }
             (_, _, found, next_due, _) => {
-                class.more =
-                    usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX) > limit;
+                found_count = usize::try_from(found.unwrap_or_default()).unwrap_or(usize::MAX);
+                class.more = found_count > limit;
                 class.next_due = next_due.map(Timestamp);
             }
         }
+    }
+    if tasks.len() < found_count.min(limit) {
+        // Another runner is writing the executions of the others, and may leave these tasks without telling anybody.
+        let soon = now + LOCKED_PAUSE;
+        class.next_due = Some(class.next_due.map_or(soon, |due| due.min(soon)));
     }
     tasks.sort_unstable();
     for (_, id, ordinal, attempt) in tasks {

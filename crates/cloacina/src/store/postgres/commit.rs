@@ -88,7 +88,8 @@ async fn commit_once(
                 applied.push(rows.into_iter().collect::<HashSet<WrittenRow>>());
             }
             CommitAnswer::Claimed(index, rows) => {
-                by_class[index] = claim::assemble(rows, batch.claim.classes[index].limit)?;
+                by_class[index] =
+                    claim::assemble(rows, batch.claim.classes[index].limit, batch.now)?;
             }
         }
     }

@@ -149,8 +149,9 @@ pub(super) async fn change(
     applied: &HashSet<ExecutionId>,
 ) -> Result<(), Fault> {
     let changes = batch.flow.maps.changes.iter();
-    for (execution, change) in changes.filter(|(id, _)| applied.contains(id)) {
-        apply_change(connection, *execution, change, batch.now).await?;
+    let changes = changes.enumerate();
+    for (place, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
+        apply_change(connection, *execution, change, (batch.now, place)).await?;
     }
     Ok(())
 }
@@ -161,7 +162,7 @@ async fn tell(
     execution: ExecutionId,
     task: Ordinal,
     note: &Note,
-    now: Timestamp,
+    at: (Timestamp, usize),
 ) -> Result<(), Fault> {
     let execution_id = execution.uuid();
     let ordinal = task.into();
@@ -171,7 +172,7 @@ async fn tell(
     };
     let children: Vec<Option<Uuid>> = open.load(connection).await?;
     for child in children.into_iter().flatten() {
-        if let Some(message) = message_to_child(execution, task, child.into(), note, now) {
+        if let Some(message) = message_to_child(execution, task, child.into(), note, at) {
             inbox::insert_message(connection, &message).await?;
         }
     }
@@ -190,7 +191,7 @@ async fn apply_change(
     connection: &Connection,
     execution: ExecutionId,
     change: &MapChange,
-    now: Timestamp,
+    (now, place): (Timestamp, usize),
 ) -> Result<(), Fault> {
     let execution_id = execution.uuid();
     let task = match change {
@@ -213,7 +214,7 @@ async fn apply_change(
             return put(connection, row).await;
         }
         MapChange::Tell(task, note) => {
-            return tell(connection, execution, *task, note, now).await;
+            return tell(connection, execution, *task, note, (now, place)).await;
         }
         MapChange::Close(task)
         | MapChange::Pause(task)
@@ -266,8 +267,11 @@ async fn end_of_map(
             ..MapOutcome::default()
         });
     }
-    for message in &ends.settled {
-        inbox::delete(connection, *message).await?;
+    // A message that belongs to another list than the runner knows is applied again.
+    if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
+        for message in &ends.settled {
+            inbox::delete(connection, *message).await?;
+        }
     }
     let Some(mut row) = row.clone().filter(is_open) else {
         if ends.is_last {

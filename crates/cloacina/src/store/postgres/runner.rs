@@ -185,6 +185,9 @@ impl RunnerCache {
                     .unwrap_or_default(),
             });
         }
+        let known: HashSet<RunnerId> = self.living.iter().map(|row| row.id).collect();
+        let own = &self.own;
+        (self.shown_leases).retain(|id, _| known.contains(id) || own.contains(id));
         self.living.sort_unstable_by_key(|row| row.id);
         self.dead.sort_unstable();
         self.fetched_at = Some(Instant::now());

@@ -64,7 +64,8 @@ pub(super) fn change(
     applied: &HashSet<ExecutionId>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    for (execution, change) in changes.iter().filter(|(id, _)| applied.contains(id)) {
+    let changes = changes.iter().enumerate();
+    for (place, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
         let execution_id = execution.as_bytes();
         let task = match change {
             MapChange::Expand(row) => {
@@ -85,7 +86,7 @@ pub(super) fn change(
                 continue;
             }
             MapChange::Tell(task, note) => {
-                tell(connection, *execution, *task, note, now)?;
+                tell(connection, *execution, *task, note, (now, place))?;
                 continue;
             }
             MapChange::Close(task)
@@ -132,7 +133,7 @@ fn tell(
     execution: ExecutionId,
     task: Ordinal,
     note: &Note,
-    now: Timestamp,
+    at: (Timestamp, usize),
 ) -> Result<(), Fault> {
     let execution_id = execution.as_bytes();
     let ordinal = task.into();
@@ -142,7 +143,7 @@ fn tell(
     }
     .load(connection)?;
     for child in children.into_iter().flatten() {
-        if let Some(message) = message_to_child(execution, task, child.into(), note, now) {
+        if let Some(message) = message_to_child(execution, task, child.into(), note, at) {
             signals::insert_message(connection, &message)?;
         }
     }
@@ -181,8 +182,11 @@ fn end_of_map(
             ..MapOutcome::default()
         });
     }
-    for message in &ends.settled {
-        signals::delete(connection, *message)?;
+    // A message that belongs to another list than the runner knows is applied again.
+    if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
+        for message in &ends.settled {
+            signals::delete(connection, *message)?;
+        }
     }
     let Some(mut row) = row.clone().filter(is_open) else {
         if ends.is_last {
