@@ -13,6 +13,9 @@ import cloaca, datetime, functools, logging, math, multiprocessing, pathlib, sys
 
 URL = "sqlite:///work.db"
 
+# Each line in one write: the log is written on another thread.
+sys.stdout.reconfigure(line_buffering=True, write_through=False)
+
 def run(name, *arguments, **options):
     with cloaca.DefaultRunner(URL) as runner:
         result = runner.execute(name, *arguments, **options)

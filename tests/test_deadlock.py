@@ -305,3 +305,30 @@ def test_d6_cancel_says_whether_the_execution_was_open(database):
         assert [ended.status(), delayed.status()] == ["Completed", "Cancelled"]
         with pytest.raises(cloaca.WorkflowNotFoundError):
             runner.cancel_execution("0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41")
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_u4_coroutines_that_await_children_leave_their_slots_to_them(database, gathers):
+    with cloaca.WorkflowBuilder("async_child"):
+
+        @cloaca.task
+        async def work(context):
+            await asyncio.sleep(context["seconds"])
+
+    with cloaca.WorkflowBuilder("async_parent"):
+
+        @cloaca.task(retry_attempts=1)
+        async def spawn(context, handle):
+            inputs = [{"seconds": 0}, {"seconds": 0.1}] if gathers else [{"seconds": 0}]
+            children = [runner.submit("async_child", given) for given in inputs]
+            ended = await asyncio.gather(*children)
+            context["held"] = handle.is_slot_held()
+            context["children"] = [child.status for child in ended]
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_async_tasks=1, task_timeout_seconds=60)
+    with cloaca.DefaultRunner(database, config) as runner:
+        parents = runner.submit_many([("async_parent", None)] * 3)
+        for parent in parents:
+            result = parent.result(timeout=30).raise_for_status()
+            assert result.final_context["held"] is True
+            assert set(result.final_context["children"]) == {"Completed"}

@@ -121,3 +121,32 @@ def test_q2_final_tasks_start_beside_an_idle_runner(database):
         result = handle.result(timeout=30)
         assert result.status == "Cancelled"
         assert result.final.status == "Completed"
+
+
+def test_k10_list_of_a_compensated_task_is_read_again(runner):
+    lists = [[1, 2, 3], [4, 5]]
+    broken = [True]
+    undone: list[list[int]] = []
+
+    def undo(reserve: list[int]) -> None:
+        undone.append(reserve)
+
+    with cloaca.WorkflowBuilder("relisted"):
+
+        @cloaca.task(compensate=undo)
+        def reserve() -> list[int]:
+            return lists.pop(0)
+
+        @cloaca.task(over=reserve, retry_attempts=1)
+        def use(reserve: int) -> int:
+            if broken and reserve == 2:
+                raise ValueError("broken")
+            return reserve * 10
+
+    failed = runner.execute("relisted")
+    assert failed.status == "Failed"
+    assert undone == [[1, 2, 3]]
+    broken.clear()
+    runner.retry_execution(failed.execution_id)
+    result = runner.get_handle(failed.execution_id).result(timeout=30).raise_for_status()
+    assert list(result.of("use")) == [40, 50]

@@ -212,3 +212,10 @@ def test_a21_the_endpoint_may_have_an_ipv6_address():
     with runner, urllib.request.urlopen(runner.metrics_url, timeout=PATIENCE) as answer:
         assert runner.metrics_url.startswith("http://[::1]:")
         assert answer.status == 200
+
+
+def test_sent_signals_are_counted(database):
+    with cloaca.DefaultRunner(database) as runner:
+        runner.send("counted")
+        runner.send("counted", key="a")
+        assert "cloaca_signals_sent_total 2" in runner.metrics()

@@ -1,4 +1,4 @@
-"""A typed workflow in two languages: Python, Rust and Python again (semantics J11)."""
+"""Orders in two languages: typed tasks (semantics J11), and children of each other (M8)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +56,6 @@ def worker(database: str, worker_program: Path) -> Iterator[subprocess.Popen[str
     process.wait(timeout=PATIENCE)
 
 
-@pytest.mark.timeout(600)
 def define(input):
     with cloaca.WorkflowBuilder("order_in_two", input=input, output="mail"):
 
@@ -70,6 +70,7 @@ def define(input):
             return f"{total.order_id}: {total.sum} for {len(rows)}, attempt {total.attempt}"
 
 
+@pytest.mark.timeout(600)
 def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
     define({"order_id": str, "urls": list[str]})
     with cloaca.DefaultRunner(database) as runner:
@@ -89,3 +90,69 @@ def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
         assert failed.error.type == "TaskInputError"
         assert "parameter 'discount' of task 'total'" in failed.error.message
         assert failed.tasks["total"].attempts == 1
+
+
+def define_label(label, **options):
+    with cloaca.WorkflowBuilder("label", output="label"):
+        cloaca.task(id="label", **options)(label)
+
+
+@pytest.mark.timeout(600)
+def test_m8_children_call_each_other_across_languages(database, worker):
+    attempts = []
+
+    def label(order_id: str) -> str:
+        attempts.append(order_id)
+        if len(attempts) == 1:
+            raise ConnectionError("printer")
+        return f"label of {order_id}"
+
+    define_label(label, retry_delay_ms=10)
+
+    @cloaca.workflow(output="two_languages")
+    def two_languages(order_id: str, handle: cloaca.TaskHandle) -> str:
+        return f"{handle.run('ship', 'ship', {'order_id': order_id})}, sent"
+
+    with cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("two_languages", {"order_id": "o-7"})
+        result = handle.result(timeout=PATIENCE).raise_for_status()
+        assert result.output == "parcel with label of o-7, sent"
+        assert attempts == ["o-7", "o-7"]
+        (ship,) = runner.children(handle.id)
+        (printed,) = runner.children(ship.execution_id)
+        assert [ship.workflow_name, printed.workflow_name] == ["ship", "label"]
+        tree = runner.get_handle(printed.execution_id).result(timeout=PATIENCE)
+        assert tree.tasks["label"].attempts == 2
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("end", ["fails", "is cancelled"])
+def test_m3_end_of_a_grandchild_reaches_a_parent_of_another_language(database, worker, end):
+    reached = threading.Event()
+
+    def label(handle: cloaca.TaskHandle) -> str:
+        reached.set()
+        if end == "fails":
+            raise cloaca.Abort("no paper")
+        return handle.wait("paper", cloaca.signal("paper"))
+
+    define_label(label)
+
+    @cloaca.workflow
+    def in_vain(order_id: str, handle: cloaca.TaskHandle) -> None:
+        handle.run("ship", "ship", {"order_id": order_id})
+
+    with cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("in_vain", {"order_id": "o-8"})
+        assert reached.wait(PATIENCE)
+        if end == "is cancelled":
+            handle.cancel()
+        result = handle.result(timeout=PATIENCE)
+        (ship,) = runner.children(handle.id)
+        (printed,) = runner.children(ship.execution_id)
+        ends = [runner.get_handle(e.execution_id).result(timeout=PATIENCE) for e in (ship, printed)]
+        ended = {"fails": "Failed", "is cancelled": "Cancelled"}[end]
+        assert [each.status for each in [result, *ends]] == [ended] * 3
+        if end == "fails":
+            assert result.error.type == "ChildFailedError"
+            assert "no paper" in result.error.message

@@ -19,7 +19,7 @@ from cloaca._values.exceptions import TaskValidationError
 ROOT = Path(__file__).resolve().parent.parent
 #: Files about typed tasks, whose functions the former rule refused.
 TYPED = re.compile(
-    r"typed|tests/typing|test_groups|test_resources|test_cli_check|test_error_codes|steps|children|run-other-workflows|agents-and-loops|waits|waiting|workflow_function|http|web|mistakes|approval|reminder|agent|maps|map_items|final|clean-up|cli_signals|forward_references|reproducers|migrate-from-others|word_counts|pages_of_maps|crawl|payloads|compensation|gather|heard_signals|lost_write"
+    r"typed|tests/typing|test_groups|test_resources|test_cli_check|test_error_codes|steps|children|run-other-workflows|agents-and-loops|waits|waiting|workflow_function|http|web|mistakes|approval|reminder|agent|maps|map_items|final|clean-up|cli_signals|forward_references|reproducers|migrate-from-others|word_counts|pages_of_maps|crawl|payloads|compensation|gather|heard_signals|lost_write|sustained_workloads"
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

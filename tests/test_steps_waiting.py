@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -117,6 +118,17 @@ def test_t5_wait_times_out_once_and_for_all():
     assert "waited for 'approval' until its timeout" in seen[0]
 
 
+def test_t5_timeout_of_a_wait_that_nobody_handles_is_not_retried():
+    @cloaca.workflow(retry_attempts=5)
+    def gives_up(handle):
+        handle.wait("never", cloaca.signal("never"), timeout=1)
+
+    with VirtualRunner() as runner:
+        result = runner.execute("gives_up")
+    assert result.error.type == "WaitTimeoutError"
+    assert result.tasks["gives_up"].attempts == 1
+
+
 def test_t5_wait_for_a_timer_returns_nothing():
     @cloaca.workflow
     def timer(handle):
@@ -169,6 +181,101 @@ def test_t5_steps_beside_a_sleep_are_recorded_before_it():
     with VirtualRunner() as runner:
         assert runner.execute("both").output == 1
     assert calls == ["slow"]
+
+
+@pytest.mark.parametrize("order", ["wait first", "step first", "started before"])
+def test_t5_step_beside_a_wait_runs_once_and_before_it(runner, order):
+    calls = []
+
+    async def slow():
+        calls.append("begun")
+        await asyncio.sleep(0.05)
+        calls.append("ended")
+        return len(calls)
+
+    @cloaca.workflow
+    async def beside_a_step(handle):
+        await handle.step("load", calls.clear)
+        if order == "started before":
+            step = asyncio.ensure_future(handle.step("slow", slow))
+            await handle.sleep("nap", 0.2)
+            return await step
+        both = [handle.sleep("nap", 0.2), handle.step("slow", slow)]
+        if order == "step first":
+            both.reverse()
+        return next(value for value in await asyncio.gather(*both) if value is not None)
+
+    result = runner.execute("beside_a_step").raise_for_status()
+    assert calls == ["begun", "ended"]
+    assert result.output == 2
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_t5_step_whose_function_waits_leaves_and_runs_again(runner, gathers):
+    calls = []
+
+    @cloaca.workflow
+    async def nested(handle):
+        async def outer(name):
+            calls.append(name)
+            await handle.sleep(f"nap {name}", 0.05)
+            return name
+
+        if gathers:
+            steps = [handle.step(name, outer, name) for name in ("a", "b")]
+            return await asyncio.gather(*steps)
+        return [await handle.step("a", outer, "a")]
+
+    result = runner.execute("nested").raise_for_status()
+    assert result.output == (["a", "b"] if gathers else ["a"])
+    assert set(calls) == set(result.output)
+
+
+@pytest.mark.parametrize("then", ["returns", "goes on"])
+def test_t5_function_may_handle_a_failed_step_beside_a_wait(then):
+    def fail():
+        raise ValueError("beside")
+
+    @cloaca.workflow(retry_attempts=1)
+    async def handles(handle):
+        try:
+            await asyncio.gather(handle.step("fails", fail), handle.sleep("long", "1h"))
+        except ValueError:
+            return "saved" if then == "returns" else await handle.step("next", lambda: "saved")
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("handles")
+        runner.advance(1)
+        assert handle.status() == "Completed"
+        assert handle.result().output == "saved"
+
+
+def test_t5_cancelled_wait_leaves_the_others_waiting(runner):
+    runs = []
+
+    @cloaca.workflow
+    async def impatient(handle):
+        runs.append(1)
+
+        async def slow():
+            await asyncio.sleep(0.3)
+
+        step = asyncio.ensure_future(handle.step("slow", slow))
+        if len(runs) == 1:
+            cancelled = asyncio.ensure_future(handle.wait("never", cloaca.signal("never")))
+        other = asyncio.ensure_future(handle.wait("message", cloaca.signal("message")))
+        if len(runs) == 1:
+            await asyncio.sleep(0.05)
+            cancelled.cancel()
+        await step
+        return await other
+
+    handle = runner.submit("impatient")
+    while not runner.waits(execution_id=handle.id).items:
+        time.sleep(0.01)
+    assert handle.status() == "Running"
+    runner.send("message", "hello", to=handle.id)
+    assert handle.result(timeout=30).output == "hello"
 
 
 def test_t5_task_group_passes_the_parking_on():
@@ -236,7 +343,9 @@ def test_t5_wait_returns_the_data_of_its_signal(runner, kind):
 def test_t5_two_waits_for_one_signal_take_one_after_the_other(runner):
     @cloaca.workflow
     def chat(handle):
-        return [handle.wait("message", cloaca.signal("message")) for _ in range(3)]
+        timeouts = [None, math.inf, "1h"]
+        message = cloaca.signal("message")
+        return [handle.wait("message", message, timeout=timeout) for timeout in timeouts]
 
     handle = runner.submit("chat")
     for number in range(3):

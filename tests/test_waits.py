@@ -320,7 +320,7 @@ def test_l14_reschedule_moves_a_timer(runner):
     (wait,) = runner.waits(kind="timer")
     assert wait.task_id == "later"
     assert not len(runner.waits())
-    runner.reschedule(handle, "later", after=0)
+    runner.reschedule(handle, task_id="later", after=0)
     assert handle.result(timeout=30).status == "Completed"
     assert "rescheduled" in {event.type for event in handle.events()}
     with pytest.raises(cloaca.WorkflowError, match="no timer"):

@@ -15,22 +15,17 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from cloaca import _core
+    from cloaca._core import Execution
     from cloaca._executions.history import Event
     from cloaca._executions.log_line import LogLine
-
-    class AsyncWaiters(Protocol):
-        """Waits for ends of executions on an event loop."""
-
-        async def wait(self, execution_id: str) -> _core.Execution: ...
 
     class HandleRunner(Protocol):
         """The methods of `DefaultRunner` that a handle uses."""
 
         _core: _core.Runner
 
-        @property
-        def _waiters(self) -> AsyncWaiters: ...
         def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> None: ...
+        async def _await_end(self, execution_id: str) -> Execution: ...
         def get_execution_status(self, execution_id: str) -> WorkflowStatus: ...
         def get_execution(self, execution_id: str) -> WorkflowResult: ...
         def cancel_execution(self, execution_id: str) -> bool: ...
@@ -193,12 +188,10 @@ class WorkflowHandle:
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
-        self._runner._begin_wait(self._id)
-        result = WorkflowResult(await self._runner._waiters.wait(self._id))
+        result = WorkflowResult(await self._runner._await_end(self._id))
         final_id = result._execution.final_id
         if final_id is not None:
-            self._runner._begin_wait(final_id)
-            result._final = WorkflowResult(await self._runner._waiters.wait(final_id))
+            result._final = WorkflowResult(await self._runner._await_end(final_id))
         return result
 
     def cancel(self) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, NoReturn, Self
 
+    from cloaca._core import Execution
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.start import Started
     from cloaca._runner.start_gate import StartGate
@@ -354,6 +355,17 @@ class DefaultRunner(
             check_blocking("result()", "`await handle`")
         refuse_own(execution_id)
         end_own_callback(execution_id)
+
+    async def _await_end(self, execution_id: str) -> Execution:
+        """Waits for the end of an execution on an event loop.
+
+        A coroutine of this runner or of another leaves its slot to others meanwhile.
+        """
+        from cloaca._workers.slot_release import coroutine_waits
+
+        self._begin_wait(execution_id)
+        with coroutine_waits():
+            return await self._waiters.wait(execution_id)
 
     def _check_open(self) -> None:
         """Refuse to wait for anything once the runner is shut down.

@@ -111,7 +111,7 @@ class SignalMethods:
     def approve(
         self,
         execution_id: str | WorkflowHandle,
-        task: str,
+        task_id: str,
         data: object = None,
         *,
         by: str | None = None,
@@ -120,7 +120,7 @@ class SignalMethods:
 
         Args:
             execution_id: The execution, as a handle or an id.
-            task: The id of the approval.
+            task_id: The id of the approval.
             data: Data that becomes part of its result.
             by: The name of the person who approves, for the result and the history.
 
@@ -139,16 +139,16 @@ class SignalMethods:
 
         Since 1.0.
         """
-        text = encode_as(f"the data of approval {task!r}", data)
+        text = encode_as(f"the data of approval {task_id!r}", data)
         execution = id_of(execution_id)
         reads = self._core.reads
-        check_approval(task, data, lambda: reads.execution(execution).workflow_name)
-        return WorkflowStatus(self._core.decide(execution, task, True, text, by=by))
+        check_approval(task_id, data, lambda: reads.execution(execution).workflow_name)
+        return WorkflowStatus(self._core.decide(execution, task_id, True, text, by=by))
 
     def reject(
         self,
         execution_id: str | WorkflowHandle,
-        task: str,
+        task_id: str,
         *,
         reason: str | None = None,
         by: str | None = None,
@@ -157,7 +157,7 @@ class SignalMethods:
 
         Args:
             execution_id: The execution, as a handle or an id.
-            task: The id of the approval.
+            task_id: The id of the approval.
             reason: Why.
             by: The name of the person who rejects.
 
@@ -172,13 +172,13 @@ class SignalMethods:
         Since 1.0.
         """
         execution = id_of(execution_id)
-        answer = self._core.decide(execution, task, False, "null", by=by, reason=reason)
+        answer = self._core.decide(execution, task_id, False, "null", by=by, reason=reason)
         return WorkflowStatus(answer)
 
     def reschedule(
         self,
         execution_id: str | WorkflowHandle,
-        task: str,
+        task_id: str,
         *,
         at: datetime | None = None,
         after: float | timedelta | str | None = None,
@@ -187,7 +187,7 @@ class SignalMethods:
 
         Args:
             execution_id: The execution, as a handle or an id.
-            task: The id of the task.
+            task_id: The id of the task.
             at: The new due time, a datetime with a time zone.
             after: The time from now instead: seconds, a timedelta, or a text such as `"1h"`.
 
@@ -205,7 +205,7 @@ class SignalMethods:
             raise ConfigurationError("reschedule takes either at= or after=")
         due = None if at is None else instant_to_us("at", at)
         wait = 0 if after is None else duration_to_us("after", after, zero=True)
-        return WorkflowStatus(self._core.reschedule(id_of(execution_id), task, due, wait))
+        return WorkflowStatus(self._core.reschedule(id_of(execution_id), task_id, due, wait))
 
 
 def id_of(execution: object) -> str:

@@ -47,7 +47,7 @@ def refuse_own(execution_id: str) -> None:
     Raises:
         WorkflowError: A task waits for the end of its own execution.
     """
-    work = _own_work()
+    work = own_work()
     if work is not None and work.execution_id == execution_id and not work.callback:
         raise WorkflowError(
             f"a task of execution {execution_id} waits for the end of its own execution",
@@ -62,7 +62,7 @@ def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
     Raises:
         WorkflowError: A task waits for the end of its own execution.
     """
-    work = _own_work()
+    work = own_work()
     name = getattr(workflow, "name", workflow)
     if work is not None and work.workflow_name == name:
         found = core.reads.find(name, key)
@@ -76,7 +76,7 @@ def refuse_idle_wait(core: Runner) -> None:
     Raises:
         WorkflowError: The own execution of the task is open.
     """
-    work = _own_work()
+    work = own_work()
     if work is not None and core.runs(work):
         raise WorkflowError(
             "a task waits until its own runner is idle, which it is not while the task runs",
@@ -85,7 +85,7 @@ def refuse_idle_wait(core: Runner) -> None:
         )
 
 
-def _own_work() -> Work | None:
+def own_work() -> Work | None:
     """The work that the caller belongs to: it is a task, or runs in a copy of a task's context."""
     scope = current.get()
     return scope.work if isinstance(scope, LogCapture) else scope

@@ -130,7 +130,7 @@ def definition_of(
         TypeError: An input is not a mapping, or a value in it is not JSON.
     """
     from cloaca._tasks.options import PRIORITIES
-    from cloaca._values.duration import duration_to_us
+    from cloaca._tasks.wait_options import wait_timeout
 
     started = workflow_name(task_id, name, workflow)
     definition: dict[str, Any] = {"workflow": started}
@@ -139,8 +139,9 @@ def definition_of(
     if options.parallel is not None:
         _check_number(task_id, name, "parallel", options.parallel, range(1, 2**32))
         definition["parallel"] = options.parallel
-    if options.timeout is not None and options.timeout != float("inf"):
-        definition["timeout"] = duration_to_us("timeout", options.timeout)
+    timeout_us = wait_timeout("timeout", options.timeout)
+    if timeout_us is not None:
+        definition["timeout"] = timeout_us
     if options.priority is not None:
         _check_number(task_id, name, "priority", options.priority, PRIORITIES)
         definition["priority"] = options.priority

@@ -67,9 +67,10 @@ class StepWait:
             return None
         end = json.loads(recorded)
         if end.get("timed_out"):
-            raise WaitTimeoutError(
-                f"task '{task_id}' waited for '{self.name}' until its timeout",
-            )
+            error = WaitTimeoutError(f"task '{task_id}' waited for '{self.name}' until its timeout")
+            # Another attempt gets the same recorded end.
+            error._is_final = True
+            raise error
         value = end.get("value")
         return self._read(json.dumps(value)) if self._is_typed else value
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from cloaca._core import AnsweredStep, StepLog
 from cloaca._tasks.control import Abort, AttemptEnded, Retry, Snooze, TaskParked
 from cloaca._values.encoding import encode_as
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 #: Maximum length of a key, in characters.
 MAX_KEY = 500
 
+# Rounds of the event loop without an activity before a call leaves the function. Each task of
+# asyncio between the function and a call needs up to two.
+_ROUNDS = 8
+
 # The coroutines that wait for the engine, by the token of their request.
 _answers: dict[int, Future[None]] = {}
 
@@ -63,19 +69,34 @@ def resolve(done: object) -> None:
         future.set_exception(done.error)
 
 
+class _Activity:
+    """A step that runs in a coroutine, or a call that looks for its recorded end."""
+
+    __slots__ = ("waits",)
+
+    def __init__(self) -> None:
+        # The calls in the step's function that are about to leave: it waits for them.
+        self.waits = 0
+
+
+# The steps whose functions run around the current coroutine.
+_enclosing: ContextVar[tuple[_Activity, ...]] = ContextVar("cloaca_steps", default=())
+
+
 class Steps:
     """The steps of one attempt."""
 
     __slots__ = (
+        "_active",
         "_beside",
+        "_changed",
         "_core",
         "_handle",
-        "_idle",
+        "_has_ended",
         "_leaving",
         "_loading",
         "_log",
         "_parked",
-        "_running",
         "_work",
     )
 
@@ -87,13 +108,13 @@ class Steps:
         self._loading: Future[None] | None = None
         # The exception that leaves the function, once it sleeps or waits.
         self._parked: TaskParked | None = None
+        self._has_ended = False
         # The call that is about to leave the function, and calls that it takes along.
         self._leaving: Future[None] | None = None
         self._beside: list[StepRun] = []
-        # The number of coroutines that run a step or look for a recorded end, and what waits for
-        # them.
-        self._running = 0
-        self._idle: Future[None] | None = None
+        # The coroutines that run a step or look for a recorded end, and what waits for a change.
+        self._active: set[_Activity] = set()
+        self._changed: Future[None] | None = None
 
     def begin(
         self,
@@ -157,19 +178,32 @@ class Steps:
 
     async def _run_async(self, call: _Call, read: Read) -> Any:
         # Before the first await: no other call leaves the function before this step has begun.
-        self._running += 1
+        activity = self._begin_activity()
         try:
             recorded = await self._recorded_async(call.name)
             if recorded is not None:
                 return read(recorded)
-            return await self._run_and_record(call, read)
+            self._check_parked()
+            token = _enclosing.set((*_enclosing.get(), activity))
+            try:
+                return await self._run_and_record(call, read)
+            finally:
+                _enclosing.reset(token)
         finally:
-            self._end_running()
+            self._end_activity(activity)
 
-    def _end_running(self) -> None:
-        self._running -= 1
-        if self._idle is not None and self._running == 0 and not self._idle.done():
-            self._idle.set_result(None)
+    def _begin_activity(self) -> _Activity:
+        activity = _Activity()
+        self._active.add(activity)
+        return activity
+
+    def _end_activity(self, activity: _Activity) -> None:
+        self._active.discard(activity)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
 
     async def _run_and_record(self, call: _Call, read: Read) -> Any:
         core, log = self._core, self._log
@@ -269,11 +303,11 @@ class Steps:
 
     async def _park_async(self, wait: StepWait) -> Any:
         # Another call of a `gather` that finds the log loaded does not leave without this one.
-        self._running += 1
+        activity = self._begin_activity()
         try:
             await self._recorded_async(wait.name)
         finally:
-            self._end_running()
+            self._end_activity(activity)
         core, log = self._core, self._log
         recorded = wait.recorded(log)
         if recorded is None:
@@ -299,30 +333,63 @@ class Steps:
 
     async def _leave_together(self, wait: StepWait) -> None:
         """Leaves the function. Calls that run children at the same time leave it together."""
-        from asyncio import get_running_loop, shield, sleep
+        from asyncio import get_running_loop
 
-        if self._leaving is not None:
-            if isinstance(wait, StepRun):
-                self._beside.append(wait)
-            await shield(self._leaving)
-            self._check_parked()
-            return
-        self._leaving = get_running_loop().create_future()
+        enclosing = _enclosing.get()
+        for activity in enclosing:
+            activity.waits += 1
+        self._note_change()
         try:
-            if isinstance(wait, StepRun):
-                # The other coroutines of a `gather` make their calls first.
-                await sleep(0)
-            # Steps that run now are recorded first: their functions must not be called again. Calls
-            # that still look for a recorded end then leave together with this one.
-            while self._running:
-                self._idle = self._idle or get_running_loop().create_future()
-                await self._idle
-                self._idle = None
-            self._check_parked()
-            self._leave(wait)
+            while self._leaving is not None:
+                await self._leave_beside(wait, self._leaving)
+            self._leaving = get_running_loop().create_future()
+            try:
+                await self._settle()
+                self._leave(wait)
+            finally:
+                self._leaving.set_result(None)
+                self._leaving = None
         finally:
-            self._leaving.set_result(None)
-            self._leaving = None
+            for activity in enclosing:
+                activity.waits -= 1
+
+    async def _leave_beside(self, wait: StepWait, leaving: Future[None]) -> None:
+        """Waits until another call has left the function, and takes this one along if it can.
+
+        If that call was cancelled or failed instead, this one returns, and leaves by itself.
+        """
+        from asyncio import shield
+
+        if isinstance(wait, StepRun):
+            self._beside.append(wait)
+        try:
+            await shield(leaving)
+            self._check_parked()
+        finally:
+            if isinstance(wait, StepRun):
+                self._beside.remove(wait)
+
+    async def _settle(self) -> None:
+        """Waits until nothing else that the function started may go on.
+
+        Steps are recorded first: their functions must not be called again. Calls that other
+        coroutines make now leave together with this one. And the function goes on if a step that
+        it waits for has ended.
+        """
+        from asyncio import get_running_loop, sleep
+
+        rounds = 0
+        while rounds < _ROUNDS:
+            if any(activity.waits == 0 for activity in self._active):
+                self._changed = get_running_loop().create_future()
+                try:
+                    await self._changed
+                finally:
+                    self._changed = None
+                rounds = 0
+            else:
+                await sleep(0)
+                rounds += 1
 
     def _leave(self, wait: StepWait) -> None:
         """Leaves the function. Without a runner, a sleep returns at once."""
@@ -333,6 +400,10 @@ class Steps:
                 f"task '{self._handle.task_id}' waits for '{wait.name}', and runs without a runner",
                 hint="test it with the fixture cloaca_runner",
             )
+        if self._has_ended:
+            from asyncio import CancelledError
+
+            raise CancelledError  # a coroutine that the function has left behind
         position = wait.reserve(self._core, self._work, self._log)
         runs = wait.runs(self._log)
         if runs is not None and self._beside:
@@ -378,6 +449,7 @@ class Steps:
         Raises:
             CaughtParkError: It caught what left it to sleep or wait.
         """
+        self._has_ended = True
         parked = self._parked
         if parked is None or error is parked:
             return

@@ -39,7 +39,7 @@ class TaskHandle:
     Since 1.0.
     """
 
-    __slots__ = ("_core", "_deadline", "_defers", "_is_async", "_steps", "_work")
+    __slots__ = ("_core", "_deadline", "_is_async", "_steps", "_work")
 
     def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
         """Private: the engine makes it."""
@@ -48,7 +48,6 @@ class TaskHandle:
         self._work = work
         self._core = core
         self._is_async = is_async
-        self._defers = False
         self._steps: Steps | None = None
         timeout_us = work.timeout_us
         self._deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
@@ -137,8 +136,15 @@ class TaskHandle:
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
-        """Whether the task occupies a worker; false while it waits in `defer_until`. Since 1.0."""
-        return not self._defers
+        """Whether the task occupies a worker.
+
+        It does not while it waits in `defer_until` or, in an `async def` task, for a handle.
+
+        Since 1.0.
+        """
+        from cloaca._workers.slot_release import is_slot_held
+
+        return is_slot_held(self._work)
 
     def heartbeat(self, progress: float | None = None) -> None:
         """Report that the function is alive; raises if it should stop.
@@ -343,10 +349,10 @@ class TaskHandle:
 
         Since 1.0.
         """
-        from cloaca._values.duration import duration_to_us
+        from cloaca._tasks.wait_options import wait_timeout
         from cloaca._workers.step_waits import literal_condition
 
-        timeout_us = None if timeout is None else duration_to_us("timeout", timeout)
+        timeout_us = wait_timeout("timeout", timeout)
         definition = literal_condition(self.task_id, key, condition)
         steps = self._own_steps()
         return steps.park("wait", key, definition, timeout_us, type, self._is_async)
@@ -560,16 +566,18 @@ class TaskHandle:
         return _Done()
 
     def _defer(self, condition: Callable[[], Any], seconds: float) -> None:
+        from cloaca._workers.slot_release import reacquire_slot, release_slot
+
         if condition():
             return
-        released = self._release_slot()
+        release_slot(self._work)
         try:
             while True:
                 self._pause(seconds)
                 if condition():
                     return
         finally:
-            self._reacquire_slot(released)
+            reacquire_slot(self._work)
 
     def _pause(self, seconds: float) -> None:
         """Sleeps; raises if the function should stop."""
@@ -585,6 +593,8 @@ class TaskHandle:
         from asyncio import sleep
         from inspect import isawaitable
 
+        from cloaca._workers.slot_release import reacquire_slot, release_slot
+
         # Timeout and cancel arrive as a cancellation of the coroutine.
         released = False
         try:
@@ -594,23 +604,14 @@ class TaskHandle:
                     holds = await holds
                 if holds:
                     return
-                released = released or self._release_slot()
+                if not released:
+                    release_slot(self._work)
+                    released = True
                 self._work.beat()
                 await sleep(seconds)
         finally:
-            self._reacquire_slot(released)
-
-    def _release_slot(self) -> bool:
-        """Releases the worker's slot. Of several concurrent waits, only the first one does."""
-        if self._defers or not self._work.begin_deferral():
-            return False
-        self._defers = True
-        return True
-
-    def _reacquire_slot(self, released: bool) -> None:
-        if released:
-            self._work.end_deferral()
-            self._defers = False
+            if released:
+                reacquire_slot(self._work)
 
     def _left(self) -> float:
         """Seconds until the attempt's deadline."""

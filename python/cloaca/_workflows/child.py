@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from cloaca._tasks.options import read_options
-from cloaca._tasks.wait_options import WaitOptions
+from cloaca._tasks.wait_options import WaitOptions, wait_timeout
 from cloaca._values.arguments import names_arguments
-from cloaca._values.duration import duration_to_us
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 from cloaca._workflows.task import _define
 
@@ -144,11 +143,10 @@ def child(
         compensate_failed=compensate_failed,
         **retries,
     )
-    if timeout is not None and timeout != float("inf"):
-        try:
-            options.timeout_us = duration_to_us("timeout", timeout)
-        except CloacaException as error:
-            raise TaskValidationError(f"child {id!r}: {error.message}", hint=error.hint) from None
+    try:
+        options.timeout_us = wait_timeout("timeout", timeout)
+    except CloacaException as error:
+        raise TaskValidationError(f"child {id!r}: {error.message}", hint=error.hint) from None
     options.wait = WaitOptions(None, None, "fail", is_node=True, child=spec)
     return _define(id, dependencies, options).id
 
