@@ -314,6 +314,6 @@ def test_the_benchmark_program_runs(tmp_path: Path, kind: str):
     command += ["--on", kind, "--json", str(report)]
     subprocess.run(command, check=True, timeout=290, stdout=subprocess.DEVNULL)
     figures = json.loads(report.read_text())[kind]
-    assert len(figures["workloads"]) == 18
+    assert len(figures["workloads"]) == 20
     assert all(figures["workloads"].values())
     assert figures["rust_workloads"].keys() == {"W1", "W2", "W3"}
