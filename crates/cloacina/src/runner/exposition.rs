@@ -298,25 +298,25 @@ fn writes(page: &mut MetricsText, counters: &Counters) {
     let name = "cloaca_commit_duration_seconds";
     page.family(name, "histogram", "Duration of commits.");
     page.histogram(name, &[], &TIME_BOUNDS, 1e6, &counters.commit);
-    let name = "cloaca_tasks_rescued_total";
-    page.family(
-        name,
-        "counter",
-        "Tasks that this runner rescued from dead runners.",
-    );
-    page.count(name, &[], counters.rescued);
-    let name = "cloaca_results_dropped_total";
-    page.family(
-        name,
-        "counter",
-        "Results that were dropped because their claim was lost to a timeout, a cancel or a rescue.",
-    );
-    page.count(name, &[], counters.dropped);
-    let name = "cloaca_signals_sent_total";
-    page.family(
-        name,
-        "counter",
-        "Signals that programs sent through this runner.",
-    );
-    page.count(name, &[], counters.signals);
+    let runner = [
+        (
+            "cloaca_tasks_rescued_total",
+            "Tasks that this runner rescued from dead runners.",
+            counters.rescued,
+        ),
+        (
+            "cloaca_results_dropped_total",
+            "Results that were dropped because their claim was lost to a timeout, a cancel or a rescue.",
+            counters.dropped,
+        ),
+        (
+            "cloaca_signals_sent_total",
+            "Signals that programs sent through this runner.",
+            counters.signals,
+        ),
+    ];
+    for (name, help, count) in runner {
+        page.family(name, "counter", help);
+        page.count(name, &[], count);
+    }
 }

@@ -48,10 +48,7 @@ impl TaskHandle {
     {
         let key = self.steps.key(key);
         let input = task_steps::input_of(&key, input);
-        let call = input.map(|input| ChildCall {
-            is_many: false,
-            ..ChildCall::new(workflow, vec![input])
-        });
+        let call = input.map(|input| ChildCall::new(workflow, vec![input]));
         ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_one)
     }
 

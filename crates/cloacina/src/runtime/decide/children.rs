@@ -13,8 +13,9 @@ use crate::types::{
     Post, TaskStatus, Timestamp, micros,
 };
 
-/// The time between two checks whether the final tasks of a child have ended that its parent wants to retry, in microseconds.
-const FINALE_PAUSE: Micros = 200_000;
+/// The shortest and the longest time between two checks whether the final tasks of a child have ended that its parent wants to
+/// retry, in microseconds. It grows with the age of the message.
+const FINALE_PAUSE: (Micros, Micros) = (200_000, 30_000_000);
 
 impl Step {
     /// M1: starts the children of the nodes that became ready in this turn, and then their children.
@@ -163,8 +164,8 @@ impl Step {
                 let wish = wish_of(&*self.store, id, body)?;
                 if wish == Some(RetryWish::Later) || (wish.is_some() && execution.has_open_finale())
                 {
-                    let next = now + FINALE_PAUSE;
-                    self.waits_due = Some(self.waits_due.map_or(next, |due| due.min(next)));
+                    let pause = now.since(message.created_at) / 4;
+                    self.note_wait_due(now + pause.clamp(FINALE_PAUSE.0, FINALE_PAUSE.1));
                     return Ok(false);
                 }
                 if wish.is_none() {

@@ -107,8 +107,7 @@ impl Step {
             )
         };
         if runs {
-            let next = self.now + look;
-            self.waits_due = Some(self.waits_due.map_or(next, |due| due.min(next)));
+            self.note_wait_due(self.now + look);
         }
         Ok(runs)
     }

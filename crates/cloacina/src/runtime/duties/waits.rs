@@ -241,6 +241,11 @@ impl Step {
         Ok(true)
     }
 
+    /// Has the waiting tasks and the messages checked at a time, unless that happens earlier.
+    pub(in crate::runtime) fn note_wait_due(&mut self, at: Timestamp) {
+        self.waits_due = Some(self.waits_due.map_or(at, |due| due.min(at)));
+    }
+
     /// Notes the messages that a change has added to the inbox, so that the next turn applies them.
     pub(in crate::runtime) fn note_posts(&mut self, changes: &crate::engine::Changes) {
         if !changes.posts.is_empty() {
