@@ -83,11 +83,7 @@ def invoke(*arguments):
 def test_check_shows_each_edge_and_parameter(module):
     told = invoke("check", module)
     assert (told.returncode, told.stderr) == (0, "")
-    lines = [
-        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}" if line.endswith(" tasks") else line
-        for line in told.stdout.splitlines()
-    ]
-    assert lines == TEXT.splitlines()
+    assert without_version(told.stdout) == TEXT.splitlines()
 
 
 def test_check_of_one_workflow_as_json(module):
@@ -107,6 +103,157 @@ def test_check_of_one_workflow_as_json(module):
             {"name": "handle", "from": "handle"},
         ],
     }
+
+
+NODES = """
+import cloaca
+
+
+def refund(charge: int, error, handle):
+    pass
+
+
+with cloaca.WorkflowBuilder("check_nodes", input={"order_id": str, "pages": list[str]}):
+    cloaca.wait("cool_down", wait_for=cloaca.any_of(cloaca.delay("1h"), cloaca.signal("go")))
+    cloaca.approval("approve", dependencies=["cool_down"])
+    cloaca.child(
+        "invoice",
+        workflow="invoicing",
+        input={"order": "order_id", "by": "approve.by"},
+        dependencies=["approve"],
+    )
+    cloaca.child("audit", workflow="auditing")
+    cloaca.child(
+        "made", workflow="render", over="pages", input={"page": "item", "url": "item.url"}
+    )
+    cloaca.child(
+        "pairs", workflow="render", over={"a": "pages", "b": "made"}, input={"x": "a", "y": "b"}
+    )
+
+    @cloaca.task
+    def urls(pages: list[str]) -> dict[str, list[str]]:
+        return {"all": pages}
+
+    @cloaca.task(over="urls.all")
+    def got(url: str) -> int:
+        return 1
+
+    @cloaca.task(over="got", batch=500)
+    def load(rows: list[int], order_id: str) -> int:
+        return 1
+
+    @cloaca.task(wait_for=cloaca.any_of(cloaca.signal("paid"), cloaca.signal("sent")))
+    def book(paid: dict, sent: dict | None = None) -> int:
+        return 1
+
+    @cloaca.task(compensate=refund)
+    def charge(order_id: str) -> int:
+        return 1
+
+    @cloaca.task(final="always")
+    def teardown(error: cloaca.ErrorInfo | None):
+        pass
+
+    @cloaca.task(final="failure", dependencies=["teardown"])
+    def tell(charge: int) -> str:
+        return ""
+"""
+
+NODES_TEXT = """\
+check_nodes  VERSION  11 tasks
+input   order_id: string, pages: array of string
+cool_down
+  waits for any_of(delay('1h'), signal('go'))
+  result under 'cool_down'
+approve  after cool_down
+  waits for an approval
+  result under 'approve'
+invoice  after approve
+  runs workflow 'invoicing'
+  order  input 'order_id'
+  by     'by' of the result of task 'approve'
+  result under 'invoice'
+audit
+  runs workflow 'auditing', with the context as its input
+  result under 'audit'
+made
+  runs workflow 'render' for each item of the input 'pages'
+  page  item of the input 'pages'
+  url   'url' of the item of the input 'pages'
+  result under 'made'
+pairs  after made
+  runs workflow 'render' for each item of the input 'pages' and the result of task 'made'
+  x  item of the input 'pages'
+  y  item of the result of task 'made'
+  result under 'pairs'
+urls
+  pages  input 'pages'
+  result under 'urls'
+got  after urls
+  url  item of 'all' of the result of task 'urls'
+  result under 'got'
+load  after got
+  rows      up to 500 items of the result of task 'got'
+  order_id  input 'order_id'
+  result under 'load'
+book
+  paid  payload of the signal
+  sent  payload of the signal, or its default
+  result under 'book'
+charge
+  order_id  input 'order_id'
+  result under 'charge'
+teardown  final task
+  error  error of the execution, or None
+  result under 'teardown'
+tell  final task of failed executions  after teardown
+  charge  result of task 'charge'
+  result under 'tell'
+charge  compensation
+  charge  result of task 'charge'
+  error   error of the execution, or None
+  handle  handle of the attempt
+"""
+
+
+def without_version(text):
+    return [
+        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}" if line.endswith(" tasks") else line
+        for line in text.splitlines()
+    ]
+
+
+def test_check_shows_nodes_lists_final_tasks_and_compensations(tmp_path):
+    path = tmp_path / "nodes.py"
+    path.write_text(NODES)
+    told = invoke("check", path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert without_version(told.stdout) == NODES_TEXT.splitlines()
+    (document,) = json.loads(invoke("check", path, "--json").stdout)
+    tasks = {task["id"]: task for task in document["tasks"]}
+    assert tasks["cool_down"]["node"]["kind"] == "wait"
+    assert tasks["made"]["node"] == {"kind": "child", "workflow": "render", "input": True}
+    assert tasks["made"]["over"] == {"item": {"from": "input", "key": "pages"}}
+    assert tasks["got"]["over"] == {
+        "url": {"from": "task", "key": "urls", "task": "urls", "path": "all"}
+    }
+    assert "default" not in tasks["book"]["parameters"][0]
+    finals = [(task["id"], task["final"]) for task in document["finals"]]
+    assert finals == [
+        ("teardown", "always"),
+        ("tell", "failure"),
+        ("charge", "compensation"),
+    ]
+
+
+def test_drawing_dashes_only_tasks_of_other_programs():
+    with cloaca.WorkflowBuilder("dashed_boxes") as builder:
+        cloaca.wait("cool_down", wait_for=cloaca.delay("1h"))
+        cloaca.child("invoice", workflow="invoicing")
+        cloaca.external_task("rust")
+    html = builder.build()._repr_html_()
+    boxes = html.split("<g><title>")[1:]
+    assert [box.partition("<")[0] for box in boxes if "stroke-dasharray" in box] == ["rust"]
 
 
 def test_check_of_an_unknown_workflow_names_the_nearest_one(module):

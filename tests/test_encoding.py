@@ -49,8 +49,8 @@ class Model:
 
     model_fields = ()
 
-    def model_dump(self, mode: str) -> dict[str, str]:
-        return {"mode": mode}
+    def model_dump(self, **options: object) -> dict[str, object]:
+        return options
 
 
 class Struct:
@@ -73,7 +73,10 @@ ZONE = datetime.timezone(datetime.timedelta(hours=2))
         (Name.ANN, "ann"),
         (Point(1, {"b", "a"}), {"x": 1, "tags": ["a", "b"]}),
         (Attrs(), {"a": 1, "b": "red"}),
-        (Model(), {"mode": "json"}),
+        (
+            Model(),
+            {"mode": "json", "by_alias": False, "round_trip": True, "warnings": False},
+        ),
         (Struct(), {"aB": [1]}),
         (Pair(1, 2), [1, 2]),
         ((1, (2,)), [1, [2]]),

@@ -113,6 +113,173 @@ def test_u1_nearest_task_is_meant_inside_of_a_group():
     assert dependencies(builder)["outside"] == ["load"]
 
 
+def rule_of(builder, task):
+    """The rule of a task as the engine gets it."""
+    return builder.build()._definitions[task].to_definition()["rule"]
+
+
+def test_u1_trigger_rule_names_tasks_without_the_prefix():
+    with cloaca.WorkflowBuilder("rules_in_group") as builder:
+        define("rows")
+        with cloaca.group("section"):
+            cloaca.task(id="rows", retry_attempts=1)(broken)
+            define("b")
+            with cloaca.group("inner"):
+                rule = cloaca.all_of(
+                    cloaca.any_of(cloaca.task_failed("rows"), "all_done"),
+                    cloaca.none_of(cloaca.task_skipped("public::embedded::rules_in_group::rows")),
+                )
+                cloaca.task(id="repair", trigger_rule=rule)(nothing)
+        with cloaca.group("other", dependencies=["section"]):
+            cloaca.task(id="last", trigger_rule=cloaca.task_success("rows"))(nothing)
+    assert rule_of(builder, "section.inner.repair") == {
+        "all_of": {
+            "conditions": [
+                {"any_of": {"conditions": [{"task_failed": {"task": "section.rows"}}, "all_done"]}},
+                {"none_of": {"conditions": [{"task_skipped": {"task": "rows"}}]}},
+            ]
+        }
+    }
+    found = {task: sorted(befores) for task, befores in dependencies(builder).items()}
+    assert found == {
+        "rows": [],
+        "section.rows": [],
+        "section.b": [],
+        "section.inner.repair": ["rows", "section.rows"],
+        "other.last": ["rows", "section.b", "section.inner.repair"],
+    }
+    with VirtualRunner() as runner:
+        result = runner.execute("rules_in_group").raise_for_status()
+    assert result.tasks["section.inner.repair"].status == "Completed"
+
+
+def broken():
+    raise ValueError("x")
+
+
+def unwanted(name):
+    cloaca.task(id=name, trigger_rule=cloaca.context_value("wanted", "exists"))(nothing)
+
+
+@pytest.mark.parametrize(
+    ("ends", "rules"),
+    [
+        (["completed", "completed"], ["task_success"]),
+        (["completed", "failed"], ["task_failed"]),
+        (["completed", "skipped"], []),
+        (["skipped", "skipped"], ["task_skipped"]),
+    ],
+)
+def test_u1_trigger_rule_may_name_a_group(ends, rules):
+    makers = {
+        "completed": define,
+        "failed": lambda name: cloaca.task(id=name, retry_attempts=1)(broken),
+        "skipped": unwanted,
+    }
+    with cloaca.WorkflowBuilder("rules_of_group"):
+        with cloaca.group("section") as section:
+            for index, end in enumerate(ends):
+                makers[end](f"t{index}")
+        for name in ("task_success", "task_failed", "task_skipped"):
+            rule = getattr(cloaca, name)(section if name == "task_success" else "section")
+            cloaca.task(id=name, trigger_rule=rule)(nothing)
+    with VirtualRunner() as runner:
+        tasks = runner.execute("rules_of_group").tasks
+    held = [name for name in tasks if name.startswith("task_") and tasks[name].status != "Skipped"]
+    assert held == rules
+
+
+def test_u1_group_ends_after_a_task_that_a_rule_names():
+    with cloaca.WorkflowBuilder("rule_inside") as builder:
+        define("before")
+        with cloaca.group("g", dependencies=["before"]) as g:
+            define("a")
+            cloaca.task(id="b", trigger_rule=cloaca.task_success("a"))(nothing)
+        cloaca.task(id="after", dependencies=[g])(nothing)
+    assert dependencies(builder) == {
+        "before": [],
+        "g.a": ["before"],
+        "g.b": ["g.a"],
+        "after": ["g.b"],
+    }
+
+
+def test_u1_group_does_not_end_with_the_list_of_a_map():
+    with cloaca.WorkflowBuilder("map_inside") as builder:
+        with cloaca.group("g") as g:
+
+            @cloaca.task
+            def urls() -> list[str]:
+                return ["a"]
+
+            @cloaca.task(over="urls")
+            def got(url: str) -> int:
+                return len(url)
+
+        cloaca.task(id="after", dependencies=[g])(nothing)
+    assert dependencies(builder) == {
+        "g.urls": [],
+        "g.got": ["g.urls"],
+        "after": ["g.got"],
+    }
+
+
+def test_u1_final_tasks_name_tasks_without_the_prefix():
+    with cloaca.WorkflowBuilder("finals_in_group") as builder:
+        with cloaca.group("g") as g:
+            cloaca.task(id="one", final="always")(nothing)
+            cloaca.task(id="two", final="always", dependencies=["one"])(nothing)
+            rule = cloaca.task_success("two")
+            cloaca.task(id="three", final="always", trigger_rule=rule)(nothing)
+            define("a")
+        cloaca.task(id="four", final="always", dependencies=[g])(nothing)
+    finals = builder.build()._finals
+    roles = {name: final.to_definition() for name, final in finals.items()}
+    assert roles["g.two"]["dependencies"] == ["g.one"]
+    assert roles["g.three"]["rule"] == {"task_success": {"task": "g.two"}}
+    assert roles["four"]["dependencies"] == ["g.one", "g.two", "g.three"]
+    with VirtualRunner() as runner:
+        result = runner.execute("finals_in_group").raise_for_status()
+    assert result.final is not None
+    assert {str(task.status) for task in result.final.tasks.values()} == {"Completed"}
+
+
+@pytest.mark.parametrize("of_group", [False, True])
+def test_u1_final_task_undoes_a_task_or_a_whole_group(of_group):
+    ran = []
+
+    def note(name):
+        cloaca.task(id=name)(lambda: ran.append(name))
+
+    with cloaca.WorkflowBuilder("undone_in_group"):
+        note("a")
+        with cloaca.group("g") as g:
+            cloaca.task(id="a")(lambda: ran.append("g.a"))
+            note("b")
+            undoes = [g] if of_group else ["a"]
+            cloaca.task(id="undo", final="failure", undoes=undoes)(lambda: ran.append("undo"))
+        cloaca.task(id="fail", retry_attempts=1, dependencies=[g, "a"])(broken)
+    with VirtualRunner() as runner:
+        handle = runner.submit("undone_in_group")
+        assert handle.result().status == "Failed"
+        assert sorted(ran) == ["a", "b", "g.a", "undo"]
+        ran.clear()
+        runner.retry_execution(handle.id)
+        assert handle.result().status == "Failed"
+    assert sorted(ran) == (["b", "g.a", "undo"] if of_group else ["g.a", "undo"])
+
+
+def test_u1_final_task_cannot_follow_a_group_without_final_tasks():
+    def build():
+        with cloaca.WorkflowBuilder("final_after_group"):
+            with cloaca.group("g") as g:
+                define("a")
+            cloaca.task(id="end", final="always", dependencies=[g])(nothing)
+
+    with pytest.raises(cloaca.WorkflowValidationError, match="group 'g' has no final tasks"):
+        build()
+
+
 def test_u1_group_outside_of_a_workflow_is_refused():
     with pytest.raises(cloaca.WorkflowValidationError, match="group 'g' is outside"):
         cloaca.group("g").__enter__()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 import cloaca
 
@@ -90,6 +91,67 @@ def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
         assert failed.error.type == "TaskInputError"
         assert "parameter 'discount' of task 'total'" in failed.error.message
         assert failed.tasks["total"].attempts == 1
+
+
+class Order(BaseModel):
+    """The input of the program at the top of the contract."""
+
+    order_id: str
+    urls: list[str]
+
+
+class Mailer:
+    """A resource that notes what it sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.timeout(600)
+def test_j11_program_of_the_contract_runs_with_a_task_in_rust(database, worker):
+    mailers: list[Mailer] = []
+
+    def open_mailer() -> Mailer:
+        mailers.append(Mailer())
+        return mailers[-1]
+
+    with cloaca.WorkflowBuilder("order_in_two", input=Order, output="total") as builder:
+
+        @cloaca.task
+        def rows(urls: list[str]) -> list[Row]:
+            return [Row(url, 100 + index) for index, url in enumerate(urls)]
+
+        cloaca.external_task("total", dependencies=[rows])
+
+        @cloaca.task
+        def mail(
+            total: Total = cloaca.result("total"), mailer: Mailer = cloaca.resource(open_mailer)
+        ) -> str:
+            mailer.sent.append(total.order_id)
+            return f"the total of {total.order_id} is {total.sum}"
+
+    assert builder.build().dependencies == {"rows": [], "total": ["rows"], "mail": ["total"]}
+    with cloaca.DefaultRunner(database) as runner:
+        for order_id in ("o-1", "o-2"):
+            given = Order(order_id=order_id, urls=["a", "b"])
+            result = runner.execute("order_in_two", given, timeout=PATIENCE)
+            assert result.error is None
+            assert result.output == {"order_id": order_id, "sum": 201, "attempt": 1}
+            assert result.of(rows) == [Row("a", 100), Row("b", 101)]
+            assert result.of(mail) == f"the total of {order_id} is 201"
+        wrong = Order.model_construct(order_id="o-3", urls=[7])
+        with pytest.raises(cloaca.WorkflowInputError, match=r"`urls\[0\]`"):
+            runner.submit("order_in_two", wrong)
+        assert len(runner.list_executions(workflow="order_in_two").items) == 2
+        (mailer,) = mailers
+        assert (mailer.sent, mailer.is_open) == (["o-1", "o-2"], True)
+    assert not mailer.is_open
+    assert mail(Total("o-4", 1, 1), Mailer()) == "the total of o-4 is 1"
+    assert rows(["a"]) == [Row("a", 100)]
 
 
 def define_label(label, **options):

@@ -127,6 +127,68 @@ def test_j10_resource_is_made_once_and_closed_at_shutdown(factory):
     assert len({id(it) for it in seen}) == 1
 
 
+class Session(AsyncManager):
+    """A client that is used with `async with`; `with` raises an error that says so."""
+
+    def __enter__(self) -> "Session":
+        raise TypeError("use async with")
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Both(Manager, AsyncManager):
+    """A context manager of both kinds."""
+
+    def __enter__(self) -> "Both":
+        events.append("plain")
+        return self
+
+
+async def async_session() -> Session:
+    return Session()
+
+
+async def async_both() -> Both:
+    return Both()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("factory", [async_session, async_both])
+def test_j10_async_context_manager_is_preferred_after_an_async_factory(factory, is_async):
+    def use(it=cloaca.resource(factory)) -> bool:
+        return it is not None
+
+    async def async_use(it=cloaca.resource(factory)) -> bool:
+        return it is not None
+
+    with cloaca.WorkflowBuilder("async_session_first", output="use"):
+        cloaca.task(id="use", retry_attempts=1)(async_use if is_async else use)
+    with VirtualRunner() as runner:
+        assert runner.execute("async_session_first").raise_for_status().output is True
+    assert events == ["entered", "closed"]
+
+
+@pytest.mark.parametrize("factory", [Session, Both])
+def test_j10_async_context_manager_is_preferred_in_an_async_task(factory):
+    async def use(it=cloaca.resource(factory)) -> bool:
+        return it is not None
+
+    with cloaca.WorkflowBuilder("session_in_async_task", output="use"):
+        cloaca.task(retry_attempts=1)(use)
+    with VirtualRunner() as runner:
+        assert runner.execute("session_in_async_task").raise_for_status().output is True
+    assert events == ["entered", "closed"]
+    assert run_task(use)["use"] is True
+
+
+def test_j10_plain_context_manager_is_used_in_a_plain_task():
+    def use(it=cloaca.resource(Both)) -> bool:
+        return it is not None
+
+    assert run_task(use)["use"] is True
+    assert events == ["plain", "closed"]
+
+
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_j10_each_runner_makes_its_own(factory):
     seen = define(factory)

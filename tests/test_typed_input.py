@@ -136,6 +136,89 @@ def test_j5_instance_that_was_changed_to_wrong_values_is_refused():
         runner.execute("order", order)
 
 
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda: setattr(order := PydanticOrder(order_id="a"), "count", "many") or order, "count"),
+        (lambda: PydanticOrder.model_construct(order_id=5), "order_id"),
+        (lambda: PydanticOrder.model_construct(count=5), "order_id"),
+    ],
+)
+def test_j5_pydantic_instance_that_was_not_validated_is_refused(change, path):
+    with cloaca.WorkflowBuilder("unvalidated_order", input=PydanticOrder):
+        cloaca.task(id="one")(lambda: None)
+    with VirtualRunner() as runner:
+        with pytest.raises(cloaca.WorkflowInputError) as caught:
+            runner.submit("unvalidated_order", change())
+        assert caught.value.path == path
+        assert f"`{path}`: " in caught.value.message
+        assert runner.list_executions().items == []
+
+
+@dataclasses.dataclass
+class PositiveOrder:
+    n: int
+
+    def __post_init__(self) -> None:
+        assert self.n > 0, "n must be positive"
+
+
+class StrictOrder(pydantic.BaseModel):
+    n: int
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def look_up(cls, n: int) -> int:
+        return {1: 1}[n]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(PositiveOrder, "AssertionError: n must be positive"), (StrictOrder, "KeyError: -1")],
+)
+def test_j5_any_error_of_a_model_s_code_refuses_the_input(model, reason):
+    with cloaca.WorkflowBuilder("positive_order", input=model):
+        cloaca.task(id="one")(lambda: None)
+    with VirtualRunner() as runner:
+        with pytest.raises(cloaca.WorkflowInputError, match=reason):
+            runner.submit("positive_order", {"n": -1})
+        assert runner.list_executions().items == []
+
+
+def test_j5_fields_beside_a_duration_stay_strict():
+    with cloaca.WorkflowBuilder(
+        "timed_order", input={"n": int, "wait": datetime.timedelta}, output="show"
+    ):
+
+        @cloaca.task
+        def show(n: int, wait: datetime.timedelta) -> str:
+            return f"{n} {wait}"
+
+    with VirtualRunner() as runner:
+        with pytest.raises(cloaca.WorkflowInputError) as caught:
+            runner.submit("timed_order", {"n": "5", "wait": 90})
+        assert caught.value.path == "n"
+        assert runner.execute("timed_order", {"n": 5, "wait": 90}).output == "5 0:01:30"
+        assert runner.execute("timed_order", {"n": 5, "wait": "PT2S"}).output == "5 0:00:02"
+
+
+def test_j5_secret_that_would_be_masked_is_refused():
+    class Login(pydantic.BaseModel):
+        user: str
+        password: pydantic.SecretStr
+
+    with cloaca.WorkflowBuilder("masked_login", input=Login):
+        cloaca.task(id="one")(lambda: None)
+    with VirtualRunner() as runner:
+        for given in (
+            {"user": "ann", "password": "x"},
+            Login(user="ann", password=pydantic.SecretStr("x")),
+        ):
+            with pytest.raises(TypeError, match="`password` is a 'pydantic"):
+                runner.submit("masked_login", given)
+        assert runner.list_executions().items == []
+
+
 @pytest.mark.parametrize("given", [[1], "text", 3])
 def test_j5_input_that_is_not_a_mapping_is_a_type_error(given):
     define(StructOrder)

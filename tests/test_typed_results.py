@@ -207,6 +207,70 @@ def test_j7_skipped_parent_without_a_default_fails_the_task_for_good():
         run(expect="Failed").of("parent")
 
 
+def stores_nothing(context):
+    context["other"] = 1
+
+
+def returns_nothing():
+    return None
+
+
+def never(context):
+    raise AssertionError
+
+
+EITHER = "task 'parent' was skipped, failed, or"
+
+
+@pytest.mark.parametrize(
+    ("parent", "rule", "reason"),
+    [
+        (stores_nothing, None, "task 'parent' did not store 'parent'"),
+        (stores_nothing, "all_success", "task 'parent' did not store 'parent'"),
+        (stores_nothing, "all_done", f"{EITHER} did not store 'parent'"),
+        (returns_nothing, None, "task 'parent' returned None"),
+        (returns_nothing, "always", f"{EITHER} returned None"),
+        (never, "all_done", f"{EITHER} did not store 'parent'"),
+    ],
+)
+def test_j7_error_says_why_a_result_may_be_missing(parent, rule, reason):
+    with cloaca.WorkflowBuilder("missing_results"):
+        cloaca.task(id="parent", retry_attempts=1)(parent)
+
+        @cloaca.task(trigger_rule=rule)
+        def child(parent: int) -> int:
+            return parent
+
+    result = run(name="missing_results", expect="Failed")
+    message = result.tasks["child"].error.message
+    assert message.startswith(f"task 'child': parameter 'parent' has no value: {reason}\nhint: ")
+    if parent is returns_nothing:
+        assert "annotate what that function returns, such as -> int | None" in message
+    else:
+        assert "context['parent'] = ..." in message
+
+
+def test_j7_error_about_an_optional_branch_names_all_reasons():
+    with cloaca.WorkflowBuilder("missing_branch"):
+
+        @cloaca.task(trigger_rule=cloaca.context_value("go", "exists"))
+        def parent(context):
+            pass
+
+        @cloaca.task
+        def child(parent: int) -> int:
+            return parent
+
+        @cloaca.task(final="always")
+        def last(parent: int) -> int:
+            return parent
+
+    result = run(name="missing_branch", expect="Failed")
+    reason = f"{EITHER} did not store 'parent'"
+    assert reason in result.tasks["child"].error.message
+    assert reason in result.final.tasks["last"].error.message
+
+
 # J9: values that do not match.
 
 
@@ -325,3 +389,46 @@ def test_j11_marker_counts_as_the_id_of_its_task():
     assert fingerprint(by_id) == fingerprint(by_function)
     by_id.__defaults__ = (cloaca.result("two"),)
     assert fingerprint(by_id) != fingerprint(by_function)
+
+
+def test_run_task_passes_the_values_of_the_workflow():
+    with cloaca.WorkflowBuilder("run_in_workflow", input={"limit": int}):
+
+        @cloaca.task(output="all_rows")
+        def rows():
+            return [1, 2]
+
+        @cloaca.task
+        def total(rows):
+            return sum(rows)
+
+        @cloaca.task(over="rows")
+        def double(row: int, limit: int) -> int:
+            return min(2 * row, limit)
+
+        with cloaca.group("part"):
+
+            @cloaca.task
+            def first(rows):
+                return rows[0]
+
+            @cloaca.task
+            def report(context, first: int, limit=3):
+                context["seen"] = [first, limit]
+
+        @cloaca.task(final="always")
+        def last(total, error):
+            return [total, error]
+
+    assert run_task(total, rows=[1])["total"] == 1
+    assert run_task(total, {"rows": [1, 2]})["total"] == 3
+    assert run_task(total, {"all_rows": [1, 2, 3], "rows": [1]})["total"] == 6
+    assert run_task(double, row=5, limit=7)["double"] == 7
+    assert run_task(first, rows=[4])["part.first"] == 4
+    assert run_task(report, {"part.first": 1, "limit": 7})["seen"] == [1, 7]
+    assert run_task(report, {"first": 1})["seen"] == [1, 3]
+    assert run_task(last, total=3, error=None)["last"] == [3, None]
+    with pytest.raises(cloaca.TaskValidationError, match="no parameter 'row'"):
+        run_task(total, row=1)
+    with pytest.raises(cloaca.TaskInputError, match="parameter 'first' has no value"):
+        run_task(report)

@@ -64,6 +64,78 @@ class Model(pydantic.BaseModel):
     order_id: str = pydantic.Field(default="o-1", alias="orderId")
 
 
+class Computed(pydantic.BaseModel, extra="forbid"):
+    a: int
+
+    @pydantic.computed_field
+    @property
+    def double(self) -> int:
+        return 2 * self.a
+
+
+class TwoAliases(pydantic.BaseModel, serialize_by_alias=True):
+    a: int = pydantic.Field(validation_alias="readA", serialization_alias="writtenA")
+
+
+class Shown(pydantic.BaseModel):
+    """A model that is stored as a text."""
+
+    a: int
+
+    @pydantic.model_serializer
+    def as_text(self) -> str:
+        return str(self.a)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def of_text(cls, value: object) -> object:
+        return {"a": int(value)} if isinstance(value, str) else value
+
+
+class Revealed(pydantic.BaseModel):
+    password: pydantic.SecretStr
+    note: str = "**********"
+
+    @pydantic.field_serializer("password", when_used="json")
+    def reveal(self, password: pydantic.SecretStr) -> str:
+        return password.get_secret_value()
+
+
+class Partial(msgspec.Struct):
+    a: int | msgspec.UnsetType = msgspec.UNSET
+    b: int = 2
+
+
+class PartialList(msgspec.Struct, array_like=True):
+    a: int
+    b: int | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclasses.dataclass
+class PartialPoint:
+    x: int
+    y: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Soon(msgspec.Struct, tag=1):
+    after: datetime.timedelta
+    n: int | None = None
+
+
+class Later(msgspec.Struct, tag=2):
+    after: float
+
+
+class Row(msgspec.Struct, tag=True, array_like=True):
+    after: dict[str, datetime.timedelta]
+    rest: "list[Row | Line]" = []
+
+
+class Line(msgspec.Struct, tag=True, array_like=True):
+    length: float
+    rest: "list[Row | Line]" = []
+
+
 class Names(typing.TypedDict):
     a: int
 
@@ -115,6 +187,14 @@ VALUES = [
     (datetime.time, datetime.time(3, 4)),
     (datetime.timedelta, datetime.timedelta(seconds=90, microseconds=5)),
     (list[datetime.timedelta], [datetime.timedelta(days=1)]),
+    (datetime.timedelta, datetime.timedelta(microseconds=-1)),
+    (datetime.timedelta, datetime.timedelta(days=-999_999)),
+    (tuple[datetime.timedelta, float], (datetime.timedelta(1), 0.1)),
+    (datetime.timedelta | None, None),
+    (datetime.timedelta | list[int], datetime.timedelta(1)),
+    (Soon | Later | None, Soon(datetime.timedelta(1), BIG)),
+    (Soon | Later, Later(1.5)),
+    (Row | Line, Line(1.5, [Row({"a": datetime.timedelta(2)}), Line(2)])),
     (uuid.UUID, uuid.UUID(int=7)),
     (decimal.Decimal, decimal.Decimal("1.1000000000000000000000000001")),
     (Colour, Colour.RED),
@@ -135,6 +215,15 @@ VALUES = [
     (Model, MODEL),
     (list[Model], [MODEL]),
     (Model | None, None),
+    (Computed, Computed(a=1)),
+    (TwoAliases, TwoAliases(readA=1)),
+    (list[TwoAliases], [TwoAliases(readA=1)]),
+    (Shown, Shown(a=1)),
+    (Revealed, Revealed(password="x")),
+    (Partial, Partial()),
+    (Partial, Partial(1)),
+    (PartialList, PartialList(1)),
+    (PartialPoint, PartialPoint(1)),
     (Model | Point, MODEL),
     (PointAndModel, PointAndModel(Point(1), MODEL)),
     (typing.Any, {"a": [None]}),
@@ -192,6 +281,12 @@ def test_j4_value_comes_back_as_it_was(annotation, value):
         (Model, {"day": "x"}, "value.day", "valid date"),
         (list[Model], [{"day": "x"}], "value[0].day", "valid date"),
         (Model, {}, "value.day", "Field required"),
+        (tuple[int, datetime.timedelta], ["5", 1], "value[0]", "Expected `int`, got `str`"),
+        (Soon, {"type": 1, "after": 1, "n": "5"}, "value.n", "Expected `int | null`"),
+        (list[datetime.timedelta], ["90"], "value[0]", "Invalid ISO8601 duration"),
+        (datetime.timedelta, 10**30, "value", "Expected `duration`, got"),
+        (datetime.timedelta, True, "value", "Expected `duration`, got `bool`"),
+        (datetime.timedelta | int, "5", "value", "Invalid ISO8601 duration"),
     ],
 )
 def test_j9_error_names_the_path_and_the_library_s_reason(annotation, value, path, reason):
@@ -200,6 +295,50 @@ def test_j9_error_names_the_path_and_the_library_s_reason(annotation, value, pat
     assert caught.value.path == path
     assert f"`{path}`: " in caught.value.message
     assert reason in caught.value.message
+
+
+@dataclasses.dataclass
+class Positive:
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise LookupError
+        assert self.n > 0, "n must be positive"
+
+
+def test_j9_any_error_of_a_model_s_code_is_not_retried():
+    ran = []
+    with cloaca.WorkflowBuilder("positive_numbers"):
+
+        @cloaca.task
+        def number() -> dict[str, int]:
+            return {"n": 0}
+
+        @cloaca.task(retry_attempts=3)
+        def use(number: Positive) -> int:
+            ran.append(1)
+            return number.n
+
+    with VirtualRunner() as runner:
+        result = runner.execute("positive_numbers")
+    assert result.error is not None
+    assert (result.error.type, result.tasks["use"].attempts, ran) == ("TaskInputError", 1, [])
+    assert "`number`: AssertionError: n must be positive" in result.error.message
+    with pytest.raises(cloaca.TaskInputError, match=r"`value`: LookupError$"):
+        run_task(passing(Positive), value={"n": -1})
+
+
+def test_j9_timeout_while_a_model_decodes_stays_a_timeout():
+    @dataclasses.dataclass
+    class Late:
+        n: int
+
+        def __post_init__(self) -> None:
+            raise cloaca.TaskTimeoutError("too late")
+
+    with pytest.raises(cloaca.TaskTimeoutError):
+        run_task(passing(Late), value={"n": 1})
 
 
 class Custom:

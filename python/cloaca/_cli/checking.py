@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
 
+_PURPOSES = {
+    "always": "  final task",
+    "cancelled": "  final task of cancelled executions",
+    "compensation": "  compensation",
+    "failure": "  final task of failed executions",
+    "success": "  final task of completed executions",
+}
+
+
 @click.command(context_settings=HELP_NAMES)
 @click.argument("target", metavar="MODULE[:WORKFLOW]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -52,53 +61,89 @@ def _document(workflow: Workflow) -> dict[str, Any]:
         "version": workflow.version,
         "input": workflow.input_schema,
         "output": workflow.output,
-        "tasks": [
-            {
-                "id": task.id,
-                "dependencies": workflow.dependencies[task.id],
-                "result": None if task.call is None else task.call.result_key,
-                "parameters": _parameters(task),
-            }
-            for task in workflow._definitions.values()
-        ],
+        "tasks": [_task(workflow, task) for task in workflow._definitions.values()],
+        "finals": [_final(workflow, task) for task in workflow._finals.values()],
     }
 
 
-def _parameters(task: TaskDefinition) -> list[dict[str, Any]]:
-    """The parameters of a task's function, those included that keep their default."""
-    if task.signature is None or task.call is None:
-        return []
-    found: list[dict[str, Any]] = []
-    for parameter in task.signature.parameters:
-        what = task.call.by_name.get(parameter.name)
-        if isinstance(what, str):
-            found.append({"name": parameter.name, "from": what})
-        elif what is not None:
-            found.append(what.to_definition())
-        elif parameter.is_single:
-            found.append({"name": parameter.name, "from": "default"})
-    return found
+def _task(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
+    from cloaca._workflows.sources import list_of, node_of, parameters_of
+
+    node = node_of(task)
+    result = None if task.call is None else task.call.result_key
+    document: dict[str, Any] = {
+        "id": task.id,
+        "dependencies": workflow.dependencies.get(task.id, list(task.dependencies)),
+        "result": task.result_key if task.kind == "engine" else result,
+        "parameters": parameters_of(workflow, task),
+    }
+    if node is not None:
+        document["node"] = node
+    if task.options.map is not None:
+        document["over"] = {name: list_of(workflow, task, name) for name in task.lists or {}}
+    return document
+
+
+def _final(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
+    """A final task or a compensation, which has the id of the task that it undoes."""
+    final = task.options.final
+    document = _task(workflow, task)
+    document["final"] = "compensation" if final is None else final.end
+    document["dependencies"] = list(task.dependencies)
+    for entry in document["parameters"]:
+        if entry["name"] == "error" and entry["from"] == "context":
+            entry["from"] = "error"
+    return document
 
 
 def _print(workflow: Workflow) -> None:
-    from cloaca._workflows.interface import interface_lines, told
+    from cloaca._workflows.interface import interface_lines
 
+    document = _document(workflow)
     say(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
     for line in interface_lines(workflow._core):
         say(line)
-    for task in workflow._definitions.values():
-        after = workflow.dependencies[task.id]
-        say(f"{task.id}" + (f"  after {', '.join(after)}" if after else ""))
-        if task.call is None:
-            say("  run by another program")
-            continue
-        parameters = _parameters(task)
-        width = max((len(entry["name"]) for entry in parameters), default=0)
-        for entry in parameters:
-            origin = {"context": "the context", "default": "its default"}
-            is_value = "key" in entry
-            text = told(entry) if is_value else origin.get(entry["from"]) or told(entry)
-            say(f"  {entry['name'].ljust(width)}  {text}")
-        key = task.call.result_key
-        if key is not None and task.call.keeps_none:
-            say(f"  result under '{key}'")
+    for task in document["tasks"]:
+        _print_task(task, keeps_none=_keeps_none(workflow._definitions[task["id"]]))
+    for task, definition in zip(document["finals"], workflow._finals.values(), strict=True):
+        _print_task(task, keeps_none=_keeps_none(definition))
+
+
+def _keeps_none(task: TaskDefinition) -> bool:
+    """Whether a task stores its result whatever it is."""
+    return task.kind == "engine" or (task.call is not None and task.call.keeps_none)
+
+
+def _print_task(task: dict[str, Any], *, keeps_none: bool) -> None:
+    from cloaca._workflows.interface import told
+
+    purpose = _PURPOSES[task["final"]] if "final" in task else ""
+    after = ", ".join(task["dependencies"])
+    say(f"{task['id']}{purpose}" + (f"  after {after}" if after else ""))
+    if "node" in task:
+        say(f"  {_told_node(task)}")
+    width = max((len(entry["name"]) for entry in task["parameters"]), default=0)
+    plain = {"context": "the context", "default": "its default"}
+    for entry in task["parameters"]:
+        is_value = "key" in entry
+        text = told(entry) if is_value else plain.get(entry["from"]) or told(entry)
+        say(f"  {entry['name'].ljust(width)}  {text}")
+    if task["result"] is not None and keeps_none and task.get("final") != "compensation":
+        say(f"  result under '{task['result']}'")
+
+
+def _told_node(task: dict[str, Any]) -> str:
+    """Describes a task without a function."""
+    from cloaca._workflows.interface import told_list
+
+    node = task["node"]
+    if node["kind"] == "wait":
+        return f"waits for {node['for']}"
+    if node["kind"] == "approval":
+        return "waits for an approval"
+    if node["kind"] == "external":
+        return "run by another program"
+    lists = " and ".join(map(told_list, task.get("over", {}).values()))
+    each = f" for each item of {lists}" if lists else ""
+    given = "" if node["input"] else ", with the context as its input"
+    return f"runs workflow '{node['workflow']}'{each}{given}"

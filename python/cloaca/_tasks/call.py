@@ -22,7 +22,7 @@ class Source:
 
     Attributes:
         parameter: The parameter's name.
-        kind: `task`, `input`, `context` or `resource`.
+        kind: `task`, `input`, `context`, `item`, `signal` or `resource`.
         key: The key of the context that holds the value; empty for a resource.
         task: The task whose result it is, for `task`.
         default: The value if the key is missing; `MISSING` if there is none.
@@ -30,9 +30,23 @@ class Source:
         marker: The resource, for `resource`.
         items: The class that reads the items of a map, for a parameter that takes them; `decoder`
             decodes the values of the items then.
+        maker_stores: The way in which the task stores its result, for `task`: `always`;
+            `explicitly`, in its context; or `unless_none`, if its function does not return `None`.
+        maker_completed: Whether the task has certainly completed.
     """
 
-    __slots__ = ("decoder", "default", "items", "key", "kind", "marker", "parameter", "task")
+    __slots__ = (
+        "decoder",
+        "default",
+        "items",
+        "key",
+        "kind",
+        "maker_completed",
+        "maker_stores",
+        "marker",
+        "parameter",
+        "task",
+    )
 
     def __init__(
         self,
@@ -53,6 +67,8 @@ class Source:
         self.decoder = decoder
         self.marker = marker
         self.items: Any = None
+        self.maker_stores = "explicitly"
+        self.maker_completed = False
 
     @property
     def accepts_none(self) -> bool:

@@ -77,9 +77,11 @@ class TaskDefinition:
         "group",
         "handler",
         "id",
+        "last_call",
         "lists",
         "options",
         "output",
+        "rule",
         "signature",
     )
 
@@ -103,7 +105,11 @@ class TaskDefinition:
         self.output = output
         #: The prefix of the ids of its group, such as `section.`; empty outside of groups.
         self.group = group
+        #: The trigger rule; in a workflow with groups, with the full names of its tasks.
+        self.rule = options.rule
         self.call: Call | None = None
+        #: Its call in the workflow that it was bound to last, for a direct run in a test.
+        self.last_call: Call | None = None
         #: By parameter, the key of the list that a mapped task runs over.
         self.lists: Mapping[str, str] | None = None
         #: The number under which the engine knows the function; given at registration.
@@ -114,6 +120,7 @@ class TaskDefinition:
         call: Call | None,
         dependencies: tuple[str, ...],
         lists: Mapping[str, str] | None = None,
+        rule: TriggerRule | None = None,
     ) -> TaskDefinition:
         """The task as a part of one workflow: its parameters have a meaning.
 
@@ -121,6 +128,7 @@ class TaskDefinition:
             call: The arguments of the function; `None` if another program runs it.
             dependencies: The declared dependencies, and those that parameters add.
             lists: By parameter, the key of the list that a mapped task runs over.
+            rule: The trigger rule, if its names of tasks are others than in the options.
         """
         twin = TaskDefinition(
             self.id,
@@ -131,8 +139,9 @@ class TaskDefinition:
             output=self.output,
             group=self.group,
         )
-        twin.call = call
+        twin.call = self.last_call = call
         twin.lists = lists
+        twin.rule = rule or self.rule
         return twin
 
     @property
@@ -179,8 +188,8 @@ class TaskDefinition:
             "kind": self.kind,
             "fingerprint": self.fingerprint,
         }
-        if options.rule is not None:
-            data["rule"] = options.rule._to_definition()
+        if self.rule is not None:
+            data["rule"] = self.rule._to_definition()
         if options.timeout_us is not None:
             data["timeout"] = options.timeout_us
         if options.priority is not None:

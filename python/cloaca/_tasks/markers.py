@@ -164,8 +164,10 @@ def resource(factory: Any, /) -> Any:
     Args:
         factory: A function without arguments. It returns the object, or a context manager, which is
             entered and left; or it is a generator function that yields the object once, and cleans
-            up after that. It may be asynchronous. An object that is not a context manager is closed
-            by its `close()` or `aclose()`, if it has one.
+            up after that. It may be asynchronous. A context manager of both kinds is entered by
+            `async with` if the factory is a coroutine function, or the first task that needs it is
+            one. An object that is not a context manager is closed by its `close()` or `aclose()`,
+            if it has one.
 
     Returns:
         A marker. The task receives the object in its place.

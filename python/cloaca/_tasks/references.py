@@ -9,8 +9,16 @@ from cloaca._values.exceptions import TaskValidationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from cloaca._tasks.definition import TaskDefinition
+
+    class Group(Protocol):
+        """A group of tasks."""
+
+        @property
+        def _group_name(self) -> str: ...
+
 
 # The attribute in which a function keeps the tasks that were made of it.
 _ATTRIBUTE = "__cloaca_tasks__"

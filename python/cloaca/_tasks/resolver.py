@@ -306,14 +306,8 @@ def _known(
     if scope.error is not None and name == "error":
         return Source(name, "context", key=name, default=default, decoder=scope.error)
     if name in scope.signals:
-        # A signal that did not come gives the default, or None.
-        return Source(
-            name,
-            "signal",
-            key=name,
-            default=None if default is MISSING else default,
-            decoder=_decoder(signature, scope, name),
-        )
+        decoder = _decoder(signature, scope, name)
+        return Source(name, "signal", key=name, default=default, decoder=decoder)
     found = scope.find(name)
     if found is not None and not (without_own and found == scope.task):
         return _source(signature, scope, parameter, "task", scope.keys[found], found)

@@ -10,6 +10,7 @@ from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 #: The names that `trigger_rule=` takes.
@@ -40,6 +41,19 @@ class TriggerRule:
         """The form of the rule that the engine reads."""
         return self._data
 
+    @property
+    def tasks(self) -> list[str]:
+        """The ids of the tasks that it names."""
+        return _tasks_in(self._data)
+
+    def with_tasks(self, find: Callable[[str], list[str]]) -> TriggerRule:
+        """The rule with other names of tasks. A name of several tasks is that of a group.
+
+        Args:
+            find: Returns the ids of the tasks that a name stands for; none if it is not known.
+        """
+        return TriggerRule(_renamed(self._data, find), self._text)
+
     def __repr__(self) -> str:
         """The constructor call."""
         return self._text
@@ -51,6 +65,32 @@ class TriggerRule:
     def __hash__(self) -> int:
         """The hash of the value."""
         return hash(self._text)
+
+
+def _tasks_in(data: str | dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for body in data.values() if isinstance(data, dict) else ():
+        if "task" in body:
+            found.append(body["task"])
+        for condition in body.get("conditions", ()):
+            found += _tasks_in(condition)
+    return found
+
+
+def _renamed(data: Any, find: Callable[[str], list[str]]) -> Any:
+    if not isinstance(data, dict):
+        return data
+    ((name, body),) = data.items()
+    if "conditions" in body:
+        return {name: {"conditions": [_renamed(part, find) for part in body["conditions"]]}}
+    if "task" not in body:
+        return data
+    found = find(body["task"]) or [body["task"]]
+    conditions = [{name: {"task": task}} for task in found]
+    if len(conditions) == 1:
+        return conditions[0]
+    # A group has failed if one of its tasks has, and is in another state if all of them are.
+    return {"any_of" if name == "task_failed" else "all_of": {"conditions": conditions}}
 
 
 def named(name: str) -> TriggerRule:

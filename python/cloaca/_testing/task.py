@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from copy import copy
 
 from cloaca._core import Context
+from cloaca._tasks.call import Call
 from cloaca._tasks.references import tasks_of
 from cloaca._tasks.signature import read_call
 from cloaca._values.exceptions import TaskValidationError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from cloaca._tasks.call import Call, Source
+    from cloaca._tasks.call import Source
 
 
 class _LoneWork:
@@ -58,9 +60,10 @@ def run_task(
 ) -> Context:
     """Run a task's function as a worker would, but without a runner and without retries.
 
-    The parameters of a function that takes values are read from the keys of their names: of the
-    context, or given by name. They are encoded and decoded as between two tasks, so that a test
-    sees what a worker would pass. A resource that is given by name replaces the one of its factory.
+    The parameters have the meaning that they have in the workflow of the task; outside of one, they
+    are keys of the context. Their values are in the context, or given by name. They are encoded and
+    decoded as between two tasks, so that a test sees what a worker would pass. A resource that is
+    given by name replaces the one of its factory.
 
     Args:
         function: The function; it may be an `async def`.
@@ -85,14 +88,13 @@ def run_task(
     Since 1.0.
     """
     task_id = getattr(function, "__name__", "task")
-    known = tasks_of(function)
-    output = known[-1].result_key if known else task_id
-    call = read_call(function, task_id, output)
+    call = _call(function, task_id)
     seen = context if isinstance(context, Context) else Context(context)
     given = {source.parameter: source for source in call.sources if source.marker is not None}
     for name, value in values.items():
         if name not in given:
             seen[_key(call, task_id, name)] = value
+    call = _by_names(call, seen)
     work: Any = _LoneWork(task_id, seen, attempt)
     returned = _called(
         function, call, work, {name: values[name] for name in given if name in values}
@@ -107,6 +109,39 @@ def run_task(
     if outcome.kind == "failed":
         raise TypeError(outcome.message)
     return seen
+
+
+def _call(function: Callable[..., Any], task_id: str) -> Call:
+    """The call of a function in the last workflow that has it as a task, or outside of one."""
+    known = tasks_of(function)
+    call = known[-1].last_call if known else None
+    if call is not None:
+        return call
+    return read_call(function, task_id, known[-1].result_key if known else task_id)
+
+
+def _by_names(call: Call, context: Context) -> Call:
+    """The call with parameters that read the key of their own name if their key is not there.
+
+    The key of a result is another one in a group, or with `output=`.
+    """
+
+    def renamed(what: str | Source) -> str | Source:
+        if isinstance(what, str) or what.key in context or what.parameter not in context:
+            return what
+        twin = copy(what)
+        twin.key = what.parameter
+        return twin
+
+    return Call(
+        tuple(map(renamed, call.positional)),
+        tuple((name, renamed(what)) for name, what in call.named),
+        call.is_async,
+        call.result_key,
+        keeps_none=call.keeps_none,
+        by_name=call.by_name,
+        unfilled=call.unfilled,
+    )
 
 
 def _key(call: Call, task_id: str, name: str) -> str:
@@ -134,7 +169,7 @@ def _called(function: Callable[..., Any], call: Call, work: _LoneWork, made: dic
     def resource(source: Source) -> Any:
         if source.parameter not in made:
             assert source.marker is not None
-            made[source.parameter] = pool.get(source.marker)
+            made[source.parameter] = pool.get(source.marker, prefers_async=call.is_async)
         return made[source.parameter]
 
     try:

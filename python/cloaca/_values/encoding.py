@@ -9,6 +9,7 @@ come back as `{"1": "a"}`. `bytes` and everything else are refused.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 from cloaca._values.type_name import type_name
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 #: Deeper values are refused, so that code that reads the text does not run out of stack.
 MAX_DEPTH = 512
 
+# A part of the text that pydantic writes instead of a secret.
+_MASK = "****"
+
+_NOTHING = object()
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -47,8 +52,9 @@ def encode_as(what: str, value: object) -> str:
     import json
 
     try:
+        parts = plain(value)
         text = json.dumps(
-            plain(value),
+            parts,
             ensure_ascii=False,
             allow_nan=False,
             separators=(",", ":"),
@@ -56,6 +62,10 @@ def encode_as(what: str, value: object) -> str:
         )
         if not text.isascii():
             text.encode()
+        if _MASK in text:
+            from cloaca._values.masked import refuse_masked
+
+            refuse_masked(value, parts)
     except TypeError as error:
         raise TypeError(f"{what}: {error}") from None
     except UnicodeEncodeError:
@@ -170,12 +180,14 @@ def _fields(value: object) -> object | None:
     kind = type(value)
     dump = getattr(kind, "model_dump", None)
     if dump is not None and hasattr(kind, "model_fields"):
-        dumped: object = dump(value, mode="json")
+        # In the form that pydantic reads: by the names of the fields, without computed fields. A
+        # warning about a field of a wrong type is not needed: decoding the value names the field.
+        dumped: object = dump(value, mode="json", by_alias=False, round_trip=True, warnings=False)
         return dumped
     if hasattr(kind, "__dataclass_fields__"):
-        return {name: getattr(value, name) for name in _dataclass_fields(kind)}
+        return _set_fields({name: getattr(value, name) for name in _dataclass_fields(kind)})
     if hasattr(kind, "__attrs_attrs__"):
-        return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
+        return _set_fields({each.name: getattr(value, each.name) for each in kind.__attrs_attrs__})
     if hasattr(kind, "__struct_encode_fields__"):
         return _struct_fields(kind, value)
     return None
@@ -185,12 +197,29 @@ def _struct_fields(kind: Any, value: object) -> object:
     """The fields of a msgspec.Struct, in the form that msgspec decodes: with its tag, if any."""
     config = getattr(kind, "__struct_config__", None)
     values = [getattr(value, name) for name in kind.__struct_fields__]
-    if config is None:
-        return dict(zip(kind.__struct_encode_fields__, values, strict=True))
-    if config.array_like:
+    if config is not None and config.array_like:
+        unset = _unset()
+        while values and values[-1] is unset:
+            values.pop()
         return values if config.tag is None else [config.tag, *values]
-    fields = dict(zip(kind.__struct_encode_fields__, values, strict=True))
-    return fields if config.tag is None else {config.tag_field: config.tag, **fields}
+    fields = _set_fields(dict(zip(kind.__struct_encode_fields__, values, strict=True)))
+    if config is None or config.tag is None:
+        return fields
+    return {config.tag_field: config.tag, **fields}
+
+
+def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are not `msgspec.UNSET`, which stands for a field that is not there."""
+    unset = _unset()
+    for value in fields.values():
+        if value is unset:
+            return {name: kept for name, kept in fields.items() if kept is not unset}
+    return fields
+
+
+def _unset() -> object:
+    """The object `msgspec.UNSET`; an object that no field has if msgspec is not imported."""
+    return getattr(sys.modules.get("msgspec"), "UNSET", _NOTHING)
 
 
 _conversion_table: list[tuple[type | tuple[type, ...], Callable[[Any], object]]] = []
@@ -238,6 +267,8 @@ def _advice(value: object) -> str:
         return "; encode it as text, e.g. with base64, or store a file's name"
     if isinstance(value, PurePath):
         return "; convert it with str(path)"
+    if hasattr(value, "get_secret_value"):
+        return "; store the name of the secret, and read its text in the task"
     if hasattr(value, "tolist"):
         return "; convert it with .tolist()"
     if type(value).__name__ == "DataFrame":

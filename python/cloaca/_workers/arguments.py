@@ -103,21 +103,22 @@ def decode(source: Source, text: str, task_id: str) -> Any:
             f"task '{task_id}': {_told(source)} does not match the annotation of parameter "
             f"'{source.parameter}': `{path}`: {error.reason}",
             path=path,
-        ) from None
+        ) from error.__cause__
 
 
 def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
     """The value of a parameter whose key is not there: its default, or `None` for a result."""
     if source.default is not MISSING:
         return source.default
+    if source.kind == "signal":
+        return None
     what = f"task '{task_id}': parameter '{source.parameter}' has no value: "
     hint = "give it a default, or a type that admits None"
     if source.kind == "task":
         if source.accepts_none:
             return None
-        what += f"task '{source.task}' has no result, because it was skipped or failed"
-        if source.key != source.task:
-            what += f", or did not store '{source.key}'"
+        reason, hint = _reason(source, hint)
+        what += reason
     elif source.kind == "input":
         if source.accepts_none:
             return None
@@ -128,6 +129,21 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
         what += f"the context has no key '{source.key}'"
         hint = suggestion(source.key, list(context)) or "submit it, or give it a default"
     raise _error(source, what, path=source.parameter, hint=hint)
+
+
+def _reason(source: Source, hint: str) -> tuple[str, str]:
+    """The reason why the result of a task is not there, and a hint."""
+    task, key = f"task '{source.task}'", source.key
+    if source.maker_stores == "always":
+        return f"{task} has no result, because it was skipped or failed", hint
+    if source.maker_stores == "unless_none":
+        act, instead = "returned None", "annotate what that function returns, such as -> int | None"
+        hint = f"{hint}; if None is a result, {instead}"
+    else:
+        act = f"did not store '{key}'"
+        hint = f"store it there: context[{key!r}] = ...; or {hint}"
+    others = "" if source.maker_completed else "was skipped, failed, or "
+    return f"{task} {others}{act}", hint
 
 
 def _told(source: Source) -> str:

@@ -58,7 +58,7 @@ class _Resource:
 
         if hasattr(made, "__await__"):
             made = await made
-        if not is_asynchronous(made):
+        if not is_asynchronous(made, prefers_async=True):
             return self.enter(made)
         self.loop = asyncio.get_running_loop()
         if hasattr(made, "__anext__"):
@@ -73,13 +73,19 @@ class _Resource:
         return made
 
 
-def is_asynchronous(made: object) -> bool:
-    """Whether an object must be opened or closed on an event loop."""
+def is_asynchronous(made: object, *, prefers_async: bool) -> bool:
+    """Whether an object must be opened or closed on an event loop.
+
+    Args:
+        made: The object.
+        prefers_async: Whether an object that is a context manager of both kinds counts as an
+            asynchronous one. Its `__enter__` may exist only to raise an error that says so.
+    """
     kind = type(made)
     return (
         hasattr(kind, "__await__")
         or (hasattr(kind, "__anext__") and hasattr(made, "athrow"))
-        or (hasattr(kind, "__aenter__") and not hasattr(kind, "__enter__"))
+        or (hasattr(kind, "__aenter__") and (prefers_async or not hasattr(kind, "__enter__")))
         or (callable(getattr(made, "aclose", None)) and not callable(getattr(made, "close", None)))
     )
 
@@ -98,8 +104,12 @@ class ResourcePool:
         # By factory, in the order in which they were made.
         self._resources: dict[object, _Resource] = {}
 
-    def get(self, marker: Resource) -> Any:
+    def get(self, marker: Resource, *, prefers_async: bool = False) -> Any:
         """The object of a marker, on a worker thread; the first call makes it.
+
+        Args:
+            marker: The marker.
+            prefers_async: Whether a context manager of both kinds is entered on the event loop.
 
         Raises:
             Exception: Whatever the factory raises; the next call tries again.
@@ -107,7 +117,7 @@ class ResourcePool:
         while True:
             resource, is_new = self._claim(marker)
             if is_new:
-                return self._make(resource)
+                return self._make(resource, prefers_async=prefers_async)
             try:
                 return resource.future.result()
             except TaskTimeoutError:
@@ -129,7 +139,7 @@ class ResourcePool:
             if _is_async(resource.factory):
                 return await self._make_async(resource)
             # A function may block while it connects.
-            return await asyncio.to_thread(self._make, resource)
+            return await asyncio.to_thread(self._make, resource, prefers_async=True)
 
     def _claim(self, marker: Resource) -> tuple[_Resource, bool]:
         with self._lock:
@@ -139,13 +149,19 @@ class ResourcePool:
             found = self._resources[marker.factory] = _Resource(marker.factory)
             return found, True
 
-    def _make(self, resource: _Resource) -> Any:
+    def _make(self, resource: _Resource, *, prefers_async: bool = False) -> Any:
+        """Makes an object on this thread, which is not that of the loop.
+
+        Args:
+            resource: The resource.
+            prefers_async: Whether a coroutine asked for it first.
+        """
         try:
             if _is_async(resource.factory):
                 value = self._loop().run(_called(resource))
             else:
                 made = resource.factory()
-                if is_asynchronous(made):
+                if is_asynchronous(made, prefers_async=prefers_async):
                     value = self._loop().run(resource.enter_async(made))
                 else:
                     value = resource.enter(made)

@@ -253,15 +253,17 @@ class WorkflowBuilder:
         """
         from cloaca._values.encoding import encode_as
         from cloaca._workflows.linking import Linker
+        from cloaca._workflows.producers import note_producers
 
         tenant, package = self._tenant or "public", self._package or "embedded"
+        full_prefix = f"{tenant}::{package}::{self._name}::"
         definitions = self._definitions
         ordinary = {id: task for id, task in definitions.items() if task.options.final is None}
         finals = {id: task for id, task in definitions.items() if id not in ordinary}
         linker = Linker(
             self._name,
             ordinary,
-            full_prefix=f"{tenant}::{package}::{self._name}::",
+            full_prefix=full_prefix,
             groups=self._groups,
             input=self._input,
         )
@@ -283,9 +285,12 @@ class WorkflowBuilder:
         handlers: dict[str, TaskDefinition] = {}
         if finals or any(task.options.compensation is not None for task in ordinary.values()):
             from cloaca._workflows.finale import Finale
+            from cloaca._workflows.group_names import GroupNames
 
-            finale = Finale(self._name, ordinary, finals, self._input)
+            names = GroupNames(self._name, definitions, self._groups, full_prefix)
+            finale = Finale(self._name, ordinary, finals, self._input, names)
             data["finals"], handlers = finale.definitions, finale.handlers
+        note_producers(tasks, handlers)
         if self._returns is not None and tasks[self._returns].returns_value:
             self._output = self._returns
         output = linker.output_keys(self._output)

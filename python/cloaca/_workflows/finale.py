@@ -13,6 +13,7 @@ from cloaca._tasks.references import task_id, tasks_of
 from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._values.suggestion import suggestion
+from cloaca._workflows.group_names import outer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Call
     from cloaca._tasks.final_options import Compensation
     from cloaca._tasks.markers import ResultMarker
+    from cloaca._workflows.group_names import GroupNames
     from cloaca._workflows.input_model import InputModel
 
 
@@ -51,7 +53,16 @@ class Finale:
         definitions: The tasks as the engine reads them.
     """
 
-    __slots__ = ("_finals", "_input", "_keys", "_ordinary", "_workflow", "definitions", "handlers")
+    __slots__ = (
+        "_finals",
+        "_input",
+        "_keys",
+        "_names",
+        "_ordinary",
+        "_workflow",
+        "definitions",
+        "handlers",
+    )
 
     def __init__(
         self,
@@ -59,6 +70,7 @@ class Finale:
         ordinary: Mapping[str, TaskDefinition],
         finals: Mapping[str, TaskDefinition],
         input: InputModel | None,
+        names: GroupNames,
     ) -> None:
         """Bind them.
 
@@ -67,14 +79,17 @@ class Finale:
             ordinary: Its ordinary tasks by id, as they were defined.
             finals: Its final tasks by id, as they were defined.
             input: Its declared input.
+            names: The names of all its tasks and groups.
 
         Raises:
             TaskValidationError: A parameter has no meaning, or a reference is not known.
+            WorkflowValidationError: A group has no tasks.
         """
         self._workflow = workflow
         self._ordinary = ordinary
         self._finals = finals
         self._input = input
+        self._names = names
         self._keys = {task.id: task.result_key for task in [*ordinary.values(), *finals.values()]}
         self.handlers: dict[str, TaskDefinition] = {}
         self.definitions: list[dict[str, Any]] = []
@@ -89,10 +104,13 @@ class Finale:
         assert final is not None
         bound = self._bound(task, with_finals=True)
         what = f"task '{task.id}': undoes"
-        undoes = [task_id(what, reference, dict(self._ordinary)) for reference in final.undoes]
+        undoes: dict[str, None] = {}
+        for reference in final.undoes:
+            name = task_id(what, reference, dict(self._ordinary))
+            undoes.update(dict.fromkeys(self._tasks(name, task.group, self._ordinary) or [name]))
         role: dict[str, Any] = {"on": final.end}
         if undoes:
-            role["undoes"] = undoes
+            role["undoes"] = list(undoes)
         self.handlers[task.id] = bound
         self.definitions.append({**bound.to_definition(), "role": {"final": role}})
 
@@ -120,7 +138,7 @@ class Finale:
         def marked(parameter: str, marker: ResultMarker) -> tuple[str, str]:
             what = f"task '{task.id}': cloaca.result of parameter '{parameter}'"
             reference = task_id(what, marker.reference, tasks)
-            found = find(reference)
+            found = find(self._names.shortened(reference))
             if found is None:
                 raise TaskValidationError(
                     f"task '{task.id}': parameter '{parameter}' is the result of task "
@@ -139,7 +157,20 @@ class Finale:
             error=ErrorDecoder(),
         )
         call = resolve(task.signature, scope)
-        return task.bound(call, self._edges(task, call))
+        rule = task.rule
+        if rule is not None:
+            rule = rule.with_tasks(lambda name: self._tasks(name, task.group, self._finals))
+        return task.bound(call, self._edges(task, call), rule=rule)
+
+    def _tasks(self, name: str, group: str, among: Mapping[str, TaskDefinition]) -> list[str]:
+        """The task that a name stands for, or those tasks of a group that are in a mapping."""
+        found = self._names.nearest(name, group)
+        if found is None:
+            return []
+        if not self._names.is_group(found):
+            return [found]
+        kind = "final tasks" if among is self._finals else "ordinary tasks"
+        return self._names.members(found, among, kind)
 
     def _find(
         self, name: str, task: TaskDefinition, tasks: Mapping[str, TaskDefinition]
@@ -148,15 +179,16 @@ class Finale:
         while group:
             if group + name in tasks:
                 return group + name
-            group = group[:-1].rpartition(".")[0]
-            group = f"{group}." if group else ""
+            group = outer(group)
         if name in tasks:
             return name
         return next((id for id in tasks if self._keys[id] == name), None)
 
     def _edges(self, task: TaskDefinition, call: Call) -> tuple[str, ...]:
         """The final tasks that must have ended before, declared or by parameters."""
-        edges = list(task.dependencies)
+        edges: list[str] = []
+        for name in task.dependencies:
+            edges += self._tasks(name, task.group, self._finals) or [name]
         for source in call.sources:
             needed = source.task
             if needed is not None and needed in self._finals and needed != task.id:

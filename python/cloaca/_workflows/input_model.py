@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import Context
 from cloaca._values.annotations import class_hints
-from cloaca._values.decoding import Decoder, Undecodable, Unreadable, kinds_of
+from cloaca._values.decoding import Decoder, Undecodable, Unreadable, is_plain
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import WorkflowInputError, WorkflowValidationError
 
@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    from cloaca._values.kinds import Kinds
 
 
 class InputModel:
@@ -21,7 +23,7 @@ class InputModel:
         fields: The key of the context for each field.
     """
 
-    __slots__ = ("_annotations", "_decoder", "_given", "_schema", "fields", "workflow")
+    __slots__ = ("_annotations", "_decoder", "_schema", "fields", "workflow")
 
     def __init__(self, workflow: str, given: Any) -> None:
         """Read a model.
@@ -35,7 +37,6 @@ class InputModel:
             WorkflowValidationError: It is none of these, or its types cannot be decoded from JSON.
         """
         self.workflow = workflow
-        self._given = given
         try:
             annotation = _of_names(workflow, given) if isinstance(given, dict) else given
             self.fields, self._annotations = _fields_of(annotation)
@@ -55,9 +56,17 @@ class InputModel:
         """Its JSON schema."""
         return self._schema
 
-    def kinds(self, field: str) -> frozenset[str] | None:
-        """The kinds of JSON that a field may have, or `None` if they are not known."""
-        return kinds_of(self._annotations[field])
+    def kinds(self, field: str) -> Kinds:
+        """The kinds of JSON that a field is stored as, or `None` if they are not known."""
+        if hasattr(self._decoder.annotation, "model_fields"):
+            from cloaca._values.pydantic_models import stored_kinds_of_field
+
+            return stored_kinds_of_field(self._decoder.annotation, field)
+        annotation = self._annotations[field]
+        try:
+            return None if is_plain(annotation) else Decoder(annotation).stored_kinds
+        except Unreadable:
+            return None
 
     def validate(self, given: object, what: str = "") -> Context:
         """The context of an execution, with defaults filled in.
@@ -75,8 +84,6 @@ class InputModel:
             text = given.to_json()
         elif given is None:
             text = "{}"
-        elif hasattr(type(given), "model_dump") and given.__class__ is self._given:
-            return Context.from_json(encode_as(what, given))  # pydantic has validated it
         elif isinstance(given, (list, tuple, set, frozenset, str, bytes, int, float)):
             kind = type(given).__name__
             raise TypeError(f"{what} must be its model, a mapping or a Context, not {kind}")
@@ -89,7 +96,7 @@ class InputModel:
             place = f"`{path}`: " if path else ""
             problem = WorkflowInputError(f"{what} is not valid: {place}{error.reason}")
             problem.path = path
-            raise problem from None
+            raise problem from error.__cause__
         return Context.from_json(encode_as(what, value))
 
 

@@ -48,8 +48,8 @@ def kind_of(schema: Mapping[str, Any]) -> str:
 
 
 def told(parameter: Mapping[str, Any]) -> str:
-    """The origin of a parameter of a stored definition."""
-    key = parameter.get("key", parameter["name"])
+    """The origin of a parameter of a stored definition, or of `sources`."""
+    key = parameter.get("key", parameter.get("name"))
     origin = {
         "task": f"result of task '{parameter.get('task')}'",
         "input": f"input '{key}'",
@@ -58,8 +58,20 @@ def told(parameter: Mapping[str, Any]) -> str:
         "handle": "handle of the attempt",
         "item": "item of the map",
         "signal": "payload of the signal",
+        "error": "error of the execution, or None",
     }.get(parameter["from"], parameter["from"])
+    if "of" in parameter:
+        batch = parameter["of"].get("batch")
+        items = "item" if batch is None else f"up to {batch} items"
+        origin = f"{items} of {told_list(parameter['of'])}"
+    if "path" in parameter:
+        origin = f"'{parameter['path']}' of the {origin}"
     return f"{origin}, or its default" if parameter.get("default") else str(origin)
+
+
+def told_list(source: Mapping[str, Any]) -> str:
+    """The origin of a list that a task or node runs over."""
+    return told(source) if "path" in source else f"the {told(source)}"
 
 
 def notes(workflow: _core.Workflow) -> dict[str, str]:

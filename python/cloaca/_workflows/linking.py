@@ -1,15 +1,18 @@
 """Binds the tasks of a complete workflow: what each parameter receives, and the edges it adds.
 
-See semantics J1, J6, U1. Pure: the tasks that it returns are new objects, so that a task may be
-part of several workflows.
+See semantics J1, J6, U1. The tasks that it returns are new objects, so that a task may be part of
+several workflows.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from cloaca._tasks.references import task_id
 from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError, WorkflowValidationError
 from cloaca._values.suggestion import suggestion
+from cloaca._workflows.group_names import GroupNames, outer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Call, Source
     from cloaca._tasks.definition import TaskDefinition
     from cloaca._tasks.markers import ResultMarker
+    from cloaca._tasks.trigger_rule import TriggerRule
     from cloaca._workflows.group import TaskGroup
     from cloaca._workflows.input_model import InputModel
 
@@ -50,8 +54,8 @@ class Linker:
         """
         self._workflow = workflow
         self._tasks = tasks
-        self._full_prefix = full_prefix
         self._groups = groups
+        self._names = GroupNames(workflow, tasks, groups, full_prefix)
         self._input = input
         self._keys = {task.id: task.result_key for task in tasks.values()}
         self._by_key = self._owners()
@@ -59,6 +63,8 @@ class Linker:
         # Of mapped tasks: the key of the list of each parameter, and the tasks that make the lists.
         self._lists: dict[str, dict[str, str]] = {}
         self._makers: dict[str, list[str]] = {}
+        # In a workflow with groups, the rules with the full names of their tasks.
+        self._rules: dict[str, TriggerRule] = {}
         # The groups whose tasks are being looked for.
         self._expanding: set[str] = set()
 
@@ -70,12 +76,19 @@ class Linker:
             WorkflowValidationError: A dependency or a group is not known.
         """
         calls = self._calls = {task.id: self._call(task) for task in self._tasks.values()}
+        if self._groups:
+            for task in self._tasks.values():
+                if task.rule is not None:
+                    find = partial(self._names.tasks, group=task.group)
+                    self._rules[task.id] = task.rule.with_tasks(find)
         edges = {id: self._edges(self._tasks[id], call) for id, call in calls.items()}
         if self._groups:
             self._join_groups(edges)
         self._check_kinds(calls)
         return {
-            id: self._tasks[id].bound(call, tuple(edges[id]), self._lists.get(id))
+            id: self._tasks[id].bound(
+                call, tuple(edges[id]), self._lists.get(id), self._rules.get(id)
+            )
             for id, call in calls.items()
         }
 
@@ -127,8 +140,7 @@ class Linker:
                 return group + name
             if not group:
                 return self._by_key.get(name)
-            group = group[:-1].rpartition(".")[0]
-            group = f"{group}." if group else ""
+            group = outer(group)
 
     def _call(self, task: TaskDefinition) -> Call | None:
         if task.signature is None:
@@ -139,7 +151,7 @@ class Linker:
         def marked(parameter: str, marker: ResultMarker) -> tuple[str, str]:
             what = f"task '{task.id}': cloaca.result of parameter '{parameter}'"
             reference = task_id(what, marker.reference, dict(self._tasks))
-            found = self._find(self._shortened(reference), task.group)
+            found = self._find(self._names.shortened(reference), task.group)
             if found is None:
                 raise TaskValidationError(
                     f"task '{task.id}': parameter '{parameter}' is the result of task "
@@ -184,7 +196,7 @@ class Linker:
         lists, makers = self._lists.setdefault(task.id, {}), self._makers.setdefault(task.id, [])
         for parameter, reference in given.items():
             what = f"over of task '{task.id}'"
-            name = self._shortened(task_id(what, reference, dict(self._tasks)))
+            name = self._names.shortened(task_id(what, reference, dict(self._tasks)))
             head, dot, rest = name.partition(".")
             for part, path in ((name, ""), (head, dot + rest)):
                 maker = self._find(part, task.group)
@@ -204,15 +216,12 @@ class Linker:
                     )
                 lists[parameter] = name
 
-    def _shortened(self, id: str) -> str:
-        return id.removeprefix(self._full_prefix)
-
     def _edges(self, task: TaskDefinition, call: Call | None) -> list[str]:
         """The declared dependencies, and those that parameters add."""
         declared = list(task.dependencies)
         if self._groups:
             declared = [name for id in declared for name in self._expanded(task, id)]
-        known = {self._shortened(id) for id in declared}
+        known = {self._names.shortened(id) for id in declared}
         for source in call.sources if call is not None else ():
             if source.task is not None and source.task not in known:
                 known.add(source.task)
@@ -227,26 +236,14 @@ class Linker:
         return self._lookup(name, task.group) or [name]
 
     def _lookup(self, name: str, group: str) -> list[str]:
-        while True:
-            if group + name in self._tasks:
-                return [group + name]
-            if group + name in self._groups:
-                return self._leaves(group + name)
-            if not group:
-                return []
-            group = group[:-1].rpartition(".")[0]
-            group = f"{group}." if group else ""
-
-    def _members(self, group: str) -> list[str]:
-        return [id for id in self._tasks if id.startswith(f"{group}.")]
+        found = self._names.nearest(name, group)
+        if found is None:
+            return []
+        return self._leaves(found) if self._names.is_group(found) else [found]
 
     def _leaves(self, group: str) -> list[str]:
         """The tasks of a group that no other task of the group depends on."""
-        members = self._members(group)
-        if not members:
-            raise WorkflowValidationError(
-                f"workflow '{self._workflow}': group '{group}' has no tasks"
-            )
+        members = self._names.members(group)
         if group in self._expanding:
             return members  # it depends on itself, which the engine refuses as a cycle
         self._expanding.add(group)
@@ -254,8 +251,10 @@ class Linker:
         for id in members:
             task, call = self._tasks[id], self._calls[id]
             for name in task.dependencies:
-                before.update(self._lookup(self._shortened(name), task.group))
+                before.update(self._lookup(name, task.group))
             before.update(source.task for source in (call.sources if call is not None else ()))
+            before.update(self._makers.get(id, ()))
+            before.update(self._named_by_rule(id))
         for inner in self._groups.values():
             if inner.name.startswith(f"{group}."):
                 for name in self._group_dependencies(inner):
@@ -263,12 +262,16 @@ class Linker:
         self._expanding.remove(group)
         return [id for id in members if id not in before] or members
 
+    def _named_by_rule(self, id: str) -> list[str]:
+        """The tasks that a task's rule names. The engine counts them as dependencies."""
+        return self._rules[id].tasks if id in self._rules else []
+
     def _group_dependencies(self, group: TaskGroup) -> list[str]:
         """The dependencies of a group by id or name, as they were declared."""
         what = f"a dependency of group '{group.name}'"
         known = dict(self._tasks)
         declared = group.dependencies or ()
-        return [self._shortened(task_id(what, reference, known)) for reference in declared]
+        return [self._names.shortened(task_id(what, reference, known)) for reference in declared]
 
     def _join_groups(self, edges: dict[str, list[str]]) -> None:
         """Adds the dependencies of groups to their tasks without a dependency in the group."""
@@ -276,10 +279,11 @@ class Linker:
         for group in reversed(list(self._groups.values())):
             names = self._group_dependencies(group)
             before = [id for name in names for id in self._lookup(name, group.parent) or [name]]
-            members = self._members(group.name)
+            members = [id for id in self._tasks if id.startswith(group.prefix)]
             inside = set(members)
             for id in members:
-                if not inside.intersection(map(self._shortened, edges[id])):
+                after = [*map(self._names.shortened, edges[id]), *self._named_by_rule(id)]
+                if not inside.intersection(after):
                     edges[id] = list(dict.fromkeys([*edges[id], *before]))
 
     # Kinds of JSON
@@ -327,7 +331,7 @@ class Linker:
             decoder = signature.decoder("return")
         except Unreadable:
             return None
-        return None if decoder is None else decoder.kinds
+        return None if decoder is None else decoder.stored_kinds
 
 
 def _told(kinds: Iterable[str]) -> str:

@@ -167,7 +167,7 @@ class Workflow:
         levels = [
             [name.rpartition("::")[2] for name in level] for level in self.get_execution_levels()
         ]
-        external = {task.id for task in self._definitions.values() if task.function is None}
+        external = {task.id for task in self._definitions.values() if task.kind == "external"}
         return draw(caption, levels, self.dependencies, external, notes(self._core))
 
     def __repr__(self) -> str:

@@ -1,0 +1,162 @@
+"""Decimals that are JSON numbers, for pydantic, which reads a number with a fraction as a `float`.
+
+The numbers are passed as text where the model has a `Decimal`, so that all digits are kept.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cloaca._values.json_numbers import Number, parsed, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# A number with a fraction or an exponent, outside of a string.
+_FRACTION = re.compile(r"(?:^|[\[:,])\s*-?\d+(?:\.\d|[eE])")
+# Schemas around another one that see the value only after it was decoded, or not at all.
+_INNER = {
+    "chain": "steps",
+    "custom-error": "schema",
+    "default": "schema",
+    "function-after": "schema",
+    "json-or-python": "json_schema",
+    "lax-or-strict": "lax_schema",
+    "model": "schema",
+    "dataclass": "schema",
+    "nullable": "schema",
+}
+_DECIMAL = frozenset({"decimal"})
+_ARRAYS = frozenset({"list", "set", "frozenset", "tuple"})
+_OBJECTS = frozenset({"dict", "dataclass-args", "model-fields", "typed-dict"})
+
+
+class ExactDecimals:
+    """Rewrites the numbers in the places of the decimals of one annotation."""
+
+    __slots__ = ("_definitions", "_is_needed", "_schema")
+
+    def __init__(self, schema: Any) -> None:
+        """Prepare the places.
+
+        Args:
+            schema: The core schema of the annotation.
+        """
+        self._definitions: dict[str, Any] = {}
+        self._schema = schema
+        # Whether the annotation has decimals.
+        self._is_needed = self._has_decimal(schema)
+
+    def rewritten(self, text: str) -> str:
+        """The JSON text with the numbers in the places of decimals as texts."""
+        if not self._is_needed or _FRACTION.search(text) is None:
+            return text
+        return text_of(self._changed(self._schema, parsed(text)))
+
+    def _has_decimal(self, schema: Any) -> bool:
+        """Whether a schema contains a decimal. Notes the definitions that other parts refer to."""
+        found = False
+        stack = [schema]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, dict):
+                found = found or part.get("type") == "decimal"
+                if part.get("type") == "definitions":
+                    self._definitions.update({each["ref"]: each for each in part["definitions"]})
+                stack += part.values()
+            elif isinstance(part, (list, tuple)):
+                stack += part
+        return found
+
+    def _inner(self, schema: Any) -> Any:
+        """The schema of the value itself; `None` if code sees the value before it is decoded."""
+        while schema is not None:
+            kind = schema["type"]
+            if kind == "definitions":
+                schema = schema["schema"]
+            elif kind == "definition-ref":
+                schema = self._definitions.get(schema["schema_ref"])
+            elif kind in _INNER:
+                if schema.get("custom_init"):
+                    return None
+                schema = schema[_INNER[kind]]
+                schema = schema[0] if isinstance(schema, list) else schema
+            else:
+                return None if kind.startswith("function-") else schema
+        return None
+
+    def _changed(self, schema: Any, value: Any) -> Any:
+        schema = self._inner(schema)
+        if schema is None:
+            return value
+        kind = schema["type"]
+        if kind == "decimal":
+            return str(value) if type(value) is Number else value
+        if kind in {"union", "tagged-union"}:
+            part = self._part_of_union(schema, value)
+            return value if part is None else self._changed(part, value)
+        if type(value) is list and kind in _ARRAYS:
+            for index, part in enumerate(_schemas_of_items(schema, len(value))):
+                if part is not None:
+                    value[index] = self._changed(part, value[index])
+        elif type(value) is dict and kind == "dict":
+            for key in value if "values_schema" in schema else ():
+                value[key] = self._changed(schema["values_schema"], value[key])
+        elif type(value) is dict and kind in _OBJECTS:
+            for name, field in _fields(schema):
+                for key in _keys(name, field):
+                    if key in value:
+                        value[key] = self._changed(field["schema"], value[key])
+        return value
+
+    def _part_of_union(self, schema: Any, value: Any) -> Any:
+        """The schema of a union that a value belongs to; `None` if there may be several."""
+        if schema["type"] == "tagged-union":
+            field = schema["discriminator"]
+            tag = value.get(field) if type(value) is dict and isinstance(field, str) else None
+            return schema["choices"].get(tag) if type(tag) is str else None
+        inner = []
+        for choice in schema["choices"]:
+            inner.append(self._inner(choice[0] if isinstance(choice, tuple) else choice))
+        if any(part is None for part in inner):
+            return None
+        kinds = _OBJECTS if type(value) is dict else _ARRAYS if type(value) is list else _DECIMAL
+        if type(value) is Number:
+            # A text could be meant for another part.
+            others = {part["type"] for part in inner}
+            if not others <= {"none"} | _DECIMAL | _ARRAYS | _OBJECTS:
+                return None
+        wanted = [part for part in inner if part["type"] in kinds]
+        return wanted[0] if len(wanted) == 1 else None
+
+
+def _schemas_of_items(schema: Any, count: int) -> list[Any]:
+    """The schema of each item of an array; `None` for one without a schema."""
+    items = schema.get("items_schema")
+    if not isinstance(items, list):
+        return [items] * count
+    variadic = schema.get("variadic_item_index")
+    if variadic is not None and count >= len(items) - 1:
+        after = items[variadic + 1 :]
+        items = [*items[:variadic], *[items[variadic]] * (count - len(items) + 1), *after]
+    return list(items[:count])
+
+
+def _fields(schema: Any) -> list[tuple[str, Any]]:
+    fields = schema["fields"]
+    if isinstance(fields, dict):
+        return list(fields.items())
+    return [(field["name"], field) for field in fields]
+
+
+def _keys(name: str, field: Any) -> set[str]:
+    """The keys of an object that a field is read from. Paths into deeper objects are left out."""
+    alias = field.get("validation_alias")
+    found = {name}
+    if isinstance(alias, str):
+        found.add(alias)
+    for path in alias if isinstance(alias, list) else ():
+        if isinstance(path, list) and len(path) == 1:
+            found.add(str(path[0]))
+    return found

@@ -1,0 +1,57 @@
+"""Notes why the result of a task may not be there, for the error of a parameter (semantics J7)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cloaca._tasks.definition import TaskDefinition
+
+
+def note_producers(
+    tasks: Mapping[str, TaskDefinition], finals: Mapping[str, TaskDefinition]
+) -> None:
+    """Notes at each parameter with a result what is known of the task that makes it.
+
+    Args:
+        tasks: The ordinary tasks of a workflow, bound, by id.
+        finals: Its final tasks and compensations, bound, by the names of their handlers.
+    """
+    for task in [*tasks.values(), *finals.values()]:
+        for source in task.call.sources if task.call is not None else ():
+            if source.task is None:
+                continue
+            maker = tasks.get(source.task) or finals.get(source.task)
+            if maker is None:
+                continue
+            source.maker_stores = _stores(maker)
+            source.maker_completed = task.id in tasks and _has_completed(task, maker)
+
+
+def _stores(maker: TaskDefinition) -> str:
+    """When a task that completes stores a result: `always`, `explicitly`, or `unless_none`."""
+    if maker.kind == "engine" or maker.options.map is not None:
+        return "always"
+    if maker.call is None or maker.call.result_key is None:
+        return "explicitly"
+    return "always" if maker.call.keeps_none else "unless_none"
+
+
+def _has_completed(task: TaskDefinition, maker: TaskDefinition) -> bool:
+    """Whether a task runs only if the other one, a dependency of it, has completed.
+
+    The default rule also lets it run if the other one was skipped by its own rule.
+    """
+    rule = _rule(task)
+    wait = maker.options.wait
+    may_skip = wait is not None and (
+        wait.on_timeout == "skip" or (wait.approval or {}).get("on_reject") == "skip"
+    )
+    if rule == "none_failed":
+        return _rule(maker) == "none_failed" and not may_skip
+    return rule == "all_success"
+
+
+def _rule(task: TaskDefinition) -> object:
+    return "none_failed" if task.rule is None else task.rule._to_definition()

@@ -1,0 +1,116 @@
+"""The kinds of JSON that a value is stored as, and those that a parameter takes (semantics J6)."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from typing import Annotated, Any, Literal
+
+import pydantic
+import pytest
+
+import cloaca
+
+
+class Shown(pydantic.BaseModel):
+    n: int
+
+    @pydantic.model_serializer
+    def as_text(self) -> str:
+        return f"n={self.n}"
+
+
+class Fields(pydantic.BaseModel):
+    wait: datetime.timedelta
+    price: decimal.Decimal
+    rounded: decimal.Decimal
+    count: int | None
+    word: Literal["a"] = "a"
+
+    @pydantic.field_serializer("rounded")
+    def round(self, rounded: decimal.Decimal):
+        return float(rounded)
+
+
+class Read(pydantic.BaseModel):
+    n: int
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def of_text(cls, value: object) -> object:
+        return {"n": len(value)} if isinstance(value, str) else value
+
+
+def passing(made, taken):
+    """A builder with a task that returns one type, and a task that takes another."""
+
+    def made_one():
+        return None
+
+    def take(made_one):
+        return None
+
+    made_one.__annotations__["return"] = made
+    take.__annotations__["made_one"] = taken
+    builder = cloaca.WorkflowBuilder("kinds_of_both_ends")
+    for function in (made_one, take):
+        cloaca.task(function)
+        builder.add_task(function)
+    return builder
+
+
+@pytest.mark.parametrize(
+    ("made", "taken"),
+    [
+        (datetime.timedelta, str),
+        (decimal.Decimal, float),
+        (decimal.Decimal | None, int | list[int]),
+        (Read, str),
+    ],
+)
+def test_j6_kinds_that_are_stored_count_for_a_result(made, taken):
+    with pytest.raises(cloaca.TaskValidationError, match="parameter 'made_one' takes"):
+        passing(made, taken).build()
+
+
+@pytest.mark.parametrize(
+    ("made", "taken"),
+    [
+        (datetime.timedelta, float),
+        (datetime.timedelta, datetime.timedelta),
+        (decimal.Decimal, str),
+        (float, decimal.Decimal),
+        (str, datetime.timedelta),
+        (Shown, str),
+        (str, Read),
+        (str, Annotated[list[Read], pydantic.BeforeValidator(str.split)]),
+    ],
+)
+def test_j6_kinds_that_are_read_count_for_a_parameter(made, taken):
+    passing(made, taken).build()
+
+
+@pytest.mark.parametrize(
+    ("field", "fits", "fails"),
+    [
+        ("wait", str, float),
+        ("price", str, float),
+        ("rounded", float, None),
+        ("count", int, str),
+        ("word", str, int),
+    ],
+)
+def test_j6_kinds_of_a_field_are_those_that_pydantic_stores(field, fits, fails):
+    def builder(taken):
+        scope: dict[str, Any] = {}
+        exec(f"def take({field}):\n    return {field}", scope)
+        take = scope["take"]
+        take.__annotations__[field] = taken
+        found = cloaca.WorkflowBuilder("kinds_of_fields", input=Fields)
+        cloaca.task(take)
+        return found.add_task(take)
+
+    builder(fits).build()
+    if fails is not None:
+        with pytest.raises(cloaca.TaskValidationError, match=f"the field '{field}' of the input"):
+            builder(fails).build()
