@@ -154,30 +154,42 @@ class WorkflowHandle:
 
         Since 1.0.
         """
-        timeout_us = None if timeout is None else seconds_to_us("timeout", timeout, zero=True)
-        from time import monotonic
+        # Most calls have no timeout and no final tasks, and there are thousands of them.
+        if timeout is None:
+            deadline = None
+        else:
+            from time import monotonic
 
-        deadline = None if timeout_us is None else monotonic() + timeout_us / 1_000_000
-
-        def ended(execution_id: str, what: str) -> WorkflowResult:
-            left_us = (
-                None if deadline is None else max(0, int((deadline - monotonic()) * 1_000_000))
-            )
-            self._runner._begin_wait(execution_id, blocks=True)
-            execution = self._runner._core.wait(execution_id, left_us)
-            if execution is None:
-                raise WaitTimeoutError(
-                    f"{what} {execution_id} has not ended within "
-                    f"{(timeout_us or 0) / 1_000_000:g} s",
-                    hint="the execution continues: call result() again, or cancel() it",
-                )
-            return WorkflowResult(execution)
-
-        result = ended(self._id, "execution")
-        final_id = result._execution.final_id
-        if wait_final and final_id is not None:
-            result._final = ended(final_id, f"the execution of the final tasks of {self._id},")
+            deadline = monotonic() + seconds_to_us("timeout", timeout, zero=True) / 1_000_000
+        result = self._ended(self._id, deadline, timeout)
+        if wait_final:
+            final_id = result._execution.final_id
+            if final_id is not None:
+                result._final = self._ended(final_id, deadline, timeout)
         return result
+
+    def _ended(
+        self, execution_id: str, deadline: float | None, timeout: float | timedelta | None
+    ) -> WorkflowResult:
+        """Waits for the end of the execution, or of that of its final tasks."""
+        runner = self._runner
+        runner._begin_wait(execution_id, blocks=True)
+        if deadline is None:
+            left_us = None
+        else:
+            from time import monotonic
+
+            left_us = max(0, int((deadline - monotonic()) * 1_000_000))
+        execution = runner._core.wait(execution_id, left_us)
+        if execution is None:
+            is_first = execution_id == self._id
+            what = "execution" if is_first else f"the execution of the final tasks of {self._id},"
+            seconds = seconds_to_us("timeout", timeout or 0, zero=True) / 1_000_000
+            raise WaitTimeoutError(
+                f"{what} {execution_id} has not ended within {seconds:g} s",
+                hint="the execution continues: call result() again, or cancel() it",
+            )
+        return WorkflowResult(execution)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
         """Wait for the end on an event loop, without a thread.

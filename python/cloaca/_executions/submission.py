@@ -42,15 +42,23 @@ def request(
         TypeError: The context is not a mapping, or a value in it is not JSON.
         ValueError: A value in the context is NaN or an infinity.
     """
-    name: object = workflow.name if isinstance(workflow, Workflow) else workflow
-    if not isinstance(name, str):
-        raise ConfigurationError(
-            f"workflow must be the name of a workflow, not {type(name).__name__}",
-            hint="pass the name given to WorkflowBuilder, or that of the @cloaca.workflow function",
-        )
-    known = workflow if isinstance(workflow, Workflow) else registry.workflow(name)
+    known: Workflow | None
+    if isinstance(workflow, Workflow):
+        name, known = workflow.name, workflow
+    else:
+        given: object = workflow
+        if not isinstance(given, str):
+            raise ConfigurationError(
+                f"workflow must be the name of a workflow, not {type(given).__name__}",
+                hint="pass the name given to WorkflowBuilder, or that of the @cloaca.workflow "
+                "function",
+            )
+        name, known = given, registry.workflow(given)
     model = None if known is None else known._input
-    context = context_of(context) if model is None else model.validate(context)
+    if model is not None:
+        context = model.validate(context)
+    elif context is not None:
+        context = context_of(context)
     if key is not None:
         _check_key(key)
     if priority != 0:
@@ -75,25 +83,25 @@ def request_of(entry: object) -> SubmitRequest:
     Raises:
         ConfigurationError: The entry is neither, or an argument is not valid.
     """
+    if isinstance(entry, (tuple, list)) and len(entry) == 2:
+        workflow, context = entry
+        return request(workflow, context, key=None, priority=0, delay=None, at=None, timeout=None)
     from collections.abc import Mapping
 
-    given: dict[str, Any] = dict.fromkeys(_NAMES)
-    given["priority"] = 0
-    if isinstance(entry, Mapping):
-        for name in entry:
-            if name not in _NAMES:
-                raise ConfigurationError(
-                    f"submit_many: unknown argument {name!r}",
-                    hint=suggestion(name, _NAMES, listing=True),
-                )
-        given.update(entry)
-    elif isinstance(entry, (tuple, list)) and len(entry) == 2:
-        given["workflow"], given["context"] = entry
-    else:
+    if not isinstance(entry, Mapping):
         raise ConfigurationError(
             f"submit_many takes (workflow, context) pairs or mappings, not {entry!r}",
             hint="for example [('etl', {'day': 1})] or [{'workflow': 'etl', 'priority': 5}]",
         )
+    for name in entry:
+        if name not in _NAMES:
+            raise ConfigurationError(
+                f"submit_many: unknown argument {name!r}",
+                hint=suggestion(name, _NAMES, listing=True),
+            )
+    given: dict[str, Any] = dict.fromkeys(_NAMES)
+    given["priority"] = 0
+    given.update(entry)
     return request(given.pop("workflow"), given.pop("context"), **given)
 
 
