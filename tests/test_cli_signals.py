@@ -15,7 +15,9 @@ with cloaca.WorkflowBuilder("payment"):
         return paid["amount"]
 
 with cloaca.WorkflowBuilder("release"):
-    cloaca.approval("approve", title="Release {version}?", to="ops", timeout="48h")
+    cloaca.approval(
+        "approve", title="Release {version}?", to="ops", timeout="48h", data={"note": str}
+    )
 
     @cloaca.task
     def publish(approve: dict) -> str:
@@ -91,6 +93,8 @@ def test_text_that_is_not_json_is_refused(shell, waiting):
 
 def test_approval_is_given_once(shell, waiting):
     _, release = waiting
+    _, errors = shell.run("approve", release, "approve", '{"note": 5}', status=1)
+    assert "the data of approval 'approve' is not valid: `note`" in errors
     output, _ = shell.run("approve", release, "approve", '{"note": "ok"}', "--by", "ann")
     assert output == f"{release} approve approved\n"
     assert result_of(shell, release).final_context["publish"] == "ann"

@@ -27,13 +27,46 @@ def test_l12_sender_refuses_data_that_no_known_task_takes(runner):
     with pytest.raises(
         cloaca.WorkflowInputError, match="parameter 'paid_l12' of task 'book'"
     ) as no:
-        runner.send("paid_l12", {"amount": "much"}, to=handle)
+        runner.send("paid_l12", {"amount": "much"})
     assert no.value.path == "amount"
     assert not handle.done()
-    runner.send("paid_l12", {"amount": 3}, to=handle)
+    runner.send("paid_l12", {"amount": 3})
     assert handle.result(timeout=30).of("book") == 3
     # Nobody here waits for it, so other programs may.
     runner.send("unknown_l12", {"amount": "much"})
+
+
+def test_l12_signal_to_one_execution_may_have_any_data(runner):
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task(wait_for=cloaca.signal("note_l12"))
+        def take(note_l12: Payment) -> int:
+            return note_l12.amount
+
+    @cloaca.workflow
+    def plain(handle):
+        return handle.wait("note", cloaca.signal("note_l12"))
+
+    handle = runner.submit("plain")
+    # The declared wait of another workflow does not say what the function waits for.
+    runner.send("note_l12", "hello", to=handle)
+    assert handle.result(timeout=30).output == "hello"
+
+
+def test_l12_signal_that_cancels_may_have_any_data(runner):
+    with cloaca.WorkflowBuilder("typed"):
+
+        @cloaca.task(wait_for=cloaca.signal("stop_l12", key="key"))
+        def take(stop_l12: Payment) -> int:
+            return stop_l12.amount
+
+    with cloaca.WorkflowBuilder("stoppable") as builder:
+        builder.cancel_on(cloaca.signal("stop_l12", key="key"))
+        cloaca.wait("forever", wait_for=cloaca.signal("never_l12"))
+
+    handle = runner.submit("stoppable", {"key": "k"})
+    runner.send("stop_l12", key="k")
+    assert handle.result(timeout=30).status == "Cancelled"
 
 
 def test_l12_one_task_that_takes_the_data_is_enough(runner):
@@ -64,4 +97,26 @@ def test_l12_approval_refuses_data_that_does_not_match(runner):
     with pytest.raises(cloaca.WorkflowInputError, match="the data of approval 'approve'"):
         runner.approve(handle, "approve", {"amount": "much"})
     runner.approve(handle, "approve", {"amount": 3}, by="ann")
+    assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}
+
+
+def test_l12_engine_refuses_data_of_an_approval_from_elsewhere(runner):
+    with cloaca.WorkflowBuilder("release"):
+        cloaca.approval("approve", data=Payment)
+
+    handle = runner.submit("release")
+    core = runner._core
+    # The command line, the HTTP API and other programs send the text as it is.
+    for text, message in (
+        ('{"amount": "much"}', "`amount`: expected integer, got string"),
+        ("{}", "the field 'amount' is missing"),
+        ("[3]", "expected object, got array"),
+    ):
+        with pytest.raises(cloaca.WorkflowInputError, match=message):
+            core.decide(handle.id, "approve", True, text)
+    with pytest.raises(cloaca.ContextError, match="its data takes 1677"):
+        core.decide(handle.id, "approve", True, f'"{"x" * (16 << 20)}"')
+    assert not handle.done()
+    assert "decided" not in [event.type for event in handle.events()]
+    core.decide(handle.id, "approve", True, '{"amount": 3}')
     assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -372,6 +373,79 @@ def test_t5_data_of_a_wait_is_decoded_by_type(runner):
     handle = runner.submit("typed")
     runner.send("pair", [1, 2], to=handle.id)
     assert handle.result(timeout=60).output == [1, 2]
+
+
+def test_t5_numbers_of_a_wait_keep_their_digits(runner):
+    digits = "12345678901234567.89"
+
+    @cloaca.workflow
+    def priced(handle):
+        price = handle.wait("price", cloaca.signal("price"), type=Decimal)
+        both = cloaca.any_of(cloaca.signal("prices"), cloaca.delay("1h"))
+        prices = handle.wait("prices", both, type=dict[str, list[Decimal]])
+        return [str(price), *map(str, prices["prices"])]
+
+    handle = runner.submit("priced")
+    # A float of Python has fewer digits than JSON may have.
+    runner._core.send("price", digits, None, handle.id)
+    runner._core.send("prices", f"[{digits}, 1.10]", None, handle.id)
+    assert handle.result(timeout=60).output == [digits, digits, "1.10"]
+
+
+def test_t5_numbers_of_a_child_keep_their_digits(runner):
+    digits = "12345678901234567.89"
+
+    with cloaca.WorkflowBuilder("quote", output="price"):
+        cloaca.wait("price", wait_for=cloaca.signal("price", since="ever"))
+
+    @cloaca.workflow
+    def buys(handle):
+        one = handle.run("one", "quote", type=Decimal)
+        two = handle.run_many("two", "quote", [{}, {}], type=Decimal)
+        return [str(price) for price in [one, *two]]
+
+    handle = runner.submit("buys")
+    runner._core.send("price", digits)
+    assert handle.result(timeout=60).output == [digits] * 3
+
+
+CALLS = ("step", "sleep", "wait", "run", "run_many")
+
+
+@pytest.mark.parametrize("made", CALLS)
+@pytest.mark.parametrize("recorded", CALLS)
+def test_t2_key_of_another_kind_of_call_fails_the_task(runner, recorded, made):
+    calls = {
+        "step": lambda handle: handle.step("key", dict),
+        "sleep": lambda handle: handle.sleep("key", "1ms"),
+        "wait": lambda handle: handle.wait("key", cloaca.delay("1ms")),
+        "run": lambda handle: handle.run("key", "nothing"),
+        "run_many": lambda handle: handle.run_many("key", "nothing", [None]),
+    }
+
+    with cloaca.WorkflowBuilder("nothing"):
+
+        @cloaca.task
+        def idle(context): ...
+
+    @cloaca.workflow(retry_attempts=3, retry_delay_ms=1)
+    def changed(handle):
+        # The second attempt stands for the code after a deployment.
+        calls[recorded if handle.attempt == 1 else made](handle)
+        if handle.attempt == 1:
+            raise ValueError("a deployment")
+
+    result = runner.submit("changed").result(timeout=60)
+    assert result.tasks["changed"].attempts == 2
+    if recorded == made:
+        assert result.status == "Completed"
+        return
+    assert result.error.type.endswith("TaskValidationError")
+    assert (
+        f"recorded the key 'key' with handle.{recorded}, and the code now calls handle.{made}"
+        in result.error.message
+    )
+    assert "from_step='key'" in result.error.message
 
 
 def test_t6_recorded_timeout_stays_until_it_is_dropped(runner):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -78,6 +79,52 @@ def test_one_trace_from_the_submitter_to_the_tasks(database, spans, how):
     assert found["task boom"].status.description == "ValueError: no way"
     (event,) = found["task boom"].events
     assert event.attributes["exception.type"] == "ValueError"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_step_that_runs_has_a_span_within_its_attempt(database, spans, kind):
+    def plan() -> int:
+        with trace.get_tracer("program").start_as_current_span("inner"):
+            return 3
+
+    def explode() -> None:
+        raise ValueError("no way")
+
+    with cloaca.WorkflowBuilder("stepping"):
+        if kind == "sync":
+
+            @cloaca.task(id="work", retry_attempts=2, retry_delay_ms=1)
+            def work(context, handle):
+                handle.step("plan", plan)
+                handle.step("boom", explode)
+
+        else:
+
+            @cloaca.task(id="work", retry_attempts=2, retry_delay_ms=1)
+            async def work_async(context, handle):
+                await handle.step("plan", plan)
+                await handle.step("boom", explode)
+
+    with cloaca.DefaultRunner(database) as runner:
+        assert runner.execute("stepping").status == "Failed"
+    found: dict[str, list[Any]] = {}
+    for span in _exporter.get_finished_spans():
+        found.setdefault(span.name, []).append(span)
+    # The second attempt gets the recorded result of the first step, and calls only the other one.
+    assert {name: len(of_name) for name, of_name in found.items()} == {
+        "workflow stepping": 1, "task work": 2, "step plan": 1, "inner": 1, "step boom": 2,
+    }  # fmt: skip
+    attempts = [span.context.span_id for span in found["task work"]]
+    (step,), (inner,) = found["step plan"], found["inner"]
+    assert step.attributes["cloaca.step"] == "plan"
+    assert step.parent.span_id == attempts[0]
+    assert inner.parent.span_id == step.context.span_id
+    assert step.status.status_code is not StatusCode.ERROR
+    assert [span.parent.span_id for span in found["step boom"]] == attempts
+    for span in found["step boom"]:
+        assert span.status.status_code is StatusCode.ERROR
+        (event,) = span.events
+        assert event.attributes["exception.message"] == "no way"
 
 
 WORKER = """

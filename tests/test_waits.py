@@ -376,6 +376,18 @@ def test_l15_page_of_waits_has_a_cursor(runner):
         (lambda: cloaca.delay(-1), "must not be negative"),
         (lambda: cloaca.until(datetime(2026, 1, 1)), "the time of until"),
         (lambda: cloaca.any_of(cloaca.signal("a"), "one_failed"), "not both"),
+        (lambda: cloaca.any_of(cloaca.signal("a"), cloaca.signal("a")), "any_of joins .* twice"),
+        (
+            lambda: cloaca.all_of(cloaca.signal("vote", key="a"), cloaca.signal("vote", key="b")),
+            "two signals named 'vote'",
+        ),
+        (
+            lambda: cloaca.all_of(
+                cloaca.any_of(cloaca.delay("1h"), cloaca.signal("vote", key="a")),
+                cloaca.signal("vote", key="b"),
+            ),
+            "two signals named 'vote'",
+        ),
         (lambda: cloaca.task(wait_timeout="1h")(print), "wait_timeout needs wait_for"),
         (lambda: cloaca.task(wait_for="paid")(print), "wait_for must be a condition"),
     ],
@@ -383,6 +395,11 @@ def test_l15_page_of_waits_has_a_cursor(runner):
 def test_a2_invalid_waits_are_refused(make, message):
     with pytest.raises(cloaca.TaskValidationError, match=message):
         make()
+
+
+def test_l9_any_of_may_have_one_name_with_two_keys():
+    votes = cloaca.any_of(cloaca.signal("vote", key="a"), cloaca.signal("vote", key="b"))
+    assert cloaca.all_of(votes, cloaca.signal("go")).signals == ("vote", "go")
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,10 @@ class Workflow:
     def output(self) -> str | tuple[str, ...] | None:
         """The keys of the context that are the output. `None`: the output is the final context."""
     @property
+    def cancel_signals(self) -> list[str]:
+        """The names of the signals that cancel executions."""
+
+    @property
     def results(self) -> dict[str, str]:
         """The key that each value task's result is stored under, by the task's short id."""
     @property
@@ -400,6 +404,9 @@ class StepLog:
 
     def recorded(self, key: str) -> str | None:
         """Return the recorded value of a step as JSON text."""
+
+    def recorded_call(self, key: str) -> str | None:
+        """Return the name of the call that recorded a step, such as `run_many`."""
 
     def recorded_children(self, key: str) -> list[str] | None:
         """Return the recorded ends of the children of a call; `None` if the call has not ended."""

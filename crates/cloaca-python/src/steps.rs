@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cloacina::runner::EngineHandle;
-use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply};
+use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply, StepCall};
 use cloacina::types::{Error, ErrorCode, Json, StepKind, StepRecord, Timestamp};
 use pyo3::prelude::*;
 
@@ -42,6 +42,12 @@ impl StepLog {
     /// Returns the recorded value of a step as JSON text; `None` if it is not recorded.
     fn recorded(&self, key: &str) -> Option<String> {
         self.inner.recorded(key).map(|value| value.to_string())
+    }
+
+    /// Returns the name of the call that recorded a step: `step`, `sleep`, `wait`, `run` or `run_many`; `None` if it is not
+    /// recorded.
+    fn recorded_call(&self, key: &str) -> Option<&'static str> {
+        self.inner.recorded_call(key).map(StepCall::name)
     }
 
     /// Returns the recorded ends of the children of a call as JSON texts; `None` if the call has not ended.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina::runner::{to_dot, to_mermaid};
-use cloacina::types::{Error, ErrorCode, Json, Ordinal, nearest};
+use cloacina::types::{Condition, Error, ErrorCode, Json, Ordinal, nearest};
 use cloacina::workflow::{self, Output, WorkflowDefinition};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
@@ -174,6 +174,18 @@ impl Workflow {
     #[getter]
     fn output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         output_keys(py, &self.inner)
+    }
+
+    /// The names of the signals that cancel executions.
+    #[getter]
+    fn cancel_signals(&self) -> Vec<&str> {
+        let conditions = self.inner.definition().cancel_on.iter();
+        conditions
+            .filter_map(|condition| match condition {
+                Condition::Signal { name, .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The key of the context that each value task's result is stored under, by the task's short id.

@@ -169,6 +169,7 @@ impl Bench {
                     expected: record.revision - 1,
                     tasks: vec![self.write(false, Some(1))],
                     history: &[],
+                    requires: &[],
                     steps: None,
                 })
                 .collect(),

@@ -89,6 +89,7 @@ fn ended(child: ExecutionId, status: ExecutionStatus) -> ChildEnd {
     ChildEnd {
         child,
         item: None,
+        number: None,
         task: 0,
         status,
         output: (status == ExecutionStatus::Completed).then(|| Json::parse("7").unwrap()),
@@ -103,10 +104,10 @@ fn m0_child_gets_the_values_at_the_paths_of_its_input() {
         ..inner()
     };
     let (mut parent, changes) = submit(node("c", spec.clone()), r#"{"cart":{"id":3}}"#);
-    assert_eq!(changes.starts.len(), 1);
+    assert_eq!(changes.flow.starts.len(), 1);
     assert_eq!(start(&mut parent).new.input.to_json(), r#"{"order":3}"#);
     let (parent, changes) = submit(node("c", spec), "{}");
-    assert!(changes.starts.is_empty());
+    assert!(changes.flow.starts.is_empty());
     assert_eq!(parent.task(0).status, TaskStatus::Failed);
     let message = &parent.task(0).error.as_ref().unwrap().message;
     assert!(message.contains("from the path 'cart.id'"), "{message}");
@@ -131,7 +132,7 @@ fn m3_every_end_of_a_child_tells_its_parent() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let link = start(&mut parent).parent;
     let told = |changes: &Changes, status: ExecutionStatus| {
-        matches!(changes.posts.as_slice(), [post]
+        matches!(changes.flow.posts.as_slice(), [post]
             if matches!(&post.note, Note::ChildEnded(end) if end.status == status))
     };
     let submit_child = || {
@@ -176,7 +177,7 @@ fn m4_end_of_the_parent_cancels_open_children_or_abandons_them() {
         };
         let (mut parent, _) = submit(node("c", spec), "{}");
         let child = start(&mut parent).new.id;
-        let posts = parent.cancel(NOW).unwrap().posts;
+        let posts = parent.cancel(NOW).unwrap().flow.posts.clone();
         assert_eq!(posts.len(), count);
         assert!(
             posts
@@ -192,11 +193,11 @@ fn m4_parent_resumes_exactly_what_it_paused() {
     let start = start(&mut parent);
     let (mut child, _) =
         Execution::submit_child(plain("inner"), start.new, Some(start.parent), NOW);
-    assert_eq!(parent.pause(NOW).unwrap().posts[0].note, Note::Pause);
-    assert!(child.hear_parent(&Note::Pause, NOW).link);
+    assert_eq!(parent.pause(NOW).unwrap().flow.posts[0].note, Note::Pause);
+    assert!(child.hear_parent(&Note::Pause, NOW).flow.link);
     assert_eq!(child.record().status, ExecutionStatus::Paused);
-    assert_eq!(parent.resume(NOW).unwrap().posts[0].note, Note::Resume);
-    assert!(child.hear_parent(&Note::Resume, NOW).link);
+    assert_eq!(parent.resume(NOW).unwrap().flow.posts[0].note, Note::Resume);
+    assert!(child.hear_parent(&Note::Resume, NOW).flow.link);
     assert_eq!(child.record().status, ExecutionStatus::Pending);
     child.pause(NOW).unwrap();
     assert_eq!(child.hear_parent(&Note::Pause, NOW), Changes::default());
@@ -251,7 +252,7 @@ fn m5_failed_child_fails_its_node_unless_its_policy_starts_another() {
     assert!(!parent.record().status.is_terminal());
     let due = parent.task(0).ready_at.unwrap();
     assert!(due > NOW);
-    assert_eq!(parent.look(0, &[], due).starts.len(), 1);
+    assert_eq!(parent.look(0, &[], due).flow.starts.len(), 1);
     let second = start(&mut parent);
     assert_eq!(second.parent.generation, 2);
     parent.child_ended(ended(second.new.id, ExecutionStatus::Failed), NOW, 0.5);
@@ -268,9 +269,12 @@ fn m6_retry_runs_a_failed_child_again_in_place() {
         let child = start(&mut parent).new.id;
         parent.child_ended(ended(child, status), NOW, 0.5);
         let changes = parent.retry(None, NOW).unwrap();
-        assert_eq!((changes.starts.len(), changes.posts.len()), (starts, posts));
+        assert_eq!(
+            (changes.flow.starts.len(), changes.flow.posts.len()),
+            (starts, posts)
+        );
         if posts == 1 {
-            assert_eq!(changes.posts[0].note, Note::Retry);
+            assert_eq!(changes.flow.posts[0].note, Note::Retry);
             let end = ended(child, ExecutionStatus::Completed);
             assert!(parent.child_ended(end, NOW, 0.5).ended);
         }
@@ -285,7 +289,7 @@ fn m6_child_that_cannot_run_again_tells_its_end_again() {
         Execution::submit_child(plain("inner"), start.new, Some(start.parent), NOW);
     child.cancel(NOW).unwrap();
     let changes = child.hear_parent(&Note::Retry, NOW);
-    assert!(matches!(changes.posts[0].note, Note::ChildEnded(_)));
+    assert!(matches!(changes.flow.posts[0].note, Note::ChildEnded(_)));
 }
 
 #[test]
@@ -312,7 +316,7 @@ fn m4_retried_child_gets_its_own_timeout_back() {
     child.start(0, claim, later);
     child.time_out(later + SECOND);
     assert_eq!(child.record().status, ExecutionStatus::Failed);
-    assert!(child.hear_parent(&Note::Retry, later + SECOND).link);
+    assert!(child.hear_parent(&Note::Retry, later + SECOND).flow.link);
     let stored = Execution::restore(plain("inner"), child.record().clone()).unwrap();
     assert_eq!(stored.record().timeout, Some(300 * SECOND));
     assert_eq!(child.record().timeout, Some(300 * SECOND));
@@ -344,8 +348,8 @@ fn m4_abandoned_child_of_a_paused_parent_is_resumed() {
     start(&mut parent);
     parent.pause(NOW).unwrap();
     let changes = parent.cancel(NOW).unwrap();
-    assert_eq!(changes.posts.len(), 1);
-    assert_eq!(changes.posts[0].note, Note::Resume);
+    assert_eq!(changes.flow.posts.len(), 1);
+    assert_eq!(changes.flow.posts[0].note, Note::Resume);
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn mapped() -> (Execution, MapRow) {
         ["Map 'fetch' starts once a runner has read its list."]
     );
     execution.expand_map(0, &[], 100, NOW, &mut changes);
-    let row = match changes.maps.pop() {
+    let row = match changes.flow.maps.pop() {
         Some(MapChange::Expand(row)) => *row,
         other => panic!("{other:?} does not expand the map"),
     };

@@ -117,7 +117,7 @@ fn failed() -> Outcome {
 }
 
 fn start(execution: &mut Execution, changes: &mut Changes) -> (Execution, Changes) {
-    let due = changes.finale.take().unwrap();
+    let due = changes.flow.finale.take().unwrap();
     let id = ExecutionId::generate();
     let start = execution
         .start_finale(due, id, DefinitionId(2), NOW, changes)
@@ -198,12 +198,15 @@ fn q2_no_final_task_starts_before_the_running_attempts_have_ended() {
         panic!("one attempt is held");
     };
     assert_eq!((held.runner, held.attempt), (claim.runner, claim.attempt));
-    assert_eq!(changes.posts.last().unwrap().note, Note::AttemptEnded(held));
+    assert_eq!(
+        changes.flow.posts.last().unwrap().note,
+        Note::AttemptEnded(held)
+    );
     // A resume of the held execution starts nothing either.
     last.pause(NOW).unwrap();
     assert_eq!(last.resume(NOW).unwrap().ready, Vec::<u32>::new());
     let released = last.attempt_ended(held, NOW);
-    assert!(released.link);
+    assert!(released.flow.link);
     assert_eq!(released.ready, [2]);
     assert_eq!(last.attempt_ended(held, NOW), Changes::default());
 }

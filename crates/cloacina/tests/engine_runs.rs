@@ -109,11 +109,21 @@ impl Run {
     }
 
     fn end(&mut self, child: ExecutionId, status: ExecutionStatus) -> Changes {
+        self.end_with(child, None, status)
+    }
+
+    fn end_with(
+        &mut self,
+        child: ExecutionId,
+        number: Option<u32>,
+        status: ExecutionStatus,
+    ) -> Changes {
         let is_done = status == ExecutionStatus::Completed;
         let is_failed = status == ExecutionStatus::Failed;
         let end = ChildEnd {
             child,
             item: None,
+            number,
             task: 0,
             status,
             output: is_done.then(|| Json::parse("7").unwrap()),
@@ -127,7 +137,7 @@ impl Run {
 fn t5_child_of_a_function_starts_with_its_park() {
     let mut run = Run::new();
     let changes = run.park(None, None);
-    assert!(changes.starts.contains(&0));
+    assert!(changes.flow.starts.contains(&0));
     assert_eq!(run.0.wanted_workflow(0), Some("inner"));
     let [start] = run.start().try_into().unwrap();
     assert_eq!(start.new.input.to_json(), r#"{"n":0}"#);
@@ -140,7 +150,7 @@ fn t5_child_of_a_function_starts_with_its_park() {
     assert_eq!(run.0.task(0).attempt, 0);
     assert!(run.start().is_empty(), "it is started once");
     let changes = run.end(start.new.id, ExecutionStatus::Completed);
-    let (_, step) = &changes.steps.recorded[0];
+    let (_, step) = &changes.flow.steps.recorded[0];
     assert_eq!(
         (step.key.as_str(), step.position, step.kind),
         ("pages", 4, StepKind::Run)
@@ -161,17 +171,34 @@ fn t5_run_many_keeps_its_bound_and_ends_with_the_last_child() {
     assert_eq!(first.len(), 2);
     assert_eq!(run.0.wanted_workflow(0), None);
     let changes = run.end(first[1].new.id, ExecutionStatus::Completed);
-    assert!(changes.starts.contains(&0) && changes.ready.is_empty());
-    assert_eq!(changes.steps.recorded[0].1.key, item_key("pages", 1));
-    assert_eq!(changes.steps.recorded[0].1.position, 6);
+    assert!(changes.flow.starts.contains(&0) && changes.ready.is_empty());
+    assert_eq!(changes.flow.steps.recorded[0].1.key, item_key("pages", 1));
+    assert_eq!(changes.flow.steps.recorded[0].1.position, 6);
     let [last] = run.start().try_into().unwrap();
     assert_eq!(last.parent.item, Some(2));
     run.end(last.new.id, ExecutionStatus::Completed);
     let changes = run.end(first[0].new.id, ExecutionStatus::Completed);
-    let (_, step) = changes.steps.recorded.last().unwrap();
+    let (_, step) = changes.flow.steps.recorded.last().unwrap();
     assert_eq!((step.key.as_str(), step.position), ("pages", 4));
     assert_eq!(step.value.as_str(), r#"{"count":3}"#);
     assert_eq!(changes.ready, [0]);
+}
+
+#[test]
+fn m3_child_of_a_call_ends_by_its_number() {
+    let mut run = Run::new();
+    run.park(Some(3), None);
+    let ids: Vec<ExecutionId> = run.start().iter().map(|start| start.new.id).collect();
+
+    let status = ExecutionStatus::Completed;
+    let wrong = run.end_with(ids[1], Some(2), status);
+    assert!(wrong.flow.steps.recorded.is_empty());
+    let right = run.end_with(ids[1], Some(1), status);
+    assert_eq!(right.flow.steps.recorded[0].1.key, item_key("pages", 1));
+    let again = run.end_with(ids[1], Some(1), status);
+    assert!(again.flow.steps.recorded.is_empty());
+    let open: Vec<u32> = run.0.open_runs(0).unwrap().open.keys().copied().collect();
+    assert_eq!(open, [0, 2]);
 }
 
 #[test]
@@ -188,7 +215,7 @@ fn m6_retry_forgets_failed_children_and_retries_them_in_place() {
     assert_eq!(run.0.record().status, ExecutionStatus::Failed);
     let changes = run.0.retry(None, NOW).unwrap();
     let drops = [6, 7, 4].map(|position| StepDrop::one(0, position));
-    assert_eq!(changes.steps.dropped, drops);
+    assert_eq!(changes.flow.steps.dropped, drops);
     run.park_for(vec![1, 2], Some(3), None);
     let found = run.start();
     let [again] = found.as_slice() else {
@@ -205,7 +232,7 @@ fn m4_cancel_pause_and_resume_reach_every_open_child() {
     run.park(Some(2), None);
     let starts = run.start();
     let told = |changes: &Changes, note: &Note| {
-        let posts = changes.posts.iter().filter(|post| post.note == *note);
+        let posts = changes.flow.posts.iter().filter(|post| post.note == *note);
         posts.map(|post| post.target).collect::<Vec<_>>()
     };
     let ids = [starts[0].new.id, starts[1].new.id];
@@ -228,7 +255,7 @@ fn t6_retry_from_the_task_forgets_the_failed_children() {
     run.finish(Outcome::Completed(Arc::default()));
     assert_eq!(run.0.record().status, ExecutionStatus::Completed);
     let changes = run.0.retry(Some(0), NOW).unwrap();
-    assert_eq!(changes.steps.dropped, [StepDrop::from(0, 0)]);
+    assert_eq!(changes.flow.steps.dropped, [StepDrop::from(0, 0)]);
     run.park(None, None);
     let [again] = run.start().try_into().unwrap();
     assert_eq!(again.parent.generation, 2);

@@ -152,7 +152,7 @@ fn t8_step_is_recorded_under_the_current_claim_only() {
     let (mine, other) = (RunnerId::generate(), RunnerId::generate());
     let held = claim(&mut execution, 0, mine);
     let changes = execution.record_step(0, held, step("plan", 0)).unwrap();
-    assert_eq!(changes.steps.recorded, [(0, step("plan", 0))]);
+    assert_eq!(changes.flow.steps.recorded, [(0, step("plan", 0))]);
     assert!(
         changes.tasks.is_empty() && changes.history.is_empty(),
         "a step writes its own row only"
@@ -235,12 +235,24 @@ fn t6_retry_keeps_steps_unless_it_starts_from_a_task_or_step() {
         execution
     };
     let kept = ended().retry(None, NOW).unwrap();
-    assert_eq!(kept.steps.dropped, []);
-    let mut dropped = ended().retry(Some(1), NOW).unwrap().steps.dropped;
+    assert_eq!(kept.flow.steps.dropped, []);
+    let mut dropped = ended()
+        .retry(Some(1), NOW)
+        .unwrap()
+        .flow
+        .steps
+        .dropped
+        .clone();
     dropped.sort_unstable_by_key(|drop| drop.task);
     assert_eq!(dropped, [StepDrop::from(1, 0), StepDrop::from(2, 0)]);
     let from = StepDrop::from(1, 4);
-    let mut dropped = ended().retry_from_step(from, NOW).unwrap().steps.dropped;
+    let mut dropped = ended()
+        .retry_from_step(from, NOW)
+        .unwrap()
+        .flow
+        .steps
+        .dropped
+        .clone();
     dropped.sort_unstable_by_key(|drop| drop.task);
     assert_eq!(dropped, [from, StepDrop::from(2, 0)]);
 }

@@ -292,7 +292,7 @@ fn l6_pause_holds_the_timeout_and_a_signal_is_taken_at_resume() {
 fn l6_cancel_removes_the_wait() {
     let mut run = Run::new(vec![waits("a", &[], signal("go", None))]);
     let changes = run.execution.cancel(run.now).unwrap();
-    assert!(changes.waits.contains(&0));
+    assert!(changes.flow.waits.contains(&0));
     assert!(!run.is_waiting("a"));
     assert!(run.execution.wait_rows(0).is_empty());
 }
@@ -540,6 +540,77 @@ fn l14_reschedule_moves_a_timer_or_a_retry_delay() {
 }
 
 #[test]
+fn l14_reschedule_in_a_pause_adds_only_the_rest_of_it() {
+    let until = Condition::Until {
+        at: Some(Timestamp(900 * SECOND)),
+        path: None,
+    };
+    let mut run = Run::new(vec![
+        node("delay", delay(600)),
+        node("until", until),
+        task("parks", &[]),
+    ]);
+    let running = run
+        .execution
+        .claim(2, RunnerId::generate(), run.now, &mut Changes::default())
+        .unwrap();
+    run.execution.pause(Timestamp(110 * SECOND)).unwrap();
+    // The attempt parks in the pause, so only the rest of the pause shifts its timer.
+    let park = Park {
+        runs: None,
+        kind: ParkKind::Sleep,
+        key: "nap".into(),
+        position: 0,
+        condition: delay(600),
+        timeout: None,
+    };
+    let finish = Finish {
+        task: 2,
+        claim: running,
+        started_at: None,
+        outcome: Outcome::Park(Box::new(park)),
+    };
+    let parked_at = Timestamp(120 * SECOND);
+    run.execution
+        .finish(finish, LIMITS, parked_at, 0.5)
+        .unwrap();
+    let (now, due) = (Timestamp(150 * SECOND), Timestamp(160 * SECOND));
+    for task in 0..3 {
+        run.execution.reschedule(task, due, now).unwrap();
+    }
+    run.execution.resume(Timestamp(155 * SECOND)).unwrap();
+    run.at(155);
+    for (id, seconds) in [("delay", 165), ("until", 160), ("parks", 165)] {
+        run.look(id, &[]);
+        let ready_at = run.execution.task(run.ordinal(id)).ready_at;
+        assert_eq!(ready_at, Some(Timestamp(seconds * SECOND)), "{id}");
+    }
+}
+
+#[test]
+fn l14_retry_delay_moved_in_a_pause_is_not_late() {
+    let mut retried = task("a", &[]);
+    retried.retry = RetryPolicy {
+        max_attempts: 2,
+        initial_delay: 600 * SECOND,
+        max_delay: 600 * SECOND,
+        jitter: false,
+        ..RetryPolicy::default()
+    };
+    let mut run = Run::new(vec![retried]);
+    run.fail("a");
+    let task = |run: &Run| run.execution.task(0).ready_at;
+    assert_eq!(task(&run), Some(Timestamp(700 * SECOND)));
+    run.execution.pause(Timestamp(110 * SECOND)).unwrap();
+    let due = Timestamp(160 * SECOND);
+    run.execution
+        .reschedule(0, due, Timestamp(150 * SECOND))
+        .unwrap();
+    run.execution.resume(Timestamp(155 * SECOND)).unwrap();
+    assert_eq!(task(&run), Some(Timestamp(165 * SECOND)));
+}
+
+#[test]
 fn l14_wait_without_a_timeout_is_never_due() {
     let run = Run::new(vec![waits("a", &[], signal("go", None))]);
     assert_eq!(run.execution.task(0).ready_at, Some(NEVER));
@@ -561,7 +632,7 @@ fn t5_parked_task_holds_no_worker_and_its_attempt_does_not_count() {
     assert!(run.is_waiting("a"));
     assert_eq!(run.execution.task(0).attempt, 0);
     let ended = run.look("a", &[sent(Topic::keyed("go", None), 1, "5", 101)]);
-    let (_, step) = &ended.steps.recorded[0];
+    let (_, step) = &ended.flow.steps.recorded[0];
     assert_eq!((step.key.as_str(), step.position), ("approval", 2));
     assert_eq!(step.value.as_str(), r#"{"value":5}"#);
     assert!(run.can_claim("a"));
@@ -573,7 +644,7 @@ fn t5_parked_task_holds_no_worker_and_its_attempt_does_not_count() {
     run.run("a", Outcome::Park(Box::new(park(Some(SECOND)))));
     let ended = run.at(102).look("a", &[]);
     assert_eq!(
-        ended.steps.recorded[0].1.value.as_str(),
+        ended.flow.steps.recorded[0].1.value.as_str(),
         r#"{"timed_out":true}"#
     );
     assert!(run.can_claim("a"), "the function decides what follows");
@@ -621,4 +692,49 @@ fn a2_waits_that_cannot_work_are_refused() {
     let mut function = approval("a");
     function.kind = TaskKind::Sync;
     assert!(refused(function).contains("approval and a function"));
+    let all = |first, second| Condition::AllOf {
+        conditions: vec![first, second],
+    };
+    let any = |first, second| Condition::AnyOf {
+        conditions: vec![first, second],
+    };
+    let (ann, bob) = (signal("vote", Some("order_id")), signal("vote", Some("n")));
+    let lost = refused(waits("a", &[], all(ann.clone(), bob.clone())));
+    assert!(
+        lost.contains("two signals named 'vote'") && lost.contains("wait twice"),
+        "{lost}"
+    );
+    let nested = all(any(delay(1), ann.clone()), all(delay(2), bob.clone()));
+    assert!(refused(waits("a", &[], nested)).contains("two signals named 'vote'"));
+    let twice = refused(waits("a", &[], any(ann.clone(), ann.clone())));
+    assert!(twice.contains("signal 'vote' twice"), "{twice}");
+    // Either of two votes is enough, so that none is lost.
+    Run::new(vec![waits("a", &[], all(any(ann, bob), delay(1)))]);
+}
+
+#[test]
+fn l9_function_that_waits_for_one_name_twice_fails() {
+    let keyed = |key: &str| Condition::signal("vote", Some(key));
+    let mut run = Run::new(vec![task("a", &[])]);
+    let park = Park {
+        runs: None,
+        kind: ParkKind::Wait,
+        key: "votes".into(),
+        position: 0,
+        condition: Condition::AllOf {
+            conditions: vec![keyed("ann"), keyed("bob")],
+        },
+        timeout: None,
+    };
+    run.run("a", Outcome::Park(Box::new(park)));
+    assert_eq!(run.status("a"), TaskStatus::Failed);
+    let error = run.execution.task(0).error.clone().unwrap();
+    assert_eq!(error.kind, "TaskValidationError");
+    assert!(
+        error
+            .message
+            .starts_with("'votes' of task 'a' has an all_of with two signals"),
+        "{}",
+        error.message
+    );
 }

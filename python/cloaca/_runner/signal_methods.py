@@ -6,7 +6,7 @@ from cloaca._executions.listing import check_limit
 from cloaca._executions.status import WorkflowStatus
 from cloaca._values.duration import duration_to_us, instant_to_us
 from cloaca._values.encoding import encode_as
-from cloaca._values.exceptions import ConfigurationError
+from cloaca._values.exceptions import ConfigurationError, WorkflowInputError
 from cloaca._workflows.payloads import check_approval, check_signal
 
 TYPE_CHECKING = False
@@ -53,7 +53,8 @@ class SignalMethods:
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
             TypeError: The data is not JSON.
             WorkflowInputError: Tasks of this process wait for the signal, and the data matches the
-                parameter of none of them. It is a `ValueError`.
+                parameter of none of them. It is a `ValueError`. Signals with `to=`, and those that
+                cancel executions of a workflow of this process, may have any data.
 
         Example:
             >>> runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1")
@@ -61,7 +62,12 @@ class SignalMethods:
         Since 1.0.
         """
         arguments = signal_arguments(name, data, key, to, id, sender)
-        check_signal(name, arguments[1])
+        if to is None:
+            try:
+                check_signal(name, arguments[1])
+            except WorkflowInputError:
+                if not _cancels(name):
+                    raise
         sent = self._core.send(*arguments)
         return sent.seq
 
@@ -130,8 +136,9 @@ class SignalMethods:
         Raises:
             AlreadyDecidedError: Somebody decided before; the message says who and when.
             WorkflowError: The task does not wait for a decision.
-            WorkflowInputError: The data does not match `data=` of the approval, which this process
-                has defined. It is a `ValueError`.
+            WorkflowInputError: The data does not match `data=` of the approval. It is a
+                `ValueError`.
+            ContextError: The data takes more than 16 MiB.
             WorkflowNotFoundError: No execution has this id.
 
         Example:
@@ -206,6 +213,13 @@ class SignalMethods:
         due = None if at is None else instant_to_us("at", at)
         wait = 0 if after is None else duration_to_us("after", after, zero=True)
         return WorkflowStatus(self._core.reschedule(id_of(execution_id), task_id, due, wait))
+
+
+def _cancels(name: str) -> bool:
+    """Whether a workflow of this process is cancelled by signals of this name."""
+    from cloaca._workflows.registry import registry
+
+    return any(name in workflow._core.cancel_signals for workflow in registry.all_workflows())
 
 
 def id_of(execution: object) -> str:

@@ -150,7 +150,7 @@ def group(name: str, conditions: tuple[object, ...]) -> Condition:
     """Joins conditions: `any_of` or `all_of`.
 
     Raises:
-        TaskValidationError: One of them is a trigger rule.
+        TaskValidationError: One of them is a trigger rule, or is repeated.
     """
     parts: list[Condition] = []
     for condition in conditions:
@@ -160,9 +160,29 @@ def group(name: str, conditions: tuple[object, ...]) -> Condition:
                 f"{condition!r}"
             )
         parts.append(condition)
+    _check_repeated(name, parts)
     data = {"wait": name, "conditions": [part._data for part in parts]}
     names = dict.fromkeys(name for part in parts for name in part.signals)
     return Condition(data, f"{name}({', '.join(map(repr, parts))})", tuple(names))
+
+
+def _check_repeated(name: str, parts: list[Condition]) -> None:
+    """Refuses two signals of one name that must both come, and one condition twice.
+
+    The result has one payload for each name, so the second payload would be lost.
+    """
+    for index, part in enumerate(parts):
+        earlier = parts[:index]
+        if name == "any_of" and any(part._data == other._data for other in earlier):
+            raise TaskValidationError(f"any_of joins {part!r} twice", hint="leave one of them out")
+        seen = {signal for other in earlier for signal in other.signals}
+        twice = next((signal for signal in part.signals if signal in seen), None)
+        if name == "all_of" and twice is not None:
+            raise TaskValidationError(
+                f"all_of joins two signals named {twice!r}, but the result of a wait has one "
+                "payload for each name",
+                hint="give the signals different names, or wait twice",
+            )
 
 
 def as_condition(what: str, value: object) -> Condition:

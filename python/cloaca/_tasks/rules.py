@@ -11,8 +11,12 @@ from cloaca._values.exceptions import TaskValidationError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, overload
+    from typing import Any, TypeAlias, overload
 
+    from cloaca._tasks.references import Group
+
+    # A task's id, the function that `task` decorated, or a group.
+    Reference: TypeAlias = str | Callable[..., object] | Group
 
 # The spellings of an operator, without `_` and spaces, in lower case.
 _OPERATORS = {
@@ -62,13 +66,15 @@ def all_of(*conditions: Any) -> Any:
 
     Args:
         *conditions: Rules, or names of rules such as `"one_failed"`; or conditions such as
-            `cloaca.signal("paid")`.
+            `cloaca.signal("paid")`. Two signals must have different names, because the result has
+            one payload for each name.
 
     Returns:
         The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, or they are not all of one kind.
+        TaskValidationError: There is no condition, they are not all of one kind, or two signals
+            have the same name.
 
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
@@ -100,7 +106,8 @@ def any_of(*conditions: Any) -> Any:
         The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, or they are not all of one kind.
+        TaskValidationError: There is no condition, they are not all of one kind, or one to wait for
+            is given twice.
 
     Since 1.0.
     """
@@ -126,51 +133,53 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
     return _group("none_of", conditions)
 
 
-def task_success(task: str | Callable[..., object]) -> TriggerRule:
-    """The named task completed.
+def task_success(task: Reference) -> TriggerRule:
+    """The named task completed. Of a group: all of its tasks completed.
 
     Args:
-        task: Its id, or its function. It counts as a dependency.
+        task: Its id, its function, or a group. It counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is neither.
+        TaskValidationError: It is none of these.
 
     Since 1.0.
     """
     return _about_task("task_success", task)
 
 
-def task_failed(task: str | Callable[..., object]) -> TriggerRule:
-    """The named task failed. A task that completes under this rule handles the failure.
+def task_failed(task: Reference) -> TriggerRule:
+    """The named task failed. Of a group: at least one of its tasks failed.
+
+    A task that completes under this rule handles the failure.
 
     Args:
-        task: Its id, or its function. It counts as a dependency.
+        task: Its id, its function, or a group. It counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is neither.
+        TaskValidationError: It is none of these.
 
     Since 1.0.
     """
     return _about_task("task_failed", task)
 
 
-def task_skipped(task: str | Callable[..., object]) -> TriggerRule:
-    """The named task was skipped.
+def task_skipped(task: Reference) -> TriggerRule:
+    """The named task was skipped. Of a group: all of its tasks were skipped.
 
     Args:
-        task: Its id, or its function. It counts as a dependency.
+        task: Its id, its function, or a group. It counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is neither.
+        TaskValidationError: It is none of these.
 
     Since 1.0.
     """
@@ -231,6 +240,6 @@ def _group(name: str, conditions: tuple[TriggerRule | str, ...]) -> TriggerRule:
     )
 
 
-def _about_task(name: str, task: str | Callable[..., object]) -> TriggerRule:
+def _about_task(name: str, task: Reference) -> TriggerRule:
     found = task_id(name, task)
     return TriggerRule({name: {"task": found}}, f"{name}({found!r})")

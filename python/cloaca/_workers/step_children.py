@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import ChildFailedError, TaskValidationError
 from cloaca._values.inputs import context_of
+from cloaca._workers.step_values import check_call, value_text
 from cloaca._workers.step_waits import StepWait
 
 TYPE_CHECKING = False
@@ -54,7 +55,12 @@ class StepRun(StepWait):
         return count
 
     def recorded(self, log: StepLog) -> Any:
-        """The recorded ends of the children; `None` if one of them has not ended."""
+        """The recorded ends of the children; `None` if one of them has not ended.
+
+        Raises:
+            TaskValidationError: Another call recorded the key.
+        """
+        check_call(log, self.name, "run" if self._count is None else "run_many")
         if self._count is not None:
             return log.recorded_children(self.name)
         one = log.recorded(self.name)
@@ -100,8 +106,7 @@ class StepRun(StepWait):
         failed = decoded.get("failed")
         if failed is not None:
             raise _failure(task_id, self.name, failed)
-        value = decoded.get("value")
-        return self._read(json.dumps(value)) if self._is_typed else value
+        return self._read(value_text(end)) if self._is_typed else decoded.get("value")
 
 
 def _failure(task_id: str, name: str, failed: dict[str, Any]) -> ChildFailedError:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from cloaca._core import StepLog
+
     Read = Callable[[str], Any]
 
 # Reads a value by the return annotation of a function.
@@ -78,3 +80,41 @@ def plain(text: str) -> Any:
     import json
 
     return json.loads(text)
+
+
+# The beginning of the recorded end of a wait or of a child that got a value.
+_VALUE = '{"value":'
+
+
+def value_text(end: str) -> str:
+    """The JSON text of the value in the recorded end of a wait or of a child.
+
+    It is cut out, not decoded: a number of many digits would become a float.
+    """
+    if not end.startswith(_VALUE):
+        return "null"
+    return end[len(_VALUE) : -1]
+
+
+def check_call(log: StepLog, key: str, call: str) -> None:
+    """Refuses a key that another call has recorded, because the code has changed since.
+
+    Args:
+        log: The recorded steps of the task.
+        key: The key, as it is recorded.
+        call: The method of the handle that is called now.
+
+    Raises:
+        TaskValidationError: Another method recorded the key. It is not retried, because each
+            attempt finds the same step.
+    """
+    recorded = log.recorded_call(key)
+    if recorded is None or recorded == call:
+        return
+    error = TaskValidationError(
+        f"an earlier attempt recorded the key '{key}' with handle.{recorded}, "
+        f"and the code now calls handle.{call} with it",
+        hint=f"use another key, or retry the execution with from_step={key!r}",
+    )
+    error._is_final = True
+    raise error

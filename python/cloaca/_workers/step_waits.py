@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloaca._values.exceptions import WaitTimeoutError
-from cloaca._workers.step_values import plain
+from cloaca._workers.step_values import check_call, plain, value_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ class StepWait:
         self._read = read
 
     def recorded(self, log: StepLog) -> Any:
-        """The recorded end; `None` if it is not over."""
+        """The recorded end; `None` if it is not over.
+
+        Raises:
+            TaskValidationError: Another call recorded the key.
+        """
+        check_call(log, self.name, self.call)
         return log.recorded(self.name)
 
     def over(self, log: StepLog) -> str | None:
@@ -71,8 +76,7 @@ class StepWait:
             # Another attempt gets the same recorded end.
             error._is_final = True
             raise error
-        value = end.get("value")
-        return self._read(json.dumps(value)) if self._is_typed else value
+        return self._read(value_text(recorded)) if self._is_typed else end.get("value")
 
     @property
     def _is_typed(self) -> bool:

@@ -256,19 +256,19 @@ impl Execution {
         let erased = erased_by_retry(self, ordinals().map(|(ordinal, _)| ordinal));
         changes.history.extend(erased);
         changes.record(now, HistoryKind::Retried, None, data);
-        changes.steps.dropped = self.steps_to_drop(from_task);
-        let dropped: Vec<Ordinal> = (changes.steps.dropped.iter())
+        changes.flow.steps.dropped = self.steps_to_drop(from_task);
+        let dropped: Vec<Ordinal> = (changes.flow.steps.dropped.iter())
             .map(|drop| drop.task)
             .collect();
         let undone_only = undone.iter().filter(|task| !dropped.contains(task));
-        (changes.steps.dropped).extend(undone_only.map(|task| StepDrop::from(*task, 0)));
+        (changes.flow.steps.dropped).extend(undone_only.map(|task| StepDrop::from(*task, 0)));
         for ordinal in restarted.iter().chain(&undone) {
             self.cancel_earlier_child(*ordinal, &mut changes);
         }
         for (ordinal, _) in ordinals() {
             let is_new = restarted.contains(&ordinal) || undone.contains(&ordinal);
             if !is_new {
-                (changes.steps.dropped).extend(self.failed_runs_to_drop(ordinal));
+                (changes.flow.steps.dropped).extend(self.failed_runs_to_drop(ordinal));
             }
             self.reset(ordinal, is_new, &mut changes);
         }
@@ -301,7 +301,7 @@ impl Execution {
             Arc::make_mut(wait.get_or_insert_default()).compensated += 1;
         }
         if wait.is_some() {
-            changes.waits.insert(ordinal);
+            changes.flow.waits.insert(ordinal);
         }
         let task = self.task_mut(ordinal);
         *task = TaskRecord {

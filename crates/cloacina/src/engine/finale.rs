@@ -97,7 +97,7 @@ impl Execution {
             attempt: claim.attempt,
             items: false,
         });
-        changes.finale = Some(FinalDue {
+        changes.flow.finale = Some(FinalDue {
             held: held.collect(),
         });
         self.final_state = Some(FinalState {
@@ -187,7 +187,7 @@ impl Execution {
         });
         self.record.finale = Some(Arc::clone(&link));
         for attempt in due.held {
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target: id,
                 note: Note::AttemptEnded(attempt),
             });
@@ -336,7 +336,7 @@ impl Execution {
             && let Some(finale) = &mut Arc::make_mut(link).finale
         {
             finale.held.retain(|held| *held != ended);
-            changes.link = true;
+            changes.flow.link = true;
         }
         if !self.record.status.is_terminal() {
             self.begin_finale(now, &mut changes);
@@ -433,7 +433,7 @@ impl Execution {
             let wait = self.task_mut(ordinal).wait.get_or_insert_default();
             Arc::make_mut(wait).has_run = true;
             changes.touch(ordinal);
-            changes.waits.insert(ordinal);
+            changes.flow.waits.insert(ordinal);
         }
     }
 }

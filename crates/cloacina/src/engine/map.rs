@@ -69,19 +69,19 @@ impl Execution {
         task.status = TaskStatus::Ready;
         task.ready_at = Some(start_at.unwrap_or(NEVER));
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
         if expanded.is_some() {
             // K10: completed items keep their results, and the others run again.
             task.ready_at = Some(NEVER);
             task.attempt += 1;
             task.started_at = Some(now);
-            changes.maps.push(MapChange::Reopen(ordinal));
+            changes.flow.maps.push(MapChange::Reopen(ordinal));
             self.start_by_waiting(now);
         } else if !self.maps_it_reads(ordinal).is_empty() {
             // The results of the other map's last items are not durable yet.
             self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         } else if start_at.is_none() {
-            changes.expands.insert(ordinal);
+            changes.flow.expands.insert(ordinal);
         }
     }
 
@@ -107,7 +107,7 @@ impl Execution {
     pub fn postpone_map(&mut self, ordinal: Ordinal, at: Timestamp, changes: &mut Changes) {
         self.task_mut(ordinal).ready_at = Some(at);
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
     }
 
     /// K1, K2: expands a map that is ready, in the transaction of the change that made it ready. A list that cannot be used fails
@@ -159,14 +159,14 @@ impl Execution {
         };
         let row = self.new_row(ordinal, generation, width);
         if width == 0 {
-            changes.maps.push(MapChange::Expand(Box::new(MapRow {
+            changes.flow.maps.push(MapChange::Expand(Box::new(MapRow {
                 state: MapState::Ended,
                 ..row
             })));
             self.close_map_wait(ordinal, Some(0), generation, changes);
             return self.complete(ordinal, Arc::new(Delta::default()), now, changes);
         }
-        changes.maps.push(MapChange::Expand(Box::new(row)));
+        changes.flow.maps.push(MapChange::Expand(Box::new(row)));
         let expanded = TaskMap {
             generation,
             width: Some(width),
@@ -429,9 +429,9 @@ impl Execution {
             .is_some_and(|map| map.width.is_some())
         {
             if let Some(note) = self.note_of_close(ordinal) {
-                changes.maps.push(MapChange::Tell(ordinal, note));
+                changes.flow.maps.push(MapChange::Tell(ordinal, note));
             }
-            changes.maps.push(MapChange::Close(ordinal));
+            changes.flow.maps.push(MapChange::Close(ordinal));
         }
     }
 
@@ -439,9 +439,12 @@ impl Execution {
     pub(super) fn pause_map(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         if self.has_open_map(ordinal) {
             if self.starts_children(ordinal) {
-                changes.maps.push(MapChange::Tell(ordinal, Note::Pause));
+                changes
+                    .flow
+                    .maps
+                    .push(MapChange::Tell(ordinal, Note::Pause));
             }
-            changes.maps.push(MapChange::Pause(ordinal));
+            changes.flow.maps.push(MapChange::Pause(ordinal));
         }
     }
 
@@ -453,17 +456,20 @@ impl Execution {
         task.status = TaskStatus::Ready;
         task.ready_at = Some(start_at.unwrap_or(NEVER));
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
         if is_expanded {
             task.ready_at = Some(NEVER);
-            changes.maps.push(MapChange::Resume(ordinal));
+            changes.flow.maps.push(MapChange::Resume(ordinal));
             if self.starts_children(ordinal) {
-                changes.maps.push(MapChange::Tell(ordinal, Note::Resume));
+                changes
+                    .flow
+                    .maps
+                    .push(MapChange::Tell(ordinal, Note::Resume));
             }
         } else if !self.maps_it_reads(ordinal).is_empty() {
             self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         } else if start_at.is_none() {
-            changes.expands.insert(ordinal);
+            changes.flow.expands.insert(ordinal);
         }
     }
 }

@@ -55,4 +55,4 @@ pub use runs::{item_key, record_start, runs_text};
 pub use schedule_diagnosis::{ScheduleDiagnosisInput, ScheduleReason, Subject, explain_schedule};
 pub use step::{MAX_STEPS, StepTooMuch, StepTotals, first_of, step_key};
 pub use view::{Views, overlay};
-pub use waiting::{DecideError, MAX_SIGNAL_KEY, MissingKey, NEVER, leaf_text};
+pub use waiting::{DecideError, MAX_SIGNAL_DATA, MAX_SIGNAL_KEY, MissingKey, NEVER, leaf_text};

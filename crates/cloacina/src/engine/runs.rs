@@ -76,7 +76,7 @@ impl Execution {
         let task = self.task_mut(ordinal);
         task.ready_at = Some(now);
         if task.status == TaskStatus::Ready {
-            changes.starts.insert(ordinal);
+            changes.flow.starts.insert(ordinal);
         }
     }
 
@@ -143,10 +143,13 @@ impl Execution {
         let more = self.wanted_workflow(ordinal).is_some();
         self.task_mut(ordinal).ready_at = Some(if more { now } else { NEVER });
         self.start_by_waiting(now);
-        changes.posts.extend(earlier.into_iter().map(|target| Post {
-            target,
-            note: Note::Retry,
-        }));
+        changes
+            .flow
+            .posts
+            .extend(earlier.into_iter().map(|target| Post {
+                target,
+                note: Note::Retry,
+            }));
         // M4: the priority is inherited, and the smaller deadline holds.
         let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
         let priority = priority.unwrap_or_else(|| self.priority(ordinal));
@@ -206,12 +209,8 @@ impl Execution {
     pub(super) fn run_ended(&mut self, end: &ChildEnd, now: Timestamp) -> Option<Changes> {
         let ordinal = end.task;
         let open = self.task(ordinal).open_wait()?;
-        let is_ended = |(_, id): &(&u32, &ExecutionId)| **id == end.child;
-        let (key, position, runs, index) =
-            calls_of(open.park.as_ref()?).find_map(|(key, position, runs)| {
-                let index = *runs.open.iter().find(is_ended)?.0;
-                Some((key, position, runs, index))
-            })?;
+        let (key, position, runs, index) = calls_of(open.park.as_ref()?)
+            .find_map(|(key, position, runs)| Some((key, position, runs, runs.number_of(end)?)))?;
         let item = runs.count.map(|_| index);
         let workflow = runs.workflow.clone();
         let (since, key) = (open.since, key.to_owned());
@@ -238,14 +237,18 @@ impl Execution {
             ended_at: now,
             value: value_of(end, &workflow),
         };
-        changes.steps.recorded.push((ordinal, step));
+        changes.flow.steps.recorded.push((ordinal, step));
         // The task made progress, so runners that it lost before count no more (E2).
         self.task_mut(ordinal).rescues = 0;
         self.change_wait(
             ordinal,
             |wait| {
                 if let Some(park) = wait.open.as_mut().and_then(|open| open.park.as_mut()) {
-                    change_calls(park, |_, runs| runs.open.retain(|_, id| *id != end.child));
+                    change_calls(park, |call, runs| {
+                        if call == key {
+                            runs.open.remove(&index);
+                        }
+                    });
                 }
                 if end.status != ExecutionStatus::Completed {
                     // A cancelled execution cannot run again, so a retry starts a new one.
@@ -273,7 +276,7 @@ impl Execution {
         let is_over = runs.is_over();
         changes.touch(ordinal);
         if self.wanted_workflow(ordinal).is_some() {
-            changes.starts.insert(ordinal);
+            changes.flow.starts.insert(ordinal);
             self.task_mut(ordinal).ready_at = Some(now);
         } else if is_over {
             self.end_runs(ordinal, now, changes);
@@ -302,7 +305,7 @@ impl Execution {
                 ended_at: now,
                 value: Json::from_encoder(format!(r#"{{"count":{count}}}"#)),
             };
-            changes.steps.recorded.push((ordinal, step));
+            changes.flow.steps.recorded.push((ordinal, step));
         }
         self.change_wait(ordinal, |wait| wait.open = None, changes);
         let start_at = self.record.start_at.filter(|at| *at > now);
@@ -317,7 +320,7 @@ impl Execution {
         let park = wait.and_then(|wait| wait.open.as_ref()?.park.as_ref());
         let runs = park.and_then(|park| park.runs.as_ref());
         let targets = runs.into_iter().flat_map(|runs| runs.all_open());
-        changes.posts.extend(targets.map(|target| Post {
+        changes.flow.posts.extend(targets.map(|target| Post {
             target,
             note: note.clone(),
         }));
@@ -330,7 +333,7 @@ impl Execution {
         task.status = TaskStatus::Ready;
         task.ready_at = Some(now);
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
     }
 
     /// M6: the recorded ends of children that a retry of the execution forgets, because those children run again.

@@ -117,7 +117,7 @@ impl Execution {
             return Err(ClaimLost);
         }
         let mut changes = Changes::default();
-        changes.steps.recorded.push((task, step));
+        changes.flow.steps.recorded.push((task, step));
         if self.task(task).rescues > 0 {
             self.task_mut(task).rescues = 0;
             changes.touch(task);
@@ -152,7 +152,7 @@ impl Execution {
         if !kept.is_empty() {
             self.change_wait(from.task, |wait| wait.failed.extend(kept), &mut changes);
         }
-        for drop in &mut changes.steps.dropped {
+        for drop in &mut changes.flow.steps.dropped {
             if drop.task == from.task {
                 drop.from = from.from;
             }

@@ -12,7 +12,7 @@ use super::task_steps::{self, AttemptSteps};
 use super::{Context, TaskError};
 use crate::engine::Outcome;
 use crate::runtime::{Assignment, TaskFunction, TaskPort};
-use crate::types::{Condition, ExecutionId, Ordinal, ParkKind, micros};
+use crate::types::{Condition, ExecutionId, Ordinal, ParkKind, RetryPolicy, micros};
 use crate::workflow::{Parameter, TaskDefinition, TaskKind, Workflow};
 
 /// The future that [`Task::run`] returns.
@@ -207,12 +207,14 @@ impl TaskHandle {
     /// result, and the function is not called again: a loop of steps continues where the last attempt ended.
     ///
     /// Steps are found by their keys, so the code may change between attempts. A key that is used again in one attempt is
-    /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing.
+    /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing;
+    /// [`step_with_retry`](Self::step_with_retry) calls its function again first.
     ///
     /// # Errors
     /// The function's error; `ContextError`, not retried, when JSON cannot represent the result, a recorded result does not
-    /// have the shape of `T`, or the task has more than 10,000 steps or `max_context_bytes` bytes of results; an error when
-    /// the attempt has lost its claim, whose result is dropped in any case.
+    /// have the shape of `T`, or the task has more than 10,000 steps or `max_context_bytes` bytes of results;
+    /// `TaskValidationError`, not retried, when an earlier attempt recorded the key with another call, such as
+    /// [`sleep`](Self::sleep); an error when the attempt has lost its claim, whose result is dropped in any case.
     ///
     /// # Examples
     ///
@@ -248,12 +250,63 @@ impl TaskHandle {
         async move { steps.run(key, function).await }
     }
 
+    /// Runs a step like [`step`](Self::step), and calls its function again in place after a failure that the policy retries.
+    /// Nothing is recorded in between, and no attempt of the task is counted: if no call succeeds, the task's own retry
+    /// policy decides.
+    ///
+    /// The task keeps its worker during the delays, and its timeout includes them. [`TaskError::abort`] and
+    /// [`TaskError::snooze`] end the step at once, and [`TaskError::retry_after`] sets the delay.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step); the error is that of the last call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use cloacina::{Context, RetryPolicy, TaskError, TaskHandle, task};
+    ///
+    /// # async fn download(_page: u32) -> Result<String, TaskError> { Ok(String::new()) }
+    /// #[task]
+    /// async fn crawl(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
+    ///     let policy = RetryPolicy::attempts(5).delay(Duration::from_millis(200));
+    ///     let mut length = 0;
+    ///     for page in 0..3 {
+    ///         let key = format!("page-{page}");
+    ///         let text = cx.step_with_retry(&key, policy.clone(), || download(page)).await?;
+    ///         length += text.len();
+    ///     }
+    ///     context.set("length", length)?;
+    ///     Ok(())
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Since 1.0.
+    pub fn step_with_retry<T, F, R>(
+        &self,
+        key: &str,
+        policy: RetryPolicy,
+        function: F,
+    ) -> impl Future<Output = Result<T, TaskError>> + use<T, F, R>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut() -> R,
+        R: Future<Output = Result<T, TaskError>>,
+    {
+        let key = self.steps.key(key);
+        let steps = Arc::clone(&self.steps);
+        let call = move || task_steps::call_with_retry(policy, function);
+        async move { steps.run(key, call).await }
+    }
+
     /// Sleeps for a time that survives restarts, without holding a worker: the function exits with an error, which `?`
     /// passes on, and starts again from its top when the time is over. Its recorded steps then return their values. No attempt
     /// is counted.
     ///
     /// # Errors
-    /// The error that leaves the function. A function that does not pass it on fails.
+    /// The error that leaves the function. A function that does not pass it on fails: see [`wait`](Self::wait).
     ///
     /// Since 1.0.
     pub fn sleep(
@@ -278,6 +331,12 @@ impl TaskHandle {
     ///
     /// # Errors
     /// The error that leaves the function; an error when the data does not have the shape of `T`.
+    ///
+    /// Pass the first one on with `?`, and do not make another error of it. A function that completes, retries or snoozes
+    /// instead fails with `TaskValidationError` and is not retried, and so does one that returns an error with the text of
+    /// this one, such as `TaskError::new(error.to_string())`. An error without that text, such as
+    /// `.map_err(|_| TaskError::new("no answer"))`, cannot be told from the failure of another future of a `join!`: the
+    /// task fails with it, its retry policy applies, and it never waits.
     ///
     /// Since 1.0.
     pub fn wait<T: DeserializeOwned>(

@@ -6,8 +6,16 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::engine::Outcome;
-use crate::types::{Error, ErrorCode, Failure, Micros, Park, micros};
+use crate::engine::{Outcome, retry_delay, should_retry};
+use crate::types::{Error, ErrorCode, Failure, Micros, Park, RetryPolicy, micros};
+
+/// The type of the error that leaves the function of a task that sleeps or waits.
+pub(super) const PARKED: &str = "TaskParked";
+
+/// The message of that error.
+pub(super) fn parked_text(key: &str) -> String {
+    format!("waits for '{key}' and must not continue")
+}
 
 /// The reason why a task did not complete. The operator `?` converts every Rust error to one.
 ///
@@ -130,10 +138,22 @@ impl TaskError {
 
     /// The error that leaves the function of a task that sleeps or waits.
     pub(super) fn park(park: Park) -> Self {
-        let text = format!("waits for '{}' and must not continue", park.key);
+        let text = parked_text(&park.key);
         Self {
             signal: TaskSignal::Park(Box::new(park)),
-            ..Self::of_type("TaskParked", text)
+            ..Self::of_type(PARKED, text)
+        }
+    }
+
+    /// T3: the delay before the function of a step is called again in place, in microseconds. `None`: it is not called again.
+    pub(super) fn delay_in_place(&self, policy: &RetryPolicy, attempt: u32) -> Option<Micros> {
+        let delay = || retry_delay(policy, attempt, fastrand::f64());
+        match self.signal {
+            TaskSignal::Fail => should_retry(policy, &self.failure, attempt).then(delay),
+            TaskSignal::Retry(after) => {
+                (attempt < policy.max_attempts).then(|| after.unwrap_or_else(delay))
+            }
+            TaskSignal::Snooze(_) | TaskSignal::Park(_) => None,
         }
     }
 
@@ -240,8 +260,7 @@ impl fmt::Debug for TaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::should_retry;
-    use crate::types::{RetryCondition, RetryPolicy};
+    use crate::types::RetryCondition;
 
     fn failure(error: TaskError) -> Failure {
         match error.into_outcome() {

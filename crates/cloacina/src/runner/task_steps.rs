@@ -1,16 +1,21 @@
 //! The steps of one attempt of a Rust task (semantics T).
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::TaskError;
+use super::task_error::{PARKED, parked_text};
 use crate::engine::{Outcome, item_key};
-use crate::runtime::{Assignment, EndedStep, Message, Reply, StepLog, TaskPort};
+use crate::runtime::{
+    Assignment, EndedStep, Message, OtherCall, Reply, StepCall, StepLog, TaskPort,
+};
 use crate::types::sync::Mutex;
 use crate::types::{
     Claim, Condition, Error, ExecutionId, Failure, FailureKind, Json, JsonError, JsonShape, Micros,
-    Ordinal, Park, ParkKind, RootStart, RunInput, Runs, StepKind, StepRecord,
+    Ordinal, Park, ParkKind, RetryPolicy, RootStart, RunInput, Runs, StepKind, StepRecord,
 };
 
 /// The steps of one attempt.
@@ -70,7 +75,7 @@ impl AttemptSteps {
             return decode(&key, &encode(&key, &value)?);
         };
         self.load(attempt).await?;
-        if let Some(value) = self.log.recorded(&key) {
+        if let Some(value) = self.recorded(StepCall::Step, &key)? {
             return decode(&key, &value);
         }
         if let Some(wait) = self.parked.lock().as_deref() {
@@ -106,7 +111,11 @@ impl AttemptSteps {
         };
         attempt.check_whole(&key)?;
         self.load(attempt).await?;
-        if let Some(end) = self.log.recorded(&key) {
+        let call = match kind {
+            ParkKind::Sleep => StepCall::Sleep,
+            ParkKind::Wait | ParkKind::Run | ParkKind::Start => StepCall::Wait,
+        };
+        if let Some(end) = self.recorded(call, &key)? {
             return Ok(end);
         }
         let position = self.log.reserve(&attempt.task_id, &key, attempt.max_bytes);
@@ -150,12 +159,13 @@ impl AttemptSteps {
         self.load(attempt).await?;
         let count = u32::try_from(call.inputs.len()).unwrap_or(u32::MAX);
         let missing = if call.is_many {
+            self.recorded(StepCall::RunMany, &key)?;
             if let Some(ends) = self.log.recorded_children(&key) {
                 return Ok(ends);
             }
             self.log.missing_children(&key, count)
         } else {
-            if let Some(end) = self.log.recorded(&key) {
+            if let Some(end) = self.recorded(StepCall::Run, &key)? {
                 return Ok(vec![end]);
             }
             vec![0]
@@ -217,13 +227,21 @@ impl AttemptSteps {
             other => other,
         };
         match parked {
-            // A failure is the outcome: another future of a `join!` may have failed beside the wait.
-            Some(key) if !matches!(outcome, Outcome::Park(_) | Outcome::Failed(_)) => {
+            Some(key) if !may_follow_park(&outcome, &key) => {
                 let task = self.attempt.as_ref().map_or("", |attempt| &attempt.task_id);
                 Outcome::Failed(caught(task, &key))
             }
             _ => outcome,
         }
+    }
+
+    /// Returns the recorded value of a call.
+    ///
+    /// # Errors
+    /// When another kind of call recorded the key.
+    fn recorded(&self, call: StepCall, key: &str) -> Result<Option<Json>, TaskError> {
+        let recorded = self.log.recorded_by(call, key);
+        recorded.map_err(|other: OtherCall| TaskError::of_failure(other.failure()))
     }
 
     async fn load(&self, attempt: &Attempt) -> Result<(), TaskError> {
@@ -280,6 +298,29 @@ impl Attempt {
         receiver
             .await
             .unwrap_or_else(|_| Err(Error::runner_closed()))
+    }
+}
+
+/// T3: calls the function of a step, again after failures that the policy retries.
+pub(super) async fn call_with_retry<T, F, R>(
+    policy: RetryPolicy,
+    mut function: F,
+) -> Result<T, TaskError>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, TaskError>>,
+{
+    let mut attempt = 1;
+    loop {
+        let error = match function().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let Some(delay) = error.delay_in_place(&policy, attempt) else {
+            return Err(error);
+        };
+        tokio::time::sleep(Duration::from_micros(delay.max(0).unsigned_abs())).await;
+        attempt += 1;
     }
 }
 
@@ -395,6 +436,18 @@ fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, TaskError> 
             std::any::type_name::<T>()
         ))
     })
+}
+
+/// Whether a function that was left at a wait may end like this: it passed the error on, or another future of a `join!` failed
+/// beside the wait. A failure whose message has the text of that error was made from it.
+fn may_follow_park(outcome: &Outcome, wait: &str) -> bool {
+    match outcome {
+        Outcome::Park(_) => true,
+        Outcome::Failed(failure) => {
+            failure.kind != PARKED && !failure.message.contains(&parked_text(wait))
+        }
+        _ => false,
+    }
 }
 
 /// The failure of a task that did not pass the error on by which a wait leaves its function.

@@ -2,7 +2,7 @@
 
 use super::open_options::wait_for;
 use super::{DefaultRunner, EngineHandle, Inspector};
-use crate::engine::MAX_SIGNAL_KEY;
+use crate::engine::{MAX_SIGNAL_DATA, MAX_SIGNAL_KEY};
 use crate::runtime::{Answer, Control, Message, send_directly};
 use crate::store::WaitQuery;
 use crate::types::{
@@ -10,9 +10,6 @@ use crate::types::{
     WaitKind, WaitRow,
 };
 use crate::workflow::name_problem;
-
-/// Maximum number of bytes of a signal's data.
-const MAX_DATA: usize = 16 << 20;
 
 /// A signal to send. The tasks that wait for its name and key get its data.
 ///
@@ -220,11 +217,11 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
         }
     }
     let size = signal.data.as_str().len();
-    if size > MAX_DATA {
+    if size > MAX_SIGNAL_DATA {
         return Err(Error::new(
             ErrorCode::ContextInvalid,
             format!(
-                "cannot send signal '{name}': its data takes {size} bytes, more than {MAX_DATA}"
+                "cannot send signal '{name}': its data takes {size} bytes, more than {MAX_SIGNAL_DATA}"
             ),
         )
         .with_hint("store large data outside and send a reference to it"));
@@ -419,7 +416,8 @@ impl DefaultRunner {
     ///
     /// # Errors
     /// `AlreadyDecided` when somebody decided before; `ExecutionState` when the task does not wait for a decision;
-    /// `ExecutionNotFound`; `Database` or `Connection`.
+    /// `WorkflowInputInvalid` for data that does not match the schema that the approval declares; `ContextInvalid` for data
+    /// of more than 16 MiB; `ExecutionNotFound`; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn approve<T: serde::Serialize + ?Sized>(

@@ -13,13 +13,15 @@ use super::{Control, Message, Reply};
 use crate::engine::trigger::PollOutcome;
 use crate::engine::{Changes, Execution};
 use crate::store::{
-    Advance, EndWrite, FlowWrites, LinkWrite, MapWrites, QueueId, ScheduleWrite, Submit, TaskWrite,
-    TickWrite, WaitWrite,
+    Advance, EndWrite, FlowWrites, InboxKind, LinkWrite, MapWrites, PostWrite, QueueId,
+    ScheduleWrite, Submit, TaskWrite, TickWrite, WaitWrite,
 };
 use crate::types::{
     Claim, Error, ExecutionId, ExecutionStatus, InboxId, Labels, Monotonic, NewSignal, Ordinal,
     ScheduleId, ScheduleRecord, Sent, StepRecord, TaskStatus, Timestamp,
 };
+
+const CHILD_ENDED: &str = InboxKind::ChildEnded.name();
 
 /// A caller that waits until the change it asked for is durable.
 pub(super) struct PendingControl {
@@ -78,6 +80,10 @@ pub(super) struct PendingChange {
     pub(super) is_rescue: bool,
     /// The change comes from a waiting task or a message of the inbox, which is checked again if the change is not written.
     pub(super) is_wake: bool,
+    /// The ends of children that it follows from. It is written only if they are.
+    pub(super) requires: Vec<ExecutionId>,
+    /// The parent that learns the end of this execution in the same turn.
+    pub(super) told: Option<ExecutionId>,
     /// The execution whose task starts this new one with its completion. It is submitted only if the change of that one is.
     pub(super) source: Option<ExecutionId>,
 }
@@ -231,7 +237,8 @@ impl WriteBatch {
                     expected,
                     tasks,
                     history,
-                    steps: Some(&change.changes.steps).filter(|steps| !steps.is_empty()),
+                    requires: &change.requires,
+                    steps: Some(&change.changes.flow.steps).filter(|steps| !steps.is_empty()),
                 }),
             }
         }
@@ -252,9 +259,9 @@ impl WriteBatch {
                 ends.push(*id);
             }
             let has_flow = |execution: &&Execution| {
-                !change.changes.waits.is_empty()
-                    || !change.changes.posts.is_empty()
-                    || !change.changes.maps.is_empty()
+                !change.changes.flow.waits.is_empty()
+                    || !change.changes.flow.posts.is_empty()
+                    || !change.changes.flow.maps.is_empty()
                     || execution.record().parent.is_some()
                     || !execution.workflow().definition().cancel_on.is_empty()
             };
@@ -262,13 +269,17 @@ impl WriteBatch {
                 continue;
             };
             waits.extend(
-                (change.changes.waits.iter()).map(|ordinal| wait_write(execution, *ordinal)),
+                (change.changes.flow.waits.iter()).map(|ordinal| wait_write(execution, *ordinal)),
             );
             waits.extend(cancel_write(execution, change));
-            let messages = messages_of(execution, &change.changes.posts, now);
-            posts.extend(messages.into_iter().map(|message| (*id, message)));
+            let messages = messages_of(execution, &change.changes.flow.posts, now);
+            posts.extend(messages.into_iter().map(|message| PostWrite {
+                source: *id,
+                unless: change.told.filter(|_| message.kind == CHILD_ENDED),
+                message,
+            }));
             links.extend(link_write(execution, change));
-            let changes = change.changes.maps.iter().cloned();
+            let changes = change.changes.flow.maps.iter().cloned();
             maps.changes.extend(changes.map(|change| (*id, change)));
         }
         FlowWrites {
@@ -329,7 +340,7 @@ fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
 fn link_write(execution: &Execution, change: &PendingChange) -> Option<LinkWrite> {
     let is_new = change.expected.is_none();
     let link = execution.record().parent.as_ref()?;
-    (is_new || change.changes.link).then(|| LinkWrite {
+    (is_new || change.changes.flow.link).then(|| LinkWrite {
         child: execution.record().id,
         link: std::sync::Arc::clone(link),
         is_new,

@@ -356,7 +356,7 @@ impl Step {
 
     /// Applies the effects of an execution's durable change: interrupts, callbacks, answers.
     fn apply_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
-        self.follow_maps(id, &change.changes.maps);
+        self.follow_maps(id, &change.changes.flow.maps);
         let Some(execution) = self.ledger.get_mut(id) else {
             return;
         };
@@ -382,9 +382,9 @@ impl Step {
             }
         } else if change.expected.is_none() && !self.registry.serves(definition) {
             // None of its tasks can run here, so caching it is useless.
-            self.note_waits(id, &change.changes.waits);
+            self.note_waits(id, &change.changes.flow.waits);
             self.ledger.remove(id);
-        } else if self.note_waits(id, &change.changes.waits) {
+        } else if self.note_waits(id, &change.changes.flow.waits) {
             // It only waits, so it takes no place in the cache.
             self.ledger.remove(id);
         } else {
@@ -393,7 +393,7 @@ impl Step {
         if change.changes.revived {
             self.subscriptions.release(id);
         }
-        self.note_posts(&change.changes);
+        self.note_posts(&change);
         for control in change.controls {
             (control.reply)(control.refusal.map_or(Ok(status), Err));
         }

@@ -394,7 +394,7 @@ pub fn submit_directly(
 fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     let max_items = RunnerConfig::default().max_map_items;
     if let Some(change) = batch.executions.get_mut(&execution.record().id) {
-        while let Some(ordinal) = change.changes.expands.pop_first() {
+        while let Some(ordinal) = change.changes.flow.expands.pop_first() {
             if execution.maps_it_reads(ordinal).is_empty() {
                 execution.expand_map(ordinal, &[], max_items, now, &mut change.changes);
             } else {
@@ -437,13 +437,19 @@ fn start_finales(
     let mut started = Vec::new();
     for execution in executions.iter_mut() {
         let change = batch.executions.get_mut(&execution.record().id);
-        let due = change.and_then(|change| change.changes.finale.take().map(|due| (change, due)));
+        let due =
+            change.and_then(|change| change.changes.flow.finale.take().map(|due| (change, due)));
         let (Some((change, mut due)), Some(finals)) =
             (due, execution.workflow().finals().map(Arc::clone))
         else {
             continue;
         };
-        hold_items(store, execution.record().id, &change.changes.maps, &mut due)?;
+        hold_items(
+            store,
+            execution.record().id,
+            &change.changes.flow.maps,
+            &mut due,
+        )?;
         let definition = store.put_definition(&finals, now)?;
         let id = ExecutionId::generate();
         let start = execution.start_finale(due, id, definition, now, &mut change.changes);

@@ -80,5 +80,5 @@ pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
 pub use run_log::RUN_TARGET;
 pub(crate) use run_log::log_attempt_start;
-pub use step_log::{EndedStep, StepLog};
+pub use step_log::{EndedStep, OtherCall, StepCall, StepLog};
 pub use subscriptions::{Ended, Subscription, Subscriptions};

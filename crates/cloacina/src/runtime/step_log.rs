@@ -1,10 +1,12 @@
 //! The steps of one attempt: what earlier attempts recorded, and what this one has recorded so far.
 
+use std::fmt;
+
 use rustc_hash::FxHashMap;
 
 use crate::engine::{StepTooMuch, StepTotals, item_key, step_key};
 use crate::types::sync::Mutex;
-use crate::types::{Failure, Json, StepKind, StepRecord, Timestamp};
+use crate::types::{Failure, FailureKind, Json, StepKind, StepRecord, Timestamp};
 
 /// The steps of one attempt of a task. The attempt's function may call it from several threads.
 #[derive(Debug, Default)]
@@ -16,13 +18,92 @@ pub struct StepLog {
 struct StepState {
     /// The recorded steps were read from the database.
     is_loaded: bool,
-    /// The positions and the values of recorded steps, by key.
-    recorded: FxHashMap<String, (u32, Json)>,
+    /// The recorded steps, by key.
+    recorded: FxHashMap<String, Recorded>,
     /// The calls of this attempt, by key.
     used: FxHashMap<String, u32>,
     totals: StepTotals,
     /// The position of the next step.
     next: u32,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    position: u32,
+    kind: StepKind,
+    value: Json,
+}
+
+/// A call of a task's function that records its result or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepCall {
+    /// `step`.
+    Step,
+    /// `sleep`.
+    Sleep,
+    /// `wait`.
+    Wait,
+    /// `run`.
+    Run,
+    /// `run_many`.
+    RunMany,
+}
+
+impl StepCall {
+    /// The name of the call in the code of a task.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Sleep => "sleep",
+            Self::Wait => "wait",
+            Self::Run => "run",
+            Self::RunMany => "run_many",
+        }
+    }
+
+    /// The call that recorded a step.
+    fn of(step: &Recorded) -> Self {
+        match step.kind {
+            StepKind::Sleep => Self::Sleep,
+            StepKind::Wait => Self::Wait,
+            StepKind::Run if child_count(&step.value).is_some() => Self::RunMany,
+            // The ends of children have keys that no call uses.
+            StepKind::Run | StepKind::Child => Self::Run,
+            StepKind::Step => Self::Step,
+        }
+    }
+}
+
+/// The error of a call whose key another kind of call has recorded: the code has changed since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherCall {
+    /// The key.
+    pub key: String,
+    /// The call that recorded it.
+    pub recorded: StepCall,
+    /// The call that the code makes now.
+    pub made: StepCall,
+}
+
+impl fmt::Display for OtherCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (recorded, made) = (self.recorded.name(), self.made.name());
+        write!(
+            f,
+            "an earlier attempt recorded the key '{}' with `{recorded}`, and the code now calls `{made}` with it; \
+             use another key, or retry the execution from the step '{}'",
+            self.key, self.key
+        )
+    }
+}
+
+impl OtherCall {
+    /// The failure of the task, which another attempt cannot fix.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        Failure::engine(FailureKind::Rule, self.to_string())
+    }
 }
 
 /// A step that ended in this attempt and is not recorded yet.
@@ -64,23 +145,44 @@ impl StepLog {
             state.totals.count += u32::from(step.kind != StepKind::Child);
             state.totals.bytes += step.size() as u64;
             state.next = state.next.max(step.position + 1);
-            state.recorded.insert(step.key, (step.position, step.value));
+            let recorded = Recorded {
+                position: step.position,
+                kind: step.kind,
+                value: step.value,
+            };
+            state.recorded.insert(step.key, recorded);
         }
     }
 
     /// The recorded value of a step (T2).
     pub fn recorded(&self, key: &str) -> Option<Json> {
         let state = self.state.lock();
-        state.recorded.get(key).map(|(_, value)| value.clone())
+        state.recorded.get(key).map(|step| step.value.clone())
+    }
+
+    /// The call that recorded a step. `None`: it is not recorded.
+    pub fn recorded_call(&self, key: &str) -> Option<StepCall> {
+        self.state.lock().recorded.get(key).map(StepCall::of)
+    }
+
+    /// The recorded value of a call (T2).
+    ///
+    /// # Errors
+    /// When another kind of call recorded the key.
+    pub fn recorded_by(&self, call: StepCall, key: &str) -> Result<Option<Json>, OtherCall> {
+        match self.recorded_call(key) {
+            Some(recorded) if recorded != call => Err(OtherCall {
+                key: key.to_owned(),
+                recorded,
+                made: call,
+            }),
+            _ => Ok(self.recorded(key)),
+        }
     }
 
     /// The recorded ends of the children of a call that ran several. `None`: the call has not ended.
     pub fn recorded_children(&self, key: &str) -> Option<Vec<Json>> {
-        #[derive(serde::Deserialize)]
-        struct Ended {
-            count: u32,
-        }
-        let Ended { count } = self.recorded(key)?.decode().ok()?;
+        let count = child_count(&self.recorded(key)?)?;
         (0..count)
             .map(|index| self.recorded(&item_key(key, index)))
             .collect()
@@ -112,8 +214,8 @@ impl StepLog {
         };
         let mut state = self.state.lock();
         let earlier = (0..count).find_map(|index| {
-            let (position, _) = state.recorded.get(&item_key(key, index))?;
-            position.checked_sub(index + 1)
+            let child = state.recorded.get(&item_key(key, index))?;
+            child.position.checked_sub(index + 1)
         });
         let fits = |earlier: &u32| earlier.saturating_add(count) < position;
         if let Some(earlier) = earlier.filter(fits) {
@@ -156,4 +258,13 @@ impl StepLog {
         state.next += 1;
         Ok(step)
     }
+}
+
+/// The number of children in the recorded end of a call that ran several.
+fn child_count(end: &Json) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Ended {
+        count: u32,
+    }
+    end.decode().ok().map(|Ended { count }| count)
 }

@@ -84,12 +84,19 @@ impl Turn {
         }
         decided = self.step.advance_quarantine().and(decided);
         self.step.settle_maps();
-        self.step.expand_maps();
-        let mut started = self.step.start_children();
-        // A child's own maps, and what follows an empty one.
-        while self.step.has_unexpanded() {
+        let mut started = Ok(());
+        loop {
             self.step.expand_maps();
             started = self.step.start_children().and(started);
+            // A child's own maps, and what follows an empty one.
+            if self.step.has_unexpanded() {
+                continue;
+            }
+            // A batch that the database refuses is written again without what follows for parents.
+            let told = with_duties && self.step.tell_parents();
+            if !told {
+                break;
+            }
         }
         let committed = match started {
             // Q1: no end is written without its final tasks.

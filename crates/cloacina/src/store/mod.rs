@@ -47,4 +47,4 @@ pub use schedule::{
     DueQuery, DueSchedules, EndWrite, PutOutcome, ScheduleQuery, ScheduleWrite, TickWrite,
 };
 pub use url::{DatabaseUrl, without_password};
-pub use waits::{DueWaits, FlowWrites, LinkWrite, SEND_WAKES, WaitQuery, WaitWrite};
+pub use waits::{DueWaits, FlowWrites, LinkWrite, PostWrite, SEND_WAKES, WaitQuery, WaitWrite};

@@ -1,5 +1,7 @@
 //! Parameters and answers of store requests.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{ClaimClass, ClaimedItems, FlowWrites, MapOutcome, QueueId, ScheduleWrite};
@@ -94,6 +96,25 @@ impl Batch<'_> {
         }
     }
 
+    /// The changes that depend on other changes, by index: those of parents after those of their children.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn dependents(&self) -> Vec<usize> {
+        let advances = self.advances.iter().enumerate();
+        let mut found: Vec<usize> = advances
+            .filter(|(_, advance)| !advance.requires.is_empty())
+            .map(|(index, _)| index)
+            .collect();
+        found.sort_by_key(|index| Reverse(self.depth_of(*index)));
+        found
+    }
+
+    /// The number of ancestors of the execution of an advance.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn depth_of(&self, advance: usize) -> u32 {
+        let record = self.advances[advance].record;
+        record.parent.as_ref().map_or(0, |link| link.depth)
+    }
+
     /// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
     /// submission without a claim, need no live runner.
     #[must_use]
@@ -149,6 +170,8 @@ pub struct Advance<'a> {
     pub tasks: Vec<TaskWrite>,
     /// History to insert.
     pub history: &'a [HistoryEvent],
+    /// The changes of this batch without which this one is not applied: the ends of children that it follows from (M3).
+    pub requires: &'a [ExecutionId],
     /// Recorded steps to delete and to insert. A step whose key is recorded already is left out: it is the same step, written
     /// again because the outcome of its first commit was unknown.
     pub steps: Option<&'a StepChanges>,

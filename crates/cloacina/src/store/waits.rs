@@ -1,7 +1,11 @@
 //! Parameters and answers of the requests about waits, signals and the inbox.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::collections::HashSet;
 use std::sync::Arc;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::types::Micros;
 use crate::types::{ExecutionId, InboxId, Ordinal, ParentLink, Timestamp, WaitKind, WaitRow};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -20,8 +24,8 @@ pub struct FlowWrites {
     pub waits: Vec<WaitWrite>,
     /// Messages of the inbox to delete, each with the execution whose change settles it.
     pub settled: Vec<(InboxId, ExecutionId)>,
-    /// Messages of the inbox to add, each with the execution whose change causes it.
-    pub posts: Vec<(ExecutionId, InboxMessage)>,
+    /// Messages of the inbox to add.
+    pub posts: Vec<PostWrite>,
     /// Links of children to add or to change. Each is written if the batch's change of the child is.
     pub links: Vec<LinkWrite>,
     /// Submissions without a parent that are applied only if the batch's change of another execution is, each with that
@@ -31,6 +35,27 @@ pub struct FlowWrites {
     pub maps: MapWrites,
     /// Executions that the batch ends. If triggers follow them, each end is stored for these triggers (G4).
     pub ends: Vec<ExecutionId>,
+}
+
+/// A message of the inbox to add if the batch's change of an execution is applied.
+#[derive(Clone, Debug)]
+pub struct PostWrite {
+    /// The execution whose change causes the message.
+    pub source: ExecutionId,
+    /// The message.
+    pub message: InboxMessage,
+    /// The addressee, if the batch already has the change that follows from the message. The message is added only if that
+    /// change is not applied (M3).
+    pub unless: Option<ExecutionId>,
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl PostWrite {
+    /// Whether to add the message. `applied`: the executions whose changes were written.
+    pub(super) fn is_due(&self, applied: &HashSet<ExecutionId>) -> bool {
+        applied.contains(&self.source)
+            && !(self.unless).is_some_and(|addressee| applied.contains(&addressee))
+    }
 }
 
 /// The link of a child to its parent. The submission of a child is applied after everything else in the batch, if the batch's
@@ -138,6 +163,29 @@ pub(super) struct AdvanceBody {
     pub(super) sent_at: Timestamp,
     pub(super) after: (ExecutionId, i64),
 }
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl AdvanceBody {
+    /// The body before any task was woken.
+    pub(super) fn first(topic: String, seq: i64, sent_at: Timestamp) -> Self {
+        Self {
+            topic,
+            seq,
+            sent_at,
+            after: (ExecutionId::from_bytes([0; 16]), EXECUTION - 1),
+        }
+    }
+
+    /// Whether no task was woken before.
+    pub(super) const fn is_first(&self) -> bool {
+        self.after.1 < EXECUTION
+    }
+}
+
+/// L7: a signal also raises the revisions of waiting executions beyond the first [`SEND_WAKES`] whose timeout is due within this
+/// time, in microseconds. A runner that has looked for signals before this one then cannot write the timeout.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) const TIMEOUT_MARGIN: Micros = 60_000_000;
 
 /// The ordinal that stands for the execution itself.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

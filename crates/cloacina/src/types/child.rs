@@ -154,6 +154,9 @@ pub struct ChildEnd {
     /// Its item, if the node starts one child per element of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u32>,
+    /// Its number among the children of a call of the node's function, if the call started several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
     /// Its final state: `Completed`, `Failed` or `Cancelled`.
     pub status: ExecutionStatus,
     /// The output of a completed child.
@@ -248,7 +251,11 @@ pub struct Runs {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<u32, ExecutionId>,
     /// The open children, each with its number among those of the call.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        with = "super::id_ranges"
+    )]
     pub open: BTreeMap<u32, ExecutionId>,
     /// Other calls that the function makes at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -270,6 +277,17 @@ impl Runs {
         calls
             .chain([self])
             .all(|runs| runs.inputs.is_empty() && runs.open.is_empty())
+    }
+
+    /// The number of an open child of this call that has ended. `None`: it is not one of them.
+    #[must_use]
+    pub fn number_of(&self, end: &ChildEnd) -> Option<u32> {
+        let is_child = |(_, id): &(&u32, &ExecutionId)| **id == end.child;
+        match end.number {
+            Some(number) => self.open.get_key_value(&number).filter(is_child),
+            None => self.open.iter().find(is_child),
+        }
+        .map(|(number, _)| *number)
     }
 
     /// The open children of this call and of those beside it.

@@ -8,6 +8,7 @@ mod failure;
 mod finite;
 mod history;
 mod id;
+mod id_ranges;
 mod json;
 mod labels;
 mod map;

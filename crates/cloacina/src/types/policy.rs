@@ -1,10 +1,14 @@
 //! Retry policies as data (semantics D1). The engine computes delays and decisions from them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::Micros;
+use super::{Micros, micros};
 
 /// The strategy by which the delay grows from attempt to attempt.
+///
+/// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "strategy", rename_all = "snake_case")]
 pub enum Backoff {
@@ -25,6 +29,8 @@ pub enum Backoff {
 }
 
 /// The failures that are retried.
+///
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryCondition {
@@ -38,7 +44,24 @@ pub enum RetryCondition {
     Patterns(Vec<String>),
 }
 
-/// A task's retry policy.
+/// A retry policy: the failures after which a task, or the function of a step, is tried again, and the delays.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cloacina::{Backoff, RetryPolicy};
+///
+/// let policy = RetryPolicy {
+///     backoff: Backoff::Fixed,
+///     never_on: vec!["std::num::ParseIntError".to_owned()],
+///     ..RetryPolicy::attempts(5).delay(Duration::from_millis(200))
+/// };
+/// assert_eq!((policy.max_attempts, policy.initial_delay), (5, 200_000));
+/// ```
+///
+/// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Maximum number of attempts, the first one included; at least 1.
@@ -59,6 +82,26 @@ pub struct RetryPolicy {
     /// These types and their subclasses are never retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_on: Vec<String>,
+}
+
+impl RetryPolicy {
+    /// A policy with a maximum number of attempts, the first one included. Otherwise it has the defaults: every failure is
+    /// retried, after a delay that doubles from one second to one minute, with jitter. Since 1.0.
+    #[must_use]
+    pub fn attempts(max_attempts: u32) -> Self {
+        Self {
+            max_attempts: max_attempts.max(1),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the delay before the first retry, and raises the maximum delay to it. Since 1.0.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.initial_delay = micros(delay);
+        self.max_delay = self.max_delay.max(self.initial_delay);
+        self
+    }
 }
 
 impl Default for RetryPolicy {

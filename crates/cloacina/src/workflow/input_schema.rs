@@ -1,18 +1,20 @@
-//! Checks an input against the JSON schema that a workflow declares, and fills in its defaults, for callers that do not have
-//! the model that the schema was made of (semantics J5).
+//! Checks an input against the JSON schema that a workflow declares, and the data of an approval against the schema that the
+//! approval declares. Fills in their defaults, for callers that do not have the model that the schema was made of (semantics
+//! J5, L12).
 //!
 //! Only the keywords that describe the shape are read: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`,
 //! `const`, `$ref`, and `format` for values that the model also takes as numbers. All others are left to the program with the
 //! model.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::Workflow;
 use super::input_value::{Members, Value, shown_list};
-use crate::types::{Context, Error, ErrorCode, Json};
+use crate::types::{Context, Error, ErrorCode, Json, JsonShape};
 
 /// Maximum number of nested schemas that are applied: a schema may contain itself.
 const MAX_DEPTH: usize = 512;
@@ -40,22 +42,54 @@ impl Workflow {
         let Some(schema) = &self.definition().input else {
             return Ok(Arc::clone(input));
         };
-        let complete = with_defaults(schema, input);
-        let Some(fault) = fault_of(schema, &complete, quotes_values) else {
-            return Ok(complete);
-        };
-        let path = fault.path.strip_prefix('.').unwrap_or(&fault.path);
-        let place = if path.is_empty() {
-            String::new()
-        } else {
-            format!("`{path}`: ")
-        };
-        let message = format!(
-            "the input of workflow '{}' is not valid: {place}{}",
-            self.name(),
-            fault.reason
-        );
-        Err(Error::new(ErrorCode::WorkflowInputInvalid, message))
+        complete(schema, input, quotes_values).map_err(|fault| {
+            let message = format!(
+                "the input of workflow '{}' is not valid: {fault}",
+                self.name()
+            );
+            Error::new(ErrorCode::WorkflowInputInvalid, message)
+        })
+    }
+}
+
+/// L12: checks the data of an approval against the schema that the approval declares, and returns it with the defaults of
+/// absent fields. An approval without data, which is `null`, is always accepted.
+///
+/// # Errors
+/// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
+pub fn complete_approval_data(id: &str, schema: &Json, data: &Json) -> Result<Json, Error> {
+    if data.shape() == JsonShape::Null {
+        return Ok(data.clone());
+    }
+    let refuse = |fault: Fault| {
+        let message = format!("the data of approval '{id}' is not valid: {fault}");
+        Error::new(ErrorCode::WorkflowInputInvalid, message)
+    };
+    let Ok(members) = Context::from_json(data.as_str()) else {
+        // It is not an object.
+        let value = data.decode().unwrap_or(Value::Unread);
+        return fault_of(schema, &value, true)
+            .map_or_else(|| Ok(data.clone()), |fault| Err(refuse(fault)));
+    };
+    let members = Arc::new(members);
+    let complete = complete(schema, &members, true).map_err(refuse)?;
+    Ok(if Arc::ptr_eq(&complete, &members) {
+        data.clone()
+    } else {
+        Json::from_encoder(complete.to_json())
+    })
+}
+
+/// Checks an object against a schema, and returns it with the defaults of absent fields.
+fn complete(
+    schema: &Json,
+    input: &Arc<Context>,
+    quotes_values: bool,
+) -> Result<Arc<Context>, Fault> {
+    let complete = with_defaults(schema, input);
+    match fault_of(schema, &value_of(schema, &complete), quotes_values) {
+        Some(fault) => Err(fault),
+        None => Ok(complete),
     }
 }
 
@@ -80,25 +114,31 @@ fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
     Arc::new(complete)
 }
 
-/// The first part of an input that does not match a schema.
-fn fault_of(schema: &Json, input: &Context, quotes_values: bool) -> Option<Fault> {
-    let schema: Value = schema.decode().ok()?;
-    let Value::Object(keywords) = &schema else {
-        return None;
-    };
-    let declared = keywords.get("properties").and_then(Value::as_object);
+/// The value of an object whose undeclared members are not read, because no schema describes them.
+fn value_of(schema: &Json, input: &Context) -> Value {
+    let schema: Option<Value> = schema.decode().ok();
+    let keywords = schema.as_ref().and_then(Value::as_object);
+    let declared = keywords
+        .and_then(|keywords| keywords.get("properties"))
+        .and_then(Value::as_object);
     let members = input.iter().map(|(key, value)| {
         let is_declared = declared.is_none_or(|declared| declared.contains_key(&**key));
         let value = is_declared.then(|| value.decode().ok()).flatten();
         (key.to_string(), value.unwrap_or(Value::Unread))
     });
-    let input = Value::Object(Box::new(members.collect()));
+    Value::Object(Box::new(members.collect()))
+}
+
+/// The first part of a value that does not match a schema.
+fn fault_of(schema: &Json, value: &Value, quotes_values: bool) -> Option<Fault> {
+    let schema: Value = schema.decode().ok()?;
+    let keywords = schema.as_object()?;
     let check = Check {
         models: keywords.get("$defs").and_then(Value::as_object),
         quotes_values,
         comparisons_left: Cell::new(MAX_COMPARISONS),
     };
-    check.fault(&schema, &input, MAX_DEPTH)
+    check.fault(&schema, value, MAX_DEPTH)
 }
 
 /// A part of a value that does not match its schema.
@@ -122,7 +162,17 @@ impl Fault {
     }
 }
 
-/// The check of one input.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.strip_prefix('.').unwrap_or(&self.path);
+        if !path.is_empty() {
+            write!(f, "`{path}`: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+/// The check of one value.
 struct Check<'a> {
     models: Option<&'a Members>,
     quotes_values: bool,

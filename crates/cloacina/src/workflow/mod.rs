@@ -21,6 +21,7 @@ pub use definition::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 pub use external_compat::check_external;
 pub use finale::{FinalOn, FinalRole};
 pub use graph::Graph;
+pub use input_schema::complete_approval_data;
 pub use parameter::{Output, Parameter, ParameterSource};
 pub use rule::{Operator, TriggerRule};
-pub use validate_waits::name_problem;
+pub use validate_waits::{condition_problem, name_problem};

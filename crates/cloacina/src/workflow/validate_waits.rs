@@ -1,5 +1,7 @@
 //! Validates what a workflow waits for (semantics L).
 
+use std::collections::BTreeSet;
+
 use super::{TaskDefinition, TaskKind, WorkflowDefinition};
 use crate::types::{Condition, Error, ErrorCode};
 
@@ -25,7 +27,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     }
     for condition in &definition.cancel_on {
         let problem = match condition {
-            Condition::Signal { .. } => condition_problem(condition, 0),
+            Condition::Signal { .. } => condition_problem(condition),
             _ => Some("a condition that is not a signal".to_owned()),
         };
         if let Some(problem) = problem {
@@ -59,15 +61,20 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     if task.wait_timeout.is_some_and(|timeout| timeout <= 0) {
         return Some("a wait_timeout that is not greater than zero".to_owned());
     }
-    let condition = task.wait_for.as_ref()?;
-    if condition.leaves().len() > MAX_LEAVES {
-        return Some(format!("a condition of more than {MAX_LEAVES} parts"));
-    }
-    condition_problem(condition, 0)
+    task.wait_for.as_ref().and_then(condition_problem)
 }
 
 /// Returns the problem of a condition, as the object of "has".
-pub(super) fn condition_problem(condition: &Condition, depth: usize) -> Option<String> {
+#[must_use]
+pub fn condition_problem(condition: &Condition) -> Option<String> {
+    if condition.leaves().len() > MAX_LEAVES {
+        return Some(format!("a condition of more than {MAX_LEAVES} parts"));
+    }
+    problem_at(condition, 0)
+}
+
+/// Returns the problem of a part of a condition that is nested `depth` levels deep.
+fn problem_at(condition: &Condition, depth: usize) -> Option<String> {
     if depth > MAX_DEPTH {
         return Some(format!("a condition nested deeper than {MAX_DEPTH} levels"));
     }
@@ -99,9 +106,52 @@ pub(super) fn condition_problem(condition: &Condition, depth: usize) -> Option<S
             }
             conditions
                 .iter()
-                .find_map(|condition| condition_problem(condition, depth + 1))
+                .find_map(|condition| problem_at(condition, depth + 1))
+                .or_else(|| repetition(condition))
         }
     }
+}
+
+/// Returns the problem of an `any_of` or `all_of` that repeats a part. The result has one payload for each name, so the second
+/// payload of a name would be lost.
+fn repetition(condition: &Condition) -> Option<String> {
+    match condition {
+        Condition::AnyOf { conditions } => {
+            let mut parts = conditions.iter().enumerate();
+            let (_, twice) = parts.find(|(index, part)| conditions[..*index].contains(part))?;
+            let what = match twice {
+                Condition::Signal { name, .. } => format!("signal '{name}'"),
+                _ => "the same condition".to_owned(),
+            };
+            Some(format!(
+                "an any_of with {what} twice; leave one of them out"
+            ))
+        }
+        Condition::AllOf { conditions } => {
+            let mut seen = BTreeSet::new();
+            let mut names = conditions.iter().map(signal_names);
+            let name = names.find_map(|names| {
+                let twice = names.iter().find(|name| seen.contains(*name)).copied();
+                seen.extend(names);
+                twice
+            })?;
+            Some(format!(
+                "an all_of with two signals named '{name}', but the result of a wait has one payload for each name; \
+                 give the signals different names, or wait twice"
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn signal_names(condition: &Condition) -> BTreeSet<&str> {
+    let leaves = condition.leaves().into_iter();
+    leaves
+        .filter_map(|leaf| match leaf {
+            Condition::Signal { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Returns the problem of a signal's name, as the object of "has".

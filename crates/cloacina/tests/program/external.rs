@@ -11,10 +11,10 @@ use cloacina::{Context, ErrorCode, ExecutionId, ExecutionStatus, TaskError, task
 use super::support::{Database, PATIENCE, databases, start};
 
 /// Another program, which defines the workflow and submits executions.
-struct Owner(EngineHandle);
+pub struct Owner(EngineHandle);
 
 impl Owner {
-    fn open(database: &Database) -> Self {
+    pub fn open(database: &Database) -> Self {
         let options = OpenOptions {
             begin: cloacina::runner::Begin::AtOnce,
             auto_migrate: true,
@@ -24,7 +24,7 @@ impl Owner {
         Self(EngineHandle::open_in_schema(&database.url, schema, options).unwrap())
     }
 
-    fn define(&self, name: &str, tasks: Vec<TaskDefinition>) {
+    pub fn define(&self, name: &str, tasks: Vec<TaskDefinition>) {
         let definition = WorkflowDefinition {
             name: name.to_owned(),
             tenant: "public".to_owned(),
@@ -39,7 +39,7 @@ impl Owner {
         self.0.register(registration).unwrap();
     }
 
-    fn submit(&self, workflow: &str) -> ExecutionId {
+    pub fn submit(&self, workflow: &str) -> ExecutionId {
         let request = SubmitRequest {
             id: ExecutionId::generate(),
             workflow: workflow.to_owned(),
@@ -84,7 +84,7 @@ async fn othre(_context: &mut Context) -> Result<(), TaskError> {
 }
 
 /// Runs a blocking call of the owner outside the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 

@@ -10,6 +10,8 @@ mod run_log;
 mod running;
 mod schedules;
 mod stall;
+mod steps;
 mod support;
 mod typed;
+mod waiting;
 mod warnings;

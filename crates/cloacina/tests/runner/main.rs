@@ -28,6 +28,7 @@ mod run_log;
 mod schedule_faults;
 mod schedules;
 mod stepped;
+mod stepped_children;
 mod stepped_finals;
 mod stepped_maps;
 mod stepped_waits;

@@ -324,6 +324,66 @@ fn l11_second_decision_is_refused() {
 }
 
 #[test]
+fn l12_data_of_an_approval_must_match_its_schema() {
+    let schema = r#"{
+        "type": "object",
+        "required": ["limit"],
+        "properties": {"limit": {"type": "integer"}, "note": {"type": "string", "default": "-"}}
+    }"#;
+    on_each_database(|open| {
+        let engine = start(open(), config());
+        let mut task = approval("ok");
+        task.approval = Some(Approval {
+            schema: Some(Json::parse(schema).unwrap()),
+            ..Approval::default()
+        });
+        define(&engine, "w", vec![(task, None)], vec![]);
+        let (id, bare) = (submit(&engine, "w"), submit(&engine, "w"));
+        let outside = Inspector::new(open(), Arc::new(SystemClock));
+        let approve = |data: &str| Control::approve("ok", Json::parse(data).unwrap(), None);
+        let long = format!(r#"{{"limit":5,"note":"{}"}}"#, "x".repeat(16 << 20));
+        for (data, code, message) in [
+            (
+                r#"{"limit":"x"}"#,
+                ErrorCode::WorkflowInputInvalid,
+                "the data of approval 'ok' is not valid: `limit`: expected integer, got string",
+            ),
+            ("{}", ErrorCode::WorkflowInputInvalid, "'limit' is missing"),
+            (
+                "[5]",
+                ErrorCode::WorkflowInputInvalid,
+                "expected object, got array",
+            ),
+            (&long, ErrorCode::ContextInvalid, "its data takes 16777"),
+        ] {
+            let inside = engine.control(id, approve(data)).unwrap_err();
+            let other = outside.control(id, &approve(data)).unwrap_err();
+            for error in [inside, other] {
+                assert_eq!(error.code, code, "{}", error.message);
+                assert!(error.message.contains(message), "{}", error.message);
+            }
+        }
+        assert!(is_waiting(&engine, id), "nothing was stored");
+        outside.control(id, &approve(r#"{"limit":5}"#)).unwrap();
+        let result = wait(&engine, id)
+            .final_context()
+            .get("ok")
+            .unwrap()
+            .to_string();
+        assert!(
+            result.contains(r#""data":{"limit":5,"note":"-"}"#),
+            "{result}"
+        );
+        // The answer to a late decision does not depend on its data.
+        let late = engine.control(id, approve("{}")).unwrap_err();
+        assert_eq!(late.code, ErrorCode::AlreadyDecided);
+        engine.control(bare, approve("null")).unwrap();
+        wait(&engine, bare);
+        engine.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
 fn l11_of_simultaneous_decisions_one_counts() {
     on_each_database(|open| {
         let engine = start(open(), config());

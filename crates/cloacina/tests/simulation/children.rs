@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cloacina::store::{Batch, Committed, FlowWrites, InboxKind, InboxMessage, Store, StoreError};
+use cloacina::store::{
+    Advance, Batch, Committed, FlowWrites, InboxKind, InboxMessage, Store, StoreError,
+};
 use cloacina::types::{
     ChildSpec, ExecutionId, ExecutionRecord, ExecutionStatus, Micros, NodeChild, Ordinal,
     ParentEnd, RetryPolicy, TaskStatus, Timestamp,
@@ -248,12 +250,22 @@ impl ObservedStore {
         kind: InboxKind,
     ) -> Result<Committed, StoreError> {
         let posts = batch.flow.posts.iter();
-        let posts = posts.filter(|(_, message)| message.kind != kind.name());
+        let posts = posts.filter(|post| post.message.kind != kind.name());
+        // No change of a parent that follows from the end of a child is written either.
+        let never = [ExecutionId::from_bytes([0; 16])];
+        let advances = batch.advances.iter().map(|advance| Advance {
+            requires: match advance.requires {
+                [] => &[],
+                _ if kind == InboxKind::ChildEnded => &never,
+                requires => requires,
+            },
+            ..copy_advance(advance)
+        });
         let changed = Batch {
             runner: batch.runner,
             now: batch.now,
             submits: batch.submits.iter().map(copy_submit).collect(),
-            advances: batch.advances.iter().map(copy_advance).collect(),
+            advances: advances.collect(),
             schedules: batch.schedules.iter().map(copy_schedule).collect(),
             flow: FlowWrites {
                 posts: posts.cloned().collect(),

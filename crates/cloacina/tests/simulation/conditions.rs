@@ -4,15 +4,25 @@ use cloacina::types::{
     Condition, ExecutionId, ExecutionRecord, HistoryEvent, Leaf, Micros, OpenWait, Ordinal, Since,
     TaskRecord, Timestamp,
 };
+use cloacina::workflow::condition_problem;
 use fastrand::Rng;
 
 use super::oracle::{Coverage, Oracle};
 use super::scenario::{MILLISECOND, SECOND};
-use super::waits::{NAME, key};
+use super::waits::{key, name_of};
 use super::world::EPOCH;
 
-/// Returns a random condition: mostly a signal, sometimes a time or several of them.
-pub fn random(rng: &mut Rng, depth: u8) -> Condition {
+/// Returns a random condition that a task may wait for: mostly a signal, sometimes a time or several of them.
+pub fn random(rng: &mut Rng) -> Condition {
+    loop {
+        let condition = draw(rng, 0);
+        if condition_problem(&condition).is_none() {
+            return condition;
+        }
+    }
+}
+
+fn draw(rng: &mut Rng, depth: u8) -> Condition {
     match rng.u8(0..if depth < 2 { 12 } else { 8 }) {
         0 => Condition::Delay {
             duration: rng.i64(100..10_000) * MILLISECOND,
@@ -22,17 +32,14 @@ pub fn random(rng: &mut Rng, depth: u8) -> Condition {
             path: None,
         },
         8..=9 => Condition::AnyOf {
-            conditions: (0..rng.usize(1..4))
-                .map(|_| random(rng, depth + 1))
-                .collect(),
+            conditions: (0..rng.usize(1..4)).map(|_| draw(rng, depth + 1)).collect(),
         },
         10..=11 => Condition::AllOf {
-            conditions: (0..rng.usize(1..4))
-                .map(|_| random(rng, depth + 1))
-                .collect(),
+            conditions: (0..rng.usize(1..4)).map(|_| draw(rng, depth + 1)).collect(),
         },
         _ => {
-            let mut signal = Condition::signal(NAME, key(rng));
+            let key = key(rng);
+            let mut signal = Condition::signal(name_of(key), key);
             if let Condition::Signal { since, .. } = &mut signal
                 && rng.bool()
             {

@@ -216,6 +216,7 @@ impl ObservedStore {
                 record: &record,
                 expected: record.revision - 1,
                 tasks: tasks.collect(),
+                requires: &[],
                 steps: None,
                 ..copy_advance(advance)
             };

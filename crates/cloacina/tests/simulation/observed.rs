@@ -271,6 +271,7 @@ impl ObservedStore {
                     expected: record.revision - 1,
                     tasks: tasks.collect(),
                     history: advance.history,
+                    requires: advance.requires,
                     steps: advance.steps,
                 }
             });
@@ -364,6 +365,7 @@ pub(super) fn copy_advance<'a>(advance: &Advance<'a>) -> Advance<'a> {
         expected: advance.expected,
         tasks: advance.tasks.clone(),
         history: advance.history,
+        requires: advance.requires,
         steps: advance.steps,
     }
 }
@@ -506,6 +508,7 @@ impl ObservedStore {
     /// Commits a batch without its steps.
     fn commit_without_steps(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let advances = batch.advances.iter().map(|advance| Advance {
+            requires: &[],
             steps: None,
             ..copy_advance(advance)
         });
@@ -542,6 +545,7 @@ impl ObservedStore {
                     expected: record.revision - 1,
                     tasks: Vec::new(),
                     history: &[],
+                    requires: &[],
                     steps: advance.steps,
                 }],
                 schedules: Vec::new(),

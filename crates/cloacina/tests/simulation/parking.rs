@@ -55,7 +55,7 @@ fn park(rng: &mut Rng) -> ParkPlan {
     }
     ParkPlan {
         kind: ParkKind::Wait,
-        condition: conditions::random(rng, 0),
+        condition: conditions::random(rng),
         timeout: Some(conditions::timeout(rng)),
     }
 }

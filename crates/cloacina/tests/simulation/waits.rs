@@ -22,8 +22,10 @@ use super::scenario::SECOND;
 use super::timeline::Event;
 use super::world::World;
 
-/// The name of every signal. Few topics let signals and waits meet.
-pub const NAME: &str = "go";
+/// The name of most signals. Few topics let signals and waits meet.
+const NAME: &str = "go";
+/// The name of the signals with the key `b`, because an `all_of` takes one signal of each name.
+const OTHER_NAME: &str = "on";
 /// The name of the signals that cancel executions.
 const STOP: &str = "stop";
 
@@ -43,6 +45,11 @@ pub fn key(rng: &mut Rng) -> Option<&'static str> {
     [None, Some("a"), Some("b")][rng.usize(0..3)]
 }
 
+/// The name of the signals with a key.
+pub fn name_of(key: Option<&str>) -> &'static str {
+    if key == Some("b") { OTHER_NAME } else { NAME }
+}
+
 /// Returns a workflow of which some tasks wait before they run, some only wait, some are approvals, and which a signal may
 /// cancel. Each wait has a timeout, so that every execution ends.
 pub fn with_waits(rng: &mut Rng, workflow: &Workflow) -> Workflow {
@@ -55,7 +62,7 @@ pub fn with_waits(rng: &mut Rng, workflow: &Workflow) -> Workflow {
             *task = approvals::approval(rng, task);
             continue;
         }
-        task.wait_for = Some(conditions::random(rng, 0));
+        task.wait_for = Some(conditions::random(rng));
         task.wait_timeout = Some(conditions::timeout(rng));
         task.on_timeout = [WaitEnd::Fail, WaitEnd::Skip, WaitEnd::Continue][rng.usize(0..3)];
         if rng.u8(0..4) == 0 {
@@ -478,9 +485,10 @@ impl World {
             .to
             .filter(|_| known > 0)
             .map(|to| state.acknowledged[to % known]);
+        let key = plan.key.filter(|_| to.is_none());
         let signal = NewSignal {
-            name: if plan.stops { STOP } else { NAME }.to_owned(),
-            key: plan.key.filter(|_| to.is_none()).map(str::to_owned),
+            name: if plan.stops { STOP } else { name_of(key) }.to_owned(),
+            key: key.map(str::to_owned),
             to,
             data: Json::parse(&number.to_string()).expect("a number is JSON"),
             id: plan.id.filter(|_| !plan.stops).map(str::to_owned),

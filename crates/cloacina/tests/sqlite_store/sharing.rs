@@ -155,6 +155,7 @@ fn a_store_sees_the_commits_of_another_store() {
         expected: 1,
         tasks: vec![],
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {

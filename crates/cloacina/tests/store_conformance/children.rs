@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use cloacina::store::{Advance, Batch, FlowWrites, LinkWrite, ListQuery, SubmitOutcome};
-use cloacina::types::{ExecutionId, ExecutionRecord, ParentLink, Timestamp};
+use cloacina::store::{
+    Advance, Batch, FlowWrites, InboxMessage, LinkWrite, ListQuery, PostWrite, SubmitOutcome,
+};
+use cloacina::types::{ExecutionId, ExecutionRecord, InboxId, ParentLink, Timestamp};
 
 use crate::world::{NOW, Subject, World};
 
@@ -94,6 +96,7 @@ pub fn m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored(subject: Su
                     expected,
                     tasks: vec![],
                     history: &[],
+                    requires: &[],
                     steps: None,
                 }],
                 flow: links(&[&child]),
@@ -111,6 +114,92 @@ pub fn m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored(subject: Su
             world.store.load(&[child.id]).unwrap().len(),
             usize::from(is_stored)
         );
+    }
+}
+
+/// The present revision of each execution, and whether the inbox has the message.
+fn outcome(world: &World, ids: &[ExecutionId]) -> (Vec<i64>, usize) {
+    let revisions = ids.iter().map(|id| {
+        let stored = world.store.load(&[*id]).unwrap();
+        stored[0].revision
+    });
+    let inbox = world.store.due_waits(NOW, 10).unwrap().inbox;
+    (revisions.collect(), inbox.len())
+}
+
+pub fn m3_parent_changes_with_the_ends_of_its_children(subject: Subject) {
+    let world = World::new(subject, 1);
+    let mut expected_messages = 0;
+    // Whether the stored revisions of child and parent are those that the batch expects.
+    for (child_fits, parent_fits) in [(true, true), (true, false), (false, true)] {
+        let top = world.ready(&[0]);
+        let parent = child_of(&world, top.id, 1, 1);
+        let child = child_of(&world, parent.id, 1, 2);
+        world
+            .store
+            .commit(&Batch {
+                submits: [&top, &parent, &child]
+                    .map(|record| world.submission(record))
+                    .into(),
+                flow: links(&[&parent, &child]),
+                ..world.batch()
+            })
+            .unwrap();
+        let changed = [&top, &parent, &child].map(|record| ExecutionRecord {
+            revision: record.revision + 1,
+            ..record.clone()
+        });
+        let advance = |index: usize, fits: bool| Advance {
+            record: &changed[index],
+            expected: if fits { 1 } else { 7 },
+            tasks: vec![],
+            history: &[],
+            requires: &[],
+            steps: None,
+        };
+        let post = |source: ExecutionId, target: ExecutionId| PostWrite {
+            source,
+            message: InboxMessage {
+                id: InboxId::generate(),
+                kind: "child_ended".to_owned(),
+                target: Some(target.to_string()),
+                body: None,
+                created_at: NOW,
+                note: None,
+            },
+            unless: Some(target),
+        };
+        let (of_top, of_parent) = ([parent.id], [child.id]);
+        let committed = world
+            .store
+            .commit(&Batch {
+                // The order of the batch does not matter.
+                advances: vec![
+                    Advance {
+                        requires: &of_top,
+                        ..advance(0, true)
+                    },
+                    Advance {
+                        requires: &of_parent,
+                        ..advance(1, parent_fits)
+                    },
+                    advance(2, child_fits),
+                ],
+                flow: FlowWrites {
+                    posts: vec![post(child.id, parent.id), post(parent.id, top.id)],
+                    ..FlowWrites::default()
+                },
+                ..world.batch()
+            })
+            .unwrap();
+        let all = child_fits && parent_fits;
+        assert_eq!(committed.advances, [all, all, child_fits]);
+        let revision = |is_written| if is_written { 2 } else { 1 };
+        let (revisions, messages) = outcome(&world, &[top.id, parent.id, child.id]);
+        assert_eq!(revisions, [all, all, child_fits].map(revision));
+        // The parent whose change was refused learns the end by a message.
+        expected_messages += usize::from(child_fits && !parent_fits);
+        assert_eq!(messages, expected_messages);
     }
 }
 

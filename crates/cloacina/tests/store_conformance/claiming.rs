@@ -271,6 +271,7 @@ pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
             expected: 1,
             tasks: vec![world.fenced(0, world.runner, 1), world.insert(1)],
             history: &[],
+            requires: &[],
             steps: None,
         }],
         claim: ClaimRequest {

@@ -382,6 +382,7 @@ pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subjec
         expected: 1,
         tasks,
         history: &events,
+        requires: &[],
         steps: None,
     };
     world

@@ -108,6 +108,7 @@ macro_rules! conformance {
                 m1_children_are_stored_with_their_parents
                 m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored
                 m2_second_child_of_one_generation_is_refused
+                m3_parent_changes_with_the_ends_of_its_children
                 m8_child_is_pruned_after_its_parent
                 children_of_an_execution_are_listed
                 ended_execution_is_deleted_and_a_child_after_its_parent

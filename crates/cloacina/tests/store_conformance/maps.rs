@@ -57,6 +57,7 @@ fn change(world: &World, record: &mut ExecutionRecord, change: MapChange) {
         expected,
         tasks: Vec::new(),
         history: &[],
+        requires: &[],
         steps: None,
     };
     let committed = world.store.commit(&Batch {

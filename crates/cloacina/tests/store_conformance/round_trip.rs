@@ -225,6 +225,7 @@ pub fn history_is_oldest_first(subject: Subject) {
         expected: 1,
         tasks: vec![],
         history: &later,
+        requires: &[],
         steps: None,
     };
     world
@@ -239,6 +240,7 @@ pub fn history_is_oldest_first(subject: Subject) {
         expected: 1,
         tasks: vec![],
         history: &later,
+        requires: &[],
         steps: None,
     };
     world

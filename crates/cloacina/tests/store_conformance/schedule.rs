@@ -581,6 +581,7 @@ fn end(
             expected,
             tasks: Vec::new(),
             history: &[],
+            requires: &[],
             steps: None,
         }],
         flow: cloacina::store::FlowWrites {

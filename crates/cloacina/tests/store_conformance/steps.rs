@@ -39,6 +39,7 @@ fn write(
         expected,
         tasks: Vec::new(),
         history: &[],
+        requires: &[],
         steps: Some(changes),
     };
     let committed = world.store.commit(&Batch {

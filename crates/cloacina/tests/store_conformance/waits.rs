@@ -204,6 +204,7 @@ pub fn l5_stale_change_registers_nothing(subject: Subject) {
                 expected: 8,
                 tasks: vec![],
                 history: &[],
+                requires: &[],
                 steps: None,
             }],
             flow: FlowWrites {
@@ -253,6 +254,7 @@ pub fn l6_waits_are_listed_until_they_are_replaced(subject: Subject) {
                 expected: 1,
                 tasks: vec![],
                 history: &[],
+                requires: &[],
                 steps: None,
             }],
             flow: FlowWrites {
@@ -269,12 +271,18 @@ pub fn l6_waits_are_listed_until_they_are_replaced(subject: Subject) {
 pub fn l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message(subject: Subject) {
     let world = World::new(subject, 1);
     let records: Vec<ExecutionRecord> = (0..SEND_WAKES + 2).map(|_| waiting(&world)).collect();
-    for record in &records {
-        let rows = vec![row(record, Some(0), Some(cursor(Topic::keyed("go", None))))];
-        submit(&world, record, vec![wait(record, Some(0), rows)]);
+    for (index, record) in records.iter().enumerate() {
+        let mut waiting = row(record, Some(0), Some(cursor(Topic::keyed("go", None))));
+        if index > SEND_WAKES {
+            waiting.deadline = Some(NOW + 1_000 * SECOND);
+        }
+        submit(&world, record, vec![wait(record, Some(0), vec![waiting])]);
     }
     let sent = world.store.send(&[signal("go", None)], &[], NOW).unwrap();
     assert_eq!(sent[0].woken, SEND_WAKES);
+    // L7: a timeout that is decided now cannot be written any more, also of a task that is woken later.
+    let rest = [SEND_WAKES, SEND_WAKES + 1].map(|index| world.load(records[index].id).revision);
+    assert_eq!(rest, [2, 1]);
     assert_eq!(due(&world, NOW).len(), SEND_WAKES);
     let inbox = world.store.due_waits(NOW, 10).unwrap().inbox;
     assert_eq!(inbox.len(), 1);
@@ -314,6 +322,7 @@ pub fn cancelling_signal_leaves_a_message_for_its_executions(subject: Subject) {
                 expected: 1,
                 tasks: vec![],
                 history: &[],
+                requires: &[],
                 steps: None,
             }],
             flow: FlowWrites {

@@ -168,6 +168,7 @@ impl World {
             expected,
             tasks,
             history: &[],
+            requires: &[],
             steps: None,
         };
         let committed = self.store.commit(&Batch {

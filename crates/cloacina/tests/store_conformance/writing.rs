@@ -142,6 +142,7 @@ pub fn stale_advance_writes_nothing(subject: Subject) {
         expected: 1,
         tasks,
         history: &events,
+        requires: &[],
         steps: None,
     };
     let committed = world
@@ -181,6 +182,7 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
             expected: 1,
             tasks: vec![],
             history: &[],
+            requires: &[],
             steps: None,
         },
         Advance {
@@ -188,6 +190,7 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
             expected: 2,
             tasks: vec![world.update(0)],
             history: &[],
+            requires: &[],
             steps: None,
         },
         Advance {
@@ -195,6 +198,7 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
             expected: 2,
             tasks: vec![world.update(0)],
             history: &[],
+            requires: &[],
             steps: None,
         },
     ];
@@ -223,6 +227,7 @@ pub fn one_stale_advance_does_not_stop_the_others(subject: Subject) {
             expected: 9,
             tasks: vec![],
             history: &[],
+            requires: &[],
             steps: None,
         },
         Advance {
@@ -230,6 +235,7 @@ pub fn one_stale_advance_does_not_stop_the_others(subject: Subject) {
             expected: 1,
             tasks: vec![],
             history: &[],
+            requires: &[],
             steps: None,
         },
     ];
@@ -257,6 +263,7 @@ pub fn a_submitted_execution_advances_in_the_same_batch(subject: Subject) {
             expected: 1,
             tasks: vec![],
             history: &[],
+            requires: &[],
             steps: None,
         }],
         ..world.batch()
@@ -288,6 +295,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         expected: 1,
         tasks,
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {
@@ -314,6 +322,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         expected: 1,
         tasks,
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {
@@ -354,6 +363,7 @@ fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store
                 expected: 1,
                 tasks: vec![world.fenced(0, world.runner, 1)],
                 history: &events,
+                requires: &[],
                 steps: None,
             },
             Advance {
@@ -361,6 +371,7 @@ fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store
                 expected: 1,
                 tasks: vec![break_it(world)],
                 history: &events,
+                requires: &[],
                 steps: None,
             },
         ],
@@ -519,6 +530,7 @@ pub fn control_without_a_claim_needs_no_live_runner(subject: Subject) {
         expected: 1,
         tasks: vec![world.update(0)],
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {

@@ -65,7 +65,7 @@ impl Execution {
         changes: &mut Changes,
     ) {
         let Some(child) = self.node_child(ordinal) else {
-            changes.starts.insert(ordinal);
+            changes.flow.starts.insert(ordinal);
             self.start_by_waiting(now);
             return;
         };
@@ -109,7 +109,7 @@ impl Execution {
             task.started_at = None;
             task.ready_at = Some(now + delay);
             if delay <= 0 {
-                changes.starts.insert(ordinal);
+                changes.flow.starts.insert(ordinal);
             }
             return;
         }
@@ -149,6 +149,7 @@ impl Execution {
             child: self.record.id,
             task: link.task,
             item: link.map_item(),
+            number: link.item.filter(|_| link.key.is_some()),
             status,
             output: (status == ExecutionStatus::Completed)
                 .then(|| output(&self.workflow, &self.record)),
@@ -157,7 +158,7 @@ impl Execution {
                 ..failure.clone()
             }),
         };
-        changes.posts.push(Post {
+        changes.flow.posts.push(Post {
             target: link.execution,
             note: Note::ChildEnded(Box::new(end)),
         });

@@ -18,9 +18,9 @@ impl Execution {
             Note::Pause if is_open && !is_paused => {
                 let changes = self.pause(now);
                 self.set_paused_by_parent(true);
-                changes.map(|changes| Changes {
-                    link: true,
-                    ..changes
+                changes.map(|mut changes| {
+                    changes.flow.link = true;
+                    changes
                 })
             }
             Note::Resume if is_open && was_paused_by_parent => self.resume(now),
@@ -48,7 +48,7 @@ impl Execution {
     pub(in crate::engine) fn forget_pause_of_parent(&mut self, changes: &mut Changes) {
         if self.record.parent.as_ref().is_some_and(|link| link.paused) {
             self.set_paused_by_parent(false);
-            changes.link = true;
+            changes.flow.link = true;
         }
     }
 
@@ -64,7 +64,7 @@ impl Execution {
         if let Some(child) =
             child.filter(|child| self.task(ordinal).is_waiting() && child.end.is_none())
         {
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target: child.id,
                 note,
             });
@@ -90,7 +90,7 @@ impl Execution {
             _ => Some(now),
         };
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
     }
 
     /// M4: the execution ends without the child of a node.
@@ -103,7 +103,7 @@ impl Execution {
         let target = child.id;
         let spec = self.definition(ordinal).child.as_ref();
         if spec.is_some_and(|spec| spec.on_parent_end == ParentEnd::Cancel) {
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target,
                 note: Note::Cancel,
             });
@@ -112,7 +112,7 @@ impl Execution {
             });
         } else if self.record.status == ExecutionStatus::Paused {
             // Nobody else resumes an abandoned child that was paused with its parent.
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target,
                 note: Note::Resume,
             });
@@ -125,13 +125,16 @@ impl Execution {
             .node_child(ordinal)
             .filter(|child| child.status.is_none())
         {
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target: child.id,
                 note: Note::Cancel,
             });
         }
         if self.starts_children(ordinal) {
-            changes.maps.push(MapChange::Tell(ordinal, Note::Cancel));
+            changes
+                .flow
+                .maps
+                .push(MapChange::Tell(ordinal, Note::Cancel));
         }
     }
 }

@@ -67,7 +67,7 @@ impl Execution {
                 child.status = None;
                 child.end = None;
             });
-            changes.posts.push(Post {
+            changes.flow.posts.push(Post {
                 target: child,
                 note: Note::Retry,
             });
@@ -78,7 +78,7 @@ impl Execution {
         // A runner that does not start the child in this transaction finds the node due.
         self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         if start_at.is_none() {
-            changes.starts.insert(ordinal);
+            changes.flow.starts.insert(ordinal);
             self.start_by_waiting(now);
         }
     }
@@ -188,7 +188,7 @@ impl Execution {
         {
             Arc::make_mut(link).timeout = Some(OwnTimeout { holds: true, ..own });
             self.record.timeout = own.micros;
-            changes.link = true;
+            changes.flow.link = true;
         }
     }
 
@@ -201,7 +201,7 @@ impl Execution {
         let pause = (now.since(since) / 4).clamp(SEARCH.0, SEARCH.1);
         self.task_mut(ordinal).ready_at = Some(now + pause);
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
     }
 
     /// Whether a node waits for its child to be started.

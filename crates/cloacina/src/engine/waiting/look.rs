@@ -76,7 +76,7 @@ impl Execution {
             return changes;
         }
         if self.definition(ordinal).over.is_some() {
-            changes.expands.insert(ordinal);
+            changes.flow.expands.insert(ordinal);
             changes.touch(ordinal);
             return changes;
         }
@@ -265,7 +265,7 @@ impl Execution {
                 timed_out,
                 now,
             );
-            changes.steps.recorded.push((ordinal, step));
+            changes.flow.steps.recorded.push((ordinal, step));
         } else if self.definition(ordinal).is_node() {
             let key = self.definition(ordinal).result_key().to_owned();
             let mut delta = Delta::default();

@@ -24,7 +24,7 @@ use crate::types::{
 use crate::workflow::TaskDefinition;
 
 pub use approval::DecideError;
-pub use paths::MAX_SIGNAL_KEY;
+pub use paths::{MAX_SIGNAL_DATA, MAX_SIGNAL_KEY};
 pub use rows::{MissingKey, leaf_text};
 
 /// The `ready_at` of a task that waits without a timeout.
@@ -61,7 +61,7 @@ impl Execution {
         if let Some(wait) = &mut self.task_mut(ordinal).wait {
             change(Arc::make_mut(wait));
             changes.touch(ordinal);
-            changes.waits.insert(ordinal);
+            changes.flow.waits.insert(ordinal);
         }
     }
 

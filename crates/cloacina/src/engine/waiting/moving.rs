@@ -11,7 +11,8 @@ use crate::types::{
 };
 
 impl Execution {
-    /// Moves the due time of a timer or of a retry delay.
+    /// Moves the due time of a timer or of a retry delay. In a paused execution, only the part of the pause that is still to
+    /// come delays it further.
     ///
     /// # Errors
     /// When the task has neither.
@@ -34,17 +35,20 @@ impl Execution {
             return refuse(self);
         }
         let mut changes = Changes::default();
+        // `resume` adds the whole pause, so the part of it that is over is taken off.
+        let past = self.past_pause(now);
         if let Some(open) = task.open_wait() {
             let mut open = open.clone();
+            let past = past.min(now.since(open.since)).max(0);
             let mut moved = false;
             for leaf in &mut open.leaves {
                 if let Leaf::Timer {
                     at: due,
                     fired: false,
-                    ..
+                    shifts,
                 } = leaf
                 {
-                    *due = at;
+                    *due = if *shifts { at - past } else { at };
                     moved = true;
                 }
             }
@@ -56,7 +60,8 @@ impl Execution {
             self.task_mut(ordinal).ready_at = Some(next);
         } else {
             let is_paused = self.record.status == ExecutionStatus::Paused;
-            self.task_mut(ordinal).ready_at = Some(at).filter(|at| is_paused || *at > now);
+            let due = at - past;
+            self.task_mut(ordinal).ready_at = Some(due).filter(|due| is_paused || *due > now);
             changes.touch(ordinal);
             if !is_paused {
                 changes.ready.push(ordinal);
@@ -65,6 +70,12 @@ impl Execution {
         let data = serde_json::json!({ "at": at.to_rfc3339() });
         record_of(&mut changes, now, HistoryKind::Rescheduled, ordinal, &data);
         Ok(changes)
+    }
+
+    /// The time for which the execution has been paused, in microseconds; 0 if it is not.
+    fn past_pause(&self, now: Timestamp) -> Micros {
+        let since = self.record.paused_at;
+        since.map_or(0, |since| now.since(since).max(0))
     }
 
     /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted by the part of the pause

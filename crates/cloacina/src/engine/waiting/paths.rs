@@ -6,6 +6,9 @@ use crate::types::{Context, JsonShape, Timestamp};
 /// Maximum size of a signal's key, in bytes.
 pub const MAX_SIGNAL_KEY: usize = 1_024;
 
+/// Maximum size of the data of a signal or of an approval, in bytes.
+pub const MAX_SIGNAL_DATA: usize = 16 << 20;
+
 /// L1: the key at a path: the text of a string, or a number or truth value as JSON writes it.
 pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
     let Some(value) = lookup(view, path) else {

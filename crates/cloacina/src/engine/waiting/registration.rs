@@ -9,6 +9,7 @@ use crate::types::{
     Claim, Condition, Context, Cursor, ExecutionStatus, Failure, FailureKind, HistoryKind, Json,
     Leaf, OpenWait, Ordinal, Park, Since, TaskStatus, TaskWait, Timestamp, Topic,
 };
+use crate::workflow::condition_problem;
 
 impl Execution {
     /// L5: begins the wait that a task's definition declares, when the task becomes ready. Returns `false` if it declares none
@@ -81,7 +82,16 @@ impl Execution {
         changes: &mut Changes,
     ) {
         let view = self.view(ordinal);
-        let leaves = match self.leaves_of(ordinal, &park.condition, &view, now) {
+        // The condition of a call that runs children has no parts.
+        let condition = Some(&park.condition).filter(|_| park.runs.is_none());
+        let leaves = match condition.and_then(condition_problem) {
+            Some(problem) => {
+                let id = &self.definition(ordinal).id;
+                Err(format!("'{}' of task '{id}' has {problem}", park.key))
+            }
+            None => self.leaves_of(ordinal, &park.condition, &view, now),
+        };
+        let leaves = match leaves {
             Ok(leaves) => leaves,
             Err(problem) => {
                 let failure = Failure::engine(FailureKind::Rule, problem);
@@ -145,7 +155,7 @@ impl Execution {
         wait.decision = None;
         task.wait = Some(Arc::new(wait));
         changes.touch(ordinal);
-        changes.waits.insert(ordinal);
+        changes.flow.waits.insert(ordinal);
     }
 
     /// A wait counts as the start of its execution, for the timeout of the execution.

@@ -30,15 +30,18 @@ impl Step {
                 .batch
                 .executions
                 .get_index_mut(position)
-                .map(|(id, change)| (*id, std::mem::take(&mut change.changes.starts)));
+                .map(|(id, change)| {
+                    let flow = change.changes.flow.get_mut();
+                    (*id, flow.map(|flow| std::mem::take(&mut flow.starts)))
+                });
             if let Some((id, _)) = &starts {
                 self.start_finale(*id)?;
             }
             position += 1;
-            for (parent, ordinal) in starts
-                .into_iter()
-                .flat_map(|(id, starts)| starts.into_iter().map(move |ordinal| (id, ordinal)))
-            {
+            for (parent, ordinal) in starts.into_iter().flat_map(|(id, starts)| {
+                let starts = starts.into_iter().flatten();
+                starts.map(move |ordinal| (id, ordinal))
+            }) {
                 self.start_child(parent, ordinal)?;
             }
         }
@@ -73,8 +76,7 @@ impl Step {
             let start = execution.start_child(ordinal, &found, id, now, changes);
             start.into_iter().collect()
         } else {
-            let ids = || fresh_id(&mut random, now);
-            execution.start_runs(ordinal, &found, ids, now, changes)
+            execution.start_runs(ordinal, &found, fresh_ids(&mut random, now), now, changes)
         };
         for start in starts {
             let (id, workflow) = (start.new.id, Arc::clone(&found.workflow));
@@ -213,6 +215,7 @@ impl Step {
             child,
             task: sender.task,
             item: sender.item,
+            number: None,
             status: ExecutionStatus::Failed,
             output: None,
             error: Some(Failure::engine(FailureKind::ChildFailed, text)),
@@ -276,6 +279,19 @@ fn wish_of(
             RetryWish::Now
         }),
     )
+}
+
+/// Fresh ids that follow each other, so that a task that waits for them stores them as a range.
+fn fresh_ids(random: &mut fastrand::Rng, now: Timestamp) -> impl FnMut() -> ExecutionId + use<> {
+    let mut bits = [0; 10];
+    random.fill(&mut bits);
+    let mut next: u32 = 0;
+    move || {
+        let [_, high, middle, low] = next.to_be_bytes();
+        bits[7..].copy_from_slice(&[high, middle, low]);
+        next += 1;
+        ExecutionId::from_parts(now, bits)
+    }
 }
 
 /// A fresh id of an execution, from injected randomness.

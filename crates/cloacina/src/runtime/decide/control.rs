@@ -1,7 +1,7 @@
 //! Actions of callers on executions: cancel, pause, resume, retry.
 
 use super::finale::learn_final_state;
-use crate::engine::{Changes, ControlError, DecideError, Execution, first_of};
+use crate::engine::{Changes, ControlError, DecideError, Execution, MAX_SIGNAL_DATA, first_of};
 use crate::runtime::batch::PendingControl;
 use crate::runtime::step::Step;
 use crate::runtime::{Control, Reply};
@@ -10,7 +10,7 @@ use crate::types::{
     Decision, Error, ErrorCode, ExecutionId, ExecutionStatus, Monotonic, Ordinal, StepDrop,
     Timestamp, nearest,
 };
-use crate::workflow::Workflow;
+use crate::workflow::{Workflow, complete_approval_data};
 
 impl Step {
     /// Decides an action of a caller.
@@ -116,6 +116,13 @@ fn decide(
 ) -> Result<Changes, Error> {
     let ordinal = ordinal_of(execution, task)?;
     let id = execution.record().id;
+    check_decision_size(id, task, decision)?;
+    let decision = &match with_complete_data(execution, ordinal, decision) {
+        Ok(complete) => complete,
+        Err(refusal) if execution.task(ordinal).is_waiting() => return Err(refusal),
+        // The answer says why it cannot be decided, which matters more than the data.
+        Err(_) => decision.clone(),
+    };
     let new = Decision {
         at: now,
         ..decision.clone()
@@ -151,6 +158,46 @@ fn decide(
             Err(Error::new(ErrorCode::AlreadyDecided, message))
         }
     }
+}
+
+/// Refuses a decision that is too large to be stored.
+fn check_decision_size(id: ExecutionId, task: &str, decision: &Decision) -> Result<(), Error> {
+    let sizes = [
+        ("data", decision.data.as_str().len()),
+        ("reason", decision.reason.as_ref().map_or(0, String::len)),
+        ("by", decision.by.as_ref().map_or(0, String::len)),
+    ];
+    match sizes.into_iter().find(|(_, size)| *size > MAX_SIGNAL_DATA) {
+        None => Ok(()),
+        Some((what, size)) => Err(Error::new(
+            ErrorCode::ContextInvalid,
+            format!(
+                "cannot decide '{task}' of execution {id}: its {what} takes {size} bytes, more than {MAX_SIGNAL_DATA}"
+            ),
+        )
+        .with_hint("store large data outside and send a reference to it")),
+    }
+}
+
+/// L12: the decision with its data checked against the schema of the approval, and completed by the defaults in it.
+fn with_complete_data(
+    execution: &Execution,
+    ordinal: Ordinal,
+    decision: &Decision,
+) -> Result<Decision, Error> {
+    let task = execution.workflow().task(ordinal);
+    let schema = task
+        .approval
+        .as_ref()
+        .and_then(|approval| approval.schema.as_ref());
+    let data = match schema.filter(|_| decision.approved) {
+        Some(schema) => complete_approval_data(&task.id, schema, &decision.data)?,
+        None => decision.data.clone(),
+    };
+    Ok(Decision {
+        data,
+        ..decision.clone()
+    })
 }
 
 fn ordinal_of(execution: &Execution, task: &str) -> Result<Ordinal, Error> {

@@ -28,7 +28,7 @@ impl Step {
     /// When the database does not answer. The request for the final tasks stays, and the batch must not be written.
     pub(super) fn start_finale(&mut self, first: ExecutionId) -> Result<(), StoreError> {
         let change = self.batch.executions.get(&first);
-        let Some(mut due) = change.and_then(|change| change.changes.finale.clone()) else {
+        let Some(mut due) = change.and_then(|change| change.changes.flow.finale.clone()) else {
             return Ok(());
         };
         let finals = (self.ledger.get(first))
@@ -39,10 +39,10 @@ impl Step {
             None => None,
         };
         if let Some(change) = self.batch.executions.get(&first) {
-            hold_items(&*self.store, first, &change.changes.maps, &mut due)?;
+            hold_items(&*self.store, first, &change.changes.flow.maps, &mut due)?;
         }
         if let Some(change) = self.batch.executions.get_mut(&first) {
-            change.changes.finale = None;
+            change.changes.flow.finale = None;
         }
         let (Some(finals), Some(definition)) = (finals, definition) else {
             return Ok(());
@@ -67,7 +67,7 @@ impl Step {
     /// Whether an execution ends in this turn whose final tasks could not be started.
     pub(in crate::runtime) fn lacks_finale(&self) -> bool {
         let mut changes = self.batch.executions.values();
-        changes.any(|change| change.changes.finale.is_some())
+        changes.any(|change| change.changes.flow.finale.is_some())
     }
 
     /// The id under which a derived workflow is stored.

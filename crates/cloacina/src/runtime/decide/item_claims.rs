@@ -26,7 +26,7 @@ impl Step {
         let opens =
             |change: &MapChange| !matches!(change, MapChange::Close(_) | MapChange::Pause(_));
         let changes = self.batch.executions.values();
-        let mut changes = changes.flat_map(|change| &change.changes.maps);
+        let mut changes = changes.flat_map(|change| &change.changes.flow.maps);
         if changes.any(opens) || !self.batch.items.is_empty() {
             self.maps.set_stale();
         }

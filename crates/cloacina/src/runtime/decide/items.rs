@@ -21,7 +21,8 @@ impl Step {
         let mut position = 0;
         while let Some((id, change)) = self.batch.executions.get_index_mut(position) {
             let id = *id;
-            let Some(ordinal) = change.changes.expands.pop_first() else {
+            let flow = change.changes.flow.get_mut();
+            let Some(ordinal) = flow.and_then(|flow| flow.expands.pop_first()) else {
                 position += 1;
                 continue;
             };
@@ -50,7 +51,7 @@ impl Step {
     /// Whether a map waits to be expanded in this turn.
     pub(in crate::runtime) fn has_unexpanded(&self) -> bool {
         let mut changes = self.batch.executions.values();
-        changes.any(|change| !change.changes.expands.is_empty())
+        changes.any(|change| !change.changes.flow.expands.is_empty())
     }
 
     /// K3: decides the end of an item's attempt.

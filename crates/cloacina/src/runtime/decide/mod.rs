@@ -1,5 +1,6 @@
 //! The decision for each message: applies the engine to the ledger and adds the changes to the write batch.
 
+mod child_ends;
 mod children;
 mod control;
 mod finale;

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::duty::Duty;
+use crate::runtime::batch::PendingChange;
 use crate::runtime::refused_batch::RefusedBatch;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{InboxKind, InboxMessage, StoreError};
@@ -247,8 +248,10 @@ impl Step {
     }
 
     /// Notes the messages that a change has added to the inbox, so that the next turn applies them.
-    pub(in crate::runtime) fn note_posts(&mut self, changes: &crate::engine::Changes) {
-        if !changes.posts.is_empty() {
+    pub(in crate::runtime) fn note_posts(&mut self, change: &PendingChange) {
+        // If the parent's change was refused, it has raised the signal.
+        let told = usize::from(change.told.is_some());
+        if change.changes.flow.posts.len() > told {
             self.signals.raise(Signal::Waits);
         }
     }

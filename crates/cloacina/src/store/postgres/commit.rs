@@ -3,18 +3,25 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::claim::{self, Claim, ClassClaims};
 use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
 use super::session::Session;
+use super::statement::query;
 use super::write::{self, ADVANCED, Change, ExecutionsOfKeys, SUBMITTED, WriteColumns, WrittenRow};
 use super::{children, map_claims, maps, schedule};
 use super::{signals, waits};
 use crate::store::maps::started;
 use crate::store::{Batch, Committed, ItemWrite, Submit, SubmitOutcome};
 use crate::types::{ExecutionId, HistoryKind, TaskStatus};
+
+query! {
+    LockExecutions { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
+    "SELECT e.revision FROM cloacina_executions AS e WHERE e.id = ANY ($1) ORDER BY e.id FOR NO KEY UPDATE"
+}
 
 /// The answer of a step of the pipeline.
 enum CommitAnswer {
@@ -51,6 +58,7 @@ async fn commit_once(
         signals::lock(connection, waits::topics(&batch.flow)).await?;
     }
     let schedules = begin_with_schedules(connection, session, batch, &mut dropped).await?;
+    lock_families(connection, batch).await?;
     let is_begun = has_flow || !schedules.is_empty();
     let mut rounds = remaining_rounds(batch, &dropped);
     let needs_runner = batch.needs_live_runner();
@@ -148,9 +156,9 @@ async fn write_flow(
     let needs_runner = batch.needs_live_runner();
     let mut flow = Committed::default();
     let mut written = applied_by(answers);
-    for (round, rows) in
-        write_children(connection, session, batch, needs_runner, &mut written).await?
-    {
+    let mut done = write_parents(connection, session, batch, needs_runner, &mut written).await?;
+    done.extend(write_children(connection, session, batch, needs_runner, &mut written).await?);
+    for (round, rows) in done {
         answers.push(CommitAnswer::Written(rows));
         rounds.push(round);
     }
@@ -207,6 +215,37 @@ fn columns_of<'a>(
     Ok(write)
 }
 
+/// The changes of a statement, and its answer.
+type Round = (Vec<Change>, Vec<WrittenRow>);
+
+/// Writes the changes of parents whose children's ends were written, and adds them to `written`. Returns each round with its answer.
+async fn write_parents(
+    connection: &Connection,
+    session: &Session,
+    batch: &Batch<'_>,
+    needs_runner: bool,
+    written: &mut HashSet<ExecutionId>,
+) -> Result<Vec<Round>, Fault> {
+    let mut done = Vec::new();
+    let dependents = batch.dependents();
+    for of_depth in dependents.chunk_by(|one, next| batch.depth_of(*one) == batch.depth_of(*next)) {
+        let is_due = |index: &&usize| {
+            let requires = batch.advances[**index].requires;
+            requires.iter().all(|id| written.contains(id))
+        };
+        let due = of_depth.iter().filter(is_due);
+        let round: Vec<Change> = due.map(|index| Change::Advance(*index)).collect();
+        if round.is_empty() {
+            continue;
+        }
+        let write = columns_of(session, batch, &round, needs_runner)?;
+        let rows: Vec<WrittenRow> = write.load(connection).await?;
+        written.extend(rows.iter().filter_map(|(_, id)| *id).map(ExecutionId::from));
+        done.push((round, rows));
+    }
+    Ok(done)
+}
+
 /// Submits the executions that depend on changes that were written, and adds them to `written`. Returns each round with its answer.
 async fn write_children(
     connection: &Connection,
@@ -214,7 +253,7 @@ async fn write_children(
     batch: &Batch<'_>,
     needs_runner: bool,
     written: &mut HashSet<ExecutionId>,
-) -> Result<Vec<(Vec<Change>, Vec<WrittenRow>)>, Fault> {
+) -> Result<Vec<Round>, Fault> {
     let mut done = Vec::new();
     for round in children::rounds(batch) {
         // A child is stored if the change of its parent is.
@@ -243,6 +282,20 @@ fn applied_by(answers: &[CommitAnswer]) -> HashSet<ExecutionId> {
     of_executions.map(ExecutionId::from).collect()
 }
 
+/// Locks the executions that a batch changes in more than one statement, in the order in which all writers lock them.
+async fn lock_families(connection: &Connection, batch: &Batch<'_>) -> Result<(), Fault> {
+    let mut advances = batch.advances.iter();
+    if advances.all(|advance| advance.requires.is_empty()) {
+        return Ok(());
+    }
+    let ids = batch.advances.iter();
+    let lock = LockExecutions {
+        ids: ids.map(|advance| advance.record.id.uuid()).collect(),
+    };
+    let _: Vec<i64> = lock.load(connection).await?;
+    Ok(())
+}
+
 /// Opens the transaction and applies the schedule writes, if there are any. Which submissions follow depends on the
 /// answer.
 async fn begin_with_schedules(
@@ -269,7 +322,7 @@ fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Ch
                 let submit = &batch.submits[*index];
                 !dropped.contains(&submit.record.id) && batch.source_of(submit).is_none()
             }
-            Change::Advance(_) => true,
+            Change::Advance(index) => batch.advances[*index].requires.is_empty(),
         });
     }
     rounds.retain(|changes| !changes.is_empty());

@@ -1,7 +1,7 @@
 //! The inbox: messages that a runner applies and deletes in one transaction.
 
 use diesel::Queryable;
-use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::driver::{Connection, Statement};
@@ -12,19 +12,26 @@ use crate::store::InboxMessage;
 use crate::types::{InboxId, Timestamp};
 
 statement! {
-    InsertMessage<'a> {
-        id: Uuid => SqlUuid,
-        kind: &'a str => Text,
-        target: Option<&'a str> => Nullable<Text>,
-        body: Option<&'a str> => Nullable<Text>,
-        created_at: i64 => BigInt,
-        note: Option<&'a str> => Nullable<Text>,
+    #[derive(Default)]
+    InsertMessages {
+        ids: Vec<Uuid> => Array<SqlUuid>,
+        kinds: Vec<String> => Array<Text>,
+        targets: Vec<Option<String>> => Array<Nullable<Text>>,
+        bodies: Vec<Option<String>> => Array<Nullable<Text>>,
+        created_at: Vec<i64> => Array<BigInt>,
+        notes: Vec<Option<String>> => Array<Nullable<Text>>,
     }
-    "INSERT INTO cloacina_inbox (id, kind, target, body, created_at, note) VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO cloacina_inbox (id, kind, target, body, created_at, note)
+     SELECT n.id, n.kind, n.target, n.body, n.created_at, n.note
+     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+         AS n (id, kind, target, body, created_at, note)
      ON CONFLICT DO NOTHING"
 }
 
-statement! { DeleteMessage { id: Uuid => SqlUuid } "DELETE FROM cloacina_inbox WHERE id = $1" }
+statement! {
+    DeleteMessages { ids: Vec<Uuid> => Array<SqlUuid> }
+    "DELETE FROM cloacina_inbox AS i USING unnest($1::uuid[]) AS n (id) WHERE i.id = n.id"
+}
 
 statement! {
     SetNote<'a> { note: &'a str => Text, id: Uuid => SqlUuid }
@@ -52,7 +59,7 @@ pub(super) async fn post(
     message: &InboxMessage,
 ) -> Result<(), Fault> {
     connection.batch_execute(session.begin()).await?;
-    insert_message(connection, message).await?;
+    insert(connection, [message]).await?;
     connection.batch_execute("COMMIT").await
 }
 
@@ -65,7 +72,7 @@ pub(super) async fn note(
     connection.batch_execute(session.begin()).await?;
     match note {
         None => {
-            delete(connection, id).await?;
+            delete(connection, [id]).await?;
         }
         Some(note) => {
             SetNote {
@@ -79,24 +86,36 @@ pub(super) async fn note(
     connection.batch_execute("COMMIT").await
 }
 
-pub(super) async fn insert_message(
+/// Adds messages in one statement, without those that are there already. Returns the number of those that were added.
+pub(super) async fn insert(
     connection: &Connection,
-    message: &InboxMessage,
+    messages: impl IntoIterator<Item = &InboxMessage>,
 ) -> Result<u64, Fault> {
-    InsertMessage {
-        id: message.id.uuid(),
-        kind: &message.kind,
-        target: message.target.as_deref(),
-        body: message.body.as_deref(),
-        created_at: message.created_at.0,
-        note: message.note.as_deref(),
+    let mut insert = InsertMessages::default();
+    for message in messages {
+        insert.ids.push(message.id.uuid());
+        insert.kinds.push(message.kind.clone());
+        insert.targets.push(message.target.clone());
+        insert.bodies.push(message.body.clone());
+        insert.created_at.push(message.created_at.0);
+        insert.notes.push(message.note.clone());
     }
-    .execute(connection)
-    .await
+    if insert.ids.is_empty() {
+        return Ok(0);
+    }
+    insert.execute(connection).await
 }
 
-pub(super) async fn delete(connection: &Connection, id: InboxId) -> Result<u64, Fault> {
-    DeleteMessage { id: id.uuid() }.execute(connection).await
+/// Deletes messages in one statement. Returns the number of those that were there.
+pub(super) async fn delete(
+    connection: &Connection,
+    ids: impl IntoIterator<Item = InboxId>,
+) -> Result<u64, Fault> {
+    let ids: Vec<Uuid> = ids.into_iter().map(|id| id.uuid()).collect();
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    DeleteMessages { ids }.execute(connection).await
 }
 
 pub(super) async fn open_messages(

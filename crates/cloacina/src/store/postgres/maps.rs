@@ -16,7 +16,7 @@ use super::map_rows::{
 use super::row::encode;
 use super::session::Session;
 use crate::store::maps::message_to_child;
-use crate::store::{Batch, ItemEnds, ItemWrite, MapOutcome, StoreError};
+use crate::store::{Batch, ItemEnds, MapOutcome, StoreError};
 use crate::types::{
     ExecutionId, ItemRecord, MapChange, MapRow, MapState, Note, Ordinal, Timestamp,
 };
@@ -171,11 +171,11 @@ async fn tell(
         ordinal,
     };
     let children: Vec<Option<Uuid>> = open.load(connection).await?;
-    for child in children.into_iter().flatten() {
-        if let Some(message) = message_to_child(execution, task, child.into(), note, at) {
-            inbox::insert_message(connection, &message).await?;
-        }
-    }
+    let children = children.into_iter().flatten();
+    let messages: Vec<_> = children
+        .filter_map(|child| message_to_child(execution, task, child.into(), note, at))
+        .collect();
+    inbox::insert(connection, &messages).await?;
     if matches!(note, Note::Cancel) {
         ForgetChildren {
             execution_id,
@@ -269,9 +269,7 @@ async fn end_of_map(
     }
     // A message that belongs to another list than the runner knows is applied again.
     if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
-        for message in &ends.settled {
-            inbox::delete(connection, *message).await?;
-        }
+        inbox::delete(connection, ends.settled.iter().copied()).await?;
     }
     let Some(mut row) = row.clone().filter(is_open) else {
         if ends.is_last {
@@ -305,13 +303,13 @@ async fn end_of_map(
         row.state = MapState::Ended;
     }
     put(connection, &row).await?;
-    for (child, message) in &ends.posts {
-        let of_child = |write: &&ItemWrite| write.record.child == Some(*child);
-        let item = ends.items.iter().find(of_child);
-        if item.is_some_and(|write| !lost.contains(&write.record.item)) {
-            inbox::insert_message(connection, message).await?;
-        }
-    }
+    let is_started = |child: ExecutionId| {
+        let mut items = ends.items.iter();
+        let item = items.find(|write| write.record.child == Some(child));
+        item.is_some_and(|write| !lost.contains(&write.record.item))
+    };
+    let posts = ends.posts.iter().filter(|(child, _)| is_started(*child));
+    inbox::insert(connection, posts.map(|(_, message)| message)).await?;
     Ok(MapOutcome {
         applied: true,
         row: Some(row),

@@ -14,11 +14,11 @@ use super::inbox;
 use super::row::Decoded;
 use super::session::Session;
 use super::statement::{query, statement};
-use crate::store::waits::{AdvanceBody, EXECUTION, advance_message, cancel_message};
-use crate::store::{InboxMessage, SEND_WAKES};
-use crate::types::{
-    Cursor, ExecutionId, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic,
+use crate::store::waits::{
+    AdvanceBody, EXECUTION, TIMEOUT_MARGIN, advance_message, cancel_message,
 };
+use crate::store::{InboxMessage, SEND_WAKES};
+use crate::types::{Cursor, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic};
 use crate::workflow::queue;
 
 /// Number of locks that topics share. Few, because a transaction may need the locks of many topics at once.
@@ -74,6 +74,19 @@ query! {
     "SELECT execution_id, ordinal, name, since FROM cloacina_waits
      WHERE topic = $1 COLLATE \"C\" AND (execution_id, ordinal) > ($2::uuid, $3::bigint)
      ORDER BY execution_id, ordinal LIMIT $4"
+}
+
+query! {
+    /// The executions of further waiters whose timeout is near.
+    WaitersInTime {
+        topic: String => Text,
+        execution: Uuid => SqlUuid,
+        ordinal: i64 => BigInt,
+        until: i64 => BigInt,
+    } -> SqlUuid;
+    "SELECT DISTINCT execution_id FROM cloacina_waits
+     WHERE topic = $1 COLLATE \"C\" AND (execution_id, ordinal) > ($2::uuid, $3::bigint)
+     AND ordinal >= 0 AND deadline <= $4"
 }
 
 query! {
@@ -175,7 +188,7 @@ pub(super) async fn send(
     connection.batch_execute(session.begin()).await?;
     lock(connection, topics.iter()).await?;
     for id in settled {
-        if inbox::delete(connection, *id).await? == 0 {
+        if inbox::delete(connection, [*id]).await? == 0 {
             connection.batch_execute("ROLLBACK").await?;
             return Ok(Vec::new());
         }
@@ -190,12 +203,7 @@ pub(super) async fn send(
                 is_new: true,
                 woken: 0,
             });
-            bodies.push(AdvanceBody {
-                topic: topic.0,
-                seq,
-                sent_at: now,
-                after: (ExecutionId::from_bytes([0; 16]), EXECUTION - 1),
-            });
+            bodies.push(AdvanceBody::first(topic.0, seq, now));
         } else {
             let id = signal.id.as_deref().unwrap_or_default();
             let earlier: Vec<i64> = SignalOfId { id }.load(connection).await?;
@@ -213,7 +221,7 @@ pub(super) async fn send(
             sent.woken = count;
         }
         if let Some(rest) = rest {
-            inbox::insert_message(connection, &advance_message(&rest, now)).await?;
+            inbox::insert(connection, [&advance_message(&rest, now)]).await?;
         }
     }
     connection.batch_execute("COMMIT").await?;
@@ -281,6 +289,16 @@ async fn wake(
             after: (last.0.into(), last.1),
             ..body.clone()
         });
+        if let Some(rest) = rest.as_ref().filter(|_| body.is_first()) {
+            let statement = WaitersInTime {
+                topic: body.topic.clone(),
+                execution: rest.after.0.uuid(),
+                ordinal: rest.after.1,
+                until: (now + TIMEOUT_MARGIN).0,
+            };
+            let in_time: Vec<Uuid> = statement.load(connection).await?;
+            touched.extend(in_time);
+        }
         woken.push((waiters.len(), rest));
         for (execution, ordinal, name, since) in waiters {
             if ordinal != EXECUTION {
@@ -288,7 +306,7 @@ async fn wake(
                 tasks.push((execution, ordinal));
             } else if since.is_none_or(|since| body.sent_at.0 >= since) {
                 let message = cancel_message(execution.into(), &name, body.seq, now);
-                inbox::insert_message(connection, &message).await?;
+                inbox::insert(connection, [&message]).await?;
             }
         }
     }
@@ -320,7 +338,7 @@ pub(super) async fn advance(
     let (count, rest) = woken.into_iter().next().unwrap_or_default();
     match rest {
         None => {
-            inbox::delete(connection, message.id).await?;
+            inbox::delete(connection, [message.id]).await?;
         }
         Some(rest) => {
             SetBody {

@@ -208,16 +208,10 @@ pub(super) async fn apply(
         .await?;
         due = register(connection, &waits, now).await?;
     }
-    for (id, execution) in &flow.settled {
-        if applied.contains(execution) {
-            inbox::delete(connection, *id).await?;
-        }
-    }
-    for (source, message) in &flow.posts {
-        if applied.contains(source) {
-            inbox::insert_message(connection, message).await?;
-        }
-    }
+    let settled = (flow.settled.iter()).filter(|(_, execution)| applied.contains(execution));
+    inbox::delete(connection, settled.map(|(id, _)| *id)).await?;
+    let posts = flow.posts.iter().filter(|post| post.is_due(applied));
+    inbox::insert(connection, posts.map(|post| &post.message)).await?;
     children::write_links(connection, &flow.links, applied).await?;
     Ok(due)
 }
@@ -290,7 +284,7 @@ async fn register(
         due.push(id.into());
         if ordinal == EXECUTION {
             let message = cancel_message(id.into(), &name, seq, now);
-            inbox::insert_message(connection, &message).await?;
+            inbox::insert(connection, [&message]).await?;
         } else {
             tasks.push((id, ordinal));
         }

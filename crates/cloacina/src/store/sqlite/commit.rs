@@ -63,17 +63,29 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
                 _ => write::submit(connection, submit),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let advances = batch
+        let mut advances = batch
             .advances
             .iter()
-            .map(|advance| write::advance(connection, advance))
+            .map(|advance| match advance.requires {
+                [] => write::advance(connection, advance),
+                _ => Ok(false),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut of_maps = Committed::default();
-        let mut applied = if batch.flow.is_empty() && batch.flow.ends.is_empty() {
+        // Most batches need no set of what was written.
+        let tells_triggers = !batch.flow.ends.is_empty() && has_followers != Some(false);
+        let mut applied = if batch.flow.is_empty() && !tells_triggers {
             HashSet::new()
         } else {
             applied(batch, &submits, &advances)
         };
+        for index in batch.dependents() {
+            let advance = &batch.advances[index];
+            if advance.requires.iter().all(|id| applied.contains(id)) {
+                advances[index] = write::advance(connection, advance)?;
+                applied.extend(advances[index].then_some(advance.record.id));
+            }
+        }
         let due = if batch.flow.is_empty() {
             Vec::new()
         } else {

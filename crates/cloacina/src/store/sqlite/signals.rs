@@ -9,11 +9,11 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::{Decoded, Id};
 use super::statement::{query, statement};
-use crate::store::waits::{AdvanceBody, EXECUTION, advance_message, cancel_message};
-use crate::store::{InboxMessage, SEND_WAKES};
-use crate::types::{
-    Cursor, ExecutionId, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic,
+use crate::store::waits::{
+    AdvanceBody, EXECUTION, TIMEOUT_MARGIN, advance_message, cancel_message,
 };
+use crate::store::{InboxMessage, SEND_WAKES};
+use crate::types::{Cursor, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic};
 use crate::workflow::queue;
 
 statement! {
@@ -54,6 +54,19 @@ query! {
     "SELECT execution_id, ordinal, name, since FROM cloacina_waits INDEXED BY cloacina_waits_topic \
      WHERE topic = ? AND (execution_id > ? OR (execution_id = ? AND ordinal > ?)) \
      ORDER BY execution_id, ordinal LIMIT ?"
+}
+
+query! {
+    /// The executions of further waiters whose timeout is near.
+    WaitersInTime<'a> {
+        topic: &'a str => Text,
+        execution: &'a [u8] => Binary,
+        execution_again: &'a [u8] => Binary,
+        ordinal: i64 => BigInt,
+        until: i64 => BigInt,
+    } -> Binary;
+    "SELECT DISTINCT execution_id FROM cloacina_waits INDEXED BY cloacina_waits_topic \
+     WHERE topic = ? AND (execution_id > ? OR (execution_id = ? AND ordinal > ?)) AND ordinal >= 0 AND deadline <= ?"
 }
 
 statement! {
@@ -178,12 +191,7 @@ fn send_one(
     }
     .execute(connection)?;
     let seq = LastSignal {}.load::<i64>(connection)?;
-    let body = AdvanceBody {
-        topic: topic.0,
-        seq: seq.first().copied().unwrap_or_default(),
-        sent_at: now,
-        after: (ExecutionId::from_bytes([0; 16]), EXECUTION - 1),
-    };
+    let body = AdvanceBody::first(topic.0, seq.first().copied().unwrap_or_default(), now);
     let (woken, rest) = wake(connection, &body, now)?;
     if let Some(rest) = rest {
         insert_message(connection, &advance_message(&rest, now))?;
@@ -238,6 +246,22 @@ fn wake(
         after: (last.0.into(), last.1),
         ..body.clone()
     });
+    if let Some(rest) = rest.as_ref().filter(|_| body.is_first()) {
+        let (execution, ordinal) = (rest.after.0.as_bytes().as_slice(), rest.after.1);
+        let in_time: Vec<Id> = WaitersInTime {
+            topic: &body.topic,
+            execution,
+            execution_again: execution,
+            ordinal,
+            until: (now + TIMEOUT_MARGIN).0,
+        }
+        .load(connection)?;
+        for id in in_time {
+            if touched.insert(id) {
+                Touch { id: &id.0 }.execute(connection)?;
+            }
+        }
+    }
     Ok((found.len(), rest))
 }
 

@@ -171,6 +171,7 @@ fn exercise(store: &SqliteStore) {
         expected: 3,
         tasks,
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {
@@ -192,6 +193,7 @@ fn exercise(store: &SqliteStore) {
         expected: 4,
         tasks,
         history: &[],
+        requires: &[],
         steps: None,
     };
     let batch = Batch {

@@ -164,10 +164,8 @@ pub(super) fn apply(
             signals::delete(connection, *id)?;
         }
     }
-    for (source, message) in &flow.posts {
-        if applied.contains(source) {
-            signals::insert_message(connection, message)?;
-        }
+    for post in flow.posts.iter().filter(|post| post.is_due(applied)) {
+        signals::insert_message(connection, &post.message)?;
     }
     children::write_links(connection, &flow.links, applied)?;
     Ok(due)

@@ -1,0 +1,104 @@
+//! Stores numbered ids as ranges, so that a task that waits for thousands of children is stored in few bytes.
+//!
+//! The ids of children that start together follow each other like their numbers do. A range is the first number, the count, and
+//! the first id.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serializer};
+use uuid::Uuid;
+
+use super::ExecutionId;
+
+type Range = (u32, u32, ExecutionId);
+
+/// The id that is `count` behind another one.
+fn behind(id: ExecutionId, count: u32) -> ExecutionId {
+    let number = id.uuid().as_u128().wrapping_add(count.into());
+    Uuid::from_u128(number).into()
+}
+
+pub(super) fn serialize<S: Serializer>(
+    ids: &BTreeMap<u32, ExecutionId>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for (number, id) in ids {
+        match ranges.last_mut() {
+            Some((first, count, first_id))
+                if first.checked_add(*count) == Some(*number)
+                    && behind(*first_id, *count) == *id =>
+            {
+                *count += 1;
+            }
+            _ => ranges.push((*number, 1, *id)),
+        }
+    }
+    serializer.collect_seq(ranges)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<u32, ExecutionId>, D::Error> {
+    /// Earlier releases stored each id by its number.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Ranges(Vec<Range>),
+        Ids(BTreeMap<String, ExecutionId>),
+    }
+    let numbered = |(first, count, id): Range| {
+        let numbers = (0..count).filter_map(move |offset| {
+            let number = first.checked_add(offset)?;
+            Some((number, behind(id, offset)))
+        });
+        numbers.collect::<Vec<_>>()
+    };
+    match Stored::deserialize(deserializer)? {
+        Stored::Ranges(ranges) => Ok(ranges.into_iter().flat_map(numbered).collect()),
+        Stored::Ids(ids) => {
+            let ids = ids.into_iter().map(|(number, id)| {
+                let number = number.parse().map_err(serde::de::Error::custom)?;
+                Ok((number, id))
+            });
+            ids.collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::behind;
+    use crate::types::{ExecutionId, Runs};
+
+    fn runs(open: BTreeMap<u32, ExecutionId>) -> Runs {
+        Runs {
+            open,
+            ..Runs::default()
+        }
+    }
+
+    #[test]
+    fn ids_that_follow_each_other_are_one_range() {
+        let first = ExecutionId::generate();
+        let mut open: BTreeMap<u32, ExecutionId> = (0..1000)
+            .map(|number| (number, behind(first, number)))
+            .collect();
+        open.remove(&500);
+        open.insert(2000, ExecutionId::generate());
+        let text = serde_json::to_string(&runs(open.clone())).unwrap();
+        assert!(text.len() < 300, "{text}");
+        let read: Runs = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.open, open);
+    }
+
+    #[test]
+    fn ids_of_earlier_releases_are_read() {
+        let id = ExecutionId::generate();
+        let text = format!(r#"{{"workflow":"w","generation":1,"open":{{"3":"{id}"}}}}"#);
+        let read: Runs = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.open, BTreeMap::from([(3, id)]));
+    }
+}

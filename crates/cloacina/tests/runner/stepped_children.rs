@@ -1,0 +1,127 @@
+//! Ends of children that a test steps by hand (semantics M).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina::runtime::{Control, Executor, Handler, Message, Registration};
+use cloacina::store::{Store, StoreError};
+use cloacina::types::{ChildSpec, ExecutionId, ExecutionStatus, TaskStatus};
+use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
+
+use super::stepped::SteppedRunner;
+use super::support::{config, done, request, task};
+
+/// Registers the workflow `parent`: a child of the workflow `w`, and a task after it.
+fn register(runner: &mut SteppedRunner) {
+    let node = TaskDefinition {
+        kind: TaskKind::Engine,
+        result: Some("node".to_owned()),
+        child: Some(ChildSpec {
+            workflow: "w".to_owned(),
+            ..ChildSpec::default()
+        }),
+        ..task("node", &[])
+    };
+    let after = TaskDefinition {
+        kind: TaskKind::Sync,
+        ..task("after", &["node"])
+    };
+    let definition = WorkflowDefinition {
+        name: "parent".into(),
+        tenant: "public".into(),
+        package: "embedded".into(),
+        tasks: vec![node, after],
+        ..WorkflowDefinition::default()
+    };
+    let handler = Handler {
+        executor: Executor::Threads,
+        token: 0,
+        on_success: false,
+        on_failure: false,
+    };
+    runner.step(Message::Register {
+        registration: Registration {
+            workflow: Arc::new(Workflow::new(definition).unwrap()),
+            handlers: BTreeMap::from([("after".to_owned(), handler)]),
+        },
+        reply: Box::new(|registered| registered.unwrap()),
+    });
+}
+
+fn node(runner: &SteppedRunner, parent: ExecutionId) -> TaskStatus {
+    runner.task(parent).status
+}
+
+fn inbox(runner: &SteppedRunner) -> usize {
+    let due = runner.store.due_waits(cloacina::types::Timestamp(0), 10);
+    due.unwrap().inbox.len()
+}
+
+#[test]
+fn m3_parent_goes_on_in_the_turn_that_ends_its_child() {
+    let mut runner = SteppedRunner::new(config());
+    register(&mut runner);
+    let parent = runner.submit(request("parent"));
+    let child = runner.start_next().unwrap();
+    let id = child.1.execution;
+    assert_ne!(id, parent);
+    runner.finish(child, done());
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    assert_eq!(node(&runner, parent), TaskStatus::Completed);
+    assert_eq!(inbox(&runner), 0);
+    let after = runner.start_next().unwrap();
+    assert_eq!(after.1.execution, parent);
+    runner.finish(after, done());
+    assert_eq!(runner.status(parent), ExecutionStatus::Completed);
+}
+
+#[test]
+fn m3_parent_that_was_changed_meanwhile_learns_the_end_by_a_message() {
+    let mut runner = SteppedRunner::new(config());
+    register(&mut runner);
+    let parent = runner.submit(request("parent"));
+    let child = runner.start_next().unwrap();
+    // Another process changes the parent between the read and the commit of the turn.
+    let others = runner.others.clone();
+    let paused = std::sync::atomic::AtomicBool::new(false);
+    runner.refuse(move |batch| {
+        let changes_parent = batch.advances.iter().any(|one| !one.requires.is_empty());
+        if changes_parent && !paused.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            others.control(parent, &Control::Pause).unwrap();
+        }
+        None
+    });
+    let id = child.1.execution;
+    runner.finish(child, done());
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    assert_eq!(runner.status(parent), ExecutionStatus::Paused);
+    // The end, and the pause for the child.
+    assert_eq!(inbox(&runner), 2);
+    runner.pass(1);
+    runner.control(parent, Control::Resume);
+    for _ in 0..3 {
+        runner.pass(1);
+    }
+    assert_eq!(inbox(&runner), 0);
+    assert_eq!(node(&runner, parent), TaskStatus::Completed);
+}
+
+#[test]
+fn m3_parent_that_the_database_refuses_does_not_harm_its_child() {
+    let mut runner = SteppedRunner::new(config());
+    register(&mut runner);
+    let parent = runner.submit(request("parent"));
+    let child = runner.start_next().unwrap();
+    runner.refuse(move |batch| {
+        let is_parent = batch.advances.iter().any(|one| one.record.id == parent);
+        is_parent.then(|| StoreError::Refused("no such character".to_owned()))
+    });
+    let id = child.1.execution;
+    runner.finish(child, done());
+    assert_eq!(runner.status(id), ExecutionStatus::Completed);
+    runner.refuse(|_| None);
+    for _ in 0..40 {
+        runner.pass(super::stepped::SECOND);
+    }
+    assert_eq!(node(&runner, parent), TaskStatus::Completed);
+}
