@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
+import time
 
 import cloaca
 from cloaca.testing import VirtualRunner
@@ -100,3 +102,41 @@ def test_r10_one_definition_serves_requests_of_any_width(tmp_path):
             for table in tables
         ]
     assert rows == [1, 0, 0, 0, 0]
+
+
+def test_r12_children_of_a_task_end_with_their_parent(runner):
+    """Executions that a task submits are its own business; those that it runs are its children."""
+    with cloaca.WorkflowBuilder("slow_child"):
+
+        @cloaca.task
+        async def nap(context):
+            await asyncio.sleep(60)
+
+    @cloaca.workflow
+    async def parent_of_three(handle):
+        await handle.run_many("children", "slow_child", [{}] * 3)
+
+    handle = runner.submit("parent_of_three")
+    while len(children := runner.children(handle.id)) < 3:
+        time.sleep(0.01)
+    assert {child.workflow_name for child in children} == {"slow_child"}
+    handle.cancel()
+    for child in children:
+        ended = runner.get_handle(child.execution_id).result(timeout=60)
+        assert ended.status == "Cancelled"
+
+
+def test_r16_sleep_goes_on_behind_itself():
+    """`Snooze` begins the task anew and drops what it wrote; `handle.sleep` does not."""
+    mails = []
+
+    @cloaca.workflow
+    def reminder(handle):
+        handle.step("first", lambda: mails.append("first"))
+        handle.sleep("pause", 60)
+        handle.step("second", lambda: mails.append("second"))
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("reminder")
+        runner.advance(3600)
+        assert (handle.status(), mails) == ("Completed", ["first", "second"])

@@ -1,5 +1,6 @@
 //! An execution with its workflow: the value that every decision reads and changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Changes, Views};
@@ -19,6 +20,8 @@ pub struct Execution {
     /// The number of tasks that have not ended.
     pub(super) open_tasks: usize,
     pub(super) views: Views,
+    /// The claims of its tasks as the database has them. Writes about these tasks are fenced by them.
+    stored_claims: BTreeMap<Ordinal, Claim>,
     /// The state of the final tasks, if a retry knows it.
     pub(super) final_state: Option<super::FinalState>,
 }
@@ -144,7 +147,10 @@ impl Execution {
         if let Some(own) = own.filter(|own| own.holds) {
             record.timeout = own.micros;
         }
+        let claims = (0..).zip(&record.tasks);
+        let claims = claims.filter_map(|(ordinal, task)| Some((ordinal, task.claim()?)));
         let mut execution = Self {
+            stored_claims: claims.collect(),
             workflow,
             record,
             open_dependencies: Vec::new(),
@@ -240,10 +246,20 @@ impl Execution {
 
     /// Notes that the rows of tasks have been written.
     pub fn note_written(&mut self, tasks: impl IntoIterator<Item = Ordinal>) {
-        for task in tasks {
-            let task = self.task_mut(task);
+        for ordinal in tasks {
+            let task = self.task_mut(ordinal);
             task.stored |= task.status != TaskStatus::Pending || task.ready_at.is_some();
+            match task.claim() {
+                Some(claim) => self.stored_claims.insert(ordinal, claim),
+                None => self.stored_claims.remove(&ordinal),
+            };
         }
+    }
+
+    /// The claim of a task as the database has it.
+    #[must_use]
+    pub fn stored_claim(&self, ordinal: Ordinal) -> Option<Claim> {
+        self.stored_claims.get(&ordinal).copied()
     }
 
     /// Claims a ready task for a runner. Returns `None` if the task is not ready or not due, or if the execution is paused or has

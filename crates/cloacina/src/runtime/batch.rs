@@ -68,8 +68,8 @@ pub(super) struct PendingChange {
     pub(super) labels: Labels,
     /// The revision that the decisions are based on. `None`: the execution is new.
     pub(super) expected: Option<i64>,
-    /// The claims of its tasks that are stored in the database.
-    pub(super) fences: Vec<(Ordinal, Claim)>,
+    /// Whether the claims of its tasks are left out: a fence would need a live runner.
+    pub(super) is_unfenced: bool,
     /// The messages to decide again if the change is not written.
     pub(super) messages: Vec<Message>,
     /// The callers that asked for it.
@@ -190,10 +190,6 @@ impl WriteBatch {
             .entry(record.id)
             .or_insert_with(|| PendingChange {
                 expected: Some(record.revision),
-                fences: (0..)
-                    .zip(&record.tasks)
-                    .filter_map(|(ordinal, task)| task.claim().map(|claim| (ordinal, claim)))
-                    .collect(),
                 ..PendingChange::default()
             })
     }
@@ -315,11 +311,9 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
         Some(TaskWrite {
             ordinal: *ordinal,
             insert: !task.stored,
-            fence: change
-                .fences
-                .iter()
-                .find(|(fenced, _)| fenced == ordinal)
-                .map(|(_, claim)| *claim),
+            fence: execution
+                .stored_claim(*ordinal)
+                .filter(|_| !change.is_unfenced),
             queue: queue_of(execution, *ordinal),
             priority: execution.priority(*ordinal),
         })

@@ -124,7 +124,7 @@ fn decide_directly(
     if let Some(mut change) = decided.executions.shift_remove(&id) {
         change.changes.merge(changes);
         // The expected revision is enough, since every change of a claim raises it. A fence would need a live runner.
-        change.fences.clear();
+        change.is_unfenced = true;
         batch.executions.insert(id, change);
     }
     expand(batch, &mut execution, now);
