@@ -170,7 +170,7 @@ def claim_lost(tmp_path: Path) -> None:
     with cloaca.DefaultRunner(":memory:") as runner:
         assert runner.execute("late").status == "Cancelled"
         core = runner._core
-        core.record_step(stale[0], _core.StepLog(), "a", "step", core.clock_us, "1")
+        core.record_step(stale[0], _core.StepLog(), None, "a", "step", core.clock_us, "1")
 
 
 def already_decided(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ def test_r05_week_of_waiting_leaves_few_events():
 
     @cloaca.workflow
     def reminded(handle):
-        return handle.wait("answer", cloaca.signal("answer"), timeout="30d")
+        return handle.wait("answer", cloaca.signal("week_answer"), timeout="30d")
 
     with VirtualRunner() as runner:
         asked, waiting = runner.submit("release"), runner.submit("reminded")
         runner.advance(WEEK)
         assert (asked.status(), waiting.status()) == ("Running", "Running")
         runner.approve(asked, "approve", by="ann")
-        runner.send("answer", 1)
+        runner.send("week_answer", 1)
         assert (asked.result().status, waiting.result().output) == ("Completed", 1)
         assert max(len(asked.events()), len(waiting.events())) < 15
 

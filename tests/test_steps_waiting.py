@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -339,6 +341,77 @@ def test_t5_wait_returns_the_data_of_its_signal(runner, kind):
         runner.send("approve", {"of": name}, key=name)
         assert handle.result(timeout=60).output == {"of": name}
         assert handle.result().tasks["approval"].attempts == 1
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_t5_wait_returns_at_once_if_its_condition_holds(runner, kind):
+    started, sent, starts = threading.Event(), threading.Event(), []
+    past = cloaca.until(datetime(2026, 1, 1, tzinfo=UTC))
+    both = cloaca.any_of(cloaca.signal("never", key="k"), cloaca.signal("word", key="k"))
+
+    def begin():
+        starts.append(1)
+        started.set()
+        assert sent.wait(60)
+
+    if kind == "sync":
+
+        @cloaca.workflow
+        def hasty(handle):
+            begin()
+            words = [handle.wait(f"word-{n}", cloaca.signal("word", key="k")) for n in range(2)]
+            handle.wait("past", past)
+            return [*words, handle.wait("both", both), handle.step("last", len, "abc")]
+    else:
+
+        @cloaca.workflow
+        async def hasty(handle):
+            await asyncio.to_thread(begin)
+            words = [
+                await handle.wait(f"word-{n}", cloaca.signal("word", key="k")) for n in range(2)
+            ]
+            await handle.wait("past", past)
+            return [*words, await handle.wait("both", both), await handle.step("last", len, "abc")]
+
+    handle = runner.submit("hasty")
+    assert started.wait(60)
+    for word in ("one", "two", "three"):
+        runner.send("word", word, key="k")
+    sent.set()
+    assert handle.result(timeout=60).output == ["one", "two", {"word": "three"}, 3]
+    assert len(starts) == 1
+    taken = [event for event in handle.events() if event.type == "signalled"]
+    assert len(taken) == 3
+    assert "waiting" not in {event.type for event in handle.events()}
+
+
+def test_t5_signals_that_a_wait_took_at_once_stay_taken(runner):
+    """An attempt that fails later, and a wait of another task, read behind them."""
+    sent, attempts, started = threading.Event(), [], threading.Event()
+
+    with cloaca.WorkflowBuilder("taken_at_once", output="second"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        def first(handle: cloaca.TaskHandle) -> str:
+            attempts.append(handle.attempt)
+            started.set()
+            assert sent.wait(60)
+            word = handle.wait("word", cloaca.signal("item", key="k"))
+            if handle.attempt == 1:
+                raise ValueError("once")
+            return word
+
+        @cloaca.task
+        def second(first: str, handle: cloaca.TaskHandle) -> list[str]:
+            return [first, handle.wait("word", cloaca.signal("item", key="k"))]
+
+    handle = runner.submit("taken_at_once")
+    assert started.wait(60)
+    for word in ("one", "two"):
+        runner.send("item", word, key="k")
+    sent.set()
+    assert handle.result(timeout=60).output == ["one", "two"]
+    assert attempts == [1, 2]
 
 
 def test_t5_two_waits_for_one_signal_take_one_after_the_other(runner):

@@ -386,7 +386,7 @@ class AnsweredStep:
     """The answer about a step of a task."""
 
     token: Final[int]
-    """The token that `Runner.begin_load_steps` or `Runner.begin_record_step` returned."""
+    """The token that `load_steps`, `record_step` or `end_wait` of `Runner` returned."""
     error: Final[BaseException | None]
     """Why the step was refused; `None` if it is durable."""
 
@@ -820,31 +820,37 @@ class Runner:
     def clock_us(self) -> int:
         """The time on the runner's clock, in microseconds since 1970."""
 
-    def load_steps(self, work: Work, log: StepLog) -> None:
-        """Read the recorded steps of an attempt into its log."""
+    def load_steps(self, work: Work, log: StepLog, waker: LoopWaker | None) -> int | None:
+        """Read the recorded steps of an attempt into its log.
 
-    def begin_load_steps(self, work: Work, log: StepLog, waker: LoopWaker) -> int:
-        """Read the recorded steps of an attempt into its log, and wake `waker`; return a token."""
+        With a `waker`, return a token at once, and wake it later.
+        """
 
     def reserve_step(self, work: Work, log: StepLog, key: str) -> int:
         """Return the position of the step that will record the end of a sleep or a wait."""
 
     def record_step(
-        self, work: Work, log: StepLog, key: str, kind: str, started_at_us: int, value: str
-    ) -> None:
-        """Record a step that ended; return when it is durable. `value` is JSON text."""
-
-    def begin_record_step(
         self,
         work: Work,
         log: StepLog,
-        waker: LoopWaker,
+        waker: LoopWaker | None,
         key: str,
         kind: str,
         started_at_us: int,
         value: str,
-    ) -> int:
-        """Record a step that ended, and wake `waker` when it is durable or refused."""
+    ) -> int | None:
+        """Record a step that ended; return when it is durable. `value` is JSON text.
+
+        With a `waker`, return a token at once, and wake it when the step is durable or refused.
+        """
+
+    def end_wait(
+        self, work: Work, log: StepLog, waker: LoopWaker | None, key: str, condition: str
+    ) -> int | None:
+        """Record the end of a wait whose condition already holds; the log has it then.
+
+        The rest is as for `record_step`. `condition` is JSON text.
+        """
 
     def announce_end(self, execution_id: str) -> None:
         """Make `supervise` return an `ExecutionEnded` when an execution ends.

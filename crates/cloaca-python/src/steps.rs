@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cloacina::runner::EngineHandle;
 use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply, StepCall};
-use cloacina::types::{Error, ErrorCode, Json, StepKind, StepRecord, Timestamp};
+use cloacina::types::{Error, ErrorCode, Json, Park, ParkKind, StepKind, StepRecord, Timestamp};
 use pyo3::prelude::*;
 
 use crate::call;
@@ -102,40 +102,6 @@ impl Ended {
     }
 }
 
-/// Reads the recorded steps of an attempt into its log, and waits for it.
-pub fn load(
-    py: Python<'_>,
-    engine: &EngineHandle,
-    guard: ProcessGuard,
-    work: &Work,
-    log: &StepLog,
-) -> PyResult<()> {
-    let Some(assignment) = work.assignment() else {
-        return Ok(());
-    };
-    let steps = call::answer(py, guard, || {
-        let (answer, reply) = Answer::new();
-        send(engine, work, load_message(assignment, reply));
-        answer
-    })?;
-    log.inner.load(steps);
-    Ok(())
-}
-
-/// Does the same, and wakes a loop with the answer; returns its token.
-pub fn begin_load(engine: &EngineHandle, work: &Work, log: &StepLog, waker: WakeHandle) -> u64 {
-    let mut wake = WakeUp::new(waker);
-    let token = wake.token;
-    if let Some(assignment) = work.assignment() {
-        let log = Arc::clone(&log.inner);
-        let reply = move |steps: Result<Vec<StepRecord>, Error>| {
-            wake.send(steps.map(|steps| log.load(steps)));
-        };
-        send(engine, work, load_message(assignment, Box::new(reply)));
-    }
-    token
-}
-
 /// Returns the position of the step that will record the end of a sleep or a wait.
 pub fn reserve(py: Python<'_>, work: &Work, log: &StepLog, key: &str) -> PyResult<u32> {
     let Some(assignment) = work.assignment() else {
@@ -148,58 +114,152 @@ pub fn reserve(py: Python<'_>, work: &Work, log: &StepLog, key: &str) -> PyResul
         .raise(py)
 }
 
-/// Records a step, and waits until it is durable.
-pub fn record(
-    py: Python<'_>,
-    engine: &EngineHandle,
+/// A call of an attempt about its steps. It waits for the answer, or wakes an event loop with it.
+pub struct Call<'a> {
+    py: Python<'a>,
+    engine: &'a EngineHandle,
     guard: ProcessGuard,
-    work: &Work,
-    log: &StepLog,
-    ended: Ended,
-) -> PyResult<()> {
-    let Some(assignment) = work.assignment() else {
-        return Ok(());
-    };
-    let step = to_record(engine, assignment, log, ended).raise(py)?;
-    call::answer_inline(py, guard, || {
-        let (answer, reply) = Answer::new();
-        let message = record_message(assignment, step, reply);
-        match work.slot() {
-            Some(slot) => slot.report(message),
-            // The thread only waits for the commit, so it may run the coordinator's step.
-            None => engine.report_inline(message),
-        }
-        answer
-    })
+    work: &'a Work,
+    log: &'a StepLog,
 }
 
-/// Records a step, and wakes a loop when it is durable or refused; returns the token of the answer.
-pub fn begin_record(
-    py: Python<'_>,
-    engine: &EngineHandle,
-    work: &Work,
-    log: &StepLog,
-    waker: WakeHandle,
-    ended: Ended,
-) -> PyResult<u64> {
-    let mut wake = WakeUp::new(waker);
-    let token = wake.token;
-    if let Some(assignment) = work.assignment() {
-        let step = match to_record(engine, assignment, log, ended).raise(py) {
-            Ok(step) => step,
-            Err(error) => {
-                wake.is_sent = true; // the caller gets the error here
-                return Err(error);
-            }
-        };
-        let reply = move |answer| wake.send(answer);
-        send(
+impl<'a> Call<'a> {
+    pub const fn new(
+        py: Python<'a>,
+        engine: &'a EngineHandle,
+        guard: ProcessGuard,
+        work: &'a Work,
+        log: &'a StepLog,
+    ) -> Self {
+        Self {
+            py,
             engine,
+            guard,
             work,
-            record_message(assignment, step, Box::new(reply)),
-        );
+            log,
+        }
     }
-    Ok(token)
+
+    /// Reads the recorded steps of the attempt into its log.
+    pub fn load(self, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
+        let Some(assignment) = self.work.assignment() else {
+            return self.nothing(waker);
+        };
+        let message = |reply| load_message(assignment, reply);
+        self.ask(waker, false, message, |log, steps: Vec<StepRecord>| {
+            log.load(steps);
+        })
+    }
+
+    /// Records a step.
+    pub fn record(self, ended: Ended, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
+        let Some(assignment) = self.work.assignment() else {
+            return self.nothing(waker);
+        };
+        let step = to_record(self.engine, assignment, self.log, ended).raise(self.py)?;
+        let message = |reply| record_message(assignment, step, reply);
+        self.ask(waker, true, message, |_, ()| {})
+    }
+
+    /// Asks whether the condition of a wait already holds. If so, its end is recorded, and the log has it.
+    pub fn end_wait(
+        self,
+        wait: (String, &str),
+        waker: Option<WakeHandle>,
+    ) -> PyResult<Option<u64>> {
+        let park = park_of(self.log, wait).raise(self.py)?;
+        let (Some(assignment), Some(park)) = (self.work.assignment(), park) else {
+            return self.nothing(waker);
+        };
+        let message = |reply| end_message(assignment, park, reply);
+        self.ask(waker, true, message, |log, ended: Option<StepRecord>| {
+            ended.into_iter().for_each(|step| log.add(step));
+        })
+    }
+
+    /// Answers a call of an attempt that no runner knows.
+    fn nothing(&self, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
+        self.guard.check(self.py)?;
+        Ok(waker.map(|waker| {
+            let mut wake = WakeUp::new(waker);
+            wake.send(Ok(()));
+            wake.token
+        }))
+    }
+
+    /// Sends a message. `is_write`: the thread only waits for the commit, so it may run the coordinator's step.
+    fn ask<T: Send + 'static>(
+        self,
+        waker: Option<WakeHandle>,
+        is_write: bool,
+        message: impl FnOnce(Reply<T>) -> Message + Send,
+        take: impl FnOnce(&runtime::StepLog, T) + Send + 'static,
+    ) -> PyResult<Option<u64>> {
+        let (engine, work) = (self.engine, self.work);
+        let Some(waker) = waker else {
+            let ask = || {
+                let (answer, reply) = Answer::new();
+                let message = message(reply);
+                match work.slot() {
+                    Some(slot) => slot.report(message),
+                    None if is_write => engine.report_inline(message),
+                    None => engine.report(message),
+                }
+                answer
+            };
+            let answer = if is_write {
+                call::answer_inline(self.py, self.guard, ask)?
+            } else {
+                call::answer(self.py, self.guard, ask)?
+            };
+            take(&self.log.inner, answer);
+            return Ok(None);
+        };
+        self.guard.check(self.py)?;
+        let mut wake = WakeUp::new(waker);
+        let (token, log) = (wake.token, Arc::clone(&self.log.inner));
+        let reply = move |answer: Result<T, Error>| {
+            wake.send(answer.map(|answer| take(&log, answer)));
+        };
+        let message = message(Box::new(reply));
+        match work.slot() {
+            Some(slot) => slot.report(message),
+            None => engine.report(message),
+        }
+        Ok(Some(token))
+    }
+}
+
+/// The wait with a key and a condition. `None`: the task can record no further step.
+fn park_of(log: &StepLog, (key, condition): (String, &str)) -> Result<Option<Box<Park>>, Error> {
+    let condition = serde_json::from_str(condition).map_err(|error| {
+        let text = format!("the condition of '{key}' cannot be read: {error}");
+        Error::new(ErrorCode::ContextInvalid, text)
+    })?;
+    Ok(log.inner.next_position().map(|position| {
+        Box::new(Park {
+            kind: ParkKind::Wait,
+            key,
+            position,
+            condition,
+            timeout: None,
+            runs: None,
+        })
+    }))
+}
+
+fn end_message(
+    assignment: &Assignment,
+    park: Box<Park>,
+    reply: Reply<Option<StepRecord>>,
+) -> Message {
+    Message::EndWait {
+        execution: assignment.execution,
+        task: assignment.task,
+        claim: assignment.claim,
+        park,
+        reply,
+    }
 }
 
 fn to_record(
@@ -246,13 +306,6 @@ fn record_message(assignment: &Assignment, step: StepRecord, reply: Reply<()>) -
         claim: assignment.claim,
         step,
         reply,
-    }
-}
-
-fn send(engine: &EngineHandle, work: &Work, message: Message) {
-    match work.slot() {
-        Some(slot) => slot.report(message),
-        None => engine.report(message),
     }
 }
 

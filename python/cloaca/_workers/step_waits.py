@@ -10,9 +10,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cloaca._core import Runner, StepLog, Work
+    from cloaca._core import LoopWaker, Runner, StepLog, Work
 
     Read = Callable[[str], Any]
+
+
+class EndNow:
+    """The end of a wait that is recorded without leaving the function, if the wait is over."""
+
+    __slots__ = ("record", "recorded")
+
+    def __init__(
+        self, record: Callable[[LoopWaker | None], int | None], recorded: Callable[[], Any]
+    ) -> None:
+        #: Records the end. With a waker, it returns a token at once, and wakes it later.
+        self.record = record
+        #: Returns the recorded end; `None` if the wait is open.
+        self.recorded = recorded
 
 
 class StepWait:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from cloaca._core import AnsweredStep, StepLog
-from cloaca._tasks.control import Abort, AttemptEnded, Retry, Snooze, TaskParked
+from cloaca._tasks.control import AttemptEnded, TaskParked
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import (
     CaughtParkError,
@@ -15,9 +15,10 @@ from cloaca._values.exceptions import (
     TaskValidationError,
     WholeTaskError,
 )
+from cloaca._workers.step_call import StepCall, check_arguments, check_key
 from cloaca._workers.step_children import StepRun, definition_of, input_text, workflow_name
 from cloaca._workers.step_values import check_call, decoder, plain, reader
-from cloaca._workers.step_waits import StepWait
+from cloaca._workers.step_waits import EndNow, StepWait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
         def _pause(self, seconds: float) -> None:
             """Sleeps; raises if the function should stop."""
 
-
-#: Maximum length of a key, in characters.
-MAX_KEY = 500
 
 # Rounds of the event loop without an activity before a call leaves the function. Each task of
 # asyncio between the function and a call needs up to two.
@@ -127,12 +125,12 @@ class Steps:
         is_async: bool,
     ) -> Any:
         """Returns the value of a step, or an awaitable of it in an `async def` task."""
-        _check_call(self._handle.task_id, key, function)
+        check_arguments(self._handle.task_id, key, function)
         self._check_parked()
         # Before the first await, so that keys are numbered in the order of the calls.
         name = self._log.key(key)
         read = reader(name, function, kind)
-        call = _Call(name, function, args, kwargs, policy)
+        call = StepCall(name, function, args, kwargs, policy)
         if not is_async:
             return self._run(call, read)
         # Recorded steps are read again in a loop of thousands of calls.
@@ -141,7 +139,7 @@ class Steps:
             return self._run_async(call, read)
         return self._given(name, recorded, read)
 
-    def _run(self, call: _Call, read: Read) -> Any:
+    def _run(self, call: StepCall, read: Read) -> Any:
         core, log = self._core, self._log
         recorded = self._recorded(call.name)
         if recorded is not None:
@@ -153,7 +151,7 @@ class Steps:
         text, value = self._ended(call, returned, read)
         if core is not None:
             _leave_if_lost(
-                lambda: core.record_step(self._work, log, call.name, "step", started_us, text)
+                lambda: core.record_step(self._work, log, None, call.name, "step", started_us, text)
             )
         return value
 
@@ -161,7 +159,7 @@ class Steps:
         core, log = self._core, self._log
         self._handle._check()
         if core is not None and not log.loaded:
-            _leave_if_lost(lambda: core.load_steps(self._work, log))
+            _leave_if_lost(lambda: core.load_steps(self._work, log, None))
         return log.recorded(name)
 
     async def _recorded_async(self, name: str) -> str | None:
@@ -170,7 +168,7 @@ class Steps:
             await self._load(self._core)
         return self._log.recorded(name)
 
-    def _attempts(self, call: _Call) -> Any:
+    def _attempts(self, call: StepCall) -> Any:
         """Calls the function, again after failures that the policy of the step retries."""
         attempt = 1
         while True:
@@ -183,7 +181,7 @@ class Steps:
             self._handle._pause(delay)
             attempt += 1
 
-    async def _run_async(self, call: _Call, read: Read) -> Any:
+    async def _run_async(self, call: StepCall, read: Read) -> Any:
         # Before the first await: no other call leaves the function before this step has begun.
         activity = self._begin_activity()
         try:
@@ -219,7 +217,7 @@ class Steps:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
-    async def _run_and_record(self, call: _Call, read: Read) -> Any:
+    async def _run_and_record(self, call: StepCall, read: Read) -> Any:
         core, log = self._core, self._log
         started_us = 0 if core is None else core.clock_us
         with _span(call.name):
@@ -227,14 +225,14 @@ class Steps:
         text, value = self._ended(call, returned, read)
         if core is not None:
             token = _leave_if_lost(
-                lambda: core.begin_record_step(
+                lambda: core.record_step(
                     self._work, log, core.loop_waker, call.name, "step", started_us, text
                 )
             )
             await _awaited(_answer(token))
         return value
 
-    async def _attempts_async(self, call: _Call) -> Any:
+    async def _attempts_async(self, call: StepCall) -> Any:
         from asyncio import sleep
 
         attempt = 1
@@ -259,7 +257,7 @@ class Steps:
         is_async: bool,
     ) -> Any:
         """Returns the end of a sleep or a wait that is over; otherwise the function exits."""
-        _check_key(self._handle.task_id, key)
+        check_key(self._handle.task_id, key)
         self._check_whole(call, key)
         self._check_parked()
         name = self._log.key(key)
@@ -278,7 +276,7 @@ class Steps:
     ) -> Any:
         """Returns the outputs of children that have ended; otherwise the function exits."""
         task_id = self._handle.task_id
-        _check_key(task_id, key)
+        check_key(task_id, key)
         self._check_whole("run_many" if options.many else "run", key)
         self._check_parked()
         name = self._log.key(key)
@@ -289,7 +287,7 @@ class Steps:
     def start(self, key: str, workflow: object, given: Any, is_async: bool) -> Any:
         """Starts an execution with the completion of the task."""
         task_id = self._handle.task_id
-        _check_key(task_id, key)
+        check_key(task_id, key)
         self._check_whole("start", key)
         self._check_parked()
         name = self._log.key(key)
@@ -303,16 +301,14 @@ class Steps:
         self._recorded(wait.name)
         core, log = self._core, self._log
         recorded = wait.recorded(log)
+        if recorded is None and core is not None:
+            end = self._ends_now(core, wait)
+            if end is not None:
+                _leave_if_lost(lambda: end.record(None))
+                recorded = end.recorded()
         if recorded is None:
-            over = None if core is None else wait.over(log)
-            if core is None or over is None:
-                self._leave(wait)
-                return None
-            text = over
-            _leave_if_lost(
-                lambda: core.record_step(self._work, log, wait.name, wait.call, core.clock_us, text)
-            )
-            recorded = wait.recorded_over(log, text)
+            self._leave(wait)
+            return None
         return wait.ended(self._handle.task_id, recorded)
 
     async def _park_async(self, wait: StepWait) -> Any:
@@ -320,30 +316,39 @@ class Steps:
         activity = self._begin_activity()
         try:
             await self._recorded_async(wait.name)
+            core = self._core
+            recorded = wait.recorded(self._log)
+            if recorded is None and core is not None:
+                end = self._ends_now(core, wait)
+                if end is not None:
+                    waker = core.loop_waker
+                    await _awaited(_answer(_leave_if_lost(lambda: end.record(waker))))
+                    recorded = end.recorded()
         finally:
             self._end_activity(activity)
-        core, log = self._core, self._log
-        recorded = wait.recorded(log)
         if recorded is None:
-            over = None if core is None else wait.over(log)
-            if core is not None and over is not None:
-                text = over
-                token = _leave_if_lost(
-                    lambda: core.begin_record_step(
-                        self._work,
-                        log,
-                        core.loop_waker,
-                        wait.name,
-                        wait.call,
-                        core.clock_us,
-                        text,
-                    )
-                )
-                await _awaited(_answer(token))
-                return wait.ended(self._handle.task_id, wait.recorded_over(log, text))
             await self._leave_together(wait)
             return None
         return wait.ended(self._handle.task_id, recorded)
+
+    def _ends_now(self, core: Runner, wait: StepWait) -> EndNow | None:
+        """The end of a wait that may be over already; `None` if it cannot be."""
+        work, log = self._work, self._log
+        text = wait.over(log)
+        if text is not None:
+            return EndNow(
+                lambda waker: core.record_step(
+                    work, log, waker, wait.name, wait.call, core.clock_us, text
+                ),
+                lambda: wait.recorded_over(log, text),
+            )
+        if wait.call != "wait":
+            return None
+        condition = encode_as(f"the condition of {wait.name!r}", wait.condition)
+        return EndNow(
+            lambda waker: core.end_wait(work, log, waker, wait.name, condition),
+            lambda: wait.recorded(log),
+        )
 
     async def _leave_together(self, wait: StepWait) -> None:
         """Leaves the function. Calls that run children at the same time leave it together."""
@@ -483,11 +488,11 @@ class Steps:
         from asyncio import shield
 
         if self._loading is None:
-            token = core.begin_load_steps(self._work, self._log, core.loop_waker)
+            token = core.load_steps(self._work, self._log, core.loop_waker)
             self._loading = _answer(token)
         await _awaited(shield(self._loading))
 
-    def _ended(self, call: _Call, returned: Any, read: Read) -> tuple[str, Any]:
+    def _ended(self, call: StepCall, returned: Any, read: Read) -> tuple[str, Any]:
         """The text to record, and the value that this and every later attempt gets."""
         if hasattr(returned, "__await__"):
             close = getattr(returned, "close", None)
@@ -500,65 +505,6 @@ class Steps:
         text = encode_as(f"step {call.name!r}", returned)
         # Read before it is recorded: a value that no attempt can read must not become durable.
         return text, read(text)
-
-
-class _Call:
-    """A call of a step's function that may be repeated."""
-
-    __slots__ = ("_args", "_function", "_kwargs", "_policy", "name")
-
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        policy: RetryPolicy | None,
-    ) -> None:
-        self.name = name
-        self._function = function
-        self._args = args
-        self._kwargs = kwargs
-        self._policy = policy
-
-    def run(self) -> Any:
-        """Calls the function."""
-        return self._function(*self._args, **self._kwargs)
-
-    def delay(self, attempt: int, error: Exception) -> float | None:
-        """Seconds until the next call after a failed one; `None` if there is none."""
-        policy = self._policy
-        if policy is None or isinstance(error, (Abort, Snooze)):
-            return None
-        if isinstance(error, Retry):
-            if attempt >= policy.max_attempts:
-                return None
-            after_us = error._after_us
-            return policy.calculate_delay(attempt) if after_us is None else after_us / 1_000_000
-        return policy.calculate_delay(attempt) if policy.should_retry(attempt, error) else None
-
-
-def _check_call(task_id: str, key: str, function: object) -> None:
-    """Refuses what is not a key or not a function.
-
-    Raises:
-        TaskValidationError: One of them is not valid.
-    """
-    _check_key(task_id, key)
-    if not callable(function):
-        raise TaskValidationError(
-            f"step '{key}' of task '{task_id}' must be a function, not {type(function).__name__}",
-            hint=f"pass the function and its arguments: handle.step({key!r}, function, argument)",
-        )
-
-
-def _check_key(task_id: str, key: str) -> None:
-    given: object = key
-    if not isinstance(given, str) or not _is_storable(given):
-        raise TaskValidationError(
-            f"task '{task_id}': the key of a step must be a text of 1 to {MAX_KEY} characters, "
-            f"not {key!r:.100}"
-        )
 
 
 def _contains(error: BaseException | None, parked: TaskParked) -> bool:
@@ -580,16 +526,6 @@ def _follows(error: BaseException, parked: TaskParked) -> bool:
             seen.add(id(each))
             pending += [each.__cause__, each.__context__]
     return False
-
-
-def _is_storable(key: str) -> bool:
-    if not 0 < len(key) <= MAX_KEY or "\0" in key:
-        return False
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _leave_if_lost(ask: Callable[[], Any]) -> Any:
@@ -619,10 +555,11 @@ def _left(error: CloacaException) -> BaseException:
     return error
 
 
-def _answer(token: int) -> Future[None]:
+def _answer(token: int | None) -> Future[None]:
     """The future of an answer. The loop reads the answers only after this coroutine has yielded."""
     from asyncio import get_running_loop
 
+    assert token is not None  # the call had a waker
     future: Future[None] = get_running_loop().create_future()
     _answers[token] = future
     return future

@@ -205,32 +205,16 @@ impl Runner {
         self.engine.now().0
     }
 
-    /// Reads the recorded steps of an attempt into its log.
+    /// Reads the recorded steps of an attempt into its log. With a `waker`, returns a token at once and wakes it later.
     fn load_steps(
         &self,
         py: Python<'_>,
         work: &Bound<'_, Work>,
         log: &Bound<'_, StepLog>,
-    ) -> PyResult<()> {
-        steps::load(py, &self.engine, self.guard(), work.get(), log.get())
-    }
-
-    /// Reads the recorded steps of an attempt into its log, and wakes `waker`; returns a token.
-    fn begin_load_steps(
-        &self,
-        py: Python<'_>,
-        work: &Bound<'_, Work>,
-        log: &Bound<'_, StepLog>,
-        waker: &Bound<'_, LoopWaker>,
-    ) -> PyResult<u64> {
-        self.guard().check(py)?;
-        let waker = waker.get().handle();
-        Ok(steps::begin_load(
-            &self.engine,
-            work.get(),
-            log.get(),
-            waker,
-        ))
+        waker: Option<&Bound<'_, LoopWaker>>,
+    ) -> PyResult<Option<u64>> {
+        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
+        call.load(waker.map(|waker| waker.get().handle()))
     }
 
     /// Returns the position of the step that will record the end of a sleep or a wait.
@@ -248,40 +232,37 @@ impl Runner {
         steps::reserve(py, work.get(), log.get(), key)
     }
 
-    /// Records a step that ended, and returns when it is durable.
+    /// Records a step that ended, and returns when it is durable. With a `waker`, returns a token at once and wakes it when the
+    /// step is durable or refused.
     #[expect(clippy::too_many_arguments, reason = "the parts of a step")]
     fn record_step(
         &self,
         py: Python<'_>,
         work: &Bound<'_, Work>,
         log: &Bound<'_, StepLog>,
+        waker: Option<&Bound<'_, LoopWaker>>,
         key: String,
         kind: String,
         started_at_us: i64,
         value: String,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<u64>> {
         let ended = steps::Ended::new(key, kind, started_at_us, value);
-        let (engine, guard) = (&self.engine, self.guard());
-        steps::record(py, engine, guard, work.get(), log.get(), ended)
+        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
+        call.record(ended, waker.map(|waker| waker.get().handle()))
     }
 
-    /// Records a step that ended, and wakes `waker` when it is durable or refused; returns a token.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a step")]
-    fn begin_record_step(
+    /// Records the end of a wait whose condition already holds; the log has it then. The rest is as for `record_step`.
+    fn end_wait(
         &self,
         py: Python<'_>,
         work: &Bound<'_, Work>,
         log: &Bound<'_, StepLog>,
-        waker: &Bound<'_, LoopWaker>,
+        waker: Option<&Bound<'_, LoopWaker>>,
         key: String,
-        kind: String,
-        started_at_us: i64,
-        value: String,
-    ) -> PyResult<u64> {
-        self.guard().check(py)?;
-        let ended = steps::Ended::new(key, kind, started_at_us, value);
-        let waker = waker.get().handle();
-        steps::begin_record(py, &self.engine, work.get(), log.get(), waker, ended)
+        condition: &str,
+    ) -> PyResult<Option<u64>> {
+        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
+        call.end_wait((key, condition), waker.map(|waker| waker.get().handle()))
     }
 
     /// Makes `supervise` return an `ExecutionEnded` when an execution ends, also if it has ended already.

@@ -118,17 +118,28 @@ impl AttemptSteps {
         if let Some(end) = self.recorded(call, &key)? {
             return Ok(end);
         }
-        let position = self.log.reserve(&attempt.task_id, &key, attempt.max_bytes);
-        let position = position.map_err(TaskError::of_failure)?;
-        *self.parked.lock() = Some(key.clone());
-        Err(TaskError::park(Park {
+        let mut park = Park {
             kind,
             key,
-            position,
+            position: 0,
             condition,
             timeout,
             runs: None,
-        }))
+        };
+        if kind == ParkKind::Wait
+            && let Some(position) = self.log.next_position()
+        {
+            park.position = position;
+            if let Some(step) = attempt.end_wait(park.clone()).await? {
+                let end = step.value.clone();
+                self.log.add(step);
+                return Ok(end);
+            }
+        }
+        let position = (self.log).reserve(&attempt.task_id, &park.key, attempt.max_bytes);
+        park.position = position.map_err(TaskError::of_failure)?;
+        *self.parked.lock() = Some(park.key.clone());
+        Err(TaskError::park(park))
     }
 
     /// T10: notes an execution that starts with the completion of the task.
@@ -281,6 +292,19 @@ impl Attempt {
             task,
             claim,
             step,
+            reply,
+        })
+        .await
+    }
+
+    /// Records the end of a wait whose condition already holds. `None`: it does not hold.
+    async fn end_wait(&self, park: Park) -> Result<Option<StepRecord>, Error> {
+        let (execution, task, claim) = (self.execution, self.task, self.claim);
+        self.ask(|reply| Message::EndWait {
+            execution,
+            task,
+            claim,
+            park: Box::new(park),
             reply,
         })
         .await

@@ -17,7 +17,7 @@ use super::refused_batch::RefusedBatch;
 use super::registry::Handler;
 use super::step::{Signal, Step};
 use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
-use crate::types::{Claim, Error, ExecutionId, TaskStatus, micros};
+use crate::types::{Claim, Error, ExecutionId, StepRecord, TaskStatus, micros};
 
 /// The schedule changes of a batch that was written, each with whether it was applied.
 pub(super) type ScheduleResults = Vec<(ScheduleChange, bool)>;
@@ -396,6 +396,17 @@ impl Step {
         self.note_posts(&change);
         for control in change.controls {
             (control.reply)(control.refusal.map_or(Ok(status), Err));
+        }
+        let recorded = &change.changes.flow.steps.recorded;
+        for message in change.messages {
+            if let Message::EndWait {
+                task, park, reply, ..
+            } = message
+            {
+                let mut steps = recorded.iter();
+                let is_end = |(of, step): &&(_, StepRecord)| *of == task && step.key == park.key;
+                reply(Ok(steps.find(is_end).map(|(_, step)| step.clone())));
+            }
         }
         for step in change.steps {
             (step.reply)(if step.is_held {

@@ -8,7 +8,7 @@ use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::engine::{Finish, Outcome};
 use crate::types::{
     Claim, Context, Decision, Error, ExecutionId, ExecutionStatus, ItemRecord, Labels, Micros,
-    Monotonic, NewSignal, Ordinal, ScheduleId, Sent, StepRecord, Timestamp,
+    Monotonic, NewSignal, Ordinal, Park, ScheduleId, Sent, StepRecord, Timestamp,
 };
 
 /// A message of a caller, a worker or a timer to the coordinator.
@@ -56,6 +56,19 @@ pub enum Message {
         step: StepRecord,
         /// Answered once the step is durable, or with an error if the claim was lost.
         reply: Reply<()>,
+    },
+    /// A running attempt asks whether a condition already holds that it would leave its function for.
+    EndWait {
+        /// The execution.
+        execution: ExecutionId,
+        /// The task.
+        task: Ordinal,
+        /// The claim under which it runs: the fence of the step.
+        claim: Claim,
+        /// The wait.
+        park: Box<Park>,
+        /// Receives the step once it is durable, or `None` if the condition does not hold.
+        reply: Reply<Option<StepRecord>>,
     },
     /// A running attempt asks for the steps that earlier attempts recorded.
     LoadSteps {
@@ -196,6 +209,7 @@ impl Message {
             Self::Submit { .. }
                 | Self::Control { .. }
                 | Self::RecordStep { .. }
+                | Self::EndWait { .. }
                 | Self::LoadSteps { .. }
                 | Self::Register { .. }
                 | Self::Serve { .. }
@@ -237,6 +251,7 @@ impl Message {
             Self::Finished { execution, .. }
             | Self::Started { execution, .. }
             | Self::RecordStep { execution, .. }
+            | Self::EndWait { execution, .. }
             | Self::StartItem { execution, .. }
             | Self::Overdue { execution, .. }
             | Self::Deadline { execution }
@@ -265,6 +280,7 @@ impl Message {
             | Self::Serve { reply, .. }
             | Self::Stop { reply, .. }
             | Self::RecordStep { reply, .. } => reply(Err(error.clone())),
+            Self::EndWait { reply, .. } => reply(Err(error.clone())),
             Self::LoadSteps { reply, .. } => reply(Err(error.clone())),
             Self::RegisterTrigger { reply, .. } => reply(Err(error.clone())),
             Self::RunNow { reply, .. } => reply(Err(error.clone())),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rustc_hash::FxHashMap;
 
-use crate::engine::{StepTooMuch, StepTotals, item_key, step_key};
+use crate::engine::{MAX_STEPS, StepTooMuch, StepTotals, item_key, step_key};
 use crate::types::sync::Mutex;
 use crate::types::{Failure, FailureKind, Json, StepKind, StepRecord, Timestamp};
 
@@ -123,6 +123,21 @@ pub struct EndedStep {
     pub value: Json,
 }
 
+impl StepState {
+    fn add(&mut self, step: StepRecord) {
+        // The ends of several children of a call count as one step.
+        self.totals.count += u32::from(step.kind != StepKind::Child);
+        self.totals.bytes += step.size() as u64;
+        self.next = self.next.max(step.position + 1);
+        let recorded = Recorded {
+            position: step.position,
+            kind: step.kind,
+            value: step.value,
+        };
+        self.recorded.insert(step.key, recorded);
+    }
+}
+
 impl StepLog {
     /// The key under which a call is recorded (T1). Call it in the order of the calls.
     pub fn key(&self, key: &str) -> String {
@@ -141,16 +156,7 @@ impl StepLog {
             return;
         }
         for step in steps {
-            // The ends of several children of a call count as one step.
-            state.totals.count += u32::from(step.kind != StepKind::Child);
-            state.totals.bytes += step.size() as u64;
-            state.next = state.next.max(step.position + 1);
-            let recorded = Recorded {
-                position: step.position,
-                kind: step.kind,
-                value: step.value,
-            };
-            state.recorded.insert(step.key, recorded);
+            state.add(step);
         }
     }
 
@@ -223,6 +229,17 @@ impl StepLog {
         }
         state.next = state.next.saturating_add(count);
         Ok(position)
+    }
+
+    /// The position of the next step. `None`: the task has as many steps as it may have (T9).
+    pub fn next_position(&self) -> Option<u32> {
+        let state = self.state.lock();
+        (state.totals.count < MAX_STEPS).then_some(state.next)
+    }
+
+    /// Adds a step that the runner has recorded.
+    pub fn add(&self, step: StepRecord) {
+        self.state.lock().add(step);
     }
 
     /// The position of the step that will record the end of a sleep or a wait (T5). No step of this attempt follows it.

@@ -253,7 +253,7 @@ impl Turn {
             } => {
                 step.note_start(execution, task, claim, at);
             }
-            Message::RecordStep { .. } | Message::LoadSteps { .. } => {
+            Message::RecordStep { .. } | Message::EndWait { .. } | Message::LoadSteps { .. } => {
                 return step.answer_attempt(message);
             }
             Message::Overdue {

@@ -272,6 +272,15 @@ pub enum Leaf {
 }
 
 impl Leaf {
+    /// The places in topics from which it takes a signal.
+    pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
+        let cursors = match self {
+            Self::Signal { cursors, .. } => cursors.as_slice(),
+            Self::Timer { .. } => &[],
+        };
+        cursors.iter()
+    }
+
     /// Whether this part of the condition holds.
     #[must_use]
     pub const fn holds(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::engine::{Changes, Execution};
 use crate::types::{
     Context, Cursor, Delta, Failure, FailureKind, HistoryKind, Json, Leaf, OpenWait, Ordinal, Park,
     ParkKind, SignalRecord, Skip, SkipCause, StepKind, StepRecord, TaskRecord, TaskStatus,
-    Timestamp, WaitEnd,
+    TaskWait, Timestamp, WaitEnd,
 };
 
 impl Execution {
@@ -84,26 +84,7 @@ impl Execution {
             return changes;
         };
         let mut open = open.clone();
-        for leaf in &mut open.leaves {
-            match leaf {
-                Leaf::Signal {
-                    name,
-                    key,
-                    cursors,
-                    taken: taken @ None,
-                } => {
-                    *taken = first_of(cursors, found).cloned();
-                    if let Some(signal) = taken {
-                        let data = serde_json::json!({
-                            "name": name, "key": key, "seq": signal.seq, "sender": signal.sender,
-                        });
-                        record_of(&mut changes, now, HistoryKind::Signalled, ordinal, &data);
-                    }
-                }
-                Leaf::Timer { at, fired, .. } => *fired |= *at <= now,
-                Leaf::Signal { .. } => {}
-            }
-        }
+        check_leaves(&mut open.leaves, ordinal, found, now, &mut changes);
         let condition = match &open.park {
             Some(park) => Some(park.condition.clone()),
             None => self.definition(ordinal).wait_for.clone(),
@@ -122,6 +103,39 @@ impl Execution {
         changes
     }
 
+    /// T5: ends a wait of a running function whose condition already holds. `None` if it does not.
+    pub fn end_wait_now(
+        &mut self,
+        ordinal: Ordinal,
+        park: &Park,
+        mut leaves: Vec<Leaf>,
+        found: &[SignalRecord],
+        now: Timestamp,
+    ) -> Option<Changes> {
+        let mut changes = Changes::default();
+        check_leaves(&mut leaves, ordinal, found, now, &mut changes);
+        let mut parts = leaves.iter().map(Leaf::holds);
+        if !park.condition.holds(&mut parts) {
+            return None;
+        }
+        let open = OpenWait {
+            since: now,
+            deadline: None,
+            leaves,
+            park: None,
+            title: None,
+        };
+        let value = value_of(&open, Some(park));
+        let attempt = self.task(ordinal).attempt;
+        let step = step_of(&open, park, attempt, &value, false, now);
+        changes.flow.steps.recorded.push((ordinal, step));
+        let task = self.task_mut(ordinal);
+        task.rescues = 0;
+        task.wait.get_or_insert_default();
+        self.change_wait(ordinal, |wait| note_taken(wait, &open), &mut changes);
+        Some(changes)
+    }
+
     /// L9: the condition holds. A function runs; a node without one completes.
     fn end_wait(
         &mut self,
@@ -130,36 +144,15 @@ impl Execution {
         now: Timestamp,
         changes: &mut Changes,
     ) {
-        let values = values_of(open);
-        let is_single = open.leaves.len() == 1;
-        let value = if is_single {
-            values.values().next().cloned().unwrap_or_else(null)
-        } else if open
-            .park
-            .as_ref()
-            .is_some_and(|park| park.kind == ParkKind::Sleep)
-        {
-            null()
-        } else {
-            object_of(&values)
-        };
+        let value = value_of(open, open.park.as_ref());
         let is_declared = open.park.is_none();
         self.change_wait(
             ordinal,
             |wait| {
                 wait.open = None;
-                for leaf in &open.leaves {
-                    if let Leaf::Signal {
-                        taken: Some(signal),
-                        ..
-                    } = leaf
-                    {
-                        let taken = wait.taken.entry(signal.topic.clone()).or_default();
-                        *taken = (*taken).max(signal.seq);
-                    }
-                }
+                note_taken(wait, open);
                 if is_declared {
-                    wait.values = values;
+                    wait.values = values_of(open);
                     wait.passed = true;
                 }
             },
@@ -276,6 +269,62 @@ impl Execution {
         let start_at = self.record.start_at.filter(|at| *at > now);
         self.task_mut(ordinal).ready_at = start_at;
         changes.ready.push(ordinal);
+    }
+}
+
+/// Notes the signals that the parts of a wait take, and the timers that have fired.
+fn check_leaves(
+    leaves: &mut [Leaf],
+    ordinal: Ordinal,
+    found: &[SignalRecord],
+    now: Timestamp,
+    changes: &mut Changes,
+) {
+    for leaf in leaves {
+        match leaf {
+            Leaf::Signal {
+                name,
+                key,
+                cursors,
+                taken: taken @ None,
+            } => {
+                *taken = first_of(cursors, found).cloned();
+                if let Some(signal) = taken {
+                    let data = serde_json::json!({
+                        "name": name, "key": key, "seq": signal.seq, "sender": signal.sender,
+                    });
+                    record_of(changes, now, HistoryKind::Signalled, ordinal, &data);
+                }
+            }
+            Leaf::Timer { at, fired, .. } => *fired |= *at <= now,
+            Leaf::Signal { .. } => {}
+        }
+    }
+}
+
+/// L3: a later wait of the task reads behind the signals that this one took.
+fn note_taken(wait: &mut TaskWait, open: &OpenWait) {
+    for leaf in &open.leaves {
+        if let Leaf::Signal {
+            taken: Some(signal),
+            ..
+        } = leaf
+        {
+            let taken = wait.taken.entry(signal.topic.clone()).or_default();
+            *taken = (*taken).max(signal.seq);
+        }
+    }
+}
+
+/// The data of a wait that has ended.
+fn value_of(open: &OpenWait, park: Option<&Park>) -> Json {
+    let values = values_of(open);
+    if open.leaves.len() == 1 {
+        values.into_values().next().unwrap_or_else(null)
+    } else if park.is_some_and(|park| park.kind == ParkKind::Sleep) {
+        null()
+    } else {
+        object_of(&values)
     }
 }
 

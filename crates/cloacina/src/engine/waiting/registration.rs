@@ -120,6 +120,16 @@ impl Execution {
         self.begin_runs(ordinal, now, changes);
     }
 
+    /// T5: the parts of a wait that a running function asks for. `None` if it cannot be waited for.
+    #[must_use]
+    pub fn leaves_now(&self, ordinal: Ordinal, park: &Park, now: Timestamp) -> Option<Vec<Leaf>> {
+        if condition_problem(&park.condition).is_some() {
+            return None;
+        }
+        // A key in code is a literal.
+        (self.leaves_of(ordinal, &park.condition, &Context::new(), now)).ok()
+    }
+
     pub(in crate::engine) fn open_wait(
         &mut self,
         ordinal: Ordinal,

@@ -1,11 +1,12 @@
 //! Steps that running attempts record and ask for (semantics T).
 
+use crate::engine::Execution;
 use crate::runtime::Reply;
 use crate::runtime::batch::PendingStep;
 use crate::runtime::message::Message;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
-use crate::types::{Claim, Error, ExecutionId, Ordinal, StepRecord};
+use crate::types::{Claim, Cursor, Error, ExecutionId, Leaf, Ordinal, StepRecord};
 
 impl Step {
     /// Decides a message of a running attempt about its steps.
@@ -24,6 +25,7 @@ impl Step {
                 step,
                 reply,
             } => self.record_step(execution, task, claim, step, reply),
+            Message::EndWait { .. } => return self.end_wait(message),
             Message::LoadSteps {
                 execution,
                 task,
@@ -77,6 +79,75 @@ impl Step {
             }),
             _ => reply(Err(Error::claim_lost())),
         }
+    }
+
+    /// T5: records the end of a wait of a running attempt whose condition already holds, so that its function need not be left.
+    ///
+    /// # Errors
+    /// When the database does not answer. The message goes to the retry queue.
+    fn end_wait(&mut self, message: Message) -> Result<(), StoreError> {
+        let Message::EndWait {
+            execution: id,
+            task,
+            claim,
+            park,
+            reply,
+        } = message
+        else {
+            return Ok(());
+        };
+        let holds = |execution: &Execution| execution.holds(task, claim);
+        if claim.runner != self.runner || !self.ledger.get(id).is_some_and(holds) {
+            reply(Err(Error::claim_lost()));
+            return Ok(());
+        }
+        let leaves =
+            (self.ledger.get(id)).and_then(|known| known.leaves_now(task, &park, self.now));
+        let Some(leaves) = leaves else {
+            // The function is left, and the task fails with the reason.
+            reply(Ok(None));
+            return Ok(());
+        };
+        let cursors: Vec<Cursor> = leaves.iter().flat_map(Leaf::cursors).cloned().collect();
+        let found = if cursors.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.store.signals(&cursors)
+        };
+        let message = |park, reply| Message::EndWait {
+            execution: id,
+            task,
+            claim,
+            park,
+            reply,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.retry.push(message(park, reply));
+                return Err(error);
+            }
+            Err(error) => {
+                reply(Err(error.into()));
+                return Ok(());
+            }
+        };
+        let Some(execution) = self.ledger.get_mut(id) else {
+            reply(Err(Error::claim_lost()));
+            return Ok(());
+        };
+        let change = self.batch.change(execution);
+        match execution.end_wait_now(task, &park, leaves, &found, self.now) {
+            Some(changes) => {
+                change.changes.merge(changes);
+                change.messages.push(message(park, reply));
+            }
+            None => {
+                self.batch.drop_if_empty(id);
+                reply(Ok(None));
+            }
+        }
+        Ok(())
     }
 
     /// Answers an attempt with the steps of its task that are recorded. Its claim is durable, so no other attempt adds any.
