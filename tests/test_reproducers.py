@@ -127,7 +127,7 @@ def test_r12_children_of_a_task_end_with_their_parent(runner):
 
 
 def test_r16_sleep_goes_on_behind_itself():
-    """`Snooze` begins the task anew and drops what it wrote; `handle.sleep` does not."""
+    """`Snooze` starts the task again and drops what it wrote; `handle.sleep` does not."""
     mails = []
 
     @cloaca.workflow

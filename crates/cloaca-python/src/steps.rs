@@ -173,7 +173,9 @@ impl<'a> Call<'a> {
         };
         let message = |reply| end_message(assignment, park, reply);
         self.ask(waker, true, message, |log, ended: Option<StepRecord>| {
-            ended.into_iter().for_each(|step| log.add(step));
+            if let Some(step) = ended {
+                log.add(step);
+            }
         })
     }
 

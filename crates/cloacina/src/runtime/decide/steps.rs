@@ -137,15 +137,12 @@ impl Step {
             return Ok(());
         };
         let change = self.batch.change(execution);
-        match execution.end_wait_now(task, &park, leaves, &found, self.now) {
-            Some(changes) => {
-                change.changes.merge(changes);
-                change.messages.push(message(park, reply));
-            }
-            None => {
-                self.batch.drop_if_empty(id);
-                reply(Ok(None));
-            }
+        if let Some(changes) = execution.end_wait_now(task, &park, leaves, &found, self.now) {
+            change.changes.merge(changes);
+            change.messages.push(message(park, reply));
+        } else {
+            self.batch.drop_if_empty(id);
+            reply(Ok(None));
         }
         Ok(())
     }

@@ -79,13 +79,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
         } else {
             applied(batch, &submits, &advances)
         };
-        for index in batch.dependents() {
-            let advance = &batch.advances[index];
-            if advance.requires.iter().all(|id| applied.contains(id)) {
-                advances[index] = write::advance(connection, advance)?;
-                applied.extend(advances[index].then_some(advance.record.id));
-            }
-        }
+        advance_parents(connection, batch, &mut advances, &mut applied)?;
         let due = if batch.flow.is_empty() {
             Vec::new()
         } else {
@@ -128,6 +122,23 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             ..of_maps
         })
     })
+}
+
+/// Writes the changes of parents whose children's ends were written.
+fn advance_parents(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    advances: &mut [bool],
+    applied: &mut HashSet<ExecutionId>,
+) -> Result<(), Fault> {
+    for index in batch.dependents() {
+        let advance = &batch.advances[index];
+        if advance.requires.iter().all(|id| applied.contains(id)) {
+            advances[index] = write::advance(connection, advance)?;
+            applied.extend(advances[index].then_some(advance.record.id));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the executions that were written.
