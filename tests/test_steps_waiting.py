@@ -323,6 +323,51 @@ def test_t5_crash_anywhere_around_a_sleep_changes_nothing():
     assert len(report.points) >= 8
 
 
+def test_t5_crash_anywhere_around_a_wait_that_ends_at_once_changes_nothing():
+    @cloaca.workflow
+    def late(handle):
+        handle.step("a", lambda: 1)
+        handle.wait("past", cloaca.until(datetime(2026, 1, 1, tzinfo=UTC)))
+        return handle.step("b", lambda: 2)
+
+    report = crash_everywhere("late")
+    assert len(report.points) >= 6
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_t5_wait_in_a_paused_execution_returns_at_once_too(runner, kind):
+    """A pause lets running functions run on."""
+    started, paused = threading.Event(), threading.Event()
+
+    def begin():
+        started.set()
+        assert paused.wait(60)
+
+    if kind == "sync":
+
+        @cloaca.workflow
+        def pausing(handle):
+            begin()
+            return handle.wait("word", cloaca.signal("pausing", key="k"))
+    else:
+
+        @cloaca.workflow
+        async def pausing(handle):
+            await asyncio.to_thread(begin)
+            return await handle.wait("word", cloaca.signal("pausing", key="k"))
+
+    handle = runner.submit("pausing")
+    assert started.wait(60)
+    runner.send("pausing", "one", key="k")
+    handle.pause()
+    paused.set()
+    while "signalled" not in {event.type for event in handle.events()}:
+        time.sleep(0.01)
+    if handle.status() == "Paused":
+        handle.resume()
+    assert handle.result(timeout=60).output == "one"
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_t5_wait_returns_the_data_of_its_signal(runner, kind):
     if kind == "sync":
