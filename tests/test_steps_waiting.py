@@ -323,7 +323,7 @@ def test_t5_crash_anywhere_around_a_sleep_changes_nothing():
     assert len(report.points) >= 8
 
 
-def test_t5_crash_anywhere_around_a_wait_that_ends_at_once_changes_nothing():
+def test_t5_crash_around_a_wait_that_ends_at_once():
     @cloaca.workflow
     def late(handle):
         handle.step("a", lambda: 1)
