@@ -188,3 +188,117 @@ def test_q5_retry_is_refused_while_open_and_runs_undone_tasks_again(runner):
         "charge charge/2": 1,
         "ship 2": 1,
     }
+
+
+def test_q5_compensated_task_that_failed_forgets_its_steps(runner):
+    ran, breaks = [], [True]
+
+    def undo(handle):
+        ran.append("undo")
+
+    with cloaca.WorkflowBuilder("paid_by_step"):
+
+        @cloaca.task(compensate=undo, compensate_failed=True, retry_attempts=1)
+        def charge(handle: cloaca.TaskHandle) -> int:
+            handle.step("pay", lambda: ran.append("pay"))
+            if breaks:
+                raise ValueError("no answer")
+            return 1
+
+    handle = runner.submit("paid_by_step")
+    assert handle.result(timeout=60).final.status == "Completed"
+    breaks.clear()
+    handle.retry()
+    assert handle.result(timeout=60).status == "Completed"
+    assert ran == ["pay", "undo", "pay"]
+
+
+def test_q5_compensated_node_that_failed_starts_a_new_child(runner):
+    ran, breaks = [], [True]
+
+    with cloaca.WorkflowBuilder("booking_of_two"):
+
+        @cloaca.task
+        def reserve(context):
+            ran.append("reserve")
+
+        @cloaca.task(dependencies=[reserve], retry_attempts=1)
+        def confirm(context):
+            if breaks:
+                raise ValueError("no answer")
+            ran.append("confirm")
+
+    def undo():
+        ran.append("undo")
+
+    with cloaca.WorkflowBuilder("booked_by_child"):
+        cloaca.child("hotel", workflow="booking_of_two", compensate=undo, compensate_failed=True)
+
+    handle = runner.submit("booked_by_child")
+    assert handle.result(timeout=60).final.status == "Completed"
+    breaks.clear()
+    handle.retry()
+    assert handle.result(timeout=60).status == "Completed"
+    assert ran == ["reserve", "undo", "reserve", "confirm"]
+
+
+def define_shop(name, ran, breaks, undo_breaks):
+    def refund(charge):
+        if undo_breaks:
+            raise cloaca.Abort("the line is busy")
+        ran.append("refund")
+
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task(compensate=refund)
+        def charge() -> int:
+            ran.append("charge")
+            return 1
+
+        @cloaca.task(retry_attempts=1)
+        def ship(charge: int):
+            if breaks:
+                raise ValueError("no stock")
+            ran.append("ship")
+
+        @cloaca.task(dependencies=[charge])
+        def mail():
+            ran.append("mail")
+
+
+def test_q5_earlier_final_tasks_undo_nothing_of_a_later_end(runner):
+    ran, breaks = [], [True]
+    define_shop("shop_refunded_once", ran, breaks, [])
+    handle = runner.submit("shop_refunded_once")
+    assert handle.result(timeout=60).final.status == "Completed"
+    breaks.clear()
+    handle.retry()
+    second = handle.result(timeout=60)
+    assert (second.status, second.final) == ("Completed", None)
+    ran.clear()
+    handle.retry(from_task="mail")
+    assert handle.result(timeout=60).status == "Completed"
+    assert ran == ["mail"]
+
+
+def test_q4_earlier_final_tasks_are_not_retried_after_a_retry(runner):
+    ran, breaks, undo_breaks = [], [True], [True]
+    define_shop("shop_not_refunded", ran, breaks, undo_breaks)
+    handle = runner.submit("shop_not_refunded")
+    final = handle.result(timeout=60).final
+    assert final.status == "Failed"
+    breaks.clear()
+    handle.retry()
+    assert handle.result(timeout=60).status == "Completed"
+    undo_breaks.clear()
+    with pytest.raises(cloaca.WorkflowError, match="an earlier end of execution") as refused:
+        runner.retry_execution(final.execution_id)
+    assert refused.value.code == "execution_state"
+    assert "refund" not in ran
+
+
+def test_q6_children_have_the_execution_of_the_final_tasks(runner):
+    define_shop("shop_in_a_tree", [], [True], [])
+    result = runner.execute("shop_in_a_tree")
+    children = runner.children(result.execution_id)
+    assert [child.execution_id for child in children] == [result.final.execution_id]

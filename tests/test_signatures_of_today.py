@@ -57,6 +57,7 @@ TYPED = frozenset(
         "tests/test_payloads.py",
         "tests/test_reproducers.py",
         "tests/test_resources.py",
+        "tests/test_steps_waiting.py",
         "tests/test_typed_input.py",
         "tests/test_typed_results.py",
         "tests/test_typed_tasks.py",

@@ -136,8 +136,17 @@ impl Execution {
         if self.workflow().finals().is_none() {
             return Ok(None);
         }
-        let link = self.with_tasks(py)?.record().finale.as_ref();
-        Ok(link.and_then(|link| Some(link.finale.as_ref()?.id)))
+        let record = self.with_tasks(py)?.record();
+        let link = record.finale.as_ref();
+        let known = link.and_then(|link| Some(link.finale.as_ref()?.id));
+        let (Some(id), Some(end)) = (known, record.ended_at) else {
+            return Ok(None);
+        };
+        // The final tasks of an earlier end are not those of this one, which may have started none.
+        let database = &self.database;
+        let finale = call::detached(py, database.guard(), || database.execution(id));
+        let follows = finale.is_ok_and(|finale| finale.record().created_at >= end);
+        Ok(follows.then_some(id))
     }
 }
 

@@ -238,7 +238,7 @@ fn park_of(log: &StepLog, (key, condition): (String, &str)) -> Result<Option<Box
         let text = format!("the condition of '{key}' cannot be read: {error}");
         Error::new(ErrorCode::ContextInvalid, text)
     })?;
-    Ok(log.inner.next_position().map(|position| {
+    Ok(log.inner.take_position().map(|position| {
         Box::new(Park {
             kind: ParkKind::Wait,
             key,
@@ -260,6 +260,7 @@ fn end_message(
         task: assignment.task,
         claim: assignment.claim,
         park,
+        is_recorded: false,
         reply,
     }
 }

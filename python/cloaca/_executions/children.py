@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# The events that start an execution, each with the name of its id in the event's data.
+_STARTED = {"child_started": "child", "final_started": "execution"}
+
+
 def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult]]:
-    """The children that are stored, each with the task that started it.
+    """The children and the executions of final tasks that are stored, each with its origin.
 
     Raises:
         WorkflowNotFoundError: No execution has this id.
@@ -20,10 +24,11 @@ def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult
     events = (Event(record) for record in reads.events(execution_id))
     found = []
     for event in events:
-        if event.type != "child_started":
+        name = _STARTED.get(event.type)
+        if name is None:
             continue
         try:
-            child = WorkflowResult(reads.execution(event.data["child"]))
+            child = WorkflowResult(reads.execution(event.data[name]))
         except WorkflowNotFoundError:
             continue  # it was deleted
         found.append((_origin(event), child))
@@ -32,6 +37,8 @@ def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult
 
 def _origin(event: Event) -> str:
     """The task that started a child, with the key of the call if its function started it."""
+    if event.type == "final_started":
+        return "final tasks"
     task, key, item = event.task_id or "", event.data.get("step"), event.data.get("item")
     if key is None:
         return task

@@ -61,7 +61,7 @@ class ControlMethods:
         return WorkflowResult(self._core.reads.execution(execution_id))
 
     def children(self, execution_id: str) -> list[WorkflowResult]:
-        """The children of an execution: those of its nodes and of its tasks' functions.
+        """The children of an execution: of its nodes, of its tasks' functions, and its final tasks.
 
         Args:
             execution_id: The id of the parent.

@@ -375,12 +375,14 @@ impl Execution {
         state.is_some_and(|state| state.compensated.contains(&task))
     }
 
-    /// Q5: the tasks that completed, but count as not done because a compensation or a final task undid them.
+    /// Q5: the tasks that count as not done because a compensation or a final task undid them. Of a failed one, the effects of its
+    /// steps and its child were undone too.
     pub(super) fn undone_by_finale(&self) -> Vec<Ordinal> {
         let undone = self.final_state.iter().flat_map(|state| &state.undone);
         let is_done = |task: &&Ordinal| {
-            let task = self.record.tasks.get(**task as usize);
-            task.is_some_and(|task| task.status == TaskStatus::Completed)
+            let known = self.record.tasks.get(**task as usize);
+            known.is_some_and(|known| known.status == TaskStatus::Completed)
+                || self.was_compensated(**task)
         };
         undone.filter(is_done).copied().collect()
     }

@@ -236,7 +236,7 @@ impl Inspector {
     /// Deletes an execution that has ended, with all its data. A child is deleted after its parent.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, or is a child of a stored one; `Database` or
+    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, whose final tasks are open, or that is a child of a stored one; `Database` or
     /// `Connection`.
     pub fn delete(&self, id: ExecutionId) -> Result<(), Error> {
         if self.store.delete_execution(id)? {
@@ -253,6 +253,10 @@ impl Inspector {
                     link.execution
                 ),
                 "delete its parent first",
+            ),
+            None if known.status.is_terminal() => (
+                format!("cannot delete execution {id}: its final tasks are open"),
+                "wait for their end, or cancel their execution",
             ),
             _ => (
                 format!("cannot delete execution {id}: it is {}", known.status),

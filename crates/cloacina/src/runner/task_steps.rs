@@ -127,7 +127,7 @@ impl AttemptSteps {
             runs: None,
         };
         if kind == ParkKind::Wait
-            && let Some(position) = self.log.next_position()
+            && let Some(position) = self.log.take_position()
         {
             park.position = position;
             if let Some(step) = attempt.end_wait(park.clone()).await? {
@@ -305,6 +305,7 @@ impl Attempt {
             task,
             claim,
             park: Box::new(park),
+            is_recorded: false,
             reply,
         })
         .await

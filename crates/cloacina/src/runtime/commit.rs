@@ -168,6 +168,7 @@ impl Step {
             messages: Vec::new(),
             rescued: Vec::new(),
             woken: Vec::new(),
+            parents: 0,
             schedules: Vec::new(),
             has_claim: false,
         };
@@ -209,7 +210,11 @@ impl Step {
             if change.is_rescue {
                 refused.rescued.push(id);
             }
-            if change.is_wake {
+            if !change.requires.is_empty() {
+                // What refuses the batch may be this parent, so the ends of its children are written without it.
+                self.skips_parents = true;
+                refused.parents += 1;
+            } else if change.is_wake {
                 refused.woken.push(id);
             }
             let is_unknown = matches!(refused.error, StoreError::Unavailable(_));
@@ -226,7 +231,12 @@ impl Step {
         is_unknown: bool,
         messages: &mut Vec<Message>,
     ) {
-        messages.extend(change.messages);
+        messages.extend(change.messages.into_iter().map(|mut message| {
+            if let Message::EndWait { is_recorded, .. } = &mut message {
+                *is_recorded |= is_unknown;
+            }
+            message
+        }));
         messages.extend(change.controls.into_iter().map(|control| Message::Control {
             execution: id,
             action: if is_unknown && control.refusal.is_none() {
@@ -405,7 +415,8 @@ impl Step {
             {
                 let mut steps = recorded.iter();
                 let is_end = |(of, step): &&(_, StepRecord)| *of == task && step.key == park.key;
-                reply(Ok(steps.find(is_end).map(|(_, step)| step.clone())));
+                let end = steps.find(is_end).map(|(_, step)| Some(step.clone()));
+                reply(end.ok_or_else(Error::claim_lost));
             }
         }
         for step in change.steps {

@@ -67,6 +67,8 @@ pub enum Message {
         claim: Claim,
         /// The wait.
         park: Box<Park>,
+        /// Its end may be recorded already, because the answer to the commit was lost.
+        is_recorded: bool,
         /// Receives the step once it is durable, or `None` if the condition does not hold.
         reply: Reply<Option<StepRecord>>,
     },

@@ -13,6 +13,8 @@ pub(super) struct RefusedBatch {
     pub(super) rescued: Vec<ExecutionId>,
     /// The executions that it changed because of their waits, or of messages of the inbox.
     pub(super) woken: Vec<ExecutionId>,
+    /// The number of parents that it changed because of the ends of their children.
+    pub(super) parents: usize,
     /// The schedules that it changed without a message.
     pub(super) schedules: Vec<ScheduleId>,
     /// Whether it also claimed tasks.
@@ -21,7 +23,8 @@ pub(super) struct RefusedBatch {
 
 impl RefusedBatch {
     const fn items(&self) -> usize {
-        self.messages.len() + self.rescued.len() + self.woken.len() + self.schedules.len()
+        let messages = self.messages.len() + self.schedules.len();
+        messages + self.rescued.len() + self.woken.len() + self.parents
     }
 
     /// Whether it held a single item, which then is the one that the database refuses.

@@ -120,6 +120,8 @@ pub(super) struct Step {
     pub(super) is_stopping: bool,
     /// After a batch with a claim was refused: the time before which no task is claimed, so that the cause can be isolated.
     pub(super) claims_resume_at: Option<Monotonic>,
+    /// After a batch with the change of a parent was refused: the next turn tells parents by messages.
+    pub(super) skips_parents: bool,
     /// The signals to send in this turn.
     pub(super) sends: Vec<PendingSend>,
     /// The earliest time at which a wait that this turn has written must be checked.
@@ -164,6 +166,7 @@ impl Step {
             batch: WriteBatch::default(),
             is_stopping: false,
             claims_resume_at: None,
+            skips_parents: false,
             sends: Vec::new(),
             waits_due: None,
             retry: Vec::new(),

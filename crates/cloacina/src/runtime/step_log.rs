@@ -231,10 +231,15 @@ impl StepLog {
         Ok(position)
     }
 
-    /// The position of the next step. `None`: the task has as many steps as it may have (T9).
-    pub fn next_position(&self) -> Option<u32> {
-        let state = self.state.lock();
-        (state.totals.count < MAX_STEPS).then_some(state.next)
+    /// Takes the position of the next step, which may stay without one. `None`: the task has as many steps as it may have (T9).
+    pub fn take_position(&self) -> Option<u32> {
+        let mut state = self.state.lock();
+        if state.totals.count >= MAX_STEPS {
+            return None;
+        }
+        let position = state.next;
+        state.next += 1;
+        Some(position)
     }
 
     /// Adds a step that the runner has recorded.

@@ -12,6 +12,9 @@ use super::ExecutionId;
 
 type Range = (u32, u32, ExecutionId);
 
+/// Maximum number of ids that are read. A row that another program has written must not fill the memory.
+const MAX: u64 = 10_000_000;
+
 /// The id that is `count` behind another one.
 fn behind(id: ExecutionId, count: u32) -> ExecutionId {
     let number = id.uuid().as_u128().wrapping_add(count.into());
@@ -48,14 +51,17 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         Ids(BTreeMap<String, ExecutionId>),
     }
     let numbered = |(first, count, id): Range| {
-        let numbers = (0..count).filter_map(move |offset| {
-            let number = first.checked_add(offset)?;
-            Some((number, behind(id, offset)))
-        });
-        numbers.collect::<Vec<_>>()
+        (0..count).map(move |offset| (first + offset, behind(id, offset)))
     };
     match Stored::deserialize(deserializer)? {
-        Stored::Ranges(ranges) => Ok(ranges.into_iter().flat_map(numbered).collect()),
+        Stored::Ranges(ranges) => {
+            let counts = ranges.iter().map(|(_, count, _)| u64::from(*count));
+            let fits = |(first, count, _): &Range| first.checked_add(*count).is_some();
+            if counts.sum::<u64>() > MAX || !ranges.iter().all(fits) {
+                return Err(serde::de::Error::custom("a range has too many children"));
+            }
+            Ok(ranges.into_iter().flat_map(numbered).collect())
+        }
         Stored::Ids(ids) => {
             let ids = ids.into_iter().map(|(number, id)| {
                 let number = number.parse().map_err(serde::de::Error::custom)?;
@@ -92,6 +98,15 @@ mod tests {
         assert!(text.len() < 300, "{text}");
         let read: Runs = serde_json::from_str(&text).unwrap();
         assert_eq!(read.open, open);
+    }
+
+    #[test]
+    fn ranges_that_are_too_long_are_refused() {
+        let id = ExecutionId::generate();
+        for range in ["0,4294967295", "4294967295,2"] {
+            let text = format!(r#"{{"workflow":"w","generation":1,"open":[[{range},"{id}"]]}}"#);
+            assert!(serde_json::from_str::<Runs>(&text).is_err(), "{range}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod tenant;
 mod time;
 mod tree;
 mod wait;
+mod wait_row;
 
 pub use audit::Audit;
 pub use child::{
@@ -65,5 +66,6 @@ pub use time::{Clock, Micros, Monotonic, NO_TIMEOUT, SystemClock, Timestamp, mic
 pub use tree::Tree;
 pub use wait::{
     Approval, Condition, Cursor, Decision, Leaf, OpenWait, Park, ParkKind, SignalRecord, Since,
-    TaskWait, Topic, WaitEnd, WaitKind, WaitRow,
+    TaskWait, Topic, WaitEnd,
 };
+pub use wait_row::{WaitKind, WaitRow};

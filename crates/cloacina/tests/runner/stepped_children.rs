@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina::runtime::{Control, Executor, Handler, Message, Registration};
-use cloacina::store::{Store, StoreError};
-use cloacina::types::{ChildSpec, ExecutionId, ExecutionStatus, TaskStatus};
+use cloacina::store::{InboxMessage, Store, StoreError};
+use cloacina::types::{ChildSpec, Clock, ExecutionId, ExecutionStatus, InboxId, TaskStatus};
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
-use super::stepped::SteppedRunner;
+use super::stepped::{SECOND, SteppedRunner};
 use super::support::{config, done, request, task};
 
 /// Registers the workflow `parent`: a child of the workflow `w`, and a task after it.
@@ -121,7 +121,41 @@ fn m3_parent_that_the_database_refuses_does_not_harm_its_child() {
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
     runner.refuse(|_| None);
     for _ in 0..40 {
-        runner.pass(super::stepped::SECOND);
+        runner.pass(SECOND);
     }
     assert_eq!(node(&runner, parent), TaskStatus::Completed);
+}
+
+#[test]
+fn m3_refused_parent_does_not_hold_a_child_that_a_message_ends() {
+    let mut runner = SteppedRunner::new(config());
+    register(&mut runner);
+    let parent = runner.submit(request("parent"));
+    let child = runner.start_next().unwrap();
+    let id = child.1.execution;
+    let other = runner.submit(request("w"));
+    runner.refuse(move |batch| {
+        let is_parent = batch.advances.iter().any(|one| one.record.id == parent);
+        is_parent.then(|| StoreError::Refused("no such character".to_owned()))
+    });
+    // No caller asks for this end, so no message of a caller is in the batch that is refused.
+    let cancel = InboxMessage {
+        id: InboxId::generate(),
+        kind: "cancel".to_owned(),
+        target: Some(id.to_string()),
+        body: None,
+        created_at: runner.clock.now(),
+        note: None,
+    };
+    runner.store.post(&cancel).unwrap();
+    runner.step(Message::Watch);
+    for _ in 0..40 {
+        runner.pass(SECOND);
+    }
+    assert_eq!(runner.status(id), ExecutionStatus::Cancelled);
+    // Other executions go on meanwhile.
+    let next = runner.start_next().unwrap();
+    assert_eq!(next.1.execution, other);
+    runner.finish(next, done());
+    assert_eq!(runner.status(other), ExecutionStatus::Completed);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cloacina::store::{
     Advance, Batch, FlowWrites, InboxMessage, LinkWrite, ListQuery, PostWrite, SubmitOutcome,
 };
-use cloacina::types::{ExecutionId, ExecutionRecord, InboxId, ParentLink, Timestamp};
+use cloacina::types::{ExecutionId, ExecutionRecord, Finale, InboxId, ParentLink, Timestamp};
 
 use crate::world::{NOW, Subject, World};
 
@@ -322,4 +322,51 @@ pub fn ended_execution_is_deleted_and_a_child_after_its_parent(subject: Subject)
         1
     );
     assert!(world.store.history(parent.id).unwrap().is_empty());
+}
+
+pub fn q6_execution_is_deleted_after_its_final_tasks(subject: Subject) {
+    let world = World::new(subject, 1);
+    let mut first = world.ready(&[0]);
+    first.status = cloacina::types::ExecutionStatus::Cancelled;
+    first.ended_at = Some(NOW);
+    let mut finale = child_of(&world, first.id, 1, 1);
+    let link = ParentLink {
+        finale: Some(Box::new(Finale {
+            id: finale.id,
+            compensated: Vec::new(),
+            held: Vec::new(),
+        })),
+        ..(**finale.parent.as_ref().unwrap()).clone()
+    };
+    finale.parent = Some(Arc::new(link));
+    world
+        .store
+        .commit(&Batch {
+            submits: vec![world.submission(&first), world.submission(&finale)],
+            flow: links(&[&finale]),
+            ..world.batch()
+        })
+        .unwrap();
+    assert!(!world.store.delete_execution(first.id).unwrap());
+    let ended = ExecutionRecord {
+        revision: 2,
+        status: cloacina::types::ExecutionStatus::Cancelled,
+        ended_at: Some(NOW),
+        ..finale.clone()
+    };
+    world
+        .store
+        .commit(&Batch {
+            advances: vec![Advance {
+                record: &ended,
+                expected: 1,
+                tasks: vec![],
+                history: &[],
+                requires: &[],
+                steps: None,
+            }],
+            ..world.batch()
+        })
+        .unwrap();
+    assert!(world.store.delete_execution(first.id).unwrap());
 }

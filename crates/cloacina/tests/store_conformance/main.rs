@@ -112,6 +112,7 @@ macro_rules! conformance {
                 m8_child_is_pruned_after_its_parent
                 children_of_an_execution_are_listed
                 ended_execution_is_deleted_and_a_child_after_its_parent
+                q6_execution_is_deleted_after_its_final_tasks
             }
             claiming {
                 a_claim_sets_the_task_and_its_execution

@@ -12,7 +12,7 @@ impl Step {
     /// children may follow.
     pub(in crate::runtime) fn tell_parents(&mut self) -> bool {
         let ends = self.untold_ends();
-        if ends.is_empty() {
+        if ends.is_empty() || std::mem::take(&mut self.skips_parents) {
             return false;
         }
         let mut missing: Vec<ExecutionId> = ends

@@ -1,6 +1,6 @@
 //! Actions of callers on executions: cancel, pause, resume, retry.
 
-use super::finale::learn_final_state;
+use super::finale::{learn_final_state, refuse_stale_finale};
 use crate::engine::{Changes, ControlError, DecideError, Execution, MAX_SIGNAL_DATA, first_of};
 use crate::runtime::batch::PendingControl;
 use crate::runtime::step::Step;
@@ -69,6 +69,7 @@ pub(in crate::runtime) fn apply(
         action,
         Control::Retry { .. } | Control::RetryAgain { .. } | Control::RetryFromStep { .. }
     ) {
+        refuse_stale_finale(store, execution)?;
         learn_final_state(store, execution)?;
     }
     let decided = match action {

@@ -8,8 +8,8 @@ use crate::runtime::batch::PendingChange;
 use crate::runtime::step::Step;
 use crate::store::{InboxMessage, Store, StoreError};
 use crate::types::{
-    Claim, DefinitionId, ExecutionId, HeldAttempt, InboxId, Labels, MapChange, Micros, Ordinal,
-    Timestamp,
+    Claim, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, HeldAttempt, InboxId,
+    Labels, MapChange, Micros, Ordinal, Timestamp,
 };
 use crate::workflow::Workflow;
 
@@ -182,6 +182,34 @@ fn moved(id: InboxId, now: Timestamp) -> InboxId {
     InboxId::from_parts(now, bits)
 }
 
+/// Whether an execution of final tasks was started by the last end of the first execution. Both have the time of that end.
+fn follows(finale: &ExecutionRecord, first: &ExecutionRecord) -> bool {
+    first.ended_at.is_some_and(|end| finale.created_at >= end)
+}
+
+/// Q5: refuses the retry of final tasks that belong to an earlier end of the first execution, or that has not ended again.
+///
+/// # Errors
+/// When it refuses, or the database does not answer.
+pub(super) fn refuse_stale_finale(store: &dyn Store, finale: &Execution) -> Result<(), Error> {
+    let link = finale.record().parent.as_deref();
+    let Some(link) = link.filter(|link| link.finale.is_some()) else {
+        return Ok(());
+    };
+    // A first execution that was deleted cannot be retried.
+    let first = store.load(&[link.execution])?.pop();
+    if first.is_none_or(|first| follows(finale.record(), &first)) {
+        return Ok(());
+    }
+    let text = format!(
+        "execution {} runs the final tasks of an earlier end of execution {}, which was retried since",
+        finale.record().id,
+        link.execution
+    );
+    Err(Error::new(ErrorCode::ExecutionState, text)
+        .with_hint("retry the execution of the final tasks of its last end"))
+}
+
 /// Tells an execution that may be retried what its final tasks have done (Q5).
 ///
 /// # Errors
@@ -200,6 +228,8 @@ pub(super) fn learn_final_state(
     let state = match store.load(&[id])?.pop() {
         // It was started in this turn, or pruned by hand; the first is open, and the second has nothing to undo.
         None => FinalState::default(),
+        // It belongs to an earlier end, and the last end has started none.
+        Some(record) if !follows(&record, execution.record()) => FinalState::default(),
         Some(record) => match Execution::restore(finals, record) {
             Ok(finale) => FinalState::of(&finale, execution.workflow()),
             // Another version of the final tasks cannot be read with this one: what it undid is not known.

@@ -1,12 +1,21 @@
 //! Steps that running attempts record and ask for (semantics T).
 
-use crate::engine::Execution;
 use crate::runtime::Reply;
 use crate::runtime::batch::PendingStep;
 use crate::runtime::message::Message;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
-use crate::types::{Claim, Cursor, Error, ExecutionId, Leaf, Ordinal, StepRecord};
+use crate::types::{
+    Claim, Cursor, Error, ExecutionId, Leaf, Ordinal, Park, SignalRecord, StepRecord,
+};
+
+/// The result of the reads for a wait that may be over.
+enum Found {
+    /// Its end, which is recorded.
+    Step(StepRecord),
+    /// The first signals behind its cursors.
+    Signals(Vec<SignalRecord>),
+}
 
 impl Step {
     /// Decides a message of a running attempt about its steps.
@@ -91,40 +100,41 @@ impl Step {
             task,
             claim,
             park,
+            is_recorded,
             reply,
         } = message
         else {
             return Ok(());
         };
-        let holds = |execution: &Execution| execution.holds(task, claim);
-        if claim.runner != self.runner || !self.ledger.get(id).is_some_and(holds) {
-            reply(Err(Error::claim_lost()));
+        let again = |park, reply| Message::EndWait {
+            execution: id,
+            task,
+            claim,
+            park,
+            is_recorded,
+            reply,
+        };
+        let known = (self.ledger.get(id)).filter(|_| claim.runner == self.runner);
+        if !known.is_some_and(|known| known.holds(task, claim)) {
+            // If the change that took the claim in this turn is not written, the message is decided again.
+            match self.batch.executions.get_mut(&id) {
+                Some(change) if claim.runner == self.runner => {
+                    change.messages.push(again(park, reply));
+                }
+                _ => reply(Err(Error::claim_lost())),
+            }
             return Ok(());
         }
-        let leaves =
-            (self.ledger.get(id)).and_then(|known| known.leaves_now(task, &park, self.now));
+        let leaves = known.and_then(|known| known.leaves_now(task, &park, self.now));
         let Some(leaves) = leaves else {
             // The function is left, and the task fails with the reason.
             reply(Ok(None));
             return Ok(());
         };
-        let cursors: Vec<Cursor> = leaves.iter().flat_map(Leaf::cursors).cloned().collect();
-        let found = if cursors.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.store.signals(&cursors)
-        };
-        let message = |park, reply| Message::EndWait {
-            execution: id,
-            task,
-            claim,
-            park,
-            reply,
-        };
-        let found = match found {
+        let found = match self.read_for(id, task, &park, is_recorded, &leaves) {
             Ok(found) => found,
             Err(error @ StoreError::Unavailable(_)) => {
-                self.retry.push(message(park, reply));
+                self.retry.push(again(park, reply));
                 return Err(error);
             }
             Err(error) => {
@@ -132,19 +142,50 @@ impl Step {
                 return Ok(());
             }
         };
-        let Some(execution) = self.ledger.get_mut(id) else {
+        let (found, Some(execution)) = (found, self.ledger.get_mut(id)) else {
             reply(Err(Error::claim_lost()));
             return Ok(());
+        };
+        let found = match found {
+            Found::Signals(found) => found,
+            Found::Step(step) => {
+                reply(Ok(Some(step)));
+                return Ok(());
+            }
         };
         let change = self.batch.change(execution);
         if let Some(changes) = execution.end_wait_now(task, &park, leaves, &found, self.now) {
             change.changes.merge(changes);
-            change.messages.push(message(park, reply));
+            change.messages.push(again(park, reply));
         } else {
             self.batch.drop_if_empty(id);
             reply(Ok(None));
         }
         Ok(())
+    }
+
+    /// The signals of a wait, or its end if that is recorded.
+    fn read_for(
+        &self,
+        id: ExecutionId,
+        task: Ordinal,
+        park: &Park,
+        is_recorded: bool,
+        leaves: &[Leaf],
+    ) -> Result<Found, StoreError> {
+        if is_recorded {
+            let steps = self.store.steps(id, Some(task))?;
+            if let Some((_, step)) = steps.into_iter().find(|(_, step)| step.key == park.key) {
+                return Ok(Found::Step(step));
+            }
+        }
+        let cursors: Vec<Cursor> = leaves.iter().flat_map(Leaf::cursors).cloned().collect();
+        let found = if cursors.is_empty() {
+            Vec::new()
+        } else {
+            self.store.signals(&cursors)?
+        };
+        Ok(Found::Signals(found))
     }
 
     /// Answers an attempt with the steps of its task that are recorded. Its claim is durable, so no other attempt adds any.

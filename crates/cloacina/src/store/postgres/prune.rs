@@ -58,11 +58,14 @@ query! {
 }
 
 query! {
-    /// A child goes with its parent, like in [`OldestFirst`].
+    /// A child goes with its parent, and an execution with its final tasks, like in [`OldestFirst`].
     DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
     delete!(
         "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
-         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id))"
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id))
+         AND NOT (coalesce(e.links, 0) & 4 <> 0 AND EXISTS (
+         SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id
+         WHERE c.parent_id = e.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL))"
     )
 }
 

@@ -38,11 +38,13 @@ statement! {
 }
 
 statement! {
-    /// A child goes with its parent, like in [`OldestFirst`].
+    /// A child goes with its parent, and an execution with its final tasks, like in [`OldestFirst`].
     DeleteEnded<'a> { id: &'a [u8] => Binary }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at IS NOT NULL AND NOT (coalesce(links, 0) & 2 AND EXISTS \
      (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id \
-     WHERE c.child_id = cloacina_executions.id))"
+     WHERE c.child_id = cloacina_executions.id)) AND NOT (coalesce(links, 0) & 4 AND EXISTS \
+     (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS f ON f.id = c.child_id \
+     WHERE c.parent_id = cloacina_executions.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL))"
 }
 
 /// Deletes an execution that has ended.

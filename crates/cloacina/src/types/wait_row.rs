@@ -1,0 +1,83 @@
+//! The list of open waits.
+
+use super::{Cursor, ExecutionId, Json, Ordinal, Timestamp};
+
+/// The kind of an open wait in the list of waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(i16)]
+pub enum WaitKind {
+    /// A signal.
+    Signal = 0,
+    /// An approval.
+    Approval = 1,
+    /// A timer.
+    Timer = 2,
+    /// A signal that cancels the execution.
+    Cancel = 3,
+    /// A child.
+    Child = 4,
+}
+
+impl WaitKind {
+    /// All kinds.
+    pub const ALL: &'static [Self] = &[
+        Self::Signal,
+        Self::Approval,
+        Self::Timer,
+        Self::Cancel,
+        Self::Child,
+    ];
+
+    /// The number in the database.
+    #[must_use]
+    pub const fn code(self) -> i16 {
+        self as i16
+    }
+
+    /// The kind of a stored number.
+    #[must_use]
+    pub fn from_code(code: i16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
+    /// The public name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Approval => "approval",
+            Self::Timer => "timer",
+            Self::Cancel => "cancel",
+            Self::Child => "child",
+        }
+    }
+}
+
+/// A row of the list of open waits. A task that waits has one per topic, approval and timer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitRow {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The task; `None` for a wait that cancels the execution.
+    pub task: Option<Ordinal>,
+    /// Its number among the rows of the task.
+    pub slot: u32,
+    /// The kind of the wait.
+    pub kind: WaitKind,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The task's id; empty for a wait that cancels the execution.
+    pub task_id: String,
+    /// The name of the signal or the approval.
+    pub name: String,
+    /// The key of the signal.
+    pub key: Option<String>,
+    /// The place in a topic from which signals count.
+    pub cursor: Option<Cursor>,
+    /// When the wait began.
+    pub since: Timestamp,
+    /// When it times out, or the timer is due.
+    pub deadline: Option<Timestamp>,
+    /// Title, addressee and schema of an approval, or the id of a child, as a JSON object.
+    pub detail: Option<Json>,
+}
