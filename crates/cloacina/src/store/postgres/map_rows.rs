@@ -167,6 +167,8 @@ query! {
     "SELECT min(ready_at) FROM cloacina_items WHERE execution_id = $1 AND ordinal = $2 AND state = 1"
 }
 
+// The planner does not know how many items a map has, so it would read all of them for each statement. The lateral subqueries look
+// up each item by its key. `OFFSET 0` keeps the planner from reordering that. The lock of the map's row keeps the places valid.
 query! {
     /// Updates the items that have the given holders, and returns them.
     #[derive(Default)]
@@ -194,8 +196,12 @@ query! {
      FROM unnest($3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::uuid[], $9::uuid[],
          $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::uuid[], $16::bigint[])
          AS n (item, state, attempt, uncounted, rescues, runner, child, ready_at, started_at, ended_at, result, error, holder, fence)
-     WHERE i.execution_id = $1 AND i.ordinal = $2 AND i.item = n.item AND i.state = 2
-     AND coalesce(i.runner_id, i.child_id) = n.holder AND i.attempt = coalesce(n.fence, i.attempt) RETURNING i.item"
+     CROSS JOIN LATERAL (
+         SELECT x.ctid AS place FROM cloacina_items AS x
+         WHERE x.execution_id = $1 AND x.ordinal = $2 AND x.item = n.item AND x.state = 2
+         AND coalesce(x.runner_id, x.child_id) = n.holder AND x.attempt = coalesce(n.fence, x.attempt) OFFSET 0
+     ) AS k
+     WHERE i.ctid = k.place RETURNING i.item"
 }
 
 query! {
@@ -219,8 +225,10 @@ query! {
          SELECT n.* FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
              $9::bigint[], $10::text[], $11::uuid[], $12::bigint[])
              AS n (item, key, position, kind, attempt, started_at, ended_at, value, runner, fence)
-         JOIN cloacina_items AS i ON i.execution_id = $1 AND i.ordinal = $2 AND i.item = n.item AND i.state = 2
-             AND i.runner_id = n.runner AND i.attempt = n.fence
+         CROSS JOIN LATERAL (
+             SELECT 1 FROM cloacina_items AS x WHERE x.execution_id = $1 AND x.ordinal = $2 AND x.item = n.item AND x.state = 2
+             AND x.runner_id = n.runner AND x.attempt = n.fence OFFSET 0
+         ) AS i
      ), added AS (
          INSERT INTO cloacina_steps (execution_id, ordinal, item, key, position, kind, attempt, started_at, ended_at, value)
          SELECT $1, $2, item, key, position, kind, attempt, started_at, ended_at, value FROM new ON CONFLICT DO NOTHING
@@ -282,8 +290,12 @@ query! {
 
 statement! {
     ClaimItems { runner: Uuid => SqlUuid, execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, items: Vec<i64> => Array<BigInt> }
-    "UPDATE cloacina_items SET state = 2, attempt = attempt + 1, runner_id = $1, ready_at = NULL, started_at = NULL
-     WHERE execution_id = $2 AND ordinal = $3 AND item = ANY ($4)"
+    "UPDATE cloacina_items AS i SET state = 2, attempt = i.attempt + 1, runner_id = $1, ready_at = NULL, started_at = NULL
+     FROM unnest($4::bigint[]) AS n (item) CROSS JOIN LATERAL (
+         SELECT x.ctid AS place FROM cloacina_items AS x
+         WHERE x.execution_id = $2 AND x.ordinal = $3 AND x.item = n.item OFFSET 0
+     ) AS k
+     WHERE i.ctid = k.place"
 }
 
 query! {
