@@ -161,9 +161,11 @@ def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
 
     def is_settled():
         tasks = handle.progress().tasks
-        return tasks["busy"].status == "Running" and (tasks["refused"].status == "Ready")
+        return tasks["busy"].status == "Running" and tasks["refused"].status == "Ready"
 
-    until(lambda: is_settled() and handle.progress().tasks["refused"].attempts == 1)
+    # A task that is claimed ahead of its first start is ready, too.
+    until(lambda: "task_retrying" in {event.type for event in handle.events()})
+    until(is_settled)
     bars = Bars(Console(file=io.StringIO(), force_terminal=True, width=80, record=True))
     show(bars, read(handle.id))
     moves = {row.name: bar.pulse for row, bar in zip(bars._rows, _bars_of(bars), strict=True)}
