@@ -325,8 +325,8 @@ class TaskHandle:
     ) -> Any:
         """Wait until a condition holds, without holding a worker.
 
-        As in `sleep`, the function exits, and starts again from its top afterwards. In an
-        `async def` task it must be awaited.
+        It returns at once if the condition already holds. Otherwise, as in `sleep`, the function
+        exits, and starts again from its top afterwards. In an `async def` task it must be awaited.
 
         Args:
             key: The name of the step, as for `step`.

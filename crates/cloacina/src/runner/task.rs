@@ -325,7 +325,8 @@ impl TaskHandle {
         }
     }
 
-    /// Waits until a condition holds, at most for `timeout`, without holding a worker, like [`sleep`](Self::sleep).
+    /// Waits until a condition holds, at most for `timeout`, without holding a worker, like [`sleep`](Self::sleep). It returns at
+    /// once if the condition already holds.
     /// Returns the data of the signal, `null` for a timer, and for several conditions an object of the data by the names of
     /// the signals. `None`: the time is over, also on later attempts.
     ///

@@ -9,10 +9,10 @@ use crate::types::{
     Claim, Cursor, Error, ExecutionId, Leaf, Ordinal, Park, SignalRecord, StepRecord,
 };
 
-/// The result of the reads for a wait that may be over.
-enum Found {
+/// The progress of a wait that may be over, as the database has it.
+enum WaitProgress {
     /// Its end, which is recorded.
-    Step(StepRecord),
+    Ended(StepRecord),
     /// The first signals behind its cursors.
     Signals(Vec<SignalRecord>),
 }
@@ -147,8 +147,8 @@ impl Step {
             return Ok(());
         };
         let found = match found {
-            Found::Signals(found) => found,
-            Found::Step(step) => {
+            WaitProgress::Signals(found) => found,
+            WaitProgress::Ended(step) => {
                 reply(Ok(Some(step)));
                 return Ok(());
             }
@@ -172,11 +172,11 @@ impl Step {
         park: &Park,
         is_recorded: bool,
         leaves: &[Leaf],
-    ) -> Result<Found, StoreError> {
+    ) -> Result<WaitProgress, StoreError> {
         if is_recorded {
             let steps = self.store.steps(id, Some(task))?;
             if let Some((_, step)) = steps.into_iter().find(|(_, step)| step.key == park.key) {
-                return Ok(Found::Step(step));
+                return Ok(WaitProgress::Ended(step));
             }
         }
         let cursors: Vec<Cursor> = leaves.iter().flat_map(Leaf::cursors).cloned().collect();
@@ -185,7 +185,7 @@ impl Step {
         } else {
             self.store.signals(&cursors)?
         };
-        Ok(Found::Signals(found))
+        Ok(WaitProgress::Signals(found))
     }
 
     /// Answers an attempt with the steps of its task that are recorded. Its claim is durable, so no other attempt adds any.

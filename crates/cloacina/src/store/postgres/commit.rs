@@ -153,11 +153,10 @@ async fn write_flow(
     rounds: &mut Vec<Vec<Change>>,
     answers: &mut Vec<CommitAnswer>,
 ) -> Result<Committed, Fault> {
-    let needs_runner = batch.needs_live_runner();
     let mut flow = Committed::default();
     let mut written = applied_by(answers);
-    let mut done = write_parents(connection, session, batch, needs_runner, &mut written).await?;
-    done.extend(write_children(connection, session, batch, needs_runner, &mut written).await?);
+    let mut done = write_parents(connection, session, batch, &mut written).await?;
+    done.extend(write_children(connection, session, batch, &mut written).await?);
     for (round, rows) in done {
         answers.push(CommitAnswer::Written(rows));
         rounds.push(round);
@@ -167,7 +166,7 @@ async fn write_flow(
     let mut started = started(&batch.flow.maps.ends, &flow.maps);
     if !started.is_empty() {
         // The children of items, and their children.
-        let new = write_children(connection, session, batch, needs_runner, &mut started).await?;
+        let new = write_children(connection, session, batch, &mut started).await?;
         for (round, rows) in new {
             answers.push(CommitAnswer::Written(rows));
             rounds.push(round);
@@ -218,12 +217,28 @@ fn columns_of<'a>(
 /// The changes of a statement, and its answer.
 type Round = (Vec<Change>, Vec<WrittenRow>);
 
+/// Writes changes in one statement, and adds their executions to `written`.
+async fn write_round(
+    connection: &Connection,
+    session: &Session,
+    batch: &Batch<'_>,
+    round: Vec<Change>,
+    written: &mut HashSet<ExecutionId>,
+) -> Result<Option<Round>, Fault> {
+    if round.is_empty() {
+        return Ok(None);
+    }
+    let write = columns_of(session, batch, &round, batch.needs_live_runner())?;
+    let rows: Vec<WrittenRow> = write.load(connection).await?;
+    written.extend(rows.iter().filter_map(|(_, id)| *id).map(ExecutionId::from));
+    Ok(Some((round, rows)))
+}
+
 /// Writes the changes of parents whose children's ends were written, and adds them to `written`. Returns each round with its answer.
 async fn write_parents(
     connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
-    needs_runner: bool,
     written: &mut HashSet<ExecutionId>,
 ) -> Result<Vec<Round>, Fault> {
     let mut done = Vec::new();
@@ -235,13 +250,7 @@ async fn write_parents(
         };
         let due = of_depth.iter().filter(is_due);
         let round: Vec<Change> = due.map(|index| Change::Advance(*index)).collect();
-        if round.is_empty() {
-            continue;
-        }
-        let write = columns_of(session, batch, &round, needs_runner)?;
-        let rows: Vec<WrittenRow> = write.load(connection).await?;
-        written.extend(rows.iter().filter_map(|(_, id)| *id).map(ExecutionId::from));
-        done.push((round, rows));
+        done.extend(write_round(connection, session, batch, round, written).await?);
     }
     Ok(done)
 }
@@ -251,7 +260,6 @@ async fn write_children(
     connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
-    needs_runner: bool,
     written: &mut HashSet<ExecutionId>,
 ) -> Result<Vec<Round>, Fault> {
     let mut done = Vec::new();
@@ -261,13 +269,7 @@ async fn write_children(
             .filter(|index| children::is_due(batch, *index, written))
             .map(Change::Submit)
             .collect();
-        if round.is_empty() {
-            continue;
-        }
-        let write = columns_of(session, batch, &round, needs_runner)?;
-        let rows: Vec<WrittenRow> = write.load(connection).await?;
-        written.extend(rows.iter().filter_map(|(_, id)| *id).map(ExecutionId::from));
-        done.push((round, rows));
+        done.extend(write_round(connection, session, batch, round, written).await?);
     }
     Ok(done)
 }
