@@ -20,7 +20,7 @@ SKIP = cloaca.TriggerResult.skip
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers of a test, which later runners of this process would get too."""
+    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -42,7 +42,10 @@ def define_extract(name: str) -> None:
 
 
 def fired(runner: cloaca.DefaultRunner, trigger: str, count: int) -> list[dict]:
-    """The executions that a trigger has started, oldest first, after waiting for `count`."""
+    """Waits until a trigger has started `count` executions; returns their final contexts.
+
+    The oldest execution comes first.
+    """
 
     def found():
         rows = runner.get_trigger_execution_history(trigger)
@@ -126,7 +129,7 @@ def test_g4_function_may_skip_fire_many_and_keep_a_state(names, runner):
     assert [context["count"] for context in fired(runner, load, 4)] == [0, 1, 2, 3]
 
 
-def test_g4_failure_is_recorded_and_called_for_again(names, runner, caplog):
+def test_g4_failed_call_is_recorded_and_repeated(names, runner, caplog):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -262,12 +265,12 @@ def test_g4_ends_survive_kill_9_between_end_and_fire(database, script, tmp_path)
     ledger.wait("ready", 1)
     registers.kill()
     registers.wait(timeout=30)
-    # Another one, which does not know it, ends executions and dies.
+    # A second program, which does not define the trigger, ends executions and dies.
     ends = script(FOLLOWER, database, "end")
     ends.communicate(timeout=60)
     assert ends.returncode == -signal.SIGKILL
     assert ledger.lines("called") == []
-    # The third dies while the function runs.
+    # A third program dies while the trigger's function runs.
     (tmp_path / "die").touch()
     dies = script(FOLLOWER, database, "follow")
     dies.communicate(timeout=60)

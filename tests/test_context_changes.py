@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import cloaca
 from cloaca.testing import run_task
 
-# Texts that Python would write differently, or cannot write.
+# JSON texts that Python's `json` cannot write, or would write differently.
 UNUSUAL = [
     "[1.10]",
     "[-0]",
@@ -70,7 +70,7 @@ def test_b8_a_change_in_place_is_seen_by_later_tasks(value, change, expected):
 
 
 def final_of_reader_beside_writer(text: str, look) -> str:
-    """The final value, after one task read it and a parallel one set it."""
+    """Returns the final value of a key that one task reads while a parallel task sets it."""
 
     def looks(context):
         look(context)
@@ -91,7 +91,7 @@ def final_of_reader_beside_writer(text: str, look) -> str:
 
 @pytest.mark.parametrize("text", UNUSUAL)
 def test_b8_reading_alone_writes_nothing(text):
-    # A write of `look`, which is declared later, would win.
+    # `look` is declared after `write`, so a value that `look` wrote would win.
     assert final_of_reader_beside_writer(text, lambda context: context["key"]) == "written"
 
 

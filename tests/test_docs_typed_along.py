@@ -1,8 +1,8 @@
-"""Typing a tutorial step by step gives the output of the page, also when it is repeated.
+"""A tutorial that is typed in step by step prints what its page shows, also the second time.
 
-The blocks of a tutorial are added to one file, one after the other, and the whole file runs when a
-block prints something, as tutorial 01 says. Then the reader does all of it again in the same
-folder, on the database of the first time. On a second kind of database, only the whole file runs.
+As tutorial 01 tells its reader to do, the test appends the blocks to one file and runs the file
+whenever a block prints something. Then it does the same again in the same folder, so that the
+database exists already. For PostgreSQL, a page that is written for SQLite runs only as a whole.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def test_t2_no_recorded_step_runs_again_after_a_crash_anywhere(kind):
 
     report = crash_everywhere("agent", setup=setup)
     setup()
-    assert len(report.points) >= 8
+    # Gathered steps may be recorded in one transaction.
+    assert len(report.points) >= (8 if kind == "sync" else 6)
     # A step that ran during the crash runs again; nothing runs a third time.
     assert set(most) == set("abc")
     assert max(most.values()) == 2

@@ -182,7 +182,7 @@ impl Web {
         self
     }
 
-    /// The time that the database may take for a request. Since 1.0.
+    /// Sets the maximum time that the database may take for a request. Since 1.0.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -243,9 +243,9 @@ struct OpenDatabase {
 }
 
 struct Shared {
-    /// The URL; `None` if the database was opened by the program, and has no tenants.
+    /// The URL, from which tenants are opened. `None` if no tenants are served.
     url: Option<String>,
-    /// The changes that the connections may make.
+    /// The access with which the connections are opened.
     opening: Opening,
     own: OpenDatabase,
     tenants: Mutex<HashMap<String, OpenDatabase>>,
@@ -260,8 +260,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens a database that exists and has this program's schema version, in a PostgreSQL schema if one is given.
-    /// Without a schema, its tenants are served too.
+    /// Opens an existing database of this program's version. `schema`: serves only this PostgreSQL schema; if omitted, the
+    /// tenants of the database are served too.
     ///
     /// # Errors
     /// `UrlInvalid`; `Configuration` for an invalid schema; `Database`, `Connection` or `Migration` when the database does

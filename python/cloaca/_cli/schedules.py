@@ -36,8 +36,8 @@ def _rows(reads: Reads, *, enabled_only: bool = False) -> list[dict[str, Any]]:
 def find(reads: Reads, text: str) -> dict[str, Any] | None:
     """The schedule or trigger that a text means; `None` if there is none.
 
-    The text is an id, its beginning or its short form, the name of a trigger, or the instance name
-    or the workflow of a schedule.
+    The text is an id, the beginning of an id, a short id, the name of a trigger, or a schedule's
+    instance name or workflow.
 
     Raises:
         click.ClickException: It means several.
@@ -95,7 +95,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _when(row: dict[str, Any]) -> str:
-    """The expression with its time zone unless it is UTC, the interval, or the ends followed."""
+    """Tells when a row fires: by an expression, at an interval, or after ends of a workflow."""
     if row["after"] is not None:
         workflow, statuses = row["after"]
         return f"after {workflow}: {', '.join(statuses)}"
@@ -126,7 +126,7 @@ def _instant(us: int | None) -> datetime | None:
 
 
 def _told(time: str | None) -> str:
-    """RFC 3339 text as tables show it: in UTC, to the second."""
+    """Returns an RFC 3339 time as tables show it: in UTC, to the second."""
     return "" if time is None else time[:19].replace("T", " ")
 
 
@@ -242,13 +242,13 @@ def _last(row: dict[str, Any]) -> str:
     type=click.IntRange(0, 1000),
     default=10,
     show_default=True,
-    help="Number of its last ticks to show.",
+    help="Number of recent ticks to show.",
 )
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     """Show a schedule with the results of its last ticks, or a trigger with its last polls.
 
-    It is given by its id, the beginning of it, or its name.
+    ID may also be the beginning of an id, or a name.
     """
     from cloaca._schedules.cron_methods import tick_dict
 
@@ -285,11 +285,16 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
 @click.argument("what", metavar="ID|EXPRESSION")
 @click.option("--timezone", metavar="ZONE", help="The time zone of an expression; UTC if omitted.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many."
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Number of times.",
 )
 @database_options
 def preview(database: Database, as_json: bool, what: str, timezone: str | None, limit: int) -> None:
-    """Show the next times of a schedule, or of a cron expression, which needs no database."""
+    """Show the next times of a schedule, or, without a database, of a cron expression."""
     from cloaca._schedules.cron import cron_preview
 
     expression = what

@@ -1,4 +1,4 @@
-"""The first claim of a runner: not before its constructor has returned to its caller."""
+"""Delays a runner's first claim until the runner's constructor has returned to its caller."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _DEPTH = 8
 class StartGate:
     """Lets a runner claim tasks only after the code that creates it has stored it.
 
-    A task may use the runner by the name that its caller gives it. So the first claim waits until
-    the calling frame has executed the instruction after the call, which stores the runner.
+    A task may use the variable to which the program assigns the new runner. So the first claim
+    waits until the calling frame has executed the instruction after the call, which stores the
+    runner in that variable.
     """
 
     __slots__ = ("_core", "_frames", "_is_open", "_lock", "_runner_id", "_until")
@@ -32,7 +33,7 @@ class StartGate:
         from time import monotonic
 
         self._core = core
-        # Not the runner itself, which nothing here may keep alive.
+        # The id and not the runner, because the gate must not keep the runner alive.
         self._runner_id = id(runner)
         self._until = monotonic() + _LIMIT
         self._lock = allocate_lock()
@@ -40,7 +41,7 @@ class StartGate:
         self.watch()
 
     def watch(self) -> None:
-        """Waits for the frame that calls into the runner now."""
+        """Notes the frames that call the runner now: the gate opens once they have gone on."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and self._is_of_runner(frame):
             frame = frame.f_back
@@ -49,11 +50,11 @@ class StartGate:
             frames.append((frame, frame.f_lasti))
             frame = frame.f_back
         with self._lock:
-            # An open gate keeps no frame, which would keep the variables of the caller.
+            # An open gate keeps no frame, because a frame keeps the caller's variables alive.
             self._frames = [] if self._is_open else frames
 
     def open_if_due(self) -> bool:
-        """Opens the gate if the caller has gone on. Returns whether it is open."""
+        """Opens the gate if the caller has gone on. Returns whether the gate is open."""
         from time import monotonic
 
         with self._lock:
@@ -96,7 +97,7 @@ class StartGate:
                 return False
             if not _returns_next(frame, at):
                 return True
-        # Only returns are left: the runner has been passed to code that is not Python's.
+        # All these frames only return the runner, so the code that receives it is not Python.
         return True
 
 

@@ -97,9 +97,9 @@ class Request:
         self.headers = headers
         #: The address of the caller, if the server knows it.
         self.client = client
-        #: The ASGI scope; None below WSGI.
+        #: The ASGI scope; None for a WSGI request.
         self.scope = scope
-        #: The WSGI environment; None below ASGI.
+        #: The WSGI environment; None for an ASGI request.
         self.environ = environ
 
 

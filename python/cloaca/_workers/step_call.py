@@ -53,10 +53,10 @@ class StepCall:
 
 
 def check_arguments(task_id: str, key: str, function: object) -> None:
-    """Refuses what is not a key or not a function.
+    """Refuses an invalid key, and a value that is not a function.
 
     Raises:
-        TaskValidationError: One of them is not valid.
+        TaskValidationError: The key or the function is not valid.
     """
     check_key(task_id, key)
     if not callable(function):

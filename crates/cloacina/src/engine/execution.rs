@@ -20,9 +20,10 @@ pub struct Execution {
     /// The number of tasks that have not ended.
     pub(super) open_tasks: usize,
     pub(super) views: Views,
-    /// The claims of its tasks as the database has them. Writes about these tasks are fenced by them.
+    /// The claims of its tasks as they are stored in the database. A write to such a task's row requires that the row still has
+    /// this claim.
     stored_claims: BTreeMap<Ordinal, Claim>,
-    /// The state of the final tasks, if a retry knows it.
+    /// The state of the final tasks. `None` until [`learn_final_state`](Self::learn_final_state) has set it for a retry.
     pub(super) final_state: Option<super::FinalState>,
 }
 
@@ -256,7 +257,7 @@ impl Execution {
         }
     }
 
-    /// The claim of a task as the database has it.
+    /// The claim of a task as it is stored in the database.
     #[must_use]
     pub fn stored_claim(&self, ordinal: Ordinal) -> Option<Claim> {
         self.stored_claims.get(&ordinal).copied()
@@ -343,7 +344,7 @@ impl Execution {
         self
     }
 
-    /// Whether the task runs under this claim. Every write about an attempt checks it first.
+    /// Whether the task runs under this claim. Checked before every write about an attempt.
     #[must_use]
     pub fn holds(&self, ordinal: Ordinal, claim: Claim) -> bool {
         self.record

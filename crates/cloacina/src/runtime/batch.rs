@@ -38,7 +38,8 @@ pub(super) struct PendingStep {
     pub(super) claim: Claim,
     pub(super) record: StepRecord,
     pub(super) reply: Reply<()>,
-    /// The attempt holds its claim. `false`: a change of this turn has taken it, so the step is refused if that is written.
+    /// Whether the attempt still holds its claim. If not, a change in the same batch takes the claim away, and the attempt
+    /// learns that its claim is lost once that change is written.
     pub(super) is_held: bool,
 }
 
@@ -68,11 +69,11 @@ pub(super) struct PendingChange {
     pub(super) labels: Labels,
     /// The revision that the decisions are based on. `None`: the execution is new.
     pub(super) expected: Option<i64>,
-    /// Whether the claims of its tasks are left out: a fence would need a live runner.
+    /// Whether the writes of its tasks do not check the claims, because a fence would need a live runner.
     pub(super) is_unfenced: bool,
     /// The messages to decide again if the change is not written.
     pub(super) messages: Vec<Message>,
-    /// The callers that asked for it.
+    /// The callers that asked for this change.
     pub(super) controls: Vec<PendingControl>,
     /// The attempts that recorded steps.
     pub(super) steps: Vec<PendingStep>,
@@ -80,11 +81,12 @@ pub(super) struct PendingChange {
     pub(super) is_rescue: bool,
     /// The change comes from a waiting task or a message of the inbox, which is checked again if the change is not written.
     pub(super) is_wake: bool,
-    /// The ends of children that it follows from. It is written only if they are.
+    /// The children whose ends cause this change. It is written only if the ends of all of them are.
     pub(super) requires: Vec<ExecutionId>,
-    /// The parent that learns the end of this execution in the same turn.
+    /// The parent to which the end of this execution is applied in the same batch.
     pub(super) told: Option<ExecutionId>,
-    /// The execution whose task starts this new one with its completion. It is submitted only if the change of that one is.
+    /// The execution whose task starts this new execution when the task completes. The new execution is submitted only if the
+    /// change of its source is written.
     pub(super) source: Option<ExecutionId>,
 }
 
@@ -321,7 +323,7 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
     writes.collect()
 }
 
-/// The queue of a task: that of all waiting tasks while it waits, and otherwise its own.
+/// Returns the queue of a task: `WAITING` while it waits, and otherwise its own queue.
 fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
     if execution.task(ordinal).is_waiting() {
         QueueId::WAITING
@@ -330,7 +332,7 @@ fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
     }
 }
 
-/// The link of a new child, or one that changed.
+/// Returns the link of a child to its parent, if it is new or has changed.
 fn link_write(execution: &Execution, change: &PendingChange) -> Option<LinkWrite> {
     let is_new = change.expected.is_none();
     let link = execution.record().parent.as_ref()?;
@@ -353,7 +355,8 @@ fn wait_write(execution: &Execution, ordinal: Ordinal) -> WaitWrite {
     }
 }
 
-/// The signals that cancel an execution are listened to from its submission or its retry to its end.
+/// Returns the write that starts or stops listening for the signals that cancel an execution: they are listened for from its
+/// submission or retry to its end.
 fn cancel_write(execution: &Execution, change: &PendingChange) -> Option<WaitWrite> {
     let record = execution.record();
     if execution.workflow().definition().cancel_on.is_empty() {

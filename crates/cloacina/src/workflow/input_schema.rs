@@ -1,6 +1,6 @@
 //! Checks an input against the JSON schema that a workflow declares, and the data of an approval against the schema that the
-//! approval declares. Fills in their defaults, for callers that do not have the model that the schema was made of (semantics
-//! J5, L12).
+//! approval declares. Fills in the schema's defaults, for callers that do not have the model from which the schema was made
+//! (semantics J5, L12).
 //!
 //! Only the keywords that describe the shape are read: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`,
 //! `const`, `$ref`, and `format` for values that the model also takes as numbers. All others are left to the program with the
@@ -19,8 +19,8 @@ use crate::types::{Context, Error, ErrorCode, Json, JsonShape};
 /// Maximum number of nested schemas that are applied: a schema may contain itself.
 const MAX_DEPTH: usize = 512;
 
-/// Maximum number of comparisons of a value with a schema, which take well below a second: nested choices multiply them. The
-/// program with the model checks the rest.
+/// Maximum number of comparisons of a value with a schema, because nested choices multiply them. This many take well below a
+/// second; whatever is left is checked by the program with the model.
 const MAX_COMPARISONS: u32 = 2_000_000;
 
 /// Maximum number of characters of a value in a message.
@@ -29,8 +29,8 @@ const MAX_SHOWN: usize = 200;
 impl Workflow {
     /// Checks an input against the declared schema, if there is one, and returns it with the defaults of absent fields.
     ///
-    /// `quotes_values`: whether the message may contain values of the input. A caller may have put an earlier value into
-    /// it that only the server can read.
+    /// `quotes_values`: whether the message may contain values of the input. It may not if the input can contain values of an
+    /// earlier input that the caller may not read.
     ///
     /// # Errors
     /// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
@@ -53,7 +53,7 @@ impl Workflow {
 }
 
 /// L12: checks the data of an approval against the schema that the approval declares, and returns it with the defaults of
-/// absent fields. An approval without data, which is `null`, is always accepted.
+/// absent fields. `null`, which stands for an approval without data, is always accepted.
 ///
 /// # Errors
 /// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
@@ -93,7 +93,7 @@ fn complete(
     }
 }
 
-/// An input with the defaults of the properties that it does not have. They keep the text that they have in the schema.
+/// Returns an input with the defaults of the properties that it lacks. A default keeps the text that it has in the schema.
 fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
     let members = |part: &Json| part.decode::<IndexMap<String, Json>>().unwrap_or_default();
     let properties = members(schema).get("properties").map(members);
@@ -114,7 +114,7 @@ fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
     Arc::new(complete)
 }
 
-/// The value of an object whose undeclared members are not read, because no schema describes them.
+/// Decodes the members of an object that the schema declares. The others are `Unread`, because no schema describes them.
 fn value_of(schema: &Json, input: &Context) -> Value {
     let schema: Option<Value> = schema.decode().ok();
     let keywords = schema.as_ref().and_then(Value::as_object);
@@ -149,7 +149,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// A fault of a value itself. `Option`, because it is what a check returns.
+    /// A fault of a value itself, as the `Option` that a check returns.
     #[expect(clippy::unnecessary_wraps, reason = "it is the result of the callers")]
     fn here(reason: String) -> Option<Self> {
         let path = String::new();
@@ -234,7 +234,8 @@ impl Check<'_> {
         }
     }
 
-    /// The fault of the choice that matches furthest, because it explains best. `None` if a choice matches.
+    /// Returns the fault with the longest path, because that choice is probably the one that was meant. `None` if a choice
+    /// matches.
     fn fault_of_choices(&self, choices: &[Value], value: &Value, depth: usize) -> Option<Fault> {
         let mut best: Option<Fault> = None;
         for choice in choices {
@@ -277,7 +278,7 @@ impl Check<'_> {
     }
 }
 
-/// The schemas of which a value must match one.
+/// The alternative schemas. A value must match one of them.
 fn choices(schema: &Members) -> Option<&[Value]> {
     let list = |keyword| match schema.get(keyword) {
         Some(Value::List(choices)) => Some(choices.as_slice()),
@@ -297,8 +298,8 @@ fn kinds(schema: &Members) -> Option<Vec<&str>> {
     }
 }
 
-/// Whether a value is a number for a type whose schema says "string" and which models also take as a number. A context has
-/// durations as a number of seconds.
+/// Whether a number is accepted where the schema says "string": durations and decimals are strings in the schema, but models
+/// take numbers too. A context stores a duration as a number of seconds.
 fn is_taken_as_number(schema: &Members, kinds: &[&str], value: &Value) -> bool {
     let format = schema.get("format").and_then(Value::as_text);
     matches!(format, Some("duration" | "decimal"))

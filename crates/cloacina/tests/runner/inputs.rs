@@ -137,7 +137,7 @@ fn j5_only_a_new_input_of_a_rerun_is_checked() {
             r#"{"order_id":"y","tax":1,"token":"a"}"#
         );
         assert_eq!(count(&inspector), 4);
-        // The value may be one of the earlier input that the caller cannot read.
+        // The message does not quote the value: it may come from the earlier input, which the caller may not read.
         let secret = rerun(Some(r#"{"order_id":"y","token":"hunter2"}"#), Latest);
         let error = secret.unwrap_err();
         assert_eq!(error.code, ErrorCode::WorkflowInputInvalid);

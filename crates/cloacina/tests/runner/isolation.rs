@@ -158,7 +158,7 @@ fn b3_work_continues_while_progress_cannot_be_written() {
 }
 
 #[test]
-fn b3_refused_claim_fails_no_result() {
+fn b3_refused_claim_does_not_affect_results() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let started = runner.start_next().unwrap();
@@ -259,7 +259,7 @@ fn b1_clock_set_back_does_not_delay_timeouts() {
 }
 
 #[test]
-fn b1_runner_started_after_a_step_leaves_timeouts_to_the_claimant() {
+fn b1_runner_started_after_a_clock_step_leaves_timeouts_to_the_claimant() {
     let mut first = SteppedRunner::new(config());
     let id = first.submit(with_timeout());
     let started = first.start_next().unwrap();

@@ -1,7 +1,7 @@
-//! The children of a node that starts one per element of a list: their start, and their ends as ends of items (M, K).
+//! Starts the children of a node that runs one child per element of a list, and ends an item when its child ends (M, K).
 //!
-//! The node is a map. What a worker does for an item of another map, a child does here: it holds the item while it runs, and its
-//! end is the end of the item's attempt.
+//! The node is a map, but a child takes the place of the worker: the child holds the item while it runs, and the child's end is
+//! the end of the item's attempt.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct MapChildren<'a> {
     pub found: &'a ChildFound,
     /// The number of times that the list was read.
     pub generation: u32,
-    /// The context that a task in the place of the node sees.
+    /// The context that a task would see in the place of the node.
     pub view: &'a Context,
 }
 
@@ -28,7 +28,7 @@ pub struct MapChildren<'a> {
 pub enum ItemStart {
     /// A new child starts.
     New(ItemRecord, Box<ChildStart>),
-    /// The child that the item has runs again (M6).
+    /// The item already has a child, which runs again (M6).
     Again(ItemRecord, ExecutionId),
     /// The item fails, because its child cannot have an input.
     Failed(ItemRecord),
@@ -42,14 +42,14 @@ impl Execution {
         definition.child.is_some() && definition.over.is_some()
     }
 
-    /// M7: the problem of a map whose children would be too deep in a chain of children.
+    /// M7: the problem of a map whose children would be too deep in a chain of parents and children.
     pub(in crate::engine) fn depth_problem(&self, ordinal: Ordinal) -> Option<String> {
         let definition = self.definition(ordinal);
         let depth = self.child_depth();
         (self.starts_children(ordinal) && depth > MAX_CHILD_DEPTH).then(|| {
             let workflow = definition.child.as_ref().map_or("", |spec| &spec.workflow);
             format!(
-                "task '{}' cannot start workflow '{workflow}': its children would have the number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                "task '{}' cannot start workflow '{workflow}': its children would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
                 definition.id
             )
         })
@@ -59,8 +59,8 @@ impl Execution {
         self.record.parent.as_ref().map_or(0, |link| link.depth) + 1
     }
 
-    /// M1, M2: starts the child of a claimed item, or the one that it has. `elements`: the values of the item by parameter; `id`:
-    /// a fresh id.
+    /// M1, M2: starts a new child for a claimed item, or runs the child again that the item already has. `elements`: the values
+    /// of the item by parameter; `id`: a fresh id.
     #[must_use]
     pub fn start_item(
         &self,
@@ -171,7 +171,7 @@ impl Execution {
         next
     }
 
-    /// M4: the note to the children of a map's items when the map ends without them.
+    /// M4: the note that is sent to the children of open items when the map ends before them.
     pub(in crate::engine) fn note_of_close(&self, ordinal: Ordinal) -> Option<Note> {
         let spec = self.definition(ordinal).child.as_ref()?;
         if !self.starts_children(ordinal) {
@@ -179,7 +179,7 @@ impl Execution {
         }
         match spec.on_parent_end {
             ParentEnd::Cancel => Some(Note::Cancel),
-            // Nobody else resumes abandoned children that were paused with their parent.
+            // Abandoned children that were paused with their parent would otherwise stay paused.
             ParentEnd::Abandon => {
                 (self.record.status == ExecutionStatus::Paused).then_some(Note::Resume)
             }

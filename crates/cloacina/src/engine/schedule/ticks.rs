@@ -14,8 +14,8 @@ pub const MAX_LATENESS: Micros = 60_000_000;
 /// any runner fires it.
 pub const TAKEOVER_DELAY: Micros = 2_000_000;
 
-/// Maximum number of ticks of one evaluation. The next one continues from there, so that the size of a transaction does not
-/// depend on the length of a downtime.
+/// Maximum number of ticks of one evaluation. The next evaluation continues from there, so that the size of a transaction does
+/// not depend on the length of a downtime.
 pub const MAX_TICKS: usize = 500;
 
 /// Maximum number of missed ticks that are recorded one by one.
@@ -34,7 +34,7 @@ pub struct ScheduleInputs {
     pub others_since: Option<Timestamp>,
     /// Whether an execution of the schedule is open.
     pub is_open: bool,
-    /// Maximum number of missed ticks that fire, for schedules that set none.
+    /// Maximum number of missed ticks that fire, for schedules that do not set `max_catchup`.
     pub max_catchup: u32,
 }
 
@@ -134,7 +134,8 @@ fn present_since(
     Ok(first)
 }
 
-/// F4: decides a missed tick, or all missed ticks that are left once enough were recorded one by one. Returns the last one.
+/// F4: decides one missed tick; or, once [`MAX_RECORDED`] or more were recorded one by one, all that are left at once. Returns
+/// the last tick that was decided.
 fn catch_up(
     record: &mut ScheduleRecord,
     cron: &Cron,
