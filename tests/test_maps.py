@@ -360,6 +360,241 @@ def test_k_map_over_the_results_of_a_map(runner):
     assert result.of(total) == 30
 
 
+def test_k_aligned_item_starts_before_the_other_items_of_its_source_end(runner):
+    parsed = threading.Event()
+    with cloaca.WorkflowBuilder("aligned", input={"urls": list[str]}):
+
+        @cloaca.task(over="urls")
+        def fetch(url: str) -> int:
+            if url == "slow":
+                assert parsed.wait(20), "the first item was not parsed"
+            return len(url)
+
+        @cloaca.task(over="fetch")
+        def parse(fetch: int) -> int:
+            parsed.set()
+            return fetch * 10
+
+        @cloaca.task
+        def total(parse: list[int]) -> int:
+            return sum(parse)
+
+    result = runner.execute("aligned", {"urls": ["a", "slow", "bb"]})
+    assert result.of(parse) == [10, 40, 20]
+    assert result.of(total) == 70
+
+
+def test_k_aligned_chain_runs_item_by_item(runner):
+    seen = []
+    with cloaca.WorkflowBuilder("aligned_chain", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", parallel=1)
+        def first(row: int) -> int:
+            seen.append(("first", row))
+            return row + 1
+
+        @cloaca.task(over="first", parallel=1)
+        def second(first: int) -> int:
+            seen.append(("second", first))
+            return first * 2
+
+        @cloaca.task(over="second", parallel=1)
+        def third(second: int, handle: cloaca.TaskHandle) -> tuple[int, int]:
+            return handle.index, second
+
+    result = runner.execute("aligned_chain", {"rows": list(range(20))})
+    assert result.of(third) == [(row, (row + 1) * 2) for row in range(20)]
+    assert seen.index(("second", 1)) < seen.index(("first", 19))
+
+
+def test_k_aligned_item_is_skipped_when_the_item_of_its_source_failed(runner):
+    with cloaca.WorkflowBuilder("aligned_holes", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", tolerate=2, retry_attempts=1)
+        def first(row: int) -> int:
+            if row < 0:
+                raise ValueError("negative")
+            return row
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            return first * 2
+
+        @cloaca.task
+        def joined(second: list[int | None]) -> list[int | None]:
+            return second
+
+        @cloaca.task
+        def counted(second: cloaca.MapResult[int]) -> list[str]:
+            return [item.status for item in second]
+
+    result = runner.execute("aligned_holes", {"rows": [1, -2, 3, -4]})
+    assert result.status == "Completed"
+    assert result.of(joined) == [2, None, 6, None]
+    assert result.of(counted) == ["Completed", "Skipped", "Completed", "Skipped"]
+    page = runner.items(result.execution_id, "second", status="Skipped")
+    assert [item.index for item in page.items] == [1, 3]
+
+
+def test_k_aligned_map_is_skipped_after_its_items_when_its_source_fails(runner):
+    with cloaca.WorkflowBuilder("aligned_failure", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=1)
+        def first(row: int) -> int:
+            if row < 0:
+                raise ValueError("negative")
+            return row
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            return first * 2
+
+    result = runner.execute("aligned_failure", {"rows": [1, -2, 3]})
+    assert result.status == "Failed"
+    assert result.tasks["first"].status == "Failed"
+    assert result.tasks["second"].status == "Skipped"
+    assert "'first' failed" in result.tasks["second"].skip_reason
+    items = runner.items(result.execution_id, "second").items
+    assert [(item.status, item.value) for item in items] == [
+        ("Completed", 2),
+        ("Skipped", None),
+        ("Completed", 6),
+    ]
+
+
+def test_k_aligned_map_ends_when_no_item_of_its_source_completed(runner):
+    with cloaca.WorkflowBuilder("aligned_nothing", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", tolerate=1.0, retry_attempts=1)
+        def first(row: int) -> int:
+            raise ValueError("never")
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            return first
+
+        @cloaca.task
+        def after(second: list[int | None]) -> list[int | None]:
+            return second
+
+    result = runner.execute("aligned_nothing", {"rows": [1, 2]})
+    assert result.status == "Completed"
+    assert result.of(after) == [None, None]
+
+
+def test_k_skips_pass_through_a_chain_of_aligned_maps(runner):
+    with cloaca.WorkflowBuilder("aligned_skips", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", tolerate=1.0, retry_attempts=1)
+        def first(row: int) -> int:
+            raise ValueError("never")
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            return first
+
+        @cloaca.task(over="second", priority=5)
+        def third(second: int) -> int:
+            return second
+
+        @cloaca.task
+        def after(third: list[int | None]) -> list[int | None]:
+            return third
+
+    result = runner.execute("aligned_skips", {"rows": [1, 2]}, timeout=30)
+    assert result.status == "Completed"
+    assert result.of(after) == [None, None]
+
+
+def test_k_aligned_map_runs_after_a_source_that_its_rule_skipped(runner):
+    with cloaca.WorkflowBuilder("aligned_skipped_source", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", trigger_rule=cloaca.context_value("rows", "==", [0]))
+        def first(row: int) -> int:
+            return row
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            return first
+
+    result = runner.execute("aligned_skipped_source", {"rows": [1, 2]}, timeout=30)
+    assert result.status == "Completed"
+    assert result.of(second) == []
+
+
+def test_k10_retry_of_a_source_runs_only_the_aligned_items_that_are_missing(runner):
+    calls: dict[str, list[int]] = {"first": [], "second": []}
+    bad = {2}
+    with cloaca.WorkflowBuilder("aligned_retry", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", retry_attempts=1)
+        def first(row: int) -> int:
+            calls["first"].append(row)
+            if row in bad:
+                raise ValueError("bad")
+            return row
+
+        @cloaca.task(over="first")
+        def second(first: int) -> int:
+            calls["second"].append(first)
+            return first * 10
+
+    result = runner.execute("aligned_retry", {"rows": [1, 2, 3]})
+    assert result.status == "Failed"
+    bad.clear()
+    runner.retry_execution(result.execution_id)
+    handle = runner.get_handle(result.execution_id)
+    assert handle.result(timeout=30).of(second) == [10, 20, 30]
+    assert sorted(calls["first"]) == [1, 2, 2, 3]
+    assert sorted(calls["second"]) == [1, 2, 3]
+
+
+def test_k_aligned_map_waits_for_its_other_dependencies(runner):
+    order = []
+    with cloaca.WorkflowBuilder("aligned_gate", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows")
+        def first(row: int) -> int:
+            return row
+
+        @cloaca.task
+        def gate() -> None:
+            time.sleep(0.3)
+            order.append("gate")
+
+        @cloaca.task(over="first", dependencies=["gate"])
+        def second(first: int) -> int:
+            order.append("second")
+            return first
+
+    result = runner.execute("aligned_gate", {"rows": [1, 2]})
+    assert result.status == "Completed"
+    assert order == ["gate", "second", "second"]
+
+
+def test_k_aligned_children_start_item_by_item(runner):
+    done = threading.Event()
+    with cloaca.WorkflowBuilder("aligned_child", input={"page": int}, output="image"):
+
+        @cloaca.task
+        def image(page: int) -> int:
+            done.set()
+            return page * 2
+
+    with cloaca.WorkflowBuilder("aligned_parent", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows")
+        def pages(row: int) -> int:
+            if row == 1:
+                assert done.wait(20), "the child of the first item did not run"
+            return row
+
+        cloaca.child("images", workflow="aligned_child", over="pages", input={"page": "item"})
+
+    result = runner.execute("aligned_parent", {"rows": [0, 1, 2]})
+    assert result.of("images") == [0, 2, 4]
+
+
 def test_k3_steps_of_items_are_their_own(runner):
     made = []
     with cloaca.WorkflowBuilder("steps", input={"rows": list[int]}):

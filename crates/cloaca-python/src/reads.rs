@@ -3,7 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use cloacina::runner::{Count, CountKind, EngineHandle, Inspector, ShortId};
-use cloacina::types::{Error, ExecutionStatus, MapRow, Micros, Offer, ScheduleKind, Timestamp};
+use cloacina::types::{
+    Error, ExecutionStatus, MapRow, Micros, Offer, ScheduleKind, TaskStatus, Timestamp,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -22,7 +24,7 @@ use crate::schedule_dict::schedule_dict;
 use crate::signals;
 use crate::workflow::Workflow;
 
-/// The start and the end of a span, and the numbers of executions submitted in it and of those that have failed.
+/// The start and the end of a span, the number of executions submitted in it, and the number of those that have failed.
 type ActivityTuple = (i64, i64, (u64, bool), (u64, bool));
 
 /// A number, and whether it is exact.
@@ -36,6 +38,8 @@ type MapCounts = (String, Vec<(&'static str, u32)>, Option<u32>);
 /// The number of a map's items in each state.
 fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
     let states = row.states().into_iter();
+    // Only items of aligned maps can be skipped.
+    let states = states.filter(|(state, _)| *state != TaskStatus::Skipped || row.source.is_some());
     states.map(|(state, count)| (state.name(), count)).collect()
 }
 
@@ -70,12 +74,12 @@ impl Reads {
         &self.database
     }
 
-    /// Returns the database, to keep it.
+    /// Returns a handle of the database, for objects that outlive this one.
     pub fn shared_database(&self) -> Arc<ProcessOwned<Inspector>> {
         Arc::clone(&self.database)
     }
 
-    /// Calls the database, detached.
+    /// Calls the database, detached from the interpreter.
     pub fn call<T: Send>(
         &self,
         py: Python<'_>,
@@ -124,7 +128,7 @@ impl Reads {
             .map(ExecutionStatus::name)
     }
 
-    /// Returns the ids of at most `limit` executions that a shortened id means, newest first.
+    /// Returns the ids of at most `limit` executions that a shortened id may mean, newest first.
     fn find_executions(
         &self,
         py: Python<'_>,
@@ -146,8 +150,8 @@ impl Reads {
         Ok(tuples.collect())
     }
 
-    /// Returns the number of executions submitted in each of some spans of the same length, and of those that have failed,
-    /// oldest first: start, end, and each number with whether it is exact.
+    /// Returns activity by time span, oldest first. The spans have the same length. For each: its start and end, the number of
+    /// executions submitted in it, and how many of them have failed. Each number comes with whether it is exact.
     fn activity(
         &self,
         py: Python<'_>,
@@ -250,7 +254,7 @@ impl Reads {
         self.call(py, |database| database.set_map(id, task_id, parallel))
     }
 
-    /// Submits an execution like an earlier one; returns its id once it is durable.
+    /// Submits an execution like an earlier one; returns the id of the new one once it is durable.
     pub fn rerun(&self, py: Python<'_>, request: &Bound<'_, RerunRequest>) -> PyResult<String> {
         let (id, rerun) = request.get().parts();
         let submitted = self.call(py, |database| database.rerun(id, rerun))?;
@@ -492,7 +496,7 @@ impl Reads {
         self.schedule_dicts(py, ScheduleKind::Trigger, enabled_only, limit, offset)
     }
 
-    /// Returns a trigger, or `None` if there is none of this name.
+    /// Returns a trigger, or `None` if no trigger has this name.
     fn trigger<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
         let found = self.call(py, |database| database.trigger(name))?;
         found.map(|record| schedule_dict(py, record)).transpose()

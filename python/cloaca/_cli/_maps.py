@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 class MapCounts:
-    """The number of a map's items in each state, and its bound."""
+    """The number of a map's items in each state, and the maximum that may run at once."""
 
     def __init__(self, states: list[tuple[str, int]], parallel: int | None) -> None:
         self.states = dict(states)
@@ -23,16 +23,17 @@ class MapCounts:
         self.parallel = parallel
 
     def __str__(self) -> str:
-        """The counts in words: the completed and all items, then the other states that have any."""
+        """The counts in words: completed of all items, then each other state that has items."""
         states = self.states
         parts = [f"{states['Completed']}/{self.total} done"]
         words = {
             "Failed": "failed",
             "Running": "running",
             "Ready": "waiting for a retry",
+            "Skipped": "skipped",
             "Cancelled": "not run",
         }
-        parts += [f"{states[name]} {word}" for name, word in words.items() if states[name]]
+        parts += [f"{states[name]} {word}" for name, word in words.items() if states.get(name)]
         if self.parallel is not None:
             parts.append(f"parallel {self.parallel}")
         return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Commands for maps: their items, and the change of a running one, without starting a runner."""
+"""Commands that list the items of a map and change a running map, without starting a runner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cloaca._executions.items import Item
 
-_STATES = ("Pending", "Ready", "Running", "Completed", "Failed", "Cancelled")
+_STATES = ("Pending", "Ready", "Running", "Completed", "Failed", "Skipped", "Cancelled")
 
 
 @click.command(context_settings=HELP_NAMES)

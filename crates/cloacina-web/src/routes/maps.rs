@@ -24,6 +24,7 @@ const STATES: &[&str] = &[
     "Running",
     "Completed",
     "Failed",
+    "Skipped",
     "Cancelled",
 ];
 
@@ -51,8 +52,8 @@ pub(super) fn operations() -> Vec<Operation> {
             change,
         )
         .about(
-            "Over all runners; null removes the limit. Running items go on, so that a lower number is reached when they have \
-             ended. A map that has not started or has ended answers 409.",
+            "Over all runners; null removes the limit. Running items continue, so a lower number is reached when enough of \
+             them have ended. A map that has not started or has ended answers 409.",
         )
         .takes::<MapChange>()
         .returns::<MapView>(200, "The counts of its items."),
@@ -99,7 +100,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
             (page.items, next, precedes.then_some(first))
         }
         Place::Before(end) => {
-            // One more than the page has tells whether others precede it.
+            // Reads one item more than the page has, to see whether other items precede the page.
             let mut items = before(end, limit + 1)?;
             let precedes = items.len() > limit;
             if precedes {

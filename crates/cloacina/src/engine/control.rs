@@ -238,7 +238,8 @@ impl Execution {
         for ordinal in &undone {
             rerun[*ordinal as usize] = true;
         }
-        let mut maps = self.maps_with_new_lists(&rerun);
+        let is_new = |task| restarted.contains(&task) || undone.contains(&task);
+        let mut maps = self.maps_with_new_lists(&rerun, is_new);
         maps.retain(|map| !restarted.contains(map) && !undone.contains(map));
         undone.append(&mut maps);
         let mut changes = Changes {
@@ -314,19 +315,30 @@ impl Execution {
         changes.touch(ordinal);
     }
 
-    /// K10: the maps that run again after a task that may make another list.
-    fn maps_with_new_lists(&self, rerun: &[bool]) -> Vec<Ordinal> {
+    /// K10: the maps that run again and may get a new list, because a task that they depend on runs again. The source of an
+    /// aligned map makes a new list only if it starts from scratch; otherwise its completed items keep their results.
+    fn maps_with_new_lists(
+        &self,
+        rerun: &[bool],
+        is_new: impl Fn(Ordinal) -> bool,
+    ) -> Vec<Ordinal> {
         let graph = self.workflow.graph();
-        let has_new_list = |ordinal: &Ordinal| {
-            let mut before = graph.dependencies(*ordinal).iter();
-            self.task_map(*ordinal).is_some()
-                && rerun[*ordinal as usize]
-                && before.any(|task| rerun[*task as usize])
-        };
-        (0..).take(rerun.len()).filter(has_new_list).collect()
+        let mut new: Vec<Ordinal> = Vec::new();
+        for ordinal in graph.order().iter().copied() {
+            let source = self.workflow.source_of(ordinal);
+            let has_new_list = graph.dependencies(ordinal).iter().any(|task| {
+                rerun[*task as usize]
+                    && (Some(*task) != source || is_new(*task) || new.contains(task))
+            });
+            if self.task_map(ordinal).is_some() && rerun[ordinal as usize] && has_new_list {
+                new.push(ordinal);
+            }
+        }
+        new
     }
 
-    /// D7: whether each task runs again in a retry that starts `restarted` again.
+    /// D7: whether each task runs again, by ordinal. `restarted`: the tasks that the caller asked to run again, with their
+    /// descendants.
     fn rerun_by_retry(&self, restarted: &[Ordinal]) -> Vec<bool> {
         let graph = self.workflow.graph();
         let mut rerun = vec![false; self.record.tasks.len()];
@@ -341,7 +353,7 @@ impl Execution {
         for ordinal in restarted {
             rerun[*ordinal as usize] = true;
         }
-        // The rule of a skipped task may hold after a task before it ran again.
+        // If a dependency of a skipped task runs again, the task's rule may hold afterwards.
         for ordinal in graph.order() {
             let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
             let before = graph

@@ -77,7 +77,9 @@ impl Execution {
             task.started_at = Some(now);
             changes.flow.maps.push(MapChange::Reopen(ordinal));
             self.start_by_waiting(now);
-        } else if !self.maps_it_reads(ordinal).is_empty() {
+        } else if self.workflow.source_of(ordinal).is_none()
+            && !self.maps_it_reads(ordinal).is_empty()
+        {
             // The results of the other map's last items are not durable yet.
             self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         } else if start_at.is_none() {
@@ -131,12 +133,15 @@ impl Execution {
             return;
         }
         self.start_by_waiting(now);
-        let split = match self.depth_problem(ordinal) {
-            Some(problem) => Err(problem),
-            None => self.split_lists(ordinal, results),
+        let source = self.workflow.source_of(ordinal);
+        let width_of_source = source.and_then(|source| self.task_map(source)?.width);
+        let split = match (self.depth_problem(ordinal), width_of_source) {
+            (Some(problem), _) => Err(problem),
+            (None, Some(width)) => Ok(width as usize),
+            (None, None) => (self.split_lists(ordinal, results)).map(|lists| lists.width()),
         };
         let id = &self.definition(ordinal).id;
-        let width = match split.map(|elements| elements.width()) {
+        let width = match split {
             Err(problem) => Err(problem),
             Ok(width) if width > max_items as usize => Err(format!(
                 "task '{id}' runs over a list of {width} items, more than max_map_items {max_items}; \
@@ -172,6 +177,7 @@ impl Execution {
             width: Some(width),
         };
         self.change_wait(ordinal, |wait| wait.map = Some(expanded), changes);
+        self.begin_followers(ordinal, now, changes);
     }
 
     fn new_row(&self, ordinal: Ordinal, generation: u32, width: u32) -> MapRow {
@@ -183,7 +189,13 @@ impl Execution {
             generation,
             state: MapState::Open,
             width,
+            source: (self.workflow.source_of(ordinal)).filter(|source| {
+                self.task_map(*source)
+                    .is_some_and(|map| map.width.is_some())
+            }),
+            has_all: false,
             admitted: 0,
+            skipped: 0,
             running: 0,
             done: 0,
             failed: 0,
@@ -390,10 +402,16 @@ impl Execution {
         if !self.has_open_map(ordinal) || map.is_none_or(|map| map.generation != row.generation) {
             return false;
         }
+        let tolerates = row.failed == 0 || row.max_failed.is_some_and(|max| row.failed <= max);
+        if tolerates && self.has_open_source(row) {
+            // Another runner has ended the source.
+            return false;
+        }
         changes.touch(ordinal);
         self.close_map_wait(ordinal, Some(row.width), row.generation, changes);
-        let tolerates = row.failed == 0 || row.max_failed.is_some_and(|max| row.failed <= max);
-        if tolerates {
+        if tolerates && self.lacks_source(row) {
+            self.skip_map(ordinal, now, changes);
+        } else if tolerates {
             self.complete(ordinal, Arc::new(Delta::default()), now, changes);
         } else {
             let failure = self.map_failure(ordinal, row);

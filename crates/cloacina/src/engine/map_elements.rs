@@ -1,5 +1,6 @@
 //! The elements of a map's lists (semantics K1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -12,6 +13,8 @@ use crate::types::{Context, Json, JsonShape, MapSpec};
 pub struct MapElements {
     lists: Vec<SplitList>,
     batch: Option<u32>,
+    /// Of an aligned map: the parameter, and the results of its source's items that were read.
+    results: Option<(String, BTreeMap<u32, Json>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +75,19 @@ impl MapElements {
         Ok(Self {
             lists,
             batch: spec.batch,
+            results: None,
         })
+    }
+
+    /// The elements of an aligned map: results of its source's items.
+    #[must_use]
+    pub fn of_results(spec: &MapSpec, results: BTreeMap<u32, Json>) -> Self {
+        let parameter = spec.lists.keys().next().cloned().unwrap_or_default();
+        Self {
+            lists: Vec::new(),
+            batch: None,
+            results: Some((parameter, results)),
+        }
     }
 
     fn elements(&self) -> usize {
@@ -90,6 +105,13 @@ impl MapElements {
     /// The values of an item, by parameter.
     #[must_use]
     pub fn item(&self, index: u32) -> Vec<(&str, Json)> {
+        if let Some((parameter, results)) = &self.results {
+            let value = results.get(&index).cloned();
+            return value
+                .into_iter()
+                .map(|value| (parameter.as_str(), value))
+                .collect();
+        }
         let index = index as usize;
         let values = self.lists.iter().filter_map(|list| {
             let text = match self.batch {

@@ -2,11 +2,12 @@
 //!
 //! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), the end of an attempt (`finish`), control and timeouts (`control`), recovery (`recovery`), fire times
-//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`) and their calls
-//! after ends of executions (`after`), recorded steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the history of an execution
-//! (`history`), its output (`output`). `diagnosis` finds
-//! the facts that keep an execution from making progress, and `schedule_diagnosis` those that keep a schedule from firing. The
-//! facade puts them in words.
+//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`) and their calls after ends of executions (`after`), recorded
+//! steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the history of an execution (`history`),
+//! and its output (`output`).
+//!
+//! `diagnosis` finds the facts that keep an execution from making progress, and `schedule_diagnosis` the facts that keep a
+//! schedule from firing. The facade puts them in words.
 
 pub mod after;
 mod cause;
@@ -21,6 +22,7 @@ mod finale;
 mod finish;
 mod history;
 mod map;
+mod map_alignment;
 mod map_elements;
 mod output;
 mod path;

@@ -20,17 +20,23 @@ impl Execution {
     ) {
         let mut worklist = candidates;
         while let Some(ordinal) = worklist.pop() {
-            if self.task(ordinal).status != TaskStatus::Pending
-                || self.open_dependencies[ordinal as usize] > 0
-            {
+            let is_ready =
+                self.open_dependencies[ordinal as usize] == 0 || self.may_follow(ordinal);
+            if self.task(ordinal).status != TaskStatus::Pending || !is_ready {
                 continue;
             }
             if self.record.status == ExecutionStatus::Paused || !self.held_attempts().is_empty() {
                 continue; // the resume, or the end of the attempt, applies its rule
             }
-            self.apply_rule(ordinal, now, changes);
+            if self.open_dependencies[ordinal as usize] > 0 {
+                self.register_map(ordinal, now, changes);
+            } else {
+                self.apply_rule(ordinal, now, changes);
+            }
             if self.task(ordinal).status.is_terminal() {
                 self.close_dependency(ordinal, &mut worklist);
+            } else if self.has_open_map(ordinal) {
+                worklist.extend(self.followers(ordinal));
             }
         }
         if self.open_tasks == 0 && !self.record.status.is_terminal() {
@@ -51,7 +57,8 @@ impl Execution {
         for dependent in self.workflow.graph().dependents(ended) {
             let open = &mut self.open_dependencies[*dependent as usize];
             *open -= 1;
-            if *open == 0 {
+            // The last open dependency of an aligned map may be its source.
+            if *open == 0 || (*open == 1 && self.workflow.source_of(*dependent).is_some()) {
                 worklist.push(*dependent);
             }
         }

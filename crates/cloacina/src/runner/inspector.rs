@@ -335,7 +335,7 @@ impl Inspector {
                 execution: id,
                 task: row.task,
                 attempt: task.attempt,
-                done: f64::from(row.done + row.failed),
+                done: f64::from(row.done + row.failed + row.skipped),
                 total: f64::from(row.width),
                 message: Some(row.counts_text()),
                 time: self.now(),

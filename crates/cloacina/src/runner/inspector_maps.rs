@@ -12,6 +12,9 @@ use crate::types::{
 /// Maximum number of items that are read at once.
 const PAGE: usize = 1_000;
 
+/// Number of items of an aligned map that are read at once. Its items with and without a row alternate.
+const WINDOW: u32 = 1_000;
+
 /// A page of a map's items.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemPage {
@@ -21,23 +24,15 @@ pub struct ItemPage {
     pub next: Option<u32>,
 }
 
-/// The state of the items of a map without a row.
-const fn unstarted_state(map: &MapRow) -> TaskStatus {
-    match map.state {
-        MapState::Ended => TaskStatus::Cancelled,
-        MapState::Open | MapState::Paused => TaskStatus::Pending,
-    }
-}
-
 fn unstarted_item(map: &MapRow, item: u32) -> ItemRecord {
     ItemRecord {
-        status: unstarted_state(map),
+        status: map.rowless_state(),
         ..ItemRecord::unstarted(item)
     }
 }
 
 /// The number of items in each state.
-pub type ItemCounts = [(TaskStatus, u64); 6];
+pub type ItemCounts = [(TaskStatus, u64); 7];
 
 impl Inspector {
     /// The mapped task with an id, of an execution.
@@ -96,8 +91,12 @@ impl Inspector {
             return Ok(Vec::new());
         };
         let limit = limit.clamp(1, PAGE);
+        let has_rows = |status: TaskStatus| status != row.rowless_state();
+        if row.source.is_some() && !status.is_some_and(has_rows) {
+            return self.aligned_items_before(&row, status, before, limit);
+        }
         let mut unstarted = Vec::new();
-        if status.is_none_or(|status| status == unstarted_state(&row)) {
+        if status.is_none_or(|status| status == row.rowless_state()) {
             let all = (row.admitted..row.width.min(before)).rev().take(limit);
             unstarted.extend(all.map(|item| unstarted_item(&row, item)));
             unstarted.reverse();
@@ -110,7 +109,10 @@ impl Inspector {
             execution: id,
             task: ordinal,
             status,
-            from: before.min(row.admitted),
+            from: match row.source {
+                None => before.min(row.admitted),
+                Some(_) => before,
+            },
             limit: missing,
         })?;
         items.extend(unstarted);
@@ -132,6 +134,12 @@ impl Inspector {
         limit: usize,
     ) -> Result<ItemPage, Error> {
         let limit = limit.clamp(1, PAGE);
+        let mixes_rows = |row: &&MapRow| {
+            row.source.is_some() && status.is_none_or(|status| status == row.rowless_state())
+        };
+        if let Some(row) = row.filter(mixes_rows) {
+            return self.aligned_page(row, status, from, limit);
+        }
         let mut items = self.store.items(&ItemQuery {
             execution,
             task,
@@ -140,7 +148,7 @@ impl Inspector {
             limit: limit + 1,
         })?;
         if let Some(row) =
-            row.filter(|row| status.is_none_or(|status| status == unstarted_state(row)))
+            row.filter(|row| status.is_none_or(|status| status == row.rowless_state()))
         {
             let first = from.max(row.admitted);
             let missing = (limit + 1).saturating_sub(items.len());
@@ -150,6 +158,61 @@ impl Inspector {
         let next = items.get(limit).map(|item| item.item);
         items.truncate(limit);
         Ok(ItemPage { items, next })
+    }
+
+    /// The items of an aligned map in a range, those between without a row included.
+    fn aligned_range(&self, row: &MapRow, first: u32, end: u32) -> Result<Vec<ItemRecord>, Error> {
+        let stored = self.store.items(&ItemQuery {
+            execution: row.execution,
+            task: row.task,
+            status: None,
+            from: first,
+            limit: (end - first) as usize,
+        })?;
+        let mut stored = stored.into_iter().peekable();
+        let items = (first..end).map(|item| {
+            let known = stored.next_if(|known| known.item == item);
+            known.unwrap_or_else(|| unstarted_item(row, item))
+        });
+        Ok(items.collect())
+    }
+
+    fn aligned_page(
+        &self,
+        row: &MapRow,
+        status: Option<TaskStatus>,
+        from: u32,
+        limit: usize,
+    ) -> Result<ItemPage, Error> {
+        let (mut items, mut first) = (Vec::new(), from);
+        while first < row.width && items.len() <= limit {
+            let end = first.saturating_add(WINDOW).min(row.width);
+            let range = self.aligned_range(row, first, end)?.into_iter();
+            items.extend(range.filter(|item| status.is_none_or(|status| item.status == status)));
+            first = end;
+        }
+        let next = items.get(limit).map(|item| item.item);
+        items.truncate(limit);
+        Ok(ItemPage { items, next })
+    }
+
+    fn aligned_items_before(
+        &self,
+        row: &MapRow,
+        status: Option<TaskStatus>,
+        before: u32,
+        limit: usize,
+    ) -> Result<Vec<ItemRecord>, Error> {
+        let (mut items, mut end) = (Vec::new(), before.min(row.width));
+        while end > 0 && items.len() < limit {
+            let first = end.saturating_sub(WINDOW);
+            let mut range = self.aligned_range(row, first, end)?;
+            range.retain(|item| status.is_none_or(|status| item.status == status));
+            range.append(&mut items);
+            items = range;
+            end = first;
+        }
+        Ok(items.split_off(items.len().saturating_sub(limit)))
     }
 
     /// Returns all items of a map in the order of the list, however many there are.

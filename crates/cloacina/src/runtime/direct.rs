@@ -62,7 +62,7 @@ pub fn control_directly(
 }
 
 /// Like [`control_directly`], but only if the execution has the revision `wanted`, if one is given. The transaction that writes
-/// the change compares it.
+/// the change compares the revision.
 ///
 /// # Errors
 /// As for [`control_directly`].
@@ -156,7 +156,7 @@ pub fn control_many_directly(
     for chunk in ids.chunks(COMMIT_ITEMS) {
         let known = control_chunk(store, clock, chunk, action, audit, &workflow_of);
         let mut known = known.unwrap_or_else(|error| {
-            // After a lost connection it is unknown what was written. Any other failure may be that of one execution.
+            // After a lost connection it is unknown what was written. Any other failure may concern a single execution.
             let is_lost = error.code == ErrorCode::Connection;
             let failed = chunk.iter().filter(|_| is_lost);
             failed.map(|id| (*id, Err(error.clone()))).collect()
@@ -171,7 +171,7 @@ pub fn control_many_directly(
     outcomes
 }
 
-/// Changes executions in one commit. Those whose outcome is missing were changed by another writer in between.
+/// Changes executions in one commit. An execution whose outcome is missing was changed by another writer in between.
 fn control_chunk(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -395,7 +395,8 @@ fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     let max_items = RunnerConfig::default().max_map_items;
     if let Some(change) = batch.executions.get_mut(&execution.record().id) {
         while let Some(ordinal) = change.changes.flow.expands.pop_first() {
-            if execution.maps_it_reads(ordinal).is_empty() {
+            let is_aligned = execution.workflow().source_of(ordinal).is_some();
+            if is_aligned || execution.maps_it_reads(ordinal).is_empty() {
                 execution.expand_map(ordinal, &[], max_items, now, &mut change.changes);
             } else {
                 execution.postpone_map(ordinal, now, &mut change.changes);
@@ -427,7 +428,7 @@ fn commit(
     Ok(committed)
 }
 
-/// Q1: adds the executions of the final tasks of those that the batch ends.
+/// Q1: adds the executions that run the final tasks of the executions that the batch ends.
 fn start_finales(
     store: &dyn Store,
     batch: &mut WriteBatch,
@@ -464,7 +465,7 @@ fn start_finales(
     Ok(())
 }
 
-/// Notifies the runners of a change. It is durable already, so a failure only delays them.
+/// Notifies the runners of a change. The change is durable already, so a failure only delays the runners.
 fn notify_runners(store: &dyn Store) {
     if let Err(error) = store.notify_peers() {
         tracing::debug!(%error, "cannot notify other runners; they find the change at their next poll");

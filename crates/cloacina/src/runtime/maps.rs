@@ -197,6 +197,8 @@ pub(super) struct PendingItems {
     pub(super) messages: Vec<Message>,
     /// The batch also ends the map.
     pub(super) is_last: bool,
+    /// The maps that are aligned with this one, each with its source.
+    pub(super) feeds: Vec<(Ordinal, Ordinal)>,
 }
 
 /// The ends of items in a write batch, by map.
@@ -209,6 +211,7 @@ pub(super) fn ends_of(maps: &PendingMaps) -> Vec<ItemEnds> {
         task: *task,
         generation: pending.generation,
         is_last: pending.is_last,
+        feeds: pending.feeds.clone(),
         items: pending.ends.clone(),
         steps: pending.steps.clone(),
         posts: pending.posts.clone(),

@@ -94,6 +94,15 @@ pub enum Message {
         /// The item as it was claimed.
         item: Box<ItemRecord>,
     },
+    /// The last items of an aligned map were skipped, so that it ends.
+    EndMap {
+        /// The execution.
+        execution: ExecutionId,
+        /// The map.
+        task: Ordinal,
+        /// Its generation.
+        generation: u32,
+    },
     /// An attempt overran its timeout, and its worker was notified.
     Overdue {
         /// The execution.
@@ -255,6 +264,7 @@ impl Message {
             | Self::RecordStep { execution, .. }
             | Self::EndWait { execution, .. }
             | Self::StartItem { execution, .. }
+            | Self::EndMap { execution, .. }
             | Self::Overdue { execution, .. }
             | Self::Deadline { execution }
             | Self::Control { execution, .. } => Some(*execution),

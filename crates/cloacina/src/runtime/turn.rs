@@ -245,6 +245,11 @@ impl Turn {
                 generation,
                 item,
             } => return step.start_item(execution, task, generation, &item),
+            Message::EndMap {
+                execution,
+                task,
+                generation,
+            } => step.end_skipped_map((execution, task), generation),
             Message::Started {
                 execution,
                 task,

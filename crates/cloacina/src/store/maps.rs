@@ -63,6 +63,9 @@ pub struct ItemEnds {
     pub steps: Vec<(Claim, StepRecord)>,
     /// Messages to children that items start again. Each is added if the item's start was applied.
     pub posts: Vec<(ExecutionId, InboxMessage)>,
+    /// The maps that are aligned with this one, each with its source: they get the items whose elements these ends are. A map
+    /// that is aligned with such a one is among them, behind it.
+    pub feeds: Vec<(Ordinal, Ordinal)>,
     /// Messages of the inbox that tell the ends of children. They are deleted also if the items do not expect those ends.
     pub settled: Vec<InboxId>,
 }
@@ -116,6 +119,66 @@ impl ItemWrite {
             .filter(|_| !row.may_start())
             .unwrap_or(&self.record)
     }
+}
+
+/// The items that have ended in a transaction, by map, for the maps that are aligned with it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) struct Fed(Vec<(Ordinal, Vec<u32>)>);
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl Fed {
+    /// The items that a map's own ends have ended.
+    pub(super) fn of(ends: &ItemEnds) -> Self {
+        let records = ends.items.iter().map(|write| &write.record);
+        let ended = records.filter(|record| record.status.is_terminal());
+        Self(vec![(ends.task, ended.map(|record| record.item).collect())])
+    }
+
+    /// Notes items that were skipped.
+    pub(super) fn note(&mut self, task: Ordinal, skipped: Vec<u32>) {
+        if !skipped.is_empty() {
+            self.0.push((task, skipped));
+        }
+    }
+
+    /// The ended items of a map.
+    pub(super) fn items(&self, task: Ordinal) -> Vec<u32> {
+        let of_task = self.0.iter().filter(|(of, _)| *of == task);
+        let mut items: Vec<u32> = of_task
+            .flat_map(|(_, items)| items.iter().copied())
+            .collect();
+        items.sort_unstable();
+        items
+    }
+
+    /// The ended items of a map as ranges: the first one, and the one behind the last.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn ranges(&self, task: Ordinal) -> Vec<(u32, u32)> {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for item in self.items(task) {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == item => *end += 1,
+                _ => ranges.push((item, item + 1)),
+            }
+        }
+        ranges
+    }
+}
+
+/// The skipped ones of items that were added, each with its state.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn skipped_of(fed: &[(i64, i16)]) -> Vec<u32> {
+    let skipped = TaskStatus::Skipped.code();
+    let items = fed.iter().filter(|(_, state)| *state == skipped);
+    items
+        .filter_map(|(item, _)| u32::try_from(*item).ok())
+        .collect()
+}
+
+/// A number of items.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// The children whose items were started by writes that were applied.
@@ -181,6 +244,8 @@ pub struct MapOutcome {
     pub row: Option<MapRow>,
     /// The items whose claim was lost. Their ends and steps were dropped.
     pub lost: Vec<u32>,
+    /// The aligned maps that end now, because the rest of their items are skipped. The runner ends them.
+    pub over: Vec<MapRow>,
 }
 
 /// Items of one map that were claimed for the batch's runner.

@@ -90,8 +90,14 @@ pub struct MapRow {
     pub state: MapState,
     /// The number of items.
     pub width: u32,
-    /// The number of items that have a row: items `0..admitted`.
+    /// The map that this one is aligned with: item i gets a row when item i of that map has completed.
+    pub source: Option<Ordinal>,
+    /// Of an aligned map: the source has ended, so that no element comes any more.
+    pub has_all: bool,
+    /// The number of items that have a row, without skipped ones: items `0..admitted`, unless the map is aligned.
     pub admitted: u32,
+    /// The number of items that are skipped, because the item of the source did not complete.
+    pub skipped: u32,
     /// The number of items that are claimed.
     pub running: u32,
     /// The number of completed items.
@@ -120,18 +126,31 @@ impl MapRow {
     /// Whether the map ends now: no item runs, and none will (K6, K8).
     #[must_use]
     pub fn is_over(&self) -> bool {
+        let ended = self.done + self.failed + self.skipped;
+        let has_all = self.source.is_none() || self.has_all;
         self.state != MapState::Ended
             && self.running == 0
-            && (self.is_exceeded() || self.done + self.failed >= self.width)
+            && (self.is_exceeded() || (has_all && ended >= self.width))
     }
 
     /// The number of items without a row.
     #[must_use]
     pub const fn unstarted(&self) -> u32 {
-        self.width.saturating_sub(self.admitted)
+        self.width
+            .saturating_sub(self.admitted)
+            .saturating_sub(self.skipped)
     }
 
-    /// The number of items that wait for another attempt.
+    /// The number of items without a row that can be claimed. Those of an aligned map wait for the items of its source.
+    #[must_use]
+    pub const fn claimable(&self) -> u32 {
+        match self.source {
+            None => self.unstarted(),
+            Some(_) => 0,
+        }
+    }
+
+    /// The number of items that wait for another attempt; of an aligned map also those that wait for their first.
     #[must_use]
     pub const fn waiting(&self) -> u32 {
         self.admitted
@@ -144,7 +163,7 @@ impl MapRow {
     #[must_use]
     pub fn dropped(&self) -> u32 {
         match self.state {
-            MapState::Ended => self.width.saturating_sub(self.done + self.failed),
+            MapState::Ended => (self.width).saturating_sub(self.done + self.failed + self.skipped),
             _ => 0,
         }
     }
@@ -152,7 +171,7 @@ impl MapRow {
     /// The number of items in each state (K12). `Ready` items wait for another attempt; `Cancelled` ones will not run, because
     /// the map has ended without them.
     #[must_use]
-    pub fn states(&self) -> [(TaskStatus, u32); 6] {
+    pub fn states(&self) -> [(TaskStatus, u32); 7] {
         let if_open = |count| match self.state {
             MapState::Ended => 0,
             MapState::Open | MapState::Paused => count,
@@ -163,6 +182,7 @@ impl MapRow {
             (TaskStatus::Running, if_open(self.running)),
             (TaskStatus::Completed, self.done),
             (TaskStatus::Failed, self.failed),
+            (TaskStatus::Skipped, self.skipped),
             (TaskStatus::Cancelled, self.dropped()),
         ]
     }
@@ -178,16 +198,32 @@ impl MapRow {
         if self.failed > 0 {
             parts.push(format!("{} failed", grouped(self.failed)));
         }
+        if self.skipped > 0 {
+            parts.push(format!("{} skipped", grouped(self.skipped)));
+        }
         if self.state != MapState::Ended {
             let verb = if self.running == 1 { "runs" } else { "run" };
             let bound = self.parallel.map_or_else(String::new, |parallel| {
                 format!(" (bound {})", grouped(parallel))
             });
             parts.push(format!("{} {verb}{bound}", grouped(self.running)));
-            match self.waiting() {
-                0 => {}
-                1 => parts.push("1 waits for its retry".to_owned()),
-                more => parts.push(format!("{} wait for their retry", grouped(more))),
+            match (self.waiting(), self.source) {
+                (0, _) => {}
+                (1, None) => parts.push("1 waits for its retry".to_owned()),
+                (more, None) => parts.push(format!("{} wait for their retry", grouped(more))),
+                (1, Some(_)) => parts.push("1 waits for a worker or its retry".to_owned()),
+                (more, Some(_)) => {
+                    parts.push(format!(
+                        "{} wait for a worker or their retry",
+                        grouped(more)
+                    ));
+                }
+            }
+            if self.source.is_some() && self.unstarted() > 0 {
+                parts.push(format!(
+                    "{} wait for their element",
+                    grouped(self.unstarted())
+                ));
             }
         }
         if self.dropped() > 0 {
@@ -206,13 +242,21 @@ impl MapRow {
             .map_or(u32::MAX, |parallel| parallel.saturating_sub(self.running))
     }
 
-    /// The time at which an item can be claimed. `None`: not before another item ends. `first_waiting`: the earliest time at
-    /// which an item that waits for another attempt is due.
+    /// Whether the time at which a waiting item is due decides when an item can be claimed.
+    #[must_use]
+    pub fn waits_for_items(&self) -> bool {
+        self.waiting() > 0 && self.claimable() == 0 && self.room() > 0
+    }
+
+    /// The time at which an item can be claimed, or an aligned map ends whose last items were skipped. `None`: not before
+    /// another item ends. `first_waiting`: the earliest time at which a waiting item is due.
     #[must_use]
     pub fn due_at(&self, first_waiting: Option<Timestamp>) -> Option<Timestamp> {
-        if self.room() == 0 {
+        if self.state == MapState::Open && self.is_over() {
+            Some(Timestamp(0))
+        } else if self.room() == 0 {
             None
-        } else if self.unstarted() > 0 {
+        } else if self.claimable() > 0 {
             Some(Timestamp(0))
         } else {
             first_waiting
@@ -252,7 +296,31 @@ impl MapRow {
         self.state = MapState::Open;
         self.running = 0;
         self.failed = 0;
+        self.skipped = 0;
+        self.has_all = false;
         self.first_failure = None;
+    }
+
+    /// Counts the rows of an aligned map that were added for ended items of its source.
+    pub const fn count_fed(&mut self, ready: u32, skipped: u32) {
+        self.admitted += ready;
+        self.skipped += skipped;
+    }
+
+    /// Notes that the source of an aligned map has ended: the items whose elements did not come are skipped.
+    pub const fn end_feed(&mut self) {
+        self.skipped += self.unstarted();
+        self.has_all = true;
+    }
+
+    /// The state of an item without a row.
+    #[must_use]
+    pub const fn rowless_state(&self) -> TaskStatus {
+        match (self.has_all, self.state) {
+            (true, _) => TaskStatus::Skipped,
+            (false, MapState::Ended) => TaskStatus::Cancelled,
+            (false, MapState::Open | MapState::Paused) => TaskStatus::Pending,
+        }
     }
 }
 

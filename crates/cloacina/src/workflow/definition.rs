@@ -166,6 +166,8 @@ pub struct Workflow {
     version: String,
     graph: Graph,
     queues: Vec<i64>,
+    /// The maps that are aligned with another one, each behind it: (source, follower).
+    alignments: Vec<(Ordinal, Ordinal)>,
     stored: Json,
     finals: Option<Arc<Workflow>>,
 }
@@ -200,11 +202,13 @@ impl Workflow {
             )
         })?;
         let queues = queue::numbers(&definition.name, &definition.tasks);
+        let alignments = validate_maps::alignments(&definition, &graph);
         Ok(Self {
             definition,
             version,
             graph,
             queues,
+            alignments,
             stored,
             finals,
         })
@@ -267,6 +271,27 @@ impl Workflow {
     #[must_use]
     pub fn queue(&self, ordinal: Ordinal) -> i64 {
         self.queues[ordinal as usize]
+    }
+
+    /// The map whose items a map is aligned with: item i starts when item i of that one has completed (semantics K).
+    #[must_use]
+    pub fn source_of(&self, map: Ordinal) -> Option<Ordinal> {
+        let mut pairs = self.alignments.iter();
+        pairs
+            .find(|(_, follower)| *follower == map)
+            .map(|(source, _)| *source)
+    }
+
+    /// The maps that are aligned with a map, directly or through others, each behind its source.
+    #[must_use]
+    pub fn aligned_with(&self, map: Ordinal) -> Vec<(Ordinal, Ordinal)> {
+        let mut found: Vec<(Ordinal, Ordinal)> = Vec::new();
+        for (source, follower) in &self.alignments {
+            if *source == map || found.iter().any(|(_, known)| known == source) {
+                found.push((*source, *follower));
+            }
+        }
+        found
     }
 
     /// Number of tasks.

@@ -1,7 +1,7 @@
 //! Validates mapped tasks (semantics K).
 
-use super::{TaskDefinition, TaskKind, WorkflowDefinition};
-use crate::types::{Error, ErrorCode, Tolerance};
+use super::{Graph, TaskDefinition, TaskKind, TriggerRule, WorkflowDefinition};
+use crate::types::{Error, ErrorCode, Ordinal, Tolerance};
 
 /// Refuses maps that cannot work, before anything is stored.
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
@@ -48,4 +48,33 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The maps that run over the results of another map, each behind that one: (source, follower). A map with several lists, with
+/// `batch` or with a trigger rule of its own waits for the end of the other map instead.
+pub(super) fn alignments(
+    definition: &WorkflowDefinition,
+    graph: &Graph,
+) -> Vec<(Ordinal, Ordinal)> {
+    let tasks = &definition.tasks;
+    let source_of = |follower: Ordinal| {
+        let task = &tasks[follower as usize];
+        let map = task.over.as_ref().filter(|map| map.batch.is_none())?;
+        let mut lists = map.lists.values();
+        let (Some(list), None) = (lists.next(), lists.next()) else {
+            return None;
+        };
+        if !matches!(task.rule, TriggerRule::NoneFailed | TriggerRule::AllSuccess) {
+            return None;
+        }
+        let mut dependencies = graph.dependencies(follower).iter().copied();
+        dependencies.find(|source| {
+            let source = &tasks[*source as usize];
+            source.over.is_some() && source.result_key() == list
+        })
+    };
+    let order = graph.order().iter();
+    order
+        .filter_map(|follower| Some((source_of(*follower)?, *follower)))
+        .collect()
 }

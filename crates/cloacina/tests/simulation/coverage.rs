@@ -55,6 +55,10 @@ pub enum Coverage {
     ParkEnded,
     MapExpanded,
     MapEnded,
+    /// An aligned map got an element.
+    ElementCame,
+    /// An item of an aligned map was skipped.
+    ItemSkipped,
     MapClosed,
     MapPaused,
     MapResumed,
@@ -74,7 +78,7 @@ pub enum Coverage {
 }
 
 impl Coverage {
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 70] = [
         Self::Claimed,
         Self::Completed,
         Self::RetriedTask,
@@ -127,6 +131,8 @@ impl Coverage {
         Self::ParkEnded,
         Self::MapExpanded,
         Self::MapEnded,
+        Self::ElementCame,
+        Self::ItemSkipped,
         Self::MapClosed,
         Self::MapPaused,
         Self::MapResumed,

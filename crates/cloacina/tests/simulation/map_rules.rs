@@ -20,10 +20,16 @@ pub struct MapMirror {
     pub is_open: bool,
     width: u32,
     max_failed: Option<u32>,
+    /// The map that it is aligned with.
+    source: Option<u32>,
+    /// The number of its items whose elements never came, because the source had ended without them.
+    missing: u32,
+    /// The source has ended.
+    has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
     /// The claims of its items that were ever durable.
     pub claims: HashSet<Claim>,
-    /// The number of attempts of each item that failed since it last began.
+    /// The number of failed attempts of each item since the map was expanded or reopened.
     failures: HashMap<u32, u32>,
 }
 
@@ -38,10 +44,26 @@ impl MapMirror {
             .is_some_and(|most| self.count(TaskStatus::Failed) > most)
     }
 
-    /// K6, K8: whether nothing of it runs, and nothing will.
+    /// K6, K8: whether no item runs and none will start.
     fn is_over(&self) -> bool {
         let ended = self.count(TaskStatus::Completed) + self.count(TaskStatus::Failed);
-        self.count(TaskStatus::Running) == 0 && (self.is_exceeded() || ended >= self.width)
+        let ended = ended + self.skipped();
+        let has_all = self.source.is_none() || self.has_all;
+        self.count(TaskStatus::Running) == 0
+            && (self.is_exceeded() || (has_all && ended >= self.width))
+    }
+
+    /// Its items that wait will not run.
+    pub fn end(&mut self) {
+        self.is_open = false;
+        let open = self.items.values_mut();
+        for item in open.filter(|item| item.status == TaskStatus::Ready) {
+            item.status = TaskStatus::Cancelled;
+        }
+    }
+
+    fn skipped(&self) -> u32 {
+        self.count(TaskStatus::Skipped) + self.missing
     }
 
     pub fn apply(&mut self, change: &MapChange) {
@@ -51,6 +73,7 @@ impl MapMirror {
                     is_open: row.width > 0,
                     width: row.width,
                     max_failed: row.max_failed,
+                    source: row.source,
                     ..Self::default()
                 };
             }
@@ -65,6 +88,10 @@ impl MapMirror {
             MapChange::Reopen(_) => {
                 self.is_open = true;
                 self.failures.clear();
+                self.missing = 0;
+                self.has_all = false;
+                self.items
+                    .retain(|_, item| item.status != TaskStatus::Skipped);
                 let again = self.items.values_mut();
                 for item in again.filter(|item| item.status != TaskStatus::Completed) {
                     item.status = TaskStatus::Ready;
@@ -76,6 +103,12 @@ impl MapMirror {
             MapChange::Pause(_) | MapChange::Resume(_) | MapChange::Tell(..) => {}
         }
     }
+}
+
+/// What is known of a map's execution.
+pub struct KnownMap {
+    pub record: ExecutionRecord,
+    pub workflow: Arc<Workflow>,
 }
 
 /// The facts about an item that only its map's rules may change.
@@ -98,7 +131,53 @@ fn has_open_map(task: &TaskRecord) -> bool {
 }
 
 impl Oracle {
-    /// K6: checks before a transaction is noted that it does not write a map that has ended, unless it is retried.
+    pub fn known_map(&self, (id, _): TaskKey) -> Option<KnownMap> {
+        let record = self.mirror.get(&id)?.clone();
+        let workflow = Arc::clone(self.workflows.get(&record.definition)?);
+        Some(KnownMap { record, workflow })
+    }
+
+    /// An aligned map gets an item for each completed item of its source, and a skipped one for each other that has ended.
+    pub fn feed_map(&mut self, workflow: &Workflow, (id, task): TaskKey) {
+        let Some(source) = workflow.source_of(task) else {
+            return;
+        };
+        let Some(of_source) = self.maps.get(&(id, source)).cloned() else {
+            return;
+        };
+        let Some(mut map) = self.maps.remove(&(id, task)) else {
+            return;
+        };
+        if map.is_open && map.source == Some(source) {
+            for item in of_source.items.values() {
+                let status = match item.status {
+                    TaskStatus::Completed => TaskStatus::Ready,
+                    TaskStatus::Failed | TaskStatus::Skipped => TaskStatus::Skipped,
+                    _ => continue,
+                };
+                if map.items.contains_key(&item.item) {
+                    continue;
+                }
+                self.cover(match status {
+                    TaskStatus::Ready => Coverage::ElementCame,
+                    _ => Coverage::ItemSkipped,
+                });
+                let fed = ItemRecord {
+                    status,
+                    ..ItemRecord::unstarted(item.item)
+                };
+                map.items.insert(item.item, fed);
+            }
+            if !of_source.is_open {
+                map.has_all = true;
+                map.missing = map.width - u32::try_from(map.items.len()).expect("few");
+            }
+        }
+        self.maps.insert((id, task), map);
+    }
+
+    /// K6: checks that a transaction does not write a map that has ended, unless the execution is retried. Called before the
+    /// mirror applies the transaction.
     pub fn check_rewrites(&mut self, batch: &Batch, committed: &Committed) {
         let applied = batch.advances.iter().zip(&committed.advances);
         for (advance, _) in applied.filter(|(_, applied)| **applied) {
@@ -141,7 +220,19 @@ impl Oracle {
         if let MapChange::Expand(row) = change {
             self.begin_generation((id, task));
             let spec = workflow.task(task).over.as_ref();
-            let expected = spec.and_then(|spec| width_of(record, spec));
+            let source = workflow.source_of(task);
+            self.check(row.source == source, || {
+                format!(
+                    "map {task} of {id} is aligned with {:?} instead of {source:?}",
+                    row.source
+                )
+            });
+            let expected = match source {
+                None => spec.and_then(|spec| width_of(record, spec)),
+                Some(source) => {
+                    Some((self.maps.get(&(id, source))).map_or(0, |source| source.width as usize))
+                }
+            };
             self.check(expected == Some(row.width as usize), || {
                 format!(
                     "map {task} of {id} has {} items instead of {expected:?}",
@@ -202,10 +293,10 @@ impl Oracle {
                     )
                 });
             }
-            // A runner gives back an item of a list that was read again.
+            // A runner returns an item that it claimed before the list was read again.
             TaskStatus::Ready if is_uncounted => {}
             TaskStatus::Running => {
-                // The start of a suspect is counted before it starts alone.
+                // A suspect's start is counted before the suspect starts alone.
                 let is_probe = record.claim() == Some(claim)
                     && record.rescues == rescues + 1
                     && record.rescues <= self.max_rescues + 1;
@@ -286,7 +377,7 @@ impl Oracle {
             self.cover(Coverage::RefusedResult);
             let expected = self.unstorable.as_ref() == Some(&(workflow.name().to_owned(), task));
             self.check(expected, || {
-                format!("item {item} of task {task} of {id} failed for the result of another one")
+                format!("item {item} of task {task} of {id} failed because of the result of another task")
             });
         }
         let timeout = workflow.task(task).timeout.or(self.task_timeout);
@@ -326,8 +417,12 @@ impl Oracle {
         match map.items.get(&number) {
             None => {
                 let next = u32::try_from(map.items.len()).expect("few");
-                self.check(number == next, || {
-                    format!("{} was started before item {next}", name())
+                let is_next = number == next && map.source.is_none();
+                self.check(is_next, || {
+                    format!(
+                        "{} was started before item {next}, or before its element",
+                        name()
+                    )
                 });
             }
             Some(old) => {
@@ -359,9 +454,10 @@ impl Oracle {
             map.count(TaskStatus::Running),
             map.count(TaskStatus::Completed),
             map.count(TaskStatus::Failed),
-            u32::try_from(map.items.len()).expect("few"),
+            u32::try_from(map.items.len()).expect("few") - map.count(TaskStatus::Skipped),
+            map.skipped(),
         );
-        let stored = (row.running, row.done, row.failed, row.admitted);
+        let stored = (row.running, row.done, row.failed, row.admitted, row.skipped);
         self.check(counted == stored, || {
             format!(
                 "{} counts {stored:?}, and its items say {counted:?}",
@@ -372,8 +468,9 @@ impl Oracle {
         self.check(is_open == map.is_open && row.width == map.width, || {
             format!("{} is {:?} with {} items", name(), row.state, row.width)
         });
-        // K6: the end of the last item and the end of the map are one transaction.
-        self.check(!(is_open && map.is_over()), || {
+        // K6: the end of the last item and the end of the map are one transaction. A map whose last items are skipped ends in the next.
+        let is_late = map.source.is_some() && map.skipped() > 0;
+        self.check(is_late || !(is_open && map.is_over()), || {
             format!(
                 "the last item of {} has ended, and it is {:?}",
                 name(),
@@ -420,12 +517,19 @@ impl Oracle {
         }
     }
 
-    /// K8: checks the status of a map that its last item has ended.
-    pub fn check_map_end(&mut self, (id, task): TaskKey, map: &MapMirror) {
+    /// K8: checks the status of a map that ended with its last item.
+    pub fn check_map_end(&mut self, workflow: &Workflow, (id, task): TaskKey, map: &MapMirror) {
         self.cover(Coverage::MapEnded);
+        let source = workflow.source_of(task);
+        let of_source = source.and_then(|source| {
+            let record = self.mirror.get(&id)?;
+            Some(record.tasks[source as usize].status)
+        });
         let failed = map.count(TaskStatus::Failed);
         let is_tolerated = failed == 0 || map.max_failed.is_some_and(|most| failed <= most);
-        let expected = if is_tolerated {
+        let expected = if is_tolerated && of_source.is_some_and(|of| of != TaskStatus::Completed) {
+            TaskStatus::Skipped
+        } else if is_tolerated {
             TaskStatus::Completed
         } else {
             TaskStatus::Failed

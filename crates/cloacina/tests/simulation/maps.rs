@@ -1,18 +1,17 @@
 //! Maps: tasks that run once per element of a list, and the invariants of their items (semantics K).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 
 use cloacina::store::{Batch, Committed, ItemQuery, ItemWrite, Store, StoreError};
 use cloacina::types::{
     Context, ExecutionId, ItemRecord, Json, MapChange, MapSpec, Micros, Ordinal, Timestamp,
     Tolerance,
 };
-use cloacina::workflow::{TaskKind, Workflow};
+use cloacina::workflow::{TaskDefinition, TaskKind, TriggerRule, Workflow, WorkflowDefinition};
 use fastrand::Rng;
 
-use super::map_rules::facts;
-use super::observed::{ObservedStore, UNSTORABLE, copy_advance};
+use super::map_rules::{KnownMap, facts};
+use super::observed::{ObservedStore, UNSTORABLE, copy_advance, copy_schedule, copy_submit};
 use super::oracle::{Coverage, TaskKey};
 use super::scenario::SECOND;
 use super::world::World;
@@ -31,15 +30,31 @@ pub struct SetMapPlan {
 /// Returns a workflow of which some tasks run once per element of the input.
 pub fn with_maps(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     let mut definition = workflow.definition().clone();
-    for task in &mut definition.tasks {
+    for index in 0..definition.tasks.len() {
+        let task = &definition.tasks[index];
         let is_plain = task.kind != TaskKind::Engine && task.wait_for.is_none();
-        if !is_plain || rng.u8(0..3) > 0 {
+        let source = source_for(&definition, task).filter(|_| rng.u8(0..4) > 0);
+        if !is_plain || (source.is_none() && rng.u8(0..3) > 0) {
             continue;
         }
+        let is_aligned = source.is_some();
+        let task = &mut definition.tasks[index];
+        if let Some((id, _)) = &source {
+            task.rule = match rng.bool() {
+                true => TriggerRule::AllSuccess,
+                false => TriggerRule::NoneFailed,
+            };
+            if rng.bool() {
+                task.dependencies.retain(|dependency| dependency == id);
+            }
+        }
         task.over = Some(MapSpec {
-            lists: BTreeMap::from([("row".to_owned(), ROWS.to_owned())]),
+            lists: BTreeMap::from([(
+                "row".to_owned(),
+                source.map_or_else(|| ROWS.to_owned(), |(_, key)| key),
+            )]),
             parallel: (rng.u8(0..4) > 0).then(|| rng.u32(1..5)),
-            batch: (rng.u8(0..5) == 0).then(|| rng.u32(1..4)),
+            batch: (!is_aligned && rng.u8(0..5) == 0).then(|| rng.u32(1..4)),
             tolerate: match rng.u8(0..4) {
                 0 => Some(Tolerance::Count(rng.u32(0..3))),
                 1 => Some(Tolerance::Share(f64::from(rng.u8(0..6)) / 10.0)),
@@ -48,6 +63,14 @@ pub fn with_maps(rng: &mut Rng, workflow: &Workflow) -> Workflow {
         });
     }
     Workflow::new(definition).expect("maps are valid")
+}
+
+/// The id and the key of a map that a task depends on and can be aligned with.
+fn source_for(definition: &WorkflowDefinition, task: &TaskDefinition) -> Option<(String, String)> {
+    let is_source =
+        |other: &&TaskDefinition| other.over.is_some() && task.dependencies.contains(&other.id);
+    let source = definition.tasks.iter().find(is_source)?;
+    Some((source.id.clone(), source.result_key().to_owned()))
 }
 
 /// Returns the input of a submission: a list, which may be empty, or a value that is not one.
@@ -110,7 +133,48 @@ impl ObservedStore {
                 .iter()
                 .map(|map| (map.row.execution, map.row.task)),
         );
-        for key in keys {
+        for ends in &writes.ends {
+            let followers = ends.feeds.iter().map(|(_, follower)| *follower);
+            keys.extend(followers.map(|follower| (ends.execution, follower)));
+        }
+        let mut oracle = self.oracle.lock();
+        let known: BTreeMap<TaskKey, KnownMap> = (keys.into_iter())
+            .filter_map(|key| Some((key, oracle.known_map(key)?)))
+            .collect();
+        for (key, KnownMap { record, workflow }) in &known {
+            let key = *key;
+            let mut map = oracle.maps.remove(&key).unwrap_or_default();
+            for (_, change) in changes().filter(|(of, change)| (*of, task_of(change)) == key) {
+                oracle.change_map(workflow, record, key, change);
+                map.apply(change);
+            }
+            let ends = writes.ends.iter().zip(&committed.maps);
+            for (ends, outcome) in ends.filter(|(ends, _)| (ends.execution, ends.task) == key) {
+                oracle.note(|| {
+                    let (last, applied) = (ends.is_last, outcome.applied);
+                    format!(
+                        "    map {} of {}: last={last} applied={applied} lost={:?}",
+                        key.1, key.0, outcome.lost
+                    )
+                });
+                if !outcome.applied {
+                    continue;
+                }
+                let is_kept = |write: &&ItemWrite| !outcome.lost.contains(&write.record.item);
+                for write in ends.items.iter().filter(is_kept) {
+                    oracle.change_item(workflow, key, batch.runner, &mut map, write, now);
+                }
+                if ends.is_last {
+                    oracle.check_map_end(workflow, key, &map);
+                    map.end();
+                }
+            }
+            oracle.maps.insert(key, map);
+        }
+        for (key, known) in &known {
+            oracle.feed_map(&known.workflow, *key);
+        }
+        for key in known.into_keys() {
             let (id, task) = key;
             let row = self.inner.maps(&[id])?;
             let row = row.into_iter().find(|row| row.task == task);
@@ -121,39 +185,7 @@ impl ObservedStore {
                 from: 0,
                 limit: 100_000,
             })?;
-            let mut oracle = self.oracle.lock();
-            let Some(record) = oracle.mirror.get(&id).cloned() else {
-                continue;
-            };
-            let Some(workflow) = oracle.workflows.get(&record.definition).map(Arc::clone) else {
-                continue;
-            };
             let mut map = oracle.maps.remove(&key).unwrap_or_default();
-            for (_, change) in changes().filter(|(of, change)| (*of, task_of(change)) == key) {
-                oracle.change_map(&workflow, &record, key, change);
-                map.apply(change);
-            }
-            let ends = writes.ends.iter().zip(&committed.maps);
-            for (ends, outcome) in ends.filter(|(ends, _)| (ends.execution, ends.task) == key) {
-                oracle.note(|| {
-                    let (last, applied) = (ends.is_last, outcome.applied);
-                    format!(
-                        "    map {task} of {id}: last={last} applied={applied} lost={:?}",
-                        outcome.lost
-                    )
-                });
-                if !outcome.applied {
-                    continue;
-                }
-                let is_kept = |write: &&ItemWrite| !outcome.lost.contains(&write.record.item);
-                for write in ends.items.iter().filter(is_kept) {
-                    oracle.change_item(&workflow, key, batch.runner, &mut map, write, now);
-                }
-                if ends.is_last {
-                    oracle.check_map_end(key, &map);
-                    map.is_open = false;
-                }
-            }
             let claimed = committed.items.iter();
             let claimed: Vec<&ItemRecord> = claimed
                 .filter(|claimed| (claimed.row.execution, claimed.row.task) == key)
@@ -232,6 +264,26 @@ impl ObservedStore {
             let committed = self.inner.commit(&second)?;
             self.observe(&second, &committed)?;
         }
+        Ok(committed)
+    }
+
+    /// Commits a batch without giving aligned maps their elements.
+    pub(super) fn commit_without_elements(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let mut flow = batch.flow.clone();
+        for ends in &mut flow.maps.ends {
+            ends.feeds.clear();
+        }
+        let second = Batch {
+            flow,
+            runner: batch.runner,
+            now: batch.now,
+            submits: batch.submits.iter().map(copy_submit).collect(),
+            advances: batch.advances.iter().map(copy_advance).collect(),
+            schedules: batch.schedules.iter().map(copy_schedule).collect(),
+            claim: batch.claim.clone(),
+        };
+        let committed = self.inner.commit(&second)?;
+        self.observe(&second, &committed)?;
         Ok(committed)
     }
 

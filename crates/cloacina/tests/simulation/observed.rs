@@ -70,6 +70,8 @@ pub enum Mutant {
     EndMapTwice,
     /// The items of a map that run at once are counted for each runner alone.
     BoundPerRunner,
+    /// Items of aligned maps do not get their elements.
+    ForgetElements,
     /// The end of a child is written without the message to its parent.
     ForgetParent,
     /// The children of a parent that ends are not told.
@@ -82,7 +84,7 @@ pub enum Mutant {
 pub const UNSTORABLE: &str = "unstorable";
 
 impl Mutant {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::DropFence,
         Self::StartBeforeCommit,
         Self::AcknowledgeEarly,
@@ -107,6 +109,7 @@ impl Mutant {
         Self::TakeNewest,
         Self::EndMapTwice,
         Self::BoundPerRunner,
+        Self::ForgetElements,
         Self::ForgetParent,
         Self::ForgetChildren,
         Self::ForgetFinals,
@@ -465,6 +468,7 @@ impl ObservedStore {
             Some(Mutant::LoseWakeUp) => return self.commit_behind_signals(batch),
             Some(Mutant::EndMapTwice) => return self.commit_map_ends_twice(batch),
             Some(Mutant::BoundPerRunner) => return self.commit_with_bound_per_runner(batch),
+            Some(Mutant::ForgetElements) => return self.commit_without_elements(batch),
             Some(Mutant::ForgetParent) => return self.commit_without(batch, InboxKind::ChildEnded),
             Some(Mutant::ForgetChildren) => return self.commit_without(batch, InboxKind::Cancel),
             Some(Mutant::ForgetFinals) => return self.commit_without_finals(batch),

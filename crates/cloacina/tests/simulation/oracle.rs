@@ -8,8 +8,8 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::store::TickWrite;
 use cloacina::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Micros,
-    Ordinal, RunnerId, ScheduleId, ScheduleRecord, SkipCause, TaskRecord, TaskStatus, TickOutcome,
-    TickRecord, Timestamp,
+    Ordinal, RunnerId, ScheduleId, ScheduleRecord, Skip, SkipCause, TaskRecord, TaskStatus,
+    TickOutcome, TickRecord, Timestamp,
 };
 use cloacina::workflow::{TriggerRule, Workflow};
 
@@ -41,11 +41,11 @@ pub struct Oracle {
     pub(super) claims: HashSet<(ExecutionId, Ordinal, Claim)>,
     /// The instant at which the function of each attempt was entered.
     pub(super) started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
-    /// The results of attempts that had their claim, as far as their runner knew.
+    /// The results of attempts that still had their claim, according to their runner.
     pub(super) returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     /// The attempts whose functions run.
     running: HashSet<(ExecutionId, Ordinal, Claim)>,
-    /// Those among them that belong to an earlier generation of their map. An item of the present one may have an equal claim.
+    /// The running attempts of items of an earlier generation of their map. An item of the current generation may have an equal claim.
     former: HashSet<(ExecutionId, Ordinal, Claim)>,
     tallies: HashMap<TaskKey, TaskTally>,
     /// The recorded steps of each task: position and value by key.
@@ -240,7 +240,7 @@ impl Oracle {
                 .filter(|event| event.task == Some(ordinal))
                 .map(|event| event.kind.as_str())
                 .collect();
-            // Its last attempt may have failed in the same step as the retry.
+            // The task's last attempt may have failed in the same step as the retry.
             let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
             if retried && reset && task.uncounted == old.attempt {
                 self.tallies.insert((id, ordinal), TaskTally::default());
@@ -267,7 +267,7 @@ impl Oracle {
             let is_without = self.check_wait(&workflow, &after, ordinal, old, history, now);
             self.note_wait(id, ordinal, task, now);
             let skipped = task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped;
-            // An execution of final tasks begins without those that the end does not ask for.
+            // When an execution of final tasks begins, the tasks that the kind of end does not require are skipped.
             let is_left_out = before.is_none() && workflow.definition().final_of.is_some();
             if skipped && !is_without && !is_left_out {
                 self.cover(Coverage::SkippedTask);
@@ -301,7 +301,7 @@ impl Oracle {
         self.mirror.insert(id, after);
     }
 
-    /// C1: a task begins to wait, for its items and its child too, when it would otherwise start.
+    /// C1: checks that a task begins to wait (also for its items or its child) only when it could otherwise start.
     fn check_beginning(
         &mut self,
         workflow: &Workflow,
@@ -311,8 +311,8 @@ impl Oracle {
     ) {
         let id = after.id;
         let begins = after.tasks[ordinal as usize].is_waiting() && !old.is_waiting();
-        let allowed =
-            dependencies_ended(workflow, after, ordinal) && holds(workflow, after, ordinal);
+        let allowed = follows(workflow, after, ordinal)
+            || (dependencies_ended(workflow, after, ordinal) && holds(workflow, after, ordinal));
         self.check(!begins || allowed, || {
             format!("task {ordinal} of {id} began to wait before its rule held")
         });
@@ -370,7 +370,7 @@ impl Oracle {
             self.cover(Coverage::RefusedResult);
             let expected = self.unstorable.as_ref() == Some(&(workflow.name().to_owned(), ordinal));
             self.check(expected, || {
-                format!("task {ordinal} of {id} failed for the result of another one")
+                format!("task {ordinal} of {id} failed because of the result of another task")
             });
         }
         if rescued > 0 && ended {
@@ -490,8 +490,8 @@ impl Oracle {
         let skew = self.skew;
         let early = after.start_at.is_some_and(|at| at > now + skew);
         self.check(!early, || format!("{id} started before its start time"));
-        let allowed =
-            dependencies_ended(workflow, after, ordinal) && holds(workflow, after, ordinal);
+        let allowed = follows(workflow, after, ordinal)
+            || (dependencies_ended(workflow, after, ordinal) && holds(workflow, after, ordinal));
         self.check(allowed, || {
             let statuses: Vec<&str> = after.tasks.iter().map(|task| task.status.name()).collect();
             format!("task {ordinal} of {id} was claimed before its rule held: {statuses:?}")
@@ -667,6 +667,24 @@ fn dependencies_ended(workflow: &Workflow, record: &ExecutionRecord, ordinal: Or
     dependencies.iter().all(ended)
 }
 
+/// Whether a map may begin beside its source: that has expanded, and all other dependencies have completed.
+fn follows(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
+    let dependencies = workflow.graph().dependencies(ordinal);
+    workflow.source_of(ordinal).is_some_and(|source| {
+        let map = record.tasks[source as usize].wait.as_ref();
+        let has_expanded = map.is_some_and(|wait| wait.map.is_some_and(|map| map.width.is_some()));
+        let admits_skipped = workflow.task(ordinal).rule == TriggerRule::NoneFailed;
+        let allows = |task: &Ordinal| {
+            let task = &record.tasks[*task as usize];
+            let by_rule = |skip: &Skip| skip.cause != SkipCause::Failure;
+            task.status == TaskStatus::Completed
+                || (admits_skipped && task.skip.as_ref().is_some_and(by_rule))
+        };
+        let mut others = dependencies.iter().filter(|task| **task != source);
+        has_expanded && others.all(allows)
+    })
+}
+
 fn holds(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
     rule_holds(&workflow.task(ordinal).rule, workflow, record, ordinal)
 }
@@ -723,7 +741,7 @@ fn rule_holds(
     }
 }
 
-/// C3: whether a task that names the failed one, or asks for failures, completed.
+/// C3: whether a dependent of the failed task completed whose rule names this task or asks for failures.
 fn is_handled(workflow: &Workflow, record: &ExecutionRecord, failed: Ordinal) -> bool {
     let id = workflow.task(failed).id.as_str();
     (0..).zip(&record.tasks).any(|(ordinal, task)| {

@@ -38,7 +38,7 @@ macro_rules! conformance {
                 a_stored_version_keeps_its_id_and_updates_its_description
                 a_changed_task_makes_a_new_version
                 definitions_are_listed_oldest_first_after_an_id
-                b7_versions_from_the_start_are_the_newest_and_used_ones
+                b7_a_first_read_returns_only_the_newest_and_used_versions
                 b7_pruning_deletes_unneeded_old_versions
                 definitions_are_counted_by_version
                 an_unknown_definition_is_none
@@ -135,7 +135,7 @@ macro_rules! conformance {
                 a_retried_task_is_claimed_with_its_next_attempt
                 u5_a_claimed_execution_is_pending_until_a_start_is_written
                 u5_an_advance_keeps_the_earliest_start
-                u5_an_end_without_the_start_of_its_attempt_keeps_it
+                u5_an_end_without_a_start_keeps_the_stored_start
                 u5_an_attempt_that_begins_again_has_no_start
                 concurrent_claimers_get_distinct_tasks
             }
@@ -166,6 +166,8 @@ macro_rules! conformance {
                 k7_closed_map_gives_no_items_and_takes_no_ends
                 k5_item_that_waits_for_a_retry_is_due_later
                 k3_steps_of_an_item_are_its_own
+                aligned_map_gets_an_item_when_its_element_comes
+                aligned_map_whose_last_item_is_skipped_is_found_by_a_claim
             }
             steps {
                 steps_are_read_back_by_task_in_order

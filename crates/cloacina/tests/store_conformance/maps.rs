@@ -22,7 +22,10 @@ fn row(record: &ExecutionRecord, width: u32, parallel: Option<u32>) -> MapRow {
         generation: 1,
         state: MapState::Open,
         width,
+        source: None,
+        has_all: false,
         admitted: 0,
+        skipped: 0,
         running: 0,
         done: 0,
         failed: 0,
@@ -127,6 +130,7 @@ fn ends(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
             items,
             steps: Vec::new(),
             posts: Vec::new(),
+            feeds: Vec::new(),
             settled: Vec::new(),
         }],
         ..MapWrites::default()
@@ -297,4 +301,105 @@ pub fn k3_steps_of_an_item_are_its_own(subject: Subject) {
     assert_eq!(world.store.item_steps(record.id, 0, 0).unwrap(), [step]);
     assert_eq!(world.store.item_steps(record.id, 0, 1).unwrap(), []);
     assert_eq!(world.store.steps(record.id, None).unwrap(), []);
+}
+
+/// The queue of an aligned map's items.
+const FOLLOWER_QUEUE: i64 = 78;
+
+/// Expands a map of the second task that is aligned with the map of the first one.
+fn followed(world: &World, record: &mut ExecutionRecord, width: u32) {
+    let row = MapRow {
+        task: 1,
+        source: Some(0),
+        queue: FOLLOWER_QUEUE,
+        ..row(record, width, None)
+    };
+    change(world, record, MapChange::Expand(Box::new(row)));
+}
+
+fn claim_follower(world: &World) -> Committed {
+    let class = ClaimClass {
+        queues: vec![QueueId(FOLLOWER_QUEUE)],
+        excluded: Vec::new(),
+        limit: 10,
+    };
+    let maps = MapWrites {
+        claim: vec![class],
+        ..MapWrites::default()
+    };
+    commit(world, maps).unwrap()
+}
+
+fn ends_with_elements(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
+    let mut writes = ends(record, items);
+    writes.ends[0].feeds = vec![(0, 1)];
+    writes
+}
+
+pub fn aligned_map_gets_an_item_when_its_element_comes(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = expanded(&world, 4, None);
+    claim(&world, 4);
+    let first = ended(&world, 2, TaskStatus::Completed, "2");
+    commit(&world, ends(&record, vec![first])).unwrap();
+    // What has ended before the map began comes with its row.
+    followed(&world, &mut record, 4);
+    assert_eq!(claimed(&claim_follower(&world)), [2]);
+    let failed = ended(&world, 0, TaskStatus::Failed, "");
+    let done = ended(&world, 3, TaskStatus::Completed, "3");
+    commit(&world, ends_with_elements(&record, vec![failed, done])).unwrap();
+    assert_eq!(claimed(&claim_follower(&world)), [3]);
+    let row = &world.store.maps(&[record.id]).unwrap()[1];
+    assert_eq!((row.admitted, row.skipped, row.unstarted()), (2, 1, 1));
+    let query = ItemQuery {
+        execution: record.id,
+        task: 1,
+        status: Some(TaskStatus::Skipped),
+        from: 0,
+        limit: 10,
+    };
+    let skipped = world.store.items(&query).unwrap();
+    assert_eq!(skipped[0].item, 0);
+    assert_eq!(skipped.len(), 1);
+}
+
+pub fn aligned_map_whose_last_item_is_skipped_is_found_by_a_claim(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = expanded(&world, 2, None);
+    followed(&world, &mut record, 2);
+    claim(&world, 2);
+    let failed = ended(&world, 0, TaskStatus::Failed, "");
+    commit(&world, ends_with_elements(&record, vec![failed])).unwrap();
+    assert_eq!(claim_follower(&world).items, []);
+    // K7: the rest of a source that is closed never comes.
+    let failed = ended(&world, 1, TaskStatus::Failed, "");
+    let mut last = ends_with_elements(&record, vec![failed]);
+    last.ends[0].is_last = true;
+    let expected = record.revision;
+    record.revision += 1;
+    let committed = world.store.commit(&Batch {
+        advances: vec![Advance {
+            record: &record,
+            expected,
+            tasks: Vec::new(),
+            history: &[],
+            requires: &[],
+            steps: None,
+        }],
+        flow: FlowWrites {
+            maps: last,
+            ..FlowWrites::default()
+        },
+        ..world.batch()
+    });
+    assert!(committed.unwrap().maps[0].applied);
+    let found = claim_follower(&world);
+    assert!(found.items[0].row.is_over());
+    assert_eq!(found.items[0].items, []);
+    // K10: a retry forgets the skipped ones.
+    change(&world, &mut record, MapChange::Reopen(0));
+    change(&world, &mut record, MapChange::Reopen(1));
+    let row = &world.store.maps(&[record.id]).unwrap()[1];
+    assert_eq!((row.skipped, row.unstarted()), (0, 2));
+    assert_eq!(claim_follower(&world).items, []);
 }

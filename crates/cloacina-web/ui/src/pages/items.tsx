@@ -12,7 +12,7 @@ import { Tree } from "../parts/json.tsx";
 import { State } from "../parts/state.tsx";
 
 const PAGE = 50;
-const STATES = ["Failed", "Running", "Ready", "Pending", "Completed", "Cancelled"] as const;
+const STATES = ["Failed", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"] as const;
 
 /** An item that is ready waits for another attempt. */
 const shownState = (state: string) => (state === "Ready" ? "Retrying" : state);

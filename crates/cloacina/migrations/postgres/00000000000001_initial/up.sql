@@ -98,8 +98,8 @@ CREATE TABLE cloacina_events (
 
 CREATE INDEX cloacina_events_execution ON cloacina_events (execution_id, id);
 
--- Lease and heartbeat times are those of the database's clock, the start time is that of the runner's clock. The only
--- index is the key, so that a heartbeat is an update within its page.
+-- Lease and heartbeat times come from the database's clock, the start time from the runner's clock. The only index is
+-- the key, so that a heartbeat is an update within its page.
 CREATE TABLE cloacina_runners (
     id UUID NOT NULL PRIMARY KEY,
     host TEXT NOT NULL,

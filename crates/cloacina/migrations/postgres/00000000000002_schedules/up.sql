@@ -1,5 +1,5 @@
 -- The same tables as on SQLite. Schedules (kind 0) and triggers (kind 1). The specification and the state are JSON;
--- only what queries use is a column. A disabled, ended or deleted schedule has no `wake_at`.
+-- only values that queries use have columns. A disabled, ended or deleted schedule has no `wake_at`.
 CREATE TABLE cloacina_schedules (
     id UUID NOT NULL PRIMARY KEY,
     kind SMALLINT NOT NULL CHECK (kind BETWEEN 0 AND 1),
@@ -23,7 +23,7 @@ CREATE UNIQUE INDEX cloacina_schedules_identity ON cloacina_schedules (kind, ide
 -- Finds the next schedule to evaluate, however many there are.
 CREATE INDEX cloacina_schedules_wake ON cloacina_schedules (kind, wake_at) WHERE wake_at IS NOT NULL;
 
--- The outcome of each tick, and of each poll of a trigger that had a consequence. A tick is one row, so it fires once.
+-- The outcome of each tick, and of each trigger poll that had a consequence. A tick is one row, so it fires once.
 -- Outcomes: 0 fired, 1 missed, 2 skipped, 3 overlapped, 4 queued, 5 failed. Rows are kept when the schedule is deleted.
 CREATE TABLE cloacina_ticks (
     schedule_id UUID NOT NULL,

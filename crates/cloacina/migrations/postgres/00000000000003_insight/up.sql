@@ -12,7 +12,7 @@ CREATE TABLE cloacina_offers (
     PRIMARY KEY (workflow, runner_id)
 );
 
--- The last progress that a task reported. A report of an earlier attempt does not replace that of a later one.
+-- The last progress that a task reported. A report of an earlier attempt does not replace a later attempt's report.
 CREATE TABLE cloacina_progress (
     execution_id UUID NOT NULL,
     ordinal BIGINT NOT NULL,

@@ -49,7 +49,7 @@ WHERE deadline IS NOT NULL AND state = 1;
 CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id)
 WHERE state = 0 OR state = 1 OR state = 2 OR state = 4 OR state = 5;
 
--- For `list` of one workflow. By definition instead of name, which is a number of one or two bytes instead of a text.
+-- For `list` of one workflow. Uses the definition's id, which takes one or two bytes, instead of the workflow's name.
 CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
 
 -- Inputs that are not empty. A separate table, so that an update of an execution does not rewrite a large input.

@@ -1,17 +1,19 @@
 -- Tables of dynamic workflows: waits and signals, steps, children, maps, limits and the inbox. An execution that uses
 -- none of them has no row here, and writes the same rows as before.
 
--- Which of these tables may have rows of a task: 1 steps, 2 children, 4 a map. NULL means none.
+-- Bits that tell which of these tables may have rows of a task: 1 steps, 2 children, 4 a map. NULL means none.
 ALTER TABLE cloacina_tasks ADD COLUMN links INTEGER;
 
--- What a task waits for or has taken, as JSON. The engine's state; `cloacina_waits` is its index. NULL: it never waited.
+-- What a task waits for or has taken, as JSON. The engine's state; `cloacina_waits` is its index. NULL: the task never
+-- waited.
 ALTER TABLE cloacina_tasks ADD COLUMN wait TEXT;
 
--- Which of these tables may have rows of an execution: 1 a wait that cancels it, 2 a parent, 4 a limit. NULL means none.
+-- Bits that tell which of these tables may have rows of an execution: 1 a wait that cancels it, 2 a parent, 4 a limit.
+-- NULL means none.
 ALTER TABLE cloacina_executions ADD COLUMN links INTEGER;
 
--- What waits now: one row per topic that a waiting task listens to, per open approval and per timer. A row with ordinal
--- -1 belongs to the execution itself and cancels it. Kinds: 0 signal, 1 approval, 2 timer, 3 cancel, 4 child.
+-- The open waits: one row per topic that a waiting task listens to, per open approval and per timer. A row with ordinal
+-- -1 belongs to the execution itself, which its signal cancels. Kinds: 0 signal, 1 approval, 2 timer, 3 cancel, 4 child.
 CREATE TABLE cloacina_waits (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL CHECK (ordinal >= -1),
@@ -30,14 +32,14 @@ CREATE TABLE cloacina_waits (
     PRIMARY KEY (execution_id, ordinal, slot)
 ) STRICT, WITHOUT ROWID;
 
--- Finds who waits for a signal.
+-- Finds the tasks that wait for a signal.
 CREATE INDEX cloacina_waits_topic ON cloacina_waits (topic, execution_id, ordinal) WHERE topic IS NOT NULL;
 
 -- For the list of open waits.
 CREATE INDEX cloacina_waits_kind ON cloacina_waits (kind, created_at, execution_id);
 
--- Signals in the order of their topics. The topic is the name with the key, or with the execution whose mailbox it is.
--- A number is never used again, because cursors refer to it.
+-- Signals in the order of their topics. The topic consists of the name and either the key or, for a signal in a mailbox,
+-- the execution. A number is never used again, because cursors refer to it.
 CREATE TABLE cloacina_signals (
     seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     topic TEXT NOT NULL,
@@ -118,11 +120,11 @@ CREATE TABLE cloacina_maps (
     PRIMARY KEY (execution_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 
--- The maps of which an item can be claimed, now or later, in claim order.
+-- The maps that have items to claim, now or later, in claim order.
 CREATE INDEX cloacina_maps_due ON cloacina_maps (priority DESC, execution_id, ordinal, due_at) WHERE due_at IS NOT NULL;
 
--- Items that were claimed once. States as in cloacina_tasks. The item of a map of children has the child that was started
--- last; while that runs, the item is running and no runner holds it.
+-- Items that were claimed once. States as in cloacina_tasks. In a map that starts children, an item has the child that
+-- was started last for it; while the child runs, the item is running and no runner holds it.
 CREATE TABLE cloacina_items (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL,

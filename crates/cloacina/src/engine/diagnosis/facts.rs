@@ -11,7 +11,7 @@ use crate::workflow::TaskKind;
 pub struct DiagnosisInput<'a> {
     /// The runners that were not declared dead.
     pub runners: &'a [Presence],
-    /// The announced handlers for tasks of the execution's workflow, of live runners and of some former ones.
+    /// The handlers for tasks of the execution's workflow that live runners and some former runners have announced.
     pub offers: &'a [Offer],
     /// The attempts that workers of these runners run, as far as they are known.
     pub running: &'a [RunningTask],
@@ -37,7 +37,7 @@ pub struct RunningTask {
 /// A task that keeps workers of a runner busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusyTask {
-    /// The workflow, unless it is that of the execution.
+    /// The workflow, unless it is the execution's own.
     pub workflow: Option<String>,
     /// The task.
     pub task: String,
@@ -227,9 +227,9 @@ pub enum Reason {
         task: String,
         /// The number of live runners with a handler.
         runners: usize,
-        /// One of them.
+        /// One of these runners.
         runner: SeenRunner,
-        /// The tasks that workers of this one run, the most frequent first.
+        /// The tasks that the workers of this runner run, the most frequent first.
         busy: Vec<BusyTask>,
     },
     /// A live runner has claimed a task, and no worker of it has taken the task yet.

@@ -14,9 +14,9 @@ use crate::workflow::TaskKind;
 
 pub use facts::{BusyTask, DiagnosisInput, Reason, RunningTask, SeenRunner};
 
-/// Maximum number of tasks waiting for dependencies that are named.
+/// Maximum number of named tasks that wait for dependencies.
 const MAX_TASKS: usize = 20;
-/// Maximum number of dependencies that are named for each of them.
+/// Maximum number of dependencies that are named for each of these tasks.
 const MAX_DEPENDENCIES: usize = 5;
 /// Maximum number of keys with a lost write that are named.
 const MAX_KEYS: usize = 5;
@@ -170,7 +170,7 @@ fn is_open_map(execution: &Execution, ordinal: Ordinal, task: &TaskRecord) -> bo
     is_begun && task.runner.is_none() && execution.workflow().task(ordinal).over.is_some()
 }
 
-/// K12: the counts of a map, and the reason that nobody runs its items, if so.
+/// K12: the counts of a map and, if no runner can run its items, the reason.
 fn map(
     execution: &Execution,
     ordinal: Ordinal,
@@ -192,7 +192,7 @@ fn map(
             None,
         );
     };
-    let wants_runner = row.running == 0 && row.room() > 0 && row.unstarted() + row.waiting() > 0;
+    let wants_runner = row.running == 0 && row.room() > 0 && row.claimable() + row.waiting() > 0;
     let is_child = execution.workflow().task(ordinal).child.is_some();
     let is_stuck = wants_runner && !is_child && !has_live_handler(execution, ordinal, input);
     let handler = is_stuck.then(|| no_handler(execution, ordinal, input));
@@ -272,7 +272,7 @@ fn ready_task(
     no_handler(execution, ordinal, input)
 }
 
-/// The reason for a task of which no live runner has the function.
+/// The reason for a task whose function no live runner has.
 fn no_handler(execution: &Execution, ordinal: Ordinal, input: &DiagnosisInput<'_>) -> Reason {
     let task = id(execution, ordinal);
     let offers = (input.offers.iter()).filter(|offer| offer.tasks.contains(&task));
@@ -351,7 +351,7 @@ fn busy_with(
         execution.workflow().task(waiting).kind,
         execution.workflow().name(),
     );
-    // Only the program of its handler knows which kind of worker an external task needs.
+    // Which kind of worker an external task needs is known only to the program with its handler.
     let occupies = |other: TaskKind| kind == other || [kind, other].contains(&TaskKind::External);
     let running = input.running.iter();
     let running = running.filter(|running| running.runner == runner && occupies(running.kind));

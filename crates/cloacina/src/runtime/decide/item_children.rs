@@ -73,7 +73,8 @@ impl Step {
         };
         let child = fresh_id(&mut self.fork_random(), self.now);
         let now = self.now;
-        let view = self.view_of_map(key, generation);
+        let row = self.maps.row(key).cloned();
+        let view = row.and_then(|row| self.view_of_map(key, &row, [item.item]));
         let start = match (self.ledger.get(id), found.as_ref(), view) {
             (Some(execution), Some(found), Some(view)) => {
                 let children = MapChildren {

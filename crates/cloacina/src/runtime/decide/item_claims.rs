@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::item_children::starts_of;
-use crate::engine::is_suspect;
+use super::items::end_of;
+use crate::engine::{MapElements, is_suspect};
 use crate::runtime::assignment::Executor;
 use crate::runtime::dispatch::Dispatch;
 use crate::runtime::maps::{MapKey, MapView, PendingItems};
 use crate::runtime::quarantine::Suspect;
 use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
-use crate::types::{Claim, ExecutionId, MapChange, Ordinal, RunnerId};
+use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 
 /// Maximum number of items that one kind of worker claims in one transaction.
 const LARGEST_CLAIM: usize = 1_024;
@@ -102,13 +103,18 @@ impl Step {
             let row = &map.row;
             let (id, task) = (row.execution, row.task);
             self.maps.note_row(row.clone());
+            if row.is_over() {
+                self.retry.push(end_of(row));
+                continue;
+            }
             if row.queue == QueueId::CHILDREN.0 {
                 self.retry.extend(starts_of(map));
                 continue;
             }
             let handler = (self.registry.handler(row.definition, task))
                 .filter(|_| !self.is_stopping && self.ledger.contains(id));
-            let view = handler.and_then(|_| self.view_of_map((id, task), row.generation));
+            let numbers = || map.items.iter().map(|item| item.item);
+            let view = handler.and_then(|_| self.view_of_map((id, task), row, numbers()));
             for item in &map.items {
                 let Some(claim) = item.claim() else {
                     continue;
@@ -202,7 +208,10 @@ impl Step {
             return;
         };
         let is_lost = |item| outcome.lost.contains(&item);
-        let view = self.view_of_map(key, pending.generation);
+        let item = suspect.claim.item;
+        let row = self.maps.row(key).cloned();
+        let row = row.filter(|row| row.generation == pending.generation);
+        let view = row.and_then(|row| self.view_of_map(key, &row, item));
         let view = view.filter(|_| outcome.applied && !suspect.claim.item.is_some_and(is_lost));
         if let Some(view) = view {
             let mut dispatch = Dispatch::default();
@@ -215,10 +224,24 @@ impl Step {
         }
     }
 
-    /// The lists of a map, split once.
-    pub(super) fn view_of_map(&mut self, key: MapKey, generation: u32) -> Option<MapView> {
-        if let Some(view) = self.maps.view(key, generation) {
+    /// The lists of a map, split once. Of an aligned map: the elements of some items.
+    pub(super) fn view_of_map(
+        &mut self,
+        key: MapKey,
+        row: &MapRow,
+        items: impl IntoIterator<Item = u32>,
+    ) -> Option<MapView> {
+        if let Some(view) = self.maps.view(key, row.generation) {
             return Some(view);
+        }
+        if let Some(source) = row.source {
+            let results = self.results_of_items(key.0, source, items).ok()?;
+            let execution = self.ledger.get_mut(key.0)?;
+            let spec = execution.workflow().task(key.1).over.clone()?;
+            return Some(MapView {
+                elements: Arc::new(MapElements::of_results(&spec, results)),
+                context: execution.view(key.1),
+            });
         }
         let results = self.results_for_map(key.0, key.1).ok()?;
         let execution = self.ledger.get_mut(key.0)?;
@@ -227,7 +250,7 @@ impl Step {
             elements: Arc::new(elements),
             context: execution.view(key.1),
         };
-        self.maps.keep_view(key, generation, view.clone());
+        self.maps.keep_view(key, row.generation, view.clone());
         Some(view)
     }
 

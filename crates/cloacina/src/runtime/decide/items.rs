@@ -14,6 +14,15 @@ use crate::types::{
 /// Time after which a map's list that could not be read is read again, in microseconds.
 const LIST_RETRY: Micros = 1_000_000;
 
+/// The message that ends an aligned map whose last items were skipped.
+pub(super) const fn end_of(row: &MapRow) -> Message {
+    Message::EndMap {
+        execution: row.execution,
+        task: row.task,
+        generation: row.generation,
+    }
+}
+
 impl Step {
     /// K1: expands the maps that became ready in this turn. An empty one ends, so that others may become ready.
     pub(in crate::runtime) fn expand_maps(&mut self) {
@@ -26,7 +35,7 @@ impl Step {
                 position += 1;
                 continue;
             };
-            let results = self.results_for_map(id, ordinal);
+            let results = self.results_for_expansion(id, ordinal);
             let is_known = self.knows_children(id, ordinal);
             let (Some(execution), Some((_, change))) = (
                 self.ledger.get_mut(id),
@@ -205,6 +214,21 @@ impl Step {
         pending
     }
 
+    /// Ends an aligned map whose last items were skipped, unless something else has happened to it since.
+    pub(in crate::runtime) fn end_skipped_map(&mut self, key: MapKey, generation: u32) {
+        let row = self.maps.row(key);
+        let is_known = row.is_some_and(|row| row.generation == generation);
+        if is_known && self.ledger.contains(key.0) {
+            let pending = self.batch.items.entry(key).or_default();
+            pending.generation = generation;
+            pending.messages.push(Message::EndMap {
+                execution: key.0,
+                task: key.1,
+                generation,
+            });
+        }
+    }
+
     /// K6: ends the maps whose last items end in this turn, as far as this runner knows. The store refuses the batch if another
     /// runner has ended items since.
     pub(in crate::runtime) fn settle_maps(&mut self) {
@@ -220,8 +244,14 @@ impl Step {
                 after.count_end(write.record_for(row));
             }
             let mut is_last = false;
+            let execution = self.ledger.get_mut(id);
+            let has_ends = (pending.ends.iter()).any(|write| write.record.status.is_terminal());
+            let mut feeds = Vec::new();
+            if let Some(execution) = execution.as_ref().filter(|_| has_ends || after.is_over()) {
+                feeds = execution.workflow().aligned_with(task);
+            }
             if after.is_over()
-                && let Some(execution) = self.ledger.get_mut(id)
+                && let Some(execution) = execution
                 && execution.has_open_map(task)
             {
                 let change = self.batch.change(execution);
@@ -229,6 +259,7 @@ impl Step {
             }
             if let Some((_, pending)) = self.batch.items.get_index_mut(index) {
                 pending.is_last = is_last;
+                pending.feeds = feeds;
             }
         }
     }
@@ -272,6 +303,10 @@ impl Step {
                     self.withdraw_items(row);
                 }
                 None => self.maps.forget(key),
+            }
+            for row in &outcome.over {
+                self.maps.note_row(row.clone());
+                self.retry.push(end_of(row));
             }
             if is_conflict {
                 // The execution was changed meanwhile: everything is decided again.

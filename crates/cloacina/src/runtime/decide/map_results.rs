@@ -1,5 +1,6 @@
 //! Reads the results of maps for the tasks that take them (semantics K4, K9).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::runtime::step::Step;
@@ -9,6 +10,9 @@ use crate::workflow::{Parameter, TaskDefinition, Workflow};
 
 /// Number of items that are read at once.
 const PAGE: usize = 1_000;
+
+/// Number of items that are read in vain rather than with a query more.
+const MAX_GAP: u32 = 8;
 
 impl Step {
     /// The results of other maps that a map runs over.
@@ -23,6 +27,53 @@ impl Step {
             Ok((key, Json::from_encoder(text)))
         });
         lists.collect()
+    }
+
+    /// The results of other maps that a map needs to expand. An aligned map has the width of its source.
+    pub(super) fn results_for_expansion(
+        &self,
+        id: ExecutionId,
+        ordinal: Ordinal,
+    ) -> Result<Vec<(String, Json)>, StoreError> {
+        let execution = self.ledger.get(id);
+        let width_of_source = execution.and_then(|execution| {
+            let source = execution.workflow().source_of(ordinal)?;
+            execution.task_map(source)?.width
+        });
+        match width_of_source {
+            Some(_) => Ok(Vec::new()),
+            None => self.results_for_map(id, ordinal),
+        }
+    }
+
+    /// The results of some items of a map, which have completed. They are read in ranges without large gaps.
+    pub(super) fn results_of_items(
+        &self,
+        execution: ExecutionId,
+        task: Ordinal,
+        items: impl IntoIterator<Item = u32>,
+    ) -> Result<BTreeMap<u32, Json>, StoreError> {
+        let mut items: Vec<u32> = items.into_iter().collect();
+        items.sort_unstable();
+        let mut results = BTreeMap::new();
+        for range in items.chunk_by(|left, right| right - left <= MAX_GAP) {
+            let (first, last) = (range[0], range[range.len() - 1]);
+            let page = self.store.items(&ItemQuery {
+                execution,
+                task,
+                status: None,
+                from: first,
+                limit: (last - first + 1) as usize,
+            })?;
+            let page = page
+                .into_iter()
+                .filter(|item| range.binary_search(&item.item).is_ok());
+            results.extend(page.map(|item| {
+                let value = item.result.unwrap_or_else(|| Json::from_encoder("null"));
+                (item.item, value)
+            }));
+        }
+        Ok(results)
     }
 
     /// K4, K9: the context of a task with the results of the maps that its parameters name. Those of a final task or a
@@ -128,6 +179,8 @@ impl Step {
                 limit: PAGE,
             })?;
             for item in &items {
+                // Elements of an aligned map that never came have no row.
+                (from..item.item).for_each(|missing| visit(&without_row(&row, missing)));
                 visit(item);
                 from = item.item + 1;
             }
@@ -135,13 +188,20 @@ impl Step {
                 break;
             }
         }
-        for item in from..row.width {
-            visit(&ItemRecord {
-                status: TaskStatus::Cancelled,
-                ..ItemRecord::unstarted(item)
-            });
-        }
+        (from..row.width).for_each(|missing| visit(&without_row(&row, missing)));
         Ok(())
+    }
+}
+
+/// An item that has no row, and gets none: its map has ended.
+fn without_row(map: &MapRow, item: u32) -> ItemRecord {
+    let status = match map.rowless_state() {
+        TaskStatus::Skipped => TaskStatus::Skipped,
+        _ => TaskStatus::Cancelled,
+    };
+    ItemRecord {
+        status,
+        ..ItemRecord::unstarted(item)
     }
 }
 

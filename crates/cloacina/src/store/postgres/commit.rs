@@ -430,6 +430,7 @@ fn leaves_items(batch: &Batch, committed: &Committed) -> bool {
         });
         let row = claimed.map_or(row, |claimed| &claimed.row);
         ends.items.iter().any(is_ready)
-            || (row.parallel.is_some() && row.room() > 0 && row.unstarted() + row.waiting() > 0)
+            || (row.parallel.is_some() && row.room() > 0 && row.claimable() + row.waiting() > 0)
+            || !ends.feeds.is_empty()
     })
 }

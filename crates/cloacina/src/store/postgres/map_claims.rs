@@ -4,10 +4,10 @@ use uuid::Uuid;
 
 use super::driver::{Connection, Statement};
 use super::error::Fault;
+use super::map_row::put;
 use super::map_rows::{
     ClaimItems, DueItems, DueMaps, InsertItems, LockFreeMap, NextDueMap, first_row, records,
 };
-use super::maps::put;
 use super::row::count;
 use crate::store::{ClaimClass, ClaimedItems, Committed};
 use crate::types::{DefinitionId, ItemRecord, MapRow, RunnerId, TaskStatus, Timestamp};
@@ -46,6 +46,12 @@ pub(super) async fn claim(
             committed.more_items = true;
             continue;
         };
+        if row.is_over() {
+            // The last items of an aligned map were skipped. The runner ends it.
+            let items = Vec::new();
+            committed.items.push(ClaimedItems { row, items });
+            continue;
+        }
         let workers = free.get(class).copied().filter(|_| row.parallel.is_some());
         let room = (row.room() as usize)
             .min(limit)
@@ -110,7 +116,8 @@ async fn due_maps(
     }
 }
 
-/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones.
+/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones. New items of an aligned map have
+/// rows that are due since time 0.
 async fn admit(
     connection: &Connection,
     row: &mut MapRow,
@@ -125,10 +132,21 @@ async fn admit(
         let due = DueItems {
             execution_id,
             ordinal,
+            after: 0,
             now: now.0,
             limit: i64::try_from(room).unwrap_or(i64::MAX),
         };
         items = records(due.load(connection).await?)?;
+        if row.source.is_some() && items.len() < room {
+            let new = DueItems {
+                execution_id,
+                ordinal,
+                after: -1,
+                now: 0,
+                limit: i64::try_from(room - items.len()).unwrap_or(i64::MAX),
+            };
+            items.extend(records(new.load(connection).await?)?);
+        }
         for item in &mut items {
             item.status = TaskStatus::Running;
             item.attempt += 1;
@@ -147,7 +165,7 @@ async fn admit(
             .await?;
         }
     }
-    let new = (room - items.len()).min(row.unstarted() as usize);
+    let new = (room - items.len()).min(row.claimable() as usize);
     let new = u32::try_from(new).unwrap_or(u32::MAX);
     if new > 0 {
         let (first, last) = (row.admitted, row.admitted + new - 1);

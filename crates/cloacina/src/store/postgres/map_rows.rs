@@ -1,7 +1,7 @@
 //! The statements that read and write maps and their items, and the types of their rows.
 
 use diesel::Queryable;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::error::Fault;
@@ -18,10 +18,11 @@ macro_rules! maps_query {
             $name { $($field: $rust => $sql),* } -> (
                 SqlUuid, BigInt, BigInt, BigInt, SmallInt, BigInt, BigInt, BigInt, BigInt, BigInt, Nullable<BigInt>,
                 Nullable<BigInt>, BigInt, SmallInt, Nullable<Text>,
+                (Nullable<BigInt>, Bool, BigInt),
             );
             concat!(
                 "SELECT execution_id, ordinal, definition_id, generation, state, width, admitted, running, done, failed,
-                 parallel, max_failed, queue, priority, detail FROM cloacina_maps ",
+                 parallel, max_failed, queue, priority, detail, source, has_all, skipped FROM cloacina_maps ",
                 $condition
             )
         }
@@ -68,6 +69,8 @@ pub(super) struct MapColumns {
     queue: i64,
     priority: i16,
     detail: Option<Decoded<(u32, Failure)>>,
+    /// The source and the number of skipped items: diesel's rows have at most 16 parts.
+    aligned: (Option<i64>, bool, i64),
 }
 
 impl MapColumns {
@@ -82,7 +85,10 @@ impl MapColumns {
                 Fault::Corrupt(format!("a map has the invalid state {}", self.state))
             })?,
             width: count("width", self.width)?,
+            source: optional("source", self.aligned.0)?,
+            has_all: self.aligned.1,
             admitted: count("admitted", self.admitted)?,
+            skipped: count("skipped", self.aligned.2)?,
             running: count("running", self.running)?,
             done: count("done", self.done)?,
             failed: count("failed", self.failed)?,
@@ -113,15 +119,19 @@ statement! {
         priority: i16 => SmallInt,
         due_at: Option<i64> => Nullable<BigInt>,
         detail: Option<String> => Nullable<Text>,
+        source: Option<i64> => Nullable<BigInt>,
+        has_all: bool => Bool,
+        skipped: i64 => BigInt,
     }
     "INSERT INTO cloacina_maps (execution_id, ordinal, definition_id, generation, state, width, admitted, running, done,
-     failed, parallel, max_failed, queue, priority, due_at, detail)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+     failed, parallel, max_failed, queue, priority, due_at, detail, source, has_all, skipped)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
      ON CONFLICT (execution_id, ordinal) DO UPDATE SET definition_id = excluded.definition_id,
      generation = excluded.generation, state = excluded.state, width = excluded.width, admitted = excluded.admitted,
      running = excluded.running, done = excluded.done, failed = excluded.failed, parallel = excluded.parallel,
      max_failed = excluded.max_failed, queue = excluded.queue, priority = excluded.priority, due_at = excluded.due_at,
-     detail = excluded.detail"
+     detail = excluded.detail, source = excluded.source, has_all = excluded.has_all,
+     skipped = excluded.skipped"
 }
 
 statement! {
@@ -132,6 +142,46 @@ statement! {
 statement! {
     DeleteItemSteps { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt }
     "DELETE FROM cloacina_steps WHERE execution_id = $1 AND ordinal = $2 AND item >= 0"
+}
+
+query! {
+    /// Adds items of an aligned map for those of its source that have ended: they are ready, or skipped if the source's item did
+    /// not complete.
+    FeedItems {
+        execution_id: Uuid => SqlUuid,
+        source: i64 => BigInt,
+        follower: i64 => BigInt,
+        items: Vec<i64> => Array<BigInt>,
+        ended_at: i64 => BigInt,
+    } -> (BigInt, SmallInt);
+    "INSERT INTO cloacina_items (execution_id, ordinal, item, state, attempt, uncounted, rescues, ready_at, ended_at)
+     SELECT $1, $3, n.item, CASE k.state WHEN 3 THEN 1 ELSE 5 END, 0, 0, 0, CASE k.state WHEN 3 THEN 0 END,
+     CASE k.state WHEN 3 THEN NULL ELSE $5 END
+     FROM unnest($4::bigint[]) AS n (item) CROSS JOIN LATERAL (
+         SELECT x.state FROM cloacina_items AS x
+         WHERE x.execution_id = $1 AND x.ordinal = $2 AND x.item = n.item AND x.state IN (3, 4, 5) OFFSET 0
+     ) AS k
+     ON CONFLICT DO NOTHING RETURNING item, state"
+}
+
+query! {
+    /// As [`FeedItems`], for all items of the source.
+    FeedAllItems {
+        execution_id: Uuid => SqlUuid,
+        source: i64 => BigInt,
+        follower: i64 => BigInt,
+        ended_at: i64 => BigInt,
+    } -> (BigInt, SmallInt);
+    "INSERT INTO cloacina_items (execution_id, ordinal, item, state, attempt, uncounted, rescues, ready_at, ended_at)
+     SELECT $1, $3, item, CASE state WHEN 3 THEN 1 ELSE 5 END, 0, 0, 0, CASE state WHEN 3 THEN 0 END,
+     CASE state WHEN 3 THEN NULL ELSE $4 END
+     FROM cloacina_items WHERE execution_id = $1 AND ordinal = $2 AND state IN (3, 4, 5)
+     ON CONFLICT DO NOTHING RETURNING item, state"
+}
+
+statement! {
+    DeleteSkipped { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt }
+    "DELETE FROM cloacina_items WHERE execution_id = $1 AND ordinal = $2 AND state = 5"
 }
 
 statement! {
@@ -260,8 +310,11 @@ macro_rules! items_query {
 }
 
 items_query! {
-    DueItems { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt }
-    "WHERE execution_id = $1 AND ordinal = $2 AND state = 1 AND ready_at <= $3 ORDER BY item LIMIT $4"
+    DueItems {
+        execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, after: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt
+    }
+    "WHERE execution_id = $1 AND ordinal = $2 AND state = 1 AND ready_at > $3 AND ready_at <= $4
+     ORDER BY ready_at, item LIMIT $5"
 }
 items_query! {
     ItemPage {

@@ -9,9 +9,11 @@ use uuid::Uuid;
 use super::driver::{Connection, Statement};
 use super::error::Fault;
 use super::inbox;
+use super::map_feeds::{feed_all, feed_followers};
+use super::map_row::{lock, micros, put};
 use super::map_rows::{
-    CancelItems, DeleteItemSteps, DeleteItems, EndItems, FirstWaiting, ForgetChildren,
-    InsertItemSteps, IsAlive, LockMap, OpenChildren, PutMap, ReopenItems, first_row,
+    CancelItems, DeleteItemSteps, DeleteItems, DeleteSkipped, EndItems, ForgetChildren,
+    InsertItemSteps, IsAlive, OpenChildren, ReopenItems,
 };
 use super::row::encode;
 use super::session::Session;
@@ -20,59 +22,6 @@ use crate::store::{Batch, ItemEnds, MapOutcome, StoreError};
 use crate::types::{
     ExecutionId, ItemRecord, MapChange, MapRow, MapState, Note, Ordinal, Timestamp,
 };
-
-async fn lock(
-    connection: &Connection,
-    execution: ExecutionId,
-    task: Ordinal,
-) -> Result<Option<MapRow>, Fault> {
-    let query = LockMap {
-        execution_id: execution.uuid(),
-        ordinal: task.into(),
-    };
-    first_row(query.load(connection).await?)
-}
-
-/// Writes a map's row, with the time at which an item can be claimed.
-pub(super) async fn put(connection: &Connection, row: &MapRow) -> Result<(), Fault> {
-    let execution_id = row.execution.uuid();
-    let ordinal = row.task.into();
-    let first_waiting = if row.waiting() > 0 && row.unstarted() == 0 && row.room() > 0 {
-        let query = FirstWaiting {
-            execution_id,
-            ordinal,
-        };
-        let first: Vec<Option<i64>> = query.load(connection).await?;
-        first.into_iter().flatten().next().map(Timestamp)
-    } else {
-        None
-    };
-    PutMap {
-        execution_id,
-        ordinal,
-        definition_id: row.definition.0,
-        generation: row.generation.into(),
-        state: row.state as i16,
-        width: row.width.into(),
-        admitted: row.admitted.into(),
-        running: row.running.into(),
-        done: row.done.into(),
-        failed: row.failed.into(),
-        parallel: row.parallel.map(i64::from),
-        max_failed: row.max_failed.map(i64::from),
-        queue: row.queue,
-        priority: row.priority,
-        due_at: micros(row.due_at(first_waiting)),
-        detail: row.first_failure.as_ref().map(encode).transpose()?,
-    }
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn micros(time: Option<Timestamp>) -> Option<i64> {
-    time.map(|time| time.0)
-}
 
 /// Applies the writes of a batch about maps in its open transaction. `applied`: the executions whose changes were written.
 pub(super) async fn apply(
@@ -100,7 +49,18 @@ pub(super) async fn apply(
     let mut outcomes = vec![MapOutcome::default(); maps.ends.len()];
     for index in order {
         let ends = &maps.ends[index];
-        outcomes[index] = end_of_map(connection, ends, applied.contains(&ends.execution)).await?;
+        outcomes[index] = end_of_map(
+            connection,
+            ends,
+            applied.contains(&ends.execution),
+            batch.now,
+        )
+        .await?;
+    }
+    for (ends, outcome) in maps.ends.iter().zip(&mut outcomes) {
+        if outcome.applied {
+            outcome.over = feed_followers(connection, ends, batch.now).await?;
+        }
     }
     Ok(outcomes)
 }
@@ -115,13 +75,17 @@ async fn lock_all(
     let maps = &batch.flow.maps;
     let changes = maps.changes.iter().filter(|(id, _)| applied.contains(id));
     let mut keys: Vec<(ExecutionId, Ordinal)> = changes
-        .filter_map(|(id, change)| Some((*id, locked_by(change)?)))
+        .flat_map(|(id, change)| locked_by(change).into_iter().map(|task| (*id, task)))
         .collect();
-    if keys.is_empty() {
+    if keys.is_empty() && maps.ends.iter().all(|ends| ends.feeds.is_empty()) {
         // The ends alone are applied in the same order.
         return Ok(());
     }
-    keys.extend(maps.ends.iter().map(|ends| (ends.execution, ends.task)));
+    for ends in &maps.ends {
+        keys.push((ends.execution, ends.task));
+        let followers = ends.feeds.iter().map(|(_, follower)| *follower);
+        keys.extend(followers.map(|follower| (ends.execution, follower)));
+    }
     keys.sort_unstable();
     keys.dedup();
     for (execution, task) in keys {
@@ -130,15 +94,19 @@ async fn lock_all(
     Ok(())
 }
 
-/// The task whose map must be locked for a change. `None`: it has no row yet.
-fn locked_by(change: &MapChange) -> Option<Ordinal> {
+/// The tasks whose maps must be locked for a change. One that expands for the first time has no row yet; its source is locked, so
+/// that no item of that ends unseen.
+fn locked_by(change: &MapChange) -> Vec<Ordinal> {
     match change {
-        MapChange::Expand(row) => (row.generation > 1).then_some(row.task),
+        MapChange::Expand(row) => {
+            let own = (row.generation > 1).then_some(row.task);
+            own.into_iter().chain(row.source).collect()
+        }
         MapChange::Close(task)
         | MapChange::Pause(task)
         | MapChange::Resume(task)
         | MapChange::Reopen(task)
-        | MapChange::Tell(task, _) => Some(*task),
+        | MapChange::Tell(task, _) => vec![*task],
     }
 }
 
@@ -153,6 +121,18 @@ pub(super) async fn change(
     for (place, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
         apply_change(connection, *execution, change, (batch.now, place)).await?;
     }
+    Ok(())
+}
+
+/// Ends the items of a map that wait or run.
+async fn cancel_items(connection: &Connection, row: &MapRow, now: Timestamp) -> Result<(), Fault> {
+    CancelItems {
+        ended_at: now.0,
+        execution_id: row.execution.uuid(),
+        ordinal: row.task.into(),
+    }
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -211,7 +191,9 @@ async fn apply_change(
                 .execute(connection)
                 .await?;
             }
-            return put(connection, row).await;
+            let mut row = (**row).clone();
+            feed_all(connection, &mut row, now).await?;
+            return put(connection, &row).await;
         }
         MapChange::Tell(task, note) => {
             return tell(connection, execution, *task, note, (now, place)).await;
@@ -227,19 +209,19 @@ async fn apply_change(
     let ordinal = task.into();
     match change {
         MapChange::Close(_) if row.state != MapState::Ended => {
-            CancelItems {
-                ended_at: now.0,
-                execution_id,
-                ordinal,
-            }
-            .execute(connection)
-            .await?;
+            cancel_items(connection, &row, now).await?;
             row.running = 0;
             row.state = MapState::Ended;
         }
         MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
         MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
         MapChange::Reopen(_) => {
+            DeleteSkipped {
+                execution_id,
+                ordinal,
+            }
+            .execute(connection)
+            .await?;
             ReopenItems {
                 ready_at: now.0,
                 execution_id,
@@ -248,6 +230,7 @@ async fn apply_change(
             .execute(connection)
             .await?;
             row.reopen();
+            feed_all(connection, &mut row, now).await?;
         }
         _ => {}
     }
@@ -258,6 +241,7 @@ async fn end_of_map(
     connection: &Connection,
     ends: &ItemEnds,
     is_written: bool,
+    now: Timestamp,
 ) -> Result<MapOutcome, Fault> {
     let row = lock(connection, ends.execution, ends.task).await?;
     let is_open = |row: &MapRow| row.generation == ends.generation && row.state != MapState::Ended;
@@ -300,6 +284,9 @@ async fn end_of_map(
         return Err(StoreError::MapMoved(lost.into_iter().map(of_map).collect()).into());
     }
     if ends.is_last {
+        if row.waiting() > 0 {
+            cancel_items(connection, &row, now).await?;
+        }
         row.state = MapState::Ended;
     }
     put(connection, &row).await?;
@@ -314,6 +301,7 @@ async fn end_of_map(
         applied: true,
         row: Some(row),
         lost,
+        over: Vec::new(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::statement::{query, statement};
 use crate::store::{Report, StoreError};
 
 /// The migrations of this program, oldest first. They have the same version numbers as on SQLite.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 9] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
@@ -42,6 +42,10 @@ const KNOWN: [(&str, &str); 8] = [
     (
         "00000000000008",
         include_str!("../../../migrations/postgres/00000000000008_ends/up.sql"),
+    ),
+    (
+        "00000000000009",
+        include_str!("../../../migrations/postgres/00000000000009_aligned_maps/up.sql"),
     ),
 ];
 

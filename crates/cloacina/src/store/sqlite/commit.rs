@@ -87,7 +87,7 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
             children::submit(connection, batch, &mut submits, &mut applied, &none)?;
             let maps = &batch.flow.maps;
             maps::change(connection, &maps.changes, &applied, batch.now)?;
-            of_maps.maps = maps::end(connection, &maps.ends, &applied)?;
+            of_maps.maps = maps::end(connection, &maps.ends, &applied, batch.now)?;
             let started = started(&maps.ends, &of_maps.maps);
             if !started.is_empty() {
                 let before = applied.clone();

@@ -5,8 +5,8 @@ use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
 use super::map_reads::find;
+use super::map_row::put;
 use super::map_rows::{ClaimItem, DueItems, DueMaps, InsertItem, ItemColumns, NextDueMap, records};
-use super::maps::put;
 use super::row::{Id, count};
 use crate::store::{ClaimClass, ClaimedItems, Committed};
 use crate::types::{DefinitionId, ItemRecord, MapRow, Ordinal, RunnerId, TaskStatus, Timestamp};
@@ -54,6 +54,12 @@ pub(super) fn claim(
         let Some(mut row) = find(connection, execution.into(), ordinal)? else {
             continue;
         };
+        if row.is_over() {
+            // The last items of an aligned map were skipped. The runner ends it.
+            let items = Vec::new();
+            committed.items.push(ClaimedItems { row, items });
+            continue;
+        }
         let workers = free.get(class).copied().filter(|_| row.parallel.is_some());
         let room = (row.room() as usize)
             .min(limit)
@@ -82,7 +88,8 @@ pub(super) fn claim(
     Ok(())
 }
 
-/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones.
+/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones. New items of an aligned map have
+/// rows that are due since time 0.
 fn admit(
     connection: &mut SqliteConnection,
     row: &mut MapRow,
@@ -94,13 +101,25 @@ fn admit(
     let ordinal = row.task.into();
     let mut items = Vec::new();
     if row.waiting() > 0 {
-        let due: Vec<ItemColumns> = DueItems {
+        let mut due: Vec<ItemColumns> = DueItems {
             execution_id,
             ordinal,
+            after: 0,
             now: now.0,
             limit: i64::try_from(room).unwrap_or(i64::MAX),
         }
         .load(connection)?;
+        if row.source.is_some() && due.len() < room {
+            let new: Vec<ItemColumns> = DueItems {
+                execution_id,
+                ordinal,
+                after: -1,
+                now: 0,
+                limit: i64::try_from(room - due.len()).unwrap_or(i64::MAX),
+            }
+            .load(connection)?;
+            due.extend(new);
+        }
         for mut item in records(due)? {
             ClaimItem {
                 runner_id: runner.as_bytes(),
@@ -117,7 +136,7 @@ fn admit(
             items.push(item);
         }
     }
-    while items.len() < room && row.unstarted() > 0 {
+    while items.len() < room && row.claimable() > 0 {
         let item = row.admitted;
         InsertItem {
             execution_id,

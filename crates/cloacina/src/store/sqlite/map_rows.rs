@@ -1,7 +1,7 @@
 //! The statements about maps and their items, and their rows.
 
 use diesel::Queryable;
-use diesel::sql_types::{BigInt, Binary, Nullable, SmallInt, Text};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text};
 
 use super::error::Fault;
 use super::row::{Decoded, Id, count};
@@ -17,10 +17,11 @@ macro_rules! maps_query {
             $name<'a> { $($field: $rust => $sql),* } -> (
                 Binary, BigInt, BigInt, BigInt, SmallInt, BigInt, BigInt, BigInt, BigInt, BigInt, Nullable<BigInt>,
                 Nullable<BigInt>, BigInt, SmallInt, Nullable<Text>,
+                (Nullable<BigInt>, Bool, BigInt),
             );
             concat!(
                 "SELECT execution_id, ordinal, definition_id, generation, state, width, admitted, running, done, failed, \
-                 parallel, max_failed, queue, priority, detail FROM cloacina_maps ",
+                 parallel, max_failed, queue, priority, detail, source, has_all, skipped FROM cloacina_maps ",
                 $condition
             )
         }
@@ -58,6 +59,8 @@ pub(super) struct MapColumns {
     queue: i64,
     priority: i16,
     detail: Option<Decoded<(u32, Failure)>>,
+    /// The source and the number of skipped items: diesel's rows have at most 16 parts.
+    aligned: (Option<i64>, bool, i64),
 }
 
 impl MapColumns {
@@ -72,7 +75,10 @@ impl MapColumns {
                 Fault::Corrupt(format!("a map has the invalid state {}", self.state))
             })?,
             width: count("width", self.width)?,
+            source: optional("source", self.aligned.0)?,
+            has_all: self.aligned.1,
             admitted: count("admitted", self.admitted)?,
+            skipped: count("skipped", self.aligned.2)?,
             running: count("running", self.running)?,
             done: count("done", self.done)?,
             failed: count("failed", self.failed)?,
@@ -103,14 +109,19 @@ statement! {
         priority: i16 => SmallInt,
         due_at: Option<i64> => Nullable<BigInt>,
         detail: Option<&'a str> => Nullable<Text>,
+        source: Option<i64> => Nullable<BigInt>,
+        has_all: bool => Bool,
+        skipped: i64 => BigInt,
     }
     "INSERT INTO cloacina_maps (execution_id, ordinal, definition_id, generation, state, width, admitted, running, done, \
-     failed, parallel, max_failed, queue, priority, due_at, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     failed, parallel, max_failed, queue, priority, due_at, detail, source, has_all, skipped) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (execution_id, ordinal) DO UPDATE SET definition_id = excluded.definition_id, \
      generation = excluded.generation, state = excluded.state, width = excluded.width, admitted = excluded.admitted, \
      running = excluded.running, done = excluded.done, failed = excluded.failed, parallel = excluded.parallel, \
      max_failed = excluded.max_failed, queue = excluded.queue, priority = excluded.priority, due_at = excluded.due_at, \
-     detail = excluded.detail"
+     detail = excluded.detail, source = excluded.source, has_all = excluded.has_all, \
+     skipped = excluded.skipped"
 }
 
 statement! {
@@ -121,6 +132,28 @@ statement! {
 statement! {
     DeleteItemSteps<'a> { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt }
     "DELETE FROM cloacina_steps WHERE execution_id = ? AND ordinal = ? AND item >= 0"
+}
+
+query! {
+    /// Adds items of an aligned map for those of its source that have ended: they are ready, or skipped if the source's item did
+    /// not complete.
+    FeedItems<'a> {
+        follower: i64 => BigInt,
+        ended_at: i64 => BigInt,
+        execution_id: &'a [u8] => Binary,
+        source: i64 => BigInt,
+        first: i64 => BigInt,
+        last: i64 => BigInt,
+    } -> (BigInt, SmallInt);
+    "INSERT INTO cloacina_items (execution_id, ordinal, item, state, attempt, uncounted, rescues, ready_at, ended_at) \
+     SELECT execution_id, ?, item, iif(state = 3, 1, 5), 0, 0, 0, iif(state = 3, 0, NULL), iif(state = 3, NULL, ?) \
+     FROM cloacina_items WHERE execution_id = ? AND ordinal = ? AND item BETWEEN ? AND ? AND state IN (3, 4, 5) \
+     ON CONFLICT DO NOTHING RETURNING item, state"
+}
+
+statement! {
+    DeleteSkipped<'a> { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt }
+    "DELETE FROM cloacina_items WHERE execution_id = ? AND ordinal = ? AND state = 5"
 }
 
 statement! {
@@ -245,8 +278,11 @@ macro_rules! items_query {
 }
 
 items_query! {
-    DueItems { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt }
-    "WHERE execution_id = ? AND ordinal = ? AND state = 1 AND ready_at <= ? ORDER BY item LIMIT ?"
+    DueItems {
+        execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, after: i64 => BigInt, now: i64 => BigInt, limit: i64 => BigInt
+    }
+    "INDEXED BY cloacina_items_waiting WHERE execution_id = ? AND ordinal = ? AND state = 1 AND ready_at > ? AND ready_at <= ? \
+     ORDER BY ready_at, item LIMIT ?"
 }
 items_query! {
     ItemPage {

@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use diesel::{RunQueryDsl, SqliteConnection};
 
 use super::error::Fault;
+use super::map_feeds::{feed_all, feed_followers};
 use super::map_reads::find;
+use super::map_row::put;
 use super::map_rows::{
-    CancelItems, DeleteItemSteps, DeleteItems, EndItem, FirstWaiting, ForgetChildren, HasClaim,
-    InsertItemStep, OpenChildren, PutMap, ReopenItems,
+    CancelItems, DeleteItemSteps, DeleteItems, DeleteSkipped, EndItem, ForgetChildren, HasClaim,
+    InsertItemStep, OpenChildren, ReopenItems,
 };
 use super::row::{Id, encode, micros};
 use super::signals;
@@ -19,43 +21,6 @@ use crate::types::{
     ExecutionId, ItemRecord, Json, MapChange, MapRow, MapState, Note, Ordinal, StepRecord,
     Timestamp,
 };
-
-/// Writes a map's row, with the time at which an item can be claimed.
-pub(super) fn put(connection: &mut SqliteConnection, row: &MapRow) -> Result<(), Fault> {
-    let execution_id = row.execution.as_bytes();
-    let ordinal = row.task.into();
-    let first_waiting = if row.waiting() > 0 && row.unstarted() == 0 && row.room() > 0 {
-        let first: Vec<Option<i64>> = FirstWaiting {
-            execution_id,
-            ordinal,
-        }
-        .load(connection)?;
-        first.into_iter().flatten().next().map(Timestamp)
-    } else {
-        None
-    };
-    let detail = row.first_failure.as_ref().map(encode).transpose()?;
-    PutMap {
-        execution_id,
-        ordinal,
-        definition_id: row.definition.0,
-        generation: row.generation.into(),
-        state: row.state as i16,
-        width: row.width.into(),
-        admitted: row.admitted.into(),
-        running: row.running.into(),
-        done: row.done.into(),
-        failed: row.failed.into(),
-        parallel: row.parallel.map(i64::from),
-        max_failed: row.max_failed.map(i64::from),
-        queue: row.queue,
-        priority: row.priority,
-        due_at: micros(row.due_at(first_waiting)),
-        detail: detail.as_deref(),
-    }
-    .execute(connection)?;
-    Ok(())
-}
 
 /// Applies what the written changes of executions mean for their maps.
 pub(super) fn change(
@@ -82,7 +47,9 @@ pub(super) fn change(
                     }
                     .execute(connection)?;
                 }
-                put(connection, row)?;
+                let mut row = (**row).clone();
+                feed_all(connection, &mut row, now)?;
+                put(connection, &row)?;
                 continue;
             }
             MapChange::Tell(task, note) => {
@@ -100,18 +67,18 @@ pub(super) fn change(
         let ordinal = task.into();
         match change {
             MapChange::Close(_) if row.state != MapState::Ended => {
-                CancelItems {
-                    ended_at: now.0,
-                    execution_id,
-                    ordinal,
-                }
-                .execute(connection)?;
+                cancel_items(connection, &row, now)?;
                 row.running = 0;
                 row.state = MapState::Ended;
             }
             MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
             MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
             MapChange::Reopen(_) => {
+                DeleteSkipped {
+                    execution_id,
+                    ordinal,
+                }
+                .execute(connection)?;
                 ReopenItems {
                     ready_at: now.0,
                     execution_id,
@@ -119,11 +86,27 @@ pub(super) fn change(
                 }
                 .execute(connection)?;
                 row.reopen();
+                feed_all(connection, &mut row, now)?;
             }
             _ => {}
         }
         put(connection, &row)?;
     }
+    Ok(())
+}
+
+/// Ends the items of a map that wait or run.
+fn cancel_items(
+    connection: &mut SqliteConnection,
+    row: &MapRow,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    CancelItems {
+        ended_at: now.0,
+        execution_id: row.execution.as_bytes(),
+        ordinal: row.task.into(),
+    }
+    .execute(connection)?;
     Ok(())
 }
 
@@ -162,17 +145,26 @@ pub(super) fn end(
     connection: &mut SqliteConnection,
     ends: &[ItemEnds],
     applied: &HashSet<ExecutionId>,
+    now: Timestamp,
 ) -> Result<Vec<MapOutcome>, Fault> {
-    let outcomes = ends
-        .iter()
-        .map(|ends| end_of_map(connection, ends, applied.contains(&ends.execution)));
-    outcomes.collect()
+    let mut outcomes = Vec::with_capacity(ends.len());
+    for ends in ends {
+        let is_written = applied.contains(&ends.execution);
+        outcomes.push(end_of_map(connection, ends, is_written, now)?);
+    }
+    for (ends, outcome) in ends.iter().zip(&mut outcomes) {
+        if outcome.applied {
+            outcome.over = feed_followers(connection, ends, now)?;
+        }
+    }
+    Ok(outcomes)
 }
 
 fn end_of_map(
     connection: &mut SqliteConnection,
     ends: &ItemEnds,
     is_written: bool,
+    now: Timestamp,
 ) -> Result<MapOutcome, Fault> {
     let row = find(connection, ends.execution, ends.task)?;
     let is_open = |row: &MapRow| row.generation == ends.generation && row.state != MapState::Ended;
@@ -220,6 +212,9 @@ fn end_of_map(
         return Err(StoreError::MapMoved(lost.into_iter().map(of_map).collect()).into());
     }
     if ends.is_last {
+        if row.waiting() > 0 {
+            cancel_items(connection, &row, now)?;
+        }
         row.state = MapState::Ended;
     }
     put(connection, &row)?;
@@ -234,6 +229,7 @@ fn end_of_map(
         applied: true,
         row: Some(row),
         lost,
+        over: Vec::new(),
     })
 }
 

@@ -22,7 +22,9 @@ mod load;
 #[cfg(target_os = "linux")]
 mod locks;
 mod map_claims;
+mod map_feeds;
 mod map_reads;
+mod map_row;
 mod map_rows;
 mod maps;
 mod migration;
@@ -103,7 +105,7 @@ impl SqliteStore {
     /// reports writes through the other stores.
     ///
     /// # Panics
-    /// If the database is a file, which is opened a second time instead.
+    /// If the database is a file. Open the file a second time instead.
     #[must_use]
     pub fn share(&self) -> Self {
         assert!(

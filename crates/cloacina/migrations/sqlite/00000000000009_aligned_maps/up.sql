@@ -1,0 +1,9 @@
+-- Maps whose item i starts when item i of another map has completed. `source` is the task of that map, and `has_all` tells that
+-- it has ended.
+ALTER TABLE cloacina_maps ADD COLUMN source INTEGER;
+ALTER TABLE cloacina_maps ADD COLUMN has_all INTEGER NOT NULL DEFAULT 0 CHECK (has_all IN (0, 1));
+ALTER TABLE cloacina_maps ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+
+-- The items that can be claimed again, in claim order, so that a claim need not sort all of them.
+DROP INDEX cloacina_items_waiting;
+CREATE INDEX cloacina_items_waiting ON cloacina_items (execution_id, ordinal, ready_at, item) WHERE state = 1;
