@@ -1,4 +1,4 @@
-# Every target sets up what it needs, in a virtual environment of the project's own (.venv).
+# Every target sets up what it needs, in the project's own virtual environment (.venv).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,9 +15,9 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 # Under CI the lock file must be up to date; elsewhere cargo may update it.
 CARGO_FLAGS ?= $(if $(CI),--locked)
-# Two test processes at a time; one that has no test left takes over tests of the other.
+# Two test processes at a time; when one has no test left, it takes over tests of the other.
 PYTEST_FLAGS ?= -n 2 --dist worksteal
-# Flags that select a part of the Python tests: `make test` then leaves out the Rust tests.
+# The flags that select a part of the Python tests. With such a flag, `make test` runs no Rust tests.
 PART := $(filter -k% -m% --lf --last-failed tests/%,$(PYTEST_FLAGS))
 
 PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
@@ -25,14 +25,14 @@ TYPED_SOURCES := python/cloaca $(wildcard tests/typing)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-11s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 .PHONY: demo
 demo: ## Run a real pipeline on real data, kill it in the middle, and see it complete
 	@scripts/setup.sh demo release
 	@$(PYTHON) examples/weather/run.py
 
-# How many times the usual number of random inputs to try: minutes instead of seconds.
+# Multiplies the usual number of random inputs; the tests then take minutes instead of seconds.
 FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 
 # The tests that `make simulate` runs in an optimised build.
@@ -49,7 +49,7 @@ test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate 10,000 seeds of several runners under every fault
+simulate: ## Simulate several runners under every fault, with 10,000 seeds
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
@@ -102,6 +102,16 @@ check: ## Check words, format, lints and types
 ui: ## Build the page of `cloaca ui`
 	@scripts/ui.sh build
 
+# The tests of annotations, syntax trees and error messages, which releases of Python change.
+PER_PYTHON := $(wildcard tests/test_forward_references.py tests/test_typed*.py tests/test_fingerprint.py tests/test_mistakes.py)
+
+.PHONY: test-pythons
+test-pythons: ## Test what releases of Python change, with 3.12, 3.13 and 3.14
+	@scripts/setup.sh test dev
+	@pythons=$$(scripts/pythons.sh); for python in $$pythons; do \
+		PYTHONPATH="$(CURDIR)/python" "$$python" -m pytest -p cloaca._testing.plugin $(PYTEST_FLAGS) $(PER_PYTHON); \
+	done
+
 .PHONY: test-web
 test-web: ## Test the page in Chromium
 	@scripts/setup.sh test dev
@@ -147,7 +157,7 @@ bench: ## Measure the workloads against the limits of this machine
 	$(PYTHON) scripts/pictures.py
 
 .PHONY: bench-peers
-bench-peers: ## Measure other libraries by the same workloads
+bench-peers: ## Measure other libraries with the same workloads
 	@scripts/setup.sh test release
 	$(PYTHON) benchmarks/peers/run.py
 
@@ -163,6 +173,6 @@ lock: ## Update the lock files of the Python packages, with the oldest supported
 
 .PHONY: clean
 clean: ## Remove what was built and the virtual environment
-	rm -rf .venv benchmarks/peers/.venvs target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .pythons benchmarks/peers/.venvs target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -35,7 +35,7 @@ for value in [Thing(), Thing, print, b"x", re.compile("x"), range(3), (x for x i
     ),
     Mistake(
         18,
-        "a scalar of numpy",
+        "a numpy scalar",
         """
 class int64:
     def tolist(self): return 1
@@ -139,7 +139,7 @@ run("w")
             "AttributeError: 'str' object has no attribute 'year'\n"
             "hint: a context holds JSON: a datetime comes out of it as text, so make it again: ",
             "hint: a context holds JSON: a set comes out of it as a list, so make it again: set(",
-            "TypeError: unhashable type: 'list'\n"
+            "unhashable type: 'list'",
             "hint: a context holds JSON: a tuple comes out of it as a list, so make it again: ",
             "hint: a context holds JSON: a date or time comes out of it as text, so make it again",
             "hint: a context holds JSON: a date or time comes out of it as text, so make it again",

@@ -2,7 +2,7 @@
 
 Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use
 each interpreter of the machine that has msgspec. `CLOACA_TEST_PYTHONS` names more interpreters,
-separated by colons.
+separated by colons. `make test-pythons` runs the tests with interpreters that it installs.
 """
 
 from __future__ import annotations
@@ -102,6 +102,57 @@ with cloaca.DefaultRunner(":memory:") as runner:
 UNQUOTED = LATER.replace('"', "'").replace("'int'", "int").replace("'list[Order]'", "list[Order]")
 UNQUOTED = UNQUOTED.replace("'Order | None'", "Order | None")
 
+# The classes of a function are found through the frame that reads the annotations.
+OF_A_FUNCTION = """
+import cloaca
+from dataclasses import dataclass
+
+def main():
+    @dataclass
+    class Order:
+        line: "Line"
+        more: "list[Line]"
+
+    @dataclass
+    class Line:
+        n: int
+
+    with cloaca.WorkflowBuilder("w"):
+        @cloaca.task
+        def load(n: int) -> Order:
+            return Order(Line(n), [Line(n + 1)])
+
+        @cloaca.task
+        def total(load: Order) -> int:
+            return load.line.n + load.more[0].n
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        print(runner.execute("w", {"n": 1}, check=True).final_context["total"])
+
+main()
+"""
+
+# Python 3.14 defines such a class; reading its annotations fails.
+FIELD_ONLY_CHECKED = """
+import cloaca
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+class Order(NamedTuple):
+    price: Decimal
+
+try:
+    with cloaca.WorkflowBuilder("refused"):
+        @cloaca.task
+        def load(order: Order): ...
+except cloaca.TaskValidationError as error:
+    assert "parameter 'order'" in str(error), error
+    assert "name 'Decimal' is not defined" in str(error), error
+    print(3)
+"""
+
 
 def interpreters() -> list[str]:
     """The interpreters of the machine that have msgspec."""
@@ -130,7 +181,9 @@ def version(python: str) -> tuple[int, int]:
         pytest.param(POSTPONED, (3, 11), id="postponed"),
         pytest.param(ONLY_CHECKED, (3, 11), id="for type checkers"),
         pytest.param(ALIASES, (3, 12), id="type statements"),
+        pytest.param(OF_A_FUNCTION, (3, 11), id="classes of a function"),
         pytest.param(UNQUOTED, (3, 14), id="unquoted"),
+        pytest.param(FIELD_ONLY_CHECKED, (3, 14), id="field for type checkers"),
     ],
 )
 def test_j4_annotation_may_name_something_defined_later(

@@ -17,7 +17,7 @@ import pytest
 
 import cloaca
 
-# Prints "started" once the signal handlers of run_forever are there.
+# Prints "started" once run_forever has set its signal handlers.
 SERVE = """
     import asyncio, signal, sys, threading, time
     import cloaca
@@ -38,9 +38,12 @@ SERVE = """
     runner.run_forever()
 """
 
+# Since Python 3.12, `fork` warns of a process with threads.
+QUIET_FORK = "ignore::DeprecationWarning"
+
 
 def assert_only_names_open_executions(err):
-    """At its end a program says that executions it submitted are open, and nothing else."""
+    """Asserts that a program only reports, at its end, the open executions that it submitted."""
     (line,) = err.splitlines()
     assert "open: " in line
     assert "with the next runner" in line
@@ -66,7 +69,7 @@ def test_d8_a_second_signal_ends_at_once_and_loses_nothing(database, script):
     assert process.stdout.readline() == "started\n"
     start = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)  # two signals at once are one
+    time.sleep(0.2)  # signals that come together count as one
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert out == ""
@@ -301,7 +304,7 @@ def test_a27_run_forever_raises_when_the_engine_has_failed(script):
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_runner_is_not_copied(how):
+def test_runner_refuses_to_be_copied_or_pickled(how):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(":memory:") as runner:
@@ -325,7 +328,8 @@ def test_a_forked_child_drops_its_parents_runner_silently(script):
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.wait()[1]))
         runner.shutdown()
-        """
+        """,
+        PYTHONWARNINGS=QUIET_FORK,
     )
     assert process.communicate(timeout=60) == ("0\n", "")
 
@@ -355,7 +359,8 @@ def test_child_forked_in_a_task_neither_reports_nor_hangs(script):
         config = cloaca.DefaultRunnerConfig(capture_logs=True)
         with cloaca.DefaultRunner(":memory:", config) as runner:
             print(runner.execute("w").final_context["code"])
-        """
+        """,
+        PYTHONWARNINGS=QUIET_FORK,
     )
     assert process.communicate(timeout=60) == ("7\n", "")
 

@@ -41,6 +41,4 @@ def _contains(annotation: Any, wanted: Callable[[Any], bool], seen: set[int]) ->
         return _contains(kind.__value__, wanted, seen)
     if not isinstance(kind, type) or kind.__module__ == "builtins":
         return False
-    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__annotations__"):
-        return any(_contains(part, wanted, seen) for part in hints_of(kind).values())
-    return False
+    return any(_contains(part, wanted, seen) for part in hints_of(kind).values())

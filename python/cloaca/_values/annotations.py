@@ -40,7 +40,7 @@ def raw_annotations(function: Any) -> Mapping[str, Any]:
     """The annotations of a function as they are written: values, strings, or forward references."""
     function = underlying(function)
     if sys.version_info >= (3, 14):
-        # Reading `__annotations__` evaluates all of them, and fails if one names what does not
+        # Reading `__annotations__` evaluates all of them, and fails if a name in one does not
         # exist.
         if getattr(function, "__annotate__", None) is not None:
             from annotationlib import Format, get_annotations
@@ -50,8 +50,19 @@ def raw_annotations(function: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def own_annotations(kind: type) -> Mapping[str, Any]:
+    """The annotations of a class, without those of its bases, as they are written."""
+    if sys.version_info >= (3, 14):
+        # The class computes them only when they are first read.
+        from annotationlib import Format, get_annotations
+
+        return get_annotations(kind, format=Format.FORWARDREF)
+    found: dict[str, Any] = vars(kind).get("__annotations__", {})
+    return found
+
+
 def names(annotation: object, class_name: str, function: Any) -> bool:
-    """Whether a written annotation is a class of cloaca, or that class or `None`.
+    """Whether a written annotation is a class of cloaca, alone or joined with `None`.
 
     Nothing but a dotted name is evaluated. A name that does not exist at run time, because only
     type checkers import it, counts if it ends with the name of the class.
@@ -123,8 +134,8 @@ def class_hints(kind: type) -> dict[str, Any]:
 def _hints(holder: Any, module: dict[str, Any] | None, local: dict[str, Any]) -> dict[str, Any]:
     """The evaluated annotations.
 
-    The names of the code that defines or reads a workflow count too, because a test may define
-    its classes in a function.
+    Local names of the code that defines or reads a workflow are found too, because a test may
+    define its classes in a function.
     """
     from typing import get_type_hints
 
@@ -146,7 +157,7 @@ def _local_names_of_caller() -> dict[str, Any]:
 
 
 def _namespaces(function: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The names of a function's module, and those that it closes over."""
+    """The names of a function's module, and the variables that the function closes over."""
     module = getattr(function, "__globals__", None) or vars(
         sys.modules.get(getattr(function, "__module__", ""), sys)
     )

@@ -98,7 +98,11 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
         if not unknown or (traceback and traceback.tb_next):
             return None
         hint = (advice(unknown[0]) if advice else None) or hint_for(unknown[0], known)
-        return TypeError(f"{error}\nhint: {hint}" if hint else str(error))
+        text = str(error)
+        if hint:
+            # Since Python 3.13 the message suggests an argument too; the hint replaces that.
+            text = f"{text.partition('. Did you mean')[0]}\nhint: {hint}"
+        return TypeError(text)
 
     def call(*args: Any, **options: Any) -> Any:
         try:

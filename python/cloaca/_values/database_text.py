@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL or UTF-8 refuse: NUL and lone surrogates become U+FFFD, `?`.
+    """Replaces what PostgreSQL or UTF-8 refuse: NUL with U+FFFD, lone surrogates with `?`.
 
     Args:
         text: Text for people, which may lose a character.

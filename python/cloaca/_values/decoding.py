@@ -1,4 +1,4 @@
-"""Decoders: from the JSON text of a value to what an annotation says (semantics J4, J6).
+"""Decoders turn the JSON text of a value into what an annotation describes (semantics J4, J6).
 
 An annotation that contains a pydantic model is read by pydantic, any other by msgspec. Each library
 is imported when the first such annotation is read.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from cloaca._values.annotation_parts import hints_of
+from cloaca._values.annotations import own_annotations
 from cloaca._values.decoding_errors import Undecodable, Unreadable
 from cloaca._values.exceptions import TaskTimeoutError
 from cloaca._values.kinds import kinds_of_info
@@ -116,7 +117,7 @@ def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
         try:
             info = msgspec.inspect.type_info(annotation)
         except NameError:
-            # A class of a function, whose annotations are text that names other classes of it.
+            # A class inside a function: its annotations are text that names other local classes.
             _evaluate_classes(annotation, set())
             info = msgspec.inspect.type_info(annotation)
         parts = list(_parts(info))
@@ -156,7 +157,7 @@ def _evaluate_classes(annotation: Any, seen: set[int]) -> None:
     parts = list(get_args(annotation))
     kind = get_origin(annotation) or annotation
     if isinstance(kind, type) and kind.__module__ != "builtins":
-        own = vars(kind).get("__annotations__", {})
+        own = own_annotations(kind)
         hints = hints_of(kind)
         if any(not isinstance(written, type) for written in own.values()):
             kind.__annotations__ = {name: hints.get(name, written) for name, written in own.items()}

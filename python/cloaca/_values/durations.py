@@ -52,7 +52,7 @@ def _changed(info: Any, value: Any) -> Any:
 
 
 def _infos_of_items(info: Any, items: list[Any]) -> list[Any]:
-    """The type of each item of an array; `None` for one without a type."""
+    """The type of each item of an array; `None` for an item without a type."""
     from msgspec import inspect
 
     found: list[Any]

@@ -2,8 +2,8 @@
 
 An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects;
 `datetime`, `date` and `time` become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and
-`UUID` become text; tuples become arrays; sets become arrays too, sorted where their members
-compare; any `Mapping` becomes an object. Keys of objects must be strings, because `{1: "a"}` would
+`UUID` become text; tuples become arrays; sets become arrays too, sorted if their members can be
+compared; any `Mapping` becomes an object. Keys of objects must be strings, because `{1: "a"}` would
 come back as `{"1": "a"}`. `bytes` and everything else are refused.
 """
 
@@ -42,13 +42,13 @@ def encode(key: str, value: object) -> str:
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.
         ValueError: NaN, an infinity, a reference cycle, more than 512 levels, or a lone surrogate.
-            It names the key.
+            The message names the key.
     """
     return encode_as(f"context key {key!r}", value)
 
 
 def encode_as(what: str, value: object) -> str:
-    """The same for a value outside of a context; error messages begin with `what`."""
+    """Like `encode`, for a value outside of a context; error messages begin with `what`."""
     import json
 
     try:
@@ -95,7 +95,7 @@ def plain(value: object, depth: int = 0) -> object:
         return value
     if isinstance(value, (dict, list, tuple)) and depth >= MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
-    # Loops, because a comprehension is a second frame of the recursion in Python 3.11.
+    # Loops, because in Python 3.11 a comprehension adds a second frame to each level of recursion.
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -120,7 +120,7 @@ def plain(value: object, depth: int = 0) -> object:
 
 
 def _simplify(value: object, depth: int) -> object:
-    """The JSON form of a value that is not of a type that JSON has."""
+    """The JSON form of a value whose type JSON does not have."""
     from enum import Enum
 
     if isinstance(value, Enum):
@@ -209,7 +209,7 @@ def _struct_fields(kind: Any, value: object) -> object:
 
 
 def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are not `msgspec.UNSET`, which stands for a field that is not there."""
+    """The fields that are not `msgspec.UNSET`, which stands for a missing field."""
     unset = _unset()
     for value in fields.values():
         if value is unset:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # A number with a fraction or an exponent, outside of a string.
 _FRACTION = re.compile(r"(?:^|[\[:,])\s*-?\d+(?:\.\d|[eE])")
-# Schemas around another one that see the value only after it was decoded, or not at all.
+# Schemas that wrap another one, and see the value only after it was decoded, or not at all.
 _INNER = {
     "chain": "steps",
     "custom-error": "schema",
@@ -38,7 +38,7 @@ class ExactDecimals:
     __slots__ = ("_definitions", "_is_needed", "_schema")
 
     def __init__(self, schema: Any) -> None:
-        """Prepare the places.
+        """Find out whether the annotation has decimals.
 
         Args:
             schema: The core schema of the annotation.
@@ -123,7 +123,7 @@ class ExactDecimals:
             return None
         kinds = _OBJECTS if type(value) is dict else _ARRAYS if type(value) is list else _DECIMAL
         if type(value) is Number:
-            # A text could be meant for another part.
+            # As text, the number could match another part of the union.
             others = {part["type"] for part in inner}
             if not others <= {"none"} | _DECIMAL | _ARRAYS | _OBJECTS:
                 return None
@@ -132,7 +132,7 @@ class ExactDecimals:
 
 
 def _schemas_of_items(schema: Any, count: int) -> list[Any]:
-    """The schema of each item of an array; `None` for one without a schema."""
+    """The schema of each item of an array; `None` for an item without a schema."""
     items = schema.get("items_schema")
     if not isinstance(items, list):
         return [items] * count

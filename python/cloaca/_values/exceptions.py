@@ -135,11 +135,11 @@ class TaskInputError(TaskError, TypeError):
 
 
 class CaughtParkError(TaskValidationError):
-    """A function caught what leaves it when it sleeps or waits. Catch its base. Private."""
+    """A function caught the exception by which it leaves to wait. Catch its base. Private."""
 
 
 class WholeTaskError(TaskValidationError):
-    """An item of a map asked for what only whole tasks can do. Catch its base. Private."""
+    """An item of a map made a call that only whole tasks may make. Catch its base. Private."""
 
 
 class TaskExecutionError(TaskError):
@@ -225,7 +225,7 @@ class ForkedProcessError(CloacaException, RuntimeError):
 
 
 class WaitTimeoutError(CloacaException, TimeoutError):
-    """A wait timed out: that of a caller, or that of a task. It is a `TimeoutError`.
+    """A wait of a caller or of a task timed out. It is a `TimeoutError`.
 
     `result(timeout=...)` raises it; the execution continues. The failure of a task whose
     `wait_timeout` is over has this type.

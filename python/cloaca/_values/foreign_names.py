@@ -1,4 +1,4 @@
-"""Hints for names that other tools have, and that `cloaca` calls otherwise."""
+"""Hints for names from other tools that have another name in `cloaca`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The kinds of JSON values, and the kinds that types of `msgspec.inspect` have (semantics J6).
 
-A kind counts twice: a `Decimal` is stored as text, and can be read from text and from a number.
+Stored and accepted kinds may differ: a `Decimal` is stored as text, and read from text or a number.
 `None` stands for kinds that are not known.
 """
 
@@ -45,7 +45,7 @@ def kind_of(value: object) -> str:
 
 
 def kinds_of_info(info: Any, *, stored: bool) -> Kinds:
-    """The kinds of a type of `msgspec.inspect`: those that are stored, or those that are read."""
+    """The kinds of a type of `msgspec.inspect`: as it is stored, or as it can be read."""
     import msgspec
 
     types = msgspec.inspect

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cloaca._values.kinds import Kinds
 
-# Validators that take values of other kinds than those of the type behind them.
+# Validators that may accept values of kinds that the annotated type does not accept.
 _EARLY_VALIDATORS = frozenset({"BeforeValidator", "PlainValidator", "WrapValidator"})
 
 

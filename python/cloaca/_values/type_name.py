@@ -33,7 +33,10 @@ def type_name(kind: type) -> str:
 def public_module(kind: type) -> str:
     """The module of a type; `cloaca` for a type that one of its private modules defines."""
     module = kind.__module__
-    return "cloaca" if str(module).startswith("cloaca._") else module
+    if str(module).startswith("cloaca._"):
+        return "cloaca"
+    # Only Python 3.13 names the private modules of `pathlib`.
+    return "pathlib" if str(module).startswith("pathlib._") else module
 
 
 def lineage(kind: type) -> list[str]:

@@ -62,7 +62,8 @@ def var_or(name: str, default: D) -> str | D:
 def get_backend() -> str:
     """The kind of database that this program uses: `"sqlite"` or `"postgresql"`.
 
-    It is the kind of the runner that started last, or that of `CLOACA_DATABASE_URL`, or `"sqlite"`.
+    It is the kind of the last started runner; without a runner, the kind of
+    `CLOACA_DATABASE_URL`; otherwise `"sqlite"`.
 
     Since 1.0.
     """
