@@ -1,4 +1,4 @@
-"""Workloads of whole processes: cold start, idling, kills, several on one database."""
+"""Workloads of whole processes: cold start, idling, kills, several processes on a database."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def cold(where: str, *, quick: bool) -> Figures:
 
 
 def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
-    """CPU time, memory and queries of a runner without work, beside sleeping executions."""
+    """CPU time, memory and queries of an idle runner, with `sleepers` sleeping executions."""
     seconds = 1 if quick else 20
     waits = {"waits": sleepers} if sleepers else {}
     runner = Process(IDLE, url, seconds=seconds, **waits)
@@ -210,7 +210,7 @@ def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
     if asks and not quick:
-        # The server counts what its sessions did within ten seconds.
+        # The server updates its counters within ten seconds.
         time.sleep(12)
     before = int(databases.sql(server, count.format(database))) if asks else 0
     runner.resume()
@@ -291,7 +291,7 @@ def apart(where: str, *, quick: bool) -> Figures:
 
 
 def signals(where: str, *, quick: bool) -> Figures:
-    """W14: from `send` to the start of the waiting task, and an idle runner beside sleepers."""
+    """W14: the time from `send` to the start of the waiting task; an idle runner with sleepers."""
     count = 10 if quick else 300
     url = databases.fresh(where, "W14")
     listener = Process(LISTENER, url, waits=count, sends=True)

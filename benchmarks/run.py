@@ -36,7 +36,7 @@ ORDER += ["W13", "W14", "W15", "W18", "load", "fair", "memory"]
 #: whose figure is a time, and a minimum for the others.
 #:   W1: a chain of three costs four commits.
 #:   W13: a step costs one commit.
-#:   W14: a signal and the claim of its task cost two commits, and 300 us on the way.
+#:   W14: sending a signal and claiming the woken task cost two commits and 300 us.
 SHARES = {"W1": 1.5, "W13": 1.3, "W14": 1, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
 
 #: Bounds of further figures, by database, workload and figure.
@@ -129,7 +129,7 @@ def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
 
 
 def python_share(workload: str, python: Figures, rust: Figures) -> float:
-    """The share of a workload's time that Rust tasks instead of Python tasks would save."""
+    """The share of a workload's time that is saved if its tasks are in Rust, not in Python."""
     if workload == "W1":
         return float(1 - rust["p50_us"] / python["p50_us"])
     per_s = "tasks_per_s" if workload == "W3" else "executions_per_s"
@@ -152,7 +152,7 @@ def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
 
 
 def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
-    """Returns further ratios to the same rows written by hand."""
+    """Returns ratios to the speed of a program that only writes the same rows."""
     if workload == "W1":
         chain_us = 4e6 / limit["W1"]["executions_per_s"]
         return {"of_rows_one_by_one": round(figures["p50_us"] / chain_us, 3)}

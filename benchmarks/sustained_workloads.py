@@ -25,7 +25,7 @@ BURST_INTERVAL = 0.005
 
 
 def define() -> None:
-    """The workflows that these workloads use."""
+    """Defines the workflows that these workloads use."""
 
     def nothing(context: cloaca.Context) -> None:
         pass
@@ -151,7 +151,7 @@ def chains(runner: cloaca.DefaultRunner, seconds: float, workflow: str = "chain"
 
 
 def mapped(where: str, *, quick: bool) -> Figures:
-    """W12: a map of 100,000 items into a reduce beside a neighbour, and W11 in the same run."""
+    """W12: maps and reduces 100,000 items while small executions run; then W11, to compare."""
     count = 1_000 if quick else 100_000
     with cloaca.DefaultRunner(databases.fresh(where, "W12")) as runner:
         runner.execute("mapped", {"count": 10})
@@ -260,7 +260,7 @@ def memory(where: str, *, quick: bool) -> Figures:
 
 
 def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
-    """Memory growth of W2 in a loop, for a number of seconds."""
+    """Memory growth while W2 runs in a loop for `seconds`."""
     with cloaca.DefaultRunner(databases.fresh(where, "memory")) as runner:
         if wide:
             assert runner.execute("wide").status == "Completed"
@@ -291,6 +291,6 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
     "load": loaded,
     "fair": fair,
     "memory": memory,
-    # By hand: `python benchmarks/workloads.py leak PLACE`, ten minutes.
+    # Started only by hand: `python benchmarks/workloads.py leak PLACE` (ten minutes).
     "leak": lambda where, quick: leak(where, seconds=1.0 if quick else 600.0, wide=False),
 }

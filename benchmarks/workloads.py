@@ -117,7 +117,7 @@ class Record:
 
 
 def define_typed(kind: str, value: Any) -> None:
-    """Defines W3 twice: its tasks pass a value by the context, or by parameters and results."""
+    """Defines W3 twice: values pass through the context, or as parameters and results."""
     data = dataclasses.asdict(value) if isinstance(value, Record) else value
     names = [f"middle{index}" for index in range(8)]
     with cloaca.WorkflowBuilder(f"context-{kind}"):
@@ -218,7 +218,7 @@ def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def wide(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W11: one execution with a fan-out of 10,000 tasks into one."""
+    """W11: one execution that fans out to 10,000 tasks, which join in one."""
     workflow, tasks = ("wide-quick", 302) if quick else ("wide", 10_002)
     rate = tasks * all_at_once(runner, workflow, 1)
     with Path("/proc/self/status").open() as status:
@@ -247,7 +247,7 @@ def steps(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def children(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W15: a parent of 10,000 children of one task, compared with as many executions of W2."""
+    """W15: a parent with 10,000 one-task children, compared with as many executions of W2."""
     count = 100 if quick else 10_000
     alone = all_at_once(runner, "single", count)
     start = time.perf_counter()
@@ -260,8 +260,8 @@ def children(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 def typed(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
     """W18: W3 with values: dataclasses of ten fields, and lists of 1,000 numbers.
 
-    Each is compared with the same work on the context. Both run in turns, because a machine's speed
-    drifts; the median of the ratios is the figure.
+    Each is compared with a workflow that passes the same values through the context. The two run in
+    turns, because a machine's speed drifts; the figure is the median of the ratios.
     """
     count, rounds = (5, 1) if quick else (200, 5)
     figures: Figures = {}

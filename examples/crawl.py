@@ -1,4 +1,4 @@
-"""Crawls a site that allows few requests at once: two maps, and a limit that the tasks keep."""
+"""Crawls a site that refuses frequent requests: two maps, with a limit on parallel items."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ SHELVES, BOOKS = 5, 6
 
 
 class Site(BaseHTTPRequestHandler):
-    """Shelves with links to books. It refuses a request that comes too early."""
+    """A site of shelves with links to books. It refuses a request that comes too early."""
 
     lock = threading.Lock()
     next_at = 0.0
@@ -45,7 +45,7 @@ class Site(BaseHTTPRequestHandler):
 
 
 def get(url: str) -> str:
-    """The text of a page. A refusal is an attempt that is repeated when the site says so."""
+    """Returns the text of a page. A refused request is retried when the site allows it."""
     try:
         with urlopen(url, timeout=10) as answer:
             return answer.read().decode()
@@ -57,7 +57,7 @@ def get(url: str) -> str:
 
 
 with cloaca.WorkflowBuilder("crawl", input={"shelves": list[str]}):
-    # At most two requests at once, over all runners: the items of a map are counted together.
+    # At most two requests at once, over all runners: the limit is for the whole map.
     @cloaca.task(over="shelves", parallel=2, retry_attempts=100)
     def links(url: str) -> list[str]:
         return [urljoin(url, link) for link in re.findall(r"href='(.+?)'", get(url))]

@@ -18,7 +18,7 @@ def count_words(names: list[str]) -> dict[str, int]:
 
 
 def open_processes() -> ProcessPoolExecutor:
-    """Processes that count: Python runs one thread at a time."""
+    """Returns processes that count, because Python runs only one thread at a time."""
     return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
 
 
@@ -28,7 +28,7 @@ with cloaca.WorkflowBuilder("words", output="words"):
     def texts() -> list[str]:
         return sorted(topics)
 
-    # An item counts up to 20 texts, so that it is longer than its commit.
+    # An item counts up to 20 texts, so that it takes longer than its commit.
     @cloaca.task(over=texts, batch=20, parallel=os.cpu_count())
     def counts(
         names: list[str],

@@ -310,7 +310,7 @@ class SlowDisk:
     """Programs whose disk can be slowed down: see slow_disk.c."""
 
     def __init__(self, folder: Path) -> None:
-        # The server's user must be able to read and count.
+        # The server's user must be able to read the switch and to write the counter.
         folder.chmod(0o755)
         library = folder / "slow_disk.so"
         self._switch = folder / "slow"

@@ -90,7 +90,7 @@ def blank(match: re.Match[str]) -> str:
 
 
 def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
-    """Splits a comment, a string or a page. Only the first paragraph of a `doc` is one."""
+    """Splits a comment, a string or a page. After its first paragraph, a `doc` is a comment."""
     text = CODE_SPAN.sub("`…`", text).replace("\\\n", " \n")
     for part in NEW_PARAGRAPH.split(text):
         words = list(re.finditer(r"\S+", part))

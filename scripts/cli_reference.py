@@ -46,7 +46,7 @@ def render() -> str:
 
 
 def section(command: click.Command, path: str) -> list[str]:
-    """A command's section, and those of its own commands."""
+    """A command's section; for a group, the sections of its commands."""
     context = click.Context(command, info_name=path, terminal_width=88, max_content_width=88)
     context.help_option_names = ["-h", "--help"]
     if isinstance(command, click.Group):

@@ -6,7 +6,7 @@ Run it once for each released schema version, with that release, and keep the fi
 
     .venv/bin/python scripts/make_corpus.py POSTGRES_SERVER_URL
 
-The URL is that of a server's superuser, as scripts/private_postgres.sh prints it.
+The URL must be for the superuser of a server, as scripts/private_postgres.sh prints it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def make_sqlite() -> Path:
         leave(f"sqlite:///{database}")
         with sqlite3.connect(database) as connection:
             connection.execute("UPDATE cloacina_runners SET host = 'elsewhere', pid = 1")
-            # A traceback names its files.
+            # Tracebacks contain paths of this machine.
             for update in (
                 "UPDATE cloacina_executions SET error = replace(error, ?, '')",
                 "UPDATE cloacina_tasks SET error = replace(error, ?, '')",
@@ -91,7 +91,7 @@ def make_sqlite() -> Path:
 
 
 def make_postgres(server: str) -> Path:
-    """The dump."""
+    """Returns the dump."""
     name = f"corpus{uuid.uuid4().hex}"
     psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
     subprocess.run([*psql, server, "--command", f"CREATE DATABASE {name}"], check=True)
@@ -103,7 +103,7 @@ def make_postgres(server: str) -> Path:
     command = ["pg_dump", "--no-owner", "--no-privileges", "--inserts", url]
     dumped = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     dumped = dumped.replace(f"{ROOT}/", "")
-    # Lines that only the dumping version of psql knows, and settings that later servers do not.
+    # Omits lines that only this version of psql knows, and settings that other servers may not.
     lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "SET "))]
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, or an empty text."""
+    """The text of a file; `None` if it does not exist."""
     return path.read_text() if path.exists() else None
 
 

@@ -131,7 +131,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "forked": (
         "A forked process used a runner, or an SQLite file, that was open at the fork.",
-        "Use `spawn`, shut the runner down before the fork, or open the first one after it.",
+        "Use `spawn`, shut the runner down before the fork, or open the first runner after it.",
     ),
     "schedule_invalid": (
         "A cron expression, a time zone or an option of a schedule or trigger cannot be read.",
@@ -152,7 +152,7 @@ def errors() -> str:
     rows = ["| code | class | when | what to do |", "|---|---|---|---|"]
     for code, kind in CLASS_BY_CODE.items():
         when, remedy = ERRORS[code]
-        # The page of the error, to which answers of the HTTP API lead.
+        # The anchor of the error, to which answers of the HTTP API link.
         anchor = f'<span id="{code.replace("_", "-")}"></span>'
         row = f"| {anchor}`{code}` | `{kind.__name__}` | {when} | {remedy} |"
         rows.append(row.replace("|  |", "| |"))
@@ -308,7 +308,7 @@ WORKLOADS = {
     "W10": "4 runners on one database, work submitted in a fifth process",
     "W11": "a fan-out of 10,000 tasks into one",
     "W18": "W3 with typed tasks: records of ten fields, lists of 1,000 numbers",
-    "load": "W1 while W2 runs at half of what it can",
+    "load": "W1 while W2 runs at half of its maximum rate",
     "fair": "an urgent execution, a schedule's tick and heartbeats in a flood of short tasks",
     "memory": "a fan-out of 10,000 tasks, and W2 in a loop for a minute",
 }

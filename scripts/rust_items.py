@@ -92,7 +92,7 @@ def items() -> dict[str, Item]:
                 if block:
                     owner = block[1]
                 elif method:
-                    # A second item is for builds without a feature.
+                    # A second method of this name is for builds without a feature.
                     methods.setdefault(owner, {}).setdefault(method[1], purpose)
                 elif kind:
                     purposes.setdefault(kind[1] or kind[2], purpose)

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Makes ready what the project's commands need, in a virtual environment of its own (.venv).
+# Prepares what the project's commands need, in the project's own virtual environment (.venv).
 #
 #   scripts/setup.sh NAME [dev|release|wheel]
 #
-# NAME is a file of requirements/. With a profile, the extension module is built too; with `wheel`, what builds it is only
-# looked for.
-# Doing it twice is cheap: packages are installed again only when their lock file changed.
+# NAME is a file of requirements/. With a profile, the extension module is built too; with `wheel`, only its compilers are
+# looked for. Doing it twice is cheap: packages are installed again only when their lock file changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,7 +37,7 @@ install_debian() {
     apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$@" >&2
 }
 
-# Looked for first: without them, minutes of installing packages would be for nothing.
+# Called first, so that a missing compiler is reported before minutes of installing packages.
 find_compilers() {
     local needed has
     # rustup puts cargo here, and a shell started before that does not have it in its path.
@@ -96,7 +95,7 @@ if [ ! -f "$stamp" ]; then
     checksum >"$stamp"
 fi
 
-# The tests want a real transaction pooler; without one, that test is skipped.
+# One test needs a real transaction pooler; without one, it is skipped.
 if [ "$name" = test ] && [ -n "$profile" ] && [ "$profile" != wheel ] && ! [ -x /usr/sbin/pgbouncer ]; then
     install_debian pgbouncer || say "pgbouncer is not there: its test will be skipped; hint: apt-get install pgbouncer"
 fi
@@ -114,5 +113,5 @@ export VIRTUAL_ENV=$PWD/$venv PYO3_PYTHON=$PWD/$venv/bin/python PIP_QUIET=1
     cat "$venv/build.log" >&2
     exit 1
 }
-# Compiled here once, so that the first import is as fast as that of an installed wheel, whatever the environment says.
+# Compiled here once, so that the first import is as fast as with an installed wheel, even if Python may not write bytecode.
 "$venv/bin/python" -m compileall -q python/cloaca

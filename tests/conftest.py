@@ -19,8 +19,8 @@ import cloaca
 from cli_support import bare, schedule, screen, shell  # noqa: F401
 from cloaca._workflows import registry as workflow_registry
 
-# A shell ignores Ctrl-C for `nohup` and for background jobs, and its children inherit that. The
-# tests press Ctrl-C. A handler that is set here becomes the default in the programs they start.
+# A shell ignores Ctrl-C for `nohup` and background jobs, and child processes inherit that. Tests
+# send Ctrl-C to programs that they start, so these must begin with the default handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,7 +34,7 @@ _warn_of_replacement = workflow_registry._warn_of_replacement
 
 
 def _warn_of_other_files(name: str, before: str, after: str) -> None:
-    """Warns as the package does, except about two files of tests, which may use the same names."""
+    """Warns as the package does, unless both files are tests, which may use the same names."""
     if not (before.startswith(_TESTS) and after.startswith(_TESTS)):
         _warn_of_replacement(name, before, after)
 
@@ -61,11 +61,11 @@ class Server:
         return started.stdout.strip()
 
     def stop(self, mode: str) -> None:
-        """Stop it and wait until it has ended."""
+        """Stop the server and wait until it has ended."""
         subprocess.run([str(SERVER_SCRIPT), "stop", str(self.folder), mode], check=True)
 
     def stop_in_background(self, mode: str) -> subprocess.Popen[str]:
-        """Begin to stop it, without waiting."""
+        """Begin to stop the server, without waiting."""
         return subprocess.Popen([str(SERVER_SCRIPT), "stop", str(self.folder), mode], text=True)
 
     def sql(self, text: str, database: str = "postgres") -> str:
@@ -77,7 +77,7 @@ class Server:
         return answer.stdout.strip()
 
     def close(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Drives a runner of `cloaca._core` as the package does, with functions of `Work`."""
+"""Drives a runner of `cloaca._core` as the package does. Task functions take a `_core.Work`."""
 
 from __future__ import annotations
 

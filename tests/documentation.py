@@ -26,7 +26,7 @@ class Block:
 
     language: str
     title: str | None
-    #: The number of its first line of code in the page, from 1 on.
+    #: The line number, in the page, of its first line of code; the first line is 1.
     line: int
     code: str
     #: The reason why the block is not run; `None` if it is run.
@@ -52,7 +52,7 @@ class Page:
 
     @property
     def only(self) -> str | None:
-        """The only kind of database on which its blocks can run, if there is one."""
+        """The only kind of database on which its blocks can run; `None` if any kind is possible."""
         found = _ONLY.search(self.text)
         return found.group(1) if found else None
 

@@ -7,7 +7,7 @@ from mistakes_support import Mistake
 MISTAKES = [
     Mistake(
         1,
-        "a task without the parameter of the context",
+        "a task without a parameter for the context",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -19,7 +19,7 @@ run("w")
     ),
     Mistake(
         2,
-        "the style of Prefect: a parameter named like the task before, a list as result",
+        "the style of Prefect: a parameter named like an earlier task, and a list as the result",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -50,7 +50,7 @@ run("w")
     ),
     Mistake(
         3,
-        "a parameter after the context that names nothing",
+        "a second parameter that is neither a task nor a field of the input",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -132,7 +132,7 @@ run("w")
     ),
     Mistake(
         10,
-        "two files with a workflow of one name",
+        "two files that define workflows of the same name",
         """
 import other
 with cloaca.WorkflowBuilder("w"):
@@ -151,7 +151,7 @@ with cloaca.WorkflowBuilder("w"):
     ),
     Mistake(
         28,
-        "a variable of a loop",
+        "tasks that read the variable of a loop",
         """
 with cloaca.WorkflowBuilder("w"):
     for region in ["north", "south"]:
@@ -251,7 +251,7 @@ run("w", {"limit": 99})
     ),
     Mistake(
         34,
-        "the same without the context, which fills it",
+        "a default that is filled, because the task does not take the context",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -311,7 +311,7 @@ run("w", {"order": Order(total=3)})
     ),
     Mistake(
         38,
-        "two tasks of one name",
+        "two tasks with the same name",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task

@@ -7,7 +7,7 @@ from mistakes_support import Mistake
 MISTAKES = [
     Mistake(
         5,
-        "the status of the result is not looked at",
+        "the status of the result is not checked",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task(retry_delay_ms=1)
@@ -27,7 +27,7 @@ print("all good")
     ),
     Mistake(
         5,
-        "the same, with check=True",
+        "a failed execution with check=True",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task(retry_attempts=1)
@@ -133,7 +133,7 @@ told(lambda: cloaca.task(retry_backoff="expo")(load))
 """,
         [
             "workflow must be the name of a workflow, not function\nhint: pass the name given to "
-            "WorkflowBuilder, or that of the @cloaca.workflow function",
+            "WorkflowBuilder, or the name of the @cloaca.workflow function",
             "key must be a string, not int",
             "timeout must be a number of seconds or a timedelta, not str",
             "retry_attempts must be a whole number from 0 to 1000000, not '3'",
@@ -247,7 +247,7 @@ def a(context): ...
     ),
     Mistake(
         47,
-        "a builder without its block",
+        "a builder without a `with` block",
         """
 builder = cloaca.WorkflowBuilder("w")
 @cloaca.task
@@ -292,7 +292,7 @@ runner.shutdown()
     ),
     Mistake(
         49,
-        "a runner after its block",
+        "a runner that is used after its block",
         """
 with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
@@ -415,7 +415,7 @@ with cloaca.DefaultRunner(URL) as runner:
     ),
     Mistake(
         0,
-        "a name that does not exist is not tried again",
+        "a task that reads an undefined name is not retried",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task

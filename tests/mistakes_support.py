@@ -1,4 +1,4 @@
-"""A mistake of a newcomer as a program, and how the program is run."""
+"""A newcomer's mistake as a program, and a function that runs the program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cloaca, datetime, functools, logging, math, multiprocessing, pathlib, sys
 
 URL = "sqlite:///work.db"
 
-# Each line in one write: the log is written on another thread.
+# Each line is one write, because another thread writes the log.
 sys.stdout.reconfigure(line_buffering=True, write_through=False)
 
 def run(name, *arguments, **options):
@@ -38,9 +38,9 @@ class Mistake:
     """A program with a mistake.
 
     Attributes:
-        number: Its number in the list of 55; 0 if it is not in the list.
+        number: Its number in the list of 55 mistakes; 0 if it is not in the list.
         title: The mistake.
-        program: The program, without what all programs share.
+        program: The program, without the prelude that all programs share.
         told: Texts that the program prints, in this order.
         status: The exit status.
         files: Other files of its folder.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: Seconds for which load tests load a database. The environment may ask for more.
+#: Duration of load tests in seconds, if the environment sets one.
 SECONDS = os.environ.get("CLOACA_TEST_SECONDS")
-#: Whether the guaranteed times are checked. A busy machine may miss them.
+#: Whether tests check the guaranteed times, which a busy machine may miss.
 IS_STRICT = SECONDS is not None
 
 #: The beginning of every script; `note(...)` appends a line to the ledger in one write.
@@ -39,7 +39,7 @@ if os.geteuid() == 0:
 
 
 def seconds(short: float) -> float:
-    """The duration of a load, in seconds: `short`, or that of the environment."""
+    """The duration of a load, in seconds: `short`, unless the environment sets another one."""
     return float(SECONDS) if SECONDS else short
 
 
@@ -65,6 +65,6 @@ class Ledger:
         return [line[1:] for line in words if line[0] == first]
 
     def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
-        """The same lines, after waiting for at least `count` of them."""
+        """Waits for at least `count` of these lines and returns them."""
         until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
         return self.lines(first)

@@ -30,7 +30,7 @@ def converse(block: dict[str, Any], namespace: dict[str, Any]) -> None:
     session = doctest.DocTestParser().get_doctest(
         block["code"], namespace, block["name"], block["name"], lines
     )
-    # The parser works on a copy: what the session defines is for the blocks that follow.
+    # The parser copies the namespace, but later blocks must see what the session defines.
     session.globs = namespace
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     told: list[str] = []
@@ -49,7 +49,7 @@ def main() -> None:
         if block["title"]:
             Path(block["title"]).write_text(block["code"])
             stem = Path(block["title"]).stem
-            # A name such as `gunicorn.conf` is for a program that reads the file.
+            # A file such as `gunicorn.conf.py` cannot be imported under its name.
             importlib.import_module(stem) if stem.isidentifier() else runpy.run_path(block["title"])
             if MAIN in block["code"] and block["is_started"]:
                 command = [sys.executable, block["title"]]
@@ -59,7 +59,7 @@ def main() -> None:
         elif block["code"].startswith(">>>"):
             converse(block, namespace)
         else:
-            # The lines before it are blank, so that a traceback names the line of the page.
+            # Blank lines before the code make tracebacks show the line numbers of the page.
             source = "\n" * (block["line"] - 1) + block["code"]
             name = f"<{block['name']}:{block['line']}>"
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)

@@ -11,7 +11,7 @@ OPTIONS = (
     "-c fsync=off -c full_page_writes=off -c max_connections=300 "
     "-c log_min_error_statement=debug1 -c log_statement="
 )
-# The superuser needs no password, so that tests can inspect the database; all others do.
+# The superuser needs no password, so that tests can inspect the database; all other users do.
 RULES = """\
 local all postgres trust
 host all postgres 127.0.0.1/32 trust

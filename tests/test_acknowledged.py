@@ -1,4 +1,4 @@
-"""Results are durable: a process is killed right after a call, and its effect is stored."""
+"""A call returns once its effect is stored: each process is killed right after one call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCRIPT = """
 
 
 def killed(script, database: str, call: str):
-    """The result of a call in a process that was killed right after it."""
+    """Makes a call in a process that is killed right after it; returns the result of the call."""
     code = SCRIPT.replace("CALL", call)
     process = script(code, database)
     output, errors = process.communicate(timeout=60)
@@ -62,19 +62,19 @@ def after(database):
         runner.shutdown()
 
 
-def test_a_submission(script, database, after):
+def test_returned_submission_is_stored(script, database, after):
     id = killed(script, database, "call = lambda: later().id")
     assert after().get_execution_status(id) == "Pending"
 
 
-def test_many_submissions(script, database, after):
+def test_returned_submissions_of_a_batch_are_stored(script, database, after):
     call = "call = lambda: [h.id for h in runner.submit_many([('quick', None)] * 100)]"
     ids = killed(script, database, call)
     runner = after()
     assert [runner.get_execution(id).workflow_name for id in ids] == ["quick"] * 100
 
 
-def test_a_result(script, database, after):
+def test_returned_result_is_stored(script, database, after):
     call = """def call():
         result = runner.execute("quick")
         return [result.execution_id, result.final_context["answer"]]"""
@@ -83,14 +83,14 @@ def test_a_result(script, database, after):
     assert (result.status, result.final_context["answer"], answer) == ("Completed", 42, 42)
 
 
-def test_a_result_that_was_awaited(script, database, after):
+def test_awaited_result_is_stored(script, database, after):
     call = """import asyncio
     async def run(): return (await runner.execute_async("quick")).execution_id
     call = lambda: asyncio.run(run())"""
     assert after().get_execution_status(killed(script, database, call)) == "Completed"
 
 
-def test_a_failure(script, database, after):
+def test_returned_failure_is_stored(script, database, after):
     id = killed(script, database, "call = lambda: runner.execute('bad').execution_id")
     result = after().get_execution(id)
     assert result.status == "Failed"
@@ -101,13 +101,13 @@ def test_a_failure(script, database, after):
     ("verbs", "status"),
     [("cancel", "Cancelled"), ("pause", "Paused"), ("pause resume", "Pending")],
 )
-def test_control(script, database, after, verbs, status):
+def test_cancel_pause_and_resume_are_stored(script, database, after, verbs, status):
     calls = ", ".join(f"handle.{verb}()" for verb in verbs.split())
     id = killed(script, database, f"handle = later()\n    call = lambda: [handle.id, {calls}][0]")
     assert after().get_execution_status(id) == status
 
 
-def test_a_retry(script, database, after):
+def test_retry_is_stored(script, database, after):
     call = """handle = runner.submit("bad")
     handle.result()
     call = lambda: [handle.id, handle.retry()][0]"""
@@ -115,13 +115,13 @@ def test_a_retry(script, database, after):
     assert "retried" in [event.type for event in after().events(id)]
 
 
-def test_a_schedule(script, database, after):
+def test_registered_schedule_is_stored(script, database, after):
     call = "call = lambda: runner.register_cron_workflow('quick', '0 0 1 1 *')"
     id = killed(script, database, call)
     assert after().get_cron_schedule(id)["workflow_name"] == "quick"
 
 
-def test_changes_of_a_schedule(script, database, after):
+def test_changes_of_a_schedule_are_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     runner.update_cron_schedule(id, '0 0 2 2 *')
     call = lambda: [runner.set_cron_schedule_enabled(id, False), id][1]"""
@@ -129,7 +129,7 @@ def test_changes_of_a_schedule(script, database, after):
     assert (schedule["enabled"], schedule["cron_expression"]) == (False, "0 0 2 2 *")
 
 
-def test_a_run_by_hand_of_a_schedule(script, database, after):
+def test_manual_run_of_a_schedule_is_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     call = lambda: [id, runner.run_cron_schedule_now(id)]"""
     id, execution = killed(script, database, call)
@@ -139,7 +139,7 @@ def test_a_run_by_hand_of_a_schedule(script, database, after):
     assert runner.get_execution(execution).workflow_name == "quick"
 
 
-def test_a_deleted_schedule(script, database, after):
+def test_deletion_of_a_schedule_is_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     call = lambda: [runner.delete_cron_schedule(id), id][1]"""
     id = killed(script, database, call)

@@ -26,7 +26,7 @@ def no_other_triggers(monkeypatch):
 
 @pytest.fixture
 def names() -> tuple[str, str]:
-    """Unique names of the workflow that is followed and of the one that is started."""
+    """Unique names of the workflow that is followed and of the workflow that is started."""
     suffix = uuid.uuid4().hex[:12]
     return f"extract{suffix}", f"load{suffix}"
 
@@ -91,7 +91,7 @@ def test_g4_each_completed_execution_fires_once(names, runner):
     ]
 
 
-def test_g4_other_ends_and_several_statuses(names, runner):
+def test_g4_only_ends_with_the_named_statuses_fire(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -176,7 +176,7 @@ def test_g4_retried_execution_fires_at_its_new_end(names, runner):
     assert fired(runner, load, 2)[1] == {"status": "Completed"}
 
 
-def test_g4_child_and_disabled_trigger(names, runner):
+def test_g4_child_fires_and_disabled_trigger_misses_ends(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -209,7 +209,7 @@ def test_g4_child_and_disabled_trigger(names, runner):
         ({"after": 3}, "after must be the name of a workflow"),
     ],
 )
-def test_g4_options_that_do_not_fit_are_refused(options, message):
+def test_g4_invalid_or_conflicting_options_are_refused(options, message):
     with pytest.raises(cloaca.ScheduleError, match=message):
         cloaca.trigger(on="b", **options)
 

@@ -43,7 +43,7 @@ def runner():
     [cloaca.task, lambda **options: cloaca.external_task("x", **options)],
     ids=["task", "external_task"],
 )
-def test_a2_unknown_option_of_a_task_names_the_nearest(call, options, hint):
+def test_a2_error_for_an_unknown_task_option_names_the_nearest(call, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         call(**options)
     assert hint in str(caught.value)
@@ -59,33 +59,33 @@ def test_a2_unknown_option_of_a_task_names_the_nearest(call, options, hint):
     ],
 )
 @pytest.mark.parametrize("name", ["submit", "execute"])
-def test_a2_unknown_argument_of_a_submission_names_the_nearest(runner, name, options, hint):
+def test_a2_error_for_an_unknown_submit_argument_names_the_nearest(runner, name, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         getattr(runner, name)("w", **options)
     assert hint in str(caught.value)
 
 
-def test_a2_setting_given_to_the_runner_is_sent_to_the_config(recwarn):
+def test_a2_hint_for_a_setting_of_the_runner_names_the_config(recwarn):
     for option in ({"max_concurrent_tasks": 4}, {"max_workers": 4}):
         with pytest.raises(TypeError, match=r"DefaultRunnerConfig\(max_concurrent_tasks=...\)"):
             cloaca.DefaultRunner(":memory:", **option)
     assert not recwarn.list
 
 
-def test_a2_unknown_setting_names_the_nearest():
+def test_a2_error_for_an_unknown_setting_names_the_nearest():
     with pytest.raises(TypeError, match="did you mean 'max_concurrent_tasks'"):
         cloaca.DefaultRunnerConfig(max_concurent_tasks=4)
     with pytest.raises(TypeError, match="did you mean 'tenant'"):
         build(tennant="x")
 
 
-def test_type_error_inside_of_a_call_is_unchanged(runner):
+def test_type_error_raised_inside_a_call_gets_no_argument_hint(runner):
     with pytest.raises(TypeError) as caught:
         runner.submit("w", {"x": object()})
     assert "hint: did you mean" not in str(caught.value)
 
 
-def test_signatures_are_those_of_the_functions():
+def test_public_callables_keep_their_signatures_and_docstrings():
     assert list(inspect.signature(cloaca.DefaultRunner).parameters) == [
         "database_url",
         "config",
@@ -162,14 +162,14 @@ def test_a_task_of_the_same_block_may_be_added_by_id():
     assert len(builder.build().tasks) == 1
 
 
-def test_an_unset_variable_is_a_key_error(monkeypatch):
+def test_unset_variable_raises_a_key_error(monkeypatch):
     monkeypatch.delenv("CLOACINA_VAR_NOWHERE", raising=False)
     for kind in (KeyError, ValueError, cloaca.ConfigurationError):
         with pytest.raises(kind, match="'NOWHERE' is not set"):
             cloaca.var("NOWHERE")
 
 
-def test_results_of_triggers_say_fire_or_skip():
+def test_repr_of_a_trigger_result_says_fire_or_skip():
     assert "Skip" in repr(cloaca.TriggerResult.skip())
     assert "Fire" in repr(cloaca.TriggerResult.fire({"a": 1}))
     assert "'a': 1" in repr(cloaca.TriggerResult.fire({"a": 1}))
@@ -243,7 +243,7 @@ def test_a4_version_covers_plain_values_that_a_function_closes_over():
 
 
 @pytest.mark.parametrize("name", ["submit_async", "execute_async", "submit_many_async"])
-def test_unknown_argument_of_a_coroutine_function_names_the_nearest(runner, name):
+def test_error_for_an_unknown_async_argument_names_the_nearest(runner, name):
     method = getattr(runner, name)
     assert inspect.iscoroutinefunction(method)
     argument = "submision" if "many" in name else "idempotency_key"
@@ -253,7 +253,7 @@ def test_unknown_argument_of_a_coroutine_function_names_the_nearest(runner, name
     assert f"did you mean '{meant}'?" in str(caught.value)
 
 
-def test_type_error_inside_of_a_coroutine_function_is_left_alone(runner):
+def test_type_error_raised_inside_a_coroutine_gets_no_argument_hint(runner):
     with pytest.raises(TypeError, match="context must be a mapping") as caught:
         asyncio.run(runner.submit_async("w", context=[1]))
     assert "did you mean" not in str(caught.value)

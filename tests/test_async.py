@@ -195,7 +195,7 @@ def test_b2_coroutines_cancelled_at_once_free_their_slots(database):
         assert (load.running, load.waiting) == (0, 0)
 
 
-def test_a_handle_is_awaited_and_execute_async_is_a_coroutine(database):
+def test_handles_and_execute_async_can_be_awaited(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

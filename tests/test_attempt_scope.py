@@ -91,7 +91,7 @@ def test_formatters_filters_and_other_processes_see_the_values(runner, keeper):
 
 
 def test_extra_of_the_caller_is_kept(runner, keeper):
-    """`logging` refuses an `extra` whose name a record has: ours must not conflict with it."""
+    """`logging` refuses an `extra` that a record already has, so our fields must not count."""
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a", retry_attempts=1)
@@ -105,13 +105,13 @@ def test_extra_of_the_caller_is_kept(runner, keeper):
     assert len(record.execution_id) == 36
 
 
-def test_captured_lines_stay_with_the_execution(database, keeper):
+def test_captured_lines_are_stored_and_pruned_with_the_execution(database, keeper):
     define()
     config = cloaca.DefaultRunnerConfig(capture_logs=True)
     with cloaca.DefaultRunner(database, config) as runner:
         handle = runner.submit("w")
         handle.result(PATIENCE)
-        # Log lines are durable before the end is, so the test need not wait.
+        # Log lines are stored before the end of the execution, so the test need not wait.
         lines = handle.logs()
         told = [(line.task_id, line.attempt, line.level_name, line.message) for line in lines]
         assert sorted(told) == [
@@ -125,11 +125,11 @@ def test_captured_lines_stay_with_the_execution(database, keeper):
         runner.prune(older_than=0)
         with pytest.raises(cloaca.WorkflowNotFoundError):
             handle.logs()
-    # The records are the program's own, too.
+    # The program's own handlers got the records too.
     assert len(keeper.records) == 3
 
 
-def test_captures_are_bounded(database, keeper):
+def test_captured_logs_are_bounded(database, keeper):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="many")

@@ -125,7 +125,7 @@ def test_a2_a_broken_definition_is_refused_and_not_registered(runner, tasks, tex
         runner.execute("broken-definition")
 
 
-def test_a2_a_handler_that_cannot_be_called_is_refused():
+def test_a2_function_with_a_wrong_signature_is_refused():
     with pytest.raises(ValueError, match="too_many"), cloaca.WorkflowBuilder("signature"):
 
         @cloaca.task()
@@ -133,7 +133,7 @@ def test_a2_a_handler_that_cannot_be_called_is_refused():
             pass
 
 
-def test_a3_with_block_raises_the_exception_of_the_user(runner):
+def test_a3_with_block_passes_on_the_exception_of_its_body(runner):
     def define():
         with cloaca.WorkflowBuilder("half-defined"):
             cloaca.task(id="a")(nothing)

@@ -70,7 +70,7 @@ def test_a1_tenant_and_package_are_parts_of_full_names():
     assert workflow.get_roots() == ["acme::jobs::named::root"]
 
 
-def test_a1_a_dependency_and_a_rule_may_have_the_full_name():
+def test_a1_dependencies_and_rules_may_use_full_task_names():
     with cloaca.WorkflowBuilder("fully", tenant="acme") as builder:
         cloaca.task(id="first")(lambda context: None)
         failed = cloaca.any_of("always", cloaca.task_failed("acme::embedded::fully::first"))
@@ -125,7 +125,7 @@ def test_graph_too_large_to_draw_is_summarised():
     assert "300 tasks" in builder.build()._repr_html_()
 
 
-def test_loose_tasks_are_added_by_id_or_function():
+def test_tasks_defined_outside_a_block_are_added_by_id_or_function():
     @cloaca.task(id="loose_one")
     def one(context):
         pass
@@ -171,7 +171,7 @@ def test_a2_a_function_decorated_as_several_tasks_needs_an_id():
             cloaca.task(id="c", dependencies=[nothing])(nothing)
 
 
-def test_a_function_means_its_task_of_the_same_workflow():
+def test_function_as_dependency_means_its_task_of_the_same_workflow():
     def shared(context):
         pass
 
@@ -290,7 +290,7 @@ def test_a3_a_constructor_registers_its_workflow():
 
 def test_unknown_workflow_is_explained_while_builders_are_made():
     class Unknown(cloaca.WorkflowNotFoundError):
-        """Another thread makes a builder while it is explained."""
+        """An error whose message is read while another thread makes a builder."""
 
         @property
         def message(self):
@@ -309,7 +309,7 @@ def test_unknown_workflow_is_explained_while_builders_are_made():
     registry._unregistered &= before - {"never_registered"}
 
 
-def test_functions_of_a_loop_that_read_its_variable_are_named(caplog):
+def test_warning_names_tasks_that_read_a_loop_variable(caplog):
     with cloaca.WorkflowBuilder("w"):
         for region in ("north", "south", "east"):
 
@@ -322,7 +322,7 @@ def test_functions_of_a_loop_that_read_its_variable_are_named(caplog):
     assert "def load(context, region=region)" in record.message
 
 
-def test_functions_of_a_loop_with_own_values_are_not_named(caplog):
+def test_no_warning_for_tasks_with_their_own_values(caplog):
     def make(region, shared):
         @cloaca.task(id=f"made_{region}")
         def load(context):
@@ -341,7 +341,7 @@ def test_functions_of_a_loop_with_own_values_are_not_named(caplog):
     assert caplog.records == []
 
 
-def test_functions_of_a_loop_of_a_module_are_named(tmp_path, caplog):
+def test_warning_names_tasks_that_read_a_loop_variable_of_a_module(tmp_path, caplog):
     code = """
 import cloaca
 with cloaca.WorkflowBuilder("w"):

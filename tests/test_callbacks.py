@@ -14,12 +14,12 @@ ROUNDS = 30
 
 @pytest.fixture(params=["thread", "coroutine"])
 def called(request) -> list[str]:
-    """The callbacks called so far, of a workflow `w` with two tasks."""
+    """Defines a workflow `w` with two tasks; returns the list of callbacks called so far."""
     called: list[str] = []
     seen = threading.Event()
 
     def succeeded(task_id, context):
-        seen.wait(0.002)  # without the wait, the result would be returned before this
+        seen.wait(0.002)  # a result that does not wait for callbacks would come earlier
         called.append(task_id)
 
     def failed(task_id, error, context):

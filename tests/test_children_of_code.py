@@ -1,4 +1,4 @@
-"""Children of a task's function, and executions that it starts (semantics T5, T10, M)."""
+"""Children that a task's function runs, and executions that it starts (semantics T5, T10, M)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def define_double():
             return 2 * n
 
 
-def test_t10_run_returns_the_output_and_parks_meanwhile(runner):
+def test_t10_run_parks_the_task_and_returns_the_output(runner):
     define_double()
     starts, recorded = [], []
 
@@ -60,7 +60,7 @@ def test_t10_run_returns_the_output_and_parks_meanwhile(runner):
     assert events["child_ended"]["status"] == "Completed"
 
 
-def test_t10_workflow_is_named_by_its_function_and_awaited(runner):
+def test_t10_run_takes_a_workflow_function_and_can_be_awaited(runner):
     @cloaca.workflow
     def inner(n: int = 4) -> int:
         return n + 1
@@ -169,7 +169,7 @@ def test_m6_retry_runs_only_the_failed_children_of_run_many(runner):
     assert handle.result(timeout=30).output == [0, 10, 20, 30, 40]
     assert sorted(calls) == [0, 1, 1, 2, 3, 3, 4]
     assert len(children_of(runner, "part")) == 5
-    # T6: the step is dropped, so all children are new ones.
+    # T6: the step is dropped, so all children are new.
     runner.retry_execution(handle.id, from_step="parts")
     assert handle.result(timeout=30).output == [0, 10, 20, 30, 40]
     assert len(children_of(runner, "part")) == 10
@@ -189,7 +189,7 @@ def test_t6_from_step_starts_a_new_child(runner):
     assert len(children_of(runner, "double")) == 3
 
 
-def test_t10_start_happens_with_the_completion_or_never(runner):
+def test_t10_start_takes_effect_only_if_the_attempt_completes(runner):
     @cloaca.workflow
     def audit(order: int = 0) -> int:
         return order
@@ -268,7 +268,7 @@ def test_m3_cancelled_child_fails_the_call_and_a_retry_starts_another(runner):
     assert len(children_of(runner, "slow")) == 2
 
 
-def test_m5_timeout_of_the_child_is_its_failure(runner):
+def test_m5_timeout_of_the_child_fails_the_call(runner):
     end = threading.Event()
 
     @cloaca.workflow
@@ -284,8 +284,8 @@ def test_m5_timeout_of_the_child_is_its_failure(runner):
     end.set()
 
 
-def test_m7_unknown_workflow_is_waited_for_and_named(runner):
-    # Workflows of other tests are known to this process.
+def test_m7_call_waits_for_an_unknown_workflow_and_explain_names_it(runner):
+    # Unique names, because this process knows the workflows of other tests.
     unique = uuid.uuid4().hex
 
     @cloaca.workflow
@@ -314,7 +314,7 @@ def test_m7_unknown_workflow_is_waited_for_and_named(runner):
     assert sorted(roots) == [f"audit-{unique}", "outer"]
 
 
-def test_m7_depth_is_bounded(runner):
+def test_m7_depth_of_children_is_bounded(runner):
     @cloaca.workflow(retry_attempts=1)
     def deeper(handle: cloaca.TaskHandle) -> int:
         return handle.run("next", "deeper")
@@ -384,7 +384,7 @@ def test_t10_invalid_call_fails_the_task(call, message, tmp_path):
     assert message in result.error.message
 
 
-def test_t10_function_without_a_runner_is_refused():
+def test_t10_run_without_a_runner_is_refused():
     from cloaca.testing import run_task
 
     @cloaca.task
@@ -445,7 +445,7 @@ def test_m2_kill_9_at_every_moment_starts_each_child_once(database, script, tmp_
     output, _ = last.communicate(timeout=90)
     assert output == "[0, 1, 2, 3]\n"
     ran = [n for (n,) in Ledger(tmp_path).lines("ran")]
-    # A child that was killed while it ran runs again; none is started twice.
+    # A child that was killed while it ran runs again; no child is started twice.
     assert sorted(set(ran)) == ["0", "1", "2", "3"]
     with cloaca.DefaultRunner(database) as runner:
         assert len(children_of(runner, "child")) == 4
@@ -453,7 +453,7 @@ def test_m2_kill_9_at_every_moment_starts_each_child_once(database, script, tmp_
         assert len(roots) == 1
 
 
-def test_t5_caught_park_of_a_child_is_reported(runner):
+def test_t5_error_names_the_run_call_whose_parking_was_caught(runner):
     define_double()
 
     @cloaca.workflow(retry_attempts=1)
@@ -467,7 +467,7 @@ def test_t5_caught_park_of_a_child_is_reported(runner):
     assert "handle.run('a')" in result.error.message
 
 
-def test_t5_async_steps_beside_a_child_are_recorded_first(runner):
+def test_t5_step_beside_a_child_is_recorded_before_the_task_parks(runner):
     define_double()
     calls = []
 
@@ -508,7 +508,7 @@ def test_m8_children_lists_them_in_order(runner):
         runner.children("00000000-0000-0000-0000-000000000000")
 
 
-def test_m8_show_tree_prints_the_family(tmp_path):
+def test_m8_show_tree_prints_all_children(tmp_path):
     import json
     import subprocess
     import sys

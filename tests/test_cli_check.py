@@ -223,7 +223,7 @@ def without_version(text):
     ]
 
 
-def test_check_shows_nodes_lists_final_tasks_and_compensations(tmp_path):
+def test_check_shows_waits_children_maps_finals_and_compensations(tmp_path):
     path = tmp_path / "nodes.py"
     path.write_text(NODES)
     told = invoke("check", path)
@@ -246,7 +246,7 @@ def test_check_shows_nodes_lists_final_tasks_and_compensations(tmp_path):
     ]
 
 
-def test_drawing_dashes_only_tasks_of_other_programs():
+def test_only_external_tasks_are_drawn_with_dashes():
     with cloaca.WorkflowBuilder("dashed_boxes") as builder:
         cloaca.wait("cool_down", wait_for=cloaca.delay("1h"))
         cloaca.child("invoice", workflow="invoicing")

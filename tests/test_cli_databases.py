@@ -1,4 +1,4 @@
-"""The command line: databases, tenants, workflows and errors, in processes of its own."""
+"""The command line: databases, tenants, workflows and errors, each in its own process."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_error_without_a_database_has_a_hint(bare):
     ],
     ids=lambda arguments: "-".join(arguments[:2]),
 )
-def test_missing_database_is_named_and_not_created(bare, arguments):
+def test_missing_database_is_an_error_and_is_not_created(bare, arguments):
     output, errors = bare.run(*arguments, "-c", "sqlite:///absent.db", status=1)
     assert output == "" or arguments == ["db", "status"]
     assert errors.startswith("error: ")
     assert not (bare.folder / "absent.db").exists()
 
 
-def test_workflows(shell):
+def test_workflows_are_listed_and_shown(shell):
     shell.run("run", "pipeline:etl")
     known = {workflow["name"]: workflow for workflow in shell.json("workflows", "list")}
     assert known["etl"]["tags"] == {"team": "data"}
@@ -103,7 +103,7 @@ def test_workflows_of_a_module_need_no_database(bare):
     assert len(bare.json("workflows", "list", "--module", "pipeline")) == 3
 
 
-def test_db(shell):
+def test_db_commands_migrate_check_and_prune(shell):
     _, errors = shell.run("list", status=1)
     assert "cloaca db migrate" in errors
     if "sqlite" in shell.environment["CLOACA_DATABASE_URL"]:
@@ -127,7 +127,7 @@ def test_db(shell):
     assert shell.json("list")["items"] == []
 
 
-def test_tenants(shell):
+def test_tenants_are_created_listed_and_removed(shell):
     url = shell.environment["CLOACA_DATABASE_URL"]
     if url.startswith("sqlite"):
         _, errors = shell.run("tenants", "list", status=1)

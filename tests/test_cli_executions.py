@@ -13,7 +13,7 @@ import cloaca
 from cli_support import PATIENCE, WIDTH, short
 
 
-def test_list(shell):
+def test_list_filters_executions_and_returns_pages(shell):
     ids = [shell.json("run", "pipeline:etl")["execution_id"] for _ in range(2)]
     failed = shell.json("run", "pipeline:bad", status=1)["execution_id"]
 
@@ -47,7 +47,7 @@ def test_keys_are_shown_and_listed(shell):
 
 
 @pytest.mark.parametrize("since", ["inf", "1e400h", "nand", "1e300h", "0001-01-01"])
-def test_since_out_of_range_is_refused_in_a_sentence(bare, since):
+def test_since_out_of_range_is_refused_with_a_message(bare, since):
     bare.environment["TZ"] = "Europe/Berlin"
     _, errors = bare.run("list", "--since", since, "--database", ":memory:", status=2)
     assert f"'{since}' is" in errors
@@ -57,7 +57,7 @@ def test_since_out_of_range_is_refused_in_a_sentence(bare, since):
     bare.run("submit", "w", option, since, "--database", url, status=None)
 
 
-def test_show_events_explain_and_logs(shell):
+def test_show_events_explain_and_logs_describe_an_execution(shell):
     id = shell.json("run", "pipeline:etl")["execution_id"]
     output, _ = shell.run("show", id)
     assert "  total = 6" in output
@@ -81,7 +81,7 @@ def test_show_events_explain_and_logs(shell):
 @pytest.mark.parametrize(
     "command", ["show", "events", "explain", "logs", "watch", "cancel", "pause", "resume", "retry"]
 )
-def test_an_unknown_execution_is_named(shell, command):
+def test_error_names_the_unknown_execution(shell, command):
     shell.run("db", "migrate")
     id = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
     output, errors = shell.run(command, id, status=1)
@@ -92,7 +92,7 @@ def test_an_unknown_execution_is_named(shell, command):
     assert errors.startswith("error: 'nonsense' is not an execution id")
 
 
-def test_control_prints_text_or_json(shell):
+def test_control_commands_print_text_or_json(shell):
     shell.run("run", "pipeline:etl")
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         id = runner.submit("etl", delay=3600).id
@@ -156,7 +156,7 @@ with cloaca.DefaultRunner({shell.environment["CLOACA_DATABASE_URL"]!r}, config) 
     program.stderr.close()
 
 
-def test_retry(shell):
+def test_retry_runs_an_execution_again(shell):
     id = shell.json("run", "pipeline:bad", status=1)["execution_id"]
     output, _ = shell.run("retry", id)
     assert output == f"{id}  runs again: Running\n"
@@ -167,7 +167,7 @@ def test_retry(shell):
     assert "has no task 'bom'\nhint: did you mean 'boom'?" in errors
 
 
-def test_tables_take_one_line_a_row_at_80_columns(shell, screen, schedule):
+def test_each_table_row_fits_one_line_of_80_columns(shell, screen, schedule):
     (shell.folder / "long.py").write_text(
         """
 import cloaca
@@ -223,13 +223,13 @@ with cloaca.WorkflowBuilder("a_workflow_with_quite_a_long_name") as builder:
     assert any("long.py" in line and "in boom" in line for line in shown)
 
 
-def test_short_ids_and_last_are_taken_everywhere(shell, schedule):
+def test_commands_accept_short_ids_and_last(shell, schedule):
     first, second = (shell.json("run", "pipeline:etl")["execution_id"] for _ in range(2))
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         id = runner.submit("etl", delay=3600).id
 
     def answer(*arguments):
-        # Without the time until the start, which passes meanwhile.
+        # Removes the time left until the start, which changes between two calls.
         return re.sub(r" \(in [^)]*\)", "", shell.run(*arguments)[0])
 
     for command in ("show", "events", "explain", "logs"):
@@ -291,7 +291,7 @@ def test_many_executions_are_controlled_by_a_filter(shell):
     shell.run("cancel", ids[0], "--all", status=2)
 
 
-def test_many_executions_are_controlled_after_a_question(shell, screen):
+def test_control_of_many_executions_asks_for_confirmation(shell, screen):
     shell.run("run", "pipeline:etl")
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         id = runner.submit("etl", delay=3600).id

@@ -1,4 +1,4 @@
-"""The command line: help, completion, and the reference page, in processes of its own."""
+"""The command line: help, completion and the reference page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_command_has_help_with_its_options(name):
             assert {"-c", "--database", "--json"} <= options
 
 
-def test_the_help_equals_that_of_click():
+def test_help_text_without_click_equals_the_help_of_click():
     assert help_text() == cli.get_help(
         click.Context(cli, info_name="cloaca", terminal_width=80, **cli.context_settings)
     )
@@ -44,14 +44,14 @@ def test_the_reference_page_is_current():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_help_and_version(bare):
+def test_help_and_version_are_printed(bare):
     assert bare.run("--help")[0] == help_text() + "\n"
     assert "Commands:" in bare.run(status=2)[1]
     assert bare.run("--version")[0] == f"cloaca {cloaca.__version__}\n"
     assert "Usage: cloaca run [OPTIONS] MODULE:WORKFLOW" in bare.run("run", "--help")[0]
 
 
-def test_help_takes_at_most_100_ms_of_a_processor(bare):
+def test_help_uses_at_most_100_ms_of_cpu_time(bare):
     def processor_seconds():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         bare.run("--help")
@@ -74,7 +74,7 @@ def test_help_loads_neither_click_nor_rich(bare):
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
-def test_completion(bare, shell_name):
+def test_completion_suggests_a_command(bare, shell_name):
     output, _ = bare.run("completion", shell_name)
     assert "_CLOACA_COMPLETE" in output
     bare.environment |= {

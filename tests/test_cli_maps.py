@@ -29,7 +29,7 @@ with cloaca.WorkflowBuilder("pages", input={"urls": list[str], "gate": str}):
 
 @pytest.fixture
 def running(shell):
-    """An execution whose map stops at its third item, and the file that lets it go on."""
+    """An execution whose map waits at its third item, and the file that lets it continue."""
     (shell.folder / "mapped.py").write_text(MAPPED)
     worker = shell.start("worker", "mapped")
     assert worker.stderr.readline()

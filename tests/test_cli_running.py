@@ -1,4 +1,4 @@
-"""The command line: `run`, `watch`, `worker` and `submit`, in processes of its own."""
+"""The command line: `run`, `watch`, `worker` and `submit`, each in its own process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ with cloaca.WorkflowBuilder("noisy"):
     assert all(word in output for word in said)
 
 
-def test_run_as_json_with_a_context(shell):
+def test_run_takes_a_context_and_prints_json(shell):
     document = shell.json("run", "pipeline:etl", "--context", '{"last": 10}')
     assert document["status"] == "Completed"
     assert document["final_context"] == {"last": 10, "rows": [1, 2, 10], "total": 13}
@@ -109,8 +109,8 @@ with cloaca.WorkflowBuilder("own"):
     assert errors.count("fails of workflow 'own'") + errors.count("the own one failed") == 1, errors
 
 
-def test_a_worker_is_controlled_from_outside(shell):
-    """`worker`, `runners`, `watch`, `pause`, `resume`, `cancel`: each a process of its own."""
+def test_worker_is_watched_and_controlled_by_other_processes(shell):
+    """`worker`, `runners`, `watch`, `pause`, `resume`, `cancel`: each in its own process."""
     worker = shell.start("worker", "pipeline", "--json")
     started = ""
     while not started.endswith("}\n"):
@@ -169,7 +169,7 @@ def test_a_worker_prints_its_workflows(shell):
     [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],
     ids=lambda arguments: arguments[0],
 )
-def test_closed_output_pipe_is_not_an_error(shell, arguments):
+def test_output_to_a_closed_pipe_is_not_an_error(shell, arguments):
     id = shell.json("run", "pipeline:etl")["execution_id"]
     arguments = ["etl" if word == "wide" else id if word == "ID" else word for word in arguments]
     process = shell.start(*arguments)
@@ -180,7 +180,7 @@ def test_closed_output_pipe_is_not_an_error(shell, arguments):
     assert "Traceback" not in errors
 
 
-def test_bench(shell):
+def test_bench_prints_its_measurements(shell):
     document = shell.json("bench", "--executions", "20")
     assert document["chain_of_3_p50_ms"] > 0
     assert document["executions_per_second"] > 0
@@ -188,7 +188,7 @@ def test_bench(shell):
     assert "20 one-task executions at once" in output
 
 
-def test_a_closed_pipe_is_quiet(shell):
+def test_long_output_to_a_closed_pipe_prints_no_error(shell):
     shell.run("bench", "--executions", "500")
     process = shell.start("list", "--limit", "1000")
     process.stdout.close()  # before anything was written
@@ -218,7 +218,7 @@ def test_ctrl_c_says_what_happens_to_the_execution(shell, command):
     assert "Traceback" not in errors
 
 
-def test_submit_needs_no_module_and_says_that_no_runner_has_it(shell):
+def test_submit_needs_no_module_and_warns_without_a_live_runner(shell):
     shell.run("run", "pipeline:etl")
     output, errors = shell.run("submit", "etl", '{"last": 7}', "--key", "once")
     id = output.strip()
@@ -268,7 +268,7 @@ with cloaca.WorkflowBuilder("other"):
     worker.communicate(timeout=PATIENCE)
 
 
-def test_a_worker_starts_again_when_a_source_file_changes(shell):
+def test_worker_reloads_when_a_source_file_changes(shell):
     module = shell.folder / "fresh.py"
     module.write_text(PIPELINE)
     worker = shell.start("worker", "fresh", "--reload")

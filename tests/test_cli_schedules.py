@@ -1,4 +1,4 @@
-"""The command line: schedules and triggers, in processes of its own."""
+"""The command line: schedules and triggers, each command in its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cloaca
 from cli_support import PATIENCE, PIPELINE, short
 
 
-def test_a_group_without_a_command_lists(shell, schedule):
+def test_schedules_and_workflows_list_by_default(shell, schedule):
     for group in ("schedules", "workflows"):
         assert shell.run(group) == shell.run(group, "list")
         assert shell.json(group) == shell.json(group, "list") != []
@@ -31,7 +31,7 @@ def test_schedules_are_listed_and_shown(shell, schedule):
     assert "timezone  Europe/Berlin" in lines
 
 
-def test_a_schedule_is_previewed_and_so_is_an_expression(shell, bare, schedule):
+def test_schedules_and_expressions_are_previewed(shell, bare, schedule):
     of_schedule = shell.json("schedules", "preview", schedule, "-n", "2")
     assert [time[4:] for time in of_schedule] == ["-01-01T02:30:00+01:00"] * 2
     same = bare.json("schedules", "preview", "30 2 1 1 *", "--timezone", "Europe/Berlin", "-n", "2")
@@ -42,7 +42,7 @@ def test_a_schedule_is_previewed_and_so_is_an_expression(shell, bare, schedule):
     bare.run("schedules", "preview", schedule, "--timezone", "UTC", status=2)
 
 
-def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
+def test_schedule_is_disabled_enabled_run_and_deleted(shell, schedule):
     assert shell.run("schedules", "disable", schedule)[0] == f"{schedule}  disabled\n"
     assert shell.json("schedules", "list", "--enabled") == []
     told = shell.run("explain", schedule)[0]
@@ -83,14 +83,14 @@ def test_a_schedule_is_switched_run_and_deleted(shell, schedule):
 
 
 @pytest.mark.parametrize("command", ["show", "preview", "enable", "disable", "run-now", "delete"])
-def test_an_unknown_schedule_is_named(shell, command):
+def test_error_names_the_unknown_schedule(shell, command):
     shell.run("db", "migrate")
     unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
     _, errors = shell.run("schedules", command, unknown, status=1)
     assert f"there is no schedule {unknown}" in errors
 
 
-def test_triggers_are_listed_shown_and_switched(shell):
+def test_triggers_are_listed_shown_disabled_and_enabled(shell):
     (shell.folder / "polls.py").write_text(
         PIPELINE
         + """

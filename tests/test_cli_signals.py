@@ -27,7 +27,7 @@ with cloaca.WorkflowBuilder("release"):
 
 @pytest.fixture
 def waiting(shell):
-    """The ids of an execution that waits for a signal and of one that waits for an approval."""
+    """The ids of an execution that waits for a signal and of another that waits for an approval."""
     (shell.folder / "waiting.py").write_text(WAITING)
     worker = shell.start("worker", "waiting")
     assert worker.stderr.readline()
@@ -77,7 +77,7 @@ def test_signal_is_sent_once_and_wakes_the_task(shell, waiting):
     assert output.endswith(" woke 0 tasks\n")
 
 
-def test_signal_to_one_execution(shell, waiting):
+def test_signal_can_be_sent_to_one_execution(shell, waiting):
     output, errors = shell.run("send", "paid", "--to", waiting[0], "--key", "o-1", status=2)
     assert (output, "--key and --to exclude each other" in errors) == ("", True)
     assert shell.json("send", "note", '"hello"', "--to", waiting[0])["created"]
@@ -112,7 +112,7 @@ def test_rejection_fails_the_execution(shell, waiting):
     assert "too early" in result.error_message
 
 
-def test_task_that_does_not_wait_is_not_decided(shell, waiting):
+def test_approve_refuses_a_task_without_an_open_approval(shell, waiting):
     payment, release = waiting
     for id, task in ((payment, "book"), (release, "publish"), (release, "nothing")):
         _, errors = shell.run("approve", id, task, status=1)
@@ -120,7 +120,7 @@ def test_task_that_does_not_wait_is_not_decided(shell, waiting):
         assert task in errors
 
 
-def test_waits_of_an_empty_database_say_so(shell):
+def test_waits_of_an_empty_database_prints_a_note(shell):
     shell.run("db", "migrate")
     output, errors = shell.run("waits")
     assert (output, errors) == ("", "no task waits\n")

@@ -1,4 +1,4 @@
-"""Two processes: the wall clock of one is set forward and back, that of the other is correct."""
+"""Two processes: one has a wall clock that jumps forward and back, the other a correct one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_b1_clock_jump_does_not_expire_leases_or_tasks(
     ledger.wait("started", 8)
     for offset in (HOUR, 0.0, -HOUR, 0.0, HOUR, -HOUR, 0.0):
         set_clock(clock, offset)
-        # Longer than a lease, in both processes.
+        # Until 100 more executions have run, which takes longer than a lease.
         done = len(ledger.lines("quick"))
         until("work continues", lambda done=done: len(ledger.lines("quick")) >= done + 100)
     (tmp_path / "end").touch()
@@ -104,7 +104,7 @@ def test_b1_clock_jump_does_not_expire_leases_or_tasks(
 
 
 def set_clock(file: Path, offset: float) -> None:
-    """Set the wall clock of the processes that map the file, in place."""
+    """Set the wall clock of the processes that map the file. The file is changed in place."""
     if file.exists():
         with file.open("r+b") as opened:
             opened.write(struct.pack("d", offset))

@@ -1,4 +1,4 @@
-"""Compensations, and the retry of what they undid (semantics Q3, Q5)."""
+"""Compensations, and retries of compensated tasks (semantics Q3, Q5)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_q3_saga_is_undone_in_reverse_order(runner, breaks, undone):
     assert (result.final is None) == (not undone)
 
 
-def test_q3_failed_compensation_leaves_what_depends_on_it_undone(runner):
+def test_q3_failed_compensation_stops_the_compensations_after_it(runner):
     ran = Ran()
     define_trip(ran, "mail", undo_breaks="car")
     result = runner.execute("trip")
@@ -46,7 +46,7 @@ def test_q3_failed_compensation_leaves_what_depends_on_it_undone(runner):
     assert final.status == "Failed"
     assert [name.split()[1] for name in ran.names] == ["insurance"]
     assert final.tasks["flight"].status == "Skipped"
-    # Q4: it can be retried by itself.
+    # Q4: the execution of the final tasks can be retried by itself.
     ran.names.clear()
     define_trip(ran, "mail")
     assert runner.retry_execution(final.execution_id)
@@ -80,7 +80,7 @@ def test_q3_compensation_gets_the_result_the_error_and_the_key(runner):
     assert keys[0] == f"{result.execution_id}/charge"
 
 
-def test_q3_partial_effects_of_a_cancelled_task(runner):
+def test_q3_cancelled_task_is_compensated_for_partial_effects(runner):
     started, seen = threading.Event(), []
 
     def undo(work, error):
@@ -132,7 +132,7 @@ def test_q3_clean_up_comes_after_the_compensations(runner):
     assert ran.names == ["undo", "close 1"]
 
 
-def test_q5_retry_is_refused_while_open_and_runs_undone_tasks_again(runner):
+def test_q5_retry_needs_ended_final_tasks_and_reruns_compensated_tasks(runner):
     ran, go = Ran(), threading.Event()
     mended = threading.Event()
 
@@ -266,7 +266,7 @@ def define_shop(name, ran, breaks, undo_breaks):
             ran.append("mail")
 
 
-def test_q5_earlier_final_tasks_undo_nothing_of_a_later_end(runner):
+def test_q5_later_retry_ignores_compensations_of_an_earlier_end(runner):
     ran, breaks = [], [True]
     define_shop("shop_refunded_once", ran, breaks, [])
     handle = runner.submit("shop_refunded_once")
@@ -281,7 +281,7 @@ def test_q5_earlier_final_tasks_undo_nothing_of_a_later_end(runner):
     assert ran == ["mail"]
 
 
-def test_q4_earlier_final_tasks_are_not_retried_after_a_retry(runner):
+def test_q4_final_tasks_of_an_earlier_end_cannot_be_retried(runner):
     ran, breaks, undo_breaks = [], [True], [True]
     define_shop("shop_not_refunded", ran, breaks, undo_breaks)
     handle = runner.submit("shop_not_refunded")
@@ -297,7 +297,7 @@ def test_q4_earlier_final_tasks_are_not_retried_after_a_retry(runner):
     assert "refund" not in ran
 
 
-def test_q6_children_have_the_execution_of_the_final_tasks(runner):
+def test_q6_children_include_the_execution_of_the_final_tasks(runner):
     define_shop("shop_in_a_tree", [], [True], [])
     result = runner.execute("shop_in_a_tree")
     children = runner.children(result.execution_id)

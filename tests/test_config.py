@@ -43,7 +43,7 @@ DEFAULTS = {
 }
 
 
-def test_the_defaults_are_documented():
+def test_settings_have_the_documented_defaults():
     config = cloaca.DefaultRunnerConfig.default()
     assert config.to_dict() == DEFAULTS
     assert config == cloaca.DefaultRunnerConfig()
@@ -141,7 +141,7 @@ def test_the_environment_accepts_names_of_earlier_releases(monkeypatch):
         ("LEASE_TTL", "nan"),
     ],
 )
-def test_a_bad_value_of_the_environment_names_its_variable(monkeypatch, name, text):
+def test_error_for_a_bad_environment_value_names_the_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CLOACA_{name}", text)
     with pytest.raises(cloaca.ConfigurationError, match=f"CLOACA_{name}"):
         cloaca.DefaultRunnerConfig()

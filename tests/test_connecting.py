@@ -1,4 +1,4 @@
-"""Errors of an unusable database come quickly, with cause and place, without the password."""
+"""Errors about an unusable database come quickly and name cause and address, not the password."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_wrong_password_is_reported(postgres, role):
     assert isinstance(error, cloaca.DatabaseError)
 
 
-def test_the_right_password_is_taken(postgres, role, server):
+def test_right_password_is_accepted(postgres, role, server):
     server.sql(f"GRANT ALL ON SCHEMA public TO {role}", postgres.rpartition("/")[2])
     cloaca.DefaultRunner(login(postgres, role, PASSWORD)).shutdown()
 
@@ -59,7 +59,7 @@ def test_a_missing_database_is_reported(server):
 
 
 def test_role_without_write_access_gets_an_error(postgres, role, server):
-    # It may log in, and nothing else.
+    # The role may log in, but has no other rights.
     refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
 
@@ -130,7 +130,7 @@ def test_a_server_that_shuts_down_is_reported(private_server):
     assert client.stdout.readline() == "here\n"
     script = private_server.stop_in_background("smart")
     try:
-        until("the server lets nobody in", lambda: failure(private_server.url) is not None)
+        until("the server refuses connections", lambda: failure(private_server.url) is not None)
         error = failure(private_server.url)
         assert isinstance(error, cloaca.ConnectionError)
         assert "127.0.0.1" in str(error)
@@ -140,7 +140,7 @@ def test_a_server_that_shuts_down_is_reported(private_server):
         script.communicate(timeout=60)
 
 
-def test_a14_greenlets_in_the_place_of_threads_are_refused(monkeypatch):
+def test_a14_greenlets_instead_of_threads_are_refused(monkeypatch):
     monkeypatch.setattr("_thread.start_new_thread", lambda *args: 1)
     with pytest.raises(cloaca.ConfigurationError, match="gevent or eventlet") as caught:
         cloaca.DefaultRunner(":memory:")

@@ -17,7 +17,7 @@ import pytest
 import cloaca
 
 
-def test_it_is_a_mutable_mapping_with_the_whole_protocol():
+def test_context_supports_the_whole_mutable_mapping_protocol():
     context = cloaca.Context({"a": 1, "b": [1, 2]})
     assert isinstance(context, MutableMapping)
     assert list(context) == ["a", "b"]
@@ -39,7 +39,7 @@ def test_it_is_a_mutable_mapping_with_the_whole_protocol():
     assert repr(context) == "Context({'b': [1, 2], 'c': 3})"
 
 
-def test_get_set_insert_update_remove_delete_differ():
+def test_methods_differ_for_present_and_absent_keys():
     context = cloaca.Context()
     assert context.get("k") is None
     assert context.get("k", 5) == 5
@@ -61,7 +61,7 @@ def test_get_set_insert_update_remove_delete_differ():
         context["l"]
 
 
-def test_update_of_dict_works_too():
+def test_update_accepts_the_arguments_of_dict_update():
     context = cloaca.Context()
     context.update({"a": 1})
     context.update([("b", 2)], c=3)
@@ -69,7 +69,7 @@ def test_update_of_dict_works_too():
     assert context.data == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
-def test_a_stored_none_is_present():
+def test_key_with_the_value_none_is_present():
     context = cloaca.Context({"n": None})
     assert "n" in context
     assert context.get("n", 5) is None
@@ -99,7 +99,7 @@ def test_key_error_names_the_nearest_key(miss):
     assert shown == f"KeyError: {expected}\n"
 
 
-def test_key_error_of_a_task_names_the_writer_beside_it(runner):
+def test_key_error_names_the_parallel_task_that_writes_the_key(runner):
     with cloaca.WorkflowBuilder("forgotten"):
 
         @cloaca.task
@@ -202,7 +202,7 @@ def nested_text(levels, leaf):
     return '{"deep":' + '{"a":' * levels + leaf + "}" * levels + "}"
 
 
-def test_a2_two_tasks_that_write_the_deepest_values_merge(runner):
+def test_a2_values_at_the_depth_limit_merge(runner):
     with cloaca.WorkflowBuilder("deepest"):
 
         @cloaca.task()
@@ -224,7 +224,7 @@ def test_a2_two_tasks_that_write_the_deepest_values_merge(runner):
     assert result.final_context["whole"] == merged["deep"]
 
 
-def test_a2_a_task_that_reads_deeper_text_fails_alone(runner):
+def test_a2_result_deeper_than_the_limit_fails_the_task(runner):
     with cloaca.WorkflowBuilder("too_deep"):
 
         @cloaca.task(retry_attempts=1)
@@ -250,7 +250,7 @@ def test_a2_stored_row_over_the_limit_raises_an_error(tmp_path):
         assert runner.execute("stored").status == "Completed"
 
 
-def test_b1_attribute_that_json_does_not_keep_is_explained(runner):
+def test_b1_error_for_an_attribute_lost_in_json_has_a_hint(runner):
     values = {
         "day": datetime.date(2026, 1, 1),
         "parts": {1, 2},

@@ -182,7 +182,7 @@ def test_b8_a_later_set_wins():
     assert context["rows"] == [9]
 
 
-def test_b8_changes_after_setting_a_read_object_count():
+def test_b8_object_set_at_its_own_key_still_counts_changes():
     context = cloaca.Context({"rows": [1]})
     rows = context["rows"]
     context["rows"] += [2]
@@ -288,7 +288,7 @@ def test_b8_a_failed_attempt_leaves_no_changes(runner):
     assert runner.execute("again", {"rows": []}).final_context["rows"] == [2]
 
 
-def test_b8_an_input_and_a_result_are_contexts_like_others(runner):
+def test_b8_inputs_and_results_can_be_changed_in_place_too(runner):
     seen = threading.Event()
     in_callback: list[Any] = []
 
@@ -374,7 +374,7 @@ def test_b8_the_final_state_of_an_object_is_stored(value, other, random):
     assert repr(context.to_dict()) == repr({"key": now})
 
 
-def test_b8_threads_that_read_at_once_get_one_object():
+def test_b8_threads_that_read_at_once_get_the_same_object():
     for _ in range(50):
         context = cloaca.Context({"rows": list(range(100))})
         start = threading.Barrier(4)
@@ -392,7 +392,7 @@ def test_b8_threads_that_read_at_once_get_one_object():
         assert all(rows is found[0] for rows in found)
 
 
-def test_b8_a_context_inside_its_own_value_is_collected():
+def test_b8_context_inside_its_own_value_is_garbage_collected():
     class Marker:
         pass
 

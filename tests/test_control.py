@@ -69,7 +69,7 @@ class Own(ConnectionError):
         ({}, SystemExit, 3),
     ],
 )
-def test_d1_the_type_of_an_error_decides(runner, options, error, attempts):
+def test_d1_error_type_decides_whether_to_retry(runner, options, error, attempts):
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(retry_delay_ms=0, **options)
@@ -81,7 +81,7 @@ def test_d1_the_type_of_an_error_decides(runner, options, error, attempts):
     assert result.tasks["fails"].attempts == attempts
 
 
-def test_d3_a_retry_delay_is_kept_to(runner):
+def test_d3_retry_waits_for_its_delay(runner):
     starts = []
     with cloaca.WorkflowBuilder("delayed"):
 
@@ -167,7 +167,7 @@ def test_d4_a_late_interrupt_does_not_hit_another_task(database):
             assert result.error is None or result.error.type == "TaskTimeoutError"
 
 
-def test_d5_the_timeout_of_an_execution_leaves_no_zombie(runner):
+def test_d5_nothing_runs_after_the_timeout_of_an_execution(runner):
     release = threading.Event()
     ran = []
     with cloaca.WorkflowBuilder("limited"):
@@ -195,7 +195,7 @@ def test_d5_the_timeout_of_an_execution_leaves_no_zombie(runner):
     assert ran == []
 
 
-def test_d6_a_cancelled_function_sees_it_and_its_result_is_dropped(runner):
+def test_d6_function_sees_its_cancellation_and_its_result_is_dropped(runner):
     started, ended = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("cancelled"):
 
@@ -246,7 +246,7 @@ def test_d7_pause_stops_and_resume_continues(runner):
     assert handle.pause() == "Paused"
     release.set()
     while handle.progress()["Completed"] == 0:
-        time.sleep(0.001)  # the event that ends the wait is another thread's commit
+        time.sleep(0.001)  # another thread commits, and signals no event
     with pytest.raises(TimeoutError):
         handle.result(timeout=0.05)
     assert handle.resume() in {"Running", "Completed"}

@@ -67,7 +67,7 @@ def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: C
     assert [first.final_context()["n"], second.final_context()["n"]] == [1, 2]
 
 
-def test_a_failure_crosses_as_data(host: CoreHost) -> None:
+def test_failed_outcome_reaches_the_error_of_the_execution(host: CoreHost) -> None:
     outcome = Outcome.failed(
         "shop.PaymentError",
         "no \ud800 money",
@@ -166,7 +166,7 @@ def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost
 def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None:
     barrier = threading.Barrier(4)
     host.functions = {"a": lambda work: barrier.wait(20) and None}
-    # A callback would get one more worker.
+    # With callbacks, there would be one more worker.
     host.define("one", once("a"), has_callbacks=False)
     submitted = host.runner.submit([request("one") for _ in range(12)])
     ids = [execution.execution_id for execution in submitted]

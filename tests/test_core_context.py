@@ -1,4 +1,4 @@
-"""`cloaca._core.Context`: values cross the boundary exactly, and it behaves like a dict."""
+"""`cloaca._core.Context` keeps values unchanged and behaves like a dict."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ values = st.recursive(
 @example(2**63)
 @example(-(2**63) - 1)
 @example(["\u2028", "\ud7ff\ue000", "\x00\x1f\x7f", '"\\/\b\f\n\r\t', "\U0001f600"])
-def test_a_value_comes_back_as_json_reads_it(value: object) -> None:
+def test_value_comes_back_as_after_a_json_round_trip(value: object) -> None:
     context = Context({"k": value})
     assert_same(context["k"], json.loads(json.dumps(value)))
     assert_same(json.loads(context.to_json())["k"], json.loads(json.dumps(value)))
 
 
 @given(values, st.booleans(), st.sampled_from([None, 2, "\t"]))
-def test_any_json_text_is_read_as_json_reads_it(
+def test_json_text_is_parsed_like_pythons_json_module(
     value: object, ascii_only: bool, indent: int | str | None
 ) -> None:
     text = json.dumps({"k": value}, ensure_ascii=ascii_only, indent=indent)
@@ -82,12 +82,12 @@ def test_any_json_text_is_read_as_json_reads_it(
         '{"' + "k" * 50 + '":1}',
     ],
 )
-def test_unusual_json_is_read_as_json_reads_it(text: str) -> None:
+def test_unusual_json_is_parsed_like_pythons_json_module(text: str) -> None:
     assert_same(Context.from_json(f'{{"k":{text}}}')["k"], json.loads(text))
 
 
 def assert_same(found: object, expected: object) -> None:
-    """Whether two values have equal value, type, sign of zero and order of keys."""
+    """Asserts that two values have the same value, type, sign of zero and order of keys."""
     assert repr(found) == repr(expected)
 
 
@@ -141,7 +141,7 @@ def refuses(value: object) -> bool:
     return False
 
 
-def test_a_list_or_mapping_of_another_kind_goes_through_the_encoder() -> None:
+def test_other_kinds_of_lists_and_mappings_are_encoded() -> None:
     class Words(list[str]):
         pass
 
@@ -174,7 +174,7 @@ def test_key_that_is_not_a_string_is_a_type_error(key: Any) -> None:
     assert key not in context
 
 
-def test_get_required_names_the_key_and_a_near_one() -> None:
+def test_get_required_error_names_the_key_and_the_nearest() -> None:
     with pytest.raises(ContextError, match="no key 'rwos'") as raised:
         Context({"rows": 1}).get_required("rwos")
     assert raised.value.code == "context_invalid"
@@ -182,7 +182,7 @@ def test_get_required_names_the_key_and_a_near_one() -> None:
     assert Context({"none": None}).get_required("none") is None
 
 
-def test_update_with_a_key_and_a_value_changes_what_is_present() -> None:
+def test_update_with_a_key_and_a_value_needs_a_present_key() -> None:
     context = Context({"a": 1})
     context.update("a", 2)
     assert context == {"a": 2}
@@ -247,7 +247,7 @@ def test_text_that_is_not_an_object_is_refused() -> None:
             Context.from_json(text)
 
 
-def test_insert_and_delete() -> None:
+def test_insert_needs_an_absent_key_and_delete_a_present_key() -> None:
     context = Context({"a": 1})
     with pytest.raises(ValueError, match="'a'"):
         context.insert("a", 2)
@@ -302,7 +302,7 @@ def test_context_behaves_like_a_dict_and_records_its_delta(
         assert len(context) == len(model)
 
 
-def test_contexts_and_mappings_are_joined_as_dicts_are() -> None:
+def test_union_of_contexts_and_mappings_works_as_for_dicts() -> None:
     context = Context({"a": 1, "b": 2})
     assert context | {"b": 3} == {"a": 1, "b": 3}
     assert {"a": 0, "c": 4} | context == {"a": 1, "c": 4, "b": 2}

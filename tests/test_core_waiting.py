@@ -132,7 +132,7 @@ def test_the_loop_is_notified_of_timeouts_and_cancels(host: CoreHost) -> None:
     assert [end and end.status for end in ends] == ["Failed", "Cancelled"]
 
 
-def test_waiting_ends_when_its_time_is_over(host: CoreHost) -> None:
+def test_waiting_ends_at_its_timeout(host: CoreHost) -> None:
     host.define("later", once("a"))
     id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0].execution_id
     assert host.runner.wait(id, 1000) is None
@@ -293,7 +293,7 @@ print("end")
 """
 
 
-def test_an_interpreter_that_ends_with_open_runners_neither_hangs_nor_crashes(url: str) -> None:
+def test_interpreter_exit_with_open_runners_neither_hangs_nor_crashes(url: str) -> None:
     done = run_script(LEFT_OPEN, url, json.dumps(SETTINGS))
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
@@ -329,7 +329,7 @@ def test_log_records_of_the_engine_reach_the_supervisor(host: CoreHost, url: str
     assert all(isinstance(value, (str, int, float, bool)) for value in record.fields.values())
 
 
-def test_helpers() -> None:
+def test_helper_functions_return_plausible_values() -> None:
     assert abs(_core.now_us() - time.time_ns() // 1000) < 5_000_000
     assert _core.nearest("exract", ["load", "extract"]) == "extract"
     assert _core.nearest("zzz", ["load"]) is None

@@ -189,7 +189,7 @@ def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, scr
     process = script(
         """
         import signal, sys, time, cloaca
-        # No other test of the process that looks has a workflow of this name: it would run it.
+        # The runner that checks below must not know this workflow: it would run the open tasks.
         with cloaca.WorkflowBuilder("stopped"):
             @cloaca.task()
             def work(context):

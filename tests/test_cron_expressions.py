@@ -58,7 +58,7 @@ def preview(expression: str, zone: str = "UTC", n: int = 3, start: str | datetim
         ("0 0 29 2 *", ["2028-02-29T00:00", "2032-02-29T00:00"]),
     ],
 )
-def test_f1_fire_times_of_expressions(expression, expected):
+def test_f1_expressions_fire_at_the_expected_times(expression, expected):
     times = preview(expression, n=len(expected))
     assert times == [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in expected]
 
@@ -188,7 +188,7 @@ def minutes(zone: ZoneInfo, around: datetime) -> list[tuple[datetime, datetime]]
 
 
 def fixed_times(table, hour: int, minute: int) -> list[datetime]:
-    """F2: the first instant of each day with this wall clock time, or the end of its gap."""
+    """F2: the first instant of each day at this wall clock time, or the end of a gap around it."""
     days = sorted({wall.date() for _, wall in table})
     days = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)]
     found = []
@@ -262,7 +262,7 @@ def test_f2_fixed_times_fire_once_and_wildcards_follow_elapsed_time(name):
 @pytest.mark.parametrize(
     ("expression", "zone", "start", "expected"),
     [
-        # Spring: 02:30 does not exist and fires at 03:00, once also for two such times.
+        # Spring: 02:30 does not exist and fires at 03:00. Two such times fire only once.
         (
             "30 2 * * *",
             "America/New_York",
@@ -281,7 +281,7 @@ def test_f2_fixed_times_fire_once_and_wildcards_follow_elapsed_time(name):
             "2026-03-08T01:00",
             ["2026-03-08T03:00:00-04:00", "2026-03-09T02:00:00-04:00"],
         ),
-        # Autumn: 01:30 comes twice and fires at the first.
+        # Autumn: 01:30 comes twice and fires only the first time.
         (
             "30 1 * * *",
             "America/New_York",
@@ -296,14 +296,14 @@ def test_f2_fixed_times_fire_once_and_wildcards_follow_elapsed_time(name):
         ),
         # A start between the two 01:30s finds the 01:30 of the next day.
         ("30 1 * * *", "America/New_York", "2026-11-01T05:45", ["2026-11-02T01:30:00-05:00"]),
-        # A tick every half hour is independent of clock changes.
+        # A clock change does not affect a tick every half hour.
         (
             "*/30 * * * *",
             "America/New_York",
             "2026-11-01T05:15",
             ["2026-11-01T01:30:00-04:00", "2026-11-01T01:00:00-05:00", "2026-11-01T01:30:00-05:00"],
         ),
-        # Half an hour in Lord Howe.
+        # Lord Howe moves its clocks by half an hour only.
         (
             "15 2 * * *",
             "Australia/Lord_Howe",
@@ -319,7 +319,7 @@ def test_f2_fixed_times_fire_once_and_wildcards_follow_elapsed_time(name):
         ),
     ],
 )
-def test_f2_examples(expression, zone, start, expected):
+def test_f2_example_clock_changes_fire_at_the_expected_times(expression, zone, start, expected):
     times = preview(expression, zone, len(expected), start)
     assert [time.isoformat() for time in times] == expected
 
@@ -381,7 +381,7 @@ def oracle(expression: str, start: datetime, n: int) -> list[datetime]:
 DIVERGENCES = {
     "clock changes": "croniter fires fixed times twice when clocks go back; F2 has its own tables",
     "never": "croniter searches fifty years and then fails; the core refuses such an expression",
-    "every day as a list": "croniter takes a full list of days for '*' when the other day field "
+    "every day as a list": "croniter treats a full list of days as '*' when the other day field "
     "has a star; the core refuses the combination",
 }
 

@@ -1,4 +1,4 @@
-"""Waits that could never end are refused at once: on worker threads, in coroutines, for oneself."""
+"""Waits that could never end are refused at once, on worker threads and in coroutines."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_u4_only_worker_may_wait_for_coroutines(database):
     assert result.status == "Completed", result.error
 
 
-def test_u4_only_worker_may_wait_for_what_another_live_runner_offers(tmp_path):
+def test_u4_only_worker_may_wait_for_work_of_another_live_runner(tmp_path):
     define_child()
     with cloaca.WorkflowBuilder("parent"):
 
@@ -176,7 +176,7 @@ def test_u4_blocking_calls_in_a_coroutine_are_refused(database):
     assert "`await runner.execute_async(...)`" in executes.traceback
 
 
-def test_u4_blocking_calls_on_an_own_loop_warn_once(database, caplog, monkeypatch):
+def test_u4_blocking_calls_on_the_callers_event_loop_warn_once(database, caplog, monkeypatch):
     define_child()
     monkeypatch.setattr(blocking, "_warned", False)
 
@@ -192,7 +192,7 @@ def test_u4_blocking_calls_on_an_own_loop_warn_once(database, caplog, monkeypatc
     assert "execute_async" in record.message
 
 
-def test_u4_waits_on_a_thread_of_a_coroutine_are_refused(database):
+def test_u4_self_waits_on_a_thread_of_a_coroutine_are_refused(database):
     refused = []
 
     async def note(call, *arguments, **options):
@@ -229,7 +229,7 @@ def test_u4_wait_until_idle_in_a_coroutine_is_refused(database):
     assert "own runner is idle" in result.error.message
 
 
-def test_u4_idle_wait_on_the_loop_of_another_runner_is_refused(database, tmp_path):
+def test_u4_coroutine_may_not_wait_until_another_runner_is_idle(database, tmp_path):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -242,7 +242,7 @@ def test_u4_idle_wait_on_the_loop_of_another_runner_is_refused(database, tmp_pat
     assert "wait_until_idle() in an async def task blocks" in result.error.message
 
 
-def test_u4_waits_of_a_task_of_a_tenant_are_refused(postgres):
+def test_u4_self_waits_of_a_tenants_task_are_refused(postgres):
     refused = []
 
     with cloaca.WorkflowBuilder("itself"):
@@ -253,7 +253,7 @@ def test_u4_waits_of_a_task_of_a_tenant_are_refused(postgres):
                 with pytest.raises(cloaca.WorkflowError) as caught:
                     await asyncio.wait_for(asyncio.to_thread(call, 10), 20)
                 refused.append(caught.value.code)
-            await asyncio.to_thread(runner.wait_until_idle, 10)  # it is another database
+            await asyncio.to_thread(runner.wait_until_idle, 10)  # another schema: not refused
 
         @cloaca.task(retry_attempts=1, dependencies=[in_a_coroutine])
         def on_a_thread(context, handle):
@@ -308,7 +308,7 @@ def test_d6_cancel_says_whether_the_execution_was_open(database):
 
 
 @pytest.mark.parametrize("gathers", [False, True])
-def test_u4_coroutines_that_await_children_leave_their_slots_to_them(database, gathers):
+def test_u4_coroutines_that_await_children_release_their_slots(database, gathers):
     with cloaca.WorkflowBuilder("async_child"):
 
         @cloaca.task

@@ -57,7 +57,7 @@ def test_waiting_function_releases_and_reacquires_its_slot(one_worker):
     opened.set()
     for handle in [*waiting, *others]:
         assert handle.result(timeout=60).status == "Completed"
-    # No two of them ever ran at the same time.
+    # No two tasks ever ran at the same time.
     assert most[0] == 1
     assert held[0] is True
     assert held.count(False) >= 5

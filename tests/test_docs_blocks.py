@@ -145,7 +145,7 @@ def test_every_block_has_a_language() -> None:
             assert block.language, f"{page.name}:{block.line}"
 
 
-def test_a_block_with_the_path_of_a_file_is_that_file() -> None:
+def test_block_titled_with_a_path_equals_that_file() -> None:
     for page in PAGES:
         for block in page.blocks:
             if "/" in (block.title or ""):

@@ -56,7 +56,7 @@ def test_each_command_of_the_reference_is_answered(tmp_path: Path) -> None:
             "RUNNER": call(f"{api}/runners").json()["items"][0]["id"],
             "VERSION": call(f"{api}/workflows/etl").json()["version"],
         }
-        # A deleted schedule or execution cannot be shown afterwards.
+        # DELETE comes last, because a deleted schedule or execution cannot be shown.
         for method, path, command in sorted(found, key=lambda route: route[0] == "DELETE"):
             done = subprocess.run(
                 ["bash", "-c", command.replace("curl -sS", "curl -sS -w '\\n%{http_code}'")],

@@ -41,7 +41,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert set(named) == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
 
 
-def test_links_inside_the_documentation_lead_somewhere() -> None:
+def test_links_inside_the_documentation_have_existing_targets() -> None:
     broken = [
         f"{page.name}: {target}: {found}"
         for page in PAGES.values()
@@ -51,7 +51,7 @@ def test_links_inside_the_documentation_lead_somewhere() -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_broken_links_are_found() -> None:
+def test_link_check_finds_broken_links() -> None:
     page = PAGES[DOCS / "index.md"]
     assert problem(page, "missing.md")
     assert problem(page, "index.md#missing")

@@ -1,4 +1,4 @@
-"""Every entry of the tables "from another tool" runs unchanged, and its waits may take days."""
+"""Every entry of the tables "from another tool" runs unchanged, and its waits can take days."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def is_for_tasks(code: str) -> bool:
 def test_an_entry_of_a_migration_table_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It waits for a signal.
+    # The real method waits for a signal.
     monkeypatch.setattr(cloaca.DefaultRunner, "run_forever", lambda runner: None)
     is_broken = code == "runner.retry_execution(id)"
 
@@ -81,7 +81,7 @@ def test_an_entry_of_a_migration_table_runs(
         if is_broken:
             raise cloaca.Abort("broken")
         if is_for_tasks(code):
-            # The pages sleep for hours.
+            # The entries on the page sleep for hours.
             eval(code.replace('"1h"', '"1ms"'), {"handle": handle})
 
     with cloaca.WorkflowBuilder("name"):
@@ -111,12 +111,12 @@ def test_an_entry_of_a_migration_table_runs(
 
 
 def block_with(page: Page, text: str) -> str:
-    """The first block of a page that has this text in it."""
+    """The first block of a page that contains this text."""
     return next(block.code for block in page.blocks if text in block.code)
 
 
 def test_a_wait_between_two_mails_sends_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the page's wait between two tasks, because a task that only snoozes repeats for ever."""
+    """In the page's example the wait is a task of its own, because a snoozed task starts over."""
     code = block_with(PAGE, "second_mail").partition("with cloaca.DefaultRunner")[0]
     assert "+ 0.2" in code
     names: dict[str, Any] = {}
@@ -145,14 +145,14 @@ def test_the_approval_of_tutorial_07_waits_for_days() -> None:
 
 
 DURABLE = read(DOCS / "how-to" / "migrate-durable-code.md")
-#: The ends of the programs of other tools, which the page leaves out.
+#: The main parts of the other tools' programs, which the page leaves out.
 DBOS_MAIN = """
 DBOS(config={"name": "orders", "system_database_url": "sqlite:///dbos.sqlite"})
 DBOS.launch()
 print(fulfil("o-1"), file=sys.stderr)
 DBOS.destroy()
 """
-#: Temporal's test server, which skips time. The client downloads it unless it is given one.
+#: Temporal's test server, which skips time. The client downloads it unless it gets a path.
 TEST_SERVER = "temporal-test-server"
 TEMPORAL_MAIN = f"""
 import shutil
@@ -178,7 +178,7 @@ TEMPORAL_BLOCKS = ["from temporalio import activity", "class Review"]
 
 
 def blocks_with(*texts: str) -> str:
-    """The blocks of the page that have these texts in them, as one program."""
+    """The blocks of the page that contain these texts, as one program."""
     return "\n".join(["import asyncio, sys", *(block_with(DURABLE, text) for text in texts)])
 
 
@@ -214,18 +214,18 @@ def output_on_the_page(*texts: str) -> list[str]:
     return shown
 
 
-def test_code_of_dbos_returns_the_same(tmp_path: Path) -> None:
+def test_dbos_code_returns_the_same_as_cloaca(tmp_path: Path) -> None:
     needs("dbos")
     printed = output_of(f"{blocks_with('from dbos import')}{DBOS_MAIN}", tmp_path)
     assert set(output_on_the_page("def fulfil(order: str, handle")) <= set(printed)
 
 
-def test_code_of_temporal_is_python() -> None:
+def test_temporal_code_is_valid_python() -> None:
     compile(f"{blocks_with(*TEMPORAL_BLOCKS)}{TEMPORAL_MAIN}", "temporal", "exec")
 
 
 def test_workflows_of_temporal_are_accepted_by_its_client(tmp_path: Path) -> None:
-    """Its decorators check the definitions of workflows, signals and activities."""
+    """The decorators of the client check the definitions of workflows, signals and activities."""
     needs("temporalio")
     program = f"""{blocks_with(*TEMPORAL_BLOCKS)}
 from temporalio.testing import ActivityEnvironment
@@ -234,7 +234,7 @@ print(asyncio.run(ActivityEnvironment().run(greet, "Ann")))
     assert "Hello Ann" in output_of(program, tmp_path)
 
 
-def test_code_of_temporal_returns_the_same(tmp_path: Path) -> None:
+def test_temporal_code_returns_the_same_as_cloaca(tmp_path: Path) -> None:
     needs("temporalio")
     if shutil.which(TEST_SERVER) is None:
         pytest.skip(

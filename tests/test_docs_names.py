@@ -1,4 +1,4 @@
-"""The documentation and the package name the same things, and every public name is documented."""
+"""Every name in the documentation exists in the package, and every public name is documented."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS: dict[str, list[type]] = {
 }
 DOTTED = re.compile(r"(?<![\w./-])(cloaca|" + "|".join(KINDS) + r")\.([A-Za-z]\w*(?:\.\w+)*)")
 PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
-# Names of files and folders, not of the package.
+# Endings of file names, which are not names of the package.
 FILES = {"md", "py", "rs", "db", "toml", "yml", "txt"}
 
 
@@ -49,7 +49,7 @@ def is_known(owner: str, path: str) -> bool:
         try:
             found = importlib.import_module(f"cloaca.{part}")
         except ImportError:
-            # Attributes of instances: settings, and those that a docstring lists.
+            # Attributes of instances: annotated ones, and those that a docstring names.
             return isinstance(found, type) and (
                 part in getattr(found, "__annotations__", {}) or part in (found.__doc__ or "")
             )
@@ -69,7 +69,7 @@ def test_every_name_in_the_documentation_exists() -> None:
     assert not unknown, "\n".join(sorted(unknown))
 
 
-def test_names_that_do_not_exist_are_found() -> None:
+def test_name_check_finds_unknown_names() -> None:
     assert is_known("cloaca", "DefaultRunner.submit")
     assert is_known("runner", "list_executions")
     assert not is_known("cloaca", "DefaultRunner.sumbit")
@@ -86,17 +86,17 @@ def test_every_command_in_the_documentation_exists() -> None:
             assert not used or used[1] in COMMANDS, f"{page.name}: {line}"
 
 
-def test_every_variable_of_the_environment_is_read() -> None:
+def test_every_documented_environment_variable_exists() -> None:
     known = {f"CLOACA_{name.upper()}" for name in [*SETTINGS, *ALIASES]}
     known |= {"CLOACA_DATABASE_URL", "CLOACA_LOG_LEVEL", "CLOACA_UI_TOKEN"}
     for page in PAGES:
         if DOCS not in page.path.parents:
-            continue  # those of the project's own commands
+            continue  # its variables are for the project's own commands
         for name in re.findall(r"\bCLOACA_[A-Z_]+[A-Z]\b", page.text):
             assert name in known, f"{page.name}: {name}"
 
 
-def test_every_public_name_stands_in_the_reference_once() -> None:
+def test_every_public_name_is_in_the_reference_once() -> None:
     text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
     named = re.findall(r"^::: cloaca\.(\w+)$", text, re.MULTILINE)
     assert len(named) == len(set(named))
@@ -139,7 +139,7 @@ DOCUMENTED = dict(documented())
 
 
 def listed_members() -> dict[str, list[str]]:
-    """The classes whose members a page of the reference lists, to order them by purpose."""
+    """The members of each class that a page of the reference lists, in the order of the list."""
     text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
     lists = re.findall(
         r"^::: cloaca\.(\w+)\n    options:\n      members:\n((?: {8}- \w+\n)+)", text, re.M

@@ -14,12 +14,12 @@ PAGE = read(DOCS / "quick-start.md")
 
 
 def block_with(text: str) -> int:
-    """The number of the first block of the page that has this text in it."""
+    """The number of the first block of the page that contains this text."""
     return next(number for number, block in enumerate(PAGE.blocks) if text in block.code)
 
 
 def shown(text: str) -> str:
-    """The output that the page shows below that block."""
+    """The output that the page shows below the first block that contains this text."""
     return PAGE.blocks[block_with(text) + 1].code
 
 
@@ -37,7 +37,7 @@ def test_the_killed_program_continues_as_the_page_says(tmp_path: Path) -> None:
             text=True,
         )
 
-    # The page sleeps so that a person can watch; here the kill waits for the line.
+    # On the page, the kill follows a sleep; here it waits for the printed lines.
     until_killed = shown("python steps.py & sleep")
     with start("steps.py") as killed:
         assert killed.stdout is not None
@@ -72,10 +72,10 @@ TIMES = {"s", "ms", "min", "h", "d", "ago", "now", "just"}
 
 
 def skeleton(table: str) -> str:
-    """The words of a table and single numbers, without ids, dates, times and durations."""
+    """The words and single digits of a table, without ids, dates, times and durations."""
     word = re.compile(r"(?<![\w.:-])(?:[A-Za-z]+|\d)(?![\w.:-])")
     rows = [
         [found for found in word.findall(row) if found not in TIMES] for row in table.splitlines()
     ]
-    # A terminal gets small letters and a line below the names of the columns.
+    # On a terminal, the names of columns are lowercase and underlined.
     return "\n".join(" ".join(row).lower() for row in rows if row)

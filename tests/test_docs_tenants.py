@@ -13,7 +13,7 @@ from tenant_server import psql
 
 @pytest.fixture
 def databases(postgres: str) -> list[str]:
-    """URLs of two fresh databases. Roles of earlier tests are dropped from the server."""
+    """URLs of two fresh databases."""
     urls = []
     for _ in range(2):
         name = f"docs_{uuid.uuid4().hex[:12]}"
@@ -23,7 +23,7 @@ def databases(postgres: str) -> list[str]:
 
 
 def test_a_tenant_moves_as_the_guide_says(databases):
-    """The finished execution is there, and the unfinished one continues."""
+    """After the move, the finished execution is there, and the unfinished execution continues."""
     with cloaca.WorkflowBuilder("moves"):
 
         @cloaca.task

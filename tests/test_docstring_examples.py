@@ -1,6 +1,6 @@
-"""Examples in docstrings that show their output are right.
+"""Examples in docstrings print the output that they show.
 
-An example runs if it defines every name that it uses. Others are fragments that show syntax.
+An example runs if it defines every name that it uses. Other examples only show syntax.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_output_of_docstring_examples_is_right(
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_an_example_in_a_docstring_can_be_read(name: str) -> None:
+def test_docstring_example_is_valid_python(name: str) -> None:
     ast.parse(code_of(name))
 
 

@@ -45,7 +45,7 @@ class Attrs:
 
 
 class Model:
-    """The parts of a pydantic model that are used."""
+    """The parts of a pydantic model that the encoder uses."""
 
     model_fields = ()
 
@@ -54,7 +54,7 @@ class Model:
 
 
 class Struct:
-    """The parts of a msgspec struct that are used."""
+    """The parts of a msgspec struct that the encoder uses."""
 
     __struct_fields__ = ("a_b",)
     __struct_encode_fields__ = ("aB",)
@@ -157,7 +157,7 @@ def chain(levels):
         (chain(513), ValueError, "deeper than 512"),
     ],
 )
-def test_b1_value_that_is_not_json_is_refused_where_set(value, error, text):
+def test_b1_value_that_is_not_json_is_refused_when_set(value, error, text):
     context = cloaca.Context()
     with pytest.raises(error, match=f"(?s)price.*{text}"):
         context["price"] = value
@@ -179,7 +179,7 @@ def test_a2_deeper_text_is_refused_with_its_key_and_the_limit(levels, start, end
         cloaca.Context.from_json(text)
 
 
-def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():
+def test_b1_update_with_a_refused_value_changes_nothing():
     context = cloaca.Context()
     with pytest.raises(TypeError):
         context.update_from_dict({"good": 1, "bad": b""})
@@ -187,7 +187,7 @@ def test_b1_a_refused_value_leaves_the_rest_of_an_update_out():
 
 
 class DataFrame:
-    """A class like that of pandas, which the tests do not depend on."""
+    """A class like pandas' `DataFrame`, so that the tests do not depend on pandas."""
 
     def to_dict(self, orient="dict"):
         return {0: orient}

@@ -259,7 +259,7 @@ RAISERS = {
 }
 
 
-def test_every_code_is_raised_by_something():
+def test_every_code_has_a_function_here_that_raises_it():
     assert set(RAISERS) == set(CLASS_BY_CODE)
 
 

@@ -15,7 +15,7 @@ from documentation import DOCS, ROOT, read
 from test_docs_blocks import URL, matches
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-#: The variable with which an example that needs PostgreSQL is given a database.
+#: The environment variable that gives a database to an example that needs PostgreSQL.
 ADMIN_URL = "ADMIN_URL"
 
 

@@ -40,7 +40,7 @@ TREE = {
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_every_class_has_its_bases_a_code_and_a_public_place(name):
+def test_every_class_has_its_bases_a_code_and_a_public_module(name):
     kind = getattr(cloaca, name)
     for base in TREE[name]:
         assert issubclass(kind, base)
@@ -69,7 +69,7 @@ def test_errors_survive_pickling(name):
     [*CLASS_BY_CODE.values(), TaskControl, cloaca.Retry, cloaca.Abort, cloaca.Snooze],
     ids=lambda kind: kind.__name__,
 )
-def test_d1_stored_type_names_hold_no_private_module(kind):
+def test_d1_stored_type_names_contain_no_private_module(kind):
     assert all("." not in name for name in lineage(kind))
     assert lineage(kind)[0] == kind.__name__
 

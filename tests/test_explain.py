@@ -16,7 +16,7 @@ PATIENCE = 30
 
 
 def until(look, wanted):
-    """Polls until a sentence has the wanted words, and returns all sentences."""
+    """Polls until a sentence contains the wanted words, and returns all sentences."""
     import time
 
     end = time.monotonic() + PATIENCE
@@ -25,7 +25,7 @@ def until(look, wanted):
         if any(wanted in sentence for sentence in sentences):
             return sentences
         assert time.monotonic() < end, f"{wanted!r} is not in {sentences}"
-        time.sleep(0.02)  # another process or thread writes what is waited for
+        time.sleep(0.02)  # another process or thread changes the state
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def gate():
     event.set()
 
 
-def test_explains_a_dependency_and_its_runner(runner, gate):
+def test_explains_a_wait_for_a_dependency_and_names_its_runner(runner, gate):
     started = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -181,7 +181,7 @@ def test_explains_that_no_live_runner_has_the_workflow(database):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as first:
         handle = first.submit("w", delay=0.3)
-    # No runner here has the workflow any more, so this reads without one.
+    # Reads without a runner: any runner of this process would have the workflow.
     reads = cloaca._core.Inspector(database).reads
     unknown, missing = until(lambda: reads.explain(handle.id), "no live runner has task")
     seen = rf"last seen .* ago\) on host \S+ with pid {os.getpid()}\)"
@@ -270,7 +270,7 @@ def test_runner_row_lists_workflows_registered_later(runner):
     assert "listed-first" in names()
 
 
-def test_a_stopped_process_is_alive_as_long_as_its_lease(script, database):
+def test_suspended_process_counts_as_alive_until_its_lease_expires(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     reads = cloaca._core.Inspector(database).reads

@@ -40,7 +40,7 @@ def forget_served_tasks():
 
 
 def refused_workflow(runner: cloaca.DefaultRunner) -> str:
-    """A workflow of this process, which another definition contradicts."""
+    """Registers a workflow with an external task, and returns its name."""
     with cloaca.WorkflowBuilder("refused"):
         cloaca.external_task("double", timeout=60)
         cloaca.task(id="own")(lambda context: None)
@@ -49,7 +49,7 @@ def refused_workflow(runner: cloaca.DefaultRunner) -> str:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_task_for_another_program_s_workflow_runs_here(database, script, kind):
+def test_task_of_another_programs_workflow_runs_in_this_program(database, script, kind):
     ran_here = []
     if kind == "sync":
 
@@ -126,7 +126,7 @@ def test_a_task_that_contradicts_the_definition_is_refused(database, options, me
             cloaca.DefaultRunner(database)
 
 
-def test_a_task_that_declares_the_same_is_accepted(database):
+def test_task_with_the_declared_options_is_accepted(database):
     with cloaca.DefaultRunner(database) as runner:
         workflow = refused_workflow(runner)
 
@@ -137,7 +137,7 @@ def test_a_task_that_declares_the_same_is_accepted(database):
         assert runner.execute(workflow).final_context == {"n": 2}
 
 
-def test_a_later_contradicting_definition_is_ignored(database, script, caplog):
+def test_task_is_not_run_if_a_later_definition_contradicts_it(database, script, caplog):
     @cloaca.task(workflow="shared", id="double", timeout=5)
     def double(context):
         raise AssertionError("it must not run")
@@ -157,7 +157,7 @@ def test_a_later_contradicting_definition_is_ignored(database, script, caplog):
             time.sleep(0.01)
 
 
-def test_workflow_of_an_external_task_must_be_a_name():
+def test_workflow_option_of_a_task_must_be_a_name():
     for name in (3, "", "a b", "nul \0"):
         with pytest.raises(cloaca.TaskValidationError, match="workflow must be the name of one"):
             cloaca.task(id="x", workflow=name)(lambda context: None)

@@ -11,7 +11,7 @@ from cloaca.testing import crash_everywhere
 from final_support import Ran, define_trip
 
 
-def test_q_nothing_is_lost_wherever_the_runner_is_killed():
+def test_q_compensations_run_wherever_the_runner_is_killed():
     ran = Ran()
     define_trip(ran, "mail")
 

@@ -11,7 +11,7 @@ import cloaca
 
 
 def define_fetch(seen: dict[str, Any]) -> None:
-    """Two maps, of which one starts children, with a compensation each, and a final task."""
+    """Two maps with compensations, one of which starts children, and a final task."""
 
     def undo(fetch: cloaca.MapResult[int]) -> None:
         seen["undo"] = (fetch.values(), [item.error.message for item in fetch.errors()])
@@ -78,7 +78,7 @@ def test_q3_compensation_and_final_task_get_the_items_of_maps(runner, urls, numb
     assert seen == expected
 
 
-def test_q3_map_that_failed_is_undone_only_if_asked_for(runner):
+def test_q3_failed_map_is_compensated_only_if_asked(runner):
     undone: list[str] = []
 
     def undo() -> None:
@@ -96,8 +96,8 @@ def test_q3_map_that_failed_is_undone_only_if_asked_for(runner):
     assert result.final is None
 
 
-def test_q2_final_tasks_start_beside_an_idle_runner(database):
-    """A web process with `start=False` runs nothing, so that no item of it can run."""
+def test_q2_final_tasks_do_not_wait_for_an_unstarted_runner(database):
+    """A runner with `start=False` runs no item, so the final tasks need not wait for it."""
     begun = threading.Event()
     with cloaca.WorkflowBuilder("open_map"):
 
@@ -123,7 +123,7 @@ def test_q2_final_tasks_start_beside_an_idle_runner(database):
         assert result.final.status == "Completed"
 
 
-def test_k10_list_of_a_compensated_task_is_read_again(runner):
+def test_k10_retried_map_uses_the_new_list_of_a_compensated_task(runner):
     lists = [[1, 2, 3], [4, 5]]
     broken = [True]
     undone: list[list[int]] = []

@@ -97,7 +97,7 @@ def test_q3_child_is_compensated_wherever_the_runner_is_killed():
     assert len(report.points) > 4
 
 
-def test_q1_workflow_of_one_function_has_final_tasks(runner):
+def test_q1_workflow_of_one_function_may_have_final_tasks(runner):
     ran = Ran()
 
     @cloaca.task(final="always")

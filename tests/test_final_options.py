@@ -8,7 +8,7 @@ import cloaca
 from final_support import Ran, define_trip
 
 
-def test_q1_derived_workflow_cannot_be_submitted(runner):
+def test_q1_workflow_of_final_tasks_cannot_be_submitted(runner):
     define_trip(Ran(), "")
     with pytest.raises(cloaca.WorkflowError, match="final tasks of 'trip' and cannot be submitted"):
         runner.submit("trip~final")
@@ -26,14 +26,14 @@ def test_q1_derived_workflow_cannot_be_submitted(runner):
         ({"final": "always", "undoes": "setup"}, "undoes must be a list"),
     ],
 )
-def test_q_options_that_do_not_fit_are_refused(options, message):
+def test_q_invalid_or_conflicting_options_are_refused(options, message):
     with pytest.raises(cloaca.TaskValidationError, match=message):
 
         @cloaca.task(**options)
         def work(context): ...
 
 
-def test_q_references_that_do_not_fit_are_refused():
+def test_q_invalid_references_and_names_are_refused():
     def define(**options):
         with cloaca.WorkflowBuilder("refused"):
 
@@ -52,7 +52,7 @@ def test_q_references_that_do_not_fit_are_refused():
         builder.build()
 
 
-def test_q_version_changes_with_the_final_tasks_alone():
+def test_q_change_of_only_final_tasks_changes_the_version():
     def version(final: str | None, n: int = 1) -> str:
         builder = cloaca.WorkflowBuilder("versioned")
         with builder:

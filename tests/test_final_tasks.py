@@ -34,7 +34,7 @@ def test_q1_every_end_runs_the_final_tasks_that_ask_for_it(runner, end):
     assert "final_started" in [event.type for event in handle.events()]
 
 
-def test_q1_first_execution_is_terminal_before_its_final_tasks(runner):
+def test_q1_execution_ends_before_its_final_tasks_run(runner):
     go = threading.Event()
     with cloaca.WorkflowBuilder("slow"):
 
@@ -190,7 +190,7 @@ def test_q4_failure_of_a_final_task_does_not_change_the_status(runner):
     assert "stuck" in told
 
 
-def test_q6_lists_and_prune_treat_both_as_one(runner):
+def test_q6_lists_hide_final_tasks_and_prune_deletes_them(runner):
     ran, started = Ran(), threading.Event()
     define_cluster(ran, started, "success")
     handle = runner.submit("cluster", {"size": 1})

@@ -24,7 +24,7 @@ TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 
 def bounded(examples: int) -> settings:
-    """Settings with `count` examples, times the factor from the environment."""
+    """Settings with this number of examples, times the factor from the environment."""
     return settings(
         max_examples=examples * TIMES,
         deadline=None,

@@ -47,7 +47,7 @@ def test_t5_gathered_children_run_at_the_same_time(runner):
     assert sorted(child.workflow_name for child in children) == ["left", "right"]
 
 
-def test_t5_gathered_call_waits_for_one_that_reads_its_log(runner):
+def test_t5_gathered_call_may_begin_while_another_loads_the_log(runner):
     meet = threading.Barrier(2)
     define_named("early", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
     define_named("late", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
@@ -56,7 +56,7 @@ def test_t5_gathered_call_waits_for_one_that_reads_its_log(runner):
     async def staggered(handle: cloaca.TaskHandle) -> list[object]:
         early = asyncio.ensure_future(handle.run("early", "early", {}))
         await asyncio.sleep(0)
-        # The engine has read the log before the second call, and the first one has not been told.
+        # By now the engine has loaded the log, but the first call has not been resumed.
         time.sleep(0.2)
         return await asyncio.gather(early, handle.run("late", "late", {}))
 
@@ -64,7 +64,7 @@ def test_t5_gathered_call_waits_for_one_that_reads_its_log(runner):
 
 
 @pytest.mark.parametrize("is_step", [False, True])
-def test_t5_failure_beside_a_gathered_wait_is_the_outcome(runner, is_step):
+def test_t5_failure_beside_a_gathered_wait_fails_the_task(runner, is_step):
     define_named("slow", lambda context, handle: handle.sleep("long", "1h"))
 
     def fail() -> None:

@@ -68,7 +68,7 @@ def test_b3_merges_are_deterministic(runner):
 def rule_of(stored: Any) -> Any:
     """A rule in its stored form, as Python users write it."""
     if isinstance(stored, str):
-        # A name stands alone or in a group: an `all_of` of one is the same.
+        # Both forms are tested: the function for `always`, the plain name for the other rules.
         return cloaca.always() if stored == "always" else stored
     ((kind, value),) = stored.items()
     match kind:
@@ -88,7 +88,7 @@ def named_inside(rule: Any) -> bool:
     return any(isinstance(part, str) or named_inside(part) for part in value.get("conditions", []))
 
 
-def test_c2_rules_are_judged_alike(runner):
+def test_c2_rules_give_the_golden_results(runner):
     golden = vectors("rules.json")
     judged = 0
     for vector in golden["rules"]:
@@ -144,7 +144,7 @@ def policy_of(stored: dict[str, Any]) -> cloaca.RetryPolicy:
     )
 
 
-def test_d1_delays_are_the_policy_s():
+def test_d1_policy_computes_the_golden_delays():
     for vector in vectors("delays.json"):
         policy = policy_of(vector["policy"])
         delay = policy.calculate_delay(vector["attempt"])
@@ -156,7 +156,7 @@ def test_d1_delays_are_the_policy_s():
     vectors("ticks.json"),
     ids=lambda vector: f"{vector['expression']} {vector['timezone']}",
 )
-def test_f_ticks_fall_on_the_same_instants(vector):
+def test_f_ticks_fall_on_the_golden_instants(vector):
     after = datetime.fromisoformat(vector["after"])
     expression, zone = vector["expression"], vector["timezone"]
     times = cloaca.cron_preview(expression, zone, len(vector["times"]), after)

@@ -93,7 +93,7 @@ def test_u1_groups_depend_on_groups_and_external_tasks_join_them():
     assert dependencies(builder)["second.c"] == ["first.a", "first.b"]
 
 
-def test_u1_nearest_task_is_meant_inside_of_a_group():
+def test_u1_name_inside_a_group_means_the_nearest_task():
     with cloaca.WorkflowBuilder("groups", input={"n": int}) as builder:
         define("load")
         with cloaca.group("g"):
@@ -189,7 +189,7 @@ def test_u1_trigger_rule_may_name_a_group(ends, rules):
     assert held == rules
 
 
-def test_u1_group_ends_after_a_task_that_a_rule_names():
+def test_u1_task_named_by_a_rule_does_not_end_its_group():
     with cloaca.WorkflowBuilder("rule_inside") as builder:
         define("before")
         with cloaca.group("g", dependencies=["before"]) as g:
@@ -204,7 +204,7 @@ def test_u1_group_ends_after_a_task_that_a_rule_names():
     }
 
 
-def test_u1_group_does_not_end_with_the_list_of_a_map():
+def test_u1_list_of_a_map_does_not_end_its_group():
     with cloaca.WorkflowBuilder("map_inside") as builder:
         with cloaca.group("g") as g:
 
@@ -286,12 +286,12 @@ def test_u1_group_outside_of_a_workflow_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", "a.b", 3])
-def test_u1_name_without_dots_is_needed(name):
+def test_u1_group_name_must_be_text_without_dots(name):
     with pytest.raises(cloaca.TaskValidationError, match="the name of a group"):
         cloaca.group(name)
 
 
-def test_u1_empty_group_has_nothing_to_wait_for():
+def test_u1_dependency_on_an_empty_group_is_refused():
     def build():
         with cloaca.WorkflowBuilder("groups"):
             with cloaca.group("g") as g:
@@ -324,7 +324,7 @@ def test_u1_group_that_needs_itself_is_a_cycle():
         build()
 
 
-def test_u1_workflow_without_groups_has_the_version_of_before():
+def test_u1_group_gives_the_same_version_as_full_task_names():
     def version(with_group):
         with cloaca.WorkflowBuilder("groups") as builder:
             if with_group:

@@ -63,8 +63,8 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     python("import cloaca", str(tmp_path))
-    # The best of many rounds, because a busy machine only makes them slower. The limit is that of a
-    # machine which starts a bare interpreter in 8 ms; a slower one may take longer in proportion.
+    # The best of many rounds, because a busy machine only makes them slower. The limit is for a
+    # machine that starts a bare interpreter in 8 ms; slower machines get proportionally more time.
     bare, full = [], []
     for _ in range(40):
         bare.append(processor_seconds("pass"))
@@ -102,7 +102,7 @@ def test_everything_public_is_documented(name):
             assert re.search(r"Since 1\.\d", text), f"{name}.{member}"
 
 
-def test_the_testing_module_is_there_without_an_import_of_its_own(tmp_path):
+def test_testing_module_is_loaded_on_first_access(tmp_path):
     code = """
 import sys, cloaca
 assert "cloaca.testing" not in sys.modules

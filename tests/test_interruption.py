@@ -59,13 +59,13 @@ def test_second_ctrl_c_in_async_with_leaves_at_once(script, database):
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     assert re.fullmatch(LINE, process.stderr.readline())
-    time.sleep(0.2)  # the thread that shuts down begins to wait
+    time.sleep(0.2)  # until the thread that shuts down waits
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_ctrl_c_tells_once_what_becomes_of_the_execution(script, tmp_path):
+def test_ctrl_c_says_once_what_happens_to_the_execution(script, tmp_path):
     more = CODE.replace(
         "    with cloaca.DefaultRunner(",
         """        @cloaca.task(dependencies=[work])

@@ -1,4 +1,4 @@
-"""The kinds of JSON that a value is stored as, and those that a parameter takes (semantics J6)."""
+"""The kind of JSON of a stored result must fit the parameter that takes it (semantics J6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Read(pydantic.BaseModel):
 
 
 def passing(made, taken):
-    """A builder with a task that returns one type, and a task that takes another."""
+    """A builder with a task that returns one type, and a task that takes its result as another."""
 
     def made_one():
         return None
@@ -68,7 +68,7 @@ def passing(made, taken):
         (Read, str),
     ],
 )
-def test_j6_kinds_that_are_stored_count_for_a_result(made, taken):
+def test_j6_result_whose_stored_kind_does_not_fit_is_refused(made, taken):
     with pytest.raises(cloaca.TaskValidationError, match="parameter 'made_one' takes"):
         passing(made, taken).build()
 
@@ -86,7 +86,7 @@ def test_j6_kinds_that_are_stored_count_for_a_result(made, taken):
         (str, Annotated[list[Read], pydantic.BeforeValidator(str.split)]),
     ],
 )
-def test_j6_kinds_that_are_read_count_for_a_parameter(made, taken):
+def test_j6_result_whose_stored_kind_fits_is_accepted(made, taken):
     passing(made, taken).build()
 
 
@@ -100,7 +100,7 @@ def test_j6_kinds_that_are_read_count_for_a_parameter(made, taken):
         ("word", str, int),
     ],
 )
-def test_j6_kinds_of_a_field_are_those_that_pydantic_stores(field, fits, fails):
+def test_j6_input_field_has_the_kind_that_pydantic_stores(field, fits, fails):
     def builder(taken):
         scope: dict[str, Any] = {}
         exec(f"def take({field}):\n    return {field}", scope)

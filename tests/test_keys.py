@@ -1,4 +1,4 @@
-"""Keys that can be read and found, and submissions from coroutines and from tasks."""
+"""Keys of executions, and submissions from coroutines and from tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def define(name="w", function=lambda context: None, **options):
     return builder
 
 
-def test_c7_a_handle_tells_its_key_and_whether_it_is_new(runner):
+def test_c7_handle_has_its_key_and_says_whether_it_is_new(runner):
     define()
     first = runner.submit("w", {"day": 1}, key="2026-01-01")
     again = runner.submit("w", {"day": 2}, key="2026-01-01")
@@ -67,7 +67,7 @@ def test_executions_are_found_and_listed_by_key(runner):
         runner.find("w", 3)
 
 
-def test_a_found_execution_is_logged_at_debug(database, caplog):
+def test_submission_that_finds_its_key_is_logged_at_debug(database, caplog):
     define()
     with caplog.at_level(logging.DEBUG, "cloaca"), cloaca.DefaultRunner(database) as runner:
         first = runner.submit("w", key="twice")
@@ -81,7 +81,7 @@ def test_a_found_execution_is_logged_at_debug(database, caplog):
     assert "twice" in line
 
 
-def test_done_and_final_states(runner):
+def test_done_and_is_final_become_true_at_the_end(runner):
     release = threading.Event()
     define(function=lambda context: {"waited": release.wait(30)})
     handle = runner.submit("w")
@@ -137,7 +137,7 @@ def test_coroutines_submit_without_blocking_the_loop(database):
     asyncio.run(main())
 
 
-def test_the_loop_goes_on_while_a_submission_waits_for_the_database(tmp_path):
+def test_event_loop_runs_while_a_submission_waits_for_the_database(tmp_path):
     """The file is locked for a while: a blocking `submit` would stop the loop for that time."""
     import sqlite3
 
@@ -160,7 +160,7 @@ def test_the_loop_goes_on_while_a_submission_waits_for_the_database(tmp_path):
     asyncio.run(main())
 
 
-def test_a_submission_that_is_given_up_leaves_the_runner_usable(runner):
+def test_cancelled_submission_leaves_the_runner_usable(runner):
     define()
 
     async def main():
@@ -220,7 +220,7 @@ def test_h4_a_task_of_a_tenant_gets_the_tenants_runner(postgres):
     assert seen == [each for each in runners for _ in range(2)]
 
 
-def test_a_task_without_a_runner_says_so():
+def test_handle_of_a_task_without_a_runner_raises_an_error():
     def lone(context, handle):
         return handle.runner
 
@@ -228,7 +228,7 @@ def test_a_task_without_a_runner_says_so():
         cloaca.testing.run_task(lone)
 
 
-def test_an_awaited_result_says_what_to_await(runner):
+def test_awaiting_result_warns_and_suggests_awaiting_the_handle(runner):
     define()
 
     async def main():
@@ -263,7 +263,7 @@ def test_a3_notebook_cell_replaces_a_workflow_silently(caplog):
     assert not caplog.records
 
 
-def test_an_unregistered_builder_is_named_by_the_error(runner):
+def test_error_names_the_unregistered_builder(runner):
     name = f"orphan-{uuid.uuid4()}"
     builder = cloaca.WorkflowBuilder(name)
     builder.add_task(cloaca.task(id="a")(lambda context: None))
@@ -280,7 +280,7 @@ def messages_of(caplog):
     return [record.getMessage() for record in caplog.records if "open:" in record.getMessage()]
 
 
-def test_the_end_says_that_executions_are_open(tmp_path, caplog):
+def test_shutdown_reports_open_executions(tmp_path, caplog):
     define()
     url = f"sqlite:///{tmp_path / 'open.db'}"
     with cloaca.DefaultRunner(url) as runner:
@@ -292,8 +292,8 @@ def test_the_end_says_that_executions_are_open(tmp_path, caplog):
         runner.execute("w")
         with cloaca.DefaultRunner(url) as other:
             other.submit("w", delay=3600)
-        assert messages_of(caplog) == []  # a runner is left
-    assert messages_of(caplog) == []  # this one submitted nothing
+        assert messages_of(caplog) == []  # another runner is open
+    assert messages_of(caplog) == []  # this runner submitted nothing
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.submit("w", delay=3600)
         runner.submit("w", delay=3600)

@@ -57,7 +57,7 @@ def check(database, ledger, killed_at):
             assert types.count(("task_rescued", "second")) == 1
             assert types.count(("completed", None)) == 1
     ran = [(task, life, n) for task in ("first", "second") for life, n, _ in ledger.lines(task)]
-    assert len(ran) == len(set(ran)) == 3 * IN_FLIGHT, "the side effects say the same"
+    assert len(ran) == len(set(ran)) == 3 * IN_FLIGHT, "the ledger has other attempts"
     first = min(float(at) for life, _, at in ledger.lines("second") if life == "heir")
     assert first - killed_at < LIMIT
 

@@ -92,7 +92,7 @@ def test_pages_are_read_in_both_directions(runner: Any) -> None:
     assert first.scanned_until is None
 
 
-def test_lists_are_filtered_by_what_an_execution_was_given_and_did(runner: Any) -> None:
+def test_lists_are_filtered_by_input_error_status_and_version(runner: Any) -> None:
     good = runner.execute("orders", {"n": 1, "user": {"id": 7}})
     bad = runner.execute("orders", {"n": 2, "broken": True})
 

@@ -33,7 +33,7 @@ IO = re.compile(
     r"\b(?:tokio|diesel|diesel_migrations|libsqlite3_sys|std\s*::\s*(?:env|fs|io|net|process|thread))\b"
 )
 
-# Time and randomness are arguments. `types` defines the clock and the ids; others may not use them.
+# Time and new ids are arguments: these layers use neither the clock of `types` nor randomness.
 TIMELESS_LAYERS = {"workflow", "engine"}
 CLOCK = re.compile(
     r"\b(?:SystemClock|fastrand|\w+Id\s*::\s*generate"
@@ -59,7 +59,7 @@ def without_noise(source: str) -> str:
 
 
 def module_of(file: Path) -> list[str]:
-    """The module path of a file, named from the sources: `store/mod.rs` is `store`."""
+    """The module path of a file, relative to the sources: `store/mod.rs` is `store`."""
     parts = list(file.with_suffix("").parts)
     return parts[:-1] if parts[-1] in {"mod", "lib"} else parts
 
@@ -96,7 +96,7 @@ def read_group(tokens: list[str], opening: int) -> Iterator[list[str]]:
 
 
 def imports(source: str, module: list[str]) -> Iterator[list[str]]:
-    """Every path of a source file into its own crate, from the crate's root."""
+    """The paths, from the crate's root, by which a source file names parts of its own crate."""
     tokens = TOKEN.findall(without_noise(source))
     inline: list[str | None] = []  # one entry for each open brace: a module's name, or None
     for position, token in enumerate(tokens):
@@ -138,7 +138,7 @@ def violations(file: Path, source: str) -> list[str]:
             found.append(f"{file}: `{written}` goes through the crate's root; name the layer")
         elif target != layer and target not in MAY_IMPORT[layer]:
             found.append(f"{file}: `{written}` points up: {layer} may not import {target}")
-    # The tests of a pure layer may use anything. They end their file, or are in `tests.rs`.
+    # The tests of a pure layer may use anything. They are at the end of a file, or in `tests.rs`.
     code = "" if module[-1] == "tests" else TEST_MODULE.split(without_noise(source))[0]
     if layer in PURE_LAYERS:
         found += [f"{file}: `{m.group()}` in the pure layer {layer}" for m in IO.finditer(code)]
@@ -168,7 +168,7 @@ def test_the_crate_root_only_re_exports() -> None:
 
 def test_the_macro_crate_does_not_depend_on_the_engine() -> None:
     manifest = SOURCES.parent.parent / "cloacina-macros" / "Cargo.toml"
-    # Its tests may depend on it, because they compile the expanded macros.
+    # Only its tests may depend on `cloacina`, because they compile the expanded macros.
     dependencies = tomllib.loads(manifest.read_text(encoding="utf-8"))["dependencies"]
     assert "cloacina" not in dependencies
 
@@ -268,7 +268,7 @@ class ImportGraph:
             code = self._code[file]
             paths = {tuple(path) for path in imports(code, list(module))}
             if file.endswith("mod.rs"):
-                # It re-exports what its folder defines: only a name that it needs itself counts.
+                # `mod.rs` re-exports its folder, so only names that its own code uses count.
                 own = re.sub(r"\buse\s+[^;]+;", "", code)
                 paths = {path for path in paths if path and re.search(rf"\b{path[-1]}\b", own)}
                 paths |= {

@@ -149,7 +149,7 @@ def test_streams_are_restored_and_code_outside_tasks_prints_as_before(database):
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_output_to_a_stream_that_the_program_replaces_is_captured(database, monkeypatch):
+def test_output_to_a_replaced_stream_is_captured(database, monkeypatch):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: print("inside"))
     with capturing(database) as runner:
@@ -160,7 +160,7 @@ def test_output_to_a_stream_that_the_program_replaces_is_captured(database, monk
         assert mine.getvalue() == "inside\n"
 
 
-def test_nothing_is_wrapped_without_capture(runner):
+def test_streams_are_not_wrapped_without_capture(runner):
     before = sys.stdout
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: print("inside"))

@@ -59,7 +59,7 @@ def test_records_of_the_engine_carry_their_fields(caplog):
     assert record.name == "cloaca"
 
 
-def test_the_engine_logs_at_the_level_of_the_environment(script, database):
+def test_environment_sets_the_log_level(script, database):
     process = script(
         """
         import logging, sys

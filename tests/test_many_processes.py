@@ -40,8 +40,8 @@ RACER = PREAMBLE + textwrap.dedent(
         note("ready", side)
         if side == "left":
             wait_for("go")
-            # No more at once than a process has workers: else each could fill them with parents
-            # whose other half waits for a worker of the other process.
+            # At most as many executions at once as a process has workers. With more, each process
+            # could run parents whose other half gets no worker in the other process.
             for first in range(0, count, 4):
                 wave = range(first, min(first + 4, count))
                 for handle in runner.submit_many(("join", {"n": n}) for n in wave):
@@ -103,7 +103,7 @@ NEWER = """
 def test_i1_a_newer_schema_is_refused(database, script, request):
     cloaca.DefaultRunner(database).shutdown()
     if database.startswith("sqlite"):
-        # Another process: two copies of SQLite in one would corrupt the file.
+        # Another process, because two copies of SQLite in one process would corrupt the file.
         assert script(NEWER, database.removeprefix("sqlite:///")).communicate(timeout=60) == (
             "",
             "",

@@ -73,7 +73,7 @@ def children(runner: cloaca.DefaultRunner, status: str | None = None) -> list[st
 def retried(
     runner: cloaca.DefaultRunner, result: cloaca.WorkflowResult, **options: Any
 ) -> cloaca.WorkflowResult:
-    """The result of an execution that is retried."""
+    """Retries an execution and returns its new result."""
     runner.retry_execution(result.execution_id, **options)
     wait_until(lambda: runner.get_execution_status(result.execution_id).is_final)
     return runner.get_execution(result.execution_id)
@@ -92,11 +92,11 @@ def test_k4_outputs_are_in_the_order_of_the_elements(runner):
     assert [item.attempts for item in items] == [1] * 6
     assert all(item.started_at <= item.ended_at for item in items)
     assert len(children(runner)) == 6
-    # M8: a tree counts as one.
+    # M8: lists show only the root of a tree.
     assert [one.workflow_name for one in runner.list_executions()] == ["book"]
 
 
-def test_k6_execution_changes_at_expansion_and_end_only(runner):
+def test_k6_execution_has_the_same_events_for_any_number_of_items(runner):
     Render()
     define_book()
     kinds = []
@@ -140,7 +140,7 @@ def test_k5_parallel_of_running_children_can_be_changed(runner):
     assert handle.result(timeout=30).of("images") == ["image-1", "image-2", "image-3"]
 
 
-def test_m0_paths_lead_into_the_element_and_the_context(runner):
+def test_m0_input_paths_read_the_element_and_the_context(runner):
     with cloaca.WorkflowBuilder("label", input={"name": str, "shop": str}, output="text"):
 
         @cloaca.task
@@ -175,7 +175,7 @@ def test_m0_without_input_the_child_gets_the_declared_fields(runner):
     assert result.of("made") == [2, 4, 6]
 
 
-def test_k_zip_and_batch(runner):
+def test_k_children_may_get_zipped_elements_or_batches(runner):
     with cloaca.WorkflowBuilder("pair", input={"name": str, "size": int}, output="text"):
 
         @cloaca.task
@@ -230,7 +230,7 @@ def test_m5_failed_child_fails_its_item(runner):
     assert states == ["Completed", "Failed", "Completed"]
 
 
-def test_k8_zero_tolerance_starts_nothing_more(runner):
+def test_k8_zero_tolerance_starts_no_item_after_a_failure(runner):
     render = Render()
     render.bad = {2}
     define_book(tolerate=0, parallel=1)
@@ -341,7 +341,7 @@ def test_m4_pause_and_resume_reach_the_children(runner):
     assert handle.result(timeout=30).of("images") == [f"image-{page}" for page in (1, 2, 3, 4)]
 
 
-def test_m4_timeout_of_a_child_is_that_of_the_node(runner):
+def test_m4_timeout_of_the_node_applies_to_each_child(runner):
     render = Render()
     render.gate.clear()
     define_book(timeout="0.2s", tolerate=1)
@@ -370,7 +370,7 @@ def test_m7_map_waits_until_a_program_defines_the_workflow(runner):
     assert handle.result(timeout=60).of("images") == ["late-1", "late-2"]
 
 
-def test_k_children_of_children(runner):
+def test_k_children_may_start_children_of_their_own(runner):
     Render()
     define_book()
     with cloaca.WorkflowBuilder("shelf", input={"books": list[list[int]]}):
@@ -381,7 +381,7 @@ def test_k_children_of_children(runner):
     assert bound == [["image-1", "image-2"], [], ["image-3"]]
 
 
-def test_k_map_over_the_outputs_of_children(runner):
+def test_k_map_may_run_over_the_outputs_of_children(runner):
     Render()
     with cloaca.WorkflowBuilder("book", input={"pages": list[int]}):
         cloaca.child("images", workflow="render", over="pages", input={"page": "item"})

@@ -1,4 +1,4 @@
-"""A map over four processes, two of which are killed: all results are there once (K4, K6)."""
+"""A map runs on four processes, and two are killed: each result is recorded once (K4, K6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from processes import IS_STRICT, PREAMBLE, Ledger
 
 ITEMS = 10_000 if IS_STRICT else 600
 PARALLEL = 8
-#: Long enough that the kills come while the map runs: a long ledger is slow to read.
+#: Long enough that the kills come while the map runs, because a long ledger is slow to read.
 ITEM_SECONDS = 0.02 if IS_STRICT else 0.002
 PATIENCE = 600 if IS_STRICT else 60
 
@@ -51,7 +51,7 @@ def open_items(ledger: Ledger, pid: int) -> set[str]:
 
 
 def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> subprocess.Popen[str]:
-    """Kill one of the processes while it runs items, and note it before others take them over."""
+    """Kill a process while it runs items; note the kill before others take the items over."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         for worker in workers:
@@ -70,7 +70,7 @@ def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> sub
 
 
 def most_at_once(ledger: Ledger) -> int:
-    """The largest number of items that ran at one time, by the ledger of all processes."""
+    """The largest number of items that ran at one time, according to the ledger."""
     running: set[tuple[str, str]] = set()
     most = 0
     for line in ledger.path.read_text().splitlines():
@@ -122,7 +122,7 @@ def test_k6_map_over_four_processes_survives_two_kills(database, script, tmp_pat
         assert item.status == "Completed"
         assert square == item.index**2
         assert str(pid) in ends[item.index]
-        # An item whose process was killed between its end and the record of it runs again.
+        # An item runs again if its process was killed before the end of the item was stored.
         again = [of for of in ends[item.index] if of != str(pid)]
         assert set(again) <= killed
         assert len(again) < item.attempts

@@ -54,7 +54,7 @@ def run_some(runner):
     cancelled.cancel()
 
 
-def test_the_counts_are_right(runner):
+def test_metrics_count_executions_tasks_and_commits(runner):
     run_some(runner)
     found = families(runner.metrics())
 
@@ -101,7 +101,7 @@ def test_names_follow_the_conventions_and_histograms_are_cumulative(runner):
             assert all(values == sorted(values) for values in series.values())
 
 
-def test_many_tasks_are_counted_together(runner):
+def test_tasks_of_a_large_workflow_share_one_label(runner):
     with cloaca.WorkflowBuilder("large"):
         for number in range(501):
             cloaca.task(id=f"t{number}")(lambda context: None)
@@ -110,7 +110,7 @@ def test_many_tasks_are_counted_together(runner):
     assert value(found, "cloaca_tasks_completed_total", workflow="large", task="*") == 501
 
 
-def test_the_endpoint(database):
+def test_endpoint_serves_metrics_until_the_runner_stops(database):
     config = cloaca.DefaultRunnerConfig(metrics_port=0)
     with cloaca.DefaultRunner(database, config) as runner:
         run_some(runner)
@@ -154,7 +154,7 @@ def test_the_dashboard_uses_existing_metrics(runner):
     assert asked <= there
 
 
-def test_prune_by_hand(runner):
+def test_prune_deletes_ended_executions_older_than_an_age(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     handles = runner.submit_many(("w", None) for _ in range(1200))
@@ -174,7 +174,7 @@ def test_prune_by_hand(runner):
 
 
 def status(url, host):
-    """The status of a request with a `Host`."""
+    """The HTTP status of a request with this `Host` header."""
     address = url.split("/")[2]
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:
@@ -187,7 +187,7 @@ def status(url, host):
         connection.close()
 
 
-def test_a21_the_endpoint_answers_only_under_its_own_names():
+def test_a21_endpoint_answers_only_requests_for_allowed_hosts():
     config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="shop.test, other")
     with cloaca.DefaultRunner(":memory:", config) as runner:
         url = runner.metrics_url

@@ -1,7 +1,7 @@
-"""The mistakes that newcomers make, as programs, and what each one is told: what, where, what next.
+"""Mistakes of newcomers, as programs. Each is told what is wrong, where, and what to do next.
 
-The numbers are those of a trial of 55 typical mistakes. A program prints what it is told, on
-either stream, because a newcomer reads both.
+The numbers come from a trial of 55 typical mistakes. A message may be printed on either stream,
+because a newcomer reads both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MISTAKES = sorted(
     key=lambda mistake: mistake.number,
 )
 
-#: Mistakes whose tests stand elsewhere.
+#: Mistakes that have their tests in other files.
 ELSEWHERE = {
     12: ["test_connecting.py::", "test_bad_input.py::test_a_url_that_cannot_be_read_is_refused"],
     51: ["test_poison.py::"],
@@ -51,7 +51,7 @@ def test_mistake_is_reported(mistake: Mistake, tmp_path: Path) -> None:
 
 
 def test_later_task_wins_a_key_that_two_branches_write(tmp_path: Path) -> None:
-    """Number 27: B3 decides, the order of the ends does not matter, and `explain` says so."""
+    """Number 27: the order of the definitions decides (B3), and `explain` names both tasks."""
     program = """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -71,7 +71,7 @@ with cloaca.DefaultRunner(URL, start=False) as runner:
 
 
 def test_a_program_may_be_typed_into_the_interpreter(tmp_path: Path) -> None:
-    """Number 54: source lines that Python cannot read again do not matter."""
+    """Number 54: the program works although Python cannot read its source lines again."""
     typed = PRELUDE + (
         'with cloaca.WorkflowBuilder("w"):\n'
         "    @cloaca.task\n"
@@ -85,13 +85,13 @@ def test_a_program_may_be_typed_into_the_interpreter(tmp_path: Path) -> None:
     assert "context {'n': 1}" in printed
 
 
-def test_every_number_has_a_test() -> None:
+def test_every_mistake_number_has_a_test() -> None:
     numbers = {mistake.number for mistake in MISTAKES} | set(ELSEWHERE) | {27, 54}
     assert numbers == set(range(56))
 
 
 @pytest.mark.parametrize("place", [place for places in ELSEWHERE.values() for place in places])
-def test_the_tests_elsewhere_exist(place: str) -> None:
+def test_tests_in_other_files_exist(place: str) -> None:
     file, _, name = place.partition("::")
     tree = ast.parse((TESTS / file).read_text())
     names = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]

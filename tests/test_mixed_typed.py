@@ -1,4 +1,4 @@
-"""Orders in two languages: typed tasks (semantics J11), and children of each other (M8)."""
+"""Workflows in two languages: typed tasks (semantics J11), and children across them (M8)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
 
 
 class Order(BaseModel):
-    """The input of the program at the top of the contract."""
+    """The input of the workflow `order_in_two`."""
 
     order_id: str
     urls: list[str]
@@ -112,7 +112,7 @@ class Mailer:
 
 
 @pytest.mark.timeout(600)
-def test_j11_program_of_the_contract_runs_with_a_task_in_rust(database, worker):
+def test_j11_typed_order_runs_with_a_task_in_rust(database, worker):
     mailers: list[Mailer] = []
 
     def open_mailer() -> Mailer:

@@ -110,7 +110,7 @@ class Modelled:
         self.pass_time(now)
 
     def restart(self, now):
-        """Snoozed tasks become ready again."""
+        """Running tasks are given back, and start again."""
         if self.phase == "sleeping":
             self.tries -= 1
             if self.status == "Paused":

@@ -1,4 +1,4 @@
-"""Counts, activity, causes of failures and repetitions, in Python and on the command line."""
+"""Counts, activity, causes of failures and reruns, in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloaca._core import Inspector
 
 @pytest.fixture
 def filled(runner: cloaca.DefaultRunner) -> cloaca.DefaultRunner:
-    """A runner with a completed execution and two that failed for one cause."""
+    """A runner with a completed execution and two that failed for the same cause."""
     with cloaca.WorkflowBuilder("etl"):
 
         @cloaca.task(retry_attempts=1)
@@ -79,7 +79,7 @@ def cli(database: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_commands_show_numbers(filled, database):
+def test_commands_print_counts_failures_and_activity(filled, database):
     assert json.loads(cli(database, "counts", "--json"))["Failed"] == {
         "value": 2,
         "is_exact": True,

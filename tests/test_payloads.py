@@ -32,7 +32,7 @@ def test_l12_sender_refuses_data_that_no_known_task_takes(runner):
     assert not handle.done()
     runner.send("paid_l12", {"amount": 3})
     assert handle.result(timeout=30).of("book") == 3
-    # Nobody here waits for it, so other programs may.
+    # No task of this program waits for this signal, so its data is not checked here.
     runner.send("unknown_l12", {"amount": "much"})
 
 
@@ -48,7 +48,7 @@ def test_l12_signal_to_one_execution_may_have_any_data(runner):
         return handle.wait("note", cloaca.signal("note_l12"))
 
     handle = runner.submit("plain")
-    # The declared wait of another workflow does not say what the function waits for.
+    # The type that another workflow declares does not apply to the wait of the function.
     runner.send("note_l12", "hello", to=handle)
     assert handle.result(timeout=30).output == "hello"
 
@@ -69,7 +69,7 @@ def test_l12_signal_that_cancels_may_have_any_data(runner):
     assert handle.result(timeout=30).status == "Cancelled"
 
 
-def test_l12_one_task_that_takes_the_data_is_enough(runner):
+def test_l12_signal_is_accepted_if_one_task_takes_its_data(runner):
     with cloaca.WorkflowBuilder("loose"):
 
         @cloaca.task(wait_for=cloaca.signal("mixed_l12"))
@@ -83,7 +83,7 @@ def test_l12_one_task_that_takes_the_data_is_enough(runner):
 
     strict = runner.submit("strict")
     runner.send("mixed_l12", "text", to=strict)
-    # The waiter validates it too.
+    # The waiting task validates the data too.
     result = strict.result(timeout=30)
     assert result.status == "Failed"
     assert result.error.type == "TaskInputError"
@@ -100,7 +100,7 @@ def test_l12_approval_refuses_data_that_does_not_match(runner):
     assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}
 
 
-def test_l12_engine_refuses_data_of_an_approval_from_elsewhere(runner):
+def test_l12_engine_validates_approval_data_from_any_client(runner):
     with cloaca.WorkflowBuilder("release"):
         cloaca.approval("approve", data=Payment)
 

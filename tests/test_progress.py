@@ -163,7 +163,7 @@ def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
         tasks = handle.progress().tasks
         return tasks["busy"].status == "Running" and tasks["refused"].status == "Ready"
 
-    # A task that is claimed ahead of its first start is ready, too.
+    # A prefetched task that has not started is also Ready, so wait for the retry first.
     until(lambda: "task_retrying" in {event.type for event in handle.events()})
     until(is_settled)
     bars = Bars(Console(file=io.StringIO(), force_terminal=True, width=80, record=True))
@@ -212,7 +212,7 @@ class Screen(io.StringIO):
         return True
 
 
-def test_streams_are_as_before_after_bars_above_captured_prints(database, monkeypatch):
+def test_streams_are_restored_after_bars_with_captured_prints(database, monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
@@ -241,7 +241,7 @@ def test_streams_are_as_before_after_bars_above_captured_prints(database, monkey
     assert screen.getvalue().endswith("kept")
 
 
-def test_streams_are_as_before_when_a_capture_ends_during_the_bars(database, monkeypatch):
+def test_streams_are_restored_when_capture_ends_while_bars_are_shown(database, monkeypatch):
     from rich.console import Console
 
     screen = Screen()

@@ -110,7 +110,7 @@ class Root(pydantic.RootModel[tuple[decimal.Decimal, ...]]):
 
 
 Paid = Annotated[Cash | Card, pydantic.Field(discriminator="kind")]
-# A type that pydantic reads, so that `Decoder` takes pydantic for the whole annotation.
+# An annotation of pydantic, so that `Decoder` uses pydantic for the whole annotation.
 Anything = Annotated[object, pydantic.Field()]
 
 
@@ -124,7 +124,7 @@ Anything = Annotated[object, pydantic.Field()]
         (Point, '{"n":%s}', Point(EXACT)),
         (Root, "[1,%s]", Root((decimal.Decimal(1), EXACT))),
         (dict[str, Root | None], '{"a":[%s],"b":null}', {"a": Root((EXACT,)), "b": None}),
-        # The text could also be meant for the other type.
+        # The other type of the union could match a text, so the number stays a number.
         (Annotated[decimal.Decimal | str, pydantic.Field()], "%s", decimal.Decimal("1.1")),
         (Annotated[decimal.Decimal | float, pydantic.Field()], "%s", 1.1),
         (tuple[Anything, decimal.Decimal], "[%s,1.5]", (1.1, decimal.Decimal("1.5"))),
@@ -136,7 +136,7 @@ Anything = Annotated[object, pydantic.Field()]
         ),
     ],
 )
-def test_j4_numbers_become_texts_only_in_the_places_of_decimals(annotation, text, value):
+def test_j4_numbers_become_texts_only_where_decimals_are_expected(annotation, text, value):
     found = Decoder(annotation).decode(text.replace("%s", DIGITS))
     assert (found, type(found)) == (value, type(value))
 

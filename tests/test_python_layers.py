@@ -1,6 +1,6 @@
 """The order of the Python package: its packages and modules import each other in one direction.
 
-ARCHITECTURE.md describes the packages. This file reads the sources: Python accepts a cycle if
+ARCHITECTURE.md describes the packages. This file reads the sources, as Python accepts a cycle if
 one of its imports runs late enough. Imports inside functions and under `TYPE_CHECKING` count too: a
 module whose annotations need another module cannot be read without it. A module that needs a part
 of a class from a higher module names that part in a `Protocol`.
@@ -18,7 +18,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "python" / "cloaca"
 
-# The packages and the modules of the root, from the top: each imports only what stands after it.
+# The packages and the modules of the root, from the top: each imports only what follows it.
 ORDER = (
     "__main__",
     "__init__",

@@ -1,4 +1,4 @@
-"""Programs that failed in trials. The number in a test's name is that of the trial."""
+"""Programs that failed in trials. The number in a test's name is the number of the trial."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_r05_week_of_waiting_leaves_few_events():
         assert max(len(asked.events()), len(waiting.events())) < 15
 
 
-def test_r18_failed_child_with_a_key_is_not_retried(runner):
+def test_r18_task_whose_keyed_child_failed_is_not_retried(runner):
     """Another attempt would find the same failed child, because its key is taken."""
     runs = []
 
@@ -54,7 +54,7 @@ def test_r18_failed_child_with_a_key_is_not_retried(runner):
     assert result.error.type == "WorkflowExecutionError"
 
 
-def test_r18_failed_child_without_a_key_is_retried(runner):
+def test_r18_task_whose_child_without_a_key_failed_is_retried(runner):
     runs = []
 
     with cloaca.WorkflowBuilder("child"):
@@ -76,7 +76,7 @@ def test_r18_failed_child_without_a_key_is_retried(runner):
 
 
 def test_r10_one_definition_serves_requests_of_any_width(tmp_path):
-    """A graph for each request is kept for good; a map has its width in its input."""
+    """A graph per request would store a definition each; a map gets its width from its input."""
     with cloaca.WorkflowBuilder("request", input={"parts": list[int]}, output="end"):
 
         @cloaca.task(over="parts")
@@ -105,7 +105,7 @@ def test_r10_one_definition_serves_requests_of_any_width(tmp_path):
 
 
 def test_r12_children_of_a_task_end_with_their_parent(runner):
-    """Executions that a task submits are its own business; those that it runs are its children."""
+    """Executions that a task submits are independent; executions that it runs are its children."""
     with cloaca.WorkflowBuilder("slow_child"):
 
         @cloaca.task
@@ -126,8 +126,8 @@ def test_r12_children_of_a_task_end_with_their_parent(runner):
         assert ended.status == "Cancelled"
 
 
-def test_r16_sleep_goes_on_behind_itself():
-    """`Snooze` starts the task again and drops what it wrote; `handle.sleep` does not."""
+def test_r16_task_continues_after_its_sleep():
+    """`Snooze` repeats the whole task; after `handle.sleep`, recorded steps are not repeated."""
     mails = []
 
     @cloaca.workflow

@@ -190,7 +190,7 @@ def test_j10_plain_context_manager_is_used_in_a_plain_task():
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-def test_j10_each_runner_makes_its_own(factory):
+def test_j10_each_runner_makes_its_own_resource(factory):
     seen = define(factory)
     for _ in range(2):
         with VirtualRunner() as runner:
@@ -199,7 +199,7 @@ def test_j10_each_runner_makes_its_own(factory):
     assert len(seen) == 6
 
 
-def test_j10_tasks_at_once_share_one():
+def test_j10_concurrent_tasks_share_one_resource():
     def slow():
         events.append("entered")
         time.sleep(0.05)
@@ -228,7 +228,7 @@ def test_j10_tasks_at_once_share_one():
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_j10_failure_to_make_one_is_retried(is_async):
+def test_j10_failure_to_make_a_resource_is_retried(is_async):
     failures = [OSError("no route"), OSError("no route")]
 
     def fragile():
@@ -251,7 +251,7 @@ def test_j10_failure_to_make_one_is_retried(is_async):
     assert (result.of(first), result.tasks["first"].attempts) == ("value", 3)
 
 
-def test_j10_failure_to_close_one_is_logged(caplog):
+def test_j10_failure_to_close_a_resource_is_logged(caplog):
     class Broken:
         def close(self):
             raise OSError("it is broken")
@@ -272,7 +272,7 @@ def test_j10_failure_to_close_one_is_logged(caplog):
     assert "it is broken" in caplog.text
 
 
-def test_j10_last_made_is_closed_first():
+def test_j10_resource_that_is_made_last_is_closed_first():
     def one():
         yield 1
         events.append("one")
@@ -293,7 +293,7 @@ def test_j10_last_made_is_closed_first():
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-def test_run_task_closes_what_it_makes(factory):
+def test_run_task_closes_the_resources_that_it_makes(factory):
     def work(it=cloaca.resource(factory)) -> bool:
         return it is not None
 

@@ -9,7 +9,7 @@ import pytest
 import cloaca
 
 
-def test_d1_the_default_is_documented():
+def test_d1_default_policy_has_the_documented_values():
     policy = cloaca.RetryPolicy.default()
     assert policy == cloaca.RetryPolicy.builder().build()
     assert (policy.max_attempts, policy.initial_delay, policy.max_delay) == (3, 1.0, 60.0)
@@ -69,7 +69,7 @@ def test_d1_jitter_is_25_percent_and_the_cap_applies_after_it():
         (cloaca.RetryCondition.error_pattern(["other"]), ValueError("x"), False),
     ],
 )
-def test_d1_the_condition_decides(condition, error, again):
+def test_d1_condition_decides_whether_to_retry(condition, error, again):
     policy = cloaca.RetryPolicy.builder().retry_condition(condition).build()
     assert policy.should_retry(1, error) is again
     assert policy.should_retry(3, error) is False
@@ -131,7 +131,7 @@ def test_d1_invalid_parts_are_refused(make):
         make()
 
 
-def test_policies_are_values():
+def test_policies_are_immutable_and_compare_by_value():
     one = cloaca.RetryPolicy(initial_delay=datetime.timedelta(milliseconds=500))
     two = cloaca.RetryPolicy(initial_delay=0.5)
     assert one == two
@@ -145,27 +145,27 @@ def test_policies_are_values():
 
 
 @pytest.mark.parametrize(("place", "seconds"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
-def test_d1_jitter_places_a_delay_within_a_quarter(monkeypatch, place, seconds):
+def test_d1_jitter_changes_a_delay_by_at_most_a_quarter(monkeypatch, place, seconds):
     monkeypatch.setattr("random.random", lambda: place)
     policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=1)
     assert policy.calculate_delay(1) == seconds
 
 
-def test_d1_delays_are_whole_microseconds_like_the_engines():
+def test_d1_delays_are_rounded_to_microseconds_as_in_the_engine():
     policy = build(cloaca.BackoffStrategy.linear(1.5), initial_delay=0.000_001)
     assert [policy.calculate_delay(attempt) for attempt in (1, 2)] == [1e-6, 3e-6]
 
 
 @pytest.mark.parametrize("attempt", [-5, 0, 2**31, 2**40])
-def test_d1_any_attempt_number_is_answered(attempt):
+def test_d1_any_attempt_number_is_accepted(attempt):
     policy = build(cloaca.BackoffStrategy.exponential(), max_attempts=5)
     assert policy.should_retry(attempt) is (attempt < 5)
     assert policy.calculate_delay(attempt) == (1.0 if attempt < 5 else 60.0)
 
 
-def test_d1_no_growth_makes_a_delay_of_zero_longer():
+def test_d1_delay_of_zero_stays_zero():
     assert build(cloaca.BackoffStrategy.exponential(10), initial_delay=0).calculate_delay(999) == 0
 
 
-def test_d1_a_message_with_a_lone_surrogate_is_judged():
+def test_d1_error_message_may_contain_a_lone_surrogate():
     assert cloaca.RetryPolicy.default().should_retry(1, ValueError("bad \ud800 text"))

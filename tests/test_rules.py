@@ -17,7 +17,7 @@ def compared(key, operator, value):
     return data["context_value"]
 
 
-def test_c2_every_name_is_a_rule():
+def test_c2_every_rule_name_is_accepted():
     for name in (
         "all_success",
         "all_failed",
@@ -82,7 +82,7 @@ PARTS = (
         (["not_exists", "NotExists"], "not_exists"),
     ],
 )
-def test_c2_operators_have_the_spellings_of_the_reference(spellings, operator):
+def test_c2_operators_accept_the_documented_spellings(spellings, operator):
     for spelling in spellings:
         assert compared("k", spelling, "v")["operator"] == operator, spelling
 
@@ -107,6 +107,6 @@ def test_a2_a_bad_rule_is_refused_on_construction(make, error, text):
         make()
 
 
-def test_c2_values_are_encoded_like_those_of_contexts():
+def test_c2_values_are_encoded_as_in_contexts():
     assert compared("k", "==", (1, 2))["value"] == [1, 2]
     assert compared("k", "==", 2**80)["value"] == 2**80

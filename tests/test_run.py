@@ -172,7 +172,7 @@ def test_b5_the_return_value_decides_which_writes_count(runner, returned, expect
     assert runner.execute("returns", cloaca.Context({"a": 1})).final_context.to_dict() == expected
 
 
-def test_b5_another_return_value_fails_the_task(runner):
+def test_b5_return_value_of_another_type_fails_the_task(runner):
     with cloaca.WorkflowBuilder("returns_number"):
 
         @cloaca.task()
@@ -198,7 +198,7 @@ def test_a3_a_second_definition_replaces_the_first(runner):
     assert list(result.tasks) == ["other"]
 
 
-def test_a_workflow_defined_after_the_runner_started_is_known_to_it(runner):
+def test_runner_knows_workflows_defined_after_its_start(runner):
     chain("late")
     assert runner.execute("late").status == "Completed"
 
@@ -263,7 +263,7 @@ def test_callbacks_follow_the_durable_outcome(runner):
     assert any(task == "bad" and "boom" in str(error) for task, error in seen)
 
 
-def test_execute_with_check_raises_what_raise_for_status_does(runner):
+def test_execute_with_check_raises_like_raise_for_status(runner):
     with cloaca.WorkflowBuilder("bad"):
 
         @cloaca.task(retry_attempts=1)

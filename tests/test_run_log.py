@@ -68,10 +68,10 @@ def test_e9_failures_are_printed_without_logging_set_up(script, database):
     )
     assert traceback[0] == "Traceback (most recent call last):"
     assert traceback[-1] == "ValueError: no rows"
-    assert len(traceback) == 4, "the failure is told once"
+    assert len(traceback) == 4, "the failure is logged once"
 
 
-def test_e9_environment_asks_for_more(script, database):
+def test_e9_environment_lowers_the_log_level(script, database):
     process = script(ETL, database, CLOACA_LOG_LEVEL="INFO")
     _, err = process.communicate(timeout=60)
     assert re.search(r"^\d{4}-.* INFO workflow 'etl' started \[execution", err, re.M)
@@ -79,7 +79,7 @@ def test_e9_environment_asks_for_more(script, database):
     assert err.count("ValueError: no rows") == 2, "the line, and the end of its traceback"
 
 
-def test_e9_handlers_of_the_program_are_the_only_ones(script, database):
+def test_e9_handlers_of_the_program_replace_the_default_handler(script, database):
     process = script(
         "import logging; logging.basicConfig(format='mine %(message)s')\n" + textwrap.dedent(ETL),
         database,
@@ -90,7 +90,7 @@ def test_e9_handlers_of_the_program_are_the_only_ones(script, database):
     assert "INFO" not in err
 
 
-def test_e9_levels_of_an_execution(etl, database, caplog):
+def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, caplog):
     with caplog.at_level(logging.DEBUG, "cloaca"), cloaca.DefaultRunner(database) as runner:
         id = runner.execute("etl").execution_id
     told = [(record.levelname, record.getMessage()) for record in runs(caplog)]

@@ -132,7 +132,7 @@ def test_a_schedule_can_be_disabled_enabled_and_deleted(runner):
     on = datetime.now(UTC)
     runner.set_cron_schedule_enabled(id, True)
     rows = until(lambda: runner.get_cron_execution_history(id))
-    # F6: no tick of the time in which it was off fires.
+    # F6: no tick from the time when the schedule was disabled fires.
     assert at(rows[-1]["scheduled_time"]) > on
     runner.delete_cron_schedule(id)
     rows = runner.get_cron_execution_history(id)
@@ -146,7 +146,7 @@ def test_a_schedule_can_be_disabled_enabled_and_deleted(runner):
     assert runner.register_cron_workflow("tick", "* * * * * *", enabled=False) != id
 
 
-def test_run_now_ignores_the_schedules_rules(runner):
+def test_run_now_starts_executions_of_a_disabled_schedule(runner):
     define("yearly")
     id = runner.register_cron_workflow("yearly", "@yearly", enabled=False)
     started = [runner.run_cron_schedule_now(id) for _ in range(3)]
@@ -160,7 +160,7 @@ def test_run_now_ignores_the_schedules_rules(runner):
 
 
 def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
-    # Every later runner of the process has the definitions too.
+    # A unique name, because a runner has all workflows that its process has defined.
     name = f"elsewhere-{uuid.uuid4()}"
     with caplog.at_level(logging.WARNING, logger="cloaca"):
         id = runner.register_cron_workflow(name, "* * * * * *")
@@ -230,7 +230,7 @@ def test_f4_latest_fires_one_missed_tick_and_all_fires_each(database):
     assert missed.count("missed") >= 1
 
 
-def test_overlap_rules(runner):
+def test_overlap_skip_drops_ticks_and_queue_runs_them_later(runner):
     import threading
 
     gate = threading.Event()
@@ -271,7 +271,7 @@ def test_a_slow_workflow_does_not_delay_schedules(database):
             runner.delete_cron_schedule(schedule["id"])
 
 
-def test_a_runner_without_scheduling_fires_none(database):
+def test_runner_without_scheduling_fires_no_tick(database):
     define("tick")
     quiet = cloaca.DefaultRunnerConfig(enable_cron_scheduling=False)
     with cloaca.DefaultRunner(database, quiet) as runner:
@@ -283,7 +283,7 @@ def test_a_runner_without_scheduling_fires_none(database):
         assert len(runner.get_cron_execution_history(id)) == 1
 
 
-def test_a_cron_schedule_is_a_value(runner):
+def test_cron_schedule_object_is_checked_and_can_be_added(runner):
     define("etl")
     schedule = cloaca.CronSchedule(
         workflow_name="etl",
@@ -348,7 +348,7 @@ def test_bad_input_is_refused_with_the_value_and_the_rule(call, message):
         assert runner.list_cron_schedules() == []
 
 
-def test_a_closed_runner_refuses():
+def test_closed_runner_refuses_a_schedule():
     runner = cloaca.DefaultRunner(":memory:")
     runner.shutdown()
     with pytest.raises(cloaca.RunnerClosedError):

@@ -56,7 +56,7 @@ class Watch:
     def _run(self) -> None:
         import subprocess
 
-        # One open session, so that each count is cheap; it does not count itself.
+        # One session stays open, so that each count is cheap. The count leaves it out.
         command = ["psql", "--no-psqlrc", "-qAt", self.url]
         count = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -112,7 +112,7 @@ def test_h4_many_tenants_in_one_process_share_workers_and_connections(url):
             for number, handle in enumerate(submitted):
                 final = handle.result(timeout=600).final_context
                 assert final["second"] == f"{name}-{number}".upper()
-        # Python's threads: workers, the loop and the supervisor of one runner, and this test's.
+        # Python's threads: a runner's workers, event loop, loop watch and supervisor, and `Watch`.
         assert threading.active_count() <= before + 4 + 2 + 1 + 1
         foreign = handles[names[0]][0].id
         with pytest.raises(cloaca.CloacaException, match="no execution"):
@@ -202,7 +202,7 @@ def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
             with pytest.raises(cloaca.ScheduleError, match="no schedule"):
                 stranger.delete_cron_schedule(id)
             assert execution not in {item.execution_id for item in stranger.list_executions()}
-        # Each has the trigger of the program in its own table, polled on its own.
+        # Each runner has the trigger in its own table, and polls it independently.
         acme.set_trigger_enabled(name, False)
         assert acme.get_trigger_schedule(name)["enabled"] is False
         assert other.get_trigger_schedule(name)["enabled"] is True
@@ -215,7 +215,7 @@ def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
             each.set_trigger_enabled(name, False)
 
 
-def test_h4_tenants_with_their_own_credentials(url):
+def test_h4_tenants_may_have_their_own_credentials(url):
     define()
     admin = DatabaseAdmin(url)
     made = [
@@ -268,7 +268,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
     settings = DefaultRunnerConfig(max_concurrent_tasks=2)
     with DefaultRunner(url, settings) as runner:
         a, b = runner.tenant("a"), runner.tenant("b")
-        # More timeouts than there are workers: each stuck one is replaced.
+        # More timeouts than there are workers: each stuck worker is replaced.
         for tenant in (a, b, a, b):
             result = tenant.execute("slow")
             assert result.status == "Failed"

@@ -20,8 +20,8 @@ from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The files with functions that the former rule refused, or gave other arguments: they are about
-#: typed tasks. A file is listed only as long as it has such a function.
+#: The files with functions that the former rule refused or called with other arguments, because
+#: they use typed tasks. A file is listed only as long as it has such a function.
 TYPED = frozenset(
     {
         "benchmarks/sustained_workloads.py",
@@ -110,7 +110,7 @@ def is_task(function: Function) -> bool:
 
 
 def blocks(tree: ast.Module) -> Iterator[list[Function]]:
-    """The tasks of each block of a builder, and each task outside of one."""
+    """The tasks of each block of a builder, and each task outside of a block."""
     inside: set[Function] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.With) and "WorkflowBuilder" in ast.unparse(node.items[0]):

@@ -43,7 +43,7 @@ def acknowledge(runner: cloaca.DefaultRunner, count: int) -> int:
 
 
 def seen_elsewhere(file: Path) -> int:
-    """The number of executions that another process finds, which opens and closes the file."""
+    """The number of executions found by another process, which opens and closes the file."""
     found = subprocess.run(
         [sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True
     )

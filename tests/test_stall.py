@@ -1,4 +1,4 @@
-"""A task that hangs is named; a runner whose interpreter is blocked is not declared dead."""
+"""The log names a task that hangs; a runner with a blocked interpreter is not declared dead."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_e1_task_holding_the_interpreter_is_named_but_not_rescued(
     code = HOLDER.replace("SETTINGS", settings)
     holder = script(code, database, "holds")
     ledger.wait("hold", 1)
-    # Another runner that would take the work if it could.
+    # Another runner, which would rescue the task if it found the holder dead.
     other = script(code, database, "watches")
     assert ledger.wait("result", 1) == [["Completed", "1"]]
     (tmp_path / "stop").touch()
@@ -89,7 +89,7 @@ def records():
     logging.getLogger("cloaca").removeHandler(handler)
 
 
-def test_a_task_that_waits_for_ever_is_named_once(database, records):
+def test_stalled_task_is_named_once(database, records):
     release = threading.Event()
     with cloaca.WorkflowBuilder("stuck"):
 

@@ -56,7 +56,7 @@ if sys.argv[2] == "with":
     with cloaca.DefaultRunner(sys.argv[1]) as runner:
         result = runner.submit("parent", key="one").result(timeout=60)
 else:
-    # The work of the killed process is taken up without a call.
+    # No call is needed to resume the work of the killed process.
     if sys.argv[3] == "first":
         runner.submit("parent", key="one")
     while not (found := runner.list_executions("parent").items)[0].ended_at:
@@ -86,7 +86,7 @@ def test_r01_recovered_task_runs_after_the_constructor_has_returned(database, sc
         assert lines("ended") == ["ended Completed None"], (way, lines(""), complaint)
 
 
-def test_u3_runner_that_is_not_started_takes_submissions_and_runs_nothing(database):
+def test_u3_unstarted_runner_takes_submissions_and_runs_nothing(database):
     calls = []
     entered = threading.Event()
 
@@ -115,7 +115,7 @@ def test_u3_runner_that_is_not_started_takes_submissions_and_runs_nothing(databa
         runner.shutdown()
 
 
-def test_u3_runner_that_is_not_started_rescues_nothing(database, script):
+def test_u3_unstarted_runner_rescues_nothing(database, script):
     url = database
     code = """
         import os, sys, time
@@ -153,7 +153,7 @@ def _ends(runner, id, seconds):
         return False
 
 
-def test_u3_start_is_part_of_run_forever(script, database):
+def test_u3_run_forever_starts_an_unstarted_runner(script, database):
     code = """
         import sys
         import cloaca
@@ -207,7 +207,7 @@ def test_u3_runner_shut_down_before_its_start_keeps_no_variable(database):
     until("the caller's variables are gone", lambda: gc.collect() >= 0 and large() is None)
 
 
-def test_u3_tenant_starts_once_its_maker_has_it(postgres):
+def test_u3_tenant_starts_once_its_caller_has_received_it(postgres):
     seen = []
 
     with cloaca.WorkflowBuilder("w"):
@@ -223,7 +223,7 @@ def test_u3_tenant_starts_once_its_maker_has_it(postgres):
         until("the tenant works by itself", lambda: seen)
 
 
-def test_u3_tenant_of_an_unstarted_runner_starts_with_it(postgres):
+def test_u3_tenant_of_an_unstarted_runner_starts_with_the_runner(postgres):
     calls = []
 
     with cloaca.WorkflowBuilder("w"):

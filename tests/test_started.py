@@ -1,4 +1,4 @@
-"""A task claimed ahead of a free worker is ready, and a running one has its true start (U5)."""
+"""A prefetched task has the state Ready, and a running task shows when it started (U5)."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ def one_worker(database):
 
 
 def blocking_workflow(name="w"):
-    """A workflow whose task waits for an event; that event, and the one that it sets."""
+    """Defines a workflow whose task waits; returns its release event and its start event."""
     release, entered = threading.Event(), threading.Event()
 
     with cloaca.WorkflowBuilder(name):
@@ -31,7 +31,7 @@ def blocking_workflow(name="w"):
     return release, entered
 
 
-def test_u5_task_ahead_of_a_free_worker_is_ready(one_worker):
+def test_u5_prefetched_task_is_ready(one_worker):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 4)
     assert entered.wait(30)

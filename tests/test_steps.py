@@ -191,7 +191,7 @@ def test_t4_value_is_decoded_by_return_annotation_or_type(runner):
                 raise ValueError("again")
 
     runner.execute("typed").raise_for_status()
-    # The first attempt gets what the second one gets, not the objects that the functions returned.
+    # The first attempt gets decoded values too, not the objects that the functions returned.
     assert seen == [(Plan("why?", [1, 2, 3]), [3, 1], [3, {"k": 1.5}])] * 2
 
 
@@ -308,7 +308,7 @@ def test_invalid_keys_are_refused(key):
         run_task(task)
 
 
-def test_step_takes_a_function():
+def test_step_refuses_anything_but_a_function():
     def task(context, handle):
         handle.step("a", 7)
 
@@ -316,7 +316,7 @@ def test_step_takes_a_function():
         run_task(task)
 
 
-def test_coroutine_function_in_a_function_is_refused():
+def test_plain_task_cannot_use_a_coroutine_function_as_a_step():
     async def answer():
         return 42
 
@@ -327,7 +327,7 @@ def test_coroutine_function_in_a_function_is_refused():
         run_task(task)
 
 
-def test_step_without_a_runner_returns_its_json():
+def test_step_without_a_runner_returns_the_value_decoded_from_json():
     def task(context, handle):
         context["out"] = [handle.step("a", lambda: (1, 2)), handle.step("a", make_plan, "q")]
 
@@ -394,7 +394,7 @@ def test_t8_cancelled_task_starts_no_further_step(runner, kind):
     assert recorded(handle.result(), runner) == []
 
 
-def test_steps_of_many_tasks_at_once(runner):
+def test_steps_of_many_concurrent_tasks_are_all_recorded(runner):
     with cloaca.WorkflowBuilder("many"):
         for number in range(20):
 

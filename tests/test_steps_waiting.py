@@ -98,7 +98,7 @@ def test_t5_short_sleep_continues_by_itself(runner):
     assert 0.05 <= runner.execute("naps").output < 30
 
 
-def test_t5_wait_times_out_once_and_for_all():
+def test_t5_timeout_of_a_wait_is_recorded():
     seen = []
 
     @cloaca.workflow(retry_attempts=2, retry_delay_ms=1)
@@ -121,7 +121,7 @@ def test_t5_wait_times_out_once_and_for_all():
     assert "waited for 'approval' until its timeout" in seen[0]
 
 
-def test_t5_timeout_of_a_wait_that_nobody_handles_is_not_retried():
+def test_t5_unhandled_wait_timeout_is_not_retried():
     @cloaca.workflow(retry_attempts=5)
     def gives_up(handle):
         handle.wait("never", cloaca.signal("never"), timeout=1)
@@ -132,7 +132,7 @@ def test_t5_timeout_of_a_wait_that_nobody_handles_is_not_retried():
     assert result.tasks["gives_up"].attempts == 1
 
 
-def test_t5_wait_for_a_timer_returns_nothing():
+def test_t5_wait_for_a_timer_returns_none():
     @cloaca.workflow
     def timer(handle):
         return [handle.wait("timer", cloaca.delay(HOUR)), 1]
@@ -142,7 +142,7 @@ def test_t5_wait_for_a_timer_returns_nothing():
 
 
 @pytest.mark.parametrize("kind", ["returns", "goes on", "raises"])
-def test_t5_function_that_catches_its_parking_fails_by_name(kind):
+def test_t5_error_names_the_call_whose_parking_was_caught(kind):
     calls = []
 
     @cloaca.workflow
@@ -187,7 +187,7 @@ def test_t5_steps_beside_a_sleep_are_recorded_before_it():
 
 
 @pytest.mark.parametrize("order", ["wait first", "step first", "started before"])
-def test_t5_step_beside_a_wait_runs_once_and_before_it(runner, order):
+def test_t5_step_beside_a_wait_runs_once_before_the_task_parks(runner, order):
     calls = []
 
     async def slow():
@@ -214,7 +214,7 @@ def test_t5_step_beside_a_wait_runs_once_and_before_it(runner, order):
 
 
 @pytest.mark.parametrize("gathers", [False, True])
-def test_t5_step_whose_function_waits_leaves_and_runs_again(runner, gathers):
+def test_t5_step_whose_function_waits_is_parked_and_runs_again(runner, gathers):
     calls = []
 
     @cloaca.workflow
@@ -281,7 +281,7 @@ def test_t5_cancelled_wait_leaves_the_others_waiting(runner):
     assert handle.result(timeout=30).output == "hello"
 
 
-def test_t5_task_group_passes_the_parking_on():
+def test_t5_sleep_may_park_a_task_inside_a_task_group():
     @cloaca.workflow
     async def grouped(handle):
         async with asyncio.TaskGroup() as group:
@@ -292,7 +292,7 @@ def test_t5_task_group_passes_the_parking_on():
         assert runner.execute("grouped").output == 1
 
 
-def test_t5_sleep_of_no_time_and_invalid_durations():
+def test_t5_zero_sleep_returns_and_invalid_durations_are_refused():
     def task(context, handle):
         handle.sleep("none", 0)
 
@@ -323,7 +323,7 @@ def test_t5_crash_anywhere_around_a_sleep_changes_nothing():
     assert len(report.points) >= 8
 
 
-def test_t5_crash_around_a_wait_that_ends_at_once():
+def test_t5_crash_around_a_wait_that_ends_at_once_changes_nothing():
     @cloaca.workflow
     def late(handle):
         handle.step("a", lambda: 1)
@@ -336,7 +336,7 @@ def test_t5_crash_around_a_wait_that_ends_at_once():
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_t5_wait_in_a_paused_execution_returns_at_once_too(runner, kind):
-    """A pause lets running functions run on."""
+    """A function that is running continues when its execution is paused."""
     started, paused = threading.Event(), threading.Event()
 
     def begin():
@@ -431,7 +431,7 @@ def test_t5_wait_returns_at_once_if_its_condition_holds(runner, kind):
 
 
 def test_t5_signals_that_a_wait_took_at_once_stay_taken(runner):
-    """An attempt that fails later, and a wait of another task, read behind them."""
+    """A retry gets the recorded signal; a wait of another task gets the next signal."""
     sent, attempts, started = threading.Event(), [], threading.Event()
 
     with cloaca.WorkflowBuilder("taken_at_once", output="second"):
@@ -459,7 +459,7 @@ def test_t5_signals_that_a_wait_took_at_once_stay_taken(runner):
     assert attempts == [1, 2]
 
 
-def test_t5_two_waits_for_one_signal_take_one_after_the_other(runner):
+def test_t5_waits_for_one_signal_get_its_messages_in_order(runner):
     @cloaca.workflow
     def chat(handle):
         timeouts = [None, math.inf, "1h"]
@@ -472,7 +472,7 @@ def test_t5_two_waits_for_one_signal_take_one_after_the_other(runner):
     assert handle.result(timeout=60).output == [0, 1, 2]
 
 
-def test_t5_wait_for_any_of_several_conditions(runner):
+def test_t5_wait_ends_with_the_first_of_several_conditions(runner):
     @cloaca.workflow
     def first(handle):
         condition = cloaca.any_of(cloaca.signal("go", key="g"), cloaca.delay("1h"))
@@ -504,7 +504,7 @@ def test_t5_numbers_of_a_wait_keep_their_digits(runner):
         return [str(price), *map(str, prices["prices"])]
 
     handle = runner.submit("priced")
-    # A float of Python has fewer digits than JSON may have.
+    # The JSON text is sent directly, because a Python float has too few digits.
     runner._core.send("price", digits, None, handle.id)
     runner._core.send("prices", f"[{digits}, 1.10]", None, handle.id)
     assert handle.result(timeout=60).output == [digits, digits, "1.10"]
@@ -532,7 +532,7 @@ CALLS = ("step", "sleep", "wait", "run", "run_many")
 
 @pytest.mark.parametrize("made", CALLS)
 @pytest.mark.parametrize("recorded", CALLS)
-def test_t2_key_of_another_kind_of_call_fails_the_task(runner, recorded, made):
+def test_t2_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded, made):
     calls = {
         "step": lambda handle: handle.step("key", dict),
         "sleep": lambda handle: handle.sleep("key", "1ms"),

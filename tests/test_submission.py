@@ -374,7 +374,7 @@ def test_wait_until_idle_waits_for_everything(runner):
     runner.wait_until_idle(timeout=30)
 
 
-def test_a_workflow_object_names_itself(runner):
+def test_workflow_object_may_be_submitted(runner):
     workflow = define().build()
     assert runner.execute(workflow).workflow_name == "w"
     with pytest.raises(cloaca.ConfigurationError, match="int"):

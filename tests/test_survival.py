@@ -51,7 +51,7 @@ def define(request):
 
 
 def raised(body):
-    """A function that raises an exception whose class has the body."""
+    """A function that raises an exception whose class has these attributes."""
 
     def function():
         raise type("Hostile", (Exception,), body)
@@ -115,14 +115,14 @@ def test_a5_start_of_a_50_megabyte_message_is_kept(define):
 def test_a20_raising_trace_function_ends_only_its_attempt(define, setting):
     define(lambda: getattr(sys, setting)(exits))
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
-        # The next attempt of the thread may be the one that the trace function hits.
+        # The trace function may hit the next attempt of the thread instead.
         for name in ("bad", "fine"):
             assert runner.submit(name).result(timeout=30).status in {"Completed", "Failed"}
         assert runner.submit("fine").result(timeout=30).status == "Completed"
 
 
 class OddRecord(logging.LogRecord):
-    """A record with numbers that no database can store."""
+    """A record with a time that no database can store."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -138,8 +138,8 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_a22_a_captured_record_without_name_or_level_ends_nothing(define, kind, monkeypatch):
-    # pytest-xdist cannot send a report whose captured log holds half of a character.
+def test_a22_odd_log_record_fails_neither_task_nor_runner(define, kind, monkeypatch):
+    # pytest-xdist cannot send a report whose captured log contains a lone surrogate.
     for handler in logging.getLogger().handlers:
         if type(handler).__module__.startswith("_pytest"):
             monkeypatch.setattr(handler, "emit", lambda record: None)
@@ -207,7 +207,7 @@ KILLERS = {
 
 
 @pytest.mark.parametrize("killer", KILLERS, ids=lambda killer: killer.__name__)
-def test_a4_a_coroutine_that_ends_the_event_loop_ends_no_other(killer):
+def test_a4_coroutine_that_ends_the_event_loop_ends_no_other_task(killer):
     other = threading.Event()
     attempts = []
     with cloaca.WorkflowBuilder("bad"):
@@ -240,7 +240,7 @@ def test_a4_a_coroutine_that_ends_the_event_loop_ends_no_other(killer):
     assert len(attempts) == (2 if killer is break_the_loop else 1)
 
 
-def test_b2_a_coroutine_cancelled_before_its_first_step_reports_its_end():
+def test_b2_coroutine_cancelled_before_it_starts_reports_its_end():
     started, ended = [], []
 
     class LoopWaker:
@@ -332,7 +332,7 @@ def test_a6_event_loop_starts_once_descriptors_are_free(monkeypatch):
         assert runner.submit("w").result(timeout=30).status == "Completed"
 
 
-def test_a6_a_trigger_whose_text_cannot_be_read_is_polled_again():
+def test_a6_trigger_with_an_unreadable_exception_is_polled_again():
     polls = []
 
     class Hostile(Exception):

@@ -145,7 +145,7 @@ def test_a2_an_invalid_option_is_refused_with_its_name(options, text):
     assert isinstance(caught.value, ValueError)
 
 
-def test_a2_options_are_refused_before_the_function_is_known():
+def test_a2_invalid_option_is_refused_before_the_function_is_known():
     with pytest.raises(ValueError, match="retry_backoff"):
         cloaca.task(retry_backoff="quadratic")
 

@@ -1,4 +1,4 @@
-"""`task`, `workflow` and `external_task` share options. Each of them repeats their list."""
+"""`task`, `workflow` and `external_task` share options, and each signature lists them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_workflow_takes_every_option_of_a_task_that_needs_no_graph() -> None:
     assert {name: workflow[name] for name in shared} == {name: task[name] for name in shared}
 
 
-def test_external_task_takes_options_of_a_task_in_the_same_form() -> None:
+def test_external_task_declares_shared_options_like_task() -> None:
     task, external = options_of(implementation("task")), options_of(implementation("external_task"))
     assert external.items() <= task.items()
 

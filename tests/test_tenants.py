@@ -130,7 +130,7 @@ def test_h2_tenant_may_write_tables_that_a_later_migration_adds(admin, admin_url
     psql(made.connection_string, "INSERT INTO cloacina_later VALUES (1)")
 
 
-def test_h2_a_workflow_of_the_same_name_never_crosses(admin, admin_url):
+def test_h2_tenants_with_equal_workflow_names_stay_separate(admin, admin_url):
     a, b = admin.create_tenant(config()), admin.create_tenant(config())
     define("shared name,")
     with (
@@ -168,7 +168,7 @@ VICTIM = """
 """
 
 
-def test_h2_rescue_and_events_stay_inside(admin, admin_url, script):
+def test_h2_rescues_and_events_stay_inside_a_tenant(admin, admin_url, script):
     a, b = admin.create_tenant(config()), admin.create_tenant(config())
     process = script(VICTIM, a.connection_string)
     process.communicate(timeout=60)
@@ -194,7 +194,7 @@ def test_h2_rescue_and_events_stay_inside(admin, admin_url, script):
         assert "task_rescued" in {event.type for event in runner.events(execution_id)}
 
 
-def test_h2_the_same_tenant_twice_is_a_clear_error(admin):
+def test_h2_creating_a_tenant_twice_is_an_error(admin):
     wanted = config()
     made = admin.create_tenant(wanted)
     for again in (
@@ -231,7 +231,7 @@ def test_h2_remove_undoes_create(admin, admin_url):
     admin.create_tenant(TenantConfig(made.schema_name, made.username))
 
 
-def test_h2_a_schema_of_something_else_is_not_removed(admin, admin_url):
+def test_h2_schema_that_is_not_a_tenants_is_not_removed(admin, admin_url):
     psql(admin_url, "CREATE SCHEMA precious; CREATE TABLE precious.data (id int)")
     with pytest.raises(DatabaseError, match="something else"):
         admin.remove_tenant("precious", fresh("nobody"))
@@ -361,13 +361,13 @@ def test_h1_keywords_and_mixed_case_are_valid_names(admin, admin_url):
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", ":memory:", "x.db"])
-def test_h3_on_sqlite_a_tenant_is_a_file(url):
+def test_h3_error_on_sqlite_suggests_a_file_per_tenant(url):
     with pytest.raises(ConfigurationError, match="no schemas") as raised:
         DatabaseAdmin(url)
     assert "a file of its own" in str(raised.value.hint)
 
 
-# Statements that an event trigger makes the server refuse, by their tag.
+# The tags of statements that an event trigger makes the server refuse.
 STEPS = [
     "CREATE SCHEMA",
     "CREATE TABLE",
@@ -380,7 +380,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_h2_a_step_that_fails_leaves_nothing_behind(step, admin, admin_url):
+def test_h2_failed_step_of_the_creation_leaves_nothing_behind(step, admin, admin_url):
     wanted = config()
     if step == "the last one":
         # Privileges through PUBLIC are checked last.
@@ -417,7 +417,7 @@ def test_h2_administrator_without_rights_gets_an_error(server, admin_url):
     psql(admin_url, f"ALTER ROLE {role} CREATEROLE")
     with pytest.raises(DatabaseError, match="permission denied"):
         DatabaseAdmin(weak).create_tenant(wanted)
-    # Only the rights that it needs; it is not a superuser.
+    # The role has only the rights that it needs; it is not a superuser.
     database = admin_url.rpartition("/")[2]
     psql(admin_url, f"GRANT CREATE ON DATABASE {database} TO {role}")
     made = DatabaseAdmin(weak).create_tenant(wanted)
@@ -427,7 +427,7 @@ def test_h2_administrator_without_rights_gets_an_error(server, admin_url):
     DatabaseAdmin(weak).remove_tenant(made.schema_name, made.username)
 
 
-def test_h2_outdated_tenant_schema_error_names_who_migrates(admin, admin_url):
+def test_h2_error_for_an_outdated_schema_names_migrate_tenant(admin, admin_url):
     made = admin.create_tenant(config())
     table = f"{made.schema_name}.cloacina_migrations"
     psql(admin_url, f"DROP SCHEMA {made.schema_name} CASCADE; CREATE SCHEMA {made.schema_name}")

@@ -15,11 +15,11 @@ from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 @pytest.fixture
 def quick():
-    """Asserts that a test does not wait for virtual time, of which it passes at least a minute.
+    """Asserts that a test in which at least a virtual minute passes does not really wait.
 
-    A test takes some hundredths of a second by itself. The bound leaves room for what else the
-    process and the machine do meanwhile: threads and garbage of hundreds of earlier tests, and
-    another pytest process at the same time.
+    A test alone takes some hundredths of a second. The bound leaves room for other work of the
+    process and the machine: threads and garbage of hundreds of earlier tests, and another pytest
+    process.
     """
     start = time.monotonic()
     yield
@@ -40,7 +40,7 @@ def test_an_hour_of_back_off_takes_no_time(quick, cloaca_runner):
     assert result.duration.total_seconds() > 3600
 
 
-def test_advance_lets_happen_what_becomes_due(quick, cloaca_runner):
+def test_advance_runs_what_becomes_due(quick, cloaca_runner):
     ran = []
     with cloaca.WorkflowBuilder("later"):
 
@@ -83,10 +83,8 @@ def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
     assert statuses == ["Completed"] * 24
 
 
-def test_an_hour_of_back_off_a_day_of_cron_and_a_timeout_take_less_than_a_second(
-    quick, cloaca_runner
-):
-    """A typical user's test; `quick` measures it from the start of the runner to its end."""
+def test_back_off_cron_and_timeout_take_no_time_in_one_test(quick, cloaca_runner):
+    """A typical user's test. `quick` also measures the start and the end of the runner."""
     with cloaca.WorkflowBuilder("flaky"):
 
         @cloaca.task(
@@ -163,7 +161,7 @@ def test_a_timeout_takes_no_time(quick, cloaca_runner, kind):
     assert result.duration.total_seconds() == pytest.approx(60, abs=1)
 
 
-def test_waiting_with_a_limit_is_virtual_too(quick, cloaca_runner):
+def test_timeout_of_a_waiting_caller_is_virtual_too(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("later"):
 
         @cloaca.task()
@@ -176,7 +174,7 @@ def test_waiting_with_a_limit_is_virtual_too(quick, cloaca_runner):
     assert handle.result(timeout=1801).status == "Completed"
 
 
-def test_awaiting_moves_the_time(quick, cloaca_runner):
+def test_awaiting_a_handle_advances_the_virtual_time(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("later"):
 
         @cloaca.task()
@@ -203,7 +201,7 @@ def test_other_runners_keep_the_real_time(cloaca_runner, tmp_path):
     assert cloaca_runner.execute("nap").final_context["slept"] < 0.05
 
 
-def test_triggers_of_the_program_are_not_polled_while_its_workflows_crash(monkeypatch):
+def test_crash_everywhere_polls_no_triggers(monkeypatch):
     monkeypatch.setattr(registry, "_triggers", [])
     monkeypatch.setattr(registry, "_trigger_revisions", {})
     polls: list[int] = []
@@ -244,7 +242,7 @@ def test_run_task_runs_a_function_as_a_worker_does():
     assert run_task(lambda context: None, given) is given
 
 
-def test_run_task_shows_what_the_function_did_wrong():
+def test_run_task_raises_the_errors_of_the_function():
     def wrong(context):
         return 3
 
@@ -262,7 +260,7 @@ def test_run_task_shows_what_the_function_did_wrong():
         run_task(odd)
 
 
-def test_crash_everywhere_lets_an_idempotent_workflow_be():
+def test_crash_everywhere_accepts_an_idempotent_workflow():
     with cloaca.WorkflowBuilder("good"):
 
         @cloaca.task()
@@ -275,7 +273,7 @@ def test_crash_everywhere_lets_an_idempotent_workflow_be():
             context["second"] = context["first"] + 1
 
     report = crash_everywhere("good", {"day": 1})
-    # Before and after: the submission with the first claim, and the end of each task.
+    # Before and after each commit: the submission with the first claim, and each task's end.
     assert len(report.points) >= 6
     assert {"first", "second"} <= set(report.ran_twice)
     assert "'first' ran twice" in str(report)
@@ -305,7 +303,7 @@ def test_crash_everywhere_names_the_task_that_is_not_idempotent():
         crash_everywhere("bad", {})
 
 
-def test_crash_everywhere_sees_what_happens_outside_of_the_context():
+def test_crash_everywhere_compares_what_observe_returns():
     sent = []
     with cloaca.WorkflowBuilder("mail"):
 
@@ -317,6 +315,6 @@ def test_crash_everywhere_sees_what_happens_outside_of_the_context():
         crash_everywhere("mail", setup=sent.clear, observe=lambda: len(sent))
 
 
-def test_crash_everywhere_refuses_what_is_not_known():
+def test_crash_everywhere_refuses_an_unknown_workflow():
     with pytest.raises(cloaca.WorkflowNotFoundError):
         crash_everywhere("never defined")

@@ -22,7 +22,7 @@ _exporter = InMemorySpanExporter()
 
 @pytest.fixture
 def spans(monkeypatch):
-    """The exported spans. The provider does not outlive the test: others expect no traces."""
+    """The exported spans by name. Other tests expect no traces, so the provider ends here."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
@@ -49,7 +49,7 @@ def define():
 
 
 @pytest.mark.parametrize("how", ["execute", "submit", "submit_many"])
-def test_one_trace_from_the_submitter_to_the_tasks(database, spans, how):
+def test_submission_and_tasks_share_one_trace(database, spans, how):
     define()
     with cloaca.DefaultRunner(database) as runner:
         with trace.get_tracer("program").start_as_current_span("request"):
@@ -82,7 +82,7 @@ def test_one_trace_from_the_submitter_to_the_tasks(database, spans, how):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_step_that_runs_has_a_span_within_its_attempt(database, spans, kind):
+def test_each_run_of_a_step_has_a_span_within_its_attempt(database, spans, kind):
     def plan() -> int:
         with trace.get_tracer("program").start_as_current_span("inner"):
             return 3
@@ -110,7 +110,7 @@ def test_step_that_runs_has_a_span_within_its_attempt(database, spans, kind):
     found: dict[str, list[Any]] = {}
     for span in _exporter.get_finished_spans():
         found.setdefault(span.name, []).append(span)
-    # The second attempt gets the recorded result of the first step, and calls only the other one.
+    # The second attempt gets the recorded result of the first step, and calls only the other step.
     assert {name: len(of_name) for name, of_name in found.items()} == {
         "workflow stepping": 1, "task work": 2, "step plan": 1, "inner": 1, "step boom": 2,
     }  # fmt: skip
@@ -164,7 +164,7 @@ def test_a_worker_in_another_process_joins_the_trace(database, spans, tmp_path):
     assert (name, trace_id, parent) == ("task a", mine.context.trace_id, mine.context.span_id)
 
 
-def test_without_a_provider_nothing_is_kept(script, database):
+def test_without_a_provider_no_trace_is_stored(script, database):
     process = script(
         """
         import sys, cloaca

@@ -16,7 +16,7 @@ MANY = cloaca.TriggerResult.fire_many
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers of a test, which later runners of this process would get too."""
+    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -98,7 +98,7 @@ def test_g3_state_stays_while_an_execution_is_open(name, runner):
         return MANY([({"n": n}, None)], state=n + 1)
 
     until(lambda: len(seen) > 4)
-    # The first one is open, so what the next polls return is not started, and not skipped either.
+    # The first execution is open, so the next polls start nothing, and their state is not kept.
     assert seen[:4] == [None, 1, 1, 1]
     go.set()
     until(lambda: 2 in seen)

@@ -27,7 +27,7 @@ def fresh() -> str:
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers of a test, which later runners of this process would get too."""
+    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -78,7 +78,7 @@ def test_a_coroutine_function_is_polled_too(name, runner):
     assert result.final_context == {"by": "loop"}
 
 
-def test_without_allow_concurrent_it_waits_for_the_end_of_its_execution(name, runner):
+def test_trigger_without_allow_concurrent_waits_for_its_execution(name, runner):
     gate = threading.Event()
     define(name, lambda context: gate.wait(30) and None)
 
@@ -116,7 +116,7 @@ def test_exceptions_are_logged_and_recorded_but_not_fatal(name, runner, caplog):
     assert "the inbox is gone" in caplog.text
 
 
-def test_error_of_every_poll_is_logged_once(name, runner, caplog):
+def test_error_that_repeats_at_each_poll_is_logged_once(name, runner, caplog):
     define(name)
     answers = iter([*[ValueError("gone")] * 4, None, ValueError("gone")])
 
@@ -218,7 +218,7 @@ def test_slow_triggers_and_workflows_do_not_delay_schedules_or_triggers(database
             runner.set_trigger_enabled(lively, False)
 
 
-def test_a_trigger_can_be_switched_off_for_all_runners(name, runner):
+def test_trigger_can_be_disabled_and_enabled(name, runner):
     define(name)
     polls = []
 
@@ -344,7 +344,7 @@ def test_bad_options_are_refused(options, message):
         cloaca.trigger(**{"on": "w", **options})(lambda: SKIP())
 
 
-def test_no_trigger_has_a_name_with_a_nul_character(runner):
+def test_trigger_name_with_a_nul_character_is_unknown(runner):
     assert runner.get_trigger_schedule("\0") is None
     assert runner.get_trigger_execution_history("\0") == []
     with pytest.raises(cloaca.ScheduleError, match="there is no trigger"):

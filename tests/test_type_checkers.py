@@ -1,4 +1,4 @@
-"""Pyright reads the public types as mypy does: lines that must pass, and lines that must not."""
+"""Pyright agrees with mypy on the public types: which lines pass, and which do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPING = Path(__file__).parent / "typing"
 
 
 def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
-    """The errors that pyright finds, comments to ignore them that are not needed included."""
+    """The errors that pyright finds, including comments that ignore an error without need."""
     settings = {
         "include": [str(file) for file in files],
         "reportUnnecessaryTypeIgnoreComment": "error",
@@ -27,7 +27,7 @@ def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
         )
         return list(json.loads(told.stdout)["generalDiagnostics"])
     except (subprocess.TimeoutExpired, ValueError):
-        # Its program is fetched when it is first used.
+        # The package downloads pyright's program when it is first used.
         pytest.skip("pyright is not available here")
 
 

@@ -394,7 +394,7 @@ def test_j8_output_must_be_a_name_or_a_tuple_of_names(output):
         cloaca.WorkflowBuilder("order", output=output)
 
 
-def test_j8_result_that_no_longer_decodes_says_so():
+def test_j8_error_says_why_a_result_no_longer_decodes():
     define(StructOrder, output="show")
     with VirtualRunner() as runner:
         result = runner.execute("order", {"order_id": "a"})

@@ -69,7 +69,7 @@ def test_j3_none_is_a_value_unless_the_function_is_unannotated():
     assert result.of(maybe) is None
 
 
-def test_j3_async_function_is_a_value_task():
+def test_j3_result_of_an_async_function_is_a_value():
     with cloaca.WorkflowBuilder("typed", output="add"):
 
         @cloaca.task
@@ -128,7 +128,7 @@ def test_j3_changed_argument_does_not_change_the_stored_value():
     assert run().final_context.to_dict() == {"rows": [1], "total": 3}
 
 
-def test_j3_output_of_a_context_function_is_refused():
+def test_j3_output_option_of_a_context_function_is_refused():
     def define():
         @cloaca.task(output="x")
         def load(context):
@@ -138,7 +138,7 @@ def test_j3_output_of_a_context_function_is_refused():
         build(define)
 
 
-def test_j4_models_of_a_test_function_may_contain_each_other():
+def test_j4_local_models_may_contain_other_models():
     @dataclasses.dataclass
     class Item:
         price: float
@@ -372,7 +372,7 @@ def test_j11_annotations_do_not_change_the_version_and_edges_do():
     assert version_of(without) != version_of(other_edge)
 
 
-def test_j11_marker_counts_as_the_id_of_its_task():
+def test_j11_fingerprint_treats_a_marker_as_the_id_of_its_task():
     from cloaca._tasks.fingerprint import fingerprint
 
     @cloaca.task(id="one")
@@ -391,7 +391,7 @@ def test_j11_marker_counts_as_the_id_of_its_task():
     assert fingerprint(by_id) != fingerprint(by_function)
 
 
-def test_run_task_passes_the_values_of_the_workflow():
+def test_run_task_resolves_parameters_as_the_workflow_does():
     with cloaca.WorkflowBuilder("run_in_workflow", input={"limit": int}):
 
         @cloaca.task(output="all_rows")

@@ -1,4 +1,4 @@
-"""Typed tasks: what a parameter is, and what is refused (semantics J1, J2 and J6)."""
+"""Typed tasks: what a parameter means, and what is refused (semantics J1, J2 and J6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloaca.testing import crash_everywhere, run_task
 from typed_support import SMTP, Order, Row, Total, build, build_order, failure, made, open_smtp, run
 
 
-def test_j_program_of_the_contract_runs_unchanged(runner):
+def test_j_typed_order_runs_and_its_functions_can_be_called(runner):
     made.clear()
     tasks = build_order()
     result = runner.execute("order", Order(order_id="o-1", urls=["a", "bcd"]))
@@ -35,7 +35,7 @@ def test_j_program_of_the_contract_runs_unchanged(runner):
     }
 
 
-# J1: what a parameter is.
+# J1: what a parameter means.
 
 
 def test_j1_handle_is_found_by_its_annotation():
@@ -48,7 +48,7 @@ def test_j1_handle_is_found_by_its_annotation():
     assert run().of(one) == "one 1 2"
 
 
-def test_j1_marker_default_comes_before_the_name():
+def test_j1_marker_takes_precedence_over_the_parameter_name():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -74,7 +74,7 @@ def cloaca_dependencies(name):
     return registry.workflow(name).dependencies
 
 
-def test_j1_task_comes_before_a_field_of_the_input():
+def test_j1_task_takes_precedence_over_a_field_of_the_input():
     with cloaca.WorkflowBuilder("typed", input={"a": int}):
 
         @cloaca.task
@@ -165,7 +165,7 @@ def test_j1_edge_may_be_declared_and_inferred():
     assert run().of(c) == 3
 
 
-def test_j1_one_function_is_a_task_of_two_workflows():
+def test_j1_one_function_may_be_a_task_of_two_workflows():
     @cloaca.task(id="shared")
     def shared(n: int) -> int:
         return n + 1
@@ -324,7 +324,7 @@ def test_j6_kinds_of_a_field_and_a_parameter_are_compared():
         build(define, input={"n": str})
 
 
-def test_j6_types_with_one_kind_of_json_match():
+def test_j6_types_with_the_same_kind_of_json_match():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task

@@ -238,7 +238,7 @@ def name_of(value: object) -> str:
 
 
 def passing(annotation):
-    """A function whose parameter and result have an annotation."""
+    """A function whose parameter and result have this annotation."""
 
     def work(value):
         seen.append(value)
@@ -252,7 +252,7 @@ seen: list[object] = []
 
 
 @pytest.mark.parametrize(("annotation", "value"), VALUES, ids=[name_of(kind) for kind, _ in VALUES])
-def test_j4_value_comes_back_as_it_was(annotation, value):
+def test_j4_typed_value_round_trips(annotation, value):
     seen.clear()
     with cloaca.WorkflowBuilder("values", output="second") as builder:
         cloaca.task(id="value")(lambda: value)
@@ -384,7 +384,7 @@ def test_j4_decoders_are_made_once_for_a_function():
     assert signature.decoder("value") is signature.decoder("value")
 
 
-def test_j4_classes_of_a_test_function_are_found():
+def test_j4_local_classes_are_found():
     @dataclasses.dataclass
     class Local:
         x: int
@@ -402,7 +402,7 @@ def test_j4_classes_of_a_test_function_are_found():
         assert runner.execute("values", {"n": 3}).output == 3
 
 
-def test_j2_annotations_for_type_checkers_do_not_matter_in_context_functions():
+def test_j2_unknown_annotations_of_context_functions_are_ignored():
     def load(context: "Missing", limit: "AlsoMissing" = 3, *, handle: "Other"):  # noqa: F821
         context["limit"] = limit
 

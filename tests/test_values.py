@@ -34,7 +34,7 @@ def test_a_value_survives_copying_and_pickling(value):
         assert repr(again) == repr(value)
 
 
-def test_a_namespace_is_four_names():
+def test_namespace_consists_of_four_names():
     name = cloaca.TaskNamespace("public", "embedded", "etl", "load")
     assert str(name) == "public::embedded::etl::load"
     assert name == cloaca.TaskNamespace.from_string(str(name))
@@ -73,7 +73,7 @@ def test_variables_come_from_the_environment(monkeypatch):
     assert "CLOACINA_VAR_OTHER" in (caught.value.hint or "")
 
 
-def test_the_backend_is_that_of_the_latest_runner(database):
+def test_get_backend_names_the_backend_of_the_latest_runner(database):
     with cloaca.DefaultRunner(database):
         assert cloaca.get_backend() == database.partition(":")[0]
 

@@ -1,4 +1,4 @@
-"""The packages of both languages have one version, and the pages name it."""
+"""The packages of both languages have the same version, and the pages name it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
 
 
 def in_python(version: str) -> str:
-    """How Python spells a version of Cargo."""
+    """Returns a version of Cargo as Python spells it."""
     return re.sub(r"-(a|b|rc)[a-z]*\.", r"\1", version)
 
 

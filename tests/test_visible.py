@@ -78,7 +78,7 @@ def test_a15_no_command_shows_a_raw_control_character(stored, command, show):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a15_json_means_the_same_and_holds_no_control_character(stored, command):
+def test_a15_json_escapes_control_characters_and_keeps_the_text(stored, command):
     url, id, _ = stored
     shown = through_a_pipe([command, *([] if command == "list" else [id]), "--json", "-c", url])
     assert not [raw for raw in RAW if raw in shown]
@@ -88,7 +88,7 @@ def test_a15_json_means_the_same_and_holds_no_control_character(stored, command)
         assert document["final_context"] == {f"key {EVIL}": f"value {EVIL}"}
 
 
-def test_a15_html_holds_no_control_character(stored):
+def test_a15_html_contains_no_control_character(stored):
     for page in stored[2]:
         assert "\\x1b]52" in page
         assert not [raw for raw in RAW if raw in page]

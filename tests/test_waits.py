@@ -44,7 +44,7 @@ def test_l1_payload_is_a_value_named_like_the_signal(runner):
     other = runner.send("paid", {"amount": 1}, key="order-1")
     sent = runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1", sender="stripe")
     assert sent > other
-    # L2: a second one changes nothing.
+    # L2: a second signal with the same id changes nothing.
     assert runner.send("paid", {"amount": 9}, key="order-42", id="stripe-evt-1") == sent
     result = handle.result(timeout=30)
     assert result.final_context["book"] == 3
@@ -100,7 +100,7 @@ def test_l1_missing_key_fails_the_task(runner):
     assert "order_id" in result.error_message
 
 
-def test_l1_mailbox_of_one_execution(runner):
+def test_l1_signal_may_be_sent_to_one_execution(runner):
     with cloaca.WorkflowBuilder("chat"):
 
         @cloaca.task(wait_for=cloaca.signal("message"))
@@ -142,7 +142,7 @@ def test_l3_a_later_wait_takes_the_next_signal(runner):
         ("continue", "Completed", "Completed"),
     ],
 )
-def test_l8_wait_that_times_out(runner, on_timeout, status, task):
+def test_l8_on_timeout_fails_skips_or_continues_the_task(runner, on_timeout, status, task):
     with cloaca.WorkflowBuilder("timing_out"):
 
         @cloaca.task(
@@ -162,7 +162,7 @@ def test_l8_wait_that_times_out(runner, on_timeout, status, task):
         assert result.final_context["book"] == "got None"
 
 
-def test_l9_wait_nodes_and_their_results(runner):
+def test_l9_wait_nodes_have_payloads_as_their_results(runner):
     with cloaca.WorkflowBuilder("nodes"):
         paid = cloaca.wait("paid", wait_for=cloaca.signal("paid"))
         cloaca.wait("pause", wait_for=cloaca.delay("20ms"), dependencies=[paid])
@@ -191,7 +191,7 @@ def test_l9_wait_nodes_and_their_results(runner):
     assert context["pause"] is None
 
 
-def test_l11_approval_and_its_second_decision(runner):
+def test_l11_approval_is_decided_only_once(runner):
     with cloaca.WorkflowBuilder("release"):
         cloaca.approval(
             "approve",
@@ -221,7 +221,7 @@ def test_l11_approval_and_its_second_decision(runner):
 
 
 @pytest.mark.parametrize("on_reject", ["fail", "skip", "continue"])
-def test_l11_rejection(runner, on_reject):
+def test_l11_on_reject_fails_skips_or_continues_the_task(runner, on_reject):
     with cloaca.WorkflowBuilder("rejected"):
         cloaca.approval("approve", on_reject=on_reject)
 
@@ -237,7 +237,7 @@ def test_l11_rejection(runner, on_reject):
         assert (approve["approved"], approve["reason"]) == (False, "too much")
 
 
-def test_l11_what_does_not_wait_is_not_decided(runner):
+def test_l11_task_without_an_open_approval_cannot_be_approved(runner):
     define_payment()
     handle = runner.submit("payment", {"order_id": "1"})
     wait_until_waiting(runner)
@@ -261,7 +261,7 @@ def test_l13_retry_waits_again_after_a_timeout(runner):
     assert handle.result(timeout=30).final_context["book"] == 5
 
 
-def test_cancel_on_a_signal(runner):
+def test_cancel_on_cancels_only_executions_with_the_key(runner):
     with cloaca.WorkflowBuilder("cancelled") as builder:
         builder.cancel_on(cloaca.signal("order.cancelled", key="order_id"))
         cloaca.wait("forever", wait_for=cloaca.signal("never"))
@@ -300,7 +300,7 @@ def test_l14_days_pass_under_the_virtual_clock():
         assert passed["remind"] == timedelta(days=10)
 
 
-def test_l6_pause_holds_a_wait(runner):
+def test_l6_wait_does_not_end_while_its_execution_is_paused(runner):
     define_payment()
     handle = runner.submit("payment", {"order_id": "1"})
     wait_until_waiting(runner)
@@ -349,7 +349,7 @@ def test_l6_thousand_waiting_executions_hold_no_worker(database):
         assert len(runner.waits(limit=2000)) == 990
 
 
-def test_l15_page_of_waits_has_a_cursor(runner):
+def test_l15_waits_are_listed_page_by_page(runner):
     with cloaca.WorkflowBuilder("pages"):
         cloaca.wait("go", wait_for=cloaca.signal("go"))
 
@@ -397,7 +397,7 @@ def test_a2_invalid_waits_are_refused(make, message):
         make()
 
 
-def test_l9_any_of_may_have_one_name_with_two_keys():
+def test_l9_any_of_may_name_one_signal_with_two_keys():
     votes = cloaca.any_of(cloaca.signal("vote", key="a"), cloaca.signal("vote", key="b"))
     assert cloaca.all_of(votes, cloaca.signal("go")).signals == ("vote", "go")
 
@@ -429,6 +429,6 @@ def test_cancel_signal_without_its_key_is_reported(runner, caplog):
     )
     assert any(told in line for line in handle.explain())
     assert told in caplog.text
-    # The other signal cancels it all the same.
+    # The other signal still cancels the execution.
     runner.send("stop")
     assert handle.result(timeout=30).status == "Cancelled"

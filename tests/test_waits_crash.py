@@ -42,7 +42,7 @@ def define_everything(calls: Counter[str]) -> None:
 
         @cloaca.task(id="customer")
         def customer(handle: cloaca.TaskHandle) -> None:
-            """Sends every signal, and decides. It may run twice, and each counts once."""
+            """Sends every signal and approves. It may run twice, but each of these counts once."""
             mine = handle.execution_id
             for name, data in [("paid", 3), ("go", "now"), ("answer", "yes")]:
                 handle.runner.send(name, data, to=mine, id=f"{name}-{mine}")

@@ -16,7 +16,7 @@ import cloaca
 from conftest import Script
 from processes import IS_STRICT
 
-#: Number of executions that sleep, and that wait for one signal.
+#: Number of executions that sleep, and number of executions that wait for one signal.
 COUNT = int(os.environ.get("CLOACA_TEST_WAITS", "5000"))
 
 SLEEPERS = """
@@ -79,7 +79,7 @@ def count_waiting(runner):
 """
 
 
-def test_l14_sleepers_cost_an_idle_runner_nothing(database: str, script: Script) -> None:
+def test_l14_sleepers_cost_an_idle_runner_almost_nothing(database: str, script: Script) -> None:
     seconds = 20 if IS_STRICT else 3
     code = COUNT_WAITING + SLEEPERS
     program: subprocess.Popen[str] = script(code, database, str(COUNT), str(seconds))
@@ -87,7 +87,7 @@ def test_l14_sleepers_cost_an_idle_runner_nothing(database: str, script: Script)
     assert program.returncode == 0, errors
     grown, late, share = map(float, out.split())
     print(f"{COUNT} sleepers: {grown / 1e6:.1f} MB, {late * 1e3:.1f} ms, {share:.2%} of a core")
-    # Kept in memory, each would take a kilobyte at least.
+    # A sleeper that is kept in memory would take at least a kilobyte.
     assert grown < 16_000_000 + COUNT * 100, f"{grown / 1e6:.1f} MB for {COUNT} sleepers"
     # The only worker is free.
     assert late < 5, f"an execution took {late:.1f} s beside {COUNT} sleepers"
@@ -106,7 +106,7 @@ def test_l14_timer_is_never_early_and_hardly_late(runner: cloaca.DefaultRunner) 
         (ended,) = (event for event in handle.events() if event.type == "task_completed")
         late.append((ended.time - waiting.time).total_seconds() - 0.05)
     assert min(late) >= 0, f"a timer fired {-min(late) * 1e3:.2f} ms early"
-    # A busy machine delays some of them.
+    # A busy machine delays some of the timers.
     median = statistics.median(late)
     print(f"timers are late by {median * 1e3:.2f} ms, at most {max(late) * 1e3:.2f} ms")
     assert median < (0.02 if IS_STRICT else 0.5)

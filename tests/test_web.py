@@ -56,7 +56,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 
 def curl_until(web: cloaca.web.Server, path: str, member: str, wanted: object) -> None:
-    """Asks with curl until the answer has a value."""
+    """Asks with curl until a member of the answer has the wanted value."""
     for _ in range(200):
         found = json.loads(curl(web, path))[member]
         if found == wanted:
@@ -66,7 +66,7 @@ def curl_until(web: cloaca.web.Server, path: str, member: str, wanted: object) -
 
 
 @needs_curl
-def test_curl_alone_approves(web: cloaca.web.Server) -> None:
+def test_approval_needs_only_curl(web: cloaca.web.Server) -> None:
     body = json.dumps({"workflow": "web_ask"})
     id = json.loads(curl(web, "--data", body, "executions"))["id"]
     curl_until(web, f"executions/{id}/tasks/allow", "status", "Waiting")
@@ -80,7 +80,7 @@ def test_curl_alone_approves(web: cloaca.web.Server) -> None:
 
 
 @needs_curl
-def test_curl_alone_submits_follows_and_cancels(web: cloaca.web.Server) -> None:
+def test_submitting_following_and_cancelling_need_only_curl(web: cloaca.web.Server) -> None:
     body = json.dumps({"workflow": "web_etl", "input": {"day": "2026-01-02"}})
     submitted = json.loads(curl(web, "--data", body, "executions"))
     path = f"executions/{submitted['id']}"
@@ -93,7 +93,7 @@ def test_curl_alone_submits_follows_and_cancels(web: cloaca.web.Server) -> None:
     assert cancelled["status"] == "Cancelled"
 
 
-def test_every_reading_route_answers_with_the_documented_members(
+def test_every_get_route_answers_with_the_documented_members(
     web: cloaca.web.Server, filled: Filled
 ) -> None:
     runners = call(f"{web.url}api/v1/runners").json()["items"]
@@ -123,7 +123,7 @@ def test_every_reading_route_answers_with_the_documented_members(
 
 
 def check(value: object, schema: dict[str, object], where: str) -> None:
-    """Asserts that a value has the members of its schema, and no others."""
+    """Asserts that a value has the required members of its schema."""
     if "$ref" in schema:
         schema = DOCUMENT["components"]["schemas"][str(schema["$ref"]).rpartition("/")[2]]
     for part in schema.get("allOf", ()):  # type: ignore[union-attr,attr-defined]
@@ -195,7 +195,7 @@ def test_token_of_the_link_becomes_a_cookie_of_this_port(web: cloaca.web.Server)
     assert call(web.url, token=None).status == 401
 
 
-def test_answers_carry_no_secret(web: cloaca.web.Server, filled: Filled) -> None:
+def test_answers_contain_no_secret(web: cloaca.web.Server, filled: Filled) -> None:
     path = f"{web.url}api/v1/executions/{filled.failed}"
     for what in ("", "/tasks", "/tasks/load", "/events", "/explain", "/input", "/logs"):
         answer = call(path + what)
@@ -264,7 +264,7 @@ def test_runner_can_be_passed_instead_of_a_database_url(filled: Filled) -> None:
     assert {item["id"] for item in found} == {filled.completed, filled.failed}
 
 
-def test_wider_bind_without_a_token_does_not_start(tmp_path: Path) -> None:
+def test_server_for_other_machines_needs_a_token(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     with pytest.raises(cloaca.ConfigurationError, match="other machines"):
@@ -346,7 +346,7 @@ def test_show_web_opens_the_page_of_an_execution(filled: Filled, tmp_path: Path)
         process.terminate()
 
 
-def test_ui_refuses_a_wider_bind_without_a_token(tmp_path: Path) -> None:
+def test_ui_for_other_machines_needs_a_token(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     command = [sys.executable, "-m", "cloaca", "ui", "-c", url, "--no-token", "--host", "0.0.0.0"]

@@ -20,7 +20,7 @@ PREFIX = "/admin/cloaca"
 
 
 def authorize(request: cloaca.web.Request) -> cloaca.web.Access | None:
-    """Knows callers by a header."""
+    """Identifies the caller by a header."""
     user = request.headers.get("x-user")
     if user == "viewer":
         return cloaca.web.Access(user, {"view"})
@@ -108,7 +108,7 @@ def test_framework_serves_the_api_below_a_prefix(
 
 
 @pytest.mark.parametrize("framework", [fastapi, flask])
-def test_mount_without_a_slash_leads_to_the_one_with_it(
+def test_mount_path_without_a_trailing_slash_is_redirected(
     filled: Filled, framework: Callable[[Filled], Any]
 ) -> None:
     with framework(filled) as url:
@@ -175,7 +175,7 @@ def ask(app: Any, **scope: Any) -> list[dict[str, Any]]:
 
     async def receive() -> dict[str, Any]:
         if not requests:
-            await asyncio.Event().wait()  # the client stays
+            await asyncio.Event().wait()  # the client stays connected
         return requests.pop()
 
     async def send(event: dict[str, Any]) -> None:
@@ -213,7 +213,7 @@ def test_authorize_is_required_and_checked(url: str) -> None:
         cloaca.web.Access("ann", {"admin"})
 
 
-def test_authorize_is_not_asked_before_the_gate(url: str) -> None:
+def test_authorize_is_not_called_for_requests_that_the_gate_refuses(url: str) -> None:
     asked: list[str] = []
 
     def note(request: cloaca.web.Request) -> cloaca.web.Access:
@@ -229,7 +229,7 @@ def test_authorize_is_not_asked_before_the_gate(url: str) -> None:
     assert asked == ["/api/v1/meta"]
 
 
-def test_path_below_the_mount_is_found_in_both_scopes(url: str) -> None:
+def test_path_below_the_mount_is_found_with_and_without_raw_path(url: str) -> None:
     app = cloaca.web.asgi(url, authorize=lambda _: cloaca.web.Access("ann"))
     whole = "/cloaca/api/v1/workflows/a%2Fb"
     scope = {
@@ -252,7 +252,7 @@ def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
     child = os.fork()
     if child == 0:
         try:
-            # Its own file: SQLite handles of the parent do not survive the fork.
+            # The child cannot use the SQLite handles of its parent, so a refusal is also accepted.
             os.write(writer, str(ask(app)[0]["status"]).encode())
         finally:
             os._exit(0)

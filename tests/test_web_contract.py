@@ -1,4 +1,4 @@
-"""schemathesis finds nothing: the API answers as its OpenAPI document says, whatever it is sent."""
+"""The API answers as its OpenAPI document says, whatever request schemathesis sends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLES = 12 * int(os.environ.get("CLOACINA_FUZZ", "1"))
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, str]]:
     """A database with executions and a schedule, and the address of its API."""
     filled = Filled(f"sqlite:///{tmp_path_factory.mktemp('contract') / 'contract.db'}")
-    # The schedule would be disabled, changed and deleted at once.
+    # The requests may disable, change or delete the schedule.
     with cloaca.web.serve(filled.url, token=TOKEN) as server:
         yield filled, server.url.rstrip("/")
     filled.close()
@@ -76,7 +76,7 @@ def test_route_answers_as_documented(route: str, served: tuple[Filled, str]) -> 
 schemathesis.checks.load_all_checks()
 
 #: The gate's own tests check `X-Cloaca`, `Content-Type` and the token. Names of tenants, cron
-#: expressions and times have rules that a schema does not say, so a request that fits the schema
+#: expressions and times have rules that a schema cannot express, so a request that fits the schema
 #: may still be refused.
 LEFT_OUT = [
     schemathesis.checks.CHECKS.get_one(name)

@@ -16,7 +16,7 @@ from web_support import TOKEN, Answer, call
 
 
 def define() -> None:
-    """A child, a parent with two nodes, a task with steps, and a workflow that asks."""
+    """A child, a parent with two nodes, a task with steps, and a workflow with an approval."""
     with cloaca.WorkflowBuilder("invoice", input={"order": int}, output="number"):
 
         @cloaca.task(retry_attempts=1)
@@ -61,7 +61,7 @@ def links_of(answer: Answer, url: str) -> dict[str, str]:
 
 
 def both_ways(url: str) -> tuple[list[object], list[object]]:
-    """The pages from the first to the last, and those back to the first."""
+    """The pages from the first to the last, and the pages on the way back to the first."""
     forward, back = [], []
     answer = call(url)
     page, links = answer.json(), links_of(answer, url)
@@ -148,7 +148,7 @@ def wsgi_get(app, path: str) -> str:
     return body.decode()
 
 
-def test_waits_lead_both_ways_and_are_decided(served):
+def test_waits_are_paged_both_ways_and_can_be_approved(served):
     runner, api = served
     handles = [runner.submit("asks") for _ in range(5)]
     deadline = time.monotonic() + 20
@@ -166,7 +166,7 @@ def test_waits_lead_both_ways_and_are_decided(served):
     assert handles[0].result(timeout=20).status == "Completed"
 
 
-def test_many_executions_are_cancelled_a_hundred_in_each_commit(served):
+def test_bulk_cancel_ends_all_matching_executions(served):
     runner, api = served
     handles = [runner.submit("agent", delay=3600) for _ in range(230)]
     body = {"action": "cancel", "filter": {"status": ["Pending"]}, "limit": 200, "note": "wrong"}

@@ -33,7 +33,7 @@ def test_asgi_application_keeps_no_loop_that_has_ended(tmp_path: Path) -> None:
 
         async def receive() -> dict[str, Any]:
             if not parts:
-                await asyncio.Event().wait()  # the client stays
+                await asyncio.Event().wait()  # the client stays connected
             return parts.pop()
 
         async def send(message: Any) -> None:

@@ -17,7 +17,7 @@ from web_support import TOKEN, call
 
 @dataclass
 class Mapped:
-    """A server over a database with an execution whose map has stopped at its fourth item."""
+    """A server over a database with an execution whose map waits at its fourth item."""
 
     api: str
     path: str
@@ -123,7 +123,7 @@ def test_task_shows_the_counts_of_its_items(mapped: Mapped) -> None:
     assert "2 of 13 items done, 1 failed, 1 runs (bound 1)" in reasons[0]["sentence"]
 
 
-def test_bound_of_a_running_map_is_changed(mapped: Mapped) -> None:
+def test_parallel_of_a_running_map_can_be_changed(mapped: Mapped) -> None:
     answer = call(f"{mapped.path}/map", "PATCH", {"parallel": 7})
     assert (answer.status, answer.json()["parallel"]) == (200, 7)
     answer = call(f"{mapped.path}/map", "PATCH", {"parallel": None})

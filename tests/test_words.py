@@ -19,7 +19,7 @@ EXAMPLES = [
     for texts, is_bad in ((rule.bad, True), (rule.good, False))
     for text in texts
     for kind in sorted(rule.kinds)
-    # The name of an item has neither capitals nor punctuation.
+    # The name of an item has neither spaces nor punctuation.
     if kind != "name" or text.replace("_", "").isalnum()
 ]
 
@@ -97,7 +97,9 @@ FINDING = Finding("tests/test_a.py", 3, "is no", "is-no", "a hint")
         ({"path": "tests/*", "text": "are no"}, False),
     ],
 )
-def test_an_entry_allows_what_matches_all_of_it(entry: dict[str, str], is_allowed: bool) -> None:
+def test_entry_allows_only_findings_that_match_all_its_fields(
+    entry: dict[str, str], is_allowed: bool
+) -> None:
     left = without_allowed([FINDING], [entry | {"reason": "r"}], complete=False)
     assert left == ([] if is_allowed else [FINDING])
 

@@ -39,7 +39,7 @@ def test_t10_function_is_a_workflow_and_its_result_the_output(runner):
     assert runner.execute("support", {"question": "how?"}).output.text == "how?"
 
 
-def test_t10_options_input_and_output_name(runner):
+def test_t10_decorator_takes_options_input_and_output_name(runner):
     attempts = []
 
     @cloaca.workflow(input=Question, output="reply", retry_attempts=2, retry_delay_ms=1)
@@ -67,7 +67,7 @@ def test_t10_function_of_the_context_has_the_final_context_as_output(runner):
     assert dict(result.output) == {"n": 7}
 
 
-def test_t10_function_stays_a_function():
+def test_t10_decorated_function_can_still_be_called():
     @cloaca.workflow
     def double(number: int) -> int:
         return 2 * number
@@ -86,11 +86,11 @@ def test_t10_decorator_in_a_block_is_refused():
             """Does nothing."""
 
 
-def test_t10_something_else_than_a_function_is_refused():
+def test_t10_decorator_refuses_anything_but_a_function():
     with pytest.raises(cloaca.WorkflowValidationError, match="decorates functions"):
         cloaca.workflow("support")
 
 
-def test_t10_unknown_option_names_the_nearest_one():
+def test_t10_error_for_an_unknown_option_names_the_nearest():
     with pytest.raises(TypeError, match="retry_attempts"):
         cloaca.workflow(retry_attempt=3)

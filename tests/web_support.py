@@ -35,7 +35,7 @@ def call(
     *,
     token: str | None = TOKEN,
 ) -> Answer:
-    """Sends a request with every header that the API wants."""
+    """Sends a request with every header that the API requires."""
     sent = {"Content-Type": "application/json", "X-Cloaca": "1"} if method != "GET" else {}
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
@@ -51,14 +51,14 @@ def call(
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Returns the answer that leads elsewhere instead of following it."""
+    """Returns a redirect instead of following it."""
 
     def redirect_request(self, *_: object) -> None:
-        """Follows nothing."""
+        """Follows no redirect."""
 
 
 def define() -> None:
-    """Defines the workflows of these tests."""
+    """Defines the workflows of the tests of the HTTP API."""
     with cloaca.WorkflowBuilder("web_etl") as builder:
         builder.description("Load the daily file")
 
@@ -105,7 +105,7 @@ class AsgiServer:
     def __enter__(self) -> str:
         self.thread.start()
         while not self.server.started:
-            self.thread.join(0.02)  # uvicorn tells nobody when it listens
+            self.thread.join(0.02)  # uvicorn does not signal when it listens
             assert self.thread.is_alive()
         port = self.server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""Huey: a queue with pipelines and chords; its consumer is a process of its own."""
+"""Huey: a queue with pipelines and chords; its consumer is a separate process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ URL = "HUEY_PEER_URL"
 
 
 def connect(url: str) -> Huey:
-    """Huey on a database. Results are stored, so that callers can wait for them."""
+    """Returns Huey on a database. Results are stored, so that callers can wait for them."""
     if url.startswith("sqlite:///"):
         return SqliteHuey("peer", filename=url.removeprefix("sqlite:///"), fsync=True, timeout=30)
     return PostgresHuey("peer", dsn=url)
@@ -115,7 +115,7 @@ class HueyPeer(Peer):
 
 
 if __name__ == "__main__":
-    # The module under which the consumer knows the tasks, because a task's name contains it.
+    # Imported by the module's name, as in the consumer, because a task's name contains it.
     import huey_peer
 
     main(huey_peer.HueyPeer)

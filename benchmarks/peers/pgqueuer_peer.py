@@ -1,4 +1,4 @@
-"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs here."""
+"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs in this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pgqueuer(Peer):
     settings: ClassVar = {"postgres": "the default: logged tables, the server's commit setting"}
 
     def __init__(self, url: str, workload: str) -> None:
-        #: The job that ends each chain in flight, once it is enqueued.
+        #: The id of the last job of each chain in flight, set once that job is enqueued.
         self.ends: dict[int, asyncio.Future[int]] = {}
         # PgQueuer's own command line uses uvloop, too.
         self.loop = uvloop.new_event_loop()

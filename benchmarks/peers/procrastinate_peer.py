@@ -1,4 +1,4 @@
-"""Procrastinate: bare jobs on PostgreSQL; a job defers the next. Its worker runs here."""
+"""Procrastinate: bare jobs on PostgreSQL; a job defers the next. The worker runs in-process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Procrastinate(Peer):
         self.app = app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(conninfo=url, min_size=4, max_size=10)
         )
-        #: The job that ends each chain in flight, once it is deferred.
+        #: The id of the last job of each chain in flight, set once that job is deferred.
         self.ends: dict[int, asyncio.Future[int]] = {}
         self.done = 0
 
@@ -65,7 +65,7 @@ class Procrastinate(Peer):
         await self.one.batch_defer_async(*[{"number": n, "write": write} for n in numbers])
         manager = self.app.job_manager
         for end in ends:
-            # It has no call that waits for a job.
+            # Procrastinate has no call that waits for a job.
             while await manager.get_job_status_async(await end) is not Status.SUCCEEDED:
                 await asyncio.sleep(0.001)
         self.done += 3 * count

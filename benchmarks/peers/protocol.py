@@ -51,7 +51,7 @@ class Peer:
         raise NotImplementedError
 
     def jobs(self, count: int) -> None:
-        """Submit bare jobs at once, if the peer also has workflows, and wait for all results."""
+        """For peers that also have workflows: submit plain jobs at once, wait for all results."""
         raise NotImplementedError
 
     def fans(self, count: int) -> None:
@@ -63,7 +63,7 @@ class Peer:
         raise NotImplementedError
 
     def larges(self, count: int) -> None:
-        """Submit chains like that of `large` at once and wait for all results."""
+        """Submit chains like the one of `large` at once and wait for all results."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ def timed(work: Callable[..., None], *arguments: int) -> float:
 
 
 def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, int]:
-    """Run executions one at a time; return their median in microseconds, and their number."""
+    """Run executions one at a time; return their median time in microseconds, and the count."""
     end = time.monotonic() + seconds
     for _ in range(5):
         work()
@@ -89,7 +89,7 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 
 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
-    """Return the executions per second, as the median of up to three rounds, and their number."""
+    """Return executions per second, the median of up to three rounds, and the size of a round."""
     trial = max(1, min(count, 10))
     # Twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial

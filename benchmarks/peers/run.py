@@ -46,11 +46,11 @@ COUNTS = {
     "W3": (300, 10),
     "W4": (200, 10),
 }
-#: The workload of cloaca that a workload of a peer is compared with.
+#: The workload of cloaca with which a peer's workload is compared.
 SAME_AS = {"W2-jobs": "W2"}
 
 Report = dict[str, Any]
-#: The URL of a new database, which lasts as long as the context.
+#: Returns a context manager that creates a database and yields its URL.
 Database = Callable[[], contextlib.AbstractContextManager[str]]
 
 
@@ -65,7 +65,7 @@ def last_line(text: str) -> str:
 
 
 def install(name: str) -> Path:
-    """The interpreter of a peer's environment, recreated when its requirements changed."""
+    """The interpreter of a peer's environment, which is recreated if its requirements changed."""
     requirements = REQUIREMENTS / f"{name}.txt"
     if not requirements.exists():
         raise CannotInstallError(f"there is no {requirements.relative_to(ROOT)}")
@@ -161,7 +161,7 @@ def postgres() -> Iterator[Database]:
 def rows(
     answer: dict[str, Any], cloaca: dict[str, float], asked: int, **where: str
 ) -> Iterator[dict[str, Any]]:
-    """Returns the peer's figures with cloaca's."""
+    """Yields the peer's figures, each with cloaca's."""
     if "why" in answer:
         yield {**where, "why": answer["why"]}
         return

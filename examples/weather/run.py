@@ -55,7 +55,7 @@ def start(*arguments: str) -> tuple[int, int, float]:
 
 
 def main() -> int:
-    """Kill it, start it again, and check that nothing ran twice and nothing is missing."""
+    """Kill the pipeline, start it again, and check that nothing ran twice or is missing."""
     OUTPUT.mkdir(exist_ok=True)
     for old in OUTPUT.iterdir():
         old.unlink()

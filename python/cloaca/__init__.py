@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from cloaca._workflows.group import TaskGroup, group
     from cloaca._workflows.nodes import approval, wait
 else:
-    #: Names that many programs do not use, by their modules.
+    #: Names that many programs do not use, with their modules.
     _LATER = {
         "ActivityBucket": "_executions.overview",
         "Count": "_executions.overview",
@@ -128,7 +128,7 @@ else:
         raise AttributeError(told, name=name, obj=module)
 
     def __dir__():
-        """The names that are there, and those that are imported on first access."""
+        """The names that are loaded, and the names that are imported on first access."""
         return sorted({*globals(), *_LATER, "testing", "web"})
 
 

@@ -103,13 +103,13 @@ class Context(MutableMapping[str, Any]):
     def set(self, key: str, value: Any) -> None: ...
     @overload  # type: ignore[override]
     def update(self, key: str, value: Any) -> None:
-        """Change a key that is present; `KeyError` where it is not."""
+        """Change a key that is present; `KeyError` if it is missing."""
 
     @overload
     def update(
         self, data: Mapping[str, Any] | Iterable[tuple[str, Any]] = ..., /, **values: Any
     ) -> None:
-        """The same as with a dict."""
+        """Works as for a dict."""
 
     def insert(self, key: str, value: Any) -> None: ...
     def remove(self, key: str) -> Any: ...
@@ -117,7 +117,7 @@ class Context(MutableMapping[str, Any]):
     def get_required(self, key: str) -> Any: ...
     def __reversed__(self) -> Iterator[str]: ...
     def popitem(self) -> tuple[str, Any]:
-        """The last one, as with a dict."""
+        """Remove the last key and return it with its value, as for a dict."""
 
     def to_dict(self) -> dict[str, Any]: ...
     def update_from_dict(self, data: Mapping[str, Any]) -> None: ...
@@ -158,7 +158,7 @@ class Workflow:
 
     @property
     def always_runs(self) -> list[str]:
-        """The workflows that every execution without failures runs as children of its nodes."""
+        """The workflows that the nodes of every execution without failures run as children."""
 
     @property
     def name(self) -> str: ...
@@ -265,7 +265,7 @@ class Execution:
     def final_context(self) -> Context: ...
     @property
     def final_id(self) -> str | None:
-        """The last execution of its final tasks, if there is one."""
+        """The id of the last execution of its final tasks, if there is one."""
 
     def final(self) -> Execution | None:
         """Return the last execution of its final tasks, as the database has it."""
@@ -291,7 +291,7 @@ class Work:
     def callback(self) -> bool: ...
     @property
     def error(self) -> str | None:
-        """The text of the error that a callback is told; `None` means success."""
+        """The text of the error that is passed to a callback; `None` means success."""
 
     @property
     def context(self) -> Context: ...
@@ -355,7 +355,7 @@ class Poll:
 
 @final
 class EndedSubscription:
-    """A subscription to the end of an execution that is over."""
+    """A subscription that is over: its execution has ended, or the runner has shut down."""
 
     token: Final[int]
     """The token that `Runner.subscribe` returned."""
@@ -392,11 +392,11 @@ class AnsweredStep:
 
 @final
 class StepLog:
-    """The steps of one attempt: recorded ones, and the keys that it has used."""
+    """The steps of one attempt: the recorded ones, and the keys that the attempt has used."""
 
     def __init__(self) -> None: ...
     def key(self, key: str) -> str:
-        """Return the key under which a call is recorded. Call it in the order of the calls."""
+        """Return the key under which a call is recorded. To be called in the order of the calls."""
 
     @property
     def loaded(self) -> bool:
@@ -412,7 +412,7 @@ class StepLog:
         """Return the recorded ends of the children of a call; `None` if the call has not ended."""
 
     def missing_children(self, key: str, count: int) -> list[int]:
-        """Return the numbers of the children, of `count`, whose ends are not recorded."""
+        """Return the numbers, below `count`, of the children whose ends are not recorded."""
 
     def reserve_children(self, work: Work, key: str, count: int | None) -> int:
         """Return the position of the step that will record the end of a call that runs children."""
@@ -476,7 +476,7 @@ class LogRecord:
 
 @final
 class ExecutionEnded:
-    """An execution ended whose end `Runner.announce_end` asked for."""
+    """An execution for which `Runner.announce_end` was called has ended."""
 
     execution_id: Final[str]
     status: Final[str]
@@ -521,7 +521,7 @@ class Outcome:
 
     @staticmethod
     def snooze(after_us: int) -> Outcome:
-        """The function asked to run again after `after_us`, which is not another attempt."""
+        """The function asked to run again after `after_us`; this does not count as an attempt."""
 
     @staticmethod
     def park(
@@ -557,7 +557,7 @@ class SentSignal:
 
     @property
     def created(self) -> bool:
-        """Whether this call stored it; an earlier one with the same id did otherwise."""
+        """Whether this call stored the signal; otherwise an earlier call with the same id did."""
 
     @property
     def woken(self) -> int:
@@ -597,7 +597,7 @@ class WaitRecord:
 
     @property
     def deadline_us(self) -> int | None:
-        """Its end, in microseconds since 1970."""
+        """The time at which it times out or its timer is due, in microseconds since 1970."""
 
     @property
     def title(self) -> str | None:
@@ -689,7 +689,7 @@ class TaskHandler:
 
 @final
 class WorkLoad:
-    """The number of tasks and callbacks that run and that wait for a worker."""
+    """The numbers of tasks and callbacks that run, and that wait for a worker."""
 
     running: Final[int]
     waiting: Final[int]
@@ -704,7 +704,7 @@ class Runner:
     ) -> Runner:
         """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs.
 
-        `held`: it claims nothing until `begin`.
+        `held`: the runner claims nothing until `begin` is called.
         """
 
     def begin(self) -> None:
@@ -847,9 +847,9 @@ class Runner:
     def end_wait(
         self, work: Work, log: StepLog, waker: LoopWaker | None, key: str, condition: str
     ) -> int | None:
-        """Record the end of a wait whose condition already holds; the log has it then.
+        """Record the end of a wait whose condition already holds, and add it to the log.
 
-        The rest is as for `record_step`. `condition` is JSON text.
+        Otherwise like `record_step`. `condition` is JSON text.
         """
 
     def announce_end(self, execution_id: str) -> None:
@@ -868,7 +868,7 @@ class Runner:
         """Cancel a subscription."""
 
     def load(self) -> WorkLoad:
-        """Return the number of tasks that run and that wait for a worker in this process."""
+        """Return how many tasks run in this process, and how many wait for a worker here."""
 
     # Worker threads
     def next_work(self, worker: int) -> Work | None:
@@ -1022,14 +1022,14 @@ class WebOptions:
         trust_proxy: bool,
         trace_url: str | None = None,
     ) -> WebOptions:
-        """Describe it. Without `allowed_hosts`, any host is answered for."""
+        """Describe it. Without `allowed_hosts`, requests for any host are answered."""
 
 @final
 class WebAccess:
     """The access of an authenticated caller."""
 
     def __new__(cls, user: str, permissions: list[str], tenants: list[str] | None) -> WebAccess:
-        """Describe it. Without `tenants`, all of them and the database itself."""
+        """Describe it. Without `tenants`, it covers all tenants and the database itself."""
 
 @final
 class WebService:
@@ -1246,7 +1246,7 @@ class Reads:
     def activity(
         self, since_us: int, until_us: int, buckets: int
     ) -> list[tuple[int, int, tuple[int, bool], tuple[int, bool]]]:
-        """Return the executions submitted in each span and those that failed, oldest first."""
+        """Return spans, oldest first, with the numbers of submitted and of failed executions."""
 
     def failures(self, since_us: int | None = None) -> list[dict[str, Any]]:
         """Return the failed executions grouped by cause, the newest failure first."""
@@ -1547,11 +1547,11 @@ class BenchRunner:
         """Wait until everything that is due is done; return the time of the next wake-up."""
 
     def work(self) -> BenchLoad:
-        """Return the tasks and callbacks of the threads, and those of the event loop."""
+        """Return the numbers of tasks and callbacks on threads, and on the event loop."""
 
     @property
     def in_flight(self) -> int:
         """The number of claimed tasks whose end the coordinator has not processed."""
 
     def hurry(self, grace_us: int) -> None:
-        """Begin to stop, and then move the time of this runner alone."""
+        """Begin to stop, and then advance only this runner's time, to skip its grace period."""

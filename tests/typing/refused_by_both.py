@@ -1,4 +1,4 @@
-"""Lines that mypy and pyright must refuse: both report an `ignore` of a line that they accept."""
+"""Lines that mypy and pyright must refuse: both report an `ignore` that hides nothing."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ RELEASE = threading.Event()
 
 
 def define_workflows() -> None:
-    """Define a pipeline that fails on some inputs, a wide one, and one of another program."""
+    """Define a pipeline that fails on some inputs, and wide, external and slow workflows."""
     with cloaca.WorkflowBuilder("orders") as builder:
         builder.description("Loads the orders of a day")
         builder.tag("team", "data")
@@ -75,7 +75,7 @@ def define_workflows() -> None:
 
 
 def define_flow() -> None:
-    """Define workflows that ask, wait, start children, record steps, and declare their input."""
+    """Define workflows with an approval, a wait, children, steps and a declared input."""
     with cloaca.WorkflowBuilder("release"):
         cloaca.approval(
             "approve",
@@ -166,7 +166,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     with playwright.sync_playwright() as tools:
-        # A container's root user cannot have Chromium's sandbox.
+        # A container's root user cannot use Chromium's sandbox.
         opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -217,6 +217,6 @@ def open_page(browser: Any) -> Iterator[Open]:
 
 
 def screenshots() -> Path | None:
-    """The folder for screenshots, if somebody wants them."""
+    """The folder for screenshots; `None` if none are wanted."""
     folder = os.environ.get("CLOACA_SCREENSHOTS")
     return Path(folder) if folder else None

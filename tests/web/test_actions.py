@@ -1,4 +1,4 @@
-"""Actions by mouse and by keyboard alone change the database."""
+"""Actions change the database, by mouse and by keyboard alone."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_selection_is_cancelled_and_refusals_are_reported(world: World, open_pag
         wait_for_status(handle, "Cancelled")
 
 
-def test_list_tells_new_rows_and_does_not_move(world: World, open_page: Open) -> None:
+def test_list_counts_new_rows_and_shows_them_on_request(world: World, open_page: Open) -> None:
     page = open_page(world.link, "executions")
     page.locator("tbody tr").first.wait_for()
     first = page.locator("tbody tr a").first.inner_text()
@@ -109,7 +109,7 @@ def test_filters_are_in_the_url(world: World, open_page: Open) -> None:
     page.wait_for_url("**/executions?status=Failed")
 
 
-def test_schedule_runs_now(world: World, open_page: Open) -> None:
+def test_run_now_starts_an_execution_of_a_schedule(world: World, open_page: Open) -> None:
     page = open_page(world.link, "schedules")
     page.get_by_role("link", name="0 2 * * * Europe/Berlin").click()
     page.get_by_role("button", name="Run now…").click()
@@ -118,7 +118,7 @@ def test_schedule_runs_now(world: World, open_page: Open) -> None:
     page.locator("h1 .state:has-text('Completed')").wait_for()
 
 
-def test_graph_is_used_by_arrow_keys(world: World, open_page: Open) -> None:
+def test_arrow_keys_select_tasks_in_the_graph(world: World, open_page: Open) -> None:
     page = open_page(world.link, f"executions/{world.completed.id}")
     page.locator("canvas[data-draw-ms]").focus()
     page.keyboard.press("ArrowDown")
@@ -139,7 +139,7 @@ def test_page_follows_a_running_execution(world: World, open_page: Open) -> None
     page.locator("h1 .state:has-text('Completed')").wait_for(timeout=15_000)
 
 
-def test_keys_are_listed_and_can_be_switched_off(world: World, open_page: Open) -> None:
+def test_keyboard_shortcuts_are_listed_and_can_be_disabled(world: World, open_page: Open) -> None:
     page = open_page(world.link)
     page.keyboard.press("?")
     page.get_by_role("dialog").get_by_text("Copy the id").wait_for()

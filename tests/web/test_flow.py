@@ -1,4 +1,4 @@
-"""Approvals, signals, children, steps, forms from schemas, schedules, and bulk by filter."""
+"""Approvals, signals, children, steps, forms from schemas, schedules, and bulk actions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_signal_is_sent_to_the_waits_for_its_key(world: World, open_page: Open) 
     page.locator("h1 .state:has-text('Completed')").wait_for()
 
 
-def test_children_are_a_tree_that_leads_both_ways(world: World, open_page: Open) -> None:
+def test_children_and_parents_link_to_each_other(world: World, open_page: Open) -> None:
     page = open_page(world.link, f"executions/{world.parent.id}")
     page.get_by_role("link", name="Children").click()
     page.get_by_role("list", name="Children").get_by_text("invoice").first.wait_for()
@@ -112,7 +112,7 @@ def test_start_form_comes_from_the_schema_of_the_input(world: World, open_page: 
     page.locator("h1 .state:has-text('Completed')").wait_for()
 
 
-def test_execution_runs_again_by_the_form_of_its_schema(world: World, open_page: Open) -> None:
+def test_execution_is_rerun_with_the_form_of_its_schema(world: World, open_page: Open) -> None:
     handle = world.runner.submit("invoice", {"order": 5})
     handle.result(timeout=60)
     page = open_page(world.link, f"executions/{handle.id}")
@@ -130,7 +130,7 @@ def test_execution_runs_again_by_the_form_of_its_schema(world: World, open_page:
     assert world.runner.get_handle(new).result().final_context["number"] == "invoice-6"
 
 
-def test_any_filter_is_typed_into_one_box(world: World, open_page: Open) -> None:
+def test_any_filter_can_be_typed_into_one_box(world: World, open_page: Open) -> None:
     handle = world.runner.submit("agent", labels={"wave": "three"})
     handle.result(timeout=60)
     page = open_page(world.link, "executions")
@@ -169,7 +169,9 @@ def test_schedule_is_created_and_backfilled(world: World, open_page: Open) -> No
     page.get_by_role("cell", name="backfill").first.wait_for()
 
 
-def test_all_that_match_are_cancelled_after_a_dry_run(world: World, open_page: Open) -> None:
+def test_all_matching_executions_are_cancelled_after_a_dry_run(
+    world: World, open_page: Open
+) -> None:
     handles = [world.runner.submit("agent", delay=3600, labels={"wave": "one"}) for _ in range(120)]
     other = world.runner.submit("agent", delay=3600)
     page = open_page(world.link, "executions?workflow=agent&label.wave=one")
@@ -200,7 +202,7 @@ FORMS = ["waiting", "children", "steps", "decide", "schedule"]
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", FORMS)
-def test_flow_page_is_accessible_and_fits_a_telephone(
+def test_flow_page_is_accessible_and_fits_a_phone(
     world: World, open_page: Open, name: str, theme: str
 ) -> None:
     wait_for_waits(world, "release")
@@ -227,7 +229,7 @@ def test_flow_page_is_accessible_and_fits_a_telephone(
             page.screenshot(path=folder / f"flow-{name}-{theme}-{width}.png")
 
 
-#: Seconds for a task, far above what a machine needs that does nothing else.
+#: Maximum seconds for a task. An idle machine needs far less.
 PATIENCE = 30
 
 

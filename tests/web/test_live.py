@@ -20,9 +20,9 @@ from .conftest import TOKEN, Open
 MANY = 20_000
 #: Seconds for which a page is left open.
 OPEN = 15 * int(os.environ.get("CLOACINA_FUZZ", "1"))
-#: Bytes by which the heap of a page may grow meanwhile.
+#: Maximum number of bytes by which the heap of a page may grow in that time.
 MAX_GROWTH = 3_000_000
-#: Milliseconds between two frames while many executions run; machines of tests are busy.
+#: Maximum milliseconds between two frames while executions run; test machines may be busy.
 MAX_FRAME = 2000.0
 
 
@@ -104,7 +104,7 @@ def test_open_page_does_not_grow(busy: cloaca.DefaultRunner, open_page: Open) ->
             thread.join()
     for (heap, nodes), (later_heap, later_nodes) in zip(before, after, strict=True):
         assert later_heap - heap < MAX_GROWTH, (before, after)
-        # A list may get the rest of its first page.
+        # A list may grow until its first page is full.
         assert later_nodes - nodes < 2000, (before, after)
 
 

@@ -16,7 +16,7 @@ from .test_pages import settle, violations
 
 @pytest.fixture
 def mapped(world: World) -> Iterator[cloaca.WorkflowHandle]:
-    """An execution whose map has 60 completed and two failed items, and stops at its last one."""
+    """An execution whose map has 60 completed and two failed items, and waits at its last item."""
     gate = threading.Event()
     with cloaca.WorkflowBuilder("crawl", input={"urls": list[str]}):
 
@@ -64,7 +64,7 @@ def test_items_are_counted_filtered_and_paged(
     assert violations(page) == []
 
 
-def test_bound_of_a_map_is_changed_by_keyboard(
+def test_parallel_of_a_map_is_changed_by_keyboard(
     mapped: cloaca.WorkflowHandle, world: World, open_page: Open
 ) -> None:
     page = open_page(world.link, f"executions/{mapped.id}#task=fetch")
@@ -85,7 +85,7 @@ def test_bound_of_a_map_is_changed_by_keyboard(
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_panel_of_a_map_is_accessible_and_fits_a_telephone(
+def test_panel_of_a_map_is_accessible_and_fits_a_phone(
     mapped: cloaca.WorkflowHandle, world: World, open_page: Open, theme: str
 ) -> None:
     for width in (1400, 390):

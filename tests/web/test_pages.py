@@ -38,7 +38,7 @@ def path_of(world: World, page: str) -> str:
 
 
 def settle(page: Any) -> None:
-    """Wait until the page has what it asked for."""
+    """Wait until the page has loaded its data."""
     page.wait_for_timeout(250)
     page.locator(".loading").first.wait_for(state="detached")
     page.wait_for_timeout(250)
@@ -63,14 +63,14 @@ def test_page_has_no_accessibility_violation(
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_telephone(world: World, open_page: Open, name: str) -> None:
+def test_page_fits_a_phone(world: World, open_page: Open, name: str) -> None:
     page = open_page(world.link, path_of(world, name), width=390)
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("path", ["", "executions", "workflows", "schedules", "waiting"])
-def test_empty_page_teaches(empty: str, open_page: Open, path: str) -> None:
+def test_page_without_data_shows_an_explanation(empty: str, open_page: Open, path: str) -> None:
     page = open_page(empty, path)
     settle(page)
     assert page.locator(".empty").count() == 1
@@ -83,7 +83,7 @@ def test_approval_needs_attention(world: World, open_page: Open) -> None:
     assert "Release the payment?" in page.locator("main").inner_text()
 
 
-def test_unknown_page_leads_back(world: World, open_page: Open) -> None:
+def test_unknown_page_links_to_the_attention_page(world: World, open_page: Open) -> None:
     page = open_page(world.link, allows="404 (Not Found)")
     page.goto(f"{world.url}nothing/here")
     page.get_by_role("link", name="Attention").click()
@@ -106,7 +106,7 @@ def test_first_load_is_at_most_80_kilobytes(world: World, open_page: Open) -> No
     assert sum(len(gzip.compress(text.encode())) for text in texts) <= 80_000
 
 
-def test_asset_is_not_sent_again(world: World, open_page: Open) -> None:
+def test_unchanged_asset_is_not_sent_again(world: World, open_page: Open) -> None:
     page = open_page(world.link)
     statuses = page.evaluate("""async () => {
         const first = await fetch('assets/app.js', {cache: 'no-store'});

@@ -14,7 +14,7 @@ from .conftest import TOKEN, Open
 
 TASKS = 10_000
 WIDTH = 50
-#: Maximum time to draw the graph, in milliseconds. 50 pictures per second need 20 ms each, but test
+#: Maximum time to draw the graph, in milliseconds. 50 frames per second allow 20 ms each, but test
 #: machines are slow.
 MAX_PICTURE = 60.0
 

@@ -127,7 +127,7 @@ impl BlockedWaits {
     ///
     /// # Errors
     /// `Deadlock` if the thread runs a task of the awaited execution itself, or if no worker of the pool would be left to run
-    /// what is waited for.
+    /// the awaited execution.
     pub fn enter(
         self: &Arc<Self>,
         engine: &EngineHandle,
@@ -169,8 +169,8 @@ impl BlockedWaits {
         })
     }
 
-    /// Registers a wait, and returns those that were registered before it. So of several workers that begin to wait at the
-    /// same time, only the last one finds all others waiting.
+    /// Registers a wait, and returns the waits that were registered before it. If several workers begin to wait at the same
+    /// time, only the last one finds all others waiting.
     fn register(
         self: &Arc<Self>,
         current: &CurrentAttempt,
@@ -193,7 +193,7 @@ impl BlockedWaits {
 /// Refuses a wait for the execution whose task the current thread runs.
 ///
 /// # Errors
-/// `Deadlock`, if it is that.
+/// `Deadlock` if `id` is that execution.
 pub fn refuse_own(id: ExecutionId) -> Result<(), Error> {
     let is_own = |current: &Option<CurrentAttempt>| {
         (current.as_ref()).is_some_and(|current| current.execution == id)

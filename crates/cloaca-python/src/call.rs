@@ -1,7 +1,7 @@
 //! Long calls from Python into Rust: each checks for a fork, detaches, answers Ctrl-C and maps errors.
 //!
 //! No Rust thread ever attaches to the interpreter. Python's threads detach here, wait, and attach again. If the
-//! interpreter ends meanwhile, PyO3 lets such a thread sleep forever, which is why they are daemon threads.
+//! interpreter ends meanwhile, PyO3 lets such a thread sleep forever, so they must be daemon threads.
 
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,8 @@ pub fn answer<T: Send>(
         .raise(py)
 }
 
-/// Does the same for a request whose sender may run the coordinator's step inline. It is sent detached, and never by the
-/// main thread, which must answer Ctrl-C.
+/// Like [`answer`], for a request whose sender may run the coordinator's step inline. The request is sent detached, and never
+/// by the main thread, which must answer Ctrl-C.
 pub fn answer_inline<T: Send>(
     py: Python<'_>,
     guard: ProcessGuard,

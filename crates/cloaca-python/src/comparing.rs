@@ -1,4 +1,4 @@
-//! Whether a Python object encodes like a decoded one.
+//! Compares a Python object with a decoded value.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList};

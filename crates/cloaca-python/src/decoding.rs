@@ -260,15 +260,15 @@ struct Keys<'a, 'py> {
 }
 
 struct Key<'a, 'py> {
-    /// Its text with escapes.
+    /// The key's text with escapes.
     raw: &'a str,
     object: Bound<'py, PyString>,
-    /// The key that followed when this one was read before.
+    /// The index of the key that followed this key the last time.
     next: usize,
 }
 
 impl<'a, 'py> Keys<'a, 'py> {
-    /// Returns the key that followed the last one when that was read before: mostly the next one in a list of records.
+    /// Returns the key that followed the last key the previous time. In a list of records it is mostly the next key.
     fn expected(&self) -> Option<(usize, &'a str)> {
         let next = self.known.get(self.last)?.next;
         Some((next, self.known[next].raw))
@@ -298,7 +298,7 @@ impl<'a, 'py> Keys<'a, 'py> {
     }
 }
 
-/// Returns a number of bytes at the beginning that are neither quotes nor backslashes. The next few may be neither, too.
+/// Returns a number of leading bytes that are neither quotes nor backslashes. It may be a few too low.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;

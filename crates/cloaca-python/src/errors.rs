@@ -51,7 +51,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     ))
 }
 
-/// Converts the engine's results into those of PyO3.
+/// Converts the engine's results into results of PyO3.
 pub trait Raise<T> {
     /// Returns the value, or the exception for the error.
     fn raise(self, py: Python<'_>) -> PyResult<T>;

@@ -1,4 +1,4 @@
-//! The events of `Runner.supervise` as Python classes. A trigger's function to call is a `Poll`.
+//! The events of `Runner.supervise` as Python classes. The event to call a trigger's function is a `Poll`.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -45,7 +45,7 @@ record! {
 }
 
 record! {
-    /// An execution ended that `Runner.announce_end` watches.
+    /// An execution that `Runner.announce_end` watches has ended.
     ExecutionEnded {
         /// The execution.
         execution_id: String,

@@ -15,7 +15,7 @@ use crate::process_guard::ProcessOwned;
 /// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
 const LOG_CAPACITY: usize = 10_000;
 
-/// A request to the supervisor thread, or news for it.
+/// An event for the supervisor thread: a request or a notification.
 pub enum SupervisorEvent {
     /// Start another worker thread.
     WorkerWanted,

@@ -19,14 +19,14 @@ use crate::workflow::{output_keys, result_keys};
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Execution {
     snapshot: Snapshot,
-    /// The database, from which labels and what a listing omits are read on request.
+    /// The database, from which labels and data that a listing omits are read on request.
     database: Arc<ProcessOwned<Inspector>>,
     labels: OnceLock<Labels>,
 }
 
 enum Snapshot {
     Whole(Arc<engine::Execution>),
-    /// The row of a listing, and once they were read its tasks without their writes.
+    /// The row of a listing, and its tasks without their writes once they were read.
     Row(Box<ListedExecution>, OnceLock<Arc<engine::Execution>>),
 }
 
@@ -142,7 +142,7 @@ impl Execution {
         let (Some(id), Some(end)) = (known, record.ended_at) else {
             return Ok(None);
         };
-        // The final tasks of an earlier end are not those of this one, which may have started none.
+        // The link may still name the final tasks of an earlier end. This end may have started none.
         let database = &self.database;
         let finale = call::detached(py, database.guard(), || database.execution(id));
         let follows = finale.is_ok_and(|finale| finale.record().created_at >= end);

@@ -49,8 +49,8 @@ impl FailureLimit {
         self.ends_at.filter(|_| self.omitted != [0; 2])
     }
 
-    /// Ends the window, and returns a record with the number of omitted ones. `None`: none were omitted, or the window is
-    /// not over. `at_once`: do not wait for its end.
+    /// Ends the window, and returns a record with the number of omitted records. `None`: none were omitted, or the window is
+    /// not over. `at_once`: ends the window before its time.
     pub fn take(&mut self, now: Instant, at_once: bool) -> Option<LogRecord> {
         if !at_once && self.due()? > now {
             return None;

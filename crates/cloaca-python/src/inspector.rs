@@ -1,4 +1,4 @@
-//! `Inspector`: a database without a runner.
+//! `Inspector`: reads and changes a database without a runner.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ impl Inspector {
         })
     }
 
-    /// Submits an execution like an earlier one, whose history names that one; returns it once it is durable.
+    /// Submits an execution like an earlier one, which its history names; returns the new execution once it is durable.
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a repetition")]
     fn rerun(
@@ -152,7 +152,7 @@ impl Inspector {
         signals::sent(&sent)
     }
 
-    /// Approves or rejects an approval; returns the state of the execution once that is durable.
+    /// Approves or rejects an approval; returns the state of the execution once the decision is durable.
     #[pyo3(signature = (execution_id, task, approved, data, by=None, reason=None))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a decision")]
     fn decide(
@@ -172,7 +172,7 @@ impl Inspector {
     }
 
     /// Moves the due time of a timer or of a retry delay to `at_us`, or by `after_us` from now; returns the state of the
-    /// execution once that is durable.
+    /// execution once the change is durable.
     #[pyo3(signature = (execution_id, task, at_us=None, after_us=0))]
     fn reschedule(
         &self,
@@ -188,7 +188,7 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Cancels an execution; returns whether it was open. The cancellation is durable.
+    /// Cancels an execution. Returns whether it was open, once the cancellation is durable.
     fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
         let id = requests::execution_id(execution_id).raise(py)?;
         let reads = self.reads.get();

@@ -76,7 +76,7 @@ impl Visit for LogRecord {
 
     fn record_debug(&mut self, name: &Field, value: &dyn Debug) {
         let mut text = String::new();
-        // A `Debug` implementation that fails leaves the text that it has written.
+        // If a `Debug` implementation fails, the text that it has written so far is kept.
         let _ = write!(text, "{value:?}");
         self.record_str(name, &text);
     }

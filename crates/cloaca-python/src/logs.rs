@@ -20,8 +20,8 @@ use crate::log_record::{LogRecord, TARGET, number_of};
 
 /// The lowest level that is queued. The runner may change it at any time.
 ///
-/// It applies to the events of executions and attempts, which are frequent. Others are queued from INFO in any case, so that
-/// the supervisor thread notices when the program lowers the level.
+/// It applies to the events of executions and attempts, which are frequent. All other events are queued from INFO up in any
+/// case, so that the supervisor thread notices when the program lowers the level.
 #[derive(Clone)]
 pub struct Threshold(Arc<AtomicU8>);
 

@@ -136,8 +136,8 @@ impl WakeState {
     }
 }
 
-/// The side of a waker that Rust threads hold. It wakes nothing once Python has dropped the waker, whose descriptors are closed
-/// then.
+/// The side of a waker that Rust threads hold. It wakes nothing once Python has dropped the waker, which closes the
+/// descriptors.
 #[derive(Clone)]
 pub struct WakeHandle {
     state: Weak<Mutex<WakeState>>,
@@ -217,7 +217,7 @@ impl LoopWaker {
     }
 
     /// Returns the subscriptions that ended, and the submissions and steps that were answered since the last call, and makes the
-    /// descriptor unreadable: call it first when the descriptor is readable.
+    /// descriptor unreadable. When the descriptor is readable, call this before anything else.
     fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let mut state = self.state.lock();
         state.acknowledge();

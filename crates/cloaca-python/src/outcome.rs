@@ -139,9 +139,9 @@ impl Outcome {
         }
     }
 
-    /// The function waits for a condition (JSON), and starts again from its top when it holds or `timeout_us` is over. The
-    /// end is recorded as the step `key` at `position`. This is not another attempt. `runs` are the children that it waits for
-    /// (JSON).
+    /// The function waits for a condition (JSON), and starts again from its top when the condition holds or `timeout_us` is
+    /// over. The end of the wait is recorded as the step `key` at `position`. This is not another attempt. `runs` are the
+    /// children that the function waits for (JSON).
     #[staticmethod]
     fn park(
         py: Python<'_>,

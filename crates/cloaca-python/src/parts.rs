@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 /// The lists and dicts of a decoded value, and the objects in them.
 ///
 /// All other objects of a decoded value are immutable: while each list and dict holds the same objects, the value is unchanged. The parts
-/// keep these objects alive, so that no other object can get the address of one that was removed.
+/// keep these objects alive, so that no other object can get the address of a removed object.
 #[derive(Default)]
 pub struct Parts {
     /// The lists and dicts with their lengths, inner ones first.

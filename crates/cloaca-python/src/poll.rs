@@ -43,7 +43,7 @@ impl Poll {
         }
     }
 
-    /// Reports the outcome of a poll, or notes that of the call for one end.
+    /// Reports the outcome of a poll. For a trigger that follows ends, notes the outcome of the call for one end.
     fn note(&self, outcome: PollOutcome) {
         if self.work.ends.is_some() {
             self.outcomes.lock().push(outcome);
@@ -72,8 +72,8 @@ impl Poll {
         state.map(|state| decode(py, state)).transpose()
     }
 
-    /// The executions for whose ends the function is called, once each; `None` if it is polled. The result of each call is
-    /// reported in this order, and then all of them by `end_all`.
+    /// The executions for whose ends the function is called, once each; `None` if the trigger is polled. Python notes the
+    /// result of each call in this order, and then reports all of them by `end_all`.
     #[getter]
     fn executions(&self) -> Option<Vec<String>> {
         let ends = self.work.ends.as_ref()?;

@@ -39,7 +39,7 @@ impl ProcessGuard {
         self.is_same_generation() && self.process == std::process::id()
     }
 
-    /// Does the same without a system call, and misses forks that bypass Python's `os.fork`.
+    /// Like `is_here`, but without a system call: it misses forks that bypass Python's `os.fork`.
     fn is_same_generation(self) -> bool {
         self.generation == GENERATION.load(Ordering::Acquire)
     }
@@ -53,7 +53,7 @@ impl ProcessGuard {
         }
     }
 
-    /// Does the same on the hot path, without a system call.
+    /// Like `check`, for the hot path: it makes no system call.
     pub fn check_fast(self, py: Python<'_>) -> PyResult<()> {
         if self.is_same_generation() {
             Ok(())

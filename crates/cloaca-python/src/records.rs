@@ -233,13 +233,13 @@ record! {
     }
 }
 
-/// The number of tasks and callbacks that run and that wait for a worker.
+/// The numbers of running and of waiting tasks and callbacks.
 #[pyclass(frozen, eq, get_all, module = "cloaca._core")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct WorkLoad {
-    /// The number of those that run.
+    /// The number of tasks and callbacks that run.
     pub running: usize,
-    /// The number of those that wait.
+    /// The number of tasks and callbacks that wait for a worker.
     pub waiting: usize,
 }
 
@@ -256,7 +256,7 @@ impl WorkLoad {
     }
 }
 
-/// The work of a runner on a bench.
+/// The work of a runner on a test bench.
 #[pyclass(frozen, eq, get_all, module = "cloaca._core")]
 #[derive(PartialEq, Eq)]
 pub struct BenchLoad {

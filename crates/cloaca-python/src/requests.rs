@@ -177,7 +177,8 @@ pub fn submissions(
         .collect()
 }
 
-/// Returns the executions that submissions led to, from the ids that the submissions had and those of the executions.
+/// Returns the result of each submission. `own`: the ids under which they were submitted; `stored`: the ids of the stored
+/// executions.
 pub fn submitted(own: &[ExecutionId], stored: &[ExecutionId]) -> Vec<Submitted> {
     let pairs = own.iter().zip(stored);
     pairs
@@ -222,7 +223,7 @@ pub fn registration(
     ))
 }
 
-/// Whether a handler is that of a final task or, with the suffix `~final`, of a compensation.
+/// Whether a handler belongs to a final task or, if its name has the suffix `~final`, to a compensation.
 fn is_final(workflow: &Workflow, name: &str) -> bool {
     let id = name.strip_suffix("~final").unwrap_or(name);
     let mut finals = workflow.definition().finals.iter();

@@ -1,4 +1,4 @@
-//! `RerunRequest`: an execution to submit again, with what is different.
+//! `RerunRequest`: an execution to submit again, with the changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub struct RerunRequest {
 
 #[pymethods]
 impl RerunRequest {
-    /// `input`, `labels`: those of the earlier execution if omitted. `latest`: run the latest stored version of the workflow.
+    /// `input`, `labels`: if omitted, the earlier execution's are used. `latest`: run the latest stored version of the
+    /// workflow.
     #[new]
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
     pub fn new(

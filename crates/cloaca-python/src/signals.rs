@@ -15,7 +15,7 @@ record! {
     SentSignal {
         /// Its number.
         seq: i64,
-        /// Whether this call stored it; an earlier one with the same id did otherwise.
+        /// Whether this call stored it; false if an earlier call with the same id has stored it.
         created: bool,
         /// The number of tasks that it woke at once.
         woken: usize,
@@ -39,7 +39,7 @@ record! {
         task_id: Option<String>,
         /// The beginning of the wait, in microseconds since 1970.
         since_us: i64,
-        /// Its end, in microseconds since 1970.
+        /// The time at which the wait ends by itself, in microseconds since 1970.
         deadline_us: Option<i64>,
         /// The title of an approval.
         title: Option<String>,

@@ -61,8 +61,7 @@ impl StepLog {
         self.inner.missing_children(key, count)
     }
 
-    /// Returns the position of the step that will record the end of a call that runs children; `count` of them if it runs
-    /// several.
+    /// Returns the position of the step that will record the end of a call that runs one child, or `count` children.
     fn reserve_children(
         &self,
         py: Python<'_>,
@@ -161,7 +160,7 @@ impl<'a> Call<'a> {
         self.ask(waker, true, message, |_, ()| {})
     }
 
-    /// Asks whether the condition of a wait already holds. If so, its end is recorded, and the log has it.
+    /// Asks whether the condition of a wait already holds. If so, records the end of the wait, and adds it to the log.
     pub fn end_wait(
         self,
         wait: (String, &str),
@@ -312,7 +311,7 @@ fn record_message(assignment: &Assignment, step: StepRecord, reply: Reply<()>) -
     }
 }
 
-/// Wakes a loop with the answer about a step, with an error if the runner drops the request.
+/// Wakes a loop with the answer about a step. The answer is an error if the runner drops the request.
 struct WakeUp {
     waker: WakeHandle,
     token: u64,

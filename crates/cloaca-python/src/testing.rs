@@ -27,9 +27,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// One runner's view of the virtual time. It also tells when the runner's coordinator sleeps.
 struct RunnerClock {
     now: Arc<AtomicI64>,
-    /// Whether the runner stops without waiting in real time: each sleep of its coordinator moves its time to the next due time.
+    /// Whether the runner stops without waiting in real time: each sleep of the coordinator moves the runner's time to the next
+    /// due time.
     hurries: AtomicBool,
-    /// How far this runner's time is ahead of the bench's, in microseconds.
+    /// How far this runner's time is ahead of the bench's time, in microseconds.
     ahead: AtomicI64,
     sleep: Mutex<Sleep>,
     slept: Condvar,
@@ -209,7 +210,7 @@ impl BenchRunner {
         })
     }
 
-    /// Returns the running and waiting tasks and callbacks of the threads, and those of the event loop.
+    /// Returns the numbers of running and waiting tasks and callbacks: of the threads, and of the event loop.
     fn work(&self) -> BenchLoad {
         let queues = self.core.get().engine().queues();
         BenchLoad {

@@ -54,7 +54,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         answer = unsent.take().map(|requests| engine.begin_submit(requests));
     }
     let mut is_durable = false;
-    // The key may name an earlier execution, whose end is then the one to wait for.
+    // The key may name an earlier execution. Then the call waits for the end of that execution.
     let mut earlier: Option<SubscriptionGuard<'_>> = None;
     // One wait for both answers, so that the thread does not attach between them.
     let ended = call::wait(py, None, |patience| {
@@ -65,7 +65,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
             match answer.as_ref()?.wait(patience)? {
                 Ok(ids) => {
                     for stored in ids.into_iter().filter(|stored| *stored != id) {
-                        // The key is that of the execution whose task waits here.
+                        // The key belongs to the execution whose task waits here.
                         if let Err(error) = refuse_own(stored) {
                             return Some(Err(error));
                         }
@@ -113,7 +113,7 @@ pub fn wait(
         .raise(py)
 }
 
-/// Answers a loop that waits for a submission, with an error if the runner drops the request.
+/// Answers a loop that waits for a submission. The answer is an error if the runner drops the request.
 struct SubmissionReply {
     waker: WakeHandle,
     token: u64,

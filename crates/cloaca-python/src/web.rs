@@ -242,7 +242,7 @@ pub struct WebServer {
 
 #[pymethods]
 impl WebServer {
-    /// Opens a database that exists, and listens. `token`: `None` lets every caller of this machine in.
+    /// Opens a database that exists, and listens. `token`: `None` lets in every caller on this machine.
     #[new]
     fn new(
         py: Python<'_>,

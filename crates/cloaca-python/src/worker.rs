@@ -1,4 +1,4 @@
-//! Hands work from the engine's queues to Python's worker threads and event loop, and their outcomes back.
+//! Hands work from the engine's queues to Python's worker threads and event loop, and returns the outcomes to the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,7 +215,7 @@ fn wait(engine: &EngineHandle, queue: &WorkQueue, worker: u64) -> Option<Dispatc
             if engine.shared_workers().is_some() {
                 return None;
             }
-            // The thread that shares the queue sets `shared_workers` next.
+            // Another thread has made the queue shared, and is about to set `shared_workers`.
             std::thread::yield_now();
         }
     }

@@ -57,7 +57,7 @@ impl Adapter {
     /// Starts the service.
     ///
     /// # Errors
-    /// `Connection` if the system gives no threads.
+    /// `Connection` if the threads cannot be started.
     pub fn start(web: Web) -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -81,7 +81,7 @@ impl Adapter {
         parts(head).is_some_and(|parts| gate::check(&self.web, &parts).is_ok())
     }
 
-    /// Begins to answer a request of a caller with an access; without one, the answer is 401.
+    /// Begins to answer a request of a caller who has an access. Without an access, the answer is 401.
     #[must_use]
     pub fn begin(
         &self,

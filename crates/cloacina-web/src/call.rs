@@ -196,7 +196,7 @@ impl Reply {
         self
     }
 
-    /// Sets the entity tag, by which clients ask again.
+    /// Sets the entity tag, with which clients ask whether the answer has changed.
     pub(crate) fn etag(mut self, tag: impl fmt::Display) -> Self {
         self.etag = Some(format!("\"{tag}\""));
         self

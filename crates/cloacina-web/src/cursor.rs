@@ -1,4 +1,4 @@
-//! Cursors of lists: opaque texts that are valid only with the filter that they came from.
+//! Cursors of lists: opaque texts that are valid only with the filter of the list that returned them.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -76,7 +76,7 @@ const BACK: char = '<';
 pub(crate) enum Place {
     /// The items from this index on.
     From(usize),
-    /// The items before this index, those next to it.
+    /// The items just before this index.
     Before(usize),
 }
 

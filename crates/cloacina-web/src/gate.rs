@@ -62,7 +62,7 @@ fn authority_of(web: &Web, head: &Parts) -> Option<String> {
     match value {
         Some(value) => {
             let text = value.to_str().ok()?;
-            // A proxy behind a proxy appends: the first one is what the browser asked for.
+            // A proxy behind another proxy appends its own host: the first host is the one that the browser asked for.
             Some(text.split(',').next()?.trim().to_ascii_lowercase())
         }
         None => head
@@ -107,7 +107,7 @@ fn check_host(web: &Web, head: &Parts) -> Result<(), Problem> {
     .hint("allow the name with --allowed-host, or allowed_hosts= in Python"))
 }
 
-/// Whether a method only reads. Every other one is a change, whatever its name.
+/// Whether a method only reads. Every other method counts as a change, whatever its name.
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
@@ -153,7 +153,7 @@ fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether a browser opens a page in a tab. It loads the content of a frame by `navigate` too, but for another destination.
+/// Whether a browser opens a page in a tab. A frame is loaded with the mode `navigate` too, but for another destination.
 fn opens_a_page(headers: &HeaderMap) -> bool {
     let destination = text(headers, "sec-fetch-dest");
     text(headers, "sec-fetch-mode") == Some("navigate")

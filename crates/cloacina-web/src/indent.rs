@@ -2,14 +2,15 @@
 //!
 //! The text is read once and never as values, so numbers keep their digits, keys keep their order, and depth costs no stack.
 
-/// Depth below which nothing is broken into lines: otherwise the indentation would outgrow a deep text many times.
+/// Maximum depth of an indented container. Deeper ones stay on one line, because their indentation would be much larger than
+/// the text.
 const MAX_DEPTH: usize = 64;
 
 /// Returns a valid JSON text with a line for each member and item.
 pub(crate) fn indented(text: &str) -> String {
     let mut written = String::with_capacity(text.len() * 2);
     let mut depth = 0_usize;
-    // Whether the container that was opened last has no part yet.
+    // Whether the container that was opened last has no member or item yet.
     let mut is_empty = false;
     let mut rest = text.trim_start();
     while let Some(byte) = rest.bytes().next() {

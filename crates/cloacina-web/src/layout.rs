@@ -2,8 +2,8 @@
 //!
 //! A task is one row below the lowest of its dependencies. The order inside a row comes from median sweeps, which keep the
 //! order with the fewest crossings. The position inside a row is the least-squares fit to the neighbours above and below
-//! that keeps one column between two tasks (isotonic regression). An edge over several rows has a bend in each row between,
-//! and its bends take part in both, so that it does not cross the tasks. Each sweep costs O(V log V + E).
+//! that keeps one column between two tasks (isotonic regression). An edge over several rows has a bend in each row between.
+//! Bends are ordered and positioned like tasks, so that the edge does not cross the tasks. Each sweep costs O(V log V + E).
 
 /// The unit of horizontal positions: this many make one column.
 pub const COLUMN: i32 = 100;
@@ -28,7 +28,7 @@ pub struct Layout {
     pub y: Vec<i32>,
     /// The edges, as the dependency and the dependent.
     pub edges: Vec<[u32; 2]>,
-    /// The bends of each edge from its dependency on, as horizontal position and row in turn.
+    /// The bends of each edge, starting at its dependency: alternately a horizontal position and a row.
     pub bends: Vec<Vec<i32>>,
     /// The largest horizontal position.
     pub width: i32,
@@ -116,7 +116,7 @@ fn connect(nodes: &mut [Node], above: usize, below: usize) {
     nodes[below].above.push(above);
 }
 
-/// Orders the tasks inside the rows: the order with the fewest crossings of several sweeps.
+/// Orders the tasks inside the rows by several sweeps, and keeps the order with the fewest crossings.
 fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
     let mut best = rows.clone();
     let mut fewest = crossings(nodes, rows);
@@ -160,7 +160,7 @@ fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
 #[expect(clippy::cast_precision_loss, reason = "rows are far shorter than 2^52")]
 fn number(row: &[usize], place: &mut [f64]) {
     for (index, node) in row.iter().enumerate() {
-        // Centred, so that rows of different lengths compare.
+        // Centred, so that positions in rows of different lengths are comparable.
         place[*node] = index as f64 - (row.len() as f64 - 1.0) / 2.0;
     }
 }
@@ -279,8 +279,8 @@ fn target(node: &Node, beside: &[usize], nodes: &[Node], x: &[f64]) -> Option<(f
     (weight > 0.0).then(|| (sum / weight, weight.min(16.0)))
 }
 
-/// Moves the tasks of a row to the wanted positions as far as one column between two of them allows: the pool adjacent
-/// violators algorithm, on positions from which their index is subtracted.
+/// Moves the tasks of a row as close to the wanted positions as possible, with at least one column between two tasks: the pool
+/// adjacent violators algorithm, on each position minus the task's index.
 #[expect(clippy::cast_precision_loss, reason = "rows are far shorter than 2^52")]
 fn fit(row: &[usize], wanted: &[Option<(f64, f64)>], x: &mut [f64]) {
     // Pools: mean, weight, number of tasks.
@@ -444,7 +444,7 @@ mod tests {
         let began = std::time::Instant::now();
         let laid = layout(&graph, &order);
         assert_eq!(laid.x.len(), 10_000);
-        // Without optimisation on a busy machine; optimised it is a few hundredths of this.
+        // The limit is for an unoptimised build on a busy machine. An optimised build needs a few hundredths of it.
         assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     }
 }

@@ -9,7 +9,7 @@ use crate::problem::{CODES, ProblemBody};
 use crate::routes::operations;
 use crate::schema::{SchemaOf, Schemas};
 
-/// Returns the document, as the committed file has it.
+/// Returns the document as the text of the committed file.
 #[must_use]
 pub fn document() -> String {
     let mut schemas: Schemas = Vec::new();
@@ -222,8 +222,8 @@ fn health() -> Value {
         "tags": ["healthz"],
         "security": [],
         "responses": {
-            "200": {"description": "It does."},
-            "503": {"description": "It does not."},
+            "200": {"description": "The server reaches its database."},
+            "503": {"description": "The server does not reach its database."},
         },
     })
 }
@@ -239,7 +239,7 @@ mod tests {
     const WRITE: &str = "CLOACINA_WRITE_OPENAPI";
 
     #[test]
-    fn committed_document_is_that_of_the_routes() {
+    fn committed_document_matches_the_routes() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
         let current = document();
         if std::env::var_os(WRITE).is_some() {

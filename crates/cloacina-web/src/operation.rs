@@ -34,7 +34,7 @@ pub enum ParameterKind {
     Text,
     /// One of several words.
     Words(&'static [&'static str]),
-    /// A whole number from a least to a most one.
+    /// A whole number between a minimum and a maximum.
     Number(usize, usize),
     /// `true` or `false`.
     Flag,
@@ -109,7 +109,7 @@ impl Parameter {
         Self::new(name, ParameterKind::Id, about)
     }
 
-    /// Allows several values, of which any may match.
+    /// Allows several values. An object matches if it matches one of them.
     pub const fn repeated(mut self) -> Self {
         self.is_repeated = true;
         self
@@ -146,7 +146,7 @@ pub struct Operation {
     pub id: &'static str,
     /// A short imperative sentence.
     pub summary: &'static str,
-    /// More about it.
+    /// A longer description.
     pub about: &'static str,
     /// The query parameters.
     pub parameters: Vec<Parameter>,
@@ -158,7 +158,7 @@ pub struct Operation {
     pub(crate) answers: Vec<(u16, Option<SchemaOf>, &'static str)>,
     /// The media type of the answers.
     pub media_type: &'static str,
-    /// A media type of text that an answer has where a parameter asks for it.
+    /// The media type of the text that is sent instead if a parameter asks for it.
     pub(crate) text_type: Option<&'static str>,
     /// The way in which it is answered.
     pub answer: Answer,
@@ -280,7 +280,7 @@ impl Operation {
         self
     }
 
-    /// Adds the media type of a text that the route answers with where a parameter asks for it.
+    /// Adds the media type of the text that the route sends instead if a parameter asks for it.
     pub(crate) const fn or_text(mut self, media_type: &'static str) -> Self {
         self.text_type = Some(media_type);
         self

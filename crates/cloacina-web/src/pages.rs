@@ -32,7 +32,7 @@ pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct IsPage;
 
-/// Logs a browser in that follows a link with a token: sets the cookie, and leads to the same page without the token.
+/// Logs in a browser that follows a link with a token: sets the cookie, and redirects to the same page without the token.
 pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     let Authentication::Token(login) = &web.authentication else {
         return None;
@@ -134,7 +134,7 @@ pub(crate) fn missing(path: &str) -> Response {
     response
 }
 
-/// Whether the server can reach its database. It needs no credentials, and says nothing else.
+/// Whether the server can reach its database. The check needs no credentials, and reveals nothing else.
 pub(crate) async fn health(State(server): State<Arc<Server>>) -> Response {
     let database = server.web.database.clone();
     let asked = tokio::task::spawn_blocking(move || {

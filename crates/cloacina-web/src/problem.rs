@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use crate::redact::Redactor;
 
-/// The pages that explain the codes, relative to the root of the documentation: the API does not know where it is published.
+/// The pages that explain the codes, relative to the root of the documentation: the API does not know where the documentation
+/// is published.
 const PAGES: &str = "reference";
 
 /// One part of a request that is not valid.

@@ -44,7 +44,8 @@ impl Query {
         Ok(Self { pairs })
     }
 
-    /// The parameters that the members of a JSON object stand for: a list means several values, an object a free part.
+    /// The parameters that the members of a JSON object stand for: a list means several values, and an object a parameter with
+    /// a free part.
     pub(crate) fn of_members(
         members: &serde_json::Map<String, serde_json::Value>,
         known: &[Parameter],
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_that_is_single_is_refused_twice() {
+    fn single_parameter_given_twice_is_refused() {
         assert!(Query::parse("limit=3&limit=4", &known()).is_err());
     }
 

@@ -1,5 +1,5 @@
-//! Redaction: the values of keys that name a secret become `"•••"`, at every depth of a JSON text. So does the `value` beside a
-//! `key` that names one, as a step has them.
+//! Redaction: the values of keys that name a secret become `"•••"`, at every depth of a JSON text. The same holds for the
+//! member `value` of an object whose member `key` names a secret, as in a step.
 //!
 //! The text is read once and never as a tree, so numbers keep their digits, and depth costs no stack.
 
@@ -197,7 +197,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Returns the redacted text, or collects the secret values if there is a place for them.
+    /// Returns the redacted text, or collects the secret values if `secrets` is given.
     fn run(mut self, mut secrets: Option<&mut Vec<String>>) -> String {
         let mut written = String::with_capacity(self.text.len());
         let mut open: Vec<Container> = Vec::new();
@@ -242,7 +242,7 @@ impl<'a> Scan<'a> {
                         let value = &self.text[start..self.at];
                         match &mut secrets {
                             Some(values) => collect_strings(value, values),
-                            // What is not there is not a secret.
+                            // `null` is not a secret.
                             None if value != "null" => {
                                 written.push_str(&self.text[copied..start]);
                                 written.push('"');
@@ -274,7 +274,7 @@ impl<'a> Scan<'a> {
         written
     }
 
-    /// Whether a string begins here that names a secret. The position stays.
+    /// Whether the string that begins here names a secret. Does not move the position.
     fn names_a_secret(&self) -> bool {
         let mut ahead = Scan { ..*self };
         self.text.as_bytes().get(self.at) == Some(&b'"') && self.redactor.is_secret(&ahead.string())

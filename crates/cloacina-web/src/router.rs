@@ -171,7 +171,7 @@ async fn protect(request: Request, next: Next) -> Response {
             HeaderValue::from_static(value),
         );
     }
-    // A cache may not answer for the server; a client may ask again by the entity tag.
+    // A cache must not answer in place of the server, but a client may revalidate an answer by its entity tag.
     let cache = if headers.contains_key(header::ETAG) {
         "private, no-cache"
     } else {
@@ -229,7 +229,7 @@ async fn answer(
     let work = async move {
         let turn = Arc::clone(&server.queries).acquire_owned().await;
         let working = tokio::task::spawn_blocking(move || {
-            // Given back when the database has answered, even if the caller no longer waits.
+            // Released when the database has answered, even if the caller no longer waits.
             let _turn = turn;
             let web = &server.web;
             let call = Call {

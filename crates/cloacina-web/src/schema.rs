@@ -1,6 +1,7 @@
 //! The schemas of bodies, for the `OpenAPI` document.
 //!
-//! A program does not need them, because it serves the committed document: without the feature `openapi` nothing is kept.
+//! Only the generator of the document needs them. Programs serve the committed document, so without the feature `openapi` no
+//! schemas are kept.
 
 use utoipa::ToSchema;
 #[cfg(any(test, feature = "openapi"))]

@@ -34,7 +34,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Starts to serve on an address, whose port may be 0 for a free one.
+    /// Starts to serve on an address. Port 0 means any free port.
     ///
     /// # Errors
     /// `Configuration` if the address is not a loopback address and callers need no credentials; `Connection` if the address

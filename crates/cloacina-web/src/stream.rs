@@ -1,4 +1,4 @@
-//! `GET /stream`: server-sent events that say that something has changed. Clients then ask for what they show.
+//! `GET /stream`: server-sent events that say that something has changed. Clients then reload what they show.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use crate::watch::Watcher;
 const MAX_STREAMS: usize = 8;
 /// Time between two polls of the change marker while changes arrive.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// The same when nothing has changed for a while. Also the minimum time between two events.
+/// Time between two polls when nothing has changed for a while. Also the minimum time between two events.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two signs of life, for proxies that close silent connections.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -114,7 +114,7 @@ pub(crate) async fn open(
         HeaderValue::from_static("text/event-stream"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx passes events on at once.
+    // Makes nginx pass events on at once.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }

@@ -8,7 +8,7 @@ use cloacina::types::sync::Mutex;
 
 use crate::problem::Problem;
 
-/// Failed logins that one peer may have in a minute.
+/// Maximum number of failed logins of one peer within `WINDOW`.
 const MAX_FAILURES: usize = 10;
 /// The time for which failures count.
 const WINDOW: Duration = Duration::from_mins(1);

@@ -7,7 +7,7 @@ use cloacina::runner::Inspector;
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Clock, SystemClock};
 
-/// Minimum time between two questions to the database, however many clients ask.
+/// Minimum time between two queries of the database, however many clients ask.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Counts the changes of a database.
@@ -17,7 +17,7 @@ pub(crate) struct Watcher {
 }
 
 struct State {
-    /// Tells this watcher's markers from those of an earlier process.
+    /// Distinguishes this watcher's markers from the markers of an earlier process.
     start: i64,
     count: u64,
     /// The database's own marker, and when it was read.

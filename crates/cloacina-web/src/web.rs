@@ -136,8 +136,8 @@ impl Web {
         self
     }
 
-    /// Redacts the values of more keys. A key matches if it contains one of the patterns, whatever the case and the
-    /// separators. Since 1.0.
+    /// Redacts the values of more keys. A key matches if it contains one of the patterns, ignoring case and separators. Since
+    /// 1.0.
     pub fn redact(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let patterns: Vec<String> = patterns.into_iter().map(Into::into).collect();
         self.redactor = Redactor::new(&patterns);
@@ -164,8 +164,8 @@ impl Web {
     }
 
     /// Links executions that were submitted in a trace to the page of the trace: the template's `{trace_id}` is replaced by the
-    /// trace's id in hexadecimal, and `{execution_id}` by that of the execution. A template that is not an `http` or `https`
-    /// URL is ignored. Since 1.0.
+    /// trace's id in hexadecimal, and `{execution_id}` by the execution's id. A template that is not an `http` or `https` URL
+    /// is ignored. Since 1.0.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), cloacina::Error> {
@@ -272,7 +272,7 @@ impl Database {
         Self::open_as(url, schema, Opening::Existing)
     }
 
-    /// Opens a database like [`open`](Self::open), for reading alone: the database itself refuses every change.
+    /// Opens a database like [`open`](Self::open), but only for reading: the database itself refuses every change.
     ///
     /// # Errors
     /// See [`open`](Self::open).
@@ -300,12 +300,12 @@ impl Database {
         }
     }
 
-    /// The database, or the schema of a tenant of it.
+    /// The database, or the schema of one of its tenants.
     pub(crate) fn inspector(&self, tenant: Option<&str>) -> Result<Inspector, Error> {
         self.opened(tenant, |open| open.inspector.clone())
     }
 
-    /// The watcher of the database, or of a tenant of it.
+    /// The watcher of the database, or of one of its tenants.
     pub(crate) fn watcher(&self, tenant: Option<&str>) -> Result<Arc<Watcher>, Error> {
         self.opened(tenant, |open| Arc::clone(&open.watcher))
     }

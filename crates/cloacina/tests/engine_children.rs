@@ -282,7 +282,7 @@ fn m6_retry_runs_a_failed_child_again_in_place() {
 }
 
 #[test]
-fn m6_child_that_cannot_run_again_tells_its_end_again() {
+fn m6_child_that_cannot_run_again_reports_its_end_again() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let start = start(&mut parent);
     let (mut child, _) =
@@ -420,7 +420,7 @@ fn m3_only_one_function_ends_an_execution() {
 }
 
 #[test]
-fn version_changes_with_the_child_and_not_without_one() {
+fn version_changes_with_the_child() {
     let version = |spec: ChildSpec| {
         let workflow = Workflow::new(workflow("outer", vec![node("c", spec)])).unwrap();
         assert_eq!(workflow.definition().needs, ["child"]);

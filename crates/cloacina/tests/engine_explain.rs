@@ -347,7 +347,7 @@ fn k12_map_is_explained_by_the_counts_of_its_items() {
 }
 
 #[test]
-fn k12_map_whose_function_no_runner_has_says_so() {
+fn k12_map_without_a_runner_for_its_function_says_so() {
     let (execution, row) = mapped();
     let other = [offer(RunnerId::generate(), &["other"], NOW)];
     let [map, missing] = &explained(&execution, &row, &other)[..] else {

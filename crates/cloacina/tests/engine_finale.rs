@@ -59,7 +59,7 @@ fn definition(tasks: Vec<TaskDefinition>, finals: Vec<TaskDefinition>) -> Workfl
     }
 }
 
-/// A chain `a`, `b`, `c`, of which `a` and `c` can be undone, and a final task.
+/// A chain `a`, `b`, `c` and a final task. `a` and `c` can be undone.
 fn chain() -> Arc<Workflow> {
     let tasks = vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])];
     let finals = vec![
@@ -142,7 +142,7 @@ fn fail_c(execution: &mut Execution) -> Changes {
 }
 
 #[test]
-fn q1_end_asks_for_the_final_tasks_in_its_own_change() {
+fn q1_end_and_start_of_the_final_tasks_are_one_change() {
     let mut first = submit(&chain());
     let mut changes = fail_c(&mut first);
     assert!(changes.ended);
@@ -156,7 +156,7 @@ fn q1_end_asks_for_the_final_tasks_in_its_own_change() {
     assert_eq!(link.owner(), -1);
     assert_eq!(first.record().finale.as_ref(), Some(link));
     assert_eq!(changes.history.last().unwrap().kind, "final_started");
-    // `c` goes before `a`, and the clean-up comes last.
+    // `c` is compensated before `a`, and the clean-up runs last.
     assert_eq!(
         statuses(&last),
         [TaskStatus::Pending, TaskStatus::Ready, TaskStatus::Pending]
@@ -226,7 +226,7 @@ fn q3_completed_tasks_are_undone_in_reverse_order() {
     finish(&mut first, 0, completed("a", "1"));
     let mut changes = finish(&mut first, 1, failed());
     let (last, _) = start(&mut first, &mut changes);
-    // `c` was skipped: it has no effects.
+    // `c` was skipped and has no effects, so its compensation is skipped.
     assert_eq!(
         statuses(&last),
         [TaskStatus::Ready, TaskStatus::Skipped, TaskStatus::Pending]
@@ -294,7 +294,7 @@ fn q3_key_changes_only_with_a_completed_compensation() {
     let id = first.record().id;
     let mut changes = fail_c(&mut first);
     let (mut last, _) = start(&mut first, &mut changes);
-    // `c` has partial effects that are not undone, so that `a` is not either.
+    // The partial effects of `c` are not undone, so `a` is not undone either.
     finish(&mut last, 1, failed());
     finish(&mut last, 2, completed("x", "1"));
     first.learn_final_state(FinalState::of(&last, &chain()));
@@ -316,7 +316,7 @@ fn q3_key_changes_only_with_a_completed_compensation() {
 }
 
 #[test]
-fn q3_function_that_was_left_to_wait_has_partial_effects() {
+fn q3_cancelled_function_that_parked_or_snoozed_has_partial_effects() {
     let park = || {
         Outcome::Park(Box::new(Park {
             kind: ParkKind::Sleep,
@@ -355,7 +355,7 @@ fn q1_names_of_derived_workflows_cannot_be_taken() {
 }
 
 #[test]
-fn q1_version_without_final_tasks_is_unchanged_and_changes_with_their_roles() {
+fn q1_version_changes_with_final_tasks_and_with_their_roles() {
     let version = |finals| {
         let definition = definition(vec![task("a", &[])], finals);
         Workflow::new(definition).unwrap().version().to_owned()

@@ -185,7 +185,7 @@ fn t5_run_many_keeps_its_bound_and_ends_with_the_last_child() {
 }
 
 #[test]
-fn m3_child_of_a_call_ends_by_its_number() {
+fn m3_end_of_a_calls_child_must_have_the_childs_number() {
     let mut run = Run::new();
     run.park(Some(3), None);
     let ids: Vec<ExecutionId> = run.start().iter().map(|start| start.new.id).collect();
@@ -237,7 +237,7 @@ fn m4_cancel_pause_and_resume_reach_every_open_child() {
     };
     let ids = [starts[0].new.id, starts[1].new.id];
     assert_eq!(told(&run.0.pause(NOW).unwrap(), &Note::Pause), ids);
-    // An end in the pause is recorded; the function goes on at the resume.
+    // The end of a child during the pause is recorded. The function continues after the resume.
     run.end(ids[0], ExecutionStatus::Completed);
     assert_eq!(told(&run.0.resume(NOW).unwrap(), &Note::Resume), [ids[1]]);
     assert_eq!(run.0.due_waits(NOW), [0]);

@@ -190,8 +190,8 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
     let (record, mut ticks) = change(&record, inputs);
     assert_eq!(ticks.len(), MAX_TICKS);
     assert_eq!(record.wake_at, record.next_due, "the rest is due at once");
-    // Another runner may evaluate it next, after another downtime. Ticks that were on time at the first evaluation still count
-    // as missed.
+    // Another runner may evaluate the schedule next, after another downtime. Ticks that were on time at the first evaluation
+    // still count as missed.
     let later = now + HOUR;
     let inputs = ScheduleInputs {
         online_since: later,
@@ -206,7 +206,7 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
         let fired = ticks.iter().filter(|tick| tick.outcome == Fired);
         fired.filter(|tick| tick.due_at < until).count()
     };
-    // 1,200 of each downtime, and the tick of the current second.
+    // For each downtime 1,200 ticks fire, and after the last one the tick of the current second.
     assert_eq!((fired(now), fired(later)), (1_200, 2_400));
     assert_eq!(ticks.last().unwrap().outcome, Fired);
     assert_eq!(ticks.iter().filter(|tick| tick.detail.is_some()).count(), 2);
@@ -645,7 +645,7 @@ fn g4_trigger_follows_final_states_and_is_called_again_with_growing_pauses() {
     for new in refused {
         assert!(record(new.clone()).is_err(), "{new:?}");
     }
-    // It is not polled. Each call has later ticks than the one before, even if the clock stands still.
+    // The trigger is not polled. Each call has later ticks than the call before, even if the clock stands still.
     let known = record(follow("etl", &[ExecutionStatus::Completed])).unwrap();
     assert_eq!((known.next_due, known.wake_at), (None, None));
     let mut held = trigger::lease_taken(&known, NOON, SECOND);

@@ -97,7 +97,7 @@ fn failed() -> Outcome {
 }
 
 #[test]
-fn l6_pause_shifts_a_sleep_from_its_begin_on() {
+fn l6_pause_shifts_a_sleep_from_the_time_it_began() {
     let mut execution = submit(vec![task("a", &[])]);
     let claim = claim(&mut execution, 0, RunnerId::generate());
     execution.pause(NOW).unwrap();

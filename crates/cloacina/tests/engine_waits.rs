@@ -240,7 +240,7 @@ fn l3_wait_takes_the_first_signal_and_a_later_wait_the_next() {
     assert_eq!(run.execution.open_cursors(1)[0].after, 5);
     run.look("two", &log);
     assert_eq!(run.view("two"), r#"{"order_id":"o-1","n":7,"step":2}"#);
-    // A parallel wait may take the same one.
+    // A parallel wait may take the same signal.
     run.look("beside", &log);
     assert_eq!(run.view("beside"), r#"{"order_id":"o-1","n":7,"step":1}"#);
 }
@@ -254,7 +254,7 @@ fn l4_signals_before_the_submission_count_only_if_asked_for() {
     assert!(run.is_waiting("a"));
     let mailbox = Topic::mailbox("go", run.execution.record().id);
     run.look("a", &old(&mailbox));
-    assert!(run.can_claim("a"), "the mailbox has no beginning");
+    assert!(run.can_claim("a"), "earlier signals of the mailbox count");
     let ever = Condition::Signal {
         name: "go".into(),
         key: None,
@@ -280,7 +280,11 @@ fn l6_pause_holds_the_timeout_and_a_signal_is_taken_at_resume() {
     run.look("a", &[sent(Topic::keyed("go", None), 1, "1", 110)]);
     assert!(run.is_waiting("a"), "nothing happens in a pause");
     run.execution.resume(Timestamp(200 * SECOND)).unwrap();
-    assert_eq!(run.execution.due_waits(run.now), [0], "it is looked at");
+    assert_eq!(
+        run.execution.due_waits(run.now),
+        [0],
+        "its signals are read again"
+    );
     let mut late = run.execution.clone();
     late.look(0, &[], run.now);
     assert_eq!(late.task(0).ready_at, Some(Timestamp(205 * SECOND)));
@@ -365,7 +369,11 @@ fn l9_any_of_ends_with_one_and_all_of_keeps_its_signals() {
     let left: Vec<String> = (run.execution.open_cursors(0).iter())
         .map(|cursor| cursor.topic.name().to_owned())
         .collect();
-    assert_eq!(left, ["stop", "stop"], "keyless and the mailbox");
+    assert_eq!(
+        left,
+        ["stop", "stop"],
+        "the topic without a key, and the mailbox"
+    );
     run.look("both", &[sent(Topic::keyed("stop", None), 2, "null", 102)]);
     assert_eq!(
         run.execution.final_context().get("both").unwrap().as_str(),
@@ -708,7 +716,7 @@ fn a2_waits_that_cannot_work_are_refused() {
     assert!(refused(waits("a", &[], nested)).contains("two signals named 'vote'"));
     let twice = refused(waits("a", &[], any(ann.clone(), ann.clone())));
     assert!(twice.contains("signal 'vote' twice"), "{twice}");
-    // Either of two votes is enough, so that none is lost.
+    // Either of two votes is enough, so no vote is lost.
     Run::new(vec![waits("a", &[], all(any(ann, bob), delay(1)))]);
 }
 

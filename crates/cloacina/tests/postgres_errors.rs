@@ -204,7 +204,7 @@ fn a3_a_batch_over_the_message_limit_is_not_sent() {
     let records: Vec<ExecutionRecord> = (0..11).map(|_| world.record(None)).collect();
     let error = world.submit(&records, &name).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge(_)), "{error:?}");
-    // The connection was not lost: part of the batch is committed over it.
+    // The connection was not lost: a part of the batch can still be committed.
     world.submit(&records[..1], "etl").unwrap();
 }
 

@@ -186,7 +186,7 @@ fn refusal(store: &PostgresStore) -> String {
         limit: 1,
         ..ListQuery::default()
     };
-    // The first call may fail on a lost connection; the next one opens a new one.
+    // The first call may fail on a lost connection; the next call opens a new connection.
     for _ in 0..3 {
         if let Err(StoreError::Failed(text)) = store.list(&query) {
             return text.to_string();

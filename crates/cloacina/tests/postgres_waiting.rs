@@ -19,7 +19,7 @@ use private_postgres::{administer, fresh_name, shared};
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 const LEASE: i64 = 15_000_000;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Time that a loaded machine may take in addition.
+/// Additional time that a loaded machine may take.
 const SLACK: Duration = Duration::from_secs(4);
 
 struct World {
@@ -149,7 +149,7 @@ fn a28_a_read_only_session_is_replaced() {
         let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
         administer(shared(), &sql);
     };
-    // Sessions that are opened now are read-only, like those of a standby.
+    // Sessions that are opened now are read-only, like sessions of a standby server.
     for pid in world.backends() {
         administer(shared(), &format!("SELECT pg_terminate_backend({pid})"));
     }

@@ -79,7 +79,7 @@ fn idle_schedules_cost_one_query_per_wake_up() {
     let engine =
         EngineHandle::start(opened, Arc::clone(&clock) as Arc<dyn Clock>, options).unwrap();
     let ticks = |id| store.ticks(id, usize::MAX, 0).unwrap();
-    // The first tick of the five, then thirty more.
+    // The five schedules fire a first tick, and then thirty more.
     let mut costs = Vec::new();
     for round in 1..=31 {
         // While nothing is due, there is no query.
@@ -90,7 +90,7 @@ fn idle_schedules_cost_one_query_per_wake_up() {
         }
         clock.move_to(NOON + round * 10 * SECOND);
         let count = usize::try_from(round).unwrap();
-        until("the due ones", || {
+        until("the due schedules have fired", || {
             soon.iter().all(|id| ticks(*id).len() == count)
         });
         costs.push(store.looks.load(Ordering::SeqCst) - before);

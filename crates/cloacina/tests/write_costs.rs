@@ -1,5 +1,5 @@
-//! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. They detect a
-//! regression of the write path independent of the machine.
+//! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. They detect a regression of
+//! the write path on any machine.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -241,7 +241,7 @@ fn a_step_is_one_statement_on_postgres() {
     );
 }
 
-/// A store that counts the looks at waiting tasks.
+/// A store that counts the queries for waiting tasks.
 struct LookCounter {
     below: Arc<dyn Store>,
     looks: AtomicUsize,
@@ -262,7 +262,7 @@ impl Layer for LookCounter {
     }
 }
 
-/// Advances the clocks of runners by as much as lies between two polls, and steps them.
+/// Advances the clocks of runners by the time between two polls, and steps the runners.
 fn poll(runners: [&mut Runner; 2]) {
     for runner in runners {
         runner.clock.pass(100_000);
@@ -270,7 +270,7 @@ fn poll(runners: [&mut Runner; 2]) {
     }
 }
 
-/// A runner sees the writes of another one, and looks at waiting tasks only once there is something to look at.
+/// Checks that a runner that sees the writes of another runner queries waiting tasks only once there are some.
 fn assert_looks_only_at_waits(open: impl Fn() -> Arc<dyn Store>) {
     let counter = Arc::new(LookCounter {
         below: open(),

@@ -22,12 +22,12 @@ _STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
 
 
 def moment(text: str) -> int:
-    """A time, or a span before now, in microseconds since 1970.
+    """Returns a time, or the time that is a span ago, in microseconds since 1970.
 
     For example `2026-01-31`, `2026-01-31T10:00+01:00`, `2h`.
 
     Raises:
-        click.BadParameter: It is neither.
+        click.BadParameter: The text is neither a time nor a span.
     """
     from datetime import datetime
 
@@ -49,7 +49,7 @@ def moment(text: str) -> int:
 
 
 def span(text: str) -> float | None:
-    """Seconds, or a span like `90s`, `5m`, `2h` or `7d`, in seconds; `None` for other texts."""
+    """Converts a number, or a span like `90s` or `7d`, to seconds; `None` for other texts."""
     units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
@@ -74,15 +74,15 @@ class Filter:
         self._given = {name: value for name, value in given.items() if value}
 
     def __bool__(self) -> bool:
-        """Whether it asks for anything."""
+        """Whether the filter has a condition."""
         return bool(self._given)
 
     def narrow(self, statuses: Sequence[str]) -> None:
-        """Chooses these states, unless it chooses states already."""
+        """Restricts the filter to these states, unless it has states already."""
         self._given.setdefault("statuses", list(statuses))
 
     def all(self, reads: Reads) -> list[WorkflowResult]:
-        """All the executions, newest first."""
+        """Returns all matching executions, newest first."""
         found: list[WorkflowResult] = []
         cursor = None
         while True:
@@ -93,14 +93,14 @@ class Filter:
                 return found
 
     def page(self, reads: Reads, limit: int, cursor: str | None = None) -> Page:
-        """A page of the executions, newest first."""
+        """Returns a page of the matching executions, newest first."""
         from cloaca._core import ListFilter
         from cloaca._executions.listing import list_page
 
         return list_page(reads, ListFilter(**self._with_whole_ids(reads)), limit, cursor)
 
     def _with_whole_ids(self, reads: Reads) -> dict[str, Any]:
-        """The conditions, with the whole ids of a schedule and a runner that are given short."""
+        """Returns the conditions, with whole ids in place of short ids of a schedule or runner."""
         from cloaca._cli._ids import means
         from cloaca._cli.schedules import find
 

@@ -1,8 +1,8 @@
 """Short ids: how tables show an id, and what a command accepts in its place.
 
 The first digits of an id are its time, so executions that were submitted together share them. A
-short id is therefore the first 8 digits and the last ones, for example `01a213ed-9c2e41`. It is
-found through the index of ids, like a prefix.
+short id is therefore the first 8 digits and the last few, for example `01a213ed-9c2e41`. Like a
+prefix, it is looked up through the index of ids.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FIRST = 8
-# Numbers of last digits, of which the smallest that tells the ids of a table apart is used.
+# Possible numbers of last digits. The smallest that keeps the ids of a table distinct is used.
 _LAST = (6, 8, 12, 24)
 _MIN_PREFIX = 4
 # Candidates that an error lists.
@@ -64,11 +64,11 @@ def means(text: str, id: str) -> bool:
 
 
 def execution_id(reads: Reads, text: str) -> str:
-    """The id of the execution that a text means.
+    """Returns the id of the execution that a text means.
 
     Raises:
-        click.ClickException: It means none, or several.
-        CloacaException: It cannot be an id, or the database does not answer.
+        click.ClickException: The text matches no execution, or several.
+        CloacaException: The text cannot be an id, or the database does not answer.
     """
     if is_whole(text):
         return text

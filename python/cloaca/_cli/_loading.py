@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> ModuleType:
-    """Imports a module by its name, or by the path of its file; the current folder counts.
+    """Imports a module by its name, also from the current folder, or by the path of its file.
 
     Raises:
         click.ClickException: It does not exist, or its import fails.

@@ -54,9 +54,9 @@ def print_json(document: object, file: TextIO | None = None) -> None:
 
 @contextmanager
 def json_only_stdout(is_wanted: bool) -> Iterator[Callable[[object], None]]:
-    """Returns the function that prints a JSON document.
+    """Yields the function that prints a JSON document.
 
-    All other output until then, by tasks and by programs that they start, goes to stderr.
+    Inside the block, all other output, also of programs that tasks start, goes to stderr.
 
     Args:
         is_wanted: Whether stdout is for the document alone.
@@ -158,7 +158,7 @@ def _narrow(head: Sequence[str], widths: list[int], width: int, cut: Sequence[st
 
 
 def say_paragraph(text: str, indent: str = "") -> None:
-    """Prints a sentence, on a terminal wrapped at words."""
+    """Prints a sentence; on a terminal, wraps it between words."""
     text = one_line(text)
     if is_terminal():
         from shutil import get_terminal_size

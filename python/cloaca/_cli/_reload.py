@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 # Seconds between two checks of the files.
 _INTERVAL = 0.5
-# Files watched at most after a module could not be loaded.
+# The search for source files to watch stops once it has found more than this.
 _MAX_FILES = 2000
 
 
 class Reloader:
-    """Watches the source files of a program, and replaces its process by a new one.
+    """Watches the source files of a program, and replaces its process with a new one.
 
-    The process keeps its id, so whatever supervises it does not see a change.
+    The process keeps its id, so its supervisor does not notice.
     """
 
     def __init__(self, targets: tuple[str, ...]) -> None:
         self._targets = targets
         #: The file whose change was seen.
         self.changed: str | None = None
-        # Read before the modules are: a change while they load counts.
+        # Read before the modules are loaded, so that a change during the loading is noticed.
         self._before = _times(self._neighbours())
 
     def watch(self, runner: DefaultRunner) -> None:
@@ -59,7 +59,7 @@ class Reloader:
         note(f"{changed} has changed: starting again")
 
     def restart(self) -> None:
-        """Replaces this process by a new one with the same arguments."""
+        """Replaces this process with a new one that has the same arguments."""
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -106,5 +106,5 @@ def _time(file: str) -> int:
 
 
 def _changed(times: dict[str, int]) -> str | None:
-    """A file whose time is not the one given, if there is one."""
+    """Returns a file whose time differs from the given one, or `None`."""
     return next((file for file, time in times.items() if _time(file) != time), None)

@@ -28,8 +28,8 @@ _SINGLES = 2_000
 def bench(database: Database, as_json: bool, executions: int) -> None:
     """Measure the throughput of a database: tasks that do nothing, every result durable.
 
-    The executions stay there, as those of the workflows `cloaca.bench.chain` and
-    `cloaca.bench.single`, until they are pruned.
+    The executions, of the workflows `cloaca.bench.chain` and `cloaca.bench.single`, stay in the
+    database until they are pruned.
     """
     from cloaca._runner.runner import DefaultRunner
 

@@ -30,8 +30,8 @@ _PURPOSES = {
 def check(as_json: bool, target: str) -> None:
     """Check the workflows of a module, and show what each parameter of their tasks receives.
 
-    Reads no database and runs nothing. A workflow that is not valid ends the command with status 1,
-    as at the start of a program.
+    Reads no database and runs nothing. Ends with status 1 if a workflow is not valid, because no
+    program could start with it.
     """
     from cloaca._cli._loading import load, workflow_name
     from cloaca._workflows.registry import registry
@@ -110,7 +110,7 @@ def _print(workflow: Workflow) -> None:
 
 
 def _keeps_none(task: TaskDefinition) -> bool:
-    """Whether a task stores its result whatever it is."""
+    """Whether a task stores its result even if it is `None`."""
     return task.kind == "engine" or (task.call is not None and task.call.keeps_none)
 
 

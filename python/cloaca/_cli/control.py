@@ -213,7 +213,9 @@ def resume(**given: Any) -> None:
     "--from-task", metavar="TASK", help="Also run this task and all its descendants again."
 )
 @click.option(
-    "--from-step", metavar="KEY", help="Run the task with this recorded step again, from it on."
+    "--from-step",
+    metavar="KEY",
+    help="Run the task with this recorded step again, from the step on.",
 )
 @_controls
 def retry(**given: Any) -> None:

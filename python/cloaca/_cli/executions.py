@@ -38,7 +38,7 @@ _LOOK_SECONDS = 0.2
 @click.command("list", context_settings=HELP_NAMES)
 @filter_options
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many."
+    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number."
 )
 @click.option("--cursor", metavar="ID", help="Continue the listing after this execution.")
 @VERBOSE

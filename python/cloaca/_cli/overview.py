@@ -42,7 +42,7 @@ def counts(database: Database, as_json: bool) -> None:
 )
 @click.option("--until", metavar="TIME", help="The end of the time range; now if omitted.")
 @click.option(
-    "--buckets", type=click.IntRange(1, 200), default=24, show_default=True, help="How many spans."
+    "--buckets", type=click.IntRange(1, 200), default=24, show_default=True, help="Number of spans."
 )
 @database_options
 def activity(
@@ -136,7 +136,7 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
     "labels",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A label instead of those of the earlier execution; may be given several times.",
+    help="A label, in place of the earlier execution's labels; may be given several times.",
 )
 @click.option("--note", "reason", metavar="TEXT", help="The reason, for the history.")
 @database_options
@@ -151,9 +151,9 @@ def rerun(
 ) -> None:
     """Submit an execution like an earlier one, and print the id of the new one.
 
-    It has the input, the version, the labels, the priority and the timeout of the earlier one, and
-    no key. The input can be replaced by a JSON object, `@` and the name of a file with one, or `-`
-    for stdin.
+    The new one has the input, the version, the labels, the priority and the timeout of the earlier
+    one, but no key. The input can be replaced by a JSON object, `@` and the name of a file with
+    one, or `-` for stdin.
     """
     inspector = database.inspect()
     earlier = execution_id(inspector.reads, id)

@@ -301,7 +301,7 @@ def _serve(
             if reloader is not None:
                 note("the worker restarts when a source file changes")
 
-        # Signal handlers come first: a program that reads this line may send a signal at once.
+        # The handlers are set first: a program that reads the announcement may signal at once.
         serve(runner, announce)
 
 

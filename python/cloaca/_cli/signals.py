@@ -19,7 +19,7 @@ _KINDS = click.Choice(["signal", "approval", "timer", "cancel"])
 
 
 def _data(context: click.Context, parameter: click.Parameter, text: str | None) -> str:
-    """The JSON in an argument, as JSON."""
+    """Checks that an argument is JSON, and returns it; `null` if it is omitted."""
     if text is None:
         return "null"
     import json
@@ -90,7 +90,7 @@ def waits(
 ) -> None:
     """List what tasks wait for, oldest first.
 
-    NAME is that of a signal or of an approval.
+    NAME is the name of a signal or of an approval.
     """
     from cloaca._runner.signal_methods import wait_page
 

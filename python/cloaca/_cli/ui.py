@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cloaca._web.server import Server
 
-# The port that is taken if no other server has it.
+# The default port. If another server uses it, a free port is chosen.
 _PORT = 8765
 
 
@@ -37,11 +37,15 @@ _PORT = 8765
 @click.option("--no-token", is_flag=True, help="Let every program of this machine in.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--hide-payloads", is_flag=True, help="Hide inputs and results.")
-@click.option("--redact", multiple=True, metavar="TEXT", help="Part of a key of a secret.")
-@click.option("--allowed-host", "hosts", multiple=True, metavar="NAME", help="Also answer for it.")
+@click.option(
+    "--redact", multiple=True, metavar="TEXT", help="Also hide values of keys with this text."
+)
+@click.option(
+    "--allowed-host", "hosts", multiple=True, metavar="NAME", help="Also answer for this host."
+)
 @click.option("--trust-proxy", is_flag=True, help="Believe the headers X-Forwarded-*.")
 @click.option("--trace-url", metavar="URL", help="Link to traces: a URL with {trace_id}.")
-@click.option("--demo", is_flag=True, help="Show a database of its own, with a runner at work.")
+@click.option("--demo", is_flag=True, help="Show a demo database, with a runner at work.")
 @click.option("--open/--no-open", "opens", default=True, help="Whether to open a browser.")
 @database_options
 def ui(
@@ -134,7 +138,7 @@ def _serve(
 
 
 def _heed_signals() -> Callable[[], None]:
-    """Heeds SIGTERM and Ctrl-C from now on. Returns a function that waits for one of them."""
+    """Handles SIGTERM and Ctrl-C from now on. Returns a function that waits for one of them."""
     import signal
 
     received: list[int] = []
@@ -142,7 +146,8 @@ def _heed_signals() -> Callable[[], None]:
     def on_signal(number: int, frame: object) -> None:
         received.append(number)
 
-    # A signal writes a byte, also one before the wait. A lock could block its own thread.
+    # A signal writes a byte, so that it is noticed even if it comes before the wait. With a lock,
+    # the handler could block its own thread.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -161,7 +166,7 @@ def _heed_signals() -> Callable[[], None]:
 
 
 def _token(file: Path | None) -> str:
-    """The token: that of the file or the environment, else the one that is kept for this user."""
+    """The token from the file or the environment; otherwise the token stored for this user."""
     if file is not None:
         return file.read_text(encoding="utf-8").strip()
     if token := os.environ.get("CLOACA_UI_TOKEN"):

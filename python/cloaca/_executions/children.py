@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# The events that start an execution, each with the name of its id in the event's data.
+# The events that start an execution, each with the field of its data that has the execution's id.
 _STARTED = {"child_started": "child", "final_started": "execution"}
 
 

@@ -98,8 +98,8 @@ class WorkflowHandle:
     def created(self) -> bool:
         """Whether the submission that returned this handle started the execution.
 
-        `False` if an earlier execution has the submission's key: then that one was returned, with
-        the input that it was submitted with. `False` also for a handle from `find` or `get_handle`.
+        `False` if an earlier execution has the submission's key: the handle then refers to that
+        execution, which keeps its own input. Also `False` for a handle from `find` or `get_handle`.
 
         Example:
             >>> handle = runner.submit("etl", {"day": 1}, key="2026-01-01")
@@ -171,7 +171,7 @@ class WorkflowHandle:
     def _ended(
         self, execution_id: str, deadline: float | None, timeout: float | timedelta | None
     ) -> WorkflowResult:
-        """Waits for the end of the execution, or of that of its final tasks."""
+        """Waits for the end of the execution, or of the execution of its final tasks."""
         runner = self._runner
         runner._begin_wait(execution_id, blocks=True)
         if deadline is None:
@@ -207,7 +207,7 @@ class WorkflowHandle:
         return result
 
     def cancel(self) -> bool:
-        """End the execution: see `DefaultRunner.cancel_execution`.
+        """Cancel the execution: see `DefaultRunner.cancel_execution`.
 
         Returns:
             Whether it was open: `False` if it had ended already.
@@ -217,7 +217,7 @@ class WorkflowHandle:
         return self._runner.cancel_execution(self._id)
 
     def pause(self) -> WorkflowStatus:
-        """Start nothing new: see `DefaultRunner.pause_execution`. Since 1.0."""
+        """Pause the execution: see `DefaultRunner.pause_execution`. Since 1.0."""
         return self._runner.pause_execution(self._id)
 
     def resume(self) -> WorkflowStatus:
@@ -250,7 +250,8 @@ class WorkflowHandle:
         """The number of tasks in each state, and the progress of each task.
 
         A mapping with an entry for every state; `progress.tasks` has what each task reported with
-        `TaskHandle.set_progress`, also in another process. Of a map it has the counts of the items.
+        `TaskHandle.set_progress`, also in another process. For a map, it has the counts of the
+        items.
 
         Since 1.0.
         """

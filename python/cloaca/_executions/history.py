@@ -67,7 +67,7 @@ class Page:
         items: The executions of this page.
         next_cursor: The `cursor` with which `list_executions` returns the next page; `None` on
             the last one.
-        prev_cursor: The `cursor` with which it returns the page before; `None` on the first one.
+        prev_cursor: The `cursor` with which it returns the previous page; `None` on the first one.
 
     Example:
         >>> page = runner.list_executions(status="Failed")
@@ -96,7 +96,7 @@ class Page:
     def scanned_until(self) -> datetime | None:
         """How far back the search has looked, if it ended before the page was full.
 
-        A search without an index examines 20,000 executions or takes 100 ms. `next_cursor`
+        A search without an index ends after 20,000 examined executions or 100 ms. `next_cursor`
         continues it. `None`: the page is complete. Since 1.0.
         """
         us = self._scanned_until_us

@@ -106,10 +106,10 @@ class ItemPage:
 
 
 class MapResult(_Typed[T]):
-    """The items of a map, whatever became of them, for a parameter that names the map.
+    """The items of a map, also those that failed, for a parameter that names the map.
 
     `MapResult[Page]` decodes the results as `Page`. Unlike `list[Page]` it accepts a map with
-    failed items, and one that failed itself.
+    failed items, and a map that failed.
 
     Example:
         >>> @cloaca.task(trigger_rule="all_done")
@@ -121,11 +121,11 @@ class MapResult(_Typed[T]):
 
     __slots__ = ("_items",)
 
-    # What the resolver of parameters recognises the class by, without importing it.
+    # The resolver of parameters recognises the class by this attribute, without importing it.
     _is_map_result = True
 
     def __init__(self, items: list[Item]) -> None:
-        """Make a result, as a test of a function may do.
+        """Make a result, for the test of a function.
 
         Args:
             items: The items in the order of the list.
@@ -166,7 +166,7 @@ class MapResult(_Typed[T]):
 
 
 def item_of(data: dict[str, Any], decoder: Decoder | None = None) -> Item:
-    """The item of an object of the engine.
+    """Returns the item that an object of the engine describes.
 
     Args:
         data: The object.

@@ -92,7 +92,7 @@ def list_page(reads: _core.Reads, wanted: ListFilter, limit: int, cursor: str | 
 
 
 def check_limit(limit: object) -> None:
-    """Refuses a page of no length.
+    """Refuses an invalid limit of a page.
 
     Raises:
         ConfigurationError: The limit is not a whole number from 1.

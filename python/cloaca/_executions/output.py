@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def output_of(result: WorkflowResult) -> Any:
     """The output of an execution: the results that its workflow names, or the context.
 
-    A result that is not there is `None`.
+    A missing result is `None`.
     """
     keys = result._execution.output
     if keys is None:
@@ -135,7 +135,7 @@ def _decoded(key: str, context: Context, decoder: Decoder | None) -> Any:
 
 
 def _decoder(workflow: Workflow | None, key: str) -> Decoder | None:
-    """The decoder of a result by the function that this process knows; `None` for plain JSON."""
+    """The decoder of a result, from its function in this process; `None` for plain JSON."""
     known = {} if workflow is None else workflow._definitions
     task = next((task for task in known.values() if task.result_key == key), None)
     if task is None or task.signature is None or task.call is None or task.call.result_key is None:

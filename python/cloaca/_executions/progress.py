@@ -20,10 +20,10 @@ class TaskProgress:
             reported none.
         total: The total amount of work that it reported.
         message: The message that it reported.
-        items: Of a map whose list has been read: the number of its items in each state, by state.
+        items: For a map whose list has been read: the number of its items in each state, by state.
             `Ready` items wait for another attempt, `Cancelled` ones will not run. `None` for other
-            tasks. `done` of a map counts the completed and the failed items.
-        parallel: Of a map: the maximum number of items that run at once; `None` for no limit.
+            tasks. For a map, `done` counts the completed and the failed items.
+        parallel: For a map: the maximum number of items that run at once; `None` for no limit.
 
     Since 1.0.
     """

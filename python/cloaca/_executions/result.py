@@ -223,8 +223,8 @@ class WorkflowResult:
         """The result that the workflow's `output=` names, or a tuple of results.
 
         Values are decoded by the return annotations of the functions that this process knows, and
-        are plain JSON otherwise. A result that is not there, because the execution failed or the
-        task was skipped, is `None`. Without `output=`, this is the final context.
+        are plain JSON otherwise. A result is `None` if it is missing, because the execution failed
+        or the task was skipped. Without `output=`, this is the final context.
 
         Since 1.0.
         """
@@ -289,8 +289,8 @@ class WorkflowResult:
     def final(self) -> WorkflowResult | None:
         """The execution of the final tasks and compensations; `None` if the end started none.
 
-        A result of `handle.result()` has waited for it; that of `wait_final=False` and of
-        `get_execution` reads it as it is at the first access.
+        `handle.result()` waits until that execution has ended. With `wait_final=False`, and in a
+        result of `get_execution`, this is its state at the first access.
 
         Example:
             >>> result = runner.execute("order", {"order_id": "o-1"})
@@ -330,15 +330,15 @@ class WorkflowResult:
         return self
 
     def _of_child(self, error: WorkflowError) -> WorkflowError:
-        """The error, which is not retried if the execution has a key.
+        """Returns the error, marked as not retryable if the execution has a key.
 
-        Another attempt of the task that raises it would find the same ended execution again.
+        Another attempt of the task that raises the error would get the same ended execution again.
         """
         error._is_final = self.key is not None
         return error
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """The result itself, with a `RuntimeWarning`: the call before blocked the event loop."""
+        """Returns the result, with a `RuntimeWarning`: the earlier call blocked the event loop."""
         import warnings
 
         warnings.warn(
@@ -349,7 +349,7 @@ class WorkflowResult:
             stacklevel=2,
         )
         return self
-        yield  # type: ignore[unreachable]  # makes this a generator, which `await` asks for
+        yield  # type: ignore[unreachable]  # makes this a generator, which `await` requires
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
         """Copies and pickles the result with its data."""

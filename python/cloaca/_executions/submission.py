@@ -50,7 +50,7 @@ def request(
         if not isinstance(given, str):
             raise ConfigurationError(
                 f"workflow must be the name of a workflow, not {type(given).__name__}",
-                hint="pass the name given to WorkflowBuilder, or that of the @cloaca.workflow "
+                hint="pass the name given to WorkflowBuilder, or the name of the @cloaca.workflow "
                 "function",
             )
         name, known = given, registry.workflow(given)

@@ -1,4 +1,4 @@
-"""The records of the package's logger, which also receives those of the engine."""
+"""The records of the package's logger, which also receives the engine's records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RECORD_ATTRIBUTES = frozenset(
 # `logging.WARNING`, the level if the program sets none.
 _WARNING = 30
 
-# The target of the records of executions and attempts, which name the execution at their end.
+# The target of the records of executions and attempts. Their messages end with the execution's id.
 _RUN_TARGET = "cloacina::run"
 
 
@@ -42,7 +42,7 @@ def prepare() -> int:
     the program has set no handler, records go to stderr as well.
 
     Raises:
-        ConfigurationError: The variable names no level.
+        ConfigurationError: The value of the variable is not a level.
     """
     import os
 
@@ -75,9 +75,9 @@ def show_on_stderr() -> None:
 
 
 def show_other_failures() -> Callable[[str | None], None]:
-    """Does the same for a command that runs one execution and prints its failure itself.
+    """Like `show_on_stderr`, for a command that prints the failure of its execution itself.
 
-    The failures of executions are kept back until the execution is known.
+    The failures of all executions are held back until the id of that execution is known.
 
     Returns:
         A function to call with the execution's id, or with `None` if it was not submitted: the
@@ -107,7 +107,7 @@ def _make_stderr_handler() -> Handler:
         """Prints a record unless another handler gets it too."""
 
         is_cloacas = True
-        #: The failures that are kept back; `None` if they are printed.
+        #: The failures that are held back; `None` if they are printed.
         _kept: list[logging.LogRecord] | None = None
         _left_out: str | None = None
 
@@ -159,7 +159,7 @@ def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> N
 
 
 def _write_run(level: int, message: str, fields: dict[str, Any]) -> None:
-    """Logs a record of an execution or an attempt, which names the execution at its end."""
+    """Logs a record of an execution or an attempt. Its message ends with the execution's id."""
     found = logger()
     if not found.isEnabledFor(level):
         return

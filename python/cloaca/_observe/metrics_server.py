@@ -91,7 +91,7 @@ def _may_ask(header: str | None, known: Collection[str]) -> bool:
     from ipaddress import ip_address
 
     if header is None:
-        return True  # no browser
+        return True  # not a browser, which always sends one
     name, colon, port = header.strip().lower().rpartition(":")
     if not colon or not port.isdigit():
         name = header.strip().lower()

@@ -16,7 +16,7 @@ _changing = allocate_lock()
 
 
 class Layer:
-    """A stream that passes what it is given to another one, `stream`."""
+    """A stream that passes everything on to another one, `stream`."""
 
     #: Whether it stays above the layers of other kinds, which are put below it.
     is_outermost = False
@@ -48,13 +48,13 @@ def layers(name: str) -> list[Layer]:
 
 
 def below_outermost(name: str) -> Any:
-    """The stream that a layer of another kind than the outermost is put over."""
+    """The stream over which a layer that is not outermost must be put."""
     stream = getattr(sys, name)
     return stream.stream if isinstance(stream, Layer) and stream.is_outermost else stream
 
 
 def put(name: str, layer: Layer) -> None:
-    """Puts a layer over the stream of `sys` that it was made for."""
+    """Puts a layer over the stream of `sys` for which it was made."""
     with _changing:
         top = getattr(sys, name)
         if top is layer.stream:

@@ -40,7 +40,7 @@ class BackoffStrategy:
 
     @staticmethod
     def linear(multiplier: float = 1) -> BackoffStrategy:
-        """`initial_delay * multiplier * attempt`.
+        """A delay of `initial_delay * multiplier * attempt`.
 
         Args:
             multiplier: A factor on every delay.
@@ -59,7 +59,7 @@ class BackoffStrategy:
 
     @staticmethod
     def exponential(base: float = 2, multiplier: float = 1) -> BackoffStrategy:
-        """`initial_delay * multiplier * base ** (attempt - 1)`.
+        """A delay of `initial_delay * multiplier * base ** (attempt - 1)`.
 
         Args:
             base: The growth from one attempt to the next.

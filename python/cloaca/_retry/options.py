@@ -37,7 +37,7 @@ _WORDS = (
     "retry_on",
     "never_on",
 )
-# The same keys under the names that the options of a task and `RetryPolicy` use.
+# Other names of these keys, which the options of a task and `RetryPolicy` use.
 _SYNONYMS = {
     "attempts": "max_attempts",
     "retry_attempts": "max_attempts",
@@ -78,7 +78,7 @@ def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
 
 
 def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
-    """Returns the policy for its dict form.
+    """Returns the policy that a dict describes.
 
     Args:
         data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),

@@ -97,7 +97,7 @@ class RetryPolicy:
 
     @staticmethod
     def default() -> RetryPolicy:
-        """The policy of a task without one. Since 1.0."""
+        """The policy of a task that does not set one. Since 1.0."""
         return RetryPolicy()
 
     @property
@@ -190,7 +190,7 @@ class RetryPolicy:
             **changes: New values by the constructor's argument names.
 
         Returns:
-            The other policy; this one stays as it is.
+            The new policy; this one is unchanged.
 
         Raises:
             TaskValidationError: A value is not valid. The error is a `ValueError`.

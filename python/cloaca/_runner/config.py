@@ -107,15 +107,15 @@ class DefaultRunnerConfig:
             connection_pool_size: Another name of `db_pool_size`.
             enable_recovery: Whether this runner rescues tasks of dead runners.
             enable_cron_scheduling: Whether this runner fires schedules.
-            cron_poll_interval_seconds: Accepted; the next due time wakes the scheduler.
+            cron_poll_interval_seconds: Has no effect: the scheduler wakes up at the next due time.
             cron_max_catchup_executions: Maximum number of missed ticks that a schedule without a
                 limit of its own fires.
-            cron_enable_recovery: Accepted; ticks are recorded together with their executions and
-                cannot be lost.
-            cron_recovery_interval_seconds: Accepted, as above.
-            cron_lost_threshold_minutes: Accepted, as above.
-            cron_max_recovery_age_seconds: Accepted, as above.
-            cron_max_recovery_attempts: Accepted, as above.
+            cron_enable_recovery: Has no effect: ticks are recorded together with their executions
+                and cannot be lost.
+            cron_recovery_interval_seconds: Has no effect.
+            cron_lost_threshold_minutes: Has no effect.
+            cron_max_recovery_age_seconds: Has no effect.
+            cron_max_recovery_attempts: Has no effect.
             max_concurrent_async_tasks: Maximum number of coroutines that run at once.
             heartbeat_interval: Interval at which the runner extends its lease, in seconds.
             lease_ttl: Time after the last heartbeat at which the lease on the runner's claims

@@ -61,7 +61,7 @@ class ControlMethods:
         return WorkflowResult(self._core.reads.execution(execution_id))
 
     def children(self, execution_id: str) -> list[WorkflowResult]:
-        """The children of an execution: of its nodes, of its tasks' functions, and its final tasks.
+        """The children that nodes and functions of an execution started, and its final tasks.
 
         Args:
             execution_id: The id of the parent.
@@ -136,7 +136,7 @@ class ControlMethods:
             children: Whether to include children, which nodes of other executions have started.
 
         Returns:
-            A page to iterate; `next_cursor` leads to the next one, and is `None` on the last.
+            A page to iterate; `next_cursor` leads to the next page, and is `None` on the last one.
 
         Raises:
             ConfigurationError: An argument is not valid. The error is a `ValueError`.

@@ -207,8 +207,8 @@ class DatabaseAdmin:
 
         Raises:
             ConfigurationError: A name is not valid. The error is a `ValueError`.
-            DatabaseError: There is no such tenant, the role is not its own, or a runner uses
-                it and `force` is not set. In that case nothing was removed.
+            DatabaseError: There is no such tenant, the role is not the tenant's, or a runner uses
+                the tenant and `force` is not set. In that case nothing was removed.
 
         Since 1.0.
         """

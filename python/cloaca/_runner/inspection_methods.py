@@ -35,8 +35,8 @@ class InspectionMethods:
         """Explain the state of an execution: what it waits for, and which runner runs it.
 
         Args:
-            execution_id: Its id. The id of a schedule or a trigger is accepted too, and explains
-                why it does not fire, or when it fires next.
+            execution_id: Its id. For the id of a schedule or a trigger, the sentences say why it
+                does not fire, or when it fires next.
 
         Returns:
             Plain sentences, one for each reason, or the outcome of an ended execution.
@@ -111,7 +111,7 @@ class InspectionMethods:
             since: Leave out executions submitted before this time, which has a time zone.
 
         Returns:
-            The groups; that with the newest failure comes first.
+            The groups, in the order of their newest failures, the newest first.
 
         Example:
             >>> for group in runner.failures():
@@ -174,7 +174,7 @@ class InspectionMethods:
             The number of deleted executions.
 
         Raises:
-            ConfigurationError: Nothing was given, and `retention_days` is `None`.
+            ConfigurationError: `older_than` is omitted, and `retention_days` is `None`.
 
         Since 1.0.
         """

@@ -1,4 +1,4 @@
-"""Ctrl-C in a program that uses a runner as a context manager: one line says what is waited for."""
+"""Ctrl-C in a program that uses a runner as a context manager: says what the shutdown awaits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def shut_down_async(runner: InterruptedRunner) -> None:
 
 
 def stop_untold(runner: InterruptedRunner) -> None:
-    """Shuts a runner down after Ctrl-C, and says nothing of what it leaves open."""
+    """Shuts a runner down after Ctrl-C, without saying what it leaves open."""
     runner._tells_open = False
     try:
         runner.shutdown()
@@ -71,7 +71,7 @@ def is_by_ctrl_c(error: BaseException | None) -> bool:
 
 
 def is_in_memory(core: Runner) -> bool:
-    """Whether the database ends with its runner."""
+    """Whether the database is in memory, so that it is lost with its runner."""
     return core.location.endswith(":memory:")
 
 

@@ -1,4 +1,4 @@
-"""The runner's methods for maps: their items, and the change of a running one."""
+"""The runner's methods for maps: listing the items, and changing a running map."""
 
 from __future__ import annotations
 

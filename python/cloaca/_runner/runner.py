@@ -88,7 +88,7 @@ class DefaultRunner(
     ) -> None:
         """Open a database and start.
 
-        No task runs before this has returned to its caller.
+        No task runs before the constructor has returned to its caller.
 
         Args:
             database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
@@ -141,11 +141,11 @@ class DefaultRunner(
             self._worker_host.watch(self._gate)
 
     def start(self) -> None:
-        """Start, where the runner was made with `start=False`. A second call does nothing.
+        """Start a runner that was made with `start=False`. A second call does nothing.
 
         Until then the runner is open: it takes submissions and control actions, claims no task,
-        rescues none, and fires no schedule and no trigger. Runners that `tenant` has made of it
-        start with it.
+        rescues none, and fires no schedule and no trigger. Runners that its method `tenant` has
+        made start with it.
 
         Raises:
             RunnerClosedError: The runner was shut down.
@@ -167,12 +167,12 @@ class DefaultRunner(
             tenant._core.begin()
 
     def _watch_caller(self) -> None:
-        """Wait for the `as` of a `with` statement before the first claim."""
+        """Delay the first claim until the `as` of a `with` statement has stored the runner."""
         if self._gate is not None and not self._core.begun:
             self._gate.watch()
 
     def _begin_early(self) -> None:
-        """Start at once if the runner starts by itself: a caller that uses it has it."""
+        """Start at once if the runner starts by itself: a caller that uses it has stored it."""
         if self._starts_by_itself and not self._core.begun:
             self._core.begin()
 
@@ -249,7 +249,7 @@ class DefaultRunner(
         """
         from cloaca._runner.signals import serve
 
-        # A signal that arrives with the first task must already meet the handlers.
+        # The handlers are installed first, because a signal may arrive with the first task.
         serve(self, begun=self._begin_claims)
 
     def shutdown(self, *, timeout: float | None = None) -> None:
@@ -270,8 +270,8 @@ class DefaultRunner(
             if runner._gate is not None:
                 runner._gate.close()
         grace = self._config.shutdown_timeout if timeout is None else timeout
-        # Only a program that submits may believe that its executions are done. One that is
-        # stopped at once must not wait for the database.
+        # Only a program that submits may wrongly believe that its executions are done. A runner
+        # that is stopped at once must not wait for the database.
         is_told = self._tells_open and self._has_submitted and grace > 0
         count_open = _MAX_COUNTED if is_told else 0
         left_open = self._core.stop(round(grace * 1_000_000), count_open)
@@ -359,7 +359,7 @@ class DefaultRunner(
     async def _await_end(self, execution_id: str) -> Execution:
         """Waits for the end of an execution on an event loop.
 
-        A coroutine of this runner or of another leaves its slot to others meanwhile.
+        A coroutine of this runner or of another one releases its slot while it waits.
         """
         from cloaca._workers.slot_release import coroutine_waits
 
@@ -371,7 +371,7 @@ class DefaultRunner(
         """Refuse to wait for anything once the runner is shut down.
 
         Raises:
-            RunnerClosedError: It is.
+            RunnerClosedError: The runner is shut down.
         """
         if self._core.closed:
             raise RunnerClosedError(
@@ -440,7 +440,7 @@ class DefaultRunner(
         from cloaca._runner.start import abandon
 
         try:
-            # It is an exception where the program makes warnings errors.
+            # Raises an exception if the program turns warnings into errors.
             warnings.warn(
                 f"unclosed {self!r}: use it as a context manager, or call shutdown()",
                 ResourceWarning,

@@ -166,7 +166,7 @@ class Default:
         return repr(self.value)
 
 
-#: Marks a default; its type is that of the value.
+#: Marks a default. The marked default has the type of the value.
 default_value: Callable[[T], T] = Default  # type: ignore[assignment]
 
 

@@ -41,20 +41,21 @@ class SignalMethods:
         Args:
             name: The signal's name.
             data: Its data: JSON, or a value that the context can hold.
-            key: The key of the waits that get it; without it, those without a key.
+            key: The key of the waits that get the signal; if omitted, waits without a key get it.
             to: The execution whose waits get it, as a handle or an id; excludes `key`.
-            id: An idempotency id: a second signal with it changes nothing while the first is kept.
+            id: An idempotency id: a second signal with the same id changes nothing while the first
+                is kept.
             sender: The name of the sender, for the history.
 
         Returns:
-            The signal's sequence number; that of the first signal with the same `id`.
+            The signal's sequence number; for a repeated `id`, the number of the first signal.
 
         Raises:
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
             TypeError: The data is not JSON.
-            WorkflowInputError: Tasks of this process wait for the signal, and the data matches the
-                parameter of none of them. It is a `ValueError`. Signals with `to=`, and those that
-                cancel executions of a workflow of this process, may have any data.
+            WorkflowInputError: Tasks of this process wait for the signal, and the data does not
+                match the parameter of any of them. It is a `ValueError`. Signals with `to=`, and
+                signals that cancel executions of a workflow of this process, may have any data.
 
         Example:
             >>> runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1")
@@ -165,7 +166,7 @@ class SignalMethods:
         Args:
             execution_id: The execution, as a handle or an id.
             task_id: The id of the approval.
-            reason: Why.
+            reason: The reason for the rejection.
             by: The name of the person who rejects.
 
         Returns:
@@ -196,7 +197,7 @@ class SignalMethods:
             execution_id: The execution, as a handle or an id.
             task_id: The id of the task.
             at: The new due time, a datetime with a time zone.
-            after: The time from now instead: seconds, a timedelta, or a text such as `"1h"`.
+            after: Instead, the time from now: seconds, a timedelta, or a text such as `"1h"`.
 
         Returns:
             The state of the execution, which is durable.

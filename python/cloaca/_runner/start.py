@@ -32,10 +32,10 @@ class SharedWorkerHost:
     is_shared = True
 
     def follow_log_level(self) -> None:
-        """Does nothing: the runner that made the tenant's does it."""
+        """Does nothing: the runner that made the tenant's runner follows the level."""
 
     def watch(self, gate: StartGate) -> None:
-        """Has a tenant's runner start once its maker has it."""
+        """Starts a tenant's runner once the code that made it has stored it."""
         threading.Thread(target=gate.wait, name="cloaca-start", daemon=True).start()
 
     def join(self, timeout: float) -> None:
@@ -74,7 +74,7 @@ def start(
     """Opens the database and starts the Python threads of an engine that claims nothing yet.
 
     Args:
-        database_url: The database; that of the environment if omitted.
+        database_url: The database; the environment's if omitted.
         config: The settings; the environment's and the defaults if omitted.
         schema: The PostgreSQL schema.
         is_gated: Whether a `StartGate` is going to start the engine.

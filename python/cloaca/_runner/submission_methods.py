@@ -158,7 +158,7 @@ class SubmissionMethods:
     ) -> WorkflowResult:
         """Run a workflow and wait for its end on an event loop.
 
-        Arguments and errors are those of `execute`.
+        The arguments and errors are the same as for `execute`.
 
         Args:
             workflow_name: The workflow.
@@ -213,8 +213,8 @@ class SubmissionMethods:
             context: The initial context: a mapping, a `Context`, or an instance of a model. If the
                 workflow declares `input=`, it is validated, and defaults are filled in.
             key: Makes the submission idempotent: while an execution of this workflow with this key
-                exists, its handle is returned and none is started, whatever the context:
-                `handle.created` tells. At most 512 characters.
+                exists, its handle is returned and none is started, whatever the context.
+                `handle.created` tells whether one was started. At most 512 characters.
             priority: -32768 to 32767, higher first.
             delay: Seconds until it may start.
             at: The earliest start time; a datetime with a time zone.
@@ -264,8 +264,8 @@ class SubmissionMethods:
     ) -> WorkflowHandle:
         """Start a workflow from a coroutine, without blocking the event loop meanwhile.
 
-        The submission is durable when this returns. If the caller is cancelled before, the workflow
-        may have been started: give a key to be able to submit again.
+        The submission is durable when this returns. If the caller is cancelled before that, the
+        workflow may have been started: give a key, so that it is safe to submit again.
 
         Args:
             workflow: The workflow.
@@ -374,17 +374,16 @@ class SubmissionMethods:
     ) -> WorkflowHandle:
         """Start a new execution like an earlier one, which stays as it is.
 
-        It has the input, the labels, the priority and the timeout of the earlier one, and no key.
-        Its history names the earlier one in the event `rerun_of`. To continue the earlier execution
-        itself, use `retry_execution`.
+        The new execution has the input, the labels, the priority and the timeout of the earlier
+        one, but no key. Its history names the earlier one in the event `rerun_of`. To continue the
+        earlier execution itself, use `retry_execution`.
 
         Args:
             execution_id: The earlier execution, in any state: its id, or its handle.
-            input: The new initial context, as for `submit`. That of the earlier execution if
-                omitted.
-            version: The version of the workflow that runs: "original", that of the earlier
+            input: The new initial context, as for `submit`; the earlier execution's if omitted.
+            version: The version of the workflow to run: "original" for the version of the earlier
                 execution, or "latest".
-            labels: Texts by name, instead of those of the earlier execution.
+            labels: Texts by name, in place of the earlier execution's labels.
             note: The reason, for the history.
 
         Returns:
@@ -478,5 +477,5 @@ class SubmissionMethods:
 
 
 def _checked(result: WorkflowResult, check: bool) -> WorkflowResult:
-    """Returns the result, or raises for one that did not complete if `check` is set."""
+    """Returns the result. With `check`, raises an error unless the execution completed."""
     return result.raise_for_status() if check else result

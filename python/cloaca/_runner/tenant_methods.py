@@ -27,7 +27,7 @@ class TenantMethods:
         def _begin(self, started: Started) -> None: ...
 
     def __init__(self) -> None:
-        # With the URL by which each was opened.
+        # By schema: the runner, and the URL with which it was opened.
         self._tenants: dict[str, tuple[Self, str | None]] = {}
         self._opening = allocate_lock()
 

@@ -189,7 +189,7 @@ def options(
     enabled: bool,
     input: _core.Context | None,
 ) -> tuple[Any, ...]:
-    """The options of a schedule in the form that the engine expects, after the zone.
+    """The arguments of the engine's `register` that follow the time zone.
 
     Raises:
         ScheduleError: An option is not valid.

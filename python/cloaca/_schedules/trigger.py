@@ -1,4 +1,4 @@
-"""Triggers: functions that decide whether to start a workflow, when polled or after an end."""
+"""Triggers: functions that are polled, or called after ends, and may start a workflow."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class TriggerResult:
         """Do not start the workflow.
 
         Args:
-            state: The state to keep; omitted, the earlier one stays. The function gets it in the
-                next call, if it has a parameter `state`.
+            state: The state to keep; the earlier one if omitted. The function gets it in the next
+                call, if it has a parameter `state`.
 
         Returns:
             The value that the trigger's function must return.
@@ -80,13 +80,13 @@ class TriggerResult:
     ) -> TriggerResult:
         """Start the workflow several times.
 
-        The executions and the new state are one commit: after a crash the function is called again
-        with the state that belongs to what was started.
+        The executions and the new state are committed together: after a crash, the function is
+        called again with the state that matches the started executions.
 
         Args:
             fires: Pairs of an initial context and a key. A key makes the start idempotent: nothing
                 is started if an execution of the workflow has it. `None` means no key.
-            state: The state to keep; omitted, the earlier one stays.
+            state: The state to keep; the earlier one if omitted.
 
         Returns:
             The value that the trigger's function must return.
@@ -122,7 +122,7 @@ class TriggerResult:
         Args:
             context: The initial context of the execution. It is validated when the function
                 returns, if the workflow declares `input=`.
-            state: The state to keep; omitted, the earlier one stays.
+            state: The state to keep; the earlier one if omitted.
 
         Returns:
             The value that the trigger's function must return.
@@ -169,10 +169,10 @@ def trigger(
 ) -> Callable[[F], F]:
     """Register a function that is polled, and starts a workflow when it returns `fire`.
 
-    The function takes no argument, or one named `state`: what it last returned with `state=`, and
-    `None` before that. It returns a `TriggerResult`, and may be an `async def`. One
-    runner at a time calls it. It does not use a worker: a slow trigger does not delay tasks or
-    other triggers. An exception is logged and recorded, and the next poll takes place as usual.
+    The function takes no argument, or one named `state`: the state that it last returned with
+    `state=`, at first `None`. It returns a `TriggerResult`, and may be an `async def`. One runner
+    at a time calls it. It does not use a worker: a slow trigger does not delay tasks or other
+    triggers. An exception is logged and recorded, and the next poll takes place as usual.
 
     Args:
         name: The trigger's name, the same in every program. Defaults to the function's name.
@@ -295,7 +295,7 @@ def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[st
     """The workflow and the final states that a trigger follows; `None` if it is polled."""
     if after is None:
         if status is not None:
-            raise ScheduleError("status says after which ends of `after`, which is not given")
+            raise ScheduleError("status selects the ends of `after`, which is not given")
         return None
     if is_polled:
         raise ScheduleError(

@@ -24,7 +24,7 @@ class Source:
         parameter: The parameter's name.
         kind: `task`, `input`, `context`, `item`, `signal` or `resource`.
         key: The key of the context that holds the value; empty for a resource.
-        task: The task whose result it is, for `task`.
+        task: The task whose result the value is, for `task`.
         default: The value if the key is missing; `MISSING` if there is none.
         decoder: Decodes the value; `None` passes it as it is.
         marker: The resource, for `resource`.
@@ -118,30 +118,30 @@ class Call:
     ) -> None:
         #: `"context"`, `"handle"` or the source of a value for each positional argument.
         self.positional = positional
-        #: The same with the parameter for each argument by name.
+        #: The same for each keyword argument, with the name of its parameter.
         self.named = named
         #: Whether the call returns a coroutine.
         self.is_async = is_async
         #: The key under which the result is stored; `None` if the function takes the context.
         self.result_key = result_key
         self._keeps_none = keeps_none
-        #: The same for each parameter that receives something, by its name.
+        #: `"context"`, `"handle"` or the source, by the name of the parameter that receives it.
         self.by_name: Mapping[str, str | Source] = by_name or {}
         given = [*positional, *(what for _, what in named)]
-        #: The sources of its values, in the order of the parameters.
+        #: The sources of the values, in the order of the parameters.
         self.sources = tuple(what for what in given if isinstance(what, Source))
         #: Whether the handle is among the arguments.
         self.wants_handle = "handle" in given
         #: Parameters that keep their defaults, because the function reads keys from the context.
         self.unfilled = unfilled
-        #: Whether the context is the only argument, and no other could be meant to receive a key.
+        #: Whether the function is called with the context alone, without any check of arguments.
         self.is_plain = positional == ("context",) and not named and not unfilled
 
     @property
     def keeps_none(self) -> bool:
         """Whether a value task stores the `None` that its function returned.
 
-        A function that neither takes nor promises a value stores nothing then.
+        It does not if the function takes no values and its return annotation promises none.
         """
         return self._keeps_none
 

@@ -30,7 +30,7 @@ class Condition:
         return self._data
 
     def _literal(self) -> Condition:
-        """The condition with the keys of its signals taken as they are, for a wait in code."""
+        """The condition with literal keys of signals, not paths to the keys, for a wait in code."""
         return Condition(_literal(self._data), self._text, self.signals)
 
     def __repr__(self) -> str:
@@ -47,18 +47,19 @@ def _literal(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Condition:
-    """A signal has been sent with this name and key.
+    """The condition that a signal with this name and key has been sent.
 
-    The first such signal counts that no earlier wait of the execution has taken. Its data is a
-    value of the task, named like the signal.
+    A wait takes the first such signal that no earlier wait of the execution has taken. The task
+    receives its data as a value with the name of the signal.
 
     Args:
         name: The signal's name.
         key: A path into the context, such as `"order_id"` or `"order.id"`: the value there is the
-            key of the signal. It is read when the wait begins. In `handle.wait`, the key itself.
-            Without it, the signal is one without a key, or one that was sent to the execution.
-        since: The earlier signals that count: `"submitted"`, those sent since the execution was
-            submitted, or `"ever"`, all that are kept.
+            key of the signal. It is read when the wait begins. In `handle.wait`, `key` is the key
+            itself. If omitted, the signal must have no key, or must have been sent to the
+            execution.
+        since: The earlier signals that count: with `"submitted"`, signals sent since the execution
+            was submitted; with `"ever"`, all that are kept.
 
     Returns:
         The condition, for `wait_for` and `cancel_on`.
@@ -97,7 +98,7 @@ def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Co
 
 
 def delay(duration: float | timedelta | str) -> Condition:
-    """A time has passed since the wait began. A pause of the execution holds it.
+    """The condition that a time has passed since the wait began. Pauses do not count.
 
     Args:
         duration: Seconds, a timedelta, or a text such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
@@ -121,7 +122,7 @@ def delay(duration: float | timedelta | str) -> Condition:
 
 
 def until(when: datetime | str) -> Condition:
-    """A point in time has come. A pause of the execution does not shift it.
+    """The condition that a point in time has come. A pause of the execution does not shift it.
 
     Args:
         when: A datetime with a time zone, or a path into the context to an ISO 8601 text with an
@@ -131,7 +132,7 @@ def until(when: datetime | str) -> Condition:
         The condition, for `wait_for`.
 
     Raises:
-        TaskValidationError: It is neither, or the datetime has no time zone. It is a `ValueError`.
+        TaskValidationError: `when` is neither, or has no time zone. The error is a `ValueError`.
 
     Since 1.0.
     """
@@ -186,14 +187,14 @@ def _check_repeated(name: str, parts: list[Condition]) -> None:
 
 
 def as_condition(what: str, value: object) -> Condition:
-    """A condition.
+    """Returns a value that must be a condition.
 
     Args:
         what: The subject of the error message.
         value: The given value.
 
     Raises:
-        TaskValidationError: It is not one.
+        TaskValidationError: The value is not a condition.
     """
     if isinstance(value, Condition):
         return value

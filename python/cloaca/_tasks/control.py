@@ -17,7 +17,7 @@ class TaskControl(Exception):
 
 
 class Retry(TaskControl):
-    """Raised by a task that wants another attempt. It counts as an attempt.
+    """Raised by a task that wants another attempt. The attempt that raises it counts.
 
     The policy's `max_attempts` still applies; its condition and its exception types do not.
 
@@ -70,7 +70,7 @@ class Abort(TaskControl):
 
 
 class Snooze(TaskControl):
-    """Raised by a task that wants to run later. It does not count as an attempt.
+    """Raised by a task that wants to run later. The attempt that raises it does not count.
 
     Example:
         >>> raise cloaca.Snooze(60)

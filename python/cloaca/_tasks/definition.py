@@ -122,13 +122,13 @@ class TaskDefinition:
         lists: Mapping[str, str] | None = None,
         rule: TriggerRule | None = None,
     ) -> TaskDefinition:
-        """The task as a part of one workflow: its parameters have a meaning.
+        """Returns the task as a part of one workflow, in which its parameters have a meaning.
 
         Args:
             call: The arguments of the function; `None` if another program runs it.
             dependencies: The declared dependencies, and those that parameters add.
             lists: By parameter, the key of the list that a mapped task runs over.
-            rule: The trigger rule, if its names of tasks are others than in the options.
+            rule: The trigger rule, if it names tasks differently than the options do.
         """
         twin = TaskDefinition(
             self.id,
@@ -204,7 +204,7 @@ class TaskDefinition:
             data["over"] = options.map.to_definition(self.lists or {})
         if self.call is not None:
             key = self.call.result_key
-            # A function that stores nothing but by chance has the definition that it always had.
+            # A function that need not return a value keeps the definition of earlier releases.
             if key is not None and (self.call.keeps_none or key != self.id):
                 data["result"] = key
             if self.call.sources:

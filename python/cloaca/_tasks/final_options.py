@@ -51,7 +51,7 @@ def read_final(
         if final is None:
             raise TaskValidationError(
                 "undoes names what a final task undoes",
-                hint='add final="always", or another end',
+                hint='add final="always", or another value of final=',
             )
         if isinstance(undoes, str) or callable(undoes) or not hasattr(undoes, "__iter__"):
             raise TaskValidationError(

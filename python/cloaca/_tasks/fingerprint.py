@@ -105,7 +105,7 @@ def _closure_texts(function: FunctionType) -> Iterator[str]:
 
 
 def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] = ()) -> str:
-    """Returns a value without the parts that differ between processes.
+    """Returns the text of a value, without the parts that differ between processes.
 
     Only the type of other objects counts; `cloaca.result` counts as the id of its task.
 
@@ -139,7 +139,7 @@ def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] 
 
 
 def _scalar_text(value: object) -> str:
-    """The text of a constant; that of a large one has a fixed length."""
+    """The text of a constant. The text of a large constant has a fixed length."""
     try:
         if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
             from hashlib import blake2b
@@ -204,7 +204,7 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
             continue
         tries += 1
         bottom = end if tries < _MAX_TRIES else len(lines)
-        # The `if` takes up the indentation; taking it off would change strings of several lines.
+        # The `if` makes the indentation valid; removing it would change strings of several lines.
         text = "".join(lines[top:bottom])
         try:
             tree = _parse(f"if 1:\n{text}" if indent else text)
@@ -259,7 +259,7 @@ def _write(value: Any, out: list[str]) -> None:
         out.append(f"({type(value).__name__}")
         for field in sorted(value._fields):
             part = getattr(value, field, None)
-            # `Constant` without a value is None itself.
+            # Also omits the value None of a `Constant`: no other constant is without a value.
             if field in _IGNORED_FIELDS or part is None or part == []:
                 continue
             if field == "body" and isinstance(part, list):

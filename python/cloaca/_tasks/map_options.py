@@ -16,8 +16,8 @@ class MapOptions:
     Attributes:
         over: The list, or the lists by parameter: each a task, a key, or a field of the input.
         parallel: Maximum number of items that run at once; `None` for no limit.
-        batch: Maximum number of elements of an item, which is a list then; `None` for one element.
-        tolerate: Maximum number or share of failed items; `None` runs all items.
+        batch: Maximum number of elements of an item, which is then a list; `None` for one element.
+        tolerate: Maximum number or share of failed items; with `None`, all items run.
     """
 
     __slots__ = ("batch", "over", "parallel", "tolerate")

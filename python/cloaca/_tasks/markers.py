@@ -90,7 +90,7 @@ class ResourceMarker(Marker):
         self.factory = factory
 
     def _version_text(self) -> str:
-        """Nothing of the factory: what a task connects to is not what it does."""
+        """Omits the factory: the version does not depend on what a task connects to."""
         return "resource"
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ def result(task: Any, /) -> Any:
     """Give a parameter the result of another task: `total: Total = cloaca.result(total)`.
 
     It is the default of a parameter, adds the dependency, and tells type checkers the type of the
-    value. A parameter that is named like a task needs none.
+    value. A parameter with the name of a task needs no marker.
 
     Args:
         task: The task's function, or its id.
@@ -164,10 +164,10 @@ def resource(factory: Any, /) -> Any:
     Args:
         factory: A function without arguments. It returns the object, or a context manager, which is
             entered and left; or it is a generator function that yields the object once, and cleans
-            up after that. It may be asynchronous. A context manager of both kinds is entered by
-            `async with` if the factory is a coroutine function, or the first task that needs it is
-            one. An object that is not a context manager is closed by its `close()` or `aclose()`,
-            if it has one.
+            up after that. It may be asynchronous. A context manager that supports both `with` and
+            `async with` is entered by `async with` if the factory or the first task that needs the
+            object is a coroutine function. An object that is not a context manager is closed by its
+            `close()` or `aclose()`, if it has one.
 
     Returns:
         A marker. The task receives the object in its place.

@@ -55,12 +55,12 @@ def read_options(
         on_failure: Called after it failed.
         wait_for: The condition that it waits for.
         wait_timeout: Maximum time of that wait.
-        on_timeout: The consequence when it is over.
+        on_timeout: The consequence of the timeout.
         final: The ends of an execution after which it runs, if it is a final task.
         undoes: The tasks that it undoes.
         compensate: The function that undoes it.
-        compensate_failed: Whether that runs also if it failed.
-        over: The list, or the lists by parameter, that it runs once per element of.
+        compensate_failed: Whether `compensate` also runs if the task failed.
+        over: The list, or the lists by parameter. The task runs once per element.
         parallel: Maximum number of items that run at once.
         batch: Maximum number of elements of an item.
         tolerate: Maximum number or share of failed items.

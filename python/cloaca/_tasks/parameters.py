@@ -33,7 +33,7 @@ class _Missing:
         return "MISSING"
 
 
-#: Stands for the default of a parameter without one, and for a value that is not there.
+#: Stands for a missing default of a parameter, and for a missing value.
 MISSING = _Missing()
 
 
@@ -124,7 +124,7 @@ class Signature:
         try:
             annotation = evaluate(name, written, self.function)
         except Exception:
-            return None  # the decoder tells what is wrong
+            return None  # the decoder reports the problem
         kind = getattr(annotation, "__origin__", annotation)
         if not getattr(kind, "_is_map_result", False):
             return None
@@ -253,7 +253,7 @@ def _simple_parameters(function: Any) -> tuple[Parameter, ...] | None:
 def _parameters(
     names: tuple[str, ...], positional_only: int, positional: int
 ) -> tuple[Parameter, ...]:
-    """Parameters without defaults. Tasks share them, so that ten thousand take little memory."""
+    """Parameters without defaults. They are shared, so that 10,000 tasks take little memory."""
     kinds = [POSITIONAL_ONLY] * positional_only + [POSITIONAL] * (positional - positional_only)
     kinds += [KEYWORD_ONLY] * (len(names) - positional)
     return tuple(map(Parameter, names, kinds))

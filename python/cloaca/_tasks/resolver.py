@@ -43,14 +43,14 @@ _METHOD_HINT = (
 
 
 def marked_alone(parameter: str, marker: ResultMarker) -> tuple[str, str]:
-    """The id and the key of the task of a marker, without a workflow."""
+    """The id and the result's key of the task to which a marker refers, without a workflow."""
     tasks = tasks_of(marker.reference)
     id = task_id(f"cloaca.result of parameter '{parameter}'", marker.reference)
     return id, tasks[-1].result_key if tasks else id
 
 
 class Scope:
-    """The meaning of names to the parameters of one task of a workflow.
+    """The names to which the parameters of one task of a workflow can refer.
 
     Attributes:
         task: The task's id.
@@ -59,7 +59,7 @@ class Scope:
         keys: The keys of the results of all tasks, by id.
         fields: The keys of the declared input by field; `None` if the workflow declares none.
         signals: The names of the signals that the task waits for.
-        error: Decodes the error of the first execution, for the parameter `error` of final tasks;
+        error: Decodes the error of the ended execution, for the parameter `error` of final tasks;
             `None` in ordinary tasks.
         map: The options of a mapped task.
         marked: Returns the id and the key of the task that a parameter's default refers to.
@@ -125,7 +125,7 @@ def resolve(signature: Signature, scope: Scope) -> Call:
     positional: list[str | Source] = []
     named: list[tuple[str, str | Source]] = []
     unfilled: list[str] = []
-    skipped = False  # after a positional parameter with its default, arguments are passed by name
+    skipped = False  # once a positional parameter keeps its default, later ones are passed by name
     for parameter in signature.parameters:
         name, kind = parameter.name, parameter.kind
         what = found.get(name)
@@ -218,10 +218,10 @@ def refuse_loose(signature: Signature, task_id: str) -> None:
     """Refuses a function that no workflow can call, at the line that defines it.
 
     A function that takes the context needs an annotation for each further parameter without a
-    default: without one it is far more often a mistake than a value.
+    default: without an annotation, such a parameter is far more often a mistake than a value.
 
     Raises:
-        TaskValidationError: It has a parameter that a task does not get.
+        TaskValidationError: The function has a parameter for which a task gets no value.
     """
     scope = Scope(task_id, task_id)
     found: dict[str, str | Source] = {}
@@ -369,7 +369,7 @@ def _decoder(signature: Signature, scope: Scope, name: str) -> Decoder | None:
 
 
 def _promises_value(signature: Signature) -> bool:
-    """Whether the function's return annotation is something else than `None`."""
+    """Whether the function has a return annotation other than `None`."""
     return signature.annotation("return") not in (MISSING, None, "None")
 
 

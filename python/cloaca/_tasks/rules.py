@@ -106,8 +106,8 @@ def any_of(*conditions: Any) -> Any:
         The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, they are not all of one kind, or one to wait for
-            is given twice.
+        TaskValidationError: There is no condition, they are not all of one kind, or a condition to
+            wait for is given twice.
 
     Since 1.0.
     """
@@ -134,7 +134,7 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
 
 
 def task_success(task: Reference) -> TriggerRule:
-    """The named task completed. Of a group: all of its tasks completed.
+    """The named task completed. For a group: all of its tasks completed.
 
     Args:
         task: Its id, its function, or a group. It counts as a dependency.
@@ -151,7 +151,7 @@ def task_success(task: Reference) -> TriggerRule:
 
 
 def task_failed(task: Reference) -> TriggerRule:
-    """The named task failed. Of a group: at least one of its tasks failed.
+    """The named task failed. For a group: at least one of its tasks failed.
 
     A task that completes under this rule handles the failure.
 
@@ -170,7 +170,7 @@ def task_failed(task: Reference) -> TriggerRule:
 
 
 def task_skipped(task: Reference) -> TriggerRule:
-    """The named task was skipped. Of a group: all of its tasks were skipped.
+    """The named task was skipped. For a group: all of its tasks were skipped.
 
     Args:
         task: Its id, its function, or a group. It counts as a dependency.

@@ -47,7 +47,7 @@ class TriggerRule:
         return _tasks_in(self._data)
 
     def with_tasks(self, find: Callable[[str], list[str]]) -> TriggerRule:
-        """The rule with other names of tasks. A name of several tasks is that of a group.
+        """The rule with other names of tasks. A name that stands for several tasks names a group.
 
         Args:
             find: Returns the ids of the tasks that a name stands for; none if it is not known.

@@ -17,7 +17,7 @@ _ENDS = ("fail", "skip", "continue")
 
 
 class WaitOptions:
-    """The validated options of a wait. `approval` and `child` are what the engine reads."""
+    """The validated options of a wait. `approval` and `child` have the engine's form."""
 
     __slots__ = ("approval", "child", "condition", "data", "is_node", "on_timeout", "timeout_us")
 

@@ -79,8 +79,8 @@ class VirtualRunner(DefaultRunner):
             config: Settings; the defaults if omitted.
         """
         self._shut = False
-        # A runner that is killed runs one workflow; its polls would be an endless series of
-        # transactions.
+        # A runner that will be killed runs only one workflow; polls of triggers would be an endless
+        # series of transactions.
         self._polls_triggers = _alone
         given = config is not None
         config = DefaultRunnerConfig() if config is None else config
@@ -151,7 +151,7 @@ class Pacer:
         self._limit = max_concurrent_tasks
         self._moving = threading.Lock()
         self._changed = threading.Condition()
-        # The execution that the caller waits for, and the deadline.
+        # The execution and the deadline of each waiting caller, by the caller's number.
         self._waiting: dict[int, tuple[str | None, int | None]] = {}
         self._last = 0
         self._closed = False
@@ -298,7 +298,7 @@ class VirtualCore:
         return found
 
     def submit(self, requests: list[_core.SubmitRequest]) -> list[_core.Submitted]:
-        """Submits; the wait for an answer that a crash prevents times out in virtual time."""
+        """Submits. If a crash prevents the answer, the wait for it times out in virtual time."""
         if not self._hastens:
             return self._core.submit(requests)
         with self._pacer.waiting(None):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _LoneWork:
-    """The work that the handle of a function without a runner refers to."""
+    """Takes the place of a claimed task, for the handle of a function without a runner."""
 
     callback = False
     error = None
@@ -60,10 +60,10 @@ def run_task(
 ) -> Context:
     """Run a task's function as a worker would, but without a runner and without retries.
 
-    The parameters have the meaning that they have in the workflow of the task; outside of one, they
-    are keys of the context. Their values are in the context, or given by name. They are encoded and
-    decoded as between two tasks, so that a test sees what a worker would pass. A resource that is
-    given by name replaces the one of its factory.
+    The parameters have the meaning that they have in the workflow of the task; without a workflow,
+    they are keys of the context. Their values come from the context, or are given by name. They are
+    encoded and decoded as between two tasks, so that a test sees what a worker would pass. A
+    resource that is given by name is used instead of the factory's.
 
     Args:
         function: The function; it may be an `async def`.
@@ -78,7 +78,7 @@ def run_task(
     Raises:
         TaskValidationError: The function cannot be called as a task.
         TaskInputError: A parameter has no value, or one that does not match its annotation.
-        TypeError: It returned what a task may not return.
+        TypeError: The function returned a value that a task may not return.
         Exception: Whatever the function raised, `Retry`, `Abort` and `Snooze` included.
 
     Example:
@@ -121,9 +121,9 @@ def _call(function: Callable[..., Any], task_id: str) -> Call:
 
 
 def _by_names(call: Call, context: Context) -> Call:
-    """The call with parameters that read the key of their own name if their key is not there.
+    """The call, in which a parameter whose key is missing reads the key of its own name.
 
-    The key of a result is another one in a group, or with `output=`.
+    The key of a result differs from the parameter's name in a group, or with `output=`.
     """
 
     def renamed(what: str | Source) -> str | Source:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# The characters that a path has as they are.
+# The characters of a path that are not percent-encoded.
 _PATH = "/-._~!$&'()*+,;=:@"
 
 
@@ -43,15 +43,15 @@ def asgi(
     The database is opened at the first request. Nothing depends on lifespan events.
 
     Args:
-        database: The URL of the database, or a runner, whose database it then is.
+        database: The URL of the database, or a runner, whose database is then served.
         authorize: Called with each request; returns the caller's access, or None to refuse with
             status 401. It may be a coroutine function.
         schema: The PostgreSQL schema to serve; without it, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Parts of further keys whose values are secrets.
-        allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. Without
-            it the framework's own check counts.
+        redact: Further texts. The value of a key that contains one of them is hidden.
+        allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. If
+            omitted, only the framework's own check applies.
         trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
         trace_url: The URL of a trace's page, to which executions that were submitted in a trace are
             linked: `{trace_id}` and `{execution_id}` in it are replaced.
@@ -97,7 +97,7 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             return await _live(receive, send)
         if scope["type"] != "http":
-            # There are no WebSockets, and no door besides the gate.
+            # There are no WebSockets: only HTTP requests pass the authorization.
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return None
@@ -135,7 +135,8 @@ class AsgiApp:
 class _Loop:
     """The requests of one event loop. Used on the loop's thread only.
 
-    It does not refer to the loop, whose end is the end of its entry among the application's loops.
+    It holds no reference to the loop, so that its entry in the application's map ends with the
+    loop.
     """
 
     def __init__(self) -> None:
@@ -143,7 +144,7 @@ class _Loop:
         self._waiting: dict[WebExchange, Future[None]] = {}
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
-        """Returns what a function returns that may block."""
+        """Calls a function that may block on another thread, and returns its result."""
         import asyncio
 
         return await asyncio.get_running_loop().run_in_executor(None, call)
@@ -234,7 +235,7 @@ def _target(scope: Scope) -> str:
         root = quote(scope.get("root_path", ""), safe=_PATH)
         if root and sent.startswith(root):
             sent = sent[len(root) :] or "/"
-        # A framework may have rewritten the path: then what it says counts.
+        # A framework may have rewritten the path: then its path is used.
         if unquote(sent) == _path(scope):
             path = sent
     query = scope.get("query_string", b"").decode("latin-1")

@@ -83,7 +83,7 @@ def serve(
     Callers need the token: as a bearer token, or by the server's link, which sets a cookie.
 
     Args:
-        database: The URL of the database, or a runner, whose database it then is.
+        database: The URL of the database, or a runner, whose database is then served.
         host: The IP address to listen on.
         port: The port to listen on; 0 for a free one.
         token: The token, of at least 16 characters; a new one if omitted.
@@ -92,7 +92,7 @@ def serve(
         schema: The PostgreSQL schema to serve; without it, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Parts of further keys whose values are secrets.
+        redact: Further texts. The value of a key that contains one of them is hidden.
         allowed_hosts: The host names to answer for, besides IP addresses and `localhost`.
         trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
         trace_url: The URL of a trace's page, to which executions that were submitted in a trace are

@@ -94,7 +94,7 @@ def location_of(database: str | DefaultRunner, schema: str | None) -> tuple[str,
     if opened is None:
         raise ConfigurationError(
             f"database must be a URL or a DefaultRunner, not {type(database).__name__}",
-            hint="of a tenant's runner, give the URL and schema=",
+            hint="for a tenant's runner, give the URL and schema=",
         )
     url, own_schema = opened
     return url, own_schema if schema is None else schema

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., Any]
 
 _PATH = "/-._~!$&'()*+,;=:@"
-# Those that a part of a path has at the start of a relative URL, where a colon would end a scheme.
+# The same for the start of a relative URL, in which a colon would end a scheme.
 _PART = "-._~!$&'()*+,;=@"
 # WSGI servers send these themselves.
 _HOP_BY_HOP = {b"connection", b"transfer-encoding"}
@@ -42,15 +42,15 @@ def wsgi(
     instead.
 
     Args:
-        database: The URL of the database, or a runner, whose database it then is.
+        database: The URL of the database, or a runner, whose database is then served.
         authorize: Called with each request; returns the caller's access, or None to refuse with
             status 401.
         schema: The PostgreSQL schema to serve; without it, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Parts of further keys whose values are secrets.
-        allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. Without
-            it the framework's own check counts.
+        redact: Further texts. The value of a key that contains one of them is hidden.
+        allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. If
+            omitted, only the framework's own check applies.
         trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
         trace_url: The URL of a trace's page, to which executions that were submitted in a trace are
             linked: `{trace_id}` and `{execution_id}` in it are replaced.
@@ -121,10 +121,10 @@ class WsgiApp:
 
 
 def _with_slash(environ: dict[str, Any]) -> str | None:
-    """The URL of the mount with a slash at its end, if the request is for the one without it.
+    """The URL of the mount with a slash at its end, if the request is for the mount without it.
 
-    The page's relative links would lead to a place outside the mount. The server sees an empty path
-    as "/", so it cannot tell the two URLs apart.
+    Without the slash, the page's relative links would lead to a place outside the mount. The server
+    sees an empty path as "/", so it cannot tell the two URLs apart.
     """
     mount = environ.get("SCRIPT_NAME", "").rpartition("/")[2]
     if environ.get("PATH_INFO") or not mount:

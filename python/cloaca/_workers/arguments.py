@@ -71,7 +71,7 @@ def read(source: Source, context: Context, task_id: str) -> Any:
     """The value of a parameter.
 
     Raises:
-        TaskInputError: It has none, or one that does not match its annotation.
+        TaskInputError: The parameter has no value, or one that does not match its annotation.
     """
     if source.items is not None:
         text = context._raw(source.key)
@@ -107,7 +107,7 @@ def decode(source: Source, text: str, task_id: str) -> Any:
 
 
 def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
-    """The value of a parameter whose key is not there: its default, or `None` for a result."""
+    """The value of a parameter whose key is missing: its default, or `None` for a result."""
     if source.default is not MISSING:
         return source.default
     if source.kind == "signal":
@@ -132,7 +132,7 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
 
 
 def _reason(source: Source, hint: str) -> tuple[str, str]:
-    """The reason why the result of a task is not there, and a hint."""
+    """The reason why the result of a task is missing, and a hint."""
     task, key = f"task '{source.task}'", source.key
     if source.maker_stores == "always":
         return f"{task} has no result, because it was skipped or failed", hint

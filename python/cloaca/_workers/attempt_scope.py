@@ -41,7 +41,7 @@ _NAMES = ("execution_id", "task_id", "attempt", "workflow")
 
 
 def end_own_callback(execution_id: str) -> None:
-    """Before a wait for an execution: a callback of its own tasks must not hold its result back."""
+    """Called before a wait, because a callback must not hold back its own execution's result."""
     work = current.get()
     if isinstance(work, Work) and work.callback and work.execution_id == execution_id:
         work.end_callback()
@@ -50,8 +50,8 @@ def end_own_callback(execution_id: str) -> None:
 class LogCapture:
     """Keeps what an attempt logs and prints with its execution.
 
-    Each line goes to the engine at once, which writes them several times a second: other programs
-    can read them while the attempt runs.
+    Each line goes to the engine at once. The engine writes several times a second, so other
+    programs can read the lines while the attempt runs.
     """
 
     __slots__ = ("_bytes", "_core", "_count", "_printed", "work")
@@ -59,7 +59,7 @@ class LogCapture:
     def __init__(self, work: Work, core: Runner) -> None:
         self.work = work
         self._core = core
-        # What was printed without a line break yet, by stream, with its level.
+        # Printed text that has no line break yet, by stream, with its level.
         self._printed: dict[str, tuple[int, str]] = {}
         self._count = 0
         self._bytes = 0
@@ -115,11 +115,12 @@ class LogCapture:
         self._note(time_us, min(max(level, 0), _MAX_LEVEL), storable(name), message)
 
     def _note(self, time_us: int, level: int, name: str, message: str) -> None:
-        """Passes a line to the engine; it is durable before the attempt's end is."""
+        """Passes a line to the engine. The line is durable before the attempt's end."""
         try:
             self._core.note_logs(self.work, [(time_us, level, name, message)])
         except Exception as error:
-            # A record of the program's own class holds a number that no database keeps.
+            # For example, a record of the program's own class has a number that no database can
+            # store.
             from contextlib import suppress
 
             from cloaca._core import now_us
@@ -129,7 +130,7 @@ class LogCapture:
                 self._core.note_logs(self.work, [(now_us(), 30, "cloaca", told)])
 
     def close(self) -> None:
-        """The attempt has ended."""
+        """Ends the capture: keeps incomplete lines, and notes how many lines were dropped."""
         printed, self._printed = self._printed, {}
         for stream, (level, rest) in printed.items():
             self._add_line(stream, level, rest)

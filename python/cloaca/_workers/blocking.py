@@ -42,7 +42,7 @@ def check_blocking(call: str, instead: str) -> None:
 
 
 def refuse_own(execution_id: str) -> None:
-    """Refuses a task's wait for its own execution, also on another thread that it waits for.
+    """Refuses a task's wait for its own execution, also on a thread for which the task waits.
 
     Raises:
         WorkflowError: A task waits for the end of its own execution.
@@ -71,7 +71,7 @@ def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
 
 
 def refuse_idle_wait(core: Runner) -> None:
-    """Refuses a task's wait for its runner to be idle, also on another thread that it waits for.
+    """Refuses a task's wait for its runner to be idle, also on a thread for which the task waits.
 
     Raises:
         WorkflowError: The own execution of the task is open.
@@ -86,14 +86,14 @@ def refuse_idle_wait(core: Runner) -> None:
 
 
 def own_work() -> Work | None:
-    """The work that the caller belongs to: it is a task, or runs in a copy of a task's context."""
+    """The work of the caller, if the caller is a task or runs in a copy of a task's context."""
     scope = current.get()
     return scope.work if isinstance(scope, LogCapture) else scope
 
 
 def _warn_once(call: str, instead: str) -> None:
     global _warned
-    # The cells of a notebook run on a loop, and nothing else does while one waits.
+    # The cells of a notebook run on a loop, and nothing else runs there while a cell waits.
     if _warned or "ipykernel" in sys.modules:
         return
     _warned = True

@@ -39,7 +39,7 @@ class LoopThread:
         self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
         self._watch: LoopWatch | None = None
-        # The workflows and ids of tasks that a warning named because they blocked the loop.
+        # Tasks that blocked the loop and were named in a warning, by workflow and id.
         self._told: set[tuple[str, str]] = set()
         self._started = threading.Event()
         self._closing = threading.Event()
@@ -140,7 +140,7 @@ class LoopThread:
 
     def _on_readable(self) -> None:
         core = self._core
-        for done in self._waker.completed():  # makes it unreadable
+        for done in self._waker.completed():  # also clears the waker
             resolve(done)
         while batch := core.take_async(_BATCH):
             for work in batch:
@@ -189,7 +189,7 @@ _make_loop = LoopThread.make_loop
 
 
 async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
-    """Cancels all tasks of a loop that starts no new ones."""
+    """Cancels all tasks of a loop, which takes no new ones from then on."""
     import asyncio
 
     loop.remove_reader(descriptor)

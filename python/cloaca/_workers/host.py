@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 # The events that start a thread. They are retried until the operating system can start one.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
-# Microseconds between two attempts.
+# Microseconds between two attempts to start a thread.
 _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
-# Microseconds between two looks whether a runner may start.
+# Microseconds between two checks whether a runner may start.
 _GATE_PAUSE_US = 5_000
 
 
@@ -80,7 +80,7 @@ class WorkerHost:
         self._thread.start()
 
     def watch(self, gate: Gate) -> None:
-        """Has the runner start once its maker has it."""
+        """Starts the runner once the code that made it has stored it."""
         self._gate = gate
 
     def join(self, timeout: float) -> None:

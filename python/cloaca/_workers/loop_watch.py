@@ -1,7 +1,7 @@
-"""Notices a coroutine that holds the event loop, from a thread of its own.
+"""Notices a coroutine that holds up the event loop. Runs on a separate thread.
 
-A few times a second it asks the loop for a sign of life. Nothing is done per task, and nothing
-while no coroutine runs.
+A few times a second it asks the loop for a sign of life. A task causes no extra work, and the watch
+rests while no coroutine runs.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def of_value(context: Context, call: Call, returned: object) -> Outcome:
 
 
 def _refused(error: BaseException) -> Outcome:
-    """The outcome of a task that returned what it may not return; it is not retried."""
+    """The outcome of a task that returned an invalid value; it is not retried."""
     kind = type(error)
     return Outcome.failed(type_name(kind), message_of(error), None, lineage(kind), False)
 
@@ -113,7 +113,8 @@ def _outcome_of(error: BaseException) -> Outcome:
     told = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
         return Outcome.retry(error._after_us, *told)
-    # Another attempt cannot fix a deadlock or a task with too many steps, and gets the same values.
+    # Another attempt would meet the same deadlock, have too many steps again, or get the same
+    # values.
     is_final_error = isinstance(error, CloacaException) and (
         error._is_final or error.code in _FINAL
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Resource:
-    """An object that is made, or was made."""
+    """An object that is being made, or was made."""
 
     __slots__ = ("close", "close_async", "factory", "future", "loop")
 
@@ -78,8 +78,8 @@ def is_asynchronous(made: object, *, prefers_async: bool) -> bool:
 
     Args:
         made: The object.
-        prefers_async: Whether an object that is a context manager of both kinds counts as an
-            asynchronous one. Its `__enter__` may exist only to raise an error that says so.
+        prefers_async: Whether an object that supports both `with` and `async with` counts as
+            asynchronous. Its `__enter__` may only raise an error that asks for `async with`.
     """
     kind = type(made)
     return (
@@ -109,7 +109,8 @@ class ResourcePool:
 
         Args:
             marker: The marker.
-            prefers_async: Whether a context manager of both kinds is entered on the event loop.
+            prefers_async: Whether an object that supports both `with` and `async with` is entered
+                on the event loop.
 
         Raises:
             Exception: Whatever the factory raises; the next call tries again.
@@ -150,7 +151,7 @@ class ResourcePool:
             return found, True
 
     def _make(self, resource: _Resource, *, prefers_async: bool = False) -> Any:
-        """Makes an object on this thread, which is not that of the loop.
+        """Makes an object on this thread, which is not the thread of the loop.
 
         Args:
             resource: The resource.
@@ -187,7 +188,7 @@ class ResourcePool:
         resource.future.set_exception(error if isinstance(error, Exception) else TaskTimeoutError())
 
     async def close_async(self) -> None:
-        """Closes what belongs to the running loop, last made first."""
+        """Closes the objects of the running loop, in reverse order of creation."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -203,7 +204,7 @@ class ResourcePool:
         self._taken(lambda resource: resource.loop is loop)
 
     def close(self) -> None:
-        """Closes the others, last made first."""
+        """Closes the remaining objects, in reverse order of creation."""
         for resource in self._taken(lambda resource: resource.future.done()):
             if resource.close is not None:
                 try:

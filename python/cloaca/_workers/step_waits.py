@@ -49,7 +49,7 @@ class StepWait:
         self._read = read
 
     def recorded(self, log: StepLog) -> Any:
-        """The recorded end; `None` if it is not over.
+        """The recorded end; `None` if the wait is not over.
 
         Raises:
             TaskValidationError: Another call recorded the key.
@@ -58,7 +58,7 @@ class StepWait:
         return log.recorded(self.name)
 
     def over(self, log: StepLog) -> str | None:
-        """The text to record at once, for a sleep of no time, which does not leave the function."""
+        """The text to record at once, for a sleep of zero length: the function continues."""
         is_over = self.call == "sleep" and self.condition["duration"] == 0
         return "null" if is_over else None
 
@@ -75,10 +75,10 @@ class StepWait:
         return None
 
     def ended(self, task_id: str, recorded: str) -> Any:
-        """The data that the wait got.
+        """The data that the wait received.
 
         Raises:
-            WaitTimeoutError: It timed out.
+            WaitTimeoutError: The wait timed out.
         """
         import json
 

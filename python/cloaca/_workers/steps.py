@@ -73,11 +73,12 @@ class _Activity:
     __slots__ = ("waits",)
 
     def __init__(self) -> None:
-        # The calls in the step's function that are about to leave: it waits for them.
+        # The number of calls in the step's function that are about to leave. The step waits for
+        # them.
         self.waits = 0
 
 
-# The steps whose functions run around the current coroutine.
+# The steps inside whose functions the current coroutine runs.
 _enclosing: ContextVar[tuple[_Activity, ...]] = ContextVar("cloaca_steps", default=())
 
 
@@ -110,7 +111,8 @@ class Steps:
         # The call that is about to leave the function, and calls that it takes along.
         self._leaving: Future[None] | None = None
         self._beside: list[StepRun] = []
-        # The coroutines that run a step or look for a recorded end, and what waits for a change.
+        # The coroutines that run a step or look for a recorded end, and the future of a change of
+        # them.
         self._active: set[_Activity] = set()
         self._changed: Future[None] | None = None
 
@@ -133,7 +135,7 @@ class Steps:
         call = StepCall(name, function, args, kwargs, policy)
         if not is_async:
             return self._run(call, read)
-        # Recorded steps are read again in a loop of thousands of calls.
+        # A fast path, because a loop may read thousands of recorded steps again.
         recorded = self._log.recorded(name)
         if recorded is None:
             return self._run_async(call, read)
@@ -182,7 +184,7 @@ class Steps:
             attempt += 1
 
     async def _run_async(self, call: StepCall, read: Read) -> Any:
-        # Before the first await: no other call leaves the function before this step has begun.
+        # Before the first await, so that no other call leaves the function before this step begins.
         activity = self._begin_activity()
         try:
             recorded = await self._recorded_async(call.name)
@@ -312,7 +314,8 @@ class Steps:
         return wait.ended(self._handle.task_id, recorded)
 
     async def _park_async(self, wait: StepWait) -> Any:
-        # Another call of a `gather` that finds the log loaded does not leave without this one.
+        # So that another call of a `gather`, which finds the log loaded, does not leave without
+        # this.
         activity = self._begin_activity()
         try:
             await self._recorded_async(wait.name)
@@ -389,11 +392,11 @@ class Steps:
                 self._beside.remove(wait)
 
     async def _settle(self) -> None:
-        """Waits until nothing else that the function started may go on.
+        """Waits until no other coroutine that the function started can continue.
 
-        Steps are recorded first: their functions must not be called again. Calls that other
-        coroutines make now leave together with this one. And the function goes on if a step that
-        it waits for has ended.
+        Steps are recorded first, because their functions must not be called again. Calls that other
+        coroutines make now join this one and leave the function with it. If a step ends for which
+        the function waits, the function continues instead.
         """
         from asyncio import get_running_loop, sleep
 
@@ -439,7 +442,7 @@ class Steps:
         raise self._parked
 
     def _check_whole(self, call: str, key: str) -> None:
-        """An item of a map has no row that could wait, and only a whole task completes."""
+        """Refuses the call in an item of a map: only a whole task can wait or start executions."""
         if self._work.index is not None:
             raise WholeTaskError(
                 f"item '{self._handle.task_id}' calls handle.{call}({key!r}), but an item of a map "
@@ -448,14 +451,14 @@ class Steps:
             )
 
     def _part(self, run: StepRun) -> str:
-        """A call that leaves the function with another one, as JSON."""
+        """A call that leaves the function together with another call, as JSON."""
         assert self._core is not None
         position = run.reserve(self._core, self._work, self._log)
         name = encode_as(f"the key {run.name!r}", run.name)
         return f'{{"key":{name},"position":{position},"runs":{run.runs(self._log)}}}'
 
     def _check_parked(self) -> None:
-        """A function that sleeps or waits can do nothing durable any more."""
+        """Refuses calls of a function that is leaving to sleep or wait."""
         if self._parked is not None:
             raise self._parked
 
@@ -466,7 +469,7 @@ class Steps:
             error: The exception that left it; `None` if it returned.
 
         Raises:
-            CaughtParkError: It caught what left it to sleep or wait.
+            CaughtParkError: The function caught the exception by which it leaves to sleep or wait.
         """
         self._has_ended = True
         parked = self._parked
@@ -508,14 +511,14 @@ class Steps:
 
 
 def _contains(error: BaseException | None, parked: TaskParked) -> bool:
-    """Whether a group of exceptions has the one that left the function."""
+    """Whether a group of exceptions contains the one that leaves the function."""
     if isinstance(error, BaseExceptionGroup):
         return any(part is parked or _contains(part, parked) for part in error.exceptions)
     return False
 
 
 def _follows(error: BaseException, parked: TaskParked) -> bool:
-    """Whether an exception was raised by code that handled the one that left the function."""
+    """Whether an exception was raised while the one that leaves the function was handled."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:

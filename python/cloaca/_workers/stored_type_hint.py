@@ -1,4 +1,4 @@
-"""A hint for an error whose cause is the type that a value has after it was stored: a JSON type."""
+"""Hints for errors that occur because a stored value comes back as a JSON type."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# Parts of the messages of Python about a `TypeError`, each with the type that the value had before
-# it was stored, the JSON type, and the code that makes it again.
+# Parts of Python's `TypeError` messages, each with the type of the value before it was stored, its
+# JSON type, and the code that converts it back.
 _STORED = (
     (("'str'", "datetime.datetime"), "a datetime", "text", "datetime.fromisoformat(text)"),
     (("str", "datetime."), "a date or time", "text", "date.fromisoformat(text)"),

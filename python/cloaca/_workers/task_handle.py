@@ -54,7 +54,7 @@ class TaskHandle:
 
     @property
     def task_id(self) -> str:
-        """The task's id; of an item of a map with its index, such as `fetch[17]`. Since 1.0."""
+        """The task's id; for an item of a map, with its index: `fetch[17]`. Since 1.0."""
         return self._work.task_id
 
     @property
@@ -82,7 +82,7 @@ class TaskHandle:
         """A key that makes the effects of the task idempotent: the same in all its attempts.
 
         The compensation of a task has the key of the task that it undoes, so it can find what a
-        failed attempt may have done. The key changes once the task was compensated.
+        failed attempt may have done. The key changes once the task has been compensated.
 
         Example:
             >>> def refund(charge, error, handle):
@@ -128,7 +128,7 @@ class TaskHandle:
         return found
 
     def is_cancelled(self) -> bool:
-        """Whether the execution was cancelled, and the function's result will be dropped.
+        """Whether the execution was cancelled, so that the function's result will be dropped.
 
         Since 1.0.
         """
@@ -259,14 +259,15 @@ class TaskHandle:
             *args: Arguments of the function.
             type: The type of the result; by default the function's return annotation. A result
                 without either is plain JSON.
-            retry: Calls a function that failed again in place first, by this policy.
+            retry: A policy by which a failed function is called again within the attempt, before
+                the task's own policy applies.
             **kwargs: Arguments of the function by name.
 
         Returns:
             The result as it was recorded: JSON, decoded by `type` or the return annotation.
 
         Raises:
-            ContextError: The task has more than 10,000 recorded steps, or more bytes of them than
+            ContextError: The task has more than 10,000 recorded steps, or they take more bytes than
                 `max_context_bytes`. It is not retried.
             TypeError: The result is not JSON.
             TaskValidationError: The key is not a text of 1 to 500 characters, or the result does
@@ -333,14 +334,14 @@ class TaskHandle:
             condition: Made by `cloaca.signal`, `cloaca.delay`, `cloaca.until`, `cloaca.any_of` or
                 `cloaca.all_of`. The key of a signal is the key itself here, not a path.
             timeout: Maximum time to wait: seconds, a timedelta, or text such as `"48h"`.
-            type: The type of what it waits for; plain JSON if omitted.
+            type: The type of the data of the signal; plain JSON if omitted.
 
         Returns:
-            The data of the signal; `None` for a timer; of several conditions a dict of the data by
-            the names of the signals. An awaitable of it, in an `async def` task.
+            The data of the signal; `None` for a timer; for several conditions, a dict of the data
+            by the names of the signals. An awaitable of it, in an `async def` task.
 
         Raises:
-            WaitTimeoutError: The time is over. Later attempts get the same.
+            WaitTimeoutError: The wait timed out. Later attempts get the same error.
             ConfigurationError: The timeout cannot be read.
             TaskValidationError: The key or the condition is not valid.
 
@@ -371,8 +372,9 @@ class TaskHandle:
 
         As in `sleep`, the function exits while the child runs, holds no worker in the meantime,
         and starts again from its top. The end is recorded like a step, so the child is started
-        once, whatever crashes. It is cancelled when this execution is cancelled, fails or times
-        out. A workflow that no program has defined yet is waited for; `explain` names it.
+        once, whatever crashes. The child is cancelled when this execution is cancelled, fails or
+        times out. If no program has defined the workflow yet, the call waits until one does;
+        `explain` names the workflow.
 
         In an `async def` task it must be awaited.
 
@@ -381,13 +383,13 @@ class TaskHandle:
             workflow: The name of the workflow, in either language; or a `Workflow`, or the function
                 that `@cloaca.workflow` decorates.
             input: The child's input: a mapping, a `Context`, or an instance of its model.
-            timeout: Maximum run time of the child: seconds, a timedelta, or text such as `"1h"`. It
-                has no more time than what is left of this execution's.
-            priority: The child's priority; that of this task if omitted.
+            timeout: Maximum run time of the child: seconds, a timedelta, or text such as `"1h"`.
+                The child has at most the time that is left of this execution's.
+            priority: The child's priority; this task's if omitted.
             type: The type of the output; plain JSON if omitted.
 
         Returns:
-            The child's output; its final context where it has none. An awaitable of it, in an
+            The child's output; its final context if it has none. An awaitable of it, in an
             `async def` task.
 
         Raises:
@@ -422,7 +424,7 @@ class TaskHandle:
     ) -> Any:
         """Run a child for each input, and wait for all their outputs.
 
-        As `run`, but children run at the same time. All of them run to their ends, also if one
+        Like `run`, but the children run at the same time. All of them run to their end, even if one
         fails. `retry_execution` retries only those that failed.
 
         Args:
@@ -439,7 +441,8 @@ class TaskHandle:
             `async def` task.
 
         Raises:
-            ChildFailedError: A child did not complete; the first of them in the order of inputs.
+            ChildFailedError: A child did not complete. If there are several, the error is about the
+                first, in the order of the inputs.
             WorkflowInputError: An input does not match the workflow's model.
             TaskValidationError: The key or an option is not valid.
             ConfigurationError: The timeout cannot be read.
@@ -459,15 +462,15 @@ class TaskHandle:
     def start(self, key: str, workflow: object = None, input: Input | None = None) -> Any:
         """Start another execution when this task completes, and do not wait for it.
 
-        It is submitted in the transaction that completes the task, or never: not by an attempt that
-        fails. It has no parent, so it is not cancelled or retried with this execution. An event
+        It is submitted in the transaction that completes the task, so an attempt that fails submits
+        nothing. It has no parent, so it is not cancelled or retried with this execution. An event
         `execution_started` of this task has its id.
 
         In an `async def` task it is awaited like the other calls.
 
         Args:
-            key: The name of the step. With one or two arguments of which the second is an input,
-                this is the workflow.
+            key: The name of the step. If the second argument is omitted, or is an input, this is
+                also the workflow.
             workflow: As for `run`.
             input: The input, as for `run`.
 
@@ -500,7 +503,7 @@ class TaskHandle:
     def _run(
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        """Calls the task's function. What left it to sleep or wait must not have been caught."""
+        """Calls the task's function, and checks how it exited: see `Steps.check_left`."""
         try:
             returned = function(*positional, **named)
         except BaseException as error:

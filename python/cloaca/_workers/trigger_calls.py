@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_ERROR = 4096
 
-# The last error of each trigger that was logged: the same one is logged again only after a success.
+# The last logged error of each trigger. The same error is logged again only after a success.
 _logged: dict[str, str] = {}
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class WorkflowBuilder:
     """Builds a workflow, from the tasks defined in its `with` block or step by step.
 
-    A `with` block registers the workflow at its end, and replaces an earlier one of the same name.
+    A `with` block registers the workflow at its end; it replaces an earlier one of the same name.
     If its body raises, nothing is registered.
 
     Example:
@@ -220,7 +220,7 @@ class WorkflowBuilder:
         return self
 
     def _add_definition(self, task: TaskDefinition) -> None:
-        """Add a task, at the line that defines it.
+        """Add a task, so that an error is raised at the line that defines the task.
 
         Adding the very same task again does nothing.
 
@@ -307,7 +307,7 @@ class WorkflowBuilder:
         self._returns = task_id
 
     def _open_group(self, group: TaskGroup) -> None:
-        """Begin a group, at the line that defines it.
+        """Begin a group, so that an error is raised at the line that defines the group.
 
         Raises:
             WorkflowValidationError: The workflow has a group or a task with its name.

@@ -63,28 +63,29 @@ def child(
         id: The node's id.
         workflow: The name of the workflow. Any program may define it, in either language; the node
             waits until one does.
-        input: The child's input: its names, each with the path of the value, such as `"order_id"`
-            or `"fetch.url"`. If omitted, the child gets the context that a task in the node's place
-            gets, or those of its keys that the workflow declares as its input. With `over=`, the
-            path `"item"` is the element, and `"item.url"` a value of it.
+        input: The child's input: for each name the path of its value in the context, such as
+            `"order_id"` or `"fetch.url"`. If omitted, the child gets the context that a task in the
+            node's place would get, or only the keys that its workflow declares as its input. With
+            `over=`, the path `"item"` is the element, and `"item.url"` a value of it.
         over: The list whose elements each start a child: a task, by id or by function, a field of
             the workflow's input, or a key of the context. A dict runs over several lists of equal
             lengths; its names take the place of `item` in `input`.
-        parallel: Maximum number of children that are open at once, over all runners. Without it
-            all start.
-        batch: Maximum number of elements of one child, whose `item` is a list then.
+        parallel: Maximum number of children that are open at once, over all runners; no limit if
+            omitted.
+        batch: Maximum number of elements of one child, whose `item` is then a list.
         tolerate: Maximum number (`3`) or share (`0.1`) of failed children. Beyond it no further
-            child starts, open ones run to their ends, and the node fails. Without it all run, and
+            child starts, open ones run to their end, and the node fails. If omitted, all run, and
             the node fails if any failed.
         dependencies: Tasks that must have ended before it starts, by id or by function.
         timeout: Maximum run time of a child: seconds, a timedelta, or a text such as `"1h"`. The
-            child has no more time than what is left of its parent's.
+            child has at most the time that is left of its parent's.
         on_parent_end: The fate of the child when its parent is cancelled, fails or times out:
             `"cancel"` or `"abandon"`.
         trigger_rule: The condition under which it starts, once its dependencies have ended.
         trigger_rules: The same.
-        priority: The priority of the child; that of the parent if omitted.
-        retry: A retry policy. Each attempt is a new child. Without any `retry*` there is one.
+        priority: The priority of the child; the parent's if omitted.
+        retry: A retry policy. Each attempt is a new child. Without any `retry*` there is one
+            attempt.
         retry_attempts: See `task`.
         retry_backoff: See `task`.
         retry_delay_ms: See `task`.

@@ -1,7 +1,7 @@
 """Binds the final tasks and the compensations of a complete workflow (semantics Q).
 
-Their parameters receive the results of ordinary tasks, which are values of the input of the
-derived workflow and no dependencies of it. A parameter `error` receives the `ErrorInfo`.
+Their parameters receive the results of ordinary tasks. These are values in the input of the derived
+workflow, not dependencies. A parameter `error` receives the `ErrorInfo`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ErrorDecoder:
-    """Decodes the error of the first execution: an `ErrorInfo`, or `None` if it completed."""
+    """Decodes the error of the ended execution: an `ErrorInfo`, or `None` if it completed."""
 
     accepts_null = True
     kinds = None
@@ -72,7 +72,7 @@ class Finale:
         input: InputModel | None,
         names: GroupNames,
     ) -> None:
-        """Bind them.
+        """Bind the tasks.
 
         Args:
             workflow: The workflow's name.
@@ -185,7 +185,7 @@ class Finale:
         return next((id for id in tasks if self._keys[id] == name), None)
 
     def _edges(self, task: TaskDefinition, call: Call) -> tuple[str, ...]:
-        """The final tasks that must have ended before, declared or by parameters."""
+        """The final tasks that must have ended before: declared ones, and sources of parameters."""
         edges: list[str] = []
         for name in task.dependencies:
             edges += self._tasks(name, task.group, self._finals) or [name]

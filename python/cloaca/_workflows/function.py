@@ -82,10 +82,10 @@ def workflow(
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a workflow of one function, which is its only task.
 
-    The workflow and the task are named like the function. What the function does in
-    `TaskHandle.step` is durable line by line: loops, branches and agents are ordinary Python. Its
-    parameters are those of a task: values by name, the context, and the handle. What it returns is
-    the output of the execution. The function itself is unchanged: callable and testable.
+    The workflow and the task have the name of the function. The result of each `TaskHandle.step`
+    is durable, so loops, branches and agents can be written as ordinary Python. The parameters
+    are those of a task: values by name, the context, and the handle. The returned value is the
+    output of the execution. The function itself is unchanged: it can be called and tested.
 
     Args:
         function: The function, if the decorator is used without parentheses.
@@ -108,7 +108,7 @@ def workflow(
         priority: Higher priorities start first.
         max_context_bytes: Maximum size of the result, and of all recorded steps, in bytes.
         compensate: A function that undoes what the function has done; see `task`.
-        compensate_failed: Whether it also runs if the function failed or was cancelled.
+        compensate_failed: Whether `compensate` also runs if the function failed or was cancelled.
         finals: Functions that run after the execution has ended, each decorated with
             `@cloaca.task(final=...)` outside of any workflow.
 
@@ -135,7 +135,7 @@ def workflow(
     if function is not None and not callable(function):
         raise WorkflowValidationError(
             f"@workflow decorates functions, not {type(function).__name__}",
-            hint="a workflow of several tasks: with cloaca.WorkflowBuilder('name')",
+            hint="for several tasks, write: with cloaca.WorkflowBuilder('name')",
         )
     options: dict[str, Any] = {
         "retry": retry,
@@ -203,6 +203,6 @@ def _finals(finals: object) -> list[Callable[..., Any]]:
         if not known or known[-1].options.final is None:
             raise WorkflowValidationError(
                 f"finals names {final!r}, which is not a final task",
-                hint='decorate it with @cloaca.task(final="always"), or another end',
+                hint='decorate it with @cloaca.task(final="always"), or another value of final=',
             )
     return found

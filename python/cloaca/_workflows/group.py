@@ -23,9 +23,9 @@ class TaskGroup:
     def __init__(self, name: str, dependencies: Iterable[object] | None) -> None:
         """Private: use `cloaca.group`."""
         self._name = name
-        #: The name with those of the groups around it. Since 1.0.
+        #: The name, with the names of the groups around it. Since 1.0.
         self.name = name
-        #: The tasks and groups that its first tasks start after, as they were given.
+        #: The tasks and groups after which its first tasks start, as they were given.
         self.dependencies = dependencies
         #: The prefix of the group around it.
         self.parent = ""

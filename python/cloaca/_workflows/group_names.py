@@ -35,7 +35,7 @@ class GroupNames:
         return name.removeprefix(self._full_prefix)
 
     def nearest(self, name: str, group: str) -> str | None:
-        """The task or the group that a name stands for, or `None`: the nearest one counts.
+        """The task or the group that a name stands for, nearest first; `None` if there is none.
 
         Args:
             name: An id or a name of a group, with or without the prefix of the groups around it.
@@ -51,7 +51,7 @@ class GroupNames:
             group = outer(group)
 
     def is_group(self, name: str) -> bool:
-        """Whether a name that `nearest` returned is that of a group."""
+        """Whether a name that `nearest` returned names a group."""
         return name not in self._tasks
 
     def members(

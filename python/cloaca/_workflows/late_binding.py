@@ -23,9 +23,9 @@ class LateBinding:
         self._values: dict[str, tuple[object, object]] = {}
 
     def note(self, task: TaskDefinition) -> None:
-        """Warns if a task has the code of the one before, and a variable of it has changed since.
+        """Warns if a task has the same code as the last one, and a variable in it has changed.
 
-        Both functions see its last value when they run.
+        When they run, both functions see the variable's last value.
         """
         function = task.function
         if type(function) is not FunctionType:
@@ -65,7 +65,7 @@ def _variables(function: FunctionType) -> dict[str, tuple[object, object]]:
 
 
 def _reads(code: CodeType, name: str) -> bool:
-    """Whether code reads a global variable; the name may also be that of an attribute."""
+    """Whether code reads a global variable, or perhaps an attribute of the same name."""
     import dis
 
     return any(

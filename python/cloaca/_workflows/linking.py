@@ -60,7 +60,8 @@ class Linker:
         self._keys = {task.id: task.result_key for task in tasks.values()}
         self._by_key = self._owners()
         self._calls: dict[str, Call | None] = {}
-        # Of mapped tasks: the key of the list of each parameter, and the tasks that make the lists.
+        # For mapped tasks: the key of the list of each parameter, and the tasks that make the
+        # lists.
         self._lists: dict[str, dict[str, str]] = {}
         self._makers: dict[str, list[str]] = {}
         # In a workflow with groups, the rules with the full names of their tasks.
@@ -118,7 +119,7 @@ class Linker:
         return keys
 
     def _owners(self) -> dict[str, str]:
-        """The task of each name that `output=` gives to a result."""
+        """The task of each result, by the result's key."""
         found: dict[str, str] = {}
         for task in self._tasks.values():
             other = found.get(task.result_key)
@@ -274,7 +275,7 @@ class Linker:
         return [self._names.shortened(task_id(what, reference, known)) for reference in declared]
 
     def _join_groups(self, edges: dict[str, list[str]]) -> None:
-        """Adds the dependencies of groups to their tasks without a dependency in the group."""
+        """Adds a group's dependencies to its tasks that depend on no task of the group."""
         # The inner ones first: a dependency of an inner group counts for the outer one.
         for group in reversed(list(self._groups.values())):
             names = self._group_dependencies(group)

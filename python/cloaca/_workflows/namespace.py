@@ -36,11 +36,11 @@ class _Names:
         raise AttributeError(f"{type(self).__name__} cannot be changed")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
-        """Copies and pickles as the constructor call, because attributes cannot be set."""
+        """Copies and pickles by a call of the constructor, because attributes cannot be set."""
         return type(self), self._parts
 
     def as_components(self) -> tuple[str, ...]:
-        """The parts, first the tenant. Since 1.0."""
+        """The parts, beginning with the tenant. Since 1.0."""
         return self._parts
 
     def __str__(self) -> str:

@@ -36,15 +36,15 @@ def wait(
 ) -> str:
     """A node that waits. It holds no worker, and any runner completes it.
 
-    Its result, under its id, is the data of its signal; `None` for a timer; for `any_of` and
-    `all_of` a dict of the signals that came, by name.
+    The node's result, under its id, is the data of the signal; `None` for a timer; for `any_of` and
+    `all_of`, a dict of the received signals, by name.
 
     Args:
         id: The node's id.
         wait_for: The condition.
         dependencies: Tasks that must have ended before the wait begins, by id or by function.
         timeout: Maximum time to wait: seconds, a timedelta, or a text such as `"48h"`.
-        on_timeout: The consequence when it is over: `"fail"` (with `WaitTimeoutError`, without a
+        on_timeout: The consequence of the timeout: `"fail"` (with `WaitTimeoutError`, without a
             retry), `"skip"`, or `"continue"` (with `None` as the result).
         trigger_rule: The condition under which the wait begins, once its dependencies have ended.
         trigger_rules: The same.
@@ -91,14 +91,14 @@ def approval(
 ) -> str:
     """A node that waits until somebody approves or rejects it.
 
-    `runner.approve` and `runner.reject` decide, and the command line does. Its result, under its
-    id, is a dict of `approved`, `data`, `by`, `at` and `reason`.
+    Decide with `runner.approve` or `runner.reject`, or on the command line. The node's result,
+    under its id, is a dict of `approved`, `data`, `by`, `at` and `reason`.
 
     Args:
         id: The node's id.
-        dependencies: Tasks that must have ended before, by id or by function.
+        dependencies: Tasks that must have ended before the wait begins, by id or by function.
         timeout: Maximum time to wait: seconds, a timedelta, or a text such as `"48h"`.
-        on_timeout: The consequence when it is over: `"fail"`, `"skip"` or `"continue"`.
+        on_timeout: The consequence of the timeout: `"fail"`, `"skip"` or `"continue"`.
         on_reject: The consequence of a rejection: `"fail"`, `"skip"` or `"continue"`.
         data: The type of the data that comes with an approval, for programs that show a form. Its
             JSON schema is in `runner.waits()`.

@@ -1,4 +1,4 @@
-"""Checks of what is sent to tasks of this process, before it is sent (L12)."""
+"""Checks data before it is sent to tasks of this process (L12)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def check_signal(name: str, text: str) -> None:
-    """Refuses data that no task of this process which waits for the signal could take.
+    """Refuses data if tasks of this process wait for the signal, but none could take the data.
 
-    Other programs may have further tasks for it, so nothing is refused if this process has none.
+    If this process has no such task, nothing is refused, because other programs may have one.
 
     Args:
         name: The signal's name.

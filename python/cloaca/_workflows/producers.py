@@ -1,4 +1,4 @@
-"""Notes why the result of a task may not be there, for the error of a parameter (semantics J7)."""
+"""Notes why the result of a task may be missing, for the error of a parameter (semantics J7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def note_producers(
     tasks: Mapping[str, TaskDefinition], finals: Mapping[str, TaskDefinition]
 ) -> None:
-    """Notes at each parameter with a result what is known of the task that makes it.
+    """Notes, for each parameter that receives a result, what is known about the result's task.
 
     Args:
         tasks: The ordinary tasks of a workflow, bound, by id.
@@ -39,9 +39,9 @@ def _stores(maker: TaskDefinition) -> str:
 
 
 def _has_completed(task: TaskDefinition, maker: TaskDefinition) -> bool:
-    """Whether a task runs only if the other one, a dependency of it, has completed.
+    """Whether a task runs only if `maker`, one of its dependencies, has completed.
 
-    The default rule also lets it run if the other one was skipped by its own rule.
+    The default rule also lets the task run if `maker` was skipped by its own rule.
     """
     rule = _rule(task)
     wait = maker.options.wait

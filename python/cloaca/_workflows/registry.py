@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-# The module `weakref` has it from there, and takes a millisecond to import.
+# `weakref` has the class from there, but takes a millisecond to import.
 from _weakrefset import WeakSet
 from contextvars import ContextVar
 
@@ -58,7 +58,7 @@ class WorkflowRegistry:
         # Tasks of workflows that other programs define, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
         self._runners: WeakSet[LiveRunner] = WeakSet()
-        # Those that are shut down included: their last tasks may still run.
+        # Also runners that are shut down, because their last tasks may still run.
         self._owners: WeakSet[LiveRunner] = WeakSet()
         # The files in which the workflows were defined.
         self._files: dict[str, str] = {}
@@ -282,9 +282,9 @@ class WorkflowRegistry:
 
 
 def _warn_of_replacement(name: str, before: str, after: str) -> None:
-    """Warns that a workflow replaces one of another file, which is rarely meant.
+    """Warns that a workflow replaces one of another file, which is rarely intended.
 
-    Cells of a notebook are not files: there it is the way to change a workflow.
+    Cells of a notebook are not files: there, a workflow is changed by replacing it.
     """
     from pathlib import Path
 
@@ -303,7 +303,7 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
 
 
 def _tell_of_replacement(name: str, version: str, before: str) -> None:
-    """Logs that a file defines a workflow again, as notebooks do; quietly if it is the same."""
+    """Logs that a file defines a workflow again, as notebooks do, if its version differs."""
     if version != before:
         from cloaca._values.package_logger import logger
 

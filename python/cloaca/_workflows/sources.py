@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def parameters_of(workflow: Workflow, task: TaskDefinition) -> list[dict[str, Any]]:
-    """The parameters of a task's function, those included that keep their default.
+    """The parameters of a task's function, including those that keep their default.
 
     For a node that runs another workflow, the names of the child's input.
     """

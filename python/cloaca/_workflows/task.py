@@ -123,11 +123,11 @@ def task(
     `Context` (which replaces it), or a mapping (which is merged into it).
 
     Any other function is a value task: it takes values, and what it returns is stored under its id.
-    A parameter receives the result of the task of its name, which becomes a dependency, or the
-    field of the workflow's `input=`; in a workflow without `input=`, the key of the context. The
-    defaults `cloaca.result` and `cloaca.resource` name the source. Values are decoded by the
-    annotation. A parameter named `handle` or `task_handle`, or annotated with `TaskHandle`,
-    receives the `TaskHandle`.
+    A parameter receives the result of the task with its name, which becomes a dependency, or the
+    field with its name of the workflow's `input=`. In a workflow without `input=`, it receives the
+    value of the context's key with its name if there is no such task. The defaults `cloaca.result`
+    and `cloaca.resource` name the source. Values are decoded by the annotation. A parameter named
+    `handle` or `task_handle`, or annotated with `TaskHandle`, receives the `TaskHandle`.
 
     Args:
         function: The function, if the decorator is used without parentheses.
@@ -162,10 +162,10 @@ def task(
             first.
         max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
         wait_for: A condition such as `cloaca.signal("paid", key="order_id")`. Once the task could
-            run, it waits for it without holding a worker. The data of a signal is a value
-            parameter of the signal's name.
+            run, it waits for the condition without holding a worker. A parameter with the signal's
+            name receives the data.
         wait_timeout: Maximum time of that wait: seconds, a timedelta, or a text such as `"30d"`.
-        on_timeout: The consequence when it is over: `"fail"` (the default: `WaitTimeoutError`, not
+        on_timeout: The consequence of the timeout: `"fail"` (the default: `WaitTimeoutError`, not
             retried), `"skip"`, or `"continue"` (the task runs without the value).
         final: Makes it a final task, which runs after the execution has ended: `"always"`, or only
             after a `"failure"`, when it was `"cancelled"`, or after `"success"`. A parameter
@@ -300,8 +300,8 @@ def external_task(
 
     Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for
     `WorkflowBuilder.add_task`. It runs as soon as a program that has a task of this workflow and id
-    works on the same database; until then it waits. The options given here apply; they are
-    those of `task`.
+    works on the same database; until then it waits. The options given here apply, with the same
+    meaning as for `task`.
 
     Args:
         id: The task's id.
@@ -426,7 +426,7 @@ def _is_text(value: object) -> bool:
 
 
 def id_of(function: object) -> str:
-    """A function's name; through partials, whose own type has none."""
+    """A function's name. Looks through partials, which have none."""
     for _ in range(32):
         name = getattr(function, "__name__", None)
         if isinstance(name, str) and name != "<lambda>":

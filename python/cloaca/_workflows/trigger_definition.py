@@ -48,7 +48,7 @@ class TriggerDefinition:
         self.is_async = is_async
         # Whether the function has a parameter `state`.
         self.takes_state = takes_state
-        # The workflow and the final states whose ends it follows; `None` if it is polled.
+        # The workflow that it follows, and the final states that call it; `None` if it is polled.
         self.after = after
         # The parameter that receives the ended execution, if there is one.
         self.result_parameter = result_parameter

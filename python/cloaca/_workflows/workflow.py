@@ -104,7 +104,7 @@ class Workflow:
         return self._core.output
 
     def topological_sort(self) -> list[str]:
-        """The full names of the tasks, each after its dependencies; otherwise as declared.
+        """The full names of the tasks, each after its dependencies, otherwise in declaration order.
 
         Since 1.0.
         """

@@ -287,7 +287,7 @@ impl Context {
         loop {
             let last = self.content.lock().values.last_key();
             let key = last.ok_or_else(|| PyKeyError::new_err("the context is empty"))?;
-            // Otherwise another thread has removed it meanwhile.
+            // `None`: another thread has removed the key meanwhile.
             if let Some(value) = self.take(py, &key)? {
                 return Ok((key.as_ref().to_owned(), value));
             }
@@ -318,7 +318,7 @@ impl Context {
                 None => encode(name, py.None().bind(py))?,
             };
             let mut content = self.content.lock();
-            // Otherwise another thread has set it meanwhile.
+            // If another thread has set the key meanwhile, its value is read.
             if !content.values.contains(name) {
                 content.values.set(name, json);
             }

@@ -141,7 +141,7 @@ impl Runner {
         Ok(self.subscriptions.submit(&self.engine, waker, requests))
     }
 
-    /// Returns whether a task or a callback belongs to this runner: tenants share the workers of another one.
+    /// Returns whether a task or a callback belongs to this runner and not to a runner that shares its workers.
     fn runs(&self, work: &Bound<'_, Work>) -> bool {
         let work = work.get();
         self.engine.owns(work.slot(), work.deferrals())
@@ -205,7 +205,7 @@ impl Runner {
         self.engine.now().0
     }
 
-    /// Reads the recorded steps of an attempt into its log. With a `waker`, returns a token at once and wakes it later.
+    /// Reads the recorded steps of an attempt into its log. With a `waker`, returns a token at once and wakes the waker later.
     fn load_steps(
         &self,
         py: Python<'_>,
@@ -232,8 +232,8 @@ impl Runner {
         steps::reserve(py, work.get(), log.get(), key)
     }
 
-    /// Records a step that ended, and returns when it is durable. With a `waker`, returns a token at once and wakes it when the
-    /// step is durable or refused.
+    /// Records a step that ended, and returns when it is durable. With a `waker`, returns a token at once and wakes the waker
+    /// when the step is durable or refused.
     #[expect(clippy::too_many_arguments, reason = "the parts of a step")]
     fn record_step(
         &self,
@@ -251,7 +251,7 @@ impl Runner {
         call.record(ended, waker.map(|waker| waker.get().handle()))
     }
 
-    /// Records the end of a wait whose condition already holds; the log has it then. The rest is as for `record_step`.
+    /// Records the end of a wait whose condition already holds, and adds it to the log. Otherwise like `record_step`.
     fn end_wait(
         &self,
         py: Python<'_>,
@@ -341,7 +341,7 @@ impl Runner {
         signals::sent(&sent)
     }
 
-    /// Approves or rejects an approval; returns the state of the execution once that is durable.
+    /// Approves or rejects an approval; returns the state of the execution once the decision is durable.
     #[pyo3(signature = (execution_id, task, approved, data, by=None, reason=None))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a decision")]
     fn decide(
@@ -361,7 +361,7 @@ impl Runner {
     }
 
     /// Moves the due time of a timer or of a retry delay to `at_us`, or by `after_us` from now; returns the state of the
-    /// execution once that is durable.
+    /// execution once the change is durable.
     #[pyo3(signature = (execution_id, task, at_us=None, after_us=0))]
     fn reschedule(
         &self,
@@ -377,7 +377,7 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Cancels an execution; whether it was open. The cancellation is durable.
+    /// Cancels an execution. Returns whether it was open, once the cancellation is durable.
     fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.guard().check(py)?;
@@ -386,7 +386,7 @@ impl Runner {
         did_cancel(cancelled.unwrap_or_else(|| Err(Error::runner_closed()))).raise(py)
     }
 
-    /// Returns the number of tasks that run and that wait for a worker in this process.
+    /// Returns how many tasks run in this process, and how many wait for a worker here.
     fn load(&self) -> WorkLoad {
         let loads = Executor::ALL.map(|executor| self.engine.queues().of(executor).load());
         WorkLoad {
@@ -455,7 +455,7 @@ impl Runner {
         Ok(worker::loop_notices(&self.engine))
     }
 
-    /// Reports the outcome of a coroutine, also of one that overran or was cancelled; that one is dropped.
+    /// Reports the outcome of a coroutine. The outcome of a coroutine that timed out or was cancelled is dropped.
     fn finish_async(
         &self,
         py: Python<'_>,
@@ -468,7 +468,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Shuts down gracefully and waits for it. A second call with a shorter grace period shortens the first one's.
+    /// Shuts down gracefully, and returns when the runner has ended. A second call can shorten the grace period of the first.
     ///
     /// Returns the number of executions that are left open without a live runner, counted up to `count_open`.
     #[pyo3(signature = (grace_us, count_open=0))]

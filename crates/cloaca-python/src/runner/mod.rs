@@ -39,7 +39,7 @@ pub struct Runner {
     loop_waker: Py<LoopWaker>,
     loop_wanted: AtomicBool,
     subscriptions: Subscriptions,
-    /// Waits of worker threads; tenants share those of their parent, like the workers.
+    /// The waits of worker threads. Tenants share the object of their parent, like the workers.
     blocked_waits: Arc<BlockedWaits>,
     thread_tasks: ThreadTasks,
 }
@@ -62,7 +62,7 @@ impl Runner {
         }
     }
 
-    /// Registers a wait of the current thread, if a worker of this runner makes it.
+    /// Registers a wait of the current thread, if the thread is a worker of this runner.
     fn enter_wait(
         &self,
         py: Python<'_>,
@@ -131,7 +131,7 @@ impl Runner {
         })
     }
 
-    /// Returns a runner for a tenant's schema, which shares this one's workers and connections.
+    /// Returns a runner for a tenant's schema. It shares this runner's workers and connections.
     fn open_tenant(
         &self,
         py: Python<'_>,

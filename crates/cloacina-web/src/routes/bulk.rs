@@ -61,7 +61,7 @@ struct Bulk {
     limit: Option<usize>,
     /// The reason, for the histories.
     note: Option<String>,
-    /// The `next` of the request before, with the same filter.
+    /// The `next` of the previous answer, with the same filter.
     cursor: Option<String>,
 }
 

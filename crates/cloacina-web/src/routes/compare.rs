@@ -23,23 +23,23 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/compare", View, "compareExecutions", "Compare two executions", compare)
             .with([
                 Parameter::id("a", "The first execution.").required(),
-                Parameter::text("b", "The second one, or `last-success`: the newest completed one of the workflow of `a`.")
+                Parameter::text("b", "The second execution, or `last-success`: the newest completed execution of the workflow of `a`.")
                     .required(),
             ])
             .returns::<Comparison>(200, "Both executions and their differences."),
     ]
 }
 
-/// A key of the inputs with two values.
+/// A key whose values in the two inputs differ.
 #[derive(Debug, Serialize, ToSchema)]
 struct InputDifference {
     /// The key.
     key: String,
-    /// The value of the first execution; null without it, and without the permission `view_payloads`. The value of a key that
-    /// names a secret is replaced, but the key is listed, because its values differ.
+    /// The value in the first execution; null if it has none, and without the permission `view_payloads`. The value of a key
+    /// that names a secret is replaced, but the key is listed, because its values differ.
     #[schema(value_type = Option<serde_json::Value>)]
     a: Option<Box<RawValue>>,
-    /// The value of the second execution, likewise.
+    /// The value in the second execution, likewise.
     #[schema(value_type = Option<serde_json::Value>)]
     b: Option<Box<RawValue>>,
 }
@@ -132,7 +132,7 @@ fn input(call: &Call<'_>, a: &Ended, b: &Ended) -> Result<Vec<InputDifference>, 
     let value = |context: &cloacina::types::Context, key: &str| {
         let value = context.get(key).filter(|_| is_shown);
         let text = value.map(|value| match value.as_str() {
-            // What is not there is not a secret.
+            // `null` is not a secret.
             text if text != "null" && redactor.is_secret(key) => format!("\"{MASK}\""),
             text => text.to_owned(),
         });

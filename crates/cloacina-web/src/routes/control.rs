@@ -71,7 +71,7 @@ pub(super) struct Change {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
-    /// The task to run again, with all that depend on it; without it, all that failed.
+    /// The task to run again, with all tasks that depend on it; if omitted, all failed tasks run again.
     from_task: Option<String>,
     /// The reason, for the history.
     note: Option<String>,
@@ -126,7 +126,8 @@ fn control(
     }
 }
 
-/// Applies an action, to one of the revisions of the header If-Match if there is one. The outer error is that of the header.
+/// Applies an action. If there is a header If-Match, the execution must have one of its revisions. The outer error is an error
+/// of the header.
 fn controlled(
     call: &Call<'_>,
     id: ExecutionId,

@@ -42,7 +42,7 @@ pub(super) const FILTER: &[Parameter] = &[
     Parameter::text("id", "Only those whose id begins with this text."),
     Parameter::text(
         "error",
-        "Only those whose error has this text in its type or message, whatever the case.",
+        "Only those whose error has this text in its type or message, ignoring case.",
     ),
     Parameter::text(
         "input.PATH",
@@ -60,7 +60,7 @@ pub(super) const FILTER: &[Parameter] = &[
     Parameter::id("schedule", "Only started by this schedule."),
     Parameter::id(
         "parent",
-        "Only children of this execution; without it, only executions that are not children.",
+        "Only children of this execution; if omitted, only executions that are not children.",
     ),
     Parameter::id(
         "runner",
@@ -85,8 +85,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .returns::<ExecutionView>(200, "The execution."),
         Operation::delete("/executions/{id}", Delete, "deleteExecution", "Delete an execution that has ended", delete)
             .about(
-                "With its history, its logs and all its data. One that is open answers 409, and so does the child of a stored \
-                 execution, which is deleted after its parent.",
+                "With its history, its logs and all its data. The answer is 409 for an open execution, and for a child of \
+                 a stored execution, which is deleted after its parent.",
             )
             .returns_nothing(204, "The execution is deleted."),
         Operation::get("/executions/{id}/children", View, "listChildren", "List the children of an execution", children)
@@ -109,10 +109,10 @@ struct ExecutionPage {
     next: Option<String>,
     /// The cursor of the page before, which has newer executions; null at the start.
     prev: Option<String>,
-    /// The time back to which a search looked that ended before its page was full.
+    /// How far back the search looked, if it ended before the page was full.
     #[schema(format = DateTime)]
     scanned_until: Option<String>,
-    /// The number of executions that such a search examined.
+    /// The number of executions that such a search has examined.
     scanned: Option<u64>,
 }
 

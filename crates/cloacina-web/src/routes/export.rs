@@ -19,7 +19,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/executions/{id}/export", View, "exportExecution", "Export an execution as one document", export)
             .about("With its tasks, history and log lines, and with its input and context for callers who may see them.")
-            .with([Parameter::words("format", &["json", "html"], "The format; json without it.")])
+            .with([Parameter::words("format", &["json", "html"], "The format; default: json.")])
             .returns::<Export>(200, "The document, as a download.")
             .or_text("text/html"),
     ]
@@ -96,7 +96,7 @@ fn export(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let failed = |_| Problem::new("internal", "the document cannot be written");
     let text = serde_json::to_string(&document).map_err(failed)?;
-    // A tree of values would change numbers and the order of keys, and refuse deep values.
+    // Parsing into a tree of values would change numbers and the order of keys, and would refuse deeply nested values.
     let text = indented(&redactor.json(&text));
     let title = format!("{} {id}", execution.workflow().name());
     let name = format!("attachment; filename=\"execution-{id}.html\"");

@@ -49,13 +49,13 @@ pub(super) fn operations() -> Vec<Operation> {
                 100,
                 "Only lines of at least this severity: 10 to 50.",
             ),
-            Parameter::text("q", "Only lines that contain this text, whatever the case."),
+            Parameter::text("q", "Only lines that contain this text, ignoring case."),
             AFTER,
             Parameter::number(
                 "limit",
                 1,
                 MAX_LINES,
-                "Maximum number of lines; 200 without it.",
+                "Maximum number of lines; default: 200.",
             ),
             CURSOR,
         ])
@@ -106,7 +106,7 @@ fn events(call: &Call<'_>) -> Result<Reply, Problem> {
     reply(call, &execution, &page)
 }
 
-/// An item that knows its index.
+/// Puts the index of an item also into the item.
 fn indexed<T>((index, item): (usize, T)) -> (usize, (usize, T)) {
     (index, (index, item))
 }

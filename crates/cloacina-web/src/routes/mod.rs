@@ -53,7 +53,7 @@ pub fn operations() -> Vec<Operation> {
 /// The parameter that every route has.
 const TENANT: Parameter = Parameter::text(
     "tenant",
-    "The schema of a tenant; without it, the database itself.",
+    "The schema of a tenant; default: the database itself.",
 );
 
 /// Maximum number of items of a page.
@@ -64,7 +64,7 @@ const LIMIT: Parameter = Parameter::number(
     "limit",
     1,
     MAX_PAGE,
-    "Maximum number of items; 50 without it.",
+    "Maximum number of items; default: 50.",
 );
 
 /// The cursor of a page.

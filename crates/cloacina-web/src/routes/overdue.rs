@@ -11,13 +11,13 @@ use crate::call::Call;
 use crate::problem::Problem;
 use crate::views::time;
 
-/// How many times as long as 95 of 100 completed executions of its workflow an execution must have run to be overdue.
+/// An execution is overdue once it has run for this many times the usual duration of its workflow.
 const FACTOR: i64 = 3;
-/// Number of completed executions of a workflow that its usual duration is taken from.
+/// Number of completed executions of a workflow from which its usual duration, the 95th percentile, is computed.
 const SAMPLE: usize = 100;
-/// Minimum number of completed executions, without which a workflow has no usual duration.
+/// Minimum number of completed executions. With fewer, a workflow has no usual duration.
 const MIN_SAMPLE: usize = 5;
-/// Executions that were submitted less than this before are not looked at, in microseconds.
+/// Minimum age of an execution that is looked at, in microseconds since its submission.
 const MIN_AGE: i64 = 5_000_000;
 /// Maximum number of running executions that are looked at.
 const MAX_RUNNING: usize = 50;
@@ -41,7 +41,7 @@ pub(super) struct OverdueView {
     usual_us: i64,
 }
 
-/// The newest running executions that have run for longer than three times the 95th percentile of their workflow.
+/// The newest running executions that have run for longer than [`FACTOR`] times the usual duration of their workflow.
 pub(super) fn find(call: &Call<'_>) -> Result<Vec<OverdueView>, Problem> {
     let now = call.inspector.now();
     let running = call.inspector.list(&ListFilter {

@@ -29,19 +29,19 @@ const DAY: i64 = 86_400_000_000;
 pub(super) fn operations() -> Vec<Operation> {
     let since = Parameter::time(
         "since",
-        "Only submitted at or after this time, or span before now; 24h without it.",
+        "Only submitted at or after this time, or span before now; default: 24h.",
     );
     vec![
         Operation::get("/counts", View, "countExecutions", "Count the executions in each state", counts)
-            .about("Each state is counted up to 10,000: beyond that, and of old completed executions, the kind is `at_least`.")
+            .about("Each state is counted up to 10,000. Beyond that, and for old completed executions, the kind is `at_least`.")
             .returns::<Counts>(200, "The counts by state."),
         Operation::get("/activity", View, "getActivity", "Count the executions submitted over time", activity)
-            .with([since, Parameter::number("buckets", 1, MAX_BUCKETS, "The number of spans; 48 without it.")])
+            .with([since, Parameter::number("buckets", 1, MAX_BUCKETS, "The number of spans; default: 48.")])
             .returns_page::<BucketView>("The spans, oldest first."),
         Operation::get("/failures", View, "listFailures", "Group the failed executions by their causes", failures)
             .about("The newest 1,000: workflow, task, error type, and the message without numbers and ids.")
             .with([since])
-            .returns_page::<FailureView>("The groups; that with the newest failure first."),
+            .returns_page::<FailureView>("The groups, starting with the one that has the newest failure."),
         Operation::get("/waiting", View, "listWaiting", "Group the open executions by what they wait for", waiting)
             .about("The newest 50 open executions.")
             .returns_page::<WaitView>("The groups, the largest first."),
@@ -113,10 +113,10 @@ pub(super) struct FailureView {
     message: String,
     /// The number of executions.
     count: usize,
-    /// The submission of the oldest of them.
+    /// When the oldest of them was submitted.
     #[schema(format = DateTime)]
     first_at: String,
-    /// The submission of the newest of them.
+    /// When the newest of them was submitted.
     #[schema(format = DateTime)]
     last_at: String,
     /// Some of them, newest first.
@@ -140,7 +140,7 @@ impl From<FailureGroup> for FailureView {
     }
 }
 
-/// Open executions that wait for the same.
+/// Open executions that wait for the same reason.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WaitGroup)]
 pub(super) struct WaitView {
@@ -165,7 +165,7 @@ pub(super) struct Attention {
     schedules: Vec<ScheduleTrouble>,
     /// Runners whose process or lease has ended.
     gone_runners: Vec<String>,
-    /// Executions that run for more than three times as long as 95 of 100 completed ones of their workflow.
+    /// Executions that have run for more than three times the usual duration of their workflow, the 95th percentile.
     overdue: Vec<OverdueView>,
 }
 
@@ -227,7 +227,7 @@ fn groups(call: &Call<'_>, wanted: impl Fn(&ReasonView) -> bool) -> Result<Vec<W
     let now = call.inspector.now();
     let mut groups: Vec<WaitView> = Vec::new();
     for item in call.inspector.list(&filter)?.items {
-        // It may have been deleted since it was listed.
+        // The execution may have been deleted since it was listed.
         let reasons = call.inspector.explain(item.id, &[]).unwrap_or_default();
         let mut reasons = reasons.iter().map(|reason| ReasonView::new(reason, now));
         let Some(reason) = reasons.find(|reason| wanted(reason)) else {

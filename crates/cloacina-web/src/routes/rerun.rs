@@ -39,12 +39,12 @@ pub(super) fn operations() -> Vec<Operation> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RerunRequest {
-    /// The input; without it, that of the earlier execution.
+    /// The input; default: the input of the earlier execution.
     #[schema(value_type = Option<Object>)]
     input: Option<Box<RawValue>>,
-    /// The version of the workflow: original or latest; original without it.
+    /// The version of the workflow: original or latest; default: original.
     version: Option<String>,
-    /// The labels; without them, those of the earlier execution.
+    /// The labels; default: the labels of the earlier execution.
     labels: Option<BTreeMap<String, String>>,
     /// The reason, for the history.
     note: Option<String>,
@@ -109,7 +109,7 @@ struct Keep<'a> {
 }
 
 impl Keep<'_> {
-    /// Replaces what an edited input keeps by the earlier values. `is_redacted`: a key that leads to `text` names a secret.
+    /// Replaces each `$keep` of an edited input by the earlier value. `is_redacted`: a key that leads to `text` names a secret.
     fn kept(&self, text: &str, is_redacted: bool, depth: usize) -> Result<String, Problem> {
         if text.contains(MASK)
             && serde_json::from_str::<String>(text).is_ok_and(|text| text == MASK)

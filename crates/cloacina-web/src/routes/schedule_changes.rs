@@ -55,9 +55,9 @@ struct NewSchedule {
     workflow: String,
     /// The cron expression: 5 fields, or 6 with seconds first.
     cron: String,
-    /// The IANA time zone of the expression; UTC without it.
+    /// The IANA time zone of the expression; default: UTC.
     timezone: Option<String>,
-    /// A name that tells it from others with the same workflow, expression and time zone.
+    /// A name that distinguishes it from other schedules with the same workflow, expression and time zone.
     name: Option<String>,
     /// The input of its executions.
     #[schema(value_type = Option<Object>)]
@@ -77,7 +77,7 @@ struct NewSchedule {
     /// Maximum random delay of a tick, in seconds.
     #[schema(minimum = 0, maximum = 1_000_000_000.0)]
     jitter_seconds: Option<f64>,
-    /// Whether it fires; true without it.
+    /// Whether it fires; default: true.
     enabled: Option<bool>,
 }
 
@@ -129,7 +129,7 @@ struct ScheduleChange {
 struct BackfillRequest {
     /// The first time of the range: a time, or a span before now like 7d.
     from: String,
-    /// The last time of the range; now without it.
+    /// The last time of the range; default: now.
     to: Option<String>,
     /// Says what would be started, and starts nothing.
     #[serde(default)]
@@ -163,8 +163,11 @@ struct BackfillView {
     dry_run: bool,
 }
 
-/// Tells a member that is null from one that is left out.
-#[expect(clippy::option_option, reason = "that is what it tells apart")]
+/// Distinguishes a member that is null from a member that is left out.
+#[expect(
+    clippy::option_option,
+    reason = "null differs from a member that is left out"
+)]
 pub(super) fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {

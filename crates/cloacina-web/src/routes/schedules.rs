@@ -32,7 +32,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let kind = Parameter::words(
         "kind",
         &["cron", "trigger"],
-        "Schedules or triggers; cron without it.",
+        "Schedules or triggers; default: cron.",
     );
     vec![
         Operation::get(
@@ -58,10 +58,10 @@ pub(super) fn operations() -> Vec<Operation> {
             firings,
         )
         .with([
-            Parameter::time("from", "The start of the time range; now without it."),
+            Parameter::time("from", "The start of the time range; default: now."),
             Parameter::text(
                 "to",
-                "The end of the time range; a day after its start without it.",
+                "The end of the time range; default: a day after its start.",
             ),
         ])
         .returns_page::<FiringView>(
@@ -76,13 +76,8 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .with([
             Parameter::text("expression", "The cron expression.").required(),
-            Parameter::text("timezone", "The IANA time zone; UTC without it."),
-            Parameter::number(
-                "count",
-                1,
-                MAX_FIRINGS,
-                "The number of times; 5 without it.",
-            ),
+            Parameter::text("timezone", "The IANA time zone; default: UTC."),
+            Parameter::number("count", 1, MAX_FIRINGS, "The number of times; default: 5."),
         ])
         .returns_page::<FiringView>("The times."),
         Operation::get(

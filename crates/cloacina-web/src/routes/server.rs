@@ -17,7 +17,7 @@ use crate::views::time;
 /// The committed document, which a test compares with the routes.
 const DOCUMENT: &str = include_str!("../../openapi.json");
 
-/// Executions that one request deletes at most.
+/// Maximum number of executions that one request deletes.
 const MAX_PRUNED: usize = 10_000;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -33,13 +33,13 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/meta", View, "getMeta", "Show the server and the caller's permissions", meta)
             .returns::<Meta>(200, "The server."),
         Operation::get("/changes", View, "getChanges", "Ask whether anything has changed", changes)
-            .about("For clients that cannot follow the stream: ask every few seconds, then ask again for what is shown.")
+            .about("For clients that cannot follow the stream: ask every few seconds, and reload what is shown after a change.")
             .with([Parameter::text("after", "The marker of an earlier answer.")])
             .returns::<ChangesView>(200, "The marker."),
         stream
             .about(
                 "Server-sent events: `changed` when anything may have changed, at most twice a second, with the marker as its \
-                 id. A client then asks for what it shows. After a lost connection, the header Last-Event-ID tells the \
+                 id. A client then reloads what it shows. After a lost connection, the header Last-Event-ID tells the \
                  server what the client has seen.",
             )
             .media_type("text/event-stream")
@@ -152,7 +152,8 @@ fn prune(call: &Call<'_>) -> Result<Reply, Problem> {
         )
     };
     let before: Timestamp = before.ok_or_else(refused)?;
-    // Children go after their parents, and executions with open final tasks stay: only the deletion itself knows the number.
+    // Children are deleted after their parents, and executions with open final tasks stay, so only the deletion finds the
+    // number.
     if request.dry_run {
         let detail = "old executions cannot be counted without deleting them";
         return Err(Problem::invalid("/dry_run", detail)

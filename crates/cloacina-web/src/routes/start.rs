@@ -146,7 +146,7 @@ fn submit(call: &Call<'_>) -> Result<Reply, Problem> {
     let submitted = call.inspector.submit_for(submission, &audit)?;
     let id = submitted.id.to_string();
     call.note_change("submit", &id);
-    // Relative to `…/executions`, so that it is right below any prefix.
+    // Relative to `…/executions`, so that the link works under any prefix.
     let location = format!("executions/{id}");
     let reply = Reply::json(&SubmittedView {
         id: Some(id),

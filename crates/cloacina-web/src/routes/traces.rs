@@ -12,8 +12,8 @@ struct Carrier {
     traceparent: Option<String>,
 }
 
-/// The page of the trace that an execution was submitted in; `None` if the server has no template for it, or the execution no
-/// trace. Without a template the history is not read.
+/// The page of the trace that an execution was submitted in; `None` if the server has no template for it, or the execution has
+/// no trace. Without a template the history is not read.
 pub(super) fn url(call: &Call<'_>, id: ExecutionId) -> Result<Option<String>, Problem> {
     let Some(template) = call.web.trace_template() else {
         return Ok(None);
@@ -44,7 +44,7 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
     #[test]
-    fn trace_id_is_that_of_the_traceparent() {
+    fn trace_id_is_taken_from_the_traceparent() {
         let carrier = format!(r#"{{"traceparent":"00-{TRACE}-00f067aa0ba902b7-01"}}"#);
         assert_eq!(trace_id(&carrier).as_deref(), Some(TRACE));
         assert_eq!(

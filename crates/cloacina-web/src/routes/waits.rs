@@ -31,7 +31,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/executions/{id}/waits", View, "listWaitsOf", "List the open waits of an execution", list_of)
             .returns_page::<WaitingView>("The waits."),
         Operation::post("/signals", Control, "sendSignal", "Send a signal", send)
-            .about("To the waits for its name and key, or to the mailbox of one execution. With `id`, a second signal changes nothing.")
+            .about("To the waits for its name and key, or to the mailbox of one execution. A second signal with the same `id` changes nothing.")
             .takes::<SignalRequest>()
             .returns::<SentView>(201, "The signal is stored.")
             .returns::<SentView>(200, "An earlier signal has the id."),
@@ -107,7 +107,7 @@ struct SignalRequest {
     data: Option<Box<RawValue>>,
     /// The key; excludes `to`.
     key: Option<String>,
-    /// The execution whose mailbox it goes to.
+    /// The execution to whose mailbox it goes.
     to: Option<String>,
     /// An idempotency id.
     id: Option<String>,
@@ -133,7 +133,7 @@ struct DecisionRequest {
     data: Option<Box<RawValue>>,
     /// The reason of a rejection.
     reason: Option<String>,
-    /// The name of the person who decides; the caller without it.
+    /// The name of the person who decides; default: the caller.
     by: Option<String>,
 }
 

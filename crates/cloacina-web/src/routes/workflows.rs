@@ -53,7 +53,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "last",
             1,
             MAX_PAGE,
-            "The number of executions; 200 without it.",
+            "The number of executions; default: 200.",
         )])
         .returns::<StatsView>(200, "The numbers."),
     ]

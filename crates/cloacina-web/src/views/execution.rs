@@ -175,7 +175,7 @@ pub(crate) struct ChildView {
     summary: ExecutionSummary,
     /// The task that started it.
     task: Option<String>,
-    /// The number of this child among those of the task, from 1: each attempt of the task is a new child.
+    /// The number of this child among the children of the task, from 1: each attempt of the task is a new child.
     generation: Option<u32>,
 }
 
@@ -259,7 +259,7 @@ pub(crate) struct TaskView {
     /// The start of the last attempt.
     #[schema(format = DateTime)]
     started_at: Option<String>,
-    /// Its end.
+    /// The end of the task.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
     /// The time from the start of the last attempt to the end, in microseconds.

@@ -21,7 +21,7 @@ pub(crate) struct ReasonView {
     until: Option<String>,
     /// The runner that it is about.
     runner: Option<String>,
-    /// When the last runner that could have helped was seen.
+    /// When a runner that could have helped was last seen.
     #[schema(format = DateTime)]
     last_seen_at: Option<String>,
     /// The action that resolves it, if there is one.

@@ -15,9 +15,9 @@ pub(crate) struct GraphView {
     x: Vec<i32>,
     /// The row of each task.
     y: Vec<i32>,
-    /// The edges: the places of the dependency and of the dependent in `tasks`, in turn.
+    /// The edges. Each is two numbers: the index of the dependency in `tasks`, then the index of the dependent.
     edges: Vec<u32>,
-    /// The bends of each edge: horizontal position and row in turn.
+    /// The bends of each edge: alternately a horizontal position and a row.
     bends: Vec<Vec<i32>>,
     /// The largest horizontal position.
     width: i32,

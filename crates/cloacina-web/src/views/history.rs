@@ -173,7 +173,7 @@ pub(crate) struct ProgressView {
     done: f64,
     /// The total amount of work.
     total: f64,
-    /// The task's own words.
+    /// The message that the task reported.
     message: Option<String>,
     /// When it was reported.
     #[schema(format = DateTime)]

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 /// Size above which a value is sent only if it is asked for, in bytes.
 pub(crate) const MAX_INLINE: usize = 64 * 1024;
 
-/// A page of a list. `next` and `prev` are cursors of this list with this filter; null at the ends.
+/// A page of a list. `next` and `prev` are cursors for this list with the same filter; null at the ends.
 #[derive(Debug, Serialize)]
 pub(crate) struct Page<T> {
     /// The items.

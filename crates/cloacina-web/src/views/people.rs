@@ -137,7 +137,7 @@ pub(crate) struct Meta {
 pub(crate) struct ChangesView {
     /// A text that differs from an earlier one if the database may have changed in between.
     pub(crate) marker: String,
-    /// Whether it may have changed since the marker in `after`; true without one.
+    /// Whether it may have changed since the marker in `after`; true without a marker.
     pub(crate) changed: bool,
 }
 
@@ -146,7 +146,7 @@ pub(crate) struct ChangesView {
 pub(crate) struct Pruned {
     /// The number of deleted executions.
     pub(crate) deleted: usize,
-    /// Whether more of them are left, because the limit was reached.
+    /// Whether more such executions are left, because the limit was reached.
     pub(crate) more: bool,
     /// Always false: this route has no dry run.
     pub(crate) dry_run: bool,

@@ -19,7 +19,8 @@ pub(crate) struct ScheduleView {
     kind: &'static str,
     /// The workflow that it starts.
     workflow: String,
-    /// The name that tells it from others with the same workflow, expression and time zone; of a trigger, its name.
+    /// The name that distinguishes it from other schedules with the same workflow, expression and time zone; the name of a
+    /// trigger.
     name: Option<String>,
     /// The cron expression.
     cron: Option<String>,

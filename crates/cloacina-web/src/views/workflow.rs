@@ -114,13 +114,13 @@ impl WorkflowView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WorkflowStats)]
 pub(crate) struct StatsView {
-    /// The number of executions that the numbers are about.
+    /// The number of executions that the statistics cover.
     executions: usize,
     /// The number of them in each state.
     states: BTreeMap<String, usize>,
     /// The durations of those that completed.
     duration: Option<DurationsView>,
-    /// The share of failed ones among those that ended, from 0 to 1; null if none has.
+    /// The share of failed executions among those that have ended, from 0 to 1; null if none has ended.
     failure_rate: Option<f64>,
     /// When the oldest of them was submitted.
     #[schema(format = DateTime)]
@@ -147,7 +147,7 @@ struct DurationsView {
     max_us: i64,
 }
 
-/// An execution of a workflow's numbers.
+/// An execution that the statistics of a workflow cover.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Run)]
 struct RunView {
@@ -205,7 +205,7 @@ impl DurationsView {
     /// The distribution of durations in ascending order; `None` if there are none.
     fn of(durations: &[i64]) -> Option<Self> {
         let (first, last) = (durations.first()?, durations.last()?);
-        // The nearest rank.
+        // Percentiles by the nearest-rank method.
         let at = |percent: usize| {
             let rank = (durations.len() * percent).div_ceil(100).max(1);
             durations.get(rank - 1).copied().unwrap_or(*last)

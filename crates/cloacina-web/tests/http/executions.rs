@@ -229,7 +229,7 @@ async fn failed_execution_is_compared_with_the_last_success() {
         .filter_map(|difference| difference["key"].as_str())
         .collect();
     assert_eq!(keys, ["big", "day", "password"]);
-    // The other execution has no password, which stays visible.
+    // The other execution has no password: its null stays visible.
     let password = json!({"key": "password", "a": "•••", "b": null});
     assert_eq!(compared["input"][2], password);
     assert_eq!(compared["input"][1]["b"], "2026-01-01");
@@ -293,7 +293,7 @@ async fn rerun_keeps_no_secret_under_a_visible_key() {
             .is_some_and(|detail| detail.contains("'password'"))
     );
     assert!(problem["hint"].is_string());
-    // Under another key that names a secret it stays redacted.
+    // Under another key that names a secret, the value stays redacted.
     let renamed = json!({"new_password": {"$keep": "password"}});
     let id = rerun_with(&fixture, &renamed).await;
     let input = format!("/api/v1/executions/{id}/input");

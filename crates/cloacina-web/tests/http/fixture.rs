@@ -36,7 +36,7 @@ pub struct Fixture {
     pub url: String,
     /// A completed execution.
     pub completed: String,
-    /// A failed one, whose error shows the password of its input.
+    /// A failed execution, whose error shows the password of its input.
     pub failed: String,
     /// A schedule.
     pub schedule: String,
@@ -104,7 +104,7 @@ fn sqlite(folder: &Path) -> String {
     format!("sqlite:///{}", folder.join("web.db").display())
 }
 
-/// A router that requests are sent to without a socket.
+/// A router to which requests are sent without a socket.
 #[derive(Clone)]
 pub struct Server {
     router: Router,
@@ -146,7 +146,7 @@ impl Server {
         let (head, mut body) = response.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE);
         let bytes = if kind.is_some_and(|kind| kind == "text/event-stream") {
-            // It never ends by itself. The answer to HEAD has no event.
+            // A stream never ends by itself, so only its first event is read. The answer to HEAD has no event.
             let frame = body.frame().await.and_then(Result::ok);
             frame
                 .and_then(|frame| frame.into_data().ok())

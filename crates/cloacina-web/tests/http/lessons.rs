@@ -44,7 +44,7 @@ async fn ray_cve_2026_27482_every_other_method_is_a_write() {
             ("origin", "http://evil.example"),
             ("sec-fetch-site", "cross-site"),
         ] {
-            // No browser is recognised by its name.
+            // The check does not depend on the user agent.
             let foreign = with(request(method.clone(), &path, "{}"), name, value);
             let answer = fixture
                 .server()
@@ -287,7 +287,7 @@ async fn airflow_cve_2024_45784_secrets_reach_no_answer() {
                     "{path}: {}",
                     answer.text
                 );
-                // In lists no input is read, so only what looks like a secret is masked there.
+                // Lists read no inputs, so they mask only text that looks like a secret.
                 if operation.path.contains("{id}") {
                     assert!(
                         !answer.text.contains("hunter2-long"),
@@ -475,7 +475,7 @@ async fn failed_logins_of_a_peer_are_limited() {
         server.send(link("wrong")).await.status,
         StatusCode::TOO_MANY_REQUESTS
     );
-    // Nobody can lock out a caller with the right token, and a request without one is not a failure.
+    // Nobody can lock out a caller with the right token, and a request without a token is not a failure.
     assert_eq!(server.get("/api/v1/meta").await.status, StatusCode::OK);
     assert_eq!(server.send(link(TOKEN)).await.status, StatusCode::SEE_OTHER);
     let nobody = without(request(Method::GET, "/api/v1/meta", ""), "authorization");

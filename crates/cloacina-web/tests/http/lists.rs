@@ -104,7 +104,7 @@ async fn search_in_inputs_needs_the_permission_to_see_them() {
             .code(),
         "forbidden"
     );
-    // A search must not tell a secret by its matches.
+    // The matches of a search must not reveal a secret.
     let guess = "/api/v1/executions?input.password=hunter2-long";
     assert_eq!(fixture.server().get(guess).await.code(), "forbidden");
 }

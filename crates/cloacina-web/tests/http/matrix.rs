@@ -139,7 +139,7 @@ async fn foreign_origin_is_refused_on_every_route_and_method() {
 }
 
 #[tokio::test]
-async fn caller_with_view_alone_reads_and_changes_nothing() {
+async fn caller_with_view_alone_can_read_but_not_change() {
     let fixture = Fixture::new().await;
     let server = fixture.server_for(&[Permission::View]);
     each(

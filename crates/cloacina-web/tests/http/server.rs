@@ -39,7 +39,7 @@ async fn overview_counts_groups_and_explains() {
 #[tokio::test]
 async fn read_only_database_refuses_a_change_by_itself() {
     let fixture = Fixture::new().await;
-    // Without the server's own check, to see that of the database.
+    // The server's own check is off, so that the database's check is tested.
     let database = cloacina_web::Database::open_read_only(&fixture.url, None).expect("a database");
     let server = Server::new(Web::with_token(database, TOKEN));
     let answer = server

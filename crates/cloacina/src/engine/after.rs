@@ -10,7 +10,7 @@ use crate::workflow::Workflow;
 
 /// Maximum number of calls for one end. The last error is in the trigger's history.
 pub const MAX_CALLS: u32 = 10;
-/// The first pause after a call that failed, and the longest one, in microseconds. Each is twice the one before.
+/// The first and the longest pause after a failed call, in microseconds. Each pause is twice as long as the one before.
 const PAUSES: (Micros, Micros) = (1_000_000, 300_000_000);
 
 /// Checks the ends that a trigger is to follow.
@@ -41,7 +41,7 @@ pub fn check(name: &str, after: &After) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns when the trigger is to be called again for an end, and the number of calls that failed. `None`: not again.
+/// Returns when the trigger is to be called again for an end, and the number of failed calls. `None`: it is not called again.
 #[must_use]
 pub fn again(end: &PendingEnd, failed: bool, now: Timestamp) -> Option<(Timestamp, u32)> {
     let attempts = end.attempts.saturating_add(1);
@@ -52,7 +52,7 @@ pub fn again(end: &PendingEnd, failed: bool, now: Timestamp) -> Option<(Timestam
     Some((now + pause.min(PAUSES.1), attempts))
 }
 
-/// Ends the calls of a trigger for some ends. `ticks` is the number of its new ticks: the next ones must come later.
+/// Ends a trigger's calls for some ends. `ticks`: the number of ticks that they recorded; later ticks must have later times.
 pub fn settled(record: &mut ScheduleRecord, ticks: i64, now: Timestamp) {
     record.last_due = record.last_due.map(|last| last + ticks);
     schedule_next(record, now);

@@ -32,7 +32,7 @@ fn word_of(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Appends a word, or what stands for it.
+/// Appends a word, with placeholders for the parts that differ.
 fn blank(word: &str, cause: &mut String) {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';

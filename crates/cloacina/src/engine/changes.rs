@@ -46,7 +46,7 @@ pub struct FlowChanges {
     pub finale: Option<FinalDue>,
     /// Maps to expand in the same transaction.
     pub expands: BTreeSet<Ordinal>,
-    /// The meaning of the change for the maps of the execution.
+    /// The effects on the maps of the execution.
     pub maps: Vec<MapChange>,
     /// Messages to other executions.
     pub posts: Vec<Post>,
@@ -69,7 +69,7 @@ static NONE: FlowChanges = FlowChanges {
 };
 
 impl Flow {
-    /// The changes, if there are any. Other than by a mutable reference to [`Flow`], none are allocated.
+    /// The changes, if there are any. Unlike a mutable dereference of [`Flow`], this allocates nothing.
     pub fn get_mut(&mut self) -> Option<&mut FlowChanges> {
         self.0.as_deref_mut()
     }

@@ -1,4 +1,4 @@
-//! Comparisons of a context's value with that of a rule (semantics C2), on exact JSON text.
+//! Comparisons of a value in the context with the value in a rule (semantics C2), on exact JSON text.
 
 use std::cmp::Ordering;
 

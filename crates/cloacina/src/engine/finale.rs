@@ -1,8 +1,8 @@
 //! Final tasks and compensations (semantics Q).
 //!
-//! An execution that ends asks for an execution of the derived workflow, which is submitted in the same transaction. Its input
-//! is what the ordinary tasks produced, and `error`. The tasks that the end does not ask for are skipped at once. While attempts
-//! of the first execution may still run, none of its tasks starts.
+//! The transaction that ends an execution also submits an execution of the derived workflow. Its input is the final context of
+//! the ordinary tasks, and `error`. Tasks that are not to run after this kind of end are skipped at once. No final task starts
+//! while attempts of the first execution may still run.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::types::{
 };
 use crate::workflow::{FinalRole, TaskDefinition, Workflow};
 
-/// The key of the input of final tasks that holds the error of the first execution, or `null`.
+/// The input key under which final tasks find the error of the first execution, or `null`.
 pub const ERROR_KEY: &str = "error";
 
 /// A request to run the final tasks of an execution that has ended.
@@ -39,7 +39,7 @@ pub struct FinalStart {
 /// The state of the final tasks that a retry must know (Q5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinalState {
-    /// It has not ended.
+    /// Whether the execution of the final tasks has not ended.
     pub is_open: bool,
     /// The tasks of the first execution that count as not done.
     pub undone: Vec<Ordinal>,
@@ -48,7 +48,7 @@ pub struct FinalState {
 }
 
 impl FinalState {
-    /// Returns the state from the execution of the final tasks of an execution of `first`.
+    /// Returns the state of the final tasks from their execution. `first`: the workflow of the first execution.
     #[must_use]
     pub fn of(finale: &Execution, first: &Workflow) -> Self {
         let done = || {
@@ -80,7 +80,7 @@ impl FinalState {
 }
 
 impl Execution {
-    /// Q1: an execution that has ended asks for its final tasks, if the end asks for any.
+    /// Q1: requests the final tasks of an execution that has ended, if any of them is to run after this kind of end.
     pub(super) fn request_finale(&mut self, changes: &mut Changes) {
         let Some(finals) = self.workflow.finals() else {
             return;
@@ -106,7 +106,7 @@ impl Execution {
         });
     }
 
-    /// Whether the end of the execution asks for a task of the derived workflow (Q1, Q3).
+    /// Whether a task of the derived workflow is to run after the end of this execution (Q1, Q3).
     fn is_eligible(&self, task: &TaskDefinition) -> bool {
         match &task.role {
             Some(FinalRole::Final { on, .. }) => on.matches(self.record.status),
@@ -209,7 +209,7 @@ impl Execution {
                 key: None,
                 priority: self.record.priority,
                 start_at: None,
-                // Q4: neither the deadline of the first execution nor a default reaches the clean-up.
+                // Q4: neither the deadline of the first execution nor a default timeout applies to the clean-up.
                 timeout: None,
             },
             parent: link,
@@ -230,7 +230,7 @@ impl Execution {
         }
     }
 
-    /// Q2: what the ordinary tasks produced, without the keys of results that are missing, and the error.
+    /// Q2: the final context of the ordinary tasks, without the keys of missing results, and with the error.
     fn final_input(&self, finals: &Workflow) -> Context {
         let mut input = final_context(&self.workflow, &self.record);
         let tasks = self.workflow.definition().tasks.iter();
@@ -320,7 +320,7 @@ impl Execution {
         finale.map_or(&[], |finale| finale.held.as_slice())
     }
 
-    /// The facts about the first execution, of an execution of final tasks; `None` for any other execution.
+    /// For an execution of final tasks, the facts about the first execution; `None` for any other execution.
     #[must_use]
     pub fn finale(&self) -> Option<&Finale> {
         self.record.parent.as_ref()?.finale.as_deref()
@@ -344,7 +344,7 @@ impl Execution {
         changes
     }
 
-    /// Tells a retry about the execution of the final tasks. Without it, a retry takes that execution for open.
+    /// Tells a retry the state of the final tasks. Without this call, a retry assumes that they are still open.
     pub fn learn_final_state(&mut self, state: FinalState) {
         self.final_state = Some(state);
     }
@@ -369,14 +369,14 @@ impl Execution {
         ))
     }
 
-    /// Q3: whether the compensation of a task has completed, as a retry learned.
+    /// Q3: whether the compensation of a task has completed, according to [`learn_final_state`](Self::learn_final_state).
     pub(super) fn was_compensated(&self, task: Ordinal) -> bool {
         let state = self.final_state.as_ref();
         state.is_some_and(|state| state.compensated.contains(&task))
     }
 
-    /// Q5: the tasks that count as not done because a compensation or a final task undid them. Of a failed one, the effects of its
-    /// steps and its child were undone too.
+    /// Q5: the tasks that count as not done because a compensation or a final task undid them. They include compensated tasks
+    /// that failed, because the effects of their steps and children were undone too.
     pub(super) fn undone_by_finale(&self) -> Vec<Ordinal> {
         let undone = self.final_state.iter().flat_map(|state| &state.undone);
         let is_done = |task: &&Ordinal| {
@@ -410,10 +410,10 @@ impl Execution {
         wait.map_or(0, |wait| wait.compensated)
     }
 
-    /// Whether a child of a node that did not complete may have done a part of its work, in this run of the node.
+    /// Whether the child of an incomplete node may have done part of its work in this run of the node.
     fn has_run_child(&self, node: Ordinal) -> bool {
         let failed = self.task(node).status == TaskStatus::Failed;
-        // A failed child that the node would have retried has not run again.
+        // If the node did not fail, its failed child was to be retried, but has not run again.
         let has_run = |child: &NodeChild| failed || child.status != Some(ExecutionStatus::Failed);
         self.node_child(node).is_some_and(has_run)
     }
@@ -424,7 +424,7 @@ impl Execution {
         wait.is_some_and(|wait| wait.has_run)
     }
 
-    /// Q3: notes that the function of a task has run in an attempt that does not count, if its compensation asks for that.
+    /// Q3: notes that a task's function has run in an attempt that does not count, if its compensation also undoes failures.
     pub(super) fn note_ran(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         let id = &self.definition(ordinal).id;
         let asks = |task: &TaskDefinition| {

@@ -26,7 +26,7 @@ pub enum Outcome {
     },
     /// The function failed. Its writes are dropped.
     Failed(Failure),
-    /// The function asked for another attempt, after a delay of its own or that of the policy.
+    /// The function asked for another attempt, after a delay that it gave or the policy's delay.
     Retry {
         /// Delay in microseconds.
         after: Option<Micros>,
@@ -60,7 +60,7 @@ pub struct Finish {
 /// The limits of tasks in the runner's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLimits {
-    /// Maximum number of bytes of a delta, for tasks that set none.
+    /// Maximum number of bytes of a delta, for tasks that do not set `max_context_bytes`.
     pub max_context_bytes: u64,
     /// Maximum number of rescues of a task.
     pub max_rescues: u32,
@@ -73,7 +73,7 @@ pub struct ClaimLost;
 /// Maximum size of a traceback that the history keeps, in bytes.
 const MAX_TRACEBACK: usize = 16 << 10;
 
-/// Returns the end of a traceback, which names the error, if it is too large for the history.
+/// Returns a traceback. If it is too large for the history, returns only its end, which names the error.
 fn end_of(traceback: &str) -> &str {
     let mut start = traceback.len().saturating_sub(MAX_TRACEBACK);
     while !traceback.is_char_boundary(start) {
@@ -200,7 +200,7 @@ impl Execution {
         self.propagate_end(ordinal, now, changes);
     }
 
-    /// B7 and D1: schedules another attempt after `delay`, or fails the task if there is none.
+    /// B7 and D1: schedules another attempt after `delay`, or fails the task if `delay` is `None`.
     pub(super) fn fail_attempt(
         &mut self,
         ordinal: Ordinal,
@@ -235,7 +235,7 @@ impl Execution {
         }
     }
 
-    /// If a task failed because its context lacks a key, adds which tasks wrote the key but are not its ancestors.
+    /// If a task failed because its context lacks a key, adds a hint that names tasks that wrote the key but are not ancestors.
     fn add_writers_of_missing_key(&self, ordinal: Ordinal, failure: &mut Failure) {
         let Some(key) = missing_key_of(&failure.message) else {
             return;

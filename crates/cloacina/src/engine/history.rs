@@ -10,7 +10,7 @@ use crate::types::{
     StepKind, StepRecord, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// Maximum number of bytes of a step's value in its event. The event of a longer one has its size instead.
+/// Maximum number of bytes of a step's value in its event. The event of a longer value contains the size instead.
 const MAX_VALUE: usize = 64 * 1024;
 
 /// Returns the stored events and those derived from the rows of the execution, its tasks and their `steps`, oldest first.
@@ -36,7 +36,7 @@ pub fn history_of(
     for (ordinal, task) in (0..).zip(&record.tasks) {
         task_events(ordinal, task, &mut events);
     }
-    // The events of children tell their ends.
+    // The ends of children have events of their own.
     let own = steps
         .iter()
         .filter(|(_, step)| step.kind != StepKind::Child);
@@ -56,7 +56,7 @@ pub fn history_of(
     events
 }
 
-/// Adds to the events of an action who asked for it, and why.
+/// Adds the name of the caller and the reason to the events of an action.
 pub fn attribute(changes: &mut Changes, audit: &Audit) {
     if audit.is_empty() {
         return;
@@ -242,8 +242,8 @@ fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     })
 }
 
-/// The sort key among events of the same microsecond: a task's end comes before the starts that follow from it. `position` is
-/// that of the task in the topological order.
+/// The sort key among events of the same microsecond: a task's end comes before the starts that follow from it. `position`: the
+/// task's position in the topological order.
 fn rank(kind: &str, position: Option<u32>, attempt: Option<u32>) -> (u8, u32, u32, u8) {
     let stage = match kind {
         "submitted" => 0,

@@ -44,7 +44,7 @@ pub fn missing(context: &Context, path: &str) -> String {
     format!("the context has no '{path}'{near}")
 }
 
-/// The value of the longest key that begins the path, and the rest of the path.
+/// The value of the longest key with which the path begins, and the rest of the path.
 fn longest_key<'a, 'p>(context: &'a Context, path: &'p str) -> Option<(&'a Json, &'p str)> {
     path.rmatch_indices('.')
         .find_map(|(dot, _)| Some((context.get(&path[..dot])?, &path[dot + 1..])))

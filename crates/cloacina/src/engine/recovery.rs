@@ -26,12 +26,12 @@ pub const fn is_suspect(rescues: u32, limits: TaskLimits) -> bool {
     limits.max_rescues > 0 && rescues >= least
 }
 
-/// The number of lost runners without the start of a suspect that has ended and did not crash its process.
+/// Returns `rescues` without the start that [`Execution::probe`] counted, because the suspect did not crash its process.
 pub(super) fn without_probe(rescues: u32, is_released: bool, limits: TaskLimits) -> u32 {
     if !is_suspect(rescues, limits) {
         rescues
     } else if is_released {
-        // It may not have been started, so its start may not have been counted.
+        // A released suspect may not have been started, so its start may not have been counted.
         rescues.min(limits.max_rescues)
     } else {
         (rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))

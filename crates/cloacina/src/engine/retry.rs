@@ -32,7 +32,7 @@ const PERMANENT_TYPES: &[&str] = &[
     "NotImplementedError",
 ];
 
-/// Whether a failed attempt is retried. `attempt` is its number among those that count.
+/// Whether a failed attempt is retried. `attempt`: its number, counting only the attempts that use up `max_attempts`.
 #[must_use]
 pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bool {
     let matches = |names: &[String]| names.iter().any(|name| is_a(failure, name));
@@ -80,8 +80,8 @@ fn same_type(left: &str, right: &str) -> bool {
     left.trim_start_matches("builtins.") == right.trim_start_matches("builtins.")
 }
 
-/// The delay after the failed attempt with the number `attempt`. `random` in 0..1 selects it within the jitter. The maximum
-/// applies afterwards.
+/// Returns the delay after failed attempt number `attempt`. `random`, from 0 to 1, selects a point in the range of the jitter;
+/// `max_delay` is applied last.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,

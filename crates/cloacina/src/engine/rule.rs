@@ -86,8 +86,8 @@ fn any_holds(conditions: &[TriggerRule], input: &RuleInput) -> Result<bool, Stri
     Ok(false)
 }
 
-/// C1: the cause of a skip, which determines whether dependents are skipped too. They are if a failure broke a rule about
-/// all dependencies, but not if the task's own condition did not hold.
+/// C1: the cause of a skip, which determines whether dependents are skipped too: yes if the rule asks for success and a
+/// dependency failed, but not if the task's own condition did not hold.
 pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     let blockers: Vec<&str> = input
         .workflow
@@ -125,7 +125,7 @@ pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     skip
 }
 
-/// The keys whose values a rule compares, because a missing one is more often a typo than meant.
+/// The keys whose values a rule compares. A missing key is named in the reason of a skip, because it is probably a typo.
 fn compared_keys(rule: &TriggerRule) -> Vec<&str> {
     match rule {
         TriggerRule::ContextValue { key, operator, .. }

@@ -1,8 +1,8 @@
 //! Children that the function of a task asks for: their start, their ends, and what a retry keeps of them (semantics T5, T10, M).
 //!
 //! The function exits, as for any wait, and the task waits for the children of one call. The end of a child is recorded
-//! as a step in the transaction that takes it from the open ones. When none is open and none is left to start, the function
-//! runs again and finds the recorded ends.
+//! as a step in the transaction that removes the child from the open ones. When no child is open or left to start, the
+//! function runs again and finds the recorded ends.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Execution {
             .map(|(_, _, runs)| runs.workflow.as_str())
     }
 
-    /// T5: the function of a task has been left to wait for children. They start in the same transaction.
+    /// T5: a task's function has exited to wait for children, which start in the same transaction.
     pub(super) fn begin_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         if self.open_runs(ordinal).is_none() {
             return;
@@ -72,7 +72,7 @@ impl Execution {
             },
             changes,
         );
-        // A runner that does not start the children in this transaction finds the task due.
+        // If the children are not started in this transaction, a runner finds the task due.
         let task = self.task_mut(ordinal);
         task.ready_at = Some(now);
         if task.status == TaskStatus::Ready {
@@ -80,7 +80,7 @@ impl Execution {
         }
     }
 
-    /// M1, M6: starts children of the function of a task, and retries those that it ran before. `ids` gives fresh ids.
+    /// M1, M6: starts children of a task's function, and retries the children that it ran before. `ids` gives fresh ids.
     pub fn start_runs(
         &mut self,
         ordinal: Ordinal,
@@ -150,7 +150,7 @@ impl Execution {
                 target,
                 note: Note::Retry,
             }));
-        // M4: the priority is inherited, and the smaller deadline holds.
+        // M4: an omitted priority is inherited, and the earlier deadline applies.
         let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
         let priority = priority.unwrap_or_else(|| self.priority(ordinal));
         let mut starts = Vec::with_capacity(taken.len());
@@ -196,7 +196,7 @@ impl Execution {
         changes: &mut Changes,
     ) {
         let problem = format!(
-            "task '{}' cannot start workflow '{workflow}': it would be the child number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+            "task '{}' cannot start workflow '{workflow}': its children would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
             self.definition(ordinal).id,
         );
         self.change_wait(ordinal, |wait| wait.open = None, changes);
@@ -238,7 +238,7 @@ impl Execution {
             value: value_of(end, &workflow),
         };
         changes.flow.steps.recorded.push((ordinal, step));
-        // The task made progress, so runners that it lost before count no more (E2).
+        // The task made progress, so earlier losses of its runner no longer count (E2).
         self.task_mut(ordinal).rescues = 0;
         self.change_wait(
             ordinal,
@@ -285,7 +285,7 @@ impl Execution {
         }
     }
 
-    /// The children of a call have ended, or the workflow that the task waited for is known. Its function runs again.
+    /// Lets the task's function run again: the children have ended, or the workflow that the task waited for is known.
     fn end_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let Some(open) = self.task(ordinal).open_wait() else {
             return;
@@ -313,7 +313,7 @@ impl Execution {
         changes.ready.push(ordinal);
     }
 
-    /// Tells the open children of a task's function something.
+    /// Sends a note to the open children of a task's function.
     pub(super) fn post_to_runs(&self, ordinal: Ordinal, note: &Note, changes: &mut Changes) {
         // The task may have ended already, with the execution.
         let wait = self.task(ordinal).wait.as_ref();
@@ -364,7 +364,7 @@ impl Execution {
             .collect()
     }
 
-    /// The row of a task that waits for children in the list of waits.
+    /// The row in the list of waits for a task whose function waits for children.
     pub(super) fn run_row(&self, ordinal: Ordinal, open: &OpenWait) -> Option<WaitRow> {
         let runs = open.park.as_ref()?.runs.as_ref()?;
         Some(WaitRow {
@@ -398,13 +398,13 @@ pub fn record_start(
     record_of(changes, now, HistoryKind::ExecutionStarted, ordinal, &data);
 }
 
-/// The name of what a task waits for while it waits for children of its function.
+/// The text that names what a task waits for, if its function waits for children.
 pub(super) fn run_name(open: &OpenWait) -> Option<String> {
     let runs = open.park.as_ref()?.runs.as_ref()?;
     Some(format!("workflow '{}'", runs.workflow))
 }
 
-/// M7: what a task waits for in the words of `explain`, which name what is missing.
+/// M7: the text with which `explain` says what a task's function waits for. It names the missing workflow or child.
 #[must_use]
 pub fn runs_text(park: &Park) -> Option<String> {
     let runs = park.runs.as_ref()?;
@@ -453,7 +453,7 @@ fn calls_of(park: &Park) -> impl Iterator<Item = (&str, u32, &Runs)> {
         .chain(beside)
 }
 
-/// Changes the same calls. The first one comes without those beside it.
+/// Calls `change` with the calls that `calls_of` returns. The first call comes without the list of calls beside it.
 fn change_calls(park: &mut Park, mut change: impl FnMut(&str, &mut Runs)) {
     let Some(runs) = park.runs.as_deref_mut() else {
         return;

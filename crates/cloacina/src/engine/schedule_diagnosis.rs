@@ -57,7 +57,7 @@ pub enum ScheduleReason {
         /// The workflow.
         workflow: String,
     },
-    /// No runner is live to fire it.
+    /// No live runner can fire it.
     NoRunner,
     /// Ticks wait for the end of executions.
     Queued {

@@ -66,7 +66,7 @@ pub fn step_key<S: BuildHasher>(key: &str, used: &mut HashMap<String, u32, S>) -
     loop {
         number += 1;
         numbered = format!("{key}#{number}");
-        // A key of the function itself may have this form.
+        // The function itself may have used a key of this form.
         if !used.contains_key(&numbered) {
             break;
         }
@@ -103,7 +103,7 @@ pub fn first_of(
 }
 
 impl Execution {
-    /// T8: records a step of a running attempt. The task made progress, so runners that it lost before count no more (E2).
+    /// T8: records a step of a running attempt. The task made progress, so earlier losses of its runner no longer count (E2).
     ///
     /// # Errors
     /// When the task does not run under the claim. Nothing is recorded.
@@ -125,8 +125,8 @@ impl Execution {
         Ok(changes)
     }
 
-    /// T6: the steps that a retry forgets: those of the task that it starts at, and of all its descendants. Without such a task
-    /// it forgets none, so that a task that failed keeps its steps.
+    /// T6: the steps that a retry deletes. A retry from a task deletes the steps of this task and of all its descendants.
+    /// Without a task it deletes none, so that a failed task keeps its steps.
     pub(super) fn steps_to_drop(&self, from_task: Option<Ordinal>) -> Vec<StepDrop> {
         let graph = self.workflow.graph();
         from_task
@@ -137,8 +137,8 @@ impl Execution {
             .collect()
     }
 
-    /// T6: runs a task again from one of its recorded steps, as `retry` with `from_task` does. The step and all recorded after
-    /// it are forgotten, and those before it are kept.
+    /// T6: like `retry` with `from_task`, but runs the task again from one of its recorded steps. This step and all later ones
+    /// are forgotten; earlier steps are kept.
     ///
     /// # Errors
     /// As for `retry`.

@@ -146,7 +146,7 @@ pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> Sch
     record.state.polled = true;
     record.last_due = Some(now);
     if record.spec.after.is_some() {
-        // The ticks of its ends count up from here, and must not meet those of earlier calls.
+        // The ticks for the ends get consecutive times from here on, which must differ from the times of earlier calls.
         record.last_due = known.last_due.map(|last| last + 1).max(Some(now));
     }
     record.wake_at = Some(now + lease);
@@ -179,7 +179,7 @@ pub enum PollOutcome {
     },
     /// The function raised this error.
     Failed(String),
-    /// The outcomes of the calls for some ends, in their order (G4).
+    /// The outcomes of the calls for some ends, in the order of the ends (G4).
     Ends(Vec<Self>),
 }
 
@@ -207,7 +207,7 @@ pub fn after_poll(
             Some(TickOutcome::Failed)
         }
     };
-    // What did not start is polled again, so its state is not kept.
+    // After an overlap, the next poll must find the same executions again, so the new state is not kept.
     if let PollOutcome::Many {
         state: Some(state), ..
     } = outcome

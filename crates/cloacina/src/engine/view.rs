@@ -13,11 +13,11 @@ use crate::workflow::{Graph, Parameter, Workflow};
 /// Maximum number of cached views of an execution.
 const KEPT: usize = 4;
 
-/// A cache of recently assembled contexts of one execution. Tasks that depend on one task alone share its context, and a chain
-/// extends that of its last task.
+/// A cache of recently assembled contexts of one execution. Tasks that depend on a single task share the context that follows
+/// from it; each task of a chain extends the context of the task before it.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
-    /// By task, the context that a task which depends on it alone sees: the task's own view with its delta.
+    /// For each task, the context of a dependent that has no other dependency: the task's own view with its delta.
     after: Vec<(Ordinal, Arc<Context>)>,
 }
 

@@ -53,7 +53,7 @@ pub struct Assignment {
     pub handler: u64,
     /// Maximum run time of the attempt, in microseconds.
     pub timeout: Option<Micros>,
-    /// Whether the worker must report the start: it sets the execution's deadline.
+    /// Whether the worker must report the start, because the start sets the execution's deadline.
     pub reports_start: bool,
     /// Its priority among ready tasks.
     pub priority: i16,
@@ -93,7 +93,7 @@ pub struct Callback {
 pub enum Work {
     /// A task to run. The worker reports its end under the token.
     Task(WorkToken, Assignment),
-    /// A callback to call. The worker ends it when it has returned.
+    /// A callback to call. The worker reports when the function has returned (`OpenCallback::end`).
     Callback(Callback),
 }
 
@@ -126,7 +126,7 @@ pub struct Poll {
     pub state: Option<crate::types::Json>,
     /// The program's number of the function.
     pub handler: u64,
-    /// The ends of executions for which to call the function, once each. `None`: it is polled.
+    /// The ends of executions for which to call the function, once each. `None`: the trigger is polled.
     pub ends: Option<Vec<PendingEnd>>,
 }
 
@@ -146,7 +146,7 @@ pub enum Notice {
         worker: WorkerId,
         /// The attempt that it runs.
         token: WorkToken,
-        /// Another worker has its slot: it ends after this attempt.
+        /// Whether another worker has taken over the slot of this worker, which must end after this attempt.
         replaced: bool,
     },
     /// Start a worker: work is ready, no worker is free, and the limit allows another one.

@@ -51,7 +51,7 @@ pub(super) struct PendingSend {
 }
 
 impl PendingSend {
-    /// The message that leads to the same signals again.
+    /// The message that sends the same signals again.
     pub(super) fn into_message(self) -> Message {
         Message::Send {
             signals: self.signals,
@@ -81,7 +81,7 @@ pub(super) struct PendingChange {
     pub(super) is_rescue: bool,
     /// The change comes from a waiting task or a message of the inbox, which is checked again if the change is not written.
     pub(super) is_wake: bool,
-    /// The children whose ends cause this change. It is written only if the ends of all of them are.
+    /// The children whose ends cause this change. It is written only if all these ends are written.
     pub(super) requires: Vec<ExecutionId>,
     /// The parent to which the end of this execution is applied in the same batch.
     pub(super) told: Option<ExecutionId>,
@@ -355,7 +355,7 @@ fn wait_write(execution: &Execution, ordinal: Ordinal) -> WaitWrite {
     }
 }
 
-/// Returns the write that starts or stops listening for the signals that cancel an execution: they are listened for from its
+/// Returns the write that starts or stops listening for the signals that cancel an execution. The execution listens from its
 /// submission or retry to its end.
 fn cancel_write(execution: &Execution, change: &PendingChange) -> Option<WaitWrite> {
     let record = execution.record();

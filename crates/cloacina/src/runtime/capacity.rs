@@ -92,7 +92,7 @@ impl Capacity {
         self.prefetch[executor.index()].note_run(micros);
     }
 
-    /// Adds the size of an execution whose task was claimed to the averages.
+    /// Adds to the averages the size of an execution whose task was claimed.
     pub(super) fn note_size(&mut self, executor: Executor, bytes: usize) {
         self.prefetch[executor.index()].note_size(bytes);
     }
@@ -169,7 +169,8 @@ impl Capacity {
         (executors, request)
     }
 
-    /// The number of items of maps to claim, beyond the tasks that are claimed already. `None`: nothing may be claimed.
+    /// The number of items of maps to claim, in addition to the tasks that are claimed already. `None`: nothing may be
+    /// claimed.
     pub(super) fn item_room(&self, executor: Executor) -> Option<usize> {
         let may_claim = !self.is_paused && !self.is_held();
         may_claim.then(|| self.prefetch[executor.index()].item_room())

@@ -143,8 +143,8 @@ impl Step {
         }
     }
 
-    /// Holds back the answers to callers of executions in the batch that have callbacks, until the callbacks are known. Without
-    /// it, a caller could read an end that is durable before its callbacks are called.
+    /// Holds back the answers to callers of the batch's executions whose tasks have callbacks, until the callbacks are known.
+    /// Otherwise a caller could read a durable end before the callbacks are called.
     fn hold_ends(&self, batch: &WriteBatch) -> Vec<Arc<OpenCallback>> {
         if !self.registry.has_callbacks() {
             return Vec::new();
@@ -199,7 +199,7 @@ impl Step {
         for (key, pending) in batch.items {
             refused.messages.extend(pending.messages);
             if !pending.settled.is_empty() {
-                // The ends of children are read from the inbox again, and decided on the present counters.
+                // The ends of children are read from the inbox again, and decided with the current counters.
                 self.maps.forget_row(key);
                 refused.woken.push(key.0);
                 self.signals.raise(Signal::Waits);
@@ -211,7 +211,8 @@ impl Step {
                 refused.rescued.push(id);
             }
             if !change.requires.is_empty() {
-                // What refuses the batch may be this parent, so the ends of its children are written without it.
+                // The database may have refused the batch because of this parent, so the ends of its children are written
+                // without it.
                 self.skips_parents = true;
                 refused.parents += 1;
             } else if change.is_wake {
@@ -223,7 +224,7 @@ impl Step {
         refused
     }
 
-    /// Adds the messages that lead to an execution's change again. `is_unknown`: the change may have been written.
+    /// Adds the messages from which an execution's change is decided again. `is_unknown`: the change may have been written.
     fn decide_again(
         &mut self,
         id: ExecutionId,
@@ -395,7 +396,7 @@ impl Step {
             self.note_waits(id, &change.changes.flow.waits);
             self.ledger.remove(id);
         } else if self.note_waits(id, &change.changes.flow.waits) {
-            // It only waits, so it takes no place in the cache.
+            // The execution only waits, so it is not kept in the cache.
             self.ledger.remove(id);
         } else {
             self.ledger.note_use(id);
@@ -483,7 +484,7 @@ impl Step {
     }
 }
 
-/// Answers the callers of `submit`. `duplicates` maps the ids of duplicates to those of the existing executions.
+/// Answers the callers of `submit`. `duplicates` maps the ids of duplicates to the ids of the existing executions.
 fn answer(submissions: Vec<Submission>, duplicates: &FxHashMap<ExecutionId, ExecutionId>) {
     for mut submission in submissions {
         if !duplicates.is_empty() {

@@ -26,7 +26,7 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Returns a coordinator with a fresh runner id, registered in the database. `seed` seeds its ids and its jitter, and must
-    /// differ from that of all other runners of the database.
+    /// differ from the seeds of all other runners of the database.
     ///
     /// # Errors
     /// When the runner's row cannot be written.
@@ -50,7 +50,7 @@ impl Coordinator {
         })
     }
 
-    /// Holds the runner back for a span: until then, or until [`Message::Begin`], it claims nothing and fires nothing.
+    /// Holds the runner back: for this span, or until [`Message::Begin`], it claims nothing and fires nothing.
     pub fn hold(&mut self, span: Micros) {
         let step = &mut self.turn.step;
         let until = if span == Micros::MAX {
@@ -143,8 +143,8 @@ impl Coordinator {
             self.turn.step.retry.extend(messages);
             return self.start_again();
         }
-        // The failed call may have taken long. With the clock read again, callers whose time is up get their error now, not
-        // after the next try.
+        // The failed call may have taken long. The clock is read again, so that callers whose time is up get their error now,
+        // not after the next try.
         self.turn.step.begin(&*self.clock);
         let step = &self.turn.step;
         if self.outage.is_none() {

@@ -34,7 +34,7 @@ pub struct CoordinatorThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A coordinator that its own thread steps, and other threads step inline.
+/// A coordinator whose steps run on its own thread, or inline on other threads.
 pub struct SharedCoordinator {
     /// Locked by the thread that runs a step. The mailbox admits one thread at a time, so no thread waits for the lock.
     coordinator: Mutex<Coordinator>,

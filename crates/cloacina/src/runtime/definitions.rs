@@ -1,11 +1,11 @@
-//! Stored versions of workflows: reads those that this program needs into memory, and restores versions that were pruned.
+//! Reads the stored versions of workflows that this program needs into memory, and restores versions that were pruned.
 
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::DefinitionId;
 
 impl Step {
-    /// Notes the versions that other programs have stored, and reads those that this program has handlers for.
+    /// Notes the versions that other programs have stored, and reads the versions for which this program has handlers.
     pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
         let versions = self.store.versions(self.registry.last_definition())?;
         for id in self.registry.note_stored(versions) {

@@ -159,8 +159,8 @@ impl Step {
         }
     }
 
-    /// Takes over the claims of an execution that this runner has in the database but this process does not hold, except
-    /// those of attempts that have ended and wait in the retry queue. A stopping runner returns the claims instead.
+    /// Takes over the claims of an execution that this runner has in the database but this process does not hold, except the
+    /// claims of attempts whose ends wait in the retry queue. A stopping runner returns the claims instead.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;

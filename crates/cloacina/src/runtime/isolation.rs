@@ -97,8 +97,7 @@ impl Step {
         Ok(())
     }
 
-    /// As for a task: adds the start of the next suspect to the batch, which is an item of a map. Returns whether the suspects
-    /// behind it have to wait.
+    /// Adds the start of the next suspect, an item of a map, to the batch. Returns whether the suspects behind it have to wait.
     fn probe_item(&mut self, next: Suspect) -> bool {
         let key = (next.execution, next.task);
         let is_changed = self.batch.items.get(&key).is_some_and(|pending| {

@@ -74,7 +74,7 @@ impl MailboxState {
         self.messages.push(message);
     }
 
-    /// Takes the messages of a turn: those of all callers and up to `TURN_MESSAGES` others, within `TURN_BYTES`.
+    /// Takes the messages of a turn: the messages of all callers and up to `TURN_MESSAGES` others, within `TURN_BYTES`.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
@@ -130,8 +130,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Queues a message. If no step is running and inline steps are allowed, it begins one and returns its messages: the
-    /// caller must run it and then call [`end_step`](Self::end_step).
+    /// Queues a message. If no step is running and inline steps are allowed, begins a step and returns its messages: the caller
+    /// must run the step and then call [`end_step`](Self::end_step).
     ///
     /// # Errors
     /// Returns the message if the mailbox is closed.
@@ -233,7 +233,7 @@ impl Mailbox {
     }
 }
 
-/// The step that follows the one that ends.
+/// The step that follows the current one.
 pub(super) enum NextStep {
     /// The next step is due at a time at the latest.
     At {

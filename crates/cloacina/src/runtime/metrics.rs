@@ -41,7 +41,7 @@ const MAX_TASKS: usize = 500;
 /// Counts of values, by size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram<const N: usize> {
-    /// The number of values in each bucket: at most its bound, and above the bound before.
+    /// The number of values in each bucket: those above the previous bound and up to the bucket's own.
     pub buckets: [u64; N],
     /// The number of all values.
     pub count: u64,
@@ -185,7 +185,7 @@ impl Metrics {
         self.in_flight.load(Atomic::Acquire)
     }
 
-    /// The maps whose items this runner runs or has run, except those that it knows to have ended.
+    /// The maps whose items this runner runs or has run, except maps that it knows to have ended.
     pub fn maps(&self) -> Vec<(ExecutionId, Ordinal)> {
         self.maps.lock().clone()
     }

@@ -2,7 +2,8 @@
 //! dispatches ready tasks.
 //!
 //! One coordinator per runner makes all decisions. It is plain logic without threads, so that a simulation can step it with
-//! a virtual clock; `coordinator_thread` is the thread around it. Each module imports only modules below it here:
+//! a virtual clock; `coordinator_thread` is the thread around it. Each module imports only modules that are listed below
+//! it:
 //!
 //! - `coordinator`: the loop. It receives messages, runs a turn, and reports when its next step is due.
 //! - `turn`: decides messages and duties, commits, and splits a batch that the database refuses.

@@ -17,7 +17,7 @@ pub(super) struct Sender {
     pub(super) item: Option<u32>,
 }
 
-/// The note of a message. `None`: it is not one, or cannot be read.
+/// The note of a message. `None`: the message is not a note, or cannot be read.
 pub(super) fn note_of(kind: InboxKind, body: &str) -> Option<Note> {
     Some(match kind {
         InboxKind::Pause => Note::Pause,
@@ -29,8 +29,8 @@ pub(super) fn note_of(kind: InboxKind, body: &str) -> Option<Note> {
     })
 }
 
-/// The messages of the notes that a change causes. Each has an id of its own, which follows from the change, so that the same
-/// change written again adds no second message.
+/// The messages of the notes that a change causes. The id of each is derived from the change, so that the same change written
+/// again adds no second message.
 pub(super) fn messages_of(
     execution: &Execution,
     posts: &[Post],
@@ -42,7 +42,7 @@ pub(super) fn messages_of(
         let count = earlier.entry(post.target).or_default();
         let order = *count;
         *count = count.saturating_add(1);
-        // A child that cannot be retried because it is not stored any more is answered for to its node.
+        // A retry names its node: if the child is not stored any more, the node is told that the child cannot be retried.
         let needs_sender = matches!(post.note, Note::Retry);
         let nodes = (0..).take(if needs_sender { record.tasks.len() } else { 0 });
         let sender = nodes.into_iter().find(|ordinal| {
@@ -63,8 +63,8 @@ pub(super) fn messages_of(
     messages.collect()
 }
 
-/// The message of a note. The pair is its number among the notes of the change, and among those for its target; `sender` is the
-/// node that it comes from, and its item.
+/// The message of a note. The pair is the note's number among all notes of the change, and among its notes for the same target;
+/// `sender` is the node that sends the note, with its item.
 pub(super) fn message_of(
     source: ExecutionId,
     revision: i64,
@@ -95,8 +95,9 @@ pub(super) fn message_of(
         .chain_update(revision.to_be_bytes())
         .chain_update(index.to_be_bytes())
         .finalize();
-    // The messages of one execution are applied in the order of its changes: the microsecond, the revision, and the place in the
-    // change. Two messages with one id would be one, so the rest is as much of the digest as fits.
+    // Messages are applied in the order of their ids. The messages of one execution must be applied in the order of its changes,
+    // so an id has the microsecond, the revision and the place in the change. The digest fills the remaining bits: if two
+    // messages had the same id, one would be lost.
     let mut bits = [0; 10];
     let below_millisecond = u16::try_from(now.0.rem_euclid(1000)).unwrap_or_default();
     bits[..2].copy_from_slice(&below_millisecond.to_be_bytes());

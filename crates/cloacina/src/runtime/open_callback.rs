@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::types::sync::Mutex;
 
-/// A callback of a task that has not returned. The callers of its execution are answered after it has returned.
+/// A callback of a task that has not returned. Callers that wait for the execution are answered after the callback has
+/// returned.
 pub struct OpenCallback(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl OpenCallback {

@@ -38,9 +38,9 @@ struct Observed {
 
 /// The observed leases of the other runners.
 ///
-/// Wall clocks are not compared, neither those of two machines nor one at two times: a clock step would make a live runner
-/// look dead. A runner is dead if its row has not changed for the length of its lease, measured on this process's monotonic
-/// clock. If the lease has expired by the wall clock too, two thirds of that time are enough.
+/// No wall-clock times are compared, because a clock step, or a difference between the clocks of two machines, would make a
+/// live runner look dead. A runner is dead if its row has not changed for the length of its lease, measured on this process's
+/// monotonic clock. If the lease has expired by the wall clock too, two thirds of that time are enough.
 #[derive(Default)]
 pub(super) struct Peers {
     observed: FxHashMap<RunnerId, Observed>,

@@ -13,7 +13,7 @@ pub(super) type ClaimKey = (Reverse<i16>, ExecutionId, Ordinal);
 const WINDOW: f64 = 3_000.0;
 /// Maximum prefetch window, in tasks, while peers are live, so that one runner does not starve the others.
 const LARGEST_WINDOW: f64 = 384.0;
-/// Maximum prefetch window, in tasks, of a sole runner. A larger one saves it claims: a task claimed in the transaction that
+/// Maximum prefetch window, in tasks, of a sole runner. A larger window saves claims: a task claimed in the transaction that
 /// makes it ready needs no claim later.
 const LARGEST_SOLE_WINDOW: f64 = 4_096.0;
 /// Maximum number of tasks claimed beyond the window because they precede claimed tasks that wait for a worker.
@@ -216,7 +216,7 @@ impl Prefetch {
     pub(super) fn claims(&self, lowest: Option<i16>) -> usize {
         match &self.lower_bound {
             _ if self.wants_claim() => self.room(),
-            // Without the exact key of the first task left in the database, a claim might bring one that is not urgent.
+            // Without the exact key of the first task left in the database, a claim might bring a task that is not urgent.
             Some(lower_bound) if self.is_exact && self.overtakes(lower_bound, lowest) => {
                 self.room().max(1)
             }

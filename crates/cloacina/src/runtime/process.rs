@@ -84,7 +84,7 @@ fn stat(pid: i64) -> Option<Stat> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let threads: i64 = fields.nth(16)?.parse().ok()?;
-    // A process whose first thread has ended while others run has the state of a zombie too.
+    // A process whose first thread has ended while others run also has the state of a zombie.
     if matches!(state, "Z" | "X") && threads <= 1 {
         return Some(Stat::Ended);
     }

@@ -73,7 +73,7 @@ impl ProgressBuffer {
         )
     }
 
-    /// Puts back items that were taken but not written, in front of those that were added since.
+    /// Puts back items that were taken but not written, in front of items that were added since.
     pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
         let mut buffered = self.buffered.lock();
         for earlier in progress {

@@ -21,7 +21,8 @@ pub(super) struct Suspect {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
-    /// The number of lost runners before a start whose commit is not known to be written.
+    /// The number of lost runners before its start was counted, once a batch that counts the start was built. If the stored
+    /// number is higher, that batch was written although its answer was lost.
     pub(super) rescues: Option<u32>,
 }
 
@@ -29,9 +30,10 @@ pub(super) struct Suspect {
 #[derive(Default)]
 pub(super) struct Quarantine {
     pub(super) waiting: VecDeque<Suspect>,
-    /// The suspect that runs, or starts in this turn.
+    /// The suspect that runs, or that starts in this step.
     pub(super) current: Option<Suspect>,
-    /// The batch of this turn records the start of the current suspect, which is dispatched once that is durable.
+    /// Whether the batch of this step records the start of the current suspect. The suspect is dispatched once the batch is
+    /// durable.
     pub(super) is_starting: bool,
     /// The time from which the next suspect waits for other attempts to end.
     pub(super) waits_since: Option<Monotonic>,

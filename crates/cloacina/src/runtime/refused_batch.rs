@@ -1,4 +1,4 @@
-//! A write batch that the database has refused, for those that decide its parts again.
+//! A write batch that the database has refused, with the parts that must be decided again.
 
 use super::Message;
 use crate::store::StoreError;
@@ -27,7 +27,7 @@ impl RefusedBatch {
         messages + self.rescued.len() + self.woken.len() + self.parents
     }
 
-    /// Whether it held a single item, which then is the one that the database refuses.
+    /// Whether it held a single item, which is then the item that the database refuses.
     pub(super) const fn is_single(&self) -> bool {
         self.items() == 1 && !self.has_claim
     }

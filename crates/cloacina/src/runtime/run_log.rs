@@ -1,7 +1,7 @@
 //! The log events of executions and attempts (semantics E9), each emitted once it is durable.
 //!
-//! They have a target of their own, so that a subscriber can recognize them by their fields. Every event is behind a check
-//! of its level, so that a level that is off costs a comparison.
+//! They have a target of their own, so that a subscriber can recognize them by their fields. The level of each event is checked
+//! first, so that a disabled level costs only a comparison.
 
 use rustc_hash::FxHashSet;
 use tracing::Level;
@@ -176,7 +176,8 @@ fn log_skip(execution: &Execution, task: Ordinal) {
     }
 }
 
-/// Logs the end of an execution. A failure is an error only if no task is its cause, whose end is logged as one already.
+/// Logs the end of an execution. A failure is logged as an error only if no task caused it, because a failed task has been
+/// logged as an error already.
 fn log_execution_end(execution: &Execution) {
     let record = execution.record();
     let workflow = execution.workflow().name();
@@ -206,7 +207,7 @@ fn names(execution: &Execution, task: Ordinal) -> (&str, &str) {
     (&workflow.task(task).id, workflow.name())
 }
 
-/// Returns the attempt's number among those that the retry policy counts, e.g. "attempt 1 of 3".
+/// Returns the number of the attempt, as the retry policy counts attempts, e.g. "attempt 1 of 3".
 fn attempt_of(execution: &Execution, task: Ordinal, attempt: u32) -> String {
     let most = execution.workflow().task(task).retry.max_attempts;
     let counted = attempt.saturating_sub(execution.task(task).uncounted);
@@ -221,7 +222,7 @@ fn error_text(failure: Option<&Failure>) -> String {
     }
 }
 
-/// Returns a duration as a reader wants it: milliseconds below one second, else seconds.
+/// Formats a duration: in milliseconds below one second, otherwise in seconds.
 fn duration(micros: Micros) -> String {
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let seconds = micros as f64 / 1_000_000.0;

@@ -1,4 +1,4 @@
-//! Changes of schedules' rows on the calling thread: optimistic, and repeated if another writer was first.
+//! Changes schedules' rows on the calling thread. A change is optimistic, and repeated if another writer was first.
 
 use crate::store::{PutOutcome, Store};
 use crate::types::{Error, ErrorCode, ScheduleId, ScheduleKind, ScheduleRecord};
@@ -6,7 +6,8 @@ use crate::types::{Error, ErrorCode, ScheduleId, ScheduleKind, ScheduleRecord};
 /// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
 const MAX_TRIES: usize = 20;
 
-/// F5: adds a schedule, or updates the stored one with its identity if `update` returns a changed record.
+/// F5: adds a schedule. If a schedule with the same identity is stored, updates that one if `update` returns a changed
+/// record.
 ///
 /// # Errors
 /// When the database fails, or other writers keep changing the row.

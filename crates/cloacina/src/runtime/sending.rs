@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::types::{Error, Monotonic, NewSignal, Sent};
 
 impl Step {
-    /// Adds signals to those that this turn sends.
+    /// Adds signals that this turn will send.
     pub(super) fn collect_send(
         &mut self,
         signals: Vec<NewSignal>,
@@ -21,8 +21,8 @@ impl Step {
         });
     }
 
-    /// Sends the signals of this turn and answers their callers. If the database refuses a signal, sends those of each caller in
-    /// a transaction of their own.
+    /// Sends the signals of this turn and answers their callers. If the database refuses a signal, sends the signals of each
+    /// caller in a separate transaction.
     ///
     /// # Errors
     /// If the database does not answer. The messages go to the retry queue.

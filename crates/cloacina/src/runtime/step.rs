@@ -182,7 +182,7 @@ impl Step {
         (self.now, self.monotonic) = (clock.now(), clock.monotonic());
     }
 
-    /// The monotonic instant at which the wall clock will show `at`, unless it is set before.
+    /// The monotonic instant at which the wall clock will show `at`, unless the clock is set before then.
     pub(super) fn instant_of(&self, at: Timestamp) -> Monotonic {
         self.monotonic + at.since(self.now)
     }

@@ -68,7 +68,7 @@ impl StepCall {
             StepKind::Sleep => Self::Sleep,
             StepKind::Wait => Self::Wait,
             StepKind::Run if child_count(&step.value).is_some() => Self::RunMany,
-            // The ends of children have keys that no call uses.
+            // The key of a child's end is never the key of a call.
             StepKind::Run | StepKind::Child => Self::Run,
             StepKind::Step => Self::Step,
         }
@@ -139,7 +139,7 @@ impl StepState {
 }
 
 impl StepLog {
-    /// The key under which a call is recorded (T1). Call it in the order of the calls.
+    /// The key under which a call is recorded (T1). Get the keys in the order of the calls, because a repeated key is numbered.
     pub fn key(&self, key: &str) -> String {
         step_key(key, &mut self.state.lock().used)
     }
@@ -202,8 +202,9 @@ impl StepLog {
             .collect()
     }
 
-    /// The position of the step that will record the end of a call that runs children, followed by those of its `count`
-    /// children if it runs several. A call whose children have ended in part keeps its position.
+    /// Reserves the position of the step that will record the end of a call that runs children. If the call runs several, the
+    /// next `count` positions are reserved for the ends of its children. If the ends of some children are recorded already, the
+    /// call keeps its earlier position.
     ///
     /// # Errors
     /// T9: when the task has too many steps.
@@ -231,7 +232,8 @@ impl StepLog {
         Ok(position)
     }
 
-    /// Takes the position of the next step, which may stay without one. `None`: the task has as many steps as it may have (T9).
+    /// Takes the position of the next step. It stays unused if no step is recorded there. `None`: the task already has the
+    /// maximum number of steps (T9).
     pub fn take_position(&self) -> Option<u32> {
         let mut state = self.state.lock();
         if state.totals.count >= MAX_STEPS {

@@ -161,8 +161,8 @@ impl Subscriptions {
         }
     }
 
-    /// Answers a single subscription, unless callbacks of the execution's tasks run here: it is answered after them, as by
-    /// [`notify`](Self::notify). Then this returns `true`, and the coordinator must compute its next step again.
+    /// Answers a single subscription. If callbacks of the execution's tasks run here, it is answered after them, as by
+    /// [`notify`](Self::notify). This then returns `true`, and the coordinator must compute the time of its next step again.
     pub fn resolve(&self, subscription: Subscription, ended: Ended, now: Monotonic) -> bool {
         let mut state = self.state.lock();
         if self.hold(&mut state, &ended, now) {

@@ -1,14 +1,14 @@
 //! Maps wall-clock instants of the past to the monotonic clock, across steps of the wall clock.
 //!
-//! The database stores wall-clock times. A timer that depends on one, such as the timeout of an execution, must not fire
-//! early or late because the clock was set. So each step of the wall clock is noted, and an instant is mapped with the offset
-//! that was in force at that instant.
+//! The database stores wall-clock times. A timer that depends on such a time, for example the timeout of an execution, must not
+//! fire early or late because the clock was set. So each step of the wall clock is noted, and an instant is mapped with the
+//! offset that was in force at that instant.
 //!
 //! See docs/explanation/decisions/030-clocks.md
 
 use crate::types::{Micros, Monotonic, Timestamp};
 
-/// The smallest difference between the two clocks that counts as a step. Smaller ones are drift.
+/// The smallest difference between the two clocks that counts as a step. Smaller differences are drift.
 const STEP: Micros = 1_000_000;
 /// Maximum number of steps that are remembered.
 const REMEMBERED: usize = 32;
@@ -67,7 +67,8 @@ impl Timeline {
             .is_some_and(|segment| segment.from <= instant)
     }
 
-    /// The monotonic instant of a past wall-clock time. If a step back made the clock show the time twice, it is the later one.
+    /// The monotonic instant of a past wall-clock time. If a step back made the clock show the time twice, returns the later
+    /// instant.
     pub(super) fn instant_of(&self, past: Timestamp) -> Monotonic {
         let mut end = self.latest;
         let mut nearest = None;

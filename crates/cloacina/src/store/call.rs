@@ -101,7 +101,7 @@ macro_rules! requests {
                 drop(wake);
             }
 
-            /// Closes all connections. A later request opens one for its own duration.
+            /// Closes all connections. A later request opens a connection for its own duration.
             fn close(&self) {}
 
             $(
@@ -127,11 +127,12 @@ requests! { 'a
     /// Returns the definition with this id.
     Definition => definition(id: DefinitionId) -> Option<StoredDefinition>;
 
-    /// Returns the definitions with an id above `after`, oldest first. Of those with the same name, the last is the newest.
+    /// Returns the definitions with an id above `after`, oldest first. Of several definitions with the same name, the last is the
+    /// newest.
     Definitions => definitions(after: DefinitionId) -> Vec<StoredDefinition>;
 
-    /// Returns the versions with an id above `after`, oldest first. If `after` is 0, returns only the newest version of
-    /// each workflow, the last 64 versions, and those of executions that have not ended.
+    /// Returns the versions with an id above `after`, oldest first. If `after` is 0, returns only the newest version of each
+    /// workflow, the last 64 versions, and the versions of executions that have not ended.
     Versions => versions(after: DefinitionId) -> Vec<StoredVersion>;
 
     /// Returns the number of stored definitions.
@@ -183,8 +184,8 @@ requests! { 'a
     /// ended.
     SetMap => set_map(id: ExecutionId, task: Ordinal, parallel: Option<u32>) -> bool;
 
-    /// Returns the running executions whose deadline is at or before `now`, the next deadline after it, and whether there
-    /// are waiting tasks or messages in the inbox.
+    /// Returns the running executions whose deadline is at or before `now`, the next deadline after `now`, and whether there are
+    /// waiting tasks or messages in the inbox.
     Overdue => overdue(now: Timestamp) -> OverdueExecutions;
 
     /// Adds a runner.
@@ -212,13 +213,14 @@ requests! { 'a
     /// its lock.
     Changes => changes(busy: Option<RunnerId>) -> Changes;
 
-    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all their rows. Also deletes
-    /// at most `limit` ticks that were due before it, and at most `limit` definitions that were stored before it, are
-    /// not used by any execution and are not the newest of their workflow. Returns the number of deleted executions or
-    /// definitions, whichever is larger.
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, with all their rows. Also deletes at most
+    /// `limit` ticks that were due before that time, and at most `limit` definitions that were stored before it, are not used by
+    /// any execution and are not the newest of their workflow. Returns the number of deleted executions or definitions, whichever
+    /// is larger.
     Prune => prune(before: Timestamp, limit: usize) -> usize;
 
-    /// Deletes an execution that has ended, with all its rows, unless it is a child of a stored one. Returns whether it did.
+    /// Deletes an execution that has ended, with all its rows, unless it is a child of a stored one. Returns whether the
+    /// execution was deleted.
     DeleteExecution => delete_execution(id: ExecutionId) -> bool;
 
     /// Adds a schedule, or changes the one whose stored revision is `expected`.
@@ -233,7 +235,8 @@ requests! { 'a
     /// Returns the schedules that are not deleted, oldest first.
     Schedules => schedules(query: &'a ScheduleQuery) -> Vec<ScheduleRecord>;
 
-    /// Returns the schedules that are due, and when the next one is. Uses an index, however many schedules there are.
+    /// Returns the schedules that are due, and the time at which the next one is due. Uses an index, however many schedules there
+    /// are.
     DueSchedules => due_schedules(query: &'a DueQuery, now: Timestamp) -> DueSchedules;
 
     /// Returns at most `limit` ends of executions for which a trigger is to be called now, oldest first.
@@ -253,7 +256,7 @@ requests! { 'a
     /// of runners that stopped earlier and had the same tasks.
     Withdraw => withdraw(runner: RunnerId, seen_at: Option<Timestamp>) -> ();
 
-    /// Returns the offers for a workflow: those of live runners, and those of the runners that stopped last.
+    /// Returns the offers for a workflow: the offers of live runners and of the runners that stopped last.
     Offers => offers(workflow: &'a str) -> Vec<Offer>;
 
     /// Replaces the progress of tasks, and appends log lines.
@@ -276,8 +279,8 @@ requests! { 'a
     /// among the newest `2 * limit` executions. The flag tells whether the number is exact.
     CountStates => count_states(limit: usize) -> Vec<(ExecutionStatus, u64, bool)>;
 
-    /// Returns the number of executions whose ids are above `after` and below `before`, and the number of those that have
-    /// failed, each counted up to `limit`.
+    /// Returns the number of executions whose ids are above `after` and below `before`, and how many of them have failed, each
+    /// counted up to `limit`.
     CountBetween => count_between(after: ExecutionId, before: ExecutionId, limit: usize) -> (u64, u64);
 
     /// Returns the beginning of an execution's input, or of the writes of one of its tasks, as JSON: at most `limit`
@@ -311,7 +314,7 @@ requests! { 'a
     /// them, and the first messages of the inbox.
     DueWaits => due_waits(now: Timestamp, limit: usize) -> DueWaits;
 
-    /// Returns the first signal behind each cursor, without duplicates.
+    /// Returns the first signal after each cursor, without duplicates.
     Signals => signals(cursors: &'a [Cursor]) -> Vec<SignalRecord>;
 
     /// Returns the number of signals that have this name and belong to none of the given topics, counted up to `limit`.

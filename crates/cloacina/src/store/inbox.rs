@@ -17,10 +17,10 @@ pub enum InboxKind {
     Resume,
     /// Retry the target, because the node that started it runs again.
     Retry,
-    /// Tell the target that a child of it has ended. The body is the end.
+    /// Tell the target that one of its children has ended. The body is the end.
     ChildEnded,
-    /// Tell the target, an execution of final tasks, that an attempt of the first execution has ended. The body is the attempt.
-    /// The message stays until it has ended or is lost.
+    /// Tell the target, an execution of final tasks, when an attempt of the first execution has ended. The body is the attempt.
+    /// The message stays in the inbox until the attempt has ended or is lost.
     AttemptEnded,
 }
 
@@ -64,7 +64,7 @@ impl InboxKind {
 pub struct InboxMessage {
     /// Its id; messages are applied in the order of their ids.
     pub id: InboxId,
-    /// Its kind, a name of [`InboxKind`] unless another program wrote it.
+    /// Its kind: the name of an [`InboxKind`], unless another program wrote the message.
     pub kind: String,
     /// The execution, as text.
     pub target: Option<String>,

@@ -16,7 +16,7 @@ const ROWS_BETWEEN_CLOCKS: u64 = 256;
 /// Number of rows that every scan may examine, however long they take.
 const MIN_ROWS: u64 = 1_000;
 
-/// A row that the index yields. The others are read only if the query has a condition on them.
+/// A row that the index yields. Its optional columns are read only if the query has a condition on them.
 pub(super) struct Candidate<'a> {
     pub(super) id: ExecutionId,
     pub(super) created_at: i64,
@@ -45,7 +45,7 @@ pub(super) enum Index<'a> {
     Parent(ExecutionId),
     /// The index of states, which has no completed executions.
     States(Vec<ExecutionStatus>),
-    /// That of definitions if the query has some, otherwise that of ids.
+    /// The index of definitions if the query has some, otherwise the index of ids.
     Other,
 }
 
@@ -80,7 +80,7 @@ fn indexed_states(query: &ListQuery) -> Option<Vec<ExecutionStatus>> {
     Some(states.into_iter().collect())
 }
 
-/// The columns that a query needs besides those of every listing.
+/// The optional columns that a query needs.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "one flag per column")]
 pub(super) struct Needs {
@@ -193,7 +193,7 @@ impl<'a> Scan<'a> {
         self.rejected = 0;
     }
 
-    /// Takes the next row of the present index. Returns `false` if no more rows of it are needed.
+    /// Takes the next row of the present index. Returns `false` if no more rows of this index are needed.
     ///
     /// # Errors
     /// A sentence that says which value of the row is invalid.

@@ -81,7 +81,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// The execution whose change in this batch must be written for a submission to be applied: the parent of a child, or the
-    /// execution whose task starts another one. Such submissions are applied after everything else. The child of a map's item
+    /// execution whose task starts the new one. Such submissions are applied after everything else. The child of a map's item
     /// depends on the item's start, and is its own source.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn source_of(&self, submit: &Submit<'_>) -> Option<ExecutionId> {
@@ -96,7 +96,8 @@ impl Batch<'_> {
         }
     }
 
-    /// The changes that depend on other changes, by index: those of parents after those of their children.
+    /// The indexes of the changes that depend on other changes. The change of a parent comes after the changes of its
+    /// children.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn dependents(&self) -> Vec<usize> {
         let advances = self.advances.iter().enumerate();
@@ -170,7 +171,7 @@ pub struct Advance<'a> {
     pub tasks: Vec<TaskWrite>,
     /// History to insert.
     pub history: &'a [HistoryEvent],
-    /// The changes of this batch without which this one is not applied: the ends of children that it follows from (M3).
+    /// The children whose ends cause this change. It is applied only if this batch's changes of all of them are applied (M3).
     pub requires: &'a [ExecutionId],
     /// Recorded steps to delete and to insert. A step whose key is recorded already is left out: it is the same step, written
     /// again because the outcome of its first commit was unknown.
@@ -244,7 +245,7 @@ pub struct Committed {
     pub next_due: Option<Timestamp>,
     /// One per map with ended items, in order.
     pub maps: Vec<MapOutcome>,
-    /// Claimed items, those of the map with the highest priority first.
+    /// Claimed items, beginning with the map that has the highest priority.
     pub items: Vec<ClaimedItems>,
     /// When the next item that waits for another attempt is due; `None` if none waits or no items were requested.
     pub items_due: Option<Timestamp>,
@@ -293,7 +294,8 @@ impl AttemptStart {
 pub struct ListQuery {
     /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only executions in these states; empty means any state. A running execution without a stored start is stored is `Pending`.
+    /// Only executions in these states; empty means any state. A running execution counts as `Pending` as long as no start is
+    /// stored for it.
     pub statuses: Vec<ExecutionStatus>,
     /// Executions that have started although no start may be stored yet.
     pub started: Vec<ExecutionId>,
@@ -313,7 +315,7 @@ pub struct ListQuery {
     pub inputs: Vec<InputCondition>,
     /// Only executions that are not children of others.
     pub roots: bool,
-    /// Only children of this execution. No children are submitted with keys, so this excludes `keys`.
+    /// Only children of this execution. Children have no keys, so this cannot be combined with `keys`.
     pub parent: Option<ExecutionId>,
     /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,

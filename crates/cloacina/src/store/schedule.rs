@@ -18,9 +18,9 @@ pub struct ScheduleQuery {
 /// The schedules for which a runner is responsible.
 #[derive(Clone, Debug, Default)]
 pub struct DueQuery {
-    /// Whether it fires cron schedules.
+    /// Whether the runner fires cron schedules.
     pub cron: bool,
-    /// Names of the triggers whose functions it has.
+    /// Names of the triggers whose functions the runner has.
     pub triggers: Vec<String>,
     /// Whether some of these triggers are called after ends of executions.
     pub ends: bool,
@@ -89,12 +89,13 @@ pub struct EndWrite {
     pub execution: ExecutionId,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// When the trigger is to be called again, and the number of calls that failed. `None`: it has dealt with the end.
+    /// When the trigger is to be called again, and the number of calls that failed. `None`: the trigger has dealt with
+    /// the end.
     pub again: Option<(Timestamp, u32)>,
 }
 
-/// The workflow whose ends fire a trigger, with the numbers of the final states that count. A trigger that does not fire
-/// follows nothing.
+/// The workflow whose ends fire a trigger, with the numbers of the final states that count. A trigger that is disabled
+/// or deleted follows nothing.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn followed(record: &ScheduleRecord) -> (&str, Vec<i16>) {
     let after = record.spec.after.as_ref();

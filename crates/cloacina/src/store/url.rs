@@ -105,8 +105,9 @@ fn without_secret(pair: &str) -> String {
     }
 }
 
-/// Parses what follows `sqlite://`. Programs of earlier releases put an absolute path there, which makes three slashes, as
-/// before a relative path. The path is absolute if only that way its folder exists.
+/// Parses what follows `sqlite://`. Programs for earlier releases put an absolute path there. Such a URL has three
+/// slashes, like the URL of a relative path. The path is taken as absolute if only the absolute path has a folder that
+/// exists.
 #[cfg(feature = "sqlite")]
 fn sqlite_url(rest: &str) -> Result<DatabaseUrl, Error> {
     let DatabaseUrl::Sqlite(mut options) = sqlite(rest)? else {
@@ -144,7 +145,8 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
         .with_hint("enable the cargo feature `sqlite`"))
 }
 
-/// Parses a bare path. Refuses one that looks like a mistyped URL, because a file of that name is not what was meant.
+/// Parses a bare path. Refuses a path that looks like a mistyped URL, because its author did not mean a file of that
+/// name.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
     refuse_disguised(text)?;
     if let Some((path, options)) = text.split_once('?') {
@@ -234,7 +236,7 @@ fn unknown_scheme(scheme: &str) -> Error {
     } else {
         String::new()
     };
-    // SQLAlchemy names a driver behind the database.
+    // A URL for SQLAlchemy may name a driver after the database: `postgresql+psycopg2`.
     let hint = match scheme.split_once('+') {
         Some((base, driver)) if plain && is_known_scheme(base) => {
             format!("leave out '+{driver}'; {KNOWN}")

@@ -20,16 +20,16 @@ pub const SEND_WAKES: usize = 1_000;
 /// The writes of a batch that concern waits.
 #[derive(Clone, Debug, Default)]
 pub struct FlowWrites {
-    /// Changes of waits. Each is applied if the batch's change of its execution is.
+    /// Changes of waits. Each is applied if the batch's change of its execution is applied.
     pub waits: Vec<WaitWrite>,
     /// Messages of the inbox to delete, each with the execution whose change settles it.
     pub settled: Vec<(InboxId, ExecutionId)>,
     /// Messages of the inbox to add.
     pub posts: Vec<PostWrite>,
-    /// Links of children to add or to change. Each is written if the batch's change of the child is.
+    /// Links of children to add or to change. Each is written if the batch's change of the child is written.
     pub links: Vec<LinkWrite>,
-    /// Submissions without a parent that are applied only if the batch's change of another execution is, each with that
-    /// execution (T10).
+    /// Submissions without a parent, each with the execution whose change in this batch must be applied for the submission to
+    /// be applied (T10).
     pub sources: Vec<(ExecutionId, ExecutionId)>,
     /// The writes that concern maps, and the items to claim.
     pub maps: MapWrites,
@@ -59,7 +59,7 @@ impl PostWrite {
 }
 
 /// The link of a child to its parent. The submission of a child is applied after everything else in the batch, if the batch's
-/// change of the parent is.
+/// change of the parent is applied.
 #[derive(Clone, Debug)]
 pub struct LinkWrite {
     /// The child.
@@ -92,10 +92,11 @@ pub struct WaitWrite {
     pub task: Option<Ordinal>,
     /// The state of the task's wait as JSON; `None` if it has none.
     pub state: Option<String>,
-    /// The queue of the task: that of waiting tasks, or its own.
+    /// The queue of the task: the queue of waiting tasks, or its own.
     pub queue: QueueId,
-    /// The rows that replace those of the task or the execution. For each with a cursor, the store looks for a signal in
-    /// the same transaction; if there is one, the task becomes due at once, or the execution gets a message in the inbox.
+    /// The rows that replace the stored rows of the task or the execution. For each row with a cursor, the store looks for a
+    /// signal in the same transaction; if there is one, the task becomes due at once, or the execution gets a message in the
+    /// inbox.
     pub rows: Vec<WaitRow>,
 }
 
@@ -104,11 +105,12 @@ pub struct WaitWrite {
 pub struct DueWaits {
     /// The executions, in the order of their due times.
     pub executions: Vec<ExecutionId>,
-    /// When the next look after them is due.
+    /// The time at which waiting tasks must be checked next.
     pub next: Option<Timestamp>,
     /// The first messages of the inbox, in order.
     pub inbox: Vec<InboxMessage>,
-    /// More tasks may be due, or there may be more messages, than were read. An execution with several due tasks is listed once.
+    /// Whether the limit was reached, so that more tasks may be due or more messages may exist. An execution with several due
+    /// tasks is listed once.
     pub is_full: bool,
 }
 
@@ -123,7 +125,7 @@ pub struct WaitQuery {
     pub execution: Option<ExecutionId>,
     /// Only waits of these kinds.
     pub kinds: Vec<WaitKind>,
-    /// Only waits after this one: the beginning, the execution, the task and the slot of the last one of a page.
+    /// Only waits after this position: the start time, execution, task and slot of the last wait of a page.
     pub after: Option<(Timestamp, ExecutionId, i64, u32)>,
     /// Whether to return the newest waits first. The position in `after` then excludes newer waits.
     pub descending: bool,
@@ -144,7 +146,7 @@ impl WaitQuery {
         }
     }
 
-    /// Sorts the waits of several kinds into one order, and drops those beyond the limit.
+    /// Sorts the waits of several kinds into one order, and drops the waits beyond the limit.
     pub(super) fn sort(&self, waits: &mut Vec<WaitRow>) {
         waits.sort_by_key(|row| (row.since, row.execution, ordinal_of(row.task), row.slot));
         if self.descending {
@@ -182,8 +184,9 @@ impl AdvanceBody {
     }
 }
 
-/// L7: a signal also raises the revisions of waiting executions beyond the first [`SEND_WAKES`] whose timeout is due within this
-/// time, in microseconds. A runner that has looked for signals before this one then cannot write the timeout.
+/// L7: a signal wakes only the first [`SEND_WAKES`] waiting tasks at once. It also raises the revision of each other waiting
+/// execution whose timeout is due within this time, in microseconds. A runner that checked for signals before this one was sent
+/// then cannot write the timeout.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) const TIMEOUT_MARGIN: Micros = 60_000_000;
 

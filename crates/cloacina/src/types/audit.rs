@@ -5,12 +5,12 @@
 pub struct Audit {
     /// The name of the person or program.
     pub actor: Option<String>,
-    /// The reason of the change.
+    /// The reason for the change.
     pub note: Option<String>,
 }
 
 impl Audit {
-    /// Whether it says nothing.
+    /// Whether neither is given.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.actor.is_none() && self.note.is_none()

@@ -16,7 +16,7 @@ pub enum ParentEnd {
     /// The child is cancelled.
     #[default]
     Cancel,
-    /// The child is resumed.
+    /// The child runs on. If its parent had paused it, it is resumed.
     Abandon,
 }
 
@@ -35,11 +35,11 @@ impl ParentEnd {
 pub struct ChildSpec {
     /// The name of the workflow.
     pub workflow: String,
-    /// The input by name, each value given by a path into the view of the node. `None`: the whole view, or those of its keys
-    /// that the child's workflow declares as its input.
+    /// The input by name, each value given by a path into the view of the node. `None`: the whole view, or, if the child's
+    /// workflow declares an input, only the declared keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<BTreeMap<String, String>>,
-    /// The fate of the child when the parent ends without it.
+    /// The fate of the child when the parent ends before it.
     #[serde(default, skip_serializing_if = "ParentEnd::is_cancel")]
     pub on_parent_end: ParentEnd,
 }
@@ -51,8 +51,8 @@ pub struct ParentLink {
     pub execution: ExecutionId,
     /// The node.
     pub task: Ordinal,
-    /// The number of this child among the children of the node, from 1. A retry of the node by its own policy, or from the
-    /// node on, starts the next one.
+    /// The number of this child among the children of the node, from 1. The next child starts when the node is retried by its
+    /// own policy, or when a retry of the execution begins at the node.
     pub generation: u32,
     /// The key of the call that started it, if the parent is the function of a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,23 +93,23 @@ impl ParentLink {
     }
 }
 
-/// The timeout of a child that its parent shortened at the start (M4).
+/// A child's own timeout, which its parent shortened when it started the child (M4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnTimeout {
     /// The timeout without the parent, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micros: Option<Micros>,
-    /// It holds again: the child was retried, maybe after the parent's deadline. The parent then has a new one.
+    /// Whether it applies again, because the child was retried. The parent's old deadline may then have passed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds: bool,
 }
 
-/// The part of a link by which an execution of final tasks knows the first execution (semantics Q).
+/// The facts about the first execution in the link of an execution of final tasks (semantics Q).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finale {
     /// The execution of the final tasks.
     pub id: ExecutionId,
-    /// How often tasks of the first execution had been compensated before, by id.
+    /// The number of earlier compensations of tasks of the first execution, by task id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compensated: Vec<(String, u32)>,
     /// The attempts of the first execution that may still run. No final task starts before they have ended or are lost.
@@ -118,7 +118,7 @@ pub struct Finale {
 }
 
 impl Finale {
-    /// How often a task of the first execution had been compensated before.
+    /// The number of earlier compensations of a task of the first execution.
     #[must_use]
     pub fn times(&self, task: &str) -> u32 {
         let mut counts = self.compensated.iter();
@@ -211,7 +211,7 @@ pub enum Note {
     Retry,
     /// To a parent: a child has ended.
     ChildEnded(Box<ChildEnd>),
-    /// To an execution of final tasks: an attempt may still run. The note stays in the inbox until it has ended or is lost.
+    /// To an execution of final tasks: an attempt may still run. The note stays in the inbox until the attempt has ended or is lost.
     AttemptEnded(HeldAttempt),
 }
 
@@ -232,7 +232,7 @@ pub struct Runs {
     /// The children that are not started, in the order in which they start.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub inputs: VecDeque<RunInput>,
-    /// The number of children of the call, those that have ended included. `None`: the call runs one child.
+    /// The number of children of the call, including those that have ended. `None`: the call runs one child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// Maximum number of open children.
@@ -241,16 +241,16 @@ pub struct Runs {
     /// Maximum run time of a child, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Micros>,
-    /// The priority of the children. `None`: that of the task.
+    /// The priority of the children. `None`: the priority of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i16>,
-    /// The number of the children that the task starts now, among all that it has started.
+    /// The number of this call among all the calls with which the task has started children.
     #[serde(default)]
     pub generation: u32,
     /// Earlier children of the call that are retried in place instead of starting new ones (M6).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<u32, ExecutionId>,
-    /// The open children, each with its number among those of the call.
+    /// The open children, each with its number among the children of the call.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -270,7 +270,7 @@ impl Runs {
         !self.inputs.is_empty() && self.parallel.is_none_or(is_below)
     }
 
-    /// Whether all children of this call and of those beside it have ended.
+    /// Whether all children of this call and of the calls beside it have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let calls = self.beside.iter().map(|call| &call.runs);
@@ -279,7 +279,7 @@ impl Runs {
             .all(|runs| runs.inputs.is_empty() && runs.open.is_empty())
     }
 
-    /// The number of an open child of this call that has ended. `None`: it is not one of them.
+    /// The number of the open child to which an end belongs. `None`: it is not an open child of this call.
     #[must_use]
     pub fn number_of(&self, end: &ChildEnd) -> Option<u32> {
         let is_child = |(_, id): &(&u32, &ExecutionId)| **id == end.child;
@@ -290,7 +290,7 @@ impl Runs {
         .map(|(number, _)| *number)
     }
 
-    /// The open children of this call and of those beside it.
+    /// The open children of this call and of the calls beside it.
     pub fn all_open(&self) -> impl Iterator<Item = ExecutionId> {
         let beside = self.beside.iter().flat_map(|call| call.runs.open.values());
         self.open.values().chain(beside).copied()
@@ -322,7 +322,7 @@ pub struct RunInput {
 pub struct FailedRuns {
     /// The position of the step that records the call.
     pub position: u32,
-    /// Whether the call runs several children, whose steps follow that of the call.
+    /// Whether the call runs several children. Their steps follow the step of the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub many: bool,
     /// The children, by their number. `None`: the child was cancelled, so a retry starts a new one.

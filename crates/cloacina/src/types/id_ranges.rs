@@ -1,6 +1,6 @@
 //! Stores numbered ids as ranges, so that a task that waits for thousands of children is stored in few bytes.
 //!
-//! The ids of children that start together follow each other like their numbers do. A range is the first number, the count, and
+//! Children that start together have consecutive ids, in the order of their numbers. A range is the first number, the count, and
 //! the first id.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ type Range = (u32, u32, ExecutionId);
 /// Maximum number of ids that are read. A row that another program has written must not fill the memory.
 const MAX: u64 = 10_000_000;
 
-/// The id that is `count` behind another one.
+/// The id that comes `count` after another one.
 fn behind(id: ExecutionId, count: u32) -> ExecutionId {
     let number = id.uuid().as_u128().wrapping_add(count.into());
     Uuid::from_u128(number).into()

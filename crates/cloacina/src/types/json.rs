@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::finite::check_finite;
 
-/// Maximum number of arrays and objects around a part of a value. Deeper values are refused wherever JSON enters, so that
-/// code that recurses over a value does not run out of stack.
+/// Maximum nesting depth of arrays and objects in a value. Deeper values are refused wherever JSON enters, so that code that
+/// recurses over a value does not run out of stack.
 pub const MAX_JSON_DEPTH: usize = 512;
 
 /// A JSON value, held as valid JSON text without insignificant white space.

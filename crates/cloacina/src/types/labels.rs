@@ -12,7 +12,7 @@ const MAX_NAME: usize = 128;
 /// Maximum length of a label's value, in characters.
 const MAX_VALUE: usize = 512;
 
-/// Names with values that a caller gives to an execution, to find it by them later. They do not affect how it runs.
+/// Names with values that a caller gives to an execution in order to find it later. They do not affect how it runs.
 ///
 /// Since 1.0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -44,7 +44,8 @@ pub fn merge_writes(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> 
     replay(input, &writes).or_else(|| Some(last.clone()))
 }
 
-/// The last write of a key, and another that it replaces although its task did not see it. `None` if no write is lost.
+/// Returns the last write of a key, and a write that it replaces although the last writer did not see it. `None` if no write is
+/// lost.
 #[must_use]
 pub fn lost_write<'a>(writes: &[Write<'a>]) -> Option<(Write<'a>, Write<'a>)> {
     let mut values = newest_values(writes).into_iter().map(|index| writes[index]);
@@ -57,7 +58,7 @@ pub fn lost_write<'a>(writes: &[Write<'a>]) -> Option<(Write<'a>, Write<'a>)> {
     Some((last, lost))
 }
 
-/// Indexes of the writes of a value that no later write has seen, in order.
+/// Returns the indexes of the writes that set a value and that no later writer has seen, in order.
 fn newest_values(writes: &[Write<'_>]) -> Vec<usize> {
     let mut newest = frontier(writes, Places::of(writes.iter().map(|write| write.place)));
     newest.retain(|index| writes[*index].value.is_some());
@@ -68,8 +69,8 @@ const fn merges(shape: JsonShape) -> bool {
     matches!(shape, JsonShape::Object | JsonShape::Array)
 }
 
-/// Returns the writes that led to `last`, and their input. If every later write builds on a write, that write becomes the input,
-/// and it and the writes before it are left out.
+/// Returns the writes that led to `last`, and the input on which they build. If there is a write on which all later writes
+/// build, its value is the input, and this write and all earlier ones are left out.
 fn relevant<'a>(
     input: Option<&'a Json>,
     writes: &[Write<'a>],
@@ -105,7 +106,7 @@ fn relevant<'a>(
     (input, kept)
 }
 
-/// Returns the indexes of those writes at `places` that no later writer among them has read, in order.
+/// Returns the indexes of the writes at `places` that no later writer at `places` has read, in order.
 fn frontier(writes: &[Write<'_>], mut places: Places) -> Vec<usize> {
     let mut found = Vec::new();
     while let Some(place) = places.pop_last() {

@@ -8,7 +8,7 @@ const MAX_LISTED: usize = 10;
 /// Maximum number of keys that are compared with the missing one.
 const MAX_COMPARED: usize = 1000;
 
-/// Returns a message that names the key, the nearest one, and those that the context has.
+/// Returns a message that names the missing key, the most similar key, and the keys that the context has.
 #[must_use]
 pub fn missing_key<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> String {
     let keys: Vec<&str> = keys.take(MAX_COMPARED).collect();
@@ -22,7 +22,7 @@ pub fn missing_key<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> String
     }
 }
 
-/// Returns the key that a message says is missing, if the message begins like that of [`missing_key`].
+/// Returns the missing key that a message names, if the message begins like one of [`missing_key`].
 #[must_use]
 pub fn missing_key_of(message: &str) -> Option<&str> {
     let rest = message.strip_prefix(BEGINNING)?;
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_names_the_nearest_key_and_those_that_there_are() {
+    fn message_names_the_nearest_key_and_the_existing_keys() {
         let message = |key, keys: &[&'static str]| missing_key(key, keys.iter().copied());
         assert_eq!(
             message("row", &["rows", "day"]),

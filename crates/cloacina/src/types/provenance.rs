@@ -16,7 +16,7 @@ pub type Author = usize;
 /// The author of the value that all writes build on.
 pub const INPUT: Author = 0;
 
-/// The value of a key or a member at some point of the graph, by its writes.
+/// The value of a key or a member at some point of the graph, with the writes that led to it.
 #[derive(Clone, Debug)]
 pub enum State<'t> {
     /// One write set the whole value.
@@ -25,7 +25,7 @@ pub enum State<'t> {
     Removed(Author),
     /// One write changed a part of what its task saw.
     Changed(Rc<Changed<'t>>),
-    /// Writes that are not ordered between themselves set it.
+    /// Several writes set it, and none of them comes before another.
     Merged(Rc<Merged<'t>>),
 }
 
@@ -37,7 +37,7 @@ pub struct Changed<'t> {
 
 #[derive(Debug)]
 pub struct Merged<'t> {
-    /// A state of each write that no other of them has seen, in order.
+    /// The states of those writes that none of the other writes has seen, in order.
     states: Vec<State<'t>>,
     content: MergedContent<'t>,
 }
@@ -79,12 +79,12 @@ enum View<'s, 't> {
 pub trait Order {
     /// The place of an author's task.
     fn place(&self, author: Author) -> usize;
-    /// The authors whose places are in the set, except those that another of them has seen, in order.
+    /// The authors whose places are in the set, except those that another author in the set has seen, in order.
     fn newest(&self, places: Places) -> Vec<Author>;
 }
 
 impl<'t> State<'t> {
-    /// The state after a task that saw this one wrote `value`, and whether that changed anything.
+    /// Returns the state after a task has seen this state and written `value`, and whether the write changed anything.
     pub fn write(&self, value: &'t Tree<'t>, author: Author) -> (Self, bool) {
         match (self.view(), value) {
             (View::Whole(_, Tree::Scalar(before)), Tree::Scalar(now)) => {
@@ -113,7 +113,7 @@ impl<'t> State<'t> {
         }
     }
 
-    /// Joins the states that tasks which are not ordered between themselves left behind.
+    /// Joins the states after several tasks, none of which comes before another.
     pub fn merge(states: Vec<Self>, order: &dyn Order) -> Self {
         let mut parts: Vec<Self> = Vec::with_capacity(states.len());
         for state in states {
@@ -172,7 +172,7 @@ impl<'t> State<'t> {
         }
     }
 
-    /// The author of a state that one write set.
+    /// The author of a state; if several writes set it, the last author.
     fn author(&self) -> Author {
         match self {
             Self::Fresh(author, _) | Self::Removed(author) => *author,
@@ -290,7 +290,7 @@ fn write_object<'t>(
     (changed(author, Content::Object(members)), is_changed)
 }
 
-/// Drops the states that another one's task has seen.
+/// Drops the states that the task of another state has seen.
 fn keep_newest(parts: &mut Vec<State<'_>>, order: &dyn Order) {
     if parts[0].author() == INPUT {
         parts.remove(0);
@@ -421,7 +421,7 @@ fn is_same_scalar(left: &str, right: &str) -> bool {
             let bits = |number: &str| number.parse().map(f64::to_bits).ok();
             bits(left).is_some_and(|left| Some(left) == bits(right))
         }
-        // Integers have one notation each, but for zero.
+        // Every integer except zero has only one notation.
         JsonShape::Number => {
             left.trim_start_matches('-') == "0" && right.trim_start_matches('-') == "0"
         }

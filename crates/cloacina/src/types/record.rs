@@ -131,7 +131,7 @@ pub struct ExecutionRecord {
     pub revision: i64,
     /// The execution's state.
     pub status: ExecutionStatus,
-    /// Priority; tasks of a higher one are claimed first.
+    /// Priority; tasks with a higher priority are claimed first.
     pub priority: i16,
     /// The caller's idempotency key.
     pub key: Option<String>,

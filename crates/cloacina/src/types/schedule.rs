@@ -170,7 +170,7 @@ pub struct ScheduleSpec {
     pub end_at: Option<Timestamp>,
     /// Maximum delay of a tick, in microseconds. Each tick gets its own random delay.
     pub jitter: Micros,
-    /// A trigger that is not polled, but called after ends of executions.
+    /// The ends of executions after which a trigger is called, instead of being polled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
 }

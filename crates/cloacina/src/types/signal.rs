@@ -35,7 +35,7 @@ impl NewSignal {
 pub struct Sent {
     /// The signal's number.
     pub seq: i64,
-    /// Whether this call stored it. `false`: an earlier one with the same id did.
+    /// Whether this call stored it. `false`: an earlier call with the same id did.
     pub is_new: bool,
     /// The number of waits that it woke at once.
     pub woken: usize,

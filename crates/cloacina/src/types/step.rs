@@ -11,7 +11,7 @@ pub enum StepKind {
     Sleep,
     /// The task waited; the value is what it got.
     Wait,
-    /// The task ran children: one, whose end is the value, or several, whose number is.
+    /// The task ran children; the value is the end of the only child, or the number of several children.
     Run,
     /// The end of one of several children of a call. It is part of the step that records the call.
     Child,
@@ -72,14 +72,14 @@ impl StepRecord {
     }
 }
 
-/// Steps to forget: those of a task from a position on, or in a range of positions.
+/// Steps to delete: the steps of a task from a position on, or in a range of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepDrop {
     /// The task.
     pub task: Ordinal,
     /// The position of the first step to forget.
     pub from: u32,
-    /// The position of the last step to forget; [`StepDrop::ALL`] if all later ones are.
+    /// The position of the last step to forget; [`StepDrop::ALL`] to forget all later steps.
     pub until: u32,
 }
 

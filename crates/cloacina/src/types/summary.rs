@@ -61,7 +61,7 @@ pub struct ErrorSummary {
 }
 
 impl ErrorSummary {
-    /// Cuts a failure.
+    /// Returns the summary of a failure, with its message cut to the maximum length.
     #[must_use]
     pub fn new(task: Option<Ordinal>, failure: Failure) -> Self {
         let mut message = failure.message;

@@ -1,4 +1,5 @@
-//! Locks on top of the standard library's. Those keep no global table of waiting threads, so a forked child can use new locks.
+//! Locks built on the standard library's locks. These keep no global table of waiting threads, so a forked child process can use
+//! new locks.
 //!
 //! Poisoning is ignored: no critical section in this crate leaves its data inconsistent when it panics.
 

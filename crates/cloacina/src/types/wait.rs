@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, ExecutionId, FailedRuns, Json, Micros, NodeChild, Runs, TaskMap, Timestamp};
 
-/// The signals sent before its beginning that a wait accepts (L4).
+/// The signals that a wait accepts although they were sent before it began (L4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Since {
-    /// Those sent since the execution was submitted.
+    /// Signals sent since the execution was submitted.
     #[default]
     Submitted,
-    /// All that are kept.
+    /// All kept signals.
     Ever,
 }
 
@@ -73,7 +73,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The condition that a signal with a name and, if one is given, a key has come. The key is the key itself, not a path.
+    /// The condition that a signal has come with this name and, if a key is given, this key. The key is a literal, not a path.
     #[must_use]
     pub fn signal(name: impl Into<String>, key: Option<&str>) -> Self {
         Self::Signal {
@@ -84,7 +84,7 @@ impl Condition {
         }
     }
 
-    /// The condition of a task that waits for something else than signals and times.
+    /// The condition of a task that waits for something other than signals and times.
     #[must_use]
     pub(crate) const fn none() -> Self {
         Self::AllOf {
@@ -103,7 +103,7 @@ impl Condition {
         }
     }
 
-    /// Whether the condition holds. `holds` tells it for each leaf, in the order of [`Self::leaves`].
+    /// Whether the condition holds. `holds` gives the answer for each leaf, in the order of [`Self::leaves`].
     pub fn holds(&self, holds: &mut impl Iterator<Item = bool>) -> bool {
         // Every leaf takes its answer from the iterator, so none may be left out.
         match self {
@@ -211,7 +211,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// A place in a topic: a wait takes the first signal behind it (L3, L4).
+/// A position in a topic: a wait takes the first signal after it (L3, L4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The topic.
@@ -270,7 +270,7 @@ pub enum Leaf {
 }
 
 impl Leaf {
-    /// The places in topics from which it takes a signal.
+    /// The positions in topics from which it takes a signal.
     pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
         let cursors = match self {
             Self::Signal { cursors, .. } => cursors.as_slice(),
@@ -354,7 +354,7 @@ pub struct Decision {
     pub by: Option<String>,
     /// The time of the decision.
     pub at: Timestamp,
-    /// The reason of a rejection.
+    /// The reason for a rejection.
     pub reason: Option<String>,
 }
 
@@ -382,7 +382,7 @@ pub struct TaskWait {
     /// The wait that has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenWait>,
-    /// Whether the wait that the definition declares has ended so that the task runs.
+    /// Whether the wait that the definition declares has ended and lets the task run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed: bool,
     /// The highest number that was taken from each topic (L3).

@@ -53,7 +53,7 @@ impl WaitKind {
     }
 }
 
-/// A row of the list of open waits. A task that waits has one per topic, approval and timer.
+/// A row of the list of open waits. A task that waits has one row per topic, approval, timer and workflow of children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitRow {
     /// The execution.
@@ -72,7 +72,7 @@ pub struct WaitRow {
     pub name: String,
     /// The key of the signal.
     pub key: Option<String>,
-    /// The place in a topic from which signals count.
+    /// The position in a topic from which signals count.
     pub cursor: Option<Cursor>,
     /// When the wait began.
     pub since: Timestamp,

@@ -1,7 +1,7 @@
 //! Final tasks and compensations: the workflow that runs them after an execution has ended (semantics Q).
 //!
-//! A definition lists them apart from its ordinary tasks. The derived workflow `name~final` has all of them as its tasks, and an
-//! execution of it skips those that the end of the first execution does not ask for.
+//! A definition lists them apart from its ordinary tasks. All of them are the tasks of the derived workflow `name~final`. An
+//! execution of it skips the tasks that are not to run after the end that the first execution had.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ pub enum FinalOn {
 }
 
 impl FinalOn {
-    /// Whether it asks for an end with this status.
+    /// Whether the task runs after an end with this status.
     #[must_use]
     pub const fn matches(self, status: ExecutionStatus) -> bool {
         match self {
@@ -53,7 +53,7 @@ pub enum FinalRole {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         undoes: Vec<String>,
     },
-    /// The compensation of the task with its id.
+    /// The compensation of the ordinary task with the same id.
     Compensation {
         /// Whether to run it also if the task failed, was lost, or was cancelled while it ran.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -127,7 +127,8 @@ fn problem_of(task: &TaskDefinition, ids: &HashSet<&str>) -> Option<(String, Opt
     }
 }
 
-/// The workflow that runs the final tasks of another one. `graph` is that of the ordinary tasks.
+/// Returns the workflow that runs the final tasks of another workflow. `graph`: the graph of the other workflow's ordinary
+/// tasks.
 pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> WorkflowDefinition {
     let is_compensation =
         |task: &&TaskDefinition| matches!(task.role, Some(FinalRole::Compensation { .. }));
@@ -141,7 +142,7 @@ pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> Workflow
     let tasks = definition.finals.iter().map(|task| {
         let mut task = task.clone();
         if is_compensation(&&task) {
-            // Q3: a task is undone after everything that depends on it. A skipped or ineligible one does not hold it up.
+            // Q3: a task is undone after everything that depends on it. A skipped compensation does not hold it up.
             let of_task = graph.ordinal(&task.id);
             let after = |id: &&&str| {
                 let later = graph.ordinal(id);
@@ -153,7 +154,7 @@ pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> Workflow
         } else if task.dependencies.is_empty()
             && matches!(task.rule, TriggerRule::NoneFailed | TriggerRule::AllSuccess)
         {
-            // The clean-up comes after the compensations, which may need what it removes, whether or not they succeed.
+            // The clean-up runs after the compensations, even if they fail, because they may need what it removes.
             task.dependencies = compensations.iter().map(|id| (*id).to_owned()).collect();
             task.rule = TriggerRule::Always;
         }

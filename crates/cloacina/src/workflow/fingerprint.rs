@@ -2,11 +2,13 @@
 //!
 //! `version` is the first 16 hex characters of SHA-256 over the UTF-8 text of this JSON array, written compactly:
 //! `["cloacina-version-1", name, [task, …]]`, each task in declaration order as
-//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]` with `rule` and `retry` as their stored JSON. A task
-//! that waits has one more element, `[wait_for or null, wait_timeout or null, on_timeout, approval or null]` as stored, a
-//! node that runs a workflow has `[child]` as stored, a mapped task or node has two more, `"over"` and its lists as stored, and a workflow that signals cancel has one more, the list of the signals.
-//! A workflow with final tasks has that list even if it is empty, then the list of its final tasks and compensations, each as
-//! `[task, role]`, and an empty list; the derived workflow has both lists empty and then the list of the roles of its tasks.
+//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]` with `rule` and `retry` as their stored JSON. Some tasks
+//! have more elements, as stored: a task that waits has `[wait_for or null, wait_timeout or null, on_timeout, approval or null]`,
+//! a node that runs a workflow has `[child]`, and a mapped task or node then has `"over"` and its lists.
+//!
+//! If signals can cancel the workflow, its array has one more element, the list of these signals. The array of a workflow with
+//! final tasks has this list even if it is empty, then the list of its final tasks and compensations, each as `[task, role]`,
+//! and an empty list. The array of a derived workflow has two empty lists, and then the list of the roles of its tasks.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -24,7 +26,7 @@ struct HashedTask<'a>(
     &'a str,
 );
 
-/// The options of a wait, which only tasks that wait have in their hash.
+/// The options of a wait. Only tasks that wait have them in their hash.
 #[derive(Serialize)]
 struct HashedWait<'a>(
     Option<&'a Condition>,
@@ -155,7 +157,7 @@ fn hashed(task: &TaskDefinition) -> AnyTask<'_> {
 
 pub(super) fn version(definition: &WorkflowDefinition) -> String {
     let tasks: Vec<AnyTask> = definition.tasks.iter().map(hashed).collect();
-    // A derived workflow changes with the roles of its tasks, and the workflow that it belongs to changes with it.
+    // The version of a derived workflow depends on the roles, and so does the version of the workflow to which it belongs.
     let roles: Vec<_> = (definition.tasks.iter())
         .filter_map(|task| task.role.as_ref())
         .collect();

@@ -184,7 +184,7 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm with a heap, so that ties are in declaration order. Tasks on or behind a cycle are missing in the result.
+/// Kahn's algorithm with a heap, so that ties are in declaration order. Tasks on a cycle or after one are missing from the result.
 fn topological_order(
     dependencies: &[Vec<Ordinal>],
     dependents: &[Vec<Ordinal>],

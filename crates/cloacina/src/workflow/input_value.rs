@@ -1,5 +1,5 @@
-//! The decoded JSON values that an input is checked with: their types, equality and texts are Python's, because the schemas
-//! are those of Python programs.
+//! The decoded JSON values with which an input is checked. Types, equality and texts follow Python's rules, because Python
+//! programs make the schemas.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
@@ -40,7 +40,7 @@ impl Value {
         }
     }
 
-    /// Whether it has a type of JSON schema. An unknown type fits all but booleans.
+    /// Whether the value has this JSON schema type. An unknown type fits all values except booleans.
     pub(super) fn is(&self, kind: &str) -> bool {
         match (self, kind) {
             (Self::Bool(_), _) => kind == "boolean",

@@ -1,7 +1,7 @@
 //! The mechanisms that a definition needs of the release that runs it.
 //!
-//! A definition names each mechanism beyond a fixed graph that it uses. A runner of a release without one of them leaves the
-//! executions to others (semantics E5).
+//! A definition names each mechanism that it uses in addition to a fixed graph. A runner whose release lacks one of these
+//! mechanisms leaves the executions to other runners (semantics E5).
 
 use super::WorkflowDefinition;
 use crate::types::{Error, ErrorCode};

@@ -55,8 +55,8 @@ impl Workflow {
         })
     }
 
-    /// M7: the workflows of a cycle of children without a condition that this workflow would close, beginning and ending with
-    /// itself. `known` returns the other workflows by name.
+    /// M7: the names of the workflows on a cycle of unconditional children that this workflow would close. They begin and end
+    /// with this workflow. `known` returns the other workflows by name.
     pub fn child_cycle<'a>(
         &'a self,
         known: impl Fn(&str) -> Option<&'a Self>,
@@ -86,7 +86,7 @@ impl Workflow {
     }
 }
 
-/// Whether the rule of a task, or of one of its ancestors, may keep it from running in a run without failures.
+/// Whether a rule or a wait, of the task or of one of its ancestors, may keep the task from running although nothing failed.
 fn is_conditional(task: &TaskDefinition, definition: &WorkflowDefinition) -> bool {
     let mut open = vec![task];
     let mut seen: Vec<&str> = Vec::new();

@@ -121,7 +121,7 @@ fn check_key(
     )))
 }
 
-/// Each key of the output must be a result, or a key that the input or a task which writes the context may have.
+/// Each key of the output must be a result or a field of the input. If a task may write any key, every key is accepted.
 fn check_output(
     definition: &WorkflowDefinition,
     producers: &HashMap<&str, &TaskDefinition>,

@@ -64,7 +64,7 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     task.wait_for.as_ref().and_then(condition_problem)
 }
 
-/// Returns the problem of a condition, as the object of "has".
+/// Returns the problem of a condition, worded so that it can follow "has" in a message.
 #[must_use]
 pub fn condition_problem(condition: &Condition) -> Option<String> {
     if condition.leaves().len() > MAX_LEAVES {
@@ -154,7 +154,7 @@ fn signal_names(condition: &Condition) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Returns the problem of a signal's name, as the object of "has".
+/// Returns the problem of a signal's name, worded so that it can follow "has" in a message.
 #[must_use]
 pub fn name_problem(name: &str) -> Option<String> {
     let fits = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);

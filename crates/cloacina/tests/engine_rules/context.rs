@@ -83,7 +83,7 @@ fn b3_unordered_additions_to_one_array_are_all_kept() {
 }
 
 #[test]
-fn b3_rules_judge_the_merged_value() {
+fn b3_rules_evaluate_the_merged_value() {
     let all_four = TriggerRule::ContextValue {
         key: "list".into(),
         operator: Operator::Equals,
@@ -104,7 +104,7 @@ fn b3_rules_judge_the_merged_value() {
 }
 
 #[test]
-fn b2_missing_key_names_the_task_beside_that_wrote_it() {
+fn b2_error_of_a_missing_key_names_parallel_tasks_that_wrote_it() {
     fn run() -> Run {
         let mut run = Run::new(vec![
             task("extract", &[]),

@@ -79,7 +79,7 @@ fn d5_timeout_counts_from_the_first_start_and_ends_all_tasks() {
 }
 
 #[test]
-fn d7_pause_on_a_slow_clock_holds_timers_no_longer() {
+fn d7_pause_on_a_slow_clock_does_not_delay_timers_further() {
     let mut run = Run::new(vec![TaskDefinition {
         retry: RetryPolicy {
             max_attempts: 3,
@@ -105,7 +105,7 @@ fn d7_pause_on_a_slow_clock_holds_timers_no_longer() {
 }
 
 #[test]
-fn d7_timers_hold_while_paused() {
+fn d7_timers_are_held_while_paused() {
     let mut run = Run::new(vec![TaskDefinition {
         retry: RetryPolicy {
             max_attempts: 3,
@@ -178,7 +178,7 @@ fn d7_retry_runs_only_failed_and_skipped_tasks() {
     );
 }
 
-/// Claims task 0, starts it alone if it is a suspect, and then has its runner die.
+/// Claims task 0, starts it alone if it is a suspect, and then lets its runner die.
 fn die(run: &mut Run, limits: TaskLimits) -> Claim {
     let claim = run
         .execution

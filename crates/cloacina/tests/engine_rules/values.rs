@@ -229,7 +229,7 @@ fn j7_result_of_a_task_that_did_not_complete_is_absent() {
     run.complete("more", r#"{"s":{"more":2}}"#);
     run.fail("rows");
     assert_eq!(run.context_of("total"), r#"{"day":1,"more":2}"#);
-    // A task that names no tasks sees the whole context.
+    // A task without parameters sees the whole context.
     let mut tasks = join();
     tasks[2].parameters.clear();
     let mut run = Run::with_timeout(tasks, input, None);

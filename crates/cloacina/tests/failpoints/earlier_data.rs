@@ -13,7 +13,7 @@ const SECOND: i64 = 1_000_000;
 
 /// The instance name of the existing schedule.
 pub const MISSED: &str = "missed";
-/// Number of its ticks that were missed.
+/// Number of missed ticks of that schedule.
 pub const TICKS: usize = 3;
 
 /// Stores the row of a dead runner, an execution that ended long ago, and a schedule with missed ticks.

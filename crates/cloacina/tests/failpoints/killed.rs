@@ -56,7 +56,7 @@ fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &Fina
     true
 }
 
-/// Kills at the first call of every request, and at every call of those that make decisions durable.
+/// Kills at the first call of every request, and at every call of the requests that make decisions durable.
 fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
     let points: Vec<Failpoint> = points().collect();
@@ -65,7 +65,7 @@ fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
     for verb in [Verb::Commit, Verb::PutSchedule] {
         for moment in [Moment::Before, Moment::After] {
             let point = Failpoint { verb, moment };
-            // The number of calls varies, because one run may combine two commits of another.
+            // The number of calls varies, because a run may write in one commit what another run writes in two.
             let last = parallel::first_failing(2..MOST_CALLS, |number| {
                 kill_at(&fresh(), point, number, &expected)
             });

@@ -18,7 +18,7 @@ pub struct Overview {
 
 /// Makes the requests of an overview.
 pub fn overview(inspector: &Inspector, id: ExecutionId) -> Overview {
-    // Nothing has this id, so that nothing is deleted, whatever fails.
+    // No execution has this id, so nothing is deleted, whichever call fails.
     let unknown = inspector.delete(ExecutionId::from_bytes([0; 16]));
     drop(unknown);
     retry(|| inspector.change_marker());

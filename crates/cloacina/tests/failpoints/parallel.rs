@@ -1,4 +1,4 @@
-//! Runs of the scenario at the same time. A run mostly waits.
+//! Runs the scenario several times in parallel, because a run mostly waits.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! One run that makes every store request: rescue of a dead runner's work, an execution, pruning, schedules, and
-//! inspection of all that.
+//! One run that makes every store request: rescue of a dead runner's work, an execution, pruning, schedules, and reads of all
+//! this.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -174,10 +174,10 @@ fn follow(engine: &EngineHandle) -> ScheduleId {
     })
 }
 
-/// Whether the trigger has started its execution, and that has ended.
+/// Whether the trigger has started its execution, and this execution has ended.
 fn has_fired(engine: &EngineHandle, trigger: ScheduleId) -> bool {
     let ticks = retry(|| engine.inspector().schedule_history(trigger, 10, 0));
-    // A request that failed is a failed tick, and the end is tried again.
+    // A failed request is recorded as a failed tick, and the trigger is called again for the end.
     let mut started = ticks.iter().filter_map(|tick| tick.execution);
     let (started, second) = (started.next(), started.next());
     assert_eq!(second, None, "{ticks:?}");

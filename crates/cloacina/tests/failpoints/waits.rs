@@ -16,7 +16,7 @@ pub type WaitsEnd = (Vec<String>, BTreeMap<(Option<u32>, String), usize>);
 /// The events of waits. Each occurs once, whatever fails.
 const KINDS: [&str; 4] = ["waiting", "signalled", "decided", "step_recorded"];
 
-/// Approves, unless an earlier call did whose answer was lost.
+/// Approves, unless an earlier call, whose answer was lost, has approved already.
 fn approve_once(engine: &EngineHandle, id: ExecutionId) {
     retry(|| {
         let null = Json::parse("null").unwrap();
@@ -61,8 +61,8 @@ fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> Waits
     (tasks.map(|task| task.status.to_string()).collect(), counts)
 }
 
-/// Waits for a signal, sends it, and lets the inbox cancel another execution. `observer` is a connection of its own, so that the
-/// runner notices the message that it adds at once.
+/// Waits for a signal, sends it, and lets the inbox cancel another execution. `observer` is a separate connection, so that the
+/// runner notices at once the message that `observer` adds.
 pub fn wait_for_signals(
     engine: &EngineHandle,
     store: &dyn Store,
@@ -99,7 +99,7 @@ pub fn wait_for_signals(
             note: None,
         };
         retry(|| Ok(by.post(&message)?));
-        // A store that does not listen, as the observer, does not send its notifications by itself.
+        // A store that does not listen, such as the observer, does not send its notifications by itself.
         retry(|| Ok(by.notify_peers()?));
     };
     post(store, "cancel", Some(cancelled.to_string()), "{}");

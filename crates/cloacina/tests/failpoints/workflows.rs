@@ -129,7 +129,8 @@ pub fn registration(
     workflow: &Arc<Workflow>,
     observer: &Arc<dyn Store>,
 ) -> Registration {
-    // Any runner completes a node; with a handler, it would be claimed from the queue of all waiting tasks.
+    // Nodes get no handler, because any runner completes them. With one, they would be claimed from the queue of all waiting
+    // tasks.
     let definition = workflow.definition();
     let tasks = definition.tasks.iter().chain(&definition.finals);
     let functions = tasks.filter(|task| !task.is_node());
@@ -190,7 +191,7 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort
     Outcome::Completed(Arc::new(delta))
 }
 
-/// Runs an item of the map: the first one records a step, and one fails at its first attempt.
+/// Runs an item of the map: the first item records a step, and another item fails at its first attempt.
 async fn map_one(assignment: &Assignment, port: &TaskPort) -> Outcome {
     let index = assignment.claim.item.unwrap_or_default();
     if index == 0 && record_step(assignment, port).await.is_err() {

@@ -220,7 +220,7 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
             execution.record()
         );
     }
-    // A policy may allow that many attempts.
+    // A retry policy may allow more attempts than there are rounds.
     let most = workflow.definition().tasks.iter();
     let most = most.map(|task| task.retry.max_attempts as usize).max();
     assert!(

@@ -16,7 +16,7 @@ use proptest::test_runner::TestRunner;
 /// Number of inputs for each property.
 const CASES: u32 = 50_000;
 
-/// Number of inputs of which the accepted ones are counted.
+/// Number of inputs from which the share of accepted inputs is computed.
 const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {

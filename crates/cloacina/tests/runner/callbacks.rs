@@ -51,7 +51,7 @@ fn execution_whose_end_waits_for_a_callback_is_not_read_again() {
 }
 
 #[test]
-fn d7_retry_answers_the_callers_of_the_end_before_it() {
+fn d7_retry_answers_callers_that_wait_for_the_earlier_end() {
     let (mut runner, callback, answered) = with_open_callback();
     let id = callback.execution;
     let from_task = Some("a".to_owned());

@@ -214,7 +214,7 @@ fn m4_cancel_and_pause_reach_open_children() {
 }
 
 #[test]
-fn m3_child_that_is_cancelled_by_itself_fails_its_node() {
+fn m3_child_that_is_cancelled_without_its_parent_fails_its_node() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let waiting = (waits("a", &[], signal("go", None)), Some(body(|_| done())));
@@ -330,7 +330,7 @@ fn m1_parents_of_four_levels_hold_no_worker() {
 }
 
 #[test]
-fn m8_prune_takes_a_tree_with_its_root() {
+fn m8_prune_deletes_a_tree_with_its_root() {
     on_each_database(|open| {
         let store = open();
         let engine = start(store.clone(), config());

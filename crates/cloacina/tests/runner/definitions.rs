@@ -104,7 +104,7 @@ fn b7_submissions_survive_a_race_with_pruning() {
 #[test]
 fn b7_claim_without_handler_is_returned_and_not_repeated() {
     on_each_database(|open| {
-        // A version with a task `gone` that no runner has a handler for, and a task `a` that this runner has one for.
+        // The version has a task `gone`, for which no runner has a handler, and a task `a`, for which this runner has one.
         let former = start(open(), config());
         let workflow = version(0, vec![task("a", &[]), task("gone", &[])]);
         let registration = Registration {
@@ -171,7 +171,7 @@ impl Layer for CountingStore {
     }
 }
 
-/// The shortest time of an execution among many, the best estimate of its cost.
+/// The shortest time that one of many executions took, which is the best estimate of the cost.
 fn cost(engine: &EngineHandle) -> Duration {
     let times = (0..200).map(|_| {
         let begin = Instant::now();

@@ -308,7 +308,8 @@ fn m6_retry_of_the_parent_waits_for_a_child_that_ends_meanwhile() {
         config,
         |runner, meeting, calls| {
             let (meeting, seen) = (meeting.clone(), Counter::default());
-            // The deadlines of the parent and of its child are due at one time, which ends both, or the child completes first.
+            // The deadlines of the parent and of its child are due at the same time. They end both, unless the child completes
+            // first.
             let inner = body(move |_| {
                 seen.hit();
                 let spent =
@@ -333,7 +334,7 @@ fn m6_retry_of_the_parent_waits_for_a_child_that_ends_meanwhile() {
                 ..with_input("outer", "{}")
             };
             let id = runner.submit(vec![request]).unwrap()[0];
-            // The database tells the end: a runner may still know the one before a retry by another caller.
+            // The end is read from the database: a runner may still know an end from before another caller's retry.
             let ended = || until("the parent has ended", || callers.status(id).is_terminal());
             for attempt in 0..3 {
                 ended();

@@ -100,7 +100,7 @@ fn b3_unreadable_execution_does_not_block_rescues() {
     }
     for id in &ids {
         let expected = if *id == ids[17] {
-            // It is claimed by the dead runner, which has not started it.
+            // The dead runner had claimed this execution, but not started it.
             ExecutionStatus::Pending
         } else {
             ExecutionStatus::Completed

@@ -39,7 +39,7 @@ struct Told {
 }
 
 impl Told {
-    /// Waits until so many more steps are acknowledged, or none for a while.
+    /// Waits until `more` further steps are acknowledged, or until none was acknowledged for a while.
     fn until_more(&self, more: usize) {
         let aim = self.count.load(Ordering::SeqCst) + more;
         let (mut last, mut since) = (0, Instant::now());
@@ -142,7 +142,7 @@ fn define(engine: &EngineHandle, told: &Arc<Told>) {
     let told = Arc::clone(told);
     let function = Arc::new(move |assignment: Assignment, port: TaskPort| {
         let told = Arc::clone(&told);
-        // Like a thread, it goes on when its attempt is aborted.
+        // Like a thread, the spawned future continues when its attempt is aborted.
         Box::pin(async move {
             tokio::spawn(record_all(assignment, port, told))
                 .await
@@ -187,7 +187,7 @@ fn check(racers: &Racers, told: &Told, id: ExecutionId, is_complete: bool) {
     }
 }
 
-/// Declares the runner dead that runs one of these executions. Returns whether there was one.
+/// Declares dead the runner of one of these executions. Returns whether there was such a runner.
 fn declare_dead(racers: &Racers, ids: &[ExecutionId]) -> bool {
     let records = racers.store.load(ids).unwrap();
     let owner = records.iter().find_map(|record| record.tasks[0].runner);
@@ -258,7 +258,7 @@ fn t8_attempt_of_a_cancelled_execution_records_nothing_more() {
             told.until_more(rng.usize(0..GROUP * STEPS as usize));
             let mut stored_at_cancel = BTreeMap::new();
             for id in &ids {
-                // One that has ended is not cancelled.
+                // An execution that has ended is not cancelled.
                 if racers.clients[0].control(*id, &Control::CancelOpen).is_ok() {
                     cancelled += 1;
                     let steps = racers.store.steps(*id, None).unwrap();
@@ -270,7 +270,7 @@ fn t8_attempt_of_a_cancelled_execution_records_nothing_more() {
                 let is_cancelled = ended.record().status == ExecutionStatus::Cancelled;
                 assert_eq!(is_cancelled, stored_at_cancel.contains_key(&id));
                 if let Some(steps) = stored_at_cancel.get(&id) {
-                    // The cancel is durable: nothing is recorded behind it.
+                    // The cancel is durable: nothing is recorded after it.
                     let until = Instant::now() + Duration::from_micros(200);
                     while Instant::now() < until {
                         assert_eq!(racers.store.steps(id, None).unwrap(), *steps);

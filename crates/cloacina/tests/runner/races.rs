@@ -1,7 +1,7 @@
 //! Races of two runners and a client over waits, on real databases, in many rounds (semantics L5, L7, L11).
 //!
 //! `CLOACINA_RACES=10000` sets the number of rounds. The runners pause at random between the requests to their stores, so that
-//! the others come in between a look and the write that follows from it.
+//! other runners can write between a read and the write that depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier};
@@ -148,7 +148,7 @@ impl Racers {
     }
 }
 
-/// Timeouts of which a race with a timeout chooses one, so that either side wins about as often, however fast the machine is.
+/// The timeouts from which a race chooses one, so that both sides win about equally often, however fast the machine is.
 struct Timeouts {
     level: usize,
 }
@@ -173,7 +173,7 @@ impl Timeouts {
         format!("w{}", self.level)
     }
 
-    /// Chooses the next timeout, after so many of a group came before it.
+    /// Chooses the next timeout. `early`: how many executions of the last group were faster than their timeout.
     fn adapt(&mut self, early: usize) {
         if early < GROUP / 4 {
             self.level = (self.level + 1).min(Self::LEVELS - 1);
@@ -318,7 +318,7 @@ fn l7_signal_that_is_acknowledged_before_the_timeout_is_recorded_wins() {
     });
 }
 
-/// An approval that goes on after a rejection and after its timeout.
+/// An approval with `on_reject` and `on_timeout` set to `continue`.
 fn approval() -> TaskDefinition {
     TaskDefinition {
         kind: TaskKind::Engine,
@@ -331,7 +331,7 @@ fn approval() -> TaskDefinition {
     }
 }
 
-/// The answers of those who decided, by their names.
+/// The answer to each person who decided, with the person's name.
 type Answers = Vec<(String, Result<(), Error>)>;
 
 /// Lets two runners and two clients decide the approvals of a group at once. Returns their answers, by execution and name.

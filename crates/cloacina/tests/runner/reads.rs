@@ -1,4 +1,4 @@
-//! Lists, groups of failures, repeated executions, and control of many.
+//! Lists, groups of failures, repeated executions, and control of many executions.
 
 use std::sync::Arc;
 use std::time::Duration;

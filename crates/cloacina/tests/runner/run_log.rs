@@ -55,7 +55,7 @@ impl Subscriber for Recorder {
 
 /// Makes a recorder the subscriber of this thread.
 fn record() -> (Recorder, DefaultGuard) {
-    // While there is only one subscriber, a thread without one that reaches an event first turns the event off for all.
+    // With only one subscriber, `tracing` disables an event for all threads if a thread without a subscriber reaches it first.
     static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Recorder::default()));
     LazyLock::force(&OTHER);
     let recorder = Recorder::default();

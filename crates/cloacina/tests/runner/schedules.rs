@@ -558,7 +558,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
             ..super::support::request("etl")
         };
         let held = engines[0].submit(vec![held]).unwrap()[0];
-        // A program without a runner ends it.
+        // A program without a runner ends the execution.
         let client = cloacina::runner::Inspector::new(open(), Arc::clone(&clock) as _);
         client
             .control(held, &cloacina::runtime::Control::Cancel)
@@ -566,7 +566,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
         ended.push(held);
         let mut ticks = 0;
         until("each end has fired", || {
-            // The runners notice the change of another program as their clock goes on.
+            // The runners notice the change of another program only when their clock advances.
             ticks += 1;
             clock.move_to(NOON + ticks * SECOND / 4);
             executions(&engines[0], id).len() == ended.len()
@@ -634,7 +634,7 @@ fn g4_call_is_repeated_after_a_failure_and_a_lost_lease() {
         clock.move_to(NOON + SECOND);
         let (_, attempts) = next(&engine);
         assert_eq!(attempts, 1);
-        // The runner stops before it reports: another one is called for the same end.
+        // The runner stops before it reports, so the trigger of another runner is called for the same end.
         engine.stop(Duration::from_secs(1));
         let other = start(open(), &clock);
         define(&other, "load", vec![(task("a", &[]), body(|_| done()))]);

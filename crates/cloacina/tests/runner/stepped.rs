@@ -33,9 +33,9 @@ pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
 pub struct FaultyStore {
     store: SqliteStore,
     refusal: Mutex<Option<Refusal>>,
-    /// An execution whose row cannot be read.
+    /// The executions whose rows cannot be read.
     pub unreadable: Mutex<BTreeSet<ExecutionId>>,
-    /// Number of attempts to read it.
+    /// Number of attempts to read such an execution.
     pub unreadable_reads: AtomicI64,
     /// Whether reading a schedule by its id fails.
     pub hides_schedules: AtomicBool,
@@ -132,7 +132,7 @@ impl SteppedRunner {
         let (failpoint, queues) = (Arc::new(ArmedFailpoint::default()), WorkQueues::default());
         let subscriptions = Arc::new(Subscriptions::default());
         let points = Arc::clone(&failpoint) as Arc<dyn Failpoints>;
-        // Its own handle, as another process has, so that it notices the writes of the others.
+        // The runner gets its own handle, like another process, so that it notices the writes of the others.
         let faulty = Arc::new(FaultyStore {
             store: store.share(),
             refusal: Mutex::default(),

@@ -58,7 +58,7 @@ fn inbox(runner: &SteppedRunner) -> usize {
 }
 
 #[test]
-fn m3_parent_goes_on_in_the_turn_that_ends_its_child() {
+fn m3_parent_continues_in_the_turn_that_ends_its_child() {
     let mut runner = SteppedRunner::new(config());
     register(&mut runner);
     let parent = runner.submit(request("parent"));
@@ -95,7 +95,7 @@ fn m3_parent_that_was_changed_meanwhile_learns_the_end_by_a_message() {
     runner.finish(child, done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
     assert_eq!(runner.status(parent), ExecutionStatus::Paused);
-    // The end, and the pause for the child.
+    // Two messages: the end of the child for the parent, and the pause for the child.
     assert_eq!(inbox(&runner), 2);
     runner.pass(1);
     runner.control(parent, Control::Resume);

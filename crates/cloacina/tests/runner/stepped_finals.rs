@@ -60,7 +60,7 @@ fn q1_no_end_is_written_without_its_final_tasks() {
     register(&mut first);
     let ids = ["cleaned"; 2].map(|name| first.submit(request(name)));
     let mut second = first.peer(config());
-    // It knows the workflow only by its executions, and the database fails when both of them end in one turn.
+    // The second runner knows the workflow only from its executions. The database fails when both executions end in one turn.
     second.fail_once(Verb::PutDefinition, Moment::Before);
     let (cancels, answers): (Vec<_>, Vec<_>) = ids
         .into_iter()

@@ -145,7 +145,7 @@ fn k6_runner_with_an_old_copy_records_items() {
     register(&mut second, "mapped", tasks(), true);
     let id = first.submit(rows("mapped", 40));
     let attempt = first.start_next().unwrap();
-    // The second runner keeps the execution in its cache, as it is before the map expands.
+    // The second runner caches the execution as it is before the map expands.
     second.control(id, Control::Pause);
     second.control(id, Control::Resume);
     first.finish(attempt, wrote("a", "1"));
@@ -209,7 +209,7 @@ fn k11_runner_that_registers_a_map_claims_items_that_wait() {
     assert_eq!((assignment.execution, assignment.claim.item), (id, Some(0)));
 }
 
-/// The items with the same number of two maps have equal claims.
+/// Two maps are used, because the claims of their items with the same index are equal.
 #[test]
 fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
     let mut runner = SteppedRunner::new(RunnerConfig {
@@ -251,7 +251,7 @@ fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
 }
 
 #[test]
-fn k10_endless_function_has_no_claim_of_the_new_list() {
+fn k10_endless_function_has_another_claim_than_the_new_item() {
     let mut runner = SteppedRunner::new(config());
     let timed = TaskDefinition {
         timeout: Some(SECOND),

@@ -73,7 +73,7 @@ fn l14_many_timers_of_each_execution_fire_at_once() {
 }
 
 #[test]
-fn l14_unreadable_executions_do_not_keep_the_timers_of_others() {
+fn l14_unreadable_executions_do_not_block_the_timers_of_others() {
     let mut first = SteppedRunner::new(config());
     let delay = || Condition::Delay { duration: SECOND };
     let timers = ["a", "b", "c"].map(|id| node(id, &[], delay()));
@@ -81,7 +81,7 @@ fn l14_unreadable_executions_do_not_keep_the_timers_of_others() {
     let ids: Vec<_> = (0..401).map(|_| first.submit(request("blocked"))).collect();
     let mut second = first.peer(config());
     register(&mut second, "blocked", timers.to_vec());
-    // The timers of these fire first.
+    // The timers of these executions are due first.
     second.faulty.unreadable.lock().extend(&ids[..400]);
     drop(first.coordinator);
     second.pass(2 * SECOND);

@@ -130,7 +130,7 @@ fn t8_step_beside_the_cancel_of_another_process_is_refused() {
     let id = runner.submit(request("w"));
     let (_, assignment) = runner.start_next().unwrap();
     runner.others.control(id, &Control::Cancel).unwrap();
-    // The cached execution is running still: only the revision tells that it is not.
+    // The cached execution still looks running. Only the revision shows that it has changed.
     let (message, answer) = recording(&assignment, step("late", 0));
     runner.step(message);
     for _ in 0..3 {
@@ -146,7 +146,7 @@ fn t8_rescued_attempt_cannot_record_and_the_next_one_can() {
     let mut doomed = runner.peer(config());
     let id = doomed.submit(request("w"));
     let (_, lost) = doomed.start_next().unwrap();
-    // The runner must see for the duration of a lease that the other one is silent.
+    // The runner declares the other one dead after it has sent no heartbeat for the length of a lease.
     for _ in 0..40 {
         runner.pass(SECOND);
     }

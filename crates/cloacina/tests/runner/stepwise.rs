@@ -176,7 +176,7 @@ fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
     assert!(!again.cancelled.load(Ordering::SeqCst));
 }
 
-/// Sends a control action with the others of one step, and returns where its answer arrives.
+/// Returns the message of a control action, which can be processed in one step with others, and its answer.
 fn message_of(
     runner: &SteppedRunner,
     execution: ExecutionId,

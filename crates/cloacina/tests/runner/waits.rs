@@ -146,7 +146,7 @@ fn l1_signal_reaches_a_waiting_task_and_one_that_waits_later() {
             .send(vec![new_signal("go", Some("o-2"), "0")])
             .unwrap();
         assert_eq!(other[0].woken, 0);
-        // The second is sent before anybody waits for it.
+        // The second signal is sent before any task waits for it.
         let sent = engine
             .send(vec![
                 new_signal("go", Some("o-1"), "1"),
@@ -227,7 +227,7 @@ fn l16_any_runner_completes_a_node() {
         let store: Arc<dyn Store> = open();
         let outside = Inspector::new(Arc::clone(&store), Arc::new(SystemClock));
         outside.send(&[new_signal("go", None, "7")]).unwrap();
-        // It knows no workflow.
+        // This runner knows no workflow.
         let other = start(open(), config());
         assert_eq!(wait(&other, id).final_context().to_json(), r#"{"go":7}"#);
         other.stop(Duration::from_secs(1));

@@ -21,7 +21,7 @@ use super::world::World;
 pub struct DecisionPlan {
     pub at: Micros,
     pub runner: usize,
-    /// The index of an acknowledged execution, modulo their number.
+    /// The index of the execution, modulo the number of acknowledged executions.
     pub target: usize,
     pub task: usize,
     pub approves: bool,
@@ -65,7 +65,8 @@ pub fn decisions(rng: &mut Rng, heals_at: Micros) -> Vec<DecisionPlan> {
 }
 
 impl Oracle {
-    /// A transaction decided approvals of a task: each was open, and every decision counts once. Returns whether it did.
+    /// Checks that each approval of a task that a transaction decided was open, and that every decision counts once. Returns
+    /// whether it decided any.
     pub(super) fn check_decided(
         &mut self,
         workflow: &Workflow,
@@ -112,7 +113,7 @@ impl Oracle {
         count > 0
     }
 
-    /// A person was answered.
+    /// Checks the answer that a person got.
     fn answer_decision(
         &mut self,
         id: ExecutionId,

@@ -102,10 +102,10 @@ pub fn controls(rng: &mut Rng, heals_at: Micros) -> Vec<ControlPlan> {
         .collect()
 }
 
-/// The messages that parents and children owe each other, as the stored state says.
+/// The messages that parents and children must send each other, according to the stored state.
 #[derive(Default)]
 pub struct Family {
-    /// The child of each node by its number: a node starts it once.
+    /// The child of each node, by the node and the child's number. A node starts each of them once.
     started: HashMap<(TaskKey, u32), ExecutionId>,
     /// The nodes that wait for a child of which they know no end.
     waiting: BTreeMap<TaskKey, ExecutionId>,
@@ -172,7 +172,7 @@ impl Oracle {
         }
     }
 
-    /// M4: whether a child is paused by its parent, which runs.
+    /// M4: whether a child is still paused by its parent although the parent runs.
     fn is_held_for_nothing(&self, child: ExecutionId) -> bool {
         let Some(record) = self.mirror.get(&child) else {
             return false;
@@ -183,7 +183,7 @@ impl Oracle {
             && parent.is_some_and(|parent| parent.status == ExecutionStatus::Running)
     }
 
-    /// Whether an execution has ended. One that is not stored any more has, too.
+    /// Whether an execution has ended or is no longer stored.
     fn has_ended(&self, id: ExecutionId) -> bool {
         let record = self.mirror.get(&id);
         record.is_none_or(|record| record.status.is_terminal())
@@ -251,7 +251,7 @@ impl ObservedStore {
     ) -> Result<Committed, StoreError> {
         let posts = batch.flow.posts.iter();
         let posts = posts.filter(|post| post.message.kind != kind.name());
-        // No change of a parent that follows from the end of a child is written either.
+        // A change of a parent that follows from the end of a child is not written either.
         let never = [ExecutionId::from_bytes([0; 16])];
         let advances = batch.advances.iter().map(|advance| Advance {
             requires: match advance.requires {

@@ -12,7 +12,7 @@ use super::scenario::{MILLISECOND, SECOND};
 use super::waits::{key, name_of};
 use super::world::EPOCH;
 
-/// Returns a random condition that a task may wait for: mostly a signal, sometimes a time or several of them.
+/// Returns a random condition that a task may wait for: mostly a signal, sometimes a time or several conditions.
 pub fn random(rng: &mut Rng) -> Condition {
     loop {
         let condition = draw(rng, 0);
@@ -55,7 +55,7 @@ pub fn timeout(rng: &mut Rng) -> Micros {
     rng.i64(5..300) * SECOND / 10
 }
 
-/// A signal that a transaction took for a wait, as its history tells.
+/// A signal that a transaction took for a wait, according to its history.
 #[derive(serde::Deserialize)]
 pub struct TakenSignal {
     name: String,
@@ -74,7 +74,8 @@ impl TakenSignal {
 }
 
 impl Oracle {
-    /// L3: each part of a wait takes the first signal behind its cursors. Returns the signals that the parts have afterwards.
+    /// L3: checks that each part of a wait takes the first signal behind its cursors. Returns the signals that the parts have
+    /// afterwards.
     pub(super) fn check_taken(
         &mut self,
         id: ExecutionId,
@@ -109,7 +110,7 @@ impl Oracle {
         holds.collect()
     }
 
-    /// L7–L9: a wait ended because its condition held.
+    /// L7–L9: checks that a wait ended because its condition held.
     pub(super) fn check_held(
         &mut self,
         id: ExecutionId,
@@ -137,7 +138,7 @@ impl Oracle {
         });
     }
 
-    /// L7: no wait times out whose condition held by the signals that were stored before.
+    /// L7: checks that the condition of a wait that timed out did not hold, given the signals that were stored before.
     pub(super) fn check_not_held(
         &mut self,
         id: ExecutionId,
@@ -171,7 +172,8 @@ impl Oracle {
         });
     }
 
-    /// L9, L14: an open wait keeps the signals that it has, and only a pause moves a timer that is not absolute.
+    /// L9, L14: checks that an open wait keeps the signals that it has, and that only a pause moves a timer that is not
+    /// absolute.
     pub(super) fn check_kept(
         &mut self,
         record: &ExecutionRecord,

@@ -73,15 +73,15 @@ pub fn with_finals(rng: &mut Rng, workflow: &Workflow) -> Workflow {
 /// The executions of final tasks.
 #[derive(Default)]
 pub struct Finals {
-    /// By the first execution and the number of its end.
+    /// The executions of final tasks that were started, by the first execution and the number of its end.
     started: HashMap<(ExecutionId, u32), ExecutionId>,
     /// The attempts that ran when their execution ended.
     held: BTreeSet<(ExecutionId, Ordinal, u32)>,
-    /// Those that the present transaction must start, by the first execution.
+    /// The executions of final tasks that the present transaction must start, each with its first execution.
     expected: Vec<(ExecutionId, ExecutionId)>,
 }
 
-/// Whether an end certainly asks for final tasks, and whether it may.
+/// Whether an end certainly requires final tasks, and whether it may require them.
 fn asks_for_finals(workflow: &Workflow, record: &ExecutionRecord) -> (bool, bool) {
     let status = record.status;
     let mut verdict = (false, false);
@@ -162,7 +162,7 @@ impl Oracle {
             .flat_map(|before| (0..).zip(&before.tasks));
         let claims = attempts.filter_map(|(ordinal, task)| Some((ordinal, task.claim()?)));
         for (ordinal, claim) in claims {
-            // An attempt whose own end comes with that of the execution, such as one that has overrun its timeout, is not cancelled.
+            // An attempt that ends in the same transaction as the execution, for example by its own timeout, is not cancelled.
             if after.tasks[ordinal as usize].status != TaskStatus::Cancelled {
                 continue;
             }
@@ -258,7 +258,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// The scenario's workflow with a name, or the one of its final tasks.
+    /// The workflow with a name: a workflow of the scenario, or the workflow of its final tasks.
     pub(super) fn known_workflow(workflows: &[Arc<Workflow>], name: &str) -> Option<Arc<Workflow>> {
         let own = workflows.iter();
         let finals = workflows.iter().filter_map(|workflow| workflow.finals());

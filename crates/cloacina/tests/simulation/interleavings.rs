@@ -43,7 +43,7 @@ const CASES_OF_TABLE: u64 = 250;
 const MUTANT_CASES: u64 = 2_000;
 /// The timeout of both waits.
 const TIMEOUT: Micros = 10 * SECOND;
-/// The tasks of the workflow, in their order.
+/// The indexes of the two waiting tasks in the workflow.
 const GO: usize = 1;
 const OK: usize = 2;
 
@@ -87,7 +87,7 @@ impl Stage {
         drop(self.turns[actor].wait_while(state, |state| state.turn != actor));
     }
 
-    /// Lets another actor go on, or the same one.
+    /// Gives the turn to another actor, or to the same one.
     fn pass(&self, actor: usize) {
         let mut state = self.state.lock().expect("no actor panics with the lock");
         if state.choose() != actor {
@@ -145,13 +145,13 @@ struct CaseLog {
     cancelled: bool,
 }
 
-/// The failpoints of all actors: stops before requests, and notes about transactions.
+/// The failpoints of all actors: they stop an actor before each request, and note each transaction.
 struct StagePoints {
     log: Arc<Mutex<CaseLog>>,
     store: ObservedStore,
 }
 
-/// The actions of one racer, which gets the stage and its own number.
+/// The actions of one actor, which gets the stage and its own number.
 type Actor<'a> = Box<dyn FnOnce(&Stage, usize) + Send + 'a>;
 
 impl Failpoints for StagePoints {
@@ -401,7 +401,7 @@ impl Table {
         }
         let answers = Mutex::new(Vec::<(&str, Result<(), Error>)>::new());
         let decide = |client: &Inspector, name: &'static str, approves: bool| {
-            // The oracle knows every person of this database by the name.
+            // The name contains the case, because the oracle keeps the names of all cases on this database.
             let by = Some(format!("{name} of case {seed}"));
             let null = Json::from_encoder("null");
             let action = if approves {
@@ -452,7 +452,7 @@ impl Table {
                 drop(clients[5].control(id, &Control::CancelOpen));
             }));
         }
-        // Otherwise an actor with few requests would be early nearly always.
+        // Each actor first passes some turns. Otherwise an actor with few requests would nearly always end early.
         let idle: Vec<u8> = actors.iter().map(|_| rng.u8(0..16)).collect();
         let stage = Arc::new(Stage::new(actors.len(), rng));
         thread::scope(|scope| {
@@ -574,7 +574,7 @@ fn send(client: &Inspector, to: ExecutionId, data: u8) {
     client.send(&[signal]).expect("this store has no faults");
 }
 
-/// The ends that were seen, and the number of different orders.
+/// The ends that were seen with their numbers, and the different orders.
 type Seen = (BTreeMap<(String, String), u64>, BTreeSet<Vec<usize>>);
 
 /// Runs cases on two threads until one fails. Returns the lowest failing case with its error, and what was seen.
@@ -623,7 +623,7 @@ fn explore(cases: u64, mutant: Option<Mutant>) -> (Option<(u64, String)>, Seen) 
 }
 
 #[test]
-fn every_interleaving_of_a_wait_ends_right() {
+fn every_interleaving_of_a_wait_ends_correctly() {
     let cases = from_environment("CLOACINA_INTERLEAVINGS").unwrap_or(CASES);
     let (broken, (ends, orders)) = explore(cases, None);
     println!("{cases} cases, {} different orders: {ends:?}", orders.len());

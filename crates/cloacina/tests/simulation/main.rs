@@ -37,7 +37,7 @@ use world::World;
 /// The default number of seeds, which an unoptimised build runs in seconds. `make simulate` runs 10,000, and `make soak` a
 /// million.
 const SEEDS: u64 = 300;
-/// The number of seeds from which on each kind of covered event must have occurred.
+/// With at least this number of seeds, each kind of covered event must have occurred.
 const MANY_SEEDS: u64 = 5_000;
 /// The number of seeds within which a mutant must be detected.
 const MUTANT_SEEDS: u64 = 1_000;

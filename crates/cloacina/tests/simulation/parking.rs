@@ -1,4 +1,4 @@
-//! Functions that sleep and wait between their steps, and the invariants of what is recorded about it (semantics T5).
+//! Functions that sleep and wait between their steps, and the invariants of what is recorded about them (semantics T5).
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ impl World {
 }
 
 impl Oracle {
-    /// T5: a transaction recorded the end of a sleep or wait. The task waited for it.
+    /// T5: checks that a task waited for the sleep or wait whose end a transaction has recorded.
     pub(super) fn check_parked_step(&mut self, id: ExecutionId, task: Ordinal, step: &StepRecord) {
         self.cover(Coverage::ParkEnded);
         let record = self.mirror.get(&id);
@@ -117,7 +117,7 @@ impl Oracle {
         });
     }
 
-    /// The condition of an open wait: that of the function, or the one that the task declares.
+    /// The condition of an open wait: from the function's call, or else from the task's declaration.
     pub(super) fn condition_of(
         workflow: &Workflow,
         ordinal: Ordinal,

@@ -91,7 +91,7 @@ pub enum ActionPlan {
 pub struct ControlPlan {
     pub at: Micros,
     pub runner: usize,
-    /// The index of an acknowledged execution, modulo their number.
+    /// The index of the execution, modulo the number of acknowledged executions.
     pub target: usize,
     pub action: ActionPlan,
 }

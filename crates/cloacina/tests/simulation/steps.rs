@@ -172,7 +172,7 @@ impl World {
 }
 
 impl Oracle {
-    /// A transaction changes the steps of an execution. Call it before the transaction's execution is noted.
+    /// Checks and notes the steps that a transaction changes. Called before the transaction's execution is noted.
     pub fn record_steps(&mut self, writer: RunnerId, id: ExecutionId, changes: &StepChanges) {
         for dropped in &changes.dropped {
             self.cover(Coverage::StepDropped);
@@ -223,7 +223,7 @@ impl Oracle {
         }
     }
 
-    /// A function is called for a step. T2: no step that was recorded before is called again by the attempt that holds the claim.
+    /// T2: checks that the attempt that holds the claim does not call the function of a step that is already recorded.
     pub fn call_step(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, key: &str) {
         let held = self
             .mirror
@@ -237,7 +237,7 @@ impl Oracle {
         });
     }
 
-    /// An attempt was told that its step is durable.
+    /// Checks that a step is stored when its attempt is told that it is durable.
     pub fn acknowledge_step(
         &mut self,
         id: ExecutionId,
@@ -253,7 +253,7 @@ impl Oracle {
         });
     }
 
-    /// An attempt was told the recorded steps of its task.
+    /// Checks the recorded steps that an attempt was told.
     pub fn check_loaded(&mut self, id: ExecutionId, task: Ordinal, loaded: &[StepRecord]) {
         let steps = self.steps.get(&(id, task)).cloned().unwrap_or_default();
         let told = loaded

@@ -111,7 +111,7 @@ pub struct FunctionSteps {
     pub patience: u8,
 }
 
-/// A process without its coordinator.
+/// The state of a process apart from its coordinator.
 pub struct Process {
     pub queues: WorkQueues,
     pub subscriptions: Arc<Subscriptions>,
@@ -136,7 +136,7 @@ pub struct WorldState {
     /// The number of starts of each runner. Events for an earlier incarnation are ignored.
     pub incarnations: Vec<u64>,
     pub paused: Vec<bool>,
-    /// Events of each runner to handle once it is neither paused nor in a step.
+    /// Events of each runner that are handled once the runner is neither paused nor in a step.
     pub deferred: Vec<Vec<Planned>>,
     pub crashing: Vec<bool>,
     /// `Some(true)`: the disk of the database is full; `Some(false)`: the database does not answer.

@@ -22,9 +22,9 @@ use super::scenario::SECOND;
 use super::timeline::Event;
 use super::world::World;
 
-/// The name of most signals. Few topics let signals and waits meet.
+/// The name of most signals. There are few topics, so that signals and waits often match.
 const NAME: &str = "go";
-/// The name of the signals with the key `b`, because an `all_of` takes one signal of each name.
+/// The name of the signals with the key `b`. It differs from `NAME`, because an `all_of` takes one signal of each name.
 const OTHER_NAME: &str = "on";
 /// The name of the signals that cancel executions.
 const STOP: &str = "stop";
@@ -36,7 +36,7 @@ pub struct SendPlan {
     /// Whether it is a signal that cancels executions.
     pub stops: bool,
     pub key: Option<&'static str>,
-    /// The index of an acknowledged execution, modulo their number, whose mailbox it goes to.
+    /// The index of the acknowledged execution to which the signal is sent, modulo the number of such executions.
     pub to: Option<usize>,
     pub id: Option<&'static str>,
 }
@@ -50,8 +50,8 @@ pub fn name_of(key: Option<&str>) -> &'static str {
     if key == Some("b") { OTHER_NAME } else { NAME }
 }
 
-/// Returns a workflow of which some tasks wait before they run, some only wait, some are approvals, and which a signal may
-/// cancel. Each wait has a timeout, so that every execution ends.
+/// Returns a workflow that a signal may cancel. Some of its tasks wait before they run, some only wait, and some are approvals.
+/// Each wait has a timeout, so that every execution ends.
 pub fn with_waits(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     let mut definition = workflow.definition().clone();
     for task in &mut definition.tasks {
@@ -97,7 +97,7 @@ pub fn sends(rng: &mut Rng, heals_at: Micros) -> Vec<SendPlan> {
         .collect()
 }
 
-/// The signals that are stored, and what tasks took of them.
+/// The signals that are stored, and which of them tasks took.
 #[derive(Default)]
 pub struct Signals {
     stored: Vec<SignalRecord>,
@@ -153,10 +153,10 @@ impl Signals {
 }
 
 impl Oracle {
-    /// L5: a waiting task whose signal is stored is due. Returns the violation.
+    /// L5: checks that a waiting task whose signal is stored is due. Returns the violation, if any.
     pub fn check_due(&self, record: &ExecutionRecord, now: Timestamp) -> Option<String> {
         if record.status == ExecutionStatus::Paused {
-            return None; // it is looked at when it is resumed
+            return None; // the waits are checked when the execution is resumed
         }
         (0..).zip(&record.tasks).find_map(|(ordinal, task): (Ordinal, _)| {
             let open = task.open_wait().filter(|_| task.status == TaskStatus::Ready)?;
@@ -227,7 +227,7 @@ impl Oracle {
         timed_out || decided
     }
 
-    /// A wait ended with a signal that one of its parts took.
+    /// Notes the signal that a part of an ended wait took.
     fn note_taken(&mut self, task: TaskKey, leaf: &Leaf, seq: Option<i64>) {
         let Some(seq) = seq else { return };
         let stored = self.signals.stored.iter();
@@ -240,7 +240,8 @@ impl Oracle {
         }
     }
 
-    /// L3, L4: a wait begins behind what its ancestors and its own earlier runs took, else at the submission or the first signal.
+    /// L3, L4: checks that a wait begins behind the signals that its task and the task's ancestors took; else at the submission,
+    /// or at the first signal.
     fn check_cursors(
         &mut self,
         workflow: &Workflow,
@@ -294,7 +295,7 @@ impl Oracle {
         }
     }
 
-    /// A signal cancels the open executions that listen to its topic.
+    /// Notes the open executions that a signal must cancel, because they listen to its topic.
     fn note_stopped(&mut self, signal: &SignalRecord) {
         let open = self.mirror.values().filter(|record| {
             let listens = self.workflows.get(&record.definition).is_some_and(|workflow| {
@@ -312,7 +313,8 @@ impl Oracle {
         }
     }
 
-    /// An execution has ended. One that a signal has told to stop long before is cancelled, if nothing kept its runners away.
+    /// Checks an execution that has ended: if a signal told it to stop long before, and no fault kept its runners away, it must
+    /// be cancelled.
     pub(super) fn check_stopped(&mut self, record: &ExecutionRecord, now: Timestamp) {
         let Some(at) = self.signals.stopped.remove(&record.id) else {
             return;
@@ -331,7 +333,7 @@ impl Oracle {
         });
     }
 
-    /// A transaction stored signals.
+    /// Notes the signals that a transaction stored.
     fn note_sent(&mut self, new: &[NewSignal], sent: &[Sent], now: Timestamp) {
         for (signal, sent) in new.iter().zip(sent) {
             if let Some(id) = &signal.id {
@@ -357,7 +359,7 @@ impl Oracle {
         }
     }
 
-    /// A sender was told that its signals are durable.
+    /// Checks that signals are stored when their sender is told that they are durable.
     fn acknowledge_sent(&mut self, sent: &[Sent]) {
         for sent in sent {
             let is_stored = (self.signals.stored.iter()).any(|signal| signal.seq == sent.seq);

@@ -29,7 +29,7 @@ pub struct VirtualClock {
     now: Arc<AtomicI64>,
     /// The error of its wall clock.
     skew: Arc<AtomicI64>,
-    /// A mutant uses the wall clock as its monotonic clock.
+    /// Whether the monotonic clock steps with the wall clock, which only a mutant does.
     steps: bool,
 }
 
@@ -91,7 +91,7 @@ impl World {
     pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Report {
         let mut scenario = Scenario::of_seed(seed);
         if mutant == Some(Mutant::RecordWithoutFence) {
-            // Few scenarios take an attempt away while it records.
+            // With few steps, an attempt rarely loses its claim while it records them.
             scenario
                 .steps
                 .iter_mut()
@@ -226,7 +226,8 @@ impl World {
         })
     }
 
-    /// Checks that each tick of each schedule is in its history once, and that those that fired have the schedule's executions.
+    /// Checks that each tick of each schedule is in its history once, and that the ticks that fired have started its
+    /// executions.
     fn check_ticks(&self) {
         let mut oracle = self.oracle.lock();
         for plan in &self.scenario.schedules {

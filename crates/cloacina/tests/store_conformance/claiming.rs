@@ -483,7 +483,7 @@ pub fn u5_an_advance_keeps_the_earliest_start(subject: Subject) {
     assert_eq!(world.load(record.id).started_at, Some(NOW + -1));
 }
 
-pub fn u5_an_end_without_the_start_of_its_attempt_keeps_it(subject: Subject) {
+pub fn u5_an_end_without_a_start_keeps_the_stored_start(subject: Subject) {
     let world = World::new(subject, 2);
     for status in [TaskStatus::Failed, TaskStatus::Cancelled] {
         let record = world.running();

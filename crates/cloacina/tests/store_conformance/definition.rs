@@ -52,7 +52,7 @@ pub fn definitions_are_listed_oldest_first_after_an_id(subject: Subject) {
     assert_eq!(list(ids[2].0), []);
 }
 
-pub fn b7_versions_from_the_start_are_the_newest_and_used_ones(subject: Subject) {
+pub fn b7_a_first_read_returns_only_the_newest_and_used_versions(subject: Subject) {
     let world = World::new(subject, 1);
     let put = |tasks| {
         let version = workflow("etl", tasks);

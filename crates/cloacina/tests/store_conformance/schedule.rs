@@ -664,7 +664,7 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
     };
     assert_eq!(query(later), (vec![good.id, bad.id], None));
 
-    // A trigger that a runner deals with is not due. Its end is postponed, and then settled.
+    // A trigger that a runner handles is not due. Its end is postponed, and then settled.
     let settle = |known: &ScheduleRecord, wake_at, again| {
         let after = ScheduleRecord {
             last_due: None,
@@ -707,7 +707,7 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
     assert!(end(&world, &mut third, ExecutionStatus::Completed, NOW + 4));
     assert_eq!(pending(&world, &good, later), []);
 
-    // What no program deals with is pruned at last.
+    // An end that no program handles is pruned eventually.
     world.store.prune(later, 10).unwrap();
     assert_eq!(pending(&world, &bad, later), []);
 }

@@ -280,7 +280,7 @@ pub fn l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message(subject: 
     }
     let sent = world.store.send(&[signal("go", None)], &[], NOW).unwrap();
     assert_eq!(sent[0].woken, SEND_WAKES);
-    // L7: a timeout that is decided now cannot be written any more, also of a task that is woken later.
+    // L7: a timeout that was decided before the signal cannot be written any more, even for a task that is woken later.
     let rest = [SEND_WAKES, SEND_WAKES + 1].map(|index| world.load(records[index].id).revision);
     assert_eq!(rest, [2, 1]);
     assert_eq!(due(&world, NOW).len(), SEND_WAKES);

@@ -15,7 +15,7 @@ use cloacina::workflow::Workflow;
 
 pub use super::records::{NOW, SECOND, record_of, runner_row, workflow};
 
-/// A store to test, with a value that must be kept as long as it.
+/// A store to test, with a value that must be kept as long as the store.
 pub struct Subject {
     pub store: Arc<dyn Store>,
     pub keep: Option<Box<dyn Any>>,

@@ -334,7 +334,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     assert_eq!(world.load(late.id), as_stored(&rescued));
 }
 
-/// Submits two executions and commits a batch whose second advance fails. Checks that nothing of it was written.
+/// Submits two executions and commits a batch whose second advance fails. Checks that nothing of the batch was written.
 fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store::TaskWrite) {
     let (one, two) = (world.running(), world.running());
     world.submit(&one);

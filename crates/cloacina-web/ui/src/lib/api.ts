@@ -36,7 +36,7 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   }
 }
 
-/** The text of an answer; it is sent only if it has changed. */
+/** The text of an answer; the server sends it only if it has changed. */
 export async function getText(path: string, signal?: AbortSignal): Promise<string> {
   const known = cache.get(address(path));
   const headers: HeadersInit = known ? { "If-None-Match": known.tag } : {};
@@ -65,7 +65,7 @@ export async function send<T>(method: string, path: string, body: unknown = {}):
   return (answer ? JSON.parse(answer) : null) as T;
 }
 
-/** All items of a list, at most `most`. `name` is the parameter that continues it. */
+/** All items of a list, at most `most`. `name` is the parameter for the next page. */
 export async function getAll<T>(path: string, name: string, most: number, signal?: AbortSignal): Promise<T[]> {
   const items: T[] = [];
   let next: string | null = null;

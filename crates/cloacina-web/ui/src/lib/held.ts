@@ -17,7 +17,7 @@ export async function explainRunning(signal: AbortSignal): Promise<Explained[]> 
     try {
       found.set(id, (await get<Page<Reason>>(`/executions/${id}/explain`, signal)).items);
     } catch {
-      // It was deleted in between.
+      // The execution was deleted in between.
     }
   });
   return items.map((execution) => ({ execution, reasons: found.get(execution.id) ?? [] }));

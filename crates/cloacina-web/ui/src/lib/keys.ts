@@ -45,7 +45,7 @@ function run(name: string, event: KeyboardEvent): void {
   }
 }
 
-/** Registers keys while a component is shown. Those of the base give way to all others. */
+/** Registers keys while a component is shown. All other keys take precedence over the keys of the base. */
 export function useKeys(keys: Record<string, Action>, isBase = false): void {
   const latest = useRef(keys);
   latest.current = keys;

@@ -1,7 +1,7 @@
 // The place in the page: a path below the mount, the query, and the selected task in the fragment.
 import { computed, signal } from "@preact/signals";
 
-// The base element is relative to the first URL, and frozen there.
+// The browser resolves the base element against the first URL. Later URLs do not change it.
 export const MOUNT = new URL(document.baseURI).pathname;
 
 const read = () => ({ path: location.pathname, query: location.search, hash: location.hash });

@@ -10,7 +10,7 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
-/** Loads by a function, again when `key` or the database changes. Without a key nothing is loaded. */
+/** Loads data by a function, and again when `key` or the database changes. Without a key nothing is loaded. */
 export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Promise<T>, isLive = true): Loaded<T> {
   const [state, setState] = useState<{ key: string | null; data?: T; error?: ApiError }>({ key: null });
   const [turn, setTurn] = useState(0);

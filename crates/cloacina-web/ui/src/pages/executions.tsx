@@ -125,7 +125,7 @@ function Filters() {
   );
 }
 
-/** How far a bounded search has looked, with the way on. */
+/** How far a bounded search has looked, with a button to search on. */
 function Scanned({ page }: { page: Page<Summary> }) {
   if (!page.scanned_until) return null;
   return (

@@ -9,7 +9,7 @@ import { ErrorBox, Loading, Rows, shortId } from "../parts/basics.tsx";
 import { GraphCanvas, STATE_OF, descendants } from "../parts/graph.tsx";
 import { State } from "../parts/state.tsx";
 
-/** Details of the tasks are shown in the table up to this number; of more, the state. */
+/** Maximum number of tasks whose details the table shows. With more tasks it shows only their states. */
 const MAX_DETAILED = 1000;
 
 const SHOWN = ["F", "R", "w", "r", "p", "C", "S", "X"];

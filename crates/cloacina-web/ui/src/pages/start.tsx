@@ -1,4 +1,4 @@
-// The form that starts an execution: with new input, or with that of an earlier one.
+// The form that starts an execution: with new input, or with the input of an earlier execution.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, part, send } from "../lib/api.ts";
 import { type Json, Num, differences, isObject, parse, write } from "../lib/json.ts";
@@ -17,7 +17,7 @@ function hasHidden(value: Json): boolean {
   return isObject(value) && Object.values(value).some(hasHidden);
 }
 
-/** Names the hidden values by their paths: the server puts the earlier ones in their place. */
+/** Replaces hidden values by their paths. The server puts the earlier values in their place. */
 function keepHidden(value: Json, path: string): Json {
   if (value === HIDDEN && path) return { $keep: path };
   if (!isObject(value)) return value;

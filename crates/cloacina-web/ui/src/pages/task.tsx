@@ -73,7 +73,7 @@ const shown = (value: Json | undefined) => {
   return text.length > 2000 ? `${text.slice(0, 2000)}…` : text;
 };
 
-/** What the task wrote, as a difference to what it saw. */
+/** What the task wrote, compared with what it saw. */
 function Written({ execution, task }: { execution: Execution; task: string }) {
   const path = `/executions/${execution.id}/tasks/${part(task)}`;
   const { data, error } = useLoad(`${path} ${execution.revision}`, async (signal) => {

@@ -1,4 +1,4 @@
-// Open executions that are not done, grouped by the reason.
+// Open executions, grouped by the reason why they are still open.
 import { useState } from "preact/hooks";
 import { url } from "../lib/route.ts";
 import type { Page, WaitGroup } from "../lib/types.ts";

@@ -136,7 +136,7 @@ export function Dialog({ title, close, children, isWide = false }: {
   );
 }
 
-/** A list of which only the visible rows are in the document. */
+/** A list that puts only its visible rows into the document. */
 export function Rows({ count, height, label, render, shown }: {
   count: number;
   height: number;
@@ -178,7 +178,7 @@ export function Rows({ count, height, label, render, shown }: {
   );
 }
 
-/** Two or more choices of which one is chosen. */
+/** Two or more options; one of them is chosen. */
 export function Choice<T extends string>({ label, value, options, choose }: {
   label: string;
   value: T;

@@ -15,9 +15,9 @@ interface Answer extends Outcome {
   next: string | null;
 }
 
-/** Executions of one request. */
+/** Maximum number of executions of one request. */
 const STEP = 500;
-/** Requests of one run: what matches beyond them is left. */
+/** Maximum number of requests of one run. Executions that they do not reach are left unchanged. */
 const MAX_STEPS = 200;
 
 async function run(action: Action, filter: Record<string, string[]>, isDry: boolean, told: (outcome: Outcome, isMore: boolean) => void, isStopped: () => boolean): Promise<void> {

@@ -21,7 +21,7 @@ export interface Field {
 type Schema = Record<string, unknown>;
 const record = (value: unknown): Schema => (value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Schema) : {});
 
-/** A schema behind its references, and without the alternative `null`. */
+/** A schema with its references resolved, and without the alternative `null`. */
 function resolve(schema: unknown, root: Schema, depth = 0): Schema {
   const found = record(schema);
   const { $ref } = found;

@@ -40,7 +40,7 @@ impl Execution {
             .then(|| self.child_failure(ordinal, &end))
             .and_then(|failure| {
                 let policy = &self.definition(ordinal).retry;
-                // A child that was retried in place is not counted.
+                // A child that was retried in place did not add an attempt.
                 let attempt = self.counted_attempts(ordinal).max(1);
                 should_retry(policy, &failure, attempt)
                     .then(|| retry_delay(policy, attempt, random))
@@ -134,7 +134,7 @@ impl Execution {
         Failure::engine(FailureKind::ChildFailed, end.message(workflow))
     }
 
-    /// M3: tells the parent of an execution that has ended.
+    /// M3: sends the end of the execution to its parent.
     pub(in crate::engine) fn tell_parent(&self, changes: &mut Changes) {
         let Some(link) = self
             .record

@@ -9,7 +9,7 @@ use crate::types::{
 };
 
 impl Execution {
-    /// M4: applies what the parent tells a child. `Cancel` and `ChildEnded` are not for this function.
+    /// M4: applies what the parent tells a child. `Cancel` and `ChildEnded` are handled elsewhere.
     pub fn hear_parent(&mut self, note: &Note, now: Timestamp) -> Changes {
         let is_open = !self.record.status.is_terminal();
         let is_paused = self.record.status == ExecutionStatus::Paused;
@@ -24,7 +24,7 @@ impl Execution {
                 })
             }
             Note::Resume if is_open && was_paused_by_parent => self.resume(now),
-            // An open child needs no retry: it tells its parent when it ends.
+            // An open child needs no retry: its parent will be notified of its end anyway.
             Note::Retry if !is_open => self.retry(None, now),
             _ => Ok(Changes::default()),
         };
@@ -93,7 +93,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// M4: the execution ends without the child of a node.
+    /// M4: cancels or abandons the open child of a node, because the execution ends before the child.
     pub(in crate::engine) fn leave_child(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         self.post_to_runs(ordinal, &Note::Cancel, changes);
         let is_open = |child: &&NodeChild| child.status.is_none();
@@ -111,7 +111,7 @@ impl Execution {
                 child.status = Some(ExecutionStatus::Cancelled);
             });
         } else if self.record.status == ExecutionStatus::Paused {
-            // Nobody else resumes an abandoned child that was paused with its parent.
+            // An abandoned child that was paused with its parent would otherwise stay paused.
             changes.flow.posts.push(Post {
                 target,
                 note: Note::Resume,
@@ -119,7 +119,7 @@ impl Execution {
         }
     }
 
-    /// M6: a retry from a node on starts a new child. An earlier one that may be open is cancelled.
+    /// M6: cancels an earlier child that may be open, because a retry that begins at the node starts a new one.
     pub(in crate::engine) fn cancel_earlier_child(&self, ordinal: Ordinal, changes: &mut Changes) {
         if let Some(child) = self
             .node_child(ordinal)

@@ -30,7 +30,7 @@ pub enum ItemStart {
     New(ItemRecord, Box<ChildStart>),
     /// The item already has a child, which runs again (M6).
     Again(ItemRecord, ExecutionId),
-    /// The item fails, because its child cannot have an input.
+    /// The item fails, because the input of its child cannot be built.
     Failed(ItemRecord),
 }
 
@@ -102,7 +102,7 @@ impl Execution {
                 });
             }
         };
-        // M4: the priority is inherited, and the smaller deadline holds.
+        // M4: the priority is inherited, and the earlier deadline applies.
         let timeout = self.definition(ordinal).timeout.or(found.default_timeout);
         let (timeout, own) = self.child_timeout(timeout, now);
         let start = ChildStart {

@@ -75,7 +75,7 @@ impl Execution {
             return;
         }
         let start_at = self.record.start_at.filter(|at| *at > now);
-        // A runner that does not start the child in this transaction finds the node due.
+        // If the child is not started in this transaction, a runner finds the node due.
         self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         if start_at.is_none() {
             changes.flow.starts.insert(ordinal);
@@ -83,7 +83,7 @@ impl Execution {
         }
     }
 
-    /// Starts the child of a node, with a fresh id. `None`: the node does not wait for one to start.
+    /// Starts the child of a node, with a fresh id. `None`: the node does not wait for the start of a child, or it has failed.
     pub fn start_child(
         &mut self,
         ordinal: Ordinal,
@@ -100,7 +100,7 @@ impl Execution {
         let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
         let input = if depth > MAX_CHILD_DEPTH {
             Err(format!(
-                "task '{id}' cannot start workflow '{}': it would be the child number {depth} in a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                "task '{id}' cannot start workflow '{}': its child would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
                 found.workflow.name()
             ))
         } else {
@@ -135,7 +135,7 @@ impl Execution {
         );
         let data = serde_json::json!({ "child": child, "workflow": found.workflow.name() });
         record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
-        // M4: the priority is inherited, and the smaller deadline holds.
+        // M4: the priority is inherited, and the earlier deadline applies.
         let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
         Some(ChildStart {
             new: NewExecution {
@@ -161,7 +161,7 @@ impl Execution {
         })
     }
 
-    /// M4: the timeout of a child, which is shortened to what the execution has left, and its own timeout then.
+    /// M4: the timeout of a child, shortened to the time that the execution has left. If it was shortened, also the own timeout.
     pub(in crate::engine) fn child_timeout(
         &self,
         own: Option<Micros>,
@@ -180,7 +180,7 @@ impl Execution {
         }
     }
 
-    /// M4, M6: gives a child that is retried its own timeout back.
+    /// M4, M6: restores the own timeout of a child that is retried.
     pub(in crate::engine) fn restore_timeout(&mut self, changes: &mut Changes) {
         let own = self.record.parent.as_ref().and_then(|link| link.timeout);
         if let Some(own) = own.filter(|own| !own.holds)
@@ -225,7 +225,7 @@ impl Execution {
         self.child_input_from(ordinal, &view, workflow)
     }
 
-    /// M0: as [`child_input`](Self::child_input), from a view that may have the element of a list besides.
+    /// M0: like [`child_input`](Self::child_input), but from a view that may also contain the element of a list.
     pub(super) fn child_input_from(
         &self,
         ordinal: Ordinal,

@@ -409,7 +409,7 @@ fn read_nth(
         .ok()
         .filter(|number| nth.len() == 1 && (1..=5).contains(number));
     let Some(number) = number else {
-        return Err(at.fault("which of them in the month, from 1 to 5", nth));
+        return Err(at.fault("the number of the weekday in the month, from 1 to 5", nth));
     };
     content.has_nth = true;
     content.normal.push(format!("{weekday}#{number}"));

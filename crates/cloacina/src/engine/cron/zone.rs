@@ -78,7 +78,7 @@ pub(super) fn first_instant(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Ut
     }
 }
 
-/// The first second at which the clocks show a later time than one that they skip.
+/// Returns the first second at which the clocks show a time later than `wall`, which they skip.
 fn after_gap(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     let shows_more = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local() > wall;
     // No offset from UTC is larger than two days.

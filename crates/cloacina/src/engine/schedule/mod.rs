@@ -71,7 +71,7 @@ const fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// The keys that [`input`] adds, each with a value of its form.
+/// The keys that [`input`] adds, each with an example value.
 pub const EXAMPLES_OF_ADDED: [(&str, &str); 4] = [
     ("scheduled_time", "2026-01-01T00:00:00Z"),
     ("schedule_id", "00000000-0000-7000-8000-000000000000"),
@@ -92,7 +92,8 @@ pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
     input
 }
 
-/// The due time under which a caller's run is recorded. It differs from those of all ticks and of the run before it.
+/// The due time under which a caller's run is recorded. It differs from the due times of all ticks and of earlier runs by
+/// callers.
 #[must_use]
 pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
     // Ticks are due at whole seconds, and this number of microseconds is odd.

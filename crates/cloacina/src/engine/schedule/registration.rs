@@ -154,8 +154,8 @@ fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     serde_json::to_string(&parts).unwrap_or_default()
 }
 
-/// F5: returns the known schedule with the options of a new registration. Its id, history, next tick and `enabled` stay.
-/// `None`: the options are the same.
+/// F5: returns the known schedule with the options of a new registration. Its id, history and `enabled` stay, and its next
+/// tick too unless the start, the end or the jitter changes. `None`: the options are the same.
 #[must_use]
 pub fn registered_again(
     known: &ScheduleRecord,

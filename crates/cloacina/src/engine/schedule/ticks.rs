@@ -20,7 +20,7 @@ pub const MAX_TICKS: usize = 500;
 
 /// Maximum number of missed ticks that are recorded one by one.
 const MAX_RECORDED: u32 = 1_000;
-/// Maximum number of ticks that wait for an execution.
+/// Maximum number of ticks that wait for an execution to end.
 const MAX_QUEUED: usize = 1_000;
 
 /// The inputs of a schedule's evaluation besides its record.

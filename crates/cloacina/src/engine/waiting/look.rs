@@ -26,7 +26,7 @@ impl Execution {
         }) && waits
     }
 
-    /// The waiting tasks whose next look is due.
+    /// The waiting tasks whose next check is due.
     #[must_use]
     pub fn due_waits(&self, now: Timestamp) -> Vec<Ordinal> {
         let is_due = |task: &TaskRecord| {
@@ -41,7 +41,7 @@ impl Execution {
             .collect()
     }
 
-    /// The places in topics from which a waiting task takes signals.
+    /// The positions in its topics from which a waiting task takes signals.
     #[must_use]
     pub fn open_cursors(&self, ordinal: Ordinal) -> Vec<&Cursor> {
         let leaves = self.task(ordinal).open_wait().map(|open| &open.leaves);
@@ -302,7 +302,7 @@ fn check_leaves(
     }
 }
 
-/// L3: a later wait of the task reads behind the signals that this one took.
+/// L3: notes the signals that a wait took, so that a later wait of the task begins after them.
 fn note_taken(wait: &mut TaskWait, open: &OpenWait) {
     for leaf in &open.leaves {
         if let Leaf::Signal {
@@ -328,7 +328,7 @@ fn value_of(open: &OpenWait, park: Option<&Park>) -> Json {
     }
 }
 
-/// L3: the first matching signal behind the cursors.
+/// L3: the first matching signal after the cursors.
 fn first_of<'a>(cursors: &[Cursor], found: &'a [SignalRecord]) -> Option<&'a SignalRecord> {
     let fits = |signal: &&SignalRecord| {
         cursors.iter().any(|cursor| {

@@ -84,7 +84,7 @@ impl Execution {
     }
 }
 
-/// The earliest time at which a look can change something without a signal.
+/// The earliest time at which a check can change something without a signal.
 fn next_look(open: &OpenWait) -> Timestamp {
     let timers = open.leaves.iter().filter_map(|leaf| match leaf {
         Leaf::Timer {

@@ -11,8 +11,8 @@ use crate::types::{
 };
 
 impl Execution {
-    /// Moves the due time of a timer or of a retry delay. In a paused execution, only the part of the pause that is still to
-    /// come delays it further.
+    /// Moves the due time of a timer or of a retry delay. If the execution is paused, only the rest of the pause delays the new
+    /// time further.
     ///
     /// # Errors
     /// When the task has neither.
@@ -35,7 +35,7 @@ impl Execution {
             return refuse(self);
         }
         let mut changes = Changes::default();
-        // `resume` adds the whole pause, so the part of it that is over is taken off.
+        // `resume` adds the whole pause, so the part that has passed is subtracted here.
         let past = self.past_pause(now);
         if let Some(open) = task.open_wait() {
             let mut open = open.clone();
@@ -79,7 +79,7 @@ impl Execution {
     }
 
     /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted by the part of the pause
-    /// that it was open for, and the topic is checked, because a signal may have arrived during the pause.
+    /// during which the wait was open. The topic is checked, because a signal may have arrived during the pause.
     pub(in crate::engine) fn resume_wait(
         &mut self,
         ordinal: Ordinal,
@@ -118,7 +118,7 @@ impl Execution {
         task.ready_at = Some(now);
     }
 
-    /// Closes the open wait of a task that ends otherwise.
+    /// Closes the open wait of a task that ends before the wait does.
     pub(in crate::engine) fn close_wait(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         let is_open = |wait: &Arc<TaskWait>| wait.open.is_some();
         if self.task(ordinal).wait.as_ref().is_some_and(is_open) {

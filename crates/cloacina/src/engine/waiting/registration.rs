@@ -120,13 +120,13 @@ impl Execution {
         self.begin_runs(ordinal, now, changes);
     }
 
-    /// T5: the parts of a wait that a running function asks for. `None` if it cannot be waited for.
+    /// T5: the parts of a wait that a running function asks for. `None` if its condition is not valid.
     #[must_use]
     pub fn leaves_now(&self, ordinal: Ordinal, park: &Park, now: Timestamp) -> Option<Vec<Leaf>> {
         if condition_problem(&park.condition).is_some() {
             return None;
         }
-        // A key in code is a literal.
+        // A key in code is a literal, so no context is needed.
         (self.leaves_of(ordinal, &park.condition, &Context::new(), now)).ok()
     }
 
@@ -168,7 +168,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// A wait counts as the start of its execution, for the timeout of the execution.
+    /// Counts a wait as the start of the execution, from which the execution's timeout runs.
     pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp) {
         let status = self.record.status;
         if self.record.start_at.is_some_and(|at| at > now)
@@ -243,8 +243,9 @@ impl Execution {
         leaves.collect()
     }
 
-    /// L3, L4: the places in a signal's topics from which the wait reads. It begins behind the last signal that an ancestor or an
-    /// earlier run of the task took. If none took one, it begins at the submission, or with `since="ever"` at the first kept signal.
+    /// L3, L4: the positions in a signal's topics from which the wait reads: after the last signal that an ancestor or an earlier
+    /// run of the task took. If none took a signal, from the submission on; in the mailbox, or with `since="ever"`, from the
+    /// first kept signal.
     fn cursors_of(
         &self,
         ordinal: Ordinal,

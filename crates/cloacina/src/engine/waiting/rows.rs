@@ -1,4 +1,4 @@
-//! The rows of open waits in the list of waits, and their words.
+//! The rows of open waits in the list of waits, and the texts that describe them.
 
 use super::paths::key_at;
 use crate::engine::Execution;
@@ -8,7 +8,7 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// A cancelling wait of an execution: the path of its key leads nowhere.
+/// The problem of a `cancel_on` signal that cannot cancel the execution, because the path of its key leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingKey(pub String);
 
@@ -88,15 +88,16 @@ impl Execution {
         rows
     }
 
-    /// The rows of the signals that cancel the execution, and those signals that cannot: the paths of their keys lead nowhere
-    /// in the input.
+    /// The rows of the `cancel_on` signals, and the problems of signals that cannot cancel the execution, because the paths of
+    /// their keys lead nowhere in the input.
     #[must_use]
     pub fn cancel_rows(&self) -> (Vec<WaitRow>, Vec<MissingKey>) {
         cancel_rows(&self.workflow, &self.record)
     }
 }
 
-/// The rows of the signals that cancel an execution (`cancel_on`). A signal without a key does not keep the others from their rows.
+/// The rows of the signals that cancel an execution (`cancel_on`). A signal whose key is missing gets no row, but the other
+/// signals do.
 fn cancel_rows(
     workflow: &Workflow,
     record: &crate::types::ExecutionRecord,

@@ -7,7 +7,7 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, Timestamp, micros};
 
-/// Time after another process wrote during which polls follow at `BUSY_INTERVAL`, because more may follow, in microseconds.
+/// Time for which polls run at `BUSY_INTERVAL` after another process wrote, because it may write more, in microseconds.
 const BUSY: Micros = 1_000_000;
 /// Time between two polls during `BUSY`, in microseconds.
 const BUSY_INTERVAL: Micros = 5_000;

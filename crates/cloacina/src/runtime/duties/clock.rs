@@ -1,4 +1,4 @@
-//! Detects steps of the wall clock, so that timers that depend on stored times neither fire early nor late.
+//! Detects steps of the wall clock, so that timers that depend on stored times fire neither early nor late.
 
 use super::duty::Duty;
 use crate::runtime::step::Step;

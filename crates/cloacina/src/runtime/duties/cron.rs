@@ -67,7 +67,8 @@ impl CronDuty {
         }
     }
 
-    /// Handles a refused batch: fewer schedules are changed at once, and one that is refused alone is skipped for a while.
+    /// Handles a refused batch: fewer schedules are changed at once, and a schedule that is refused alone is skipped for a
+    /// while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}, which is skipped for a minute");
@@ -209,7 +210,8 @@ impl CronDuty {
     ) {
         let mut writes = Vec::with_capacity(ticks.len());
         let mut started = Vec::new();
-        // Work is claimed in the order of ids. So the ids are sorted: all are made in one millisecond, and are random within it.
+        // Work is claimed in the order of ids. Ids that are made in the same millisecond are in random order, so they are
+        // sorted.
         let mut ids: Vec<ExecutionId> = ticks.iter().map(|_| step.fresh_execution()).collect();
         ids.sort_unstable();
         for (tick, id) in ticks.into_iter().zip(ids) {

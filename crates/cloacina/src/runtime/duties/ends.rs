@@ -1,7 +1,8 @@
 //! Fires the triggers that follow ends of executions (semantics G4).
 //!
-//! The ends are rows that were written with them. A runner that has a trigger's function takes the trigger's lease, calls the
-//! function for some of the ends, and writes what it starts, the history and the removal of these ends in one transaction.
+//! An end is a row, written by the transaction that ended the execution. A runner that has a trigger's function takes the
+//! trigger's lease, calls the function for some of the ends, and then, in one transaction, starts executions, records the
+//! history and removes these ends.
 
 use super::triggers::TriggerDuty;
 use crate::engine::trigger::PollOutcome;
@@ -16,7 +17,7 @@ use crate::types::{PendingEnd, ScheduleRecord, TickOutcome, Timestamp};
 const ENDS: usize = 50;
 
 impl Step {
-    /// Has the triggers looked at that follow an execution which has ended here.
+    /// Wakes the trigger duty if a trigger follows an execution that has ended here.
     pub(in crate::runtime) fn note_followed(&mut self, ended: &Execution) {
         if !self.followed.is_empty() && self.followed.contains(ended.workflow().name()) {
             self.signals.raise(Signal::TriggersChanged);
@@ -28,7 +29,8 @@ impl Step {
         self.store.pending_ends(record.id, self.now, ENDS)
     }
 
-    /// The outcomes of a trigger without a function for some ends: it fires, unless the execution is gone.
+    /// The outcomes for some ends of a trigger without a function. The trigger fires for each end, unless the execution is
+    /// gone.
     pub(super) fn inputs_of(&mut self, ends: &[PendingEnd]) -> Vec<PollOutcome> {
         let mut outcomes = Vec::with_capacity(ends.len());
         for end in ends {

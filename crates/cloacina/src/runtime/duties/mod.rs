@@ -108,7 +108,8 @@ impl Duties {
     /// When the runner was declared dead.
     pub(super) fn decide(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if step.capacity.is_held() {
-            // It claims nothing, but final tasks may wait for the word of every runner.
+            // The held runner claims nothing, but it must answer messages of the inbox for which final tasks
+            // may wait.
             return self.waits.run(step);
         }
         self.rescuer.run(step)?;

@@ -1,4 +1,5 @@
-//! Reconciles claims after an outage: takes over those that this runner has in the database but this process does not hold.
+//! Reconciles claims after an outage: takes over claims that this runner has in the database but that this process does not
+//! hold.
 
 use super::duty::Duty;
 use crate::runtime::step::{Signal, Step};

@@ -38,7 +38,7 @@ impl Default for Rescuer {
 }
 
 impl Rescuer {
-    /// Handles a refused batch: fewer executions are processed at once, and one that is refused alone is skipped.
+    /// Handles a refused batch: fewer executions are processed at once, and an execution that is refused alone is skipped.
     pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.rescued.as_slice(), refused.is_single()) {
             step.set_unreadable(*id, "the database refuses the rescue of its tasks");

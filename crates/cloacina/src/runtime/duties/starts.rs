@@ -28,7 +28,7 @@ impl Duty for StartWriter {
     }
 }
 
-/// Stores the starts of attempts that have run for `span` and are wanted.
+/// Stores the starts of attempts that have run for `span` and for which `is_wanted` holds.
 pub(super) fn store_starts(
     step: &mut Step,
     span: Micros,

@@ -1,4 +1,5 @@
-//! Polls the triggers whose functions this program has (semantics G1), and calls those that follow ends of executions (G4).
+//! Polls the triggers whose functions this program has (semantics G1), and calls the triggers that follow ends of executions
+//! (G4).
 //!
 //! One runner at a time polls a trigger, under a short lease in its row. A row is changed only if it has the revision that
 //! was read, so a poll whose trigger was taken over changes nothing.
@@ -214,7 +215,7 @@ impl TriggerDuty {
         self.push(step, token, change);
     }
 
-    /// Adds the change that ends a poll to the batch. Its revision is the one that the lease has.
+    /// Adds the change that ends a poll to the batch. The change is based on the revision that the lease wrote.
     pub(super) fn push(&self, step: &mut Step, token: PollToken, mut change: ScheduleChange) {
         if let Some(poll) = self.polls.get(&token) {
             change.expected = poll.record.revision;
@@ -274,7 +275,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Takes the leases of due triggers, which are polled once that is durable.
+    /// Takes the leases of due triggers. The triggers are polled once their leases are durable.
     fn take_leases(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let query = DueQuery {
             cron: false,

@@ -26,8 +26,8 @@ pub(in crate::runtime) struct WaitKeeper {
     next: Monotonic,
     /// Maximum number of due tasks, and of messages of the inbox, in one turn. It is reduced while the database refuses a batch.
     batch: usize,
-    /// The number of further due tasks and messages to read, so that those that cannot be handled do not keep others from being
-    /// handled.
+    /// The number of additional due tasks and messages to read, so that tasks and messages that cannot be handled do not block
+    /// others.
     extra: usize,
 }
 
@@ -43,7 +43,7 @@ impl Default for WaitKeeper {
 }
 
 impl WaitKeeper {
-    /// Handles a refused batch: fewer executions are handled at once, and one that is refused alone is skipped.
+    /// Handles a refused batch: fewer executions are handled at once, and an execution that is refused alone is skipped.
     pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.woken.as_slice(), refused.is_single()) {
             step.set_unreadable(*id, "the database refuses what follows from its waits");
@@ -110,7 +110,7 @@ impl Step {
                 // It was changed in this turn. The next turn checks it.
                 self.signals.raise(Signal::Waits);
             } else if !self.ledger.is_unreadable(*id) {
-                // A sender has raised the revision.
+                // The sender of a signal may have raised the revision, so the cached execution may be out of date.
                 self.ledger.remove(*id);
                 fresh.push(*id);
             }
@@ -155,7 +155,7 @@ impl Step {
         Ok(checked)
     }
 
-    /// Applies messages of the inbox in order. Returns the number of those that are settled.
+    /// Applies messages of the inbox in order. Returns the number of settled messages.
     fn apply_inbox(&mut self, messages: Vec<InboxMessage>) -> Result<usize, StoreError> {
         let mut settled = 0;
         for message in messages {
@@ -190,7 +190,7 @@ impl Step {
         Ok(settled)
     }
 
-    /// Cancels an execution. A message for one that has ended or is unknown has nothing to do.
+    /// Cancels an execution. A message for an execution that has ended or is unknown has no effect.
     fn apply_cancel(&mut self, message: &InboxMessage) -> Result<bool, StoreError> {
         let target = message.target.as_deref().unwrap_or_default();
         let Ok(id) = target.parse::<ExecutionId>() else {
@@ -242,14 +242,15 @@ impl Step {
         Ok(true)
     }
 
-    /// Has the waiting tasks and the messages checked at a time, unless that happens earlier.
+    /// Plans a check of the waiting tasks and the messages, unless an earlier check is planned.
     pub(in crate::runtime) fn note_wait_due(&mut self, at: Timestamp) {
         self.waits_due = Some(self.waits_due.map_or(at, |due| due.min(at)));
     }
 
     /// Notes the messages that a change has added to the inbox, so that the next turn applies them.
     pub(in crate::runtime) fn note_posts(&mut self, change: &PendingChange) {
-        // If the parent's change was refused, it has raised the signal.
+        // A batch that also changes the parent adds the message to the parent only if that change is not applied. The signal has
+        // been raised then.
         let told = usize::from(change.told.is_some());
         if change.changes.flow.posts.len() > told {
             self.signals.raise(Signal::Waits);

@@ -1,4 +1,4 @@
-//! The starts of attempts, as a work queue knows them: before the database does.
+//! The start times of attempts, which a work queue knows before the database does.
 
 use rustc_hash::FxHashMap;
 
@@ -7,11 +7,11 @@ use crate::runtime::assignment::WorkToken;
 use crate::store::{AttemptKey, AttemptStart};
 use crate::types::{ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
-/// The starts of attempts, as they were when they were asked for.
+/// A snapshot of the start times of attempts.
 pub type AttemptStarts = FxHashMap<AttemptKey, Timestamp>;
 
 impl WorkQueue {
-    /// The starts of an execution's attempts that workers run, and of those that ended a short time ago.
+    /// The start times of an execution's attempts that are running on workers or ended recently.
     pub fn starts_of(&self, execution: ExecutionId) -> AttemptStarts {
         self.starts_where(|id| id == execution)
     }
@@ -24,12 +24,12 @@ impl WorkQueue {
         wanted.map(|start| (start.key(), start.at)).collect()
     }
 
-    /// Forgets the start of an attempt that ended without counting, because the next one has the same number.
+    /// Forgets the start of an attempt that did not count, because the next attempt has its number.
     pub(in crate::runtime) fn forget_start(&self, key: AttemptKey) {
         self.state.lock().running.forget_ended(key);
     }
 
-    /// Whether a worker still runs the function of an attempt, also if the attempt was taken away from it.
+    /// Whether a worker still runs the function of an attempt, even if it lost the attempt.
     pub fn occupies(&self, key: AttemptKey) -> bool {
         self.state.lock().running.occupies(key)
     }
@@ -44,7 +44,7 @@ impl WorkQueue {
         self.state.lock().running.contains(token)
     }
 
-    /// The executions that workers run, and those of attempts that ended a short time ago.
+    /// The executions whose attempts are running on workers, or ended recently.
     pub fn started(&self) -> Vec<ExecutionId> {
         let state = self.state.lock();
         state

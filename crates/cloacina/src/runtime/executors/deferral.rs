@@ -38,8 +38,9 @@ impl Deferrals {
         Arc::ptr_eq(&self.mailbox, mailbox)
     }
 
-    /// Releases the slot of a running attempt, so that another task may run in its place. Returns `false` if it has released
-    /// its slot already, too many attempts have, or it was taken away from this worker.
+    /// Releases the slot of a running attempt, so that another task may run in its place. Returns `false` if the attempt has
+    /// released its slot already, if too many attempts have released theirs, or if the attempt was taken away from this
+    /// worker.
     pub fn begin(&self, token: WorkToken) -> bool {
         let Some(attempt) = self.queue.release_slot(token) else {
             return false;

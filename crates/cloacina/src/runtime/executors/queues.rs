@@ -18,7 +18,7 @@ pub struct WorkQueues {
 }
 
 impl WorkQueues {
-    /// Returns queues whose tokens differ from those of queues with another number.
+    /// Returns queues whose tokens are unique among queues with different numbers.
     pub(super) fn numbered(number: u64) -> Self {
         let queue = || Arc::new(WorkQueue::with_first_token((number << 40) + 1));
         Self {
@@ -32,13 +32,14 @@ impl WorkQueues {
         &self.queues[executor.index()]
     }
 
-    /// The starts of attempts of these executions that workers of this process run, and of those that ended a short time ago.
+    /// The start times of attempts of these executions: of the attempts that workers of this process run, and of those that
+    /// ended recently.
     pub fn starts_of(&self, executions: &FxHashSet<ExecutionId>) -> AttemptStarts {
         let starts = |queue: &Arc<WorkQueue>| queue.starts_where(|id| executions.contains(&id));
         self.queues.iter().flat_map(starts).collect()
     }
 
-    /// The executions that workers of this process run, and those of attempts that ended a short time ago.
+    /// The executions whose attempts are running on workers of this process, or ended recently.
     pub fn started(&self) -> Vec<ExecutionId> {
         self.queues
             .iter()

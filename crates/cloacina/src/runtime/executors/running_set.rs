@@ -9,7 +9,7 @@ use crate::runtime::assignment::{Completion, Running, WorkToken};
 use crate::store::{AttemptKey, AttemptStart};
 use crate::types::{ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum number of ended attempts whose start is remembered, for readers that come before the end is committed.
+/// Maximum number of ended attempts whose start is remembered, for readers that ask before the end is committed.
 const REMEMBERED: usize = 1_024;
 
 /// Running attempts with their deadlines.
@@ -18,9 +18,10 @@ pub(super) struct RunningSet {
     attempts: FxHashMap<WorkToken, Running>,
     /// The number of deferred attempts, which have released their slot.
     deferred: usize,
-    /// Attempts that were taken away from their workers, which lose their slot when they return.
+    /// Attempts that were taken away from workers. Such a worker has lost its slot, and must end when the function
+    /// returns.
     evicted: FxHashMap<WorkToken, AttemptKey>,
-    /// The earliest deadline, or the earlier deadline of an attempt that has ended.
+    /// The earliest deadline. It may be too early: the deadline of an attempt that has ended.
     first_deadline: Option<Monotonic>,
     /// The number of attempts whose start is not stored.
     unstored: usize,
@@ -60,7 +61,7 @@ impl RunningSet {
         }
     }
 
-    /// Takes the attempts whose deadline has passed away from their workers.
+    /// Takes overdue attempts away from their workers.
     pub(super) fn evict_overdue(&mut self, now: Monotonic) -> Vec<(WorkToken, Running)> {
         if self.first_deadline.is_none_or(|first| first > now) {
             return Vec::new();
@@ -112,7 +113,7 @@ impl RunningSet {
 
     /// Forgets the start of an attempt that has ended.
     pub(super) fn forget_ended(&mut self, key: AttemptKey) {
-        // It ended a moment ago, so it is near the end.
+        // The attempt ended a moment ago, so it is near the end of the queue.
         if let Some(index) = self.ended.iter().rposition(|ended| ended.key() == key) {
             self.ended.remove(index);
         }
@@ -177,7 +178,7 @@ impl RunningSet {
         Some((running.execution, running.task, running.claim))
     }
 
-    /// Whether a function still runs for an attempt, be it that the attempt was taken away from its worker.
+    /// Whether a function still runs for an attempt, even if the attempt was taken away from its worker.
     pub(super) fn occupies(&self, key: AttemptKey) -> bool {
         let mut running = self
             .attempts

@@ -94,7 +94,7 @@ impl RoundRobin {
         Some((slot, work?))
     }
 
-    /// Takes one piece of work. Its runner goes to the end of the line if it has more.
+    /// Takes one piece of work. If its runner has more, the runner moves to the end of the line.
     fn take(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
         while let Some(slot) = self.line.pop_front() {
             self.members.remove(&slot.number);
@@ -190,7 +190,7 @@ impl SharedWorkers {
         })
     }
 
-    /// Returns queues for a runner that will join, and its number. Their tokens differ from those of all other runners.
+    /// Returns queues for a runner that will join, and the runner's number. No other runner has the same tokens.
     pub fn queues(&self) -> (u64, WorkQueues) {
         let mut last = self.last_number.lock();
         *last += 1;

@@ -22,10 +22,10 @@ use crate::types::{Clock, Error, ErrorCode, Failure, Timestamp};
 /// A running task in Rust.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A task in Rust: takes the assignment and the way to its runner, and returns its outcome.
+/// A task in Rust: takes the assignment and a port to its runner, and returns its outcome.
 pub type TaskFunction = Arc<dyn Fn(Assignment, TaskPort) -> TaskFuture + Send + Sync>;
 
-/// The way from a running task to its runner.
+/// A port through which a running task reaches its runner.
 #[derive(Clone)]
 pub struct TaskPort(Arc<Tasks>);
 
@@ -183,7 +183,7 @@ impl TokioExecutor {
 }
 
 impl Tasks {
-    /// Starts the ready tasks and aborts those that were taken away.
+    /// Starts the ready tasks, and aborts running tasks that were taken away.
     fn drain(self: &Arc<Self>) {
         for notice in self.queue.notices(std::time::Duration::ZERO) {
             if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {

@@ -319,7 +319,7 @@ impl WorkQueue {
         })
     }
 
-    /// Takes all running attempts away from their workers, whose results will be refused.
+    /// Takes all running attempts away from their workers. The results of these attempts will be refused.
     pub fn abandon(&self) -> Vec<Running> {
         let mut state = self.state.lock();
         // No coordinator checks their deadlines from here on, and a worker that hangs must not keep its slot.
@@ -405,8 +405,8 @@ impl WorkQueue {
         self.state.lock().closed
     }
 
-    /// Releases the slot of an attempt that is deferred. Returns `None` if it has released its slot already, too many attempts
-    /// have, or it was taken away.
+    /// Releases the slot of an attempt that is deferred. Returns `None` if the attempt has released its slot already, if too
+    /// many attempts have released theirs, or if the attempt was taken away.
     pub(super) fn release_slot(&self, token: WorkToken) -> Option<AttemptKey> {
         let mut state = self.state.lock();
         // A worker that serves several runners cannot be replaced by a worker of one of them.
@@ -446,7 +446,7 @@ impl WorkQueue {
             }
         }
         let Some(attempt) = state.running.set_deferred(token, false) else {
-            // While it waited, it kept others from taking work.
+            // While the attempt waited, it kept other workers from taking work.
             self.call_worker(&mut state);
             drop(state);
             self.call_hook();

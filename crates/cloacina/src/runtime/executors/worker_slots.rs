@@ -157,7 +157,7 @@ impl WorkerSlots {
         self.max > 0
     }
 
-    /// Whether new work gets a worker within the maximum: an idle one, or another one.
+    /// Whether new work gets a worker within the maximum: an idle one or a new one.
     pub(super) const fn has_free_worker(&self) -> bool {
         self.idle > self.woken || self.held < self.max
     }

@@ -103,7 +103,8 @@ impl Cache {
         }
     }
 
-    /// Notes whether an execution is idle, and evicts those that were idle longest while all idle ones exceed the limit.
+    /// Notes whether an execution is idle. While the idle executions together exceed the limit, evicts the one that was idle
+    /// longest.
     pub(super) fn set_idle(&mut self, id: ExecutionId, idle: bool) {
         let Some(cached) = self.executions.get_mut(&id) else {
             return;

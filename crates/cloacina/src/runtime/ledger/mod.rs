@@ -60,7 +60,7 @@ impl Ledger {
         }
     }
 
-    /// Returns a ledger with some executions, for a process without a runner that changes them.
+    /// Returns a ledger with some executions, for a process that changes them without a runner.
     pub(super) fn of(executions: Vec<Execution>) -> Self {
         let mut ledger = Self::new(0);
         for execution in executions {
@@ -152,7 +152,7 @@ impl Ledger {
         self.held.get(&id).into_iter().flatten().copied()
     }
 
-    /// Drops a claim and returns it, if it is the one that is held.
+    /// Drops a claim and returns it. `None`: this claim is not held.
     pub(super) fn drop_claim(
         &mut self,
         id: ExecutionId,

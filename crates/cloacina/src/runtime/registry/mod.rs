@@ -49,7 +49,7 @@ pub struct Registration {
 pub struct Service {
     /// The workflow's name.
     pub workflow: String,
-    /// This program's declaration of each task, with its handler. They replace earlier ones of the same task.
+    /// This program's declaration of each task, with its handler. A declaration replaces an earlier one of the same task.
     pub tasks: Vec<(TaskDefinition, Handler)>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Registry {
     registrations: FxHashMap<String, (DefinitionId, Registration)>,
     /// The handlers for external tasks, by workflow and task id.
     served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
-    /// The versions in memory: those of registrations, the newest ones that were needed, and those of cached executions.
+    /// The versions in memory: the versions of registrations and of cached executions, and the newest versions that were needed.
     definitions: FxHashMap<DefinitionId, LoadedVersion>,
     /// Number of versions in memory at which unreferenced ones are dropped next.
     sweep_at: usize,
@@ -108,7 +108,7 @@ impl Registry {
         self.handlers_changed(&name);
     }
 
-    /// M7: the cycle of children without a condition that a workflow would close among those of this program.
+    /// M7: the error of a workflow that would complete a cycle of unconditional children among the workflows of this program.
     pub(super) fn child_cycle(&self, workflow: &Workflow) -> Option<Error> {
         let known = |name: &str| Some(&*self.registrations.get(name)?.1.workflow);
         let cycle = workflow.child_cycle(known)?.join("' -> '");
@@ -127,7 +127,8 @@ impl Registry {
         self.has_maps || self.has_children_maps
     }
 
-    /// The items whose children this program starts: those of all versions that it can read. `None`: it knows of none.
+    /// The claim class of items that start children. It includes the items of all versions that this program can read. `None`: no
+    /// known workflow has such items.
     pub(super) fn children_class(&self, limit: usize) -> Option<ClaimClass> {
         let refused = self.refused.iter();
         let excluded = refused.flat_map(|(id, (tasks, _))| (0..*tasks).map(|task| (*id, task)));
@@ -218,8 +219,8 @@ impl Registry {
         self.sweep_at = self.definitions.len() * 2;
     }
 
-    /// Notes stored versions, oldest first. Returns those to read now, because this program has handlers for their workflows.
-    /// Older versions are included, because each may have external tasks that this program serves.
+    /// Notes stored versions, oldest first. Returns the versions to read now, because this program has handlers for their
+    /// workflows. Older versions are included, because each may have external tasks that this program serves.
     pub(super) fn note_stored(&mut self, versions: Vec<StoredVersion>) -> Vec<DefinitionId> {
         for StoredVersion { id, workflow } in &versions {
             self.last_definition = self.last_definition.max(*id);
@@ -256,7 +257,7 @@ impl Registry {
     /// Adds a stored definition.
     ///
     /// # Errors
-    /// When it cannot be read, or needs what this release does not have. Its executions are left to other runners (E5).
+    /// When it cannot be read, or needs a feature that this release does not have. Its executions are left to other runners (E5).
     pub(super) fn add_stored(&mut self, stored: &StoredDefinition) -> Result<(), Error> {
         if self.definitions.contains_key(&stored.id) {
             return Ok(());

@@ -9,7 +9,7 @@ const HANDLER: Handler = Handler {
     on_failure: false,
 };
 
-/// Returns a workflow with tasks of these kinds, in a version of its own for each `version`.
+/// Returns a version of a workflow with tasks of these kinds.
 fn workflow(version: i64, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
     let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
         id: (*id).to_owned(),
@@ -134,7 +134,8 @@ fn e5_version_with_an_unknown_need_is_left_to_other_runners() {
     assert!(registry.definition(DefinitionId(2)).is_none());
     let class = &registry.classes()[Executor::Threads.index()];
     assert_eq!(class.excluded, [(DefinitionId(2), 0), (DefinitionId(2), 1)]);
-    // A submission runs this program's version. Without one it is refused by the reason.
+    // A submission runs this program's version. Without one it would run the stored version, which
+    // cannot be used, so it is refused.
     assert_eq!(registry.refusal(newer.name()), None);
     registry.registrations.clear();
     registry

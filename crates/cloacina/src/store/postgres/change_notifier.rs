@@ -197,7 +197,7 @@ impl ChangeNotifier {
         std::mem::take(&mut self.outbox.lock().payloads)
     }
 
-    /// Records that notifications were sent, or puts back those that were not.
+    /// Records that notifications were sent, or puts unsent ones back.
     pub(super) fn note_sent(&self, unsent: BTreeSet<String>) {
         let mut outbox = self.outbox.lock();
         if unsent.is_empty() {

@@ -1,4 +1,4 @@
-//! Stores children with the change of their parents, and their links.
+//! Orders the submissions of children after the changes of their parents, and stores the links between them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::statement::statement;
 use crate::store::{Batch, LinkWrite};
 use crate::types::ExecutionId;
 
-/// The item of a child that is the only one of its node or its call.
+/// The stored item number of a child that does not belong to an item.
 const NO_ITEM: i64 = -1;
 
 statement! {

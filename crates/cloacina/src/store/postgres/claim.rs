@@ -11,11 +11,11 @@ use super::statement::query;
 use crate::store::{ClaimClass, Claimed};
 use crate::types::{DefinitionId, Micros, Ordinal, RunnerId, Timestamp};
 
-// `found` reads each queue's index in order without locks, a few times as far as needed, because another runner may be
-// claiming the first tasks. `chosen` locks tasks in claim order and skips locked ones, so it never waits. The lateral
-// subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the planner can
-// neither run the limit twice nor reorder. Usually nothing is excluded, and the check costs nothing then. The runner's
-// row is locked only if there is work, so that a claim without result writes nothing.
+// `found` reads each queue's index in order, without locks. It reads a few times as many tasks as are wanted, because another
+// runner may be claiming the first ones. `chosen` locks tasks in claim order and skips locked ones, so it never waits. The
+// lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the planner can
+// neither run the limit twice nor reorder. Usually nothing is excluded, and the check costs nothing then. The runner's row is
+// locked only if there is work, so that a claim without result writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
@@ -84,10 +84,11 @@ query! {
          (SELECT 0::bigint FROM dead WHERE refused)"
 }
 
-/// A row of the answer: the part that wrote it, an execution, and three numbers.
+/// A row of the answer: the part of the statement that returned it, an execution, and three numbers.
 pub(super) type AnswerRow = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
 
-/// The time after which tasks are claimed whose executions another runner was writing, in microseconds.
+/// The time after which skipped tasks are tried again, in microseconds. A task is skipped while another runner writes its
+/// execution.
 const LOCKED_PAUSE: Micros = 5_000;
 
 const EXECUTION: i16 = 1;
@@ -166,7 +167,7 @@ pub(super) fn assemble(
         }
     }
     if tasks.len() < found_count.min(limit) {
-        // Another runner is writing the executions of the others, and may leave these tasks without telling anybody.
+        // Another runner is writing the executions of the missing tasks. It may leave the tasks unclaimed without a notification.
         let soon = now + LOCKED_PAUSE;
         class.next_due = Some(class.next_due.map_or(soon, |due| due.min(soon)));
     }

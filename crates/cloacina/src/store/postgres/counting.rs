@@ -12,7 +12,7 @@ use crate::types::{ExecutionId, ExecutionStatus, Ordinal};
 
 query! {
     /// The number of executions in each state up to `$1`: pending, running, started, paused, failed and cancelled ones, then
-    /// that of the newest `$2` and that of the completed ones among these.
+    /// the number of the newest executions, up to `$2`, and how many of these are completed.
     CountStates { limit: i64 => BigInt, newest: i64 => BigInt } -> (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
     "SELECT
      (SELECT count(*) FROM (SELECT 1 FROM cloacina_executions WHERE state = 0 AND state <> 3 LIMIT $1) AS s),

@@ -73,7 +73,8 @@ pub(super) async fn pending(
     rows.into_iter().map(read).collect()
 }
 
-/// Applies what became of ends, within the open transaction. `applied`: which of the writes were applied.
+/// Deletes or postpones the ends for which triggers were called, within the open transaction. `applied`: which of the
+/// writes were applied.
 pub(super) async fn settle(
     connection: &Connection,
     writes: &[ScheduleWrite<'_>],

@@ -86,7 +86,7 @@ pub(super) async fn note(
     connection.batch_execute("COMMIT").await
 }
 
-/// Adds messages in one statement, without those that are there already. Returns the number of those that were added.
+/// Adds messages in one statement, except messages that are stored already. Returns the number of added messages.
 pub(super) async fn insert(
     connection: &Connection,
     messages: impl IntoIterator<Item = &InboxMessage>,
@@ -106,7 +106,7 @@ pub(super) async fn insert(
     insert.execute(connection).await
 }
 
-/// Deletes messages in one statement. Returns the number of those that were there.
+/// Deletes messages in one statement. Returns the number of deleted messages.
 pub(super) async fn delete(
     connection: &Connection,
     ids: impl IntoIterator<Item = InboxId>,

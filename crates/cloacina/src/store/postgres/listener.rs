@@ -223,7 +223,7 @@ impl ListenSession {
         }
     }
 
-    /// Starts to listen for new stores, and stops for those that have left.
+    /// Starts to listen for new stores, and stops listening for stores that have left.
     async fn update_channels(
         &mut self,
         client: &Client,

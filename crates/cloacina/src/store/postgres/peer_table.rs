@@ -46,7 +46,7 @@ struct PeerState {
     is_locked: bool,
 }
 
-/// Since when a runner's lock is missing, and its heartbeat at that time.
+/// The time since which a runner's lock has been missing, and its heartbeat at that time.
 struct Suspicion {
     since: Instant,
     heartbeat_at: i64,

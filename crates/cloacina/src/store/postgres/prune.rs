@@ -14,8 +14,8 @@ use crate::types::{ExecutionId, Timestamp};
 const PAGE: i64 = 1000;
 
 query! {
-    /// A child whose parent is stored counts as not ended: a tree goes with its root, and not before it. An execution whose
-    /// final tasks are open counts as not ended too.
+    /// A child whose parent is stored counts as not ended, so that parents are deleted before their children. An execution
+    /// whose final tasks are open counts as not ended too.
     OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
     "SELECT e.id, e.created_at, CASE WHEN coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id
@@ -58,7 +58,7 @@ query! {
 }
 
 query! {
-    /// A child goes with its parent, and an execution with its final tasks, like in [`OldestFirst`].
+    /// Deletes no child whose parent is stored, and no execution whose final tasks are open, as in [`OldestFirst`].
     DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
     delete!(
         "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
@@ -114,9 +114,9 @@ pub(super) async fn prune(
         .max(definitions))
 }
 
-/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. No index of
-/// end times is needed, because ids grow with time: an execution submitted after `before` cannot have ended before it,
-/// nor can any later one.
+/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. Stops at the
+/// first execution that was submitted after `before`: ids grow with time, so no later execution can have ended earlier. No
+/// index of end times is needed.
 async fn ended_before(
     connection: &Connection,
     session: &Session,

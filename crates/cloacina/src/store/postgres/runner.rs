@@ -22,12 +22,12 @@ const MAX_LATENCY: i64 = 2_000_000;
 /// How far the database's clock may run ahead of the known difference, in microseconds, before it is measured again.
 const MAX_DRIFT: i64 = 100_000;
 
-/// How long the rows that came with a heartbeat are used to check other runners. A lease that was extended meanwhile is
-/// noticed when the runner is declared dead.
+/// How long the rows that came with a heartbeat are used to check other runners. If a lease was extended meanwhile, the
+/// attempt to declare its runner dead notices that.
 const CACHE_TTL: Duration = Duration::from_millis(5500);
 
 query! {
-    /// Changes nothing when it is sent again by a runner that did not learn the outcome.
+    /// Changes nothing if a runner sends it again because it did not learn the outcome.
     InsertRunner {
         id: Uuid => SqlUuid,
         host: String => Text,
@@ -103,7 +103,7 @@ struct ClockAndRunner {
     workflows: Option<Decoded<Vec<String>>>,
 }
 
-/// The runners, as this store last read them. Times are those of the database's clock.
+/// The runners, as this store last read them. The times are from the database's clock.
 #[derive(Default)]
 pub(super) struct RunnerCache {
     /// The database's clock minus the caller's.
@@ -145,8 +145,9 @@ impl RunnerCache {
         self.invalidate();
     }
 
-    /// Measures the difference of the two clocks. It is changed only if a clock was set, so that an unchanged row keeps
-    /// its translated times. A slow answer makes the database's clock look late, by less than `MAX_LATENCY`.
+    /// Measures the difference of the two clocks. The stored difference is replaced only if a clock was set, so that an
+    /// unchanged row keeps its translated times. A slow answer makes the database's clock look late, by less than
+    /// `MAX_LATENCY`.
     fn note_clock(&mut self, theirs: i64, ours: Timestamp) {
         let offset = theirs.saturating_sub(ours.0);
         let is_kept = self

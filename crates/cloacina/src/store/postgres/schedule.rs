@@ -75,7 +75,7 @@ schedules! {
      ORDER BY id LIMIT $3"
 }
 query! {
-    /// The time of the next call for an end for which the last one failed.
+    /// The time of the next call for an end whose last call failed.
     NextEnd { now: i64 => BigInt, names: Vec<String> => Array<Text> } -> BigInt;
     "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id
      WHERE e.due_at > $1 AND s.enabled AND s.identity = ANY ($2) ORDER BY e.due_at LIMIT 1"
@@ -314,7 +314,8 @@ pub(super) async fn put(
     })
 }
 
-/// Applies the schedule writes of a batch, within the open transaction. Executions not to submit go into `dropped`.
+/// Applies the schedule writes of a batch, within the open transaction. Adds executions that must not be submitted to
+/// `dropped`.
 pub(super) async fn apply(
     connection: &Connection,
     batch: &Batch<'_>,

@@ -54,7 +54,7 @@ pub(super) struct Session {
     schema: OnceLock<String>,
     /// Process id of the session that listens for this store; 0 if there is none.
     listener_pid: AtomicI32,
-    /// Whether triggers followed ends of executions when it was last known.
+    /// Whether triggers follow ends of executions, as far as is known.
     pub(super) has_followers: AtomicBool,
 }
 
@@ -258,7 +258,7 @@ impl Session {
     /// Returns the notification channel of the schema. Each schema has its own, because channels belong to the whole
     /// database.
     pub(super) fn channel(&self) -> String {
-        // The options may not name a schema: the server may choose one by the role's `search_path`.
+        // The options need not name a schema: the server then chooses one by the role's `search_path`.
         let digest = Sha256::digest(self.schema().unwrap_or_default().as_bytes());
         let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
         format!("cloacina_{short:016x}")

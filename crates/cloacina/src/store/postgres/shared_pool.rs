@@ -39,7 +39,7 @@ const SESSION_END_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 query! {
-    /// Returns those of these sessions that the server still lists.
+    /// Returns which of these sessions the server still lists.
     LivePids { pids: Vec<i32> => Array<Integer> } -> Integer;
     "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.pid = ANY ($1::int[])"
 }

@@ -1,7 +1,7 @@
 //! Stores signals, wakes the tasks that wait for them, and keeps the inbox.
 //!
-//! A sender takes the lock of its topics first of all locks, then the executions of the waiters in the order of their ids.
-//! Each step is a statement of its own, because only a later statement sees what another transaction committed meanwhile.
+//! A sender locks its topics before anything else, and then the executions of the waiters in the order of their ids. Each
+//! step is a separate statement, because only a later statement sees what another transaction committed meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ query! {
 }
 
 query! {
-    /// The executions of further waiters whose timeout is near.
+    /// The executions of waiters that were not woken yet and whose timeout is near: see [`TIMEOUT_MARGIN`].
     WaitersInTime {
         topic: String => Text,
         execution: Uuid => SqlUuid,
@@ -124,8 +124,7 @@ statement! {
 }
 
 statement! {
-    /// A cursor of an open wait is before every signal that the wait could still take, so signals without such a wait are
-    /// not needed.
+    /// Keeps the signals that an open wait may still take: those after the wait's cursor.
     PruneOld { before: i64 => BigInt, limit: i64 => BigInt }
     "DELETE FROM cloacina_signals WHERE seq IN (SELECT s.seq FROM cloacina_signals AS s WHERE s.sent_at < $1
      AND NOT EXISTS (SELECT 1 FROM cloacina_waits AS w WHERE w.topic = s.topic AND w.cursor < s.seq
@@ -228,7 +227,7 @@ pub(super) async fn send(
     Ok(sent)
 }
 
-/// Inserts signals in one round trip. Returns their numbers; `None` for those whose id is stored already.
+/// Inserts signals in one round trip. Returns their numbers; `None` for a signal whose id is stored already.
 async fn insert(
     connection: &Connection,
     new: &[NewSignal],
@@ -257,7 +256,7 @@ async fn insert(
         .collect())
 }
 
-/// A waiting task: its execution, its ordinal, the signal's name, and since when a signal counts.
+/// A waiting task: its execution, its ordinal, the signal's name, and the time from which signals count.
 type WaiterRow = (Uuid, i64, String, Option<i64>);
 
 /// Wakes the next tasks that wait for each signal. Returns their number, and the body of the message for the rest.
@@ -311,7 +310,8 @@ async fn wake(
         }
     }
     if !touched.is_empty() {
-        // A runner that decides about one of them at this moment has not seen the signal: its write must be refused.
+        // A runner that decides about one of these executions at this moment has not seen the signal: its write must be
+        // refused.
         let ids: Vec<Uuid> = touched.into_iter().collect();
         let _: Vec<Uuid> = LockExecutions { ids: ids.clone() }.load(connection).await?;
         Touch { ids }.execute(connection).await?;

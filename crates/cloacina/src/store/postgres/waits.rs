@@ -61,7 +61,7 @@ statement! {
 }
 
 query! {
-    /// The registered waits whose signal is there already.
+    /// The registered waits whose signal is stored already.
     FindSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         ordinals: Vec<i64> => Array<BigInt>,
@@ -178,8 +178,9 @@ pub(super) fn topics(flow: &FlowWrites) -> impl Iterator<Item = &Topic> {
         .map(|cursor| &cursor.topic)
 }
 
-/// Applies the changes of waits of the executions that were written, in the open transaction, which has the locks of their
-/// topics, and deletes the messages that they settle. Returns the executions with a wait whose signal is there already.
+/// Applies the changes of waits of the executions that were written, and deletes the messages that these changes settle.
+/// The open transaction must have the locks of the topics. Returns the executions with a wait whose signal is stored
+/// already.
 pub(super) async fn apply(
     connection: &Connection,
     flow: &FlowWrites,

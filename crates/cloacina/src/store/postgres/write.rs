@@ -319,7 +319,7 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         .enumerate()
         .map(|(index, advance)| (advance.record.id, Change::Advance(index)));
     for (id, change) in submitted.chain(advanced) {
-        // The round after the last one that changes this execution.
+        // The first round after all rounds that change this execution.
         let after = rounds
             .iter()
             .rposition(|(ids, _)| ids.contains(&id.uuid()))

@@ -1,5 +1,5 @@
-//! The statement that writes a batch. It contains only the parts that the batch needs, because each part costs the
-//! server time. A connection soon has the few combinations that occur prepared.
+//! The statement that writes a batch. It contains only the parts that the batch needs, because each part costs the server
+//! time. A connection has soon prepared the few combinations that occur.
 //!
 //! See docs/explanation/decisions/011-postgres-commits.md
 
@@ -67,7 +67,8 @@ macro_rules! rows {
 //   order of their arrays, which are sorted, so two batches cannot deadlock.
 // - `(x IN (SELECT …)) IS TRUE` instead of a join makes the planner use a hash table, whatever the join settings are.
 // - The fence is written so that the planner does not estimate it as selective (see `benchmarks/limits`).
-// - The start of an attempt may be stored after the execution was read, so the end of the attempt keeps it (states from 3).
+// - The start of an attempt may be stored after the execution was read, so the end of the attempt (states from 3) keeps the
+//   stored start.
 // - `cloacina_refuse` raises an error if a check fails, which rolls back the statement and its transaction.
 impl Statement for WriteColumns<'_> {
     type Row = (SmallInt, Nullable<SqlUuid>);
@@ -345,7 +346,7 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// The labels are arrays even if there is one execution, because that has several.
+    /// The labels are arrays even if there is one execution, because an execution may have several labels.
     fn labels(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
         out.push_sql(
             ", labels AS (INSERT INTO cloacina_labels (name, value, execution_id) SELECT n.* FROM ",

@@ -1,4 +1,4 @@
-//! Stores children with the change of their parents, and their links.
+//! Stores children after the changes of their parents, and the links between them.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use super::write;
 use crate::store::{Batch, LinkWrite, SubmitOutcome};
 use crate::types::ExecutionId;
 
-/// The item of a child that is the only one of its node or its call.
+/// The stored item number of a child that does not belong to an item.
 const NO_ITEM: i64 = -1;
 
 statement! {

@@ -14,8 +14,8 @@ use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
 // Each queue is read by its own statement, in index order and only as far as needed: one statement over all queues
-// would sort the whole backlog at each claim. These two return the queues that have any tasks, by skipping from one
-// queue to the next in the index, so that a runner with many workflows does not query empty queues.
+// would sort the whole backlog at each claim. The next two queries return the queues that have any tasks, by skipping
+// from one queue to the next in the index, so that a runner with many workflows does not query empty queues.
 query! {
     DueQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
@@ -230,7 +230,7 @@ impl Search<'_> {
         Ok(next)
     }
 
-    /// Returns the task of a row and when it is ready, unless the class excludes it.
+    /// Returns the task of a row and the time at which it is ready, unless the class excludes the task.
     fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, Candidate)>, Fault> {
         let (ready_at, priority, execution, ordinal, definition) = row;
         let ordinal = count("ordinal", ordinal)?;
@@ -247,7 +247,7 @@ impl Search<'_> {
     }
 }
 
-/// Takes what was found, in the same transaction.
+/// Claims the tasks that were found, in the same transaction.
 pub(super) fn take(
     connection: &mut SqliteConnection,
     found: ClaimCandidates,

@@ -41,7 +41,7 @@ query! {
     "SELECT total_changes()"
 }
 
-/// The connection that writes. Writers of one process queue at the mutex, those of several processes at SQLite's lock.
+/// The connection that writes. Writers of one process wait for the mutex, writers of different processes for SQLite's lock.
 pub(super) struct Writer {
     connection: Arc<Mutex<Option<SqliteConnection>>>,
     /// `None` for an in-memory database, which ends with its connection.
@@ -75,7 +75,7 @@ impl Writer {
         })
     }
 
-    /// Returns another writer on the same connection, which is that of an in-memory database.
+    /// Returns another writer on the same connection. Used for in-memory databases, which have only one connection.
     pub(super) fn share(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
@@ -111,8 +111,8 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in a transaction that takes the write lock at its start. A transaction that takes it later fails if
-    /// another process has written meanwhile.
+    /// Runs `work` in a transaction that takes the write lock at its start. A transaction that takes the lock later fails
+    /// if another process has written meanwhile.
     pub(super) fn write<T>(
         &self,
         connection: &mut SqliteConnection,

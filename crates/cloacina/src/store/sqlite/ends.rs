@@ -28,7 +28,7 @@ statement! {
 }
 
 statement! {
-    /// Adds an end for each trigger that follows it. The execution's row is as the batch has written it.
+    /// Adds an end for each trigger that follows it. Reads the execution's row as the batch has written it.
     NoteEnd<'a> { id: &'a [u8] => Binary }
     "INSERT OR IGNORE INTO cloacina_ends (schedule_id, execution_id, ended_at, due_at, attempts) \
      SELECT f.schedule_id, e.id, e.ended_at, e.ended_at, 0 FROM cloacina_executions AS e \
@@ -135,7 +135,7 @@ pub(super) fn pending(
     rows.into_iter().map(read).collect()
 }
 
-/// Applies what became of ends, within the open transaction.
+/// Deletes or postpones the ends for which a trigger was called, within the open transaction.
 pub(super) fn settle(
     connection: &mut SqliteConnection,
     schedule: ScheduleId,

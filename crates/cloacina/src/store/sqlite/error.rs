@@ -75,8 +75,8 @@ fn message_of(error: &DieselError) -> Option<&str> {
     }
 }
 
-/// The cause of an SQLite error. Diesel passes on SQLite's text instead of its code. The texts are those of the fixed
-/// table `sqlite3_errstr`, and a test provokes each of them.
+/// The cause of an SQLite error. Diesel passes on SQLite's text instead of its code. The texts come from the fixed
+/// table `sqlite3_errstr`, and a test checks how they are classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Busy,
@@ -120,7 +120,7 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
         DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
             "cannot read a row of the database {location}: {cause}"
         )),
-        // The only foreign key is that of executions to their definition.
+        // The only foreign key refers from an execution to its definition.
         DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
             StoreError::DefinitionGone(format!(
                 "a submission refers to a workflow definition that is not stored in the database {location}"

@@ -1,4 +1,4 @@
-//! The query plans of lists: each condition that has an index is answered by it.
+//! Checks the query plans of lists: each condition that has an index is answered by this index.
 
 use diesel::RunQueryDsl;
 

@@ -235,7 +235,7 @@ unsafe extern "C" fn mmap(
     descriptor: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
-    // SAFETY: passed on as it came; what was mapped is SQLite's.
+    // SAFETY: the arguments are passed on as they came; the mapped memory is SQLite's.
     unsafe {
         let mapped = libc::mmap(address, length, protection, flags, descriptor, offset);
         if mapped != libc::MAP_FAILED {
@@ -247,7 +247,7 @@ unsafe extern "C" fn mmap(
 
 extern "C" fn before_fork() {
     let table = TABLE.lock();
-    // A thread that is ending has no thread-local storage. Its child may then find the table locked.
+    // A thread that is ending has no thread-local storage. If it forks, the child may find the table locked.
     let _ = FORKING.try_with(|forking| *forking.borrow_mut() = Some(table));
 }
 

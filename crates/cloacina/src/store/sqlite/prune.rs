@@ -11,8 +11,8 @@ use super::statement::{query, statement};
 use crate::types::{ExecutionId, Timestamp};
 
 query! {
-    /// A child whose parent is stored counts as not ended: a tree goes with its root, and not before it. An execution whose
-    /// final tasks are open counts as not ended too.
+    /// A child whose parent is stored counts as not ended, so that parents are deleted before their children. An execution
+    /// whose final tasks are open counts as not ended too.
     OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
     "SELECT id, created_at, CASE WHEN coalesce(links, 0) & 2 AND EXISTS (SELECT 1 FROM cloacina_children AS c \
      JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = cloacina_executions.id) \
@@ -38,7 +38,7 @@ statement! {
 }
 
 statement! {
-    /// A child goes with its parent, and an execution with its final tasks, like in [`OldestFirst`].
+    /// Deletes no child whose parent is stored, and no execution whose final tasks are open, as in [`OldestFirst`].
     DeleteEnded<'a> { id: &'a [u8] => Binary }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at IS NOT NULL AND NOT (coalesce(links, 0) & 2 AND EXISTS \
      (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id \
@@ -121,9 +121,9 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     })
 }
 
-/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. No index of
-/// end times is needed, because ids grow with time: an execution submitted after `before` cannot have ended before it,
-/// nor can any later one.
+/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. Stops at the
+/// first execution that was submitted after `before`: ids grow with time, so no later execution can have ended earlier. No
+/// index of end times is needed.
 fn ended_before(
     connection: &mut SqliteConnection,
     after: ExecutionId,

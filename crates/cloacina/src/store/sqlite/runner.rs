@@ -12,7 +12,7 @@ use crate::store::RunnerRow;
 use crate::types::{ExecutionId, RunnerId, Timestamp};
 
 statement! {
-    /// Changes nothing when it is sent again by a runner that did not learn the outcome.
+    /// Changes nothing if a runner sends it again because it did not learn the outcome.
     InsertRunner<'a> {
         id: &'a [u8] => Binary,
         host: &'a str => Text,

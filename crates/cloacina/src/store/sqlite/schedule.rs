@@ -74,7 +74,7 @@ schedules! {
      AND identity IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
 }
 query! {
-    /// The time of the next call for an end for which the last one failed.
+    /// The time of the next call for an end whose last call failed.
     NextEnd<'a> { now: i64 => BigInt, names: &'a str => Text } -> BigInt;
     "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id \
      WHERE e.due_at > ? AND s.enabled = 1 AND s.identity IN (SELECT value FROM json_each(?)) ORDER BY e.due_at LIMIT 1"
@@ -134,8 +134,8 @@ statement! {
 }
 
 statement! {
-    /// Writes one row if the tick now has this outcome, and none if it had one already. A queued tick may get any outcome, and
-    /// one that was missed, skipped or overlapped may still fire.
+    /// Writes one row if the tick gets this outcome, and none if it keeps an earlier one. A queued tick may get any outcome,
+    /// and one that was missed, skipped or overlapped may still fire.
     PutTick<'a> {
         schedule_id: &'a [u8] => Binary,
         due_at: i64 => BigInt,

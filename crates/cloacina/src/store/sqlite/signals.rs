@@ -57,7 +57,7 @@ query! {
 }
 
 query! {
-    /// The executions of further waiters whose timeout is near.
+    /// The executions of waiters that were not woken yet and whose timeout is near: see [`TIMEOUT_MARGIN`].
     WaitersInTime<'a> {
         topic: &'a str => Text,
         execution: &'a [u8] => Binary,
@@ -123,8 +123,7 @@ query! {
 }
 
 statement! {
-    /// A cursor of an open wait is behind every signal that the wait could still take, so what is at or before all cursors
-    /// of a topic is not needed.
+    /// Keeps the signals that an open wait may still take: those after the wait's cursor.
     PruneOld { before: i64 => BigInt, limit: i64 => BigInt }
     "DELETE FROM cloacina_signals WHERE seq IN (SELECT s.seq FROM cloacina_signals AS s WHERE s.sent_at < ? \
      AND NOT EXISTS (SELECT 1 FROM cloacina_waits AS w WHERE w.topic = s.topic AND w.cursor < s.seq \
@@ -358,7 +357,7 @@ pub(super) fn open_messages(
 /// A stored signal: its number, topic, data, time and sender.
 type SignalRow = (i64, String, Decoded<Json>, i64, Option<String>);
 
-/// Returns the first signal behind a cursor.
+/// Returns the first signal after a cursor.
 pub(super) fn first_behind(
     connection: &mut SqliteConnection,
     cursor: &Cursor,

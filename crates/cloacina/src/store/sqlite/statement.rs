@@ -1,7 +1,7 @@
 //! Macros that declare each statement as a type.
 //!
-//! Diesel caches prepared statements by type. Most of what its query builder creates for an engine is prepared again at
-//! every call; a type with a constant text is prepared once per connection.
+//! Diesel caches prepared statements by type. Most queries of its query builder have no type that determines their text, so
+//! they are prepared again at every call. A type with a constant text is prepared once per connection.
 
 /// Declares a statement with a constant text. Its fields are bound in order to the `?` placeholders of the text.
 macro_rules! statement {

@@ -59,7 +59,7 @@ fn workflow() -> Workflow {
     Workflow::new(definition).unwrap()
 }
 
-/// Makes every request at least once, and frequent ones in all their forms.
+/// Makes the common requests at least once, and frequent ones in all their forms.
 #[expect(clippy::too_many_lines, reason = "a linear sequence of steps")]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();
@@ -260,7 +260,7 @@ fn each_statement_is_prepared_once_per_connection() {
     assert!(uncached.is_empty(), "never cached: {uncached:#?}");
     assert!(
         distinct.len() > 40,
-        "only {} statements were log",
+        "only {} statements were logged",
         distinct.len()
     );
 }

@@ -141,8 +141,8 @@ struct Row {
     detail: Option<Decoded<Json>>,
 }
 
-/// Applies the changes of waits of the executions that were written, and deletes the messages that they settle. Returns the
-/// executions with a wait whose signal is there already.
+/// Applies the changes of waits of the executions that were written, and deletes the messages that these changes settle.
+/// Returns the executions with a wait whose signal is stored already.
 pub(super) fn apply(
     connection: &mut SqliteConnection,
     flow: &FlowWrites,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A graph of tasks, in order: for each the earlier tasks that it has seen.
+/// A graph of tasks, in order: for each task, the places of the earlier tasks that it has seen, as bits.
 #[derive(Clone, Debug)]
 struct Dag(Vec<Vec<u64>>);
 
@@ -130,17 +130,17 @@ fn b3_table_of_unordered_writes() {
 }
 
 #[test]
-fn b3_table_of_changes_to_what_tasks_saw() {
+fn b3_table_of_changes_to_seen_values() {
     let (left, right, after): (&[usize], &[usize], &[usize]) = (&[0], &[0], &[0, 1]);
     let cases: &[(Option<&str>, &[(&[usize], &str)], &str)] = &[
-        // Both extended the array that they saw; as the input, and as a task's.
+        // Both extend the array that they saw: first the input, then the array of a task.
         (Some("[0]"), &[(&[], "[0,1]"), (&[], "[0,1]")], "[0,1,1]"),
         (
             None,
             &[(&[], "[0]"), (left, "[0,1,2]"), (right, "[0,3]")],
             "[0,1,2,3]",
         ),
-        // One of them extends the other.
+        // A third array extends one of two others.
         (
             Some("[0]"),
             &[(&[], "[0,1]"), (&[], "[0,2]"), (&[0], "[0,1,3]")],
@@ -175,7 +175,7 @@ fn b3_table_of_changes_to_what_tasks_saw() {
             ],
             r#"{"a":1,"b":{"c":2,"d":2}}"#,
         ),
-        // A removed member is a change, a member carried along is not; a write beats the removal.
+        // To remove a member is a change; to write it unchanged is not. A write beats a removal.
         (
             Some(r#"{"a":1,"b":1}"#),
             &[(&[], r#"{"b":1}"#), (&[], r#"{"a":1,"b":2}"#)],
@@ -186,7 +186,7 @@ fn b3_table_of_changes_to_what_tasks_saw() {
             &[(&[], r#"{"a":2}"#), (&[], "{}")],
             r#"{"a":2}"#,
         ),
-        // A removed member stays removed for a branch behind, and returns if it is set there.
+        // A removed member stays removed for a later task of the branch, and returns if that task sets it.
         (
             Some(r#"{"a":1}"#),
             &[(&[], "{}"), (&[0], r#"{"b":1}"#), (&[], r#"{"a":1,"c":1}"#)],
@@ -258,7 +258,7 @@ fn dependencies() -> impl Strategy<Value = Vec<Vec<usize>>> {
     })
 }
 
-/// Tasks with what each of them does, if anything.
+/// Tasks, each with its steps if it writes anything.
 fn plan() -> impl Strategy<Value = (Dag, Vec<Option<Vec<Step>>>)> {
     let step = (0_usize..3, 0_usize..3, 0_u8..4).prop_map(|(object, member, kind)| Step {
         path: (object, member),
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn b3_members_are_what_the_writes_of_each_of_them_say((dag, plan) in plan()) {
+    fn b3_each_member_follows_its_own_writes((dag, plan) in plan()) {
         let input = json(r#"{"0":{"0":"in","1":"in"},"1":{"0":"in"},"2":{}}"#);
         let mut values: Vec<Option<Option<Json>>> = Vec::new();
         // By member: its writes, `None` for a removal.

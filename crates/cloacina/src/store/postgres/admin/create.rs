@@ -1,4 +1,4 @@
-//! Creates a tenant, and migrates the schema of one.
+//! Creates tenants, and migrates their schemas.
 
 use diesel::sql_types::{Bool, Text};
 

@@ -12,8 +12,8 @@ use super::transaction;
 use crate::store::{Report, StoreError};
 
 query! {
-    /// Whether the schema exists and has the engine's tables, and the role created for it; whether the named role
-    /// exists, and whether it was created for this schema.
+    /// Whether the schema exists, whether it has the engine's tables, and the role that was created for it; whether the
+    /// named role exists, and whether it was created for this schema.
     FindTenant { schema: String => Text, mark: String => Text, role: String => Text, marked: String => Text } -> (
         Bool, Bool, Nullable<Text>, Bool, Bool,
     );
