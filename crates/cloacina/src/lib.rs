@@ -61,9 +61,9 @@ pub mod workflow;
 
 pub use runner::{
     ChildRun, ConfigBuilder, Context, DefaultRunner, DefaultRunnerBuilder, ErrorInfo,
-    ExecutionError, ExecutionEvent, ExecutionFilter, ExecutionPage, MapItem, MapResult, Signal,
-    Submission, Task, TaskError, TaskHandle, TaskResult, Wait, WaitFilter, WaitPage, Workflow,
-    WorkflowHandle, WorkflowResult,
+    ExecutionError, ExecutionEvent, ExecutionFilter, ExecutionPage, MapItem, MapPage, MapResult,
+    Signal, Submission, Task, TaskError, TaskHandle, TaskResult, Wait, WaitFilter, WaitPage,
+    Workflow, WorkflowHandle, WorkflowResult,
 };
 pub use runner::{
     CronSchedule, CronScheduleInfo, CronStats, CronTick, CronTime, StartAfter, cron_preview,

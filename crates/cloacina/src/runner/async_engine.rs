@@ -157,6 +157,22 @@ impl Drop for AsyncEngine {
     }
 }
 
+/// Runs a query on a thread of its own and waits for it: a connection to PostgreSQL must not block on a thread of a tokio
+/// runtime.
+pub(super) fn read_on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    let failed = |problem: &dyn fmt::Display| {
+        let message = format!("cannot run a call to the database: {problem}");
+        Error::new(ErrorCode::Database, message)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("cloacina-call".to_owned());
+        let call = thread
+            .spawn_scoped(scope, work)
+            .map_err(|error| failed(&error))?;
+        call.join().map_err(|_| failed(&"it panicked"))
+    })
+}
+
 /// Runs a blocking call on a thread of the caller's tokio runtime, or on a new thread where there is no runtime.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

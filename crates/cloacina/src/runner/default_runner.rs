@@ -276,7 +276,7 @@ impl DefaultRunner {
     /// Since 1.0.
     pub async fn execution(&self, execution: ExecutionId) -> Result<WorkflowResult, Error> {
         let state = self.engine.execution(execution).await?;
-        Ok(WorkflowResult::new(state))
+        Ok(WorkflowResult::new(state, &self.engine))
     }
 
     /// Explains what an execution waits for or why it ended: one sentence for each reason.
@@ -307,7 +307,7 @@ impl DefaultRunner {
             .engine
             .read(move |engine| engine.inspector().list_with_contexts(&filter))
             .await?;
-        Ok(ExecutionPage::new(page))
+        Ok(ExecutionPage::new(page, &self.engine))
     }
 
     /// Registers this program's function for an external task of a workflow that another program, in Rust or Python,

@@ -1,7 +1,9 @@
 //! The options to submit an execution, and the filter and pages of a listing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::async_engine::AsyncEngine;
 use super::listing::FullPage;
 use super::{Context, ListFilter, WorkflowResult};
 use crate::runtime::SubmitRequest;
@@ -291,9 +293,12 @@ pub struct ExecutionPage {
 }
 
 impl ExecutionPage {
-    pub(super) fn new(page: FullPage) -> Self {
+    pub(super) fn new(page: FullPage, engine: &Arc<AsyncEngine>) -> Self {
+        let items = page.items.into_iter();
         Self {
-            items: page.items.into_iter().map(WorkflowResult::new).collect(),
+            items: items
+                .map(|item| WorkflowResult::new(item, engine))
+                .collect(),
             next: page.next,
             scanned_until: page.scanned.map(|scanned| scanned.until),
         }

@@ -163,7 +163,7 @@ impl WorkflowHandle {
         };
         // A later call may wait for another end, after a retry.
         *self.subscription.lock() = None;
-        Ok(WorkflowResult::new(ended))
+        Ok(WorkflowResult::new(ended, &self.engine))
     }
 
     /// Waits for the end of the execution for at most `timeout`. The execution continues after a timeout.
@@ -203,7 +203,8 @@ impl WorkflowHandle {
     ///
     /// Since 1.0.
     pub async fn snapshot(&self) -> Result<WorkflowResult, Error> {
-        Ok(WorkflowResult::new(self.engine.execution(self.id).await?))
+        let state = self.engine.execution(self.id).await?;
+        Ok(WorkflowResult::new(state, &self.engine))
     }
 
     /// Cancels the execution. Futures of its running tasks are dropped. Returns `true` if this cancelled it, which is durable,

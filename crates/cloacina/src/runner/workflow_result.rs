@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use super::Context;
+use super::async_engine::{AsyncEngine, read_on_a_thread};
 use super::decoding::{absent, decode_text};
 use crate::engine::{self, Execution};
 use crate::runtime::Ended;
@@ -21,6 +23,8 @@ use crate::types::{
 #[derive(Clone)]
 pub struct WorkflowResult {
     execution: Ended,
+    /// The runner that read it, for the items of maps.
+    engine: Weak<AsyncEngine>,
 }
 
 /// The error of a failed execution or task.
@@ -64,8 +68,11 @@ pub struct TaskResult {
 }
 
 impl WorkflowResult {
-    pub(super) const fn new(execution: Ended) -> Self {
-        Self { execution }
+    pub(super) fn new(execution: Ended, engine: &Arc<AsyncEngine>) -> Self {
+        Self {
+            execution,
+            engine: Arc::downgrade(engine),
+        }
     }
 
     /// The execution's id. Since 1.0.
@@ -155,9 +162,13 @@ impl WorkflowResult {
     /// Decodes the result of a task: what a task with values returned, or what a task with a context stored under its own id.
     /// `T` can be an `Option`, for a task that may not have run.
     ///
+    /// The result of a map is the list of the results of its items, in the order of their elements: a `Vec<T>`, or a
+    /// `Vec<Option<T>>` if the map tolerates failed items. This call reads them from the database, as they are now, and blocks
+    /// its thread meanwhile; [`DefaultRunner::items`](super::DefaultRunner::items) reads them page by page without blocking.
+    ///
     /// # Errors
     /// `TaskInvalid` for an unknown task; `ContextInvalid` when the task has no result, or one that does not have the type
-    /// `T`.
+    /// `T`; for a map also `RunnerClosed` once the runner has been shut down, and `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub fn of<T: DeserializeOwned>(&self, task: impl AsRef<str>) -> Result<T, Error> {
@@ -171,7 +182,13 @@ impl WorkflowResult {
                 None => error,
             });
         };
-        match engine::result(workflow, self.execution.record(), ordinal) {
+        let is_map = workflow.task(ordinal).over.is_some();
+        let result = if is_map && self.execution.task(ordinal).status == TaskStatus::Completed {
+            Some(self.items_of(task)?)
+        } else {
+            engine::result(workflow, self.execution.record(), ordinal)
+        };
+        match result {
             Some(result) => decode_text(result.as_str()).map_err(|problem| {
                 Self::not_a::<T>(&format!("the result of task '{task}'"), &problem)
             }),
@@ -182,6 +199,23 @@ impl WorkflowResult {
                     .with_hint("decode an Option for a task that may not have run")
             }),
         }
+    }
+
+    /// The results of a map's items as an array. An item without one is `null`.
+    fn items_of(&self, task: &str) -> Result<Json, Error> {
+        let engine = self.engine.upgrade();
+        let Some(engine) = engine.filter(|engine| !engine.handle().is_closed()) else {
+            return Err(Error::runner_closed().with_hint(format!(
+                "read the results of map '{task}' before the shutdown"
+            )));
+        };
+        let id = self.execution_id();
+        let items = read_on_a_thread(|| engine.handle().inspector().all_items(id, task))??;
+        let results = items.iter().map(|item| item.result.as_ref());
+        let results: Vec<&str> = results
+            .map(|result| result.map_or("null", Json::as_str))
+            .collect();
+        Ok(Json::from_encoder(format!("[{}]", results.join(","))))
     }
 
     fn not_a<T>(what: &str, problem: &str) -> Error {
@@ -262,7 +296,7 @@ impl fmt::Debug for WorkflowResult {
 }
 
 impl ErrorInfo {
-    fn new(failure: &Failure, task_id: Option<String>) -> Self {
+    pub(super) fn new(failure: &Failure, task_id: Option<String>) -> Self {
         Self {
             kind: failure.kind.clone(),
             message: failure.message.clone(),

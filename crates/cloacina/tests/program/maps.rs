@@ -1,7 +1,11 @@
 //! Maps and waits that `#[task]` declares (semantics K and L).
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use cloacina::{
-    Context, ExecutionStatus, MapResult, Signal, TaskError, TaskHandle, TaskStatus, task, workflow,
+    Context, ErrorCode, ExecutionStatus, MapResult, Signal, TaskError, TaskHandle, TaskStatus,
+    task, workflow,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +76,99 @@ async fn k9_results_of_a_map_reach_its_readers() {
         let strict = result.task("strict").unwrap();
         assert_eq!(strict.status, TaskStatus::Failed);
         assert_eq!(strict.error.unwrap().kind, "TaskInputError");
+        // K4: so do readers outside the workflow.
+        assert_eq!(result.of::<Vec<Option<String>>>("fetch").unwrap(), holes);
+        let hole = result.of::<Vec<String>>("fetch").unwrap_err();
+        assert_eq!(hole.code, ErrorCode::ContextInvalid);
+        assert!(hole.message.contains("`[1]`: invalid type: null"), "{hole}");
+        runner.shutdown().await.unwrap();
+        let late = result.of::<Vec<Option<String>>>("fetch").unwrap_err();
+        assert_eq!(late.code, ErrorCode::RunnerClosed);
+    }
+}
+
+#[task(over = "numbers", tolerate = 1, retry_attempts = 1)]
+async fn halved(number: u64) -> Result<Option<u64>, TaskError> {
+    if number == 3 {
+        return Err(TaskError::of_type("OddError", "3 is odd"));
+    }
+    Ok((number > 0).then_some(number / 2))
+}
+
+#[tokio::test]
+async fn k4_program_reads_the_items_of_a_map_page_by_page() {
+    for database in databases() {
+        let halves = workflow! { name: "halves", tasks: [halved] };
+        let runner = start(&database).await;
+        let numbers: Vec<u64> = (0..1_500).map(|n| if n == 3 { 3 } else { 2 * n }).collect();
+        let input = Context::encode(&serde_json::json!({ "numbers": numbers })).unwrap();
+        let result = runner.execute(&halves, input).await.unwrap();
+        assert_eq!(result.status(), ExecutionStatus::Completed);
+        let id = result.execution_id();
+        let first = runner.items::<Option<u64>>(id, "halved", None, None);
+        let first = first.await.unwrap();
+        assert_eq!((first.items.len(), first.next), (1_000, Some(1_000)));
+        assert_eq!(first.items[0].value, Some(None), "it returned null");
+        assert_eq!(first.items[2].value, Some(Some(2)));
+        assert_eq!(first.items[2].attempts, 1);
+        let last = runner.items::<Option<u64>>(id, "halved", None, first.next);
+        let last = last.await.unwrap();
+        assert_eq!((last.items.len(), last.next), (500, None));
+        assert_eq!(last.items[499].index, 1_499);
+        let failed = Some(TaskStatus::Failed);
+        let failed = runner.items::<u64>(id, "halved", failed, None).await;
+        let failed = failed.unwrap().items;
+        assert_eq!((failed.len(), failed[0].index), (1, 3));
+        let error = failed[0].error.as_ref().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "task 'halved[3]' failed: OddError: 3 is odd"
+        );
+        let wrong = runner.items::<u64>(id, "halved", None, None).await;
+        let wrong = wrong.unwrap_err();
+        assert_eq!(wrong.code, ErrorCode::ContextInvalid);
+        let expected = "the result of item halved[0] is not a u64: invalid type: null";
+        assert!(wrong.message.starts_with(expected), "{wrong}");
+        let unknown = runner.items::<u64>(id, "halve", None, None).await;
+        assert_eq!(unknown.unwrap_err().code, ErrorCode::TaskInvalid);
+        let ended = runner.set_map(id, "halved", Some(2)).await.unwrap_err();
+        assert_eq!(ended.code, ErrorCode::ExecutionState);
+        runner.shutdown().await.unwrap();
+    }
+}
+
+static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+static OPEN: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until the test lets it pass.
+#[task(over = "numbers", parallel = 1)]
+async fn gated(number: u64) -> Result<u64, TaskError> {
+    OPEN.fetch_add(1, Ordering::SeqCst);
+    GATE.acquire().await?.forget();
+    Ok(number)
+}
+
+#[tokio::test]
+async fn k5_program_changes_how_many_items_run_at_once() {
+    for database in databases() {
+        let gates = workflow! { name: "gates", tasks: [gated] };
+        let runner = start(&database).await;
+        OPEN.store(0, Ordering::SeqCst);
+        let input = Context::from_json(r#"{"numbers":[1,2,3,4]}"#).unwrap();
+        let handle = runner.submit(&gates, input).await.unwrap();
+        let open = |count: u32| async move {
+            while OPEN.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, open(1)).await.unwrap();
+        let zero = runner.set_map(handle.id(), "gated", Some(0)).await;
+        assert_eq!(zero.unwrap_err().code, ErrorCode::TaskInvalid);
+        runner.set_map(handle.id(), "gated", Some(4)).await.unwrap();
+        tokio::time::timeout(PATIENCE, open(4)).await.unwrap();
+        GATE.add_permits(4);
+        let result = handle.result_within(PATIENCE).await.unwrap();
+        assert_eq!(result.of::<Vec<u64>>("gated").unwrap(), [1, 2, 3, 4]);
         runner.shutdown().await.unwrap();
     }
 }
