@@ -1,11 +1,13 @@
 //! The fingerprint of a task's function, which makes a change of its code change the workflow's version (semantics A4).
 //!
 //! It is the 128-bit FNV-1a hash, in 32 hex characters, of the tokens of the function's parameters, return type and body,
-//! each followed by a zero byte, and of the defaults of parameters. Comments, attributes and layout do not change it, nor does the version of the compiler.
+//! each followed by a zero byte, and of the defaults of parameters. Comments, attributes and layout do not change it, nor do parameters
+//! that are resources or the version of the compiler.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::ItemFn;
+use syn::punctuated::Punctuated;
+use syn::{FnArg, ItemFn, Token};
 
 use crate::signature;
 
@@ -14,8 +16,15 @@ const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
 pub fn fingerprint(function: &ItemFn) -> String {
     let mut hash = Hash(BASIS);
-    hash.add_tokens(function.sig.inputs.to_token_stream());
-    for attribute in signature::own_attributes(function) {
+    let inputs = &function.sig.inputs;
+    let values = || inputs.iter().filter(|input| !signature::is_resource(input));
+    if inputs.iter().any(signature::is_resource) {
+        let values: Punctuated<&FnArg, Token![,]> = values().collect();
+        hash.add_tokens(values.to_token_stream());
+    } else {
+        hash.add_tokens(inputs.to_token_stream());
+    }
+    for attribute in values().flat_map(signature::own_attributes) {
         hash.add_tokens(attribute.meta.to_token_stream());
     }
     hash.add_tokens(function.sig.output.to_token_stream());
@@ -97,6 +106,17 @@ mod tests {
             ))
         };
         assert_ne!(of_default(1), of_default(2));
+    }
+
+    #[test]
+    fn j11_resource_does_not_change_the_hash() {
+        let plain = of("async fn f(n: u8, #[default] m: u8) -> R { Ok(n) }");
+        let with =
+            of("async fn f(n: u8, #[default] m: u8, #[resource(open)] p: Arc<P>) -> R { Ok(n) }");
+        let first =
+            of("async fn f(#[resource(open)] p: Arc<P>, n: u8, #[default] m: u8) -> R { Ok(n) }");
+        assert_eq!(plain, with);
+        assert_eq!(plain, first);
     }
 
     #[test]

@@ -112,6 +112,38 @@ use proc_macro::TokenStream;
 /// # }
 /// ```
 ///
+/// # Resources
+///
+/// `#[resource(function)]` on a parameter of type `Arc<T>` gives the task an object that it shares with other tasks, such as a
+/// connection. A runner calls the function once, when the first task needs the object, and drops the object at its shutdown, when
+/// no task uses it any more. The function takes no parameters and returns a `Result` with `TaskError` or any other error. It
+/// may be `async`; otherwise it may block, because it is called on a thread for that. If it fails, the attempt fails with
+/// its error, and the next attempt calls it again. Such a parameter adds no dependency and does not change the workflow's version.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use cloacina::{TaskError, task};
+///
+/// struct Smtp;
+///
+/// async fn open_smtp() -> Result<Smtp, std::io::Error> {
+///     Ok(Smtp)
+/// }
+///
+/// #[task(retry_attempts = 5)]
+/// async fn mail(total: u64, #[resource(open_smtp)] smtp: Arc<Smtp>) -> Result<String, TaskError> {
+///     Ok(format!("sent {total} with {} connections", Arc::strong_count(&smtp)))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), TaskError> {
+/// // A test passes an object of its own.
+/// assert_eq!(mail(3, Arc::new(Smtp)).await?, "sent 3 with 1 connections");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Maps
 ///
 /// A task with `over` runs once per element of a list: the result of a task, by id or by function, a field of the `input:`, or a

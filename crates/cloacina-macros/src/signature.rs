@@ -25,6 +25,15 @@ pub enum Parameter<'a> {
     /// `&TaskHandle`.
     Handle(&'a Type),
     Value(Value<'a>),
+    Resource(Resource<'a>),
+}
+
+/// A parameter that receives an object which the runner makes once (semantics J10).
+pub struct Resource<'a> {
+    pub name: LitStr,
+    pub kind: &'a Type,
+    /// The function that makes it.
+    pub open: Expr,
 }
 
 /// A parameter whose value is found by its name.
@@ -45,6 +54,8 @@ impl Value<'_> {
 }
 
 const FORM: &str = "hint: async fn name(context: &mut Context) -> Result<(), TaskError>";
+const RESOURCE_FORM: &str =
+    "hint: async fn mail(#[resource(open_smtp)] smtp: Arc<Smtp>) -> Result<(), TaskError>";
 const VALUE_FORM: &str = "hint: async fn total(rows: Vec<Row>) -> Result<Total, TaskError>";
 
 impl<'a> Signature<'a> {
@@ -57,26 +68,37 @@ impl<'a> Signature<'a> {
             })
     }
 
+    pub fn resources(&self) -> impl Iterator<Item = &Resource<'a>> {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter {
+                Parameter::Resource(resource) => Some(resource),
+                _ => None,
+            })
+    }
+
     /// Whether what the function returns is its result: it does not write the context, and it returns a value or takes
-    /// parameters.
+    /// parameters other than resources.
     pub fn has_result(&self) -> bool {
         let writes = |parameter: &Parameter| matches!(parameter, Parameter::Context(_));
-        let is_empty = self.parameters.is_empty() && returns_unit(self.output);
+        let takes = |parameter: &Parameter| !matches!(parameter, Parameter::Resource(_));
+        let is_empty = !self.parameters.iter().any(takes) && returns_unit(self.output);
         !is_empty && !self.parameters.iter().any(writes)
     }
 }
 
-/// The attributes of the parameters that `#[task]` reads.
-pub fn own_attributes(function: &ItemFn) -> impl Iterator<Item = &Attribute> {
-    let attributes = function
-        .sig
-        .inputs
-        .iter()
-        .flat_map(|parameter| match parameter {
-            FnArg::Typed(typed) => &typed.attrs,
-            FnArg::Receiver(receiver) => &receiver.attrs,
-        });
-    attributes.filter(|attribute| is_own(attribute))
+/// The attributes of a parameter that `#[task]` reads.
+pub fn own_attributes(parameter: &FnArg) -> impl Iterator<Item = &Attribute> {
+    let attributes = match parameter {
+        FnArg::Typed(typed) => &typed.attrs,
+        FnArg::Receiver(receiver) => &receiver.attrs,
+    };
+    attributes.iter().filter(|attribute| is_own(attribute))
+}
+
+/// Whether a parameter receives a resource.
+pub fn is_resource(parameter: &FnArg) -> bool {
+    own_attributes(parameter).any(|attribute| attribute.path().is_ident("resource"))
 }
 
 /// Removes the attributes that `#[task]` reads from the parameters of a function.
@@ -131,13 +153,27 @@ fn read_parameter<'a>(
     let kind = &*typed.ty;
     let refuse = |message: &str| Err(Error::new(kind.span(), format!("{message}\n{FORM}")));
     let is_second = |wanted: fn(&Parameter) -> bool| earlier.iter().any(wanted);
+    let resource = typed
+        .attrs
+        .iter()
+        .find(|own| own.path().is_ident("resource"));
     let Type::Reference(reference) = kind else {
+        if let Some(attribute) = resource {
+            return read_resource(typed, attribute).map(Parameter::Resource);
+        }
         return match last_name(kind).as_deref() {
             Some("Context") => refuse("a task takes its context as `&mut Context`"),
             Some("TaskHandle") => refuse("a task takes its handle as `&TaskHandle`"),
             _ => read_value(typed).map(Parameter::Value),
         };
     };
+    if resource.is_some() {
+        let message = "the tasks of a runner share a resource: its type is `Arc<…>`";
+        return Err(Error::new(
+            kind.span(),
+            format!("{message}\n{RESOURCE_FORM}"),
+        ));
+    }
     if let Some(attribute) = typed.attrs.iter().find(|attribute| is_own(attribute)) {
         let message = "only a parameter with a value has a default or the result of a task";
         return Err(Error::new(attribute.span(), message));
@@ -164,15 +200,42 @@ fn read_parameter<'a>(
     }
 }
 
-fn read_value(typed: &PatType) -> Result<Value<'_>, Error> {
+/// Reads `#[resource(function)] name: Arc<Type>`.
+fn read_resource<'a>(typed: &'a PatType, attribute: &Attribute) -> Result<Resource<'a>, Error> {
+    if let Some(other) =
+        (typed.attrs.iter()).find(|other| is_own(other) && !std::ptr::eq(*other, attribute))
+    {
+        let message = "a resource has no other source and no default";
+        return Err(Error::new(other.span(), message));
+    }
+    let open = attribute.parse_args().map_err(|error| {
+        let message = "a resource names the function that makes it: #[resource(open_smtp)]";
+        Error::new(error.span(), format!("{message}\n{RESOURCE_FORM}"))
+    })?;
+    let name = read_name(
+        typed,
+        &format!("a resource has a name: `name: Arc<Type>`\n{RESOURCE_FORM}"),
+    )?;
+    Ok(Resource {
+        name,
+        kind: &typed.ty,
+        open,
+    })
+}
+
+fn read_name(typed: &PatType, message: &str) -> Result<LitStr, Error> {
     let Pat::Ident(pattern) = &*typed.pat else {
-        return Err(Error::new(
-            typed.pat.span(),
-            format!("a value is found by the name of its parameter: `name: Type`\n{VALUE_FORM}"),
-        ));
+        return Err(Error::new(typed.pat.span(), message));
     };
+    let name = pattern.ident.unraw().to_string();
+    Ok(LitStr::new(&name, pattern.ident.span()))
+}
+
+fn read_value(typed: &PatType) -> Result<Value<'_>, Error> {
+    let message =
+        format!("a value is found by the name of its parameter: `name: Type`\n{VALUE_FORM}");
     let mut value = Value {
-        name: LitStr::new(&pattern.ident.unraw().to_string(), pattern.ident.span()),
+        name: read_name(typed, &message)?,
         kind: &typed.ty,
         default: None,
         task: None,
@@ -217,7 +280,8 @@ fn read_default(attribute: &Attribute, kind: &Type) -> Result<TokenStream, Error
 }
 
 fn is_own(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("default") || attribute.path().is_ident("result_of")
+    let own = ["default", "result_of", "resource"];
+    own.iter().any(|name| attribute.path().is_ident(name))
 }
 
 /// The last segment of a type's path.

@@ -58,6 +58,7 @@ fn placeholder(name: &syn::Ident) -> TokenStream {
                 rule_tasks: &[],
                 result: ::std::option::Option::None,
                 parameters: &[],
+                resources: &[],
             };
             fn definition() -> ::cloacina::macro_support::TaskDefinition {
                 ::std::default::Default::default()
@@ -94,7 +95,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         .has_result()
         .then(|| options.output.as_ref().unwrap_or(&id));
     options.map.check_result(result, name)?;
-    let names = task_names(&id, &options, result, signature.values());
+    let names = task_names(&id, &options, result, Some(&signature));
     let definition = options.definition(&id, "Async", &fingerprint(function), result);
     let compensation = options.compensation();
     let values = signature.values().enumerate().map(|(index, value)| {
@@ -104,7 +105,13 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
             let #variable = ::cloacina::macro_support::parameter::<#kind>(context, handle, #parameter, #default)?;
         }
     });
-    let mut index = 0;
+    let resources = signature.resources().enumerate().map(|(index, resource)| {
+        let (variable, kind, open) = (resource_variable(index), resource.kind, &resource.open);
+        quote_spanned! {kind.span()=>
+            let #variable: #kind = ::cloacina::macro_support::resource(handle, #open).await?;
+        }
+    });
+    let (mut index, mut resource_index) = (0, 0);
     let arguments = signature
         .parameters
         .iter()
@@ -116,6 +123,10 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
             Parameter::Value(_) => {
                 index += 1;
                 variable(index - 1).to_token_stream()
+            }
+            Parameter::Resource(_) => {
+                resource_index += 1;
+                resource_variable(resource_index - 1).to_token_stream()
             }
         });
     let arguments: Vec<TokenStream> = arguments.collect();
@@ -150,6 +161,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
                 let _ = (&context, handle);
                 ::std::boxed::Box::pin(async move {
                     #(#values)*
+                    #(#resources)*
                     let output = #name(#(#arguments),*).await;
                     #end
                 })
@@ -161,4 +173,9 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
 /// The variable that holds the value of a parameter.
 fn variable(index: usize) -> syn::Ident {
     format_ident!("value_{index}", span = Span::mixed_site())
+}
+
+/// The variable that holds a resource.
+fn resource_variable(index: usize) -> syn::Ident {
+    format_ident!("resource_{index}", span = Span::mixed_site())
 }

@@ -5,18 +5,21 @@ use quote::quote;
 use syn::LitStr;
 
 use crate::options::{Options, Reference};
-use crate::signature::Value;
+use crate::signature::Signature;
 
-/// `result` is the key of the task's result.
-pub fn task_names<'a>(
+/// `result` is the key of the task's result. A task without a function has no signature.
+pub fn task_names(
     id: &LitStr,
     options: &Options,
     result: Option<&LitStr>,
-    values: impl Iterator<Item = &'a Value<'a>>,
+    signature: Option<&Signature>,
 ) -> TokenStream {
     let dependencies = options.dependencies.iter().map(Reference::as_id);
     let rule_tasks = options.rule_tasks().iter().map(Reference::as_id);
     let result = optional(result);
+    let resources = signature.iter().flat_map(|signature| signature.resources());
+    let resources = resources.map(|resource| &resource.name);
+    let values = signature.iter().flat_map(|signature| signature.values());
     let parameters = values.map(|value| {
         let name = &value.name;
         let task = optional(value.task.as_ref().map(Reference::as_id));
@@ -38,6 +41,7 @@ pub fn task_names<'a>(
             rule_tasks: &[#(#rule_tasks),*],
             result: #result,
             parameters: &[#(#parameters),*],
+            resources: &[#(#resources),*],
         }
     }
 }

@@ -298,7 +298,7 @@ impl Entry {
                 &external.id,
                 &external.options,
                 external.options.output.as_ref(),
-                std::iter::empty(),
+                None,
             ),
         }
     }

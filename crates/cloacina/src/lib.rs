@@ -85,7 +85,7 @@ pub use cloacina_macros::{task, workflow};
 pub mod macro_support {
     pub use crate::runner::{
         Compensation, Context, InputType, ParameterName, StaticCheck, Task, TaskFuture, TaskHandle,
-        TaskNames, TaskOutput, TaskRun, ValueOutput, define, parameter,
+        TaskNames, TaskOutput, TaskRun, ValueOutput, define, parameter, resource,
     };
     pub use crate::types::{
         Backoff, Condition, Json, MapSpec, RetryCondition, RetryPolicy, Since, Tolerance, WaitEnd,

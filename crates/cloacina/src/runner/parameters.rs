@@ -82,12 +82,8 @@ fn resolve_task(
         };
         if let Some(source) = given {
             task.parameters.push(Parameter {
-                name: name.to_owned(),
-                source,
-                key: None,
-                task: None,
                 default: parameter.has_default,
-                items: false,
+                ..plain(name, source)
             });
             continue;
         }
@@ -97,7 +93,22 @@ fn resolve_task(
         let resolved = resolve_one(workflow, task, parameter, keys, fields)?;
         task.parameters.extend(resolved);
     }
+    let resources = names.resources.iter();
+    let resources = resources.map(|name| plain(name, ParameterSource::Resource));
+    task.parameters.extend(resources);
     Ok(())
+}
+
+/// A parameter with nothing but its name and its source.
+fn plain(name: &str, source: ParameterSource) -> Parameter {
+    Parameter {
+        name: name.to_owned(),
+        source,
+        key: None,
+        task: None,
+        default: false,
+        items: false,
+    }
 }
 
 /// `None`: the parameter has its default, because the input is declared without a field of this name.

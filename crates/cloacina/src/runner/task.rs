@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::task_steps::{self, AttemptSteps};
 use super::{Context, TaskError};
 use crate::engine::Outcome;
-use crate::runtime::{Assignment, TaskFunction, TaskPort};
+use crate::runtime::{Assignment, ResourceSlots, TaskFunction, TaskPort};
 use crate::types::{Condition, ExecutionId, Ordinal, ParkKind, RetryPolicy, micros};
 use crate::workflow::{Parameter, TaskDefinition, TaskKind, Workflow};
 
@@ -74,6 +74,8 @@ pub struct TaskNames {
     pub result: Option<&'static str>,
     /// The values that it takes by name.
     pub parameters: &'static [ParameterName],
+    /// The names of the parameters that are resources.
+    pub resources: &'static [&'static str],
 }
 
 /// A parameter whose value is found by its name.
@@ -168,6 +170,7 @@ pub struct TaskHandle {
     forward_key: Option<Arc<str>>,
     cancelled: Arc<AtomicBool>,
     pub(super) steps: Arc<AttemptSteps>,
+    pub(super) resources: Arc<ResourceSlots>,
     /// The workflow and the task in it. `None` for a detached handle.
     definition: Option<(Arc<Workflow>, Ordinal)>,
 }
@@ -184,6 +187,7 @@ impl TaskHandle {
             forward_key: None,
             cancelled: Arc::default(),
             steps: Arc::default(),
+            resources: Arc::default(),
             definition: None,
         }
     }
@@ -198,6 +202,7 @@ impl TaskHandle {
             attempt: assignment.claim.attempt,
             forward_key: assignment.forward_key.as_deref().map(Arc::from),
             cancelled: Arc::clone(&assignment.cancelled),
+            resources: port.resources(),
             steps: Arc::new(AttemptSteps::new(assignment, port)),
             definition: Some((Arc::clone(&assignment.workflow), assignment.task)),
         }

@@ -53,7 +53,7 @@ pub struct TaskError {
     failure: Failure,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum TaskSignal {
     Fail,
     Retry(Option<Micros>),
@@ -133,6 +133,14 @@ impl TaskError {
         Self {
             signal: TaskSignal::Fail,
             failure,
+        }
+    }
+
+    /// The same error, for another task that waited for the same thing.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            signal: self.signal.clone(),
+            failure: self.failure.clone(),
         }
     }
 

@@ -65,9 +65,9 @@ pub use direct::{
     control_many_directly, run_schedule_directly, send_directly, submit_directly,
 };
 pub use executors::{
-    Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, RunnerSlot, SharedWork,
-    SharedWorkers, TaskFunction, TaskFuture, TaskPort, TokioExecutor, WorkQueue, WorkQueues,
-    WorkerHost,
+    Deferrals, DispatchedWork, IncomingWorker, PollEnds, PollQueue, ResourceSlots, RunnerSlot,
+    SharedWork, SharedWorkers, TaskFunction, TaskFuture, TaskPort, TokioExecutor, WorkQueue,
+    WorkQueues, WorkerHost,
 };
 pub use mailbox::{Answer, Mailbox, OneShot};
 pub use message::{Control, Message, Reply, SubmitRequest};

@@ -5,6 +5,7 @@ mod deferral;
 mod poll;
 mod queues;
 mod ready_queue;
+mod resource_slots;
 mod running_set;
 #[cfg(test)]
 mod samples;
@@ -19,6 +20,7 @@ mod worker_slots;
 pub use deferral::Deferrals;
 pub use poll::{PollEnds, PollQueue};
 pub use queues::WorkQueues;
+pub use resource_slots::ResourceSlots;
 pub use shared_workers::{RunnerSlot, SharedWork, SharedWorkers, WorkerHost};
 pub use tokio_executor::{TaskFunction, TaskFuture, TaskPort, TokioExecutor};
 pub use work_queue::{DispatchedWork, IncomingWorker, WorkQueue};

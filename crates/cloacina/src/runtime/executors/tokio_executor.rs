@@ -10,9 +10,10 @@ use std::task::Poll;
 
 use crate::types::sync::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::AbortHandle;
 
+use super::resource_slots::ResourceSlots;
 use super::work_queue::WorkQueue;
 use crate::engine::{Finish, Outcome};
 use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work, WorkToken};
@@ -38,6 +39,11 @@ impl TaskPort {
     /// Sends a message to the coordinator. A closed one drops it.
     pub fn send(&self, message: Message) {
         drop(self.0.mailbox.send(message));
+    }
+
+    /// The resources of the runner.
+    pub fn resources(&self) -> Arc<ResourceSlots> {
+        Arc::clone(&self.0.resources)
     }
 }
 
@@ -87,6 +93,7 @@ struct Tasks {
     queue: Arc<WorkQueue>,
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
+    resources: Arc<ResourceSlots>,
     /// Reports an end and runs the step inline, so that the tasks it starts need no wake-up of the coordinator's thread. Unset:
     /// the coordinator's thread runs the step.
     run_inline: OnceLock<RunInline>,
@@ -123,6 +130,7 @@ impl TokioExecutor {
             queue,
             mailbox,
             clock,
+            resources: Arc::default(),
             run_inline: OnceLock::new(),
         };
         Self {
@@ -170,8 +178,16 @@ impl TokioExecutor {
         Ok(token)
     }
 
-    /// Shuts the runtime down without waiting for running tasks.
+    /// Drops the resources, and shuts the runtime down without waiting for running tasks.
     pub fn shutdown(&self) {
+        {
+            // A resource may need the runtime when it is dropped. The lock is not held meanwhile.
+            let runtime = self.tasks.runtime.lock();
+            let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
+            drop(runtime);
+            let _entered = handle.as_ref().map(Handle::enter);
+            self.tasks.resources.close();
+        }
         if self.is_guest {
             for (_, running) in self.tasks.running.lock().drain() {
                 running.abort();

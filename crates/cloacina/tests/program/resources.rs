@@ -1,0 +1,280 @@
+//! Resources: objects that a runner makes once for its tasks and drops at its shutdown (semantics J10).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cloacina::{Context, ExecutionStatus, TaskError, TaskHandle, task, workflow};
+
+use super::support::{databases, start};
+
+/// How often something was made and dropped.
+struct Counts {
+    made: AtomicU32,
+    dropped: AtomicU32,
+}
+
+impl Counts {
+    const fn new() -> Self {
+        Self {
+            made: AtomicU32::new(0),
+            dropped: AtomicU32::new(0),
+        }
+    }
+
+    fn both(&self) -> (u32, u32) {
+        let load = |count: &AtomicU32| count.load(Ordering::SeqCst);
+        (load(&self.made), load(&self.dropped))
+    }
+}
+
+/// A connection, which knows its number.
+struct Connection(u32, &'static Counts);
+
+impl Connection {
+    fn open(counts: &'static Counts) -> Self {
+        Self(counts.made.fetch_add(1, Ordering::SeqCst) + 1, counts)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A pool of connections often ends its connections in the background.
+        drop(tokio::runtime::Handle::current().spawn(async {}));
+        self.1.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+mod shared {
+    use super::*;
+
+    pub static COUNTS: Counts = Counts::new();
+    pub static OTHER: Counts = Counts::new();
+
+    pub async fn connect() -> Result<Connection, TaskError> {
+        tokio::task::yield_now().await;
+        Ok(Connection::open(&COUNTS))
+    }
+
+    /// A plain function may block.
+    fn connect_other() -> Result<Connection, io::Error> {
+        std::fs::metadata(".")?;
+        Ok(Connection::open(&OTHER))
+    }
+
+    #[task(over = "numbers")]
+    pub async fn use_it(
+        number: u32,
+        #[resource(connect)] connection: Arc<Connection>,
+    ) -> Result<(u32, u32), TaskError> {
+        Ok((number, connection.0))
+    }
+
+    #[task]
+    pub async fn write(
+        context: &mut Context,
+        #[resource(connect_other)] other: Arc<Connection>,
+        #[resource(connect)] connection: Arc<Connection>,
+        _handle: &TaskHandle,
+    ) -> Result<(), TaskError> {
+        context.set("same", connection.0)?;
+        context.set("other", other.0)?;
+        Ok(())
+    }
+
+    /// It has the name of a task and is not its result.
+    #[task]
+    pub async fn nothing(
+        #[resource(|| async { Ok::<_, TaskError>(7_u32) })] write: Arc<u32>,
+    ) -> Result<(), TaskError> {
+        assert_eq!(*write, 7);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn j10_runner_makes_a_resource_once_and_drops_it_at_its_shutdown() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "shared_resources",
+            tasks: [shared::nothing, shared::use_it, shared::write],
+        };
+        assert!(workflow.dependencies("nothing").unwrap().is_empty());
+        let runner = start(&database).await;
+        let before = shared::COUNTS.both();
+        let numbers = || Context::from_json(r#"{"numbers":[1,2,3,4,5,6,7,8]}"#).unwrap();
+        for _ in 0..2 {
+            let result = runner.execute(&workflow, numbers()).await.unwrap();
+            let result = result.into_completed().unwrap();
+            let context = result.final_context();
+            assert_eq!(context.get::<u32>("same").unwrap(), before.0 + 1);
+            assert!(!context.contains_key("nothing"), "it returns nothing");
+            let used: Vec<(u32, u32)> = result.of("use_it").unwrap();
+            let expected: Vec<_> = (1..9).map(|number| (number, before.0 + 1)).collect();
+            assert_eq!(used, expected);
+        }
+        assert_eq!(shared::COUNTS.both(), (before.0 + 1, before.1));
+
+        let other = start(&database).await;
+        runner.shutdown().await.unwrap();
+        assert_eq!(shared::COUNTS.both(), (before.0 + 1, before.1 + 1));
+        let (made, dropped) = shared::OTHER.both();
+        assert_eq!(made, dropped);
+        let result = other.execute(&workflow, numbers()).await.unwrap();
+        let same: u32 = result.final_context().get("same").unwrap();
+        assert_eq!(same, before.0 + 2, "each runner makes its own");
+        // A runner that is dropped without a shutdown drops them too, on a thread of its own.
+        other.shutdown().await.unwrap();
+        assert_eq!(shared::COUNTS.both(), (before.0 + 2, before.1 + 2));
+    }
+}
+
+mod flaky {
+    use super::*;
+
+    pub static TRIES: AtomicU32 = AtomicU32::new(0);
+
+    /// Fails when it is called for the first time.
+    async fn connect() -> Result<String, io::Error> {
+        if TRIES.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "no server",
+            ));
+        }
+        Ok("connected".to_owned())
+    }
+
+    #[task(retry_attempts = 2, retry_delay_ms = 1, retry_condition = "transient")]
+    pub async fn call(#[resource(connect)] server: Arc<String>) -> Result<String, TaskError> {
+        Ok((*server).clone())
+    }
+
+    fn refuse() -> Result<u8, TaskError> {
+        Err(TaskError::of_type("BadPassword", "wrong password"))
+    }
+
+    fn explode() -> Result<u8, TaskError> {
+        panic!("no configuration")
+    }
+
+    #[task(retry_attempts = 5, retry_delay_ms = 1, never_on = ["BadPassword"])]
+    pub async fn refused(#[resource(refuse)] server: Arc<u8>) -> Result<u8, TaskError> {
+        Ok(*server)
+    }
+
+    #[task(retry_attempts = 2, retry_delay_ms = 1)]
+    pub async fn exploded(#[resource(explode)] server: Arc<u8>) -> Result<u8, TaskError> {
+        Ok(*server)
+    }
+}
+
+#[tokio::test]
+async fn j10_failure_to_make_a_resource_fails_the_attempt() {
+    for database in databases() {
+        flaky::TRIES.store(0, Ordering::SeqCst);
+        let workflow = workflow! {
+            name: "flaky_resources",
+            tasks: [flaky::call, flaky::refused, flaky::exploded],
+        };
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, Context::new()).await.unwrap();
+        assert_eq!(result.status(), ExecutionStatus::Failed);
+        let call = result.task("call").unwrap();
+        assert_eq!(call.attempts, 2);
+        assert_eq!(result.of::<String>("call").unwrap(), "connected");
+        let refused = result.task("refused").unwrap();
+        assert_eq!(refused.attempts, 1, "its policy decides");
+        let error = refused.error.unwrap();
+        assert_eq!(
+            (&*error.kind, &*error.message),
+            ("BadPassword", "wrong password")
+        );
+        let exploded = result.task("exploded").unwrap();
+        assert_eq!(exploded.attempts, 2);
+        let error = exploded.error.unwrap();
+        assert_eq!(
+            (&*error.kind, &*error.message),
+            ("panic", "no configuration")
+        );
+        runner.shutdown().await.unwrap();
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    pub static TRIES: AtomicU32 = AtomicU32::new(0);
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+
+    /// Fails once all tasks have their values. They ask for the resource next, without waiting in between.
+    async fn connect() -> Result<u8, TaskError> {
+        TRIES.fetch_add(1, Ordering::SeqCst);
+        while !ASKED.load(Ordering::SeqCst).is_multiple_of(4) {
+            tokio::task::yield_now().await;
+        }
+        Err(TaskError::new("no server"))
+    }
+
+    /// A number that counts how often it was decoded.
+    pub struct Asked(u8);
+
+    impl<'de> serde::Deserialize<'de> for Asked {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u8::deserialize(from)?;
+            ASKED.fetch_add(1, Ordering::SeqCst);
+            Ok(Self(number))
+        }
+    }
+
+    #[task(over = "numbers", retry_attempts = 1)]
+    pub async fn call(
+        number: Asked,
+        #[resource(connect)] server: Arc<u8>,
+    ) -> Result<u8, TaskError> {
+        Ok(number.0 + *server)
+    }
+}
+
+#[tokio::test]
+async fn j10_tasks_that_wait_for_a_resource_fail_with_it() {
+    for database in databases() {
+        waiting::TRIES.store(0, Ordering::SeqCst);
+        let workflow = workflow! { name: "waiting_resource", tasks: [waiting::call] };
+        let runner = start(&database).await;
+        let numbers = Context::from_json(r#"{"numbers":[1,2,3,4]}"#).unwrap();
+        let result = runner.execute(&workflow, numbers).await.unwrap();
+        assert_eq!(result.status(), ExecutionStatus::Failed);
+        let tries = waiting::TRIES.load(Ordering::SeqCst);
+        assert!((1..4).contains(&tries), "{tries} calls for 4 tasks");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+mod before {
+    use super::*;
+
+    #[task]
+    pub async fn store(number: u8) -> Result<u8, TaskError> {
+        Ok(number)
+    }
+}
+
+mod after {
+    use super::*;
+
+    #[task]
+    pub async fn store(
+        number: u8,
+        #[resource(shared::connect)] _connection: Arc<Connection>,
+    ) -> Result<u8, TaskError> {
+        Ok(number)
+    }
+}
+
+#[test]
+fn j11_resource_does_not_change_the_version() {
+    let before = workflow! { name: "resource_version", tasks: [before::store] };
+    let after = workflow! { name: "resource_version", tasks: [after::store] };
+    assert_eq!(before.version(), after.version());
+}
