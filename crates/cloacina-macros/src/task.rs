@@ -58,6 +58,7 @@ fn placeholder(name: &syn::Ident) -> TokenStream {
                 rule_tasks: &[],
                 result: ::std::option::Option::None,
                 parameters: &[],
+                result_kinds: ::std::option::Option::None,
                 resources: &[],
             };
             fn definition() -> ::cloacina::macro_support::TaskDefinition {

@@ -1,7 +1,7 @@
 //! The expression of a task's `TaskNames`, which the static check of `workflow!` reads.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens, quote};
 use syn::LitStr;
 
 use crate::options::{Options, Reference};
@@ -20,15 +20,20 @@ pub fn task_names(
     let resources = signature.iter().flat_map(|signature| signature.resources());
     let resources = resources.map(|resource| &resource.name);
     let values = signature.iter().flat_map(|signature| signature.values());
+    let returns = signature.filter(|signature| signature.has_result());
+    let result_kinds = optional(returns.map(|signature| kinds(signature.output)));
     let parameters = values.map(|value| {
         let name = &value.name;
         let task = optional(value.task.as_ref().map(Reference::as_id));
+        let kind = value.kind;
+        let kinds = kinds(&quote!(::std::result::Result<#kind, ()>));
         let has_default = value.default.is_some();
         let is_map_result = value.is_map_result();
         quote! {
             ::cloacina::macro_support::ParameterName {
                 name: #name,
                 task: #task,
+                kinds: #kinds,
                 has_default: #has_default,
                 is_map_result: #is_map_result,
             }
@@ -40,8 +45,21 @@ pub fn task_names(
             dependencies: &[#(#dependencies),*],
             rule_tasks: &[#(#rule_tasks),*],
             result: #result,
+            result_kinds: #result_kinds,
             parameters: &[#(#parameters),*],
             resources: &[#(#resources),*],
+        }
+    }
+}
+
+/// The function that returns the kinds of JSON of the value of a `Result`. They are all kinds for a value that cannot be decoded.
+fn kinds(result: &impl ToTokens) -> TokenStream {
+    quote! {
+        || {
+            #[allow(unused_imports, reason = "one of them is used")]
+            use ::cloacina::macro_support::{OfResult, Unknown};
+            #[allow(clippy::needless_borrow, reason = "it makes the methods of both traits known")]
+            (&::cloacina::macro_support::ReturnType::<#result>(::std::marker::PhantomData)).kinds()
         }
     }
 }

@@ -84,7 +84,7 @@ pub use cloacina_macros::{task, workflow};
 #[cfg(feature = "macros")]
 pub mod macro_support {
     pub use crate::runner::{
-        Compensation, Context, InputType, ParameterName, StaticCheck, Task, TaskFuture, TaskHandle,
+        Compensation, Context, InputType, OfResult, ReturnType, Unknown, schema_of, ParameterName, StaticCheck, Task, TaskFuture, TaskHandle,
         TaskNames, TaskOutput, TaskRun, ValueOutput, define, parameter, resource,
     };
     pub use crate::types::{

@@ -65,7 +65,8 @@ impl Workflow {
         order.map(|task| self.inner.task(*task).id.as_str())
     }
 
-    /// The JSON schema of the declared input: an object with the names of the fields. `None` without `input:`. Since 1.0.
+    /// The JSON schema of the declared input: an object with the names of the fields, their types as far as they are known,
+    /// and the names of those that are required. `None` without `input:`. Since 1.0.
     #[must_use]
     pub fn input_schema(&self) -> Option<&Json> {
         self.inner.definition().input.as_ref()
@@ -233,6 +234,21 @@ impl Definitions {
             Some(input_type) => input_type.validate_scheduled(workflow, input),
             None => Ok(()),
         }
+    }
+
+    /// The default of a field of a workflow's declared input, which the input lacks. `value` returns the values that it has.
+    ///
+    /// The execution was submitted by another program, or is a child.
+    pub(super) fn default_of(
+        &self,
+        workflow: &str,
+        field: &str,
+        value: impl Fn(&str) -> Option<Json>,
+    ) -> Option<Json> {
+        let input = self.input_type(workflow)?;
+        let fields = input.fields()?.iter();
+        let given = fields.filter_map(|name| Some((Arc::from(*name), value(name)?)));
+        input.default_of(field, &given.collect())
     }
 
     fn input_type(&self, workflow: &str) -> Option<InputType> {

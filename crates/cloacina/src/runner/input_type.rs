@@ -7,6 +7,8 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserializer, Serialize, forward_to_deserialize_any};
 
 use super::decoding::decode_text;
+use super::json_kinds::Kinds;
+use super::required_fields;
 use crate::engine::schedule;
 use crate::types::{Context, Error, ErrorCode, Json};
 
@@ -16,6 +18,8 @@ use crate::types::{Context, Error, ErrorCode, Json};
 pub struct InputType {
     name: fn() -> &'static str,
     fields: fn() -> Option<&'static [&'static str]>,
+    kinds: fn(&'static str) -> Kinds,
+    required: fn(&[&'static str]) -> Vec<&'static str>,
     complete: fn(&Context) -> Result<Context, String>,
 }
 
@@ -26,6 +30,8 @@ impl InputType {
         Self {
             name: std::any::type_name::<T>,
             fields: fields_of::<T>,
+            kinds: Kinds::of_field::<T>,
+            required: required_fields::of_type::<T>,
             complete: complete::<T>,
         }
     }
@@ -35,19 +41,15 @@ impl InputType {
         (self.fields)()
     }
 
-    /// A JSON schema with the names of the fields, for programs in other languages. It has no types.
+    /// The kinds of JSON values of a field.
+    pub(super) fn kinds(&self, field: &'static str) -> Kinds {
+        (self.kinds)(field)
+    }
+
+    /// A JSON schema for programs in other languages. It has the names of the fields, the types of those whose types ask for
+    /// one kind of JSON value, and the names of those that are required.
     pub(super) fn schema(&self) -> Json {
-        let fields = self.fields().unwrap_or_default().iter();
-        let properties: serde_json::Map<_, _> = fields
-            .map(|field| ((*field).to_owned(), serde_json::json!({})))
-            .collect();
-        let title = short_name((self.name)());
-        let schema = serde_json::json!({
-            "title": title,
-            "type": "object",
-            "properties": properties,
-        });
-        Json::from_encoder(schema.to_string())
+        schema((self.name)(), self.fields(), self.kinds, self.required)
     }
 
     /// Validates an input, and adds the defaults of absent fields.
@@ -68,6 +70,12 @@ impl InputType {
             filled.set(key, value);
         }
         Ok(Arc::new(filled))
+    }
+
+    /// The default of a field that the input lacks, because it was not validated by this program. `view` has the fields that the
+    /// input has.
+    pub(super) fn default_of(&self, field: &str, view: &Context) -> Option<Json> {
+        (self.complete)(view).ok()?.get(field).cloned()
     }
 
     /// Validates the input of a schedule, and adds the defaults of absent fields. Fields that each tick fills in may be absent.
@@ -107,6 +115,43 @@ impl InputType {
             .map(|(key, value)| (Arc::clone(key), value.clone()))
             .collect())
     }
+}
+
+/// The JSON schema of the data of an approval: see [`InputType::schema`].
+#[doc(hidden)]
+#[must_use]
+pub fn schema_of<T: DeserializeOwned>() -> Json {
+    let kinds = Kinds::of_field::<T>;
+    let required = required_fields::of_type::<T>;
+    schema(
+        std::any::type_name::<T>(),
+        fields_of::<T>(),
+        kinds,
+        required,
+    )
+}
+
+fn schema(
+    name: &'static str,
+    fields: Option<&[&'static str]>,
+    kinds: fn(&'static str) -> Kinds,
+    required: fn(&[&'static str]) -> Vec<&'static str>,
+) -> Json {
+    let known = fields.unwrap_or_default();
+    let required = required(known);
+    let fields = known.iter();
+    let properties: serde_json::Map<_, _> = fields
+        .map(|field| ((*field).to_owned(), kinds(field).schema()))
+        .collect();
+    let mut schema = serde_json::json!({
+        "title": short_name(name),
+        "type": "object",
+        "properties": properties,
+    });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    Json::from_encoder(schema.to_string())
 }
 
 /// Decodes the input and encodes it again, which adds the defaults.
@@ -200,7 +245,7 @@ mod tests {
         assert_eq!(InputType::of::<Open>().fields(), None);
         assert_eq!(
             InputType::of::<Purchase>().schema().as_str(),
-            r#"{"properties":{"lines":{},"order_id":{},"tax":{}},"title":"Purchase","type":"object"}"#
+            r#"{"properties":{"lines":{"type":"array"},"order_id":{"type":"string"},"tax":{"type":"number"}},"required":["order_id","lines"],"title":"Purchase","type":"object"}"#
         );
     }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::input_type::InputType;
+use super::kind_check;
 use super::mapped::{self, Fields};
 use super::task::{ParameterName, TaskNames};
 use crate::engine::ERROR_KEY;
@@ -16,7 +17,8 @@ use crate::workflow::{Parameter, ParameterSource, TaskDefinition, WorkflowDefini
 /// its tasks, in the same order.
 ///
 /// # Errors
-/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default.
+/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default, or whose type
+/// cannot match that of its source.
 pub(super) fn resolve(
     definition: &mut WorkflowDefinition,
     names: &[TaskNames],
@@ -36,7 +38,7 @@ pub(super) fn resolve(
             .collect();
         task.dependencies.extend(implied);
     }
-    Ok(())
+    kind_check::check(definition, names, input)
 }
 
 /// Adds the resolved parameters of the task that undoes another one. `names` are those of the workflow's tasks.

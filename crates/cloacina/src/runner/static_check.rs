@@ -390,6 +390,7 @@ mod tests {
             rule_tasks: &[],
             result: None,
             parameters: &[],
+            result_kinds: None,
             resources: &[],
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::json_kinds::Kinds;
 use super::task_steps::{self, AttemptSteps};
 use super::{Context, TaskError};
 use crate::engine::Outcome;
@@ -74,6 +75,8 @@ pub struct TaskNames {
     pub result: Option<&'static str>,
     /// The values that it takes by name.
     pub parameters: &'static [ParameterName],
+    /// The kinds of JSON of its result, if it is the result of a function.
+    pub result_kinds: Option<fn() -> Kinds>,
     /// The names of the parameters that are resources.
     pub resources: &'static [&'static str],
 }
@@ -86,6 +89,8 @@ pub struct ParameterName {
     pub name: &'static str,
     /// The id of the task whose result it is, if that is said explicitly.
     pub task: Option<&'static str>,
+    /// The kinds of JSON of its type.
+    pub kinds: fn() -> Kinds,
     /// Whether it has a default.
     pub has_default: bool,
     /// Whether it takes the items of a map with their states, instead of the list of their values.
@@ -410,6 +415,11 @@ impl TaskHandle {
             None if workflow.task(*task).kind == TaskKind::External => Source::Named,
             None => Source::Default,
         }
+    }
+
+    /// The name of the workflow. `None` for a detached handle.
+    pub(super) fn workflow_name(&self) -> Option<&str> {
+        Some(self.definition.as_ref()?.0.name())
     }
 
     /// The key of the task's result, if the workflow's definition has one.

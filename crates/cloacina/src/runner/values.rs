@@ -4,8 +4,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::decoding::{absent, decode_text};
+use super::definition::DEFINITIONS;
 use super::task::Source;
 use super::{Context, TaskError, TaskHandle};
+use crate::types::Json;
 use crate::workflow::{Parameter, ParameterSource};
 
 /// Returns the value of a parameter: decoded from the context, otherwise its default, otherwise `None` for an `Option`.
@@ -26,7 +28,12 @@ pub fn parameter<T: DeserializeOwned>(
         Source::Default => None,
     };
     let task = handle.task_id();
-    if let Some(json) = key.and_then(|key| context.get_json(key)) {
+    let given = key.and_then(|key| context.get_json(key));
+    let default_of_field = match given {
+        Some(_) => None,
+        None => default_of_input(context, handle, source),
+    };
+    if let Some(json) = given.or(default_of_field.as_ref()) {
         return decode_text(json.as_str()).map_err(|problem| {
             TaskError::input(format!(
                 "parameter '{name}' of task '{task}' is {}, which is not a {}: {problem}",
@@ -44,6 +51,18 @@ pub fn parameter<T: DeserializeOwned>(
             origin(source, name)
         ))
     })
+}
+
+/// The default of a field of the input that the execution lacks: it was submitted by another program, or is a child.
+fn default_of_input(context: &Context, handle: &TaskHandle, source: Source) -> Option<Json> {
+    let Source::Resolved(parameter) = source else {
+        return None;
+    };
+    if parameter.source != ParameterSource::Input {
+        return None;
+    }
+    let value = |field: &str| context.get_json(field).cloned();
+    DEFINITIONS.default_of(handle.workflow_name()?, parameter.key(), value)
 }
 
 /// A phrase that says where the value of a parameter comes from.

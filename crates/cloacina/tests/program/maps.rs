@@ -220,6 +220,23 @@ fn k_element_of_a_map_must_be_clear() {
     let _ = workflow! { name: "unclear", tasks: [either] };
 }
 
+#[task]
+async fn of_items(multiplied: MapResult<u64>) -> Result<usize, TaskError> {
+    Ok(multiplied.len())
+}
+
+#[test]
+#[should_panic(
+    expected = "parameter 'multiplied' of task 'of_items' of workflow 'no_map' takes the items of a map, but task 'multiplied' is not one"
+)]
+fn k9_items_of_a_task_without_a_list_are_refused() {
+    #[task]
+    async fn multiplied() -> Result<u64, TaskError> {
+        Ok(6)
+    }
+    let _ = workflow! { name: "no_map", tasks: [multiplied, of_items] };
+}
+
 #[task(over = "url")]
 async fn misspelled(page: String) -> Result<usize, TaskError> {
     Ok(page.len())

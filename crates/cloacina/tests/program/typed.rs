@@ -78,7 +78,10 @@ async fn j11_values_come_from_tasks_and_the_input_by_name() {
         assert_eq!(workflow.dependencies("send mail").unwrap(), ["total"]);
         assert_eq!(workflow.output(), ["mail_id", "total"]);
         let schema = workflow.input_schema().unwrap().as_str();
-        assert!(schema.contains(r#""title":"Purchase""#), "{schema}");
+        assert_eq!(
+            schema,
+            r#"{"properties":{"order_id":{"type":"string"},"tax":{"type":"number"},"urls":{"type":"array"}},"required":["order_id","urls"],"title":"Purchase","type":"object"}"#
+        );
         let runner = start(&database).await;
         let result = runner.execute(&workflow, order()).await.unwrap();
         let (id, bill): (String, Total) = result.output().unwrap();
@@ -288,6 +291,30 @@ async fn external_task_of_another_program_may_be_typed() {
 #[derive(Serialize, Deserialize)]
 struct Small {
     text: String,
+}
+
+#[test]
+#[should_panic(
+    expected = "parameter 'urls' of task 'wrong' of workflow 'typed_kinds' takes string, but field 'urls' of the input is array"
+)]
+fn j6_parameter_of_another_kind_than_its_field_is_refused() {
+    #[task]
+    async fn wrong(urls: String) -> Result<String, TaskError> {
+        Ok(urls)
+    }
+    drop(workflow! { name: "typed_kinds", input: Purchase, tasks: [wrong] });
+}
+
+#[test]
+#[should_panic(
+    expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or number, but the result of task 'total' is object"
+)]
+fn j6_parameter_of_another_kind_than_the_result_is_refused() {
+    #[task]
+    async fn wrong(#[result_of(total)] bill: Option<f64>) -> Result<u8, TaskError> {
+        Ok(bill.map_or(0, |_| 1))
+    }
+    drop(workflow! { name: "typed_kinds", input: Purchase, tasks: [rows, total, wrong] });
 }
 
 #[test]

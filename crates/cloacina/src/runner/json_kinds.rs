@@ -1,0 +1,366 @@
+//! The kinds of JSON values that a type has, found by asking its `Deserialize` which kind it wants (semantics J5, J6).
+//!
+//! The answer holds for `serde_json`: for a type that asks for a string it refuses a number before the type sees it.
+
+use serde::de::value::Error as NoValue;
+use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
+
+const NULL: u8 = 1;
+const BOOLEAN: u8 = 2;
+const NUMBER: u8 = 4;
+const STRING: u8 = 8;
+const ARRAY: u8 = 16;
+const OBJECT: u8 = 32;
+const ALL: u8 = 63;
+
+/// In the order of their bits.
+const NAMES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
+
+/// The kinds of JSON values of a type.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// Those that can be decoded as the type.
+    accepted: u8,
+    /// Those that a value of the type has when it is stored.
+    stored: u8,
+    /// The type of JSON schema, if it is one.
+    schema: Option<&'static str>,
+    /// Whether the value can also be `null`.
+    is_optional: bool,
+}
+
+impl Kinds {
+    const ANY: Self = Self {
+        accepted: ALL,
+        stored: ALL,
+        schema: None,
+        is_optional: false,
+    };
+
+    const fn of(kind: u8, schema: &'static str) -> Self {
+        Self {
+            accepted: kind,
+            stored: kind,
+            schema: Some(schema),
+            is_optional: false,
+        }
+    }
+
+    /// The kinds of a type. All, if the type does not say.
+    #[must_use]
+    pub fn of_type<T: DeserializeOwned>() -> Self {
+        let mut kinds = Self::ANY;
+        // It always fails: there is no value.
+        let _ = T::deserialize(Probe(&mut kinds));
+        kinds
+    }
+
+    /// The kinds of a field of a struct.
+    pub(super) fn of_field<T: DeserializeOwned>(field: &'static str) -> Self {
+        let mut kinds = Self::ANY;
+        let _ = T::deserialize(FieldProbe(field, &mut kinds));
+        kinds
+    }
+
+    /// Whether a stored value of a type with the kinds `made` can be decoded.
+    pub(super) const fn admits(self, made: Self) -> bool {
+        self.accepted & made.stored != 0
+    }
+
+    /// The same for a value that was stored because it can be decoded as a type with the kinds `given`.
+    pub(super) const fn admits_given(self, given: Self) -> bool {
+        self.accepted & given.accepted != 0
+    }
+
+    /// The names of the kinds, for a message.
+    pub(super) fn told(self) -> String {
+        let names = NAMES.iter().enumerate();
+        let found = names.filter(|(bit, _)| self.stored & (1 << bit) != 0);
+        let found: Vec<&str> = found.map(|(_, name)| *name).collect();
+        found.join(" or ")
+    }
+
+    /// The JSON schema.
+    pub(super) fn schema(self) -> serde_json::Value {
+        match self.schema {
+            None => serde_json::json!({}),
+            Some(kind) if self.is_optional => {
+                serde_json::json!({ "anyOf": [{ "type": kind }, { "type": "null" }] })
+            }
+            Some(kind) => serde_json::json!({ "type": kind }),
+        }
+    }
+}
+
+/// A deserializer that notes the kind that a type wants and then fails.
+struct Probe<'a>(&'a mut Kinds);
+
+impl Probe<'_> {
+    fn note<T>(self, kinds: Kinds) -> Result<T, NoValue> {
+        *self.0 = kinds;
+        Err(no_value())
+    }
+}
+
+/// Defines methods that note a kind.
+macro_rules! note {
+    ($($method:ident($($argument:ty),*) => $kinds:expr,)*) => {
+        $(
+            fn $method<V: Visitor<'de>>(self, $(_: $argument,)* _: V) -> Result<V::Value, NoValue> {
+                self.note($kinds)
+            }
+        )*
+    };
+}
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = NoValue;
+
+    note! {
+        deserialize_any() => Kinds::ANY,
+        deserialize_bool() => Kinds::of(BOOLEAN, "boolean"),
+        deserialize_i8() => Kinds::of(NUMBER, "integer"),
+        deserialize_i16() => Kinds::of(NUMBER, "integer"),
+        deserialize_i32() => Kinds::of(NUMBER, "integer"),
+        deserialize_i64() => Kinds::of(NUMBER, "integer"),
+        deserialize_i128() => Kinds::of(NUMBER, "integer"),
+        deserialize_u8() => Kinds::of(NUMBER, "integer"),
+        deserialize_u16() => Kinds::of(NUMBER, "integer"),
+        deserialize_u32() => Kinds::of(NUMBER, "integer"),
+        deserialize_u64() => Kinds::of(NUMBER, "integer"),
+        deserialize_u128() => Kinds::of(NUMBER, "integer"),
+        deserialize_f32() => Kinds::of(NUMBER, "number"),
+        deserialize_f64() => Kinds::of(NUMBER, "number"),
+        deserialize_char() => Kinds::of(STRING, "string"),
+        deserialize_str() => Kinds::of(STRING, "string"),
+        deserialize_string() => Kinds::of(STRING, "string"),
+        deserialize_bytes() => Kinds { accepted: STRING | ARRAY, ..Kinds::ANY },
+        deserialize_byte_buf() => Kinds { accepted: STRING | ARRAY, ..Kinds::ANY },
+        deserialize_unit() => Kinds::of(NULL, "null"),
+        deserialize_unit_struct(&'static str) => Kinds::of(NULL, "null"),
+        deserialize_seq() => Kinds::of(ARRAY, "array"),
+        deserialize_tuple(usize) => Kinds::of(ARRAY, "array"),
+        deserialize_tuple_struct(&'static str, usize) => Kinds::of(ARRAY, "array"),
+        deserialize_map() => Kinds::of(OBJECT, "object"),
+        // The values of its fields without their names are accepted too.
+        deserialize_struct(&'static str, &'static [&'static str]) =>
+            Kinds { accepted: OBJECT | ARRAY, ..Kinds::of(OBJECT, "object") },
+        deserialize_enum(&'static str, &'static [&'static str]) =>
+            Kinds { accepted: STRING | OBJECT, stored: STRING | OBJECT, ..Kinds::ANY },
+        deserialize_identifier() => Kinds::ANY,
+        deserialize_ignored_any() => Kinds::ANY,
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NoValue> {
+        let result = visitor.visit_some(Probe(&mut *self.0));
+        self.0.accepted |= NULL;
+        self.0.stored |= NULL;
+        self.0.is_optional = true;
+        result
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, NoValue> {
+        visitor.visit_newtype_struct(self)
+    }
+}
+
+/// A deserializer that offers one field of a struct, and notes the kind that it wants.
+struct FieldProbe<'a>(&'static str, &'a mut Kinds);
+
+impl<'de> Deserializer<'de> for FieldProbe<'_> {
+    type Error = NoValue;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NoValue> {
+        Err(no_value())
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, NoValue> {
+        visitor.visit_map(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, NoValue> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct seq
+        tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl<'de> MapAccess<'de> for FieldProbe<'_> {
+    type Error = NoValue;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, NoValue> {
+        seed.deserialize(self.0.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, NoValue> {
+        seed.deserialize(Probe(&mut *self.1))?;
+        // A type that wants no value: it takes any. The error ends the probe.
+        Err(no_value())
+    }
+}
+
+fn no_value() -> NoValue {
+    serde::de::Error::custom("only the kinds of values are read")
+}
+
+/// Finds the kinds of what a task's function returns.
+///
+/// The method [`OfResult::kinds`] is that of a `Result` whose value can be decoded; for all other types the compiler finds
+/// [`Unknown::kinds`], which needs one more reference.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ReturnType<T>(pub std::marker::PhantomData<T>);
+
+/// See [`ReturnType`].
+#[doc(hidden)]
+pub trait OfResult {
+    /// The kinds.
+    fn kinds(&self) -> Kinds;
+}
+
+impl<T: DeserializeOwned, E> OfResult for ReturnType<Result<T, E>> {
+    fn kinds(&self) -> Kinds {
+        Kinds::of_type::<T>()
+    }
+}
+
+/// See [`ReturnType`].
+#[doc(hidden)]
+pub trait Unknown {
+    /// All kinds.
+    fn kinds(&self) -> Kinds;
+}
+
+impl<T> Unknown for &ReturnType<T> {
+    fn kinds(&self) -> Kinds {
+        Kinds::ANY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::marker::PhantomData;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Wrapped(u8);
+
+    #[derive(Serialize, Deserialize)]
+    enum Choice {
+        Plain,
+        With(u8),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Number(u8),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Order {
+        #[serde(rename = "number")]
+        id: Wrapped,
+        note: Option<String>,
+        #[serde(default)]
+        lines: Vec<(u8, f64)>,
+        choice: Choice,
+        either: Either,
+        any: serde_json::Value,
+        raw: crate::types::Json,
+    }
+
+    fn schema<T: DeserializeOwned>() -> String {
+        Kinds::of_type::<T>().schema().to_string()
+    }
+
+    #[test]
+    fn j6_kinds_of_types_are_what_serde_json_asks_for() {
+        assert_eq!(schema::<Wrapped>(), r#"{"type":"integer"}"#);
+        assert_eq!(schema::<f32>(), r#"{"type":"number"}"#);
+        assert_eq!(schema::<(u8, u8)>(), r#"{"type":"array"}"#);
+        assert_eq!(schema::<BTreeMap<String, u8>>(), r#"{"type":"object"}"#);
+        assert_eq!(schema::<Box<Order>>(), r#"{"type":"object"}"#);
+        assert_eq!(
+            schema::<Option<bool>>(),
+            r#"{"anyOf":[{"type":"boolean"},{"type":"null"}]}"#
+        );
+        for any in [
+            schema::<Either>(),
+            schema::<Choice>(),
+            schema::<crate::types::Json>(),
+        ] {
+            assert_eq!(any, "{}");
+        }
+    }
+
+    #[test]
+    fn j5_kinds_of_fields_are_found_one_by_one() {
+        let of = |field| Kinds::of_field::<Order>(field).schema().to_string();
+        assert_eq!(of("number"), r#"{"type":"integer"}"#);
+        assert_eq!(
+            of("note"),
+            r#"{"anyOf":[{"type":"string"},{"type":"null"}]}"#
+        );
+        assert_eq!(of("lines"), r#"{"type":"array"}"#);
+        for any in ["choice", "either", "any", "raw", "unknown"] {
+            assert_eq!(of(any), "{}", "{any}");
+        }
+    }
+
+    #[test]
+    fn j6_types_that_cannot_match_are_told_apart() {
+        let kinds = Kinds::of_type::<u8>();
+        assert!(kinds.admits(Kinds::of_type::<Option<f64>>()));
+        assert!(!kinds.admits(Kinds::of_type::<Option<String>>()));
+        assert!(kinds.admits(Kinds::of_type::<Either>()));
+        assert!(!kinds.admits(Kinds::of_type::<Choice>()));
+        // A struct can be decoded from a tuple, but is stored as an object.
+        let order = Kinds::of_type::<Order>();
+        assert!(order.admits(Kinds::of_type::<(u8, u8)>()));
+        assert!(!Kinds::of_type::<Vec<u8>>().admits(order));
+        assert!(Kinds::of_type::<Vec<u8>>().admits_given(order));
+        assert_eq!(
+            Kinds::of_type::<Option<Choice>>().told(),
+            "null or string or object"
+        );
+    }
+
+    #[test]
+    fn j6_kinds_of_return_types_are_known_if_they_can_be_decoded() {
+        struct Opaque;
+        let known = &ReturnType::<Result<u8, ()>>(PhantomData);
+        assert_eq!(known.kinds(), Kinds::of_type::<u8>());
+        assert_eq!(
+            (&ReturnType::<Result<Opaque, ()>>(PhantomData)).kinds(),
+            Kinds::ANY
+        );
+        assert_eq!((&ReturnType::<Opaque>(PhantomData)).kinds(), Kinds::ANY);
+    }
+}

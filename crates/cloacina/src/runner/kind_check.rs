@@ -1,0 +1,85 @@
+//! Compares the types of parameters with those of their sources when a workflow is defined (semantics J6).
+
+use super::input_type::InputType;
+use super::json_kinds::Kinds;
+use super::task::{ParameterName, TaskNames};
+use crate::types::{Error, ErrorCode};
+use crate::workflow::{Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
+
+/// Refuses a parameter whose type has no kind of JSON in common with the result or the field of the input that it receives.
+/// `names` are those of the tasks, in the same order.
+///
+/// # Errors
+/// `TaskInvalid`.
+pub(super) fn check(
+    definition: &WorkflowDefinition,
+    names: &[TaskNames],
+    input: Option<&InputType>,
+) -> Result<(), Error> {
+    let tasks = definition.tasks.iter().zip(names);
+    for (task, own) in tasks.clone() {
+        for parameter in own.parameters {
+            let mut resolved = task.parameters.iter();
+            let Some(source) = resolved.find(|known| known.name == parameter.name) else {
+                continue;
+            };
+            let problem = match (source.source, &source.task) {
+                (ParameterSource::Task, Some(id)) => {
+                    let mut makers = tasks.clone();
+                    let maker = makers.find(|(maker, _)| maker.id == *id);
+                    maker.and_then(|(maker, names)| of_result(parameter, source, maker, names))
+                }
+                (ParameterSource::Input, _) => {
+                    input.and_then(|input| of_field(parameter, source, input))
+                }
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                let message = format!(
+                    "parameter '{}' of task '{}' of workflow '{}' takes {problem}",
+                    parameter.name, task.id, definition.name
+                );
+                return Err(Error::new(ErrorCode::TaskInvalid, message)
+                    .with_hint("change one of the two types"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn of_result(
+    parameter: &ParameterName,
+    source: &Parameter,
+    maker: &TaskDefinition,
+    names: &TaskNames,
+) -> Option<String> {
+    let is_map = maker.over.is_some();
+    if source.items {
+        let problem = || format!("the items of a map, but task '{}' is not one", maker.id);
+        return (!is_map).then(problem);
+    }
+    let (taken, made): (Kinds, Kinds) = ((parameter.kinds)(), names.result_kinds?());
+    if is_map || taken.admits(made) {
+        return None;
+    }
+    Some(format!(
+        "{}, but the result of task '{}' is {}",
+        taken.told(),
+        maker.id,
+        made.told()
+    ))
+}
+
+fn of_field(parameter: &ParameterName, source: &Parameter, input: &InputType) -> Option<String> {
+    let key = source.key();
+    let field = input.fields()?.iter().find(|field| **field == key)?;
+    let (taken, given) = ((parameter.kinds)(), input.kinds(field));
+    if taken.admits_given(given) {
+        return None;
+    }
+    Some(format!(
+        "{}, but field '{key}' of the input is {}",
+        taken.told(),
+        given.told()
+    ))
+}
