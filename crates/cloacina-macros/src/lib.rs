@@ -6,6 +6,7 @@ mod fingerprint;
 mod keyword;
 mod literal;
 mod map;
+mod node;
 mod options;
 mod rule;
 mod signature;
@@ -229,7 +230,8 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Creates a workflow and defines it in this process, so that every runner of the process can run it by its name. The value
 /// is a `cloacina::Workflow`.
 ///
-/// `name` and `tasks` are required; `description`, `tags`, `tenant`, `package`, `input` and `output` are optional.
+/// `name` and `tasks` are required; `description`, `tags`, `tenant`, `package`, `input`, `output` and `cancel_on` are
+/// optional.
 ///
 /// `input: Type` declares the input, a type with `serde::Serialize` and `serde::Deserialize`: an input of another shape is
 /// refused by `submit`, with nothing stored, and defaults are filled in. `output: "total"`, or a list of names, is the result
@@ -240,7 +242,60 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// the task, and so are two tasks with one result and an `output:` that no task has. A parameter that is neither a task nor a
 /// field of the declared input panics when the macro is evaluated.
 ///
+/// `cancel_on: signal("order.cancelled", key = "order_id")`, or a list of signals, cancels an execution that gets one of them.
+///
 /// It replaces a workflow of the same name that was defined earlier.
+///
+/// # Nodes without a function
+///
+/// | node | what it does |
+/// |---|---|
+/// | `child(id = "…", workflow = "…")` | runs another workflow, whose output is its result |
+/// | `wait(id = "…", wait_for = …)` | waits for a condition, see [`task`](macro@task); the data of the signal is its result |
+/// | `approval(id = "…")` | waits until somebody approves or rejects it; its result has the fields `approved`, `data`, `by`, `at` and `reason` |
+///
+/// They hold no worker. A parameter with the id of a node takes its result. All of them take `dependencies`, `trigger_rule`,
+/// `trigger_rules`, `priority`, and `timeout`, the maximum time of the child or of the wait as a text such as `"48h"`.
+/// `child` also takes the options `retry_…`, `over`, `parallel`, `tolerate`, `batch`, `compensate` and `compensate_failed` of a
+/// task. Without a `retry_…` it starts one child; with `over` it starts one for each element.
+///
+/// | option | meaning |
+/// |---|---|
+/// | `workflow = "invoice"` | of a child: the name of its workflow, which any program may define, in either language |
+/// | `input = { order = "order_id" }` | of a child: the names of its input, each with the path of its value; the path `"item"` leads to the element of `over` (default: what a task in the node's place gets) |
+/// | `on_parent_end = "cancel"` | the fate of a child when its parent is cancelled, fails or times out: `"cancel"` or `"abandon"` |
+/// | `on_timeout = "fail"` | of a wait or approval, the consequence of its timeout: `"fail"`, `"skip"`, `"continue"` |
+/// | `on_reject = "fail"` | of an approval, the consequence of a rejection: `"fail"`, `"skip"`, `"continue"` |
+/// | `data = Type` | of an approval: the type of the data of a decision, a struct with `serde::Deserialize` |
+/// | `title = "Release {order_id}?"`, `to = "finance"` | of an approval: a sentence for the person who decides, and that person or group |
+///
+/// A workflow that would run itself without end, by its children, panics when the macro is evaluated.
+///
+/// ```
+/// use cloacina::{TaskError, task, workflow};
+///
+/// #[task]
+/// async fn pages(order_id: String) -> Result<Vec<String>, TaskError> {
+///     Ok(vec![format!("{order_id}/1"), format!("{order_id}/2")])
+/// }
+///
+/// #[task]
+/// async fn print(rendered: Vec<String>) -> Result<usize, TaskError> {
+///     Ok(rendered.len())
+/// }
+///
+/// let book = workflow! {
+///     name: "book",
+///     tasks: [
+///         pages,
+///         child(id = "rendered", workflow = "render", over = pages, input = { page = "item" }, parallel = 20, timeout = "1h"),
+///         approval(id = "release", dependencies = ["rendered"], timeout = "48h", title = "Print {order_id}?"),
+///         wait(id = "cool down", wait_for = delay("10m"), dependencies = ["release"]),
+///         print,
+///     ],
+/// };
+/// assert_eq!(book.dependencies("rendered").unwrap(), ["pages"]);
+/// ```
 ///
 /// # Example
 ///

@@ -91,7 +91,7 @@ pub struct Options {
     undoes: Vec<Reference>,
     /// The lists that it runs over.
     pub map: MapOptions,
-    wait: WaitOptions,
+    pub wait: WaitOptions,
     retry: Vec<TokenStream>,
     rule: Option<Rule>,
     fields: Vec<TokenStream>,
@@ -149,6 +149,18 @@ impl Options {
                 #(#fields,)*
                 ..::std::default::Default::default()
             }
+        }
+    }
+
+    /// Adds a field of the task's `TaskDefinition`.
+    pub fn add_field(&mut self, field: TokenStream) {
+        self.fields.push(field);
+    }
+
+    /// Allows one attempt unless the options have a retry policy.
+    pub fn retry_never_by_default(&mut self) {
+        if self.retry.is_empty() {
+            self.retry.push(quote!(max_attempts: 1));
         }
     }
 
@@ -326,6 +338,18 @@ impl Options {
 
 impl Parse for Options {
     fn parse(input: ParseStream) -> Result<Self, Error> {
+        Self::read_all(input, OPTIONS, |_, _, _| Ok(false))
+    }
+}
+
+impl Options {
+    /// Parses options with the names `known`. `read_own` reads the value of an option and returns whether it has; the others are
+    /// those of a task.
+    pub fn read_all(
+        input: ParseStream,
+        known: &[&str],
+        mut read_own: impl FnMut(&mut Self, &Ident, ParseStream) -> Result<bool, Error>,
+    ) -> Result<Self, Error> {
         let mut options = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         while !input.is_empty() {
@@ -334,11 +358,13 @@ impl Parse for Options {
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
             }
-            if !OPTIONS.contains(&name.to_string().as_str()) {
-                return Err(unknown(name.span(), "option", &name.to_string(), OPTIONS));
+            if !known.contains(&name.to_string().as_str()) {
+                return Err(unknown(name.span(), "option", &name.to_string(), known));
             }
             input.parse::<Token![=]>()?;
-            options.read(&name, input)?;
+            if !read_own(&mut options, &name, input)? {
+                options.read(&name, input)?;
+            }
             seen.push(name);
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -346,7 +372,9 @@ impl Parse for Options {
         }
         options.check_final(&seen)?;
         options.map.check(&seen)?;
-        options.wait.check(&seen)?;
+        if known == OPTIONS {
+            options.wait.check(&seen)?;
+        }
         Ok(options)
     }
 }
@@ -435,13 +463,6 @@ pub fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
             Err(Error::new_spanned(&value, message))
         }
     }
-}
-
-/// Parses options in parentheses.
-pub fn parse_arguments(input: ParseStream) -> Result<Options, Error> {
-    let content;
-    syn::parenthesized!(content in input);
-    content.parse()
 }
 
 /// Parses a list `[a, b]` of any items.

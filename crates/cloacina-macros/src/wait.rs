@@ -30,19 +30,13 @@ impl WaitOptions {
     }
 
     pub fn read_end(&mut self, value: ParseStream) -> Result<(), Error> {
-        let word: LitStr = value.parse()?;
-        let variant = match word.value().as_str() {
-            "fail" => quote!(Fail),
-            "skip" => quote!(Skip),
-            "continue" => quote!(Continue),
-            other => {
-                let known = ["fail", "skip", "continue"];
-                return Err(unknown(word.span(), "on_timeout", other, &known));
-            }
-        };
-        self.fields
-            .push(quote!(on_timeout: ::cloacina::macro_support::WaitEnd::#variant));
+        let end = wait_end("on_timeout", value)?;
+        self.fields.push(quote!(on_timeout: #end));
         Ok(())
+    }
+
+    pub const fn is_given(&self) -> bool {
+        self.condition.is_some()
     }
 
     /// The fields of the task's definition; empty for a task that does not wait.
@@ -70,10 +64,25 @@ impl WaitOptions {
     }
 }
 
+/// Parses `"fail"`, `"skip"` or `"continue"`.
+pub fn wait_end(option: &str, value: ParseStream) -> Result<TokenStream, Error> {
+    let word: LitStr = value.parse()?;
+    let variant = match word.value().as_str() {
+        "fail" => quote!(Fail),
+        "skip" => quote!(Skip),
+        "continue" => quote!(Continue),
+        other => {
+            let known = ["fail", "skip", "continue"];
+            return Err(unknown(word.span(), option, other, &known));
+        }
+    };
+    Ok(quote!(::cloacina::macro_support::WaitEnd::#variant))
+}
+
 const CONDITIONS: [&str; 5] = ["signal", "delay", "until", "any_of", "all_of"];
 
 /// The expression that creates a condition.
-struct Condition(TokenStream);
+pub struct Condition(pub TokenStream);
 
 impl Parse for Condition {
     fn parse(input: ParseStream) -> Result<Self, Error> {
@@ -197,7 +206,7 @@ const LONGEST: f64 = 1e18;
     clippy::cast_possible_truncation,
     reason = "the duration is in the range of an i64"
 )]
-fn duration(input: ParseStream) -> Result<i64, Error> {
+pub fn duration(input: ParseStream) -> Result<i64, Error> {
     let text: LitStr = input.parse()?;
     let value = text.value();
     let value = value.trim();

@@ -7,8 +7,10 @@ use syn::spanned::Spanned;
 use syn::{Error, Ident, LitStr, Path, Token, Type, braced};
 
 use crate::keyword::unknown;
-use crate::options::{Options, check_not_own, parse_arguments, parse_list};
-use crate::task_names::{optional, task_names};
+use crate::node::{self, Node};
+use crate::options::parse_list;
+use crate::task_names::optional;
+use crate::wait::Condition;
 
 const FIELDS: &[&str] = &[
     "name",
@@ -18,6 +20,7 @@ const FIELDS: &[&str] = &[
     "package",
     "input",
     "output",
+    "cancel_on",
     "tasks",
 ];
 
@@ -31,6 +34,8 @@ struct WorkflowInput {
     /// The type of the input.
     input: Option<Type>,
     output: Option<Output>,
+    /// The signals that cancel an execution.
+    cancel_on: Vec<Condition>,
     tasks: Vec<Entry>,
 }
 
@@ -79,13 +84,7 @@ impl Output {
 
 enum Entry {
     Function(Path),
-    External(Box<External>),
-}
-
-struct External {
-    keyword: Ident,
-    id: LitStr,
-    options: Options,
+    Node(Box<Node>),
 }
 
 impl Parse for Entry {
@@ -93,34 +92,14 @@ impl Parse for Entry {
         let path: Path = input.parse().map_err(|error| {
             Error::new(
                 error.span(),
-                "a task is a function with `#[task]`, or `external_task(id = \"…\")`",
+                "a task is a function with `#[task]`, or `external_task`, `wait`, `approval` or `child` with options",
             )
         })?;
         if !input.peek(syn::token::Paren) {
             return Ok(Self::Function(path));
         }
-        let keyword = match path.get_ident() {
-            Some(keyword) if keyword == "external_task" => keyword.clone(),
-            _ => {
-                return Err(Error::new(
-                    path.span(),
-                    "only `external_task` has arguments; name a function with `#[task]` by its path",
-                ));
-            }
-        };
-        let options = parse_arguments(input)?;
-        let Some(id) = options.id.clone() else {
-            return Err(Error::new(
-                keyword.span(),
-                "an external task needs its id: external_task(id = \"…\")",
-            ));
-        };
-        check_not_own(&id, &options)?;
-        Ok(Self::External(Box::new(External {
-            keyword,
-            id,
-            options,
-        })))
+        let node = Node::parse(node::keyword_of(&path)?, input)?;
+        Ok(Self::Node(Box::new(node)))
     }
 }
 
@@ -129,7 +108,7 @@ impl Parse for WorkflowInput {
         let mut seen: Vec<Ident> = Vec::new();
         let (mut name, mut description, mut tenant, mut package) = (None, None, None, None);
         let (mut tags, mut tasks) = (Vec::new(), None);
-        let (mut input_type, mut output) = (None, None);
+        let (mut input_type, mut output, mut cancel_on) = (None, None, Vec::new());
         while !input.is_empty() {
             let field: Ident = input.parse()?;
             let text = field.to_string();
@@ -151,6 +130,7 @@ impl Parse for WorkflowInput {
                 "tags" => tags = parse_tags(input)?,
                 "input" => input_type = Some(input.parse()?),
                 "output" => output = Some(input.parse()?),
+                "cancel_on" => cancel_on = parse_signals(input)?,
                 _ => {
                     let entries = parse_list::<Entry>(input)?;
                     if entries.is_empty() {
@@ -174,8 +154,38 @@ impl Parse for WorkflowInput {
             package,
             input: input_type,
             output,
+            cancel_on,
             tasks: tasks.ok_or_else(|| missing("its tasks: […]"))?,
         })
+    }
+}
+
+/// Parses one signal, or a list of signals.
+fn parse_signals(input: ParseStream) -> Result<Vec<Condition>, Error> {
+    if !input.peek(syn::token::Bracket) {
+        return Ok(vec![input.parse::<Signal>()?.0]);
+    }
+    let span = input.span();
+    let signals = parse_list::<Signal>(input)?;
+    if signals.is_empty() {
+        return Err(Error::new(span, "`cancel_on` names at least one signal"));
+    }
+    Ok(signals.into_iter().map(|signal| signal.0).collect())
+}
+
+/// A condition that is a signal.
+struct Signal(Condition);
+
+impl Parse for Signal {
+    fn parse(input: ParseStream) -> Result<Self, Error> {
+        let is_signal = input
+            .fork()
+            .parse::<Ident>()
+            .is_ok_and(|word| word == "signal");
+        if !is_signal {
+            return Err(input.error("`cancel_on` takes signals: signal(\"…\", key = \"…\")"));
+        }
+        input.parse().map(Self)
     }
 }
 
@@ -251,6 +261,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
     let input_type = optional(input.input.as_ref().map(
         |kind| quote_spanned!(kind.span()=> ::cloacina::macro_support::InputType::of::<#kind>()),
     ));
+    let cancel_on = input.cancel_on.iter().map(|condition| &condition.0);
     let tags = input.tags.iter().map(|(key, value)| {
         quote!((::std::string::String::from(#key), ::std::string::String::from(#value)))
     });
@@ -271,6 +282,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
                 as [(::std::string::String, ::std::string::String); _]),
             tasks: ::std::vec![#(#definitions),*],
             output: #output,
+            cancel_on: ::std::vec![#(#cancel_on),*],
             ..::std::default::Default::default()
         };
         ::cloacina::macro_support::define(definition, &NAMES, &[#(#compensations),*], #input_type, ::std::vec![#(#functions),*])
@@ -285,7 +297,7 @@ impl Entry {
                 .segments
                 .last()
                 .map_or_else(|| path.span(), |last| last.ident.span()),
-            Self::External(external) => external.keyword.span(),
+            Self::Node(node) => node.keyword.span(),
         }
     }
 
@@ -294,12 +306,7 @@ impl Entry {
             Self::Function(path) => {
                 quote_spanned!(path.span()=> <#path as ::cloacina::macro_support::Task>::NAMES)
             }
-            Self::External(external) => task_names(
-                &external.id,
-                &external.options,
-                external.options.output.as_ref(),
-                None,
-            ),
+            Self::Node(node) => node.names(),
         }
     }
 
@@ -308,10 +315,7 @@ impl Entry {
             Self::Function(path) => {
                 quote!(<#path as ::cloacina::macro_support::Task>::definition())
             }
-            Self::External(external) => {
-                let options = &external.options;
-                options.definition(&external.id, "External", "", options.output.as_ref())
-            }
+            Self::Node(node) => node.definition(),
         }
     }
 
@@ -320,18 +324,18 @@ impl Entry {
             Self::Function(path) => {
                 quote!(<#path as ::cloacina::macro_support::Task>::COMPENSATION)
             }
-            Self::External(_) => quote!(::std::option::Option::None),
+            Self::Node(node) => node.compensation(),
         }
     }
 
-    /// The pair of id and function; `None` for a task that another program runs.
+    /// The pair of id and function; `None` for a node without a function in this program.
     fn function(&self) -> Option<TokenStream> {
         match self {
             Self::Function(path) => Some(quote! {(
                 <#path as ::cloacina::macro_support::Task>::ID,
                 <#path as ::cloacina::macro_support::Task>::run as ::cloacina::macro_support::TaskRun,
             )}),
-            Self::External(_) => None,
+            Self::Node(_) => None,
         }
     }
 }

@@ -84,11 +84,13 @@ pub use cloacina_macros::{task, workflow};
 #[cfg(feature = "macros")]
 pub mod macro_support {
     pub use crate::runner::{
-        Compensation, Context, InputType, OfResult, ReturnType, Unknown, schema_of, ParameterName, StaticCheck, Task, TaskFuture, TaskHandle,
-        TaskNames, TaskOutput, TaskRun, ValueOutput, define, parameter, resource,
+        Compensation, Context, InputType, OfResult, ParameterName, ReturnType, StaticCheck, Task,
+        TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun, Unknown, ValueOutput, define,
+        parameter, resource, schema_of,
     };
     pub use crate::types::{
-        Backoff, Condition, Json, MapSpec, RetryCondition, RetryPolicy, Since, Tolerance, WaitEnd,
+        Approval, Backoff, ChildSpec, Condition, Json, MapSpec, ParentEnd, RetryCondition,
+        RetryPolicy, Since, Tolerance, WaitEnd,
     };
     pub use crate::workflow::{
         FinalOn, FinalRole, Operator, Output, TaskDefinition, TaskKind, TriggerRule,

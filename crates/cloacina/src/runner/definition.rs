@@ -129,8 +129,8 @@ impl fmt::Debug for Workflow {
 /// (semantics A3).
 ///
 /// # Panics
-/// If a parameter is neither a task nor a field of the declared input, or the output is neither. The macro has ruled out
-/// every other invalid definition.
+/// If a parameter is neither a task nor a field of the declared input, or the output is neither, or if a child would run its
+/// parent without end. The macro has ruled out every other invalid definition.
 #[doc(hidden)]
 #[must_use]
 pub fn define(
@@ -163,7 +163,9 @@ pub fn define(
         input,
         functions: functions.into(),
     };
-    DEFINITIONS.add(&workflow);
+    if let Err(error) = DEFINITIONS.add(&workflow) {
+        panic!("{error}");
+    }
     workflow
 }
 
@@ -192,8 +194,12 @@ struct DefinitionState {
 }
 
 impl Definitions {
-    fn add(&self, workflow: &Workflow) {
+    /// # Errors
+    /// `WorkflowInvalid` for a workflow that would run itself as a child without end.
+    fn add(&self, workflow: &Workflow) -> Result<(), Error> {
         let mut state = self.state.lock();
+        let known = |name: &str| Some(&**state.workflows.get(name)?.1.inner());
+        workflow.inner().refuse_child_cycle(known)?;
         state.revision += 1;
         let entry = (state.revision, workflow.clone());
         state.workflows.insert(workflow.name().to_owned(), entry);
@@ -206,6 +212,7 @@ impl Definitions {
         for runner in runners {
             runner.on_defined(workflow);
         }
+        Ok(())
     }
 
     /// Adds a runner that is notified of each workflow defined from now on.

@@ -34,10 +34,13 @@ pub(super) fn resolve(
     };
     let mut lists = BTreeMap::new();
     for (parameter, list) in std::mem::take(&mut spec.lists) {
-        let parameter = if parameter.is_empty() {
-            element(workflow, task, names, keys, fields, &list)?
-        } else {
+        let parameter = if !parameter.is_empty() {
             parameter
+        } else if task.child.is_some() {
+            // The name of the element in the paths of the child's input.
+            "item".to_owned()
+        } else {
+            element(workflow, task, names, keys, fields, &list)?
         };
         let (head, rest) = list
             .find('.')

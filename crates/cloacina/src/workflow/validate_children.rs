@@ -55,12 +55,32 @@ impl Workflow {
         })
     }
 
-    /// M7: the names of the workflows on a cycle of unconditional children that this workflow would close. They begin and end
-    /// with this workflow. `known` returns the other workflows by name.
-    pub fn child_cycle<'a>(
+    /// M7: refuses a workflow that would close a cycle of children without a condition. `known` returns the other workflows by
+    /// name.
+    ///
+    /// # Errors
+    /// `WorkflowInvalid`.
+    pub fn refuse_child_cycle<'a>(
         &'a self,
         known: impl Fn(&str) -> Option<&'a Self>,
-    ) -> Option<Vec<&'a str>> {
+    ) -> Result<(), Error> {
+        let Some(cycle) = self.child_cycle(known) else {
+            return Ok(());
+        };
+        let error = Error::new(
+            ErrorCode::WorkflowInvalid,
+            format!(
+                "workflow '{}' would run itself without end: '{}'",
+                self.name(),
+                cycle.join("' -> '")
+            ),
+        );
+        Err(error.with_hint("give a node of the cycle a trigger rule that ends it"))
+    }
+
+    /// The names of the workflows on a cycle of unconditional children that this workflow would close. They begin and end
+    /// with this workflow.
+    fn child_cycle<'a>(&'a self, known: impl Fn(&str) -> Option<&'a Self>) -> Option<Vec<&'a str>> {
         let mut seen = Vec::new();
         let mut open = vec![vec![self.name()]];
         while let Some(path) = open.pop() {

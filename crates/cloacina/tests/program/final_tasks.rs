@@ -66,3 +66,37 @@ async fn q1_macros_make_final_tasks_and_compensations() {
         runner.shutdown().await.unwrap();
     }
 }
+
+#[task]
+async fn undo_rental(rented: Option<u32>) -> Result<String, TaskError> {
+    Ok(format!("undone {rented:?}"))
+}
+
+#[task]
+async fn rented() -> Result<u32, TaskError> {
+    Ok(3)
+}
+
+#[task(retry_attempts = 1)]
+async fn drive(rented: u32) -> Result<u32, TaskError> {
+    Err(TaskError::abort(format!("car {rented} does not start")))
+}
+
+#[tokio::test]
+async fn q4_external_task_has_a_compensation() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "rentals",
+            tasks: [external_task(id = "rented", compensate = undo_rental), drive],
+        };
+        let runner = start(&database).await;
+        runner.register_external::<rented>("rentals").await.unwrap();
+        let input = cloacina::Context::new();
+        let result = runner.execute(&workflow, input).await.unwrap();
+        let last = runner.handle(result.final_execution().unwrap());
+        let last = last.result().await.unwrap();
+        let undone: String = last.final_context().get("rented~undone").unwrap();
+        assert_eq!(undone, "undone Some(3)");
+        runner.shutdown().await.unwrap();
+    }
+}

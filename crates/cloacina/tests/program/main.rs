@@ -6,6 +6,7 @@ mod definition;
 mod external;
 mod final_tasks;
 mod maps;
+mod nodes;
 mod resources;
 mod run_log;
 mod running;

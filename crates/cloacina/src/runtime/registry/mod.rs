@@ -111,15 +111,7 @@ impl Registry {
     /// M7: the error of a workflow that would complete a cycle of unconditional children among the workflows of this program.
     pub(super) fn child_cycle(&self, workflow: &Workflow) -> Option<Error> {
         let known = |name: &str| Some(&*self.registrations.get(name)?.1.workflow);
-        let cycle = workflow.child_cycle(known)?.join("' -> '");
-        let error = Error::new(
-            ErrorCode::WorkflowInvalid,
-            format!(
-                "workflow '{}' would run itself without end: '{cycle}'",
-                workflow.name()
-            ),
-        );
-        Some(error.with_hint("give a node of the cycle a trigger rule that ends it"))
+        workflow.refuse_child_cycle(known).err()
     }
 
     /// Whether this program runs items of maps, or starts their children.
