@@ -67,6 +67,7 @@ with cloaca.DefaultRunner(URL, start=False) as runner:
 """
     printed = run_program(tmp_path, program)[1]
     assert "context {'region': 'south'}" in printed
+    assert "tasks 'a' and 'b' of workflow 'w' both wrote 'region'" in printed
     assert "The tasks 'a' and 'b' both wrote 'region', and neither depends on the other" in printed
 
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
+use super::Execution;
 use crate::types::{
     Context, Delta, ExecutionRecord, Json, Ordinal, TaskStatus, Write, lost_write, merge_writes,
 };
@@ -19,6 +20,15 @@ const KEPT: usize = 4;
 pub struct Views {
     /// For each task, the context of a dependent that has no other dependency: the task's own view with its delta.
     after: Vec<(Ordinal, Arc<Context>)>,
+}
+
+impl Execution {
+    /// The keys that two tasks wrote although neither depends on the other, so that one of the values was lost (B3). Each key
+    /// comes with the task whose value the final context has, and a task whose value was lost.
+    #[must_use]
+    pub fn lost_values(&self) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
+        lost_writes(&self.workflow, &self.record)
+    }
 }
 
 impl Views {
@@ -182,9 +192,8 @@ pub fn overlay(
     context
 }
 
-/// The keys that two tasks wrote although neither depends on the other, so that one of the values was lost (B3). Each key comes
-/// with the task whose value the final context has, and a task whose value was lost.
-pub(super) fn lost_writes(
+/// See [`Execution::lost_values`].
+fn lost_writes(
     workflow: &Workflow,
     record: &ExecutionRecord,
 ) -> Vec<(Arc<str>, Ordinal, Ordinal)> {

@@ -3,13 +3,13 @@
 //! They have a target of their own, so that a subscriber can recognize them by their fields. The level of each event is checked
 //! first, so that a disabled level costs only a comparison.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::Level;
 
 use super::assignment::Assignment;
 use crate::engine::{Changes, Execution};
 use crate::types::{
-    ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, Micros, Ordinal, TaskRecord,
+    DefinitionId, ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, Micros, Ordinal, TaskRecord,
     TaskStatus,
 };
 
@@ -19,10 +19,15 @@ pub const RUN_TARGET: &str = "cloacina::run";
 /// Maximum number of executions whose start is remembered. Beyond it, a start may be logged twice.
 const MAX_STARTED: usize = 65_536;
 
+/// Number of executions of each version that are searched for lost values.
+const SEARCHED: u32 = 20;
+
 /// Logs what happens to executions. It remembers which starts it has logged, if starts are logged at all.
 #[derive(Debug, Default)]
 pub(super) struct RunLog {
     started: FxHashSet<ExecutionId>,
+    /// By version of a workflow, the number of its executions that were searched for lost values.
+    searched: FxHashMap<DefinitionId, u32>,
 }
 
 impl RunLog {
@@ -66,6 +71,31 @@ impl RunLog {
         if changes.ended {
             self.started.remove(&execution.record().id);
             log_execution_end(execution);
+            self.warn_of_lost_values(execution);
+        }
+    }
+
+    /// B3: warns once per version of a workflow if a task's value was lost because another task wrote the same key and neither
+    /// depends on the other. Only the first executions are searched, so that it costs the later ones nothing.
+    fn warn_of_lost_values(&mut self, execution: &Execution) {
+        let record = execution.record();
+        if self.searched.len() >= MAX_STARTED {
+            self.searched.clear();
+        }
+        let searched = self.searched.entry(record.definition).or_default();
+        if *searched >= SEARCHED || !tracing::event_enabled!(Level::WARN) {
+            return;
+        }
+        *searched += 1;
+        let workflow = execution.workflow().name();
+        for (key, kept, lost) in execution.lost_values() {
+            *searched = SEARCHED;
+            let (kept, lost) = (names(execution, kept).0, names(execution, lost).0);
+            tracing::warn!(
+                execution_id = %record.id, workflow,
+                "tasks '{lost}' and '{kept}' of workflow '{workflow}' both wrote '{key}', and neither depends on the other: \
+                 the value of '{lost}' was lost; use a key for each, or let one depend on the other",
+            );
         }
     }
 }

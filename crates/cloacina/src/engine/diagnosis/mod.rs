@@ -7,7 +7,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter;
 
-use super::view::lost_writes;
 use super::{Execution, leaf_text, runs_text};
 use crate::types::{ExecutionStatus, Leaf, Offer, Ordinal, RunnerId, TaskRecord, TaskStatus};
 use crate::workflow::TaskKind;
@@ -123,7 +122,7 @@ fn ended(execution: &Execution) -> Vec<Reason> {
         at: record.ended_at,
         error,
     };
-    let lost = lost_writes(execution.workflow(), record).into_iter();
+    let lost = execution.lost_values().into_iter();
     let lost = lost
         .take(MAX_KEYS)
         .map(|(key, kept, lost)| Reason::LostWrite {
