@@ -212,6 +212,32 @@ fn q2_no_final_task_starts_before_the_running_attempts_have_ended() {
 }
 
 #[test]
+fn q2_attempt_that_timed_out_earlier_holds_the_final_tasks() {
+    let retried = TaskDefinition {
+        retry: RetryPolicy::default(),
+        ..task("a", &[])
+    };
+    let finals = vec![finale("clean", FinalOn::Always, &[])];
+    let workflow = Workflow::new(definition(vec![retried], finals)).unwrap();
+    let mut first = submit(&Arc::new(workflow));
+    let overran = claim(&mut first, 0);
+    let timed_out = first.time_out_task(0, overran, SECOND, LIMITS, NOW, 0.5);
+    assert!(timed_out.unwrap().flow.waits.contains(&0));
+    assert_eq!(first.task(0).status, TaskStatus::Ready);
+    let mut changes = first.cancel(NOW).unwrap();
+    let (mut last, started) = start(&mut first, &mut changes);
+    assert_eq!(started.ready, Vec::<u32>::new());
+    let [held] = *last.held_attempts() else {
+        panic!("one attempt is held");
+    };
+    assert_eq!(
+        (held.runner, held.attempt),
+        (overran.runner, overran.attempt)
+    );
+    assert_eq!(last.attempt_ended(held, NOW).ready.len(), 1);
+}
+
+#[test]
 fn q3_completed_tasks_are_undone_in_reverse_order() {
     let mut first = submit(&chain());
     finish(&mut first, 0, completed("a", "1"));

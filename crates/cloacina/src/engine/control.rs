@@ -98,6 +98,7 @@ impl Execution {
         let mut changes = Changes::default();
         changes.touch(ordinal);
         changes.interrupted.push((ordinal, claim));
+        self.note_overrun(ordinal, claim, &mut changes);
         let id = &self.definition(ordinal).id;
         let message = format!(
             "task '{id}' did not end within its timeout of {}",

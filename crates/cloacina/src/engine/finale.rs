@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::view::final_context;
 use super::{Changes, ControlError, Execution, NewExecution};
 use crate::types::{
-    Context, DefinitionId, ExecutionId, ExecutionStatus, Finale, HeldAttempt, HistoryEvent,
+    Claim, Context, DefinitionId, ExecutionId, ExecutionStatus, Finale, HeldAttempt, HistoryEvent,
     HistoryKind, Json, NodeChild, Note, Ordinal, ParentLink, Post, Skip, SkipCause, TaskStatus,
     Timestamp,
 };
@@ -79,6 +79,9 @@ impl FinalState {
     }
 }
 
+/// Maximum number of attempts of a task that are remembered because they have overrun their timeouts.
+const MAX_OVERRAN: usize = 16;
+
 impl Execution {
     /// Q1: requests the final tasks of an execution that has ended, if any of them is to run after this kind of end.
     pub(super) fn request_finale(&mut self, changes: &mut Changes) {
@@ -90,9 +93,16 @@ impl Execution {
             return;
         }
         let execution = self.record.id;
-        let held = changes.interrupted.iter().map(|(task, claim)| HeldAttempt {
+        let mut attempts = changes.interrupted.clone();
+        for (task, record) in (0..).zip(&self.record.tasks) {
+            let overran = record.wait.iter().flat_map(|wait| &wait.overran);
+            let others = overran.map(|(runner, attempt)| (task, Claim::of_task(*runner, *attempt)));
+            let others: Vec<_> = others.filter(|other| !attempts.contains(other)).collect();
+            attempts.extend(others);
+        }
+        let held = attempts.into_iter().map(|(task, claim)| HeldAttempt {
             execution,
-            task: *task,
+            task,
             runner: claim.runner,
             attempt: claim.attempt,
             items: false,
@@ -104,6 +114,18 @@ impl Execution {
             is_open: true,
             ..FinalState::default()
         });
+    }
+
+    /// Q2: remembers an attempt that has overrun its timeout, because its function may still run when final tasks are to start.
+    pub(super) fn note_overrun(&mut self, ordinal: Ordinal, claim: Claim, changes: &mut Changes) {
+        if self.workflow.finals().is_none() {
+            return;
+        }
+        let task = self.task_mut(ordinal);
+        let overran = &mut Arc::make_mut(task.wait.get_or_insert_default()).overran;
+        overran.push((claim.runner, claim.attempt));
+        overran.drain(..overran.len().saturating_sub(MAX_OVERRAN));
+        changes.flow.waits.insert(ordinal);
     }
 
     /// Whether a task of the derived workflow is to run after the end of this execution (Q1, Q3).

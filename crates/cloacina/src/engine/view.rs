@@ -193,10 +193,7 @@ pub fn overlay(
 }
 
 /// See [`Execution::lost_values`].
-fn lost_writes(
-    workflow: &Workflow,
-    record: &ExecutionRecord,
-) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
+fn lost_writes(workflow: &Workflow, record: &ExecutionRecord) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
     let graph = workflow.graph();
     let task_at = |place: usize| graph.order()[place];
     let writes = writes_of(record, graph.order()).into_iter();

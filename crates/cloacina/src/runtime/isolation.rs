@@ -111,7 +111,14 @@ impl Step {
             self.drop_claim(next.execution, next.task, next.claim);
             return false;
         };
-        self.quarantine.current = Some(next);
+        if next.rescues.is_some_and(|before| item.rescues > before) {
+            self.dispatch_suspect(next);
+            return true;
+        }
+        self.quarantine.current = Some(Suspect {
+            rescues: Some(item.rescues),
+            ..next
+        });
         let record = ItemRecord {
             rescues: item.rescues + 1,
             ..item

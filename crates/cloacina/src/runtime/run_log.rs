@@ -9,8 +9,8 @@ use tracing::Level;
 use super::assignment::Assignment;
 use crate::engine::{Changes, Execution};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, Micros, Ordinal, TaskRecord,
-    TaskStatus,
+    DefinitionId, ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, Micros,
+    Ordinal, TaskRecord, TaskStatus,
 };
 
 /// The target of the events.

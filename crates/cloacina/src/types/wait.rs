@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, ExecutionId, FailedRuns, Json, Micros, NodeChild, Runs, TaskMap, Timestamp};
+use super::{
+    Context, ExecutionId, FailedRuns, Json, Micros, NodeChild, RunnerId, Runs, TaskMap, Timestamp,
+};
 
 /// The signals that a wait accepts although they were sent before it began (L4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -412,6 +414,10 @@ pub struct TaskWait {
     /// How often the task has been compensated.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub compensated: u32,
+    /// In a workflow with final tasks: the last attempts that overran their timeouts, each with its runner. Their functions may
+    /// still run (Q2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overran: Vec<(RunnerId, u32)>,
 }
 
 #[expect(

@@ -208,18 +208,28 @@ impl Step {
             return;
         };
         let is_lost = |item| outcome.lost.contains(&item);
-        let item = suspect.claim.item;
+        if !outcome.applied || suspect.claim.item.is_some_and(is_lost) {
+            self.drop_claim(key.0, key.1, suspect.claim);
+            self.quarantine.current = None;
+            self.signals.raise(Signal::Reconcile);
+            return;
+        }
+        self.dispatch_suspect(suspect);
+    }
+
+    /// E2: dispatches an item whose start alone is counted. If its list cannot be read, it is tried again in the next turn.
+    pub(in crate::runtime) fn dispatch_suspect(&mut self, suspect: Suspect) {
+        let key = (suspect.execution, suspect.task);
         let row = self.maps.row(key).cloned();
-        let row = row.filter(|row| row.generation == pending.generation);
-        let view = row.and_then(|row| self.view_of_map(key, &row, item));
-        let view = view.filter(|_| outcome.applied && !suspect.claim.item.is_some_and(is_lost));
+        let view = row.and_then(|row| self.view_of_map(key, &row, suspect.claim.item));
         if let Some(view) = view {
+            self.quarantine.current = Some(suspect);
             let mut dispatch = Dispatch::default();
             self.assign_item(key, suspect.claim, &view, &mut dispatch);
             self.dispatch(dispatch);
         } else {
-            self.drop_claim(key.0, key.1, suspect.claim);
-            // It is claimed still if its list could not be read.
+            self.quarantine.current = None;
+            self.quarantine.waiting.push_front(suspect);
             self.signals.raise(Signal::Reconcile);
         }
     }
