@@ -78,6 +78,7 @@ def test_metrics_count_executions_tasks_and_commits(runner):
     assert value(found, "cloaca_commit_duration_seconds_sum") > 0
     assert value(found, "cloaca_queue_depth", executor="threads") == 0
     assert value(found, "cloaca_backlog_tasks") == 0
+    assert value(found, "cloaca_open_waits", kind="signal") == 0
     assert value(found, "cloaca_tasks_rescued_total") == 0
 
 
@@ -87,7 +88,7 @@ def test_names_follow_the_conventions_and_histograms_are_cumulative(runner):
         assert re.fullmatch(r"cloaca_[a-z_]+", name)
         assert family.documentation.endswith(".")
         assert family.type in {"counter", "gauge", "histogram"}
-        if "duration" in name or "wait" in name or "time" in name:
+        if "duration" in name or "_wait_" in name or "time" in name:
             assert name.endswith("_seconds")
         if family.type == "counter":
             assert all(sample.name.endswith("_total") for sample in family.samples)

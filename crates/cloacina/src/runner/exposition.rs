@@ -7,6 +7,7 @@ use super::EngineHandle;
 use crate::runtime::{
     Counters, Executor, Histogram, Metrics, SIZE_BOUNDS, TIME_BOUNDS, TaskCounters, Times,
 };
+use crate::types::{Error, WaitKind};
 
 /// Maximum number of waiting tasks in the database that are counted.
 const BACKLOG_LIMIT: usize = 100_000;
@@ -173,6 +174,18 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
             "Ready tasks in the database that no runner has claimed, counted up to 100000.",
         );
         page.count(name, &[], backlog as u64);
+    }
+    let counts = WaitKind::ALL.iter().map(|kind| {
+        let count = engine.inspector().count_waits(*kind, BACKLOG_LIMIT)?;
+        Ok((kind.name(), count))
+    });
+    if let Ok(counts) = counts.collect::<Result<Vec<_>, Error>>() {
+        let name = "cloaca_open_waits";
+        let help = "Open waits in the database, each kind counted up to 100000.";
+        page.family(name, gauge, help);
+        for (kind, count) in counts {
+            page.count(name, &[("kind", kind)], count as u64);
+        }
     }
 }
 

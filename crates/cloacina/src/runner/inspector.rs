@@ -12,7 +12,7 @@ use crate::types::sync::Mutex;
 use crate::types::{
     Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
     HistoryEvent, HistoryKind, Labels, LogChunk, Offer, Presence, Progress, StepKind, StepRecord,
-    SystemClock, TaskRecord, TaskStatus, Timestamp,
+    SystemClock, TaskRecord, TaskStatus, Timestamp, WaitKind,
 };
 use crate::workflow::{Workflow, WorkflowDefinition};
 
@@ -359,6 +359,14 @@ impl Inspector {
     /// `Database` or `Connection` when the database fails or does not answer.
     pub fn backlog(&self, limit: usize) -> Result<usize, Error> {
         Ok(self.store.backlog(limit)?)
+    }
+
+    /// The number of open waits of a kind, counted up to `limit`.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn count_waits(&self, kind: WaitKind, limit: usize) -> Result<usize, Error> {
+        Ok(self.store.count_waits(kind, limit)?)
     }
 
     /// Returns a number that differs from an earlier one if another process may have changed the database in between. It

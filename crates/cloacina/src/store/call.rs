@@ -13,7 +13,7 @@ use crate::types::{
     Cursor, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, ExecutionSummary,
     HistoryEvent, InboxId, ItemRecord, LogChunk, MapRow, NewSignal, Offer, Ordinal, PendingEnd,
     Progress, RunnerId, ScheduleId, ScheduleKind, ScheduleRecord, Sent, SignalRecord, StepRecord,
-    TickOutcome, TickRecord, Timestamp, Topic, WaitRow,
+    TickOutcome, TickRecord, Timestamp, Topic, WaitKind, WaitRow,
 };
 use crate::workflow::Workflow;
 
@@ -274,6 +274,9 @@ requests! { 'a
 
     /// Returns the number of ready tasks that are not claimed, counted up to `limit`.
     Backlog => backlog(limit: usize) -> usize;
+
+    /// Returns the number of open waits of a kind, counted up to `limit`.
+    CountWaits => count_waits(kind: WaitKind, limit: usize) -> usize;
 
     /// Returns the number of executions in each state, each counted up to `limit`. Completed executions are counted only
     /// among the newest `2 * limit` executions. The flag tells whether the number is exact.

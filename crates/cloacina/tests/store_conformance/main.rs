@@ -80,6 +80,7 @@ macro_rules! conformance {
                 message_with_a_note_is_not_due
                 l14_next_check_is_the_earliest_after_now
                 overdue_reports_whether_there_are_waits
+                open_waits_are_counted_by_kind
                 l15_open_wait_keeps_its_signals_from_pruning
             }
             writing {

@@ -385,6 +385,21 @@ pub fn l14_next_check_is_the_earliest_after_now(subject: Subject) {
     assert_eq!((found.executions, found.next), (vec![record.id], None));
 }
 
+pub fn open_waits_are_counted_by_kind(subject: Subject) {
+    let world = World::new(subject, 1);
+    let record = waiting(&world);
+    let listed = row(&record, Some(0), None);
+    let kind = listed.kind;
+    assert_eq!(world.store.count_waits(kind, 10).unwrap(), 0);
+    submit(&world, &record, vec![wait(&record, Some(0), vec![listed])]);
+    let others = WaitKind::ALL.iter().filter(|other| **other != kind);
+    for other in others {
+        assert_eq!(world.store.count_waits(*other, 10).unwrap(), 0);
+    }
+    assert_eq!(world.store.count_waits(kind, 10).unwrap(), 1);
+    assert_eq!(world.store.count_waits(kind, 0).unwrap(), 0);
+}
+
 pub fn overdue_reports_whether_there_are_waits(subject: Subject) {
     let world = World::new(subject, 1);
     let has_waits = || world.store.overdue(NOW).unwrap().has_waits;

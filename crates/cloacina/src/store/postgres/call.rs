@@ -195,6 +195,9 @@ impl PostgresStore {
             Request::NoteStarts { starts } => Response::NoteStarts(self.note_starts(starts)?),
             Request::Progress { id } => Response::Progress(self.progress(id)?),
             Request::Logs { id } => Response::Logs(self.logs(id)?),
+            Request::CountWaits { kind, limit } => {
+                Response::CountWaits(self.count_waits(kind, limit)?)
+            }
             Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
             Request::CountStates { limit } => {
                 Response::CountStates(self.read(async |connection, session| {

@@ -1,7 +1,7 @@
 //! Offers, progress, logs and health of a PostgreSQL database.
 
 use diesel::Queryable;
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -11,7 +11,9 @@ use super::row::{Decoded, count, encode};
 use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::{AttemptStart, Health, StoreError};
-use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
+use crate::types::{
+    ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp, WaitKind,
+};
 
 statement! {
     SetWorkflows<'a> { workflows: &'a str => Text, id: Uuid => SqlUuid }
@@ -119,6 +121,11 @@ statement! {
 query! {
     Backlog { limit: i64 => BigInt } -> BigInt;
     "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT $1) AS waiting"
+}
+
+query! {
+    CountWaits { kind: i16 => SmallInt, limit: i64 => BigInt } -> BigInt;
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_waits WHERE kind = $1 LIMIT $2) AS open"
 }
 
 query! {
@@ -332,6 +339,16 @@ impl PostgresStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let counted: Vec<i64> = self
             .read(async |connection, session| session.fetch(connection, Backlog { limit }).await)?;
+        Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
+    }
+
+    pub(super) fn count_waits(&self, kind: WaitKind, limit: usize) -> Result<usize, StoreError> {
+        let query = CountWaits {
+            kind: kind.code(),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        };
+        let counted: Vec<i64> =
+            self.read(async |connection, session| session.fetch(connection, query).await)?;
         Ok(usize::try_from(counted.into_iter().next().unwrap_or_default()).unwrap_or_default())
     }
 

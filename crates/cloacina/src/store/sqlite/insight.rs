@@ -1,6 +1,6 @@
 //! Offers, progress, logs and health of an SQLite database.
 
-use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary, Double, Nullable, SmallInt, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
 
 use super::connection::Writer;
@@ -8,7 +8,9 @@ use super::error::Fault;
 use super::row::{Decoded, Id, count, encode};
 use super::statement::{query, statement};
 use crate::store::{AttemptStart, Health};
-use crate::types::{ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp};
+use crate::types::{
+    ExecutionId, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp, WaitKind,
+};
 
 statement! {
     SetWorkflows<'a> { workflows: &'a str => Text, id: &'a [u8] => Binary }
@@ -109,6 +111,11 @@ statement! {
 query! {
     Backlog { limit: i64 => BigInt } -> BigInt;
     "SELECT count(*) FROM (SELECT 1 FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL LIMIT ?)"
+}
+
+query! {
+    CountWaits { kind: i16 => SmallInt, limit: i64 => BigInt } -> BigInt;
+    "SELECT count(*) FROM (SELECT 1 FROM cloacina_waits INDEXED BY cloacina_waits_kind WHERE kind = ? LIMIT ?)"
 }
 
 query! { IntegrityCheck {} -> Text; "PRAGMA integrity_check(20)" }
@@ -276,6 +283,19 @@ pub(super) fn logs(
 pub(super) fn backlog(connection: &mut SqliteConnection, limit: usize) -> Result<usize, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let counted: Vec<i64> = Backlog { limit }.load(connection)?;
+    Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
+}
+
+pub(super) fn count_waits(
+    connection: &mut SqliteConnection,
+    kind: WaitKind,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let query = CountWaits {
+        kind: kind.code(),
+        limit: i64::try_from(limit).unwrap_or(i64::MAX),
+    };
+    let counted: Vec<i64> = query.load(connection)?;
     Ok(usize::try_from(counted.first().copied().unwrap_or_default()).unwrap_or_default())
 }
 

@@ -319,6 +319,9 @@ impl Store for SqliteStore {
             Request::Backlog { limit } => {
                 Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
             }
+            Request::CountWaits { kind, limit } => Response::CountWaits(
+                self.read(|connection| insight::count_waits(connection, kind, limit))?,
+            ),
             Request::CountStates { limit } => {
                 Response::CountStates(self.read(|connection| counting::states(connection, limit))?)
             }
