@@ -40,9 +40,10 @@ pub fn with_maps(rng: &mut Rng, workflow: &Workflow) -> Workflow {
         let is_aligned = source.is_some();
         let task = &mut definition.tasks[index];
         if let Some((id, _)) = &source {
-            task.rule = match rng.bool() {
-                true => TriggerRule::AllSuccess,
-                false => TriggerRule::NoneFailed,
+            task.rule = if rng.bool() {
+                TriggerRule::AllSuccess
+            } else {
+                TriggerRule::NoneFailed
             };
             if rng.bool() {
                 task.dependencies.retain(|dependency| dependency == id);
