@@ -21,10 +21,4 @@ ALLOWED = [
         "text": "Who ran what",
         "reason": "the heading of a table, asked as a question",
     },
-    {
-        "path": "tests/test_testing.py",
-        "rule": "long-name",
-        "text": "test an hour of back off a day of cron and a timeout",
-        "reason": "names the three kinds of waits that the test covers",
-    },
 ]

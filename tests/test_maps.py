@@ -360,7 +360,7 @@ def test_k_map_over_the_results_of_a_map(runner):
     assert result.of(total) == 30
 
 
-def test_k_aligned_item_starts_before_the_other_items_of_its_source_end(runner):
+def test_k_aligned_item_starts_before_its_source_has_ended(runner):
     parsed = threading.Event()
     with cloaca.WorkflowBuilder("aligned", input={"urls": list[str]}):
 
@@ -407,7 +407,7 @@ def test_k_aligned_chain_runs_item_by_item(runner):
     assert seen.index(("second", 1)) < seen.index(("first", 19))
 
 
-def test_k_aligned_item_is_skipped_when_the_item_of_its_source_failed(runner):
+def test_k_aligned_item_is_skipped_if_its_element_failed(runner):
     with cloaca.WorkflowBuilder("aligned_holes", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=2, retry_attempts=1)
@@ -436,7 +436,7 @@ def test_k_aligned_item_is_skipped_when_the_item_of_its_source_failed(runner):
     assert [item.index for item in page.items] == [1, 3]
 
 
-def test_k_aligned_map_is_skipped_after_its_items_when_its_source_fails(runner):
+def test_k_aligned_map_of_a_failed_source_is_skipped(runner):
     with cloaca.WorkflowBuilder("aligned_failure", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", retry_attempts=1)
@@ -462,7 +462,7 @@ def test_k_aligned_map_is_skipped_after_its_items_when_its_source_fails(runner):
     ]
 
 
-def test_k_aligned_map_ends_when_no_item_of_its_source_completed(runner):
+def test_k_aligned_map_without_elements_ends(runner):
     with cloaca.WorkflowBuilder("aligned_nothing", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=1.0, retry_attempts=1)
@@ -506,7 +506,7 @@ def test_k_skips_pass_through_a_chain_of_aligned_maps(runner):
     assert result.of(after) == [None, None]
 
 
-def test_k_aligned_map_runs_after_a_source_that_its_rule_skipped(runner):
+def test_k_aligned_map_of_a_skipped_source_is_empty(runner):
     with cloaca.WorkflowBuilder("aligned_skipped_source", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", trigger_rule=cloaca.context_value("rows", "==", [0]))
@@ -522,7 +522,7 @@ def test_k_aligned_map_runs_after_a_source_that_its_rule_skipped(runner):
     assert result.of(second) == []
 
 
-def test_k10_retry_of_a_source_runs_only_the_aligned_items_that_are_missing(runner):
+def test_k10_retry_of_a_source_runs_missing_aligned_items(runner):
     calls: dict[str, list[int]] = {"first": [], "second": []}
     bad = {2}
     with cloaca.WorkflowBuilder("aligned_retry", input={"rows": list[int]}):

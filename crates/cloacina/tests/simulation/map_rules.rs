@@ -105,7 +105,7 @@ impl MapMirror {
     }
 }
 
-/// What is known of a map's execution.
+/// The execution of a map, and its workflow.
 pub struct KnownMap {
     pub record: ExecutionRecord,
     pub workflow: Arc<Workflow>,

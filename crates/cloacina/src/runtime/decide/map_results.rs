@@ -11,7 +11,7 @@ use crate::workflow::{Parameter, TaskDefinition, Workflow};
 /// Number of items that are read at once.
 const PAGE: usize = 1_000;
 
-/// Number of items that are read in vain rather than with a query more.
+/// Maximum number of unneeded items between two needed ones that are read with them, which saves a query.
 const MAX_GAP: u32 = 8;
 
 impl Step {
