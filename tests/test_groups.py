@@ -83,7 +83,7 @@ def test_u1_groups_nest():
     }
 
 
-def test_u1_groups_depend_on_groups_and_external_tasks_join_them():
+def test_u1_dependency_on_a_group_includes_its_external_tasks():
     with cloaca.WorkflowBuilder("groups") as builder:
         with cloaca.group("first") as first:
             assert cloaca.external_task("a") == "first.a"

@@ -218,7 +218,7 @@ def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unset() -> object:
-    """The object `msgspec.UNSET`; an object that no field has if msgspec is not imported."""
+    """The object `msgspec.UNSET`; if msgspec is not imported, an object that is in no field."""
     return getattr(sys.modules.get("msgspec"), "UNSET", _NOTHING)
 
 

@@ -22,8 +22,8 @@ impl TaskHandle {
     ///
     /// # Errors
     /// `ChildFailedError`, not retried, when the child fails, times out or is cancelled; later attempts get the same, until the
-    /// execution is retried, which retries the child too. The error that leaves the function. An error when the input is not a
-    /// JSON object, or the output does not have the shape of `T`.
+    /// execution is retried, which retries the child too. While the child has not ended, the error with which the function exits:
+    /// pass it on with `?`. An error when the input is not a JSON object, or the output does not have the shape of `T`.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The part of a run that maps a task over a list.
+//! The part of a run that maps a task over a list, and another one over its results.
 
 use cloacina::runner::EngineHandle;
 use cloacina::store::Store;
@@ -19,7 +19,8 @@ pub fn map_a_task(engine: &EngineHandle, store: &dyn Store) -> Items {
     assert_eq!(steps.len(), 1);
     let first = retry(|| engine.inspector().items_before(id, "mapped", None, 1, 1));
     assert_eq!(first.len(), 1);
-    let items = retry(|| engine.inspector().all_items(id, "mapped"));
+    let mut items = retry(|| engine.inspector().all_items(id, "mapped"));
+    items.extend(retry(|| engine.inspector().all_items(id, "aligned")));
     let told = items.into_iter().map(|item| {
         let result = item.result.map(|result| result.to_string());
         (item.status.to_string(), result)

@@ -14,7 +14,7 @@ use cloacina::store::Store;
 use cloacina::store::failpoint::{FailpointStore, Failpoints};
 use cloacina::types::{
     After, Context, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, ScheduleId,
-    ScheduleKind, SystemClock, TickOutcome, Timestamp,
+    ScheduleKind, SystemClock, TickOutcome, Timestamp, WaitKind,
 };
 
 use super::database::{Database, open};
@@ -283,6 +283,7 @@ fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
     assert!(!retry(|| engine.inspector().history(id)).1.is_empty());
     assert!(!retry(|| engine.explain(id)).is_empty());
     assert_eq!(retry(|| inspector.backlog(10)), 0);
+    assert_eq!(retry(|| inspector.count_waits(WaitKind::Signal, 10)), 0);
     let schedules = retry(|| {
         engine
             .inspector()

@@ -68,7 +68,14 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         }),
         ..task("mapped", &["source"])
     };
-    let maps = vec![task("source", &[]), mapped];
+    let aligned = TaskDefinition {
+        over: Some(MapSpec {
+            lists: BTreeMap::from([("item".to_owned(), "mapped".to_owned())]),
+            ..MapSpec::default()
+        }),
+        ..task("aligned", &["mapped"])
+    };
+    let maps = vec![task("source", &[]), mapped, aligned];
     let all = [
         ("life", life),
         ("ticked", ticked),
@@ -178,6 +185,12 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort
             return Outcome::Completed(Arc::new(delta));
         }
         "mapped" => return map_one(assignment, port).await,
+        "aligned" => {
+            let mut delta = Delta::default();
+            let element = assignment.context.get("item").cloned();
+            delta.set.insert("aligned".into(), element.unwrap());
+            return Outcome::Completed(Arc::new(delta));
+        }
         "naps" => return nap(assignment, port).await,
         "calls" => return call(assignment, port).await,
         "left" if record_step(assignment, port).await.is_err() => return Outcome::Released,

@@ -28,7 +28,7 @@ pub struct ParkPlan {
     timeout: Option<Micros>,
 }
 
-/// Returns the waits of functions, in the place of some of their steps.
+/// Returns random sleeps and waits, which take the place of some steps of functions.
 pub fn parks(rng: &mut Rng, steps: &[Vec<u8>]) -> BTreeMap<ParkPlace, ParkPlan> {
     let mut plans = BTreeMap::new();
     for (workflow, tasks) in steps.iter().enumerate() {
@@ -61,7 +61,7 @@ fn park(rng: &mut Rng) -> ParkPlan {
 }
 
 impl World {
-    /// Lets a function leave for its sleep or wait at a step that is not recorded. Returns whether it did.
+    /// Parks a function if a sleep or a wait takes the place of its next unrecorded step. Returns whether the function parked.
     pub(super) fn function_parks(
         &self,
         state: &mut WorldState,
@@ -96,7 +96,7 @@ impl World {
 }
 
 impl Oracle {
-    /// T5: checks that a task waited for the sleep or wait whose end a transaction has recorded.
+    /// T5: checks that a task was waiting for a sleep or a wait when a transaction recorded its end.
     pub(super) fn check_parked_step(&mut self, id: ExecutionId, task: Ordinal, step: &StepRecord) {
         self.cover(Coverage::ParkEnded);
         let record = self.mirror.get(&id);
@@ -111,7 +111,7 @@ impl Oracle {
         });
         self.check(is_asked_for, || {
             format!(
-                "the end of {} of task {task} of {id} was recorded, and it did not wait for it",
+                "the end of {} of task {task} of {id} was recorded, but the task was not waiting for it",
                 step.key
             )
         });

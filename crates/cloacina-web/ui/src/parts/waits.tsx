@@ -56,7 +56,7 @@ export function DecideDialog({ wait, close }: { wait: Wait; close: () => void })
         <Choice label="Decision" value={approves} choose={setApproves} options={[["approve", "Approve"], ["reject", "Reject"]]} />
         {approves === "approve" && fields && <SchemaFields fields={fields} value={value} change={setValue} prefix="data" />}
         {approves === "approve" && !fields && (
-          <label for="data"><span>Data that the tasks behind it get, as JSON; may stay empty</span>
+          <label for="data"><span>Data for the tasks that follow the approval, as JSON; may stay empty</span>
             <textarea id="data" class="mono" rows={4} spellcheck={false} value={text} aria-invalid={own.wrong !== ""} onInput={(event) => setText(event.currentTarget.value)} />
           </label>
         )}

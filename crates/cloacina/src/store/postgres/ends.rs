@@ -1,4 +1,5 @@
-//! Ends of executions that triggers follow (semantics G4). The statement that writes a batch adds them (`write_statement`).
+//! Reads, postpones and deletes the recorded ends of executions after which triggers are called (semantics G4). The statement
+//! that writes a batch records them (`write_statement`).
 
 use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use uuid::Uuid;
