@@ -64,6 +64,27 @@ with cloaca.WorkflowBuilder("w"):
         status=1,
     ),
     Mistake(
+        3,
+        "a parameter with a name like the task's own",
+        """
+def define(function, **options):
+    with cloaca.WorkflowBuilder("w", input={"rows": list}):
+        cloaca.task(id="load", **options)(function)
+def takes_context(context, loads): ...
+def marked(x=cloaca.result("loat")): ...
+def mapped(x): ...
+told(lambda: define(takes_context))
+told(lambda: define(marked))
+told(lambda: define(mapped, over="loat"))
+""",
+        [
+            "hint: read it from the context: context['loads']",
+            "parameter 'x' is the result of task 'loat', which workflow 'w' does not have\n"
+            "TaskValidationError: task 'load' runs over 'loat', which is neither a task of the "
+            "workflow nor a field of its input\n",
+        ],
+    ),
+    Mistake(
         4,
         "a key that the context does not have",
         """
@@ -132,6 +153,28 @@ run("w")
     ),
     Mistake(
         10,
+        "two definitions of one workflow in a file",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="first")(lambda context: None)
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="second")(lambda context: None)
+@cloaca.workflow
+def v():
+    return 1
+@cloaca.workflow
+def v():
+    return 2
+""",
+        [
+            "workflow 'w' is defined at ",
+            "program.py:24 and again at ",
+            "program.py:26; the later one replaces the earlier one; hint: give one of them another",
+            "workflow 'v' is defined at ",
+        ],
+    ),
+    Mistake(
+        10,
         "two files that define workflows of the same name",
         """
 import other
@@ -189,6 +232,19 @@ with cloaca.WorkflowBuilder("w"):
 """,
         ["hint: @cloaca.task is on a method without an object; decorate a function, or a"],
         status=1,
+    ),
+    Mistake(
+        30,
+        "the decorator on a method in the body of a class, without the context",
+        """
+class Pipeline:
+    @cloaca.task
+    def load(self, limit: int = 3): ...
+""",
+        [
+            "task 'load': the parameter 'self' of Pipeline.load() receives the context, because a "
+            "method in the body of a class cannot be a task; hint: use a function or a staticmeth",
+        ],
     ),
     Mistake(
         31,

@@ -204,6 +204,30 @@ for name in ["flow", "DAG", "step", "job", "Runner", "sleep", "run"]:
     ),
     Mistake(
         45,
+        "an import of a name of other tools",
+        """
+for name in ["flow", "DAG", "activity", "shared_task", "App", "get_run_logger"]:
+    told(lambda: exec(f"from cloaca import {name}"))
+    print(hasattr(cloaca, name))
+try:
+    from cloaca import unheard_of
+except ImportError as error:
+    print(error)
+from cloaca import approval, testing, wait
+""",
+        [
+            "ImportError: cannot import name 'flow' from 'cloaca'\nhint: cloaca has instead: with ",
+            "False",
+            "'DAG' from 'cloaca'\nhint: cloaca has instead: with cloaca.WorkflowBuilder('name')",
+            "'activity' from 'cloaca'\nhint: cloaca has instead: handle.step('key', function, ...",
+            "'shared_task' from 'cloaca'\nhint: cloaca has instead: @cloaca.task\nFalse",
+            "'App' from 'cloaca'\nhint: cloaca has instead: cloaca.DefaultRunner(",
+            "'get_run_logger' from 'cloaca'\nhint: cloaca has instead: logging.getLogger(__name__)",
+            "cannot import name 'unheard_of' from 'cloaca' (",
+        ],
+    ),
+    Mistake(
+        45,
         "the calls of other tools, on a task",
         """
 with cloaca.WorkflowBuilder("w"):

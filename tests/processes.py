@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,3 +71,25 @@ class Ledger:
         """Waits for at least `count` of these lines and returns them."""
         until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
         return self.lines(first)
+
+
+def suspend(process: subprocess.Popen[str], database: str) -> None:
+    """Suspends a process, but not in a transaction: it would keep the lock of an SQLite file."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if not database.startswith("sqlite") or _is_unlocked(database.removeprefix("sqlite:///")):
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+
+
+def _is_unlocked(file: str) -> bool:
+    connection = sqlite3.connect(file, timeout=0.5, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True

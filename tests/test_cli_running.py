@@ -164,6 +164,31 @@ def test_a_worker_prints_its_workflows(shell):
     assert (worker.returncode, output) == (0, "")
 
 
+SLOW = """
+import time, cloaca
+with cloaca.WorkflowBuilder("slow"):
+    @cloaca.task
+    def work(context):
+        print("begun", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_ctrl_c_in_a_worker_says_what_it_waits_for(shell):
+    (shell.folder / "slow.py").write_text(SLOW)
+    worker = shell.start("worker", "slow.py")
+    assert worker.stderr.readline().startswith("serving ")
+    id = shell.run("submit", "slow")[0].strip()
+    assert worker.stdout.readline() == "begun\n"
+    worker.send_signal(signal.SIGINT)
+    told = worker.stderr.readline()
+    assert told.startswith("interrupted: waits up to 30 s for 1 running task (press Ctrl-C again ")
+    assert f"execution {id} continues with the next runner" in told
+    worker.send_signal(signal.SIGINT)
+    worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 130
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["list"], ["runners"], ["workflows", "show", "wide"], ["schedules", "list"], ["events", "ID"]],

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from processes import suspend
 
 import cloaca
 
@@ -244,7 +245,7 @@ def test_e4_process_that_lost_its_lease_continues_under_a_new_id(database, scrip
     first = script(code, database, "1", "submit")
     assert first.stdout is not None
     assert first.stdout.readline() == "started\n"
-    first.send_signal(signal.SIGSTOP)
+    suspend(first, database)
     second = script(code, database, "0.1", "join")
     out, err = second.communicate(timeout=60)
     assert (out, err) == (f"started\n{second.pid}\n", "")

@@ -1,10 +1,12 @@
-"""Ctrl-C in a program with `with DefaultRunner(...)` (S12)."""
+"""Ctrl-C in a program with a runner (S12), and the exit of a program that leaves one open."""
 
 from __future__ import annotations
 
 import re
 import signal
 import time
+
+import cloaca
 
 CODE = """
     import sys, time, cloaca
@@ -41,6 +43,72 @@ ASYNC = CODE.replace(
     asyncio.run(main())
 """,
 )
+
+
+BARE = CODE.replace(
+    """    with cloaca.DefaultRunner(sys.argv[1]) as runner:
+        runner.execute("w")
+""",
+    """    runner = cloaca.DefaultRunner(sys.argv[1])
+    runner.execute("w")
+""",
+)
+
+AT_EXIT = LINE.replace("up to 30 s", "up to 5 s")
+
+
+def test_ctrl_c_without_with_says_what_the_exit_waits_for(script, database):
+    assert BARE != CODE
+    process = script(BARE, database, "1")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert re.search(f"\nKeyboardInterrupt\n{AT_EXIT}$", err)
+    assert err.count("Traceback") == 1
+
+
+def test_second_ctrl_c_without_with_leaves_without_an_error(script, database):
+    process = script(BARE, database, "60")
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    while not (line := process.stderr.readline()).startswith("interrupted"):
+        assert line, "the program has ended"
+    assert re.fullmatch(AT_EXIT, line)
+    time.sleep(0.2)  # until the shutdown waits
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    assert process.communicate(timeout=30) == ("", "")
+    assert time.monotonic() - begun < 4
+
+
+def test_interrupted_execute_names_an_execution_without_a_running_task(script, database):
+    process = script(
+        """
+        import sys, cloaca
+        with cloaca.WorkflowBuilder("w"):
+            @cloaca.task(wait_for=cloaca.delay("1h"))
+            def work(context):
+                pass
+        runner = cloaca.DefaultRunner(sys.argv[1])
+        print("begun", flush=True)
+        runner.execute("w")
+        """,
+        database,
+    )
+    assert process.stdout.readline() == "begun\n"
+    with cloaca.DefaultRunner(database, start=False) as runner:
+        while not runner.list_executions(limit=1).items:
+            time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "1 execution is open: it continues with the next runner" in err
+
+
+def test_exit_says_what_it_waits_for(script, database):
+    code = BARE.replace('execute("w")', 'submit("w")\n    time.sleep(0.5)')
+    process = script(code, database, "1")
+    _, err = process.communicate(timeout=60)
+    assert err == "exiting: waits up to 5 s for 1 running task (press Ctrl-C to leave it)\n"
 
 
 def test_ctrl_c_in_async_with_says_what_it_waits_for(script, database):

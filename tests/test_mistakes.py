@@ -71,6 +71,44 @@ with cloaca.DefaultRunner(URL, start=False) as runner:
     assert "The tasks 'a' and 'b' both wrote 'region', and neither depends on the other" in printed
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_intended_second_definition_is_not_warned_of(tmp_path: Path, is_edited: bool) -> None:
+    """Number 10: a function that is called twice, and a module that is edited and reloaded."""
+    module = "import cloaca\ndef define(id):\n" + (
+        "    with cloaca.WorkflowBuilder('w'):\n        cloaca.task(id=id)(lambda context: None)\n"
+    )
+    (tmp_path / "other.py").write_text(module)
+    edited = "# edited\n" + module if is_edited else module
+    program = f"""
+logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
+import importlib, other
+other.define("first")
+pathlib.Path("other.py").write_text({edited!r})
+if {is_edited}:
+    importlib.reload(other)
+other.define("second")
+"""
+    status, printed = run_program(tmp_path, program)
+    assert status == 0, printed
+    assert "INFO workflow 'w' is defined again; this definition replaces the earlier" in printed
+    assert "WARNING" not in printed
+
+
+def test_bound_and_static_methods_are_not_warned_of(tmp_path: Path) -> None:
+    """Number 30: only a parameter `self` that nothing is bound to receives the context."""
+    program = """
+class Pipeline:
+    def load(self, context): ...
+    @staticmethod
+    @cloaca.task
+    def clean(context): ...
+cloaca.task(Pipeline().load)
+@cloaca.task
+def annotated(self: cloaca.Context): ...
+"""
+    assert run_program(tmp_path, program) == (0, "")
+
+
 def test_a_program_may_be_typed_into_the_interpreter(tmp_path: Path) -> None:
     """Number 54: the program works although Python cannot read its source lines again."""
     typed = PRELUDE + (

@@ -59,7 +59,10 @@ def test_d8_one_signal_lets_running_tasks_end(database, script):
     process = script(SERVE, database, "0.3")
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "")
+    out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert err.startswith("interrupted: waits up to 30 s for 1 running task ")
+    assert len(err.splitlines()) == 1
     assert process.returncode == 0
     assert attempts(database) == ("Completed", 1, "Completed")
 
@@ -226,7 +229,9 @@ def test_a_process_with_running_work_exits_quickly(database, script):
     )
     out, err = process.communicate(timeout=30)
     assert out == ""
-    assert_only_names_open_executions(err)
+    waiting, _, rest = err.partition("\n")
+    assert waiting.startswith("exiting: waits up to 0.2 s for 2 running tasks ")
+    assert_only_names_open_executions(rest)
     assert process.returncode == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
@@ -363,7 +364,8 @@ def test_t5_wait_in_a_paused_execution_returns_at_once_too(runner, kind):
     paused.set()
     while "signalled" not in {event.type for event in handle.events()}:
         time.sleep(0.01)
-    if handle.status() == "Paused":
+    # The function may end the execution meanwhile.
+    with contextlib.suppress(cloaca.WorkflowError):
         handle.resume()
     assert handle.result(timeout=60).output == "one"
 

@@ -93,7 +93,7 @@ def test_items_are_filtered_by_their_status(mapped: Mapped) -> None:
     assert indexes(failed) + indexes(more) == [1, 4, 5, 6, 7, 8, 9, 10]
     back = call(f"{mapped.path}/items?status=Failed&limit=4&cursor={quote(more['prev'])}").json()
     assert back == failed
-    assert call(f"{mapped.path}/items?status=Skipped").status == 422
+    assert call(f"{mapped.path}/items?status=Waiting").status == 422
     assert call(f"{mapped.path}/items?state=Failed").json()["code"] == "unknown_parameter"
 
 

@@ -124,6 +124,11 @@ else:
         told = f"module 'cloaca' has no attribute {name!r}"
         hint = hint_for(name)
         if hint is not None:
+            # `from cloaca import name` asks here first, and would replace an `AttributeError` by
+            # an `ImportError` without the hint.
+            if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+                told = f"cannot import name {name!r} from 'cloaca'\nhint: {hint}"
+                raise ImportError(told, name="cloaca", path=__file__)
             told += f"\nhint: {hint}"
         raise AttributeError(told, name=name, obj=module)
 

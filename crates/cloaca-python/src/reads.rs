@@ -3,9 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use cloacina::runner::{Count, CountKind, EngineHandle, Inspector, ShortId};
-use cloacina::types::{
-    Error, ExecutionStatus, MapRow, Micros, Offer, ScheduleKind, TaskStatus, Timestamp,
-};
+use cloacina::types::{Error, ExecutionStatus, MapRow, Micros, Offer, ScheduleKind, Timestamp};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -37,9 +35,7 @@ type MapCounts = (String, Vec<(&'static str, u32)>, Option<u32>);
 
 /// The number of a map's items in each state.
 fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
-    let states = row.states().into_iter();
-    // Only items of aligned maps can be skipped.
-    let states = states.filter(|(state, _)| *state != TaskStatus::Skipped || row.source.is_some());
+    let states = row.possible_states();
     states.map(|(state, count)| (state.name(), count)).collect()
 }
 

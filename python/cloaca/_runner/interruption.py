@@ -1,4 +1,4 @@
-"""Ctrl-C in a program that uses a runner as a context manager: says what the shutdown awaits."""
+"""Ctrl-C, and the exit of a program with a live runner: says what the shutdown waits for."""
 
 from __future__ import annotations
 
@@ -26,10 +26,31 @@ if TYPE_CHECKING:
 def shut_down(runner: InterruptedRunner) -> None:
     """Shuts a runner down after Ctrl-C; a second Ctrl-C cuts that short, without another error."""
     try:
-        _tell(runner)
+        tell(runner)
         runner.shutdown()
     except KeyboardInterrupt:
         runner.shutdown(timeout=0)
+
+
+def shut_down_at_exit(runner: InterruptedRunner, grace: float) -> None:
+    """Shuts a runner down that the program has left open; Ctrl-C cuts that short.
+
+    Args:
+        runner: The runner.
+        grace: Maximum time for running tasks to finish, in seconds.
+    """
+    try:
+        if grace > 0:
+            # The interpreter stores here the exception that has ended the program.
+            ended_by = getattr(sys, "last_type", None)
+            if isinstance(ended_by, type) and issubclass(ended_by, KeyboardInterrupt):
+                tell(runner, grace)
+            else:
+                _tell_exit(runner, grace)
+        runner.shutdown(timeout=grace)
+    except KeyboardInterrupt:
+        # The process ends anyway, so the threads need not be joined.
+        runner._core.stop(0)
 
 
 async def shut_down_async(runner: InterruptedRunner) -> None:
@@ -37,7 +58,7 @@ async def shut_down_async(runner: InterruptedRunner) -> None:
     import asyncio
 
     def stop() -> None:
-        _tell(runner)
+        tell(runner)
         runner.shutdown()
 
     try:
@@ -82,23 +103,56 @@ def fate(core: Runner, count: int) -> str:
     return f"{'continues' if count == 1 else 'continue'} with the next runner"
 
 
-def waiting(runner: InterruptedRunner, tasks: str, count: int) -> str:
-    """The line that says what a shutdown after Ctrl-C waits for."""
+def waiting(runner: InterruptedRunner, tasks: str, count: int, grace: float | None = None) -> str:
+    """The line that says what a shutdown after Ctrl-C waits for.
+
+    Args:
+        runner: The runner.
+        tasks: The tasks.
+        count: The number of tasks.
+        grace: Maximum time of the wait, in seconds; the setting `shutdown_timeout` if omitted.
+    """
+    seconds = runner.config.shutdown_timeout if grace is None else round(grace, 2)
     return (
-        f"interrupted: waits up to {runner.config.shutdown_timeout:g} s for {tasks} "
+        f"interrupted: waits up to {seconds:g} s for {tasks} "
         f"(press Ctrl-C again to leave {'it' if count == 1 else 'them'})"
     )
 
 
-def _tell(runner: InterruptedRunner) -> None:
-    """Says on stderr how many tasks are waited for, and what becomes of their executions."""
+def tell(runner: InterruptedRunner, grace: float | None = None) -> None:
+    """Says on stderr how many tasks are waited for, and what becomes of their executions.
+
+    Args:
+        runner: The runner.
+        grace: Maximum time of the wait, in seconds; the setting `shutdown_timeout` if omitted.
+    """
     running = runner._core.load().running
     if running == 0:
         return
     # The shutdown need not say it again.
     runner._tells_open = False
-    tasks = "1 running task" if running == 1 else f"{running} running tasks"
-    told = f"{waiting(runner, tasks, running)}; {_executions(runner)}"
+    _write(f"{waiting(runner, _tasks(running), running, grace)}; {_executions(runner)}")
+
+
+def _tell_exit(runner: InterruptedRunner, grace: float) -> None:
+    """Says on stderr how many tasks the end of a program waits for.
+
+    The shutdown says which executions stay open.
+    """
+    running = runner._core.load().running
+    if running:
+        seconds = f"{round(grace, 2):g} s"
+        them = "it" if running == 1 else "them"
+        _write(
+            f"exiting: waits up to {seconds} for {_tasks(running)} (press Ctrl-C to leave {them})"
+        )
+
+
+def _tasks(count: int) -> str:
+    return "1 running task" if count == 1 else f"{count} running tasks"
+
+
+def _write(told: str) -> None:
     try:
         sys.stderr.write(f"{told}\n")
         sys.stderr.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from cloaca._executions.handle import WorkflowHandle
 from cloaca._runner.control_methods import ControlMethods
 from cloaca._runner.inspection_methods import InspectionMethods
@@ -74,6 +76,8 @@ class DefaultRunner(
     #: Whether the shutdown says how many executions it leaves open.
     _tells_open = True
     _gate: StartGate | None = None
+    # For `__del__`, which at the interpreter's end finds `None` instead of modules.
+    _is_finalizing = staticmethod(sys.is_finalizing)
     #: None until the runner has started: `__del__` is also called if starting failed.
     _worker_host: Any = None
 
@@ -381,10 +385,12 @@ class DefaultRunner(
 
     def _close_at_exit(self, grace: float) -> None:
         """Stop at the interpreter's end; nothing may be raised there."""
+        from cloaca._runner.interruption import shut_down_at_exit
+
         try:
-            self.shutdown(timeout=min(grace, self._config.shutdown_timeout))
+            shut_down_at_exit(self, min(grace, self._config.shutdown_timeout))
         except BaseException:
-            # For example Ctrl-C. Other runners rescue the running tasks when the lease expires.
+            # Other runners rescue the running tasks when the lease expires.
             return
 
     def __enter__(self) -> Self:
@@ -434,6 +440,9 @@ class DefaultRunner(
         """
         # The parent shuts a tenant's runner down.
         if self._worker_host is None or self._shut or self._worker_host.is_shared:
+            return
+        # At the interpreter's end nothing can be imported, and no thread can be started.
+        if self._is_finalizing():
             return
         import warnings
 

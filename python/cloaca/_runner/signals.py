@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Protocol
 
+    from cloaca._runner.interruption import InterruptedRunner
     from cloaca._runner.shutdown import ShutdownRequest
 
-    class ServingRunner(Protocol):
+    class ServingRunner(InterruptedRunner, Protocol):
         """The parts of a `DefaultRunner` that serving needs."""
 
         _shutdown_request: ShutdownRequest
-
-        def shutdown(self, *, timeout: float | None = None) -> None: ...
 
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -85,6 +84,10 @@ def _stop(runner: ServingRunner, received: list[int]) -> None:
 
     def stop() -> None:
         try:
+            if received[:1] == [signal.SIGINT]:
+                from cloaca._runner.interruption import tell
+
+                tell(runner)
             runner.shutdown()
         except BaseException as error:
             failures.append(error)

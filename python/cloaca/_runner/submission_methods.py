@@ -125,6 +125,10 @@ class SubmissionMethods:
             except WorkflowNotFoundError as error:
                 registry.explain_unknown(error)
                 raise
+            except KeyboardInterrupt:
+                # The program has not seen the end of the execution, so the shutdown names it.
+                self._has_submitted = True
+                raise
         try:
             result = self._with_final(self._core.execute(submission.with_trace(span.carrier)))
         except BaseException as error:

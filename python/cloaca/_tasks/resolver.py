@@ -101,8 +101,9 @@ class Scope:
         self.marked = marked
 
     def suggest(self, name: str) -> str | None:
-        """A hint that names the nearest known name."""
-        return suggestion(name, [*self.keys, *(self.fields or ())])
+        """A hint that names the nearest known name, except that of the task itself."""
+        others = [id for id in self.keys if id != self.task]
+        return suggestion(name, [*others, *(self.fields or ())])
 
 
 def resolve(signature: Signature, scope: Scope) -> Call:

@@ -7,7 +7,7 @@ from cloaca._tasks.references import tasks_of
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import WorkflowValidationError
 from cloaca._workflows.late_binding import LateBinding
-from cloaca._workflows.registry import registry
+from cloaca._workflows.registry import Place, registry
 from cloaca._workflows.workflow import Workflow
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ class WorkflowBuilder:
                 hint="leave workflow= out: it is the name",
             )
         registry.note_builder(name)
-        self._file = _file_of_caller()
+        self._place = _place_of_caller()
         self._name = name
         self._tenant = tenant
         self._package = package
@@ -337,7 +337,7 @@ class WorkflowBuilder:
         """Register the workflow, unless the body raised."""
         registry.leave(self._tokens.pop())
         if kind is None:
-            registry.add_workflow(self.build(), self._file)
+            registry.add_workflow(self.build(), self._place)
 
     def __repr__(self) -> str:
         """Name and tasks."""
@@ -379,7 +379,7 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         raise WorkflowValidationError(
             f"the constructor of workflow {name!r} returned the workflow {workflow.name!r}"
         )
-    registry.add_workflow(workflow, _file_of_caller())
+    registry.add_workflow(workflow, _place_of_caller())
 
 
 def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
@@ -392,11 +392,11 @@ def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
     return tuple(output) if isinstance(output, (tuple, list)) else output
 
 
-def _file_of_caller() -> str:
-    """The file of the code outside of this package that is being run."""
+def _place_of_caller() -> Place:
+    """The line of the code outside of this package that is being run."""
     from sys import _getframe
 
     frame = _getframe(1)
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("cloaca."):
         frame = frame.f_back
-    return frame.f_code.co_filename
+    return Place(frame)

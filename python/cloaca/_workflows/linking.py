@@ -157,7 +157,7 @@ class Linker:
                 raise TaskValidationError(
                     f"task '{task.id}': parameter '{parameter}' is the result of task "
                     f"'{reference}', which workflow '{self._workflow}' does not have",
-                    hint=suggestion(reference, list(self._tasks)),
+                    hint=suggestion(reference, [id for id in self._tasks if id != task.id]),
                 )
             return found, self._keys[found]
 
@@ -210,10 +210,11 @@ class Linker:
                     break
             else:
                 if self._input is not None:
+                    others = [id for id in self._keys if id != task.id]
                     raise TaskValidationError(
                         f"task '{task.id}' runs over '{name}', which is neither a task of the "
                         "workflow nor a field of its input",
-                        hint=suggestion(name, [*self._keys, *self._input.fields]),
+                        hint=suggestion(name, [*others, *self._input.fields]),
                     )
                 lists[parameter] = name
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-# `weakref` has the class from there, but takes a millisecond to import.
+# `weakref` has the classes from there, but takes a millisecond to import.
+from _weakref import ref
 from _weakrefset import WeakSet
 from contextvars import ContextVar
 
@@ -16,6 +17,7 @@ from cloaca._values.suggestion import suggestion
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Token
+    from types import FrameType
     from typing import Any, Protocol
 
     from cloaca._core import Runner, Work
@@ -45,6 +47,24 @@ if TYPE_CHECKING:
         def _close_at_exit(self, grace: float) -> None: ...
 
 
+class Place:
+    """The place in a program where a workflow is defined."""
+
+    __slots__ = ("_code", "_function", "file", "line")
+
+    def __init__(self, frame: FrameType) -> None:
+        """Note the line that a frame runs."""
+        code = frame.f_code
+        self.file = code.co_filename
+        self.line = frame.f_lineno
+        self._function = code.co_qualname
+        self._code = ref(code)
+
+    def is_rerun_of(self, earlier: Place) -> bool:
+        """Whether both are in one function or module, which was loaded again in between."""
+        return self._function == earlier._function and self._code() is not earlier._code()
+
+
 _builder: ContextVar[OpenBuilder | None] = ContextVar("cloaca_builder", default=None)
 
 
@@ -60,8 +80,8 @@ class WorkflowRegistry:
         self._runners: WeakSet[LiveRunner] = WeakSet()
         # Also runners that are shut down, because their last tasks may still run.
         self._owners: WeakSet[LiveRunner] = WeakSet()
-        # The files in which the workflows were defined.
-        self._files: dict[str, str] = {}
+        # The places at which the workflows were defined.
+        self._places: dict[str, Place] = {}
         # Names of builders that have registered nothing yet.
         self._unregistered: set[str] = set()
         # Every function that was ever registered, because queued work may still refer to a replaced
@@ -122,28 +142,28 @@ class WorkflowRegistry:
                     f"block, or call register_workflow_constructor('{name}', builder.build)"
                 )
 
-    def add_workflow(self, workflow: Workflow, file: str) -> None:
+    def add_workflow(self, workflow: Workflow, place: Place) -> None:
         """Stores a workflow, replacing an earlier one of its name.
 
         Notifies the live runners (semantics A3).
 
         Args:
             workflow: The workflow.
-            file: The file that defines it.
+            place: The place that defines it.
 
         Raises:
             WorkflowValidationError: It would run itself as a child of its children, without end.
         """
         name = workflow.name
         self._refuse_cycle(workflow)
-        before = self._files.get(name, file)
-        if before != file:
-            _warn_of_replacement(name, before, file)
-        elif name in self._workflows:
-            _tell_of_replacement(name, workflow.version, self._workflows[name][1].version)
+        before = self._places.get(name, place)
+        if before.file != place.file:
+            _warn_of_replacement(name, before.file, place.file)
+        elif name in self._workflows and workflow.version != self._workflows[name][1].version:
+            _tell_of_replacement(name, before, place)
         with self._lock:
             self._unregistered.discard(name)
-            self._files[name] = file
+            self._places[name] = place
             for task in [*workflow._definitions.values(), *workflow._finals.values()]:
                 self._give_handler(task)
             self._revision += 1
@@ -302,12 +322,29 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
     )
 
 
-def _tell_of_replacement(name: str, version: str, before: str) -> None:
-    """Logs that a file defines a workflow again, as notebooks do, if its version differs."""
-    if version != before:
-        from cloaca._values.package_logger import logger
+def _tell_of_replacement(name: str, before: Place, after: Place) -> None:
+    """Logs that a file defines a workflow again, with another version.
 
-        logger().info("workflow '%s' is defined again; this definition replaces the earlier", name)
+    Two definitions at two lines of a file are rarely intended. A notebook, and a function that is
+    called twice, define a workflow again to change it.
+    """
+    from pathlib import Path
+
+    from cloaca._values.package_logger import logger
+
+    is_mistake = before.line != after.line and not after.is_rerun_of(before)
+    if is_mistake and Path(after.file).is_file():
+        logger().warning(
+            "workflow '%s' is defined at %s:%d and again at %s:%d; the later one replaces the "
+            "earlier one; hint: give one of them another name",
+            name,
+            before.file,
+            before.line,
+            after.file,
+            after.line,
+        )
+        return
+    logger().info("workflow '%s' is defined again; this definition replaces the earlier", name)
 
 
 registry = WorkflowRegistry()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
-from cloaca._tasks.parameters import read_signature
+from cloaca._tasks.parameters import MISSING, name_of, read_signature
 from cloaca._tasks.references import remember, task_id
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import TaskValidationError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cloaca._core import Context
     from cloaca._retry.policy import RetryPolicy
     from cloaca._tasks.conditions import Condition
+    from cloaca._tasks.parameters import Signature
     from cloaca._tasks.trigger_rule import TriggerRule
     from cloaca._workflows.group import TaskGroup
 
@@ -252,6 +253,8 @@ def task(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         name = id_of(function) if id is None else id
         signature = read_signature(function, name)
+        if signature.parameters and signature.parameters[0].name == "self":
+            _warn_of_method(name, signature)
         if registry.current_builder() is None:
             from cloaca._tasks.resolver import refuse_loose
 
@@ -403,6 +406,27 @@ def _define(
     else:
         builder._add_definition(found)
     return found
+
+
+def _warn_of_method(id: str, signature: Signature) -> None:
+    """Warns that a parameter `self` receives the context.
+
+    A function that also has a parameter for the context is refused later.
+    """
+    from cloaca._tasks.resolver import CONTEXT_NAMES
+
+    names = {parameter.name for parameter in signature.parameters}
+    if signature.annotation("self") is not MISSING or names & CONTEXT_NAMES:
+        return
+    from cloaca._values.package_logger import logger
+
+    logger().warning(
+        "task '%s': the parameter 'self' of %s receives the context, because a method in the body "
+        "of a class cannot be a task; hint: use a function or a staticmethod, or decorate a method "
+        "of an object: cloaca.task(pipeline.load)",
+        id,
+        name_of(signature.function),
+    )
 
 
 def _ids(

@@ -187,6 +187,13 @@ impl MapRow {
         ]
     }
 
+    /// As [`states`](Self::states), without those that no item of this map can have: only items of aligned maps are skipped.
+    pub fn possible_states(&self) -> impl Iterator<Item = (TaskStatus, u32)> {
+        let is_aligned = self.source.is_some();
+        let states = self.states().into_iter();
+        states.filter(move |(state, _)| is_aligned || *state != TaskStatus::Skipped)
+    }
+
     /// The counts in words, for example `12 of 100,000 items done, 1 failed, 8 run (bound 8), 2 wait for their retry`.
     #[must_use]
     pub fn counts_text(&self) -> String {
