@@ -6,9 +6,9 @@ import signal
 import time
 
 import pytest
-from processes import suspend
 
 import cloaca
+from processes import suspend
 
 CHAIN = """
     import os, signal, sys
