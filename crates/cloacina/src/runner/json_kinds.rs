@@ -4,7 +4,7 @@
 
 use serde::de::value::Error as NoValue;
 use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
-use serde::{Deserializer, forward_to_deserialize_any};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 const NULL: u8 = 1;
 const BOOLEAN: u8 = 2;
@@ -50,7 +50,7 @@ impl Kinds {
 
     /// The kinds of a type. All, if the type does not say.
     #[must_use]
-    pub fn of_type<T: DeserializeOwned>() -> Self {
+    pub fn of_type<T: Deserialize<'static>>() -> Self {
         let mut kinds = Self::ANY;
         // It always fails: there is no value.
         let _ = T::deserialize(Probe(&mut kinds));
@@ -239,7 +239,8 @@ pub trait OfResult {
     fn kinds(&self) -> Kinds;
 }
 
-impl<T: DeserializeOwned, E> OfResult for ReturnType<Result<T, E>> {
+// Not `DeserializeOwned`, which a type that borrows, such as `&str`, does not implement.
+impl<T: Deserialize<'static>, E> OfResult for ReturnType<Result<T, E>> {
     fn kinds(&self) -> Kinds {
         Kinds::of_type::<T>()
     }
@@ -263,7 +264,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::marker::PhantomData;
 
-    use serde::{Deserialize, Serialize};
+    use serde::Serialize;
 
     use super::*;
 

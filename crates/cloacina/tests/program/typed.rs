@@ -288,6 +288,63 @@ async fn external_task_of_another_program_may_be_typed() {
     }
 }
 
+/// Tasks whose results borrow.
+mod borrowed {
+    use super::*;
+
+    #[task]
+    pub async fn kind() -> Result<&'static str, TaskError> {
+        Ok("book")
+    }
+
+    #[task]
+    pub async fn prices() -> Result<Vec<(&'static str, u32)>, TaskError> {
+        Ok(vec![("a", 7)])
+    }
+
+    #[task]
+    pub async fn own_id(handle: &TaskHandle) -> Result<&str, TaskError> {
+        Ok(handle.task_id())
+    }
+
+    #[task]
+    pub async fn all(
+        kind: String,
+        prices: Vec<(String, u32)>,
+        own_id: String,
+    ) -> Result<String, TaskError> {
+        Ok(format!("{kind} {prices:?} {own_id}"))
+    }
+}
+
+#[tokio::test]
+async fn j3_results_may_borrow() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "typed_borrowed",
+            output: "all",
+            tasks: [borrowed::kind, borrowed::prices, borrowed::own_id, borrowed::all],
+        };
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, Context::new()).await.unwrap();
+        let all: String = result.output().unwrap();
+        assert_eq!(all, r#"book [("a", 7)] own_id"#);
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[test]
+#[should_panic(
+    expected = "parameter 'kind' of task 'wrong' of workflow 'typed_borrowed_kinds' takes number, but the result of task 'kind' is string"
+)]
+fn j6_kind_of_a_borrowed_result_is_compared() {
+    #[task]
+    async fn wrong(kind: u8) -> Result<u8, TaskError> {
+        Ok(kind)
+    }
+    drop(workflow! { name: "typed_borrowed_kinds", tasks: [borrowed::kind, wrong] });
+}
+
 #[derive(Serialize, Deserialize)]
 struct Small {
     text: String,
