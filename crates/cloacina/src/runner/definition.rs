@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
+use super::input_defaults::InputDefaults;
 use super::input_type::InputType;
 use super::task::{Compensation, TaskNames, TaskRun};
 use super::{describe, final_tasks, parameters};
 use crate::types::sync::Mutex;
-use crate::types::{Context, Error, Json};
+use crate::types::{Context, Error, ExecutionId, Json};
 use crate::workflow;
 use crate::workflow::WorkflowDefinition;
 
@@ -20,6 +21,7 @@ use crate::workflow::WorkflowDefinition;
 pub struct Workflow {
     inner: Arc<workflow::Workflow>,
     input: Option<InputType>,
+    input_defaults: Arc<InputDefaults>,
     /// The functions by the names of their handlers.
     functions: Arc<[(String, TaskRun)]>,
 }
@@ -161,6 +163,7 @@ pub fn define(
     let workflow = Workflow {
         inner,
         input,
+        input_defaults: Arc::default(),
         functions: functions.into(),
     };
     if let Err(error) = DEFINITIONS.add(&workflow) {
@@ -243,28 +246,39 @@ impl Definitions {
         }
     }
 
-    /// The default of a field of a workflow's declared input, which the input lacks. `value` returns the values that it has.
+    /// The default of a field of a workflow's declared input, which the input of an execution lacks. `value` returns the values
+    /// that it has.
     ///
     /// The execution was submitted by another program, or is a child.
     pub(super) fn default_of(
         &self,
         workflow: &str,
+        execution: ExecutionId,
         field: &str,
         value: impl Fn(&str) -> Option<Json>,
     ) -> Option<Json> {
-        let input = self.input_type(workflow)?;
-        let fields = input.fields()?.iter();
-        let given = fields.filter_map(|name| Some((Arc::from(*name), value(name)?)));
-        input.default_of(field, &given.collect())
+        let (input, defaults) = self.declared(workflow, |known| {
+            Some((known.input?, Arc::clone(&known.input_defaults)))
+        })?;
+        defaults.get(execution, field, || {
+            let fields = input.fields()?.iter();
+            let given = fields.filter_map(|name| Some((Arc::from(*name), value(name)?)));
+            input.defaults(&given.collect())
+        })
     }
 
     fn input_type(&self, workflow: &str) -> Option<InputType> {
+        self.declared(workflow, |known| known.input)
+    }
+
+    /// Reads a workflow, if any workflow declares the type of its input.
+    fn declared<T>(&self, workflow: &str, read: impl FnOnce(&Workflow) -> Option<T>) -> Option<T> {
         if !self.has_inputs.load(Ordering::Acquire) {
             return None;
         }
         let state = self.state.lock();
         let (_, known) = state.workflows.get(workflow)?;
-        known.input
+        read(known)
     }
 
     pub(super) fn revision(&self) -> u64 {

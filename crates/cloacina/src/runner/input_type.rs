@@ -72,10 +72,11 @@ impl InputType {
         Ok(Arc::new(filled))
     }
 
-    /// The default of a field that the input lacks, because it was not validated by this program. `view` has the fields that the
-    /// input has.
-    pub(super) fn default_of(&self, field: &str, view: &Context) -> Option<Json> {
-        (self.complete)(view).ok()?.get(field).cloned()
+    /// The defaults of the fields that the input lacks, because it was not validated by this program. `view` has the fields that
+    /// the input has. `None`: they are not valid.
+    pub(super) fn defaults(&self, view: &Context) -> Option<Context> {
+        let absent = self.absent("", view).ok()?;
+        Some(absent.into_iter().collect())
     }
 
     /// Validates the input of a schedule, and adds the defaults of absent fields. Fields that each tick fills in may be absent.

@@ -15,6 +15,7 @@ mod engine_handle;
 mod explain;
 mod exposition;
 mod final_tasks;
+mod input_defaults;
 mod input_type;
 mod insight;
 mod inspector;

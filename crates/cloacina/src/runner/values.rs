@@ -10,7 +10,8 @@ use super::{Context, TaskError, TaskHandle};
 use crate::types::Json;
 use crate::workflow::{Parameter, ParameterSource};
 
-/// Returns the value of a parameter: decoded from the context, otherwise its default, otherwise `None` for an `Option`.
+/// Returns the value of a parameter: decoded from the context, otherwise its default, otherwise `None` for an `Option`, otherwise
+/// the default that the declared input has for the field.
 ///
 /// # Errors
 /// A `TaskInputError`, which is not retried, for a value that is absent or does not have the parameter's type.
@@ -28,29 +29,32 @@ pub fn parameter<T: DeserializeOwned>(
         Source::Default => None,
     };
     let task = handle.task_id();
-    let given = key.and_then(|key| context.get_json(key));
-    let default_of_field = match given {
-        Some(_) => None,
-        None => default_of_input(context, handle, source),
-    };
-    if let Some(json) = given.or(default_of_field.as_ref()) {
-        return decode_text(json.as_str()).map_err(|problem| {
+    let decode = |json: &Json| {
+        decode_text(json.as_str()).map_err(|problem| {
             TaskError::input(format!(
                 "parameter '{name}' of task '{task}' is {}, which is not a {}: {problem}",
                 origin(source, name),
                 std::any::type_name::<T>()
             ))
-        });
+        })
+    };
+    if let Some(given) = key.and_then(|key| context.get_json(key)) {
+        return decode(given);
     }
+    // The parameter's own default comes before that of the field, which has to decode the whole input.
     if let Some(default) = default {
         return Ok(default());
     }
-    absent().ok_or_else(|| {
-        TaskError::input(format!(
+    if let Some(none) = absent() {
+        return Ok(none);
+    }
+    match default_of_input(context, handle, source) {
+        Some(default) => decode(&default),
+        None => Err(TaskError::input(format!(
             "parameter '{name}' of task '{task}' has no value: {} is absent",
             origin(source, name)
-        ))
-    })
+        ))),
+    }
 }
 
 /// The default of a field of the input that the execution lacks: it was submitted by another program, or is a child.
@@ -62,7 +66,8 @@ fn default_of_input(context: &Context, handle: &TaskHandle, source: Source) -> O
         return None;
     }
     let value = |field: &str| context.get_json(field).cloned();
-    DEFINITIONS.default_of(handle.workflow_name()?, parameter.key(), value)
+    let workflow = handle.workflow_name()?;
+    DEFINITIONS.default_of(workflow, handle.execution_id(), parameter.key(), value)
 }
 
 /// A phrase that says where the value of a parameter comes from.

@@ -288,6 +288,71 @@ async fn external_task_of_another_program_may_be_typed() {
     }
 }
 
+/// A workflow whose input has a default that is not a constant.
+mod defaults {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    pub static CALLS: AtomicU32 = AtomicU32::new(0);
+
+    fn next() -> u32 {
+        CALLS.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    #[derive(Serialize, Deserialize)]
+    pub struct Items {
+        items: Vec<u32>,
+        #[serde(default = "next")]
+        number: u32,
+    }
+
+    #[task(over = "items")]
+    pub async fn each(item: u32, number: u32) -> Result<(u32, u32), TaskError> {
+        Ok((item, number))
+    }
+
+    #[task]
+    pub async fn all(
+        each: Vec<(u32, u32)>,
+        number: u32,
+        items: Vec<u32>,
+    ) -> Result<bool, TaskError> {
+        let numbers = each.iter().map(|(_, number)| *number);
+        Ok(numbers.chain([number]).all(|one| one == number) && each.len() == items.len())
+    }
+
+    #[task]
+    pub async fn own(#[default = 0] number: u32) -> Result<u32, TaskError> {
+        Ok(number)
+    }
+}
+
+#[tokio::test]
+async fn j5_default_of_a_child_is_computed_once() {
+    let _ = workflow! {
+        name: "typed_defaults",
+        input: defaults::Items,
+        output: ["all", "own"],
+        tasks: [defaults::each, defaults::all, defaults::own],
+    };
+    let parent = workflow! {
+        name: "typed_defaults_parent",
+        output: "inner",
+        tasks: [child(id = "inner", workflow = "typed_defaults")],
+    };
+    for database in databases() {
+        let runner = start(&database).await;
+        let before = defaults::CALLS.load(std::sync::atomic::Ordering::SeqCst);
+        let items = Context::encode(&serde_json::json!({ "items": vec![1; 200] })).unwrap();
+        let result = runner.execute(&parent, items).await.unwrap();
+        assert_eq!(result.output::<(bool, u32)>().unwrap(), (true, 0));
+        let calls = defaults::CALLS.load(std::sync::atomic::Ordering::SeqCst) - before;
+        assert!(calls < 50, "{calls} calls for 200 items");
+        runner.shutdown().await.unwrap();
+    }
+}
+
 /// Tasks whose results borrow.
 mod borrowed {
     use super::*;
