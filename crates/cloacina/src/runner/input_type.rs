@@ -8,6 +8,7 @@ use serde::{Deserializer, Serialize, forward_to_deserialize_any};
 
 use super::decoding::decode_text;
 use super::json_kinds::Kinds;
+use super::probing::probe;
 use super::required_fields;
 use crate::engine::schedule;
 use crate::types::{Context, Error, ErrorCode, Json};
@@ -165,7 +166,7 @@ fn complete<T: Serialize + DeserializeOwned>(input: &Context) -> Result<Context,
 fn fields_of<T: DeserializeOwned>() -> Option<&'static [&'static str]> {
     let mut fields = None;
     // It always fails: it reads the names and no values.
-    let _ = T::deserialize(FieldNames(&mut fields));
+    probe(|| drop(T::deserialize(FieldNames(&mut fields))))?;
     fields
 }
 

@@ -6,6 +6,8 @@ use serde::de::value::Error as NoValue;
 use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
+use super::probing::probe;
+
 const NULL: u8 = 1;
 const BOOLEAN: u8 = 2;
 const NUMBER: u8 = 4;
@@ -53,15 +55,15 @@ impl Kinds {
     pub fn of_type<T: Deserialize<'static>>() -> Self {
         let mut kinds = Self::ANY;
         // It always fails: there is no value.
-        let _ = T::deserialize(Probe(&mut kinds));
-        kinds
+        let probed = probe(|| drop(T::deserialize(Probe(&mut kinds))));
+        probed.map_or(Self::ANY, |()| kinds)
     }
 
     /// The kinds of a field of a struct.
     pub(super) fn of_field<T: DeserializeOwned>(field: &'static str) -> Self {
         let mut kinds = Self::ANY;
-        let _ = T::deserialize(FieldProbe(field, &mut kinds));
-        kinds
+        let probed = probe(|| drop(T::deserialize(FieldProbe(field, &mut kinds))));
+        probed.map_or(Self::ANY, |()| kinds)
     }
 
     /// Whether a stored value of a type with the kinds `made` can be decoded.

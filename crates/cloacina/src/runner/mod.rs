@@ -34,6 +34,7 @@ mod mapped;
 mod open;
 mod open_options;
 mod parameters;
+mod probing;
 mod required_fields;
 mod resource;
 mod schedules;
