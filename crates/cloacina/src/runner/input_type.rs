@@ -139,19 +139,18 @@ fn schema(
     kinds: fn(&'static str) -> Kinds,
     required: fn(&[&'static str]) -> Vec<&'static str>,
 ) -> Json {
-    let known = fields.unwrap_or_default();
-    let required = required(known);
-    let fields = known.iter();
-    let properties: serde_json::Map<_, _> = fields
-        .map(|field| ((*field).to_owned(), kinds(field).schema()))
-        .collect();
-    let mut schema = serde_json::json!({
-        "title": short_name(name),
-        "type": "object",
-        "properties": properties,
-    });
-    if !required.is_empty() {
-        schema["required"] = required.into();
+    let mut schema = serde_json::json!({ "title": short_name(name), "type": "object" });
+    // Without the names of the fields it takes any.
+    if let Some(fields) = fields {
+        let properties = fields.iter();
+        let properties: serde_json::Map<_, _> = properties
+            .map(|field| ((*field).to_owned(), kinds(field).schema()))
+            .collect();
+        schema["properties"] = properties.into();
+        let required = required(fields);
+        if !required.is_empty() {
+            schema["required"] = required.into();
+        }
     }
     Json::from_encoder(schema.to_string())
 }
@@ -245,6 +244,10 @@ mod tests {
         let fields = InputType::of::<Purchase>().fields();
         assert_eq!(fields, Some(&["order_id", "lines", "tax"][..]));
         assert_eq!(InputType::of::<Open>().fields(), None);
+        assert_eq!(
+            InputType::of::<Open>().schema().as_str(),
+            r#"{"title":"Open","type":"object"}"#
+        );
         assert_eq!(
             InputType::of::<Purchase>().schema().as_str(),
             r#"{"properties":{"lines":{"type":"array"},"order_id":{"type":"string"},"tax":{"type":"number"}},"required":["order_id","lines"],"title":"Purchase","type":"object"}"#

@@ -265,13 +265,12 @@ impl Execution {
     }
 }
 
-/// The fields that a workflow declares as its input. `None`: it declares none.
+/// The fields that a workflow declares as its input. `None`: it declares no input, or one that takes any field.
 fn declared_fields(workflow: &Workflow) -> Option<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Schema {
-        #[serde(default)]
-        properties: std::collections::BTreeMap<String, Json>,
+        properties: Option<std::collections::BTreeMap<String, Json>>,
     }
     let schema: Schema = workflow.definition().input.as_ref()?.decode().ok()?;
-    Some(schema.properties.into_keys().collect())
+    Some(schema.properties?.into_keys().collect())
 }
