@@ -208,10 +208,18 @@ fn read_resource<'a>(typed: &'a PatType, attribute: &Attribute) -> Result<Resour
         let message = "a resource has no other source and no default";
         return Err(Error::new(other.span(), message));
     }
-    let open = attribute.parse_args().map_err(|error| {
+    let open: Expr = attribute.parse_args().map_err(|error| {
         let message = "a resource names the function that makes it: #[resource(open_smtp)]";
         Error::new(error.span(), format!("{message}\n{RESOURCE_FORM}"))
     })?;
+    // Two expressions of another form may have one type, and the resource is found by the type.
+    if !matches!(open, Expr::Path(_) | Expr::Closure(_)) {
+        let message = "name a function: #[resource(open_smtp)]";
+        return Err(Error::new(
+            open.span(),
+            format!("{message}\n{RESOURCE_FORM}"),
+        ));
+    }
     let name = read_name(
         typed,
         &format!("a resource has a name: `name: Arc<Type>`\n{RESOURCE_FORM}"),

@@ -37,4 +37,13 @@ async fn with_parameters(#[resource(open_here)] _smtp: Arc<Smtp>) -> Result<u32,
     Ok(1)
 }
 
+fn open_at(host: &'static str) -> impl Fn() -> Result<Smtp, TaskError> {
+    move || open_here(host)
+}
+
+#[task]
+async fn made_function(#[resource(open_at("a"))] _smtp: Arc<Smtp>) -> Result<u32, TaskError> {
+    Ok(1)
+}
+
 fn main() {}

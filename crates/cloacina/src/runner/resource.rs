@@ -7,6 +7,8 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
 use super::{TaskError, TaskHandle};
 
 /// A function that makes a resource: without parameters, `async` or not, and returning a `Result`. `Kind` tells the two kinds of
@@ -21,8 +23,11 @@ pub trait ResourceFunction<Kind>: Send + 'static {
     /// The type of the object.
     type Resource: Send + Sync + 'static;
 
-    /// Calls the function.
-    fn open(self) -> impl Future<Output = Result<Self::Resource, TaskError>> + Send;
+    /// Calls the function, and ends the call with what it returned.
+    fn open(
+        self,
+        call: OpenCall<Self::Resource>,
+    ) -> impl Future<Output = Result<Arc<Self::Resource>, TaskError>> + Send;
 }
 
 /// The kind of an `async` function.
@@ -44,8 +49,8 @@ where
 {
     type Resource = T;
 
-    async fn open(self) -> Result<T, TaskError> {
-        self().await.map_err(Into::into)
+    async fn open(self, call: OpenCall<T>) -> Result<Arc<T>, TaskError> {
+        call.end(self().await.map_err(Into::into))
     }
 }
 
@@ -57,12 +62,13 @@ where
 {
     type Resource = T;
 
-    async fn open(self) -> Result<T, TaskError> {
-        let call = move || self().map_err(Into::into);
+    async fn open(self, call: OpenCall<T>) -> Result<Arc<T>, TaskError> {
+        // The thread ends the call, because it goes on when the attempt is aborted.
+        let open = move || call.end(self().map_err(Into::into));
         if tokio::runtime::Handle::try_current().is_err() {
-            return call();
+            return open();
         }
-        match tokio::task::spawn_blocking(call).await {
+        match tokio::task::spawn_blocking(open).await {
             Ok(made) => made,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
@@ -74,21 +80,51 @@ where
 
 /// The resource of one function.
 struct Slot<F, T> {
+    state: Arc<SlotState<T>>,
+    of: PhantomData<fn(F)>,
+}
+
+#[derive(Debug)]
+struct SlotState<T> {
     made: OnceLock<Arc<T>>,
-    /// Held by the task that calls the function; the error of the last call.
-    error: tokio::sync::Mutex<Option<TaskError>>,
+    /// Held during a call of the function; the error of the last call.
+    error: Arc<Mutex<Option<TaskError>>>,
     /// The number of calls that failed.
     failures: AtomicU64,
-    of: PhantomData<fn(F)>,
 }
 
 impl<F, T> Default for Slot<F, T> {
     fn default() -> Self {
-        Self {
+        let state = SlotState {
             made: OnceLock::new(),
-            error: tokio::sync::Mutex::new(None),
+            error: Arc::default(),
             failures: AtomicU64::new(0),
+        };
+        Self {
+            state: Arc::new(state),
             of: PhantomData,
+        }
+    }
+}
+
+/// A call of the function of a slot. No other call begins before it is dropped.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct OpenCall<T> {
+    state: Arc<SlotState<T>>,
+    last: OwnedMutexGuard<Option<TaskError>>,
+}
+
+impl<T> OpenCall<T> {
+    /// Keeps the resource or the error for the tasks that wait.
+    fn end(mut self, result: Result<T, TaskError>) -> Result<Arc<T>, TaskError> {
+        match result {
+            Ok(made) => Ok(Arc::clone(self.state.made.get_or_init(|| Arc::new(made)))),
+            Err(error) => {
+                *self.last = Some(error.again());
+                self.state.failures.fetch_add(1, Ordering::Release);
+                Err(error)
+            }
         }
     }
 }
@@ -100,31 +136,43 @@ impl<F, T> Slot<F, T> {
     where
         F: ResourceFunction<K, Resource = T>,
     {
-        if let Some(made) = self.made.get() {
+        let state = &self.state;
+        if let Some(made) = state.made.get() {
             return Ok(Arc::clone(made));
         }
-        let failures = self.failures.load(Ordering::Acquire);
-        let mut last = self.error.lock().await;
-        if let Some(made) = self.made.get() {
+        let failures = state.failures.load(Ordering::Acquire);
+        let last = Arc::clone(&state.error).lock_owned().await;
+        if let Some(made) = state.made.get() {
             return Ok(Arc::clone(made));
         }
         if let Some(error) = &*last
-            && self.failures.load(Ordering::Acquire) != failures
+            && state.failures.load(Ordering::Acquire) != failures
         {
             return Err(error.again());
         }
-        match open.open().await {
-            Ok(made) => Ok(Arc::clone(self.made.get_or_init(|| Arc::new(made)))),
-            Err(error) => {
-                *last = Some(error.again());
-                self.failures.fetch_add(1, Ordering::Release);
-                Err(error)
-            }
-        }
+        let state = Arc::clone(state);
+        open.open(OpenCall { state, last }).await
     }
 }
 
 /// Returns the resource that a function makes for the runner of a task. The first call makes it.
+///
+/// A value with a type that others share is refused:
+///
+/// ```compile_fail,E0080
+/// use std::sync::Arc;
+///
+/// use cloacina::{TaskError, task, workflow};
+///
+/// const OPEN: fn() -> Result<u8, TaskError> = || Ok(1);
+///
+/// #[task]
+/// async fn read(#[resource(OPEN)] one: Arc<u8>) -> Result<u8, TaskError> {
+///     Ok(*one)
+/// }
+///
+/// let _ = workflow! { name: "shared_type", tasks: [read] };
+/// ```
 ///
 /// # Errors
 /// That of the function.
@@ -133,6 +181,13 @@ pub async fn resource<F, K>(handle: &TaskHandle, open: F) -> Result<Arc<F::Resou
 where
     F: ResourceFunction<K>,
 {
+    const {
+        // The slot is found by the type, which a function pointer and a closure with variables share with others.
+        assert!(
+            size_of::<F>() == 0,
+            "name a function: #[resource(open_smtp)]"
+        );
+    };
     let slot = handle.resources.slot::<Slot<F, F::Resource>>();
     slot.get(open).await
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use cloacina::{Context, ExecutionStatus, TaskError, TaskHandle, task, workflow};
 
@@ -247,6 +248,43 @@ async fn j10_tasks_that_wait_for_a_resource_fail_with_it() {
         assert_eq!(result.status(), ExecutionStatus::Failed);
         let tries = waiting::TRIES.load(Ordering::SeqCst);
         assert!((1..4).contains(&tries), "{tries} calls for 4 tasks");
+        runner.shutdown().await.unwrap();
+    }
+}
+
+mod slow {
+    use super::*;
+
+    pub static OPENS: AtomicU32 = AtomicU32::new(0);
+
+    /// Blocks for longer than an attempt may take.
+    fn connect() -> Result<u32, TaskError> {
+        let number = OPENS.fetch_add(1, Ordering::SeqCst) + 1;
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(number)
+    }
+
+    #[task(
+        retry_attempts = 40,
+        retry_backoff = "fixed",
+        retry_delay_ms = 1,
+        timeout_ms = 30
+    )]
+    pub async fn call(#[resource(connect)] server: Arc<u32>) -> Result<u32, TaskError> {
+        Ok(*server)
+    }
+}
+
+#[tokio::test]
+async fn j10_blocking_call_is_not_repeated_when_its_attempt_times_out() {
+    for database in databases() {
+        slow::OPENS.store(0, Ordering::SeqCst);
+        let workflow = workflow! { name: "slow_resource", tasks: [slow::call] };
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, Context::new()).await.unwrap();
+        assert_eq!(result.of::<u32>("call").unwrap(), 1);
+        assert!(result.task("call").unwrap().attempts > 1);
+        assert_eq!(slow::OPENS.load(Ordering::SeqCst), 1);
         runner.shutdown().await.unwrap();
     }
 }
