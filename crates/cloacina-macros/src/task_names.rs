@@ -1,8 +1,8 @@
 //! The expression of a task's `TaskNames`, which the static check of `workflow!` reads.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
-use syn::LitStr;
+use quote::{format_ident, quote};
+use syn::{LitStr, Type};
 
 use crate::options::{Options, Reference};
 use crate::signature::Signature;
@@ -21,12 +21,12 @@ pub fn task_names(
     let resources = resources.map(|resource| &resource.name);
     let values = signature.iter().flat_map(|signature| signature.values());
     let returns = signature.filter(|signature| signature.has_result());
-    let result_kinds = optional(returns.map(|signature| kinds(signature.output)));
+    let result_kinds = optional(returns.map(|signature| kinds(&OF_RESULT, signature.output)));
     let parameters = values.map(|value| {
         let name = &value.name;
         let task = optional(value.task.as_ref().map(Reference::as_id));
         let kind = value.kind;
-        let kinds = kinds(&quote!(::std::result::Result<#kind, ()>));
+        let kinds = kinds(&OF_DECODED, kind);
         let has_default = value.default.is_some();
         let is_map_result = value.is_map_result();
         quote! {
@@ -52,14 +52,19 @@ pub fn task_names(
     }
 }
 
-/// The function that returns the kinds of JSON of the value of a `Result`. They are all kinds for a value that cannot be decoded.
-fn kinds(result: &impl ToTokens) -> TokenStream {
+/// The trait of a type of `macro_support`, which knows the kinds of JSON of some types.
+const OF_RESULT: [&str; 2] = ["OfResult", "ReturnType"];
+const OF_DECODED: [&str; 2] = ["OfDecoded", "TakenType"];
+
+/// The function that returns the kinds of JSON of a type. They are all kinds for a type that `finder` does not know.
+fn kinds(finder: &[&str; 2], of: &Type) -> TokenStream {
+    let [known, wrapper] = finder.map(|name| format_ident!("{name}"));
     quote! {
         || {
             #[allow(unused_imports, reason = "one of them is used")]
-            use ::cloacina::macro_support::{OfResult, Unknown};
+            use ::cloacina::macro_support::{#known, Unknown};
             #[allow(clippy::needless_borrow, reason = "it makes the methods of both traits known")]
-            (&::cloacina::macro_support::ReturnType::<#result>(::std::marker::PhantomData)).kinds()
+            (&::cloacina::macro_support::#wrapper::<#of>(::std::marker::PhantomData)).kinds()
         }
     }
 }

@@ -84,9 +84,9 @@ pub use cloacina_macros::{task, workflow};
 #[cfg(feature = "macros")]
 pub mod macro_support {
     pub use crate::runner::{
-        Compensation, Context, InputType, OfResult, ParameterName, ReturnType, StaticCheck, Task,
-        TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun, Unknown, ValueOutput, define,
-        parameter, resource, schema_of,
+        Compensation, Context, InputType, OfDecoded, OfResult, ParameterName, ReturnType,
+        StaticCheck, TakenType, Task, TaskFuture, TaskHandle, TaskNames, TaskOutput, TaskRun,
+        Unknown, ValueOutput, define, parameter, resource, schema_of,
     };
     pub use crate::types::{
         Approval, Backoff, ChildSpec, Condition, Json, MapSpec, ParentEnd, RetryCondition,

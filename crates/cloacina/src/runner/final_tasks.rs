@@ -33,7 +33,7 @@ pub(super) fn add_compensations(
             ..given
         };
         let own = &compensation.names;
-        parameters::resolve_compensation(&definition.name, &mut task, own, names, input)?;
+        parameters::resolve_compensation(definition, &mut task, own, names, input)?;
         definition.finals.push(task);
         functions.push((format!("{id}~final"), compensation.run));
     }

@@ -2,10 +2,13 @@
 //!
 //! The answer holds for `serde_json`: for a type that asks for a string it refuses a number before the type sees it.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::de::value::Error as NoValue;
 use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
+use super::map_result;
 use super::probing::probe;
 
 const NULL: u8 = 1;
@@ -31,6 +34,8 @@ pub struct Kinds {
     schema: Option<&'static str>,
     /// Whether the value can also be `null`.
     is_optional: bool,
+    /// Whether the type is `MapResult`.
+    is_map_result: bool,
 }
 
 impl Kinds {
@@ -39,6 +44,7 @@ impl Kinds {
         stored: ALL,
         schema: None,
         is_optional: false,
+        is_map_result: false,
     };
 
     const fn of(kind: u8, schema: &'static str) -> Self {
@@ -47,6 +53,7 @@ impl Kinds {
             stored: kind,
             schema: Some(schema),
             is_optional: false,
+            is_map_result: false,
         }
     }
 
@@ -56,7 +63,14 @@ impl Kinds {
         let mut kinds = Self::ANY;
         // It always fails: there is no value.
         let probed = probe(|| drop(T::deserialize(Probe(&mut kinds))));
-        probed.map_or(Self::ANY, |()| kinds)
+        let mut kinds = probed.map_or(Self::ANY, |()| kinds);
+        kinds.is_map_result = map_result::is_map_result::<T>();
+        kinds
+    }
+
+    /// Whether the type is `MapResult`, and not one of the program with its name.
+    pub(super) const fn is_map_result(self) -> bool {
+        self.is_map_result
     }
 
     /// The kinds of a field of a struct.
@@ -226,10 +240,28 @@ fn no_value() -> NoValue {
     serde::de::Error::custom("only the kinds of values are read")
 }
 
-/// Finds the kinds of what a task's function returns.
+/// Finds the kinds of a parameter's type.
 ///
-/// The method [`OfResult::kinds`] is that of a `Result` whose value can be decoded; for all other types the compiler finds
+/// The method [`OfDecoded::kinds`] is that of a type that can be decoded; for all other types the compiler finds
 /// [`Unknown::kinds`], which needs one more reference.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TakenType<T>(pub std::marker::PhantomData<T>);
+
+/// See [`TakenType`].
+#[doc(hidden)]
+pub trait OfDecoded {
+    /// The kinds.
+    fn kinds(&self) -> Kinds;
+}
+
+impl<T: Deserialize<'static>> OfDecoded for TakenType<T> {
+    fn kinds(&self) -> Kinds {
+        Kinds::of_type::<T>()
+    }
+}
+
+/// Finds the kinds of what a task's function returns, in the same way. They are those of the value of a `Result`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct ReturnType<T>(pub std::marker::PhantomData<T>);
@@ -241,18 +273,53 @@ pub trait OfResult {
     fn kinds(&self) -> Kinds;
 }
 
+/// A type whose values are stored as the kind of JSON that it asks for. That is not known of a type that a program defines, because
+/// attributes such as `#[serde(into = "String")]` change only what is stored.
+#[doc(hidden)]
+pub trait Symmetric {}
+
+macro_rules! symmetric {
+    ($($type:ty),* $(,)?) => { $(impl Symmetric for $type {})* };
+}
+
+macro_rules! symmetric_tuples {
+    ($($first:ident $($rest:ident)*)?) => {
+        $(
+            impl<$first, $($rest),*> Symmetric for ($first, $($rest),*) {}
+            symmetric_tuples! { $($rest)* }
+        )?
+    };
+}
+
+symmetric! {
+    (), bool, char, String, &str, i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64,
+}
+symmetric_tuples! { A B C D E F G H I J K L }
+
+impl<T> Symmetric for Vec<T> {}
+impl<T, const N: usize> Symmetric for [T; N] {}
+impl<K, V, S> Symmetric for HashMap<K, V, S> {}
+impl<K, V> Symmetric for BTreeMap<K, V> {}
+impl<T: Symmetric> Symmetric for Option<T> {}
+
 // Not `DeserializeOwned`, which a type that borrows, such as `&str`, does not implement.
-impl<T: Deserialize<'static>, E> OfResult for ReturnType<Result<T, E>> {
+impl<T: Deserialize<'static> + Symmetric, E> OfResult for ReturnType<Result<T, E>> {
     fn kinds(&self) -> Kinds {
         Kinds::of_type::<T>()
     }
 }
 
-/// See [`ReturnType`].
+/// See [`TakenType`].
 #[doc(hidden)]
 pub trait Unknown {
     /// All kinds.
     fn kinds(&self) -> Kinds;
+}
+
+impl<T> Unknown for &TakenType<T> {
+    fn kinds(&self) -> Kinds {
+        Kinds::ANY
+    }
 }
 
 impl<T> Unknown for &ReturnType<T> {
@@ -263,7 +330,6 @@ impl<T> Unknown for &ReturnType<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::marker::PhantomData;
 
     use serde::Serialize;
@@ -360,6 +426,18 @@ mod tests {
         struct Opaque;
         let known = &ReturnType::<Result<u8, ()>>(PhantomData);
         assert_eq!(known.kinds(), Kinds::of_type::<u8>());
+        let text = &ReturnType::<Result<Option<&str>, ()>>(PhantomData);
+        assert_eq!(text.kinds(), Kinds::of_type::<Option<String>>());
+        // It may be stored as another kind than the one that it asks for.
+        assert_eq!(
+            (&ReturnType::<Result<Wrapped, ()>>(PhantomData)).kinds(),
+            Kinds::ANY
+        );
+        assert_eq!(
+            (&TakenType::<Wrapped>(PhantomData)).kinds(),
+            Kinds::of_type::<u8>()
+        );
+        assert_eq!((&TakenType::<Opaque>(PhantomData)).kinds(), Kinds::ANY);
         assert_eq!(
             (&ReturnType::<Result<Opaque, ()>>(PhantomData)).kinds(),
             Kinds::ANY

@@ -27,7 +27,7 @@ pub(super) fn check(
                 (ParameterSource::Task, Some(id)) => {
                     let mut makers = tasks.clone();
                     let maker = makers.find(|(maker, _)| maker.id == *id);
-                    maker.and_then(|(maker, names)| of_result(parameter, source, maker, names))
+                    maker.and_then(|(maker, names)| of_result(parameter, maker, names))
                 }
                 (ParameterSource::Input, _) => {
                     input.and_then(|input| of_field(parameter, source, input))
@@ -49,17 +49,22 @@ pub(super) fn check(
 
 fn of_result(
     parameter: &ParameterName,
-    source: &Parameter,
     maker: &TaskDefinition,
     names: &TaskNames,
 ) -> Option<String> {
     let is_map = maker.over.is_some();
-    if source.items {
-        let problem = || format!("the items of a map, but task '{}' is not one", maker.id);
-        return (!is_map).then(problem);
+    if is_map {
+        return None;
     }
-    let (taken, made): (Kinds, Kinds) = ((parameter.kinds)(), names.result_kinds?());
-    if is_map || taken.admits(made) {
+    let taken: Kinds = (parameter.kinds)();
+    if taken.is_map_result() {
+        return Some(format!(
+            "the items of a map, but task '{}' is not one",
+            maker.id
+        ));
+    }
+    let made: Kinds = names.result_kinds?();
+    if taken.admits(made) {
         return None;
     }
     Some(format!(

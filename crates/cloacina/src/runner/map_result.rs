@@ -88,6 +88,15 @@ impl<T> MapResult<T> {
     }
 }
 
+/// Whether a type is [`MapResult`]: its items do not have to be `'static`, so that it has no `TypeId`.
+pub(super) fn is_map_result<T>() -> bool {
+    let name = std::any::type_name::<T>();
+    let own = std::any::type_name::<MapResult<()>>();
+    let head = own.strip_suffix("<()>").unwrap_or(own);
+    name.strip_prefix(head)
+        .is_some_and(|rest| rest.starts_with('<'))
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for MapResult<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let items = Vec::<MapItem<T>>::deserialize(deserializer)?;

@@ -72,7 +72,7 @@ pub use inspector_changes::{Rerun, RerunVersion};
 pub use inspector_counts::{Bucket, Count, CountKind, FailureGroup};
 pub use inspector_maps::ItemPage;
 pub use inspector_schedules::Backfilled;
-pub use json_kinds::{Kinds, OfResult, ReturnType, Unknown};
+pub use json_kinds::{Kinds, OfDecoded, OfResult, ReturnType, TakenType, Unknown};
 pub use listing::{ListFilter, ListPage, ListedExecution, Scanned};
 pub use map_methods::MapPage;
 pub use map_result::{MapItem, MapResult};

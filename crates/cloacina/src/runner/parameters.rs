@@ -3,7 +3,7 @@
 //!
 //! See docs/explanation/decisions/073-typed-rust-tasks.md
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::input_type::InputType;
 use super::kind_check;
@@ -26,8 +26,10 @@ pub(super) fn resolve(
 ) -> Result<(), Error> {
     let keys = keys_of(names);
     let fields = input.map(|input| input.fields().map_or(Fields::Any, Fields::Named));
+    let maps = maps_of(definition);
     for (task, names) in definition.tasks.iter_mut().zip(names) {
         resolve_task(&definition.name, task, names, &keys, fields)?;
+        clear_items(task, &maps);
         let from = task
             .parameters
             .iter()
@@ -46,7 +48,7 @@ pub(super) fn resolve(
 /// # Errors
 /// As for [`resolve`].
 pub(super) fn resolve_compensation(
-    workflow: &str,
+    definition: &WorkflowDefinition,
     task: &mut TaskDefinition,
     own: &TaskNames,
     names: &[TaskNames],
@@ -54,7 +56,23 @@ pub(super) fn resolve_compensation(
 ) -> Result<(), Error> {
     let keys = keys_of(names);
     let fields = input.map(|input| input.fields().map_or(Fields::Any, Fields::Named));
-    resolve_task(workflow, task, own, &keys, fields)
+    resolve_task(&definition.name, task, own, &keys, fields)?;
+    clear_items(task, &maps_of(definition));
+    Ok(())
+}
+
+/// The ids of the tasks that are maps.
+fn maps_of(definition: &WorkflowDefinition) -> HashSet<String> {
+    let maps = definition.tasks.iter().filter(|task| task.over.is_some());
+    maps.map(|task| task.id.clone()).collect()
+}
+
+/// Only a map has items: a type of the program may have the name of `MapResult`.
+fn clear_items(task: &mut TaskDefinition, maps: &HashSet<String>) {
+    for parameter in &mut task.parameters {
+        let from = parameter.task.as_ref();
+        parameter.items &= from.is_some_and(|from| maps.contains(from));
+    }
 }
 
 fn keys_of(names: &[TaskNames]) -> HashMap<&'static str, &'static str> {

@@ -410,6 +410,59 @@ fn j6_kind_of_a_borrowed_result_is_compared() {
     drop(workflow! { name: "typed_borrowed_kinds", tasks: [borrowed::kind, wrong] });
 }
 
+/// A type that is stored as another kind of JSON than the one that it is decoded from.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String")]
+struct Price {
+    cents: u32,
+}
+
+impl From<Price> for String {
+    fn from(price: Price) -> Self {
+        format!("{} ct", price.cents)
+    }
+}
+
+/// A type of the program that has the name of one of the crate.
+#[derive(Serialize, Deserialize)]
+struct MapResult {
+    count: u32,
+}
+
+mod named {
+    use super::*;
+
+    #[task]
+    pub async fn price() -> Result<Price, TaskError> {
+        Ok(Price { cents: 7 })
+    }
+
+    #[task]
+    pub async fn counted() -> Result<MapResult, TaskError> {
+        Ok(MapResult { count: 2 })
+    }
+
+    #[task]
+    pub async fn shown(price: String, counted: MapResult) -> Result<String, TaskError> {
+        Ok(format!("{} * {price}", counted.count))
+    }
+}
+
+#[tokio::test]
+async fn j6_types_that_are_stored_differently_are_not_compared() {
+    for database in databases() {
+        let workflow = workflow! {
+            name: "typed_asymmetric",
+            output: "shown",
+            tasks: [named::price, named::counted, named::shown],
+        };
+        let runner = start(&database).await;
+        let result = runner.execute(&workflow, Context::new()).await.unwrap();
+        assert_eq!(result.output::<String>().unwrap(), "2 * 7 ct");
+        runner.shutdown().await.unwrap();
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Small {
     text: String,
@@ -429,11 +482,11 @@ fn j6_parameter_of_another_kind_than_its_field_is_refused() {
 
 #[test]
 #[should_panic(
-    expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or number, but the result of task 'total' is object"
+    expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or number, but the result of task 'rows' is array"
 )]
 fn j6_parameter_of_another_kind_than_the_result_is_refused() {
     #[task]
-    async fn wrong(#[result_of(total)] bill: Option<f64>) -> Result<u8, TaskError> {
+    async fn wrong(#[result_of(rows)] bill: Option<f64>) -> Result<u8, TaskError> {
         Ok(bill.map_or(0, |_| 1))
     }
     drop(workflow! { name: "typed_kinds", input: Purchase, tasks: [rows, total, wrong] });
