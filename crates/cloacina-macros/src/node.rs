@@ -145,6 +145,7 @@ fn read_wait(keyword: &Ident, input: ParseStream) -> Result<Options, Error> {
 
 fn read_approval(input: ParseStream) -> Result<Options, Error> {
     let mut fields: Vec<TokenStream> = Vec::new();
+    let mut data: Option<Type> = None;
     let mut options = Options::read_all(input, APPROVAL_OPTIONS, |options, name, value| {
         match name.to_string().as_str() {
             "timeout" => options.wait.read_timeout(value)?,
@@ -152,12 +153,7 @@ fn read_approval(input: ParseStream) -> Result<Options, Error> {
                 let end = wait_end("on_reject", value)?;
                 fields.push(quote!(on_reject: #end));
             }
-            "data" => {
-                let kind: Type = value.parse()?;
-                fields.push(quote! {
-                    schema: ::std::option::Option::Some(::cloacina::macro_support::schema_of::<#kind>())
-                });
-            }
+            "data" => data = Some(value.parse()?),
             "title" | "to" => {
                 let text: LitStr = value.parse()?;
                 fields.push(
@@ -168,6 +164,11 @@ fn read_approval(input: ParseStream) -> Result<Options, Error> {
         }
         Ok(true)
     })?;
+    if let (Some(kind), Some(id)) = (data, &options.id) {
+        fields.push(quote! {
+            schema: ::std::option::Option::Some(::cloacina::macro_support::schema_of::<#kind>(#id))
+        });
+    }
     options.add_field(quote! {
         approval: ::std::option::Option::Some(::cloacina::macro_support::Approval {
             #(#fields,)*

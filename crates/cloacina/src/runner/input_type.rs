@@ -120,9 +120,23 @@ impl InputType {
 }
 
 /// The JSON schema of the data of an approval: see [`InputType::schema`].
+///
+/// # Panics
+/// If the type cannot be decoded from an object: no data could be approved.
 #[doc(hidden)]
 #[must_use]
-pub fn schema_of<T: DeserializeOwned>() -> Json {
+pub fn schema_of<T: DeserializeOwned>(approval: &str) -> Json {
+    let of_type = Kinds::of_type::<T>();
+    if !of_type.accepts_object() {
+        let message = format!(
+            "the data of approval '{approval}' is not an object: {} is {}",
+            short_name(std::any::type_name::<T>()),
+            of_type.told()
+        );
+        let error = Error::new(ErrorCode::TaskInvalid, message)
+            .with_hint("name a struct, whose fields are the data");
+        panic!("{error}");
+    }
     let kinds = Kinds::of_field::<T>;
     let required = required_fields::of_type::<T>;
     schema(

@@ -90,6 +90,11 @@ impl Kinds {
         self.accepted & given.accepted != 0
     }
 
+    /// Whether a value can be decoded from an object.
+    pub(super) const fn accepts_object(self) -> bool {
+        self.accepted & OBJECT != 0
+    }
+
     /// The names of the kinds, for a message.
     pub(super) fn told(self) -> String {
         let names = NAMES.iter().enumerate();
