@@ -10,9 +10,9 @@ use super::input_type::InputType;
 use super::task::{Compensation, TaskNames, TaskRun};
 use super::{describe, final_tasks, parameters};
 use crate::types::sync::Mutex;
-use crate::types::{Context, Error, ExecutionId, Json};
+use crate::types::{Context, Error, ErrorCode, ExecutionId, Json};
 use crate::workflow;
-use crate::workflow::WorkflowDefinition;
+use crate::workflow::{TaskDefinition, WorkflowDefinition};
 
 /// A workflow that `workflow!` created. It is defined in this process: every runner of the process can run it by its name.
 ///
@@ -131,8 +131,8 @@ impl fmt::Debug for Workflow {
 /// (semantics A3).
 ///
 /// # Panics
-/// If a parameter is neither a task nor a field of the declared input, or the output is neither, or if a child would run its
-/// parent without end. The macro has ruled out every other invalid definition.
+/// If a parameter is neither a task nor a field of the declared input, or the output is neither or is a map, or if a child would
+/// run its parent without end. The macro has ruled out every other invalid definition.
 #[doc(hidden)]
 #[must_use]
 pub fn define(
@@ -156,6 +156,7 @@ pub fn define(
         )
     });
     final_tasks::set_apart(&mut definition);
+    let resolved = resolved.and_then(|()| refuse_map_output(&definition));
     let inner = match resolved.and_then(|()| workflow::Workflow::new(definition)) {
         Ok(inner) => Arc::new(inner),
         Err(error) => panic!("{error}"),
@@ -170,6 +171,24 @@ pub fn define(
         panic!("{error}");
     }
     workflow
+}
+
+/// Refuses an output that names a map. A definition that was stored before this check stays valid, and its output is null.
+fn refuse_map_output(definition: &WorkflowDefinition) -> Result<(), Error> {
+    let keys = definition.output.iter().flat_map(workflow::Output::keys);
+    let maps = definition.tasks.iter().filter(|task| task.over.is_some());
+    for key in keys {
+        let is_key = |task: &&TaskDefinition| task.result.as_deref().unwrap_or(&task.id) == key;
+        if maps.clone().any(|task| is_key(&task)) {
+            let message = format!(
+                "workflow '{}': output='{key}' is a map, whose results are not in the context",
+                definition.name
+            );
+            let hint = format!("add a task that takes {key} as a parameter and returns the output");
+            return Err(Error::new(ErrorCode::WorkflowInvalid, message).with_hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// A runner that is notified of each workflow that this process defines.

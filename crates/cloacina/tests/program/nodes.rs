@@ -193,10 +193,15 @@ mod pages {
         Ok(invoices.iter().flatten().count())
     }
 
+    #[task]
+    pub async fn all_sizes(sizes: Vec<u64>) -> Result<Vec<u64>, TaskError> {
+        Ok(sizes)
+    }
+
     pub fn define() -> Workflow {
         workflow! {
             name: "node_pages",
-            output: ["known", "sizes"],
+            output: ["known", "all_sizes"],
             tasks: [
                 orders,
                 child(
@@ -214,6 +219,7 @@ mod pages {
                     input = { a = "left", b = "right" },
                 ),
                 known,
+                all_sizes,
             ],
         }
     }
@@ -249,6 +255,8 @@ async fn k11_node_starts_a_child_for_each_element() {
         let found: Vec<Option<String>> = result.of("invoices").unwrap();
         assert_eq!(found, expected);
         assert_eq!(result.of::<Vec<u64>>("sizes").unwrap(), [11, 13, 15, 17]);
+        let output: (usize, Vec<u64>) = result.output().unwrap();
+        assert_eq!(output, (3, vec![11, 13, 15, 17]));
         assert_eq!(result.of::<usize>("known").unwrap(), 3);
         let id = result.execution_id();
         let failed = Some(TaskStatus::Failed);
@@ -422,6 +430,78 @@ async fn l_nodes_wait_for_signals_and_decisions() {
         runner.send(stop).await.unwrap();
         let result = second.result_within(PATIENCE).await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Cancelled);
+        runner.shutdown().await.unwrap();
+    }
+}
+
+#[test]
+#[should_panic(
+    expected = "workflow 'node_map_output': output='sizes' is a map, whose results are not in the context"
+)]
+fn j8_map_cannot_be_the_output() {
+    let _ = workflow! {
+        name: "node_map_output",
+        output: "sizes",
+        tasks: [child(id = "sizes", workflow = "node_sizes", over = "rows")],
+    };
+}
+
+#[test]
+#[should_panic(expected = "the data of approval 'release' is not an object: u8 is number")]
+fn l_data_of_an_approval_must_be_an_object() {
+    let _ = workflow! {
+        name: "node_number",
+        tasks: [approval(id = "release", data = u8)],
+    };
+}
+
+#[test]
+fn l_data_of_an_approval_may_be_of_any_type_with_objects() {
+    let workflow = workflow! {
+        name: "node_objects",
+        tasks: [
+            approval(id = "map", data = std::collections::HashMap<String, u8>),
+            approval(id = "optional", data = Option<release::Limit>),
+            approval(id = "any", data = serde_json::Value),
+        ],
+    };
+    assert_eq!(workflow.tasks().count(), 3);
+}
+
+/// A workflow whose input takes any field.
+mod open {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    pub struct Anything {
+        #[serde(flatten)]
+        rest: HashMap<String, u64>,
+    }
+
+    #[task]
+    pub async fn double(number: u64) -> Result<u64, TaskError> {
+        Ok(2 * number)
+    }
+
+    pub fn define() -> Workflow {
+        let _ = workflow! { name: "node_open", input: Anything, output: "double", tasks: [double] };
+        workflow! {
+            name: "node_open_parent",
+            output: "inner",
+            tasks: [child(id = "inner", workflow = "node_open")],
+        }
+    }
+}
+
+#[tokio::test]
+async fn m2_child_with_an_open_input_gets_the_whole_context() {
+    let workflow = open::define();
+    for database in databases() {
+        let runner = start(&database).await;
+        let result = run(&runner, &workflow, r#"{"number":21}"#).await;
+        assert_eq!(result.output::<u64>().unwrap(), 42);
         runner.shutdown().await.unwrap();
     }
 }
