@@ -117,9 +117,10 @@ use proc_macro::TokenStream;
 ///
 /// `#[resource(function)]` on a parameter of type `Arc<T>` gives the task an object that it shares with other tasks, such as a
 /// connection. A runner calls the function once, when the first task needs the object, and drops the object at its shutdown, when
-/// no task uses it any more. The function takes no parameters and returns a `Result` with `TaskError` or any other error. It
-/// may be `async`; otherwise it may block, because it is called on a thread for that. If it fails, the attempt fails with
-/// its error, and the next attempt calls it again. Such a parameter adds no dependency and does not change the workflow's version.
+/// no task uses it any more. The function takes no parameters and returns a `Result` with `TaskError` or any error that implements
+/// `std::error::Error + Send + Sync + 'static`. It may be `async`; otherwise it may block, because it is called on a thread for
+/// that. If it fails, the attempt fails with its error, and the next attempt calls it again. Such a parameter adds no dependency
+/// and does not change the workflow's version.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -240,7 +241,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// function with `#[task]`, or `external_task(id = "…", …)` for a task that another program runs, with the options of
 /// `#[task]`. Duplicate ids, unknown dependencies, trigger rules that name unknown tasks, and cycles are compile errors at
 /// the task, and so are two tasks with one result and an `output:` that no task has. A parameter that is neither a task nor a
-/// field of the declared input panics when the macro is evaluated.
+/// field of the declared input panics when the macro is evaluated, and so does an `output:` that names a map.
 ///
 /// `cancel_on: signal("order.cancelled", key = "order_id")`, or a list of signals, cancels an execution that gets one of them.
 ///
@@ -266,7 +267,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `on_parent_end = "cancel"` | the fate of a child when its parent is cancelled, fails or times out: `"cancel"` or `"abandon"` |
 /// | `on_timeout = "fail"` | of a wait or approval, the consequence of its timeout: `"fail"`, `"skip"`, `"continue"` |
 /// | `on_reject = "fail"` | of an approval, the consequence of a rejection: `"fail"`, `"skip"`, `"continue"` |
-/// | `data = Type` | of an approval: the type of the data of a decision, a struct with `serde::Deserialize` |
+/// | `data = Type` | of an approval: the type of the data of a decision, a struct with `serde::Deserialize`; the macro panics if the type cannot be decoded from an object |
 /// | `title = "Release {order_id}?"`, `to = "finance"` | of an approval: a sentence for the person who decides, and that person or group |
 ///
 /// A workflow that would run itself without end, by its children, panics when the macro is evaluated.
