@@ -258,6 +258,11 @@ mod slow {
     pub static OPENS: AtomicU32 = AtomicU32::new(0);
 
     /// Blocks for longer than an attempt may take.
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::unnecessary_wraps,
+        reason = "a resource that blocks, with the signature of one that may fail"
+    )]
     fn connect() -> Result<u32, TaskError> {
         let number = OPENS.fetch_add(1, Ordering::SeqCst) + 1;
         std::thread::sleep(Duration::from_millis(300));
