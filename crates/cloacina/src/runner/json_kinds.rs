@@ -439,7 +439,7 @@ mod tests {
             Kinds::ANY
         );
         assert_eq!(
-            (&TakenType::<Wrapped>(PhantomData)).kinds(),
+            TakenType::<Wrapped>(PhantomData).kinds(),
             Kinds::of_type::<u8>()
         );
         assert_eq!((&TakenType::<Opaque>(PhantomData)).kinds(), Kinds::ANY);
