@@ -40,18 +40,6 @@ def _warn_of_other_files(name: str, before: str, after: str) -> None:
 
 
 workflow_registry._warn_of_replacement = _warn_of_other_files
-_tell_of_replacement = workflow_registry._tell_of_replacement
-
-
-def _tell_of_programs(
-    name: str, before: workflow_registry.Place, after: workflow_registry.Place
-) -> None:
-    """Logs as the package does, unless the file is a test, whose functions use the same names."""
-    if before.line == after.line or not after.file.startswith(_TESTS):
-        _tell_of_replacement(name, before, after)
-
-
-workflow_registry._tell_of_replacement = _tell_of_programs
 
 
 class Server:

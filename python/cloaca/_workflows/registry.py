@@ -60,9 +60,14 @@ class Place:
         self._function = code.co_qualname
         self._code = ref(code)
 
-    def is_rerun_of(self, earlier: Place) -> bool:
-        """Whether both are in one function or module, which was loaded again in between."""
-        return self._function == earlier._function and self._code() is not earlier._code()
+    def follows(self, earlier: Place) -> bool:
+        """Whether one run of a module reaches both places, the other one first.
+
+        A function may define what another one has defined, as tests do. A module may be loaded
+        again.
+        """
+        are_of_module = self._function == earlier._function == "<module>"
+        return are_of_module and self._code() is earlier._code()
 
 
 _builder: ContextVar[OpenBuilder | None] = ContextVar("cloaca_builder", default=None)
@@ -325,14 +330,14 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
 def _tell_of_replacement(name: str, before: Place, after: Place) -> None:
     """Logs that a file defines a workflow again, with another version.
 
-    Two definitions at two lines of a file are rarely intended. A notebook, and a function that is
-    called twice, define a workflow again to change it.
+    Two definitions at two lines of a module are rarely intended. A notebook, a function that is
+    called twice, and tests define a workflow again to change it.
     """
     from pathlib import Path
 
     from cloaca._values.package_logger import logger
 
-    is_mistake = before.line != after.line and not after.is_rerun_of(before)
+    is_mistake = before.line != after.line and after.follows(before)
     if is_mistake and Path(after.file).is_file():
         logger().warning(
             "workflow '%s' is defined at %s:%d and again at %s:%d; the later one replaces the "
