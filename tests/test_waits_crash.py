@@ -74,7 +74,8 @@ def test_crash_anywhere_around_waits_changes_nothing() -> None:
 
     report = crash_everywhere("everything", setup=setup)
     setup()
-    assert len(report.points) >= 30
+    # Ends that come at the same time may share a transaction.
+    assert len(report.points) >= 24
     # A step whose transaction was lost runs again, and no step runs a third time.
     assert set(most) == {"first", "second", "third"}
     assert max(most.values()) == 2

@@ -3,7 +3,7 @@
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Deserializer};
 
-use super::ErrorInfo;
+use super::error_info::ErrorInfo;
 use crate::types::{TaskStatus, Timestamp};
 
 /// The items of a map, whatever became of them. A parameter of this type that names a map accepts failed items, unlike one of

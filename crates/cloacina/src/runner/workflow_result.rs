@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use super::Context;
 use super::async_engine::{AsyncEngine, read_on_a_thread};
 use super::decoding::{absent, decode_text};
+use super::error_info::ErrorInfo;
 use crate::engine::{self, Execution};
 use crate::runtime::Ended;
 use crate::types::{
-    Error, ErrorCode, ExecutionId, ExecutionStatus, Failure, HistoryEvent, Json, RunnerId,
-    TaskRecord, TaskStatus, Timestamp, nearest,
+    Error, ErrorCode, ExecutionId, ExecutionStatus, HistoryEvent, Json, RunnerId, TaskRecord,
+    TaskStatus, Timestamp, nearest,
 };
 
 /// The state of an execution with all its tasks at one instant. Contexts and errors are decoded when they are read.
@@ -25,24 +26,6 @@ pub struct WorkflowResult {
     execution: Ended,
     /// The runner that read it, for the items of maps.
     engine: Weak<AsyncEngine>,
-}
-
-/// The error of a failed execution or task.
-///
-/// Since 1.0.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[non_exhaustive]
-pub struct ErrorInfo {
-    /// The type's name, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The error's message.
-    pub message: String,
-    /// The traceback, if available.
-    pub traceback: Option<String>,
-    /// The task that failed; `None` when no single task caused the failure.
-    #[serde(rename = "task")]
-    pub task_id: Option<String>,
 }
 
 /// The state of one task.
@@ -292,26 +275,6 @@ impl fmt::Debug for WorkflowResult {
             .field("status", &self.status())
             .field("error", &self.error_message())
             .finish_non_exhaustive()
-    }
-}
-
-impl ErrorInfo {
-    pub(super) fn new(failure: &Failure, task_id: Option<String>) -> Self {
-        Self {
-            kind: failure.kind.clone(),
-            message: failure.message.clone(),
-            traceback: failure.traceback.clone(),
-            task_id,
-        }
-    }
-}
-
-impl fmt::Display for ErrorInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(task) = &self.task_id {
-            write!(f, "task '{task}' failed: ")?;
-        }
-        write!(f, "{}: {}", self.kind, self.message)
     }
 }
 
