@@ -133,9 +133,7 @@ impl Execution {
             return;
         }
         self.start_by_waiting(now);
-        let source = self.workflow.source_of(ordinal);
-        let width_of_source = source.and_then(|source| self.task_map(source)?.width);
-        let split = match (self.depth_problem(ordinal), width_of_source) {
+        let split = match (self.depth_problem(ordinal), self.width_of_source(ordinal)) {
             (Some(problem), _) => Err(problem),
             (None, Some(width)) => Ok(width as usize),
             (None, None) => (self.split_lists(ordinal, results)).map(|lists| lists.width()),
@@ -189,10 +187,7 @@ impl Execution {
             generation,
             state: MapState::Open,
             width,
-            source: (self.workflow.source_of(ordinal)).filter(|source| {
-                self.task_map(*source)
-                    .is_some_and(|map| map.width.is_some())
-            }),
+            source: (self.width_of_source(ordinal)).and_then(|_| self.workflow.source_of(ordinal)),
             has_all: false,
             admitted: 0,
             skipped: 0,

@@ -47,6 +47,13 @@ impl Execution {
         }
     }
 
+    /// The number of items of a map's source, if it has expanded. A source that its rule has skipped gives no elements.
+    #[must_use]
+    pub fn width_of_source(&self, ordinal: Ordinal) -> Option<u32> {
+        let source = self.workflow.source_of(ordinal)?;
+        self.task_map(source)?.width
+    }
+
     /// Whether the source of a map may still give it elements.
     pub(super) fn has_open_source(&self, map: &MapRow) -> bool {
         (map.source).is_some_and(|source| !self.task(source).status.is_terminal())

@@ -27,7 +27,15 @@ impl Execution {
     /// comes with the task whose value the final context has, and a task whose value was lost.
     #[must_use]
     pub fn lost_values(&self) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
-        lost_writes(&self.workflow, &self.record)
+        let graph = self.workflow.graph();
+        let task_at = |place: usize| graph.order()[place];
+        let writes = writes_of(&self.record, graph.order()).into_iter();
+        let lost = writes.filter(|(_, writes)| writes.len() > 1);
+        lost.filter_map(|(key, writes)| {
+            let (kept, lost) = lost_write(&placed(graph, &writes))?;
+            Some((Arc::clone(key), task_at(kept.place), task_at(lost.place)))
+        })
+        .collect()
     }
 }
 
@@ -190,19 +198,6 @@ pub fn overlay(
         }
     }
     context
-}
-
-/// See [`Execution::lost_values`].
-fn lost_writes(workflow: &Workflow, record: &ExecutionRecord) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
-    let graph = workflow.graph();
-    let task_at = |place: usize| graph.order()[place];
-    let writes = writes_of(record, graph.order()).into_iter();
-    let lost = writes.filter(|(_, writes)| writes.len() > 1);
-    lost.filter_map(|(key, writes)| {
-        let (kept, lost) = lost_write(&placed(graph, &writes))?;
-        Some((Arc::clone(key), task_at(kept.place), task_at(lost.place)))
-    })
-    .collect()
 }
 
 /// The final context: the input overlaid by the deltas of all completed tasks (B4).

@@ -36,11 +36,7 @@ impl Step {
         ordinal: Ordinal,
     ) -> Result<Vec<(String, Json)>, StoreError> {
         let execution = self.ledger.get(id);
-        let width_of_source = execution.and_then(|execution| {
-            let source = execution.workflow().source_of(ordinal)?;
-            execution.task_map(source)?.width
-        });
-        match width_of_source {
+        match execution.and_then(|execution| execution.width_of_source(ordinal)) {
             Some(_) => Ok(Vec::new()),
             None => self.results_for_map(id, ordinal),
         }
