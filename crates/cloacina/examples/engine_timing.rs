@@ -1,6 +1,6 @@
-//! Measures the engine below the public API, with the workloads W1–W3 and Rust tasks that do nothing.
+//! Measures the engine without the public API: the workloads W1–W3 of `benchmarks/`, with Rust tasks that do nothing.
 //!
-//! `cargo run --release --example engine_timing -- DIRECTORY`, or a database URL instead of the directory.
+//! Run it with `cargo run --release --example engine_timing -- DIRECTORY`. A database URL can replace the directory.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -52,6 +52,7 @@ fn define(engine: &EngineHandle, name: &str, tasks: &[(&str, &[&str])]) {
         .unwrap();
 }
 
+/// Submits executions and waits until all of them have ended.
 fn run(engine: &EngineHandle, workflow: &str, count: usize) {
     let input = Arc::new(Context::new());
     let requests: Vec<SubmitRequest> = (0..count)

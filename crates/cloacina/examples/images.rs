@@ -1,7 +1,7 @@
-//! Defines a workflow with an external task, `label`, that a program in Python runs.
+//! Defines a workflow with an external task, `label`, which a Python program runs.
 //!
-//! `cargo run --example images -- URL` waits until the other program has run the task, and prints the final context.
-//! Started again after a crash, it continues the same execution.
+//! `cargo run --example images -- URL` waits until the Python program has run the task, and then prints the final context.
+//! If this program crashes and is started again, it continues the same execution.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use cloacina::{Context, DefaultRunner, Submission, TaskError, task, workflow};

@@ -1,4 +1,4 @@
-//! Typed tasks: a parameter's name says which value it is, and what a task returns is its result.
+//! Typed tasks: the name of a parameter says which value it receives, and the value that a task returns is its result.
 
 use cloacina::{Context, DefaultRunner, TaskError, task, workflow};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!((total.order.as_str(), total.sum), ("o-1", 5));
     let rows: Vec<u64> = result.of("rows")?;
     assert_eq!(rows, [2, 3]);
-    // Nothing is stored for an input that is not an `Order`.
+    // An input that is not an `Order` is refused, and nothing is stored.
     let wrong = Context::from_json(r#"{"id": "o-2", "prices": [3, "4"]}"#)?;
     let refused = runner.submit(&order, wrong).await;
     assert!(refused.is_err_and(|error| error.message.contains("`prices[1]`: invalid type")));

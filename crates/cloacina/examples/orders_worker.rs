@@ -1,11 +1,13 @@
-//! The Rust side of orders whose Python side is another program: `orders_worker DATABASE`. It runs until its standard input
-//! ends.
+//! The Rust program of an order system whose other program is written in Python. `orders_worker DATABASE` runs until its
+//! standard input ends.
 //!
-//! It has one typed task of a workflow that the Python program defines. The parameters of a handler for an external task are
-//! keys of the context: here the result of the Python task `rows`, and a field of the input.
+//! This program runs `total`, an external task of a workflow that the Python program defines. The parameters of an external
+//! task are keys of the context: here the result of the Python task `rows`, and fields of the input.
 //!
-//! It also defines the workflow `ship`, which Python runs as a child, and whose task runs the Python workflow `label` as its
-//! own child.
+//! Both programs define the workflow `weights`, and share the items of its map.
+//!
+//! This program also defines the workflow `ship`. The Python program runs `ship` as a child. The task of `ship` runs the
+//! Python workflow `label` as a child.
 
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ async fn total(
     })
 }
 
-/// Packs an order. A label that takes too long fails the order.
+/// Packs an order. Fails if the label is not printed within 10 minutes.
 #[task]
 async fn parcel(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
     let order: String = context.get("order_id")?;
@@ -56,12 +58,26 @@ fn ship() -> Workflow {
     workflow! { name: "ship", output: "parcel", tasks: [parcel] }
 }
 
+#[task(over = "parcels")]
+async fn weigh(number: u64) -> Result<String, TaskError> {
+    Ok(format!("rust {number}"))
+}
+
+#[task]
+async fn all_weights(weigh: Vec<String>) -> Result<Vec<String>, TaskError> {
+    Ok(weigh)
+}
+
+fn weights() -> Workflow {
+    workflow! { name: "weights", output: "all_weights", tasks: [weigh, all_weights] }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args()
         .nth(1)
         .ok_or("usage: orders_worker DATABASE")?;
-    let _ = ship();
+    let _ = (ship(), weights());
     let runner = DefaultRunner::new(url).await?;
     runner.register_external::<total>("order_in_two").await?;
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()))

@@ -1,11 +1,12 @@
-//! W19: how long lists, filters and counts take on a large database.
+//! Measures how long lists, filters and counts take on a large database (workload W19).
 //!
 //! ```text
 //! cargo run --release --example reads_timing -- sqlite:////tmp/large.db 1000000
 //! ```
 //!
-//! It fills an empty database with ended executions of five workflows, 0.5 % of them failed, 2 % with labels, and then asks each
-//! question 100 times. Prints one line of JSON per question: the median and the 95th percentile in milliseconds.
+//! The program fills an empty database with ended executions of five workflows. 0.5 % of the executions have failed, and 2 %
+//! have labels. The program then runs each query 100 times, and prints one line of JSON per query: the median and the 95th
+//! percentile of its times, in milliseconds.
 
 #![expect(clippy::unwrap_used, reason = "a failing step ends the measurement")]
 #![expect(clippy::print_stdout, reason = "the result of the program")]
@@ -25,9 +26,9 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
-/// Executions of one commit.
+/// Number of executions that one commit writes.
 const COMMIT: usize = 1_000;
-/// Times that each question is asked.
+/// Number of times that each query runs.
 const ROUNDS: usize = 100;
 /// Time between two submissions, in microseconds.
 const APART: i64 = 50_000;
@@ -56,7 +57,7 @@ fn workflow(name: String) -> Workflow {
     .unwrap()
 }
 
-/// The execution with a number, and its labels.
+/// Creates an execution and its labels. `number` determines whether it failed and which labels it has.
 fn execution(
     number: usize,
     definition: DefinitionId,
@@ -109,6 +110,7 @@ fn execution(
     (record, labels)
 }
 
+/// Submits `size` ended executions. Returns the time of the first submission.
 fn fill(store: &dyn Store, size: usize) -> Timestamp {
     let now = SystemClock.now();
     let start = now + -APART * i64::try_from(size).unwrap();
@@ -148,6 +150,7 @@ fn fill(store: &dyn Store, size: usize) -> Timestamp {
     start
 }
 
+/// Runs a query `ROUNDS` times and prints its times. `ask` returns the number of results.
 fn measure(name: &str, mut ask: impl FnMut() -> usize) {
     let mut times = Vec::with_capacity(ROUNDS);
     let mut found = 0;
@@ -171,7 +174,7 @@ fn page() -> ListFilter {
     }
 }
 
-/// Lists by workflows and states.
+/// Returns the names and filters of lists by workflow and state.
 fn lists_of_states() -> Vec<(&'static str, ListFilter)> {
     let text = str::to_owned;
     vec![
@@ -214,7 +217,7 @@ fn lists_of_states() -> Vec<(&'static str, ListFilter)> {
     ]
 }
 
-/// Lists by other conditions. `middle` is a time in the middle of the submissions.
+/// Returns the names and filters of lists by other conditions. `middle` is a time in the middle of the submissions.
 fn lists_of_conditions(middle: Timestamp) -> Vec<(&'static str, ListFilter)> {
     let text = str::to_owned;
     vec![
@@ -273,7 +276,9 @@ fn lists_of_conditions(middle: Timestamp) -> Vec<(&'static str, ListFilter)> {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().expect("the URL of an empty database");
+    let url = arguments
+        .next()
+        .expect("the first argument is missing: the URL of an empty database");
     let size: usize = arguments
         .next()
         .map_or(100_000, |size| size.parse().unwrap());

@@ -1,8 +1,9 @@
-//! Measures the store alone, per execution with one task: `cargo run --release -p cloacina --example store_timing`.
+//! Measures the store alone, with executions of one task: `cargo run --release -p cloacina --example store_timing`.
 //!
-//! Prints the fastest of several rounds, in microseconds per execution: on a busy machine the fastest round says most about
-//! the code. The first argument selects one store. The second names a database file, e.g. one with many executions or with
-//! another schema; each measurement starts from a copy of it.
+//! Prints the time of the fastest of several rounds, in microseconds per execution; for idle claims, in microseconds per commit.
+//! On a busy machine, other processes affect the fastest round least. The first argument selects one store. The second argument
+//! names a database file, for example a file with many executions or with another schema; each measurement of a file store starts
+//! from a copy of this file.
 
 #![expect(
     clippy::print_stdout,
@@ -24,14 +25,17 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
+/// The number of executions that one commit submits or claims.
 const BATCH: usize = 100;
+/// The number of rounds of each measurement.
 const ROUNDS: usize = 5;
+/// The minimum duration of a round.
 const ROUND: Duration = Duration::from_millis(600);
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
 type MakeStore = Box<dyn Fn() -> Arc<dyn Store>>;
 
-/// A store with a workflow and a runner.
+/// A store in which a workflow and a runner are registered.
 struct Bench {
     store: Arc<dyn Store>,
     runner: RunnerId,
@@ -186,7 +190,7 @@ impl Bench {
             .collect()
     }
 
-    /// Each commit submits a batch whose tasks are already claimed, and completes the previous batch.
+    /// Measures commits that each submit a batch with claimed tasks and complete the previous batch.
     fn submit_claimed(&self) -> f64 {
         let mut previous: Vec<ExecutionRecord> = Vec::new();
         per_execution(|| {
@@ -197,7 +201,8 @@ impl Bench {
         })
     }
 
-    /// Each commit submits a batch, completes the previously claimed executions, and claims others, which are then loaded.
+    /// Measures commits that each submit a batch, complete the executions claimed by the previous commit, and claim new
+    /// executions. The claimed executions are then loaded.
     fn submit_unclaimed(&self) -> f64 {
         let mut claimed: Vec<ExecutionRecord> = Vec::new();
         per_execution(|| {
@@ -208,7 +213,7 @@ impl Bench {
         })
     }
 
-    /// One execution at a time: a commit submits it with its claim, another completes it.
+    /// Measures one execution at a time: one commit submits and claims it, a second commit completes it.
     fn one_by_one(&self) -> f64 {
         per_execution(|| {
             let mut record = [self.new_record(true)];
@@ -218,7 +223,7 @@ impl Bench {
         }) * f64::from(u32::try_from(BATCH).unwrap())
     }
 
-    /// Commits that try to claim work when there is none.
+    /// Measures commits that try to claim work although no task is ready. Returns microseconds per commit.
     fn idle_claim(&self) -> f64 {
         per_execution(|| {
             self.commit(&[], &[], BATCH);
@@ -226,6 +231,7 @@ impl Bench {
     }
 }
 
+/// Returns the time of the fastest round, in microseconds per execution, if each call of `commit` handles `BATCH` executions.
 #[expect(clippy::cast_precision_loss, reason = "the figures are rounded anyway")]
 fn per_execution(mut commit: impl FnMut()) -> f64 {
     for _ in 0..3 {

@@ -1,6 +1,6 @@
-//! The workloads W1–W3 of `benchmarks/`, through the Rust API and with tasks that do nothing.
+//! Measures the workloads W1–W3 of `benchmarks/` through the Rust API, with tasks that do nothing.
 //!
-//! `cargo run --release --example workloads -- URL [--quick]` prints one JSON object.
+//! `cargo run --release --example workloads -- URL [--quick]` prints the results as one JSON object.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::time::{Duration, Instant};
@@ -34,7 +34,8 @@ nothing! {
     last after m0 m1 m2 m3 m4 m5 m6 m7;
 }
 
-/// W1: times of executions of a chain of three tasks, one at a time, from submission to result.
+/// W1: runs a chain of three tasks `count` times, one execution at a time. Returns the sorted times from submission to
+/// result.
 async fn chain(
     runner: &DefaultRunner,
     workflow: &Workflow,
@@ -75,7 +76,7 @@ async fn main() -> Result<(), AnyError> {
         tasks: [first, m0, m1, m2, m3, m4, m5, m6, m7, last],
     };
     let runner = DefaultRunner::new(url).await?;
-    burst(&runner, &single, 200).await?; // warm
+    burst(&runner, &single, 200).await?; // warm up
     let times = chain(&runner, &three_in_a_row, if quick { 50 } else { 500 }).await?;
     let micros = |index: usize| times[index].as_secs_f64() * 1e6;
     let w2 = burst(&runner, &single, if quick { 200 } else { 2000 }).await?;

@@ -1,12 +1,13 @@
-//! cloacina: a durable workflow engine that lives inside the program that uses it.
+//! cloacina: a durable workflow engine that runs inside your program.
 //!
-//! You write plain `async` functions, connect them to a DAG, and run it. There is no server and no broker: the state is in
-//! an SQLite file, or in PostgreSQL if you change the URL, and an interrupted execution continues after its completed tasks.
-//! Programs in Python (the package `cloaca`) can share the database, and a workflow can have tasks in both languages.
+//! You write plain `async` functions, connect them into a directed acyclic graph, and run it. No server and no broker
+//! is needed: the state is in an SQLite file, or in PostgreSQL if you change the URL. An interrupted execution
+//! continues after its completed tasks. Python programs (with the package `cloaca`) can use the same database, and a
+//! workflow can have tasks in both languages.
 //!
 //! # Quick start
 //!
-//! This is the example `quickstart`; run it with `cargo run --example quickstart`.
+//! Run this example with `cargo run --example quickstart`.
 //!
 #![cfg_attr(feature = "sqlite", doc = "```")]
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
@@ -15,7 +16,8 @@
 //!
 //! # Typed tasks
 //!
-//! A task can also take values by name and return its result. This is the example `orders`.
+//! A task can also receive values by the names of its parameters, and return its result. Run this example with
+//! `cargo run --example orders`.
 //!
 #![cfg_attr(feature = "sqlite", doc = "```")]
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
@@ -25,9 +27,9 @@
 //! # Next steps
 //!
 //! - [`task`](macro@task) and [`workflow!`] define tasks and workflows; their pages list the options and trigger rules.
-//! - [`DefaultRunner`] runs workflows. [`WorkflowHandle`] follows and controls one execution; [`WorkflowResult`] is its
-//!   state and outcome.
-//! - [`Context`] holds the values that tasks read and write; with a [`TaskError`] a task fails, retries or snoozes.
+//! - [`DefaultRunner`] runs workflows. [`WorkflowHandle`] follows and controls one execution; [`WorkflowResult`] holds the
+//!   state and outcome of an execution.
+//! - [`Context`] holds the values that tasks read and write. A task returns a [`TaskError`] to fail, retry or snooze.
 //! - [`DefaultRunner::register_cron_workflow`] starts a workflow at the times of a cron expression; [`CronSchedule`] has
 //!   more options.
 //! - [`DefaultRunner::tenant`] serves many customers from one PostgreSQL database; [`DatabaseAdmin`] creates their schemas.
@@ -41,8 +43,8 @@
 //!
 //! # Stability
 //!
-//! The items listed on this page are stable. The modules behind them are public only for the Python package and for tests;
-//! they are hidden from this documentation and may change with any release.
+//! The items listed on this page are stable. The crate's modules are public only for the Python package and for tests. They
+//! are hidden from this documentation and may change with any release.
 
 #![deny(missing_docs)]
 
@@ -79,7 +81,7 @@ pub use types::{
 #[cfg(feature = "macros")]
 pub use cloacina_macros::{task, workflow};
 
-/// The items that the expansion of the macros uses.
+/// The items that expanded macros use.
 #[doc(hidden)]
 #[cfg(feature = "macros")]
 pub mod macro_support {

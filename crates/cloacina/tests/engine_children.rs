@@ -1,4 +1,5 @@
-//! The engine's rules about children; the name of each test begins with the rule's number in the contract.
+//! Tests of the engine's rules about child executions. The name of most tests begins with the number of their rule in the
+//! semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -7,13 +8,16 @@ use std::sync::Arc;
 use cloacina::engine::{Changes, ChildFound, ChildStart, Execution, NewExecution};
 use cloacina::types::{
     ChildEnd, ChildSpec, Context, DefinitionId, ExecutionId, ExecutionStatus, Json,
-    MAX_CHILD_DEPTH, Note, ParentEnd, ParentLink, RetryPolicy, RunnerId, TaskStatus, Timestamp,
+    MAX_CHILD_DEPTH, MapSpec, Note, ParentEnd, ParentLink, RetryPolicy, RunnerId, TaskStatus,
+    Timestamp,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 const NOW: Timestamp = Timestamp(100 * SECOND);
 
+/// Returns a node that runs a child.
 fn node(id: &str, spec: ChildSpec) -> TaskDefinition {
     TaskDefinition {
         id: id.into(),
@@ -27,6 +31,7 @@ fn node(id: &str, spec: ChildSpec) -> TaskDefinition {
     }
 }
 
+/// Returns the settings of a node that runs the workflow `inner`.
 fn inner() -> ChildSpec {
     ChildSpec {
         workflow: "inner".into(),
@@ -44,6 +49,7 @@ fn workflow(name: &str, tasks: Vec<TaskDefinition>) -> WorkflowDefinition {
     }
 }
 
+/// Returns a workflow with one task.
 fn plain(name: &str) -> Arc<Workflow> {
     let task = TaskDefinition {
         id: "a".into(),
@@ -69,6 +75,7 @@ fn submit(node: TaskDefinition, input: &str) -> (Execution, Changes) {
     Execution::submit(outer, new(input), NOW)
 }
 
+/// Returns the workflow `inner` as a runner finds it in the database.
 fn found() -> ChildFound {
     ChildFound {
         definition: DefinitionId(2),
@@ -77,7 +84,7 @@ fn found() -> ChildFound {
     }
 }
 
-/// Starts the child of the only node, as a runner does.
+/// Starts the child of the parent's only node, as a runner does.
 fn start(parent: &mut Execution) -> ChildStart {
     let mut changes = Changes::default();
     parent
@@ -85,6 +92,7 @@ fn start(parent: &mut Execution) -> ChildStart {
         .unwrap()
 }
 
+/// Returns the end of a child. A completed child has the output 7.
 fn ended(child: ExecutionId, status: ExecutionStatus) -> ChildEnd {
     ChildEnd {
         child,
@@ -128,10 +136,10 @@ fn m2_node_starts_one_child() {
 }
 
 #[test]
-fn m3_every_end_of_a_child_tells_its_parent() {
+fn m3_child_notifies_its_parent_however_it_ends() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let link = start(&mut parent).parent;
-    let told = |changes: &Changes, status: ExecutionStatus| {
+    let notifies = |changes: &Changes, status: ExecutionStatus| {
         matches!(changes.flow.posts.as_slice(), [post]
             if matches!(&post.note, Note::ChildEnded(end) if end.status == status))
     };
@@ -145,18 +153,18 @@ fn m3_every_end_of_a_child_tells_its_parent() {
         child
     };
     let cancelled = submit_child().cancel(NOW).unwrap();
-    assert!(told(&cancelled, ExecutionStatus::Cancelled));
+    assert!(notifies(&cancelled, ExecutionStatus::Cancelled));
     let mut child = submit_child();
     let runner = cloacina::types::RunnerId::generate();
     let mut changes = Changes::default();
     let claim = child.claim(0, runner, NOW, &mut changes).unwrap();
     let _ = child.start(0, claim, NOW);
     let timed_out = child.time_out(NOW + 2 * SECOND);
-    assert!(told(&timed_out, ExecutionStatus::Failed));
+    assert!(notifies(&timed_out, ExecutionStatus::Failed));
 }
 
 #[test]
-fn m3_end_that_does_not_match_the_wait_changes_nothing() {
+fn m3_unknown_or_repeated_child_end_changes_nothing() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let child = start(&mut parent).new.id;
     let other = ended(ExecutionId::generate(), ExecutionStatus::Completed);
@@ -169,7 +177,7 @@ fn m3_end_that_does_not_match_the_wait_changes_nothing() {
 }
 
 #[test]
-fn m4_end_of_the_parent_cancels_open_children_or_abandons_them() {
+fn m4_open_children_are_cancelled_or_abandoned_when_the_parent_ends() {
     for (on_parent_end, count) in [(ParentEnd::Cancel, 1), (ParentEnd::Abandon, 0)] {
         let spec = ChildSpec {
             on_parent_end,
@@ -188,7 +196,7 @@ fn m4_end_of_the_parent_cancels_open_children_or_abandons_them() {
 }
 
 #[test]
-fn m4_parent_resumes_exactly_what_it_paused() {
+fn m4_parent_resumes_only_children_that_it_paused() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let start = start(&mut parent);
     let (mut child, _) =
@@ -206,7 +214,7 @@ fn m4_parent_resumes_exactly_what_it_paused() {
 }
 
 #[test]
-fn m4_end_that_comes_during_a_pause_takes_effect_at_the_resume() {
+fn m4_child_end_during_a_pause_takes_effect_at_the_resume() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let child = start(&mut parent).new.id;
     parent.pause(NOW).unwrap();
@@ -219,7 +227,7 @@ fn m4_end_that_comes_during_a_pause_takes_effect_at_the_resume() {
 }
 
 #[test]
-fn m4_child_inherits_the_priority_and_has_the_smaller_deadline() {
+fn m4_child_inherits_the_parents_priority_and_remaining_timeout() {
     let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
     let limited = NewExecution {
         timeout: Some(10 * SECOND),
@@ -231,7 +239,7 @@ fn m4_child_inherits_the_priority_and_has_the_smaller_deadline() {
 }
 
 #[test]
-fn m5_failed_child_fails_its_node_unless_its_policy_starts_another() {
+fn m5_failed_child_fails_its_node_or_is_retried_by_policy() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let child = start(&mut parent).new.id;
     parent.child_ended(ended(child, ExecutionStatus::Cancelled), NOW, 0.5);
@@ -260,7 +268,7 @@ fn m5_failed_child_fails_its_node_unless_its_policy_starts_another() {
 }
 
 #[test]
-fn m6_retry_runs_a_failed_child_again_in_place() {
+fn m6_retry_reruns_a_failed_child_and_replaces_a_cancelled_one() {
     for (status, starts, posts) in [
         (ExecutionStatus::Failed, 0, 1),
         (ExecutionStatus::Cancelled, 1, 0),
@@ -282,7 +290,7 @@ fn m6_retry_runs_a_failed_child_again_in_place() {
 }
 
 #[test]
-fn m6_child_that_cannot_run_again_reports_its_end_again() {
+fn m6_child_that_cannot_be_retried_reports_its_end_again() {
     let (mut parent, _) = submit(node("c", inner()), "{}");
     let start = start(&mut parent);
     let (mut child, _) =
@@ -293,7 +301,7 @@ fn m6_child_that_cannot_run_again_reports_its_end_again() {
 }
 
 #[test]
-fn m4_retried_child_gets_its_own_timeout_back() {
+fn m4_retried_child_has_its_own_default_timeout() {
     let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
     let limited = NewExecution {
         timeout: Some(60 * SECOND),
@@ -308,7 +316,11 @@ fn m4_retried_child_gets_its_own_timeout_back() {
     let mut changes = Changes::default();
     let start = parent.start_child(0, &found, id, later, &mut changes);
     let start = start.unwrap();
-    assert_eq!(start.new.timeout, Some(SECOND), "the rest of the parent's");
+    assert_eq!(
+        start.new.timeout,
+        Some(SECOND),
+        "the time left of the parent's timeout"
+    );
     let (mut child, _) =
         Execution::submit_child(plain("inner"), start.new, Some(start.parent), later);
     let runner = RunnerId::generate();
@@ -376,7 +388,7 @@ fn m7_chain_of_children_ends_at_the_maximum_depth() {
 }
 
 #[test]
-fn m7_workflow_that_always_runs_itself_is_refused() {
+fn m7_workflow_that_runs_itself_unconditionally_is_refused() {
     let itself = ChildSpec {
         workflow: "outer".into(),
         ..ChildSpec::default()
@@ -387,6 +399,23 @@ fn m7_workflow_that_always_runs_itself_is_refused() {
         "{}",
         error.message
     );
+}
+
+#[test]
+fn m7_workflow_that_runs_itself_once_per_item_is_allowed() {
+    let itself = ChildSpec {
+        workflow: "outer".into(),
+        ..ChildSpec::default()
+    };
+    let per_item = TaskDefinition {
+        over: Some(MapSpec {
+            lists: BTreeMap::from([("branch".to_owned(), "branches".to_owned())]),
+            ..MapSpec::default()
+        }),
+        ..node("c", itself)
+    };
+    // An empty list ends the recursion.
+    Workflow::new(workflow("outer", vec![per_item])).unwrap();
 }
 
 #[test]
@@ -415,12 +444,13 @@ fn m3_only_one_function_ends_an_execution() {
             }
         }
     }
-    // Both lines are in `close`, which tells the parent.
+    // Only `Execution::close` ends an execution and notifies its parent. It contains the only two
+    // lines that match.
     assert_eq!(ends, ["control.rs", "control.rs"]);
 }
 
 #[test]
-fn version_changes_with_the_child() {
+fn version_changes_with_the_childs_workflow() {
     let version = |spec: ChildSpec| {
         let workflow = Workflow::new(workflow("outer", vec![node("c", spec)])).unwrap();
         assert_eq!(workflow.definition().needs, ["child"]);

@@ -1,4 +1,4 @@
-//! The reasons that explain why an execution does not proceed.
+//! Tests of the sentences that explain why an execution does not proceed.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use cloacina::types::{
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 
 fn execution(tasks: &[(&str, &[&str])], start_at: Option<Timestamp>) -> Execution {
@@ -83,7 +84,7 @@ fn sentences_while(
 }
 
 #[test]
-fn task_that_waits_for_a_worker_names_what_keeps_the_workers_busy() {
+fn ready_task_names_the_tasks_that_occupy_the_workers() {
     let execution = execution(&[("a", &[])], None);
     let (busy, other) = (RunnerId::generate(), RunnerId::generate());
     let running = |runner, workflow: &str, task: &str, kind| RunningTask {
@@ -121,7 +122,7 @@ fn task_that_waits_for_a_worker_names_what_keeps_the_workers_busy() {
 }
 
 #[test]
-fn ready_task_waits_for_a_busy_or_missing_runner() {
+fn ready_task_is_explained_by_a_busy_or_missing_runner() {
     let execution = execution(&[("a", &[]), ("b", &["a"])], None);
     let (busy, gone) = (RunnerId::generate(), RunnerId::generate());
     let waits = "Task 'b' waits for its dependency 'a' (Ready).";
@@ -135,7 +136,7 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
     );
     assert_eq!(explained, [free.as_str(), waits]);
 
-    // A live runner has the workflow but not this task; the runner that had the task is gone.
+    // The live runner has the workflow without task 'a'. The runner that had task 'a' is gone.
     let offers = [
         offer(busy, &["b"], NOW),
         offer(gone, &["a"], NOW - 90 * SECOND),
@@ -144,7 +145,7 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
     assert_eq!(
         explained,
         [
-            "Task 'a' is ready, but no live runner has task 'a' of workflow 'etl' (last seen 2025-06-15 15:05:10 UTC \
+            "Task 'a' is ready, but no live runner has a handler for task 'a' of workflow 'etl' (last seen 2025-06-15 15:05:10 UTC \
              (1 min 30 s ago) on host box with pid 4711).",
             waits
         ]
@@ -155,7 +156,10 @@ fn ready_task_waits_for_a_busy_or_missing_runner() {
         explained[0].starts_with("No live runner knows workflow 'etl' (never seen)"),
         "{explained:?}"
     );
-    assert!(explained[1].contains("no live runner has task 'a' of workflow 'etl' (never seen)"));
+    assert!(
+        explained[1]
+            .contains("no live runner has a handler for task 'a' of workflow 'etl' (never seen)")
+    );
 }
 
 #[test]
@@ -204,14 +208,14 @@ fn running_task_is_explained_by_its_runners_liveness() {
 }
 
 #[test]
-fn d7_paused_execution_has_the_pause_as_its_only_reason() {
+fn d7_paused_execution_is_explained_only_by_the_pause() {
     let mut execution = execution(&[("a", &[]), ("b", &["a"])], None);
     execution.pause(NOW).expect("the execution can be paused");
     assert_eq!(
         sentences(&execution, &[], &[]),
         [
-            "The execution is paused since 2025-06-15 15:06:40 UTC (in 0.0 s): running tasks may finish, nothing new starts until \
-          it is resumed."
+            "The execution is paused since 2025-06-15 15:06:40 UTC (now): running tasks may finish, but no task starts \
+             until it is resumed."
         ]
     );
     execution
@@ -219,7 +223,7 @@ fn d7_paused_execution_has_the_pause_as_its_only_reason() {
         .expect("the execution can be cancelled");
     assert_eq!(
         sentences(&execution, &[], &[]),
-        ["The execution has ended already: Cancelled at 2025-06-15 15:06:40 UTC (in 0.0 s)."]
+        ["The execution has ended already: Cancelled at 2025-06-15 15:06:40 UTC (now)."]
     );
 }
 
@@ -229,7 +233,7 @@ fn delay_is_explained_once_for_all_tasks() {
     assert_eq!(
         sentences(&execution, &[], &[]),
         [
-            "The execution is delayed: it was submitted to start at 2025-06-16 16:06:40 UTC (in 1 d 1 h), not before."
+            "The execution is delayed: it was submitted with the start time 2025-06-16 16:06:40 UTC (in 1 d 1 h)."
         ]
     );
 }
@@ -259,7 +263,7 @@ fn long_lists_of_dependencies_and_tasks_end_with_a_count() {
     assert_eq!(reasons.last(), Some(&Reason::MoreTasks { count: 11 }));
 }
 
-/// An execution of workflow `etl` whose only task maps a list, and the row of that map.
+/// Returns an execution of workflow `etl`, whose only task maps a list, and the database row of that map.
 fn mapped() -> (Execution, MapRow) {
     let spec = MapSpec {
         lists: [("url".to_owned(), "urls".to_owned())].into(),
@@ -302,6 +306,7 @@ fn mapped() -> (Execution, MapRow) {
     (execution, row)
 }
 
+/// Returns the sentences about an execution with a map. Every offer comes from a live runner.
 fn explained(execution: &Execution, row: &MapRow, offers: &[Offer]) -> Vec<String> {
     let runners: Vec<Presence> = offers.iter().map(|offer| presence(offer.runner)).collect();
     let input = DiagnosisInput {
@@ -331,8 +336,8 @@ fn k12_map_is_explained_by_the_counts_of_its_items() {
     assert_eq!(
         explained(&execution, &row, &offers),
         [
-            "Map 'fetch': 12 of 100,000 items done, 3 failed, 8 run (bound 8), 2 wait for their retry; the first error is \
-             that of item 4: TaskTimeoutError: too slow."
+            "Map 'fetch': 12 of 100,000 items done, 3 failed, 8 running (limit 8), 2 waiting for a retry; the first \
+             error is from item 4: TaskTimeoutError: too slow."
         ]
     );
     let row = MapRow {
@@ -341,21 +346,23 @@ fn k12_map_is_explained_by_the_counts_of_its_items() {
     };
     let sentence = explained(&execution, &row, &offers).remove(0);
     assert!(
-        sentence.contains("It tolerates 2 failed items: nothing more starts"),
+        sentence.contains("More than the tolerated 2 items have failed: no further item starts"),
         "{sentence}"
     );
 }
 
 #[test]
-fn k12_map_without_a_runner_for_its_function_says_so() {
+fn k12_map_is_explained_by_a_missing_runner() {
     let (execution, row) = mapped();
     let other = [offer(RunnerId::generate(), &["other"], NOW)];
     let [map, missing] = &explained(&execution, &row, &other)[..] else {
-        panic!("two reasons are expected");
+        panic!("expected two reasons");
     };
-    assert_eq!(map, "Map 'fetch': 0 of 2 items done, 0 run (bound 8).");
+    assert_eq!(map, "Map 'fetch': 0 of 2 items done, 0 running (limit 8).");
     assert!(
-        missing.starts_with("Task 'fetch' is ready, but no live runner has task 'fetch'"),
+        missing.starts_with(
+            "Task 'fetch' is ready, but no live runner has a handler for task 'fetch'"
+        ),
         "{missing}"
     );
     let with = [offer(RunnerId::generate(), &["fetch"], NOW)];

@@ -1,4 +1,5 @@
-//! The engine's rules about final tasks and compensations; the name of each test begins with the rule's number in the contract.
+//! Tests of the engine's rules about final tasks and compensations. A test's name begins with the number of its rule in the
+//! semantics. `forward` is an execution, and `final_run` is the execution of its final tasks and compensations.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -6,10 +7,13 @@ use std::sync::Arc;
 use cloacina::engine::{Changes, Execution, FinalState, Finish, NewExecution, Outcome, TaskLimits};
 use cloacina::types::{
     Claim, Condition, Context, DefinitionId, Delta, ExecutionId, ExecutionStatus, Failure, Json,
-    Note, Park, ParkKind, RetryPolicy, RunnerId, TaskStatus, Timestamp,
+    Note, Park, ParkKind, RetryPolicy, RunnerId, SignalRecord, TaskStatus, Timestamp, Topic,
 };
-use cloacina::workflow::{FinalOn, FinalRole, TaskDefinition, Workflow, WorkflowDefinition};
+use cloacina::workflow::{
+    FinalOn, FinalRole, TaskDefinition, TaskKind, Workflow, WorkflowDefinition,
+};
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 const NOW: Timestamp = Timestamp(100 * SECOND);
 const LIMITS: TaskLimits = TaskLimits {
@@ -59,7 +63,7 @@ fn definition(tasks: Vec<TaskDefinition>, finals: Vec<TaskDefinition>) -> Workfl
     }
 }
 
-/// A chain `a`, `b`, `c` and a final task. `a` and `c` can be undone.
+/// Returns a workflow with the chain `a`, `b`, `c`, compensations of `a` and `c`, and the final task `clean`, which undoes `b`.
 fn chain() -> Arc<Workflow> {
     let tasks = vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])];
     let finals = vec![
@@ -89,6 +93,7 @@ fn claim(execution: &mut Execution, ordinal: u32) -> Claim {
     execution.claim(ordinal, runner, NOW, &mut changes).unwrap()
 }
 
+/// Claims a task and ends its attempt with an outcome.
 fn finish(execution: &mut Execution, ordinal: u32, outcome: Outcome) -> Changes {
     let claim = claim(execution, ordinal);
     let finish = Finish {
@@ -116,6 +121,7 @@ fn failed() -> Outcome {
     })
 }
 
+/// Starts the final tasks of an execution that has ended.
 fn start(execution: &mut Execution, changes: &mut Changes) -> (Execution, Changes) {
     let due = changes.flow.finale.take().unwrap();
     let id = ExecutionId::generate();
@@ -135,6 +141,7 @@ fn statuses(execution: &Execution) -> Vec<TaskStatus> {
         .collect()
 }
 
+/// Completes the tasks `a` and `b`, and fails the task `c`.
 fn fail_c(execution: &mut Execution) -> Changes {
     finish(execution, 0, completed("a", "1"));
     finish(execution, 1, completed("b", "2"));
@@ -142,41 +149,41 @@ fn fail_c(execution: &mut Execution) -> Changes {
 }
 
 #[test]
-fn q1_end_and_start_of_the_final_tasks_are_one_change() {
-    let mut first = submit(&chain());
-    let mut changes = fail_c(&mut first);
+fn q1_execution_ends_and_final_tasks_start_in_one_change() {
+    let mut forward = submit(&chain());
+    let mut changes = fail_c(&mut forward);
     assert!(changes.ended);
-    assert_eq!(first.record().status, ExecutionStatus::Failed);
-    let (last, started) = start(&mut first, &mut changes);
-    assert_eq!(last.workflow().name(), "trip~final");
-    assert_eq!(last.record().priority, 5);
-    assert_eq!(last.record().timeout, None);
-    let link = last.record().parent.as_ref().unwrap();
-    assert_eq!(link.execution, first.record().id);
+    assert_eq!(forward.record().status, ExecutionStatus::Failed);
+    let (final_run, started) = start(&mut forward, &mut changes);
+    assert_eq!(final_run.workflow().name(), "trip~final");
+    assert_eq!(final_run.record().priority, 5);
+    assert_eq!(final_run.record().timeout, None);
+    let link = final_run.record().parent.as_ref().unwrap();
+    assert_eq!(link.execution, forward.record().id);
     assert_eq!(link.owner(), -1);
-    assert_eq!(first.record().finale.as_ref(), Some(link));
+    assert_eq!(forward.record().finale.as_ref(), Some(link));
     assert_eq!(changes.history.last().unwrap().kind, "final_started");
-    // `c` is compensated before `a`, and the clean-up runs last.
+    // `c` is compensated before `a`, and `clean` runs last.
     assert_eq!(
-        statuses(&last),
+        statuses(&final_run),
         [TaskStatus::Pending, TaskStatus::Ready, TaskStatus::Pending]
     );
     assert_eq!(started.ready, [1]);
 }
 
 #[test]
-fn q2_input_lacks_missing_results_and_has_the_error() {
+fn q2_input_of_final_tasks_has_existing_results_and_the_error() {
     let tasks = vec![task("a", &[]), task("c", &["a"])];
     let reader = TaskDefinition {
         parameters: vec![serde_json::from_str(r#"{"name":"c","from":"task","task":"c"}"#).unwrap()],
         ..finale("clean", FinalOn::Always, &[])
     };
     let workflow = Arc::new(Workflow::new(definition(tasks, vec![reader])).unwrap());
-    let mut first = submit(&workflow);
-    finish(&mut first, 0, completed("a", "1"));
-    let mut changes = finish(&mut first, 1, failed());
-    let (last, _) = start(&mut first, &mut changes);
-    let input = last.record().input.to_json();
+    let mut forward = submit(&workflow);
+    finish(&mut forward, 0, completed("a", "1"));
+    let mut changes = finish(&mut forward, 1, failed());
+    let (final_run, _) = start(&mut forward, &mut changes);
+    let input = final_run.record().input.to_json();
     let input: serde_json::Value = serde_json::from_str(&input).unwrap();
     assert_eq!(
         input,
@@ -188,161 +195,218 @@ fn q2_input_lacks_missing_results_and_has_the_error() {
 }
 
 #[test]
-fn q2_no_final_task_starts_before_the_running_attempts_have_ended() {
-    let mut first = submit(&chain());
-    let claim = claim(&mut first, 0);
-    let mut changes = first.cancel(NOW).unwrap();
-    let (mut last, started) = start(&mut first, &mut changes);
+fn q2_final_tasks_start_after_running_attempts_have_ended() {
+    let mut forward = submit(&chain());
+    let claim = claim(&mut forward, 0);
+    let mut changes = forward.cancel(NOW).unwrap();
+    let (mut final_run, started) = start(&mut forward, &mut changes);
     assert_eq!(started.ready, Vec::<u32>::new());
-    let [held] = *last.held_attempts() else {
-        panic!("one attempt is held");
+    let [held] = *final_run.held_attempts() else {
+        panic!("expected one held attempt");
     };
     assert_eq!((held.runner, held.attempt), (claim.runner, claim.attempt));
     assert_eq!(
         changes.flow.posts.last().unwrap().note,
         Note::AttemptEnded(held)
     );
-    // A resume of the held execution starts nothing either.
-    last.pause(NOW).unwrap();
-    assert_eq!(last.resume(NOW).unwrap().ready, Vec::<u32>::new());
-    let released = last.attempt_ended(held, NOW);
+    // A resume does not start the final tasks either, because they still wait for the attempt.
+    final_run.pause(NOW).unwrap();
+    assert_eq!(final_run.resume(NOW).unwrap().ready, Vec::<u32>::new());
+    let released = final_run.attempt_ended(held, NOW);
     assert!(released.flow.link);
     assert_eq!(released.ready, [2]);
-    assert_eq!(last.attempt_ended(held, NOW), Changes::default());
+    assert_eq!(final_run.attempt_ended(held, NOW), Changes::default());
 }
 
 #[test]
-fn q2_attempt_that_timed_out_earlier_holds_the_final_tasks() {
+fn q2_final_tasks_wait_for_an_attempt_that_timed_out() {
     let retried = TaskDefinition {
         retry: RetryPolicy::default(),
         ..task("a", &[])
     };
     let finals = vec![finale("clean", FinalOn::Always, &[])];
     let workflow = Workflow::new(definition(vec![retried], finals)).unwrap();
-    let mut first = submit(&Arc::new(workflow));
-    let overran = claim(&mut first, 0);
-    let timed_out = first.time_out_task(0, overran, SECOND, LIMITS, NOW, 0.5);
+    let mut forward = submit(&Arc::new(workflow));
+    let overran = claim(&mut forward, 0);
+    let timed_out = forward.time_out_task(0, overran, SECOND, LIMITS, NOW, 0.5);
     assert!(timed_out.unwrap().flow.waits.contains(&0));
-    assert_eq!(first.task(0).status, TaskStatus::Ready);
-    let mut changes = first.cancel(NOW).unwrap();
-    let (mut last, started) = start(&mut first, &mut changes);
+    assert_eq!(forward.task(0).status, TaskStatus::Ready);
+    let mut changes = forward.cancel(NOW).unwrap();
+    let (mut final_run, started) = start(&mut forward, &mut changes);
     assert_eq!(started.ready, Vec::<u32>::new());
-    let [held] = *last.held_attempts() else {
-        panic!("one attempt is held");
+    let [held] = *final_run.held_attempts() else {
+        panic!("expected one held attempt");
     };
     assert_eq!(
         (held.runner, held.attempt),
         (overran.runner, overran.attempt)
     );
-    assert_eq!(last.attempt_ended(held, NOW).ready.len(), 1);
+    assert_eq!(final_run.attempt_ended(held, NOW).ready.len(), 1);
 }
 
 #[test]
-fn q3_completed_tasks_are_undone_in_reverse_order() {
-    let mut first = submit(&chain());
-    finish(&mut first, 0, completed("a", "1"));
-    finish(&mut first, 1, completed("b", "2"));
-    let mut changes = finish(&mut first, 2, completed("c", "3"));
-    let (last, _) = start(&mut first, &mut changes);
+fn q3_failed_execution_undoes_only_tasks_that_may_have_had_effects() {
+    let mut forward = submit(&chain());
+    finish(&mut forward, 0, completed("a", "1"));
+    finish(&mut forward, 1, completed("b", "2"));
+    let mut changes = finish(&mut forward, 2, completed("c", "3"));
+    let (final_run, _) = start(&mut forward, &mut changes);
     assert_eq!(
-        statuses(&last),
+        statuses(&final_run),
         [TaskStatus::Skipped, TaskStatus::Skipped, TaskStatus::Ready]
     );
-    let mut first = submit(&chain());
-    finish(&mut first, 0, completed("a", "1"));
-    let mut changes = finish(&mut first, 1, failed());
-    let (last, _) = start(&mut first, &mut changes);
-    // `c` was skipped and has no effects, so its compensation is skipped.
+    let mut forward = submit(&chain());
+    finish(&mut forward, 0, completed("a", "1"));
+    let mut changes = finish(&mut forward, 1, failed());
+    let (final_run, _) = start(&mut forward, &mut changes);
+    // `c` was skipped, so its compensation is skipped too.
     assert_eq!(
-        statuses(&last),
+        statuses(&final_run),
         [TaskStatus::Ready, TaskStatus::Skipped, TaskStatus::Pending]
     );
 }
 
 #[test]
-fn q3_clean_up_follows_a_failed_compensation() {
-    let mut first = submit(&chain());
-    let mut changes = fail_c(&mut first);
-    let (mut last, _) = start(&mut first, &mut changes);
-    finish(&mut last, 1, failed());
+fn q3_final_task_runs_after_a_failed_compensation() {
+    let mut forward = submit(&chain());
+    let mut changes = fail_c(&mut forward);
+    let (mut final_run, _) = start(&mut forward, &mut changes);
+    finish(&mut final_run, 1, failed());
     assert_eq!(
-        statuses(&last),
+        statuses(&final_run),
         [TaskStatus::Skipped, TaskStatus::Failed, TaskStatus::Ready]
     );
-    finish(&mut last, 2, completed("clean", "1"));
-    assert_eq!(last.record().status, ExecutionStatus::Failed);
+    finish(&mut final_run, 2, completed("clean", "1"));
+    assert_eq!(final_run.record().status, ExecutionStatus::Failed);
 }
 
 #[test]
-fn q5_retry_waits_for_the_final_tasks_and_runs_undone_tasks_again() {
-    let mut first = submit(&chain());
-    let mut changes = fail_c(&mut first);
-    assert!(first.retry(None, NOW).is_err());
-    let (mut last, _) = start(&mut first, &mut changes);
-    assert!(first.retry(None, NOW).is_err());
+fn q5_retry_is_refused_until_final_tasks_end_and_reruns_undone_tasks() {
+    let mut forward = submit(&chain());
+    let mut changes = fail_c(&mut forward);
+    assert!(forward.retry(None, NOW).is_err());
+    let (mut final_run, _) = start(&mut forward, &mut changes);
+    assert!(forward.retry(None, NOW).is_err());
     let workflow = chain();
-    first.learn_final_state(FinalState::of(&last, &workflow));
-    let refused = first.retry(None, NOW).unwrap_err();
+    forward.learn_final_state(FinalState::of(&final_run, &workflow));
+    let refused = forward.retry(None, NOW).unwrap_err();
     assert!(
         refused.message.contains("final tasks are open"),
         "{refused:?}"
     );
     assert_eq!(
-        last.forward_key(0),
-        first
-            .forward_key(0)
+        final_run.forward_key(0, None),
+        forward
+            .forward_key(0, None)
             .map(|key| key.trim_end_matches("/2").to_owned())
     );
     for ordinal in [1, 0, 2] {
-        finish(&mut last, ordinal, completed("x", "1"));
+        finish(&mut final_run, ordinal, completed("x", "1"));
     }
-    assert_eq!(last.record().status, ExecutionStatus::Completed);
-    first.learn_final_state(FinalState::of(&last, &workflow));
-    first.retry(None, NOW).unwrap();
-    // `a` was compensated, `b` undone by the clean-up, and `c` had failed.
+    assert_eq!(final_run.record().status, ExecutionStatus::Completed);
+    forward.learn_final_state(FinalState::of(&final_run, &workflow));
+    forward.retry(None, NOW).unwrap();
+    // All tasks run again: `a` was compensated, `clean` undid `b`, and `c` failed.
     assert_eq!(
-        statuses(&first),
+        statuses(&forward),
         [TaskStatus::Ready, TaskStatus::Pending, TaskStatus::Pending]
     );
-    let id = first.record().id;
-    assert_eq!(first.forward_key(0), Some(format!("{id}/a/2")));
-    assert_eq!(last.forward_key(0), Some(format!("{id}/a")));
-    // The next end starts the next execution of the final tasks.
-    let mut changes = fail_c(&mut first);
-    let (last, _) = start(&mut first, &mut changes);
-    assert_eq!(last.record().parent.as_ref().unwrap().generation, 2);
-    assert_eq!(last.forward_key(0), Some(format!("{id}/a/2")));
+    let id = forward.record().id;
+    assert_eq!(forward.forward_key(0, None), Some(format!("{id}/a/2")));
+    assert_eq!(
+        forward.forward_key(0, Some(3)),
+        Some(format!("{id}/a[3]/2"))
+    );
+    assert_eq!(final_run.forward_key(0, None), Some(format!("{id}/a")));
+    // When the execution fails again, its final tasks run again.
+    let mut changes = fail_c(&mut forward);
+    let (final_run, _) = start(&mut forward, &mut changes);
+    assert_eq!(final_run.record().parent.as_ref().unwrap().generation, 2);
+    assert_eq!(final_run.forward_key(0, None), Some(format!("{id}/a/2")));
 }
 
 #[test]
-fn q3_key_changes_only_with_a_completed_compensation() {
-    let mut first = submit(&chain());
-    let id = first.record().id;
-    let mut changes = fail_c(&mut first);
-    let (mut last, _) = start(&mut first, &mut changes);
-    // The partial effects of `c` are not undone, so `a` is not undone either.
-    finish(&mut last, 1, failed());
-    finish(&mut last, 2, completed("x", "1"));
-    first.learn_final_state(FinalState::of(&last, &chain()));
-    first.retry(None, NOW).unwrap();
-    assert_eq!(first.forward_key(0), Some(format!("{id}/a")));
-    assert_eq!(first.forward_key(2), Some(format!("{id}/c")));
-    finish(&mut first, 1, completed("b", "2"));
-    let mut changes = finish(&mut first, 2, failed());
-    let (mut last, _) = start(&mut first, &mut changes);
-    assert_eq!(last.forward_key(1), Some(format!("{id}/c")));
+fn q5_retry_reruns_dependents_of_undone_tasks_but_keeps_ended_waits() {
+    let mut paid = task("paid", &["b"]);
+    paid.kind = TaskKind::Engine;
+    paid.wait_for = Some(Condition::signal("paid", None));
+    let tasks = vec![
+        task("a", &[]),
+        task("b", &["a"]),
+        paid,
+        task("c", &["paid"]),
+    ];
+    let finals = vec![compensation("a", false)];
+    let workflow = Arc::new(Workflow::new(definition(tasks, finals)).unwrap());
+    let mut forward = submit(&workflow);
+    finish(&mut forward, 0, completed("a", "1"));
+    finish(&mut forward, 1, completed("b", "2"));
+    let signal = SignalRecord {
+        seq: 1,
+        topic: Topic::keyed("paid", None),
+        data: Json::parse("7").unwrap(),
+        sent_at: NOW,
+        sender: None,
+    };
+    forward.look(2, &[signal], NOW);
+    let mut changes = finish(&mut forward, 3, failed());
+    let (mut final_run, _) = start(&mut forward, &mut changes);
+    finish(&mut final_run, 0, completed("x", "1"));
+    forward.learn_final_state(FinalState::of(&final_run, &workflow));
+    let changes = forward.retry(None, NOW).unwrap();
+    let expected = [
+        TaskStatus::Ready,
+        TaskStatus::Pending,
+        TaskStatus::Pending,
+        TaskStatus::Pending,
+    ];
+    assert_eq!(statuses(&forward), expected);
+    // The failed task keeps its steps (T6). The undone task and its dependent lose their steps.
+    let dropped = changes.flow.steps.dropped.iter();
+    let dropped: Vec<u32> = dropped.map(|drop| drop.task).collect();
+    assert_eq!(dropped, [0, 1]);
+    finish(&mut forward, 0, completed("a", "3"));
+    finish(&mut forward, 1, completed("b", "4"));
+    assert_eq!(
+        statuses(&forward)[2],
+        TaskStatus::Completed,
+        "without a second signal"
+    );
+    finish(&mut forward, 3, completed("c", "5"));
+    assert_eq!(forward.record().status, ExecutionStatus::Completed);
+    let context = forward.final_context();
+    assert_eq!(context.get("paid").unwrap().as_str(), "7");
+}
+
+#[test]
+fn q3_forward_key_changes_only_after_a_completed_compensation() {
+    let mut forward = submit(&chain());
+    let id = forward.record().id;
+    let mut changes = fail_c(&mut forward);
+    let (mut final_run, _) = start(&mut forward, &mut changes);
+    // The compensation of `c` fails, so `a` is not compensated.
+    finish(&mut final_run, 1, failed());
+    finish(&mut final_run, 2, completed("x", "1"));
+    forward.learn_final_state(FinalState::of(&final_run, &chain()));
+    forward.retry(None, NOW).unwrap();
+    assert_eq!(forward.forward_key(0, None), Some(format!("{id}/a")));
+    assert_eq!(forward.forward_key(2, None), Some(format!("{id}/c")));
+    finish(&mut forward, 1, completed("b", "2"));
+    let mut changes = finish(&mut forward, 2, failed());
+    let (mut final_run, _) = start(&mut forward, &mut changes);
+    assert_eq!(final_run.forward_key(1, None), Some(format!("{id}/c")));
     for ordinal in [1, 0, 2] {
-        finish(&mut last, ordinal, completed("x", "1"));
+        finish(&mut final_run, ordinal, completed("x", "1"));
     }
-    first.learn_final_state(FinalState::of(&last, &chain()));
-    first.retry(None, NOW).unwrap();
-    assert_eq!(first.forward_key(0), Some(format!("{id}/a/2")));
-    let stored = Execution::restore(chain(), first.record().clone()).unwrap();
-    assert_eq!(stored.forward_key(2), Some(format!("{id}/c/2")));
+    forward.learn_final_state(FinalState::of(&final_run, &chain()));
+    forward.retry(None, NOW).unwrap();
+    assert_eq!(forward.forward_key(0, None), Some(format!("{id}/a/2")));
+    let stored = Execution::restore(chain(), forward.record().clone()).unwrap();
+    assert_eq!(stored.forward_key(2, None), Some(format!("{id}/c/2")));
 }
 
 #[test]
-fn q3_cancelled_function_that_parked_or_snoozed_has_partial_effects() {
+fn q3_parked_or_snoozed_task_is_compensated_after_a_cancel() {
     let park = || {
         Outcome::Park(Box::new(Park {
             kind: ParkKind::Sleep,
@@ -358,16 +422,19 @@ fn q3_cancelled_function_that_parked_or_snoozed_has_partial_effects() {
         let tasks = vec![task("c", &[]), task("d", &["c"])];
         let finals = vec![compensation("c", true), compensation("d", true)];
         let workflow = Arc::new(Workflow::new(definition(tasks, finals)).unwrap());
-        let mut first = submit(&workflow);
-        finish(&mut first, 0, outcome);
-        let mut changes = first.cancel(NOW).unwrap();
-        let (last, _) = start(&mut first, &mut changes);
-        assert_eq!(statuses(&last), [TaskStatus::Ready, TaskStatus::Skipped]);
+        let mut forward = submit(&workflow);
+        finish(&mut forward, 0, outcome);
+        let mut changes = forward.cancel(NOW).unwrap();
+        let (final_run, _) = start(&mut forward, &mut changes);
+        assert_eq!(
+            statuses(&final_run),
+            [TaskStatus::Ready, TaskStatus::Skipped]
+        );
     }
 }
 
 #[test]
-fn q1_names_of_derived_workflows_cannot_be_taken() {
+fn q1_reserved_name_and_undoing_an_unknown_task_are_refused() {
     let mut taken = definition(vec![task("a", &[])], Vec::new());
     taken.name = "trip~final".into();
     assert!(Workflow::new(taken).is_err());

@@ -1,4 +1,4 @@
-//! Property tests of the engine over random DAGs, rules and outcomes (semantics C1–C3, D1).
+//! Property tests of the engine with random graphs, rules and outcomes (semantics C1–C3, D1, D6, D7, E2).
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::HashSet;
@@ -17,6 +17,7 @@ const LIMITS: TaskLimits = TaskLimits {
     max_rescues: 3,
 };
 
+/// A random workflow, the random outcomes of its attempts, and the random order in which they finish.
 #[derive(Clone, Debug)]
 struct Plan {
     dependencies: Vec<Vec<usize>>,
@@ -94,6 +95,7 @@ fn workflow(plan: &Plan) -> Arc<Workflow> {
     Arc::new(Workflow::new(definition).unwrap())
 }
 
+/// An execution whose tasks the test claims and finishes.
 struct Run {
     execution: Execution,
     running: Vec<(Ordinal, Claim)>,
@@ -124,11 +126,12 @@ impl Run {
         }
     }
 
+    /// Remembers the interrupted attempts.
     fn note(&mut self, changes: &Changes) {
         self.interrupted.extend(changes.interrupted.iter().copied());
     }
 
-    /// Claims all ready tasks, after moving the time to the point at which all may start.
+    /// Advances the time until all ready tasks are due, and claims them.
     fn claim_all(&mut self) {
         let tasks = self.execution.record().tasks.len();
         let due = self
@@ -161,6 +164,7 @@ impl Run {
         }
     }
 
+    /// Ends one of the running attempts. `pick` selects the attempt, and `outcome` its outcome.
     fn finish(&mut self, pick: usize, outcome: u8) {
         let (task, claim) = self.running.swap_remove(pick % self.running.len());
         let outcome = match outcome {
@@ -182,7 +186,7 @@ impl Run {
             .finish(finish.clone(), LIMITS, self.now, 0.5)
             .unwrap();
         self.note(&changes);
-        // A result is recorded exactly once: the same one again is refused.
+        // A repeated result is refused.
         assert!(
             self.execution
                 .finish(finish, LIMITS, self.now, 0.5)
@@ -201,8 +205,8 @@ fn failure() -> Failure {
     }
 }
 
-/// An independent, simple implementation of C3: the execution fails if, for a failed task, no completed task names it in its
-/// rule or tests for failed dependencies.
+/// A simple, independent implementation of rule C3. A failed task is handled if a completed task names it in a rule, or
+/// depends on it with a rule that tests for failures. The execution fails if a failed task is not handled.
 fn expected_status(execution: &Execution) -> ExecutionStatus {
     let workflow = execution.workflow();
     let handled = |failed: Ordinal| {
@@ -229,6 +233,7 @@ fn expected_status(execution: &Execution) -> ExecutionStatus {
     }
 }
 
+/// Checks the final state of an execution and its tasks.
 fn check_end(run: &Run) {
     let execution = &run.execution;
     let record = execution.record();
@@ -268,21 +273,24 @@ fn check_end(run: &Run) {
                             .as_ref()
                             .is_some_and(|skip| skip.cause == SkipCause::Failure)
                 });
-            assert!(blocked, "a skip caused by a failure follows a failure");
+            assert!(
+                blocked,
+                "a task skipped because of a failure has a failed or skipped dependency"
+            );
         }
     }
 }
 
-/// Something that happens to a task of an execution whose runners die.
+/// An event that changes the claim of a task.
 #[derive(Clone, Debug)]
 enum TaskEvent {
-    /// A runner claims a ready task, and starts it unless it is a suspect.
+    /// A runner claims a ready task. The runner starts the task, unless the task is suspected of killing runners.
     Claim { runner: usize, task: u32 },
-    /// A runner starts a suspect alone.
+    /// A runner starts a suspected task while no other task runs.
     Probe { task: u32 },
-    /// A runner dies with all its claims.
+    /// A runner dies, and its claims are lost.
     Die { runner: usize },
-    /// An attempt ends because it asks to run again; its runner lives on.
+    /// An attempt snoozes, or its claim is returned if the task was not started. The runner stays alive.
     Return { task: u32 },
 }
 
@@ -316,16 +324,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn e2_only_a_task_started_alone_fails_for_a_lost_runner(
-        fates in proptest::collection::vec(task_event(), 1..200), max_rescues in 1_u32..5,
+    fn e2_only_a_task_started_alone_fails_when_its_runner_dies(
+        events in proptest::collection::vec(task_event(), 1..200), max_rescues in 1_u32..5,
     ) {
         let limits = TaskLimits { max_rescues, ..LIMITS };
         let mut run = four_tasks();
         let runners: Vec<RunnerId> = (0..3).map(|_| RunnerId::generate()).collect();
         let mut is_alone = [false; 4];
         let mut deaths = [0; 4];
-        for fate in fates {
-            match fate {
+        for event in events {
+            match event {
                 TaskEvent::Claim { runner, task } => {
                     let claim = run.execution.claim(task, runners[runner], run.now, &mut Changes::default());
                     is_alone[task as usize] &= claim.is_none();
@@ -344,7 +352,7 @@ proptest! {
                     for task in lost {
                         deaths[task as usize] += 1;
                         let failed = run.execution.task(task).status == TaskStatus::Failed;
-                        prop_assert!(!failed || is_alone[task as usize], "a task failed that was not running alone");
+                        prop_assert!(!failed || is_alone[task as usize], "a task failed although it did not run alone");
                         prop_assert!(!failed || deaths[task as usize] > max_rescues, "the task failed too early");
                     }
                 }
@@ -365,7 +373,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn c3_every_execution_ends_with_the_status_of_the_rules(plan in plan()) {
+    fn c3_every_execution_ends_with_the_expected_status(plan in plan()) {
         let mut run = Run::new(workflow(&plan));
         let mut picks = plan.picks.iter().cycle();
         let mut outcomes = plan.outcomes.iter().cycle();
@@ -429,7 +437,7 @@ proptest! {
     }
 
     #[test]
-    fn d7_pause_starts_nothing_and_resume_finishes(plan in plan(), steps in 0_usize..6) {
+    fn d7_nothing_starts_in_a_pause_and_a_resume_continues_the_execution(plan in plan(), steps in 0_usize..6) {
         let mut run = Run::new(workflow(&plan));
         let mut picks = plan.picks.iter().cycle();
         for outcome in plan.outcomes.iter().take(steps) {

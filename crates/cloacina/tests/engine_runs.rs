@@ -1,4 +1,5 @@
-//! The engine's rules about children of a task's function; the name of each test begins with the rule's number.
+//! Tests of the engine's rules about children that a task's function runs. The name of a test begins with the number of its
+//! rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use cloacina::types::{
 };
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 const NOW: Timestamp = Timestamp(100 * SECOND);
 const LIMITS: TaskLimits = TaskLimits {
@@ -36,7 +38,7 @@ fn workflow(name: &str) -> Arc<Workflow> {
     Arc::new(Workflow::new(definition).unwrap())
 }
 
-/// An execution of one task, whose function runs children.
+/// An execution of one task. The task's function runs children.
 struct Run(Execution);
 
 impl Run {
@@ -68,7 +70,8 @@ impl Run {
         self.0.finish(finish, LIMITS, NOW, 0.5).unwrap()
     }
 
-    /// Parks the function in `run_many` of `count` children, or in `run`.
+    /// Parks the function (ends its attempt until the children have ended) in `run_many` with `count` children, or in
+    /// `run` if `count` is `None`.
     fn park(&mut self, count: Option<u32>, parallel: Option<u32>) -> Changes {
         let inputs = (0..count.unwrap_or(1)).collect();
         self.park_for(inputs, count, parallel)
@@ -98,6 +101,7 @@ impl Run {
         })))
     }
 
+    /// Starts the children that the function waits for, as a runner does.
     fn start(&mut self) -> Vec<ChildStart> {
         let found = ChildFound {
             definition: DefinitionId(2),
@@ -134,7 +138,7 @@ impl Run {
 }
 
 #[test]
-fn t5_child_of_a_function_starts_with_its_park() {
+fn t5_child_of_a_function_starts_when_the_function_parks() {
     let mut run = Run::new();
     let changes = run.park(None, None);
     assert!(changes.flow.starts.contains(&0));
@@ -148,7 +152,7 @@ fn t5_child_of_a_function_starts_with_its_park() {
     );
     assert_eq!(run.0.task(0).ready_at, Some(NEVER));
     assert_eq!(run.0.task(0).attempt, 0);
-    assert!(run.start().is_empty(), "it is started once");
+    assert!(run.start().is_empty(), "the child is started once");
     let changes = run.end(start.new.id, ExecutionStatus::Completed);
     let (_, step) = &changes.flow.steps.recorded[0];
     assert_eq!(
@@ -164,7 +168,7 @@ fn t5_child_of_a_function_starts_with_its_park() {
 }
 
 #[test]
-fn t5_run_many_keeps_its_bound_and_ends_with_the_last_child() {
+fn t5_run_many_limits_parallel_children_and_waits_for_all() {
     let mut run = Run::new();
     run.park(Some(3), Some(2));
     let first = run.start();
@@ -185,7 +189,7 @@ fn t5_run_many_keeps_its_bound_and_ends_with_the_last_child() {
 }
 
 #[test]
-fn m3_end_of_a_calls_child_must_have_the_childs_number() {
+fn m3_child_end_with_a_wrong_number_is_ignored() {
     let mut run = Run::new();
     run.park(Some(3), None);
     let ids: Vec<ExecutionId> = run.start().iter().map(|start| start.new.id).collect();
@@ -202,7 +206,7 @@ fn m3_end_of_a_calls_child_must_have_the_childs_number() {
 }
 
 #[test]
-fn m6_retry_forgets_failed_children_and_retries_them_in_place() {
+fn m6_retry_reruns_failed_children_and_replaces_cancelled_ones() {
     let mut run = Run::new();
     run.park(Some(3), None);
     let starts = run.start();
@@ -219,7 +223,7 @@ fn m6_retry_forgets_failed_children_and_retries_them_in_place() {
     run.park_for(vec![1, 2], Some(3), None);
     let found = run.start();
     let [again] = found.as_slice() else {
-        panic!("one new child")
+        panic!("expected one new child")
     };
     assert_eq!((again.parent.item, again.parent.generation), (Some(2), 2));
     let open = &run.0.open_runs(0).unwrap().open;
@@ -231,23 +235,29 @@ fn m4_cancel_pause_and_resume_reach_every_open_child() {
     let mut run = Run::new();
     run.park(Some(2), None);
     let starts = run.start();
-    let told = |changes: &Changes, note: &Note| {
+    let targets = |changes: &Changes, note: &Note| {
         let posts = changes.flow.posts.iter().filter(|post| post.note == *note);
         posts.map(|post| post.target).collect::<Vec<_>>()
     };
     let ids = [starts[0].new.id, starts[1].new.id];
-    assert_eq!(told(&run.0.pause(NOW).unwrap(), &Note::Pause), ids);
-    // The end of a child during the pause is recorded. The function continues after the resume.
+    assert_eq!(targets(&run.0.pause(NOW).unwrap(), &Note::Pause), ids);
+    // A child's end during the pause is recorded. The function continues after the resume.
     run.end(ids[0], ExecutionStatus::Completed);
-    assert_eq!(told(&run.0.resume(NOW).unwrap(), &Note::Resume), [ids[1]]);
+    assert_eq!(
+        targets(&run.0.resume(NOW).unwrap(), &Note::Resume),
+        [ids[1]]
+    );
     assert_eq!(run.0.due_waits(NOW), [0]);
-    assert_eq!(told(&run.0.cancel(NOW).unwrap(), &Note::Cancel), [ids[1]]);
+    assert_eq!(
+        targets(&run.0.cancel(NOW).unwrap(), &Note::Cancel),
+        [ids[1]]
+    );
     let late = run.end(ids[1], ExecutionStatus::Completed);
     assert_eq!(late, Changes::default());
 }
 
 #[test]
-fn t6_retry_from_the_task_forgets_the_failed_children() {
+fn t6_retry_from_the_task_starts_new_children() {
     let mut run = Run::new();
     run.park(None, None);
     let [start] = run.start().try_into().unwrap();
@@ -262,7 +272,7 @@ fn t6_retry_from_the_task_forgets_the_failed_children() {
 }
 
 #[test]
-fn t10_task_waits_for_the_workflow_that_it_wants_to_start() {
+fn t10_task_waits_until_its_childs_workflow_is_known() {
     let mut run = Run::new();
     let runs = Runs {
         workflow: "inner".into(),

@@ -1,10 +1,10 @@
-//! The rules of schedules and triggers (semantics F4–F6, G1).
+//! Tests of the rules about schedules and triggers (semantics F1, F4–F6, G1, G4).
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use cloacina::engine::cron::Cron;
 use cloacina::engine::schedule::{
-    Decision, MAX_LATENESS, MAX_TICKS, NewSchedule, ScheduleInputs, TAKEOVER_DELAY, Tick, changed,
-    cron_of, deleted, evaluate, input, registered_again, switched,
+    Decision, MAX_LATENESS, MAX_TICKS, NewSchedule, ScheduleInputs, TAKEOVER_DELAY, Tick,
+    between_ticks, changed, cron_of, deleted, evaluate, input, registered_again, switched,
 };
 use cloacina::engine::trigger::{self, NewTrigger, PollOutcome};
 use cloacina::types::{
@@ -22,13 +22,14 @@ fn id() -> ScheduleId {
     ScheduleId::from_bytes([7; 16])
 }
 
-/// A schedule that fires every ten seconds, registered at noon.
+/// Returns a schedule that fires every ten seconds and was registered at noon.
 fn every_ten(change: impl FnOnce(&mut NewSchedule)) -> ScheduleRecord {
     let mut new = NewSchedule::new("etl", "*/10 * * * * *", "UTC");
     change(&mut new);
     new.record(id(), NOON).unwrap()
 }
 
+/// Returns the inputs of a sole runner that has been alive since noon.
 fn at(now: Timestamp) -> ScheduleInputs {
     ScheduleInputs {
         now,
@@ -39,21 +40,24 @@ fn at(now: Timestamp) -> ScheduleInputs {
     }
 }
 
+/// Returns the whole seconds since noon.
 fn seconds(after: Timestamp) -> i64 {
     after.since(NOON) / SECOND
 }
 
-fn looked(
+/// Evaluates the schedule. Returns the new record and each tick's due time, in seconds after noon, with its outcome.
+fn outcomes_of(
     record: &ScheduleRecord,
     inputs: ScheduleInputs,
 ) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
     let (record, ticks) = change(record, inputs);
-    let told = ticks
+    let pairs = ticks
         .iter()
         .map(|tick| (seconds(tick.due_at), tick.outcome));
-    (record, told.collect())
+    (record, pairs.collect())
 }
 
+/// Evaluates a schedule that must change. Returns the new record and the ticks.
 fn change(record: &ScheduleRecord, inputs: ScheduleInputs) -> (ScheduleRecord, Vec<Tick>) {
     match evaluate(record, &cron_of(record).unwrap(), inputs) {
         Decision::Change(record, ticks) => (*record, ticks),
@@ -80,38 +84,51 @@ fn tick_fires_at_its_time_and_the_next_one_is_scheduled() {
     let record = every_ten(|_| {});
     assert_eq!(record.next_due.map(seconds), Some(10));
     assert_eq!(record.wake_at, record.next_due);
-    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + 3_000));
+    let (record, ticks) = outcomes_of(&record, at(NOON + 10 * SECOND + 3_000));
     assert_eq!(ticks, [(10, Fired)]);
     assert_eq!(record.next_due.map(seconds), Some(20));
     assert_eq!(record.last_due.map(seconds), Some(10));
     assert_eq!(record.state.last_fired_at.map(seconds), Some(10));
-    let (same, ticks) = looked(&record, at(NOON + 11 * SECOND));
+    let (same, ticks) = outcomes_of(&record, at(NOON + 11 * SECOND));
     assert_eq!((same, ticks), (record, Vec::new()));
 }
 
 #[test]
-fn tick_up_to_the_grace_period_late_still_fires() {
+fn requested_runs_at_one_time_have_different_due_times() {
+    let mut record = every_ten(|_| {});
+    let mut earlier = NOON;
+    for _ in 0..4 {
+        let due_at = between_ticks(&record, NOON);
+        assert!(due_at > earlier);
+        assert_ne!(due_at.0 % SECOND, 0);
+        record.state.last_fired_at = Some(due_at);
+        earlier = due_at;
+    }
+}
+
+#[test]
+fn late_tick_within_the_grace_period_still_fires() {
     let record = every_ten(|_| {});
-    let (_, ticks) = looked(&record, at(NOON + 35 * SECOND));
+    let (_, ticks) = outcomes_of(&record, at(NOON + 35 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired)]);
-    // Later than the grace period, as after the machine has slept.
-    let (record, ticks) = looked(&record, at(NOON + 10 * SECOND + MAX_LATENESS + 15 * SECOND));
+    // The first two ticks are overdue by more than the grace period, as if the machine had slept.
+    let (record, ticks) = outcomes_of(&record, at(NOON + 10 * SECOND + MAX_LATENESS + 15 * SECOND));
     assert_eq!(ticks[..3], [(10, Missed), (20, Missed), (30, Fired)]);
     assert_eq!(record.next_due.map(seconds), Some(90));
 }
 
-/// Evaluates the schedule on a runner that starts 45 seconds after noon, without earlier runners.
+/// Evaluates the schedule on a runner that starts 45 seconds after noon. No runner was alive before.
 fn after_downtime(record: &ScheduleRecord) -> (ScheduleRecord, Vec<(i64, TickOutcome)>) {
     let now = NOON + 45 * SECOND;
     let inputs = ScheduleInputs {
         online_since: now,
         ..at(now)
     };
-    looked(record, inputs)
+    outcomes_of(record, inputs)
 }
 
 #[test]
-fn f4_skip_records_missed_ticks_and_fires_the_next_on_time() {
+fn f4_catchup_skip_records_missed_ticks_and_fires_the_next_on_time() {
     let (record, ticks) = after_downtime(&every_ten(|_| {}));
     assert_eq!(
         ticks,
@@ -122,7 +139,7 @@ fn f4_skip_records_missed_ticks_and_fires_the_next_on_time() {
 }
 
 #[test]
-fn f4_latest_fires_only_the_last_missed_tick() {
+fn f4_catchup_latest_fires_only_the_last_missed_tick() {
     let record = every_ten(|new| new.catchup = Catchup::Latest);
     let (_, ticks) = after_downtime(&record);
     assert_eq!(
@@ -132,7 +149,7 @@ fn f4_latest_fires_only_the_last_missed_tick() {
 }
 
 #[test]
-fn f4_all_fires_missed_ticks_oldest_first_up_to_its_limit() {
+fn f4_catchup_all_fires_missed_ticks_oldest_first_up_to_its_limit() {
     let record = every_ten(|new| new.catchup = Catchup::All);
     let (_, ticks) = after_downtime(&record);
     assert_eq!(ticks, [(10, Fired), (20, Fired), (30, Fired), (40, Fired)]);
@@ -145,7 +162,7 @@ fn f4_all_fires_missed_ticks_oldest_first_up_to_its_limit() {
 }
 
 #[test]
-fn f4_a_year_of_missed_seconds_makes_a_bounded_step() {
+fn f4_year_of_missed_ticks_records_few_ticks() {
     for catchup in [Catchup::Skip, Catchup::Latest, Catchup::All] {
         let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
         new.catchup = catchup;
@@ -170,14 +187,14 @@ fn f4_a_year_of_missed_seconds_makes_a_bounded_step() {
             Catchup::All => (1..=100).map(|n| NOON + n * SECOND).chain([now]).collect(),
         };
         assert_eq!(fired, expected);
-        let told: Vec<&Tick> = ticks.iter().filter(|tick| tick.detail.is_some()).collect();
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].due_at, now - SECOND);
+        let detailed: Vec<&Tick> = ticks.iter().filter(|tick| tick.detail.is_some()).collect();
+        assert_eq!(detailed.len(), 1);
+        assert_eq!(detailed[0].due_at, now - SECOND);
     }
 }
 
 #[test]
-fn a19_long_catch_up_proceeds_in_bounded_steps() {
+fn f4_long_catch_up_proceeds_in_bounded_steps() {
     let mut new = NewSchedule::new("etl", "* * * * * *", "UTC");
     new.catchup = Catchup::All;
     new.max_catchup = Some(1_200);
@@ -189,9 +206,11 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
     };
     let (record, mut ticks) = change(&record, inputs);
     assert_eq!(ticks.len(), MAX_TICKS);
-    assert_eq!(record.wake_at, record.next_due, "the rest is due at once");
-    // Another runner may evaluate the schedule next, after another downtime. Ticks that were on time at the first evaluation
-    // still count as missed.
+    assert_eq!(
+        record.wake_at, record.next_due,
+        "the remaining ticks are due at once"
+    );
+    // Another runner evaluates the schedule next, after another downtime. The ticks of that downtime count as missed too.
     let later = now + HOUR;
     let inputs = ScheduleInputs {
         online_since: later,
@@ -206,14 +225,14 @@ fn a19_long_catch_up_proceeds_in_bounded_steps() {
         let fired = ticks.iter().filter(|tick| tick.outcome == Fired);
         fired.filter(|tick| tick.due_at < until).count()
     };
-    // For each downtime 1,200 ticks fire, and after the last one the tick of the current second.
+    // For each of the two downtimes 1,200 ticks fire. The tick of the current second fires last.
     assert_eq!((fired(now), fired(later)), (1_200, 2_400));
     assert_eq!(ticks.last().unwrap().outcome, Fired);
     assert_eq!(ticks.iter().filter(|tick| tick.detail.is_some()).count(), 2);
 }
 
 #[test]
-fn tick_before_the_start_is_left_to_earlier_runners_at_first() {
+fn new_runner_leaves_an_earlier_tick_to_older_runners_at_first() {
     let record = every_ten(|_| {});
     let now = NOON + 10 * SECOND + 500_000;
     let inputs = |now| ScheduleInputs {
@@ -227,15 +246,15 @@ fn tick_before_the_start_is_left_to_earlier_runners_at_first() {
         evaluate(&record, &cron, inputs(now)),
         Decision::Leave(due + TAKEOVER_DELAY)
     );
-    // The earlier runner has not fired the tick in time, so this one does.
-    let (_, ticks) = looked(&record, inputs(due + TAKEOVER_DELAY));
+    // The older runner did not fire the tick within the takeover delay, so the new runner fires it.
+    let (_, ticks) = outcomes_of(&record, inputs(due + TAKEOVER_DELAY));
     assert_eq!(ticks, [(10, Fired)]);
-    // A runner that started after the tick is not responsible for it.
+    // The other runner also started after the tick, so the tick counts as missed.
     let younger = ScheduleInputs {
         others_since: Some(due + 1),
         ..inputs(now)
     };
-    assert_eq!(looked(&record, younger).1, [(10, Missed)]);
+    assert_eq!(outcomes_of(&record, younger).1, [(10, Missed)]);
 }
 
 #[test]
@@ -245,10 +264,10 @@ fn f4_overlap_skip_drops_ticks_while_an_execution_is_open() {
         is_open: true,
         ..at(NOON + 10 * SECOND)
     };
-    let (record, ticks) = looked(&record, open);
+    let (record, ticks) = outcomes_of(&record, open);
     assert_eq!(ticks, [(10, Overlapped)]);
-    // Of two ticks that are due together, the first starts an execution.
-    let (_, ticks) = looked(&record, at(NOON + 30 * SECOND));
+    // Two ticks are due. The first starts an execution, which the second overlaps.
+    let (_, ticks) = outcomes_of(&record, at(NOON + 30 * SECOND));
     assert_eq!(ticks, [(20, Fired), (30, Overlapped)]);
 }
 
@@ -259,16 +278,16 @@ fn f4_overlap_queue_fires_in_order_as_executions_end() {
         is_open: true,
         ..at(now)
     };
-    let (record, ticks) = looked(&record, at(NOON + 20 * SECOND));
+    let (record, ticks) = outcomes_of(&record, at(NOON + 20 * SECOND));
     assert_eq!(ticks, [(10, Fired), (20, Queued)]);
-    let (record, ticks) = looked(&record, open(NOON + 30 * SECOND));
+    let (record, ticks) = outcomes_of(&record, open(NOON + 30 * SECOND));
     assert_eq!(ticks, [(30, Queued)]);
-    // The execution has ended, so the next queued tick fires. One tick fires at a time.
-    let (record, ticks) = looked(&record, at(NOON + 31 * SECOND));
+    // The execution has ended, so the next queued tick fires. The other ticks stay in the queue.
+    let (record, ticks) = outcomes_of(&record, at(NOON + 31 * SECOND));
     assert_eq!(ticks, [(20, Fired)]);
-    let (record, ticks) = looked(&record, open(NOON + 32 * SECOND));
+    let (record, ticks) = outcomes_of(&record, open(NOON + 32 * SECOND));
     assert_eq!(ticks, []);
-    let (record, ticks) = looked(&record, at(NOON + 40 * SECOND));
+    let (record, ticks) = outcomes_of(&record, at(NOON + 40 * SECOND));
     assert_eq!(ticks, [(30, Fired), (40, Queued)]);
     assert!(
         record.wake_at < Some(NOON + 50 * SECOND),
@@ -283,17 +302,17 @@ fn f6_ticks_while_disabled_are_not_caught_up() {
     assert_eq!((off.next_due, off.wake_at), (None, None));
     let on = switched(&off, true, NOON + 61 * SECOND).unwrap();
     assert_eq!(on.next_due.map(seconds), Some(70));
-    assert_eq!(looked(&on, at(NOON + 71 * SECOND)).1, [(70, Fired)]);
+    assert_eq!(outcomes_of(&on, at(NOON + 71 * SECOND)).1, [(70, Fired)]);
 }
 
 #[test]
-fn f6_start_and_end_bound_the_ticks() {
+fn f6_no_tick_fires_before_the_start_or_after_the_end() {
     let record = every_ten(|new| {
         new.start_at = Some(NOON + 30 * SECOND);
         new.end_at = Some(NOON + 40 * SECOND);
     });
     assert_eq!(record.next_due.map(seconds), Some(30));
-    let (record, ticks) = looked(&record, at(NOON + 55 * SECOND));
+    let (record, ticks) = outcomes_of(&record, at(NOON + 55 * SECOND));
     assert_eq!(ticks, [(30, Fired), (40, Fired)]);
     assert_eq!((record.next_due, record.wake_at), (None, None));
     // Ticks after the schedule's end do not count as missed.
@@ -302,16 +321,16 @@ fn f6_start_and_end_bound_the_ticks() {
 }
 
 #[test]
-fn f6_jitter_delays_by_the_same_amount_everywhere() {
+fn f6_jitter_is_the_same_for_each_evaluation_of_a_tick() {
     let record = every_ten(|new| new.jitter = 5 * SECOND);
     let due = record.next_due.unwrap();
     let wake = record.wake_at.unwrap();
     assert_eq!(seconds(due), 10);
     assert!((due..=due + 5 * SECOND).contains(&wake));
     assert_eq!(every_ten(|new| new.jitter = 5 * SECOND).wake_at, Some(wake));
-    assert_eq!(looked(&record, at(wake - 1)).1, []);
-    assert_eq!(looked(&record, at(wake)).1, [(10, Fired)]);
-    let (next, _) = looked(&record, at(wake));
+    assert_eq!(outcomes_of(&record, at(wake - 1)).1, []);
+    assert_eq!(outcomes_of(&record, at(wake)).1, [(10, Fired)]);
+    let (next, _) = outcomes_of(&record, at(wake));
     assert_ne!(
         next.wake_at.unwrap().since(next.next_due.unwrap()),
         wake.since(due)
@@ -319,7 +338,7 @@ fn f6_jitter_delays_by_the_same_amount_everywhere() {
 }
 
 #[test]
-fn f6_execution_input_has_its_tick() {
+fn f6_execution_input_describes_the_tick() {
     let record = every_ten(|new| {
         new.input.set("day", Json::from_encoder("\"monday\""));
         new.input.set("schedule_id", Json::from_encoder("\"mine\""));
@@ -409,9 +428,9 @@ fn f1_invalid_options_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However the clock steps, no tick is processed twice or left out.
+    /// No tick is processed twice or left out, even if the clock jumps forward or back.
     #[test]
-    fn clock_steps_neither_repeat_nor_lose_ticks(
+    fn clock_jumps_do_not_repeat_or_lose_ticks(
         steps in proptest::collection::vec(-4_000_i64..4_000, 1..40),
         catchup in proptest::sample::select(Catchup::ALL),
     ) {
@@ -431,9 +450,9 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 
-    /// The last tick of a span is the same as the last one found by counting through the span.
+    /// `last_between` finds the same tick as stepping through the span with `next_after`.
     #[test]
-    fn last_tick_of_a_span_is_found_without_counting(
+    fn last_between_finds_the_last_tick_of_a_span(
         expression in proptest::sample::select(vec![
             "* * * * * *", "*/7 * * * *", "0 9 * * MON-FRI", "0 0 L * *", "15 3 29 2 *",
         ]),
@@ -452,6 +471,7 @@ proptest! {
     }
 }
 
+/// Returns a trigger that is polled every ten seconds and was registered at noon.
 fn poller(change: impl FnOnce(&mut NewTrigger)) -> Result<ScheduleRecord, cloacina::types::Error> {
     let mut new = NewTrigger {
         name: "inbox".to_owned(),
@@ -476,7 +496,7 @@ fn g1_trigger_is_polled_at_its_interval_by_one_runner() {
     assert_eq!(held.wake_at.map(seconds), Some(23));
     let (after, tick) = trigger::after_poll(&held, &PollOutcome::Skip, false, NOON + 2 * SECOND);
     assert_eq!((after.wake_at.map(seconds), tick), (Some(10), None));
-    // A function that took longer than the interval is polled again at once.
+    // The trigger is polled again immediately if its function took longer than the interval.
     let (late, _) = trigger::after_poll(&held, &PollOutcome::Skip, false, NOON + 17 * SECOND);
     assert_eq!(late.wake_at.map(seconds), Some(17));
     // A clock that was set back does not delay the next poll.
@@ -488,11 +508,11 @@ fn g1_trigger_is_polled_at_its_interval_by_one_runner() {
 fn g1_poll_outcomes_start_executions_or_record_errors() {
     let taken = trigger::lease_taken(&poller(|_| {}).unwrap(), NOON, SECOND);
     let fire = PollOutcome::Fire(Context::new());
-    let told = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
+    let tick_of = |record: &ScheduleRecord, outcome: &PollOutcome, open| {
         trigger::after_poll(record, outcome, open, NOON).1
     };
-    assert_eq!(told(&taken, &fire, false), Some(Fired));
-    assert_eq!(told(&taken, &fire, true), Some(Overlapped));
+    assert_eq!(tick_of(&taken, &fire, false), Some(Fired));
+    assert_eq!(tick_of(&taken, &fire, true), Some(Overlapped));
     let failed = PollOutcome::Failed("ouch".to_owned());
     let (record, tick) = trigger::after_poll(&taken, &failed, false, NOON);
     assert_eq!(tick, Some(TickOutcome::Failed));
@@ -501,7 +521,7 @@ fn g1_poll_outcomes_start_executions_or_record_errors() {
     let mut concurrent = taken;
     concurrent.spec.overlap = Overlap::Allow;
     concurrent.state.open = vec![ExecutionId::from_bytes([1; 16])];
-    assert_eq!(told(&concurrent, &fire, true), Some(Fired));
+    assert_eq!(tick_of(&concurrent, &fire, true), Some(Fired));
 }
 
 #[test]
@@ -547,52 +567,54 @@ mod explained {
     }
 
     #[test]
-    fn each_reason_of_a_schedule_not_to_fire_is_explained() {
+    fn each_reason_why_a_schedule_does_not_fire_is_explained() {
         let record = every_ten(|_| ());
-        let told = sentences(&record, true, true);
-        assert_eq!(told.len(), 1, "{told:?}");
+        let reasons = sentences(&record, true, true);
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
         assert!(
-            told[0].contains("next time: 2025-06-15 12:00:10 UTC (in 10 s)"),
-            "{told:?}"
+            reasons[0].contains("next time: 2025-06-15 12:00:10 UTC (in 10 s)"),
+            "{reasons:?}"
         );
 
-        let told = sentences(&record, false, false);
+        let reasons = sentences(&record, false, false);
         assert!(
-            told[0].contains("no program has stored a definition"),
-            "{told:?}"
+            reasons[0].contains("no program has stored a definition"),
+            "{reasons:?}"
         );
-        assert_eq!(told[1], "There is no live runner to fire it.");
+        assert_eq!(reasons[1], "There is no live runner to fire it.");
 
         let off = switched(&record, false, NOON).unwrap();
-        let told = sentences(&off, true, true);
-        assert!(told[0].contains("is disabled"), "{told:?}");
+        let reasons = sentences(&off, true, true);
+        assert!(reasons[0].contains("is disabled"), "{reasons:?}");
 
         let gone = deleted(&record, NOON);
-        let told = sentences(&gone, true, true);
+        let reasons = sentences(&gone, true, true);
         assert!(
-            told[0].contains("was deleted at 2025-06-15 12:00:00 UTC"),
-            "{told:?}"
+            reasons[0].contains("was deleted at 2025-06-15 12:00:00 UTC"),
+            "{reasons:?}"
         );
     }
 
     #[test]
-    fn queued_ticks_and_the_end_are_explained() {
+    fn queued_ticks_and_the_schedules_end_are_explained() {
         let mut record = every_ten(|new| new.overlap = Overlap::Queue);
         let open = ExecutionId::from_bytes([9; 16]);
         record.state.open.push(open);
         record.state.queued.extend([NOON, NOON + SECOND]);
-        let told = sentences(&record, true, true);
+        let reasons = sentences(&record, true, true);
         assert_eq!(
-            told[0],
-            format!("2 ticks wait for the end of execution {open}, because of its overlap rule.")
+            reasons[0],
+            format!(
+                "Because of the schedule's overlap rule, 2 ticks wait for the end of execution {open}."
+            )
         );
 
         let mut over = every_ten(|new| new.end_at = Some(NOON + SECOND));
         over.next_due = None;
-        let told = sentences(&over, true, true);
+        let reasons = sentences(&over, true, true);
         assert!(
-            told[0].contains("has no more ticks: it ended at"),
-            "{told:?}"
+            reasons[0].contains("has no more ticks: it ended at"),
+            "{reasons:?}"
         );
     }
 
@@ -602,20 +624,20 @@ mod explained {
         record.kind = cloacina::types::ScheduleKind::Trigger;
         record.identity = "new_file".to_owned();
         record.state.last_error = Some("OSError: gone".to_owned());
-        let told = sentences(&record, true, true);
+        let reasons = sentences(&record, true, true);
         assert_eq!(
-            told[0],
-            "Its function raised at the last poll: OSError: gone."
+            reasons[0],
+            "Its function raised an error at the last poll: OSError: gone."
         );
         assert!(
-            told[1].starts_with("Trigger 'new_file' starts workflow 'etl'"),
-            "{told:?}"
+            reasons[1].starts_with("Trigger 'new_file' starts workflow 'etl'"),
+            "{reasons:?}"
         );
     }
 }
 
 #[test]
-fn g4_trigger_follows_final_states_and_is_called_again_with_growing_pauses() {
+fn g4_trigger_fires_after_final_states_and_retries_with_growing_pauses() {
     use cloacina::engine::after;
     use cloacina::types::{After, ExecutionStatus, PendingEnd};
 
@@ -645,7 +667,7 @@ fn g4_trigger_follows_final_states_and_is_called_again_with_growing_pauses() {
     for new in refused {
         assert!(record(new.clone()).is_err(), "{new:?}");
     }
-    // The trigger is not polled. Each call has later ticks than the call before, even if the clock stands still.
+    // The trigger is not polled. Each call has a later due time than the previous call, even if the clock stands still.
     let known = record(follow("etl", &[ExecutionStatus::Completed])).unwrap();
     assert_eq!((known.next_due, known.wake_at), (None, None));
     let mut held = trigger::lease_taken(&known, NOON, SECOND);

@@ -1,4 +1,4 @@
-//! The engine's rules for recorded steps. The name of each test begins with the number of the rule in the semantics.
+//! Tests of the engine's rules about recorded steps. A test's name begins with the number of its rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use cloacina::types::{
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use rustc_hash::FxHashMap;
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 const NOW: Timestamp = Timestamp(SECOND);
 const LIMITS: TaskLimits = TaskLimits {
@@ -97,7 +98,7 @@ fn failed() -> Outcome {
 }
 
 #[test]
-fn l6_pause_shifts_a_sleep_from_the_time_it_began() {
+fn l6_sleep_that_begins_in_a_pause_counts_from_the_resume() {
     let mut execution = submit(vec![task("a", &[])]);
     let claim = claim(&mut execution, 0, RunnerId::generate());
     execution.pause(NOW).unwrap();
@@ -137,7 +138,7 @@ fn t1_repeated_key_is_numbered_in_the_order_of_calls() {
 }
 
 #[test]
-fn t1_numbered_key_never_equals_a_key_of_the_function() {
+fn t1_numbered_key_differs_from_keys_that_the_function_uses() {
     let mut used = FxHashMap::default();
     let mut keys = |key: &str| step_key(key, &mut used);
     assert_eq!(keys("a#2"), "a#2");
@@ -147,7 +148,7 @@ fn t1_numbered_key_never_equals_a_key_of_the_function() {
 }
 
 #[test]
-fn t8_step_is_recorded_under_the_current_claim_only() {
+fn t8_step_is_recorded_only_under_the_current_claim() {
     let mut execution = submit(vec![task("a", &[])]);
     let (mine, other) = (RunnerId::generate(), RunnerId::generate());
     let held = claim(&mut execution, 0, mine);
@@ -155,7 +156,7 @@ fn t8_step_is_recorded_under_the_current_claim_only() {
     assert_eq!(changes.flow.steps.recorded, [(0, step("plan", 0))]);
     assert!(
         changes.tasks.is_empty() && changes.history.is_empty(),
-        "a step writes its own row only"
+        "a step writes only its own row"
     );
     let stale = [
         Claim { attempt: 2, ..held },
@@ -258,7 +259,7 @@ fn t6_retry_keeps_steps_unless_it_starts_from_a_task_or_step() {
 }
 
 #[test]
-fn t6_step_is_found_by_its_key_in_one_task() {
+fn t6_step_key_that_two_tasks_use_is_refused_without_the_task() {
     let steps = [
         (0, step("plan", 0)),
         (0, step("work", 1)),

@@ -1,4 +1,4 @@
-//! The engine's rules about waits; the name of each test begins with the rule's number in the contract.
+//! Tests of the engine's rules about waits. The name of a test begins with the number of its rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ const LIMITS: TaskLimits = TaskLimits {
     max_context_bytes: 1000,
     max_rescues: 3,
 };
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 
 fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
@@ -49,7 +50,7 @@ fn approval(id: &str) -> TaskDefinition {
     TaskDefinition {
         kind: TaskKind::Engine,
         approval: Some(Approval {
-            title: Some("Release {order_id} of {nobody}?".into()),
+            title: Some("Release {order_id} of {absent}?".into()),
             to: Some("finance".into()),
             ..Approval::default()
         }),
@@ -73,6 +74,7 @@ const fn delay(seconds: i64) -> Condition {
     }
 }
 
+/// Returns a stored signal. `at` is the time at which it was sent, in seconds.
 fn sent(topic: Topic, seq: i64, data: &str, at: i64) -> SignalRecord {
     SignalRecord {
         seq,
@@ -120,11 +122,13 @@ impl Run {
         self.execution.workflow().ordinal(id).unwrap()
     }
 
+    /// Sets the current time, in seconds.
     fn at(&mut self, seconds: i64) -> &mut Self {
         self.now = Timestamp(seconds * SECOND);
         self
     }
 
+    /// Evaluates the wait of a task with the signals of its topics.
     fn look(&mut self, id: &str, found: &[SignalRecord]) -> Changes {
         let (ordinal, now) = (self.ordinal(id), self.now);
         self.execution.look(ordinal, found, now)
@@ -138,6 +142,7 @@ impl Run {
         self.execution.task(self.ordinal(id)).is_waiting()
     }
 
+    /// Returns whether a runner could claim the task now.
     fn can_claim(&self, id: &str) -> bool {
         let ordinal = self.ordinal(id);
         let mut copy = self.execution.clone();
@@ -150,6 +155,7 @@ impl Run {
         .is_some()
     }
 
+    /// Claims a task and ends its attempt with an outcome.
     fn run(&mut self, id: &str, outcome: Outcome) -> Changes {
         let (task, now) = (self.ordinal(id), self.now);
         let claim = self
@@ -178,11 +184,13 @@ impl Run {
         );
     }
 
+    /// Returns the context that the task's function would get.
     fn view(&mut self, id: &str) -> String {
         let ordinal = self.ordinal(id);
         self.execution.view_with_signals(ordinal).to_json()
     }
 
+    /// Returns the type of the task's error.
     fn error(&self, id: &str) -> String {
         let task = self.execution.task(self.ordinal(id));
         task.error.as_ref().unwrap().kind.clone()
@@ -190,7 +198,7 @@ impl Run {
 }
 
 #[test]
-fn l1_key_comes_from_a_path_at_registration() {
+fn l1_key_is_read_from_its_path_when_the_wait_is_registered() {
     let run = Run::new(vec![waits("book", &[], signal("paid", Some("order_id")))]);
     assert!(run.is_waiting("book"));
     assert!(!run.can_claim("book"));
@@ -212,7 +220,7 @@ fn l1_missing_path_fails_the_task() {
 }
 
 #[test]
-fn l1_key_that_nobody_can_send_fails_the_task() {
+fn l1_key_that_no_signal_can_have_fails_the_task() {
     let long = format!(r#"{{"order_id":"{}"}}"#, "x".repeat(1_025));
     for input in [long.as_str(), r#"{"order_id":"a\u0000b"}"#] {
         let by_key = vec![waits("book", &[], signal("paid", Some("order_id")))];
@@ -222,7 +230,7 @@ fn l1_key_that_nobody_can_send_fails_the_task() {
 }
 
 #[test]
-fn l3_wait_takes_the_first_signal_and_a_later_wait_the_next() {
+fn l3_consecutive_waits_take_consecutive_signals() {
     let topic = Topic::keyed("step", Some("o-1"));
     let mut run = Run::new(vec![
         waits("one", &[], signal("step", Some("order_id"))),
@@ -240,13 +248,13 @@ fn l3_wait_takes_the_first_signal_and_a_later_wait_the_next() {
     assert_eq!(run.execution.open_cursors(1)[0].after, 5);
     run.look("two", &log);
     assert_eq!(run.view("two"), r#"{"order_id":"o-1","n":7,"step":2}"#);
-    // A parallel wait may take the same signal.
+    // A parallel wait takes the same signal as the first wait.
     run.look("beside", &log);
     assert_eq!(run.view("beside"), r#"{"order_id":"o-1","n":7,"step":1}"#);
 }
 
 #[test]
-fn l4_signals_before_the_submission_count_only_if_asked_for() {
+fn l4_since_ever_and_the_mailbox_accept_signals_sent_before_submission() {
     let old = |topic: &Topic| [sent(topic.clone(), 1, "1", 99)];
     let topic = Topic::keyed("go", None);
     let mut run = Run::new(vec![waits("a", &[], signal("go", None))]);
@@ -254,7 +262,10 @@ fn l4_signals_before_the_submission_count_only_if_asked_for() {
     assert!(run.is_waiting("a"));
     let mailbox = Topic::mailbox("go", run.execution.record().id);
     run.look("a", &old(&mailbox));
-    assert!(run.can_claim("a"), "earlier signals of the mailbox count");
+    assert!(
+        run.can_claim("a"),
+        "earlier signals in the execution's mailbox count"
+    );
     let ever = Condition::Signal {
         name: "go".into(),
         key: None,
@@ -267,7 +278,7 @@ fn l4_signals_before_the_submission_count_only_if_asked_for() {
 }
 
 #[test]
-fn l6_pause_holds_the_timeout_and_a_signal_is_taken_at_resume() {
+fn l6_timeout_and_signals_take_effect_only_after_a_pause() {
     let mut task = waits("a", &[], signal("go", None));
     task.wait_timeout = Some(10 * SECOND);
     let mut run = Run::new(vec![task]);
@@ -283,7 +294,7 @@ fn l6_pause_holds_the_timeout_and_a_signal_is_taken_at_resume() {
     assert_eq!(
         run.execution.due_waits(run.now),
         [0],
-        "its signals are read again"
+        "signals are read again after the resume"
     );
     let mut late = run.execution.clone();
     late.look(0, &[], run.now);
@@ -310,11 +321,11 @@ fn l7_signal_wins_over_a_timeout_that_is_due() {
     run.look("a", &[sent(Topic::keyed("go", None), 1, "1", 999)]);
     assert!(run.can_claim("a"));
     run.look("a", &[]);
-    assert!(run.can_claim("a"), "a second look changes nothing");
+    assert!(run.can_claim("a"), "a second evaluation changes nothing");
 }
 
 #[test]
-fn l8_timeout_fails_skips_or_continues() {
+fn l8_wait_timeout_fails_skips_or_continues_the_task() {
     let with = |end: WaitEnd| {
         let mut task = waits("a", &[], signal("go", None));
         task.wait_timeout = Some(10 * SECOND);
@@ -334,14 +345,17 @@ fn l8_timeout_fails_skips_or_continues() {
         run.execution.task(0).skip.as_ref().unwrap().cause,
         SkipCause::Rule
     );
-    assert!(run.can_claim("b"), "a skip by its own rule does not block");
+    assert!(
+        run.can_claim("b"),
+        "a task skipped by its timeout does not block"
+    );
     let mut run = with(WaitEnd::Continue);
     assert!(run.can_claim("a"));
     assert_eq!(run.view("a"), r#"{"order_id":"o-1","n":7}"#);
 }
 
 #[test]
-fn l9_any_of_ends_with_one_and_all_of_keeps_its_signals() {
+fn l9_any_of_needs_one_signal_and_all_of_needs_all() {
     let go = || sent(Topic::keyed("go", None), 1, "\"now\"", 101);
     let any = Condition::AnyOf {
         conditions: vec![delay(60), signal("go", None)],
@@ -392,12 +406,25 @@ fn l9_node_result_is_its_payload_or_null() {
         &[sent(Topic::keyed("paid", None), 1, "{\"n\":1}", 101)],
     );
     run.look("later", &[]);
-    assert!(run.is_waiting("later"), "never early");
+    assert!(run.is_waiting("later"), "the delay has not passed");
     run.at(105).look("later", &[]);
     let context = run.execution.final_context();
     assert_eq!(context.get("paid").unwrap().as_str(), r#"{"n":1}"#);
     assert_eq!(context.get("later").unwrap().as_str(), "null");
     assert_eq!(run.execution.record().status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn l9_any_of_and_all_of_with_one_part_give_a_mapping() {
+    let part = || vec![signal("go", None)];
+    let any = Condition::AnyOf { conditions: part() };
+    let all = Condition::AllOf { conditions: part() };
+    for condition in [any, all] {
+        let mut run = Run::new(vec![node("n", condition)]);
+        run.look("n", &[sent(Topic::keyed("go", None), 1, "7", 101)]);
+        let context = run.execution.final_context();
+        assert_eq!(context.get("n").unwrap().as_str(), r#"{"go":7}"#);
+    }
 }
 
 fn decision(approved: bool) -> Decision {
@@ -411,12 +438,12 @@ fn decision(approved: bool) -> Decision {
 }
 
 #[test]
-fn l11_first_decision_counts_and_the_second_decision_is_refused() {
+fn l11_first_decision_counts_and_the_second_is_refused() {
     let mut run = Run::new(vec![approval("approve")]);
     let rows = run.execution.wait_rows(0);
     assert_eq!(rows[0].kind, WaitKind::Approval);
     assert!(
-        (rows[0].detail.as_ref().unwrap().as_str()).contains("Release o-1 of {nobody}?"),
+        (rows[0].detail.as_ref().unwrap().as_str()).contains("Release o-1 of {absent}?"),
         "{:?}",
         rows[0].detail
     );
@@ -435,7 +462,7 @@ fn l11_first_decision_counts_and_the_second_decision_is_refused() {
 }
 
 #[test]
-fn l11_rejection_fails_skips_or_continues() {
+fn l11_rejection_fails_skips_or_continues_the_task() {
     let with = |end: WaitEnd| {
         let mut task = approval("approve");
         task.approval.as_mut().unwrap().on_reject = end;
@@ -468,7 +495,7 @@ fn l11_approval_can_be_decided_in_a_pause() {
 }
 
 #[test]
-fn l13_retry_arms_a_wait_that_timed_out_with_its_full_time() {
+fn l13_retry_gives_a_timed_out_wait_its_full_timeout() {
     let mut waiting = waits("a", &[], signal("go", None));
     waiting.wait_timeout = Some(10 * SECOND);
     let mut run = Run::new(vec![waiting]);
@@ -480,13 +507,13 @@ fn l13_retry_arms_a_wait_that_timed_out_with_its_full_time() {
         run.execution.task(0).ready_at,
         Some(Timestamp(510 * SECOND))
     );
-    // The signal that came too late is taken now.
+    // The wait takes the signal that arrived after the first timeout.
     run.look("a", &[sent(Topic::keyed("go", None), 1, "1", 120)]);
     assert!(run.can_claim("a"));
 }
 
 #[test]
-fn l13_failed_task_keeps_its_payload_and_from_task_takes_the_next() {
+fn l13_retry_keeps_the_payload_unless_it_starts_from_the_task() {
     let log = [
         sent(Topic::keyed("go", None), 3, "1", 101),
         sent(Topic::keyed("go", None), 4, "2", 102),
@@ -496,7 +523,7 @@ fn l13_failed_task_keeps_its_payload_and_from_task_takes_the_next() {
     run.fail("a");
     let now = run.now;
     run.execution.retry(None, now).unwrap();
-    assert!(run.can_claim("a"), "it does not wait again");
+    assert!(run.can_claim("a"), "the retried task does not wait again");
     assert_eq!(run.view("a"), r#"{"order_id":"o-1","n":7,"go":1}"#);
     run.fail("a");
     run.execution.retry(Some(0), now).unwrap();
@@ -506,7 +533,7 @@ fn l13_failed_task_keeps_its_payload_and_from_task_takes_the_next() {
 }
 
 #[test]
-fn l14_pause_shifts_a_delay_but_not_an_until() {
+fn l14_pause_shifts_a_delay_but_not_a_fixed_time() {
     let until = Condition::Until {
         at: Some(Timestamp(160 * SECOND)),
         path: None,
@@ -548,7 +575,7 @@ fn l14_reschedule_moves_a_timer_or_a_retry_delay() {
 }
 
 #[test]
-fn l14_reschedule_in_a_pause_adds_only_the_rest_of_it() {
+fn l14_reschedule_in_a_pause_shifts_a_timer_by_the_remaining_pause() {
     let until = Condition::Until {
         at: Some(Timestamp(900 * SECOND)),
         path: None,
@@ -563,7 +590,7 @@ fn l14_reschedule_in_a_pause_adds_only_the_rest_of_it() {
         .claim(2, RunnerId::generate(), run.now, &mut Changes::default())
         .unwrap();
     run.execution.pause(Timestamp(110 * SECOND)).unwrap();
-    // The attempt parks in the pause, so only the rest of the pause shifts its timer.
+    // The attempt parks during the pause, so only the rest of the pause shifts its timer.
     let park = Park {
         runs: None,
         kind: ParkKind::Sleep,
@@ -596,7 +623,7 @@ fn l14_reschedule_in_a_pause_adds_only_the_rest_of_it() {
 }
 
 #[test]
-fn l14_retry_delay_moved_in_a_pause_is_not_late() {
+fn l14_reschedule_in_a_pause_shifts_a_retry_by_the_remaining_pause() {
     let mut retried = task("a", &[]);
     retried.retry = RetryPolicy {
         max_attempts: 2,
@@ -626,7 +653,7 @@ fn l14_wait_without_a_timeout_is_never_due() {
 }
 
 #[test]
-fn t5_parked_task_holds_no_worker_and_its_attempt_does_not_count() {
+fn t5_parked_task_uses_no_attempt_and_records_its_signal() {
     let mut run = Run::new(vec![task("a", &[])]);
     let park = |timeout: Option<i64>| Park {
         runs: None,
@@ -647,7 +674,7 @@ fn t5_parked_task_holds_no_worker_and_its_attempt_does_not_count() {
     assert_eq!(
         run.view("a"),
         r#"{"order_id":"o-1","n":7}"#,
-        "a step records it"
+        "the payload is in the step, not in the context"
     );
     run.run("a", Outcome::Park(Box::new(park(Some(SECOND)))));
     let ended = run.at(102).look("a", &[]);
@@ -655,11 +682,14 @@ fn t5_parked_task_holds_no_worker_and_its_attempt_does_not_count() {
         ended.flow.steps.recorded[0].1.value.as_str(),
         r#"{"timed_out":true}"#
     );
-    assert!(run.can_claim("a"), "the function decides what follows");
+    assert!(
+        run.can_claim("a"),
+        "the function runs again after the timeout"
+    );
 }
 
 #[test]
-fn a4_version_changes_with_the_wait_and_only_for_tasks_that_wait() {
+fn a4_version_changes_with_the_waits_condition() {
     let version = |task: TaskDefinition| {
         let definition = WorkflowDefinition {
             name: "w".into(),
@@ -716,12 +746,12 @@ fn a2_waits_that_cannot_work_are_refused() {
     assert!(refused(waits("a", &[], nested)).contains("two signals named 'vote'"));
     let twice = refused(waits("a", &[], any(ann.clone(), ann.clone())));
     assert!(twice.contains("signal 'vote' twice"), "{twice}");
-    // Either of two votes is enough, so no vote is lost.
+    // One of the two votes is enough, so no vote is lost.
     Run::new(vec![waits("a", &[], all(any(ann, bob), delay(1)))]);
 }
 
 #[test]
-fn l9_function_that_waits_for_one_name_twice_fails() {
+fn l9_function_with_two_waits_for_one_signal_name_fails() {
     let keyed = |key: &str| Condition::signal("vote", Some(key));
     let mut run = Run::new(vec![task("a", &[])]);
     let park = Park {

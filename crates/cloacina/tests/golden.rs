@@ -23,7 +23,7 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
 }
 
 #[test]
-fn b13_identity_of_a_schedule_is_json() {
+fn identity_of_a_schedule_is_json() {
     #[derive(Deserialize)]
     struct Vector {
         workflow: String,
@@ -41,7 +41,7 @@ fn b13_identity_of_a_schedule_is_json() {
 }
 
 #[test]
-fn b8_queue_numbers_never_change() {
+fn queue_numbers_never_change() {
     #[derive(Deserialize)]
     struct Vector {
         definition: WorkflowDefinition,
@@ -71,7 +71,7 @@ fn b1_context_keeps_the_exact_text() {
 }
 
 #[test]
-fn b2_delta_turns_one_context_into_another() {
+fn b2_delta_changes_one_context_into_another() {
     #[derive(Deserialize)]
     struct Vector {
         before: Context,
@@ -247,7 +247,7 @@ fn f1_ticks_have_the_same_instants_in_both_languages() {
         let cron = Cron::parse(&vector.expression, &vector.timezone).unwrap();
         let after = Timestamp(read_time(&vector.after).timestamp_micros());
         let times = cron.preview(after, vector.times.len());
-        let told: Vec<(i64, i32)> = times
+        let computed: Vec<(i64, i32)> = times
             .iter()
             .map(|time| (time.at.0, time.offset_seconds))
             .collect();
@@ -257,7 +257,11 @@ fn f1_ticks_have_the_same_instants_in_both_languages() {
             .map(read_time)
             .map(|time| (time.timestamp_micros(), time.offset().local_minus_utc()))
             .collect();
-        assert_eq!(told, golden, "{} {}", vector.expression, vector.timezone);
+        assert_eq!(
+            computed, golden,
+            "{} {}",
+            vector.expression, vector.timezone
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! The PostgreSQL store classifies the server's errors by SQLSTATE, independent of the server's language.
+//! Tests that the PostgreSQL store classifies the server's errors by SQLSTATE, whatever the language of their messages. Also
+//! tests of refused values and batches, and of the number of statements of a large submission.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -30,6 +31,7 @@ impl World {
         Self::at(shared())
     }
 
+    /// Creates a fresh schema in the database at this URL.
     fn at(url: &str) -> Self {
         let schema = fresh_name();
         let options = PostgresOptions::from_url(url).unwrap();
@@ -73,7 +75,7 @@ impl World {
         self.store.commit(&batch).map(|committed| committed.submits)
     }
 
-    /// Makes every submission fail as if the server had raised the error.
+    /// Makes every submission fail with an error that a trigger raises in the server.
     fn raise(&self, state: &str, message: &str) {
         let schema = &self.schema;
         administer(
@@ -89,7 +91,7 @@ impl World {
 }
 
 #[test]
-fn b10_errors_in_any_language_are_classified_by_sqlstate() {
+fn errors_are_classified_by_sqlstate_in_any_language() {
     let world = World::new();
     let unavailable: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Unavailable(_));
     let failed: fn(&StoreError) -> bool = |error| matches!(error, StoreError::Failed(_));
@@ -169,7 +171,7 @@ fn b10_errors_in_any_language_are_classified_by_sqlstate() {
 }
 
 #[test]
-fn b10_message_texts_do_not_affect_classification() {
+fn message_texts_do_not_affect_classification() {
     let world = World::new();
     world.raise("P0001", "deadlock detected: \"cloacina:runner\"");
     let error = world.submit(&[world.record(None)], "etl").unwrap_err();
@@ -177,7 +179,7 @@ fn b10_message_texts_do_not_affect_classification() {
 }
 
 #[test]
-fn a26_a_value_outside_the_database_encoding_is_refused() {
+fn a_value_outside_the_database_encoding_is_refused() {
     let name = fresh_name();
     administer(
         shared(),
@@ -198,18 +200,18 @@ fn a26_a_value_outside_the_database_encoding_is_refused() {
 }
 
 #[test]
-fn a3_a_batch_over_the_message_limit_is_not_sent() {
+fn a_batch_over_the_message_limit_is_not_sent() {
     let world = World::new();
     let name = "x".repeat(100_000_000);
     let records: Vec<ExecutionRecord> = (0..11).map(|_| world.record(None)).collect();
     let error = world.submit(&records, &name).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge(_)), "{error:?}");
-    // The connection was not lost: a part of the batch can still be committed.
+    // The connection still works, so a smaller batch can be committed.
     world.submit(&records[..1], "etl").unwrap();
 }
 
 thread_local! {
-    /// Number of statements that this thread has run.
+    /// The number of SQL statements that this thread has run.
     static STATEMENTS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -223,7 +225,7 @@ fn counting() -> Option<Box<dyn Instrumentation>> {
 }
 
 #[test]
-fn b5_resubmitting_ten_thousand_keys_takes_four_statements() {
+fn resubmitting_ten_thousand_keys_takes_four_statements() {
     set_default_instrumentation(counting).unwrap();
     let world = World::new();
     let records = |world: &World| -> Vec<ExecutionRecord> {

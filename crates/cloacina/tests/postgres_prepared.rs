@@ -1,4 +1,4 @@
-//! The PostgreSQL store prepares each frequent statement once per connection.
+//! Tests that the PostgreSQL store prepares each frequent statement once per connection.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -19,6 +19,7 @@ use cloacina::types::{RunnerId, Timestamp};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use records::runner_row;
 
+/// How often each SQL statement was prepared.
 static PREPARED: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 #[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]

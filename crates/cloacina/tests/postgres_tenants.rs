@@ -1,4 +1,4 @@
-//! Tenants of a PostgreSQL database: broken connections, pinned schemas and shared connections (semantics H1, H2, H4).
+//! Tests of tenants in a PostgreSQL database: broken connections, pinned schemas and shared connections (semantics H1, H2, H4).
 
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -61,8 +61,8 @@ fn tenant() -> TenantConfig {
     TenantConfig::new(name.clone(), format!("{name}_user"))
 }
 
-/// Returns the tenant's schema and role, if they exist.
-fn left(url: &str, config: &TenantConfig) -> Vec<String> {
+/// Returns the tenant's schema and role. A schema or role that does not exist is left out.
+fn existing(url: &str, config: &TenantConfig) -> Vec<String> {
     administer(
         url,
         &format!(
@@ -87,7 +87,8 @@ fn port_of(url: &str) -> u16 {
     rest.split('/').next().unwrap().parse().unwrap()
 }
 
-/// Cuts the connection at its first message, then at its second, and so on, until a call completes.
+/// Calls `call` repeatedly, with a proxy that cuts the connection at the first message, then at the second message, and
+/// so on. Stops when a call completes without a cut.
 fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, usize) -> bool) {
     for message in 1..200 {
         let proxy = Proxy::start(port_of(url), cut(message));
@@ -101,7 +102,7 @@ fn cut_everywhere(url: &str, cut: fn(usize) -> Cut, mut call: impl FnMut(&str, u
 }
 
 #[test]
-fn h2_creating_a_tenant_is_atomic_wherever_the_connection_breaks() {
+fn h2_tenant_creation_is_atomic_if_the_connection_breaks() {
     let url = fresh_database();
     for cut in [Cut::Before, Cut::After] {
         let config = tenant();
@@ -109,7 +110,7 @@ fn h2_creating_a_tenant_is_atomic_wherever_the_connection_breaks() {
             let created = DatabaseAdmin::new(through).unwrap().create_tenant(&config);
             match created {
                 Ok(_) => {
-                    assert_eq!(left(&url, &config).len(), 2, "message {message}");
+                    assert_eq!(existing(&url, &config).len(), 2, "message {message}");
                     let admin = DatabaseAdmin::new(&url).unwrap();
                     admin
                         .remove_tenant(&config.schema_name, &config.username, false)
@@ -121,7 +122,11 @@ fn h2_creating_a_tenant_is_atomic_wherever_the_connection_breaks() {
                         ErrorCode::Connection,
                         "message {message}: {error}"
                     );
-                    assert_eq!(left(&url, &config), [""; 0], "message {message}: {error}");
+                    assert_eq!(
+                        existing(&url, &config),
+                        [""; 0],
+                        "message {message}: {error}"
+                    );
                 }
             }
             true
@@ -130,7 +135,7 @@ fn h2_creating_a_tenant_is_atomic_wherever_the_connection_breaks() {
 }
 
 #[test]
-fn h2_removing_a_tenant_is_atomic_wherever_the_connection_breaks() {
+fn h2_tenant_removal_is_atomic_if_the_connection_breaks() {
     let url = fresh_database();
     let admin = DatabaseAdmin::new(&url).unwrap();
     for cut in [Cut::Before, Cut::After] {
@@ -144,11 +149,15 @@ fn h2_removing_a_tenant_is_atomic_wherever_the_connection_breaks() {
             );
             match removed {
                 Ok(()) => {
-                    assert_eq!(left(&url, &config), [""; 0], "message {message}");
+                    assert_eq!(existing(&url, &config), [""; 0], "message {message}");
                     admin.create_tenant(&config).unwrap();
                 }
                 Err(error) => {
-                    assert_eq!(left(&url, &config).len(), 2, "message {message}: {error}");
+                    assert_eq!(
+                        existing(&url, &config).len(),
+                        2,
+                        "message {message}: {error}"
+                    );
                 }
             }
             true
@@ -181,12 +190,13 @@ fn h2_concurrent_administrators_create_a_tenant_once() {
     assert_eq!(admin.list_tenants().unwrap(), [expected]);
 }
 
+/// Returns the message with which the store refuses a new connection.
 fn refusal(store: &PostgresStore) -> String {
     let query = ListQuery {
         limit: 1,
         ..ListQuery::default()
     };
-    // The first call may fail on a lost connection; the next call opens a new connection.
+    // A call that uses a lost connection fails with another error. The next call opens a new connection.
     for _ in 0..3 {
         if let Err(StoreError::Failed(text)) = store.list(&query) {
             return text.to_string();
@@ -195,6 +205,7 @@ fn refusal(store: &PostgresStore) -> String {
     panic!("the connection was not refused");
 }
 
+/// Ends all other sessions of the database.
 fn end_sessions(url: &str) {
     administer(
         url,
@@ -204,13 +215,13 @@ fn end_sessions(url: &str) {
 }
 
 #[test]
-fn h1_a_connection_whose_schema_is_gone_is_refused() {
+fn h1_connection_without_its_schema_is_refused() {
     let url = fresh_database();
     let options = PostgresOptions::from_url(&url).unwrap();
     for pinned in [options.clone().with_schema("acme").unwrap(), options] {
         let store = PostgresStore::open(&pinned).unwrap();
         let schema = pinned.schema.as_deref().unwrap_or("public");
-        // Renames the schema, so that an unpinned search path would find the tables elsewhere.
+        // The renamed schema still has the tables. A connection that is not pinned to the schema could find them.
         administer(&url, &format!("ALTER SCHEMA {schema} RENAME TO elsewhere"));
         end_sessions(&url);
         let text = refusal(&store);
@@ -224,7 +235,7 @@ fn h1_a_connection_whose_schema_is_gone_is_refused() {
 }
 
 #[test]
-fn h1_a_role_that_lost_its_schema_is_refused() {
+fn h1_role_that_may_no_longer_use_its_schema_is_refused() {
     let url = fresh_database();
     let config = tenant();
     let made = DatabaseAdmin::new(&url)
@@ -276,7 +287,7 @@ fn h1_a_proxy_that_drops_the_schema_option_is_detected() {
         ),
         nothing
     );
-    // With pgbouncer=true the store pins every transaction.
+    // With pgbouncer=true, the store sets the schema in every transaction.
     let store = PostgresStore::open(&options(&format!("{through}&pgbouncer=true"))).unwrap();
     assert!(store.list(&ListQuery::default()).is_ok());
 }
@@ -296,6 +307,7 @@ fn h2_debug_texts_hide_passwords() {
     }
 }
 
+/// Opens a runner with a limited number of connections.
 fn open(url: &str, connections: usize) -> EngineHandle {
     let config = RunnerConfig {
         db_pool_size: connections,
@@ -310,8 +322,8 @@ fn open(url: &str, connections: usize) -> EngineHandle {
     EngineHandle::open(url, options).unwrap()
 }
 
-/// Returns the maximum number of sessions of a database while `work` runs.
-fn most_sessions(url: &str, work: impl FnOnce()) -> usize {
+/// Runs `work`. Returns the maximum number of sessions that the database had during this time.
+fn max_sessions(url: &str, work: impl FnOnce()) -> usize {
     let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -353,7 +365,7 @@ fn h4_tenants_of_one_process_stay_within_the_connection_limit() {
     const EXECUTIONS: usize = 30;
     for connections in [3, 5] {
         let url = fresh_database();
-        let most = most_sessions(&url, || {
+        let most = max_sessions(&url, || {
             let parent = open(&url, connections);
             let names: Vec<String> = (0..TENANTS).map(|number| format!("t{number}")).collect();
             let engines: Vec<EngineHandle> = names

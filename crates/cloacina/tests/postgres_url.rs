@@ -1,4 +1,4 @@
-//! Parses PostgreSQL URLs as libpq users write them.
+//! Tests that the store reads PostgreSQL URLs, environment variables and password files as libpq does.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,6 +12,7 @@ use cloacina::types::{Error, ErrorCode};
 
 const SECRET: &str = "s3cret";
 
+/// Reads a URL with these environment variables and this content of the password file.
 fn read(url: &str, variables: &[(&str, &str)], pass_file: &str) -> Result<PostgresOptions, Error> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     PostgresOptions::read(
@@ -23,13 +24,14 @@ fn read(url: &str, variables: &[(&str, &str)], pass_file: &str) -> Result<Postgr
     )
 }
 
+/// Reads a valid URL, as the operating system's user `me`.
 fn plain(url: &str) -> PostgresOptions {
     read(url, &[("USER", "me")], "").unwrap()
 }
 
-fn places(options: &PostgresOptions) -> Vec<(&str, u16)> {
-    let place = |host: &'_ cloacina::store::postgres::Host| host.port;
-    let ports = options.hosts.iter().map(place);
+fn hosts_and_ports(options: &PostgresOptions) -> Vec<(&str, u16)> {
+    let port = |host: &'_ cloacina::store::postgres::Host| host.port;
+    let ports = options.hosts.iter().map(port);
     options
         .hosts
         .iter()
@@ -39,7 +41,7 @@ fn places(options: &PostgresOptions) -> Vec<(&str, u16)> {
 }
 
 #[test]
-fn hosts_ports_users_and_databases() {
+fn url_gives_hosts_ports_user_and_database() {
     type Case<'a> = (&'a str, &'a [(&'a str, u16)], &'a str, &'a str);
     let cases: [Case; 12] = [
         ("postgresql://h/db", &[("h", 5432)], "me", "db"),
@@ -77,7 +79,7 @@ fn hosts_ports_users_and_databases() {
     ];
     for (url, hosts, user, database) in cases {
         let options = plain(url);
-        assert_eq!(places(&options), hosts, "{url}");
+        assert_eq!(hosts_and_ports(&options), hosts, "{url}");
         assert_eq!(
             (options.user.as_str(), options.database.as_str()),
             (user, database),
@@ -95,7 +97,7 @@ fn hosts_ports_users_and_databases() {
 }
 
 #[test]
-fn parameters_and_their_defaults() {
+fn url_parameters_are_read_and_have_defaults() {
     let options = plain("postgresql://h/db");
     assert_eq!(options.application_name, "cloaca");
     assert_eq!(options.connect_timeout, Duration::from_secs(10));
@@ -142,7 +144,7 @@ fn environment_variables_supply_missing_parts_of_a_url() {
         ("PGCONNECT_TIMEOUT", "4"),
     ];
     let options = read("postgresql://", &variables, "").unwrap();
-    assert_eq!(places(&options), [("env-host", 6000)]);
+    assert_eq!(hosts_and_ports(&options), [("env-host", 6000)]);
     assert_eq!(
         (options.user.as_str(), options.database.as_str()),
         ("env-user", "env-db")
@@ -157,7 +159,7 @@ fn environment_variables_supply_missing_parts_of_a_url() {
         "",
     )
     .unwrap();
-    assert_eq!(places(&options), [("h", 1)]);
+    assert_eq!(hosts_and_ports(&options), [("h", 1)]);
     assert_eq!(
         (options.user.as_str(), options.database.as_str()),
         ("u", "db")
@@ -246,7 +248,7 @@ fn schema_names_are_checked() {
 }
 
 #[test]
-fn b9_system_cas_require_verify_full() {
+fn system_cas_require_verify_full() {
     let mode = |url: &str| read(url, &[], "").map(|options| options.tls);
     for url in [
         "postgresql://h/d?sslrootcert=system",
@@ -267,7 +269,7 @@ fn b9_system_cas_require_verify_full() {
 }
 
 #[test]
-fn a17_errors_do_not_show_what_may_be_a_password() {
+fn errors_do_not_show_possible_passwords() {
     for url in [
         "postgresql://u:hunter2/db",
         "postgresql://u:hunter2",

@@ -1,4 +1,4 @@
-//! The PostgreSQL store with a server that does not answer: locked tables, stopped backends, read-only sessions.
+//! Tests of the PostgreSQL store with locked tables, stopped server processes and read-only sessions.
 
 #![cfg(all(feature = "postgres", unix))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -17,9 +17,11 @@ use cloacina::types::{ExecutionId, RunnerId, Timestamp};
 use private_postgres::{administer, fresh_name, shared};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+/// The length of a lease in microseconds.
 const LEASE: i64 = 15_000_000;
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Additional time that a loaded machine may take.
+/// How long the store waits for an answer from the server.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much later than the timeout the error may come, because the machine can be busy.
 const SLACK: Duration = Duration::from_secs(4);
 
 struct World {
@@ -37,7 +39,7 @@ impl World {
         let name = fresh_name();
         let url = format!("{url}?application_name={name}");
         let mut options = PostgresOptions::from_url(&url).unwrap();
-        options.answer_timeout = PATIENCE;
+        options.answer_timeout = ANSWER_TIMEOUT;
         let store = PostgresStore::open(&options.with_schema(&name).unwrap()).unwrap();
         let runner = RunnerId::generate();
         store
@@ -72,20 +74,20 @@ impl World {
     }
 }
 
-/// Asserts that `call` fails as unavailable within the timeout.
+/// Asserts that `call` fails within the timeout because the database is unavailable.
 fn fails_in_time<T: std::fmt::Debug>(call: impl FnOnce() -> Result<T, StoreError>) {
     let started = Instant::now();
     let error = call().unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(
-        started.elapsed() < PATIENCE + SLACK,
+        started.elapsed() < ANSWER_TIMEOUT + SLACK,
         "{:?}",
         started.elapsed()
     );
 }
 
 #[test]
-fn b16_readers_and_writers_time_out_on_a_locked_table() {
+fn readers_and_writers_time_out_on_a_locked_table() {
     let world = World::new();
     let (locked, wait) = mpsc::channel();
     let lock = format!(
@@ -118,7 +120,7 @@ fn b16_readers_and_writers_time_out_on_a_locked_table() {
 }
 
 #[test]
-fn a11_a_stopped_backend_is_replaced_by_a_new_connection() {
+fn connection_to_a_stopped_server_process_is_replaced() {
     let world = World::new();
     world.heartbeat().unwrap();
     let backends = world.backends();
@@ -140,7 +142,7 @@ fn a11_a_stopped_backend_is_replaced_by_a_new_connection() {
 }
 
 #[test]
-fn a28_a_read_only_session_is_replaced() {
+fn a_read_only_session_is_replaced() {
     let database = fresh_name();
     administer(shared(), &format!("CREATE DATABASE {database}"));
     let server = shared().rsplit_once('/').unwrap().0;
@@ -149,7 +151,7 @@ fn a28_a_read_only_session_is_replaced() {
         let sql = format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
         administer(shared(), &sql);
     };
-    // Sessions that are opened now are read-only, like sessions of a standby server.
+    // The store must open new sessions. They are read-only, like the sessions of a standby server.
     for pid in world.backends() {
         administer(shared(), &format!("SELECT pg_terminate_backend({pid})"));
     }

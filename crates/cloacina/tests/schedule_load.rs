@@ -1,4 +1,4 @@
-//! Ten thousand schedules: due ones fire on time, and idle ones cost no queries.
+//! Tests ten thousand schedules: due schedules fire on time, and idle schedules cost no queries.
 
 #![cfg(feature = "sqlite")]
 
@@ -18,6 +18,7 @@ use cloacina::store::{Layer, PutOutcome, Request, Response, Store, StoreError};
 use cloacina::types::{Clock, ScheduleId, TickOutcome, Timestamp};
 use time::{HandClock, until};
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 /// 2025-06-15T12:00:00Z
 const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
@@ -25,7 +26,7 @@ const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
 /// A store that counts the queries for due schedules.
 struct CountingStore {
     store: SqliteStore,
-    looks: AtomicUsize,
+    queries: AtomicUsize,
 }
 
 impl Layer for CountingStore {
@@ -36,17 +37,18 @@ impl Layer for CountingStore {
     }
 
     fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
-        let is_look = matches!(request, Request::DueSchedules { .. });
-        self.looks.fetch_add(usize::from(is_look), Ordering::SeqCst);
+        let is_due_query = matches!(request, Request::DueSchedules { .. });
+        self.queries
+            .fetch_add(usize::from(is_due_query), Ordering::SeqCst);
         self.store.call(request)
     }
 }
 
 #[test]
-fn idle_schedules_cost_one_query_per_wake_up() {
+fn ten_thousand_schedules_cost_one_query_per_wake_up() {
     let store = Arc::new(CountingStore {
         store: SqliteStore::open(&SqliteOptions::memory()).unwrap(),
-        looks: AtomicUsize::new(0),
+        queries: AtomicUsize::new(0),
     });
     let put = |name: String, expression: &str| {
         let mut new = NewSchedule::new("absent", expression, "UTC");
@@ -79,11 +81,11 @@ fn idle_schedules_cost_one_query_per_wake_up() {
     let engine =
         EngineHandle::start(opened, Arc::clone(&clock) as Arc<dyn Clock>, options).unwrap();
     let ticks = |id| store.ticks(id, usize::MAX, 0).unwrap();
-    // The five schedules fire a first tick, and then thirty more.
+    // In each of 31 rounds the five schedules `soon` fire one tick each.
     let mut costs = Vec::new();
     for round in 1..=31 {
-        // While nothing is due, there is no query.
-        let before = store.looks.load(Ordering::SeqCst);
+        // Moves the clock through times at which nothing is due.
+        let before = store.queries.load(Ordering::SeqCst);
         for step in 1..10 {
             clock.move_to(NOON + (round - 1) * 10 * SECOND + step * SECOND);
             std::thread::yield_now();
@@ -93,7 +95,7 @@ fn idle_schedules_cost_one_query_per_wake_up() {
         until("the due schedules have fired", || {
             soon.iter().all(|id| ticks(*id).len() == count)
         });
-        costs.push(store.looks.load(Ordering::SeqCst) - before);
+        costs.push(store.queries.load(Ordering::SeqCst) - before);
     }
     engine.stop(Duration::from_secs(1));
     for id in soon {
@@ -101,14 +103,15 @@ fn idle_schedules_cost_one_query_per_wake_up() {
             .iter()
             .map(|tick| tick.created_at.since(tick.due_at))
             .max();
-        assert_eq!(late, Some(0), "no tick is late by the injected clock");
+        assert_eq!(late, Some(0), "a tick fired late on the test's clock");
         assert!(
             ticks(id)
                 .iter()
                 .all(|tick| tick.outcome == TickOutcome::Skipped)
         );
     }
-    // One query at each wake-up. The first round also has the query at the start.
+    // The first round is left out, because its count includes the query at the runner's start. Each later round may cost one
+    // query.
     costs.remove(0);
     let sum: usize = costs.iter().sum();
     assert!((1..=costs.len()).contains(&sum), "{costs:?}");

@@ -1,5 +1,5 @@
-//! Budgets of the write path: the number of statements for a single task, a chain and a fan-out. They detect a regression of
-//! the write path on any machine.
+//! Tests that a single task, a chain and a fan-out need at most a fixed number of SQL statements, and that runners query for
+//! waiting tasks only if waits exist. The numbers do not depend on the speed of the machine.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,8 +27,9 @@ use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use time::HandClock;
 
+/// The number of SQL statements that this process has run.
 static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
-/// Held by a test while it runs, because the counter belongs to the process.
+/// A test holds this lock while it runs, because all tests of the process share the counter.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[expect(clippy::unnecessary_wraps, reason = "Diesel requires this signature")]
@@ -48,11 +49,11 @@ fn start_counting() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// A runner that the test steps: all running tasks finish in the same step.
+/// A runner that the test steps by hand. All running tasks finish in the same step.
 struct Runner {
     coordinator: Coordinator,
     queues: WorkQueues,
-    /// Never advances, so that nothing periodic is due.
+    /// Only `poll` advances this clock, so no periodic work is due during `run`.
     clock: Arc<HandClock>,
 }
 
@@ -96,11 +97,11 @@ impl Runner {
             registration,
             reply,
         }]);
-        // This step announces the runner and reads the database for the first time.
+        // This step announces the runner and reads the database, so that the first run does not.
         self.coordinator.step(Vec::new());
     }
 
-    /// Submits executions, runs them to their end and returns the number of statements.
+    /// Submits executions and runs all their tasks. Returns the number of SQL statements.
     fn run(&mut self, workflow: &Workflow, count: usize) -> usize {
         STATEMENTS.store(0, Ordering::SeqCst);
         let requests = (0..count).map(|_| SubmitRequest {
@@ -188,32 +189,33 @@ fn shapes() -> [Arc<Workflow>; 3] {
     ]
 }
 
-/// Runs a single task, a chain of three, a fan-out of ten, and ten single tasks at once, and checks the statements of
-/// each against its budget.
+/// Runs a single task, a chain of three tasks, a fan-out of ten tasks, and ten single tasks in one submission. Checks that each
+/// of them stays within its budget of statements.
 fn assert_within(store: Arc<dyn Store>, budgets: [usize; 4]) {
     let mut runner = Runner::new(store);
     let [single, chain, fan] = shapes();
     let runs = [(&single, 1), (&chain, 1), (&fan, 1), (&single, 10)];
     for ((workflow, count), budget) in runs.into_iter().zip(budgets) {
         runner.register(workflow);
-        // The first run may need extra statements.
+        // The first run is not counted, because it can need additional statements.
         runner.run(workflow, 1);
         let cost = runner.run(workflow, count);
         let name = workflow.name();
         assert!(
             (1..=budget).contains(&cost),
-            "{count} x {name}: {cost} statements, the budget is {budget}"
+            "{count} x {name}: {cost} statements, but the budget is {budget}"
         );
     }
 }
 
 #[test]
-fn a_step_is_one_transaction_on_sqlite() {
+fn step_is_one_transaction_on_sqlite() {
     let _guard = start_counting();
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("costs.db"));
-    // A transaction begins, checks that the runner is alive, and commits. It writes each execution's row once. Each
-    // task is inserted as claimed when it becomes ready, and updated when it ends.
+    // A transaction has three statements of its own: `BEGIN`, the check that the runner is alive, and `COMMIT`. Each
+    // execution's row is written once per transaction. Each task is inserted as claimed when it becomes ready, and updated
+    // when it ends.
     let budget = |transactions: usize, executions: usize, tasks: usize| {
         3 * transactions + executions + 2 * tasks
     };
@@ -229,7 +231,7 @@ fn a_step_is_one_transaction_on_sqlite() {
 }
 
 #[test]
-fn a_step_is_one_statement_on_postgres() {
+fn step_is_one_statement_on_postgres() {
     let _guard = start_counting();
     let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
     let options = options
@@ -242,12 +244,12 @@ fn a_step_is_one_statement_on_postgres() {
 }
 
 /// A store that counts the queries for waiting tasks.
-struct LookCounter {
+struct WaitQueryCounter {
     below: Arc<dyn Store>,
-    looks: AtomicUsize,
+    queries: AtomicUsize,
 }
 
-impl Layer for LookCounter {
+impl Layer for WaitQueryCounter {
     type Below = dyn Store;
 
     fn below(&self) -> &(dyn Store + 'static) {
@@ -256,7 +258,7 @@ impl Layer for LookCounter {
 
     fn pass(&self, request: Request<'_>) -> Result<Response, StoreError> {
         if matches!(request, Request::DueWaits { .. }) {
-            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.queries.fetch_add(1, Ordering::SeqCst);
         }
         self.below.call(request)
     }
@@ -270,13 +272,13 @@ fn poll(runners: [&mut Runner; 2]) {
     }
 }
 
-/// Checks that a runner that sees the writes of another runner queries waiting tasks only once there are some.
-fn assert_looks_only_at_waits(open: impl Fn() -> Arc<dyn Store>) {
-    let counter = Arc::new(LookCounter {
+/// Checks that a runner does not query for waiting tasks when another runner writes, unless a wait or a message exists.
+fn assert_queries_waits_only_if_they_exist(open: impl Fn() -> Arc<dyn Store>) {
+    let counter = Arc::new(WaitQueryCounter {
         below: open(),
-        looks: AtomicUsize::new(0),
+        queries: AtomicUsize::new(0),
     });
-    let looks = || counter.looks.load(Ordering::SeqCst);
+    let queries = || counter.queries.load(Ordering::SeqCst);
     let mut runner = Runner::new(Arc::clone(&counter) as Arc<dyn Store>);
     let mut other = Runner::new(open());
     let single = workflow("single", &[("only", &[])]);
@@ -285,7 +287,7 @@ fn assert_looks_only_at_waits(open: impl Fn() -> Arc<dyn Store>) {
         other.run(&single, 1);
         poll([&mut runner, &mut other]);
     }
-    assert_eq!(looks(), 0, "nothing waits");
+    assert_eq!(queries(), 0, "nothing waits");
 
     let store = open();
     let message = InboxMessage {
@@ -302,31 +304,31 @@ fn assert_looks_only_at_waits(open: impl Fn() -> Arc<dyn Store>) {
         poll([&mut runner, &mut other]);
         !store.overdue(message.created_at).unwrap().has_waits
     });
-    let of_message = looks();
+    let until_applied = queries();
     for _ in 0..50 {
         poll([&mut runner, &mut other]);
     }
     assert!(
-        looks() <= of_message + 3,
-        "{} looks after the message was applied",
-        looks() - of_message
+        queries() <= until_applied + 3,
+        "{} queries for waits after the message was applied",
+        queries() - until_applied
     );
 }
 
 #[test]
-fn l14_runner_looks_for_waits_only_where_there_are_some_on_sqlite() {
+fn runner_queries_waits_only_if_they_exist_on_sqlite() {
     let _guard = start_counting();
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("waits.db"));
-    assert_looks_only_at_waits(|| Arc::new(SqliteStore::open(&options).unwrap()));
+    assert_queries_waits_only_if_they_exist(|| Arc::new(SqliteStore::open(&options).unwrap()));
 }
 
 #[test]
-fn l14_runner_looks_for_waits_only_where_there_are_some_on_postgres() {
+fn runner_queries_waits_only_if_they_exist_on_postgres() {
     let _guard = start_counting();
     let options = PostgresOptions::from_url(private_postgres::shared()).unwrap();
     let options = options
         .with_schema(&private_postgres::fresh_name())
         .unwrap();
-    assert_looks_only_at_waits(|| Arc::new(PostgresStore::open(&options).unwrap()));
+    assert_queries_waits_only_if_they_exist(|| Arc::new(PostgresStore::open(&options).unwrap()));
 }

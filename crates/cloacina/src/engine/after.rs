@@ -1,4 +1,5 @@
-//! Triggers that are called after ends of executions (semantics G4).
+//! Triggers that follow a workflow. Such a trigger is called after each execution of the workflow that ends with a chosen
+//! status (semantics G4).
 
 use super::output::output;
 use super::trigger::schedule_next;
@@ -8,15 +9,17 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Maximum number of calls for one end. The last error is in the trigger's history.
+/// Maximum number of times that a trigger is called for one ended execution. If all calls fail, the trigger's history keeps the
+/// last error.
 pub const MAX_CALLS: u32 = 10;
-/// The first and the longest pause after a failed call, in microseconds. Each pause is twice as long as the one before.
+/// The first and the longest pause after a failed call, in microseconds. Each pause is twice as long as the previous one,
+/// up to the longest.
 const PAUSES: (Micros, Micros) = (1_000_000, 300_000_000);
 
-/// Checks the ends that a trigger is to follow.
+/// Checks the workflow that a trigger follows, and the statuses after which the trigger is called.
 ///
 /// # Errors
-/// `ScheduleInvalid`.
+/// Returns `ScheduleInvalid` if the workflow's name is not valid, or if the statuses are missing, repeated or not final.
 pub fn check(name: &str, after: &After) -> Result<(), Error> {
     let refuse = |what: String| {
         Err(Error::new(
@@ -24,15 +27,15 @@ pub fn check(name: &str, after: &After) -> Result<(), Error> {
             format!("trigger '{name}': {what}"),
         ))
     };
-    if let Some(problem) = crate::workflow::name_problem(&after.workflow) {
-        return refuse(format!("the workflow that it follows has {problem}"));
+    if let Some(problem) = crate::workflow::name_problem("workflow name", &after.workflow) {
+        return refuse(format!("it follows a workflow with {problem}"));
     }
     if after.statuses.is_empty() {
         return refuse("it must name a status after which it is called".to_owned());
     }
     for (index, status) in after.statuses.iter().enumerate() {
         if !status.is_terminal() {
-            return refuse(format!("no execution ends as {status}"));
+            return refuse(format!("an execution cannot end with the status {status}"));
         }
         if after.statuses[..index].contains(status) {
             return refuse(format!("it names the status {status} twice"));
@@ -41,7 +44,8 @@ pub fn check(name: &str, after: &After) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns when the trigger is to be called again for an end, and the number of failed calls. `None`: it is not called again.
+/// Returns the time of a trigger's next call for an ended execution, and the number of calls that have failed so far.
+/// `failed`: whether the last call failed. Returns `None` if it did not fail, or if it was call number [`MAX_CALLS`].
 #[must_use]
 pub fn again(end: &PendingEnd, failed: bool, now: Timestamp) -> Option<(Timestamp, u32)> {
     let attempts = end.attempts.saturating_add(1);
@@ -52,13 +56,16 @@ pub fn again(end: &PendingEnd, failed: bool, now: Timestamp) -> Option<(Timestam
     Some((now + pause.min(PAUSES.1), attempts))
 }
 
-/// Ends a trigger's calls for some ends. `ticks`: the number of ticks that they recorded; later ticks must have later times.
+/// Updates a trigger's record after the trigger's calls for some ended executions. `ticks` is the number of ticks that these
+/// calls recorded. The last due time advances by one microsecond for each of these ticks, because each tick of a trigger needs
+/// a later time than the tick before it.
 pub fn settled(record: &mut ScheduleRecord, ticks: i64, now: Timestamp) {
     record.last_due = record.last_due.map(|last| last + ticks);
     schedule_next(record, now);
 }
 
-/// The input of an execution that a trigger without a function starts.
+/// Returns the input of an execution that a trigger without a function starts: the id, workflow, status and output of the
+/// ended execution. The output is `null` unless the ended execution completed.
 #[must_use]
 pub fn input(workflow: &Workflow, ended: &ExecutionRecord) -> Context {
     let text = |text: &str| Json::encode(&text).unwrap_or_else(|_| Json::from_encoder("null"));

@@ -1,7 +1,8 @@
-//! The cause that failures of several executions share.
+//! The cause of a failure: the first line of its message, in which placeholders replace ids and numbers. Failures with
+//! equal causes are counted together.
 
-/// Returns a message in which the parts that differ between failures with the same cause are replaced: ids by `<id>`, and numbers
-/// by `<n>`. Whatever follows the first line is left out.
+/// Returns the first line of a message, with ids replaced by `<id>` and numbers by `<n>`. Messages that differ only in
+/// these parts, or after the first line, have equal results.
 ///
 /// ```
 /// use cloacina::engine::cause_of;
@@ -26,13 +27,13 @@ pub fn cause_of(message: &str) -> String {
     cause
 }
 
-/// The letters, digits and hyphens at the start of a text.
+/// Returns the letters, digits, hyphens and underscores at the start of a text.
 fn word_of(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '-' && c != '_');
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Appends a word, with placeholders for the parts that differ.
+/// Appends a word to the cause, with placeholders for ids and numbers.
 fn blank(word: &str, cause: &mut String) {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';
@@ -65,7 +66,7 @@ mod tests {
     use super::cause_of;
 
     #[test]
-    fn numbers_and_ids_are_blanked() {
+    fn cause_has_placeholders_for_numbers_and_ids() {
         for (message, cause) in [
             ("boom 4711", "boom <n>"),
             ("10.0.0.1:5432 refused", "<n>.<n>.<n>.<n>:<n> refused"),

@@ -1,4 +1,4 @@
-//! The changes of a decision: the rows to write, the history to store, the attempts to stop.
+//! The changes that a decision causes: rows to write, history to store, and attempts to stop.
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
@@ -13,40 +13,41 @@ use crate::types::{
 pub struct Changes {
     /// Tasks whose record changed.
     pub tasks: BTreeSet<Ordinal>,
-    /// Tasks that became ready and can be claimed in the same transaction.
+    /// Tasks that became ready and can be claimed in the transaction that writes these changes.
     pub ready: Vec<Ordinal>,
-    /// History events that do not follow from other rows.
+    /// History events to store, because they cannot be derived from other rows.
     pub history: Vec<HistoryEvent>,
     /// The changes of waits, steps, children and maps.
     pub flow: Flow,
     /// Running attempts that must be stopped.
     pub interrupted: Vec<(Ordinal, Claim)>,
-    /// Tasks that ended for good, for callbacks.
+    /// Tasks that reached a final status, for callbacks.
     pub ended_tasks: Vec<Ordinal>,
     /// Whether the execution ended.
     pub ended: bool,
-    /// Whether an execution that had ended is retried.
+    /// Whether a retry made an ended execution run again.
     pub revived: bool,
 }
 
-/// The changes of waits, steps, children and maps. Most decisions have none, and do not allocate them.
+/// The changes of waits, steps, children and maps. Most decisions have no such changes, and allocate nothing for them.
 #[derive(Clone, Debug, Default)]
 pub struct Flow(Option<Box<FlowChanges>>);
 
 /// The contents of [`Flow`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FlowChanges {
-    /// Recorded steps to add and to forget.
+    /// Recorded steps to add, and recorded steps to delete.
     pub steps: StepChanges,
     /// Tasks whose wait changed.
     pub waits: BTreeSet<Ordinal>,
-    /// Nodes whose child is to be started in the same transaction.
+    /// Nodes whose child is to be started in the transaction that writes these changes.
     pub starts: BTreeSet<Ordinal>,
-    /// The execution has ended and asks for its final tasks in the same transaction.
+    /// The request for final tasks, if the execution has ended and has final tasks. The transaction that writes these changes
+    /// submits the execution that runs the final tasks.
     pub finale: Option<FinalDue>,
-    /// Maps to expand in the same transaction.
+    /// Maps to expand in the transaction that writes these changes.
     pub expands: BTreeSet<Ordinal>,
-    /// The effects on the maps of the execution.
+    /// The changes of the rows of the execution's maps.
     pub maps: Vec<MapChange>,
     /// Messages to other executions.
     pub posts: Vec<Post>,
@@ -69,7 +70,7 @@ static NONE: FlowChanges = FlowChanges {
 };
 
 impl Flow {
-    /// The changes, if there are any. Unlike a mutable dereference of [`Flow`], this allocates nothing.
+    /// Returns the changes, or `None` if there are none. Unlike a mutable dereference of [`Flow`], this does not allocate.
     pub fn get_mut(&mut self) -> Option<&mut FlowChanges> {
         self.0.as_deref_mut()
     }
@@ -123,14 +124,15 @@ impl Changes {
         if later.revived
             && let Some(flow) = self.flow.get_mut()
         {
-            // An execution that runs again has not ended.
+            // The execution runs again, so its parent gets no note about the earlier end, and no final tasks are requested.
             (flow.posts).retain(|post| !matches!(post.note, Note::ChildEnded(_)));
             flow.finale = None;
         }
         self.flow.merge(later.flow);
         self.interrupted.extend(later.interrupted);
         self.ended_tasks.extend(later.ended_tasks);
-        // A later decision does not repeat the end that an earlier one caused.
+        // `later.ended` covers only the later decision. An execution that an earlier decision ended stays ended, unless the
+        // later decision makes it run again.
         self.ended = later.ended || (self.ended && !later.revived);
         self.revived |= later.revived;
     }

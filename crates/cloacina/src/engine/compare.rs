@@ -1,4 +1,5 @@
-//! Comparisons of a value in the context with the value in a rule (semantics C2), on exact JSON text.
+//! Comparisons of a value in the context with the value in a rule (semantics C2). They read the values from their JSON
+//! text, so integers of up to 128 bits are compared exactly.
 
 use std::cmp::Ordering;
 
@@ -8,7 +9,7 @@ use crate::workflow::Operator;
 /// Evaluates `found operator expected`.
 ///
 /// # Errors
-/// A sentence, when the two values cannot be compared.
+/// Returns a sentence with the reason if the two values cannot be compared.
 pub fn compare(found: Option<&Json>, operator: Operator, expected: &Json) -> Result<bool, String> {
     match operator {
         Operator::Exists => return Ok(found.is_some()),
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c2_table_of_comparisons() {
+    fn c2_operators_compare_json_values() {
         use Operator::{
             Contains, Equals, Exists, GreaterThan, LessOrEqual, NotContains, NotEquals, NotExists,
         };

@@ -1,28 +1,30 @@
-//! The actions of callers on an execution (cancel, pause, resume, retry), and its timeout (semantics D5–D7).
+//! Actions of callers on an execution (cancel, pause, resume, retry), and timeouts (semantics D4–D7).
 
 use std::sync::Arc;
 
 use super::history::erased_by_retry;
+use super::rerun::Rerun;
 use super::{Changes, Execution};
 use crate::types::{
-    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Note, Ordinal, Skip, SkipCause,
-    StepDrop, TaskRecord, TaskStatus, Timestamp,
+    ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Note, Ordinal, Pause, Skip,
+    SkipCause, StepDrop, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// The error of an action that the execution's status does not allow. Nothing was changed.
+/// The error of an action that the execution's status does not allow. The action changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlError {
     /// The reason.
     pub message: String,
-    /// A hint at an action that is possible.
+    /// A hint that names a possible action.
     pub hint: Option<&'static str>,
 }
 
 impl Execution {
-    /// D6: ends the execution as `Cancelled`. No task of it starts afterwards, and results of running attempts are dropped.
+    /// D6: ends the execution as `Cancelled`. None of its tasks starts afterwards, and results of running attempts are dropped.
+    /// Cancelling a cancelled execution changes nothing.
     ///
     /// # Errors
-    /// When it has ended, unless it was cancelled already.
+    /// Returns an error if the execution has completed or failed.
     pub fn cancel(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         if self.record.status == ExecutionStatus::Cancelled {
             return Ok(Changes::default());
@@ -33,6 +35,7 @@ impl Execution {
         for ordinal in self.open_ordinals() {
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Cancelled;
+            task.runner = task.runner.filter(|_| task.started_at.is_some());
             task.ended_at = Some(now);
             changes.touch(ordinal);
             self.close_wait(ordinal, &mut changes);
@@ -43,16 +46,17 @@ impl Execution {
         Ok(changes)
     }
 
-    /// D6: as [`cancel`](Self::cancel), but refused if the execution was cancelled already.
+    /// D6: like [`cancel`](Self::cancel), but refuses an execution that is already cancelled.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if the execution has ended.
     pub fn cancel_open(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         self.refuse_ended("cancel")?;
         self.cancel(now)
     }
 
-    /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Changes nothing if its deadline is not due.
+    /// D5: ends the execution as `Failed` with a `WorkflowTimeoutError`. Changes nothing if the execution is not
+    /// running or its deadline has not passed.
     pub fn time_out(&mut self, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         let due = self.record.deadline.is_some_and(|deadline| deadline <= now);
@@ -61,13 +65,18 @@ impl Execution {
         }
         self.interrupt_running(now, &mut changes);
         for ordinal in self.open_ordinals() {
+            let is_running_map = self.has_open_map(ordinal);
             let task = self.task_mut(ordinal);
-            task.status = TaskStatus::Skipped;
             task.ended_at = Some(now);
-            task.skip = Some(Skip {
-                cause: SkipCause::Ended,
-                reason: "the execution timed out".to_owned(),
-            });
+            if is_running_map {
+                task.status = TaskStatus::Cancelled;
+            } else {
+                task.status = TaskStatus::Skipped;
+                task.skip = Some(Skip {
+                    cause: SkipCause::Ended,
+                    reason: "the execution timed out".to_owned(),
+                });
+            }
             changes.touch(ordinal);
             self.close_wait(ordinal, &mut changes);
         }
@@ -81,7 +90,16 @@ impl Execution {
         changes
     }
 
-    /// D4: fails an attempt that overran its timeout. `None`: the task does not run under this claim.
+    /// Whether the execution has ended because of its timeout.
+    #[must_use]
+    pub fn has_timed_out(&self) -> bool {
+        let error = self.record.error.as_ref();
+        error.is_some_and(|(task, failure)| {
+            task.is_none() && failure.kind == FailureKind::WorkflowTimeout.type_name()
+        })
+    }
+
+    /// D4: fails an attempt that overran its timeout. Returns `None` if the task does not run under this claim.
     pub fn time_out_task(
         &mut self,
         ordinal: Ordinal,
@@ -113,10 +131,11 @@ impl Execution {
         Some(changes)
     }
 
-    /// D7: pauses the execution. Running attempts may finish, no other starts, and timers stop. Pausing twice changes nothing.
+    /// D7: pauses the execution. Running attempts can finish, no further attempt starts, and timers stop. Pausing a paused
+    /// execution changes nothing.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if the execution has ended.
     pub fn pause(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         let mut changes = Changes::default();
         self.refuse_ended("pause")?;
@@ -124,7 +143,8 @@ impl Execution {
             return Ok(changes);
         }
         self.record.status = ExecutionStatus::Paused;
-        // A runner whose clock is behind must not hold the timers for longer than the pause lasts.
+        // If this runner's clock is slow, `now` can be earlier than recorded events. The pause would then be too long, and the
+        // resume would move timers too far.
         self.record.paused_at = Some(now.max(self.last_time()));
         for ordinal in self.ordinals_in(TaskStatus::Ready) {
             self.post_to_child(ordinal, Note::Pause, &mut changes);
@@ -138,7 +158,7 @@ impl Execution {
         Ok(changes)
     }
 
-    /// The latest recorded time at which the execution was created or started, or an attempt started or ended.
+    /// The latest of the recorded times at which the execution was created or started, or an attempt started or ended.
     fn last_time(&self) -> Timestamp {
         let of_tasks = self.record.tasks.iter();
         of_tasks
@@ -151,7 +171,7 @@ impl Execution {
     /// D7: ends a pause. Timers continue from where they stopped. Resuming an execution that is not paused changes nothing.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns an error if the execution has ended.
     pub fn resume(&mut self, now: Timestamp) -> Result<Changes, ControlError> {
         let mut changes = Changes::default();
         self.refuse_ended("resume")?;
@@ -175,7 +195,11 @@ impl Execution {
                 continue;
             };
             if self.task(ordinal).is_waiting() {
-                self.resume_wait(ordinal, held, now, &mut changes);
+                let pause = Pause {
+                    since: paused_at,
+                    held,
+                };
+                self.resume_wait(ordinal, pause, now, &mut changes);
                 continue;
             }
             let task = self.task_mut(ordinal);
@@ -197,10 +221,12 @@ impl Execution {
         Ok(changes)
     }
 
-    /// D7: runs failed tasks, and those skipped because of them, again; with `from_task` also that task and its descendants.
+    /// D7: runs the failed and cancelled tasks of an ended execution again, and the tasks that were skipped because of a
+    /// failure or a timeout. With `from_task`, also runs that task and its descendants again.
     ///
     /// # Errors
-    /// When it has not ended, was cancelled, or has no task to run again.
+    /// Returns an error if the execution has not ended, was cancelled, has open final tasks (Q5), or has no task to run
+    /// again.
     pub fn retry(
         &mut self,
         from_task: Option<Ordinal>,
@@ -228,21 +254,18 @@ impl Execution {
             .flat_map(|task| graph.with_descendants(*task))
             .collect();
         self.refuse_open_finale()?;
-        let mut rerun = self.rerun_by_retry(&restarted);
-        if !rerun.contains(&true) {
+        if !self.rerun_by_retry(&restarted).contains(&true) {
             return Err(self.control_error(
                 "completed without a failure: there is nothing to retry",
                 Some("name a task with from_task to run it and its descendants again"),
             ));
         }
-        let mut undone = self.undone_by_finale();
-        for ordinal in &undone {
-            rerun[*ordinal as usize] = true;
-        }
-        let is_new = |task| restarted.contains(&task) || undone.contains(&task);
-        let mut maps = self.maps_with_new_lists(&rerun, is_new);
-        maps.retain(|map| !restarted.contains(map) && !undone.contains(map));
-        undone.append(&mut maps);
+        let Rerun {
+            runs: rerun,
+            starts_anew,
+            waits_again,
+            undone,
+        } = self.plan_rerun(&restarted);
         let mut changes = Changes {
             revived: true,
             ..Changes::default()
@@ -268,12 +291,12 @@ impl Execution {
             self.cancel_earlier_child(*ordinal, &mut changes);
         }
         for (ordinal, _) in ordinals() {
-            let is_new = restarted.contains(&ordinal) || undone.contains(&ordinal);
-            if !is_new {
+            if !starts_anew[ordinal as usize] {
                 (changes.flow.steps.dropped).extend(self.failed_runs_to_drop(ordinal));
             }
-            self.reset(ordinal, is_new, &mut changes);
+            self.reset(ordinal, waits_again[ordinal as usize], &mut changes);
         }
+        self.leave_final_tasks(&mut changes);
         self.record.status = match self.record.started_at {
             Some(_) => ExecutionStatus::Running,
             None => ExecutionStatus::Pending,
@@ -296,17 +319,22 @@ impl Execution {
         Ok(changes)
     }
 
-    /// Returns a task that runs again to its first state.
-    fn reset(&mut self, ordinal: Ordinal, is_new: bool, changes: &mut Changes) {
-        let mut wait = self.wait_kept(ordinal, is_new);
+    /// Resets a task, so that it can run again. The task keeps its attempt number and the part of its wait data that
+    /// [`wait_kept`](Self::wait_kept) returns.
+    fn reset(&mut self, ordinal: Ordinal, waits_again: bool, changes: &mut Changes) {
+        let mut wait = self.wait_kept(ordinal, waits_again);
         if self.was_compensated(ordinal) {
             Arc::make_mut(wait.get_or_insert_default()).compensated += 1;
         }
         if wait.is_some() {
             changes.flow.waits.insert(ordinal);
         }
+        // If a wait or an approval does not wait again, it completes again with the result that it had.
+        let keeps_result = !waits_again && self.only_waits_at(ordinal);
         let task = self.task_mut(ordinal);
+        let is_completed = task.status == TaskStatus::Completed;
         *task = TaskRecord {
+            delta: task.delta.take().filter(|_| keeps_result && is_completed),
             attempt: task.attempt,
             uncounted: task.attempt,
             stored: task.stored,
@@ -316,60 +344,11 @@ impl Execution {
         changes.touch(ordinal);
     }
 
-    /// K10: the maps that run again and may get a new list, because a task that they depend on runs again. The source of an
-    /// aligned map makes a new list only if it starts from scratch; otherwise its completed items keep their results.
-    fn maps_with_new_lists(
-        &self,
-        rerun: &[bool],
-        is_new: impl Fn(Ordinal) -> bool,
-    ) -> Vec<Ordinal> {
-        let graph = self.workflow.graph();
-        let mut new: Vec<Ordinal> = Vec::new();
-        for ordinal in graph.order().iter().copied() {
-            let source = self.workflow.source_of(ordinal);
-            let has_new_list = graph.dependencies(ordinal).iter().any(|task| {
-                rerun[*task as usize]
-                    && (Some(*task) != source || is_new(*task) || new.contains(task))
-            });
-            if self.task_map(ordinal).is_some() && rerun[ordinal as usize] && has_new_list {
-                new.push(ordinal);
-            }
-        }
-        new
-    }
-
-    /// D7: whether each task runs again, by ordinal. `restarted`: the tasks that the caller asked to run again, with their
-    /// descendants.
-    fn rerun_by_retry(&self, restarted: &[Ordinal]) -> Vec<bool> {
-        let graph = self.workflow.graph();
-        let mut rerun = vec![false; self.record.tasks.len()];
-        for (index, task) in self.record.tasks.iter().enumerate() {
-            let upstream = task
-                .skip
-                .as_ref()
-                .is_some_and(|skip| skip.cause != SkipCause::Rule);
-            rerun[index] =
-                upstream || matches!(task.status, TaskStatus::Failed | TaskStatus::Cancelled);
-        }
-        for ordinal in restarted {
-            rerun[*ordinal as usize] = true;
-        }
-        // If a dependency of a skipped task runs again, the task's rule may hold afterwards.
-        for ordinal in graph.order() {
-            let skipped = self.task(*ordinal).status == TaskStatus::Skipped;
-            let before = graph
-                .dependencies(*ordinal)
-                .iter()
-                .any(|dependency| rerun[*dependency as usize]);
-            rerun[*ordinal as usize] |= skipped && before;
-        }
-        rerun
-    }
-
-    /// D7: as [`retry`](Self::retry), but changes nothing if the execution has not ended, because it was retried already.
+    /// D7: like [`retry`](Self::retry), but changes nothing if the execution is open, for example because it has
+    /// already been retried.
     ///
     /// # Errors
-    /// When it was cancelled, or has no task to run again.
+    /// Returns an error if the execution was cancelled, has open final tasks (Q5), or has no task to run again.
     pub fn retry_ended(
         &mut self,
         from_task: Option<Ordinal>,
@@ -411,13 +390,13 @@ impl Execution {
             }
             let task = self.task_mut(ordinal);
             task.status = TaskStatus::Cancelled;
-            task.runner = None;
             task.ended_at = Some(now);
             changes.touch(ordinal);
         }
     }
 
-    /// M3, Q1: ends the execution, tells its parent, and asks for its final tasks. No other function ends one.
+    /// M3, Q1: ends the execution, notifies its parent, and requests its final tasks. This is the only function that ends an
+    /// execution.
     pub(super) fn close(&mut self, status: ExecutionStatus, now: Timestamp, changes: &mut Changes) {
         self.record.status = status;
         self.record.ended_at = Some(now);
@@ -444,7 +423,7 @@ impl Execution {
     }
 }
 
-/// Formats a time span for messages.
+/// Formats a time span in seconds, for messages.
 pub(super) fn seconds_text(span: crate::types::Micros) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let seconds = span as f64 / 1e6;

@@ -1,4 +1,4 @@
-//! An execution with its workflow: the value that every decision reads and changes.
+//! An execution together with its workflow: the value that every decision reads and changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +10,21 @@ use crate::types::{
 };
 use crate::workflow::{TaskDefinition, Workflow};
 
-/// An execution's record with derived values.
+/// An execution's record, with values derived from it.
 #[derive(Clone, Debug)]
 pub struct Execution {
     pub(super) workflow: Arc<Workflow>,
     pub(super) record: ExecutionRecord,
-    /// The number of dependencies that have not ended, by task.
+    /// For each task, the number of its dependencies that have not ended.
     pub(super) open_dependencies: Vec<u32>,
     /// The number of tasks that have not ended.
     pub(super) open_tasks: usize,
     pub(super) views: Views,
-    /// The claims of its tasks as they are stored in the database. A write to such a task's row requires that the row still has
-    /// this claim.
+    /// The claims of the execution's tasks as the database stores them. A write to the row of such a task requires that the row
+    /// still contains this claim.
     stored_claims: BTreeMap<Ordinal, Claim>,
-    /// The state of the final tasks. `None` until [`learn_final_state`](Self::learn_final_state) has set it for a retry.
+    /// The state of the final tasks, which a retry must know. `None` until [`learn_final_state`](Self::learn_final_state) sets
+    /// it.
     pub(super) final_state: Option<super::FinalState>,
 }
 
@@ -38,7 +39,7 @@ pub struct NewExecution {
     pub input: Arc<Context>,
     /// The idempotency key.
     pub key: Option<String>,
-    /// The priority: tasks of executions with a higher one are claimed first.
+    /// The priority: tasks of executions with a higher priority are claimed first.
     pub priority: i16,
     /// The time before which no task starts.
     pub start_at: Option<Timestamp>,
@@ -65,11 +66,11 @@ impl Unreadable {
 impl From<Unreadable> for Error {
     fn from(unreadable: Unreadable) -> Self {
         Self::new(ErrorCode::Database, unreadable.to_string())
-            .with_hint("a newer release, or a program other than a runner, wrote into the database")
+            .with_hint("check whether a newer release, or a program other than a runner, wrote into the database")
     }
 }
 
-/// Maximum plausible value of a task's counters.
+/// Maximum value of a task's counters in a valid record.
 const MAX_COUNT: u32 = 1 << 30;
 
 fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unreadable> {
@@ -117,7 +118,10 @@ fn check_record(workflow: &Workflow, record: &ExecutionRecord) -> Result<(), Unr
     for (task, definition) in record.tasks.iter().zip(&workflow.definition().tasks) {
         let id = &definition.id;
         let is_running = task.status == TaskStatus::Running;
-        if is_running != task.runner.is_some() || (is_running && task.attempt == 0) {
+        let may_have_runner = is_running || task.status.is_terminal();
+        if (is_running && (task.runner.is_none() || task.attempt == 0))
+            || (task.runner.is_some() && !may_have_runner)
+        {
             return refuse(format!(
                 "its task '{id}' is {}, with attempt {} and {} runner",
                 task.status,
@@ -137,7 +141,8 @@ impl Execution {
     /// Returns an execution from its stored record.
     ///
     /// # Errors
-    /// If no decision of the engine can lead to this record, for example because another program wrote into the database.
+    /// Returns an error if no decision of the engine can lead to this record, for example because another program wrote into
+    /// the database.
     pub fn restore(workflow: Arc<Workflow>, record: ExecutionRecord) -> Result<Self, Unreadable> {
         check_record(&workflow, &record)?;
         Ok(Self::load(workflow, record))
@@ -163,7 +168,7 @@ impl Execution {
         execution
     }
 
-    /// Returns a new execution, whose roots are ready, or skipped if their rule cannot hold (semantics C1, C6).
+    /// Returns a new execution. Its roots are ready, or are skipped if their rule does not hold (semantics C1, C6).
     #[must_use]
     pub fn submit(workflow: Arc<Workflow>, new: NewExecution, now: Timestamp) -> (Self, Changes) {
         Self::submit_child(workflow, new, None, now)
@@ -184,7 +189,7 @@ impl Execution {
         (execution, changes)
     }
 
-    /// Returns a new execution before any of its tasks is ready.
+    /// Returns a new execution in which no task is ready yet.
     pub(super) fn unstarted(
         workflow: Arc<Workflow>,
         new: NewExecution,
@@ -232,7 +237,7 @@ impl Execution {
         &self.record.tasks[ordinal as usize]
     }
 
-    /// The priority of a task among claims (semantics C6).
+    /// The priority with which a task is claimed (semantics C6).
     #[must_use]
     pub fn priority(&self, ordinal: Ordinal) -> i16 {
         self.definition(ordinal)
@@ -245,7 +250,7 @@ impl Execution {
         self.record.revision = revision;
     }
 
-    /// Notes that the rows of tasks have been written.
+    /// Notes that the current rows of these tasks have been written to the database.
     pub fn note_written(&mut self, tasks: impl IntoIterator<Item = Ordinal>) {
         for ordinal in tasks {
             let task = self.task_mut(ordinal);
@@ -263,8 +268,8 @@ impl Execution {
         self.stored_claims.get(&ordinal).copied()
     }
 
-    /// Claims a ready task for a runner. Returns `None` if the task is not ready or not due, or if the execution is paused or has
-    /// ended.
+    /// Claims a ready task for a runner. Returns `None` if the task is not ready or not due, or if the execution is paused or
+    /// has ended.
     pub fn claim(
         &mut self,
         ordinal: Ordinal,
@@ -284,8 +289,8 @@ impl Execution {
         })
     }
 
-    /// Applies a claim that the store made. The attempt starts when a worker takes the task: see
-    /// [`note_started`](Self::note_started).
+    /// Applies a claim that the store made. The attempt has not started yet: it starts when a worker takes the task (see
+    /// [`note_started`](Self::note_started)).
     pub fn note_claim(&mut self, ordinal: Ordinal, runner: RunnerId) -> Claim {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Running;
@@ -313,11 +318,12 @@ impl Execution {
         true
     }
 
-    /// Returns the execution as it is shown to users: a claimed task that no worker has taken is `Ready` and keeps its runner,
-    /// and an execution without a started task is `Pending`.
+    /// Returns the execution as it is shown to users. For example, a claimed task that no worker has taken is `Ready` and keeps
+    /// its runner, and an execution without a started task is `Pending`.
     ///
-    /// `started_at` returns the start of a claimed attempt whose start is not stored yet, if it is known. The result is only
-    /// for reading: it is not a valid input of a decision.
+    /// `started_at` returns the start time of a claimed attempt if the database does not contain this time yet; `None` if
+    /// no worker is known to have started the attempt. Use the returned execution only for display: it is not a valid input
+    /// of a decision.
     #[must_use]
     pub fn present(mut self, started_at: impl Fn(Ordinal, Claim) -> Option<Timestamp>) -> Self {
         for ordinal in (0..).take(self.record.tasks.len()) {
@@ -344,7 +350,7 @@ impl Execution {
         self
     }
 
-    /// Whether the task runs under this claim. Checked before every write about an attempt.
+    /// Whether the task runs under this claim. This is checked before every write about an attempt.
     #[must_use]
     pub fn holds(&self, ordinal: Ordinal, claim: Claim) -> bool {
         self.record
@@ -354,7 +360,8 @@ impl Execution {
             == Some(claim)
     }
 
-    /// Sets the deadline when a worker starts the first task (semantics D5).
+    /// Sets the deadline when a worker starts the first task (semantics D5). Changes nothing if the execution has no
+    /// timeout or already has a deadline.
     pub fn start(&mut self, ordinal: Ordinal, claim: Claim, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         if let Some(timeout) = self.record.timeout

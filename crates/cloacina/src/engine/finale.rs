@@ -1,8 +1,9 @@
 //! Final tasks and compensations (semantics Q).
 //!
-//! The transaction that ends an execution also submits an execution of the derived workflow. Its input is the final context of
-//! the ordinary tasks, and `error`. Tasks that are not to run after this kind of end are skipped at once. No final task starts
-//! while attempts of the first execution may still run.
+//! The transaction that ends an execution also submits a second execution, which runs the final tasks. Its workflow is derived
+//! from the final tasks and compensations, and its input is the final context of the ordinary tasks together with `error`.
+//! Final tasks that do not apply to the status of the end are skipped immediately. No final task starts while attempts of the
+//! first execution can still be running.
 
 use std::sync::Arc;
 
@@ -13,42 +14,39 @@ use crate::types::{
     HistoryKind, Json, NodeChild, Note, Ordinal, ParentLink, Post, Skip, SkipCause, TaskStatus,
     Timestamp,
 };
-use crate::workflow::{FinalRole, TaskDefinition, Workflow};
-
-/// The input key under which final tasks find the error of the first execution, or `null`.
-pub const ERROR_KEY: &str = "error";
+use crate::workflow::{ERROR_KEY, FinalRole, TaskDefinition, Workflow};
 
 /// A request to run the final tasks of an execution that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinalDue {
-    /// The attempts that may still run.
+    /// The attempts that can still be running.
     pub held: Vec<HeldAttempt>,
 }
 
-/// An execution of final tasks to submit in the transaction that ends the first execution.
+/// The execution of final tasks to submit in the transaction that ends the first execution.
 #[derive(Clone, Debug)]
 pub struct FinalStart {
     /// The execution.
     pub new: NewExecution,
     /// Its link to the first execution.
     pub parent: Arc<ParentLink>,
-    /// The tasks that do not run, with the reason.
+    /// The tasks that do not run, each with the reason.
     pub skipped: Vec<(Ordinal, String)>,
 }
 
-/// The state of the final tasks that a retry must know (Q5).
+/// The state of an execution's final tasks, as far as a retry of the execution needs it (Q5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinalState {
     /// Whether the execution of the final tasks has not ended.
     pub is_open: bool,
-    /// The tasks of the first execution that count as not done.
+    /// The tasks of the first execution that count as not done, because a final task or a compensation undid them.
     pub undone: Vec<Ordinal>,
     /// The tasks of the first execution whose compensation has completed.
     pub compensated: Vec<Ordinal>,
 }
 
 impl FinalState {
-    /// Returns the state of the final tasks from their execution. `first`: the workflow of the first execution.
+    /// Returns the state of final tasks, from the execution that runs them. `first`: the workflow of the first execution.
     #[must_use]
     pub fn of(finale: &Execution, first: &Workflow) -> Self {
         let done = || {
@@ -79,11 +77,14 @@ impl FinalState {
     }
 }
 
-/// Maximum number of attempts of a task that are remembered because they have overrun their timeouts.
+/// Maximum number of overrun attempts that are remembered for each task. Final tasks do not wait for older ones.
 const MAX_OVERRAN: usize = 16;
+/// The attempt number that marks an entry for items of a map. Such an entry represents all attempts of items that one
+/// runner may still be running. Final tasks wait for all of these attempts.
+const ITEMS: u32 = 0;
 
 impl Execution {
-    /// Q1: requests the final tasks of an execution that has ended, if any of them is to run after this kind of end.
+    /// Q1: requests the final tasks of an execution that has ended, if at least one of them applies to the status of the end.
     pub(super) fn request_finale(&mut self, changes: &mut Changes) {
         let Some(finals) = self.workflow.finals() else {
             return;
@@ -105,7 +106,7 @@ impl Execution {
             task,
             runner: claim.runner,
             attempt: claim.attempt,
-            items: false,
+            items: claim.attempt == ITEMS,
         });
         changes.flow.finale = Some(FinalDue {
             held: held.collect(),
@@ -116,19 +117,33 @@ impl Execution {
         });
     }
 
-    /// Q2: remembers an attempt that has overrun its timeout, because its function may still run when final tasks are to start.
+    /// Q2: remembers an attempt that overran its timeout. Its function may still be running when the execution ends, and final
+    /// tasks must wait for it.
     pub(super) fn note_overrun(&mut self, ordinal: Ordinal, claim: Claim, changes: &mut Changes) {
         if self.workflow.finals().is_none() {
             return;
         }
+        let attempt = claim.item.map_or(claim.attempt, |_| ITEMS);
         let task = self.task_mut(ordinal);
+        let known = task.wait.as_deref().map(|wait| &wait.overran);
+        if known.is_some_and(|known| known.contains(&(claim.runner, attempt))) {
+            return;
+        }
         let overran = &mut Arc::make_mut(task.wait.get_or_insert_default()).overran;
-        overran.push((claim.runner, claim.attempt));
+        overran.push((claim.runner, attempt));
         overran.drain(..overran.len().saturating_sub(MAX_OVERRAN));
         changes.flow.waits.insert(ordinal);
     }
 
-    /// Whether a task of the derived workflow is to run after the end of this execution (Q1, Q3).
+    /// Q2: remembers that an item overran its timeout. Returns `None` if that changes nothing.
+    #[must_use]
+    pub fn note_item_overrun(&mut self, ordinal: Ordinal, claim: Claim) -> Option<Changes> {
+        let mut changes = Changes::default();
+        self.note_overrun(ordinal, claim, &mut changes);
+        (!changes.flow.waits.is_empty()).then_some(changes)
+    }
+
+    /// Whether a task of the derived workflow runs after the end of this execution (Q1, Q3).
     fn is_eligible(&self, task: &TaskDefinition) -> bool {
         match &task.role {
             Some(FinalRole::Final { on, .. }) => on.matches(self.record.status),
@@ -138,7 +153,7 @@ impl Execution {
                 };
                 let forward = self.task(ordinal);
                 let has_partial_effects = match forward.status {
-                    // Its items may have run, each under attempts of its own.
+                    // Some items of the map may have run. The attempt number of the map does not count their attempts.
                     TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::Skipped
                         if self.has_items(ordinal) =>
                     {
@@ -151,7 +166,7 @@ impl Execution {
                     }
                     TaskStatus::Failed => forward.attempt > 0,
                     TaskStatus::Cancelled | TaskStatus::Skipped => {
-                        // The attempts before a retry of the execution do not count, but those lost with a runner do.
+                        // Attempts before a retry of the execution do not count. Attempts that were lost with a runner do.
                         forward.attempt > forward.uncounted
                             || forward.rescues > 0
                             || forward.error.is_some()
@@ -165,8 +180,8 @@ impl Execution {
         }
     }
 
-    /// Returns the execution of the final tasks to submit in the transaction that ends this one. `id` is fresh, `definition`
-    /// the stored version of the derived workflow. `None`: the execution has no final tasks.
+    /// Returns the execution of the final tasks, which is submitted in the transaction that ends this execution. `id`: a fresh
+    /// id; `definition`: the stored version of the derived workflow. Returns `None` if the execution has no final tasks.
     pub fn start_finale(
         &mut self,
         due: FinalDue,
@@ -176,7 +191,7 @@ impl Execution {
         changes: &mut Changes,
     ) -> Option<FinalStart> {
         let finals = Arc::clone(self.workflow.finals()?);
-        let earlier = self.record.finale.as_deref();
+        let earlier = (self.record.finale.as_ref()).map_or(0, |link| link.generation);
         let mut compensated = Vec::new();
         let mut skipped = Vec::new();
         for (ordinal, task) in (0..).zip(&finals.definition().tasks) {
@@ -195,7 +210,8 @@ impl Execution {
         let link = Arc::new(ParentLink {
             execution: self.record.id,
             task: 0,
-            generation: earlier.map_or(0, |link| link.generation) + 1,
+            // If the previous final tasks were deleted, their link is gone, but `finals_before` still has its generation.
+            generation: earlier.max(self.record.finals_before()) + 1,
             key: None,
             item: None,
             depth,
@@ -231,7 +247,7 @@ impl Execution {
                 key: None,
                 priority: self.record.priority,
                 start_at: None,
-                // Q4: neither the deadline of the first execution nor a default timeout applies to the clean-up.
+                // Q4: neither the deadline of the first execution nor a default timeout applies to the final tasks.
                 timeout: None,
             },
             parent: link,
@@ -252,7 +268,8 @@ impl Execution {
         }
     }
 
-    /// Q2: the final context of the ordinary tasks, without the keys of missing results, and with the error.
+    /// Q2: returns the final context of the ordinary tasks, with the error added. If a final task reads the result of a
+    /// task that did not complete, the key of this result is removed, unless a completed task wrote the key.
     fn final_input(&self, finals: &Workflow) -> Context {
         let mut input = final_context(&self.workflow, &self.record);
         let tasks = self.workflow.definition().tasks.iter();
@@ -304,7 +321,7 @@ impl Execution {
         }
     }
 
-    /// Returns the new execution of final tasks.
+    /// Returns a new execution of final tasks.
     #[must_use]
     pub fn submit_finale(
         workflow: Arc<Workflow>,
@@ -328,14 +345,14 @@ impl Execution {
         (execution, changes)
     }
 
-    /// Starts the tasks without open dependencies, unless an attempt of the first execution may still run.
+    /// Starts the final tasks that have no open dependencies, unless an attempt of the first execution can still be running.
     fn begin_finale(&mut self, now: Timestamp, changes: &mut Changes) {
         let mut all: Vec<Ordinal> = self.workflow.graph().order().to_vec();
         all.reverse();
         self.propagate(all, now, changes);
     }
 
-    /// Q2: the attempts of the first execution that may still run. While there are any, no final task starts.
+    /// Q2: the attempts of the first execution that can still be running. While this list is not empty, no final task starts.
     #[must_use]
     pub fn held_attempts(&self) -> &[HeldAttempt] {
         let finale = self.finale();
@@ -348,7 +365,8 @@ impl Execution {
         self.record.parent.as_ref()?.finale.as_deref()
     }
 
-    /// Q2: an attempt of the first execution has ended, or is lost.
+    /// Q2: notes that an attempt of the first execution has ended or is lost. After the last such attempt, the final tasks
+    /// start.
     pub fn attempt_ended(&mut self, ended: HeldAttempt, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         if !self.held_attempts().contains(&ended) {
@@ -366,12 +384,12 @@ impl Execution {
         changes
     }
 
-    /// Tells a retry the state of the final tasks. Without this call, a retry assumes that they are still open.
+    /// Sets the state of the final tasks before a retry. Without this call, a retry assumes that they are still open.
     pub fn learn_final_state(&mut self, state: FinalState) {
         self.final_state = Some(state);
     }
 
-    /// Whether the final tasks of the execution are open, as far as is known.
+    /// Whether the final tasks of the execution are open, or may be open because their state is not known.
     #[must_use]
     pub fn has_open_finale(&self) -> bool {
         match &self.final_state {
@@ -397,8 +415,8 @@ impl Execution {
         state.is_some_and(|state| state.compensated.contains(&task))
     }
 
-    /// Q5: the tasks that count as not done because a compensation or a final task undid them. They include compensated tasks
-    /// that failed, because the effects of their steps and children were undone too.
+    /// Q5: the tasks that count as not done, because a compensation or a final task undid them. Among them are compensated
+    /// tasks that failed, because the compensation also undid the effects of their steps and children.
     pub(super) fn undone_by_finale(&self) -> Vec<Ordinal> {
         let undone = self.final_state.iter().flat_map(|state| &state.undone);
         let is_done = |task: &&Ordinal| {
@@ -409,10 +427,10 @@ impl Execution {
         undone.filter(is_done).copied().collect()
     }
 
-    /// The key that makes the effects of a task idempotent: the same in every attempt of a task, and in its compensation. It
-    /// changes once the task was compensated.
+    /// The idempotency key for the effects of a task, or of an item of a map. All attempts and the compensation of the task get
+    /// the same key. After the compensation has completed, the key changes.
     #[must_use]
-    pub fn forward_key(&self, task: Ordinal) -> Option<String> {
+    pub fn forward_key(&self, task: Ordinal, item: Option<u32>) -> Option<String> {
         let id = &self.definition(task).id;
         if let Some(finale) = self.finale() {
             let is_compensation = matches!(
@@ -423,30 +441,42 @@ impl Execution {
             return is_compensation.then(|| key_of(first, id, finale.times(id)));
         }
         self.workflow.finals()?;
-        Some(key_of(self.record.id, id, self.times_compensated(task)))
+        let id = item.map_or_else(|| id.clone(), |item| format!("{id}[{item}]"));
+        Some(key_of(self.record.id, &id, self.times_compensated(task)))
     }
 
-    /// How often the compensation of a task has completed before a retry of the execution.
+    /// Q5: records, at a retry, the generation of the last final tasks. They do not belong to the execution's next end.
+    pub(super) fn leave_final_tasks(&mut self, changes: &mut Changes) {
+        if let Some(generation) = self.record.finale.as_ref().map(|link| link.generation) {
+            let wait = self.task_mut(0).wait.get_or_insert_default();
+            Arc::make_mut(wait).finals_before = generation;
+            changes.touch(0);
+            changes.flow.waits.insert(0);
+        }
+    }
+
+    /// The number of times that a compensation of the task completed and the execution was then retried.
     fn times_compensated(&self, task: Ordinal) -> u32 {
         let wait = self.task(task).wait.as_ref();
         wait.map_or(0, |wait| wait.compensated)
     }
 
-    /// Whether the child of an incomplete node may have done part of its work in this run of the node.
+    /// Whether the child of an incomplete node may have done part of its work since the node was last reset.
     fn has_run_child(&self, node: Ordinal) -> bool {
         let failed = self.task(node).status == TaskStatus::Failed;
-        // If the node did not fail, its failed child was to be retried, but has not run again.
+        // If the child failed but the node did not, the child was waiting for a retry and has not run again.
         let has_run = |child: &NodeChild| failed || child.status != Some(ExecutionStatus::Failed);
         self.node_child(node).is_some_and(has_run)
     }
 
-    /// Whether the function of a task has run in attempts that do not count.
+    /// Whether the function of a task has run in attempts that are not counted.
     fn has_run(&self, task: Ordinal) -> bool {
         let wait = self.task(task).wait.as_ref();
         wait.is_some_and(|wait| wait.has_run)
     }
 
-    /// Q3: notes that a task's function has run in an attempt that does not count, if its compensation also undoes failures.
+    /// Q3: notes that a task's function has run in an attempt that is not counted. This is only needed if the task's
+    /// compensation also undoes failed attempts.
     pub(super) fn note_ran(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         let id = &self.definition(ordinal).id;
         let asks = |task: &TaskDefinition| {

@@ -1,4 +1,4 @@
-//! The effect of an attempt's end on its task and its execution (semantics B5–B7, C1, D1, D2, D4).
+//! The end of an attempt, and its effect on the task and the execution (semantics B5–B7, C1, D1, D2, D4).
 
 use std::sync::Arc;
 
@@ -9,38 +9,39 @@ use crate::types::{
     RootStart, TaskStatus, Timestamp, missing_key_of,
 };
 
-/// Maximum number of tasks that the hint about a missing key names.
+/// Maximum number of tasks that the hint about a missing key lists.
 const MAX_WRITERS: usize = 3;
 
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The function returned, with its writes to the context.
+    /// The function returned, after these writes to the context.
     Completed(Arc<Delta>),
-    /// The function returned, with its writes to the context, and asked for executions that start with this completion (T10).
+    /// The function returned, and requested executions that start when this completion is stored (T10).
     Starting {
-        /// The writes.
+        /// The function's writes to the context.
         delta: Arc<Delta>,
-        /// The executions.
+        /// The executions to start.
         starts: Arc<[RootStart]>,
     },
     /// The function failed. Its writes are dropped.
     Failed(Failure),
-    /// The function asked for another attempt, after a delay that it gave or the policy's delay.
+    /// The function requested another attempt after a delay.
     Retry {
-        /// Delay in microseconds.
+        /// The delay in microseconds. `None`: the delay of the retry policy.
         after: Option<Micros>,
-        /// The failure to store if no attempt is left.
+        /// The failure to store if no further attempt is allowed.
         failure: Failure,
     },
-    /// The function asked to run later. The attempt does not count.
+    /// The function requested another run after a delay. The attempt is not counted.
     Snooze {
         /// Delay in microseconds.
         after: Micros,
     },
-    /// The function waits: it starts again from its top when the wait ends. The attempt does not count (T5).
+    /// The function exited in order to wait. When the wait ends, the function starts again from the top. The attempt is
+    /// not counted (T5).
     Park(Box<Park>),
-    /// The claim is returned before the end of the attempt, which does not count (D8).
+    /// The claim was returned before the attempt ended. The attempt is not counted (D8).
     Released,
 }
 
@@ -49,7 +50,7 @@ pub enum Outcome {
 pub struct Finish {
     /// The task.
     pub task: Ordinal,
-    /// The claim under which it ran.
+    /// The claim under which the attempt ran.
     pub claim: Claim,
     /// The time at which a worker called the function.
     pub started_at: Option<Timestamp>,
@@ -57,23 +58,23 @@ pub struct Finish {
     pub outcome: Outcome,
 }
 
-/// The limits of tasks in the runner's configuration.
+/// The limits for tasks from the runner's configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskLimits {
-    /// Maximum number of bytes of a delta, for tasks that do not set `max_context_bytes`.
+    /// Maximum number of bytes of a task's writes, for tasks that do not set `max_context_bytes`.
     pub max_context_bytes: u64,
     /// Maximum number of rescues of a task.
     pub max_rescues: u32,
 }
 
-/// The error of a result whose claim was lost. The caller drops and logs the result.
+/// The error for a result that arrives after its claim was lost. The caller drops and logs the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimLost;
 
 /// Maximum size of a traceback that the history keeps, in bytes.
 const MAX_TRACEBACK: usize = 16 << 10;
 
-/// Returns a traceback. If it is too large for the history, returns only its end, which names the error.
+/// Returns the given traceback, or only its end if it is too long for the history. The end names the error.
 fn end_of(traceback: &str) -> &str {
     let mut start = traceback.len().saturating_sub(MAX_TRACEBACK);
     while !traceback.is_char_boundary(start) {
@@ -86,7 +87,7 @@ impl Execution {
     /// Applies the end of an attempt. `random` in 0..1 selects the delay of a retry within its jitter.
     ///
     /// # Errors
-    /// When the task does not run under the claim. Nothing is changed.
+    /// Returns an error and changes nothing if the task does not run under the claim.
     pub fn finish(
         &mut self,
         finish: Finish,
@@ -104,7 +105,7 @@ impl Execution {
         changes.touch(finish.task);
         self.revert_probe(finish.task, finish.outcome == Outcome::Released, limits);
         match self.within_limits(finish.task, finish.outcome, limits) {
-            // The runtime submits what the task starts.
+            // The runtime submits the executions in `starts`.
             Outcome::Completed(delta) | Outcome::Starting { delta, .. } => {
                 self.complete(finish.task, delta, now, &mut changes);
             }
@@ -123,7 +124,10 @@ impl Execution {
                 self.fail_attempt(finish.task, finish.claim, failure, delay, now, &mut changes);
             }
             Outcome::Snooze { after } => {
-                let data = Json::encode(&serde_json::json!({ "delay_us": after })).ok();
+                // The start is kept in the event, because the row no longer has it.
+                let started_at = self.task(finish.task).started_at;
+                let data = serde_json::json!({ "delay_us": after, "started_at": started_at });
+                let data = Json::encode(&data).ok();
                 changes.record(
                     now,
                     HistoryKind::TaskSnoozed,
@@ -138,11 +142,13 @@ impl Execution {
                 self.park(finish.task, finish.claim, *park, now, &mut changes);
             }
             Outcome::Released => {
+                let started_at = self.task(finish.task).started_at;
+                let data = started_at.map(|at| serde_json::json!({ "started_at": at }));
                 changes.record(
                     now,
                     HistoryKind::TaskReleased,
                     Some((finish.task, finish.claim)),
-                    None,
+                    data.and_then(|data| Json::encode(&data).ok()),
                 );
                 if finish.started_at.is_some() {
                     self.note_ran(finish.task, &mut changes);
@@ -154,13 +160,13 @@ impl Execution {
         Ok(changes)
     }
 
-    /// The number of attempts that the retry policy counts.
+    /// The number of the task's attempts that count for the retry policy.
     pub(super) fn counted_attempts(&self, task: Ordinal) -> u32 {
         let task = self.task(task);
         task.attempt.saturating_sub(task.uncounted)
     }
 
-    /// B6: replaces a delta that is too large by a failure that is not retried.
+    /// B6: turns an outcome whose delta is too large into a failure that is not retried.
     fn within_limits(&self, task: Ordinal, outcome: Outcome, limits: TaskLimits) -> Outcome {
         let (Outcome::Completed(delta) | Outcome::Starting { delta, .. }) = &outcome else {
             return outcome;
@@ -192,7 +198,6 @@ impl Execution {
     ) {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Completed;
-        task.runner = None;
         task.ended_at = Some(now);
         task.delta = Some(delta);
         task.error = None;
@@ -200,7 +205,7 @@ impl Execution {
         self.propagate_end(ordinal, now, changes);
     }
 
-    /// B7 and D1: schedules another attempt after `delay`, or fails the task if `delay` is `None`.
+    /// B7 and D1: schedules another attempt after `delay` microseconds, or fails the task if `delay` is `None`.
     pub(super) fn fail_attempt(
         &mut self,
         ordinal: Ordinal,
@@ -235,7 +240,8 @@ impl Execution {
         }
     }
 
-    /// If a task failed because its context lacks a key, adds a hint that names tasks that wrote the key but are not ancestors.
+    /// If a task failed because a key is missing in its context, adds a hint to the failure. The hint lists the tasks that
+    /// wrote the key but are not ancestors of the task.
     fn add_writers_of_missing_key(&self, ordinal: Ordinal, failure: &mut Failure) {
         let Some(key) = missing_key_of(&failure.message) else {
             return;
@@ -274,7 +280,6 @@ impl Execution {
     ) {
         let task = self.task_mut(ordinal);
         task.status = TaskStatus::Failed;
-        task.runner = None;
         task.ended_at = Some(now);
         task.error = Some(failure);
         changes.touch(ordinal);
@@ -282,7 +287,8 @@ impl Execution {
         self.propagate_end(ordinal, now, changes);
     }
 
-    /// Makes a task ready after `delay`. In a paused execution the delay starts at `resume` (D7).
+    /// Makes a task ready after `delay` microseconds. In a paused execution, the delay begins when the execution is resumed
+    /// (D7).
     pub(super) fn make_ready(
         &mut self,
         ordinal: Ordinal,
@@ -290,21 +296,26 @@ impl Execution {
         now: Timestamp,
         changes: &mut Changes,
     ) {
-        let paused_at = self
-            .record
-            .paused_at
-            .filter(|_| self.record.status == ExecutionStatus::Paused);
+        let is_paused = self.record.status == ExecutionStatus::Paused;
+        let due = self.timers_at(now) + delay;
         let task = self.task_mut(ordinal);
         task.runner = None;
         task.started_at = None;
         changes.touch(ordinal);
-        if let Some(paused_at) = paused_at {
+        if is_paused {
             task.status = TaskStatus::Pending;
-            task.ready_at = Some(paused_at + delay);
+            task.ready_at = Some(due);
         } else {
             task.status = TaskStatus::Ready;
-            task.ready_at = (delay > 0).then_some(now + delay);
+            task.ready_at = (delay > 0).then_some(due);
             changes.ready.push(ordinal);
         }
+    }
+
+    /// D7: the time from which a delay that starts now is counted. In a paused execution this is the start of the pause, because
+    /// the resume moves all due times by the length of the pause.
+    pub(super) fn timers_at(&self, now: Timestamp) -> Timestamp {
+        let is_paused = self.record.status == ExecutionStatus::Paused;
+        self.record.paused_at.filter(|_| is_paused).unwrap_or(now)
     }
 }

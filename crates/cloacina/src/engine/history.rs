@@ -1,19 +1,21 @@
-//! The history of an execution: stored events, and events derived from its rows (semantics E7).
+//! The history of an execution: stored events, and events that are derived from its rows (semantics E7).
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Changes, Execution};
 use crate::types::{
-    Audit, ExecutionId, ExecutionStatus, HistoryEvent, HistoryKind, Json, Labels, Ordinal,
+    Audit, ExecutionId, ExecutionStatus, HistoryEvent, HistoryKind, Json, Labels, Micros, Ordinal,
     StepKind, StepRecord, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// Maximum number of bytes of a step's value in its event. The event of a longer value contains the size instead.
+/// Maximum size, in bytes, of a step's value that is copied into the step's event. For a larger value, the event contains only
+/// the size.
 const MAX_VALUE: usize = 64 * 1024;
 
-/// Returns the stored events and those derived from the rows of the execution, its tasks and their `steps`, oldest first.
+/// Returns the stored events and the events derived from the rows of the execution, its tasks and their `steps`, oldest first.
 #[must_use]
 pub fn history_of(
     execution: &Execution,
@@ -36,7 +38,7 @@ pub fn history_of(
     for (ordinal, task) in (0..).zip(&record.tasks) {
         task_events(ordinal, task, &mut events);
     }
-    // The ends of children have events of their own.
+    // Steps of single children are left out, because the end of each child is already a stored event.
     let own = steps
         .iter()
         .filter(|(_, step)| step.kind != StepKind::Child);
@@ -56,7 +58,7 @@ pub fn history_of(
     events
 }
 
-/// Adds the name of the caller and the reason to the events of an action.
+/// Adds the caller's name and reason to the events of the caller's action.
 pub fn attribute(changes: &mut Changes, audit: &Audit) {
     if audit.is_empty() {
         return;
@@ -76,9 +78,9 @@ pub fn attribute(changes: &mut Changes, audit: &Audit) {
     }
 }
 
-/// Returns the event that says who submitted an execution, and why; `None` if that is not known.
+/// Returns the event with the caller and the reason of an execution's submission, or `None` if neither is known.
 ///
-/// `rerun_of`: the execution that it repeats.
+/// `rerun_of`: the execution that the new execution repeats.
 #[must_use]
 pub fn origin(
     rerun_of: Option<ExecutionId>,
@@ -111,8 +113,8 @@ fn attributed(
     data
 }
 
-/// Returns the events to store because a retry erases them from the rows: the ends of the execution and of the tasks that run
-/// again.
+/// Returns events that must be stored now: the end of the execution, and the ends of the tasks that run again. A retry
+/// overwrites the rows from which these events are derived.
 pub(super) fn erased_by_retry<'a>(
     execution: &'a Execution,
     tasks: impl Iterator<Item = Ordinal> + 'a,
@@ -130,7 +132,7 @@ fn execution_end(execution: &Execution) -> Option<HistoryEvent> {
     let end = match record.status {
         ExecutionStatus::Completed => HistoryKind::Completed,
         ExecutionStatus::Failed => HistoryKind::Failed,
-        _ => return None, // a cancel is a stored event
+        _ => return None, // the end of a cancelled execution is a stored event
     };
     let data = record.error.as_ref().and_then(|(task, failure)| {
         let task = task.map(|task| execution.workflow().task(task).id.as_str());
@@ -142,19 +144,29 @@ fn execution_end(execution: &Execution) -> Option<HistoryEvent> {
     Some(event(record.ended_at?, end, None, data))
 }
 
-/// T7: the event of a recorded step.
+/// The data of the event of a recorded step.
+#[derive(Serialize)]
+struct StepData<'a> {
+    duration_us: Micros,
+    key: &'a str,
+    kind: &'static str,
+    /// The value as its exact text, because decoding would round numbers with many digits. `None` for a large value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_bytes: Option<usize>,
+}
+
+/// T7: returns the event of a recorded step.
 fn step_event(task: Ordinal, step: &StepRecord) -> HistoryEvent {
-    let mut data = serde_json::Map::new();
-    data.insert("key".to_owned(), json!(step.key));
-    data.insert("kind".to_owned(), json!(step.kind.name()));
-    data.insert("duration_us".to_owned(), json!(step.duration()));
-    let value = step.value.as_str();
-    let decoded = (value.len() <= MAX_VALUE)
-        .then(|| step.value.decode::<Value>().ok())
-        .flatten();
-    match decoded {
-        Some(decoded) => data.insert("value".to_owned(), decoded),
-        None => data.insert("value_bytes".to_owned(), json!(value.len())),
+    let bytes = step.value.as_str().len();
+    let is_large = bytes > MAX_VALUE;
+    let data = StepData {
+        duration_us: step.duration(),
+        key: &step.key,
+        kind: step.kind.name(),
+        value: (!is_large).then_some(&step.value),
+        value_bytes: is_large.then_some(bytes),
     };
     HistoryEvent {
         attempt: Some(step.attempt),
@@ -162,7 +174,7 @@ fn step_event(task: Ordinal, step: &StepRecord) -> HistoryEvent {
             step.ended_at,
             HistoryKind::StepRecorded,
             Some(task),
-            Json::encode(&Value::Object(data)).ok(),
+            Json::encode(&data).ok(),
         )
     }
 }
@@ -179,7 +191,7 @@ fn task_events(ordinal: Ordinal, task: &TaskRecord, events: &mut Vec<HistoryEven
     events.extend(task_end(ordinal, task, None));
 }
 
-/// The end of a task, with the start of its last attempt if one is given.
+/// Returns the event of a task's end. The event also contains the start of the task's last attempt, if `started_at` is given.
 fn task_end(
     ordinal: Ordinal,
     task: &TaskRecord,
@@ -227,7 +239,8 @@ fn task_event(
     }
 }
 
-/// The start of an attempt, if its stored end contains it. The start of the last attempt is in the task's row instead.
+/// Returns the event of an attempt's start, if the stored event of the attempt's end contains the start. The start of a task's
+/// last attempt is in the task's row instead.
 fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     #[derive(serde::Deserialize)]
     struct Data {
@@ -242,8 +255,8 @@ fn start_of(ended: &HistoryEvent) -> Option<HistoryEvent> {
     })
 }
 
-/// The sort key among events of the same microsecond: a task's end comes before the starts that follow from it. `position`: the
-/// task's position in the topological order.
+/// The sort key of events with equal times. The end of a task comes before the starts that it causes. `position`: the position
+/// of the event's task in the topological order.
 fn rank(kind: &str, position: Option<u32>, attempt: Option<u32>) -> (u8, u32, u32, u8) {
     let stage = match kind {
         "submitted" => 0,

@@ -1,7 +1,7 @@
-//! Maps: their expansion, the ends of their items, and their own end (semantics K).
+//! Maps: how a map expands into items, and how its items and the map itself end (semantics K).
 //!
-//! A mapped task is one row of the queue. It waits like a node without a function while its items run. Its items are counted in
-//! a row of their own, so that the execution changes only when the map expands and when it ends.
+//! A mapped task is one row of the queue. While its items run, the task waits like a node without a function. A separate
+//! row counts the items, so that the execution's own rows change only when the map expands and when it ends.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::recovery::{is_suspect, without_probe};
 use super::{Changes, Execution, Finish, NEVER, Outcome, TaskLimits, retry_delay, should_retry};
 use crate::types::{
     Claim, Delta, Failure, FailureKind, ItemRecord, Json, MapChange, MapRow, MapState, Micros,
-    Note, OpenWait, Ordinal, TaskMap, TaskStatus, TaskWait, Timestamp,
+    Note, OpenWait, Ordinal, Pause, TaskMap, TaskStatus, TaskWait, Timestamp,
 };
 use crate::workflow::queue;
 
 impl Execution {
-    /// Whether the items of a task run: it is a map that has expanded and has not ended.
+    /// Whether the items of a task are running: the task is a map that has expanded and has not ended.
     #[must_use]
     pub fn has_open_map(&self, ordinal: Ordinal) -> bool {
         let task = self.task(ordinal);
@@ -26,26 +26,28 @@ impl Execution {
                 .is_some_and(|map| map.width.is_some())
     }
 
-    /// Whether the items of a task run over the list that was read for the `generation`th time.
+    /// Whether the items of a task are running and belong to this generation of the map's list. The generation is the
+    /// number of times that the list was read.
     #[must_use]
     pub fn has_open_generation(&self, ordinal: Ordinal, generation: u32) -> bool {
         let map = self.task_map(ordinal);
         self.has_open_map(ordinal) && map.is_some_and(|map| map.generation == generation)
     }
 
-    /// The list that the map of a task has read, or reads next.
+    /// How often the list of a map was read, and the map's number of items. `None`: the task has not become ready as a map.
     #[must_use]
     pub fn task_map(&self, ordinal: Ordinal) -> Option<TaskMap> {
         self.task(ordinal).wait.as_ref()?.map
     }
 
-    /// Whether a map has read its list, and found elements.
+    /// Whether a map has read a list with at least one element.
     pub(super) fn has_items(&self, ordinal: Ordinal) -> bool {
         let map = self.task_map(ordinal);
         map.and_then(|map| map.width).is_some_and(|width| width > 0)
     }
 
-    /// K1: a mapped task becomes ready. It expands in the same transaction, or later if its execution has a start time.
+    /// K1: makes a mapped task ready. The map expands in the same transaction, or later if the execution has a start time
+    /// or the map reads results of another map without being aligned with it. A map that keeps its list opens again (K10).
     pub(super) fn register_map(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let start_at = self.record.start_at.filter(|at| *at > now);
         let task = self.task_mut(ordinal);
@@ -71,7 +73,7 @@ impl Execution {
         changes.touch(ordinal);
         changes.flow.waits.insert(ordinal);
         if expanded.is_some() {
-            // K10: completed items keep their results, and the others run again.
+            // K10: completed items keep their results. The other items run again.
             task.ready_at = Some(NEVER);
             task.attempt += 1;
             task.started_at = Some(now);
@@ -80,14 +82,15 @@ impl Execution {
         } else if self.workflow.source_of(ordinal).is_none()
             && !self.maps_it_reads(ordinal).is_empty()
         {
-            // The results of the other map's last items are not durable yet.
+            // This map runs over the results of another map, whose last items are not durable yet. So this map expands
+            // in a later turn.
             self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         } else if start_at.is_none() {
             changes.flow.expands.insert(ordinal);
         }
     }
 
-    /// The maps whose results a mapped task runs over, each with the key of its list.
+    /// The maps whose results a mapped task takes as its lists, each with the key of the list.
     #[must_use]
     pub fn maps_it_reads(&self, ordinal: Ordinal) -> Vec<(String, Ordinal)> {
         let lists = self
@@ -105,16 +108,15 @@ impl Execution {
         found.collect()
     }
 
-    /// Has a map expanded later, because the results that it runs over cannot be read now.
+    /// Postpones the expansion of a map to the time `at`, because the results that the map runs over cannot be read now.
     pub fn postpone_map(&mut self, ordinal: Ordinal, at: Timestamp, changes: &mut Changes) {
         self.task_mut(ordinal).ready_at = Some(at);
         changes.touch(ordinal);
         changes.flow.waits.insert(ordinal);
     }
 
-    /// K1, K2: expands a map that is ready, in the transaction of the change that made it ready. A list that cannot be used fails
-    /// the task, and an empty one completes it. `results`: the results of other maps that it runs over; `max_items`: the
-    /// maximum width.
+    /// K1, K2: expands a ready map. A list that cannot be used fails the task, and an empty list completes it.
+    /// `results`: the results of other maps that this map runs over; `max_items`: the maximum number of items.
     pub fn expand_map(
         &mut self,
         ordinal: Ordinal,
@@ -143,7 +145,7 @@ impl Execution {
             Err(problem) => Err(problem),
             Ok(width) if width > max_items as usize => Err(format!(
                 "task '{id}' runs over a list of {width} items, more than max_map_items {max_items}; \
-                 give it batch=, or raise the setting"
+                 set batch= on the task, or raise max_map_items"
             )),
             Ok(width) => Ok(u32::try_from(width).unwrap_or(u32::MAX)),
         };
@@ -206,10 +208,10 @@ impl Execution {
         }
     }
 
-    /// The lists of a mapped task, split into items.
+    /// Returns the lists of a mapped task, split into items.
     ///
     /// # Errors
-    /// When the map cannot expand over them.
+    /// Returns the error text of [`MapElements::split`].
     pub fn split_lists(
         &mut self,
         ordinal: Ordinal,
@@ -246,7 +248,8 @@ impl Execution {
         self.task_mut(ordinal).ready_at = None;
     }
 
-    /// K3: the state of an item after the end of its attempt. `random` in 0..1 selects the delay of a retry within its jitter.
+    /// K3: returns an item's state after the end of its attempt. `random` in 0..1 selects the delay of a retry within its
+    /// jitter.
     #[must_use]
     pub fn finish_item(
         &self,
@@ -301,18 +304,19 @@ impl Execution {
             Outcome::Snooze { after } => {
                 next.status = TaskStatus::Ready;
                 next.attempt -= 1;
-                next.ready_at = Some(now + *after);
+                next.ready_at = Some(self.timers_at(now) + *after);
                 return next;
             }
             Outcome::Released => {
                 next.status = TaskStatus::Ready;
-                // A function of an earlier list may still run under the same claim. The next claim must differ from it.
+                // An attempt for an item of an earlier list may still run under this claim, so the next claim must have
+                // another attempt number.
                 if (self.task_map(ordinal)).is_some_and(|map| map.generation > 1) {
                     next.uncounted += 1;
                 } else {
                     next.attempt -= 1;
                 }
-                next.ready_at = Some(now);
+                next.ready_at = Some(self.timers_at(now));
                 return next;
             }
             Outcome::Starting { .. } => (self.not_in_items(ordinal, item, "start"), None),
@@ -323,7 +327,7 @@ impl Execution {
         next.error = Some(failure);
         if let Some(delay) = delay {
             next.status = TaskStatus::Ready;
-            next.ready_at = Some(now + delay);
+            next.ready_at = Some(self.timers_at(now) + delay);
         } else {
             next.status = TaskStatus::Failed;
             next.ended_at = Some(now);
@@ -331,18 +335,18 @@ impl Execution {
         next
     }
 
-    /// The failure of an item that waits or starts executions, which only whole tasks can.
+    /// The failure of an item that waits or starts executions. Only whole tasks can do this.
     fn not_in_items(&self, ordinal: Ordinal, item: &ItemRecord, what: &str) -> Failure {
         let text = format!(
-            "item '{}[{}]' stops at '{what}': an item of a map cannot wait for or start other executions; \
-             start a child for each element, whose tasks can",
+            "item '{}[{}]' stops at '{what}': an item of a map cannot wait, and cannot start other executions; \
+             start a child execution for each element: its tasks can do both",
             self.definition(ordinal).id,
             item.item
         );
         Failure::engine(FailureKind::Rule, text)
     }
 
-    /// The failure of an item that overran the timeout of its attempt, as [`finish_item`](Self::finish_item).
+    /// The failure of an item whose attempt overran its timeout, for [`finish_item`](Self::finish_item).
     #[must_use]
     pub fn item_timeout(&self, ordinal: Ordinal, claim: Claim, timeout: Micros) -> Failure {
         let seconds = seconds_text(timeout);
@@ -352,7 +356,7 @@ impl Execution {
         Failure::engine(FailureKind::TaskTimeout, text)
     }
 
-    /// K3, E2: the state of an item whose runner died.
+    /// K3, E2: returns the state of an item after its runner died.
     #[must_use]
     pub fn rescue_item(
         &self,
@@ -364,10 +368,11 @@ impl Execution {
         let mut next = ItemRecord {
             status: TaskStatus::Ready,
             uncounted: item.uncounted + 1,
-            // The start of a suspect is counted before it starts. One that was claimed but not started is not the cause.
+            // A suspect (see `recovery`) adds no loss here. If it was started, its start has already been counted. If
+            // it was not started, it did not crash the runner.
             rescues: item.rescues + u32::from(!is_suspect(item.rescues, limits)),
             runner: None,
-            ready_at: Some(now),
+            ready_at: Some(self.timers_at(now)),
             ..item.clone()
         };
         if next.rescues > limits.max_rescues {
@@ -384,8 +389,9 @@ impl Execution {
         next
     }
 
-    /// K6, K8: ends a map whose last item has ended. `row`: its counters after that end. Returns `false` if the task is not an
-    /// open map of that generation.
+    /// K6, K8: ends a map. `row`: the map's counters; [`MapRow::is_over`] must be true for them. Returns `false` if the
+    /// task is not an open map of the row's generation. Also returns `false` if the map's source is still open and the map
+    /// tolerates the failures of its items.
     pub fn end_map(
         &mut self,
         ordinal: Ordinal,
@@ -399,7 +405,7 @@ impl Execution {
         }
         let tolerates = row.failed == 0 || row.max_failed.is_some_and(|max| row.failed <= max);
         if tolerates && self.has_open_source(row) {
-            // Another runner has ended the source.
+            // `row` says that the source has ended, so another runner ended it and this execution is out of date.
             return false;
         }
         changes.touch(ordinal);
@@ -415,7 +421,7 @@ impl Execution {
         true
     }
 
-    /// The failure of a map: the error of its first failed item, with the counts.
+    /// The failure of a map: the error of the first failed item, with the number of failed items.
     fn map_failure(&self, ordinal: Ordinal, row: &MapRow) -> Failure {
         let id = &self.definition(ordinal).id;
         let counts = format!("{} of {} items of '{id}' failed", row.failed, row.width);
@@ -435,7 +441,7 @@ impl Execution {
         }
     }
 
-    /// K7: closes the map of a task that ends otherwise.
+    /// K7: closes the open map of a task that ends before its items do.
     pub(super) fn close_map(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         if self
             .task_map(ordinal)
@@ -448,7 +454,7 @@ impl Execution {
         }
     }
 
-    /// K7: the items of a map follow the pause of the execution.
+    /// K7: pauses the items of a map together with the execution.
     pub(super) fn pause_map(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         if self.has_open_map(ordinal) {
             if self.starts_children(ordinal) {
@@ -462,7 +468,13 @@ impl Execution {
     }
 
     /// K7: resumes a map after a pause.
-    pub(super) fn resume_map(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
+    pub(super) fn resume_map(
+        &mut self,
+        ordinal: Ordinal,
+        pause: Pause,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         let is_expanded = self.has_open_map(ordinal);
         let start_at = self.record.start_at.filter(|at| *at > now);
         let task = self.task_mut(ordinal);
@@ -472,7 +484,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
         if is_expanded {
             task.ready_at = Some(NEVER);
-            changes.flow.maps.push(MapChange::Resume(ordinal));
+            (changes.flow.maps).push(MapChange::Resume(ordinal, pause));
             if self.starts_children(ordinal) {
                 changes
                     .flow

@@ -1,5 +1,5 @@
-//! Aligned maps: a map over the results of another one starts item i when item i of that one, its source, has completed, and skips
-//! it when that one did not complete (semantics K).
+//! Aligned maps. An aligned map runs over the results of another map, its source. Item i of the aligned map starts when item i
+//! of the source has completed, and is skipped if item i of the source did not complete (semantics K).
 //!
 //! See docs/explanation/decisions/096-aligned-maps.md
 
@@ -9,7 +9,7 @@ use crate::types::{MapRow, Ordinal, SkipCause, TaskRecord, TaskStatus, Timestamp
 use crate::workflow::TriggerRule;
 
 impl Execution {
-    /// The maps that are aligned with a map.
+    /// The maps that are aligned with the map `source`.
     pub(super) fn followers(&self, source: Ordinal) -> Vec<Ordinal> {
         let pairs = self.workflow.aligned_with(source).into_iter();
         pairs
@@ -18,7 +18,8 @@ impl Execution {
             .collect()
     }
 
-    /// Whether a map may begin before its source has ended: the source has expanded, and all other dependencies have completed.
+    /// Whether an aligned map can begin before its source ends. The source must have expanded, and all other dependencies must
+    /// have completed or have been skipped in a way that the map's rule accepts.
     pub(super) fn may_follow(&self, ordinal: Ordinal) -> bool {
         let Some(source) = self.workflow.source_of(ordinal) else {
             return false;
@@ -34,7 +35,7 @@ impl Execution {
             && others.all(|task| *task == source || allows(self.task(*task)))
     }
 
-    /// Begins the maps that are aligned with one that has expanded.
+    /// Begins the maps that are aligned with a map that has just expanded.
     pub(super) fn begin_followers(
         &mut self,
         source: Ordinal,
@@ -47,25 +48,26 @@ impl Execution {
         }
     }
 
-    /// The number of items of a map's source, if it has expanded. A source that its rule has skipped gives no elements.
+    /// The number of items of an aligned map's source. `None` if the map is not aligned, or if its source has not expanded, for
+    /// example because the source was skipped.
     #[must_use]
     pub fn width_of_source(&self, ordinal: Ordinal) -> Option<u32> {
         let source = self.workflow.source_of(ordinal)?;
         self.task_map(source)?.width
     }
 
-    /// Whether the source of a map may still give it elements.
+    /// Whether the source of a map is still open and can produce more elements.
     pub(super) fn has_open_source(&self, map: &MapRow) -> bool {
         (map.source).is_some_and(|source| !self.task(source).status.is_terminal())
     }
 
-    /// Whether the source of a map has ended without completing. The items whose elements were there have run.
+    /// Whether the source of a map has ended without completing.
     pub(super) fn lacks_source(&self, map: &MapRow) -> bool {
         let status = map.source.map(|source| self.task(source).status);
         status.is_some_and(|status| status.is_terminal() && status != TaskStatus::Completed)
     }
 
-    /// Skips an aligned map after its last item, because its source did not complete.
+    /// Skips an aligned map after its last item has ended, because its source did not complete.
     pub(super) fn skip_map(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let input = RuleInput {
             workflow: &self.workflow,

@@ -8,12 +8,13 @@ use serde_json::value::RawValue;
 use super::path::{lookup, missing};
 use crate::types::{Context, Json, JsonShape, MapSpec};
 
-/// The elements of a map's lists, by item. The lists are split once and not copied.
+/// The elements of a map's lists, by item. Each list is split once. An element is copied only when [`item`](Self::item)
+/// returns it.
 #[derive(Clone, Debug)]
 pub struct MapElements {
     lists: Vec<SplitList>,
     batch: Option<u32>,
-    /// Of an aligned map: the parameter, and the results of its source's items that were read.
+    /// Only for an aligned map: its parameter, and the results that have been read from the items of its source.
     results: Option<(String, BTreeMap<u32, Json>)>,
 }
 
@@ -21,7 +22,7 @@ pub struct MapElements {
 struct SplitList {
     parameter: String,
     text: Arc<str>,
-    /// The first byte of each element, and the byte behind it.
+    /// For each element, the positions of its first byte and of the byte after its end.
     bounds: Vec<(usize, usize)>,
 }
 
@@ -29,7 +30,8 @@ impl MapElements {
     /// Splits the lists of a mapped task.
     ///
     /// # Errors
-    /// When a list is not there or is not an array, or two have different lengths. The text names them.
+    /// Returns an error text if a list is missing, is not an array, or differs in length from another list. The text names the
+    /// lists.
     pub fn split(task: &str, spec: &MapSpec, view: &Context) -> Result<Self, String> {
         let mut lists = Vec::with_capacity(spec.lists.len());
         for (parameter, path) in &spec.lists {
@@ -79,7 +81,7 @@ impl MapElements {
         })
     }
 
-    /// The elements of an aligned map: results of its source's items.
+    /// Returns the elements of an aligned map: results of its source's items.
     #[must_use]
     pub fn of_results(spec: &MapSpec, results: BTreeMap<u32, Json>) -> Self {
         let parameter = spec.lists.keys().next().cloned().unwrap_or_default();
@@ -94,7 +96,7 @@ impl MapElements {
         self.lists.first().map_or(0, |list| list.bounds.len())
     }
 
-    /// The number of items.
+    /// The number of items. Not known for an aligned map, for which this returns 0.
     #[must_use]
     pub fn width(&self) -> usize {
         let elements = self.elements();

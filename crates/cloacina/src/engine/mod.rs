@@ -1,13 +1,14 @@
-//! The decisions: (state of an execution, event, now) → changes. They are pure: no IO, no clock, no randomness of their own.
+//! Decisions as pure functions: (state of an execution, event, now) → changes. The functions perform no I/O, and receive
+//! the time and random values as arguments.
 //!
-//! Each rule of the semantics is a function here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
+//! Most rules of the semantics are functions here: readiness and trigger rules (`readiness`, `rule`), contexts (`view`),
 //! retries (`retry`), the end of an attempt (`finish`), control and timeouts (`control`), recovery (`recovery`), fire times
-//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`) and their calls after ends of executions (`after`), recorded
-//! steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the history of an execution (`history`),
-//! and its output (`output`).
+//! (`cron`), due ticks (`schedule`), polls of triggers (`trigger`), triggers that follow another workflow (`after`), waits
+//! and signals (`waiting`), recorded steps (`step`), children (`child`, `runs`), maps (`map`), final tasks (`finale`), the
+//! history of an execution (`history`), and its output (`output`).
 //!
-//! `diagnosis` finds the facts that keep an execution from making progress, and `schedule_diagnosis` the facts that keep a
-//! schedule from firing. The facade puts them in words.
+//! `diagnosis` finds the facts that keep an execution from making progress, and `schedule_diagnosis` finds the facts that keep
+//! a schedule from firing. `runner/explain.rs` turns these facts into sentences.
 
 pub mod after;
 mod cause;
@@ -28,6 +29,7 @@ mod output;
 mod path;
 mod readiness;
 mod recovery;
+mod rerun;
 mod retry;
 mod rule;
 mod runs;
@@ -45,7 +47,7 @@ pub use compare::compare;
 pub use control::ControlError;
 pub use diagnosis::{BusyTask, DiagnosisInput, Reason, RunningTask, SeenRunner, explain};
 pub use execution::{Execution, NewExecution, Unreadable};
-pub use finale::{ERROR_KEY, FinalDue, FinalStart, FinalState};
+pub use finale::{FinalDue, FinalStart, FinalState};
 pub use finish::{ClaimLost, Finish, Outcome, TaskLimits};
 pub use history::{attribute, history_of, origin};
 pub use map_elements::MapElements;
@@ -53,7 +55,7 @@ pub use output::{output, result};
 pub use recovery::{Recovery, is_suspect};
 pub use retry::{retry_delay, should_retry};
 pub use rule::{RuleInput, evaluate};
-pub use runs::{item_key, record_start, runs_text};
+pub use runs::{called_workflows, item_key, record_start, runs_text};
 pub use schedule_diagnosis::{ScheduleDiagnosisInput, ScheduleReason, Subject, explain_schedule};
 pub use step::{MAX_STEPS, StepTooMuch, StepTotals, first_of, step_key};
 pub use view::{Views, overlay};

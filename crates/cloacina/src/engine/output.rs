@@ -4,7 +4,7 @@ use super::view::{completed_delta, final_context};
 use crate::types::{ExecutionRecord, Json, Ordinal, TaskStatus};
 use crate::workflow::{Output, Workflow};
 
-/// The result of a task: the value that it stored under its key. `None`: it did not complete, or stored no result.
+/// Returns the value that a task stored under its result key, or `None` if the task did not complete or stored no result.
 #[must_use]
 pub fn result(workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> Option<Json> {
     let definition = workflow.task(task);
@@ -15,8 +15,9 @@ pub fn result(workflow: &Workflow, record: &ExecutionRecord, task: Ordinal) -> O
         .cloned()
 }
 
-/// The output of an execution: the value that its workflow names, an array of values if it names several, and the final
-/// context as an object if it names none. A value that no task produced is `null`.
+/// Returns the output of an execution. This is the value that its workflow names, or an array if the workflow names several
+/// values. If the workflow names no value, the output is the final context as an object. A named value is `null` if the
+/// context lacks its key, or if the task that should have produced it did not complete.
 #[must_use]
 pub fn output(workflow: &Workflow, record: &ExecutionRecord) -> Json {
     let context = final_context(workflow, record);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::types::{Context, Json, Tree, nearest};
 
-/// Returns the value at a path: a key of the context, then names of members and indices of items, separated by dots. A
-/// key that contains dots itself takes precedence.
+/// Returns the value at a path. A path is a key of the context, followed by names of members and indices of items, separated by
+/// dots. A key of the context that itself contains dots takes precedence.
 #[must_use]
 pub fn lookup<'a>(context: &'a Context, path: &str) -> Option<Cow<'a, Json>> {
     if let Some(value) = context.get(path) {
@@ -18,7 +18,7 @@ pub fn lookup<'a>(context: &'a Context, path: &str) -> Option<Cow<'a, Json>> {
     Some(Cow::Owned(Json::from_encoder(text)))
 }
 
-/// Returns an error text that names the missing part of a path, and a similar name. [`lookup`] must not find the path.
+/// Returns an error text that names the missing part of a path, and a similar name. The path must not exist in the context.
 #[must_use]
 pub fn missing(context: &Context, path: &str) -> String {
     let (parent, known, part) = match longest_key(context, path) {
@@ -44,13 +44,14 @@ pub fn missing(context: &Context, path: &str) -> String {
     format!("the context has no '{path}'{near}")
 }
 
-/// The value of the longest key with which the path begins, and the rest of the path.
+/// Returns the value of the longest key of the context that is a prefix of the path, and the remaining path.
 fn longest_key<'a, 'p>(context: &'a Context, path: &'p str) -> Option<(&'a Json, &'p str)> {
     path.rmatch_indices('.')
         .find_map(|(dot, _)| Some((context.get(&path[..dot])?, &path[dot + 1..])))
 }
 
-/// Follows a path into a value. The error is the innermost value that was reached, and the rest of the path.
+/// Follows a path into a value. If the path does not exist, the error is the innermost value that was reached, and the
+/// remaining path.
 fn step<'t, 'a, 'p>(
     tree: &'t Tree<'a>,
     path: &'p str,

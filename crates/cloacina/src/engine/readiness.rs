@@ -1,4 +1,4 @@
-//! Readiness: starts or skips tasks whose dependencies have ended, and ends executions (semantics C1–C3).
+//! Readiness: starts or skips tasks whose dependencies have ended, and ends executions without open tasks (semantics C1–C3).
 //!
 //! See docs/explanation/decisions/022-rules-and-skips.md
 
@@ -10,8 +10,8 @@ use crate::types::{
 use crate::workflow::{Operator, TriggerRule};
 
 impl Execution {
-    /// Applies the rules of the candidates whose dependencies have ended, and then of their dependents if they end. Ends the
-    /// execution when no task is open.
+    /// Applies the rules of the candidates whose dependencies have ended. If a candidate ends, its dependents become
+    /// candidates too. Ends the execution when no task is open.
     pub(super) fn propagate(
         &mut self,
         candidates: Vec<Ordinal>,
@@ -26,7 +26,7 @@ impl Execution {
                 continue;
             }
             if self.record.status == ExecutionStatus::Paused || !self.held_attempts().is_empty() {
-                continue; // the resume, or the end of the attempt, applies its rule
+                continue; // the rule is applied after the resume, or after the end of the last held attempt
             }
             if self.open_dependencies[ordinal as usize] > 0 {
                 self.register_map(ordinal, now, changes);
@@ -57,14 +57,14 @@ impl Execution {
         for dependent in self.workflow.graph().dependents(ended) {
             let open = &mut self.open_dependencies[*dependent as usize];
             *open -= 1;
-            // The last open dependency of an aligned map may be its source.
+            // If one dependency is still open, it may be the source of an aligned map, which can begin before its source ends.
             if *open == 0 || (*open == 1 && self.workflow.source_of(*dependent).is_some()) {
                 worklist.push(*dependent);
             }
         }
     }
 
-    /// C1: makes a task ready if its rule holds, skips it if not, and fails it if the rule cannot be evaluated.
+    /// C1: makes a task ready if its rule holds, skips the task if not, and fails the task if the rule cannot be evaluated.
     fn apply_rule(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let rule = &self.workflow.task(ordinal).rule;
         let view = rule
@@ -107,7 +107,7 @@ impl Execution {
         }
     }
 
-    /// C3: ends the execution as failed if a failure was not handled, otherwise as completed.
+    /// C3: ends the execution as failed if at least one failure was not handled, otherwise as completed.
     fn end(&mut self, now: Timestamp, changes: &mut Changes) {
         let blamed = self.first_unhandled_failure();
         let status = if blamed.is_some() {
@@ -124,7 +124,7 @@ impl Execution {
         self.close(status, now, changes);
     }
 
-    /// The first task that failed and that no completed task handled (C3, C4).
+    /// The first task whose failure no completed task handled (C3, C4).
     fn first_unhandled_failure(&self) -> Option<Ordinal> {
         let failed = (0..)
             .zip(&self.record.tasks)
@@ -135,7 +135,8 @@ impl Execution {
             .map(|(ordinal, _)| ordinal)
     }
 
-    /// C3: whether the rule of a completed task names the failed one, or asks for failures of its dependencies.
+    /// C3: whether a completed dependent handles the failure. A dependent handles it if its rule names the failed task
+    /// or requires a failure of a dependency.
     fn is_handled(&self, failed: Ordinal) -> bool {
         let id = self.definition(failed).id.as_str();
         self.workflow
@@ -150,7 +151,7 @@ impl Execution {
     }
 }
 
-/// The cause and the sentence that are stored with a skipped task.
+/// Returns the cause and the sentence that are stored with a skipped task.
 pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str]) -> Skip {
     let names = blockers.join("', '");
     let reason = match cause {
@@ -163,7 +164,7 @@ pub(super) fn skip_reason(rule: &TriggerRule, cause: SkipCause, blockers: &[&str
     Skip { cause, reason }
 }
 
-/// A rule in the notation of users.
+/// Returns a rule in the notation that users write.
 pub(super) fn rule_text(rule: &TriggerRule) -> String {
     let group = |name: &str, conditions: &[TriggerRule]| {
         let parts: Vec<String> = conditions.iter().map(rule_text).collect();

@@ -1,9 +1,10 @@
-//! Rescue of the tasks of a dead runner (semantics E2).
+//! The rescue of tasks whose runner is dead (semantics E2).
 
 use super::{Changes, Execution, TaskLimits};
 use crate::types::{Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, Timestamp};
 
-/// Number of rescues after which a task is started alone.
+/// Number of lost runners after which a task is a suspect. If `max_rescues` is smaller, that number applies instead. A
+/// suspect may crash its process, so it is started alone.
 const SUSPECT_AFTER: u32 = 2;
 
 /// The rescue of an execution's tasks.
@@ -15,7 +16,7 @@ pub struct Recovery {
     pub rescued: u32,
 }
 
-/// Whether a task or an item that lost this number of runners must be started alone.
+/// Whether a task or an item that has lost `rescues` runners is a suspect, which must be started alone.
 #[must_use]
 pub const fn is_suspect(rescues: u32, limits: TaskLimits) -> bool {
     let least = if limits.max_rescues < SUSPECT_AFTER {
@@ -31,7 +32,7 @@ pub(super) fn without_probe(rescues: u32, is_released: bool, limits: TaskLimits)
     if !is_suspect(rescues, limits) {
         rescues
     } else if is_released {
-        // A released suspect may not have been started, so its start may not have been counted.
+        // A suspect whose claim was returned may not have started. If it has not, `probe` has not counted a start.
         rescues.min(limits.max_rescues)
     } else {
         (rescues - 1).max(SUSPECT_AFTER.min(limits.max_rescues))
@@ -39,9 +40,10 @@ pub(super) fn without_probe(rescues: u32, is_released: bool, limits: TaskLimits)
 }
 
 impl Execution {
-    /// Takes back all claims of a dead runner on this execution. The lost attempts do not count for the retry policy. A task
-    /// fails if it loses more than `max_rescues` runners, but only if it ran alone when it lost the last one. Tasks that ran
-    /// at the same time as the suspect do not fail.
+    /// Takes back all claims that a dead runner holds on this execution. The lost attempts do not count for the retry
+    /// policy. A task that has lost more than `max_rescues` runners fails. Once a task is a suspect, a loss counts only
+    /// if the task had been started alone. So tasks that were lost together with a suspect do not fail. If
+    /// `max_rescues` is 0, the first loss fails the task.
     pub fn rescue(&mut self, dead: RunnerId, limits: TaskLimits, now: Timestamp) -> Recovery {
         let mut recovery = Recovery::default();
         let lost: Vec<(Ordinal, Claim)> = (0..)
@@ -61,7 +63,8 @@ impl Execution {
             let is_suspect = self.is_suspect(ordinal, limits);
             let task = self.task_mut(ordinal);
             task.uncounted += 1;
-            // `probe` has counted the start of a suspect. A suspect that was claimed but not started is not the cause.
+            // A suspect adds no loss here. If it was started, `probe` has already counted its start. If it was not
+            // started, it did not crash the runner.
             task.rescues += u32::from(!is_suspect);
             if task.rescues > limits.max_rescues {
                 let failure = self.runner_lost(ordinal, limits);
@@ -73,14 +76,14 @@ impl Execution {
         recovery
     }
 
-    /// Whether a claimed task must be started alone, after [`Self::probe`], because it lost `SUSPECT_AFTER` runners, or the
-    /// maximum number if that is less.
+    /// Whether a task is a suspect: it has lost `SUSPECT_AFTER` runners, or `max_rescues` if that is less. A suspect must be
+    /// started alone, and [`Self::probe`] must count its start.
     #[must_use]
     pub fn is_suspect(&self, ordinal: Ordinal, limits: TaskLimits) -> bool {
         is_suspect(self.task(ordinal).rescues, limits)
     }
 
-    /// Counts the start of a suspect. The count must be durable before the start, so that it survives the process.
+    /// Counts the start of a suspect. The count must be durable before the start, because the process may crash afterwards.
     pub fn probe(&mut self, ordinal: Ordinal, claim: Claim) -> Changes {
         let mut changes = Changes::default();
         if self.holds(ordinal, claim) {
@@ -90,7 +93,7 @@ impl Execution {
         changes
     }
 
-    /// Reverts the count of a suspect's start, because the attempt did not crash its process.
+    /// Reverts the count that [`Self::probe`] added, because the attempt did not crash its process.
     pub(super) fn revert_probe(&mut self, ordinal: Ordinal, is_released: bool, limits: TaskLimits) {
         let task = self.task_mut(ordinal);
         task.rescues = without_probe(task.rescues, is_released, limits);

@@ -1,8 +1,8 @@
-//! The decision whether a failed attempt is retried, and the delay (semantics D1).
+//! Decides whether a failed attempt is retried, and after which delay (semantics D1).
 
 use crate::types::{Backoff, Failure, Micros, RetryCondition, RetryPolicy};
 
-/// Exception types of transient failures, by the last part of their qualified name.
+/// Exception types of transient failures, by the last part of their qualified names.
 const TRANSIENT_TYPES: &[&str] = &[
     "TimeoutError",
     "TaskTimeoutError",
@@ -13,7 +13,7 @@ const TRANSIENT_TYPES: &[&str] = &[
     "BrokenPipeError",
     "InterruptedError",
 ];
-/// Words in the message of a transient failure of another type.
+/// Words that mark a failure of any other type as transient if its message contains one of them.
 const TRANSIENT_WORDS: &[&str] = &[
     "timeout",
     "timed out",
@@ -24,7 +24,8 @@ const TRANSIENT_WORDS: &[&str] = &[
     "unavailable",
 ];
 
-/// Exception types that another attempt cannot fix, by their qualified name. They are retried if `retry_on` names them.
+/// Built-in exception types of failures that another attempt cannot fix. These failures are retried only if `retry_on`
+/// names them.
 const PERMANENT_TYPES: &[&str] = &[
     "NameError",
     "SyntaxError",
@@ -32,7 +33,7 @@ const PERMANENT_TYPES: &[&str] = &[
     "NotImplementedError",
 ];
 
-/// Whether a failed attempt is retried. `attempt`: its number, counting only the attempts that use up `max_attempts`.
+/// Whether a failed attempt is retried. `attempt`: the number of attempts so far that count towards `max_attempts`.
 #[must_use]
 pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bool {
     let matches = |names: &[String]| names.iter().any(|name| is_a(failure, name));
@@ -48,7 +49,7 @@ pub fn should_retry(policy: &RetryPolicy, failure: &Failure, attempt: u32) -> bo
         && condition_holds(&policy.condition, failure)
 }
 
-/// Whether the failure is of the named type or of a subclass of it.
+/// Whether the failure is of the named type or of one of its subclasses.
 fn is_a(failure: &Failure, name: &str) -> bool {
     same_type(name, &failure.kind) || failure.lineage.iter().any(|base| same_type(name, base))
 }
@@ -80,8 +81,8 @@ fn same_type(left: &str, right: &str) -> bool {
     left.trim_start_matches("builtins.") == right.trim_start_matches("builtins.")
 }
 
-/// Returns the delay after failed attempt number `attempt`. `random`, from 0 to 1, selects a point in the range of the jitter;
-/// `max_delay` is applied last.
+/// Returns the delay after failed attempt number `attempt`. `random`, from 0 to 1, selects a point in the range of the jitter.
+/// The delay with its jitter is capped at `max_delay`.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_table_of_delays() {
+    fn d1_delay_follows_the_backoff() {
         let second = 1_000_000;
         let exponential = Backoff::Exponential {
             base: 2.0,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_jitter_is_a_quarter_either_way_and_precedes_the_maximum() {
+    fn d1_jitter_is_a_quarter_and_is_applied_before_max_delay() {
         let policy = RetryPolicy {
             jitter: true,
             ..policy(Backoff::Fixed)
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn d1_errors_that_waiting_cannot_fix_are_not_retried() {
+    fn d1_permanent_errors_are_not_retried() {
         let base = policy(Backoff::Fixed);
         for kind in [
             "NameError",

@@ -1,27 +1,27 @@
-//! Evaluation of trigger rules (semantics C2), once all dependencies have ended.
+//! Evaluates the trigger rule of a task whose dependencies have all ended (semantics C2).
 
 use super::readiness::{rule_text, skip_reason};
 use super::{compare, path};
 use crate::types::{Context, ExecutionRecord, Ordinal, Skip, SkipCause, TaskStatus};
 use crate::workflow::{Operator, TriggerRule, Workflow};
 
-/// The input of a rule's evaluation.
+/// The input for the evaluation of a trigger rule.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleInput<'a> {
     /// The workflow.
     pub workflow: &'a Workflow,
     /// The execution.
     pub record: &'a ExecutionRecord,
-    /// The task whose rule it is.
+    /// The task to which the rule belongs.
     pub task: Ordinal,
-    /// The context that the task would see, which only `context_value` needs.
+    /// The context that the task would see. Only `context_value` needs it.
     pub view: Option<&'a Context>,
 }
 
 /// Whether a rule holds.
 ///
 /// # Errors
-/// A sentence, when `context_value` compares values that cannot be compared. It becomes the error of the task.
+/// Returns a sentence if `context_value` compares values that cannot be compared. The sentence becomes the task's error.
 pub fn evaluate(rule: &TriggerRule, input: &RuleInput) -> Result<bool, String> {
     let mut statuses = input
         .workflow
@@ -86,8 +86,8 @@ fn any_holds(conditions: &[TriggerRule], input: &RuleInput) -> Result<bool, Stri
     Ok(false)
 }
 
-/// C1: the cause of a skip, which determines whether dependents are skipped too: yes if the rule asks for success and a
-/// dependency failed, but not if the task's own condition did not hold.
+/// C1: returns the cause and the reason of a skip. The cause is `Failure` if a dependency failed or was skipped because
+/// of a failure, and the rule is `all_success`, `one_success` or `none_failed`. Otherwise the cause is `Rule`.
 pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     let blockers: Vec<&str> = input
         .workflow
@@ -125,7 +125,8 @@ pub(super) fn skip_cause(rule: &TriggerRule, input: &RuleInput) -> Skip {
     skip
 }
 
-/// The keys whose values a rule compares. A missing key is named in the reason of a skip, because it is probably a typo.
+/// The keys whose values a rule compares. If such a key is missing, the reason for the skip names the key, because it
+/// is probably misspelled.
 fn compared_keys(rule: &TriggerRule) -> Vec<&str> {
     match rule {
         TriggerRule::ContextValue { key, operator, .. }

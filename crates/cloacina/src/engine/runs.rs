@@ -1,8 +1,9 @@
-//! Children that the function of a task asks for: their start, their ends, and what a retry keeps of them (semantics T5, T10, M).
+//! Children that a task's function starts: how they start and end, and which of their results a retry keeps (semantics T5, T10,
+//! M).
 //!
-//! The function exits, as for any wait, and the task waits for the children of one call. The end of a child is recorded
-//! as a step in the transaction that removes the child from the open ones. When no child is open or left to start, the
-//! function runs again and finds the recorded ends.
+//! The function exits, as it does for every wait, and the task waits for the children. When a child ends, one transaction
+//! records the end as a step and removes the child from the open children. When all children have been started and have ended,
+//! the function runs again and finds the recorded ends.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::types::{
     WaitRow,
 };
 
-/// Maximum number of children that a call starts in one transaction. The next turn starts more.
+/// Maximum number of children that one transaction starts for a call. The next turn starts more.
 const START_BATCH: usize = 1_000;
 
 impl Execution {
@@ -29,7 +30,8 @@ impl Execution {
         self.task(ordinal).open_wait()?.park.as_ref()
     }
 
-    /// The workflow that a waiting task wants to start now: for the child of a node, or for children of its function.
+    /// The workflow that a waiting task needs now: to start the child of a node or the children of the task's function, or
+    /// to continue a function that called `start`.
     #[must_use]
     pub fn wanted_workflow(&self, ordinal: Ordinal) -> Option<&str> {
         if let Some(child) = &self.definition(ordinal).child {
@@ -46,7 +48,7 @@ impl Execution {
             .map(|(_, _, runs)| runs.workflow.as_str())
     }
 
-    /// T5: a task's function has exited to wait for children, which start in the same transaction.
+    /// T5: begins a wait for children after a task's function has exited. The children start in the same transaction.
     pub(super) fn begin_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         if self.open_runs(ordinal).is_none() {
             return;
@@ -72,7 +74,7 @@ impl Execution {
             },
             changes,
         );
-        // If the children are not started in this transaction, a runner finds the task due.
+        // If this transaction does not start the children, a runner finds the task, because the task is due.
         let task = self.task_mut(ordinal);
         task.ready_at = Some(now);
         if task.status == TaskStatus::Ready {
@@ -80,7 +82,8 @@ impl Execution {
         }
     }
 
-    /// M1, M6: starts children of a task's function, and retries the children that it ran before. `ids` gives fresh ids.
+    /// M1, M6: starts children of a task's function, and retries its earlier children. `ids` returns a fresh id each
+    /// time it is called.
     pub fn start_runs(
         &mut self,
         ordinal: Ordinal,
@@ -150,8 +153,9 @@ impl Execution {
                 target,
                 note: Note::Retry,
             }));
-        // M4: an omitted priority is inherited, and the earlier deadline applies.
-        let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
+        // M4: a child without its own priority inherits the parent's priority. The earlier of the two deadlines
+        // applies.
+        let (timeout, own) = self.child_timeout(ordinal, timeout.or(found.default_timeout), now);
         let priority = priority.unwrap_or_else(|| self.priority(ordinal));
         let mut starts = Vec::with_capacity(taken.len());
         for (index, id, input) in taken {
@@ -186,7 +190,7 @@ impl Execution {
         starts
     }
 
-    /// M7: the chain of children is too long, so the task fails.
+    /// M7: fails a task whose children would exceed the maximum depth of nested children.
     fn fail_too_deep(
         &mut self,
         ordinal: Ordinal,
@@ -196,7 +200,7 @@ impl Execution {
         changes: &mut Changes,
     ) {
         let problem = format!(
-            "task '{}' cannot start workflow '{workflow}': its children would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+            "task '{}' cannot start workflow '{workflow}': its children would be nested {depth} levels deep, and the maximum is {MAX_CHILD_DEPTH}",
             self.definition(ordinal).id,
         );
         self.change_wait(ordinal, |wait| wait.open = None, changes);
@@ -205,7 +209,7 @@ impl Execution {
         self.fail_task(ordinal, failure, now, changes);
     }
 
-    /// M3: a child of a task's function has ended. `None`: the task does not wait for this child.
+    /// M3: applies the end of a child of a task's function. Returns `None` if the task does not wait for this child.
     pub(super) fn run_ended(&mut self, end: &ChildEnd, now: Timestamp) -> Option<Changes> {
         let ordinal = end.task;
         let open = self.task(ordinal).open_wait()?;
@@ -232,7 +236,7 @@ impl Execution {
             } else {
                 StepKind::Run
             },
-            attempt: self.task(ordinal).attempt,
+            attempt: self.attempt_that_parked(ordinal),
             started_at: since,
             ended_at: now,
             value: value_of(end, &workflow),
@@ -251,7 +255,7 @@ impl Execution {
                     });
                 }
                 if end.status != ExecutionStatus::Completed {
-                    // A cancelled execution cannot run again, so a retry starts a new one.
+                    // A cancelled child cannot run again, so a retry starts a new child.
                     let again = (end.status != ExecutionStatus::Cancelled).then_some(end.child);
                     let failed = wait.failed.entry(key).or_default();
                     failed.position = position;
@@ -261,14 +265,15 @@ impl Execution {
             },
             &mut changes,
         );
-        // In a paused execution the task continues after the resume.
+        // In a paused execution, the task is checked when the execution is resumed.
         if self.task(ordinal).status == TaskStatus::Ready {
             self.check_runs(ordinal, now, &mut changes);
         }
         Some(changes)
     }
 
-    /// Checks a task that waits for children: starts more children, or lets its function run again.
+    /// Checks a task that waits for children: requests the start of more children, or lets the task's function run again if
+    /// all children have ended.
     pub(super) fn check_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let Some(runs) = self.open_runs(ordinal) else {
             return;
@@ -285,7 +290,8 @@ impl Execution {
         }
     }
 
-    /// Lets the task's function run again: the children have ended, or the workflow that the task waited for is known.
+    /// Ends the wait, so that the function runs again. This is called when all children have ended, or when the workflow that
+    /// the task needs is known.
     fn end_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         let Some(open) = self.task(ordinal).open_wait() else {
             return;
@@ -300,7 +306,7 @@ impl Execution {
                 key,
                 position,
                 kind: StepKind::Run,
-                attempt: self.task(ordinal).attempt,
+                attempt: self.attempt_that_parked(ordinal),
                 started_at: since,
                 ended_at: now,
                 value: Json::from_encoder(format!(r#"{{"count":{count}}}"#)),
@@ -313,9 +319,9 @@ impl Execution {
         changes.ready.push(ordinal);
     }
 
-    /// Sends a note to the open children of a task's function.
+    /// Sends a note to the open children that a task's function started.
     pub(super) fn post_to_runs(&self, ordinal: Ordinal, note: &Note, changes: &mut Changes) {
-        // The task may have ended already, with the execution.
+        // The end of the execution may have ended the task already, so `open_wait` cannot be used here.
         let wait = self.task(ordinal).wait.as_ref();
         let park = wait.and_then(|wait| wait.open.as_ref()?.park.as_ref());
         let runs = park.and_then(|park| park.runs.as_ref());
@@ -326,7 +332,7 @@ impl Execution {
         }));
     }
 
-    /// D7, M4: resumes the wait for children after a pause.
+    /// D7, M4: resumes a task's wait for the children of its function, and these children, after a pause.
     pub(super) fn resume_runs(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         self.post_to_runs(ordinal, &Note::Resume, changes);
         let task = self.task_mut(ordinal);
@@ -336,7 +342,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// M6: the recorded ends of children that a retry of the execution forgets, because those children run again.
+    /// M6: the steps of calls with failed children. A retry deletes these steps, because the children run again.
     pub(super) fn failed_runs_to_drop(&self, ordinal: Ordinal) -> Vec<StepDrop> {
         let wait = self.task(ordinal).wait.as_deref();
         let calls = wait.into_iter().flat_map(|wait| wait.failed.values());
@@ -350,7 +356,8 @@ impl Execution {
             .collect()
     }
 
-    /// T6: the failed calls before a recorded step, which stay recorded in a retry from that step.
+    /// T6: the calls that precede a recorded step and have failed children. A retry from this step keeps the records of these
+    /// calls.
     pub(super) fn failed_runs_before(
         &self,
         ordinal: Ordinal,
@@ -364,7 +371,7 @@ impl Execution {
             .collect()
     }
 
-    /// The row in the list of waits for a task whose function waits for children.
+    /// Returns the row in the list of waits for a task that waits for children of its function, or `None` for any other task.
     pub(super) fn run_row(&self, ordinal: Ordinal, open: &OpenWait) -> Option<WaitRow> {
         let runs = open.park.as_ref()?.runs.as_ref()?;
         Some(WaitRow {
@@ -384,7 +391,7 @@ impl Execution {
     }
 }
 
-/// T10: records that a task started another execution with its completion.
+/// T10: records in the history that a task's completion started another execution.
 pub fn record_start(
     ordinal: Ordinal,
     start: &RootStart,
@@ -398,27 +405,29 @@ pub fn record_start(
     record_of(changes, now, HistoryKind::ExecutionStarted, ordinal, &data);
 }
 
-/// The text that names what a task waits for, if its function waits for children.
+/// The text with which messages name the workflow whose children a function waits for. `None` if the task does not wait for
+/// children of its function.
 pub(super) fn run_name(open: &OpenWait) -> Option<String> {
     let runs = open.park.as_ref()?.runs.as_ref()?;
     Some(format!("workflow '{}'", runs.workflow))
 }
 
-/// M7: the text with which `explain` says what a task's function waits for. It names the missing workflow or child.
+/// M7: the text with which `explain` says what a task's function waits for: a child, or a workflow that is not known.
+/// `None` if the function does not wait for children or a workflow.
 #[must_use]
 pub fn runs_text(park: &Park) -> Option<String> {
     let runs = park.runs.as_ref()?;
     let workflow = &runs.workflow;
     if park.kind == ParkKind::Start {
         return Some(format!(
-            "workflow '{workflow}', which handle.start('{}') starts: it is not defined in this database, or the check for it is still due",
+            "workflow '{workflow}', which handle.start('{}') starts: the workflow is not defined in this database, or no runner has checked for it since it was defined",
             park.key
         ));
     }
     let mut open = runs.open.values();
     match (open.next(), open.len()) {
         (None, _) => Some(format!(
-            "workflow '{workflow}', but no child could be started yet: it is not defined in this database, or the check for it is still due"
+            "workflow '{workflow}', but no child could be started yet: the workflow is not defined in this database, or no runner has checked for it since it was defined"
         )),
         (Some(id), 0) if runs.inputs.is_empty() => {
             Some(format!("child {id} of workflow '{workflow}'"))
@@ -431,19 +440,19 @@ pub fn runs_text(park: &Park) -> Option<String> {
     }
 }
 
-/// The key under which the end of one of several children of a call is recorded. The separator keeps it apart from the keys
-/// of other calls.
+/// The key of the step that records the end of one child, for a call that starts several children. The separator keeps the key
+/// distinct from the keys of other calls.
 #[must_use]
 pub fn item_key(key: &str, index: u32) -> String {
     format!("{key}\u{1f}{index}")
 }
 
-/// The position of the step that records the end of one of several children of a call at `position`.
+/// The position of the step that records the end of child number `index` of a call at `position`.
 const fn item_position(position: u32, index: u32) -> u32 {
     position.saturating_add(index).saturating_add(1)
 }
 
-/// The calls of a function that wait for children, each with its key and its position.
+/// The calls of a function that wait for children at the same time, each with its key and its position.
 fn calls_of(park: &Park) -> impl Iterator<Item = (&str, u32, &Runs)> {
     let runs = park.runs.as_deref();
     let beside = runs.into_iter().flat_map(|runs| &runs.beside);
@@ -453,7 +462,13 @@ fn calls_of(park: &Park) -> impl Iterator<Item = (&str, u32, &Runs)> {
         .chain(beside)
 }
 
-/// Calls `change` with the calls that `calls_of` returns. The first call comes without the list of calls beside it.
+/// Returns the names of the workflows whose children a function waits for.
+pub fn called_workflows(park: &Park) -> impl Iterator<Item = &str> {
+    calls_of(park).map(|(_, _, runs)| runs.workflow.as_str())
+}
+
+/// Applies `change` to each call that `calls_of` returns. `change` must not use `Runs::beside`, because this list of the
+/// other calls is empty while `change` runs.
 fn change_calls(park: &mut Park, mut change: impl FnMut(&str, &mut Runs)) {
     let Some(runs) = park.runs.as_deref_mut() else {
         return;
@@ -466,7 +481,7 @@ fn change_calls(park: &mut Park, mut change: impl FnMut(&str, &mut Runs)) {
     runs.beside = beside;
 }
 
-/// The recorded end of a child: its output, or what the function raises.
+/// The value of the step that records a child's end: the child's output, or the error that the function raises.
 fn value_of(end: &ChildEnd, workflow: &str) -> Json {
     if end.status == ExecutionStatus::Completed {
         let output = end.output.as_ref().map_or("null", Json::as_str);

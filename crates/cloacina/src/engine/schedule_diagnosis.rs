@@ -1,10 +1,11 @@
-//! Diagnosis of a schedule or a trigger: the facts that keep it from firing. `runner/explain.rs` puts them in words.
+//! Diagnosis of a schedule or a trigger: finds the facts that keep the schedule or trigger from firing. `runner/explain.rs`
+//! turns these facts into sentences.
 
 use crate::types::{
     ExecutionId, ExecutionStatus, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp,
 };
 
-/// The schedule or trigger that a reason is about.
+/// The schedule or trigger that a reason describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A cron schedule.
@@ -13,89 +14,89 @@ pub enum Subject {
     Trigger(String),
 }
 
-/// The input of a schedule's diagnosis besides its record.
+/// The data that the diagnosis of a schedule or trigger reads in addition to its record.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleDiagnosisInput<'a> {
-    /// Whether a definition of its workflow is stored.
+    /// Whether the database has a definition of the workflow that the schedule or trigger starts.
     pub is_workflow_known: bool,
-    /// The runners that were not declared dead.
+    /// The runners that have not been declared dead.
     pub runners: &'a [Presence],
-    /// The number of ends of executions that a trigger has not dealt with.
+    /// For a trigger that follows a workflow: the number of ended executions that the trigger has not handled yet.
     pub pending: usize,
     /// The current time.
     pub now: Timestamp,
 }
 
-/// A fact that holds a schedule or a trigger back, or its next tick or poll.
+/// A fact about a schedule or a trigger: what keeps it from firing, or when its next tick or poll is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleReason {
-    /// It was deleted.
+    /// The schedule or trigger was deleted.
     Deleted {
         /// The schedule or trigger.
         what: Subject,
         /// The time of the deletion.
         at: Timestamp,
     },
-    /// It is disabled.
+    /// The schedule or trigger is disabled.
     Disabled {
         /// The schedule or trigger.
         what: Subject,
-        /// Its workflow.
+        /// The workflow that it starts.
         workflow: String,
     },
-    /// It has no tick left, because its end has passed.
+    /// The schedule or trigger has no further tick or poll, for example because its end time has passed.
     Over {
         /// The schedule or trigger.
         what: Subject,
-        /// Its end.
+        /// The time after which no tick is due.
         end_at: Option<Timestamp>,
     },
-    /// No program has stored a definition of its workflow.
+    /// The database has no definition of the workflow that the schedule or trigger starts.
     WorkflowUnknown {
         /// The schedule or trigger.
         what: Subject,
         /// The workflow.
         workflow: String,
     },
-    /// No live runner can fire it.
+    /// No runner is live, so nothing fires the schedule or trigger.
     NoRunner,
-    /// Ticks wait for the end of executions.
+    /// Ticks wait until open executions of the schedule have ended.
     Queued {
         /// The number of waiting ticks.
         ticks: usize,
-        /// One of the executions.
+        /// One of the open executions.
         open: Option<ExecutionId>,
     },
-    /// It is called after ends of executions.
+    /// The trigger follows a workflow: it is called when an execution of that workflow ends.
     Follows {
         /// The trigger.
         what: Subject,
         /// The workflow that it starts.
         workflow: String,
-        /// The workflow whose ends it follows.
+        /// The workflow that it follows.
         after: String,
-        /// The final states that count.
+        /// The final statuses after which the trigger is called.
         statuses: Vec<ExecutionStatus>,
-        /// The number of ends that it has not dealt with.
+        /// The number of ended executions that the trigger has not handled yet.
         pending: usize,
     },
-    /// Its function raised at the last poll.
+    /// The trigger's function raised an error at the last poll.
     PollFailed {
         /// The error.
         error: String,
     },
-    /// It has a next tick or poll.
+    /// The schedule or trigger has a next tick or poll.
     Next {
         /// The schedule or trigger.
         what: Subject,
-        /// Its workflow.
+        /// The workflow that it starts.
         workflow: String,
         /// The time of the tick or poll.
         at: Timestamp,
     },
 }
 
-/// Returns what a schedule or a trigger waits for: the facts that hold it back first, then its next tick or poll.
+/// Returns the facts about a schedule or trigger: first what keeps it from firing, then its next tick or poll.
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,

@@ -1,4 +1,5 @@
-//! Recorded steps: their keys, the fence, the limits, and which of them a retry forgets (semantics T1, T6, T8, T9).
+//! Recorded steps: their keys, the check of the claim, their limits, and which steps a retry deletes (semantics T1, T6, T8,
+//! T9).
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -17,19 +18,19 @@ pub const MAX_STEPS: u32 = 10_000;
 pub struct StepTotals {
     /// The number of steps.
     pub count: u32,
-    /// The bytes of their keys and values.
+    /// The total size of the steps' keys and values, in bytes.
     pub bytes: u64,
 }
 
-/// The error of a step beyond the limits. The task fails with it and is not retried.
+/// The error of a step that exceeds the limits. The task fails with this failure and is not retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepTooMuch(pub Failure);
 
 impl StepTotals {
-    /// Adds a step of `size` bytes.
+    /// Adds a step of `size` bytes to the totals.
     ///
     /// # Errors
-    /// T9: when the task `task` would have more than [`MAX_STEPS`] steps, or more than `max_bytes` bytes of them.
+    /// T9: returns an error if task `task` would have more than [`MAX_STEPS`] steps, or steps of more than `max_bytes` bytes.
     pub fn add(self, task: &str, size: usize, max_bytes: u64) -> Result<Self, StepTooMuch> {
         let (count, bytes) = (self.count + 1, self.bytes + size as u64);
         let refuse = |message: String| {
@@ -54,8 +55,8 @@ impl StepTotals {
     }
 }
 
-/// T1: the key under which a call of a step is recorded. `used` counts the calls of the attempt by key: a key that is used
-/// again becomes `key#2`, `key#3`, … in the order of the calls.
+/// T1: returns the key under which a call of a step is recorded. The second call with the same key gets `key#2`, the
+/// third `key#3`, and so on. `used`: for each key, the number of calls that this attempt has made with it.
 pub fn step_key<S: BuildHasher>(key: &str, used: &mut HashMap<String, u32, S>) -> String {
     let Some(calls) = used.get_mut(key) else {
         used.insert(key.to_owned(), 1);
@@ -66,7 +67,7 @@ pub fn step_key<S: BuildHasher>(key: &str, used: &mut HashMap<String, u32, S>) -
     loop {
         number += 1;
         numbered = format!("{key}#{number}");
-        // The function itself may have used a key of this form.
+        // The function may have used a key of this form explicitly.
         if !used.contains_key(&numbered) {
             break;
         }
@@ -76,10 +77,10 @@ pub fn step_key<S: BuildHasher>(key: &str, used: &mut HashMap<String, u32, S>) -
     numbered
 }
 
-/// T6: the task and the position of the step with a key, among the recorded steps of an execution.
+/// T6: finds the recorded step that has this key. Returns its task and its position.
 ///
 /// # Errors
-/// When no step has the key, or steps of several tasks have it and `task` is not given.
+/// Returns an error text if no step has the key, or if `task` is `None` and steps of several tasks have the key.
 pub fn first_of(
     steps: &[(Ordinal, StepRecord)],
     task: Option<Ordinal>,
@@ -87,7 +88,7 @@ pub fn first_of(
 ) -> Result<StepDrop, String> {
     let mut found = steps
         .iter()
-        // The ends of several children of a call belong to the step of the call.
+        // Skip the steps of single children, because the step of the call that started the children represents them.
         .filter(|(_, step)| step.kind != StepKind::Child)
         .filter(|(ordinal, step)| step.key == key && task.is_none_or(|task| task == *ordinal))
         .map(|(ordinal, step)| StepDrop::from(*ordinal, step.position));
@@ -103,10 +104,11 @@ pub fn first_of(
 }
 
 impl Execution {
-    /// T8: records a step of a running attempt. The task made progress, so earlier losses of its runner no longer count (E2).
+    /// T8: records a step of a running attempt. The task has made progress, so earlier losses of its runner no longer count
+    /// (E2).
     ///
     /// # Errors
-    /// When the task does not run under the claim. Nothing is recorded.
+    /// Returns an error and records nothing if the task does not run under the claim.
     pub fn record_step(
         &mut self,
         task: Ordinal,
@@ -125,8 +127,8 @@ impl Execution {
         Ok(changes)
     }
 
-    /// T6: the steps that a retry deletes. A retry from a task deletes the steps of this task and of all its descendants.
-    /// Without a task it deletes none, so that a failed task keeps its steps.
+    /// T6: the recorded steps that a retry with `from_task` deletes: those of the named task and of all its descendants.
+    /// Without `from_task`, the list is empty, so failed tasks keep their steps.
     pub(super) fn steps_to_drop(&self, from_task: Option<Ordinal>) -> Vec<StepDrop> {
         let graph = self.workflow.graph();
         from_task
@@ -137,11 +139,11 @@ impl Execution {
             .collect()
     }
 
-    /// T6: like `retry` with `from_task`, but runs the task again from one of its recorded steps. This step and all later ones
-    /// are forgotten; earlier steps are kept.
+    /// T6: like `retry` with `from_task`, but the task runs again from one of its recorded steps. This step and all later steps
+    /// are deleted, and earlier steps are kept.
     ///
     /// # Errors
-    /// As for `retry`.
+    /// Returns the same errors as `retry`.
     pub fn retry_from_step(
         &mut self,
         from: StepDrop,

@@ -1,6 +1,6 @@
-//! Polls of triggers: their times and their effects (semantics G1).
+//! Polls of triggers: when they are due, and what their outcome changes (semantics G1).
 //!
-//! A trigger that is called after ends of executions is not polled; see [`after`].
+//! A trigger that follows another workflow is not polled: see [`after`].
 
 use super::after;
 use super::cron::Cron;
@@ -9,30 +9,32 @@ use crate::types::{
     ScheduleRecord, ScheduleSpec, ScheduleState, TickOutcome, Timestamp,
 };
 
-/// A trigger to register.
+/// The data of a trigger to register.
 #[derive(Clone, Debug)]
 pub struct NewTrigger {
-    /// Its name, which is the same in every program that has it.
+    /// The trigger's name. Every program with this trigger uses the same name.
     pub name: String,
-    /// The workflow that it starts.
+    /// The workflow that the trigger starts.
     pub workflow: String,
     /// Time between two polls, in microseconds.
     pub interval: Option<Micros>,
-    /// The cron expression of its polls, instead of an interval.
+    /// The cron expression of the polls, instead of an interval.
     pub expression: Option<String>,
     /// The IANA time zone of the expression.
     pub timezone: String,
-    /// Whether it fires while an execution that it started is open.
+    /// Whether the trigger can fire while an execution that it started is open.
     pub allow_concurrent: bool,
-    /// The ends of executions after which it is called, instead of an interval or an expression.
+    /// The workflow that the trigger follows, instead of an interval or an expression.
     pub after: Option<After>,
 }
 
 impl NewTrigger {
-    /// Returns the record of a new trigger. Its first poll is due at once, or at the first time of its expression.
+    /// Returns the record of a new trigger. The first poll is due immediately, or at the first time of the cron expression.
+    /// A trigger that follows a workflow has no polls.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an invalid name, expression, zone or interval.
+    /// Returns `ScheduleInvalid` if the name, the interval, the expression, the zone or the followed workflow is not valid,
+    /// or if not exactly one of interval, expression and followed workflow is given.
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
         if !(1..=255).contains(&self.name.len()) {
@@ -50,7 +52,7 @@ impl NewTrigger {
             (None, None, Some(followed)) => after::check(&self.name, followed)?,
             _ => {
                 return refuse(format!(
-                    "trigger '{}' needs a poll interval, a cron expression, or a workflow whose ends it follows",
+                    "trigger '{}' needs a poll interval, a cron expression, or a workflow that it follows",
                     self.name
                 ));
             }
@@ -70,7 +72,8 @@ impl NewTrigger {
                 input: Context::new(),
                 catchup: Catchup::Skip,
                 max_catchup: None,
-                // Each end fires once, so an open execution does not keep the trigger from firing.
+                // A trigger that follows a workflow fires once for each ended execution, even if an execution that the
+                // trigger started is open.
                 overlap: if self.allow_concurrent || self.after.is_some() {
                     Overlap::Allow
                 } else {
@@ -94,7 +97,7 @@ impl NewTrigger {
     }
 }
 
-/// Returns the known trigger with the options of a new registration. `None`: the options are the same.
+/// Returns a known trigger with the options of a new registration, or `None` if no option has changed.
 #[must_use]
 pub fn registered_again(
     known: &ScheduleRecord,
@@ -116,21 +119,21 @@ pub fn registered_again(
     Some(record)
 }
 
-/// Ends a poll or its lease, and sets the time of the next poll.
+/// Ends a poll and its lease, and sets the time of the next poll.
 pub fn schedule_next(record: &mut ScheduleRecord, now: Timestamp) {
     record.state.polled = false;
     record.next_due = next_poll(record, now);
     record.wake_at = record.next_due;
 }
 
-/// The time of the next poll. An interval counts from the start of the last poll, so that a slow function does not stretch it.
+/// The time of the next poll. An interval counts from the start of the last poll, so that a slow function does not lengthen it.
 fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
     if !record.enabled {
         return None;
     }
     if let Some(interval) = record.spec.interval {
         let next = record.last_due.map_or(now, |last| last + interval);
-        // The time is not in the past, and not further ahead than the interval if the clock was set back.
+        // The next poll is never in the past. If the clock was set back, it is at most one interval ahead.
         return Some(next.max(now).min(now + interval));
     }
     let expression = record.spec.expression.as_deref()?;
@@ -139,14 +142,15 @@ fn next_poll(record: &ScheduleRecord, now: Timestamp) -> Option<Timestamp> {
         .next_after(now)
 }
 
-/// Returns the trigger with a lease for a poll. Other runners do not poll it until the lease ends.
+/// Returns the trigger with a lease for a poll. Until the lease ends, other runners do not poll the trigger.
 #[must_use]
 pub fn lease_taken(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> ScheduleRecord {
     let mut record = known.clone();
     record.state.polled = true;
     record.last_due = Some(now);
     if record.spec.after.is_some() {
-        // The ticks for the ends get consecutive times from here on, which must differ from the times of earlier calls.
+        // The ticks for ended executions get consecutive times, starting with `last_due`, which must therefore be later than
+        // the times of earlier ticks.
         record.last_due = known.last_due.map(|last| last + 1).max(Some(now));
     }
     record.wake_at = Some(now + lease);
@@ -165,25 +169,26 @@ pub fn lease_extended(known: &ScheduleRecord, now: Timestamp, lease: Micros) -> 
 /// The outcome of a poll.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PollOutcome {
-    /// The function returned that the workflow is not to be started.
+    /// The function decided that no execution is to be started.
     Skip,
     /// The function returned the initial context of an execution to start.
     Fire(Context),
-    /// The function returned the executions to start, each with its initial context and its key, and the state to keep (G3).
-    /// Without executions it only keeps the state; without a state the earlier one stays.
+    /// The function returned the executions to start, each with its initial context and its key, and the state to store for
+    /// the next poll (G3). The list can be empty: then only the state is stored. Without a state, the stored state remains.
     Many {
         /// The executions.
         fires: Vec<(Context, Option<String>)>,
-        /// The state.
+        /// The state to store.
         state: Option<Json>,
     },
     /// The function raised this error.
     Failed(String),
-    /// The outcomes of the calls for some ends, in the order of the ends (G4).
+    /// The outcomes of the calls for several ended executions, in the order of the executions (G4).
     Ends(Vec<Self>),
 }
 
-/// Returns the trigger after a poll, and the outcome to record in its history.
+/// Returns the trigger after a poll, and the outcome to record in the trigger's history; `None` if the history gets no
+/// entry. `is_open`: whether an execution that the trigger started is open.
 #[must_use]
 pub fn after_poll(
     known: &ScheduleRecord,
@@ -207,7 +212,7 @@ pub fn after_poll(
             Some(TickOutcome::Failed)
         }
     };
-    // After an overlap, the next poll must find the same executions again, so the new state is not kept.
+    // An overlap drops the executions of this poll. The next poll must find them again, so the new state is dropped too.
     if let PollOutcome::Many {
         state: Some(state), ..
     } = outcome

@@ -11,20 +11,21 @@ use crate::types::{
 };
 use crate::workflow::{Graph, Parameter, Workflow};
 
-/// Maximum number of cached views of an execution.
+/// Maximum number of cached contexts of an execution.
 const KEPT: usize = 4;
 
-/// A cache of recently assembled contexts of one execution. Tasks that depend on a single task share the context that follows
-/// from it; each task of a chain extends the context of the task before it.
+/// A cache of recently assembled contexts of one execution. Tasks that have the same task as their only dependency
+/// share a context. In a chain, a task's context is the previous task's context with the previous task's writes.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
-    /// For each task, the context of a dependent that has no other dependency: the task's own view with its delta.
+    /// Pairs of a task and the context after it: the context that the task saw, with the task's own writes. A dependent
+    /// that has no other dependency sees this context.
     after: Vec<(Ordinal, Arc<Context>)>,
 }
 
 impl Execution {
-    /// The keys that two tasks wrote although neither depends on the other, so that one of the values was lost (B3). Each key
-    /// comes with the task whose value the final context has, and a task whose value was lost.
+    /// The keys with a lost value: two tasks wrote the key, and neither task depends on the other (B3). Each key comes with the
+    /// task whose value the final context contains, and with a task whose value was lost.
     #[must_use]
     pub fn lost_values(&self) -> Vec<(Arc<str>, Ordinal, Ordinal)> {
         let graph = self.workflow.graph();
@@ -40,7 +41,7 @@ impl Execution {
 }
 
 impl Views {
-    /// Clears the cache, because completed tasks run again.
+    /// Clears the cache. This is needed when completed tasks run again.
     pub fn clear(&mut self) {
         self.after.clear();
     }
@@ -121,8 +122,8 @@ pub(super) fn completed_delta(record: &ExecutionRecord, task: Ordinal) -> Option
     delta.filter(|delta| !delta.is_empty())
 }
 
-/// Removes the keys of parameters whose tasks did not complete (J7), so that a typed task finds them absent even if the input
-/// has keys of the same names.
+/// Removes the keys of parameters whose tasks did not complete (J7). A typed task must find these keys absent, even if the
+/// input contains keys with the same names.
 fn without_absent(
     workflow: &Workflow,
     record: &ExecutionRecord,
@@ -147,7 +148,7 @@ fn without_absent(
     Arc::new(context)
 }
 
-/// The writes of each key by completed tasks, in the order of the tasks.
+/// For each key, the writes by completed tasks, in the order of the tasks.
 type Writes<'a> = IndexMap<&'a Arc<str>, Vec<(Ordinal, Option<&'a Json>)>, FxBuildHasher>;
 
 fn writes_of<'a>(record: &'a ExecutionRecord, tasks: &[Ordinal]) -> Writes<'a> {
@@ -175,7 +176,7 @@ fn placed<'a>(graph: &'a Graph, writes: &[(Ordinal, Option<&'a Json>)]) -> Vec<W
     writes.iter().map(write).collect()
 }
 
-/// Returns the input overlaid by the deltas of tasks, which must be in topological order (B2, B3).
+/// Returns the input overlaid with the deltas of `tasks`, which must be in topological order (B2, B3).
 #[must_use]
 pub fn overlay(
     input: &Context,
@@ -200,7 +201,7 @@ pub fn overlay(
     context
 }
 
-/// The final context: the input overlaid by the deltas of all completed tasks (B4).
+/// The final context: the input overlaid with the deltas of all completed tasks (B4).
 pub(super) fn final_context(workflow: &Workflow, record: &ExecutionRecord) -> Context {
     overlay(
         &record.input,

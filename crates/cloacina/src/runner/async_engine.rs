@@ -1,4 +1,4 @@
-//! The asynchronous side of a `DefaultRunner`: waits for answers without blocking a thread, and registers the workflows that
+//! The asynchronous part of a `DefaultRunner`: waits for answers without blocking a thread, and registers the workflows that
 //! this process defines.
 //!
 //! See docs/explanation/decisions/071-async-rust.md
@@ -16,29 +16,33 @@ use super::{EngineHandle, Workflow};
 use crate::runtime::{Control, Ended, Executor, Handler, Message, Registration, Reply};
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 
-/// An [`EngineHandle`] whose waits are asynchronous. All clones of a [`DefaultRunner`](super::DefaultRunner) share one.
+/// An [`EngineHandle`] with asynchronous waits. All clones of a [`DefaultRunner`](super::DefaultRunner) share one
+/// `AsyncEngine`.
 pub(super) struct AsyncEngine {
     handle: Arc<EngineHandle>,
-    /// The revision of the process's definitions up to which workflows are registered.
+    /// The revision of the process's registry of definitions. All workflows up to this revision are registered.
     registered_revision: tokio::sync::Mutex<u64>,
 }
 
 impl DefinitionListener for AsyncEngine {
-    // Registers at once, so that a runner that submits nothing can still run the workflow.
+    // Registers the workflow at once, because a runner that submits nothing must be able to run it too.
     fn on_defined(&self, workflow: &Workflow) {
         let name = workflow.name().to_owned();
         match self.registration(workflow) {
-            Ok(registration) => self.handle.report(Message::Register {
-                registration,
-                reply: Box::new(move |result| {
-                    // The next submission registers again, and returns an error to its caller.
-                    if let Err(error) = result
-                        && error.code != ErrorCode::RunnerClosed
-                    {
-                        tracing::warn!(workflow = name, %error, "cannot register a workflow now; the next submission tries again");
-                    }
-                }),
-            }),
+            Ok(registration) => {
+                self.handle.note_own_handlers(&registration);
+                self.handle.report(Message::Register {
+                    registration,
+                    reply: Box::new(move |result| {
+                        // The next submission registers the workflow again, and returns the error to its caller.
+                        if let Err(error) = result
+                            && error.code != ErrorCode::RunnerClosed
+                        {
+                            tracing::warn!(workflow = name, %error, "cannot register a workflow now; the next submission tries again");
+                        }
+                    }),
+                });
+            }
             Err(error) => {
                 tracing::warn!(workflow = name, %error, "cannot register a workflow now; the next submission tries again");
             }
@@ -55,7 +59,7 @@ impl AsyncEngine {
         });
         let listener: Weak<Self> = Arc::downgrade(&engine);
         DEFINITIONS.add_runner(listener);
-        // The runner must have its handlers before it claims waiting tasks.
+        // The runner must have the handlers before it claims waiting tasks.
         engine.register_new_definitions().await?;
         Ok(engine)
     }
@@ -64,7 +68,7 @@ impl AsyncEngine {
         &self.handle
     }
 
-    /// Runs a read from the database on a thread that may block.
+    /// Runs a database read on a thread for blocking work.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EngineHandle) -> Result<T, Error> + Send + 'static,
@@ -102,6 +106,7 @@ impl AsyncEngine {
         let (revision, workflows) = DEFINITIONS.since(*registered_revision);
         for workflow in workflows {
             let registration = self.registration(&workflow)?;
+            self.handle.note_own_handlers(&registration);
             self.ask(|reply| Message::Register {
                 registration,
                 reply,
@@ -138,7 +143,7 @@ impl AsyncEngine {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
-        // The send fails when the caller has stopped waiting.
+        // The send fails if the caller no longer waits. The result is then dropped.
         self.handle
             .report(message(Box::new(move |result| drop(sender.send(result)))));
         answer.await.unwrap_or_else(|_| Err(Error::runner_closed()))
@@ -150,15 +155,15 @@ impl Drop for AsyncEngine {
         if self.handle.is_closed() {
             return;
         }
-        // Stopping waits for the coordinator's thread; a thread of the caller's runtime must not block for that.
+        // `stop` blocks until the coordinator's thread has ended, and a thread of the caller's runtime must not block.
         let handle = Arc::clone(&self.handle);
         let end = std::thread::Builder::new().name("cloacina-end".to_owned());
         drop(end.spawn(move || handle.stop(Duration::ZERO)));
     }
 }
 
-/// Runs a query on a thread of its own and waits for it: a connection to PostgreSQL must not block on a thread of a tokio
-/// runtime.
+/// Runs a query on a new thread and waits for the result. A PostgreSQL connection blocks on its own tokio runtime, which is
+/// not allowed on a thread of another tokio runtime.
 pub(super) fn read_on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Error> {
     let failed = |problem: &dyn fmt::Display| {
         let message = format!("cannot run a call to the database: {problem}");
@@ -169,7 +174,7 @@ pub(super) fn read_on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Resu
         let call = thread
             .spawn_scoped(scope, work)
             .map_err(|error| failed(&error))?;
-        call.join().map_err(|_| failed(&"it panicked"))
+        call.join().map_err(|_| failed(&"the call panicked"))
     })
 }
 

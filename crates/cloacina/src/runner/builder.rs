@@ -1,4 +1,4 @@
-//! Builders of a runner and of its settings.
+//! The builders of a runner and of its settings.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use super::{Begin, DefaultRunner, OpenOptions};
 use crate::runtime::RunnerConfig;
 use crate::types::{Error, ErrorCode};
 
-/// The time between the opening of a runner and its first claim, so that its owner has it before the first task runs.
+/// The delay between opening a runner and its first claim. It gives [`DefaultRunnerBuilder::build`] time to return the runner
+/// before the first task runs.
 const START_DELAY: Duration = Duration::from_millis(50);
 
 /// A builder of a [`DefaultRunner`].
@@ -58,7 +59,7 @@ impl DefaultRunnerBuilder {
         self
     }
 
-    /// The PostgreSQL schema that the runner uses, one for each tenant. Since 1.0.
+    /// The PostgreSQL schema that the runner uses. Each tenant has its own schema. Since 1.0.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
@@ -70,14 +71,15 @@ impl DefaultRunnerBuilder {
         self
     }
 
-    /// Whether opening migrates an old database (the default) or refuses it. Since 1.0.
+    /// Whether [`build`](Self::build) migrates a database of an earlier release (`true`, the default) or refuses it (`false`).
+    /// Since 1.0.
     pub const fn auto_migrate(mut self, auto_migrate: bool) -> Self {
         self.auto_migrate = auto_migrate;
         self
     }
 
-    /// Whether the runner claims tasks soon after [`build`](Self::build) has returned (the default), or only once
-    /// [`DefaultRunner::start`] is called. Since 1.0.
+    /// Whether the runner begins to claim tasks soon after [`build`](Self::build) has returned (`true`, the default), or when
+    /// [`DefaultRunner::start`] is called (`false`). Since 1.0.
     pub const fn start(mut self, start: bool) -> Self {
         self.start = start;
         self
@@ -85,12 +87,12 @@ impl DefaultRunnerBuilder {
 
     /// Opens the database and starts the runner.
     ///
-    /// No stored task runs before this has returned: the runner claims the first one at the first submission, or a short time
-    /// later.
+    /// The runner claims its first task when it receives its first submission, or a short time after the database was
+    /// opened. So stored tasks usually start only after `build` has returned.
     ///
     /// # Errors
-    /// `Configuration` when there is no URL, or a setting or the schema's name is invalid; `UrlInvalid`; `Connection` or
-    /// `Migration` when the database cannot be opened.
+    /// `Configuration` when there is no URL, a setting or the schema's name is invalid, or a schema is set for SQLite;
+    /// `UrlInvalid`; `Connection` or `Migration` when the database cannot be opened.
     ///
     /// Since 1.0.
     pub async fn build(self) -> Result<DefaultRunner, Error> {
@@ -136,8 +138,8 @@ impl DefaultRunner {
     /// Opens a PostgreSQL database and starts a runner in a schema, which is created if it does not exist.
     ///
     /// # Errors
-    /// As for [`new`](Self::new); `Configuration` for an invalid schema name, or a SQLite URL: on SQLite each tenant has a
-    /// file of its own.
+    /// The errors of [`new`](Self::new); `Configuration` for an invalid schema name, or for a SQLite URL: on SQLite each
+    /// tenant has its own file.
     ///
     /// Since 1.0.
     pub async fn with_schema(
@@ -148,7 +150,7 @@ impl DefaultRunner {
         builder.build().await
     }
 
-    /// A builder, to open a runner with settings. Since 1.0.
+    /// Returns a builder, on which options can be set before it opens a runner. Since 1.0.
     #[must_use]
     pub fn builder() -> DefaultRunnerBuilder {
         DefaultRunnerBuilder::default()
@@ -164,7 +166,7 @@ pub struct ConfigBuilder {
 }
 
 impl RunnerConfig {
-    /// A builder of settings that starts from the defaults. Since 1.0.
+    /// Returns a builder of settings that starts from the defaults. Since 1.0.
     #[must_use]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
@@ -183,7 +185,7 @@ macro_rules! settings {
             /// Validates the settings and returns them.
             ///
             /// # Errors
-            /// `Configuration`; the message names the setting, its value and the rule that it breaks.
+            /// `Configuration` for an invalid value. The message names the setting and the rule that the value breaks.
             ///
             /// Since 1.0.
             pub fn build(self) -> Result<RunnerConfig, Error> {
@@ -200,21 +202,22 @@ settings! {
     /// Interval at which the runner polls for changes by other processes when no notification arrives (default 100 ms).
     /// Since 1.0.
     poll_interval: Duration,
-    /// Timeout of one attempt of a task without its own (default 5 minutes); `None`: no timeout. Since 1.0.
+    /// Timeout of one attempt, for tasks without a timeout (default 5 minutes); `None`: no timeout. Since 1.0.
     task_timeout: Option<Duration>,
-    /// Timeout of an execution that was submitted without one (default: no timeout). Since 1.0.
+    /// Timeout of an execution, for submissions without a timeout (default: no timeout). Since 1.0.
     workflow_timeout: Option<Duration>,
     /// Whether this runner rescues tasks of dead runners (default true). Since 1.0.
     enable_recovery: bool,
     /// Interval at which the runner extends its lease (default 5 s). Since 1.0.
     heartbeat_interval: Duration,
-    /// Time after the last heartbeat at which the lease on the runner's claims expires (default 15 s). Since 1.0.
+    /// How long after the last heartbeat the lease on the runner's claims expires (default 15 s). Since 1.0.
     lease_ttl: Duration,
-    /// Running time after which a task is reported in the log, once (default: twice the lease). Since 1.0.
+    /// Time without a sign of life after which the runner logs one warning about a running task (default: twice
+    /// `lease_ttl`). Since 1.0.
     stall_threshold: Option<Duration>,
-    /// Maximum number of times a task is rescued from a dead runner before it fails (default 3). Since 1.0.
+    /// Maximum number of times that a task is rescued from a dead runner before the task fails (default 3). Since 1.0.
     max_rescues: u32,
-    /// Maximum size of what one attempt may write to the context, in bytes (default 16 MiB). Since 1.0.
+    /// Maximum number of bytes that one attempt can write to the context (default 16 MiB). Since 1.0.
     max_context_bytes: u64,
     /// Maximum time that shutdown waits for running tasks (default 30 s). Since 1.0.
     shutdown_timeout: Duration,
@@ -222,8 +225,9 @@ settings! {
     db_timeout: Duration,
     /// Maximum number of connections to the database (default 10). Since 1.0.
     db_pool_size: usize,
-    /// Age at which ended executions are deleted (default 30 days); `None` keeps all. Since 1.0.
+    /// How long after its end an execution is deleted (default 30 days); `None` keeps all executions. Since 1.0.
     retention: Option<Duration>,
-    /// Age at which signals are deleted (default 30 days); `None` keeps all. An open wait loses no signal. Since 1.0.
+    /// Age at which signals are deleted (default 30 days); `None` keeps all signals. A signal that an open wait can still
+    /// receive is not deleted. Since 1.0.
     signal_retention: Option<Duration>,
 }

@@ -1,4 +1,5 @@
-//! A call that runs children: its options, and the future of their outputs (semantics T10, M4).
+//! A call of a task's function that runs children: the options of the call, and the future of the children's outputs
+//! (semantics T10, M4).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use super::TaskError;
 use super::task_steps::{self, AttemptSteps, ChildCall};
 use crate::types::{Json, micros};
 
-/// A call of [`TaskHandle::run`](crate::TaskHandle::run) or [`run_many`](crate::TaskHandle::run_many): set its options and
-/// await it. Nothing runs before it is awaited.
+/// A call of [`TaskHandle::run`](crate::TaskHandle::run) or [`run_many`](crate::TaskHandle::run_many). Set the options of the
+/// call, then await it. Nothing runs until it is awaited.
 ///
 /// # Examples
 ///
@@ -40,7 +41,7 @@ pub struct ChildRun<T> {
     steps: Arc<AttemptSteps>,
     key: String,
     call: Result<ChildCall, TaskError>,
-    /// Reads the outputs from the recorded ends.
+    /// Reads the outputs from the recorded results of the children.
     read: fn(&str, &[Json]) -> Result<T, TaskError>,
 }
 
@@ -59,8 +60,8 @@ impl<T> ChildRun<T> {
         }
     }
 
-    /// Sets the maximum run time of each child. A shorter time that is left for this execution holds instead. Without a call,
-    /// that of the workflow holds.
+    /// Sets the maximum run time of each child. If this execution has less time left, a child gets only that time. Without a
+    /// call of this method, the runner's setting `workflow_timeout` is the timeout.
     ///
     /// Since 1.0.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -70,7 +71,8 @@ impl<T> ChildRun<T> {
         self
     }
 
-    /// Sets the priority of the children: higher ones run first. Without a call, they have that of the task.
+    /// Sets the priority of the children: executions with a higher priority run first. Without a call of this method, the
+    /// children have the priority of the task.
     ///
     /// Since 1.0.
     pub fn priority(mut self, priority: i16) -> Self {
@@ -106,7 +108,7 @@ impl<T> std::fmt::Debug for ChildRun<T> {
     }
 }
 
-/// Reads the output of the one child of a call.
+/// Reads the output of the only child of a call.
 pub(super) fn read_one<T: DeserializeOwned>(key: &str, ends: &[Json]) -> Result<T, TaskError> {
     let missing = || TaskError::abort(format!("the end of '{key}' is not recorded"));
     task_steps::ended_child(key, ends.first().ok_or_else(missing)?)
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn t10_input_that_is_no_object_is_refused_with_any_options() {
+    fn t10_input_that_is_not_an_object_is_refused_with_any_options() {
         let run = call(&[serde_json::json!([1])]).timeout(Duration::MAX);
         let error = run.call.unwrap_err().to_string();
         assert!(error.contains("must be a JSON object"), "{error}");

@@ -1,4 +1,4 @@
-//! The context, as Rust tasks and callers use it.
+//! The context that Rust tasks and callers use.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::types::{self, Delta, Error, ErrorCode, Json, JsonError, Overlay, near
 
 /// An ordered map from string keys to JSON values: the input of an execution, and what its tasks read and write.
 ///
-/// Values are encoded when they are set and decoded when they are read. So a task pays only for the keys that it uses, and
-/// numbers keep their exact text. A key whose value is `null` is present.
+/// A value is encoded when it is set, and decoded when it is read. A task therefore pays only for the keys that it uses, and
+/// numbers keep their exact text. A key with the value `null` is present.
 ///
 /// # Examples
 ///
@@ -57,7 +57,7 @@ impl Context {
         Ok(Self::from_values(Arc::new(values), false))
     }
 
-    /// Encodes a value that serializes to a JSON object, like a struct or a map, as a context.
+    /// Creates a context from a value that serializes to a JSON object, such as a struct or a map.
     ///
     /// # Errors
     /// `ContextInvalid` when the value does not serialize to an object, or has a part that JSON cannot represent.
@@ -79,7 +79,7 @@ impl Context {
         Self::from_json(json.as_str())
     }
 
-    /// Decodes the whole context as a value, like a struct.
+    /// Decodes the whole context as one value, such as a struct.
     ///
     /// # Errors
     /// `ContextInvalid` when the context does not have the shape of `T`.
@@ -90,7 +90,7 @@ impl Context {
             .map_err(|error| invalid(format!("the context cannot be decoded: {error}")))
     }
 
-    /// The context as one JSON object. Since 1.0.
+    /// Returns the context as the text of one JSON object. Since 1.0.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut values = self.values.clone();
@@ -121,7 +121,7 @@ impl Context {
         value.map(|value| decode(key, value)).transpose()
     }
 
-    /// The JSON value of a key; `None` when the key is absent. Since 1.0.
+    /// Returns the JSON value of a key; `None` when the key is absent. Since 1.0.
     #[must_use]
     pub fn get_json(&self, key: &str) -> Option<&Json> {
         self.values.get(key)
@@ -167,37 +167,37 @@ impl Context {
 
     /// Removes a key and returns its value.
     ///
-    /// In a task the removal counts as a write: descendants of the task do not see the key.
+    /// In a task, the removal counts as a write: tasks that depend on this task, directly or indirectly, do not see the key.
     ///
     /// Since 1.0.
     pub fn remove(&mut self, key: &str) -> Option<Json> {
         self.values.remove(key)
     }
 
-    /// Whether a key is present. Since 1.0.
+    /// Returns whether a key is present. Since 1.0.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
         self.values.contains(key)
     }
 
-    /// Number of keys. Since 1.0.
+    /// Returns the number of keys. Since 1.0.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether the context has no keys. Since 1.0.
+    /// Returns whether the context has no keys. Since 1.0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Keys and values, in insertion order. Since 1.0.
+    /// Returns the keys and values, in insertion order. Since 1.0.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.values.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// Creates a context on top of stored values. With `is_task` it records the writes for [`delta`](Self::delta).
+    /// Creates a context with stored values. If `is_task`, the context records later writes for [`delta`](Self::delta).
     pub(super) fn from_values(values: Arc<types::Context>, is_task: bool) -> Self {
         Self {
             values: Overlay::new(values, is_task),
@@ -208,7 +208,7 @@ impl Context {
         self.values.snapshot()
     }
 
-    /// The writes since the context was created.
+    /// Returns the writes since the context was created.
     pub(super) fn delta(&self) -> Delta {
         self.values.delta()
     }
@@ -229,7 +229,7 @@ impl Default for Context {
 }
 
 impl PartialEq for Context {
-    /// Compares keys and values; the order does not matter.
+    /// Compares keys and values, regardless of their order.
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
             && self
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn insert_needs_an_absent_key_and_update_a_present_one() {
+    fn insert_refuses_a_present_key_and_update_refuses_an_absent_key() {
         let mut context = Context::from_json(r#"{"a":null}"#).unwrap();
         assert!(context.insert("a", 1).is_err());
         assert!(context.update("b", 1).is_err());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn get_errors_name_key_shape_and_similar_key() {
+    fn get_error_names_the_key_the_shape_and_a_similar_key() {
         let context = Context::from_json(r#"{"rows":"many"}"#).unwrap();
         let shape = context.get::<u32>("rows").unwrap_err();
         assert!(

@@ -6,14 +6,14 @@ use crate::runtime::Message;
 use crate::types::{Error, ExecutionId, ScheduleId, ScheduleKind, Timestamp};
 
 impl DefaultRunner {
-    /// Starts a workflow at the times of a cron expression, with the defaults of [`CronSchedule`]. Returns the schedule's
-    /// id.
+    /// Registers a schedule that starts a workflow at the times of a cron expression, with the default options of
+    /// [`CronSchedule`]. Returns the schedule's id.
     ///
-    /// Every runner on the database can fire it; each tick fires once. Registering the same workflow, expression and time
-    /// zone again, e.g. at every start of a program, returns the same schedule.
+    /// Every runner on the database can fire the schedule; each tick fires once. A program can register the same workflow,
+    /// expression and time zone again, for example at each start. This returns the same schedule.
     ///
     /// # Errors
-    /// As for [`add_cron_schedule`](Self::add_cron_schedule).
+    /// The errors of [`add_cron_schedule`](Self::add_cron_schedule).
     ///
     /// # Examples
     ///
@@ -40,13 +40,14 @@ impl DefaultRunner {
         self.add_cron_schedule(schedule).await
     }
 
-    /// Registers a schedule and returns its id. Registering the same workflow, expression, time zone and instance name again
-    /// returns the same schedule and updates its options; it stays enabled or disabled as it was.
+    /// Registers a schedule and returns its id. If a schedule with the same workflow, expression, time zone and instance
+    /// name exists, updates the options of that schedule and returns its id. This neither enables nor disables the existing
+    /// schedule.
     ///
     /// # Errors
     /// `ScheduleInvalid` for an invalid expression, time zone or option, or an expression that never fires;
-    /// `WorkflowInputInvalid` if the workflow is defined in this process and its `input:` does not take the input;
-    /// `Database` or `Connection`; `RunnerClosed`.
+    /// `WorkflowInputInvalid` if the workflow is defined in this process and the input does not have the type that its
+    /// `input:` declares; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn add_cron_schedule(&self, schedule: CronSchedule) -> Result<ScheduleId, Error> {
@@ -58,7 +59,7 @@ impl DefaultRunner {
         Ok(record.id)
     }
 
-    /// Returns the schedules, oldest first; with `enabled_only`, without disabled ones.
+    /// Returns the schedules, oldest first. `enabled_only` leaves out disabled schedules.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -94,11 +95,11 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(record))
     }
 
-    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is recomputed.
+    /// Changes a schedule's expression, its time zone, or both; `None` leaves a value unchanged. The next tick is recomputed.
     ///
     /// # Errors
-    /// `ScheduleNotFound`; `ScheduleInvalid` for an invalid expression or time zone, or when another schedule already has
-    /// both; `Database` or `Connection`; `RunnerClosed`.
+    /// `ScheduleNotFound`; `ScheduleInvalid` for an invalid expression or time zone, or if another schedule with the same
+    /// workflow and instance name has this expression and time zone; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn update_cron_schedule(
@@ -115,7 +116,7 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(self.engine().read(update).await?))
     }
 
-    /// Enables or disables a schedule. Ticks that were due while it was disabled are not caught up.
+    /// Enables or disables a schedule. Ticks that are due while the schedule is disabled never fire.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
@@ -133,7 +134,7 @@ impl DefaultRunner {
         Ok(CronScheduleInfo::new(record))
     }
 
-    /// Deletes a schedule. Its history can be read until it is pruned.
+    /// Deletes a schedule. The history of its ticks can be read until it is pruned.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`; `RunnerClosed`.
@@ -145,7 +146,8 @@ impl DefaultRunner {
             .await
     }
 
-    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged.
+    /// Starts a schedule's workflow once, immediately. The schedule's catch-up and overlap rules do not apply, and its next
+    /// tick does not change.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `WorkflowNotFound` when no program has stored a definition of the workflow; `Database` or
@@ -163,10 +165,10 @@ impl DefaultRunner {
             .await
     }
 
-    /// Explains what a schedule waits for, or why it no longer fires: one sentence for each reason.
+    /// Explains what a schedule waits for, or why it no longer fires. Returns one sentence for each reason.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn explain_cron_schedule(&self, id: ScheduleId) -> Result<Vec<String>, Error> {
@@ -185,12 +187,12 @@ impl DefaultRunner {
             .await
     }
 
-    /// Returns the last ticks of a schedule with their outcomes, newest first. The schedule may be a deleted one.
+    /// Returns the last ticks of a schedule with their outcomes, newest first. This works for deleted schedules too.
     ///
     /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn get_cron_execution_history(
@@ -206,7 +208,7 @@ impl DefaultRunner {
         Ok(ticks.into_iter().map(CronTick::new).collect())
     }
 
-    /// Counts the ticks of all schedules since a time, by outcome.
+    /// Counts the ticks of all schedules since the given time, by outcome.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

@@ -1,4 +1,4 @@
-//! Schedules for programs in Rust: the options to register one, and what the database returns about it.
+//! Schedules for Rust programs: the options to register a schedule, and the views of stored schedules and their ticks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +33,10 @@ pub struct CronSchedule {
 }
 
 impl CronSchedule {
-    /// A schedule in UTC that does not catch up and allows overlaps.
+    /// Creates a schedule in UTC. It does not catch up on missed ticks, and its executions can overlap.
     ///
-    /// The expression has 5 fields, or 6 with seconds first. The workflow does not have to be defined in this program.
+    /// The expression has 5 fields, or 6 fields of which the first is the seconds. The workflow does not have to be defined
+    /// in this program.
     ///
     /// Since 1.0.
     pub fn new(workflow: impl AsRef<str>, expression: impl Into<String>) -> Self {
@@ -50,20 +51,20 @@ impl CronSchedule {
         self
     }
 
-    /// A name that distinguishes it from schedules with the same workflow, expression and time zone. Since 1.0.
+    /// A name that distinguishes this schedule from others with the same workflow, expression and time zone. Since 1.0.
     pub fn instance_name(mut self, name: impl Into<String>) -> Self {
         self.options.instance = Some(name.into());
         self
     }
 
-    /// The input of its executions. The keys `scheduled_time`, `schedule_id`, `schedule_timezone` and
-    /// `schedule_expression` are added to it. Since 1.0.
+    /// The input of the schedule's executions. Each tick adds the keys `scheduled_time`, `schedule_id`, `schedule_timezone`
+    /// and `schedule_expression` to this input. Since 1.0.
     pub fn input(mut self, input: Context) -> Self {
         self.options.input = Arc::unwrap_or_clone(input.into_values());
         self
     }
 
-    /// The treatment of ticks that were due while no runner was live (default: they are recorded as missed). Since 1.0.
+    /// How to handle ticks that were due while no runner was live (default: record them as missed). Since 1.0.
     pub const fn catchup(mut self, catchup: Catchup) -> Self {
         self.options.catchup = catchup;
         self
@@ -75,7 +76,7 @@ impl CronSchedule {
         self
     }
 
-    /// The treatment of a tick that is due while an earlier execution has not ended (default: it fires). Since 1.0.
+    /// How to handle a tick that is due before an earlier execution of the schedule has ended (default: fire it). Since 1.0.
     pub const fn overlap(mut self, overlap: Overlap) -> Self {
         self.options.overlap = overlap;
         self
@@ -93,20 +94,21 @@ impl CronSchedule {
         self
     }
 
-    /// Maximum delay of a tick (default 0). Each tick gets its own random delay. Since 1.0.
+    /// Maximum random delay of a tick (default 0). A new delay is chosen for each tick. Since 1.0.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.options.jitter = Micros::try_from(jitter.as_micros()).unwrap_or(Micros::MAX / 2);
         self
     }
 
-    /// Whether a new schedule is enabled (default true). Registering an existing schedule again does not change this.
-    /// Since 1.0.
+    /// Whether a new schedule is enabled (default true). If the schedule already exists, registering it again does not enable
+    /// or disable it. Since 1.0.
     pub const fn enabled(mut self, enabled: bool) -> Self {
         self.options.enabled = enabled;
         self
     }
 
-    /// Validates the input if the workflow is defined in this process and declares one.
+    /// Returns the options of the schedule. Validates its input if the workflow is defined in this process and declares an
+    /// input.
     pub(super) fn into_options(mut self) -> Result<NewSchedule, Error> {
         DEFINITIONS.validate_scheduled(&self.options.workflow, &mut self.options.input)?;
         Ok(self.options)
@@ -132,7 +134,7 @@ impl CronScheduleInfo {
         self.record.id
     }
 
-    /// The workflow that it starts. Since 1.0.
+    /// The workflow that the schedule starts. Since 1.0.
     #[must_use]
     pub fn workflow_name(&self) -> &str {
         &self.record.workflow
@@ -150,14 +152,14 @@ impl CronScheduleInfo {
         &self.record.spec.timezone
     }
 
-    /// The name that distinguishes it from schedules with the same workflow, expression and time zone; may be empty.
+    /// The name that distinguishes this schedule from others with the same workflow, expression and time zone; may be empty.
     /// Since 1.0.
     #[must_use]
     pub fn instance_name(&self) -> &str {
         &self.record.spec.instance
     }
 
-    /// Whether it is enabled. Since 1.0.
+    /// Whether the schedule is enabled. Since 1.0.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         self.record.enabled
@@ -175,25 +177,25 @@ impl CronScheduleInfo {
         self.record.spec.overlap
     }
 
-    /// The next tick, without jitter; `None` when there is none. Since 1.0.
+    /// The time of the next tick, without jitter; `None` if no tick is left. Since 1.0.
     #[must_use]
     pub const fn next_run_at(&self) -> Option<Timestamp> {
         self.record.next_due
     }
 
-    /// The last tick that fired. Since 1.0.
+    /// The due time of the last tick that fired; `None` if no tick has fired. Since 1.0.
     #[must_use]
     pub const fn last_run_at(&self) -> Option<Timestamp> {
         self.record.state.last_fired_at
     }
 
-    /// When it was registered. Since 1.0.
+    /// The time at which the schedule was registered. Since 1.0.
     #[must_use]
     pub const fn created_at(&self) -> Timestamp {
         self.record.created_at
     }
 
-    /// When its options last changed. Since 1.0.
+    /// The time at which the schedule's options last changed. Since 1.0.
     #[must_use]
     pub const fn updated_at(&self) -> Timestamp {
         self.record.updated_at
@@ -207,15 +209,15 @@ impl CronScheduleInfo {
 pub struct CronTick {
     /// The schedule.
     pub schedule: ScheduleId,
-    /// When it was due.
+    /// The time at which the tick was due.
     pub scheduled_time: Timestamp,
     /// The outcome.
     pub outcome: TickOutcome,
-    /// The execution that it started.
+    /// The execution that the tick started; `None` if it started none.
     pub execution: Option<ExecutionId>,
-    /// When a runner processed it.
+    /// The time at which a runner processed the tick.
     pub claimed_at: Timestamp,
-    /// The reason why it was skipped.
+    /// Details of the outcome, if there are any.
     pub detail: Option<String>,
 }
 
@@ -239,13 +241,13 @@ impl CronTick {
 pub struct CronStats {
     /// Ticks that started an execution.
     pub fired: u64,
-    /// Ticks that were due while no runner was live and that the catch-up rule did not make up for.
+    /// Ticks that were due while no runner was live, and that the catch-up rule did not fire later.
     pub missed: u64,
-    /// Ticks whose workflow no program had stored.
+    /// Ticks that started nothing because no program had stored the workflow.
     pub skipped: u64,
     /// Ticks that the overlap rule skipped.
     pub overlapped: u64,
-    /// Ticks that wait for the end of an execution.
+    /// Ticks that wait for the end of an earlier execution.
     pub queued: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Provisions tenants (semantics H2).
+//! Creates, lists, migrates and removes the tenants of a PostgreSQL database (semantics H2).
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use crate::types::{Error, check_password, check_role_name, check_tenant_schema_n
 pub struct TenantConfig {
     /// Name of the schema: `[A-Za-z_][A-Za-z0-9_]{0,62}`, not reserved.
     pub schema_name: String,
-    /// Name of the role, under the same rule.
+    /// Name of the tenant's PostgreSQL role; the same rule applies.
     pub username: String,
     /// Password of the role; `None` generates a strong one.
     pub password: Option<String>,
 }
 
 impl TenantConfig {
-    /// Settings for a tenant with a generated password. Since 1.0.
+    /// Creates settings for a tenant with a generated password. Since 1.0.
     pub fn new(schema_name: impl Into<String>, username: impl Into<String>) -> Self {
         Self {
             schema_name: schema_name.into(),
@@ -58,7 +58,7 @@ impl fmt::Debug for TenantConfig {
     }
 }
 
-/// The credentials of a tenant. The password is not stored anywhere in plain text: keep it. Since 1.0.
+/// The credentials of a tenant. Keep the password: it is not stored anywhere in plain text. Since 1.0.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TenantCredentials {
     /// The role.
@@ -67,8 +67,8 @@ pub struct TenantCredentials {
     pub password: String,
     /// The schema.
     pub schema_name: String,
-    /// A URL with the password, for the hosts and the database of the administrator's URL. It does not have to be combined
-    /// with a schema: sessions of the role start in the tenant's schema.
+    /// A URL with the role's password, and with the hosts and the database of the administrator's URL. It needs no schema,
+    /// because sessions of the role start in the tenant's schema.
     pub connection_string: String,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Debug for TenantCredentials {
 pub struct Tenant {
     /// The schema.
     pub schema_name: String,
-    /// The role that was created for it, if any.
+    /// The role that was created for the tenant, if any.
     pub username: Option<String>,
 }
 
@@ -107,10 +107,11 @@ impl fmt::Debug for DatabaseAdmin {
 
 #[cfg(feature = "postgres")]
 impl DatabaseAdmin {
-    /// Creates an administrator of a database. The URL's role must be allowed to create roles, and schemas in that database.
+    /// Creates an administrator of a database. The role in the URL must be allowed to create roles, and to create schemas in
+    /// this database.
     ///
     /// # Errors
-    /// `UrlInvalid` for an invalid URL; `Configuration` for a SQLite URL: on SQLite each tenant has a file of its own.
+    /// `UrlInvalid` for an invalid URL; `Configuration` for a SQLite URL: on SQLite each tenant has its own file.
     ///
     /// Since 1.0.
     pub fn new(database_url: &str) -> Result<Self, Error> {
@@ -123,7 +124,7 @@ impl DatabaseAdmin {
         }
     }
 
-    /// The database, without the password. Since 1.0.
+    /// Returns the location of the database, without the password. Since 1.0.
     pub fn location(&self) -> String {
         self.options.location_without_schema()
     }
@@ -131,8 +132,8 @@ impl DatabaseAdmin {
     /// Creates a tenant in one transaction: a migrated schema, and a role that can read and write only in it.
     ///
     /// # Errors
-    /// `Configuration` for an invalid name or password, before anything is sent; `Database` when the schema or the role
-    /// already exists, or the administrator lacks a privilege; `Connection` when the database does not answer.
+    /// `Configuration` for an invalid name or password, which is not sent to the database; `Database` when the schema or the
+    /// role already exists, or the administrator lacks a privilege; `Connection` when the database does not answer.
     ///
     /// Since 1.0.
     pub fn create_tenant(&self, config: &TenantConfig) -> Result<TenantCredentials, Error> {
@@ -156,8 +157,8 @@ impl DatabaseAdmin {
     /// With `force` the tenant is removed even if runners use it: their sessions are terminated.
     ///
     /// # Errors
-    /// `Configuration` for an invalid name; `Database` when the tenant does not exist, the role belongs to something else,
-    /// or a runner uses the tenant and `force` is not set; `Connection` when the database does not answer.
+    /// `Configuration` for an invalid name; `Database` when the tenant does not exist, when its role is not a tenant's role,
+    /// or when a runner uses the tenant and `force` is not set; `Connection` when the database does not answer.
     ///
     /// Since 1.0.
     pub fn remove_tenant(
@@ -175,7 +176,7 @@ impl DatabaseAdmin {
         )?)
     }
 
-    /// Returns the tenants of the database, sorted by the name of the schema.
+    /// Returns the tenants of the database, sorted by schema name.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database cannot be read.
@@ -190,11 +191,12 @@ impl DatabaseAdmin {
         Ok(named.collect())
     }
 
-    /// Migrates a tenant's schema to this program's version. The tenant's own role lacks the privileges to do that.
+    /// Migrates a tenant's schema to this program's version. The tenant's role cannot do this, because it lacks the
+    /// privileges.
     ///
     /// # Errors
-    /// `Database` when the tenant does not exist; `Migration` when its schema is newer than this program; `Connection` when
-    /// the database does not answer.
+    /// `Configuration` for an invalid name; `Database` when the tenant does not exist; `Migration` when its schema is newer
+    /// than this program; `Connection` when the database does not answer.
     ///
     /// Since 1.0.
     pub fn migrate_tenant(&self, schema_name: &str) -> Result<(), Error> {

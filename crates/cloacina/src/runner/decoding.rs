@@ -1,4 +1,5 @@
-//! Decodes the values that typed tasks and callers receive, with the path of a part that does not fit (semantics J9).
+//! Decodes the values that typed tasks and callers receive. Errors name the path of the part that does not fit (semantics
+//! J9).
 
 use serde::de::value::Error as NoOption;
 use serde::de::{DeserializeOwned, Visitor};
@@ -6,7 +7,8 @@ use serde::{Deserializer, forward_to_deserialize_any};
 
 /// Decodes JSON text. The error names the path of the part that does not fit.
 pub(super) fn decode_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    // The path is found only after a failure, because keeping it slows the decoder down.
+    // The first attempt does not record the path, because this slows the decoder down. If it fails, a second attempt
+    // finds the path.
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
         Err(plain) => {
@@ -21,12 +23,13 @@ pub(super) fn decode_text<T: DeserializeOwned>(text: &str) -> Result<T, String> 
     }
 }
 
-/// The value of a type for an absent value: `None` if it is an `Option` (J7).
+/// Returns the value that stands for an absent value (J7): `Some(None)` if the type is an `Option`. Other types have no such
+/// value.
 pub(super) fn absent<T: DeserializeOwned>() -> Option<T> {
     T::deserialize(Absent).ok()
 }
 
-/// A deserializer that only an `Option` accepts, as `None`.
+/// A deserializer without a value. An `Option` is decoded from it as `None`; every other type is refused.
 struct Absent;
 
 impl<'de> Deserializer<'de> for Absent {

@@ -19,12 +19,12 @@ use crate::types::{Error, ExecutionId, RunnerId};
 
 /// A runner on one database. It starts when it is created, and runs every workflow that this process defines.
 ///
-/// Clones share the same runner. Stop it with [`shutdown`](Self::shutdown). Dropping the last clone without a shutdown ends
-/// the runner as a crash would: nothing is lost, and another runner rescues its running tasks.
+/// Clones share the same runner. Stop it with [`shutdown`](Self::shutdown). Dropping the last clone without a shutdown stops
+/// the runner without waiting for running tasks. Nothing is lost: another runner runs these tasks again.
 ///
-/// It works in any tokio runtime, including one with a single thread. Tasks run on the runner's own threads, one for each
-/// processor. A task that computes for a long time delays only other tasks, not heartbeats, which are sent from another
-/// thread. Use `tokio::task::spawn_blocking` for long computations, to keep those threads free for other tasks.
+/// A runner works in any tokio runtime, including one with a single thread. Tasks run on the runner's own threads, one for
+/// each processor. A long computation in a task delays other tasks, but not heartbeats, which are sent from another thread.
+/// Use `tokio::task::spawn_blocking` for long computations: it keeps the runner's threads free for other tasks.
 ///
 /// # Examples
 ///
@@ -77,17 +77,18 @@ impl DefaultRunner {
         Ok(Self { engine })
     }
 
-    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and
-    /// the role is allowed to.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. If the schema does not exist and the role is
+    /// allowed to create it, the schema is created.
     ///
-    /// The new runner has this runner's settings and shares its workers and connections: `db_pool_size` is the limit for the
-    /// whole tenant group, whose runners take turns. It shares nothing else, and stops when this runner stops.
+    /// The new runner has the settings of this runner. The two runners share their workers and connections, and nothing
+    /// else. Together with the runners of the other tenants they form a tenant group, whose runners take turns.
+    /// `db_pool_size` is the limit for the whole group. The new runner stops when this runner stops.
     ///
-    /// `database_url`: the tenant's own credentials for the same database; `None` means this runner's.
+    /// `database_url`: a URL of the same database with the tenant's credentials; `None` means this runner's URL.
     ///
     /// # Errors
-    /// `Configuration` for an invalid schema name, a URL of another database, a runner that is itself a tenant's, or a
-    /// runner on SQLite, where each tenant has a file of its own; otherwise as for [`new`](Self::new).
+    /// `Configuration` for an invalid schema name, a URL of another database, a call on a tenant's runner, or a runner on
+    /// SQLite, where each tenant has its own file; the errors of [`new`](Self::new).
     ///
     /// Since 1.0.
     #[cfg(feature = "postgres")]
@@ -104,10 +105,10 @@ impl DefaultRunner {
         Ok(Self { engine })
     }
 
-    /// Lets the runner claim tasks, if it was built with [`start(false)`](super::DefaultRunnerBuilder::start). A second call
-    /// does nothing.
+    /// Begins to claim tasks, if the runner was built with [`start(false)`](super::DefaultRunnerBuilder::start). A second
+    /// call does nothing.
     ///
-    /// Before, it is open: it takes submissions and control actions, and runs nothing.
+    /// Until this call, the runner accepts submissions and control actions, but runs no tasks.
     ///
     /// Since 1.0.
     pub fn start(&self) {
@@ -116,13 +117,14 @@ impl DefaultRunner {
 
     /// Runs a workflow and waits for its end.
     ///
-    /// A failed execution is not an error here; [`WorkflowResult::into_completed`] turns it into one. Dropping the future
-    /// only stops waiting; the execution continues.
+    /// A failed execution is not an error of this method; [`WorkflowResult::into_completed`] turns it into an error. If the
+    /// future is dropped, the execution continues.
     ///
     /// # Errors
-    /// `WorkflowNotFound`; `WorkflowInputInvalid` for an input that does not have the type that `workflow!` declares: then
-    /// nothing is stored; `Database` or `Connection` when the submission could not be stored within `db_timeout`;
-    /// `RunnerClosed`.
+    /// `WorkflowNotFound`; `WorkflowInvalid` for a workflow that this release cannot run; `WorkflowInputInvalid` for an
+    /// input that does not have the type that `workflow!` declares (nothing is stored in this case); `ContextInvalid` for
+    /// an input that is larger than `max_context_bytes`; `Database` or `Connection` when the submission could not be stored
+    /// within `db_timeout`; `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn execute(
@@ -133,10 +135,10 @@ impl DefaultRunner {
         self.submit(workflow, context).await?.result().await
     }
 
-    /// Submits an execution without waiting for its end. The submission is durable when this returns.
+    /// Submits an execution without waiting for its end. The submission is durable when this method returns.
     ///
     /// # Errors
-    /// As for [`execute`](Self::execute).
+    /// The errors of [`execute`](Self::execute).
     ///
     /// Since 1.0.
     pub async fn submit(
@@ -148,10 +150,10 @@ impl DefaultRunner {
         self.submit_with(submission).await
     }
 
-    /// Submits an execution with options: a key, a priority, a start time or a timeout.
+    /// Submits an execution with options, such as a key, a priority, a start time or a timeout.
     ///
     /// # Errors
-    /// As for [`execute`](Self::execute); `Configuration` for an invalid option.
+    /// The errors of [`execute`](Self::execute); `Configuration` for an invalid option.
     ///
     /// Since 1.0.
     pub async fn submit_with(&self, submission: Submission) -> Result<WorkflowHandle, Error> {
@@ -162,7 +164,7 @@ impl DefaultRunner {
     /// Submits many executions in one transaction. The handles are in the order of the submissions.
     ///
     /// # Errors
-    /// As for [`submit_with`](Self::submit_with).
+    /// The errors of [`submit_with`](Self::submit_with).
     ///
     /// Since 1.0.
     pub async fn submit_many(
@@ -205,7 +207,7 @@ impl DefaultRunner {
         let handles = ids.into_iter().zip(keys).zip(subscriptions.drain(..));
         Ok(handles
             .map(|((id, key), subscription)| {
-                // A different id belongs to an existing execution with the same key.
+                // If the returned id differs, an execution with the same key already exists.
                 let subscription =
                     Some(subscription).filter(|subscription| subscription.execution() == id);
                 let created = subscription.is_some();
@@ -215,15 +217,16 @@ impl DefaultRunner {
             .collect())
     }
 
-    /// Returns a handle of an existing execution, whichever program submitted it. The id is not checked: an unknown id is an
-    /// error of the handle's methods. Since 1.0.
+    /// Returns a handle to an existing execution, whichever program submitted it. The id is not checked here: if it is
+    /// unknown, the handle's methods return an error. Since 1.0.
     #[must_use]
     pub fn handle(&self, execution: ExecutionId) -> WorkflowHandle {
         let engine = Arc::clone(&self.engine);
         WorkflowHandle::new(engine, execution, HandleOrigin::Id, None)
     }
 
-    /// Returns a handle of the execution of a workflow that was submitted with a key, by any program; `None` if there is none.
+    /// Returns a handle to the execution that any program submitted for this workflow with this key; `None` if no such
+    /// execution exists.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -279,7 +282,7 @@ impl DefaultRunner {
         Ok(WorkflowResult::new(state, &self.engine))
     }
 
-    /// Explains what an execution waits for or why it ended: one sentence for each reason.
+    /// Explains what an execution waits for, or why it ended. Returns one sentence for each reason.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
@@ -310,20 +313,22 @@ impl DefaultRunner {
         Ok(ExecutionPage::new(page, &self.engine))
     }
 
-    /// Registers this program's function for an external task of a workflow that another program, in Rust or Python,
-    /// defines.
+    /// Registers this program's function for an external task. The workflow of the task is defined by another program, in
+    /// Rust or Python.
     ///
-    /// The task is named as a type: `runner.register_external::<resize>("images")`. From then on this runner claims the
-    /// task `resize` in every execution of the workflow `images`, whichever program submitted it.
+    /// The task is given as a type: `runner.register_external::<resize>("images")`. After this call, the runner claims the
+    /// task `resize` of every execution of the workflow `images`, whichever program submitted the execution.
     ///
-    /// **The program that defines the workflow governs it.** `#[task]` needs to declare only the task's id here. Every other
-    /// option that it declares (dependencies, rules, retries, timeout, priority) must be equal to the definition's; a
-    /// contradiction is refused. If the definition is not stored yet, it is checked when it appears; on a contradiction this
-    /// runner then does not claim the task and logs the reason. The function's code is not part of the workflow's version.
+    /// **The program that defines the workflow decides the options of its tasks.** For an external task, `#[task]` needs to
+    /// declare only the task's id. If it declares other options (dependencies, rules, retries, timeout, priority),
+    /// their values must be equal to the values in the workflow's definition; a different value is refused. If the
+    /// definition is not stored yet, the options are compared when it is stored. If they differ at that time, this
+    /// runner logs the difference and does not claim the task. The function's code is not part of the workflow's
+    /// version.
     ///
     /// # Errors
-    /// `TaskInvalid` when the latest version of the workflow has no such task, does not declare it as external, or has
-    /// another value for an option that `#[task]` declares. It is not an error if the workflow is not stored yet.
+    /// `TaskInvalid` when the latest version of the workflow has no such task, does not declare it as external, or has a
+    /// different value for an option that `#[task]` declares. A workflow that is not stored yet is not an error.
     ///
     /// # Examples
     ///
@@ -368,8 +373,8 @@ impl DefaultRunner {
         self.shutdown_within(self.config().shutdown_timeout).await
     }
 
-    /// Stops as [`shutdown`](Self::shutdown) does, but waits up to `grace` for running tasks. Runners of tenants that this
-    /// runner started stop too.
+    /// Stops as [`shutdown`](Self::shutdown) does, but waits up to `grace` for running tasks. This also stops the
+    /// runners that this runner started for tenants.
     ///
     /// # Errors
     /// `Database` when the thread for the call cannot be started.
@@ -380,25 +385,25 @@ impl DefaultRunner {
         blocking(move || engine.stop(grace)).await
     }
 
-    /// Whether the runner has stopped. Since 1.0.
+    /// Returns whether the runner has stopped. Since 1.0.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.engine.handle().is_closed()
     }
 
-    /// The location of the database, without the password. Since 1.0.
+    /// Returns the location of the database, without the password. Since 1.0.
     #[must_use]
     pub fn location(&self) -> String {
         self.engine.handle().location()
     }
 
-    /// The id of the runner. Since 1.0.
+    /// Returns the id of the runner. Since 1.0.
     #[must_use]
     pub fn runner_id(&self) -> RunnerId {
         self.engine.handle().runner_id()
     }
 
-    /// The settings. Since 1.0.
+    /// Returns the runner's settings. Since 1.0.
     #[must_use]
     pub fn config(&self) -> &RunnerConfig {
         self.engine.handle().config()

@@ -1,4 +1,4 @@
-//! Workflows in Rust, and the registry of those that this process has defined.
+//! Workflows in Rust, and the registry of the workflows that this process has defined.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::types::{Context, Error, ErrorCode, ExecutionId, Json};
 use crate::workflow;
 use crate::workflow::{TaskDefinition, WorkflowDefinition};
 
-/// A workflow that `workflow!` created. It is defined in this process: every runner of the process can run it by its name.
+/// A workflow that `workflow!` created. It is defined in this process, so every runner of the process can run it by name.
 ///
 /// Since 1.0.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Workflow {
     inner: Arc<workflow::Workflow>,
     input: Option<InputType>,
     input_defaults: Arc<InputDefaults>,
-    /// The functions by the names of their handlers.
+    /// The names of the handlers, each with its function.
     functions: Arc<[(String, TaskRun)]>,
 }
 
@@ -39,9 +39,9 @@ impl Workflow {
         &self.inner.definition().description
     }
 
-    /// The version: sixteen hex characters that depend on everything that affects what the workflow does, which are names,
-    /// dependencies, rules, retry and timeout settings, and the tokens of the functions. The description and the tags do not
-    /// change it.
+    /// The version: sixteen hex characters, a hash of everything that affects what the workflow does. This includes names,
+    /// dependencies, rules, retry and timeout settings, and the source tokens of the functions. The description and the
+    /// tags do not affect the version.
     ///
     /// Since 1.0.
     #[must_use]
@@ -61,28 +61,28 @@ impl Workflow {
         tasks.map(|task| task.id.as_str())
     }
 
-    /// The ids of the tasks, each after its dependencies; ties are in declaration order. Since 1.0.
+    /// The ids of the tasks. Each task comes after its dependencies; otherwise the declaration order is kept. Since 1.0.
     pub fn topological_sort(&self) -> impl Iterator<Item = &str> {
         let order = self.inner.graph().order().iter();
         order.map(|task| self.inner.task(*task).id.as_str())
     }
 
-    /// The JSON schema of the declared input: an object with the names of the fields, their types as far as they are known,
-    /// and the names of those that are required. `None` without `input:`. Since 1.0.
+    /// The JSON schema of the declared input: the names of the fields, their types if known, and the names of the required
+    /// fields. `None` without `input:`. Since 1.0.
     #[must_use]
     pub fn input_schema(&self) -> Option<&Json> {
         self.inner.definition().input.as_ref()
     }
 
-    /// The names of the results that are the output; empty without `output:`. Since 1.0.
+    /// The names of the results that form the output; empty without `output:`. Since 1.0.
     #[must_use]
     pub fn output(&self) -> &[String] {
         let output = self.inner.definition().output.as_ref();
         output.map_or(&[], |output| output.keys())
     }
 
-    /// The dependencies of a task, in declaration order: first those that it declares, then those of its parameters. `None`
-    /// when there is no such task. Since 1.0.
+    /// The dependencies of a task: first its declared dependencies, then the tasks whose results are parameters, in
+    /// declaration order. `None` if the workflow has no such task. Since 1.0.
     #[must_use]
     pub fn dependencies(&self, task: &str) -> Option<&[String]> {
         let ordinal = self.inner.ordinal(task)?;
@@ -111,7 +111,7 @@ impl Workflow {
 }
 
 impl AsRef<str> for Workflow {
-    /// The name, so that a workflow can be passed where a workflow's name is expected.
+    /// Returns the name. A workflow can therefore be passed where a workflow's name is expected.
     fn as_ref(&self) -> &str {
         self.name()
     }
@@ -127,12 +127,12 @@ impl fmt::Debug for Workflow {
     }
 }
 
-/// Defines a workflow in this process; `workflow!` expands to a call of it. A workflow of the same name is replaced
-/// (semantics A3).
+/// Defines a workflow in this process; `workflow!` expands to a call of this function. A workflow of the same name is
+/// replaced (semantics A3).
 ///
 /// # Panics
-/// If a parameter is neither a task nor a field of the declared input, or the output is neither or is a map, or if a child would
-/// run its parent without end. The macro has ruled out every other invalid definition.
+/// If a parameter or the output is neither a task nor a field of the declared input, if the output is a map, or if the
+/// workflow would run itself as a child endlessly. The macro has ruled out every other invalid definition.
 #[doc(hidden)]
 #[must_use]
 pub fn define(
@@ -173,7 +173,8 @@ pub fn define(
     workflow
 }
 
-/// Refuses an output that names a map. A definition that was stored before this check stays valid, and its output is null.
+/// Refuses an output that names a map. Definitions that earlier releases stored can have such an output. They stay valid, and
+/// the output is null.
 fn refuse_map_output(definition: &WorkflowDefinition) -> Result<(), Error> {
     let keys = definition.output.iter().flat_map(workflow::Output::keys);
     let maps = definition.tasks.iter().filter(|task| task.over.is_some());
@@ -209,15 +210,17 @@ pub(super) struct Definitions {
 
 #[derive(Default)]
 struct DefinitionState {
-    /// Incremented by every definition.
+    /// The number of definitions so far.
     revision: u64,
     workflows: BTreeMap<String, (u64, Workflow)>,
     runners: Vec<Weak<dyn DefinitionListener>>,
 }
 
 impl Definitions {
+    /// Adds a workflow, and notifies the runners.
+    ///
     /// # Errors
-    /// `WorkflowInvalid` for a workflow that would run itself as a child without end.
+    /// `WorkflowInvalid` for a workflow that runs itself as a child without end.
     fn add(&self, workflow: &Workflow) -> Result<(), Error> {
         let mut state = self.state.lock();
         let known = |name: &str| Some(&**state.workflows.get(name)?.1.inner());
@@ -242,7 +245,8 @@ impl Definitions {
         self.state.lock().runners.push(runner);
     }
 
-    /// Validates the input of an execution of a workflow, if this process declares its type, and adds the defaults (J5).
+    /// Validates the input of an execution of a workflow, and adds the defaults of absent fields (J5). Does nothing if this
+    /// process does not declare the type of the workflow's input.
     ///
     /// # Errors
     /// `WorkflowInputInvalid`.
@@ -253,7 +257,7 @@ impl Definitions {
         Ok(())
     }
 
-    /// The same for the input of a schedule.
+    /// Validates the input of a schedule, and adds the defaults of absent fields, as [`validate`](Self::validate) does.
     pub(super) fn validate_scheduled(
         &self,
         workflow: &str,
@@ -265,10 +269,10 @@ impl Definitions {
         }
     }
 
-    /// The default of a field of a workflow's declared input, which the input of an execution lacks. `value` returns the values
-    /// that it has.
+    /// Returns the default of a field that the input of an execution lacks. `value` returns the value of a field that the
+    /// input has.
     ///
-    /// The execution was submitted by another program, or is a child.
+    /// The input lacks defaults if another program submitted the execution, or if the execution is a child.
     pub(super) fn default_of(
         &self,
         workflow: &str,
@@ -290,7 +294,7 @@ impl Definitions {
         self.declared(workflow, |known| known.input)
     }
 
-    /// Reads a workflow, if any workflow declares the type of its input.
+    /// Calls `read` with a workflow. Returns `None` without a lookup if no workflow of this process declares an input.
     fn declared<T>(&self, workflow: &str, read: impl FnOnce(&Workflow) -> Option<T>) -> Option<T> {
         if !self.has_inputs.load(Ordering::Acquire) {
             return None;
@@ -304,7 +308,7 @@ impl Definitions {
         self.state.lock().revision
     }
 
-    /// Returns the current revision and the workflows that were defined after an earlier one, oldest first.
+    /// Returns the current revision, and the workflows that were defined after `revision`, oldest first.
     pub(super) fn since(&self, revision: u64) -> (u64, Vec<Workflow>) {
         let state = self.state.lock();
         let entries = state.workflows.values();

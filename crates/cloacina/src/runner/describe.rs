@@ -1,10 +1,10 @@
-//! Diagrams of a workflow, as Mermaid and DOT text.
+//! Draws a workflow as a diagram, in Mermaid or DOT text.
 
 use std::fmt::Write;
 
 use crate::workflow::{Output, ParameterSource, TaskKind, Workflow};
 
-/// The DAG as a Mermaid flow chart, with the declared input and output.
+/// Returns the workflow's graph as a Mermaid flow chart, with the declared input and output.
 #[must_use]
 pub fn to_mermaid(workflow: &Workflow) -> String {
     let quote = |text: &str| text.replace('"', "#quot;");
@@ -23,8 +23,8 @@ pub fn to_mermaid(workflow: &Workflow) -> String {
         let _ = writeln!(out, "    t{from} --> t{to}");
     }
     let ends = Ends::of(workflow);
-    for (is_there, name) in [(ends.has_input, "input"), (ends.has_output, "output")] {
-        if is_there {
+    for (is_declared, name) in [(ends.has_input, "input"), (ends.has_output, "output")] {
+        if is_declared {
             let _ = writeln!(out, "    {name}([\"{name}\"])");
         }
     }
@@ -38,7 +38,7 @@ pub fn to_mermaid(workflow: &Workflow) -> String {
     out
 }
 
-/// The DAG in Graphviz's DOT language, with the declared input and output.
+/// Returns the workflow's graph in Graphviz's DOT language, with the declared input and output.
 #[must_use]
 pub fn to_dot(workflow: &Workflow) -> String {
     let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
@@ -54,9 +54,9 @@ pub fn to_dot(workflow: &Workflow) -> String {
         let _ = writeln!(out, "    {} -> {};", id(from), id(to));
     }
     let ends = Ends::of(workflow);
-    // No task has an id with a colon.
-    for (is_there, name) in [(ends.has_input, "input"), (ends.has_output, "output")] {
-        if is_there {
+    // The colon distinguishes these nodes from tasks, because an id never begins with a colon.
+    for (is_declared, name) in [(ends.has_input, "input"), (ends.has_output, "output")] {
+        if is_declared {
             let _ = writeln!(out, "    \":{name}\" [label=\"{name}\", shape=plaintext];");
         }
     }
@@ -72,13 +72,13 @@ pub fn to_dot(workflow: &Workflow) -> String {
     out
 }
 
-/// The edges of the declared input and output, in the order of the tasks.
+/// The declared input and output of a workflow, and their edges.
 struct Ends<'a> {
     has_input: bool,
     has_output: bool,
-    /// The tasks that receive fields of the input, with the names of the parameters.
+    /// The tasks that receive fields of the input, in declaration order, each with the names of its parameters.
     inputs: Vec<(u32, Vec<&'a str>)>,
-    /// The task of each value of the output, with its key. `None`: the value is a field of the input.
+    /// The values of the output, each with the task that produces it and its key. `None`: the value is a field of the input.
     outputs: Vec<(Option<u32>, &'a str)>,
 }
 

@@ -1,4 +1,4 @@
-//! `EngineHandle`: one runner on one database. The `DefaultRunner` of both languages wraps it.
+//! `EngineHandle`: one runner on one database. `DefaultRunner` wraps it in Rust and in Python.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ use crate::types::{
     Timestamp, micros,
 };
 
-/// A started runner. Dropping it without `stop` ends it as a crash would: nothing is lost, other runners rescue its tasks.
+/// A started runner. If it is dropped without [`stop`](Self::stop), it does not wait for running tasks, which run again.
 pub struct EngineHandle {
     pub(super) store: Arc<dyn Store>,
     channels: RunnerChannels,
@@ -36,22 +36,23 @@ pub struct EngineHandle {
     tasks: TokioExecutor,
     inspector: Inspector,
     pub(super) metrics: Arc<Metrics>,
-    /// The tasks that this program has handlers for, by workflow.
+    /// The tasks with handlers, by workflow, for the workflows registered with [`begin_register`](Self::begin_register).
     pub(super) own_handlers: Mutex<FxHashMap<String, Vec<String>>>,
     started_at: Timestamp,
     runner: RunnerId,
     closed: AtomicBool,
-    /// The runner has been asked to claim tasks.
+    /// Whether the runner has been asked to claim tasks.
     begun: AtomicBool,
-    /// The option with which it was opened.
-    begin: Begin,
+    /// The value of [`OpenOptions::begin`] with which the runner was opened.
+    pub(super) begin: Begin,
     dispatch: Option<Dispatch>,
     #[cfg(feature = "postgres")]
     auto_migrate: bool,
     /// The store, if its connections can be shared.
     #[cfg(feature = "postgres")]
     pub(super) postgres: Option<Arc<PostgresStore>>,
-    /// Set on the runners of a tenant group: on the parent when the first tenant starts, on tenants at their start.
+    /// The runner's membership in a tenant group. The parent, which starts the tenants, joins its group when the first
+    /// tenant starts. Each tenant joins when it starts.
     pub(super) tenant_group: OnceLock<TenantGroup>,
 }
 
@@ -67,21 +68,22 @@ impl EngineHandle {
     /// Opens a database, in a PostgreSQL schema if one is given, and starts a runner on it. A missing schema is created.
     ///
     /// # Errors
-    /// As for [`Self::open`]; `Configuration` for an invalid schema name, or a schema on SQLite.
+    /// The errors of [`Self::open`]; `Configuration` for an invalid schema name, or a schema on SQLite.
     pub fn open_in_schema(
         url: &str,
         schema: Option<&str>,
         options: OpenOptions,
     ) -> Result<Self, Error> {
         options.config.validate()?;
-        // Short enough for a second try within a caller's `db_timeout`, and for a heartbeat before the lease expires.
+        // After this time without an answer, a connection gives up on the server. The runner then has enough time left
+        // to try again within a caller's `db_timeout`, and to send a heartbeat before the lease expires.
         let patience = (options.config.db_timeout / 2).min(options.config.lease_ttl / 3);
         let how = StoreOptions {
             schema,
             auto_migrate: options.auto_migrate,
             create: true,
             connections: Some(options.config.db_pool_size),
-            // Two attempts fit into a caller's `db_timeout`.
+            // Half of `db_timeout`, so that a caller's request can be tried twice.
             busy_timeout: Some(options.config.db_timeout / 2),
             patience: Some(patience.max(Duration::from_secs(1))),
             read_only: false,
@@ -95,7 +97,7 @@ impl EngineHandle {
     /// Starts a runner on an open store.
     ///
     /// # Errors
-    /// When the runner cannot be registered in the store.
+    /// The error of the store, if the runner cannot be registered in it.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -107,7 +109,7 @@ impl EngineHandle {
         Self::launch(opened, clock, options, queues, TokioExecutor::new)
     }
 
-    /// Starts a runner with queues and an executor that it may share with other runners.
+    /// Starts a runner. It can share its queues and its executor with other runners.
     pub(super) fn launch(
         opened: OpenedStore,
         clock: Arc<dyn Clock>,
@@ -115,8 +117,8 @@ impl EngineHandle {
         queues: WorkQueues,
         tasks: impl FnOnce(Arc<WorkQueue>, Arc<Mailbox>, Arc<dyn Clock>) -> TokioExecutor,
     ) -> Result<Self, Error> {
-        // A PostgreSQL connection blocks on a tokio runtime of its own, which is not allowed on a thread of the tasks'
-        // runtime. A step there would have to start a thread, which costs more than waking the coordinator's.
+        // A PostgreSQL connection blocks on its own tokio runtime, which is not allowed on a thread of the tasks' runtime. To
+        // run a step inline, that thread would have to start a new thread. Waking the coordinator's thread costs less.
         #[cfg(feature = "postgres")]
         let may_run_inline = opened.postgres.is_none();
         #[cfg(not(feature = "postgres"))]
@@ -138,7 +140,8 @@ impl EngineHandle {
             options.config.clone(),
             channels.queues.clone(),
             Arc::clone(&channels.subscriptions),
-            // Seeded by the operating system: the state of a generator in this process would be the same in a forked child.
+            // The seed comes from the operating system, because a generator in this process has the same state in a forked
+            // child.
             RunnerId::generate().uuid().as_u64_pair().1,
         )?;
         match options.begin {
@@ -148,8 +151,11 @@ impl EngineHandle {
         }
         let runner = coordinator.runner();
         let metrics = coordinator.metrics();
-        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock))
-            .of_runner(channels.queues.clone(), Arc::clone(&channels.mailbox));
+        let inspector = Inspector::new(Arc::clone(&store), Arc::clone(&channels.clock)).of_runner(
+            channels.queues.clone(),
+            Arc::clone(&channels.mailbox),
+            Arc::clone(&channels.subscriptions),
+        );
         let started_at = channels.clock.now();
         let mailbox = Arc::clone(&channels.mailbox);
         store.on_change(Arc::new(move || drop(mailbox.send(Message::Watch))));
@@ -197,7 +203,7 @@ impl EngineHandle {
         self.store.location()
     }
 
-    /// When the runner started.
+    /// The time at which the runner started.
     pub const fn started_at(&self) -> Timestamp {
         self.started_at
     }
@@ -207,7 +213,7 @@ impl EngineHandle {
         self.runner
     }
 
-    /// Whether the runner has stopped or its coordinator has ended.
+    /// Returns whether the runner has stopped or its coordinator has ended.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire) || self.channels.mailbox.is_closed()
     }
@@ -219,15 +225,14 @@ impl EngineHandle {
         }
     }
 
-    /// Begins before the delay of [`Begin::After`] is over, because the program uses the runner.
+    /// Begins to claim tasks before the delay of [`Begin::After`] is over, because the program uses the runner.
     pub(super) fn begin_early(&self) {
         if self.begin != Begin::OnRequest {
             self.begin();
         }
     }
 
-    /// Whether the runner has been asked to claim tasks: it was opened with [`Begin::AtOnce`], or [`begin`](Self::begin) was
-    /// called.
+    /// Returns whether the runner was opened with [`Begin::AtOnce`], or [`begin`](Self::begin) was called.
     pub fn is_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
@@ -237,23 +242,23 @@ impl EngineHandle {
         &self.config
     }
 
-    /// The queues that workers take dispatched tasks from.
+    /// The queues from which workers take dispatched tasks.
     pub const fn queues(&self) -> &WorkQueues {
         &self.channels.queues
     }
 
-    /// Returns the channel by which the ends of this runner's trigger polls are reported.
+    /// Returns the channel that reports when the trigger polls of this runner have ended.
     pub fn poll_ends(&self) -> PollEnds {
         PollEnds::new(Arc::clone(&self.channels.mailbox))
     }
 
-    /// Returns the handle by which tasks of an executor release and reacquire their slots while deferred (semantics G2).
+    /// Returns the handle with which deferred tasks of an executor release and reacquire their slots (semantics G2).
     pub fn deferrals(&self, executor: Executor) -> Deferrals {
         let queue = Arc::clone(self.channels.queues.of(executor));
         Deferrals::new(executor, queue, Arc::clone(&self.channels.mailbox))
     }
 
-    /// Logs the start of an attempt, at DEBUG, to the dispatcher of this runner.
+    /// Logs the start of an attempt at level DEBUG, with the runner's `tracing` dispatcher.
     pub fn log_attempt_start(&self, assignment: &Assignment) {
         if !tracing::level_enabled!(tracing::Level::DEBUG) {
             return;
@@ -266,8 +271,8 @@ impl EngineHandle {
         }
     }
 
-    /// Whether work belongs to this runner: `slot` is its slot if several runners share the workers, `deferrals` are those of
-    /// the runner whose workers run it.
+    /// Returns whether a piece of work belongs to this runner. `slot`: the slot of the work's runner, if several runners
+    /// share the workers. `deferrals`: the deferrals of the runner whose workers run the work.
     pub fn owns(&self, slot: Option<&Arc<RunnerSlot>>, deferrals: &Deferrals) -> bool {
         match slot {
             Some(slot) => self
@@ -283,7 +288,7 @@ impl EngineHandle {
         &self.tasks
     }
 
-    /// The options for a tenant's runner: those of this runner.
+    /// Returns the options for a tenant's runner, which are the options of this runner.
     #[cfg(feature = "postgres")]
     pub(super) fn tenant_options(&self) -> OpenOptions {
         OpenOptions {
@@ -298,7 +303,7 @@ impl EngineHandle {
         &self.channels
     }
 
-    /// The clocks of the runner.
+    /// The clock of the runner.
     pub fn clock(&self) -> &dyn Clock {
         &*self.channels.clock
     }
@@ -313,13 +318,13 @@ impl EngineHandle {
         drop(self.channels.mailbox.send(message));
     }
 
-    /// As [`report`](Self::report), for a thread that would only wait for the consequences: it may run the coordinator's step
-    /// inline, see [`SharedCoordinator::run_inline`].
+    /// Sends a message like [`report`](Self::report), for a thread that then waits for the effect of the message. This thread
+    /// can run the coordinator's step inline: see [`SharedCoordinator::run_inline`].
     pub fn report_inline(&self, message: Message) {
         self.coordinator.run_inline(message);
     }
 
-    /// Registers a workflow with this program's handlers. The definition is durable when this returns.
+    /// Registers a workflow with this program's handlers. The definition is durable when this method returns.
     ///
     /// # Errors
     /// `Database` or `Connection` when the definition cannot be stored; `RunnerClosed`.
@@ -327,34 +332,32 @@ impl EngineHandle {
         wait_for(&self.begin_register(registration))
     }
 
-    /// Starts [`register`](Self::register) and returns its pending answer. All `begin_` methods are for callers that wait for
-    /// the answer in their own way.
+    /// Starts [`register`](Self::register). Callers of the `begin_` methods wait for the answer in their own way.
     pub fn begin_register(&self, registration: Registration) -> Answer<()> {
-        let tasks = registration.handlers.keys().cloned().collect();
-        self.own_handlers
-            .lock()
-            .insert(registration.workflow.name().to_owned(), tasks);
+        self.note_own_handlers(&registration);
         self.ask(|reply| Message::Register {
             registration,
             reply,
         })
     }
 
-    /// Starts to register handlers for external tasks of a workflow that another program defines. The answer is an error when
-    /// a declaration contradicts the definition.
+    /// Starts to register handlers for external tasks of a workflow that another program defines. The answer is an error if
+    /// the options of a handler contradict the workflow's definition.
     pub fn begin_serve(&self, service: Service) -> Answer<()> {
+        self.note_own_service(&service);
         self.ask(|reply| Message::Serve { service, reply })
     }
 
-    /// Submits executions, all or none. They are durable when this returns.
+    /// Submits all of the executions, or none if one fails. They are durable when this method returns.
     ///
     /// # Errors
-    /// `WorkflowNotFound`; `Database` or `Connection` when they cannot be stored within `db_timeout`; `RunnerClosed`.
+    /// `WorkflowNotFound`; `WorkflowInvalid` for a workflow that cannot be submitted; `ContextInvalid` for an input that is too
+    /// large; `Database` or `Connection` when they cannot be stored within `db_timeout`; `RunnerClosed`.
     pub fn submit(&self, requests: Vec<SubmitRequest>) -> Result<Vec<ExecutionId>, Error> {
         wait_for(&self.begin_submit(requests))
     }
 
-    /// Starts [`submit`](Self::submit) and returns its pending answer.
+    /// Starts [`submit`](Self::submit) and returns the pending answer.
     pub fn begin_submit(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
             return Answer::ready(Ok(Vec::new()));
@@ -367,8 +370,8 @@ impl EngineHandle {
         })
     }
 
-    /// As [`begin_submit`](Self::begin_submit), for a thread that will wait for the answer: it may run the coordinator's step
-    /// inline, see [`SharedCoordinator::run_inline`].
+    /// Starts a submission like [`begin_submit`](Self::begin_submit), for a thread that then waits for the answer. This
+    /// thread can run the coordinator's step inline: see [`SharedCoordinator::run_inline`].
     pub fn submit_inline(&self, requests: Vec<SubmitRequest>) -> Answer<Vec<ExecutionId>> {
         if requests.is_empty() {
             return Answer::ready(Ok(Vec::new()));
@@ -383,8 +386,8 @@ impl EngineHandle {
         answer
     }
 
-    /// Submits executions as [`submit`](Self::submit) does, and calls `reply` with the answer on the coordinator's thread. If
-    /// the runner is closed, `reply` is dropped without a call.
+    /// Submits executions as [`submit`](Self::submit) does, and calls `reply` with the answer on the thread that runs the
+    /// coordinator's step. If the runner is closed, `reply` is dropped without a call.
     pub fn submit_and_reply(&self, requests: Vec<SubmitRequest>, reply: Reply<Vec<ExecutionId>>) {
         let give_up = self.give_up();
         self.report(Message::Submit {
@@ -394,11 +397,11 @@ impl EngineHandle {
         });
     }
 
-    /// Applies a control action to an execution and returns its new state, which is durable.
+    /// Applies a control action to an execution, and returns the new state of the execution once it is durable.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `Database` or `Connection`;
-    /// `RunnerClosed`.
+    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `WorkflowInvalid` for an unknown task;
+    /// the errors of [`DefaultRunner::approve`](super::DefaultRunner::approve); `Database` or `Connection`; `RunnerClosed`.
     pub fn control(
         &self,
         execution: ExecutionId,
@@ -407,7 +410,7 @@ impl EngineHandle {
         wait_for(&self.begin_control(execution, action))
     }
 
-    /// Starts [`control`](Self::control) and returns its pending answer.
+    /// Starts [`control`](Self::control) and returns the pending answer.
     pub fn begin_control(
         &self,
         execution: ExecutionId,
@@ -427,16 +430,16 @@ impl EngineHandle {
         &self.inspector
     }
 
-    /// Stops the runner and waits until it has stopped: running tasks get up to `grace` to finish, the remaining claims are
-    /// returned (semantics D8).
+    /// Stops the runner and waits until it has stopped. Running tasks have up to `grace` to finish; the remaining claims are
+    /// returned to the database (semantics D8).
     pub fn stop(&self, grace: Duration) {
         // An error means that the coordinator has already ended.
         drop(wait_for(&self.begin_stop(grace)));
         self.end_stop();
     }
 
-    /// Starts [`stop`](Self::stop) and returns its pending answer. Call [`end_stop`](Self::end_stop) after the answer. The
-    /// parent of a tenant group stops all its tenants too.
+    /// Starts [`stop`](Self::stop) and returns the pending answer. Call [`end_stop`](Self::end_stop) once the answer is
+    /// there. The parent of a tenant group stops all its tenants too.
     pub fn begin_stop(&self, grace: Duration) -> Answer<()> {
         let grace = micros(grace);
         match self.tenant_group.get() {
@@ -445,8 +448,9 @@ impl EngineHandle {
         }
     }
 
-    /// The number of executions that are pending or running, at most `limit`, if no other live runner can continue them; 0
-    /// if one can. Call it between the answer of [`begin_stop`](Self::begin_stop) and [`end_stop`](Self::end_stop).
+    /// Returns the number of pending and running executions, at most `limit`. Returns 0 if another runner is live,
+    /// because that runner can continue them. Call this method after the answer of [`begin_stop`](Self::begin_stop) and
+    /// before [`end_stop`](Self::end_stop).
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -464,7 +468,7 @@ impl EngineHandle {
         Ok(self.store.list(&query)?.ids.len())
     }
 
-    /// Joins the threads of a stopped coordinator and closes the store.
+    /// Joins the thread of the stopped coordinator, shuts the executor of Rust tasks down, and closes the store.
     pub fn end_stop(&self) {
         self.thread.lock().join();
         self.closed.store(true, Ordering::Release);
@@ -481,7 +485,7 @@ impl EngineHandle {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Answer<T> {
         let (answer, reply) = Answer::new();
-        // If the coordinator has ended, the message is dropped, and its reply then answers `RunnerClosed`.
+        // If the coordinator has ended, the message and its reply are dropped, and the answer is `RunnerClosed`.
         drop(self.channels.mailbox.send(message(reply)));
         answer
     }

@@ -1,16 +1,16 @@
-//! The error of a failed execution, task or item, for readers.
+//! The error of a failed execution, task or item, as callers and tasks receive it.
 
 use std::fmt;
 
 use crate::types::Failure;
 
-/// The error of a failed execution or task.
+/// The error of a failed execution, task or item of a map.
 ///
 /// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct ErrorInfo {
-    /// The type's name, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
+    /// The name of the error's type, e.g. `std::io::Error`, `ValueError` or `TaskTimeoutError`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The error's message.

@@ -1,15 +1,15 @@
-//! The sentences of `explain`: puts the diagnosis of an execution, a schedule or a trigger into words.
+//! Turns the reasons that `explain` found for an execution, a schedule or a trigger into sentences.
 
 use std::fmt::{self, Write};
 
 use crate::engine::{BusyTask, Reason, ScheduleReason, SeenRunner, Subject};
 use crate::types::{ExecutionStatus, Failure, MapRow, Micros, TaskStatus, Timestamp};
 
-/// Maximum number of tasks that are named as those that keep workers busy.
+/// Maximum number of running tasks that a sentence about busy workers names.
 const MAX_BUSY: usize = 5;
 
 impl Reason {
-    /// The reason as a sentence. Times are shown relative to `now` too.
+    /// The reason as a sentence. Times are also shown relative to `now`.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a sentence for each reason")]
     pub fn sentence(&self, now: Timestamp) -> String {
@@ -26,8 +26,10 @@ impl Reason {
                         .map_or_else(String::new, |task| format!("task '{task}' with "));
                     format!(": {of_task}{}", format_failure(failure))
                 });
-                let what = if status.is_terminal() {
-                    format!("ended as {status}{why}; it can be retried by itself")
+                let what = if *status == ExecutionStatus::Failed {
+                    format!("ended as {status}{why}; it can be retried separately")
+                } else if status.is_terminal() {
+                    format!("ended as {status}{why}")
                 } else {
                     format!("is {status}")
                 };
@@ -45,7 +47,7 @@ impl Reason {
                 env!("CARGO_PKG_VERSION")
             ),
             Self::Paused { since } => format!(
-                "The execution is paused{}: running tasks may finish, nothing new starts until it is resumed.",
+                "The execution is paused{}: running tasks may finish, but no task starts until it is resumed.",
                 since.map_or_else(String::new, |since| format!(" since {}", at(since)))
             ),
             Self::Deadline {
@@ -57,7 +59,7 @@ impl Reason {
                 at(*strikes)
             ),
             Self::Delay { until } => format!(
-                "The execution is delayed: it was submitted to start at {}, not before.",
+                "The execution is delayed: it was submitted with the start time {}.",
                 at(*until)
             ),
             Self::NotCancellable { problem } => {
@@ -69,7 +71,7 @@ impl Reason {
             }
             Self::LostWrite { key, kept, lost } => format!(
                 "The tasks '{lost}' and '{kept}' both wrote '{key}', and neither depends on the other: the context has the \
-                 value of '{kept}', which comes later in the workflow. Use a key for each, or let one depend on the other."
+                 value of '{kept}', which comes later in the workflow. Use a different key for each task, or let one task depend on the other."
             ),
             Self::WorkflowUnknown { workflow, last } => format!(
                 "No live runner knows workflow '{workflow}' ({}): its tasks wait until a runner that knows it is started.",
@@ -102,8 +104,9 @@ impl Reason {
                 others,
                 ..
             } => {
-                let until = deadline
-                    .map_or_else(String::new, |deadline| format!(", until {}", at(deadline)));
+                let timeout = deadline.map_or_else(String::new, |deadline| {
+                    format!("; the wait times out at {}", at(deadline))
+                });
                 let others: String = others
                     .iter()
                     .map(|(name, count)| match count {
@@ -112,7 +115,7 @@ impl Reason {
                     })
                     .collect();
                 format!(
-                    "Task '{task}' waits for {} since {}{until}{others}.",
+                    "Task '{task}' has waited for {} since {}{timeout}{others}.",
                     what.join(" and "),
                     at(*since)
                 )
@@ -120,7 +123,7 @@ impl Reason {
             Self::Map { task, row } => map_sentence(task, row.as_deref()),
             Self::Timer { task, until } => {
                 format!(
-                    "Task '{task}' waits for its timer: it asked to run later and is due at {}.",
+                    "Task '{task}' was snoozed and is due to run again at {}.",
                     at(*until)
                 )
             }
@@ -129,7 +132,7 @@ impl Reason {
                 workflow,
                 last,
             } => format!(
-                "Task '{task}' is ready, but no live runner has task '{task}' of workflow '{workflow}' ({}).",
+                "Task '{task}' is ready, but no live runner has a handler for task '{task}' of workflow '{workflow}' ({}).",
                 format_last(last.as_ref(), now)
             ),
             Self::Queued {
@@ -184,13 +187,18 @@ impl Reason {
                 rescuer,
             } => {
                 let then = format_rescue(*rescuer);
-                let lease = if *until >= now {
-                    "until"
+                let (lease, latest) = if *until < now {
+                    ("whose lease ended at", "")
+                } else if *rescuer {
+                    (
+                        "until",
+                        " at that time, or earlier if it sees that the process is gone",
+                    )
                 } else {
-                    "whose lease ended at"
+                    ("until", "")
                 };
                 format!(
-                    "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}.",
+                    "Task '{task}' (attempt {attempt}) is held by the dead runner {} {lease} {}: {then}{latest}.",
                     format_runner(runner),
                     at(*until)
                 )
@@ -228,7 +236,7 @@ impl fmt::Display for Subject {
 }
 
 impl ScheduleReason {
-    /// The reason as a sentence. Times are shown relative to `now` too.
+    /// The reason as a sentence. Times are also shown relative to `now`.
     #[must_use]
     pub fn sentence(&self, now: Timestamp) -> String {
         let at = |time: Timestamp| format_time(time, now);
@@ -246,7 +254,7 @@ impl ScheduleReason {
             ),
             Self::WorkflowUnknown { what, workflow } => format!(
                 "{what} starts workflow '{workflow}', but no program has stored a definition of it in this database: \
-                 its ticks are recorded as skipped until one does."
+                 its ticks are recorded as skipped until a program stores one."
             ),
             Self::NoRunner => "There is no live runner to fire it.".to_owned(),
             Self::Queued { ticks, open } => {
@@ -258,7 +266,7 @@ impl ScheduleReason {
                     || "an execution of it".to_owned(),
                     |id| format!("execution {id}"),
                 );
-                format!("{ticks} for the end of {open}, because of its overlap rule.")
+                format!("Because of the schedule's overlap rule, {ticks} for the end of {open}.")
             }
             Self::Follows {
                 what,
@@ -269,9 +277,9 @@ impl ScheduleReason {
             } => {
                 let statuses: Vec<&str> = statuses.iter().map(|status| status.name()).collect();
                 let waiting = match pending {
-                    0 => "No end waits for it".to_owned(),
-                    1 => "1 end waits for it".to_owned(),
-                    more => format!("{more} ends wait for it"),
+                    0 => "No ended execution waits for it".to_owned(),
+                    1 => "1 ended execution waits for it".to_owned(),
+                    more => format!("{more} ended executions wait for it"),
                 };
                 format!(
                     "{what} is called after each execution of workflow '{after}' that ends as {}, and starts workflow \
@@ -280,7 +288,7 @@ impl ScheduleReason {
                 )
             }
             Self::PollFailed { error } => {
-                format!("Its function raised at the last poll: {error}.")
+                format!("Its function raised an error at the last poll: {error}.")
             }
             Self::Next {
                 what,
@@ -316,7 +324,7 @@ fn ended_sentence(
     sentence
 }
 
-/// K12: the counts of a map, and its first error.
+/// K12: returns a sentence with the counts of a map and its first error.
 fn map_sentence(task: &str, row: Option<&MapRow>) -> String {
     let Some(row) = row else {
         return format!("Map '{task}' starts once a runner has read its list.");
@@ -326,7 +334,7 @@ fn map_sentence(task: &str, row: Option<&MapRow>) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             sentence,
-            "; the first error is that of item {item}: {}",
+            "; the first error is from item {item}: {}",
             format_failure(failure)
         );
     }
@@ -334,7 +342,8 @@ fn map_sentence(task: &str, row: Option<&MapRow>) -> String {
     if let (true, Some(max)) = (row.is_exceeded(), row.max_failed) {
         let _ = write!(
             sentence,
-            " It tolerates {max} failed items: nothing more starts, and it fails once its running items have ended."
+            " More than the tolerated {max} items have failed: no further item starts, and the map fails once its running items \
+             have ended."
         );
     }
     sentence
@@ -353,7 +362,8 @@ fn dependency_sentence(task: &str, open: &[(String, TaskStatus)], more: usize) -
     }
 }
 
-/// Returns which tasks occupy the workers of a runner, as a sentence to append; empty if none is known.
+/// Returns a sentence that names the tasks which occupy the workers of a runner; empty if none is known. The caller appends
+/// it to another sentence.
 fn busy_sentence(busy: &[BusyTask]) -> String {
     let count: usize = busy.iter().map(|task| task.workers).sum();
     if count == 0 {
@@ -386,7 +396,7 @@ fn format_failure(failure: &Failure) -> String {
 
 const fn format_rescue(rescuer: bool) -> &'static str {
     if rescuer {
-        "a live runner takes the task back then, or as soon as it sees that the process is gone"
+        "a live runner takes the task back"
     } else {
         "the next runner that is started takes the task back"
     }
@@ -410,21 +420,24 @@ fn format_last(last: Option<&SeenRunner>, now: Timestamp) -> String {
     )
 }
 
-/// An instant, and its distance from `now`.
+/// Formats a time, and how far it is from `now`.
 fn format_time(time: Timestamp, now: Timestamp) -> String {
     let shown = time.to_datetime().map_or_else(
         || time.to_rfc3339(),
         |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
     );
     let away = time.since(now);
-    if away >= 0 {
+    if away.saturating_abs() < 100_000 {
+        // The span would be shown as 0.0 s.
+        format!("{shown} (now)")
+    } else if away >= 0 {
         format!("{shown} (in {})", format_span(away))
     } else {
         format!("{shown} ({} ago)", format_span(away.saturating_neg()))
     }
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units.
 fn format_span(span: Micros) -> String {
     const SECOND: Micros = 1_000_000;
     let seconds = span / SECOND;

@@ -9,10 +9,10 @@ use crate::runtime::{
 };
 use crate::types::{Error, WaitKind};
 
-/// Maximum number of waiting tasks in the database that are counted.
+/// Maximum count of unclaimed ready tasks, and of open waits of one kind, in the database. Counting stops at this number.
 const BACKLOG_LIMIT: usize = 100_000;
 
-/// The text of the metrics: for each metric family a header and its samples.
+/// The text of the metrics. Each metric family consists of a header and samples.
 struct MetricsText {
     text: String,
 }
@@ -31,7 +31,8 @@ impl MetricsText {
         let _ = writeln!(self.text, "{name}{} {value}", labelled(labels, None));
     }
 
-    /// Writes a histogram. `unit`: the number of observed units in one exposed unit, e.g. 1e6 for microseconds and seconds.
+    /// Writes a histogram. `unit`: the number of observed units in one exposed unit, e.g. 1e6 if microseconds are observed
+    /// and seconds are exposed.
     fn histogram<const N: usize>(
         &mut self,
         name: &str,
@@ -58,7 +59,7 @@ impl MetricsText {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "exact up to 285 years in microseconds"
+    reason = "values of up to 285 years in microseconds are exact"
 )]
 const fn as_float(value: i64) -> f64 {
     value as f64
@@ -83,7 +84,8 @@ fn labelled(labels: &[(&str, &str)], bound: Option<&str>) -> String {
     }
 }
 
-/// Counters by name: all versions of a workflow, and of its tasks, share one series.
+/// The counters, by the names of workflows and tasks. All versions of a workflow share one series, and so do all versions of
+/// a task.
 #[derive(Default)]
 struct ByName {
     submitted: BTreeMap<String, u64>,
@@ -165,7 +167,7 @@ fn runner(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     for (executor, (_, waiting)) in loads {
         page.count(name, &[("executor", executor)], waiting as u64);
     }
-    // Omitted if the database does not answer; the other samples do not need it.
+    // These samples are omitted if the database does not answer. The other samples do not need the database.
     if let Ok(backlog) = engine.inspector().backlog(BACKLOG_LIMIT) {
         let name = "cloaca_backlog_tasks";
         page.family(
@@ -194,7 +196,7 @@ fn executions(page: &mut MetricsText, names: &ByName) {
     page.family(
         name,
         "counter",
-        "Executions submitted through this runner, with children, and final tasks as `NAME~final`.",
+        "Executions submitted through this runner, including children. Final tasks count as workflow `NAME~final`.",
     );
     for (workflow, count) in &names.submitted {
         page.count(name, &[("workflow", workflow)], *count);
@@ -215,15 +217,15 @@ fn executions(page: &mut MetricsText, names: &ByName) {
     }
 }
 
-/// A counter of tasks: name, help text, and how to read it.
+/// A counter of tasks: its name, its help text, and the function that reads it.
 type TaskCounter = (&'static str, &'static str, fn(&TaskCounters) -> u64);
-/// A histogram of tasks: name, help text, and how to read it.
+/// A histogram of tasks: its name, its help text, and the function that reads it.
 type TaskTimes = (&'static str, &'static str, fn(&TaskCounters) -> &Times);
 
 const TASK_COUNTERS: [TaskCounter; 4] = [
     (
         "cloaca_tasks_started_total",
-        "Attempts that this runner claimed.",
+        "Attempts that workers of this runner started.",
         |task| task.started,
     ),
     (
@@ -251,7 +253,7 @@ const TASK_TIMES: [TaskTimes; 2] = [
     ),
     (
         "cloaca_task_wait_seconds",
-        "Time that first attempts waited from being ready to their start.",
+        "Time from when a task became ready to the start of its first attempt.",
         |task| &task.wait,
     ),
 ];
@@ -276,9 +278,9 @@ fn tasks(page: &mut MetricsText, names: &ByName) {
     }
 }
 
-/// K12: the counts of the maps that this runner takes part in, from their rows.
+/// K12: writes the counts of the maps that this runner takes part in. The counts are read from the rows of the maps.
 fn maps(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
-    // Omitted if the database does not answer; the other samples do not need it.
+    // These samples are omitted if the database does not answer. The other samples do not need the database.
     let Ok(states) = engine.inspector().map_states(&metrics.maps()) else {
         return;
     };
@@ -286,7 +288,7 @@ fn maps(page: &mut MetricsText, engine: &EngineHandle, metrics: &Metrics) {
     page.family(
         name,
         "gauge",
-        "Items of the open maps that this runner takes part in, over all runners, by state.",
+        "Items, by state, of the open maps that this runner takes part in. Items of all runners are counted.",
     );
     for ((workflow, task), counts) in &states {
         for (state, count) in counts {

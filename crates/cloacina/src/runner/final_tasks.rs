@@ -1,4 +1,4 @@
-//! Final tasks and compensations of workflows in Rust (semantics Q).
+//! Adds final tasks and compensations to the definitions of workflows in Rust (semantics Q).
 
 use super::input_type::InputType;
 use super::parameters;
@@ -6,7 +6,8 @@ use super::task::{Compensation, TaskNames, TaskRun};
 use crate::types::Error;
 use crate::workflow::{FinalRole, TaskDefinition, WorkflowDefinition};
 
-/// Adds the compensations of a workflow's tasks, and their functions under the names of their handlers.
+/// Adds the compensations of a workflow's tasks to `definition`, and their functions to `functions`, each with the name of
+/// its handler.
 ///
 /// # Errors
 /// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default.
@@ -40,8 +41,9 @@ pub(super) fn add_compensations(
     Ok(())
 }
 
-/// Moves the final tasks from the ordinary ones to their own list. A parameter that receives
-/// the result of an ordinary task does not make it a dependency: it has ended.
+/// Moves the final tasks from the list of ordinary tasks to the list of final tasks. Also removes those dependencies of
+/// final tasks on ordinary tasks that result from parameters. They are not needed, because all ordinary tasks have
+/// ended when a final task runs.
 pub(super) fn set_apart(definition: &mut WorkflowDefinition) {
     let tasks = std::mem::take(&mut definition.tasks);
     let is_final = |task: &TaskDefinition| matches!(task.role, Some(FinalRole::Final { .. }));

@@ -1,20 +1,23 @@
-//! The defaults of the declared input that tasks of executions need which this program did not validate (semantics J5).
+//! The defaults of absent input fields, for executions whose input this program did not validate (semantics J5).
 
 use std::collections::VecDeque;
 
 use crate::types::sync::Mutex;
 use crate::types::{Context, ExecutionId, Json};
 
-/// Maximum number of executions whose defaults are kept.
+/// Maximum number of executions in the cache.
 const MAX_EXECUTIONS: usize = 8;
 
-/// A cache of the defaults of the last executions of a workflow. To find them the whole input is decoded, which would be done for
-/// each item of a map, and a default that is not a constant would differ between the tasks of an execution.
+/// A cache of the input defaults of a workflow's most recent executions.
+///
+/// Finding the defaults requires decoding the whole input. Without the cache, this would happen for each item of a map, and a
+/// default that is not constant could differ between the tasks of an execution.
 #[derive(Default)]
 pub(super) struct InputDefaults(Mutex<VecDeque<(ExecutionId, Context)>>);
 
 impl InputDefaults {
-    /// Returns the default of a field. `find` returns all defaults, or `None` if the input is not valid.
+    /// Returns the default of a field of an execution's input. `find` returns all defaults of the execution, or `None` if its
+    /// input is not valid.
     pub(super) fn get(
         &self,
         execution: ExecutionId,
@@ -24,15 +27,15 @@ impl InputDefaults {
         if let Some(known) = self.known(execution, field) {
             return Some(known);
         }
-        // Without the lock, because it runs code of the input's type.
-        let found = find()?;
+        // The lock is not held here, because `find` runs code of the input's type.
+        let all_defaults = find()?;
         let mut last = self.0.lock();
-        let place = last.iter().position(|(id, _)| *id == execution);
-        // The entry goes to the end, and a default that another task has found meanwhile stays.
-        let (_, mut defaults) = place
-            .and_then(|place| last.remove(place))
+        let position = last.iter().position(|(id, _)| *id == execution);
+        // Moves the execution's entry to the end. Keeps the defaults that another task has stored in the meantime.
+        let (_, mut defaults) = position
+            .and_then(|position| last.remove(position))
             .unwrap_or_else(|| (execution, Context::new()));
-        for (key, value) in found.iter() {
+        for (key, value) in all_defaults.iter() {
             if defaults.get(key).is_none() {
                 defaults.set(&**key, value.clone());
             }
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn j5_defaults_of_the_last_executions_are_found_once() {
+    fn j5_defaults_are_computed_once_for_recent_executions() {
         let defaults = InputDefaults::default();
         let ids: Vec<_> = (0..=MAX_EXECUTIONS)
             .map(|_| ExecutionId::generate())
@@ -75,7 +78,11 @@ mod tests {
             assert_eq!(get(*id, "b"), Some(expected.to_string()));
         }
         assert_eq!(get(ids[1], "a").as_deref(), Some("2"));
-        assert_eq!(get(ids[0], "a").as_deref(), Some("10"), "it was the oldest");
+        assert_eq!(
+            get(ids[0], "a").as_deref(),
+            Some("10"),
+            "the oldest was removed"
+        );
         assert_eq!(get(ids[0], "c"), None);
         assert_eq!(defaults.get(ids[1], "c", || None), None);
     }

@@ -25,7 +25,7 @@ pub struct InputType {
 }
 
 impl InputType {
-    /// Describes a type.
+    /// Creates the description of a type.
     #[must_use]
     pub const fn of<T: Serialize + DeserializeOwned>() -> Self {
         Self {
@@ -37,18 +37,19 @@ impl InputType {
         }
     }
 
-    /// The names of the type's fields. `None`: it takes any key, like a map or a struct with a flattened field.
+    /// Returns the names of the type's fields. `None`: the type accepts any key, as a map or a struct with a flattened field
+    /// does.
     pub(super) fn fields(&self) -> Option<&'static [&'static str]> {
         (self.fields)()
     }
 
-    /// The kinds of JSON values of a field.
+    /// Returns the kinds of JSON values that a field accepts.
     pub(super) fn kinds(&self, field: &'static str) -> Kinds {
         (self.kinds)(field)
     }
 
-    /// A JSON schema for programs in other languages. It has the names of the fields, the types of those whose types ask for
-    /// one kind of JSON value, and the names of those that are required.
+    /// Returns a JSON schema for programs in other languages. It has the names of the fields, their types if they accept only
+    /// one kind of JSON value, and the names of the required fields.
     pub(super) fn schema(&self) -> Json {
         schema((self.name)(), self.fields(), self.kinds, self.required)
     }
@@ -73,14 +74,15 @@ impl InputType {
         Ok(Arc::new(filled))
     }
 
-    /// The defaults of the fields that the input lacks, because it was not validated by this program. `view` has the fields that
-    /// the input has. `None`: they are not valid.
+    /// Returns the defaults of the fields that an input lacks; `None` if the input is not valid. This is for an input that
+    /// this program has not validated. `view` has the fields of the input.
     pub(super) fn defaults(&self, view: &Context) -> Option<Context> {
         let absent = self.absent("", view).ok()?;
         Some(absent.into_iter().collect())
     }
 
-    /// Validates the input of a schedule, and adds the defaults of absent fields. Fields that each tick fills in may be absent.
+    /// Validates the input of a schedule, and adds the defaults of absent fields. The fields that each tick adds can be
+    /// absent.
     ///
     /// # Errors
     /// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
@@ -105,7 +107,7 @@ impl InputType {
         Ok(())
     }
 
-    /// The defaults of the fields that an input lacks.
+    /// Returns the defaults of the fields that an input lacks. `of`: the owner of the input, as the error names it.
     fn absent(&self, of: &str, input: &Context) -> Result<Vec<(Arc<str>, Json)>, Error> {
         let complete = (self.complete)(input).map_err(|problem| {
             let name = short_name((self.name)());
@@ -119,10 +121,10 @@ impl InputType {
     }
 }
 
-/// The JSON schema of the data of an approval: see [`InputType::schema`].
+/// Returns the JSON schema of the data of an approval: see [`InputType::schema`].
 ///
 /// # Panics
-/// If the type cannot be decoded from an object: no data could be approved.
+/// If the type cannot be decoded from an object. Every decision about the approval would then be refused.
 #[doc(hidden)]
 #[must_use]
 pub fn schema_of<T: DeserializeOwned>(approval: &str) -> Json {
@@ -131,7 +133,7 @@ pub fn schema_of<T: DeserializeOwned>(approval: &str) -> Json {
         let message = format!(
             "the data of approval '{approval}' is not an object: {} is {}",
             short_name(std::any::type_name::<T>()),
-            of_type.told()
+            of_type.names()
         );
         let error = Error::new(ErrorCode::TaskInvalid, message)
             .with_hint("name a struct, whose fields are the data");
@@ -154,7 +156,7 @@ fn schema(
     required: fn(&[&'static str]) -> Vec<&'static str>,
 ) -> Json {
     let mut schema = serde_json::json!({ "title": short_name(name), "type": "object" });
-    // Without the names of the fields it takes any.
+    // If the names of the fields are not known, the schema accepts any field.
     if let Some(fields) = fields {
         let properties = fields.iter();
         let properties: serde_json::Map<_, _> = properties
@@ -169,7 +171,7 @@ fn schema(
     Json::from_encoder(schema.to_string())
 }
 
-/// Decodes the input and encodes it again, which adds the defaults.
+/// Decodes the input as `T` and encodes it again. The result has the defaults of absent fields.
 fn complete<T: Serialize + DeserializeOwned>(input: &Context) -> Result<Context, String> {
     let value: T = decode_text(&input.to_json())?;
     let json = Json::encode(&value).map_err(|error| error.to_string())?;
@@ -178,12 +180,12 @@ fn complete<T: Serialize + DeserializeOwned>(input: &Context) -> Result<Context,
 
 fn fields_of<T: DeserializeOwned>() -> Option<&'static [&'static str]> {
     let mut fields = None;
-    // It always fails: it reads the names and no values.
+    // `deserialize` always fails, because `FieldNames` has no values. Before that, it passes the names of the fields.
     probe(|| drop(T::deserialize(FieldNames(&mut fields))))?;
     fields
 }
 
-/// The name of a type without the path of its module.
+/// Returns the name of a type without the path of its module.
 fn short_name(name: &'static str) -> &'static str {
     let head = name.split('<').next().unwrap_or(name);
     let start = head.rfind("::").map_or(0, |at| at + 2);
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn j5_input_of_a_schedule_may_lack_what_each_tick_adds() {
+    fn j5_input_of_a_schedule_can_lack_the_fields_that_ticks_add() {
         #[derive(Serialize, Deserialize)]
         struct Nightly {
             region: String,

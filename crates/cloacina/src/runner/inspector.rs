@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::open::{StoreOptions, open_store};
 use crate::engine::{Execution, history_of};
-use crate::runtime::{Ended, Mailbox, Message, WorkQueues, process};
+use crate::runtime::{Ended, Mailbox, Message, Subscriptions, WorkQueues, process};
 use crate::store::{ListQuery, RunnerRow, Store, StoredDefinition};
 use crate::types::sync::Mutex;
 use crate::types::{
@@ -33,32 +33,36 @@ pub struct Inspector {
     pub(super) clock: Arc<dyn Clock>,
     /// A cache of the definitions that were read.
     workflows: Arc<Mutex<FxHashMap<DefinitionId, Arc<Workflow>>>>,
-    /// The work queues of a runner of this process, which know the starts of attempts before the database does.
+    /// The work queues of the runner that the inspector belongs to. A queue knows the start of an attempt before the
+    /// start is stored in the database. `None`: the inspector belongs to no runner.
     pub(super) queues: Option<WorkQueues>,
-    /// The mailbox of that runner.
+    /// The mailbox of the runner that the inspector belongs to.
     mailbox: Option<Arc<Mailbox>>,
+    /// The remembered ends of the runner that the inspector belongs to.
+    subscriptions: Option<Arc<Subscriptions>>,
 }
 
 /// Maximum number of definitions in the inspector's cache.
 const MAX_WORKFLOWS: usize = 1_000;
 
-/// The changes that opening an inspector may make in the database.
+/// How an inspector opens a database: which changes opening makes, and whether later writes are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing, also later: the database itself refuses to write, and it must exist and have this program's schema version.
+    /// Opening changes nothing, and the database refuses all later writes. The database must exist and have this program's
+    /// schema version.
     ReadOnly,
-    /// Nothing: the database must exist and have this program's schema version.
+    /// Opening changes nothing. The database must exist and have this program's schema version.
     Existing,
     /// The database is created if it does not exist, and migrated.
     Migrating,
 }
 
-/// A registered runner and the workflows that it has handlers for.
+/// A registered runner and the workflows for which it has handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerView {
     /// The runner and its liveness.
     pub presence: Presence,
-    /// Names of the workflows that it has handlers for.
+    /// The names of the workflows for which the runner has handlers.
     pub workflows: Vec<String>,
 }
 
@@ -100,28 +104,49 @@ impl Inspector {
             workflows: Arc::default(),
             queues: None,
             mailbox: None,
+            subscriptions: None,
         }
     }
 
-    /// Reads the starts of attempts from the work queues of a runner of this process too, and tells this runner of changes.
-    pub(super) fn of_runner(self, queues: WorkQueues, mailbox: Arc<Mailbox>) -> Self {
+    /// Attaches the inspector to a runner of this process. The inspector then also reads the starts of attempts from
+    /// the runner's work queues, and notifies the runner of changes.
+    pub(super) fn of_runner(
+        self,
+        queues: WorkQueues,
+        mailbox: Arc<Mailbox>,
+        subscriptions: Arc<Subscriptions>,
+    ) -> Self {
         Self {
             queues: Some(queues),
             mailbox: Some(mailbox),
+            subscriptions: Some(subscriptions),
             ..self
         }
     }
 
-    /// Tells the runners that there is something to claim. It is durable already, so a failure only delays them.
-    pub(super) fn tell_runners(&self) {
-        let _ = self.store.notify_peers();
-        self.tell_own_runner();
+    /// If an execution that was just read is open, makes the runner that the inspector belongs to forget its last end. A peer
+    /// has retried it, and the runner may not have been notified yet.
+    fn note_state(&self, id: ExecutionId, status: ExecutionStatus) {
+        if let Some(subscriptions) = &self.subscriptions
+            && !status.is_terminal()
+        {
+            subscriptions.note_open(id);
+        }
     }
 
-    /// Tells the runner that the inspector belongs to, if any, that there is something to claim.
-    pub(super) fn tell_own_runner(&self) {
+    /// Notifies all runners of a change that is already durable.
+    pub(super) fn notify_runners(&self) {
+        // If the notification fails, the other runners find the change at their next poll.
+        if let Err(error) = self.store.notify_peers() {
+            tracing::debug!(%error, "cannot notify the other runners of a change; they find it at their next poll");
+        }
+        self.notify_own_runner();
+    }
+
+    /// Notifies the runner that the inspector belongs to, if any, of a change that is already durable.
+    pub(super) fn notify_own_runner(&self) {
         if let Some(mailbox) = &self.mailbox {
-            // A poll for changes does not see what its own process wrote.
+            // The runner's poll for changes does not see writes of its own process.
             drop(mailbox.send(Message::Watch));
         }
     }
@@ -132,21 +157,24 @@ impl Inspector {
         self.store.location()
     }
 
-    /// The current time, to which the times in explanations are relative.
+    /// Returns the current time. Times in explanations are relative to it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The state of an execution.
+    /// Returns the state of an execution.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn status(&self, id: ExecutionId) -> Result<ExecutionStatus, Error> {
         let states = self.store.statuses(&[id])?;
         let status = states.first().map(|(_, status)| *status);
-        match status.ok_or_else(|| Error::unknown_execution(id))? {
-            // A worker of this process may have taken a task of it a moment ago.
+        let status = status.ok_or_else(|| Error::unknown_execution(id))?;
+        self.note_state(id, status);
+        match status {
+            // A worker of this process may have just started a task of the execution. The database does not know about this
+            // start yet.
             ExecutionStatus::Pending if self.queues.is_some() => {
                 Ok(self.outline(id)?.record().status)
             }
@@ -154,18 +182,20 @@ impl Inspector {
         }
     }
 
-    /// The current state of an execution with all its tasks. A task that a runner has claimed ahead of a free worker is
-    /// `Ready`, with the runner that holds it, and an execution without a started task is `Pending`.
+    /// Returns the current state of an execution with all its tasks. A task that a runner has prefetched is `Ready`, and
+    /// names the runner that holds it. An execution is `Pending` until one of its tasks has started.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn execution(&self, id: ExecutionId) -> Result<Ended, Error> {
-        self.executions(&[id])?
-            .pop()
-            .ok_or_else(|| Error::unknown_execution(id))
+        let found = self.executions(&[id])?.pop();
+        let found = found.ok_or_else(|| Error::unknown_execution(id))?;
+        self.note_state(id, found.record().status);
+        Ok(found)
     }
 
-    /// The current state of an execution with all its tasks, without its input and the writes of its tasks, which may be large.
+    /// Returns the current state of an execution with all its tasks, but without its input and without the writes of its
+    /// tasks, which can be large.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -175,7 +205,7 @@ impl Inspector {
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// Returns the execution of a workflow with a key; `None` if there is none.
+    /// Returns the execution that was submitted for a workflow with this key; `None` if there is none.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -214,7 +244,7 @@ impl Inspector {
             .ok_or_else(|| Error::unknown_execution(id))
     }
 
-    /// The history of an execution, oldest event first.
+    /// Returns an execution and its history, oldest event first.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -226,7 +256,8 @@ impl Inspector {
         Ok((execution, events))
     }
 
-    /// The recorded steps of an execution's tasks, each with the task's id, by task in the order in which they were recorded.
+    /// Returns the recorded steps of an execution's tasks, each with the id of its task. The steps of a task are in the order
+    /// in which they were recorded.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -234,7 +265,8 @@ impl Inspector {
         let steps = self.store.steps(id, None)?;
         let execution = self.execution(id)?;
         let tasks = &execution.workflow().definition().tasks;
-        // The ends of several children of one call are parts of the step of the call.
+        // If a call runs several children, the end of each child is also recorded as a step. Leave these steps out,
+        // because they are part of the call's step.
         let own = steps.into_iter();
         let own = own.filter(|(_, step)| step.kind != StepKind::Child);
         let named = own.filter_map(|(task, step)| {
@@ -244,7 +276,7 @@ impl Inspector {
         Ok(named.collect())
     }
 
-    /// The trace context of an execution's submission, as JSON; `None` when it was submitted without one.
+    /// Returns the trace context with which an execution was submitted, as JSON; `None` if it was submitted without one.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -257,7 +289,7 @@ impl Inspector {
             .map(|data| data.to_string()))
     }
 
-    /// The runners that have not been declared dead, in the order of their start.
+    /// Returns the runners that have not been declared dead, in the order in which they started.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -278,7 +310,7 @@ impl Inspector {
         Ok(self.store.runners()?.into_iter().map(view).collect())
     }
 
-    /// The handlers for tasks of a workflow that live runners have announced.
+    /// Returns the handlers that live runners have announced for tasks of a workflow.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -294,8 +326,8 @@ impl Inspector {
         Ok(offers)
     }
 
-    /// All stored versions of workflows, oldest first. The last one of a name is its latest version. Derived workflows of final
-    /// tasks are left out.
+    /// Returns all stored versions of workflows, oldest first. Of the entries with the same name, the last is the latest
+    /// version of the workflow. The workflows that the engine derives for final tasks are left out.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -310,14 +342,14 @@ impl Inspector {
         all.filter(is_own).collect()
     }
 
-    /// The progress that the running tasks of an execution have reported.
+    /// Returns an execution, and the progress that its running tasks have reported.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
     pub fn progress(&self, id: ExecutionId) -> Result<(Ended, Vec<Progress>), Error> {
         let execution = self.execution(id)?;
         let mut reports = self.store.progress(id)?;
-        // Reports of earlier attempts are outdated, also if the next one is claimed and has not started.
+        // Leaves out reports of earlier attempts. They are outdated even if the next attempt is claimed but has not started.
         reports.retain(|report| {
             let task = execution.record().tasks.get(report.task as usize);
             task.is_some_and(|task| {
@@ -344,7 +376,7 @@ impl Inspector {
         Ok((execution, reports))
     }
 
-    /// The captured log lines of an execution's tasks.
+    /// Returns an execution, and the captured log lines of its tasks.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -353,7 +385,8 @@ impl Inspector {
         Ok((execution, self.store.logs(id)?))
     }
 
-    /// The number of tasks that are ready and not claimed, counted up to `limit`.
+    /// Returns the number of tasks that are ready and not claimed, counted up to `limit`. Tasks that wait for a retry, a
+    /// timer, a signal or a child are not counted.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -361,7 +394,7 @@ impl Inspector {
         Ok(self.store.backlog(limit)?)
     }
 
-    /// The number of open waits of a kind, counted up to `limit`.
+    /// Returns the number of open waits of a kind, counted up to `limit`.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -369,8 +402,8 @@ impl Inspector {
         Ok(self.store.count_waits(kind, limit)?)
     }
 
-    /// Returns a number that differs from an earlier one if another process may have changed the database in between. It
-    /// costs a query at most, and nothing while it is not called.
+    /// Returns a number that changes when another process changes the database. The number can also change for other
+    /// reasons. A call costs at most one query.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -406,25 +439,27 @@ impl Inspector {
         self.definition_of(record.definition, record.id)
     }
 
-    /// The definition of an execution.
+    /// Returns the definition of an execution.
     pub(super) fn definition_of(
         &self,
         definition: DefinitionId,
         execution: ExecutionId,
     ) -> Result<Arc<Workflow>, Error> {
         self.workflow(definition, None).map_err(|error| {
-            error.with_hint(format!("it is the definition of execution {execution}"))
+            error.with_hint(format!(
+                "execution {execution} needs this definition; check whether another program changed the database"
+            ))
         })
     }
 
-    /// A definition from the cache, or from its stored text. `body`: the text, if the caller has read it.
+    /// Returns a definition, from the cache or from its stored text. `body`: the stored text, if the caller has read it.
     pub(super) fn workflow(
         &self,
         id: DefinitionId,
         body: Option<&str>,
     ) -> Result<Arc<Workflow>, Error> {
         if let Some(known) = self.workflows.lock().get(&id)
-            // A program may have replaced what does not change the version, such as the schema of the input.
+            // A program may have replaced parts that do not affect the version, such as the schema of the input.
             && body.is_none_or(|body| body == known.stored().as_str())
         {
             return Ok(Arc::clone(known));

@@ -1,4 +1,5 @@
-//! Changes to a database without a runner: submissions, control, pruning, and the check of its integrity.
+//! Changes a database without a runner: submits, controls, deletes and prunes executions. Also checks the integrity of
+//! the database.
 
 use std::sync::Arc;
 
@@ -16,56 +17,50 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Number of stored workflow versions above which `db check` gives advice. A year of daily deployments of a few workflows
-/// stays below it.
+/// Number of stored workflow versions above which `db check` gives advice. A few workflows that are deployed daily for
+/// a year stay below this number.
 const MANY_VERSIONS: u64 = 5_000;
 
-/// The version of the workflow that a repeated execution runs.
+/// The version of the workflow that a rerun of an execution uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RerunVersion {
-    /// That of the earlier execution.
+    /// The version of the earlier execution.
     #[default]
     Original,
-    /// The latest stored one.
+    /// The latest stored version.
     Latest,
 }
 
-/// How an execution is repeated. By default: with the same input, version, labels, priority and timeout, and without a key.
+/// The options of a rerun, which submits a new execution like an earlier one. By default, the new execution has the same
+/// input, version, labels, priority and timeout. It never has a key.
 #[derive(Clone, Debug, Default)]
 pub struct Rerun {
-    /// The input; `None`: that of the earlier execution.
+    /// The input; `None`: the input of the earlier execution.
     pub input: Option<Context>,
     /// The version of the workflow.
     pub version: RerunVersion,
-    /// The labels; `None`: those of the earlier execution.
+    /// The labels; `None`: the labels of the earlier execution.
     pub labels: Option<Labels>,
-    /// The person or program that repeats it, and the reason.
+    /// The person or program that requests the rerun, and the reason.
     pub audit: Audit,
 }
 
 impl Inspector {
-    /// Submits an execution, without a runner, and returns it once it is durable. A program must have stored the workflow in
-    /// this database. A live runner with handlers for its tasks runs it.
+    /// Submits an execution without a runner, and returns once it is durable. A program must have stored the workflow in this
+    /// database. A live runner with handlers for the workflow's tasks runs the execution.
     ///
-    /// A runner's default timeout of executions does not apply.
+    /// The setting `workflow_timeout` of runners does not apply to the execution.
     ///
     /// # Errors
-    /// `WorkflowNotFound` when no program has stored the workflow; `WorkflowInputInvalid` for an input that does not match the
-    /// stored schema of `input=`; `Configuration` for an invalid option; `ContextInvalid` for an input of more than 16 MiB;
+    /// `WorkflowNotFound` when no program has stored the workflow; `WorkflowInputInvalid` for an input that does not match
+    /// the stored schema of `input=`; `WorkflowInvalid` for a workflow that this release cannot run, or that only the end
+    /// of an execution starts; `Configuration` for an invalid option; `ContextInvalid` for an input of more than 16 MiB;
     /// `Database` or `Connection`.
     pub fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
         self.submit_request(submission.into_request(self.now())?)
     }
 
-    /// Like [`submit`](Self::submit); the history tells who submitted the execution, and why.
-    ///
-    /// # Errors
-    /// See [`submit`](Self::submit).
-    pub fn submit_for(&self, submission: Submission, audit: &Audit) -> Result<Submitted, Error> {
-        self.submit_as(submission.into_request(self.now())?, audit)
-    }
-
-    /// Like [`submit`](Self::submit), for the engine's form of a submission.
+    /// Submits like [`submit`](Self::submit), but takes the engine's type of a submission.
     ///
     /// # Errors
     /// See [`submit`](Self::submit).
@@ -73,62 +68,88 @@ impl Inspector {
         self.submit_as(request, &Audit::default())
     }
 
-    /// Like [`submit_request`](Self::submit_request); the history tells who submitted the execution, and why.
+    /// Submits like [`submit_request`](Self::submit_request), and records in the history who submitted the execution, and
+    /// why.
     ///
     /// # Errors
     /// See [`submit`](Self::submit).
     pub fn submit_as(&self, request: SubmitRequest, audit: &Audit) -> Result<Submitted, Error> {
-        let (request, definition, workflow) = self.complete(request)?;
+        self.submit_with(request, None, audit)
+    }
+
+    /// Submits like [`submit`](Self::submit), with a version of the workflow, and records in the history who submitted the
+    /// execution, and why. `None`: the latest stored version.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit); also `WorkflowNotFound` when the version is not stored.
+    pub fn submit_version(
+        &self,
+        submission: Submission,
+        version: Option<&str>,
+        audit: &Audit,
+    ) -> Result<Submitted, Error> {
+        self.submit_with(submission.into_request(self.now())?, version, audit)
+    }
+
+    fn submit_with(
+        &self,
+        request: SubmitRequest,
+        version: Option<&str>,
+        audit: &Audit,
+    ) -> Result<Submitted, Error> {
+        let (request, definition, workflow) = self.complete(request, version)?;
         let origin = origin(None, audit, self.now());
         let (store, clock) = (&*self.store, &*self.clock);
         let submitted = submit_directly(store, clock, request, definition, workflow, origin)?;
-        self.tell_own_runner();
+        self.notify_own_runner();
         Ok(submitted)
     }
 
-    /// Checks a submission as [`submit`](Self::submit) does, and submits nothing.
+    /// Checks a submission as [`submit_version`](Self::submit_version) does, but submits nothing.
     ///
     /// # Errors
-    /// See [`submit`](Self::submit).
-    pub fn check_submission(&self, submission: Submission) -> Result<(), Error> {
-        let (request, _, workflow) = self.complete(submission.into_request(self.now())?)?;
+    /// See [`submit_version`](Self::submit_version).
+    pub fn check_submission(
+        &self,
+        submission: Submission,
+        version: Option<&str>,
+    ) -> Result<(), Error> {
+        let (request, _, workflow) =
+            self.complete(submission.into_request(self.now())?, version)?;
         request.check(&workflow)
     }
 
-    /// A submission with the defaults of its input, and the latest stored version of its workflow.
+    /// Adds the defaults of absent fields to a submission's input. Returns the submission, and the version of its workflow.
     fn complete(
         &self,
         mut request: SubmitRequest,
+        version: Option<&str>,
     ) -> Result<(SubmitRequest, DefinitionId, Arc<Workflow>), Error> {
-        let Some((definition, workflow)) = self.latest_workflow(&request.workflow)? else {
-            return Err(self.unknown_workflow(&request.workflow)?);
-        };
+        let (definition, workflow) = self.stored_workflow(&request.workflow, version)?;
         request.input = workflow.complete_input(&request.input, true)?;
         Ok((request, definition, workflow))
     }
 
-    /// Submits a new execution like an earlier one, whose history names the earlier one.
+    /// Submits a new execution like an earlier one. The history of the new execution names the earlier execution.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `WorkflowNotFound`; `WorkflowInputInvalid` for a new input that does not match the schema of `input=`
-    /// in the chosen version; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `WorkflowNotFound`; `WorkflowInputInvalid` for a new input that does not match the schema of
+    /// `input=` in the chosen version; `ContextInvalid` for an input that is too large; `Database` or `Connection`.
     pub fn rerun(&self, id: ExecutionId, rerun: Rerun) -> Result<Submitted, Error> {
         let earlier = self.execution(id)?;
         let record = earlier.record();
         let name = earlier.workflow().name();
         let (definition, workflow) = match rerun.version {
             RerunVersion::Original => (record.definition, Arc::clone(earlier.workflow())),
-            RerunVersion::Latest => match self.latest_workflow(name)? {
-                Some(latest) => latest,
-                None => return Err(self.unknown_workflow(name)?),
-            },
+            RerunVersion::Latest => self.stored_workflow(name, None)?,
         };
         workflow.check_needs()?;
         let request = SubmitRequest {
             id: ExecutionId::generate(),
             workflow: name.to_owned(),
             input: match rerun.input {
-                // A client may keep earlier values that it may not see.
+                // `false`: errors quote no values. The HTTP API has replaced each `$keep` in the given input with a value
+                // of the earlier execution, which the caller may not be allowed to read.
                 Some(input) => self
                     .fresh(definition)?
                     .complete_input(&Arc::new(input), false)?,
@@ -147,14 +168,44 @@ impl Inspector {
         let origin = origin(Some(id), &rerun.audit, self.now());
         let (store, clock) = (&*self.store, &*self.clock);
         let submitted = submit_directly(store, clock, request, definition, workflow, origin)?;
-        self.tell_own_runner();
+        self.notify_own_runner();
         Ok(submitted)
     }
 
-    /// A definition as it is stored now: what does not change the version may have been replaced, such as the schema of the input.
+    /// Returns a definition as it is stored now. Parts that do not affect the version, such as the schema of the input, may
+    /// have been replaced since the definition was cached.
     fn fresh(&self, id: DefinitionId) -> Result<Arc<Workflow>, Error> {
         let stored = self.store.definition(id)?;
         self.workflow(id, stored.as_ref().map(|stored| &*stored.body))
+    }
+
+    /// Returns a version of a workflow. `None`: the latest stored version.
+    fn stored_workflow(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(DefinitionId, Arc<Workflow>), Error> {
+        let latest = self.latest_workflow(name)?;
+        let Some((id, latest)) = latest else {
+            return Err(self.unknown_workflow(name)?);
+        };
+        let Some(version) = version.filter(|version| *version != latest.version()) else {
+            return Ok((id, latest));
+        };
+        let versions = self.store.versions(DefinitionId(0))?;
+        for known in versions.iter().filter(|known| known.workflow == name) {
+            let stored = self.store.definition(known.id)?;
+            // Skips a version that this release cannot read, because its version string is not known then.
+            let workflow = self.workflow(known.id, stored.as_ref().map(|stored| &*stored.body));
+            if let Ok(workflow) = workflow
+                && workflow.version() == version
+            {
+                return Ok((known.id, workflow));
+            }
+        }
+        let text = format!("workflow '{name}' has no stored version '{version}'");
+        let hint = format!("its latest version is '{}'", latest.version());
+        Err(Error::new(ErrorCode::WorkflowNotFound, text).with_hint(hint))
     }
 
     fn unknown_workflow(&self, name: &str) -> Result<Error, Error> {
@@ -173,15 +224,17 @@ impl Inspector {
         .with_hint(hint))
     }
 
-    /// Applies a control action to an execution, without a runner, and returns its new state, which is durable.
+    /// Applies a control action to an execution without a runner. Returns the new state of the execution once it is durable.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `ExecutionState` when the state does not allow the action; `WorkflowInvalid` for an unknown
+    /// task, or a workflow that this release cannot run; for a decision also the errors of
+    /// [`DefaultRunner::approve`](super::DefaultRunner::approve); `Database` or `Connection`.
     pub fn control(&self, id: ExecutionId, action: &Control) -> Result<ExecutionStatus, Error> {
         self.control_as(id, action, &Audit::default())
     }
 
-    /// Like [`control`](Self::control); the history tells who asked for the action, and why.
+    /// Applies an action like [`control`](Self::control), and records in the history who requested the action, and why.
     ///
     /// # Errors
     /// See [`control`](Self::control).
@@ -191,13 +244,15 @@ impl Inspector {
         action: &Control,
         audit: &Audit,
     ) -> Result<ExecutionStatus, Error> {
-        control_directly(&*self.store, &*self.clock, id, action, audit, |record| {
-            self.workflow_of(record)
-        })
+        let (store, clock) = (&*self.store, &*self.clock);
+        let workflow_of = |record: &_| self.workflow_of(record);
+        let status = control_directly(store, clock, id, action, audit, workflow_of)?;
+        self.notify_own_runner();
+        Ok(status)
     }
 
-    /// Like [`control_as`](Self::control_as), but only if the execution has this revision. The transaction that writes the
-    /// change compares it.
+    /// Applies an action like [`control_as`](Self::control_as), but only if the execution has the given revision. The
+    /// transaction that writes the change compares the revision.
     ///
     /// # Errors
     /// See [`control`](Self::control).
@@ -208,36 +263,34 @@ impl Inspector {
         action: &Control,
         audit: &Audit,
     ) -> Result<Guarded, Error> {
+        let (store, clock) = (&*self.store, &*self.clock);
+        let workflow_of = |record: &_| self.workflow_of(record);
         let wanted = Some(revision);
-        control_guarded(
-            &*self.store,
-            &*self.clock,
-            id,
-            action,
-            audit,
-            wanted,
-            |record| self.workflow_of(record),
-        )
+        let guarded = control_guarded(store, clock, id, action, audit, wanted, workflow_of)?;
+        self.notify_own_runner();
+        Ok(guarded)
     }
 
-    /// Applies a control action to many executions, a hundred in each commit, and returns the outcome for each: its new state,
-    /// which is durable, or the reason why nothing was changed.
+    /// Applies a control action to many executions, 100 per commit. Returns the outcome for each execution: its new, durable
+    /// state, or the reason why nothing was changed.
     pub fn control_many(
         &self,
         ids: &[ExecutionId],
         action: &Control,
         audit: &Audit,
     ) -> Vec<(ExecutionId, Result<ExecutionStatus, Error>)> {
-        control_many_directly(&*self.store, &*self.clock, ids, action, audit, |record| {
-            self.workflow_of(record)
-        })
+        let (store, clock) = (&*self.store, &*self.clock);
+        let workflow_of = |record: &_| self.workflow_of(record);
+        let outcomes = control_many_directly(store, clock, ids, action, audit, workflow_of);
+        self.notify_own_runner();
+        outcomes
     }
 
-    /// Deletes an execution that has ended, with all its data. A child is deleted after its parent.
+    /// Deletes an execution that has ended, with all its data. A child can be deleted only after its parent.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, whose final tasks are open, or that is a child of a stored one; `Database` or
-    /// `Connection`.
+    /// `ExecutionNotFound`; `ExecutionState` for an execution that has not ended, whose final tasks have not ended, or whose
+    /// parent is still stored; `Database` or `Connection`.
     pub fn delete(&self, id: ExecutionId) -> Result<(), Error> {
         if self.store.delete_execution(id)? {
             self.notify_runners();
@@ -266,12 +319,32 @@ impl Inspector {
         Err(Error::new(ErrorCode::ExecutionState, message).with_hint(hint))
     }
 
-    /// Deletes at most `limit` executions that ended before `before`, oldest first, and returns their number (semantics E8).
+    /// Deletes at most `limit` executions that ended before `before`, oldest first, and other old rows (see `Store::prune`).
+    /// Returns the number of deleted executions, with their children. A transaction that deletes more versions of workflows
+    /// than executions counts the versions instead (semantics E8).
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
     pub fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
-        Ok(self.store.prune(before, limit)?)
+        let mut total = 0;
+        // M8: a transaction deletes an execution without its children. The next transaction deletes the children.
+        while total < limit {
+            let deleted = self.store.prune(before, limit - total)?;
+            if deleted == 0 {
+                break;
+            }
+            total += deleted;
+        }
+        Ok(total)
+    }
+
+    /// Returns the number of executions that [`prune`](Self::prune) with the same arguments would delete, without their
+    /// children.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn count_prunable(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
+        Ok(self.store.count_prunable(before, limit)?)
     }
 
     /// Checks the integrity of the database.

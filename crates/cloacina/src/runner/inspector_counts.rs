@@ -1,4 +1,4 @@
-//! Counts of executions, their activity over time, and the causes of failures.
+//! Counts executions by state and over time, and groups failures by cause.
 
 use indexmap::IndexMap;
 
@@ -8,15 +8,15 @@ use crate::engine::cause_of;
 use crate::store::Payload;
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Timestamp};
 
-/// Number up to which the executions in a state are counted.
+/// Maximum count of the executions in a state. Counting stops at this number.
 const MAX_COUNT: usize = 10_000;
-/// Number up to which the executions of a bucket are counted.
+/// Maximum count of the executions in a bucket. Counting stops at this number.
 const MAX_BUCKET_COUNT: usize = 1_000;
 /// Maximum number of buckets.
 const MAX_BUCKETS: usize = 200;
-/// Number of failed executions that are grouped.
+/// Maximum number of failed executions that are grouped.
 const MAX_FAILURES: usize = 1_000;
-/// Number of executions that a group names.
+/// Maximum number of executions that a group names.
 const MAX_NAMED: usize = 100;
 
 /// The precision of a count.
@@ -24,12 +24,12 @@ const MAX_NAMED: usize = 100;
 pub enum CountKind {
     /// The number is exact.
     Exact,
-    /// There may be more: counting has ended at its limit.
+    /// The count stopped at its limit: the true number can be higher.
     AtLeast,
 }
 
 impl CountKind {
-    /// The name in the public API: `exact` or `at_least`.
+    /// Returns the name in the public API: `exact` or `at_least`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl CountKind {
 pub struct Count {
     /// The number.
     pub value: u64,
-    /// Its precision.
+    /// The precision of the number.
     pub kind: CountKind,
     /// The time of the count.
     pub as_of: Timestamp,
@@ -55,11 +55,11 @@ pub struct Count {
 pub struct Bucket {
     /// The start of the span.
     pub since: Timestamp,
-    /// Its end.
+    /// The end of the span.
     pub until: Timestamp,
-    /// The number of executions submitted in it.
+    /// The number of executions that were submitted in the span.
     pub submitted: Count,
-    /// The number of those that have failed.
+    /// The number of these executions that have failed.
     pub failed: Count,
 }
 
@@ -76,18 +76,19 @@ pub struct FailureGroup {
     pub cause: String,
     /// The message of the newest failure, cut to 300 characters.
     pub message: String,
-    /// The number of executions.
+    /// The number of executions in the group.
     pub count: usize,
-    /// The submission of the oldest of them.
+    /// The time at which the oldest of these executions was submitted.
     pub first: Timestamp,
-    /// The submission of the newest of them.
+    /// The time at which the newest of these executions was submitted.
     pub last: Timestamp,
-    /// At most 100 of them, newest first.
+    /// The newest of these executions, at most 100, newest first.
     pub executions: Vec<ExecutionId>,
 }
 
 impl Inspector {
-    /// Counts the executions in each state, each up to 10,000. Completed executions are counted among the newest 20,000.
+    /// Counts the executions in each state, up to 10,000 per state. Completed executions are counted only among the newest
+    /// 20,000 executions.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -105,8 +106,8 @@ impl Inspector {
         Ok(counts.collect())
     }
 
-    /// Counts the executions that were submitted in a span of time, in this number of buckets of the same length, oldest first.
-    /// Each bucket is counted up to 1,000.
+    /// Divides a span of time into `buckets` buckets of the same length, and counts the executions that were submitted in
+    /// each bucket, up to 1,000. The oldest bucket comes first.
     ///
     /// # Errors
     /// `Configuration` for an empty span, or a number of buckets that is not from 1 to 200; `Database` or `Connection`.
@@ -153,10 +154,10 @@ impl Inspector {
         buckets.collect()
     }
 
-    /// Groups the newest 1,000 failed executions by their causes: workflow, task, error type, and the message without numbers and
-    /// ids. The group with the newest failure comes first.
+    /// Groups the newest 1,000 failed executions by their causes: workflow, task, error type, and the message without numbers
+    /// and ids. The group with the newest failure comes first. Children are left out.
     ///
-    /// `since`: leaves out executions submitted before.
+    /// `since`: executions that were submitted before this time are left out.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -170,8 +171,8 @@ impl Inspector {
         Ok(grouped(&self.list(&filter)?.items))
     }
 
-    /// Returns the beginning of an execution's input, or of the writes of one of its tasks, as JSON: at most `limit` characters.
-    /// `None` if there is none.
+    /// Returns at most the first `limit` characters of an execution's input as JSON, or of the writes of one of its
+    /// tasks. `None` if the execution or the task has no such data.
     ///
     /// # Errors
     /// `TaskInvalid` for a task that the workflow does not have; `ExecutionNotFound`; `Database` or `Connection`.
@@ -197,7 +198,7 @@ impl Inspector {
     }
 }
 
-/// Returns an id below those of the executions that are submitted at or after a time.
+/// Returns an id below the ids of all executions that are submitted at or after a time.
 fn id_before(time: Timestamp) -> ExecutionId {
     let millis = u64::try_from(time.0 / 1000).unwrap_or_default();
     let mut bytes = [0; 16];

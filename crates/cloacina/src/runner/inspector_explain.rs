@@ -1,6 +1,6 @@
-//! Explains why an execution waits, or why a schedule does not fire, without a runner.
+//! Explains, without a runner, why an execution waits or why a schedule does not fire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Inspector;
 use crate::engine::{DiagnosisInput, Execution, Reason, RunningTask, explain};
@@ -9,13 +9,77 @@ use crate::types::{
     TaskRecord, TaskStatus,
 };
 
-/// Maximum number of executions with claims of a runner that are read to explain what its workers run, oldest first.
+/// Maximum number of executions that are read to find the tasks that are running on a runner. The oldest executions with
+/// claims of this runner are read.
 const MAX_CLAIMS: usize = 1_000;
 
+/// An execution with the reasons why it waits or has ended.
+#[derive(Clone, Debug)]
+pub struct ExplainedExecution {
+    /// The execution.
+    pub id: ExecutionId,
+    /// The name of its workflow.
+    pub workflow: String,
+    /// The reasons.
+    pub reasons: Vec<Reason>,
+}
+
 impl Inspector {
+    /// Returns the reasons why each of these executions waits or has ended, in the order of `ids`. Executions that do not
+    /// exist or cannot be read are left out.
+    ///
+    /// The reasons have less detail than those of [`explain`](Self::explain), so that many executions can be explained. A
+    /// queued task does not say what the workers of its runner run, and a wait for a signal does not say how many signals with
+    /// other keys were sent.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn explain_many(&self, ids: &[ExecutionId]) -> Result<Vec<ExplainedExecution>, Error> {
+        let runners = self.runners()?.into_iter();
+        let runners: Vec<Presence> = runners.map(|view| view.presence).collect();
+        let mut offers: HashMap<String, Vec<Offer>> = HashMap::new();
+        let mut explained = Vec::new();
+        for record in self.store.outlines(ids)? {
+            let Some(execution) = self.restore(vec![record]).unwrap_or_default().pop() else {
+                continue;
+            };
+            let workflow = execution.workflow().name();
+            if !offers.contains_key(workflow) {
+                offers.insert(workflow.to_owned(), self.store.offers(workflow)?);
+            }
+            let input = DiagnosisInput {
+                runners: &runners,
+                offers: offers.get(workflow).map(Vec::as_slice).unwrap_or_default(),
+                running: &[],
+                maps: &self.maps_of(&execution)?,
+                now: self.now(),
+            };
+            explained.push(ExplainedExecution {
+                id: execution.record().id,
+                workflow: workflow.to_owned(),
+                reasons: explain(&execution, &input),
+            });
+        }
+        Ok(explained)
+    }
+
+    /// Returns at most `limit` executions that have due tasks or maps with due items. Reads the first `per_queue` due tasks
+    /// of each queue and the first `per_queue` such maps. So executions of a workflow that no runner knows are found,
+    /// however many other executions are open.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn ready_executions(
+        &self,
+        per_queue: usize,
+        limit: usize,
+    ) -> Result<Vec<ExecutionId>, Error> {
+        Ok(self.store.ready_executions(self.now(), per_queue, limit)?)
+    }
+
     /// Returns the reasons why an execution waits or has ended: see [`explain`](crate::engine::explain).
     ///
-    /// `own`: the handlers of this process, which may not be stored in the database yet.
+    /// `own`: the handlers of this process. They may not be stored in the database yet.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -52,7 +116,7 @@ impl Inspector {
         Ok(reasons)
     }
 
-    /// The reason that the final tasks of an execution have not completed, if so (Q4).
+    /// Q4: if the final tasks of the execution have not completed, returns the reason that reports this.
     fn final_tasks(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
         let link = execution.record().finale.as_deref();
         let Some(id) = link.and_then(|link| Some(link.finale.as_ref()?.id)) else {
@@ -74,7 +138,7 @@ impl Inspector {
         }))
     }
 
-    /// The attempts of the runners whose workers a task waits for.
+    /// Returns the attempts that occupy the workers for which a task waits.
     fn running_on(&self, reasons: &[Reason]) -> Result<Vec<RunningTask>, Error> {
         let awaited = reasons.iter().filter_map(Reason::waits_for_worker_of);
         let mut running = Vec::new();
@@ -83,7 +147,7 @@ impl Inspector {
             ids.sort_unstable();
             ids.truncate(MAX_CLAIMS);
             for record in self.store.outlines(&ids)? {
-                // One that cannot be read does not matter here.
+                // An execution that cannot be read is left out.
                 let restored = self.restore(vec![record]).unwrap_or_default();
                 running.extend(restored.iter().flat_map(|found| running_in(found, runner)));
             }
@@ -91,10 +155,10 @@ impl Inspector {
         Ok(running)
     }
 
-    /// Explains the execution, schedule or trigger with an id, in sentences.
+    /// Explains, in sentences, the execution, schedule or trigger that has this id.
     ///
     /// # Errors
-    /// `ExecutionNotFound` when nothing has the id; `Database` or `Connection`.
+    /// `ExecutionNotFound` if no execution, schedule or trigger has the id; `Database` or `Connection`.
     pub fn explain_id(&self, id: ExecutionId, own: &[Offer]) -> Result<Vec<String>, Error> {
         let unknown = match self.explain(id, own) {
             Err(error) if error.code == ErrorCode::ExecutionNotFound => error,
@@ -111,7 +175,7 @@ impl Inspector {
         sentences.ok_or(unknown)
     }
 
-    /// The reason that the schedule which started an execution no longer fires, if so.
+    /// Returns why the schedule that started an execution no longer fires; `None` if it still fires.
     fn schedule_off(&self, execution: &Execution) -> Result<Option<Reason>, Error> {
         let input = &execution.record().input;
         let Some(id) = input
@@ -132,7 +196,7 @@ impl Inspector {
     }
 }
 
-/// The tasks of an execution that workers of a runner run.
+/// Returns the tasks of an execution that workers of a runner are running.
 fn running_in(execution: &Execution, runner: RunnerId) -> impl Iterator<Item = RunningTask> {
     let workflow = execution.workflow();
     let tasks = execution

@@ -11,7 +11,7 @@ use crate::types::{
 /// The number of digits of an execution's id.
 const ID_DIGITS: usize = 32;
 
-/// Returns the id that follows one in their order.
+/// Returns the next higher id.
 fn successor(id: ExecutionId) -> ExecutionId {
     id_of(id.uuid().as_u128().saturating_add(1))
 }
@@ -20,7 +20,7 @@ fn id_of(number: u128) -> ExecutionId {
     ExecutionId::from_bytes(number.to_be_bytes())
 }
 
-/// Returns the ids that begin with a text: the one below the lowest, and the one above the highest.
+/// Returns the bounds of the ids that begin with `prefix`: the id below the lowest of them, and the id above the highest.
 fn range_of(prefix: &str) -> Result<(ExecutionId, ExecutionId), Error> {
     let digits = prefix.replace('-', "").to_ascii_lowercase();
     let is_valid = (1..=ID_DIGITS).contains(&digits.len());
@@ -41,7 +41,7 @@ fn range_of(prefix: &str) -> Result<(ExecutionId, ExecutionId), Error> {
     ))
 }
 
-/// Groups pairs by their names, in the order of their first appearance.
+/// Groups pairs of a name and a value by name, in the order in which the names first appear.
 fn grouped(pairs: &[(String, String)]) -> Vec<(String, Vec<String>)> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for (name, value) in pairs {
@@ -54,7 +54,7 @@ fn grouped(pairs: &[(String, String)]) -> Vec<(String, Vec<String>)> {
     groups
 }
 
-/// Returns the states that a filter allows; empty: any state. `None`: it allows none.
+/// Returns the states that a filter allows. An empty list: all states. `None`: no state.
 fn allowed_states(filter: &ListFilter) -> Option<Vec<ExecutionStatus>> {
     let is_free = filter.statuses.is_empty() && filter.not_statuses.is_empty();
     if is_free && filter.error.is_none() {
@@ -63,7 +63,7 @@ fn allowed_states(filter: &ListFilter) -> Option<Vec<ExecutionStatus>> {
     let allowed = |status: &ExecutionStatus| {
         (filter.statuses.is_empty() || filter.statuses.contains(status))
             && !filter.not_statuses.contains(status)
-            // No other execution has an error.
+            // Only failed executions have an error.
             && (filter.error.is_none() || *status == ExecutionStatus::Failed)
     };
     let states: Vec<_> = (ExecutionStatus::ALL.iter().copied())
@@ -72,7 +72,7 @@ fn allowed_states(filter: &ListFilter) -> Option<Vec<ExecutionStatus>> {
     (!states.is_empty()).then_some(states)
 }
 
-/// Removes texts that no stored value equals: PostgreSQL refuses the NUL character.
+/// Removes texts that contain the NUL character. No stored value contains it, and PostgreSQL refuses it in a query.
 fn storable(texts: &[String]) -> Vec<String> {
     let texts = texts.iter().filter(|text| !text.contains('\0'));
     let mut texts: Vec<String> = texts.cloned().collect();
@@ -82,11 +82,11 @@ fn storable(texts: &[String]) -> Vec<String> {
 }
 
 impl Inspector {
-    /// Lists executions, newest first, page by page. It reads the rows of executions and their labels: no tasks, no inputs,
-    /// and only the beginning of an error.
+    /// Lists executions, newest first, page by page. Reads only the rows and labels of executions: no tasks, no inputs,
+    /// and only the beginning of each error.
     ///
     /// # Errors
-    /// `Configuration` for an `id_prefix` that no id has; `Database` or `Connection`.
+    /// `Configuration` for an `id_prefix` that is not the beginning of an id; `Database` or `Connection`.
     pub fn list(&self, filter: &ListFilter) -> Result<ListPage, Error> {
         let Some(query) = self.query(filter)? else {
             return Ok(ListPage {
@@ -149,7 +149,8 @@ impl Inspector {
     }
 
     fn listed(&self, summaries: Vec<ExecutionSummary>) -> Result<Vec<ListedExecution>, Error> {
-        // The executions of which a worker of this process may have taken a task a moment ago.
+        // A worker of this process may have just started a task of a pending execution. The database does not know about this
+        // start yet.
         let is_any_pending = (summaries.iter()).any(|one| one.status == ExecutionStatus::Pending);
         let queues = self.queues.as_ref().filter(|_| is_any_pending);
         let started = queues.map(WorkQueues::started).unwrap_or_default();
@@ -167,7 +168,7 @@ impl Inspector {
         listed.collect()
     }
 
-    /// Returns the query of a filter; `None`: no execution satisfies it.
+    /// Returns the query for a filter; `None` if no execution can satisfy the filter.
     fn query(&self, filter: &ListFilter) -> Result<Option<ListQuery>, Error> {
         let workflows = storable(&filter.workflows);
         let labels = grouped(&filter.labels);
@@ -213,6 +214,7 @@ impl Inspector {
             schedule: filter.schedule,
             ids: ids.transpose()?,
             error: filter.error.clone(),
+            masking: filter.masking.clone(),
             inputs: inputs.collect(),
             roots: !filter.children && filter.parent.is_none(),
             parent: filter.parent,
@@ -226,7 +228,7 @@ impl Inspector {
         }))
     }
 
-    /// Returns the versions that a filter allows.
+    /// Returns the workflow versions that a filter allows.
     fn matching_definitions(
         &self,
         workflows: &[String],
@@ -260,7 +262,7 @@ impl Inspector {
     }
 }
 
-/// Returns the id that precedes one in their order.
+/// Returns the next lower id.
 fn before(id: ExecutionId) -> ExecutionId {
     id_of(id.uuid().as_u128().saturating_sub(1))
 }
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn excluded_states_are_removed_from_the_allowed_ones() {
+    fn excluded_states_are_removed_from_the_allowed_states() {
         let filter = ListFilter {
             statuses: vec![Completed, Failed],
             not_statuses: vec![Completed],

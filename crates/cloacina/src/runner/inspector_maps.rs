@@ -1,4 +1,4 @@
-//! Maps and their items, for readers and for the change of a running map (semantics K).
+//! Reads maps and their items, and changes the parallelism of a running map (semantics K).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::types::{
 /// Maximum number of items that are read at once.
 const PAGE: usize = 1_000;
 
-/// Number of items of an aligned map that are read at once. Its items with and without a row alternate.
+/// Number of items that are read at once from an aligned map. The elements of an aligned map are the results of another map,
+/// and each item gets a row when its element is known. So items with and without a row can alternate.
 const WINDOW: u32 = 1_000;
 
 /// A page of a map's items.
@@ -20,7 +21,7 @@ const WINDOW: u32 = 1_000;
 pub struct ItemPage {
     /// The items, in the order of the list.
     pub items: Vec<ItemRecord>,
-    /// The index from which the next page starts; `None` on the last one.
+    /// The index at which the next page starts; `None` on the last page.
     pub next: Option<u32>,
 }
 
@@ -35,7 +36,7 @@ fn unstarted_item(map: &MapRow, item: u32) -> ItemRecord {
 pub type ItemCounts = [(TaskStatus, u64); 7];
 
 impl Inspector {
-    /// The mapped task with an id, of an execution.
+    /// Returns an execution, and the ordinal of its mapped task with the id `task`.
     fn map_task(&self, id: ExecutionId, task: &str) -> Result<(Execution, Ordinal), Error> {
         let execution = self.execution(id)?;
         let execution = (*execution).clone();
@@ -56,8 +57,12 @@ impl Inspector {
         Ok((execution, ordinal))
     }
 
-    /// Returns a page of a map's items in the order of the list. Items that have not started are `Pending`, or `Cancelled` once
-    /// the map has ended without them.
+    /// Returns a page of a map's items in the order of the list. An item that has not started is `Pending`. If the map ends
+    /// before the item starts, the item is `Cancelled`; in an aligned map it is `Skipped` if the source never produced its
+    /// element.
+    ///
+    /// `status`: returns only items in this state. `from`: the index at which the page starts. `limit`: the maximum number of
+    /// items, from 1 to 1,000.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `Database` or `Connection`.
@@ -77,7 +82,7 @@ impl Inspector {
     /// Returns the last items of a map before an index, in the order of the list. See [`items`](Self::items).
     ///
     /// # Errors
-    /// As [`items`](Self::items).
+    /// The errors of [`items`](Self::items).
     pub fn items_before(
         &self,
         id: ExecutionId,
@@ -160,7 +165,7 @@ impl Inspector {
         Ok(ItemPage { items, next })
     }
 
-    /// The items of an aligned map in a range, those between without a row included.
+    /// Returns the items of an aligned map in a range, including the items that have no row.
     fn aligned_range(&self, row: &MapRow, first: u32, end: u32) -> Result<Vec<ItemRecord>, Error> {
         let stored = self.store.items(&ItemQuery {
             execution: row.execution,
@@ -215,10 +220,10 @@ impl Inspector {
         Ok(items.split_off(items.len().saturating_sub(limit)))
     }
 
-    /// Returns all items of a map in the order of the list, however many there are.
+    /// Returns all items of a map in the order of the list, without a limit.
     ///
     /// # Errors
-    /// As [`items`](Self::items).
+    /// The errors of [`items`](Self::items).
     pub fn all_items(&self, id: ExecutionId, task: &str) -> Result<Vec<ItemRecord>, Error> {
         let (mut all, mut from) = (Vec::new(), Some(0));
         let (_, ordinal) = self.map_task(id, task)?;
@@ -231,7 +236,8 @@ impl Inspector {
         Ok(all)
     }
 
-    /// The maps of an execution that have expanded, in the order of their tasks. Nothing is read for a workflow without maps.
+    /// Returns the maps of an execution that have read their lists, in the order of their tasks. Reads nothing if the
+    /// workflow has no maps.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -243,7 +249,7 @@ impl Inspector {
         Ok(self.store.maps(&[execution.record().id])?)
     }
 
-    /// The maps of an execution that have expanded, each with the id of its task.
+    /// Returns the maps of an execution that have read their lists, each with the id of its task.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`.
@@ -256,8 +262,8 @@ impl Inspector {
         Ok(named.collect())
     }
 
-    /// The number of items in each state of the open ones among some maps, by the names of workflow and task. Maps of one task
-    /// are added up.
+    /// Counts the items of the maps `maps` in each state, by the names of workflow and task. Maps that have ended are left
+    /// out. The counts of several maps of the same task are added up.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -295,11 +301,11 @@ impl Inspector {
         Ok(states)
     }
 
-    /// Changes the maximum number of items of a running map that run at once (K5). `None`: as many as there are workers.
+    /// Changes a running map's limit on concurrent items (K5). `None`: as many items run as there are workers.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `ExecutionState` for a map that has not expanded or has
-    /// ended; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map, or if `parallel` is 0; `ExecutionState` for a map that
+    /// has not read its list or has ended; `Database` or `Connection`.
     pub fn set_map(&self, id: ExecutionId, task: &str, parallel: Option<u32>) -> Result<(), Error> {
         let (_, ordinal) = self.map_task(id, task)?;
         if parallel == Some(0) {
@@ -307,10 +313,10 @@ impl Inspector {
             return Err(Error::new(ErrorCode::TaskInvalid, text));
         }
         if self.store.set_map(id, ordinal, parallel)? {
-            self.tell_runners();
+            self.notify_runners();
             return Ok(());
         }
-        let text = format!("map '{task}' of execution {id} does not run");
+        let text = format!("map '{task}' of execution {id} is not running");
         Err(Error::new(ErrorCode::ExecutionState, text))
     }
 }

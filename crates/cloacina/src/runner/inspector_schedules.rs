@@ -1,36 +1,37 @@
-//! Registers schedules and replaces their options, without a runner.
+//! Registers schedules, backfills them and replaces their options, without a runner.
 
 use super::Inspector;
 use super::cron_schedule::CronSchedule;
+use super::schedules::switch;
 use crate::engine::schedule;
 use crate::runtime::{backfill_directly, schedule_rows};
 use crate::types::{
-    Error, ErrorCode, ExecutionId, ScheduleId, ScheduleRecord, TickOutcome, Timestamp,
+    Audit, Error, ErrorCode, ExecutionId, ScheduleId, ScheduleRecord, TickOutcome, Timestamp,
 };
 
-/// Maximum number of due times of one backfill.
+/// Maximum number of due times in one backfill.
 const MAX_BACKFILL: usize = 1_000;
-/// Number of ticks that a backfill reads at a time.
+/// Number of ticks that a backfill reads per query.
 const TICKS: usize = 1_000;
 
-/// A due time of a backfill.
+/// A due time of a schedule in the range of a backfill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backfilled {
     /// The time at which the schedule was due.
     pub due_at: Timestamp,
-    /// Whether the schedule had fired for this time before, so that the backfill leaves it out.
+    /// Whether the schedule had already fired for this time. The backfill then starts nothing for it.
     pub has_fired: bool,
-    /// The execution that the backfill started; `None` in a dry run, and for a time that had fired before.
+    /// The execution that the backfill started; `None` in a dry run, and if the schedule had already fired for this time.
     pub execution: Option<ExecutionId>,
 }
 
 impl Inspector {
-    /// F5: registers a schedule. Registering the same workflow, expression, time zone and instance name again returns the
-    /// same schedule and updates its options; it stays enabled or disabled as it was.
+    /// F5: registers a schedule. If a schedule with the same workflow, expression, time zone and instance name exists,
+    /// updates the options of that schedule and returns it. This neither enables nor disables the existing schedule.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an invalid option; `WorkflowInputInvalid` for an input that the workflow does not take, if it is
-    /// defined in this process; `Database` or `Connection`.
+    /// `ScheduleInvalid` for an invalid option; `WorkflowInputInvalid` if the workflow is defined in this process and the
+    /// input does not have the declared type; `Database` or `Connection`.
     pub fn add_schedule(&self, new: &CronSchedule) -> Result<ScheduleRecord, Error> {
         let now = self.now();
         let record = new
@@ -45,21 +46,38 @@ impl Inspector {
         Ok(registered)
     }
 
-    /// F3: starts a schedule's workflow for each due time from `from` to `to` (inclusive) that has not fired. Each due time fires
-    /// once, by its tick or by a backfill. The overlap rule and the schedule's start and end do not apply, and its next tick does
-    /// not change.
+    /// F3: starts a schedule's workflow for each due time from `from` to `to` (inclusive) for which the schedule has not
+    /// fired. Each due time fires once, by its tick or by a backfill. The overlap rule and the schedule's start and end do
+    /// not apply. The schedule's next tick does not change.
     ///
-    /// `dry_run`: only says what would be started.
+    /// `dry_run`: starts nothing, and only returns the due times.
     ///
     /// # Errors
-    /// `ScheduleNotFound`; `WorkflowNotFound`; `ScheduleInvalid` for a time range that ends in the future or before its start,
-    /// or has more than 1,000 due times; `Database` or `Connection`, after which a part may have been started.
+    /// `ScheduleNotFound`; `WorkflowNotFound`; `WorkflowInvalid` if this release cannot run the workflow; `ScheduleInvalid`
+    /// for a time range that ends in the future or before its start, or that has more than 1,000 due times; `Database` or
+    /// `Connection`, in which case some executions may have been started.
     pub fn backfill(
         &self,
         id: ScheduleId,
         from: Timestamp,
         to: Timestamp,
         dry_run: bool,
+    ) -> Result<Vec<Backfilled>, Error> {
+        self.backfill_as(id, from, to, dry_run, &Audit::default())
+    }
+
+    /// Backfills a schedule like [`backfill`](Self::backfill), and records in the histories of the executions who started
+    /// them, and why.
+    ///
+    /// # Errors
+    /// See [`backfill`](Self::backfill).
+    pub fn backfill_as(
+        &self,
+        id: ScheduleId,
+        from: Timestamp,
+        to: Timestamp,
+        dry_run: bool,
+        audit: &Audit,
     ) -> Result<Vec<Backfilled>, Error> {
         let invalid = |message: String| Error::new(ErrorCode::ScheduleInvalid, message);
         let record = self.schedule(id)?;
@@ -88,9 +106,12 @@ impl Inspector {
         let started = if dry_run {
             Vec::new()
         } else {
-            backfill_directly(&*self.store, &*self.clock, id, &missing, |name| {
+            let (store, clock) = (&*self.store, &*self.clock);
+            let started = backfill_directly(store, clock, id, &missing, audit, |name| {
                 self.latest_workflow(name)
-            })?
+            })?;
+            self.notify_own_runner();
+            started
         };
         let view = |due_at: Timestamp| {
             let own = started.iter().find(|(at, _)| *at == due_at);
@@ -107,7 +128,7 @@ impl Inspector {
         Ok(due.into_iter().map(view).collect())
     }
 
-    /// The due times since `from` for which a schedule has fired, oldest first.
+    /// Returns the due times since `from` for which a schedule has fired, oldest first.
     fn fired_since(&self, id: ScheduleId, from: Timestamp) -> Result<Vec<Timestamp>, Error> {
         let mut fired = Vec::new();
         for page in 0.. {
@@ -125,19 +146,38 @@ impl Inspector {
         Ok(fired)
     }
 
-    /// Replaces the options of a schedule by the result of `change`, which gets the stored ones. Does not catch up on ticks that
-    /// were due before.
+    /// Replaces the options of a schedule. `change` receives the stored options and returns the new options. Ticks that were
+    /// due before this call are not caught up.
     ///
     /// # Errors
-    /// An error of `change`; `ScheduleInvalid` for an invalid option, or if another schedule has the same workflow,
+    /// The errors of `change`; `ScheduleInvalid` for an invalid option, or if another schedule has the same workflow,
     /// expression, time zone and name; `ScheduleNotFound`; `Database` or `Connection`.
     pub fn replace_schedule(
         &self,
         id: ScheduleId,
         change: impl Fn(&ScheduleRecord) -> Result<CronSchedule, Error>,
     ) -> Result<ScheduleRecord, Error> {
+        self.replace_schedule_as(id, None, change)
+    }
+
+    /// Replaces the options of a schedule like [`replace_schedule`](Self::replace_schedule). `switched_by`: the caller and the
+    /// reason, if the change enables or disables the schedule; they are recorded in the schedule's state.
+    ///
+    /// # Errors
+    /// See [`replace_schedule`](Self::replace_schedule).
+    pub fn replace_schedule_as(
+        &self,
+        id: ScheduleId,
+        switched_by: Option<&Audit>,
+        change: impl Fn(&ScheduleRecord) -> Result<CronSchedule, Error>,
+    ) -> Result<ScheduleRecord, Error> {
         self.change_schedule(id, |known| {
-            schedule::replaced(known, &change(known)?.into_options()?, self.now())
+            let now = self.now();
+            let mut record = schedule::replaced(known, &change(known)?.into_options()?, now)?;
+            if let Some(audit) = switched_by {
+                record.state.switched = Some(switch(audit, now));
+            }
+            Ok(record)
         })
     }
 }

@@ -1,6 +1,7 @@
-//! The kinds of JSON values that a type has, found by asking its `Deserialize` which kind it wants (semantics J5, J6).
+//! Finds the kinds of JSON values that a type accepts: calls its `Deserialize` without a value and records which kind it
+//! requests (semantics J5, J6).
 //!
-//! The answer holds for `serde_json`: for a type that asks for a string it refuses a number before the type sees it.
+//! The result is valid for `serde_json`: if a type requests a string, `serde_json` refuses a number before the type sees it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,18 +20,18 @@ const ARRAY: u8 = 16;
 const OBJECT: u8 = 32;
 const ALL: u8 = 63;
 
-/// In the order of their bits.
+/// The names of the kinds, in the order of their bits.
 const NAMES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
 
 /// The kinds of JSON values of a type.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds {
-    /// Those that can be decoded as the type.
+    /// The kinds from which the type can be decoded.
     accepted: u8,
-    /// Those that a value of the type has when it is stored.
+    /// The kinds that a stored value of the type can have.
     stored: u8,
-    /// The type of JSON schema, if it is one.
+    /// The name that JSON schema has for the type, if there is exactly one.
     schema: Option<&'static str>,
     /// Whether the value can also be `null`.
     is_optional: bool,
@@ -57,53 +58,55 @@ impl Kinds {
         }
     }
 
-    /// The kinds of a type. All, if the type does not say.
+    /// Returns the kinds of a type; all kinds if its `Deserialize` requests none.
     #[must_use]
     pub fn of_type<T: Deserialize<'static>>() -> Self {
         let mut kinds = Self::ANY;
-        // It always fails: there is no value.
+        // `deserialize` always fails, because `Probe` has no value.
         let probed = probe(|| drop(T::deserialize(Probe(&mut kinds))));
         let mut kinds = probed.map_or(Self::ANY, |()| kinds);
         kinds.is_map_result = map_result::is_map_result::<T>();
         kinds
     }
 
-    /// Whether the type is `MapResult`, and not one of the program with its name.
+    /// Returns whether the type is the crate's `MapResult`, not a type of the program with this name.
     pub(super) const fn is_map_result(self) -> bool {
         self.is_map_result
     }
 
-    /// The kinds of a field of a struct.
+    /// Returns the kinds of a field of a struct.
     pub(super) fn of_field<T: DeserializeOwned>(field: &'static str) -> Self {
         let mut kinds = Self::ANY;
         let probed = probe(|| drop(T::deserialize(FieldProbe(field, &mut kinds))));
         probed.map_or(Self::ANY, |()| kinds)
     }
 
-    /// Whether a stored value of a type with the kinds `made` can be decoded.
+    /// Returns whether this type can be decoded from a stored value of another type. `made`: the kinds of that other
+    /// type.
     pub(super) const fn admits(self, made: Self) -> bool {
         self.accepted & made.stored != 0
     }
 
-    /// The same for a value that was stored because it can be decoded as a type with the kinds `given`.
+    /// Returns whether this type can be decoded from a value that another type accepts. `given`: the kinds of that
+    /// other type.
     pub(super) const fn admits_given(self, given: Self) -> bool {
         self.accepted & given.accepted != 0
     }
 
-    /// Whether a value can be decoded from an object.
+    /// Returns whether the type can be decoded from an object.
     pub(super) const fn accepts_object(self) -> bool {
         self.accepted & OBJECT != 0
     }
 
-    /// The names of the kinds, for a message.
-    pub(super) fn told(self) -> String {
+    /// Returns the names of the stored kinds, joined with "or" for a message.
+    pub(super) fn names(self) -> String {
         let names = NAMES.iter().enumerate();
         let found = names.filter(|(bit, _)| self.stored & (1 << bit) != 0);
         let found: Vec<&str> = found.map(|(_, name)| *name).collect();
         found.join(" or ")
     }
 
-    /// The JSON schema.
+    /// Returns the JSON schema of the type.
     pub(super) fn schema(self) -> serde_json::Value {
         match self.schema {
             None => serde_json::json!({}),
@@ -115,7 +118,7 @@ impl Kinds {
     }
 }
 
-/// A deserializer that notes the kind that a type wants and then fails.
+/// A deserializer that records the kind that a type requests, and then fails.
 struct Probe<'a>(&'a mut Kinds);
 
 impl Probe<'_> {
@@ -125,7 +128,7 @@ impl Probe<'_> {
     }
 }
 
-/// Defines methods that note a kind.
+/// Defines methods of a deserializer that each record a kind.
 macro_rules! note {
     ($($method:ident($($argument:ty),*) => $kinds:expr,)*) => {
         $(
@@ -165,7 +168,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         deserialize_tuple(usize) => Kinds::of(ARRAY, "array"),
         deserialize_tuple_struct(&'static str, usize) => Kinds::of(ARRAY, "array"),
         deserialize_map() => Kinds::of(OBJECT, "object"),
-        // The values of its fields without their names are accepted too.
+        // `serde_json` also decodes a struct from an array of the values of its fields.
         deserialize_struct(&'static str, &'static [&'static str]) =>
             Kinds { accepted: OBJECT | ARRAY, ..Kinds::of(OBJECT, "object") },
         deserialize_enum(&'static str, &'static [&'static str]) =>
@@ -191,7 +194,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// A deserializer that offers one field of a struct, and notes the kind that it wants.
+/// A deserializer of a struct that offers one field, and records the kind that this field requests.
 struct FieldProbe<'a>(&'static str, &'a mut Kinds);
 
 impl<'de> Deserializer<'de> for FieldProbe<'_> {
@@ -236,7 +239,7 @@ impl<'de> MapAccess<'de> for FieldProbe<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, NoValue> {
         seed.deserialize(Probe(&mut *self.1))?;
-        // A type that wants no value: it takes any. The error ends the probe.
+        // The field's type was decoded without requesting a kind, so it accepts any value. The error ends the probe.
         Err(no_value())
     }
 }
@@ -247,7 +250,7 @@ fn no_value() -> NoValue {
 
 /// Finds the kinds of a parameter's type.
 ///
-/// The method [`OfDecoded::kinds`] is that of a type that can be decoded; for all other types the compiler finds
+/// For a type that can be decoded, the compiler selects the method [`OfDecoded::kinds`]. For all other types it selects
 /// [`Unknown::kinds`], which needs one more reference.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -266,7 +269,7 @@ impl<T: Deserialize<'static>> OfDecoded for TakenType<T> {
     }
 }
 
-/// Finds the kinds of what a task's function returns, in the same way. They are those of the value of a `Result`.
+/// Finds the kinds of the value in the `Result` that a task's function returns. It works like [`TakenType`].
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct ReturnType<T>(pub std::marker::PhantomData<T>);
@@ -278,8 +281,9 @@ pub trait OfResult {
     fn kinds(&self) -> Kinds;
 }
 
-/// A type whose values are stored as the kind of JSON that it asks for. That is not known of a type that a program defines, because
-/// attributes such as `#[serde(into = "String")]` change only what is stored.
+/// A type whose values are stored as the kind of JSON that its `Deserialize` requests. A type that a program defines does not
+/// implement this trait, because attributes such as `#[serde(into = "String")]` change how its values are stored but not what
+/// its `Deserialize` requests.
 #[doc(hidden)]
 pub trait Symmetric {}
 
@@ -307,7 +311,7 @@ impl<K, V, S> Symmetric for HashMap<K, V, S> {}
 impl<K, V> Symmetric for BTreeMap<K, V> {}
 impl<T: Symmetric> Symmetric for Option<T> {}
 
-// Not `DeserializeOwned`, which a type that borrows, such as `&str`, does not implement.
+// The bound is not `DeserializeOwned`, because a type that borrows, such as `&str`, does not implement it.
 impl<T: Deserialize<'static> + Symmetric, E> OfResult for ReturnType<Result<T, E>> {
     fn kinds(&self) -> Kinds {
         Kinds::of_type::<T>()
@@ -375,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn j6_kinds_of_types_are_what_serde_json_asks_for() {
+    fn j6_kinds_of_a_type_are_those_that_it_requests() {
         assert_eq!(schema::<Wrapped>(), r#"{"type":"integer"}"#);
         assert_eq!(schema::<f32>(), r#"{"type":"number"}"#);
         assert_eq!(schema::<(u8, u8)>(), r#"{"type":"array"}"#);
@@ -409,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn j6_types_that_cannot_match_are_told_apart() {
+    fn j6_types_without_a_common_kind_do_not_match() {
         let kinds = Kinds::of_type::<u8>();
         assert!(kinds.admits(Kinds::of_type::<Option<f64>>()));
         assert!(!kinds.admits(Kinds::of_type::<Option<String>>()));
@@ -421,19 +425,19 @@ mod tests {
         assert!(!Kinds::of_type::<Vec<u8>>().admits(order));
         assert!(Kinds::of_type::<Vec<u8>>().admits_given(order));
         assert_eq!(
-            Kinds::of_type::<Option<Choice>>().told(),
+            Kinds::of_type::<Option<Choice>>().names(),
             "null or string or object"
         );
     }
 
     #[test]
-    fn j6_kinds_of_return_types_are_known_if_they_can_be_decoded() {
+    fn j6_kinds_of_return_types_are_known_for_symmetric_types() {
         struct Opaque;
         let known = &ReturnType::<Result<u8, ()>>(PhantomData);
         assert_eq!(known.kinds(), Kinds::of_type::<u8>());
         let text = &ReturnType::<Result<Option<&str>, ()>>(PhantomData);
         assert_eq!(text.kinds(), Kinds::of_type::<Option<String>>());
-        // It may be stored as another kind than the one that it asks for.
+        // The kind in which `Wrapped` is stored can differ from the kind that its `Deserialize` requests.
         assert_eq!(
             (&ReturnType::<Result<Wrapped, ()>>(PhantomData)).kinds(),
             Kinds::ANY

@@ -1,4 +1,4 @@
-//! Compares the types of parameters with those of their sources when a workflow is defined (semantics J6).
+//! Compares the types of parameters with the types of their sources when a workflow is defined (semantics J6).
 
 use super::input_type::InputType;
 use super::json_kinds::Kinds;
@@ -6,8 +6,8 @@ use super::task::{ParameterName, TaskNames};
 use crate::types::{Error, ErrorCode};
 use crate::workflow::{Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
 
-/// Refuses a parameter whose type has no kind of JSON in common with the result or the field of the input that it receives.
-/// `names` are those of the tasks, in the same order.
+/// Refuses a parameter whose type has no kind of JSON value in common with the result or input field that the parameter
+/// receives. `names` has an entry for each task of the definition, in the same order.
 ///
 /// # Errors
 /// `TaskInvalid`.
@@ -59,7 +59,7 @@ fn of_result(
     let taken: Kinds = (parameter.kinds)();
     if taken.is_map_result() {
         return Some(format!(
-            "the items of a map, but task '{}' is not one",
+            "the items of a map, but task '{}' is not a map",
             maker.id
         ));
     }
@@ -69,9 +69,9 @@ fn of_result(
     }
     Some(format!(
         "{}, but the result of task '{}' is {}",
-        taken.told(),
+        taken.names(),
         maker.id,
-        made.told()
+        made.names()
     ))
 }
 
@@ -84,7 +84,7 @@ fn of_field(parameter: &ParameterName, source: &Parameter, input: &InputType) ->
     }
     Some(format!(
         "{}, but field '{key}' of the input is {}",
-        taken.told(),
-        given.told()
+        taken.names(),
+        given.names()
     ))
 }

@@ -1,60 +1,64 @@
-//! The filter of a listing of executions, and a page of it.
+//! The filter and the pages of a listing of executions.
 
 use std::sync::Arc;
 
 use crate::runtime::Ended;
 use crate::types::{
-    ExecutionId, ExecutionStatus, ExecutionSummary, RunnerId, ScheduleId, Timestamp,
+    ExecutionId, ExecutionStatus, ExecutionSummary, Masking, RunnerId, ScheduleId, Timestamp,
 };
 use crate::workflow::Workflow;
 
-/// The conditions of a listing. All of them must hold; of several values of one condition, one is enough.
+/// The conditions of a listing. An execution must satisfy all of them. If a condition has several values, one of the values
+/// must match.
 ///
-/// Keys, labels, a schedule, a runner, states other than `Completed`, and workflows are found by an index. Whatever an index
-/// yields is compared with the other conditions, and this scan ends after 20,000 executions that do not satisfy them, or after
-/// 100 ms. [`ListPage::scanned`] then says how far it looked, and [`ListPage::next`] continues there.
+/// A listing reads one index: the index of keys, labels, schedules, runners, states other than `Completed`, or workflows.
+/// It then checks the other conditions on each execution that the index yields. The listing stops after 20,000 executions
+/// that do not satisfy them, or after 100 ms. [`ListPage::scanned`] then says where it stopped, and [`ListPage::next`]
+/// continues there.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
-    /// Executions of these workflows; empty: of all.
+    /// Executions of these workflows; empty: of all workflows.
     pub workflows: Vec<String>,
-    /// Executions of the versions that begin with one of these texts; empty: of all.
+    /// Executions of the versions that begin with one of these texts; empty: of all versions.
     pub versions: Vec<String>,
     /// Executions in these states; empty: in any state.
     pub statuses: Vec<ExecutionStatus>,
     /// Executions in none of these states.
     pub not_statuses: Vec<ExecutionStatus>,
-    /// Executions of workflows with these tags. Of several values of one tag, one is enough.
+    /// Executions of workflows with these tags. If a tag has several values here, one of them must match.
     pub tags: Vec<(String, String)>,
-    /// Executions with these labels. Of several values of one label, one is enough.
+    /// Executions with these labels. If a label has several values here, one of them must match.
     pub labels: Vec<(String, String)>,
-    /// Executions with one of these keys; `None` means any key, and none.
+    /// Executions with one of these keys; `None`: executions with any key, and executions without a key.
     pub keys: Option<Vec<String>>,
     /// Executions whose id begins with this text.
     pub id_prefix: Option<String>,
-    /// Executions whose error has this text in its type or its message, in any case.
+    /// Executions whose error contains this text in its type or its message. The comparison ignores case.
     pub error: Option<String>,
-    /// Executions whose input has these values: the keys that lead to a value, joined by dots, and the value, as JSON or as
-    /// the text of a string. Numbers are compared by their text.
+    /// Replaces the secrets in error messages. The condition `error` searches the messages with their secrets replaced.
+    pub masking: Option<Masking>,
+    /// Executions whose input has these values. Each entry is a path and a value. The path is the keys that lead to the
+    /// value, joined by dots. The value is JSON, or the text of a string. Numbers are compared as text.
     pub inputs: Vec<(String, String)>,
     /// Executions that this schedule or trigger has started.
     pub schedule: Option<ScheduleId>,
-    /// Executions with tasks that this runner is running.
+    /// Executions with tasks that this runner has claimed.
     pub runner: Option<RunnerId>,
-    /// Children of this execution. Other children are listed only with `children`.
+    /// Children of this execution. Without this condition, children are listed only if `children` is set.
     pub parent: Option<ExecutionId>,
     /// Executions submitted at or after this time.
     pub since: Option<Timestamp>,
     /// Executions submitted before this time.
     pub until: Option<Timestamp>,
-    /// Executions older than this one: [`ListPage::next`] of the page before.
+    /// Executions older than this execution: [`ListPage::next`] of the previous page.
     pub before: Option<ExecutionId>,
-    /// Executions newer than this one, those next to it: [`ListPage::prev`] of the page after.
+    /// Executions newer than this execution, and closest to it in time: [`ListPage::prev`] of the following page.
     pub after: Option<ExecutionId>,
     /// Maximum number of executions.
     pub limit: usize,
-    /// Whether to list children too, which are parts of other executions. Without it only roots are listed.
+    /// Whether to list children too. Otherwise only executions without a parent are listed.
     pub children: bool,
-    /// Whether to examine as many executions as are needed to fill the page, however long that takes.
+    /// Whether to continue until the page is full, without the limits of 20,000 executions and 100 ms.
     pub unbounded: bool,
 }
 
@@ -72,7 +76,7 @@ impl ListedExecution {
         &self.summary
     }
 
-    /// The version of the workflow that it runs.
+    /// The version of the workflow that the execution runs.
     #[must_use]
     pub const fn workflow(&self) -> &Arc<Workflow> {
         &self.workflow
@@ -95,12 +99,12 @@ impl std::ops::Deref for ListedExecution {
     }
 }
 
-/// How far a scan looked that ended before its page was full.
+/// The point at which a listing stopped before its page was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
     /// The number of executions that were examined.
     pub examined: u64,
-    /// The time at which the last of them was submitted.
+    /// The time at which the last examined execution was submitted.
     pub until: Timestamp,
 }
 
@@ -113,7 +117,7 @@ pub struct ListPage {
     pub next: Option<ExecutionId>,
     /// [`ListFilter::after`] of the previous page, if there may be one.
     pub prev: Option<ExecutionId>,
-    /// The place where the scan stopped, if it ended before the page was full.
+    /// The point at which the listing stopped, if it stopped before the page was full.
     pub scanned: Option<Scanned>,
 }
 

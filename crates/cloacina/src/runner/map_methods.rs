@@ -1,4 +1,4 @@
-//! The maps of an execution, on a `DefaultRunner`: their items, and the change of a running one (semantics K).
+//! The methods of `DefaultRunner` for maps: read their items, and change a running map (semantics K).
 
 use serde::de::DeserializeOwned;
 
@@ -16,7 +16,7 @@ const PAGE: usize = 1_000;
 pub struct MapPage<T> {
     /// The items.
     pub items: Vec<MapItem<T>>,
-    /// The cursor of the next page; `None` on the last one.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<u32>,
 }
 
@@ -50,14 +50,15 @@ impl<T: DeserializeOwned> MapItem<T> {
 }
 
 impl DefaultRunner {
-    /// Lists the items of a map in the order of its list, at most 1,000 on a page. Items that have not started are `Pending`, or
-    /// `Cancelled` once the map has ended without them.
+    /// Lists the items of a map in the order of its list, at most 1,000 on a page. An item that has not started is `Pending`.
+    /// If the map ends before the item starts, the item is `Cancelled`; in an aligned map it is `Skipped` if the source never
+    /// produced its element.
     ///
-    /// `status`: only items in this state. `cursor`: [`MapPage::next`] of the page before, `None` for the first one.
+    /// `status`: lists only items in this state. `cursor`: [`MapPage::next`] of the previous page; `None` for the first page.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `ContextInvalid` when the result of an item does not have
-    /// the type `T`; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map; `ContextInvalid` when the result of an item does not
+    /// have the type `T`; `Database` or `Connection`.
     ///
     /// # Examples
     ///
@@ -117,12 +118,12 @@ impl DefaultRunner {
         })
     }
 
-    /// Changes how many items of a running map run at once, over all runners; `None` means as many as there are workers. Items
-    /// that already run continue, so that a lower number is reached when they have ended.
+    /// Changes a running map's limit on concurrent items, counted over all runners; `None` means as many as there are workers.
+    /// Items that already run continue, so a lower limit takes effect as they end.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map, and if `parallel` is 0; `ExecutionState` for a map that
-    /// does not run; `Database` or `Connection`.
+    /// `ExecutionNotFound`; `TaskInvalid` for a task that is not a map, or if `parallel` is 0; `ExecutionState` for a map
+    /// that is not running; `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub async fn set_map(

@@ -1,4 +1,4 @@
-//! The items of a map, for a parameter of a task that names the map (semantics K9).
+//! `MapResult`: a parameter type with which a task receives all items of a map (semantics K9).
 
 use serde::de::value::UnitDeserializer;
 use serde::{Deserialize, Deserializer};
@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 use super::error_info::ErrorInfo;
 use crate::types::{TaskStatus, Timestamp};
 
-/// The items of a map, whatever became of them. A parameter of this type that names a map accepts failed items, unlike one of
-/// type `Vec<T>`.
+/// All items of a map, in any final state. A parameter of this type, with the name of a map, also receives failed
+/// items. A parameter of type `Vec<T>` does not.
 ///
 /// ```
 /// use cloacina::{MapResult, TaskError, task};
@@ -35,60 +35,61 @@ pub struct MapResult<T> {
 /// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct MapItem<T> {
-    /// Its index in the list.
+    /// The index of the item in the list.
     pub index: u32,
-    /// Its state. An item that did not run because the map ended before is cancelled.
+    /// The state of the item. An item is cancelled if the map ended before the item ran.
     pub status: TaskStatus,
-    /// The value that the function returned; `None` unless it completed.
+    /// The value that the function returned; `None` unless the item completed.
     pub value: Option<T>,
-    /// The failure of its last attempt.
+    /// The error of the item's last attempt; `None` if that attempt did not fail.
     pub error: Option<ErrorInfo>,
-    /// The number of its attempts.
+    /// The number of the item's attempts.
     pub attempts: u32,
-    /// The start of its last attempt.
+    /// The time at which the item's last attempt started.
     pub started_at: Option<Timestamp>,
-    /// The time of its end.
+    /// The time at which the item ended.
     pub ended_at: Option<Timestamp>,
 }
 
 impl<T> MapResult<T> {
-    /// Creates a result, as the test of a function may do. Since 1.0.
+    /// Creates a result, for a test that calls a task's function. Since 1.0.
     #[must_use]
     pub const fn new(items: Vec<MapItem<T>>) -> Self {
         Self { items }
     }
 
-    /// The results of the completed items, in the order of the list. Since 1.0.
+    /// Returns the results of the completed items, in the order of the list. Since 1.0.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.items.iter().filter_map(|item| item.value.as_ref())
     }
 
-    /// The items that failed, in the order of the list. Since 1.0.
+    /// Returns the items that failed, in the order of the list. Since 1.0.
     pub fn errors(&self) -> impl Iterator<Item = &MapItem<T>> {
         let items = self.items.iter();
         items.filter(|item| item.status == TaskStatus::Failed)
     }
 
-    /// The number of items. Since 1.0.
+    /// Returns the number of items. Since 1.0.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether the list was empty. Since 1.0.
+    /// Returns whether the list was empty. Since 1.0.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// All items in the order of the list. Since 1.0.
+    /// Returns all items, in the order of the list. Since 1.0.
     #[must_use]
     pub fn items(&self) -> &[MapItem<T>] {
         &self.items
     }
 }
 
-/// Whether a type is [`MapResult`]: its items do not have to be `'static`, so that it has no `TypeId`.
+/// Returns whether a type is [`MapResult`]. It compares the names of types, because a `T` that is not `'static` has no
+/// `TypeId`.
 pub(super) fn is_map_result<T>() -> bool {
     let name = std::any::type_name::<T>();
     let own = std::any::type_name::<MapResult<()>>();

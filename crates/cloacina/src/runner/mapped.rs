@@ -1,5 +1,6 @@
-//! Resolves the lists of mapped tasks when a workflow is defined (semantics K): each is the result of a task, a field of the input,
-//! or a key of the context. The parameter that has no other meaning receives the element.
+//! Resolves the lists of mapped tasks when a workflow is defined (semantics K). Each list is the result of a task, a
+//! field of the input, or a key of the context. The element goes to the parameter that has the name of the list. If
+//! no parameter has this name, the element goes to the parameter that is neither a task nor a field of the input.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,18 +11,18 @@ use crate::workflow::TaskDefinition;
 /// The fields of a declared input.
 #[derive(Clone, Copy)]
 pub(super) enum Fields {
-    /// The type takes any key.
+    /// The input accepts any key, so its fields are not known.
     Any,
-    /// The names.
+    /// The names of the fields.
     Named(&'static [&'static str]),
 }
 
-/// Replaces the names of a mapped task's lists by their keys, adds the dependencies that they imply, and returns the parameters
-/// that receive the elements. Returns nothing for a task that is not mapped.
+/// Replaces the names of a mapped task's lists with their keys in the context. Adds the tasks that produce the lists to the
+/// dependencies. Returns the names of the parameters that receive the elements; empty for a task that is not mapped.
 ///
 /// # Errors
-/// `TaskInvalid` for a list that is neither a task nor a field of the declared input, and if no parameter, or more than one,
-/// can be the element.
+/// `TaskInvalid` for a list that is neither a task nor a field of the declared input, or if no parameter or several
+/// parameters can receive the element.
 pub(super) fn resolve(
     workflow: &str,
     task: &mut TaskDefinition,
@@ -37,7 +38,7 @@ pub(super) fn resolve(
         let parameter = if !parameter.is_empty() {
             parameter
         } else if task.child.is_some() {
-            // The name of the element in the paths of the child's input.
+            // In the paths of a child's input, `item` is the element.
             "item".to_owned()
         } else {
             element(workflow, task, names, keys, fields, &list)?
@@ -89,7 +90,7 @@ fn unknown_list<'a>(
     }
 }
 
-/// The parameter that receives the element of a list.
+/// Finds the parameter that receives the element of a list.
 fn element(
     workflow: &str,
     task: &TaskDefinition,
@@ -121,14 +122,14 @@ fn element(
     let (what, hint) = match found.first() {
         None => (
             "no parameter for the element".to_owned(),
-            "the parameter that names neither a task nor a field of the input receives it"
+            "add a parameter for the element, with a name that is neither a task nor a field of the input"
                 .to_owned(),
         ),
         Some(first) => {
             let names: Vec<&str> = found.iter().map(|parameter| parameter.name).collect();
             (
                 format!(
-                    "several parameters that could be the element: {}",
+                    "several parameters that could receive the element: {}",
                     names.join(", ")
                 ),
                 format!("say which: over = {{ {} = \"{list}\" }}", first.name),
@@ -139,7 +140,7 @@ fn element(
     Err(Error::new(ErrorCode::TaskInvalid, message).with_hint(hint))
 }
 
-/// The names of the signals that a task waits for.
+/// Returns the names of the signals that a task waits for.
 pub(super) fn signals(task: &TaskDefinition) -> Vec<String> {
     let leaves = task.wait_for.iter().flat_map(Condition::leaves);
     let names = leaves.filter_map(|leaf| match leaf {

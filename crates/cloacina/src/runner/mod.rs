@@ -72,6 +72,7 @@ pub use input_type::{InputType, schema_of};
 pub use inspector::{Access, Inspector, RunnerView};
 pub use inspector_changes::{Rerun, RerunVersion};
 pub use inspector_counts::{Bucket, Count, CountKind, FailureGroup};
+pub use inspector_explain::ExplainedExecution;
 pub use inspector_maps::ItemPage;
 pub use inspector_schedules::Backfilled;
 pub use json_kinds::{Kinds, OfDecoded, OfResult, ReturnType, TakenType, Unknown};

@@ -9,9 +9,9 @@ use crate::types::{Error, ErrorCode};
 /// The schema version of a database, and its pending migrations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaVersions {
-    /// The database's schema version; `None` when it has no schema.
+    /// The database's schema version; `None` if the database has no schema.
     pub current: Option<String>,
-    /// The versions of this program that the database lacks, oldest first.
+    /// The schema versions that this program knows and the database lacks, oldest first.
     pub pending: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions
     }
 }
 
-/// The options to open a store.
+/// The options for opening a store.
 #[cfg_attr(
     not(all(feature = "sqlite", feature = "postgres")),
     expect(
@@ -61,13 +61,13 @@ pub fn schema_versions(url: &str, schema: Option<&str>) -> Result<SchemaVersions
 pub(super) struct StoreOptions<'a> {
     pub(super) schema: Option<&'a str>,
     pub(super) auto_migrate: bool,
-    /// Whether opening may create the file of an SQLite database.
+    /// Whether opening creates the file of an SQLite database if the file does not exist.
     pub(super) create: bool,
     /// Maximum number of connections to PostgreSQL; `None` means the default.
     pub(super) connections: Option<usize>,
     /// Upper limit of SQLite's busy timeout; `None` keeps the URL's value.
     pub(super) busy_timeout: Option<Duration>,
-    /// Maximum time that a PostgreSQL server may be silent before a connection is closed; `None` means the default.
+    /// How long a connection waits for the PostgreSQL server to answer before it is closed; `None` means the default.
     pub(super) patience: Option<Duration>,
     /// Whether the database refuses all writes of this store.
     pub(super) read_only: bool,
@@ -164,14 +164,14 @@ fn refuse_schema(
     )))
 }
 
-/// The error for schemas and tenants on SQLite. `consequence` says what is therefore impossible.
+/// Returns the error for schemas and tenants on SQLite. `consequence`: a clause that says what is not possible on SQLite.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn no_schemas(consequence: &str) -> Error {
     Error::new(
         ErrorCode::Configuration,
         format!("SQLite has no schemas: {consequence}"),
     )
-    .with_hint("use a file of its own for each tenant, like sqlite:///tenant_a.db")
+    .with_hint("use a separate file for each tenant, like sqlite:///tenant_a.db")
 }
 
 #[cfg(not(feature = "postgres"))]

@@ -1,4 +1,4 @@
-//! The options to open a runner, and the wait for an answer of its coordinator.
+//! The options for opening a runner, and the function that waits for an answer from its coordinator.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use tracing::Dispatch;
 use crate::runtime::{Answer, RunnerConfig};
 use crate::types::Error;
 
-/// The time from which a runner claims tasks, rescues those of dead runners, and fires schedules and triggers. Before it, the
-/// runner is open: it registers workflows and takes submissions.
+/// The time at which a runner begins to work: to claim tasks, to rescue the tasks of dead runners, and to fire schedules and
+/// triggers. Before this time, the runner only registers workflows, and accepts submissions and control actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
-    /// Once it is open.
+    /// As soon as the runner is open.
     #[default]
     AtOnce,
     /// After a delay, unless [`EngineHandle::begin`](super::EngineHandle::begin) is called earlier.
     After(Duration),
-    /// Once [`EngineHandle::begin`](super::EngineHandle::begin) is called.
+    /// When [`EngineHandle::begin`](super::EngineHandle::begin) is called.
     OnRequest,
 }
 
-/// The options to open a runner.
+/// The options for opening a runner.
 #[derive(Default)]
 pub struct OpenOptions {
-    /// The time from which the runner claims tasks.
+    /// The time at which the runner begins to work.
     pub begin: Begin,
     /// The runner's settings.
     pub config: RunnerConfig,

@@ -1,5 +1,5 @@
-//! Resolves the parameters of typed tasks when a workflow is defined (semantics J1): each is the result of a task, a field of
-//! the input, or a key of the context.
+//! Resolves the parameters of typed tasks when a workflow is defined (semantics J1). Each parameter is the result of a task,
+//! a field of the input, or a key of the context.
 //!
 //! See docs/explanation/decisions/073-typed-rust-tasks.md
 
@@ -9,16 +9,15 @@ use super::input_type::InputType;
 use super::kind_check;
 use super::mapped::{self, Fields};
 use super::task::{ParameterName, TaskNames};
-use crate::engine::ERROR_KEY;
 use crate::types::{Error, ErrorCode, nearest};
-use crate::workflow::{Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
+use crate::workflow::{ERROR_KEY, Parameter, ParameterSource, TaskDefinition, WorkflowDefinition};
 
-/// Adds the resolved parameters, and the dependencies that they imply, to the tasks of a definition. `names` are the names of
-/// its tasks, in the same order.
+/// Adds the resolved parameters, and the dependencies that they imply, to the tasks of a definition. `names` has an entry for
+/// each task of the definition, in the same order.
 ///
 /// # Errors
-/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default, or whose type
-/// cannot match that of its source.
+/// `TaskInvalid` for a parameter without a default that is neither a task nor a field of the declared input, or for a
+/// parameter whose type cannot match the type of its source.
 pub(super) fn resolve(
     definition: &mut WorkflowDefinition,
     names: &[TaskNames],
@@ -43,10 +42,11 @@ pub(super) fn resolve(
     kind_check::check(definition, names, input)
 }
 
-/// Adds the resolved parameters of the task that undoes another one. `names` are those of the workflow's tasks.
+/// Adds the resolved parameters of `task`, which undoes another task. `own`: the names in the definition of `task`.
+/// `names`: the names in the definitions of the workflow's tasks.
 ///
 /// # Errors
-/// As for [`resolve`].
+/// The errors of [`resolve`].
 pub(super) fn resolve_compensation(
     definition: &WorkflowDefinition,
     task: &mut TaskDefinition,
@@ -61,13 +61,14 @@ pub(super) fn resolve_compensation(
     Ok(())
 }
 
-/// The ids of the tasks that are maps.
+/// Returns the ids of the tasks that are maps.
 fn maps_of(definition: &WorkflowDefinition) -> HashSet<String> {
     let maps = definition.tasks.iter().filter(|task| task.over.is_some());
     maps.map(|task| task.id.clone()).collect()
 }
 
-/// Only a map has items: a type of the program may have the name of `MapResult`.
+/// Clears the flag `items` of parameters that do not name a map. `#[task]` sets the flag from the name of the parameter's type,
+/// and a program can have its own type with the name `MapResult`.
 fn clear_items(task: &mut TaskDefinition, maps: &HashSet<String>) {
     for parameter in &mut task.parameters {
         let from = parameter.task.as_ref();
@@ -107,7 +108,7 @@ fn resolve_task(
             });
             continue;
         }
-        // The error of the first execution, in final tasks and compensations.
+        // In final tasks and compensations, the parameter `error` receives the error of the first execution.
         let is_error = task.role.is_some() && parameter.name == ERROR_KEY;
         let fields = fields.filter(|_| !is_error);
         let resolved = resolve_one(workflow, task, parameter, keys, fields)?;
@@ -119,7 +120,7 @@ fn resolve_task(
     Ok(())
 }
 
-/// A parameter with nothing but its name and its source.
+/// Returns a parameter that has only a name and a source.
 fn plain(name: &str, source: ParameterSource) -> Parameter {
     Parameter {
         name: name.to_owned(),
@@ -131,7 +132,7 @@ fn plain(name: &str, source: ParameterSource) -> Parameter {
     }
 }
 
-/// `None`: the parameter has its default, because the input is declared without a field of this name.
+/// Resolves one parameter. `None`: the parameter has its default, because the declared input has no field of this name.
 fn resolve_one(
     workflow: &str,
     task: &TaskDefinition,
@@ -154,7 +155,7 @@ fn resolve_one(
     }
     match fields {
         None => Ok(Some(resolved(ParameterSource::Context, None, name))),
-        // A type that takes any key does not say which fields it has.
+        // The fields of an input that accepts any key are not known, so any name can be a field.
         Some(Fields::Any) => Ok(Some(resolved(ParameterSource::Input, None, name))),
         Some(Fields::Named(fields)) if fields.contains(&name) => {
             Ok(Some(resolved(ParameterSource::Input, None, name)))

@@ -1,8 +1,9 @@
-//! The fields that a struct requires (semantics J5).
+//! Finds the fields that a struct requires (semantics J5).
 //!
-//! A `Deserialize` reports the first absent field only. So it gets examples of the fields that are known to be required, until
-//! it reports none. An example is a plain value: `false`, 0, an empty text, list or map. If a field does not accept it, as a
-//! struct or an enum does not, the fields after it are not known to be required.
+//! A `Deserialize` reports only the first absent field. So it is called again and again, each time with examples of the fields
+//! that it has reported so far, until it reports no further field. An example is a plain value: `false`, 0, or an empty string,
+//! list or map. If a field does not accept its example (a struct and an enum accept none), the search stops there: required
+//! fields after this field are not found.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use serde::{Deserializer, forward_to_deserialize_any};
 
 use super::probing::probe;
 
-/// The fields without which a type cannot be decoded, as far as that is known. `fields` are all its fields, with their aliases.
+/// Returns the known required fields of a type. `fields`: all fields of the type and their aliases.
 pub(super) fn of_type<T: DeserializeOwned>(fields: &[&'static str]) -> Vec<&'static str> {
     let mut given: Vec<&'static str> = Vec::new();
     let mut required: Vec<&'static str> = Vec::new();
@@ -28,7 +29,7 @@ pub(super) fn of_type<T: DeserializeOwned>(fields: &[&'static str]) -> Vec<&'sta
         );
         let is_alias = |other: &&'static str| match problem_with::<T>(&given, Some(other)) {
             Some(Problem::Missing(missing)) => missing != field,
-            // An alias accepts what the field accepts.
+            // An alias refuses an example if and only if the field refuses it.
             Some(Problem::Refused) => !accepts,
             None => true,
         };
@@ -46,7 +47,7 @@ pub(super) fn of_type<T: DeserializeOwned>(fields: &[&'static str]) -> Vec<&'sta
     required
 }
 
-/// The reason why a type cannot be decoded from examples of some fields and of `last`. `None`: it can be decoded.
+/// Returns why a type cannot be decoded from examples of `fields` and `last`. `None`: it can be decoded.
 fn problem_with<T: DeserializeOwned>(
     fields: &[&'static str],
     last: Option<&'static str>,
@@ -58,7 +59,7 @@ fn problem_with<T: DeserializeOwned>(
     }
 }
 
-/// The reason why an example was not decoded.
+/// The reason why a struct was not decoded from examples.
 #[derive(Debug)]
 enum Problem {
     /// A field of the struct is absent.
@@ -118,7 +119,7 @@ impl<'de> Deserializer<'de> for Example {
     }
 }
 
-/// The fields that are left.
+/// The fields whose examples have not been passed on yet.
 struct Fields(std::vec::IntoIter<&'static str>);
 
 impl<'de> MapAccess<'de> for Fields {
@@ -136,7 +137,7 @@ impl<'de> MapAccess<'de> for Fields {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
-        // A field that is absent inside the value is not one of the struct.
+        // An absent field inside the value is not a field of the struct itself.
         seed.deserialize(PlainValue).map_err(|_| Problem::Refused)
     }
 }
@@ -144,7 +145,7 @@ impl<'de> MapAccess<'de> for Fields {
 /// A deserializer of plain values.
 struct PlainValue;
 
-/// Defines methods that pass a value to the visitor.
+/// Defines methods of a deserializer that each pass a value to the visitor.
 macro_rules! values {
     ($($method:ident($($argument:ty),*) => $visit:ident($($value:expr)?),)*) => {
         $(
@@ -155,7 +156,7 @@ macro_rules! values {
     };
 }
 
-/// Defines methods for types without a plain value.
+/// Defines methods of a deserializer for types that have no plain value.
 macro_rules! refused {
     ($($method:ident($($argument:ty),*),)*) => {
         $(
@@ -263,13 +264,13 @@ mod tests {
         let fields = [
             "tax", "id", "note", "lines", "rows", "any", "choice", "last",
         ];
-        // `choice` has no plain value, so that `last` is not known.
+        // `choice` has no plain value, so the search does not reach `last`.
         let expected = ["id", "lines", "rows", "any", "choice"];
         assert_eq!(of_type::<Order>(&fields), expected);
     }
 
     #[test]
-    fn j5_field_with_an_alias_may_be_absent() {
+    fn j5_field_with_an_alias_is_not_listed_as_required() {
         #[derive(Deserialize)]
         #[expect(dead_code, reason = "it is only decoded")]
         struct Renamed {
@@ -290,7 +291,7 @@ mod tests {
         impl<'de> Deserialize<'de> for Strict {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(from)?;
-                assert!(!text.is_empty(), "a strict type needs a text");
+                assert!(!text.is_empty(), "the string is empty");
                 Ok(Self)
             }
         }

@@ -1,4 +1,5 @@
-//! Parameters of tasks that are resources: a runner makes each once, at its first use (semantics J10).
+//! Resources, the shared objects that tasks receive as parameters. A runner creates each resource once, at its first use
+//! (semantics J10).
 //!
 //! `#[task]` expands to calls of [`resource`].
 
@@ -11,8 +12,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{TaskError, TaskHandle};
 
-/// A function that makes a resource: without parameters, `async` or not, and returning a `Result`. `Kind` tells the two kinds of
-/// functions apart.
+/// A function that creates a resource. It has no parameters and returns a `Result`. `Kind` says whether it is `async` or
+/// blocking.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make a resource",
@@ -20,10 +21,10 @@ use super::{TaskError, TaskHandle};
     note = "the function takes no parameters, may be async or not, and returns a `Result` with a type that is `Send + Sync`"
 )]
 pub trait ResourceFunction<Kind>: Send + 'static {
-    /// The type of the object.
+    /// The type of the resource.
     type Resource: Send + Sync + 'static;
 
-    /// Calls the function, and ends the call with what it returned.
+    /// Calls the function, and ends `call` with the returned value.
     fn open(
         self,
         call: OpenCall<Self::Resource>,
@@ -35,7 +36,7 @@ pub trait ResourceFunction<Kind>: Send + 'static {
 #[derive(Debug)]
 pub enum Asynchronous {}
 
-/// The kind of a function that may block.
+/// The kind of a function that is not `async` and can block.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Blocking {}
@@ -63,7 +64,7 @@ where
     type Resource = T;
 
     async fn open(self, call: OpenCall<T>) -> Result<Arc<T>, TaskError> {
-        // The thread ends the call, because it goes on when the attempt is aborted.
+        // The thread itself ends the call, because only the thread continues if the attempt is aborted.
         let open = move || call.end(self().map_err(Into::into));
         if tokio::runtime::Handle::try_current().is_err() {
             return open();
@@ -78,7 +79,7 @@ where
     }
 }
 
-/// The resource of one function.
+/// A slot for the resource that one function creates.
 struct Slot<F, T> {
     state: Arc<SlotState<T>>,
     of: PhantomData<fn(F)>,
@@ -87,7 +88,7 @@ struct Slot<F, T> {
 #[derive(Debug)]
 struct SlotState<T> {
     made: OnceLock<Arc<T>>,
-    /// Held during a call of the function; the error of the last call.
+    /// The error of the last call of the function. The lock is held during a call.
     error: Arc<Mutex<Option<TaskError>>>,
     /// The number of calls that failed.
     failures: AtomicU64,
@@ -107,7 +108,7 @@ impl<F, T> Default for Slot<F, T> {
     }
 }
 
-/// A call of the function of a slot. No other call begins before it is dropped.
+/// A call of the function of a slot. The next call begins only when this value is dropped.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct OpenCall<T> {
@@ -116,7 +117,7 @@ pub struct OpenCall<T> {
 }
 
 impl<T> OpenCall<T> {
-    /// Keeps the resource or the error for the tasks that wait.
+    /// Stores the resource or the error, for the tasks that wait for this call.
     fn end(mut self, result: Result<T, TaskError>) -> Result<Arc<T>, TaskError> {
         match result {
             Ok(made) => Ok(Arc::clone(self.state.made.get_or_init(|| Arc::new(made)))),
@@ -130,8 +131,8 @@ impl<T> OpenCall<T> {
 }
 
 impl<F, T> Slot<F, T> {
-    /// Returns the resource, which the first caller makes while others wait. If that fails, those that were waiting fail too,
-    /// and the next caller tries again.
+    /// Returns the resource. The first caller creates it while other callers wait. If the first caller fails, the callers
+    /// that waited fail with the same error, and the next caller tries again.
     async fn get<K>(&self, open: F) -> Result<Arc<T>, TaskError>
     where
         F: ResourceFunction<K, Resource = T>,
@@ -155,9 +156,9 @@ impl<F, T> Slot<F, T> {
     }
 }
 
-/// Returns the resource that a function makes for the runner of a task. The first call makes it.
+/// Returns the resource that the function `open` creates for the runner of a task. The first call creates the resource.
 ///
-/// A value with a type that others share is refused:
+/// A value whose type is not unique, such as a function pointer, is refused:
 ///
 /// ```compile_fail,E0080
 /// use std::sync::Arc;
@@ -175,14 +176,15 @@ impl<F, T> Slot<F, T> {
 /// ```
 ///
 /// # Errors
-/// That of the function.
+/// The error of the function.
 #[doc(hidden)]
 pub async fn resource<F, K>(handle: &TaskHandle, open: F) -> Result<Arc<F::Resource>, TaskError>
 where
     F: ResourceFunction<K>,
 {
     const {
-        // The slot is found by the type, which a function pointer and a closure with variables share with others.
+        // The slot is found by the type `F`. A function pointer, and a closure that captures variables, can have the same
+        // type as another value, so they are refused.
         assert!(
             size_of::<F>() == 0,
             "name a function: #[resource(open_smtp)]"

@@ -8,12 +8,12 @@ use crate::engine::{ScheduleDiagnosisInput, ScheduleReason, explain_schedule};
 use crate::runtime::{run_schedule_directly, schedule_rows};
 use crate::store::{ScheduleQuery, Store, StoredDefinition};
 use crate::types::{
-    DefinitionId, Error, ErrorCode, ExecutionId, Presence, ScheduleId, ScheduleKind,
-    ScheduleRecord, TickOutcome, TickRecord, Timestamp,
+    Audit, DefinitionId, Error, ErrorCode, ExecutionId, Presence, ScheduleId, ScheduleKind,
+    ScheduleRecord, Switch, TickOutcome, TickRecord, Timestamp,
 };
 use crate::workflow::Workflow;
 
-/// Maximum number of waiting ends that `explain` counts.
+/// Maximum count of ended executions that a trigger has not processed yet. `explain` stops counting at this number.
 const MAX_PENDING: usize = 1_000;
 
 /// The number of ticks since a time, by outcome.
@@ -21,15 +21,16 @@ const MAX_PENDING: usize = 1_000;
 pub struct TickCounts {
     /// Ticks that started an execution.
     pub fired: u64,
-    /// Ticks that were due while no runner was live and that the catch-up rule did not make up for.
+    /// Ticks that were due while no runner was live, and that the catch-up rule did not fire later.
     pub missed: u64,
-    /// Ticks whose workflow no program had stored.
+    /// Ticks that started nothing because no program had stored the workflow, or because an execution already had the key with
+    /// which a trigger fired.
     pub skipped: u64,
     /// Ticks that the overlap rule skipped.
     pub overlapped: u64,
-    /// Ticks that wait for the end of an execution.
+    /// Ticks that wait for the end of an earlier execution.
     pub queued: u64,
-    /// Polls whose trigger function raised.
+    /// Polls in which the trigger's function raised an exception.
     pub failed: u64,
 }
 
@@ -42,9 +43,17 @@ impl Inspector {
         schedule_rows::existing(&*self.store, ScheduleKind::Cron, id)
     }
 
-    /// Returns schedules or triggers, oldest first, without deleted ones.
+    /// Returns a schedule or a trigger.
     ///
-    /// `limit`: maximum number; `offset`: number of rows to leave out at the start.
+    /// # Errors
+    /// `ScheduleNotFound` if neither has the id, or if it is deleted; `Database` or `Connection`.
+    pub fn schedule_or_trigger(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
+        existing_of_any_kind(&*self.store, id)
+    }
+
+    /// Returns schedules or triggers, oldest first. Deleted schedules and triggers are left out.
+    ///
+    /// `limit`: maximum number of rows; `offset`: number of rows to leave out at the start.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -60,11 +69,38 @@ impl Inspector {
             enabled_only,
             limit,
             offset,
+            after: None,
+            descending: false,
         };
         Ok(self.store.schedules(&query)?)
     }
 
-    /// Returns the trigger with a name.
+    /// Returns at most `limit` schedules or triggers that were created after the schedule `after`, oldest first. If
+    /// `descending`, returns those that were created before it, newest first. The schedule `after` need not exist any
+    /// more. `None`: the list starts at its first row.
+    ///
+    /// # Errors
+    /// `Database` or `Connection` when the database fails or does not answer.
+    pub fn schedules_from(
+        &self,
+        kind: ScheduleKind,
+        enabled_only: bool,
+        after: Option<ScheduleId>,
+        descending: bool,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, Error> {
+        let query = ScheduleQuery {
+            kind,
+            enabled_only,
+            limit,
+            offset: 0,
+            after,
+            descending,
+        };
+        Ok(self.store.schedules(&query)?)
+    }
+
+    /// Returns the trigger that has this name, or `None` if there is none.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -72,7 +108,7 @@ impl Inspector {
         Ok(self.store.schedule_of(ScheduleKind::Trigger, name)?)
     }
 
-    /// Changes a schedule's expression or time zone; `None` leaves it unchanged. The next tick is recomputed.
+    /// Changes a schedule's expression, its time zone, or both; `None` leaves a value unchanged. The next tick is recomputed.
     ///
     /// # Errors
     /// `ScheduleInvalid`; `ScheduleNotFound`; `Database` or `Connection`.
@@ -99,12 +135,54 @@ impl Inspector {
         self.change_schedule(id, |known| schedule::switched(known, enabled, self.now()))
     }
 
-    /// Deletes a schedule. Its history can still be read.
+    /// Enables or disables a schedule or a trigger, for all runners, and records in its state who did so, and why.
+    ///
+    /// `check` receives the stored schedule or trigger. If it returns an error, nothing changes.
+    ///
+    /// # Errors
+    /// The errors of `check`; `ScheduleNotFound`; `Database` or `Connection`.
+    pub fn set_schedule_enabled_as(
+        &self,
+        id: ScheduleId,
+        enabled: bool,
+        audit: &Audit,
+        check: impl Fn(&ScheduleRecord) -> Result<(), Error>,
+    ) -> Result<ScheduleRecord, Error> {
+        let find = |store: &dyn Store| existing_of_any_kind(store, id);
+        let change = |known: &ScheduleRecord| {
+            check(known)?;
+            let now = self.now();
+            let mut record = schedule::switched(known, enabled, now)?;
+            record.state.switched = Some(switch(audit, now));
+            Ok(record)
+        };
+        let changed = schedule_rows::change(&*self.store, find, change)?;
+        self.notify_runners();
+        Ok(changed)
+    }
+
+    /// Deletes a schedule. The history of its ticks can still be read.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `Database` or `Connection`.
     pub fn delete_schedule(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
-        self.change_schedule(id, |known| Ok(schedule::deleted(known, self.now())))
+        self.delete_schedule_if(id, |_| Ok(()))
+    }
+
+    /// Deletes a schedule like [`delete_schedule`](Self::delete_schedule). `check` receives the stored schedule. If it returns
+    /// an error, the schedule is not deleted.
+    ///
+    /// # Errors
+    /// The errors of `check`; `ScheduleNotFound`; `Database` or `Connection`.
+    pub fn delete_schedule_if(
+        &self,
+        id: ScheduleId,
+        check: impl Fn(&ScheduleRecord) -> Result<(), Error>,
+    ) -> Result<ScheduleRecord, Error> {
+        self.change_schedule(id, |known| {
+            check(known)?;
+            Ok(schedule::deleted(known, self.now()))
+        })
     }
 
     /// Enables or disables a trigger, for all runners.
@@ -119,7 +197,7 @@ impl Inspector {
                     ErrorCode::ScheduleNotFound,
                     format!("there is no trigger '{name}'"),
                 )
-                .with_hint("a trigger is stored when a program that defines it starts a runner")
+                .with_hint("start a runner in the program that defines the trigger, so that the trigger is stored")
             })
         };
         let change = |known: &ScheduleRecord| schedule::switched(known, enabled, self.now());
@@ -139,25 +217,30 @@ impl Inspector {
         Ok(changed)
     }
 
-    pub(super) fn notify_runners(&self) {
-        // The change is committed. Without the notification the runners find it at their next poll, so this is not an error.
-        if let Err(error) = self.store.notify_peers() {
-            tracing::debug!(%error, "cannot notify the other runners of a change to a schedule");
-        }
-    }
-
-    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged. The
-    /// execution runs as soon as a runner has handlers for its tasks.
+    /// Starts a schedule's workflow once, immediately. The schedule's catch-up and overlap rules do not apply, and its next
+    /// tick does not change. The execution runs as soon as a runner has handlers for its tasks.
     ///
     /// # Errors
-    /// `ScheduleNotFound`; `WorkflowNotFound`; `Database` or `Connection`.
+    /// `ScheduleNotFound`; `WorkflowNotFound`; `WorkflowInvalid` if this release cannot run the workflow; `Database` or
+    /// `Connection`.
     pub fn run_schedule_now(&self, id: ScheduleId) -> Result<ExecutionId, Error> {
-        run_schedule_directly(&*self.store, &*self.clock, id, |name| {
-            self.latest_workflow(name)
-        })
+        self.run_schedule_now_as(id, &Audit::default())
     }
 
-    /// The latest stored version of a workflow, if there is one.
+    /// Starts a schedule's workflow like [`run_schedule_now`](Self::run_schedule_now), and records in the history of the
+    /// execution who started it, and why.
+    ///
+    /// # Errors
+    /// See [`run_schedule_now`](Self::run_schedule_now).
+    pub fn run_schedule_now_as(&self, id: ScheduleId, audit: &Audit) -> Result<ExecutionId, Error> {
+        let started = run_schedule_directly(&*self.store, &*self.clock, id, audit, |name| {
+            self.latest_workflow(name)
+        })?;
+        self.notify_own_runner();
+        Ok(started)
+    }
+
+    /// Returns the latest stored version of a workflow, if the workflow is stored.
     pub(super) fn latest_workflow(
         &self,
         name: &str,
@@ -168,7 +251,7 @@ impl Inspector {
             .transpose()
     }
 
-    /// Whether a program has stored a definition of a workflow in this database.
+    /// Returns whether a program has stored a definition of a workflow in this database.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -185,12 +268,12 @@ impl Inspector {
         }
     }
 
-    /// Returns the history of a schedule or a trigger, newest first. It may be a deleted one.
+    /// Returns the history of a schedule or a trigger, newest first. This works for deleted schedules and triggers too.
     ///
     /// `limit`: maximum number of ticks; `offset`: number of newest ticks to leave out.
     ///
     /// # Errors
-    /// `ScheduleNotFound` when no schedule ever had the id; `Database` or `Connection`.
+    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
     pub fn schedule_history(
         &self,
         id: ScheduleId,
@@ -204,7 +287,27 @@ impl Inspector {
         Ok(ticks)
     }
 
-    /// Counts the ticks of all schedules, or the polls of all triggers, since a time, by outcome.
+    /// Returns at most `limit` ticks of a schedule or a trigger that were due before the given time, newest first. If
+    /// `ascending`, returns ticks that were due after this time, oldest first. This works for deleted schedules and triggers
+    /// too.
+    ///
+    /// # Errors
+    /// `ScheduleNotFound` when no schedule, even a deleted one, has the id; `Database` or `Connection`.
+    pub fn schedule_history_from(
+        &self,
+        id: ScheduleId,
+        from: Timestamp,
+        ascending: bool,
+        limit: usize,
+    ) -> Result<Vec<TickRecord>, Error> {
+        let ticks = self.store.ticks_from(id, from, ascending, limit)?;
+        if ticks.is_empty() && self.store.schedule(id)?.is_none() {
+            schedule_rows::existing(&*self.store, ScheduleKind::Cron, id)?;
+        }
+        Ok(ticks)
+    }
+
+    /// Counts the ticks of all schedules, or the polls of all triggers, since the given time, by outcome.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -223,10 +326,10 @@ impl Inspector {
         Ok(counts)
     }
 
-    /// Returns the reasons why a schedule or a trigger waits or no longer fires: see [`explain_schedule`]. `None` when nothing
-    /// has the id.
+    /// Returns the reasons why a schedule or a trigger waits or no longer fires: see [`explain_schedule`]. `None` if no
+    /// schedule or trigger has the id.
     ///
-    /// `own`: names of this process's workflows, which may not be stored in the database yet.
+    /// `own`: the names of this process's workflows. They may not be stored in the database yet.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -260,4 +363,20 @@ impl Inspector {
         };
         Ok(Some(explain_schedule(&record, &input)))
     }
+}
+
+/// Returns the record of who enabled or disabled a schedule or a trigger, when and why.
+pub(super) fn switch(audit: &Audit, now: Timestamp) -> Switch {
+    Switch {
+        at: now,
+        by: audit.actor.clone(),
+        note: audit.note.clone(),
+    }
+}
+
+/// Returns a schedule or a trigger that is not deleted.
+fn existing_of_any_kind(store: &dyn Store, id: ScheduleId) -> Result<ScheduleRecord, Error> {
+    let known = store.schedule(id)?;
+    let kind = known.map_or(ScheduleKind::Cron, |record| record.kind);
+    schedule_rows::existing(store, kind, id)
 }

@@ -8,8 +8,8 @@ use crate::runtime::{Answer, Message, PollToken, schedule_rows};
 use crate::types::{Error, ExecutionId, ScheduleId, ScheduleRecord};
 
 impl EngineHandle {
-    /// F5: registers a schedule. Registering the same workflow, expression, time zone and instance name again returns the same
-    /// schedule and updates its options; it stays enabled or disabled as it was.
+    /// F5: registers a schedule. If a schedule with the same workflow, expression, time zone and instance name exists,
+    /// updates the options of that schedule and returns it. This neither enables nor disables the existing schedule.
     ///
     /// # Errors
     /// `ScheduleInvalid` for an invalid option; `Database` or `Connection`; `RunnerClosed`.
@@ -25,7 +25,7 @@ impl EngineHandle {
         Ok(registered)
     }
 
-    /// See [`Inspector::update_schedule`](super::Inspector::update_schedule).
+    /// Changes a schedule's expression or time zone: see [`Inspector::update_schedule`](super::Inspector::update_schedule).
     ///
     /// # Errors
     /// The errors of that method, and `RunnerClosed`.
@@ -38,7 +38,7 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().update_schedule(id, expression, timezone))
     }
 
-    /// See [`Inspector::set_schedule_enabled`](super::Inspector::set_schedule_enabled).
+    /// Enables or disables a schedule: see [`Inspector::set_schedule_enabled`](super::Inspector::set_schedule_enabled).
     ///
     /// # Errors
     /// The errors of that method, and `RunnerClosed`.
@@ -50,7 +50,7 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().set_schedule_enabled(id, enabled))
     }
 
-    /// See [`Inspector::delete_schedule`](super::Inspector::delete_schedule).
+    /// Deletes a schedule: see [`Inspector::delete_schedule`](super::Inspector::delete_schedule).
     ///
     /// # Errors
     /// The errors of that method, and `RunnerClosed`.
@@ -58,7 +58,8 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().delete_schedule(id))
     }
 
-    /// Starts a schedule's workflow once, now, regardless of its catch-up and overlap rules. The next tick is unchanged.
+    /// Starts a schedule's workflow once, immediately. The schedule's catch-up and overlap rules do not apply, and its next
+    /// tick does not change.
     ///
     /// # Errors
     /// `ScheduleNotFound`; `WorkflowNotFound`; `Database` or `Connection`; `RunnerClosed`.
@@ -66,7 +67,7 @@ impl EngineHandle {
         wait_for(&self.begin_run_schedule_now(id))
     }
 
-    /// Starts [`run_schedule_now`](Self::run_schedule_now) and returns its pending answer.
+    /// Starts [`run_schedule_now`](Self::run_schedule_now) and returns the pending answer.
     pub fn begin_run_schedule_now(&self, id: ScheduleId) -> Answer<ExecutionId> {
         let give_up = self.give_up();
         self.ask(|reply| Message::RunNow {
@@ -76,9 +77,10 @@ impl EngineHandle {
         })
     }
 
-    /// G1: begins to register a trigger, and returns the pending answer. `handler` is the number by which this program
-    /// identifies the trigger's function. Polls arrive in [`queues().polls()`](crate::runtime::WorkQueues::polls);
-    /// report their outcomes with [`end_poll`](Self::end_poll).
+    /// G1: starts to register a trigger, and returns the pending answer. `handler` is a number with which this program
+    /// identifies the trigger's function. Polls of the trigger arrive in
+    /// [`queues().polls()`](crate::runtime::WorkQueues::polls). Report the outcome of each poll with
+    /// [`end_poll`](Self::end_poll).
     pub fn begin_register_trigger(&self, trigger: NewTrigger, handler: u64) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,
@@ -87,8 +89,8 @@ impl EngineHandle {
         })
     }
 
-    /// G4: starts to register a trigger without a function, which fires after each end that it follows, and returns the
-    /// pending answer.
+    /// G4: starts to register a trigger without a function, and returns the pending answer. The trigger fires each time an
+    /// execution of the workflow that it follows ends.
     pub fn begin_register_follower(&self, trigger: NewTrigger) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,
@@ -102,7 +104,7 @@ impl EngineHandle {
         self.report(Message::Polled { token, outcome });
     }
 
-    /// See [`Inspector::set_trigger_enabled`](super::Inspector::set_trigger_enabled).
+    /// Enables or disables a trigger: see [`Inspector::set_trigger_enabled`](super::Inspector::set_trigger_enabled).
     ///
     /// # Errors
     /// The errors of that method, and `RunnerClosed`.
@@ -110,7 +112,7 @@ impl EngineHandle {
         self.reschedule(|| self.inspector().set_trigger_enabled(name, enabled))
     }
 
-    /// Makes a change and notifies the coordinator at once.
+    /// Calls `change`, which changes a schedule or a trigger, and then notifies this runner's coordinator.
     fn reschedule<T>(&self, change: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         self.check_open()?;
         let changed = change()?;

@@ -1,4 +1,4 @@
-//! Shortened execution ids, as people type them, and the search for the executions that they mean.
+//! Shortened execution ids that people type, and the search for matching executions.
 
 use std::str::FromStr;
 
@@ -8,17 +8,19 @@ use crate::types::{Error, ErrorCode, ExecutionId};
 
 /// Minimum number of digits of a prefix.
 const MIN_PREFIX: usize = 4;
-/// Number of digits of the first part of an id. A short id that also has last digits begins with this part.
+/// Number of digits in the first part of an id. A short id that also gives last digits begins with the whole first
+/// part.
 const FIRST_PART: usize = 8;
-/// The digits of an id.
+/// Number of digits of an id.
 const DIGITS: usize = 32;
-/// Maximum number of ids that a search reads at a time.
+/// Maximum number of ids that a search reads per query.
 const PAGE: usize = 1_000;
 
-/// A shortened execution id: a prefix of at least 4 characters, or the first 8 and at least the last 5 characters, for
-/// example `01a213ed-9c2e41`.
+/// A shortened execution id. It is either a prefix of at least 4 characters, or the first 8 characters, a dash and at least the
+/// last 5 characters, for example `01a213ed-9c2e41`.
 ///
-/// The second form distinguishes executions that were submitted in the same moment, because an id begins with its time.
+/// An id begins with the time of its creation. The second form can therefore distinguish executions that were submitted at
+/// almost the same time.
 ///
 /// ```
 /// use cloacina::runner::ShortId;
@@ -31,7 +33,7 @@ const PAGE: usize = 1_000;
 pub struct ShortId {
     /// The first digits, in lower case and without dashes.
     first: String,
-    /// The last digits, or nothing.
+    /// The last digits; empty for a prefix.
     last: String,
 }
 
@@ -55,7 +57,7 @@ impl FromStr for ShortId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let lower = text.to_ascii_lowercase();
         let (first, last) = match lower.split_once('-') {
-            // The second part of a whole id has 4 digits.
+            // In a full id, the text after the first dash contains further dashes, so `is_end` refuses it.
             Some((first, last)) if first.len() == FIRST_PART && is_end(last) => {
                 (first.to_owned(), last.to_owned())
             }
@@ -82,8 +84,8 @@ fn is_end(text: &str) -> bool {
 }
 
 impl Inspector {
-    /// Returns at most `limit` executions that a shortened id means, newest first. It reads only the executions whose ids have
-    /// the prefix.
+    /// Returns at most `limit` executions that match a shortened id, newest first. Reads only the ids that begin with its first
+    /// digits.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

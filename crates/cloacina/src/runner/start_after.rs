@@ -1,14 +1,14 @@
-//! Starting a workflow after the ends of another one's executions (semantics G4).
+//! Triggers that start a workflow after the executions of another workflow end (semantics G4).
 
 use super::DefaultRunner;
 use crate::engine::trigger::NewTrigger;
 use crate::runtime::Message;
 use crate::types::{After, Error, ErrorCode, ExecutionStatus, ScheduleId};
 
-/// A trigger that starts a workflow once after each end of another workflow's executions.
+/// A trigger that starts a workflow each time an execution of another workflow ends.
 ///
-/// The input of the started execution has `ended_execution_id`, `ended_workflow`, `ended_status` and `ended_output`, the output
-/// of the ended execution if it completed, and otherwise null.
+/// The input of the started execution has the keys `ended_execution_id`, `ended_workflow`, `ended_status` and `ended_output`.
+/// `ended_output` is the output of the ended execution if it completed, and null otherwise.
 ///
 /// # Examples
 ///
@@ -31,7 +31,8 @@ pub struct StartAfter {
 }
 
 impl StartAfter {
-    /// A trigger that starts `workflow` after each execution of `after` that completed. Its name is `after -> workflow`.
+    /// Creates a trigger that starts `workflow` each time an execution of `after` completes. The name of the trigger is
+    /// `after -> workflow`.
     ///
     /// Since 1.0.
     pub fn new(after: impl AsRef<str>, workflow: impl AsRef<str>) -> Self {
@@ -45,7 +46,7 @@ impl StartAfter {
         }
     }
 
-    /// Sets its name, which tells it from other triggers of the database. A trigger of this name is replaced.
+    /// Sets the trigger's name, which must be unique in the database. An existing trigger of this name is replaced.
     ///
     /// Since 1.0.
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -53,7 +54,7 @@ impl StartAfter {
         self
     }
 
-    /// Sets the final states that count.
+    /// Sets the final states after which the trigger fires.
     ///
     /// Since 1.0.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = ExecutionStatus>) -> Self {
@@ -76,8 +77,9 @@ impl StartAfter {
 }
 
 impl DefaultRunner {
-    /// Starts a workflow after the ends of another one's executions, and returns the id of the trigger. Each end fires once,
-    /// whichever program ends the execution; ends before the registration do not.
+    /// Registers a trigger that starts a workflow after executions of another workflow, and returns the id of the trigger.
+    /// The trigger fires once for each execution that ends in one of the chosen states, whichever program ran it. It does
+    /// not fire for executions that ended before the registration.
     ///
     /// # Errors
     /// `ScheduleInvalid` for an invalid name, workflow or status; `Database` or `Connection`; `RunnerClosed`.
@@ -99,9 +101,9 @@ impl DefaultRunner {
     /// Since 1.0.
     pub async fn start_after(&self, trigger: StartAfter) -> Result<ScheduleId, Error> {
         let new = trigger.trigger();
-        if crate::workflow::name_problem(&new.workflow).is_some() {
+        if crate::workflow::name_problem("workflow name", &new.workflow).is_some() {
             let message = format!(
-                "trigger '{}' starts a workflow of an invalid name: '{}'",
+                "trigger '{}' starts a workflow with an invalid name: '{}'",
                 new.name, new.workflow
             );
             return Err(Error::new(ErrorCode::ScheduleInvalid, message));

@@ -1,6 +1,6 @@
 //! The static check of `workflow!`: validates names and finds cycles while the program compiles (semantics A2).
 //!
-//! Constant evaluation cannot allocate: a cycle is stored as indices, and messages are written into a fixed buffer.
+//! Constant evaluation cannot allocate memory. So a cycle is stored as indices, and messages are written into a fixed buffer.
 //!
 //! See docs/explanation/decisions/070-rust-definitions.md
 
@@ -8,7 +8,7 @@ use super::{ParameterName, TaskNames};
 
 /// Maximum length of a message in bytes. A part that does not fit is left out.
 const MAX_MESSAGE: usize = 1000;
-/// Maximum length of the names that are compared to find a similar one, in bytes.
+/// Maximum length, in bytes, of the names that are compared to find a similar name.
 const MAX_COMPARED: usize = 64;
 
 /// The names and the graph of a workflow, checked in constant evaluation.
@@ -17,14 +17,14 @@ const MAX_COMPARED: usize = 64;
 pub struct StaticCheck<const N: usize> {
     name: &'static str,
     tasks: [TaskNames; N],
-    /// For each task on the cycle that was found, the next task on it.
+    /// For each task on the cycle that was found, the next task on this cycle. Entries of other tasks are not used.
     cycle: [Option<usize>; N],
     /// The first task of the cycle in declaration order, where the cycle is reported.
     cycle_start: Option<usize>,
 }
 
 impl<const N: usize> StaticCheck<N> {
-    /// Looks for a cycle. [`check`](Self::check) validates the tasks one by one.
+    /// Creates a check, and looks for a cycle. [`check`](Self::check) then validates the tasks one by one.
     pub const fn new(name: &'static str, tasks: [TaskNames; N]) -> Self {
         let mut needs = [[false; N]; N];
         let mut task = 0;
@@ -43,9 +43,9 @@ impl<const N: usize> StaticCheck<N> {
         }
     }
 
-    /// Validates one task, by its index.
+    /// Validates the task with this index.
     ///
-    /// The compiler reports an error at the caller's location, which the macro sets to the task's in the user's source.
+    /// The compiler reports an error at the caller's location. The macro sets this location to the task in the user's source.
     ///
     /// # Panics
     /// If the task is invalid; the panic message becomes the compiler's error.
@@ -95,10 +95,12 @@ impl<const N: usize> StaticCheck<N> {
         }
     }
 
-    /// Validates a key of the output. Without a declared input, and if each task has a result, it must be one of the results.
+    /// Validates a key of the output. The key must be the result of a task. The key is not checked if the workflow declares
+    /// an input, because it can then be a field of the input. It is not checked either if a task has no result, because
+    /// the task can write the key.
     ///
     /// # Panics
-    /// If there is no such result; the panic message becomes the compiler's error.
+    /// If no task has this result; the panic message becomes the compiler's error.
     #[track_caller]
     pub const fn check_output(&self, key: &str, has_input: bool) {
         let mut is_open = has_input;
@@ -163,7 +165,7 @@ impl<const N: usize> StaticCheck<N> {
             let distance = edit_distance(typed, self.tasks[task].id);
             if distance <= limit {
                 best = Some(self.tasks[task].id);
-                // From here on only a closer name counts.
+                // From now on, only a closer name is accepted.
                 if distance == 0 {
                     return best;
                 }
@@ -204,7 +206,7 @@ const fn mark_parameters<const N: usize>(
     }
 }
 
-/// The key of a task's result.
+/// Returns the key of a task's result.
 const fn result_of(task: &TaskNames) -> &'static str {
     match task.result {
         Some(result) => result,
@@ -212,8 +214,9 @@ const fn result_of(task: &TaskNames) -> &'static str {
     }
 }
 
-/// Removes tasks whose dependencies are all removed, as long as there are any. If tasks remain, follows their dependencies to
-/// a visited task, which is on a cycle.
+/// Finds a cycle. Repeatedly removes a task whose dependencies are all removed. If tasks remain, follows their dependencies
+/// until a task is visited again. This task is on a cycle. Returns the next task for each visited task, and the first task of
+/// the cycle in declaration order.
 const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; N], Option<usize>) {
     let mut open = [0_usize; N];
     let mut free = [0_usize; N];
@@ -340,7 +343,7 @@ const fn edit_distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// A message that is built in constant evaluation.
+/// A message that is assembled in constant evaluation.
 struct Message {
     bytes: [u8; MAX_MESSAGE],
     length: usize,

@@ -1,4 +1,4 @@
-//! The options to submit an execution, and the filter and pages of a listing.
+//! The options of a submission, and the filter and pages of a listing of executions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::types::{
 /// Maximum length of an idempotency key, in characters.
 const MAX_KEY: usize = 512;
 
-/// An execution to submit, with options beyond its workflow and its context.
+/// An execution to submit: its workflow, its context and its options.
 ///
 /// # Examples
 ///
@@ -49,7 +49,7 @@ enum Start {
 }
 
 impl Submission {
-    /// A submission of a workflow, given by its name or as a [`Workflow`](super::Workflow), that starts at once.
+    /// Creates a submission that starts immediately. `workflow`: a name or a [`Workflow`](super::Workflow).
     ///
     /// Since 1.0.
     pub fn new(workflow: impl AsRef<str>, context: Context) -> Self {
@@ -64,14 +64,14 @@ impl Submission {
         }
     }
 
-    /// Makes the submission idempotent: while an execution of this workflow with this key exists, submitting returns its
-    /// handle and starts nothing. 1 to 512 characters. Since 1.0.
+    /// Makes the submission idempotent: if an execution of this workflow with this key exists, submitting returns the handle
+    /// of that execution and starts nothing. A key has 1 to 512 characters. Since 1.0.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// The priority (default 0): tasks of executions with a higher one are claimed first. Since 1.0.
+    /// The priority (default 0): tasks of executions with a higher priority are claimed first. Since 1.0.
     pub const fn priority(mut self, priority: i16) -> Self {
         self.priority = priority;
         self
@@ -95,8 +95,8 @@ impl Submission {
         self
     }
 
-    /// A label, to find the execution by it later; call it several times for several labels. At most 32, with names of 1 to
-    /// 128 characters and values of at most 512. Since 1.0.
+    /// Adds a label, by which the execution can be found later. An execution has at most 32 labels. Names have 1 to 128
+    /// characters, values at most 512. Since 1.0.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), value.into()));
         self
@@ -137,8 +137,8 @@ impl Submission {
     }
 }
 
-/// The filter of [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions). All conditions must hold. Without
-/// conditions it lists the 50 newest executions.
+/// The filter of [`DefaultRunner::list_executions`](super::DefaultRunner::list_executions). An execution must satisfy all
+/// conditions. A filter without conditions lists the 50 newest executions without a parent.
 ///
 /// Since 1.0.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ pub struct ExecutionFilter {
 }
 
 impl ExecutionFilter {
-    /// A filter without conditions, with a limit of 50. Since 1.0.
+    /// Creates a filter without conditions and with a limit of 50. Since 1.0.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -158,98 +158,100 @@ impl ExecutionFilter {
         }
     }
 
-    /// Only executions of this workflow; call it several times to allow several workflows. Since 1.0.
+    /// Lists only executions of this workflow. Several calls allow several workflows. Since 1.0.
     pub fn workflow(mut self, workflow: impl AsRef<str>) -> Self {
         self.inner.workflows.push(workflow.as_ref().to_owned());
         self
     }
 
-    /// Only executions of the versions whose hash begins with this text. Since 1.0.
+    /// Lists only executions of workflow versions that begin with this text. Since 1.0.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.inner.versions.push(version.into());
         self
     }
 
-    /// Only executions in this state; call it several times to allow several states. Since 1.0.
+    /// Lists only executions in this state. Several calls allow several states. Since 1.0.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.inner.statuses.push(status);
         self
     }
 
-    /// Only executions that are not in this state; call it several times to exclude several states. Since 1.0.
+    /// Lists only executions that are not in this state. Several calls exclude several states. Since 1.0.
     pub fn not_status(mut self, status: ExecutionStatus) -> Self {
         self.inner.not_statuses.push(status);
         self
     }
 
-    /// Only executions of workflows with this tag; after calls with several names, with all of these tags. Since 1.0.
+    /// Lists only executions of workflows with this tag. Several calls with the same name allow several values; calls with
+    /// different names require all of these tags. Since 1.0.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Only executions with this label; after calls with several names, with all of these labels. Since 1.0.
+    /// Lists only executions with this label. Several calls with the same name allow several values; calls with different
+    /// names require all of these labels. Since 1.0.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.labels.push((name.into(), value.into()));
         self
     }
 
-    /// Only executions with this key; call it several times to allow several keys. Since 1.0.
+    /// Lists only executions with this key. Several calls allow several keys. Since 1.0.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.inner.keys.get_or_insert_default().push(key.into());
         self
     }
 
-    /// Only executions whose id begins with this text. Since 1.0.
+    /// Lists only executions whose id begins with this text. Since 1.0.
     pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.inner.id_prefix = Some(prefix.into());
         self
     }
 
-    /// Only executions whose error has this text in its type or its message, in any case. Since 1.0.
+    /// Lists only executions whose error contains this text in its type or its message. The comparison ignores case. Since 1.0.
     pub fn error(mut self, text: impl Into<String>) -> Self {
         self.inner.error = Some(text.into());
         self
     }
 
-    /// Only executions whose input has this value. `path` is the keys that lead to it, joined by dots; `value` is JSON or the
-    /// text of a string. Since 1.0.
+    /// Lists only executions whose input has this value. `path`: the keys that lead to the value, joined by dots. `value`:
+    /// JSON, or the text of a string. Since 1.0.
     pub fn input(mut self, path: impl Into<String>, value: impl Into<String>) -> Self {
         self.inner.inputs.push((path.into(), value.into()));
         self
     }
 
-    /// Only executions that this schedule or trigger has started. Since 1.0.
+    /// Lists only executions that this schedule or trigger has started. Since 1.0.
     pub const fn schedule(mut self, schedule: ScheduleId) -> Self {
         self.inner.schedule = Some(schedule);
         self
     }
 
-    /// Only executions with tasks that this runner is running. Since 1.0.
+    /// Lists only executions with tasks that this runner has claimed. Since 1.0.
     pub const fn runner(mut self, runner: RunnerId) -> Self {
         self.inner.runner = Some(runner);
         self
     }
 
-    /// Only the children of this execution. Since 1.0.
+    /// Lists only the children of this execution. Since 1.0.
     pub const fn parent(mut self, parent: ExecutionId) -> Self {
         self.inner.parent = Some(parent);
         self
     }
 
-    /// Also children, which are parts of other executions; without a call only roots are listed. Since 1.0.
+    /// Lists children too. Without this call, only executions without a parent are listed. Since 1.0.
     pub const fn children(mut self) -> Self {
         self.inner.children = true;
         self
     }
 
-    /// Only executions submitted at or after this time. Since 1.0.
+    /// Lists only executions submitted at or after this time. Since 1.0.
     pub fn since(mut self, since: impl Into<Timestamp>) -> Self {
         self.inner.since = Some(since.into());
         self
     }
 
-    /// Only executions submitted before this time. Since 1.0.
+    /// Lists only executions submitted before this time. Since 1.0.
     pub fn until(mut self, until: impl Into<Timestamp>) -> Self {
         self.inner.until = Some(until.into());
         self
@@ -261,7 +263,7 @@ impl ExecutionFilter {
         self
     }
 
-    /// Continues after a page; `cursor` is the page's [`ExecutionPage::next`]. Since 1.0.
+    /// Continues after a page. `cursor`: the [`ExecutionPage::next`] of that page. Since 1.0.
     pub const fn after(mut self, cursor: ExecutionId) -> Self {
         self.inner.before = Some(cursor);
         self
@@ -283,12 +285,12 @@ impl Default for ExecutionFilter {
 /// Since 1.0.
 #[derive(Clone, Debug)]
 pub struct ExecutionPage {
-    /// The executions, newest first, in the state that they had when they were read.
+    /// The executions, newest first, each in the state in which it was read.
     pub items: Vec<WorkflowResult>,
     /// The cursor of the next page, if there may be one.
     pub next: Option<ExecutionId>,
-    /// If the search ended before the page was full, because it examined 20,000 executions or took 100 ms: the time at which
-    /// the last examined execution was submitted. `next` continues there.
+    /// The time at which the last examined execution was submitted, if the listing stopped before the page was full. It stops
+    /// after 20,000 executions that do not satisfy the filter, or after 100 ms; `next` continues there.
     pub scanned_until: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Subscriptions to the ends of executions.
+//! Subscriptions to the end of an execution.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::runtime::{Ended, Message, Subscription};
 use crate::types::{Error, ExecutionId};
 
 impl EngineHandle {
-    /// Calls `callback` once when the execution has ended, at once if it already has. The caller needs no waiting thread.
+    /// Calls `callback` once: immediately if the execution has already ended, otherwise when it ends, or with an error when the
+    /// runner is closed. No thread has to wait.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `RunnerClosed`.
@@ -17,7 +18,7 @@ impl EngineHandle {
         callback: impl FnOnce(Result<Ended, Error>) + Send + 'static,
     ) -> Result<Subscription, Error> {
         let subscription = self.channels().subscriptions.subscribe(id, callback);
-        // Subscribe before the query, so that an end in between is not missed.
+        // Subscribe before the query, so that an end between the two is not missed.
         if let Some(ended) = self.channels().subscriptions.recent(id) {
             self.resolve(subscription, ended);
             return Ok(subscription);
@@ -45,16 +46,19 @@ impl EngineHandle {
         }
     }
 
-    /// Reads the end of an execution from the database; `None` if it has not ended. The query also
-    /// reads later submissions of this runner that other runners may end, so that a caller that waits for many executions
-    /// in turn does not need a query for each.
+    /// Reads the end of an execution from the database; `None` if it has not ended.
+    ///
+    /// The query also reads executions that this runner submitted after the execution `id`, because other runners may have
+    /// ended them. So a caller that waits for many executions in turn does not need a query for each of them.
     fn read_end(&self, id: ExecutionId) -> Result<Option<Ended>, Error> {
         let read = self.channels().subscriptions.read_ahead(id);
         let states = match self.store.statuses(&read.ids) {
             Ok(states) => states,
             Err(error) => {
-                // The coordinator reads it again when the database answers.
                 tracing::debug!(%error, "cannot read the execution now");
+                // The coordinator reads the execution when the database answers again. It needs this message, because it
+                // otherwise reads only after changes, and the execution may already have ended.
+                self.report(Message::Watch);
                 return Ok(None);
             }
         };
@@ -67,7 +71,7 @@ impl EngineHandle {
         let ended = states.iter().filter(|(_, status)| status.is_terminal());
         let ended: Vec<ExecutionId> = ended.map(|(id, _)| *id).collect();
         let Ok(ended) = self.inspector().executions(&ended) else {
-            // Another execution of the query may be unreadable, so this reads only the requested one.
+            // Another execution in the list may be unreadable, so read only the requested execution.
             return self.inspector().execution(id).map(Some);
         };
         self.channels().subscriptions.note_read(&read, &ended);

@@ -1,4 +1,4 @@
-//! Tasks in Rust: the trait that `#[task]` implements, and how the executor runs a task.
+//! Tasks in Rust: the trait that `#[task]` implements, and the handle that a running task receives.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::workflow::{Parameter, TaskDefinition, TaskKind, Workflow};
 /// The future that [`Task::run`] returns.
 pub type TaskFuture<'a> = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send + 'a>>;
 
-/// A task, which `#[task]` defines from a function: it leaves the function unchanged and implements this trait for a type of
-/// the same name. Where a *type* is expected, as in
-/// [`DefaultRunner::register_external`](super::DefaultRunner::register_external), the name therefore means the task.
+/// A task. `#[task]` leaves a function unchanged, and implements this trait for a type with the name of the function. Where a
+/// *type* is expected, as in [`DefaultRunner::register_external`](super::DefaultRunner::register_external), the name of the
+/// function therefore refers to the task.
 ///
-/// Do not implement it by hand.
+/// Do not implement this trait by hand.
 ///
 /// Since 1.0.
 pub trait Task {
@@ -34,11 +34,11 @@ pub trait Task {
     /// The task's id. Since 1.0.
     const ID: &'static str = Self::NAMES.id;
 
-    /// The task that undoes it.
+    /// The task that undoes this task.
     #[doc(hidden)]
     const COMPENSATION: Option<Compensation> = None;
 
-    /// The task's definition, as it is stored.
+    /// Returns the task's definition.
     #[doc(hidden)]
     fn definition() -> TaskDefinition;
 
@@ -47,17 +47,17 @@ pub trait Task {
     fn run<'a>(context: &'a mut Context, handle: &'a TaskHandle) -> TaskFuture<'a>;
 }
 
-/// The task that undoes another one.
+/// A compensation: a task that undoes another task.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Compensation {
-    /// Its names.
+    /// The names in the compensation's definition.
     pub names: TaskNames,
-    /// Its definition.
+    /// Returns the compensation's definition.
     pub definition: fn() -> TaskDefinition,
-    /// Its function.
+    /// The compensation's function.
     pub run: TaskRun,
-    /// Whether it also runs if the task failed, was lost, or was cancelled while it ran.
+    /// Whether the compensation also runs if the task that it undoes failed, was lost, or was cancelled while it ran.
     pub failed: bool,
 }
 
@@ -67,15 +67,15 @@ pub struct Compensation {
 pub struct TaskNames {
     /// The task's id.
     pub id: &'static str,
-    /// The ids of its dependencies.
+    /// The ids of the task's dependencies.
     pub dependencies: &'static [&'static str],
-    /// The ids of the tasks that its trigger rule names.
+    /// The ids of the tasks that the task's trigger rule names.
     pub rule_tasks: &'static [&'static str],
-    /// The key of its result; `None` if it writes the context itself.
+    /// The key of the task's result; `None` if the task has no result.
     pub result: Option<&'static str>,
-    /// The values that it takes by name.
+    /// The parameters that receive values by name.
     pub parameters: &'static [ParameterName],
-    /// The kinds of JSON of its result, if it is the result of a function.
+    /// The kinds of JSON values of the result, if a function returns the result.
     pub result_kinds: Option<fn() -> Kinds>,
     /// The names of the parameters that are resources.
     pub resources: &'static [&'static str],
@@ -87,18 +87,19 @@ pub struct TaskNames {
 pub struct ParameterName {
     /// The parameter's name.
     pub name: &'static str,
-    /// The id of the task whose result it is, if that is said explicitly.
+    /// The id of the task that `#[result_of(…)]` names, if given.
     pub task: Option<&'static str>,
-    /// The kinds of JSON of its type.
+    /// The kinds of JSON values of the parameter's type.
     pub kinds: fn() -> Kinds,
-    /// Whether it has a default.
+    /// Whether the parameter has a default.
     pub has_default: bool,
-    /// Whether it takes the items of a map with their states, instead of the list of their values.
+    /// Whether the parameter's type is `MapResult`: it then receives the items of a map with their states, not only their
+    /// values.
     pub is_map_result: bool,
 }
 
 impl ParameterName {
-    /// The id of the task whose result it is, if the workflow has such a task.
+    /// Returns the id of the task whose result the parameter receives, if the workflow has a task with this id.
     pub(super) const fn task_or_name(&self) -> &'static str {
         match self.task {
             Some(task) => task,
@@ -110,15 +111,17 @@ impl ParameterName {
 /// How the workflow resolved a parameter.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
-    /// As the definition says.
+    /// The definition lists the parameter.
     Resolved(&'a Parameter),
-    /// The definition lists no parameters of the task, like that of an external task: the name is a key of the context.
+    /// The definition lists no parameters of the task, for example of an external task. The name is then a key of the
+    /// context.
     Named,
-    /// The definition does not list the parameter: it has its default.
+    /// The definition lists parameters of the task, but not this one. This parameter then gets its default.
     Default,
 }
 
-/// The return type of a task. The trait exists only for the compiler's message about a wrong return type.
+/// The return type of a task that writes the context. The trait exists only for the compiler's message about a wrong return
+/// type.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a task returns `Result<(), TaskError>`, not `{Self}`",
@@ -136,7 +139,7 @@ impl TaskOutput for Result<(), TaskError> {
     }
 }
 
-/// Information about a task's current attempt. A task function can take one as its second parameter.
+/// The handle of a task's current attempt. A task function can take a `&TaskHandle` as a parameter.
 ///
 /// # Examples
 ///
@@ -146,7 +149,7 @@ impl TaskOutput for Result<(), TaskError> {
 /// #[task]
 /// async fn crunch(context: &mut Context, handle: &TaskHandle) -> Result<(), TaskError> {
 ///     for block in 0..1000_u32 {
-///         // A cancel drops a future only while it waits; this one never does, so it checks.
+///         // A cancel can drop a future only at an `.await`. This loop has no `.await`, so it checks for a cancel.
 ///         if handle.is_cancelled() {
 ///             return Err(TaskError::abort("cancelled"));
 ///         }
@@ -176,12 +179,12 @@ pub struct TaskHandle {
     cancelled: Arc<AtomicBool>,
     pub(super) steps: Arc<AttemptSteps>,
     pub(super) resources: Arc<ResourceSlots>,
-    /// The workflow and the task in it. `None` for a detached handle.
+    /// The workflow, and the ordinal of the task in it. `None` for a detached handle.
     definition: Option<(Arc<Workflow>, Ordinal)>,
 }
 
 impl TaskHandle {
-    /// Creates a handle without an execution, to call a task's function in a test. Since 1.0.
+    /// Creates a detached handle, which belongs to no execution. Use it to call a task's function in a test. Since 1.0.
     #[must_use]
     pub fn detached() -> Self {
         Self {
@@ -213,18 +216,23 @@ impl TaskHandle {
         }
     }
 
-    /// Runs a part of the task whose result is durable when the call returns. Any later attempt of the task gets the recorded
-    /// result, and the function is not called again: a loop of steps continues where the last attempt ended.
+    /// Runs a step: a part of the task whose result is durable when the call returns. In later attempts of the task, this
+    /// call returns the recorded result and does not call the function again. A loop of steps therefore continues where the
+    /// last attempt ended.
     ///
-    /// Steps are found by their keys, so the code may change between attempts. A key that is used again in one attempt is
-    /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing;
-    /// [`step_with_retry`](Self::step_with_retry) calls its function again first.
+    /// A step is identified by its key, so the code can change between attempts. If one attempt uses a key again, the step is
+    /// recorded as `key#2`, `key#3`, … in the order of the calls. A step that fails records nothing.
+    /// [`step_with_retry`](Self::step_with_retry) calls the function again before the step fails.
     ///
     /// # Errors
-    /// The function's error; `ContextError`, not retried, when JSON cannot represent the result, a recorded result does not
-    /// have the shape of `T`, or the task has more than 10,000 steps or `max_context_bytes` bytes of results;
-    /// `TaskValidationError`, not retried, when an earlier attempt recorded the key with another call, such as
-    /// [`sleep`](Self::sleep); an error when the attempt has lost its claim, whose result is dropped in any case.
+    /// - The error of the function.
+    /// - `ContextError`, not retried, if JSON cannot represent the result, or if a recorded result does not have the
+    ///   shape of `T`.
+    /// - `ContextError`, not retried, if the task has more than 10,000 steps, or more than `max_context_bytes` bytes of
+    ///   results.
+    /// - `TaskValidationError`, not retried, if an earlier attempt recorded the key with another kind of call, such as
+    ///   [`sleep`](Self::sleep).
+    /// - An error if the attempt has lost its claim. The result of this attempt is dropped in any case.
     ///
     /// # Examples
     ///
@@ -254,21 +262,22 @@ impl TaskHandle {
         F: FnOnce() -> R,
         R: Future<Output = Result<T, TaskError>>,
     {
-        // Before the first poll, so that keys are numbered in the order of the calls.
+        // The key is determined before the future is polled, so repeated keys are numbered in the order of the calls.
         let key = self.steps.key(key);
         let steps = Arc::clone(&self.steps);
         async move { steps.run(key, function).await }
     }
 
-    /// Runs a step like [`step`](Self::step), and calls its function again in place after a failure that the policy retries.
-    /// Nothing is recorded in between, and no attempt of the task is counted: if no call succeeds, the task's own retry
-    /// policy decides.
+    /// Runs a step like [`step`](Self::step). If the function fails and `policy` retries the failure, calls the function
+    /// again within the same attempt of the task. Failed calls are not recorded, and do not count as attempts of the task. If
+    /// no call succeeds, the task's retry policy decides what happens.
     ///
-    /// The task keeps its worker during the delays, and its timeout includes them. [`TaskError::abort`] and
-    /// [`TaskError::snooze`] end the step at once, and [`TaskError::retry_after`] sets the delay.
+    /// The task occupies its worker during the delays between the calls, and its timeout includes these delays. If the
+    /// function returns [`TaskError::abort`] or [`TaskError::snooze`], the step ends immediately. [`TaskError::retry_after`]
+    /// sets the delay.
     ///
     /// # Errors
-    /// As for [`step`](Self::step); the error is that of the last call.
+    /// The errors of [`step`](Self::step). The error of the function is the error of its last call.
     ///
     /// # Examples
     ///
@@ -311,12 +320,14 @@ impl TaskHandle {
         async move { steps.run(key, call).await }
     }
 
-    /// Sleeps for a time that survives restarts, without holding a worker: the function exits with an error, which `?`
-    /// passes on, and starts again from its top when the time is over. Its recorded steps then return their values. No attempt
-    /// is counted.
+    /// Sleeps without occupying a worker. The sleep continues across restarts of the program.
+    ///
+    /// This method returns an error; pass it on with `?`, so that the function exits. When the time is over, the function
+    /// starts again from the beginning. Its recorded steps then return their results, and this call returns `Ok`. The new
+    /// start does not count as an attempt.
     ///
     /// # Errors
-    /// The error that leaves the function. A function that does not pass it on fails: see [`wait`](Self::wait).
+    /// The error with which the function must exit. A task that does not pass the error on fails: see [`wait`](Self::wait).
     ///
     /// Since 1.0.
     pub fn sleep(
@@ -335,19 +346,20 @@ impl TaskHandle {
         }
     }
 
-    /// Waits until a condition holds, at most for `timeout`, without holding a worker, like [`sleep`](Self::sleep). It returns at
-    /// once if the condition already holds.
-    /// Returns the data of the signal, `null` for a timer, and for several conditions an object of the data by the names of
-    /// the signals. `None`: the time is over, also on later attempts.
+    /// Waits until a condition holds, for at most `timeout`. Like [`sleep`](Self::sleep), it does not occupy a worker, and
+    /// the function exits with an error. If the condition already holds, this method returns immediately.
+    ///
+    /// Returns the data of the signal, and `null` for a timer. For several conditions, it returns an object with the data of
+    /// the signals by their names. `None`: the wait has timed out. In later attempts, this call returns the same.
     ///
     /// # Errors
-    /// The error that leaves the function; an error when the data does not have the shape of `T`.
+    /// The error with which the function must exit; another error if the data does not have the shape of `T`.
     ///
-    /// Pass the first one on with `?`, and do not make another error of it. A function that completes, retries or snoozes
-    /// instead fails with `TaskValidationError` and is not retried, and so does one that returns an error with the text of
-    /// this one, such as `TaskError::new(error.to_string())`. An error without that text, such as
-    /// `.map_err(|_| TaskError::new("no answer"))`, cannot be told from the failure of another future of a `join!`: the
-    /// task fails with it, its retry policy applies, and it never waits.
+    /// Pass the first error on with `?`, and do not convert it. If the function completes, retries or snoozes instead, the
+    /// task fails with `TaskValidationError` and is not retried. The same happens if the function returns an error that
+    /// contains the text of this error, such as `TaskError::new(error.to_string())`. An error without this text, such as
+    /// `.map_err(|_| TaskError::new("no answer"))`, looks like the failure of another future of a `join!`: the task does not
+    /// wait, but fails with that error, and its retry policy applies.
     ///
     /// Since 1.0.
     pub fn wait<T: DeserializeOwned>(
@@ -364,8 +376,8 @@ impl TaskHandle {
         }
     }
 
-    /// Whether the execution has been cancelled. A cancel drops the task's future while it waits; work on other threads, e.g.
-    /// in `spawn_blocking`, must check this. Since 1.0.
+    /// Returns whether the execution has been cancelled. A cancel drops the task's future at its next `.await`. Work on other
+    /// threads, e.g. in `spawn_blocking`, must call this method to notice a cancel. Since 1.0.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
@@ -377,8 +389,8 @@ impl TaskHandle {
         self.attempt
     }
 
-    /// A key that makes the effects of the task idempotent: the same in all its attempts, and in its compensation. It changes
-    /// once the task was compensated. Since 1.0.
+    /// Returns a key that makes the effects of the task idempotent. The key is the same in all attempts of the task and in
+    /// its compensation. It changes after the task has been compensated. Since 1.0.
     #[must_use]
     pub fn forward_key(&self) -> String {
         let own = || format!("{}/{}", self.execution, self.task);
@@ -391,19 +403,19 @@ impl TaskHandle {
         self.execution
     }
 
-    /// The index of the element that the function gets, of a task that runs over a list. Since 1.0.
+    /// The index of the element that the function received; `None` if the task does not run over a list. Since 1.0.
     #[must_use]
     pub const fn index(&self) -> Option<u32> {
         self.index
     }
 
-    /// The task's id in its workflow; of an item of a map a text such as `fetch[17]`. Since 1.0.
+    /// The task's id in its workflow. For an item of a map, it is a text such as `fetch[17]`. Since 1.0.
     #[must_use]
     pub fn task_id(&self) -> &str {
         &self.task
     }
 
-    /// How the workflow resolved a parameter of the task.
+    /// Returns how the workflow resolved a parameter of the task.
     pub(super) fn parameter(&self, name: &str) -> Source<'_> {
         let Some((workflow, task)) = &self.definition else {
             return Source::Named;

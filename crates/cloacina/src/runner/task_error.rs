@@ -1,4 +1,4 @@
-//! `TaskError`: how a Rust task fails, retries or snoozes.
+//! `TaskError`: the error with which a Rust task fails, retries or snoozes.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::engine::{Outcome, retry_delay, should_retry};
 use crate::types::{Error, ErrorCode, Failure, Micros, Park, RetryPolicy, micros};
 
-/// The type of the error that leaves the function of a task that sleeps or waits.
+/// The type name of the error with which a function exits in order to sleep or wait.
 pub(super) const PARKED: &str = "TaskParked";
 
-/// The message of that error.
+/// Returns the message of the error with which a function exits in order to sleep or wait.
 pub(super) fn parked_text(key: &str) -> String {
     format!("waits for '{key}' and must not continue")
 }
 
-/// The reason why a task did not complete. The operator `?` converts every Rust error to one.
+/// The reason why a task did not complete. The operator `?` converts every Rust error to a `TaskError`.
 ///
-/// It keeps the name of the error's type, so that `retry_on` and `never_on` can match it, e.g. `"std::io::Error"`. Transient
-/// errors of `std::io` (timeouts, lost connections) also count as `TimeoutError` or `ConnectionError`, which
-/// `retry_condition = "transient"` matches.
+/// A `TaskError` keeps the type name of the original error, e.g. `"std::io::Error"`, which `retry_on` and `never_on` can match.
+/// Transient errors of `std::io` (timeouts, lost connections) also match the names `TimeoutError` or `ConnectionError`, so
+/// `retry_condition = "transient"` retries them.
 ///
 /// Four constructors control what happens next: [`retry`](Self::retry), [`retry_after`](Self::retry_after),
 /// [`abort`](Self::abort) and [`snooze`](Self::snooze).
@@ -37,7 +37,7 @@ pub(super) fn parked_text(key: &str) -> String {
 ///     let path: String = context.get("path")?;
 ///     let text = std::fs::read_to_string(path)?;
 ///     if text.is_empty() {
-///         // Not written yet: run again in a minute. The attempt does not count.
+///         // The file is not written yet. Run again in a minute; this attempt does not count.
 ///         return Err(TaskError::snooze(Duration::from_secs(60)));
 ///     }
 ///     let rows: u64 = text.trim().parse().map_err(|_| TaskError::abort("not a number"))?;
@@ -62,14 +62,14 @@ enum TaskSignal {
 }
 
 impl TaskError {
-    /// A failure with a message. The task's retry policy applies. The error's type is `TaskError`.
+    /// Creates a failure with a message. The task's retry policy applies. The type name of the error is `TaskError`.
     ///
     /// Since 1.0.
     pub fn new(message: impl Into<String>) -> Self {
         Self::of_type("TaskError", message)
     }
 
-    /// A failure with a type name that `retry_on` and `never_on` can match. Since 1.0.
+    /// Creates a failure with a type name that `retry_on` and `never_on` can match. Since 1.0.
     pub fn of_type(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             signal: TaskSignal::Fail,
@@ -83,8 +83,8 @@ impl TaskError {
         }
     }
 
-    /// Retries after the policy's delay, even if the policy does not retry this error. Counts as an attempt: when none is
-    /// left, the task fails with this message.
+    /// Creates an error that retries the task after the policy's delay, even if the policy does not retry this error. The
+    /// attempt counts: if no further attempt is allowed, the task fails with this message.
     ///
     /// Since 1.0.
     pub fn retry(message: impl Into<String>) -> Self {
@@ -94,41 +94,43 @@ impl TaskError {
         }
     }
 
-    /// Retries after the given delay instead of the policy's. Counts as an attempt (semantics D2).
+    /// Creates an error that retries the task after the given delay instead of the policy's delay. The attempt counts
+    /// (semantics D2).
     ///
     /// Since 1.0.
     #[must_use]
     pub fn retry_after(delay: Duration) -> Self {
         Self {
             signal: TaskSignal::Retry(Some(micros(delay))),
-            ..Self::of_type("Retry", format!("asked to run again in {delay:?}"))
+            ..Self::of_type("Retry", format!("requested a retry in {delay:?}"))
         }
     }
 
-    /// Fails the task without a retry, regardless of the policy. Since 1.0.
+    /// Creates an error that fails the task without a retry, regardless of the policy. Since 1.0.
     pub fn abort(reason: impl Into<String>) -> Self {
         let mut error = Self::of_type("Abort", reason);
         error.failure.retryable = false;
         error
     }
 
-    /// Fails the task without a retry, because a parameter has no value or a wrong one (semantics J9).
+    /// Creates an error that fails the task without a retry, because a parameter has no value or a value of a wrong type
+    /// (semantics J9).
     pub(super) fn input(problem: impl Into<String>) -> Self {
         let mut error = Self::of_type("TaskInputError", problem);
         error.failure.retryable = false;
         error
     }
 
-    /// Runs the task again after the delay. Does not count as an attempt. Since 1.0.
+    /// Creates an error that runs the task again after the delay. The attempt does not count. Since 1.0.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self {
             signal: TaskSignal::Snooze(micros(delay)),
-            ..Self::of_type("Snooze", format!("asked to run in {delay:?}"))
+            ..Self::of_type("Snooze", format!("was snoozed for {delay:?}"))
         }
     }
 
-    /// The error that is stored as `failure`.
+    /// Creates an error that fails the task with `failure`.
     pub(super) const fn of_failure(failure: Failure) -> Self {
         Self {
             signal: TaskSignal::Fail,
@@ -136,7 +138,7 @@ impl TaskError {
         }
     }
 
-    /// The same error, for another task that waited for the same thing.
+    /// Returns a copy of the error, for another task that waited for the same call.
     pub(super) fn again(&self) -> Self {
         Self {
             signal: self.signal.clone(),
@@ -144,7 +146,7 @@ impl TaskError {
         }
     }
 
-    /// The error that leaves the function of a task that sleeps or waits.
+    /// Creates the error with which a function exits in order to sleep or wait.
     pub(super) fn park(park: Park) -> Self {
         let text = parked_text(&park.key);
         Self {
@@ -153,7 +155,8 @@ impl TaskError {
         }
     }
 
-    /// T3: the delay before the function of a step is called again in place, in microseconds. `None`: it is not called again.
+    /// T3: returns the delay in microseconds before the function of a step is called again in the same attempt. `None`: it is
+    /// not called again.
     pub(super) fn delay_in_place(&self, policy: &RetryPolicy, attempt: u32) -> Option<Micros> {
         let delay = || retry_delay(policy, attempt, fastrand::f64());
         match self.signal {
@@ -165,13 +168,13 @@ impl TaskError {
         }
     }
 
-    /// The error's message. Since 1.0.
+    /// Returns the error's message. Since 1.0.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.failure.message
     }
 
-    /// The name of the error's type, as shown in results. Since 1.0.
+    /// Returns the name of the error's type, as shown in results. Since 1.0.
     #[must_use]
     pub fn type_name(&self) -> &str {
         &self.failure.kind
@@ -212,7 +215,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
     }
 }
 
-/// The type's public name.
+/// Returns the name of an error's type that is stored and shown.
 fn public_name<E: Any>(error: &E) -> String {
     let any: &dyn Any = error;
     if any.is::<io::Error>() {
@@ -232,7 +235,7 @@ fn transient_kind<E: Any>(error: &E) -> Option<String> {
     any.downcast_ref::<io::Error>().and_then(transient_io_kind)
 }
 
-/// The type name, common to both languages, of a transient I/O error; `None` for other errors (semantics D1).
+/// Returns the type name that both languages use for a transient I/O error; `None` for other errors (semantics D1).
 fn transient_io_kind(error: &io::Error) -> Option<String> {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,

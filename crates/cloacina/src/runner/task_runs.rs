@@ -1,4 +1,4 @@
-//! Children of a Rust task's function, and executions that it starts (semantics T5, T10).
+//! The methods with which a Rust task's function runs children and starts other executions (semantics T5, T10).
 
 use std::sync::Arc;
 
@@ -12,18 +12,21 @@ use super::task_steps::{self, ChildCall};
 use crate::types::RootStart;
 
 impl TaskHandle {
-    /// Runs another workflow as a child of this task and returns its output; the final context where the workflow has no
-    /// output. The task holds no worker in the meantime, like [`sleep`](Self::sleep): the function exits with an error, which `?`
-    /// passes on, and starts again from its top when the child has ended.
+    /// Runs another workflow as a child of this task and returns the child's output. If the workflow declares no output,
+    /// returns the child's final context.
     ///
-    /// The child's end is recorded under the key, like a step, so the child is started once. It is cancelled when this
-    /// execution is cancelled, fails or times out. A workflow that no program has defined yet is waited for. Options of the call,
-    /// such as a timeout, are set on the returned [`ChildRun`] before it is awaited.
+    /// The task does not occupy a worker while the child runs. As with [`sleep`](Self::sleep), the function exits with an
+    /// error, which you pass on with `?`. When the child has ended, the function starts again from the beginning.
+    ///
+    /// The child's end is recorded under the key, like a step, so the child is started only once. The child is cancelled when
+    /// this execution is cancelled, fails or times out. If no program has defined the workflow yet, the task waits until one
+    /// does. To set options such as a timeout, call methods of the returned [`ChildRun`] before you await it.
     ///
     /// # Errors
-    /// `ChildFailedError`, not retried, when the child fails, times out or is cancelled; later attempts get the same, until the
-    /// execution is retried, which retries the child too. While the child has not ended, the error with which the function exits:
-    /// pass it on with `?`. An error when the input is not a JSON object, or the output does not have the shape of `T`.
+    /// - `ChildFailedError`, not retried, if the child fails, times out or is cancelled. Later attempts get the same error. A
+    ///   retry of the execution retries the child too.
+    /// - The error with which the function must exit while the child runs: pass it on with `?`.
+    /// - An error if the input is not a JSON object, or if the output does not have the shape of `T`.
     ///
     /// # Examples
     ///
@@ -52,11 +55,12 @@ impl TaskHandle {
         ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_one)
     }
 
-    /// Runs a child for each input, at most `parallel` at a time, and returns their outputs in the order of the inputs. All
-    /// run to their ends, also if one fails. Otherwise as [`run`](Self::run).
+    /// Runs a child for each input, at most `parallel` at a time, and returns their outputs in the order of the inputs. If
+    /// one child fails, the other children continue. Otherwise it works like [`run`](Self::run).
     ///
     /// # Errors
-    /// As for [`run`](Self::run). If several children failed, the error is that of the first input among them.
+    /// The errors of [`run`](Self::run). If several children failed, returns the error of the first of them, in the order of
+    /// the inputs.
     ///
     /// Since 1.0.
     pub fn run_many<T, I>(
@@ -82,12 +86,12 @@ impl TaskHandle {
         ChildRun::new(Arc::clone(&self.steps), key, call, child_run::read_many)
     }
 
-    /// Starts an execution of another workflow when this task completes, in the same transaction, and does not wait for it. If
-    /// the attempt does not complete the task, nothing is started. The execution has no parent: it is not cancelled or retried
-    /// with this one.
+    /// Starts an execution of another workflow in the transaction in which this task completes. Does not wait for the
+    /// end of the new execution. If this attempt does not complete the task, nothing is started. The new execution has
+    /// no parent: cancelling or retrying this execution does not affect it.
     ///
     /// # Errors
-    /// When the input is not a JSON object, or the task is an item of a map.
+    /// An error if the input is not a JSON object, or if the task is an item of a map.
     ///
     /// Since 1.0.
     pub fn start<I: Serialize + ?Sized>(

@@ -22,15 +22,15 @@ use crate::types::{
 #[derive(Debug, Default)]
 pub(super) struct AttemptSteps {
     log: StepLog,
-    /// The key of the sleep or wait that has left the function.
+    /// The key of the sleep, the wait or the call with children for which the function must exit.
     parked: Mutex<Option<String>>,
-    /// The executions that start with the completion of the task (T10).
+    /// The executions that start when the task completes (T10).
     starts: Mutex<Vec<RootStart>>,
-    /// `None`: the handle belongs to no execution, so nothing is recorded.
+    /// The attempt. `None`: the handle belongs to no execution, so nothing is recorded.
     attempt: Option<Attempt>,
 }
 
-/// The attempt that records, and the way to its runner.
+/// The attempt whose steps are recorded, and the connection to its runner.
 #[derive(Debug)]
 struct Attempt {
     execution: ExecutionId,
@@ -58,12 +58,12 @@ impl AttemptSteps {
         }
     }
 
-    /// The key under which a call is recorded.
+    /// Returns the key under which a call is recorded.
     pub(super) fn key(&self, key: &str) -> String {
         self.log.key(key)
     }
 
-    /// Returns the recorded result of a step, or runs and records it.
+    /// Returns the recorded result of a step. If no result is recorded, runs the step and records its result.
     pub(super) async fn run<T, F, R>(&self, key: String, function: F) -> Result<T, TaskError>
     where
         T: Serialize + DeserializeOwned,
@@ -83,7 +83,7 @@ impl AttemptSteps {
         }
         let started_at = attempt.port.now();
         let value = encode(&key, &function().await?)?;
-        // Decoded before it is recorded: a result that no attempt can read must not become durable.
+        // Decode the result before it is recorded, because a result that no attempt can decode must not become durable.
         let decoded = decode(&key, &value)?;
         let ended = EndedStep {
             key,
@@ -98,7 +98,7 @@ impl AttemptSteps {
         Ok(decoded)
     }
 
-    /// Returns the recorded end of a sleep or a wait, or the error that leaves the function.
+    /// Returns the recorded end of a sleep or a wait, or the error with which the function must exit.
     pub(super) async fn park(
         &self,
         kind: ParkKind,
@@ -142,10 +142,10 @@ impl AttemptSteps {
         Err(TaskError::park(park))
     }
 
-    /// T10: notes an execution that starts with the completion of the task.
+    /// T10: adds an execution that starts when the task completes.
     ///
     /// # Errors
-    /// When the attempt is that of an item of a map.
+    /// Returns an error if the task is an item of a map.
     pub(super) fn start(&self, start: RootStart) -> Result<(), TaskError> {
         if let Some(attempt) = &self.attempt {
             attempt.check_whole(&start.key)?;
@@ -154,7 +154,7 @@ impl AttemptSteps {
         Ok(())
     }
 
-    /// Returns the recorded ends of the children of a call, or the error that leaves the function.
+    /// Returns the recorded results of the children of a call, or the error with which the function must exit.
     pub(super) async fn run_children(
         &self,
         key: String,
@@ -226,7 +226,8 @@ impl AttemptSteps {
         }))
     }
 
-    /// T5: the outcome of the function. One that was left to sleep or wait must not have caught the error.
+    /// T5: returns the outcome of the attempt. It is a failure if the function had to exit for a sleep or a wait, but did not
+    /// pass on the error.
     pub(super) fn checked(&self, outcome: Outcome) -> Outcome {
         let parked = self.parked.lock().take();
         let starts = std::mem::take(&mut *self.starts.lock());
@@ -249,7 +250,7 @@ impl AttemptSteps {
     /// Returns the recorded value of a call.
     ///
     /// # Errors
-    /// When another kind of call recorded the key.
+    /// Returns an error if another kind of call has recorded the key.
     fn recorded(&self, call: StepCall, key: &str) -> Result<Option<Json>, TaskError> {
         let recorded = self.log.recorded_by(call, key);
         recorded.map_err(|other: OtherCall| TaskError::of_failure(other.failure()))
@@ -271,14 +272,15 @@ impl AttemptSteps {
 }
 
 impl Attempt {
-    /// An item of a map has no row that could wait, and only a whole task completes.
+    /// Refuses calls that an item of a map cannot make. An item has no row that can store a wait, and its end does not
+    /// complete the task.
     fn check_whole(&self, key: &str) -> Result<(), TaskError> {
         let Some(item) = self.claim.item else {
             return Ok(());
         };
         let text = format!(
-            "item '{}[{item}]' stops at '{key}': an item of a map cannot wait for or start other executions; \
-             start a child for each element, whose tasks can",
+            "item '{}[{item}]' stops at '{key}': an item of a map cannot wait, and cannot start other executions; \
+             start a child execution for each element: its tasks can do both",
             self.task_id
         );
         let failure = Failure::engine(FailureKind::Rule, text);
@@ -297,7 +299,7 @@ impl Attempt {
         .await
     }
 
-    /// Records the end of a wait whose condition already holds. `None`: it does not hold.
+    /// Records the end of a wait if its condition already holds, and returns the recorded step; otherwise returns `None`.
     async fn end_wait(&self, park: Park) -> Result<Option<StepRecord>, Error> {
         let (execution, task, claim) = (self.execution, self.task, self.claim);
         self.ask(|reply| Message::EndWait {
@@ -317,7 +319,7 @@ impl Attempt {
         message: impl FnOnce(Reply<T>) -> Message,
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel();
-        // An attempt that was aborted meanwhile does not wait any more.
+        // The send fails if the attempt was aborted in the meantime.
         self.port
             .send(message(Box::new(move |answer| drop(sender.send(answer)))));
         receiver
@@ -326,7 +328,7 @@ impl Attempt {
     }
 }
 
-/// T3: calls the function of a step, again after failures that the policy retries.
+/// T3: calls the function of a step. Calls it again after each failure that the policy retries.
 pub(super) async fn call_with_retry<T, F, R>(
     policy: RetryPolicy,
     mut function: F,
@@ -354,15 +356,15 @@ where
 pub(super) struct ChildCall {
     /// The name of the workflow.
     pub(super) workflow: String,
-    /// The inputs, JSON objects.
+    /// The input of each child, a JSON object.
     pub(super) inputs: Vec<Json>,
     /// Whether the call returns a list.
     pub(super) is_many: bool,
-    /// Maximum number of open children.
+    /// Maximum number of open children. `None`: no limit.
     pub(super) parallel: Option<u32>,
-    /// Maximum run time of a child.
+    /// Maximum run time of a child, in microseconds. `None`: the runner's `workflow_timeout`.
     pub(super) timeout: Option<Micros>,
-    /// The priority of the children. `None`: that of the task.
+    /// The priority of the children. `None`: the priority of the task.
     pub(super) priority: Option<i16>,
 }
 
@@ -379,10 +381,10 @@ impl ChildCall {
     }
 }
 
-/// The output of a child.
+/// Returns the output of a child, from the recorded end of the child.
 ///
 /// # Errors
-/// `ChildFailedError` when it did not complete. Another attempt gets the same.
+/// `ChildFailedError` if the child did not complete. Other attempts get the same error.
 pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<T, TaskError> {
     #[derive(serde::Deserialize)]
     struct End {
@@ -408,10 +410,10 @@ pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<
     )
 }
 
-/// The input of an execution as JSON.
+/// Encodes the input of an execution as JSON.
 ///
 /// # Errors
-/// When it is not a JSON object.
+/// Returns an error if the input is not a JSON object.
 pub(super) fn input_of<T: Serialize + ?Sized>(key: &str, input: &T) -> Result<Json, TaskError> {
     let input = encode(key, input)?;
     if input.shape() != JsonShape::Object {
@@ -423,7 +425,7 @@ pub(super) fn input_of<T: Serialize + ?Sized>(key: &str, input: &T) -> Result<Js
     Ok(input)
 }
 
-/// The value that a wait got; `None` if it timed out.
+/// Returns the value that a wait received; `None` if the wait timed out.
 pub(super) fn ended_wait<T: DeserializeOwned>(
     key: &str,
     end: &Json,
@@ -463,8 +465,9 @@ fn decode<T: DeserializeOwned>(key: &str, value: &Json) -> Result<T, TaskError> 
     })
 }
 
-/// Whether a function that was left at a wait may end like this: it passed the error on, or another future of a `join!` failed
-/// beside the wait. A failure whose message has the text of that error was made from it.
+/// Returns whether a function that had to exit for a wait can end with this outcome. It can if it passed the error on, or if
+/// another future of a `join!` failed at the same time. If a failure's message contains the text of the error, the failure was
+/// made from the error, and is not allowed.
 fn may_follow_park(outcome: &Outcome, wait: &str) -> bool {
     match outcome {
         Outcome::Park(_) => true,
@@ -475,15 +478,15 @@ fn may_follow_park(outcome: &Outcome, wait: &str) -> bool {
     }
 }
 
-/// The failure of a task that did not pass the error on by which a wait leaves its function.
+/// Returns the failure of a task that did not pass on the error with which its function had to exit.
 fn caught(task: &str, wait: &str) -> Failure {
     let text = format!(
-        "task '{task}' caught the error TaskParked, by which the wait '{wait}' leaves its function; pass it on with `?`"
+        "task '{task}' caught the error TaskParked, with which the function exits for the wait '{wait}'; pass the error on with `?`"
     );
     Failure::engine(FailureKind::Rule, text)
 }
 
-/// A failure that another attempt cannot fix.
+/// Returns a failure that is not retried.
 fn invalid(message: String) -> TaskError {
     TaskError::of_failure(Failure::engine(FailureKind::NotStorable, message))
 }

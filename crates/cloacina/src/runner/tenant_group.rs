@@ -11,8 +11,9 @@ use crate::types::sync::Mutex;
 pub(super) struct TenantGroup {
     pub(super) workers: Arc<SharedWorkers>,
     slot: Arc<RunnerSlot>,
+    /// Whether this runner starts the tenants of the group.
     pub(super) is_parent: bool,
-    /// Whether the runner is stopping, after which it accepts no new tenants.
+    /// Whether the runner is stopping. It then accepts no new tenants.
     is_stopping: AtomicBool,
 }
 
@@ -36,12 +37,12 @@ impl TenantGroup {
         self.is_stopping.load(Ordering::SeqCst)
     }
 
-    /// Whether this is the runner's slot.
+    /// Returns whether `slot` is the runner's slot.
     pub(super) fn has_slot(&self, slot: &Arc<RunnerSlot>) -> bool {
         Arc::ptr_eq(&self.slot, slot)
     }
 
-    /// Begins to stop all runners of the group. The answer is sent when the last one has stopped.
+    /// Begins to stop all runners of the group. The answer is sent when the last runner has stopped.
     pub(super) fn begin_stop(&self, grace: Micros) -> Answer<()> {
         self.is_stopping.store(true, Ordering::SeqCst);
         let (answer, reply) = Answer::new();
@@ -62,7 +63,8 @@ impl TenantGroup {
     }
 }
 
-/// A reply that the replies of all runners share. It is sent when the last of them has been sent or dropped.
+/// A reply to the caller that stops a group. The replies of all runners hold a reference to it, and it is sent when the last
+/// reference is dropped.
 struct StopReply(Mutex<Option<Reply<()>>>);
 
 impl Drop for StopReply {

@@ -1,4 +1,5 @@
-//! Starts runners for tenants: one process serves many schemas with shared workers and connections (semantics H4).
+//! Starts runners for tenants, so that one process can serve many PostgreSQL schemas with shared workers and connections
+//! (semantics H4).
 
 use std::sync::Arc;
 
@@ -18,24 +19,24 @@ use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::types::{Error, ErrorCode};
 
 impl EngineHandle {
-    /// The workers that this runner shares with its tenant group, if it is in one.
+    /// Returns the workers that this runner shares with its tenant group; `None` if it is not in a group.
     pub fn shared_workers(&self) -> Option<&Arc<SharedWorkers>> {
         self.tenant_group.get().map(|group| &group.workers)
     }
 
-    /// Starts a runner for a tenant's schema in the same PostgreSQL database. The schema is created if it does not exist and
-    /// the role is allowed to.
+    /// Starts a runner for a tenant's schema in the same PostgreSQL database. If the schema does not exist and the role is
+    /// allowed to create it, the schema is created.
     ///
-    /// The new runner has this runner's settings and shares its worker threads, event loop and connections: `db_pool_size` is
-    /// the limit for the whole tenant group, whose runners take turns. It shares nothing else, and stops when this runner
-    /// stops.
+    /// The new runner has the settings of this runner. The runners of a tenant group share their worker threads, their event
+    /// loop and their connections, and nothing else. They take turns, and `db_pool_size` is the limit for the whole group.
+    /// The new runner stops when this runner stops.
     ///
-    /// `database_url`: the tenant's credentials for the same database; `None` means this runner's. `host`: starts the shared
-    /// workers; called for the first tenant only.
+    /// `database_url`: a URL of the same database with the tenant's credentials; `None` means this runner's URL. `host`:
+    /// starts the shared workers; it is called only for the first tenant.
     ///
     /// # Errors
-    /// `Configuration` for an invalid schema name, a URL of another database, a runner that is itself a tenant's, or a runner
-    /// on SQLite; otherwise as for [`open`](Self::open).
+    /// `Configuration` for an invalid schema name, a URL of another database, a call on a tenant's runner, or a runner on
+    /// SQLite; the errors of [`open`](Self::open).
     #[cfg(feature = "postgres")]
     pub fn open_tenant(
         &self,
@@ -86,7 +87,7 @@ impl EngineHandle {
             Arc::clone(&channels.mailbox),
             Arc::clone(&channels.clock),
         );
-        // The new runner is not shared yet, so the cell is empty.
+        // No other thread has access to the new runner yet, so `set` cannot fail.
         let _ = (tenant.tenant_group).set(TenantGroup::new(workers, slot, false));
         if self.is_closed()
             || self
@@ -94,7 +95,7 @@ impl EngineHandle {
                 .get()
                 .is_some_and(TenantGroup::is_stopping)
         {
-            // This runner may have stopped its group before the new runner joined it.
+            // This runner may have begun to stop the group before the new runner joined the group.
             tenant.stop(std::time::Duration::ZERO);
             return Err(Error::runner_closed());
         }
@@ -126,7 +127,7 @@ impl EngineHandle {
     }
 }
 
-/// The connection options for a tenant's credentials, which must be for the same database.
+/// Returns the connection options for a tenant's URL, which must be a URL of the same database.
 #[cfg(feature = "postgres")]
 fn tenant_options(
     postgres: &PostgresStore,

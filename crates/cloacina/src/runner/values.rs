@@ -1,4 +1,5 @@
-//! The values of typed tasks at run time: `#[task]` expands to calls of these functions (semantics J3, J7, J9).
+//! Reads the parameters and stores the results of typed tasks at run time. `#[task]` expands to calls of these functions
+//! (semantics J3, J7, J9).
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,11 +11,15 @@ use super::{Context, TaskError, TaskHandle};
 use crate::types::Json;
 use crate::workflow::{Parameter, ParameterSource};
 
-/// Returns the value of a parameter: decoded from the context, otherwise its default, otherwise `None` for an `Option`, otherwise
-/// the default that the declared input has for the field.
+/// Returns the value of a parameter, from the first of these sources that has a value:
+///
+/// 1. the context, whose value is decoded;
+/// 2. the default of the parameter;
+/// 3. `None`, if the parameter is an `Option`;
+/// 4. the default of the field in the type of the declared input.
 ///
 /// # Errors
-/// A `TaskInputError`, which is not retried, for a value that is absent or does not have the parameter's type.
+/// A `TaskInputError`, which is not retried, if no source has a value or the value does not have the parameter's type.
 #[doc(hidden)]
 pub fn parameter<T: DeserializeOwned>(
     context: &Context,
@@ -41,7 +46,8 @@ pub fn parameter<T: DeserializeOwned>(
     if let Some(given) = key.and_then(|key| context.get_json(key)) {
         return decode(given);
     }
-    // The parameter's own default comes before that of the field, which has to decode the whole input.
+    // The parameter's own default comes first, because finding the default of the input field requires decoding the
+    // whole input.
     if let Some(default) = default {
         return Ok(default());
     }
@@ -57,7 +63,8 @@ pub fn parameter<T: DeserializeOwned>(
     }
 }
 
-/// The default of a field of the input that the execution lacks: it was submitted by another program, or is a child.
+/// Returns the default of a field that the input of the execution lacks. The input can lack it if another program submitted
+/// the execution, or if the execution is a child.
 fn default_of_input(context: &Context, handle: &TaskHandle, source: Source) -> Option<Json> {
     let Source::Resolved(parameter) = source else {
         return None;
@@ -70,7 +77,7 @@ fn default_of_input(context: &Context, handle: &TaskHandle, source: Source) -> O
     DEFINITIONS.default_of(workflow, handle.execution_id(), parameter.key(), value)
 }
 
-/// A phrase that says where the value of a parameter comes from.
+/// Returns a phrase for error messages that says where the value of a parameter comes from.
 fn origin(source: Source, name: &str) -> String {
     match source {
         Source::Resolved(Parameter {
@@ -100,10 +107,11 @@ fn origin(source: Source, name: &str) -> String {
     note = "derive `serde::Serialize` for the type of the result"
 )]
 pub trait ValueOutput {
-    /// Stores the value of an `Ok` under the key that the workflow's definition names, otherwise under `key`.
+    /// Stores the value of an `Ok` under the result key in the workflow's definition. If the definition has no result key,
+    /// stores it under `key`.
     ///
     /// # Errors
-    /// The task's own, or that of a value that JSON cannot represent.
+    /// The error that the task returned, or an error for a value that JSON cannot represent.
     fn store(self, context: &mut Context, handle: &TaskHandle, key: &str) -> Result<(), TaskError>;
 }
 

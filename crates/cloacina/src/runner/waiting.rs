@@ -1,4 +1,4 @@
-//! Signals, open waits and approvals, with a runner and without one (semantics L).
+//! Sends signals, lists open waits and decides approvals, with or without a runner (semantics L).
 
 use super::open_options::wait_for;
 use super::{DefaultRunner, EngineHandle, Inspector};
@@ -11,7 +11,7 @@ use crate::types::{
 };
 use crate::workflow::name_problem;
 
-/// A signal to send. The tasks that wait for its name and key get its data.
+/// A signal to send. The tasks that wait for its name and key receive its data.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ use crate::workflow::name_problem;
 pub struct Signal(NewSignal);
 
 impl Signal {
-    /// Creates a signal without key and data. Since 1.0.
+    /// Creates a signal without a key and without data. Since 1.0.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self(NewSignal {
@@ -40,14 +40,14 @@ impl Signal {
         })
     }
 
-    /// Sets the key: only waits for this key get the signal. Since 1.0.
+    /// Sets the key: only waits for this key receive the signal. Since 1.0.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.0.key = Some(key.into());
         self
     }
 
-    /// Sends it to the mailbox of one execution. Since 1.0.
+    /// Addresses the signal to the mailbox of one execution. Since 1.0.
     #[must_use]
     pub fn to(mut self, execution: ExecutionId) -> Self {
         self.0.to = Some(execution);
@@ -70,14 +70,15 @@ impl Signal {
         Ok(self)
     }
 
-    /// Sets an idempotency id: a second signal with it changes nothing while the first one is kept. Since 1.0.
+    /// Sets an idempotency id: while a signal with this id is stored, sending another signal with this id has no effect.
+    /// Since 1.0.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.0.id = Some(id.into());
         self
     }
 
-    /// Sets who sends it, for the history. Since 1.0.
+    /// Sets the name of the sender, which the history shows. Since 1.0.
     #[must_use]
     pub fn sender(mut self, sender: impl Into<String>) -> Self {
         self.0.sender = Some(sender.into());
@@ -90,9 +91,9 @@ impl Signal {
 /// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// The kind of the wait: `signal`, `approval`, `timer` or `cancel`.
+    /// The kind of the wait: `signal`, `approval`, `timer`, `child` or `cancel`.
     pub kind: WaitKind,
-    /// The name of the signal or the approval. The name of a timer is its task's.
+    /// The name of the signal, of the approval, or of the child's workflow. The name of a timer is the id of its task.
     pub name: String,
     /// The key of the signal.
     pub key: Option<String>,
@@ -102,9 +103,9 @@ pub struct Wait {
     pub workflow: String,
     /// The task's id; `None` for a signal that cancels the execution.
     pub task: Option<String>,
-    /// When the wait began.
+    /// The time at which the wait began.
     pub since: Timestamp,
-    /// When it times out, or the timer is due.
+    /// The time at which the wait times out or the timer is due.
     pub deadline: Option<Timestamp>,
     /// The title of the approval.
     pub title: Option<String>,
@@ -142,18 +143,18 @@ impl Wait {
     }
 }
 
-/// The conditions of a list of waits. All of them must hold.
+/// The conditions of a list of waits. A wait must satisfy all of them, except as described at [`execution`](Self::execution).
 #[derive(Clone, Debug, Default)]
 pub struct WaitFilter {
-    /// Only waits for this signal or approval.
+    /// Lists only waits for this signal or approval.
     pub name: Option<String>,
-    /// Only waits of this workflow.
+    /// Lists only waits of this workflow.
     pub workflow: Option<String>,
-    /// Only waits of this execution.
+    /// Lists all waits of this execution, ordered by task. Of the other conditions, only `name` and `kind` then apply.
     pub execution: Option<ExecutionId>,
-    /// Only waits of this kind; `None` means signals and approvals.
+    /// Lists only waits of this kind; `None` means signals and approvals.
     pub kind: Option<WaitKind>,
-    /// The cursor of another page: its [`WaitPage::next`] or [`WaitPage::prev`].
+    /// The cursor at which this page begins: the [`WaitPage::next`] or [`WaitPage::prev`] of another page.
     pub cursor: Option<String>,
     /// Maximum number of waits; 0 means 50.
     pub limit: usize,
@@ -166,13 +167,13 @@ pub struct WaitPage {
     pub items: Vec<Wait>,
     /// The cursor of the next page, if there is one.
     pub next: Option<String>,
-    /// The cursor of the page before, if there may be one.
+    /// The cursor of the previous page, if there may be one.
     pub prev: Option<String>,
 }
 
-/// Number of waits on a page, if the filter names none.
+/// Number of waits on a page if the filter has no limit.
 const PAGE: usize = 50;
-/// The start of a cursor that leads to older waits.
+/// The first character of a cursor that leads to older waits.
 const BACK: char = '-';
 
 fn position(cursor: &str) -> Option<(Timestamp, ExecutionId, i64, u32)> {
@@ -191,10 +192,10 @@ fn cursor_of(row: &WaitRow) -> String {
     format!("{}.{}.{ordinal}.{}", row.since.0, row.execution, row.slot)
 }
 
-/// Refuses a signal that could not be stored.
+/// Refuses a signal that cannot be stored.
 fn check(signal: &NewSignal) -> Result<(), Error> {
     let invalid = |message: String| Err(Error::new(ErrorCode::Configuration, message));
-    if let Some(problem) = name_problem(&signal.name) {
+    if let Some(problem) = name_problem("signal name", &signal.name) {
         return invalid(format!("cannot send: the signal has {problem}"));
     }
     let name = &signal.name;
@@ -211,7 +212,7 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
         let Some(text) = text else { continue };
         if text.len() > MAX_SIGNAL_KEY || text.contains('\0') {
             return invalid(format!(
-                "cannot send signal '{name}': its {what} has {} bytes, and at most {MAX_SIGNAL_KEY} without NUL are allowed",
+                "cannot send signal '{name}': its {what} has {} bytes; it can have at most {MAX_SIGNAL_KEY} bytes and no NUL",
                 text.len()
             ));
         }
@@ -229,7 +230,7 @@ fn check(signal: &NewSignal) -> Result<(), Error> {
     Ok(())
 }
 
-/// A decision about an approval.
+/// Creates a decision about an approval.
 fn decision(approved: bool, data: Json, by: Option<String>, reason: Option<String>) -> Decision {
     Decision {
         approved,
@@ -241,7 +242,7 @@ fn decision(approved: bool, data: Json, by: Option<String>, reason: Option<Strin
 }
 
 impl Control {
-    /// The action that approves an open approval.
+    /// Creates the action that approves an open approval.
     #[must_use]
     pub fn approve(task: impl Into<String>, data: Json, by: Option<String>) -> Self {
         Self::Decide {
@@ -251,7 +252,7 @@ impl Control {
         }
     }
 
-    /// The action that rejects an open approval.
+    /// Creates the action that rejects an open approval.
     #[must_use]
     pub fn reject(task: impl Into<String>, reason: Option<String>, by: Option<String>) -> Self {
         Self::Decide {
@@ -263,13 +264,15 @@ impl Control {
 }
 
 impl Inspector {
-    /// Sends signals, without a runner, and returns their numbers once they are durable.
+    /// Sends signals without a runner, and returns their numbers once they are durable.
     ///
     /// # Errors
     /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`.
     pub fn send(&self, signals: &[NewSignal]) -> Result<Vec<Sent>, Error> {
         signals.iter().try_for_each(check)?;
-        send_directly(&*self.store, &*self.clock, signals)
+        let sent = send_directly(&*self.store, &*self.clock, signals)?;
+        self.notify_own_runner();
+        Ok(sent)
     }
 
     /// Lists open waits, oldest first, page by page.
@@ -318,7 +321,7 @@ impl Inspector {
             rows.reverse();
         }
         let (first, last) = (rows.first(), rows.last());
-        // There is a page on the side that this one was reached from.
+        // A page that was reached through `prev` has a next page: the page that `prev` was taken from.
         let next = last.filter(|_| more || descending).map(cursor_of);
         let is_first = filter.cursor.is_none() || (descending && !more);
         let prev = first.filter(|_| !is_first && filter.execution.is_none());
@@ -330,12 +333,13 @@ impl Inspector {
         })
     }
 
-    /// Adds to the waits of an explanation the number of signals that came with other keys.
+    /// Adds to each `Waiting` reason the number of signals that were sent with the same name but with another key.
     pub(super) fn count_other_signals(
         &self,
         reasons: &mut [crate::engine::Reason],
     ) -> Result<(), Error> {
-        const MOST: usize = 1_000;
+        /// Maximum count of these signals. Counting stops at this number.
+        const MAX_COUNT: usize = 1_000;
         for reason in reasons {
             let crate::engine::Reason::Waiting {
                 signals, others, ..
@@ -344,7 +348,7 @@ impl Inspector {
                 continue;
             };
             for (name, topics) in signals {
-                let count = self.store.count_other_signals(name, topics, MOST)?;
+                let count = self.store.count_other_signals(name, topics, MAX_COUNT)?;
                 if count > 0 {
                     others.push((name.clone(), count));
                 }
@@ -358,12 +362,12 @@ impl EngineHandle {
     /// Sends signals and returns their numbers once they are durable.
     ///
     /// # Errors
-    /// As for [`Inspector::send`]; `RunnerClosed`.
+    /// The errors of [`Inspector::send`]; `RunnerClosed`.
     pub fn send(&self, signals: Vec<NewSignal>) -> Result<Vec<Sent>, Error> {
         wait_for(&self.begin_send(signals))
     }
 
-    /// Starts [`send`](Self::send) and returns its pending answer.
+    /// Starts [`send`](Self::send) and returns the pending answer.
     pub fn begin_send(&self, signals: Vec<NewSignal>) -> Answer<Vec<Sent>> {
         if let Err(error) = signals.iter().try_for_each(check) {
             return Answer::ready(Err(error));
@@ -378,7 +382,8 @@ impl EngineHandle {
 }
 
 impl DefaultRunner {
-    /// Sends a signal to all tasks that wait for its name and key, now or later, and returns its number once it is durable.
+    /// Sends a signal to all tasks that wait for its name and key, now or later. Returns the number of the signal once it is
+    /// durable.
     ///
     /// # Errors
     /// `Configuration` or `ContextInvalid` for an invalid signal; `Database` or `Connection`; `RunnerClosed`.
@@ -412,12 +417,13 @@ impl DefaultRunner {
             .await
     }
 
-    /// Approves an open approval. `by` says who does.
+    /// Approves an open approval. `by`: the person who approves it.
     ///
     /// # Errors
-    /// `AlreadyDecided` when somebody decided before; `ExecutionState` when the task does not wait for a decision;
-    /// `WorkflowInputInvalid` for data that does not match the schema that the approval declares; `ContextInvalid` for data
-    /// of more than 16 MiB; `ExecutionNotFound`; `Database` or `Connection`.
+    /// `AlreadyDecided` when the approval has already been decided; `ExecutionState` when the task does not wait for a
+    /// decision; `WorkflowInvalid` for an unknown task; `WorkflowInputInvalid` for data that does not match the schema that the
+    /// approval declares; `ContextInvalid` for data of more than 16 MiB; `ExecutionNotFound`; `Database` or `Connection`;
+    /// `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn approve<T: serde::Serialize + ?Sized>(
@@ -440,10 +446,10 @@ impl DefaultRunner {
         .await
     }
 
-    /// Rejects an open approval. `by` says who does.
+    /// Rejects an open approval. `by`: the person who rejects it.
     ///
     /// # Errors
-    /// As for [`approve`](Self::approve).
+    /// The errors of [`approve`](Self::approve).
     ///
     /// Since 1.0.
     pub async fn reject(
@@ -460,7 +466,8 @@ impl DefaultRunner {
     /// Moves the due time of an open timer or of a retry delay.
     ///
     /// # Errors
-    /// `ExecutionState` when the task has neither; `ExecutionNotFound`; `Database` or `Connection`.
+    /// `ExecutionState` when the task waits for neither a timer nor a retry; `WorkflowInvalid` for an unknown task;
+    /// `ExecutionNotFound`; `Database` or `Connection`; `RunnerClosed`.
     ///
     /// Since 1.0.
     pub async fn reschedule(

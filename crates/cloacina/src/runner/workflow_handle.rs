@@ -12,24 +12,24 @@ use crate::runtime::{Control, Ended, Subscription};
 use crate::types::sync::Mutex;
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 
-/// The end of an execution, or the error of waiting for it; `None` until then.
+/// The end of an execution, or an error if waiting for the end failed; `None` while the execution has not ended.
 type EndState = Option<Result<Ended, Error>>;
 
-/// The origin of a handle.
+/// How a handle was created.
 #[derive(Clone, Debug)]
 pub(super) enum HandleOrigin {
-    /// A submission with this key. `created` is false if it found an earlier execution.
+    /// A submission with this key returned the handle. `created` is false if the submission found an earlier execution.
     Submitted {
         key: Option<Arc<str>>,
         created: bool,
     },
-    /// A look-up by this key.
+    /// A look-up of this key returned the handle.
     Found { key: Arc<str> },
-    /// An id.
+    /// The program passed the id of the execution.
     Id,
 }
 
-/// A handle of one execution: reads its state, result and history, and controls it.
+/// A handle to one execution. It reads the state, result and history of the execution, and controls the execution.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ pub struct WorkflowHandle {
     engine: Arc<AsyncEngine>,
     id: ExecutionId,
     origin: HandleOrigin,
-    /// The subscription to the execution's end, if there is one.
+    /// The subscription to the execution's end, if the handle has one.
     subscription: Arc<Mutex<Option<EndSubscription>>>,
 }
 
@@ -84,10 +84,11 @@ impl WorkflowHandle {
         self.id
     }
 
-    /// The key that the execution was submitted with, if any. A handle that was made from an id reads it from the database.
+    /// Returns the key with which the execution was submitted, if any. A handle that was created from an id reads the key
+    /// from the database.
     ///
     /// # Errors
-    /// As for [`status`](Self::status), for a handle that was made from an id.
+    /// The errors of [`status`](Self::status), if the handle was created from an id.
     ///
     /// Since 1.0.
     pub async fn key(&self) -> Result<Option<String>, Error> {
@@ -105,25 +106,24 @@ impl WorkflowHandle {
         Ok(key.map(str::to_owned))
     }
 
-    /// Whether the submission that returned this handle started the execution. `false` if an earlier execution has the
-    /// submission's key, and for a handle that does not come from a submission. Since 1.0.
+    /// Returns whether the submission that returned this handle created the execution. `false` if an earlier execution has
+    /// the submission's key, or if the handle does not come from a submission. Since 1.0.
     #[must_use]
     pub const fn created(&self) -> bool {
         matches!(self.origin, HandleOrigin::Submitted { created: true, .. })
     }
 
-    /// Whether the execution has ended.
+    /// Returns whether the execution has ended.
     ///
     /// # Errors
-    /// As for [`status`](Self::status).
+    /// The errors of [`status`](Self::status).
     ///
     /// Since 1.0.
     pub async fn done(&self) -> Result<bool, Error> {
         Ok(self.status().await?.is_terminal())
     }
 
-    /// Waits for the end of the execution, and for that of its final tasks, if there are any. A failed execution is not an error
-    /// here.
+    /// Waits until the execution and its final tasks, if any, have ended. A failed execution is not an error of this method.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down while waiting.
@@ -138,10 +138,10 @@ impl WorkflowHandle {
         Ok(result)
     }
 
-    /// Waits for the end of the execution, not for that of its final tasks.
+    /// Waits until the execution has ended. Does not wait for its final tasks.
     ///
     /// # Errors
-    /// As for [`result`](Self::result).
+    /// The errors of [`result`](Self::result).
     ///
     /// Since 1.0.
     pub async fn result_without_final(&self) -> Result<WorkflowResult, Error> {
@@ -161,15 +161,15 @@ impl WorkflowHandle {
                 .unwrap_or_else(|| Err(Error::runner_closed()))?,
             Err(_) => return Err(Error::runner_closed()),
         };
-        // A later call may wait for another end, after a retry.
+        // After a retry, a later call must wait for the next end.
         *self.subscription.lock() = None;
         Ok(WorkflowResult::new(ended, &self.engine))
     }
 
-    /// Waits for the end of the execution for at most `timeout`. The execution continues after a timeout.
+    /// Waits like [`result`](Self::result), but at most for `timeout`. The execution continues after a timeout.
     ///
     /// # Errors
-    /// `WaitTimeout` when the execution has not ended in time; otherwise as for [`result`](Self::result).
+    /// `WaitTimeout` when the execution has not ended in time; the errors of [`result`](Self::result).
     ///
     /// Since 1.0.
     pub async fn result_within(&self, timeout: Duration) -> Result<WorkflowResult, Error> {
@@ -183,7 +183,7 @@ impl WorkflowHandle {
         })
     }
 
-    /// The current state of the execution.
+    /// Returns the current state of the execution.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection` when the database fails or does not answer.
@@ -196,10 +196,10 @@ impl WorkflowHandle {
             .await
     }
 
-    /// The current state of the execution with all its tasks.
+    /// Returns the current state of the execution with all its tasks.
     ///
     /// # Errors
-    /// As for [`status`](Self::status).
+    /// The errors of [`status`](Self::status).
     ///
     /// Since 1.0.
     pub async fn snapshot(&self) -> Result<WorkflowResult, Error> {
@@ -207,8 +207,8 @@ impl WorkflowHandle {
         Ok(WorkflowResult::new(state, &self.engine))
     }
 
-    /// Cancels the execution. Futures of its running tasks are dropped. Returns `true` if this cancelled it, which is durable,
-    /// and `false` if it had ended already.
+    /// Cancels the execution. The futures of its running tasks are dropped. Returns `true` once the cancellation is durable,
+    /// and `false` if the execution had already ended.
     ///
     /// # Errors
     /// `ExecutionNotFound`; `Database` or `Connection`; `RunnerClosed`.
@@ -218,10 +218,11 @@ impl WorkflowHandle {
         did_cancel(self.engine.control(self.id, Control::CancelOpen).await)
     }
 
-    /// Pauses the execution: running tasks may finish, nothing new starts until [`resume`](Self::resume), and timers stop.
+    /// Pauses the execution: running tasks can finish, but no task starts until [`resume`](Self::resume) is called. The
+    /// pause also stops delays and the timeouts of waits, but not timers that fire at an absolute time.
     ///
     /// # Errors
-    /// As for [`cancel`](Self::cancel).
+    /// The errors of [`cancel`](Self::cancel); `ExecutionState` when the state of the execution does not allow the action.
     ///
     /// Since 1.0.
     pub async fn pause(&self) -> Result<ExecutionStatus, Error> {
@@ -231,38 +232,39 @@ impl WorkflowHandle {
     /// Resumes a paused execution.
     ///
     /// # Errors
-    /// As for [`cancel`](Self::cancel).
+    /// The errors of [`pause`](Self::pause).
     ///
     /// Since 1.0.
     pub async fn resume(&self) -> Result<ExecutionStatus, Error> {
         self.engine.control(self.id, Control::Resume).await
     }
 
-    /// Runs failed tasks, and tasks that were skipped because of them, again. Completed tasks keep their results.
+    /// Retries an ended execution: runs the failed tasks again, and the tasks that were skipped because of them. Completed
+    /// tasks keep their results.
     ///
     /// # Errors
-    /// As for [`cancel`](Self::cancel).
+    /// The errors of [`pause`](Self::pause).
     ///
     /// Since 1.0.
     pub async fn retry(&self) -> Result<ExecutionStatus, Error> {
         self.retry_with(None).await
     }
 
-    /// Retries as [`retry`](Self::retry) does, and also runs the task `task` and all tasks that depend on it again, even if
-    /// they completed.
+    /// Retries as [`retry`](Self::retry) does. Also runs the task `task` and all tasks that depend on it again, even if they
+    /// completed.
     ///
     /// # Errors
-    /// As for [`cancel`](Self::cancel); `TaskInvalid` for an unknown task.
+    /// The errors of [`pause`](Self::pause); `WorkflowInvalid` for an unknown task.
     ///
     /// Since 1.0.
     pub async fn retry_from(&self, task: impl Into<String>) -> Result<ExecutionStatus, Error> {
         self.retry_with(Some(task.into())).await
     }
 
-    /// The history of the execution, oldest event first.
+    /// Returns the history of the execution, oldest event first.
     ///
     /// # Errors
-    /// As for [`status`](Self::status).
+    /// The errors of [`status`](Self::status).
     ///
     /// Since 1.0.
     pub async fn events(&self) -> Result<Vec<ExecutionEvent>, Error> {
@@ -284,7 +286,7 @@ impl WorkflowHandle {
         Ok(status)
     }
 
-    /// Subscribes to the end of an execution that was not submitted through this handle.
+    /// Subscribes to the end of the execution. Used when the handle has no subscription.
     async fn subscribe(&self) -> Result<watch::Receiver<EndState>, Error> {
         let id = self.id;
         let engine = Arc::clone(self.engine.handle());
@@ -328,7 +330,7 @@ impl EndSubscription {
         }
     }
 
-    /// Subscribes to the end of an existing execution. Reads from the database, so it may block.
+    /// Subscribes to the end of an existing execution. Blocks while it reads from the database.
     fn existing(engine: Arc<EngineHandle>, execution: ExecutionId) -> Result<Self, Error> {
         let (sender, end) = watch::channel(None);
         let subscription = engine.when_ended(execution, move |outcome| {
@@ -353,10 +355,10 @@ impl Drop for EndSubscription {
     }
 }
 
-/// Returns whether a [`Control::CancelOpen`] has cancelled its execution.
+/// Returns whether a [`Control::CancelOpen`] has cancelled its execution: `false` if the execution had already ended.
 ///
 /// # Errors
-/// An error other than that of an execution that has ended.
+/// All errors of `answer`, except the error for an execution that has ended.
 pub fn did_cancel(answer: Result<ExecutionStatus, Error>) -> Result<bool, Error> {
     match answer {
         Ok(_) => Ok(true),

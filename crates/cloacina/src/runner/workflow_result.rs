@@ -1,4 +1,4 @@
-//! `WorkflowResult`: the state of an execution at one instant.
+//! `WorkflowResult`: a snapshot of an execution.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,13 +18,13 @@ use crate::types::{
     TaskStatus, Timestamp, nearest,
 };
 
-/// The state of an execution with all its tasks at one instant. Contexts and errors are decoded when they are read.
+/// A snapshot of an execution with all its tasks. Contexts and errors are decoded when they are read.
 ///
 /// Since 1.0.
 #[derive(Clone)]
 pub struct WorkflowResult {
     execution: Ended,
-    /// The runner that read it, for the items of maps.
+    /// The runner that read the execution. It also reads the items of maps.
     engine: Weak<AsyncEngine>,
 }
 
@@ -38,15 +38,15 @@ pub struct TaskResult {
     pub task_id: String,
     /// The task's state.
     pub status: TaskStatus,
-    /// Number of attempts so far.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// Start of the last attempt.
+    /// The time at which the last attempt started.
     pub started_at: Option<Timestamp>,
-    /// End of the task.
+    /// The time at which the task ended.
     pub ended_at: Option<Timestamp>,
     /// The last error.
     pub error: Option<ErrorInfo>,
-    /// The reason why it was skipped.
+    /// The reason why the task was skipped.
     pub skip_reason: Option<String>,
 }
 
@@ -70,21 +70,21 @@ impl WorkflowResult {
         self.execution.workflow().name()
     }
 
-    /// The execution of its final tasks and compensations, which [`DefaultRunner::handle`](super::DefaultRunner::handle)
-    /// follows; `None` if the end started none. Since 1.0.
+    /// The id of the execution that runs the final tasks and compensations; `None` if there are none.
+    /// [`DefaultRunner::handle`](super::DefaultRunner::handle) returns a handle to it. Since 1.0.
     #[must_use]
     pub fn final_execution(&self) -> Option<ExecutionId> {
         let link = self.execution.record().finale.as_ref()?;
         link.finale.as_ref().map(|finale| finale.id)
     }
 
-    /// The version of the workflow that it ran. Since 1.0.
+    /// The version of the workflow that the execution runs. Since 1.0.
     #[must_use]
     pub fn workflow_version(&self) -> &str {
         self.execution.workflow().version()
     }
 
-    /// The key that it was submitted with, if any. Since 1.0.
+    /// The key with which the execution was submitted, if any. Since 1.0.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.execution.record().key.as_deref()
@@ -96,25 +96,25 @@ impl WorkflowResult {
         self.execution.record().status
     }
 
-    /// When it was submitted. Since 1.0.
+    /// The time at which the execution was submitted. Since 1.0.
     #[must_use]
     pub fn submitted_at(&self) -> Timestamp {
         self.execution.record().created_at
     }
 
-    /// When its first task started. Since 1.0.
+    /// The time at which the first task started. Since 1.0.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         self.execution.record().started_at
     }
 
-    /// When it ended. Since 1.0.
+    /// The time at which the execution ended. Since 1.0.
     #[must_use]
     pub fn ended_at(&self) -> Option<Timestamp> {
         self.execution.record().ended_at
     }
 
-    /// The time from the first task's start to the end; `None` before the end. Since 1.0.
+    /// The time from the start of the first task to the end of the execution; `None` before the end. Since 1.0.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         let span = self.ended_at()?.since(self.started_at()?);
@@ -127,8 +127,9 @@ impl WorkflowResult {
         Context::from_values(self.execution.final_context().into(), false)
     }
 
-    /// Decodes the output: the result that the workflow names as its `output`, an array of results if it names several, and
-    /// the final context if it names none. A result that no task produced is `null`, which an `Option` accepts.
+    /// Decodes the output. If the workflow names one result as its `output`, the output is this result. If it names several,
+    /// the output is an array of these results. If it names none, the output is the final context. A result that no task
+    /// produced is `null`; decode it as an `Option`.
     ///
     /// # Errors
     /// `ContextInvalid` when the output does not have the type `T`. The message names the path of the part that does not fit.
@@ -142,16 +143,17 @@ impl WorkflowResult {
         })
     }
 
-    /// Decodes the result of a task: what a task with values returned, or what a task with a context stored under its own id.
-    /// `T` can be an `Option`, for a task that may not have run.
+    /// Decodes the result of a task. For a task with values, this is the value that the function returned. For a task that
+    /// writes the context, it is the value that the task stored under its own id. Use an `Option` as `T` for a task that may
+    /// not have run.
     ///
-    /// The result of a map is the list of the results of its items, in the order of their elements: a `Vec<T>`, or a
-    /// `Vec<Option<T>>` if the map tolerates failed items. This call reads them from the database, as they are now, and blocks
-    /// its thread meanwhile; [`DefaultRunner::items`](super::DefaultRunner::items) reads them page by page without blocking.
+    /// The result of a map is the list of its items' results, in the order of the elements: a `Vec<T>`, or a `Vec<Option<T>>`
+    /// if the map tolerates failed items. For a map, this call reads the current results of the items from the database, which
+    /// blocks the thread. [`DefaultRunner::items`](super::DefaultRunner::items) reads them page by page without blocking.
     ///
     /// # Errors
-    /// `TaskInvalid` for an unknown task; `ContextInvalid` when the task has no result, or one that does not have the type
-    /// `T`; for a map also `RunnerClosed` once the runner has been shut down, and `Database` or `Connection`.
+    /// `TaskInvalid` for an unknown task; `ContextInvalid` when the task has no result, or when the result does not have the
+    /// type `T`; for a map also `RunnerClosed` after the runner has been shut down, and `Database` or `Connection`.
     ///
     /// Since 1.0.
     pub fn of<T: DeserializeOwned>(&self, task: impl AsRef<str>) -> Result<T, Error> {
@@ -184,7 +186,7 @@ impl WorkflowResult {
         }
     }
 
-    /// The results of a map's items as an array. An item without one is `null`.
+    /// Returns the results of a map's items as an array. The entry of an item without a result is `null`.
     fn items_of(&self, task: &str) -> Result<Json, Error> {
         let engine = self.engine.upgrade();
         let Some(engine) = engine.filter(|engine| !engine.handle().is_closed()) else {
@@ -215,7 +217,7 @@ impl WorkflowResult {
         Some(ErrorInfo::new(failure, task))
     }
 
-    /// The error as one sentence, with the failed task if there is one. Since 1.0.
+    /// The error as one sentence, which names the failed task, if any. Since 1.0.
     #[must_use]
     pub fn error_message(&self) -> Option<String> {
         self.error().map(|error| error.to_string())
@@ -232,7 +234,7 @@ impl WorkflowResult {
             .collect()
     }
 
-    /// The task with an id; `None` when there is none. Since 1.0.
+    /// Returns the task that has this id; `None` if the workflow has no such task. Since 1.0.
     #[must_use]
     pub fn task(&self, id: &str) -> Option<TaskResult> {
         let workflow = self.execution.workflow();
@@ -244,7 +246,7 @@ impl WorkflowResult {
     /// Returns the result if the execution completed.
     ///
     /// # Errors
-    /// An [`ExecutionError`], which contains the result, if it is in any other state.
+    /// An [`ExecutionError`], which contains the result, if the execution did not complete.
     ///
     /// Since 1.0.
     pub fn into_completed(self) -> Result<Self, ExecutionError> {
@@ -309,7 +311,7 @@ pub struct ExecutionError {
 }
 
 impl ExecutionError {
-    /// The state of the execution. Since 1.0.
+    /// The snapshot of the execution. Since 1.0.
     #[must_use]
     pub fn result(&self) -> &WorkflowResult {
         &self.result
@@ -341,19 +343,19 @@ impl std::error::Error for ExecutionError {}
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ExecutionEvent {
-    /// When the event happened.
+    /// The time of the event.
     pub time: Timestamp,
     /// The event's type, e.g. `submitted`, `task_completed` or `paused`.
     pub kind: String,
     /// The execution.
     pub execution_id: ExecutionId,
-    /// The task concerned, if any.
+    /// The task that the event is about, if any.
     pub task_id: Option<String>,
-    /// The attempt concerned, if any.
+    /// The attempt that the event is about, if any.
     pub attempt: Option<u32>,
     /// The runner that caused the event, if any.
     pub runner_id: Option<RunnerId>,
-    /// Details that depend on the type: error, delay or reason.
+    /// Details of the event. They depend on its type, for example an error, a delay or a reason.
     pub data: Option<Json>,
 }
 

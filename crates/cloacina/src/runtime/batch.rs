@@ -1,4 +1,4 @@
-//! The write batch of a step: the changes decided for all its messages, written in one transaction.
+//! The write batch of a step: the changes that all messages of the step cause, written in one transaction.
 //!
 //! See docs/explanation/decisions/021-revisions.md
 
@@ -23,27 +23,27 @@ use crate::types::{
 
 const CHILD_ENDED: &str = InboxKind::ChildEnded.name();
 
-/// A caller that waits until the change it asked for is durable.
+/// A caller that waits until the change that it requested is durable.
 pub(super) struct PendingControl {
     pub(super) reply: Reply<ExecutionStatus>,
     pub(super) action: Control,
     pub(super) give_up: Monotonic,
-    /// The error of an action that an earlier change of the same batch has made impossible.
+    /// The error for an action that is no longer possible because of an earlier change in the same batch.
     pub(super) refusal: Option<Error>,
 }
 
-/// An attempt that waits until its step is durable.
+/// An attempt that waits until the step that it recorded is durable.
 pub(super) struct PendingStep {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) record: StepRecord,
     pub(super) reply: Reply<()>,
-    /// Whether the attempt still holds its claim. If not, a change in the same batch takes the claim away, and the attempt
-    /// learns that its claim is lost once that change is written.
+    /// Whether the attempt still holds its claim. If not, another change in the same batch has taken the claim away, and the
+    /// attempt gets an error once that change is written.
     pub(super) is_held: bool,
 }
 
-/// A caller that waits until its signals are durable.
+/// A caller that waits until the signals that it sent are durable.
 pub(super) struct PendingSend {
     pub(super) signals: Vec<NewSignal>,
     pub(super) give_up: Monotonic,
@@ -51,7 +51,7 @@ pub(super) struct PendingSend {
 }
 
 impl PendingSend {
-    /// The message that sends the same signals again.
+    /// Returns the message that sends the same signals again.
     pub(super) fn into_message(self) -> Message {
         Message::Send {
             signals: self.signals,
@@ -61,37 +61,39 @@ impl PendingSend {
     }
 }
 
-/// The change of one execution.
+/// The change of one execution in the batch.
 #[derive(Default)]
 pub(super) struct PendingChange {
     pub(super) changes: Changes,
     /// The labels of a new execution.
     pub(super) labels: Labels,
-    /// The revision that the decisions are based on. `None`: the execution is new.
+    /// The revision on which the decisions are based. `None`: the execution is new.
     pub(super) expected: Option<i64>,
-    /// Whether the writes of its tasks do not check the claims, because a fence would need a live runner.
+    /// Whether task rows are written without a check of their claims. The functions in `direct.rs` write them in this way,
+    /// because the check needs a live runner.
     pub(super) is_unfenced: bool,
     /// The messages to decide again if the change is not written.
     pub(super) messages: Vec<Message>,
-    /// The callers that asked for this change.
+    /// The callers that requested this change.
     pub(super) controls: Vec<PendingControl>,
     /// The attempts that recorded steps.
     pub(super) steps: Vec<PendingStep>,
-    /// The change takes claims back from a dead runner.
+    /// Whether the change takes claims back from a dead runner.
     pub(super) is_rescue: bool,
-    /// The change comes from a waiting task or a message of the inbox, which is checked again if the change is not written.
+    /// Whether a waiting task or a message of the inbox caused the change. If the change is not written, the waiting
+    /// tasks and the inbox are checked again.
     pub(super) is_wake: bool,
-    /// The children whose ends cause this change. It is written only if all these ends are written.
+    /// The children whose end causes this change. The change is written only if the changes that end them are all written.
     pub(super) requires: Vec<ExecutionId>,
     /// The parent to which the end of this execution is applied in the same batch.
-    pub(super) told: Option<ExecutionId>,
-    /// The execution whose task starts this new execution when the task completes. The new execution is submitted only if the
-    /// change of its source is written.
+    pub(super) applied_to: Option<ExecutionId>,
+    /// The source: the execution whose completed task starts this new execution, if any. The new execution is submitted
+    /// only if the change of the source is written.
     pub(super) source: Option<ExecutionId>,
 }
 
 impl PendingChange {
-    /// The change of a new execution.
+    /// Returns the change of a new execution.
     pub(super) fn new(changes: Changes, labels: Labels) -> Self {
         Self {
             changes,
@@ -100,7 +102,7 @@ impl PendingChange {
         }
     }
 
-    /// Whether there is nothing to write, because the request was refused.
+    /// Whether the change has no effect, for example because the request was refused.
     pub(super) fn is_empty(&self) -> bool {
         self.expected.is_some()
             && self.changes == Changes::default()
@@ -110,40 +112,40 @@ impl PendingChange {
     }
 }
 
-/// A call of `submit` and its executions.
+/// A call of `submit`, with the executions that it submits.
 pub(super) struct Submission {
     pub(super) ids: Vec<ExecutionId>,
     pub(super) give_up: Monotonic,
     pub(super) reply: Reply<Vec<ExecutionId>>,
 }
 
-/// The change of one schedule.
+/// The change of one schedule in the batch.
 pub(super) struct ScheduleChange {
     pub(super) record: ScheduleRecord,
-    /// The revision that the decision is based on.
+    /// The revision on which the decision is based.
     pub(super) expected: i64,
     pub(super) ticks: Vec<TickWrite>,
-    /// The ends of executions for which a trigger was called.
+    /// The ended executions for which the trigger was called.
     pub(super) ends: Vec<EndWrite>,
     pub(super) purpose: Purpose,
 }
 
-/// The purpose of a schedule's change, which determines what follows once the change is durable.
+/// The purpose of a schedule's change. It determines what to do once the change is durable.
 pub(super) enum Purpose {
     /// Fire or skip ticks.
     Tick,
-    /// Take a trigger's lease, to poll it.
+    /// Take the lease of a trigger, in order to poll the trigger.
     TakeLease,
-    /// Extend the lease of a poll that still runs.
+    /// Extend the lease of a poll that is still running.
     ExtendLease(PollToken),
     /// Record the end of a poll.
     Polled(PollToken, PollOutcome),
-    /// Start the workflow once, for a caller.
+    /// Start the schedule's workflow once, for a caller.
     RunNow(ExecutionId, Monotonic, Reply<ExecutionId>),
 }
 
 impl ScheduleChange {
-    /// The change that makes `record` the next revision of its row.
+    /// Returns the change that makes `record` the next revision of its row.
     pub(super) fn new(mut record: ScheduleRecord, ticks: Vec<TickWrite>, purpose: Purpose) -> Self {
         let expected = record.revision;
         record.revision += 1;
@@ -156,7 +158,7 @@ impl ScheduleChange {
         }
     }
 
-    /// The message that leads to the same change again, for a change that was not written.
+    /// After the change was not written, returns the message from which it is decided again. `None` if no message caused it.
     pub(super) fn into_message(self) -> Option<Message> {
         match self.purpose {
             Purpose::Polled(token, outcome) => Some(Message::Polled { token, outcome }),
@@ -176,16 +178,17 @@ pub(super) struct WriteBatch {
     pub(super) submissions: Vec<Submission>,
     pub(super) executions: IndexMap<ExecutionId, PendingChange, FxBuildHasher>,
     pub(super) schedules: Vec<ScheduleChange>,
-    /// Messages of the inbox that the changes of executions settle.
+    /// Messages of the inbox, each with the execution that it changed. The write of this change also deletes the message.
     pub(super) settled: Vec<(InboxId, ExecutionId)>,
-    /// Tasks claimed in this step without a query, in the order in which to dispatch them.
+    /// Tasks that were claimed in this step without a query, in the order in which they will be dispatched.
     pub(super) claimed: Vec<(ExecutionId, Ordinal, Claim)>,
-    /// The ends and steps of maps' items.
+    /// The changes of items of maps: ended items and recorded steps.
     pub(super) items: PendingMaps,
 }
 
 impl WriteBatch {
-    /// The change of an execution, added if there is none yet. Call this before the decision changes `execution`.
+    /// Returns the change of an execution, or adds an empty change. This must be called before the decision modifies
+    /// `execution`.
     pub(super) fn change(&mut self, execution: &Execution) -> &mut PendingChange {
         let record = execution.record();
         self.executions
@@ -196,7 +199,7 @@ impl WriteBatch {
             })
     }
 
-    /// Removes a change without effect, so that a refused request causes no write.
+    /// Removes a change that has no effect, so that a refused request causes no write.
     pub(super) fn drop_if_empty(&mut self, id: ExecutionId) {
         if self
             .executions
@@ -207,12 +210,12 @@ impl WriteBatch {
         }
     }
 
-    /// Whether a schedule is changed already. A step can change it once only.
+    /// Whether this step already changes the schedule. A step can change each schedule only once.
     pub(super) fn has_schedule(&self, id: ScheduleId) -> bool {
         self.schedules.iter().any(|change| change.record.id == id)
     }
 
-    /// The executions to insert and those to advance, as parameters of the store.
+    /// The executions to insert and the executions to advance, as parameters of the store.
     pub(super) fn rows<'a>(&'a self, ledger: &'a Ledger) -> (Vec<Submit<'a>>, Vec<Advance<'a>>) {
         let (mut submits, mut advances) = (Vec::new(), Vec::new());
         for (id, change) in &self.executions {
@@ -243,7 +246,8 @@ impl WriteBatch {
         (submits, advances)
     }
 
-    /// The changes of waits, as parameters of the store.
+    /// The changes of waits, maps and links between executions, and the messages to other executions, as parameters of
+    /// the store.
     pub(super) fn flow(&self, ledger: &Ledger, now: Timestamp) -> FlowWrites {
         let (mut waits, mut posts, mut links) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sources, mut ends) = (Vec::new(), Vec::new());
@@ -273,7 +277,7 @@ impl WriteBatch {
             let messages = messages_of(execution, &change.changes.flow.posts, now);
             posts.extend(messages.into_iter().map(|message| PostWrite {
                 source: *id,
-                unless: change.told.filter(|_| message.kind == CHILD_ENDED),
+                unless: change.applied_to.filter(|_| message.kind == CHILD_ENDED),
                 message,
             }));
             links.extend(link_write(execution, change));
@@ -306,7 +310,7 @@ impl WriteBatch {
 fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> {
     let writes = change.changes.tasks.iter().filter_map(|ordinal| {
         let task = execution.task(*ordinal);
-        // A pending task has no row, unless it has a due time to keep.
+        // A pending task without a row gets a row only if a due time must be stored.
         if task.status == TaskStatus::Pending && !task.stored && task.ready_at.is_none() {
             return None;
         }
@@ -323,7 +327,7 @@ fn task_writes(execution: &Execution, change: &PendingChange) -> Vec<TaskWrite> 
     writes.collect()
 }
 
-/// Returns the queue of a task: `WAITING` while it waits, and otherwise its own queue.
+/// Returns the queue of a task: `WAITING` if the task waits, otherwise the queue of its function.
 fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
     if execution.task(ordinal).is_waiting() {
         QueueId::WAITING
@@ -332,7 +336,7 @@ fn queue_of(execution: &Execution, ordinal: Ordinal) -> QueueId {
     }
 }
 
-/// Returns the link of a child to its parent, if it is new or has changed.
+/// Returns the link of a child to its parent, if the link is new or has changed.
 fn link_write(execution: &Execution, change: &PendingChange) -> Option<LinkWrite> {
     let is_new = change.expected.is_none();
     let link = execution.record().parent.as_ref()?;
@@ -355,8 +359,8 @@ fn wait_write(execution: &Execution, ordinal: Ordinal) -> WaitWrite {
     }
 }
 
-/// Returns the write that starts or stops listening for the signals that cancel an execution. The execution listens from its
-/// submission or retry to its end.
+/// Returns the write that starts or stops listening for `cancel_on` signals. An execution listens for these signals from its
+/// submission or retry until its end.
 fn cancel_write(execution: &Execution, change: &PendingChange) -> Option<WaitWrite> {
     let record = execution.record();
     if execution.workflow().definition().cancel_on.is_empty() {

@@ -1,4 +1,4 @@
-//! The capacity of this process for work: the prefetch of each executor, the work queues, and the next timer in the
+//! The capacity of this process for work: the prefetch window and work queue of each executor, and the next timer in the
 //! database.
 
 use super::assignment::Executor;
@@ -9,22 +9,23 @@ use crate::engine::{Finish, Outcome};
 use crate::store::{ClaimClass, ClaimRequest};
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
-/// How long a task that is expected to be short may run before waiting tasks are offered to another worker, in microseconds.
+/// How long, in microseconds, a task that was expected to be short can run before its queue offers waiting tasks to another
+/// worker.
 const SHORT_TASK_LIMIT: Micros = 1_000;
 
-/// The claims and work queues of all executors.
+/// The claims and the work queues of all executors.
 pub(super) struct Capacity {
     prefetch: [Prefetch; 3],
     queues: WorkQueues,
     /// The earliest known due time of a task that waits in the database.
     next_due: Option<Timestamp>,
-    /// The time of the next check whether tasks that are expected to be short are short.
+    /// The time at which [`check_short_tasks`](Self::check_short_tasks) is due, if it is planned.
     check_short_tasks_at: Option<Monotonic>,
     /// The time of the next check for attempts whose start must be stored.
     check_starts_at: Option<Monotonic>,
-    /// No task may be claimed.
+    /// Whether claims are stopped.
     is_paused: bool,
-    /// The time until which the runner claims nothing and fires nothing, because its owner has not started it yet.
+    /// The time until which the runner claims and fires nothing, because its owner has not started it yet.
     held_until: Option<Monotonic>,
 }
 
@@ -49,35 +50,40 @@ impl Capacity {
         &self.queues
     }
 
-    /// Stops claims, or allows them again.
+    /// Stops claims, or allows claims again.
     pub(super) const fn set_paused(&mut self, paused: bool) {
         self.is_paused = paused;
     }
 
-    /// Holds the runner back until a time, or lets it begin.
+    /// Holds the runner back until a given time. With `None`, the runner begins.
     pub(super) fn hold(&mut self, until: Option<Monotonic>) {
         self.held_until = until;
         self.set_stale();
     }
 
-    /// The time until which the runner is held back, if it is.
+    /// The time until which the runner is held back. `None` if it is not held back.
     pub(super) const fn held_until(&self) -> Option<Monotonic> {
         self.held_until
     }
 
-    /// Whether the runner has not begun to claim tasks.
+    /// Whether the runner is held back, so that it has not begun to claim tasks.
     pub(super) const fn is_held(&self) -> bool {
         self.held_until.is_some()
     }
 
-    /// Lets the runner begin once its time has come.
+    /// Whether the runner is held back without a time limit, until [`Message::Begin`].
+    pub(super) fn is_held_until_begin(&self) -> bool {
+        self.held_until == Some(Monotonic::NEVER)
+    }
+
+    /// Lets the runner begin if the time until which it was held back has come.
     pub(super) fn check_hold(&mut self, monotonic: Monotonic) {
         if self.held_until.is_some_and(|until| until <= monotonic) {
             self.hold(None);
         }
     }
 
-    /// Notes that a slot is free: its attempt ended or is deferred.
+    /// Notes that a slot has become free, because its attempt has ended or is deferred.
     pub(super) const fn free_slot(&mut self, executor: Executor) {
         self.prefetch[executor.index()].free_slot();
     }
@@ -87,12 +93,12 @@ impl Capacity {
         self.prefetch[executor.index()].take_slot();
     }
 
-    /// Adds the run time of an attempt to the averages.
+    /// Adds the run time of an attempt to the executor's average.
     pub(super) fn note_run(&mut self, executor: Executor, micros: Micros) {
         self.prefetch[executor.index()].note_run(micros);
     }
 
-    /// Adds to the averages the size of an execution whose task was claimed.
+    /// Adds the memory of a claimed task, its share of its execution, to the executor's average.
     pub(super) fn note_size(&mut self, executor: Executor, bytes: usize) {
         self.prefetch[executor.index()].note_size(bytes);
     }
@@ -104,12 +110,13 @@ impl Capacity {
         }
     }
 
-    /// Whether this is the sole runner, as far as is known.
+    /// Whether this runner is the sole runner, as far as it knows.
     pub(super) fn is_sole(&self) -> bool {
         self.prefetch.iter().all(Prefetch::is_sole)
     }
 
-    /// Notes whether this is the sole runner. Returns messages that return the claims which peers could run sooner.
+    /// Notes whether this runner is the sole runner. If peers could run claimed tasks sooner, returns messages that
+    /// return these claims.
     pub(super) fn rebalance(&mut self, sole: bool, monotonic: Monotonic) -> Vec<Message> {
         let mut returned = Vec::new();
         for executor in Executor::ALL {
@@ -126,12 +133,12 @@ impl Capacity {
         returned
     }
 
-    /// The lowest priority of the claimed tasks that no worker has taken, by executor.
+    /// For each executor, the lowest priority of the claimed tasks that no worker has taken.
     pub(super) fn lowest_waiting(&self) -> [Option<i16>; 3] {
         Executor::ALL.map(|executor| self.queues.of(executor).lowest_priority())
     }
 
-    /// Whether a task that becomes ready in this step may be claimed in it. If not, it stays in the database.
+    /// Whether a task that becomes ready in this step can be claimed in the same step. If not, the task stays in the database.
     pub(super) fn allows_direct(
         &mut self,
         executor: Executor,
@@ -148,7 +155,7 @@ impl Capacity {
         allowed
     }
 
-    /// The claim to make in the database, with the executor of each class.
+    /// The claim request for the next commit, and the executor of each of its classes.
     pub(super) fn claim_request(&self, classes: &[ClaimClass; 3]) -> (Vec<Executor>, ClaimRequest) {
         let mut executors = Vec::new();
         let mut request = ClaimRequest::default();
@@ -169,29 +176,28 @@ impl Capacity {
         (executors, request)
     }
 
-    /// The number of items of maps to claim, in addition to the tasks that are claimed already. `None`: nothing may be
-    /// claimed.
+    /// The number of map items to claim in addition to the tasks that have been claimed. `None` if claims are stopped.
     pub(super) fn item_room(&self, executor: Executor) -> Option<usize> {
         let may_claim = !self.is_paused && !self.is_held();
         may_claim.then(|| self.prefetch[executor.index()].item_room())
     }
 
-    /// The number of free workers.
+    /// The number of the executor's free workers.
     pub(super) fn free_workers(&self, executor: Executor) -> usize {
         self.prefetch[executor.index()].free_workers()
     }
 
-    /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
+    /// Notes the result of a claim. `more`: whether ready tasks remain; `last`: the key of the last claimed task.
     pub(super) fn note_claimed(&mut self, executor: Executor, more: bool, last: Option<ClaimKey>) {
         self.prefetch[executor.index()].note_claimed(more, last);
     }
 
-    /// Whether the next tasks are expected to end before another worker would have woken up.
+    /// Whether the next tasks are expected to end before another worker could wake up.
     pub(super) fn expects_short(&self, executor: Executor) -> bool {
         self.prefetch[executor.index()].expects_short()
     }
 
-    /// Notes that a task in the database becomes due at this time.
+    /// Notes that a task in the database becomes due at a given time.
     pub(super) fn note_due(&mut self, at: Timestamp) {
         self.next_due = Some(self.next_due.map_or(at, |known| known.min(at)));
     }
@@ -201,7 +207,7 @@ impl Capacity {
         self.next_due
     }
 
-    /// Allows a claim once a task in the database is due.
+    /// If a task in the database is due, notes that a claim can find it.
     pub(super) fn check_due(&mut self, now: Timestamp) {
         if self.next_due.is_some_and(|due| due <= now) {
             self.next_due = None;
@@ -209,7 +215,7 @@ impl Capacity {
         }
     }
 
-    /// Offers waiting tasks to another worker if a task that was expected to be short is not.
+    /// Offers waiting tasks to another worker if a task that was expected to be short is still running.
     pub(super) fn check_short_tasks(&mut self, monotonic: Monotonic) {
         if self.check_short_tasks_at.is_some_and(|at| at <= monotonic) {
             self.check_short_tasks_at = None;
@@ -217,7 +223,7 @@ impl Capacity {
         }
     }
 
-    /// The time at which [`check_short_tasks`](Self::check_short_tasks) is due.
+    /// The time at which [`check_short_tasks`](Self::check_short_tasks) is due. Plans a check if one is needed.
     pub(super) fn next_check(&mut self, monotonic: Monotonic) -> Option<Monotonic> {
         if self.check_short_tasks_at.is_none()
             && self.queues.of(Executor::Threads).must_check_short_tasks()
@@ -227,7 +233,7 @@ impl Capacity {
         self.check_short_tasks_at
     }
 
-    /// The time of the next check for attempts whose start must be stored, if one is planned.
+    /// The time of the next check for attempts whose start must be stored. `None` if no check is planned.
     pub(super) const fn starts_due(&self) -> Option<Monotonic> {
         self.check_starts_at
     }
@@ -240,7 +246,7 @@ impl Capacity {
         }
     }
 
-    /// Notes that the planned check is made.
+    /// Notes that the planned check begins now.
     pub(super) const fn begin_start_check(&mut self) {
         self.check_starts_at = None;
     }
@@ -253,7 +259,7 @@ impl Capacity {
         deadlines.min()
     }
 
-    /// Whether nothing runs and nothing waits for a worker.
+    /// Whether all work queues are [idle](super::executors::WorkQueue::is_idle).
     pub(super) fn is_idle(&self) -> bool {
         Executor::ALL
             .iter()
@@ -261,7 +267,7 @@ impl Capacity {
     }
 }
 
-/// The message that returns a claim whose task did not run to its end here.
+/// Returns the message that returns a claim whose task did not run to its end in this process.
 pub(super) fn release_message(
     execution: ExecutionId,
     task: Ordinal,

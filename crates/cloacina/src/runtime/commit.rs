@@ -1,4 +1,4 @@
-//! The transaction of a turn, and its effects once it is durable: claims, dispatch, answers.
+//! The transaction of a turn, and what follows once it is durable: dispatch, callbacks and replies.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::step::{Signal, Step};
 use crate::store::{Batch, Committed, StoreError, SubmitOutcome};
 use crate::types::{Claim, Error, ExecutionId, StepRecord, TaskStatus, micros};
 
-/// The schedule changes of a batch that was written, each with whether it was applied.
+/// The schedule changes of a written batch, each with a flag that says whether the change was applied.
 pub(super) type ScheduleResults = Vec<(ScheduleChange, bool)>;
 
 impl Step {
-    /// Finish-and-continue: claims the tasks that become ready in this turn, if no task left in the database precedes them
-    /// and a worker has room.
+    /// Finish-and-continue: claims the tasks that become ready in this turn. A task is claimed only if there is room for
+    /// it, and if no task that is left in the database comes before it in claim order.
     pub(super) fn claim_direct(&mut self) {
         let mut candidates: Vec<(ClaimKey, Executor)> = Vec::new();
         for (id, change) in &self.batch.executions {
@@ -75,7 +75,7 @@ impl Step {
         }
     }
 
-    /// Writes the batch in one transaction that also claims tasks for free slots, then answers callers and dispatches.
+    /// Writes the batch in one transaction, which also claims tasks for free slots. Then answers callers and dispatches tasks.
     pub(super) fn commit(&mut self) -> Result<ScheduleResults, Box<RefusedBatch>> {
         let is_held = (self.claims_resume_at).is_some_and(|at| self.monotonic < at);
         let item_claim = if self.is_stopping || is_held {
@@ -143,8 +143,8 @@ impl Step {
         }
     }
 
-    /// Holds back the answers to callers of the batch's executions whose tasks have callbacks, until the callbacks are known.
-    /// Otherwise a caller could read a durable end before the callbacks are called.
+    /// For each execution in which tasks with callbacks end, returns a guard that delays the replies to callers that wait for
+    /// the execution. Without this delay, a caller could see a durable end before the callbacks are queued.
     fn hold_ends(&self, batch: &WriteBatch) -> Vec<Arc<OpenCallback>> {
         if !self.registry.has_callbacks() {
             return Vec::new();
@@ -161,7 +161,7 @@ impl Step {
             .collect()
     }
 
-    /// Reverts the decisions of a batch that is not known to be written.
+    /// Reverts the decisions of a batch that was not written, or whose outcome is not known.
     pub(super) fn undo(&mut self, batch: WriteBatch, error: StoreError) -> RefusedBatch {
         let mut refused = RefusedBatch {
             error,
@@ -199,7 +199,7 @@ impl Step {
         for (key, pending) in batch.items {
             refused.messages.extend(pending.messages);
             if !pending.settled.is_empty() {
-                // The ends of children are read from the inbox again, and decided with the current counters.
+                // The messages about ended children are read from the inbox again, and decided with the current counters.
                 self.maps.forget_row(key);
                 refused.woken.push(key.0);
                 self.signals.raise(Signal::Waits);
@@ -211,8 +211,8 @@ impl Step {
                 refused.rescued.push(id);
             }
             if !change.requires.is_empty() {
-                // The database may have refused the batch because of this parent, so the ends of its children are written
-                // without it.
+                // This parent may be the reason why the database refused the batch. The next batch writes the ends of its
+                // children without the parent.
                 self.skips_parents = true;
                 refused.parents += 1;
             } else if change.is_wake {
@@ -224,7 +224,8 @@ impl Step {
         refused
     }
 
-    /// Adds the messages from which an execution's change is decided again. `is_unknown`: the change may have been written.
+    /// Adds the messages from which the change of an execution is decided again. `is_unknown`: whether the change may have been
+    /// written.
     fn decide_again(
         &mut self,
         id: ExecutionId,
@@ -285,7 +286,7 @@ impl Step {
         })
     }
 
-    /// Applies the effects of a batch that is durable.
+    /// Applies the effects of a durable batch.
     fn apply_commit(
         &mut self,
         mut batch: WriteBatch,
@@ -306,7 +307,7 @@ impl Step {
                                 workflow = execution.workflow().name(),
                                 key = execution.record().key.as_deref().unwrap_or_default(),
                                 execution = %existing,
-                                "an execution with the key of a submission exists, so the submission starts none"
+                                "an execution with the key of a submission already exists, so the submission starts no new one"
                             );
                         }
                         duplicates.insert(id, *existing);
@@ -365,7 +366,7 @@ impl Step {
         batch.schedules.into_iter().zip(applied).collect()
     }
 
-    /// Applies the effects of an execution's durable change: interrupts, callbacks, answers.
+    /// Applies the effects of a durable change of an execution: interrupts, callbacks and replies.
     fn apply_change(&mut self, id: ExecutionId, change: PendingChange, dispatch: &mut Dispatch) {
         self.follow_maps(id, &change.changes.flow.maps);
         let Some(execution) = self.ledger.get_mut(id) else {
@@ -391,15 +392,14 @@ impl Step {
                 let ended = std::sync::Arc::new(execution);
                 self.subscriptions.notify(&ended, self.monotonic);
             }
-        } else if change.expected.is_none() && !self.registry.serves(definition) {
-            // None of its tasks can run here, so caching it is useless.
-            self.note_waits(id, &change.changes.flow.waits);
-            self.ledger.remove(id);
-        } else if self.note_waits(id, &change.changes.flow.waits) {
-            // The execution only waits, so it is not kept in the cache.
-            self.ledger.remove(id);
         } else {
-            self.ledger.note_use(id);
+            let only_waits = self.note_waits(id, &change.changes.flow.waits);
+            let runs_here = change.expected.is_some() || self.registry.serves(definition);
+            if runs_here && !only_waits {
+                self.ledger.note_use(id);
+            } else {
+                self.ledger.remove(id);
+            }
         }
         if change.changes.revived {
             self.subscriptions.release(id);
@@ -441,12 +441,13 @@ impl Step {
         }
         let missing = self.follow_claims(&committed.claimed);
         if let Err(error) = self.load(&missing) {
-            // The claims are durable, so the reconciler takes them over once the database answers.
+            // The claims are durable. The reconciler takes these tasks over once the database answers.
             tracing::warn!(%error, "cannot read executions whose tasks were claimed; they are read when the database answers again");
             self.signals.raise(Signal::Reconcile);
             return;
         }
         let mut last: [Option<ClaimKey>; 3] = [None; 3];
+        let mut sized = Vec::with_capacity(committed.claimed.len());
         for claimed in &committed.claimed {
             let (id, ordinal) = (claimed.execution, claimed.ordinal);
             let Some(execution) = self.ledger.get(id) else {
@@ -457,11 +458,8 @@ impl Step {
                 attempt: claimed.attempt,
                 item: None,
             };
-            let Some(handler) = self
-                .registry
-                .handler(execution.record().definition, ordinal)
-            else {
-                let definition = execution.record().definition;
+            let definition = execution.record().definition;
+            let Some(handler) = self.registry.handler(definition, ordinal) else {
                 self.registry
                     .exclude(execution.workflow(), definition, ordinal);
                 self.release(id, ordinal, claim, Executor::Threads);
@@ -472,10 +470,13 @@ impl Step {
             *slot = Some(slot.map_or(key, |known| known.max(key)));
             if execution.holds(ordinal, claim) {
                 self.note_claim(id, ordinal, claim, handler.executor);
-                self.capacity
-                    .note_size(handler.executor, self.ledger.bytes_of(id));
                 self.assign(id, ordinal, claim, dispatch);
+                sized.push((handler.executor, id));
             }
+        }
+        for (executor, id) in sized {
+            let bytes = self.ledger.bytes_per_claim(id);
+            self.capacity.note_size(executor, bytes);
         }
         for (executor, more) in executors.iter().zip(&committed.more) {
             self.capacity

@@ -4,46 +4,46 @@ use std::time::Duration;
 
 use crate::types::{Error, ErrorCode};
 
-/// Settings of a runner. `Default` gives the documented defaults; [`RunnerConfig::validate`] refuses invalid values.
+/// The settings of a runner. `Default` returns the documented defaults. [`RunnerConfig::validate`] refuses invalid values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunnerConfig {
-    /// Maximum number of sync tasks that run at once.
+    /// Maximum number of synchronous tasks that run at the same time.
     pub max_concurrent_tasks: usize,
-    /// Maximum number of coroutines, and of futures, that run at once.
+    /// Maximum number of Python coroutines that run at the same time. The same limit applies separately to Rust futures.
     pub max_concurrent_async_tasks: usize,
-    /// Time between two polls for changes of other processes, when no notification arrives.
+    /// Time between two polls for changes by other processes, if no notification arrives.
     pub poll_interval: Duration,
-    /// Maximum run time of an attempt whose task sets none. `None`: no limit.
+    /// Maximum run time of an attempt whose task does not set a timeout. `None`: no limit.
     pub task_timeout: Option<Duration>,
-    /// Maximum run time of an execution whose submission sets none. `None`: no limit.
+    /// Maximum run time of an execution that is submitted without a timeout. `None`: no limit.
     pub workflow_timeout: Option<Duration>,
-    /// Whether this runner rescues tasks of dead runners.
+    /// Whether this runner rescues the tasks of dead runners.
     pub enable_recovery: bool,
-    /// Time between two heartbeats, each of which extends the lease.
+    /// Time between two heartbeats. Each heartbeat extends the lease.
     pub heartbeat_interval: Duration,
-    /// Time after the last heartbeat for which claims stay valid.
+    /// How long claims stay valid after the last heartbeat.
     pub lease_ttl: Duration,
-    /// Time without a sign of life after which a running task is logged, once. `None`: twice `lease_ttl`.
+    /// How long a running task can show no sign of life before one warning about it is logged. `None`: twice `lease_ttl`.
     pub stall_threshold: Option<Duration>,
-    /// Maximum number of rescues of a task. It fails when it loses its runner once more.
+    /// Maximum number of rescues of a task. If a task that has been rescued this often loses its runner again, it fails.
     pub max_rescues: u32,
     /// Maximum number of bytes that a task may write to the context.
     pub max_context_bytes: u64,
-    /// Maximum number of bytes of cached executions without work in this process.
+    /// Maximum total size, in bytes, of cached executions that have no work in this process.
     pub cache_bytes: usize,
-    /// Maximum time that a shutdown waits for running tasks.
+    /// Maximum time for which a shutdown waits for running tasks.
     pub shutdown_timeout: Duration,
-    /// Maximum time that a caller waits for a database that does not answer.
+    /// Maximum time for which a caller waits for a database that does not answer.
     pub db_timeout: Duration,
     /// Maximum number of connections to the database.
     pub db_pool_size: usize,
-    /// Age at which ended executions and ticks are deleted. `None`: never.
+    /// Age after which ended executions and ticks are deleted. `None`: never.
     pub retention: Option<Duration>,
-    /// Age at which signals are deleted that no open wait could still take. `None`: never.
+    /// Age after which signals are deleted if no open wait can take them any more. `None`: never.
     pub signal_retention: Option<Duration>,
     /// Whether this runner fires schedules.
     pub enable_cron: bool,
-    /// Maximum number of missed ticks that fire late, for schedules that do not set it.
+    /// Maximum number of missed ticks that fire late, for schedules that do not set `max_catchup`.
     pub max_catchup: u32,
     /// Maximum number of items of a map (K1).
     pub max_map_items: u32,
@@ -77,15 +77,15 @@ impl Default for RunnerConfig {
 }
 
 impl RunnerConfig {
-    /// The stall threshold in force.
+    /// The stall threshold that applies: `stall_threshold`, or its default.
     pub fn stall_threshold(&self) -> Duration {
         self.stall_threshold.unwrap_or(self.lease_ttl * 2)
     }
 
-    /// Checks every value.
+    /// Checks the values that have a restricted range.
     ///
     /// # Errors
-    /// For the first invalid value. The message names the setting, its value and the valid range.
+    /// Returns an error for the first invalid value. The message names the setting and the valid range.
     pub fn validate(&self) -> Result<(), Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::Configuration, message));
         let counts = [

@@ -15,21 +15,21 @@ use super::{Message, Reply, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::types::{Clock, Error, Micros, Monotonic, RunnerId};
 
-/// The logic of a runner, without threads. Call `step` with messages, and at the latest at the time that it returned.
+/// The logic of a runner, without threads. `step` must be called for new messages, and at the time that the last call returned.
 pub struct Coordinator {
     clock: Arc<dyn Clock>,
     turn: Turn,
     outage: Option<Outage>,
-    /// Reply channels of the callers waiting for the shutdown, once it has ended.
+    /// Reply channels of the callers that wait for the end of the shutdown. `None` until the shutdown has ended.
     stop_replies: Option<Vec<Reply<()>>>,
 }
 
 impl Coordinator {
-    /// Returns a coordinator with a fresh runner id, registered in the database. `seed` seeds its ids and its jitter, and must
-    /// differ from the seeds of all other runners of the database.
+    /// Returns a coordinator that is registered in the database under a fresh runner id. `seed` seeds its ids and its jitter.
+    /// Every runner on the same database must have a different seed.
     ///
     /// # Errors
-    /// When the runner's row cannot be written.
+    /// Returns an error if the database cannot be read or the runner's row cannot be written.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -50,7 +50,8 @@ impl Coordinator {
         })
     }
 
-    /// Holds the runner back: for this span, or until [`Message::Begin`], it claims nothing and fires nothing.
+    /// Holds the runner back for `span` microseconds (`Micros::MAX`: without a limit), or until [`Message::Begin`]. A runner
+    /// that is held back claims no tasks and fires no schedules.
     pub fn hold(&mut self, span: Micros) {
         let step = &mut self.turn.step;
         let until = if span == Micros::MAX {
@@ -61,44 +62,45 @@ impl Coordinator {
         step.capacity.hold(Some(until));
     }
 
-    /// Whether the shutdown has ended: no further step is needed.
+    /// Whether the shutdown has ended, so that no further step is needed.
     pub const fn is_finished(&self) -> bool {
         self.stop_replies.is_some()
     }
 
-    /// Whether the database takes writes, as far as is known.
+    /// Whether the database accepts writes, as far as the runner knows.
     pub const fn is_database_up(&self) -> bool {
         self.outage.is_none()
     }
 
-    /// This runner's present id. It changes when the runner finds that it was declared dead.
+    /// The runner's current id. It changes when the runner finds out that it was declared dead.
     pub const fn runner(&self) -> RunnerId {
         self.turn.step.runner
     }
 
-    /// An estimate of the bytes of cached executions without work in this process.
+    /// An estimate of the total size, in bytes, of cached executions that have no work in this process.
     pub const fn idle_bytes(&self) -> usize {
         self.turn.step.ledger.idle_bytes()
     }
 
-    /// The counters.
+    /// The metrics of this runner.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.turn.step.metrics)
     }
 
-    /// Takes the reply channels of the callers waiting for the shutdown. They are answered once the mailbox is closed.
+    /// Takes the reply channels of the callers that wait for the end of the shutdown. These callers are answered after
+    /// the mailbox is closed.
     pub(super) fn take_stop_replies(&mut self) -> Vec<Reply<()>> {
         self.stop_replies.take().unwrap_or_default()
     }
 
-    /// Refuses the messages of the retry queue, whose senders would otherwise wait for ever after the last step.
+    /// Refuses the messages in the retry queue. After the last step, nothing else would answer their senders.
     pub(super) fn refuse_retries(&mut self, error: &Error) {
         for message in std::mem::take(&mut self.turn.step.retry) {
             message.refuse(error);
         }
     }
 
-    /// Handles messages and due duties. Returns the time at which the next step is due at the latest.
+    /// Handles messages and due duties. Returns the time at which the next step is due, if no message arrives earlier.
     pub fn step(&mut self, inbox: Vec<Message>) -> Monotonic {
         let step = &mut self.turn.step;
         step.begin(&*self.clock);
@@ -127,7 +129,7 @@ impl Coordinator {
             self.stop_replies = Shutdown::advance(shutdown, step, duties);
         }
         for id in step.subscriptions.release_overdue(step.monotonic) {
-            tracing::warn!(execution_id = %id, "a callback of a task has not returned within 30 s after the end of its execution, whose result is given to its callers now");
+            tracing::warn!(execution_id = %id, "a callback of a task has not returned within 30 s after the end of its execution; callers get the result of the execution now");
         }
         step.metrics.note_in_flight(step.ledger.in_flight());
         if let Some(maps) = step.maps.changed_keys() {
@@ -143,8 +145,8 @@ impl Coordinator {
             self.turn.step.retry.extend(messages);
             return self.start_again();
         }
-        // The failed call may have taken long. The clock is read again, so that callers whose time is up get their error now,
-        // not after the next try.
+        // The failed call may have taken long, so the clock is read again. Callers whose time is up then get their error now
+        // and not after the next attempt.
         self.turn.step.begin(&*self.clock);
         let step = &self.turn.step;
         if self.outage.is_none() {
@@ -155,8 +157,8 @@ impl Coordinator {
         self.retry_later(messages);
     }
 
-    /// Puts messages into the retry queue, except requests to stop: a shutdown must not wait for a database that may never
-    /// answer.
+    /// Moves messages to the retry queue. Requests to stop are handled immediately, because a shutdown must not wait for a
+    /// database that may never answer.
     fn retry_later(&mut self, messages: Vec<Message>) {
         let Turn { step, shutdown, .. } = &mut self.turn;
         let mut others = Vec::with_capacity(messages.len());

@@ -1,4 +1,4 @@
-//! The thread that steps a coordinator, and inline steps on other threads.
+//! The thread that runs a coordinator's steps, and the code for steps that run inline on other threads.
 //!
 //! See docs/explanation/decisions/034-inline-steps.md
 
@@ -18,11 +18,11 @@ use crate::types::{Clock, Error, ErrorCode};
 /// The channels between a coordinator and its callers and workers.
 #[derive(Clone)]
 pub struct RunnerChannels {
-    /// Messages to the coordinator.
+    /// The mailbox for messages to the coordinator.
     pub mailbox: Arc<Mailbox>,
-    /// Work for the executors.
+    /// The queues of work for the executors.
     pub queues: WorkQueues,
-    /// Callers waiting for ends of executions.
+    /// The callers that wait until an execution ends.
     pub subscriptions: Arc<Subscriptions>,
     /// The clock of the runner.
     pub clock: Arc<dyn Clock>,
@@ -34,9 +34,9 @@ pub struct CoordinatorThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A coordinator whose steps run on its own thread, or inline on other threads.
+/// A coordinator whose steps run on its own thread or inline on other threads.
 pub struct SharedCoordinator {
-    /// Locked by the thread that runs a step. The mailbox admits one thread at a time, so no thread waits for the lock.
+    /// Locked while a thread runs a step. The mailbox admits one thread at a time, so no thread waits for this lock.
     coordinator: Mutex<Coordinator>,
     channels: RunnerChannels,
     dispatch: Option<Dispatch>,
@@ -44,10 +44,10 @@ pub struct SharedCoordinator {
 }
 
 impl CoordinatorThread {
-    /// Starts the thread. The coordinator's log events go to `dispatch` when one is given.
+    /// Starts the thread. If `dispatch` is given, it receives the coordinator's log events.
     ///
     /// # Errors
-    /// If the operating system cannot start the thread.
+    /// Returns an error if the operating system cannot start the thread.
     pub fn start(
         coordinator: Coordinator,
         channels: RunnerChannels,
@@ -80,25 +80,27 @@ impl CoordinatorThread {
         &self.shared
     }
 
-    /// Waits for the thread's end, after the coordinator was asked to stop.
+    /// Waits until the thread has ended. The coordinator must have been asked to stop.
     pub fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // The thread catches and logs panics itself.
+            // The thread itself catches and logs panics.
             drop(thread.join());
         }
     }
 }
 
 impl SharedCoordinator {
-    /// Sends a message to the coordinator, and runs the step inline if no other thread runs one.
+    /// Sends a message to the coordinator. If no other thread is running a step and the database takes writes, the calling
+    /// thread runs the step inline.
     ///
-    /// Only for a thread that would otherwise wait for the effect of the message. The step may block for a commit, so the
-    /// thread must not hold a lock or the interpreter lock, must not handle signals, and must not drive the caller's futures.
+    /// This is only for a thread that would otherwise wait for the effect of the message. The step may block in a commit. So
+    /// the thread must not hold a lock or the interpreter lock, must not be the thread that handles signals, and must not drive
+    /// the caller's futures.
     pub fn run_inline(&self, message: Message) {
         if self.channels.clock.is_watched() {
             return drop(self.channels.mailbox.send(message));
         }
-        // A closed mailbox drops the message, which answers its caller.
+        // A closed mailbox drops the message, and dropping the message answers its caller.
         if let Ok(Some(messages)) = self.channels.mailbox.begin_inline(message) {
             self.step(messages);
         }
@@ -134,7 +136,7 @@ impl SharedCoordinator {
         self.channels.mailbox.end_step(&next);
     }
 
-    /// Answers all waiting callers after the last step.
+    /// Answers all callers that are still waiting after the last step.
     fn end(&self) {
         let channels = &self.channels;
         let error = if self.failed.load(Ordering::Acquire) {

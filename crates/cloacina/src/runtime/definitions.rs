@@ -1,11 +1,11 @@
-//! Reads the stored versions of workflows that this program needs into memory, and restores versions that were pruned.
+//! Reads the stored versions of workflows that this program needs, and stores its own versions again after they were pruned.
 
 use super::step::Step;
 use crate::store::StoreError;
 use crate::types::DefinitionId;
 
 impl Step {
-    /// Notes the versions that other programs have stored, and reads the versions for which this program has handlers.
+    /// Finds the versions that other programs have stored, and reads those for which this program has handlers.
     pub(super) fn read_definitions(&mut self) -> Result<(), StoreError> {
         let versions = self.store.versions(self.registry.last_definition())?;
         for id in self.registry.note_stored(versions) {
@@ -14,7 +14,7 @@ impl Step {
         Ok(())
     }
 
-    /// Reads the versions of a workflow that were left unread while this program had no handlers for it.
+    /// Reads the versions of a workflow that were not read while this program had no handlers for the workflow.
     pub(super) fn read_unread(&mut self, workflow: &str) -> Result<(), StoreError> {
         for id in self.registry.take_unread(workflow) {
             self.read_definition(id)?;
@@ -31,7 +31,8 @@ impl Step {
         Ok(())
     }
 
-    /// The version of a workflow that a submission runs, read into memory. `None`: no version is stored.
+    /// Returns the version of a workflow that a new execution runs, and reads it if necessary. Returns `None` if no version is
+    /// stored.
     pub(super) fn latest_definition(
         &mut self,
         workflow: &str,
@@ -46,13 +47,13 @@ impl Step {
             if self.registry.definition(id).is_some() {
                 return Ok(Some(id));
             }
-            // It was pruned, so there is a newer version.
+            // The version was pruned, so the database has a newer version.
             self.read_definitions()?;
         }
         Ok(None)
     }
 
-    /// Stores this program's definitions again after one of them was pruned, and reads the others again.
+    /// After a version was pruned, stores the versions of this program again, and reads the versions of other programs again.
     pub(super) fn restore_definitions(&mut self) -> Result<(), StoreError> {
         for registration in self.registry.forget_stored() {
             let id = self

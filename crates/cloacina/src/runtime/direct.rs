@@ -1,5 +1,5 @@
-//! Changes that a process makes without a runner: submits an execution, controls one, starts a schedule's workflow. They are
-//! decided on the calling thread and written at once.
+//! Changes that a process makes without a runner: submissions, control actions, runs and backfills of schedules, and signals.
+//! The calling thread decides and writes the changes.
 //!
 //! See docs/explanation/decisions/023-control.md
 
@@ -13,7 +13,7 @@ use super::duties::{by_hand, unknown_workflow};
 use super::ledger::Ledger;
 use super::schedule_rows;
 use super::{Control, RunnerConfig, SubmitRequest};
-use crate::engine::{Execution, NewExecution, attribute, schedule};
+use crate::engine::{Execution, NewExecution, attribute, origin, schedule};
 use crate::store::{Batch, ClaimRequest, Committed, Store, SubmitOutcome, TickWrite};
 use crate::types::{
     Audit, Clock, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, ExecutionStatus,
@@ -22,31 +22,31 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
+/// Maximum number of attempts to write a change. An attempt fails only if another writer changed the row at the same time.
 const MAX_TRIES: u32 = 100;
 
-/// Maximum number of executions that one commit of [`control_many_directly`] changes, and of executions that one commit of
-/// [`backfill_directly`] submits.
+/// Maximum number of executions in one commit of [`control_many_directly`] or [`backfill_directly`].
 const COMMIT_ITEMS: usize = 100;
 
-/// The outcome of a control action that is applied only to one revision of an execution.
+/// The outcome of a control action that applies only to one revision of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarded {
-    /// The action was applied; the new status.
+    /// The action was applied, and the execution has this status now.
     Applied(ExecutionStatus),
-    /// The execution has another revision, and nothing was changed.
+    /// The execution has another revision, so nothing was changed.
     Changed {
-        /// The revision that it has.
+        /// The current revision.
         revision: i64,
     },
 }
 
-/// Cancels, pauses, resumes or retries an execution, and returns its status once that is durable. Live runners are notified.
+/// Applies a control action to an execution, and returns its status once the change is durable. Notifies live runners.
 ///
-/// `audit`: the person or program that asks for it, for the history; `workflow_of` returns the workflow of a loaded record.
+/// `audit`: the caller and the reason, for the history; `workflow_of`: returns the workflow of a loaded record.
 ///
 /// # Errors
-/// For an unknown id, a status that does not allow the action, or a failure of the database.
+/// Returns an error if the id is unknown, the action is not valid for the execution, this release cannot run the workflow,
+/// or the database fails.
 pub fn control_directly(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -61,11 +61,11 @@ pub fn control_directly(
     }
 }
 
-/// Like [`control_directly`], but only if the execution has the revision `wanted`, if one is given. The transaction that writes
-/// the change compares the revision.
+/// Like [`control_directly`]. If `wanted` is given, changes the execution only while it has this revision. The transaction that
+/// writes the change compares the revision.
 ///
 /// # Errors
-/// As for [`control_directly`].
+/// Returns the same errors as [`control_directly`].
 pub fn control_guarded(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -101,7 +101,7 @@ pub fn control_guarded(
     Err(busy(id))
 }
 
-/// Adds the change of one execution to a batch, unless the action changes nothing, and returns the changed execution.
+/// Adds the change of one execution to a batch, unless the action has no effect. Returns the changed execution.
 fn decide_directly(
     store: &dyn Store,
     batch: &mut WriteBatch,
@@ -123,7 +123,8 @@ fn decide_directly(
     }
     if let Some(mut change) = decided.executions.shift_remove(&id) {
         change.changes.merge(changes);
-        // The expected revision is enough, since every change of a claim raises it. A fence would need a live runner.
+        // Every change of a claim raises the revision, so the check of the revision is enough. A check of the claim
+        // itself would need a live runner.
         change.is_unfenced = true;
         batch.executions.insert(id, change);
     }
@@ -136,13 +137,13 @@ fn busy(id: ExecutionId) -> Error {
     Error::new(
         ErrorCode::Database,
         format!(
-            "cannot change execution {id}: other writers changed it {MAX_TRIES} times in between"
+            "cannot change execution {id}: other writers changed it during each of {MAX_TRIES} attempts"
         ),
     )
     .with_hint("try again")
 }
 
-/// Applies a control action to many executions, a hundred in each commit, and returns the outcome for each, in the order of
+/// Applies a control action to many executions, up to a hundred in one commit. Returns an outcome for each id, in the order of
 /// `ids`. An execution that cannot be changed does not affect the others.
 pub fn control_many_directly(
     store: &dyn Store,
@@ -156,7 +157,7 @@ pub fn control_many_directly(
     for chunk in ids.chunks(COMMIT_ITEMS) {
         let known = control_chunk(store, clock, chunk, action, audit, &workflow_of);
         let mut known = known.unwrap_or_else(|error| {
-            // After a lost connection it is unknown what was written. Any other failure may concern a single execution.
+            // After a lost connection it is unknown what was written. After other errors, each execution is tried separately.
             let is_lost = error.code == ErrorCode::Connection;
             let failed = chunk.iter().filter(|_| is_lost);
             failed.map(|id| (*id, Err(error.clone()))).collect()
@@ -171,7 +172,7 @@ pub fn control_many_directly(
     outcomes
 }
 
-/// Changes executions in one commit. An execution whose outcome is missing was changed by another writer in between.
+/// Changes executions in one commit. Returns no outcome for an execution that another writer changed at the same time.
 fn control_chunk(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -212,18 +213,21 @@ fn control_chunk(
     Ok(outcomes)
 }
 
-/// F3: starts a schedule's workflow once for each of some due times, unless the time has fired already, and returns the
-/// executions that were started, once they are durable. The schedule's next tick and its open executions do not change.
+/// F3: starts a schedule's workflow once for each of the due times in `due`, except for times for which the schedule has
+/// already fired. Returns the started executions once they are durable. The schedule's next tick and its list of open
+/// executions do not change.
 ///
-/// `latest` returns the latest stored definition of a workflow, if there is one.
+/// `audit`: the caller and the reason, for the history; `latest`: returns the latest stored definition of a workflow.
 ///
 /// # Errors
-/// `ScheduleNotFound`, `WorkflowNotFound`, or a failure of the database, after which a part may have been started.
+/// Returns `ScheduleNotFound`, `WorkflowNotFound`, `WorkflowInvalid` if this release cannot run the workflow, or an error
+/// of the database. In the last case, some executions may have been started.
 pub fn backfill_directly(
     store: &dyn Store,
     clock: &dyn Clock,
     id: ScheduleId,
     due: &[Timestamp],
+    audit: &Audit,
     latest: impl Fn(&str) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error>,
 ) -> Result<Vec<(Timestamp, ExecutionId)>, Error> {
     let mut started = Vec::new();
@@ -258,7 +262,9 @@ pub fn backfill_directly(
                     detail: Some("backfill".to_owned()),
                 });
                 let id = new.id;
-                let (mut execution, changes) = Execution::submit(Arc::clone(&workflow), new, now);
+                let (mut execution, mut changes) =
+                    Execution::submit(Arc::clone(&workflow), new, now);
+                changes.history.extend(origin(None, audit, now));
                 let change = PendingChange::new(changes, Labels::default());
                 batch.executions.insert(id, change);
                 expand(&mut batch, &mut execution, now);
@@ -268,7 +274,8 @@ pub fn backfill_directly(
             batch.schedules.push(change);
             let committed = commit(store, &mut batch, executions, now)?;
             if committed.schedules.first() == Some(&true) {
-                // A submission that was dropped with its tick counts as a duplicate.
+                // If the schedule has already fired for a tick's time, the store drops the tick and its submission, whose
+                // outcome is then `Duplicate`.
                 let outcomes = begun.into_iter().zip(&committed.submits);
                 let accepted = outcomes.filter(|(_, outcome)| **outcome == SubmitOutcome::Accepted);
                 started.extend(accepted.map(|(begun, _)| begun));
@@ -283,22 +290,26 @@ pub fn backfill_directly(
 fn busy_schedule(id: ScheduleId) -> Error {
     Error::new(
         ErrorCode::Database,
-        format!("cannot run schedule {id}: other writers changed it {MAX_TRIES} times in between"),
+        format!(
+            "cannot run schedule {id}: other writers changed it during each of {MAX_TRIES} attempts"
+        ),
     )
     .with_hint("try again")
 }
 
-/// Starts a schedule's workflow once, now, regardless of its rules, and returns the execution once it is durable. The
-/// schedule's next tick does not change.
+/// Starts a schedule's workflow once, immediately and regardless of the schedule's rules. Returns the execution once it is
+/// durable. The schedule's next tick does not change.
 ///
-/// `latest` returns the latest stored definition of a workflow, if there is one.
+/// `audit`: the caller and the reason, for the history; `latest`: returns the latest stored definition of a workflow.
 ///
 /// # Errors
-/// `ScheduleNotFound`, `WorkflowNotFound`, or a failure of the database.
+/// Returns `ScheduleNotFound`, `WorkflowNotFound`, `WorkflowInvalid` if this release cannot run the workflow, or an error
+/// of the database.
 pub fn run_schedule_directly(
     store: &dyn Store,
     clock: &dyn Clock,
     id: ScheduleId,
+    audit: &Audit,
     latest: impl Fn(&str) -> Result<Option<(DefinitionId, Arc<Workflow>)>, Error>,
 ) -> Result<ExecutionId, Error> {
     for _ in 0..MAX_TRIES {
@@ -318,7 +329,8 @@ pub fn run_schedule_directly(
             timeout: None,
         };
         let execution_id = new.id;
-        let (mut execution, changes) = Execution::submit(workflow, new, now);
+        let (mut execution, mut changes) = Execution::submit(workflow, new, now);
+        changes.history.extend(origin(None, audit, now));
         let mut batch = WriteBatch::default();
         let change = PendingChange::new(changes, Labels::default());
         batch.executions.insert(execution_id, change);
@@ -339,7 +351,7 @@ pub fn run_schedule_directly(
 pub struct Submitted {
     /// The execution.
     pub id: ExecutionId,
-    /// Whether this submission created it. `false`: an earlier execution of the workflow has the same key.
+    /// Whether this submission created the execution. If `false`, an earlier execution of the workflow has the same key.
     pub is_new: bool,
 }
 
@@ -347,7 +359,7 @@ impl SubmitRequest {
     /// Checks a submission without a runner.
     ///
     /// # Errors
-    /// See [`submit_directly`].
+    /// Returns `WorkflowInvalid` or `ContextInvalid`, as [`submit_directly`] does.
     pub fn check(&self, workflow: &Workflow) -> Result<(), Error> {
         workflow.check_needs()?;
         if let Some(error) = refuse_derived(workflow) {
@@ -357,13 +369,13 @@ impl SubmitRequest {
     }
 }
 
-/// Submits an execution of a stored workflow, and returns it once it is durable. Live runners are notified.
+/// Submits an execution of a stored workflow, and returns it once it is durable. Notifies live runners.
 ///
-/// `origin`: an event for its history.
+/// `origin`: an event for the execution's history.
 ///
 /// # Errors
-/// `WorkflowInvalid` for a workflow that this release cannot run; `ContextInvalid` for an input that is larger than the default
-/// of `max_context_bytes`; `Database` or `Connection`.
+/// Returns `WorkflowInvalid` if this release cannot run the workflow, `ContextInvalid` if the input is larger than the default
+/// of `max_context_bytes`, and `Database` or `Connection` if the database fails.
 pub fn submit_directly(
     store: &dyn Store,
     clock: &dyn Clock,
@@ -390,7 +402,7 @@ pub fn submit_directly(
     Ok(Submitted { id, is_new: true })
 }
 
-/// K1: expands the maps that become ready, with the default of `max_map_items`.
+/// K1: expands the maps that became ready, with the default of `max_map_items`.
 fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     let max_items = RunnerConfig::default().max_map_items;
     if let Some(change) = batch.executions.get_mut(&execution.record().id) {
@@ -405,7 +417,7 @@ fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     }
 }
 
-/// Writes a batch that concerns these executions.
+/// Writes a batch. `executions`: the executions that the batch changes.
 fn commit(
     store: &dyn Store,
     batch: &mut WriteBatch,
@@ -416,7 +428,7 @@ fn commit(
     let ledger = Ledger::of(executions);
     let (submits, advances) = batch.rows(&ledger);
     let committed = store.commit(&Batch {
-        // This id is never registered: a batch without claims needs no lease.
+        // This id is never registered, because a batch without claims needs no lease.
         runner: RunnerId::generate(),
         now,
         submits,
@@ -428,7 +440,7 @@ fn commit(
     Ok(committed)
 }
 
-/// Q1: adds the executions that run the final tasks of the executions that the batch ends.
+/// Q1: for each execution that ends in this batch and has final tasks, adds the execution that runs them.
 fn start_finales(
     store: &dyn Store,
     batch: &mut WriteBatch,
@@ -465,23 +477,24 @@ fn start_finales(
     Ok(())
 }
 
-/// Notifies the runners of a change. The change is durable already, so a failure only delays the runners.
+/// Notifies the runners of a change. The change is already durable, so a failure only means that runners see it later.
 fn notify_runners(store: &dyn Store) {
     if let Err(error) = store.notify_peers() {
         tracing::debug!(%error, "cannot notify other runners; they find the change at their next poll");
     }
 }
 
-/// Sends signals, and returns their numbers once they are durable. Live runners are notified. No handler is needed (L16).
+/// Sends signals, and returns their numbers once the signals are durable. Notifies live runners. The calling program needs no
+/// task functions for this (L16).
 ///
 /// # Errors
-/// When the database fails or does not answer.
+/// Returns an error if the database fails or does not answer.
 pub fn send_directly(
     store: &dyn Store,
     clock: &dyn Clock,
     signals: &[NewSignal],
 ) -> Result<Vec<Sent>, Error> {
-    let sent = store.send(signals, &[], clock.now())?;
+    let sent = store.send(None, signals, &[], clock.now())?;
     notify_runners(store);
     Ok(sent)
 }

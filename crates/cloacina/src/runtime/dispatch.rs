@@ -1,4 +1,4 @@
-//! Puts claimed tasks, and callbacks of tasks that ended, into the work queues.
+//! Puts claimed tasks, and the callbacks of tasks that have ended, into the work queues.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,10 +8,11 @@ use rustc_hash::FxHashSet;
 use super::assignment::{Assignment, Callback, Executor};
 use super::quarantine::Suspect;
 use super::step::Step;
+use crate::engine::Execution;
 use crate::store::Claimed;
 use crate::types::{Claim, Context, ExecutionId, NO_TIMEOUT, Ordinal, TaskStatus, micros};
 
-/// The work that a turn dispatches, with the tasks by executor.
+/// The work that a turn dispatches. The tasks are grouped by executor.
 #[derive(Default)]
 pub(super) struct Dispatch {
     pub(super) assignments: [Vec<Assignment>; 3],
@@ -49,7 +50,7 @@ impl Step {
         self.assign_now(id, ordinal, claim, dispatch);
     }
 
-    /// Prepares a claimed task for its executor's queue, including a suspect that may start now.
+    /// Prepares a claimed task for its executor's queue. This is also used for a suspect once it may start.
     pub(super) fn assign_now(
         &mut self,
         id: ExecutionId,
@@ -71,7 +72,7 @@ impl Step {
         self.assign_with(id, ordinal, claim, context, dispatch);
     }
 
-    /// Prepares a claimed task, or a claimed item of a map, with the context that it sees.
+    /// Prepares a claimed task, or a claimed item of a map, with the given context.
     pub(super) fn assign_with(
         &mut self,
         id: ExecutionId,
@@ -106,14 +107,14 @@ impl Step {
             priority: execution.priority(ordinal),
             max_context_bytes: (definition.max_context_bytes)
                 .unwrap_or(self.config.max_context_bytes),
-            forward_key: execution.forward_key(ordinal),
+            forward_key: execution.forward_key(ordinal, claim.item),
             insight: Arc::clone(&self.progress),
             cancelled: Arc::new(AtomicBool::new(false)),
             pulse: Arc::default(),
         });
     }
 
-    /// Applies the store's claims to the executions in the ledger. Returns the executions that must be read.
+    /// Applies claims that the store made to the executions in the ledger. Returns the executions that must be read.
     pub(super) fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
         let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
         for claimed in claims {
@@ -145,7 +146,7 @@ impl Step {
     /// Puts prepared tasks and callbacks into the queues.
     pub(super) fn dispatch(&self, mut dispatch: Dispatch) {
         for executor in Executor::ALL {
-            // Worker threads call the callbacks.
+            // Only worker threads call callbacks.
             let callbacks = if executor == Executor::Threads {
                 std::mem::take(&mut dispatch.callbacks)
             } else {
@@ -159,8 +160,9 @@ impl Step {
         }
     }
 
-    /// Takes over the claims of an execution that this runner has in the database but this process does not hold, except the
-    /// claims of attempts whose ends wait in the retry queue. A stopping runner returns the claims instead.
+    /// Takes over those claims on an execution that belong to this runner in the database but are not held by this process.
+    /// Skips a claim if a message that ends its attempt is still to be decided. A runner that is stopping returns the claims
+    /// instead.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
@@ -190,7 +192,7 @@ impl Step {
         self.dispatch(dispatch);
     }
 
-    /// Stops an attempt of this process whose claim is gone.
+    /// Stops an attempt of this process after its claim was taken away.
     pub(super) fn interrupt(
         &mut self,
         id: ExecutionId,
@@ -202,18 +204,24 @@ impl Step {
             return;
         };
         let queue = Arc::clone(self.capacity.queues().of(held.executor));
-        // A retry in the same step may have claimed the task again. Then only the running attempt is stopped.
+        // A retry in the same step may have claimed the task again. In this case only the running attempt is stopped.
         let is_waiting = held.claim == claim
             && (self.quarantine.withdraw(id, ordinal, claim.item)
                 || queue.withdraw(id, (ordinal, claim.item), priority));
-        if is_waiting {
+        let timed_out = || (self.ledger.get(id)).is_some_and(Execution::has_timed_out);
+        // D4: a function on a thread may never return. After a timeout, another worker gets its slot.
+        let is_free = is_waiting
+            || (held.executor == Executor::Threads
+                && timed_out()
+                && queue.take_away((id, ordinal, claim)));
+        if is_free {
             self.drop_claim(id, ordinal, claim);
         } else {
             queue.interrupt(id, ordinal, claim);
         }
     }
 
-    /// The callback of a task whose end is durable, if its program asked for one.
+    /// Returns the callback of a task whose end is durable, if its program registered one.
     pub(super) fn callback(&mut self, id: ExecutionId, ordinal: Ordinal) -> Option<Callback> {
         let execution = self.ledger.get_mut(id)?;
         let handler = self

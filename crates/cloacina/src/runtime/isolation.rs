@@ -1,4 +1,7 @@
-//! Starts each suspect alone: delays it until nothing else runs in this process, and records its start before it is dispatched.
+//! Starts each suspect alone. A suspect is a task that has lost its runner twice (once if `max_rescues` is 1), so it may be
+//! crashing the process. The runner first waits, for a limited time, until the other attempts of this process have ended.
+//! Before it dispatches the suspect, it commits the start as a further lost runner, because a crashed process can no longer
+//! count it. When the attempt ends without a crash, the engine reverts this count.
 
 use super::dispatch::Dispatch;
 use super::quarantine::Suspect;
@@ -7,19 +10,28 @@ use crate::store::StoreError;
 use crate::types::ItemRecord;
 
 impl Step {
-    /// Holds a claimed suspect back until it can be started alone.
+    /// Keeps a claimed suspect waiting until it can be started alone.
     pub(super) fn isolate(&mut self, suspect: Suspect) {
+        let name = self.ledger.get(suspect.execution).map_or_else(
+            || "a task".to_owned(),
+            |execution| {
+                let workflow = execution.workflow();
+                let item = suspect.claim.item.map_or("", |_| "an item of ");
+                let id = &workflow.task(suspect.task).id;
+                format!("{item}task '{id}' of workflow '{}'", workflow.name())
+            },
+        );
         tracing::warn!(
             execution_id = %suspect.execution,
-            "a task or item of execution {} lost its runner more than once; it is started alone, because it may be crashing the process",
-            suspect.execution
+            "{name} has lost its runner before; it is started alone, because it may be crashing the process",
         );
         self.quarantine.waits_since.get_or_insert(self.monotonic);
         self.quarantine.waiting.push_back(suspect);
         self.capacity.set_paused(true);
     }
 
-    /// Adds the start of the next suspect to the batch, once nothing else runs here.
+    /// If nothing else runs in this process, or the suspects have waited long enough, adds the start of the next suspect to the
+    /// batch.
     pub(super) fn advance_quarantine(&mut self) -> Result<(), StoreError> {
         let is_held = |step: &Self, suspect: &Suspect| {
             let held = step
@@ -62,9 +74,9 @@ impl Step {
             };
             if !holds(self) {
                 if self.batch.executions.contains_key(&next.execution) {
-                    return Ok(()); // this turn takes the claim away, and withdraws the suspect once that is durable
+                    return Ok(()); // this turn takes the claim away, and will then withdraw the suspect
                 }
-                // Its claim is gone, or it cannot be read.
+                // The suspect's claim is gone, or its execution cannot be read.
                 self.quarantine.waiting.pop_front();
                 self.drop_claim(next.execution, next.task, next.claim);
                 continue;
@@ -79,7 +91,7 @@ impl Step {
                 ..next
             });
             if next.rescues.is_some_and(|before| rescues > before) {
-                // An earlier commit of the start succeeded, although its answer got lost.
+                // An earlier commit of the start succeeded, but its reply was lost.
                 let mut dispatch = Dispatch::default();
                 self.assign_now(next.execution, next.task, next.claim, &mut dispatch);
                 self.dispatch(dispatch);
@@ -97,11 +109,12 @@ impl Step {
         Ok(())
     }
 
-    /// Adds the start of the next suspect, an item of a map, to the batch. Returns whether the suspects behind it have to wait.
+    /// Adds the start of the next suspect to the batch if it is an item of a map. Returns whether the following suspects must
+    /// wait.
     fn probe_item(&mut self, next: Suspect) -> bool {
         let key = (next.execution, next.task);
         let is_changed = self.batch.items.get(&key).is_some_and(|pending| {
-            (next.claim.item).is_some_and(|item| pending.ended.contains(&item))
+            (next.claim.item).is_some_and(|item| pending.written.contains(&item))
         });
         if is_changed {
             return true; // this turn takes the claim away

@@ -1,4 +1,4 @@
-//! The coordinator's inbox, and one-shot answers for blocking callers.
+//! The coordinator's mailbox, and one-shot answers for blocking callers.
 //!
 //! See docs/explanation/decisions/035-coalescing-callers.md
 
@@ -12,11 +12,11 @@ use super::message::{TURN_BYTES, TURN_MESSAGES};
 use super::{Message, Reply};
 use crate::types::{Clock, Error, Monotonic};
 
-/// The queue of messages to a coordinator. The thread that takes them also runs the step.
+/// The queue of messages to a coordinator. The thread that takes the messages also runs the step.
 ///
-/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for the effect of its message may call
-/// `begin_inline` and run one step itself, which saves two wake-ups. One step runs at a time, and the thread that ends a step
-/// checks for messages that arrived in the meantime, so that no message is left behind.
+/// The coordinator's own thread waits in `receive`. A thread that would otherwise wait for the effect of its message can call
+/// `begin_inline` and run one step itself, which saves two wake-ups. Only one step runs at a time. The thread that ends a step
+/// checks for messages that have arrived during the step, so that no message stays unhandled.
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<MailboxState>,
@@ -24,27 +24,25 @@ pub struct Mailbox {
     arrived: Condvar,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "all combinations of them occur"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "every combination occurs")]
 struct MailboxState {
     messages: Vec<Message>,
     /// The number of queued messages whose callers wait for an answer.
     asking: usize,
-    /// The number of callers that recent steps answered, and that are likely to send the next message soon.
+    /// The number of callers that recent steps have answered. These callers are likely to send their next message soon.
     answered: usize,
-    /// A thread is running a step.
+    /// Whether a thread is running a step.
     is_stepping: bool,
-    /// The latest time of the next step.
+    /// The time by which the next step must run.
     due: Monotonic,
-    /// The time until which the coordinator's thread sleeps, if it does.
+    /// The time until which the coordinator's thread sleeps. `None` if it is awake.
     sleeps_until: Option<Monotonic>,
-    /// Other threads may run steps inline: the database takes writes, so that a step takes no longer than a commit.
+    /// Whether other threads can run steps inline. They can if the database takes writes, because a step then takes no longer
+    /// than a commit.
     allows_inline: bool,
-    /// The last step has ended.
+    /// Whether the last step has ended.
     ended: bool,
-    /// Messages are refused.
+    /// Whether messages are refused.
     closed: bool,
 }
 
@@ -64,8 +62,9 @@ impl Default for MailboxState {
     }
 }
 
-/// Maximum time that a step waits for more callers. Callers that one commit answered tend to send their next message within
-/// microseconds, one after the other because of the interpreter lock. The wait is shorter than the commit that they then share.
+/// Maximum time that a step waits for more callers. Callers that were answered by the same commit tend to send their next
+/// message within microseconds, one by one because of the interpreter lock. The wait is shorter than the commit that they will
+/// share.
 const COALESCE_WINDOW: Duration = Duration::from_micros(200);
 
 impl MailboxState {
@@ -74,7 +73,8 @@ impl MailboxState {
         self.messages.push(message);
     }
 
-    /// Takes the messages of a turn: the messages of all callers and up to `TURN_MESSAGES` others, within `TURN_BYTES`.
+    /// Takes the messages for a turn: at most `TURN_BYTES` in total unless the first message alone is larger, and at most
+    /// `TURN_MESSAGES` messages that do not come from callers.
     fn take(&mut self) -> Vec<Message> {
         self.answered = self.asking.max(self.answered / 2);
         self.asking = 0;
@@ -101,7 +101,7 @@ impl MailboxState {
         taken
     }
 
-    /// Whether some, but not all, of the callers that were answered together have sent their next message.
+    /// Whether some of the callers that were answered together have sent their next message, but not all of them.
     const fn is_coalescing(&self) -> bool {
         self.asking > 0 && self.asking < self.answered
     }
@@ -122,7 +122,7 @@ impl Mailbox {
             return Err(message);
         }
         state.push(message);
-        // A thread that is running a step checks for messages when it ends it.
+        // A thread that is running a step checks for new messages at the end of the step.
         if !state.is_stepping && state.sleeps_until.take().is_some() {
             drop(state);
             self.arrived.notify_one();
@@ -130,8 +130,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Queues a message. If no step is running and inline steps are allowed, begins a step and returns its messages: the caller
-    /// must run the step and then call [`end_step`](Self::end_step).
+    /// Queues a message. If no step is running and inline steps are allowed, also begins a step and returns its messages. The
+    /// caller must then run the step and call [`end_step`](Self::end_step).
     ///
     /// # Errors
     /// Returns the message if the mailbox is closed.
@@ -159,7 +159,7 @@ impl Mailbox {
         Ok(None)
     }
 
-    /// Waits for messages, or until the next step is due, and begins the step. `None`: the last step has ended.
+    /// Waits until messages arrive or the next step is due, and begins the step. Returns `None` after the last step.
     pub(super) fn receive(&self, clock: &dyn Clock) -> Option<Vec<Message>> {
         let mut state = self.state.lock();
         loop {
@@ -182,7 +182,7 @@ impl Mailbox {
         }
     }
 
-    /// Waits up to `COALESCE_WINDOW` for callers that are about to send a message. The step has begun already.
+    /// Waits up to `COALESCE_WINDOW` for callers that are about to send a message. The step must have begun.
     fn coalesce<'a>(
         &'a self,
         mut state: MutexGuard<'a, MailboxState>,
@@ -225,7 +225,7 @@ impl Mailbox {
         self.state.lock().closed
     }
 
-    /// Refuses messages from now on, and returns the queued ones.
+    /// Refuses messages from now on. Returns the messages that are still queued.
     pub(super) fn close(&self) -> Vec<Message> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -233,20 +233,20 @@ impl Mailbox {
     }
 }
 
-/// The step that follows the current one.
+/// The time of the next step.
 pub(super) enum NextStep {
-    /// The next step is due at a time at the latest.
+    /// The next step must run at a given time, or earlier if messages arrive.
     At {
-        /// The latest time of the step.
+        /// The time by which the step must run.
         due: Monotonic,
-        /// Whether other threads may run it inline.
+        /// Whether other threads can run the step inline.
         allows_inline: bool,
     },
-    /// No step follows.
+    /// There is no further step.
     Never,
 }
 
-/// A value that one thread sets and another one waits for, once.
+/// A value that one thread sets once and that another thread waits for.
 pub struct OneShot<T> {
     slot: Arc<(Mutex<Option<T>>, Condvar)>,
 }
@@ -274,7 +274,7 @@ impl<T> OneShot<T> {
         self.slot.1.notify_all();
     }
 
-    /// The value, if it arrives within `patience`.
+    /// Waits for the value up to `patience`. Returns `None` if it does not arrive.
     pub fn wait(&self, patience: Duration) -> Option<T> {
         let mut slot = self.slot.0.lock();
         if slot.is_none() {
@@ -291,13 +291,13 @@ impl<T> OneShot<T> {
     }
 }
 
-/// The receiving end of a [`Reply`]. If the reply is dropped without being called, the answer is an error.
+/// The receiving end of a [`Reply`]. If the reply is dropped and not called, the answer is an error.
 pub struct Answer<T> {
     slot: OneShot<Result<T, Error>>,
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// Returns an answer and the reply that delivers it.
+    /// Returns an answer, and the reply that delivers it.
     pub fn new() -> (Self, Reply<T>) {
         let slot = OneShot::default();
         let promise = Promise {
@@ -309,14 +309,14 @@ impl<T: Send + 'static> Answer<T> {
 }
 
 impl<T> Answer<T> {
-    /// Returns an answer that has arrived already.
+    /// Returns an answer that has already arrived.
     pub fn ready(result: Result<T, Error>) -> Self {
         let slot = OneShot::default();
         slot.set(result);
         Self { slot }
     }
 
-    /// The answer, once, if it arrives within `patience`.
+    /// Waits for the answer up to `patience`. Returns the answer only once, and `None` if it does not arrive.
     pub fn wait(&self, patience: Duration) -> Option<Result<T, Error>> {
         self.slot.wait(patience)
     }

@@ -1,5 +1,7 @@
-//! The maps that this runner knows: their counters as of its last transaction, the items that it has claimed, and their lists
-//! (semantics K).
+//! The maps that this runner knows: their counters as of the runner's last transaction, the items that it has claimed,
+//! and their lists (semantics K).
+//!
+//! The generation of a map is the number of times that its list was read.
 
 use std::sync::Arc;
 
@@ -19,30 +21,30 @@ pub(super) type MapKey = (ExecutionId, Ordinal);
 /// Identifies an item.
 pub(super) type ItemKey = (ExecutionId, Ordinal, u32);
 
-/// Maximum number of maps whose lists are kept split.
+/// Maximum number of maps whose split lists are cached.
 const LISTS: usize = 8;
-/// Maximum number of maps whose counters are kept while this process has no items of some of them.
+/// Number of known maps above which the counters of maps without claimed items are forgotten.
 const MAX_IDLE: usize = 256;
 
-/// The lists of a map, split into items, and the context that all its items see.
+/// A map's lists, split into items, and the context that all items see.
 #[derive(Clone)]
 pub(super) struct MapView {
     pub(super) elements: Arc<MapElements>,
     pub(super) context: Arc<Context>,
 }
 
-/// The state of a runner's maps.
+/// The maps of a runner.
 pub(super) struct Maps {
     rows: FxHashMap<MapKey, MapRow>,
     held: FxHashMap<ItemKey, (u32, ItemRecord)>,
     views: Vec<(MapKey, u32, MapView)>,
-    /// The database may hold items that can be claimed and that this process does not know of.
+    /// Whether the database may have claimable items that this process does not know of.
     is_stale: bool,
-    /// The claim that is being made leaves out workers that have no room now.
+    /// Whether the claim of this turn leaves out executors that currently have no room.
     is_partial: bool,
-    /// Maps were added or removed since [`changed_keys`](Self::changed_keys) was called.
+    /// Whether maps were added or removed after the last call of [`changed_keys`](Self::changed_keys).
     has_changed: bool,
-    /// The time at which the next item that waits for another attempt is due.
+    /// The due time of the next item that waits for another attempt.
     due: Option<Timestamp>,
 }
 
@@ -61,17 +63,17 @@ impl Default for Maps {
 }
 
 impl Maps {
-    /// Notes that items may be there to claim.
+    /// Notes that there may be items to claim.
     pub(super) const fn set_stale(&mut self) {
         self.is_stale = true;
     }
 
-    /// Whether a claim of items is worth its query.
+    /// Whether a claim of items is likely to find any.
     pub(super) fn wants_claim(&self, now: Timestamp) -> bool {
         self.is_stale || self.due.is_some_and(|due| due <= now)
     }
 
-    /// Notes whether the next claim leaves out workers that have no room now. They claim later.
+    /// Notes whether the next claim leaves out executors that currently have no room. Their items are claimed later.
     pub(super) const fn set_partial(&mut self, is_partial: bool) {
         self.is_partial = is_partial;
     }
@@ -82,12 +84,12 @@ impl Maps {
         self.due = due;
     }
 
-    /// Whether this process has claimed no item.
+    /// Whether this process holds no claims on items.
     pub(super) fn holds_none(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Notes the counters of a map. Those of one that has ended are forgotten.
+    /// Notes the counters of a map, or forgets them if the map has ended.
     pub(super) fn note_row(&mut self, row: MapRow) {
         let key = (row.execution, row.task);
         if row.state == MapState::Ended {
@@ -98,17 +100,18 @@ impl Maps {
         }
     }
 
-    /// The counters of a map as of the last transaction of this runner that concerned it.
+    /// The counters of a map, from the last transaction of this runner that concerned the map.
     pub(super) fn row(&self, key: MapKey) -> Option<&MapRow> {
         self.rows.get(&key)
     }
 
-    /// Forgets the counters of a map, because another runner has changed them.
+    /// Forgets the counters of a map, because they are out of date.
     pub(super) fn forget_row(&mut self, key: MapKey) {
         self.rows.remove(&key);
     }
 
-    /// Forgets the counters of maps without claimed items if there are many, because their ends elsewhere are not noticed.
+    /// If many maps are known, forgets the counters of maps without claimed items. This is needed because the runner does not
+    /// notice when such a map ends in another process.
     pub(super) fn forget_idle(&mut self) {
         if self.rows.len() > MAX_IDLE {
             let busy: FxHashSet<MapKey> =
@@ -118,7 +121,7 @@ impl Maps {
         }
     }
 
-    /// The maps whose counters are known, if there are others than at the last call.
+    /// The maps whose counters are known. `None` if they are the same as at the last call.
     pub(super) fn changed_keys(&mut self) -> Option<Vec<MapKey>> {
         std::mem::take(&mut self.has_changed).then(|| self.rows.keys().copied().collect())
     }
@@ -130,7 +133,7 @@ impl Maps {
         self.held.retain(|(id, task, _), _| (*id, *task) != key);
     }
 
-    /// Forgets the maps of an execution that has ended elsewhere.
+    /// Forgets the maps of an execution that has ended in another process.
     pub(super) fn forget_execution(&mut self, id: ExecutionId) {
         let known = self.rows.len();
         self.rows.retain(|(of, _), _| *of != id);
@@ -139,14 +142,14 @@ impl Maps {
         self.held.retain(|(of, ..), _| *of != id);
     }
 
-    /// Notes an item that this process has claimed in a generation of its map.
+    /// Notes an item that this process has claimed, with the generation of its map.
     pub(super) fn hold(&mut self, key: MapKey, generation: u32, item: ItemRecord) {
         self.held
             .insert((key.0, key.1, item.item), (generation, item));
     }
 
-    /// The item that this process holds under a claim. One of an earlier generation is not: its claim may equal that of the same
-    /// item in the present one.
+    /// The item that this process holds under a claim. Ignores items of earlier generations, because such an item can have the
+    /// same claim as an item of the current generation.
     pub(super) fn held(&self, key: MapKey, claim: Claim) -> Option<&ItemRecord> {
         let (generation, item) = self.held.get(&(key.0, key.1, claim.item?))?;
         let is_present = self.rows.get(&key)?.generation == *generation;
@@ -175,36 +178,37 @@ impl Maps {
         self.views.push((key, generation, view));
     }
 
-    /// Forgets everything.
+    /// Forgets all maps.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// The ends and steps of one map's items in a write batch.
+/// The changes of one map's items in a write batch: ended items and recorded steps.
 #[derive(Default)]
 pub(super) struct PendingItems {
     pub(super) generation: u32,
     pub(super) ends: Vec<ItemWrite>,
     pub(super) steps: Vec<(Claim, StepRecord)>,
-    /// The messages to children that items start again.
+    /// The messages that make children of items run again, each with the child.
     pub(super) posts: Vec<(ExecutionId, InboxMessage)>,
-    /// The messages of the inbox that tell the ends of children.
-    pub(super) settled: Vec<InboxId>,
-    /// The items that end in this batch.
-    pub(super) ended: FxHashSet<u32>,
+    /// The inbox messages that this batch applies and deletes, each with its item. Each message says that the child of the
+    /// item has ended.
+    pub(super) settled: Vec<(InboxId, u32)>,
+    /// The numbers of the items that this batch writes.
+    pub(super) written: FxHashSet<u32>,
     /// The messages to decide again if the batch is not written.
     pub(super) messages: Vec<Message>,
-    /// The batch also ends the map.
+    /// Whether the batch also ends the map.
     pub(super) is_last: bool,
-    /// The maps that are aligned with this one, each with its source.
+    /// The maps that are aligned with this map, directly or through another map, each with its source.
     pub(super) feeds: Vec<(Ordinal, Ordinal)>,
 }
 
-/// The ends of items in a write batch, by map.
+/// The changes of items in a write batch, by map.
 pub(super) type PendingMaps = IndexMap<MapKey, PendingItems, FxBuildHasher>;
 
-/// The ends of items, as parameters of the store.
+/// Returns the changes of items as parameters of the store.
 pub(super) fn ends_of(maps: &PendingMaps) -> Vec<ItemEnds> {
     let ends = maps.iter().map(|((execution, task), pending)| ItemEnds {
         execution: *execution,

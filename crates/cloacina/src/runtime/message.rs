@@ -1,4 +1,4 @@
-//! The messages of callers, workers and timers to the coordinator.
+//! The messages that callers, workers and timers send to the coordinator.
 
 use std::sync::Arc;
 
@@ -6,42 +6,43 @@ use super::assignment::{Executor, PollToken};
 use super::registry::{Registration, Service};
 use crate::engine::trigger::{NewTrigger, PollOutcome};
 use crate::engine::{Finish, Outcome};
+use crate::store::AttemptStart;
 use crate::types::{
     Claim, Context, Decision, Error, ExecutionId, ExecutionStatus, ItemRecord, Labels, Micros,
     Monotonic, NewSignal, Ordinal, Park, ScheduleId, Sent, StepRecord, Timestamp,
 };
 
-/// A message of a caller, a worker or a timer to the coordinator.
+/// A message from a caller, a worker or a timer to the coordinator.
 pub enum Message {
     /// A caller submits executions.
     Submit {
-        /// The executions: all of them are stored, or none.
+        /// The executions. Either all of them are stored, or none.
         requests: Vec<SubmitRequest>,
-        /// When the caller stops waiting for the database.
+        /// The time at which the caller stops waiting for the database.
         give_up: Monotonic,
-        /// Receives the ids once the executions are durable. The id of a duplicate is that of the existing execution.
+        /// Receives the ids once the executions are durable. A duplicate is answered with the id of the existing execution.
         reply: Reply<Vec<ExecutionId>>,
     },
-    /// A worker started a task whose execution has no deadline yet.
+    /// A worker started a task of an execution whose deadline is not set yet.
     Started {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// The claim under which it runs.
+        /// The claim under which the attempt runs.
         claim: Claim,
         /// The start of the attempt.
         at: Timestamp,
     },
-    /// An attempt ended.
+    /// An attempt has ended.
     Finished {
         /// The execution.
         execution: ExecutionId,
         /// The end of the attempt.
         finish: Finish,
-        /// The executor whose slot it used.
+        /// The executor whose slot the attempt used.
         executor: Executor,
-        /// The run time of the function, for the prefetch.
+        /// The run time of the function, in microseconds. The prefetch window depends on it.
         ran: Micros,
     },
     /// A running attempt records a step.
@@ -50,26 +51,26 @@ pub enum Message {
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// The claim under which it runs: the fence of the step.
+        /// The claim under which the attempt runs. The step is recorded only while the task still has this claim.
         claim: Claim,
         /// The step.
         step: StepRecord,
-        /// Answered once the step is durable, or with an error if the claim was lost.
+        /// Called once the step is durable, or with an error if the claim was lost.
         reply: Reply<()>,
     },
-    /// A running attempt asks whether a condition already holds that it would leave its function for.
+    /// A running attempt wants to wait, and asks whether the condition already holds. If it does, the function need not exit.
     EndWait {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// The claim under which it runs: the fence of the step.
+        /// The claim under which the attempt runs. The step is recorded only while the task still has this claim.
         claim: Claim,
         /// The wait.
         park: Box<Park>,
-        /// Its end may be recorded already, because the answer to the commit was lost.
+        /// Whether the end of the wait may already be recorded, because the reply to an earlier commit was lost.
         is_recorded: bool,
-        /// Receives the step once it is durable, or `None` if the condition does not hold.
+        /// Receives the step that records the end of the wait once it is durable, or `None` if the condition does not hold.
         reply: Reply<Option<StepRecord>>,
     },
     /// A running attempt asks for the steps that earlier attempts recorded.
@@ -78,56 +79,52 @@ pub enum Message {
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// The item, if the task is a map.
+        /// The number of the item, if the task is a map.
         item: Option<u32>,
         /// Receives the steps in the order in which they were recorded.
         reply: Reply<Vec<StepRecord>>,
     },
-    /// An item was claimed whose child is to be started.
+    /// An item was claimed, and its child is to be started.
     StartItem {
         /// The execution.
         execution: ExecutionId,
         /// The node.
         task: Ordinal,
-        /// The generation of its map.
+        /// The generation of the node's map: the number of times that its list was read.
         generation: u32,
         /// The item as it was claimed.
         item: Box<ItemRecord>,
     },
-    /// The last items of an aligned map were skipped, so that it ends.
+    /// The last items of an aligned map were skipped, so the map has to end.
     EndMap {
         /// The execution.
         execution: ExecutionId,
         /// The map.
         task: Ordinal,
-        /// Its generation.
+        /// The generation of the map: the number of times that its list was read.
         generation: u32,
     },
     /// An attempt overran its timeout, and its worker was notified.
     Overdue {
-        /// The execution.
-        execution: ExecutionId,
-        /// The task.
-        task: Ordinal,
-        /// The claim under which it ran.
-        claim: Claim,
-        /// The start of the attempt.
-        started_at: Timestamp,
-        /// The timeout that it overran.
+        /// The attempt and its start.
+        attempt: AttemptStart,
+        /// The timeout that the attempt overran, in microseconds.
         timeout: Micros,
+        /// Whether the metrics already count the timeout.
+        is_counted: bool,
     },
-    /// An execution may have overrun its timeout.
+    /// The deadline of an execution may have passed.
     Deadline {
         /// The execution.
         execution: ExecutionId,
     },
-    /// A caller controls an execution.
+    /// A caller requests an action on an execution.
     Control {
         /// The execution.
         execution: ExecutionId,
         /// The requested action.
         action: Control,
-        /// When the caller stops waiting for the database.
+        /// The time at which the caller stops waiting for the database.
         give_up: Monotonic,
         /// Receives the status once the change is durable.
         reply: Reply<ExecutionStatus>,
@@ -136,48 +133,49 @@ pub enum Message {
     Register {
         /// The workflow and the handlers.
         registration: Registration,
-        /// Answered once the definition is stored.
+        /// Called once the definition is stored.
         reply: Reply<()>,
     },
     /// The program registers handlers for external tasks of a workflow that another program defines.
     Serve {
         /// The handlers.
         service: Service,
-        /// Answered once the handlers were checked against the stored definition, if there is one.
+        /// Called once the handlers have been checked against the stored definition, if there is one.
         reply: Reply<()>,
     },
     /// The program registers a trigger.
     RegisterTrigger {
         /// The trigger.
         trigger: NewTrigger,
-        /// The program's number of the function. `None`: the trigger has none, and fires after each end that it follows.
+        /// The program's number for the trigger's function. `None`: the trigger has no function, and fires for each ended
+        /// execution of the workflow that it follows.
         handler: Option<u64>,
-        /// Answered once the trigger is stored.
+        /// Called once the trigger is stored.
         reply: Reply<ScheduleId>,
     },
-    /// A trigger's function returned or raised.
+    /// A trigger's function has returned or raised an error.
     Polled {
         /// The poll.
         token: PollToken,
         /// The result of the function.
         outcome: PollOutcome,
     },
-    /// A deferred task released its worker's slot, or reacquired one.
+    /// A deferred task has released its worker's slot, or has reacquired a slot.
     Deferred {
         /// The execution.
         execution: ExecutionId,
         /// The task.
         task: Ordinal,
-        /// The claim under which it runs.
+        /// The claim under which the attempt runs.
         claim: Claim,
-        /// `true`: it released its slot; `false`: it reacquired one.
+        /// `true`: the slot was released. `false`: a slot was reacquired.
         released: bool,
     },
-    /// A caller starts a schedule's workflow once, now.
+    /// A caller starts the workflow of a schedule once, immediately.
     RunNow {
         /// The schedule.
         schedule: ScheduleId,
-        /// When the caller stops waiting for the database.
+        /// The time at which the caller stops waiting for the database.
         give_up: Monotonic,
         /// Receives the execution once it is durable.
         reply: Reply<ExecutionId>,
@@ -186,30 +184,30 @@ pub enum Message {
     Send {
         /// The signals.
         signals: Vec<NewSignal>,
-        /// When the caller stops waiting for the database.
+        /// The time at which the caller stops waiting for the database.
         give_up: Monotonic,
-        /// Receives an answer per signal once they are durable.
+        /// Receives one answer for each signal once the signals are durable.
         reply: Reply<Vec<Sent>>,
     },
-    /// This process changed schedules.
+    /// This process changed a schedule or a trigger.
     Rescheduled,
-    /// The next poll for changes is due: a caller waits for an execution that may end in another process, or something changed
-    /// that a poll does not see.
+    /// The next poll for changes is due immediately, because a caller waits for an execution that may end in another process,
+    /// or because a change was made that the change marker does not show.
     Watch,
-    /// The program lets the runner begin to claim tasks.
+    /// The program allows a runner that was held back to begin.
     Begin,
-    /// A timer was added or moved to an earlier time: the next step must compute its due time again.
+    /// A timer was added or moved to an earlier time, so the coordinator must compute the time of its next step again.
     Poke,
-    /// The program shuts the runner down: it stops claiming, waits for running tasks, and returns the other claims.
+    /// The program shuts the runner down. The runner stops claiming, waits for running tasks, and returns the other claims.
     Stop {
-        /// Maximum time to wait for running tasks.
+        /// Maximum time to wait for running tasks, in microseconds.
         grace: Micros,
-        /// Answered once the shutdown has ended.
+        /// Called once the shutdown has ended.
         reply: Reply<()>,
     },
 }
 
-/// An estimate of the bytes of a message without its payload.
+/// An estimate of the size of a message without its payload, in bytes.
 const MESSAGE_BYTES: usize = 256;
 
 impl Message {
@@ -231,7 +229,7 @@ impl Message {
         )
     }
 
-    /// An estimate of the bytes that the transaction writes for the message.
+    /// An estimate of the number of bytes that the transaction writes for the message.
     pub(super) fn weight(&self) -> usize {
         let carried = match self {
             Self::Submit { requests, .. } => requests
@@ -265,14 +263,14 @@ impl Message {
             | Self::EndWait { execution, .. }
             | Self::StartItem { execution, .. }
             | Self::EndMap { execution, .. }
-            | Self::Overdue { execution, .. }
             | Self::Deadline { execution }
             | Self::Control { execution, .. } => Some(*execution),
+            Self::Overdue { attempt, .. } => Some(attempt.execution),
             _ => None,
         }
     }
 
-    /// When the caller stops waiting for the database, if the message has such a limit.
+    /// The time at which the caller stops waiting for the database. `None` if the message has no such limit.
     pub(super) const fn give_up(&self) -> Option<Monotonic> {
         match self {
             Self::Submit { give_up, .. }
@@ -302,46 +300,46 @@ impl Message {
     }
 }
 
-/// An action of a caller on an execution.
+/// An action that a caller requests on an execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Ends it as cancelled.
+    /// Ends the execution as cancelled. Changes nothing if the execution is already cancelled.
     Cancel,
-    /// Ends it as cancelled, and is refused if it has ended already, also as cancelled.
+    /// Ends the execution as cancelled. This is refused if the execution has already ended, even as cancelled.
     CancelOpen,
-    /// Starts none of its tasks until it is resumed.
+    /// Pauses the execution: no task starts until it is resumed.
     Pause,
     /// Ends a pause.
     Resume,
-    /// Runs failed tasks again.
+    /// Runs the failed tasks again.
     Retry {
-        /// Runs this task and its descendants again too.
+        /// A task to run again too, with its descendants.
         from_task: Option<String>,
     },
-    /// As `Retry`, after a retry that may have been written: an execution that has not ended counts as retried.
+    /// Like `Retry`, for a retry that may already have been written: if the execution is open, the retry counts as done.
     RetryAgain {
-        /// Runs this task and its descendants again too.
+        /// A task to run again too, with its descendants.
         from_task: Option<String>,
     },
-    /// Runs failed tasks again, and a task with its descendants from one of the task's recorded steps.
+    /// Runs the failed tasks again. Also runs one task again from one of its recorded steps, and the descendants of this task.
     RetryFromStep {
-        /// The task. `None`: the one that recorded the step.
+        /// The task. `None`: the task that recorded the step.
         task: Option<String>,
         /// The key of the step.
         step: String,
-        /// The retry may have been written already: an execution that has not ended counts as retried.
+        /// Whether the retry may already have been written. If so and the execution is open, the retry counts as done.
         again: bool,
     },
     /// Decides an open approval.
     Decide {
         /// The task.
         task: String,
-        /// The decision. Its time is set when it is recorded.
+        /// The decision. Its time is set when the decision is recorded.
         decision: Decision,
-        /// The decision may have been written already: an equal one counts as this one.
+        /// Whether the decision may already have been written. If so, an equal stored decision counts as this decision.
         again: bool,
     },
-    /// Moves the due time of a timer or of a retry delay.
+    /// Moves a timer or a retry delay to another due time.
     Reschedule {
         /// The task.
         task: String,
@@ -351,8 +349,8 @@ pub enum Control {
 }
 
 impl Control {
-    /// The action to decide after a commit without an answer, so that the caller gets the same answer whether the action was
-    /// written or not.
+    /// The action to decide again after a commit whose reply was lost. It gives the caller the same answer whether the commit
+    /// was written or not.
     pub(super) fn again(self) -> Self {
         match self {
             Self::CancelOpen => Self::Cancel,
@@ -372,16 +370,16 @@ impl Control {
     }
 }
 
-/// Delivers an answer to a caller. Called once, after the transaction is durable.
+/// Delivers an answer to a caller. It is called once: after the transaction is durable, or with an error.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-/// Maximum number of bytes that one turn writes for its messages, unless a single message is larger.
+/// Maximum number of bytes that one turn writes for its messages. A single message can exceed it.
 pub(super) const TURN_BYTES: usize = 32 << 20;
-/// Maximum number of messages of a turn that do not come from callers. It bounds the commit for which a caller that arrives
-/// meanwhile must wait.
+/// Maximum number of messages in a turn that do not come from callers. It limits the duration of a commit, because callers that
+/// arrive during a commit must wait for its end.
 pub(super) const TURN_MESSAGES: usize = 512;
 
-/// The number of messages at the front that fit into one turn.
+/// The number of messages at the start of a list that fit into one turn.
 pub(super) fn fitting(messages: &[Message]) -> usize {
     let mut bytes = 0;
     let mut fits = |message: &Message| {
@@ -404,19 +402,19 @@ pub struct SubmitRequest {
     pub input: Arc<Context>,
     /// The idempotency key (semantics C7).
     pub key: Option<String>,
-    /// The priority: tasks of executions with a higher one are claimed first.
+    /// The priority: tasks of executions with a higher priority are claimed first.
     pub priority: i16,
     /// The time before which no task starts.
     pub start_at: Option<Timestamp>,
     /// Maximum run time from the first start, in microseconds.
     pub timeout: Option<Micros>,
-    /// Its labels.
+    /// The labels of the execution.
     pub labels: Labels,
-    /// The submitter's trace context as JSON, stored in the history for the runner that runs the tasks.
+    /// The submitter's trace context as JSON. It is stored in the history for the runners that run the tasks.
     pub trace: Option<Arc<str>>,
 }
 
-/// The approximate size of what a trigger starts, in bytes.
+/// The approximate size of the executions that a poll starts, in bytes.
 fn size_of_poll(outcome: &PollOutcome) -> usize {
     match outcome {
         PollOutcome::Fire(context) => context.size(),

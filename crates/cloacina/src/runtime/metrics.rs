@@ -1,6 +1,7 @@
 //! The counters of a runner: tasks, executions, their run times, and commits.
 //!
-//! The coordinator counts while it decides, under a lock that readers hold only while they copy the counters.
+//! The coordinator counts while it decides. It locks the counters for each count. A reader locks them only while it
+//! copies them.
 //!
 //! See docs/explanation/decisions/080-metrics-and-progress.md
 
@@ -14,7 +15,7 @@ use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, ExecutionStatus, Micros, Ordinal, TaskStatus, Timestamp};
 use crate::workflow::Workflow;
 
-/// Upper bounds of the buckets for times, in microseconds.
+/// Upper bounds of the histogram buckets for times, in microseconds.
 pub const TIME_BOUNDS: [i64; 15] = [
     500,
     1_000,
@@ -32,16 +33,17 @@ pub const TIME_BOUNDS: [i64; 15] = [
     1_800_000_000,
     7_200_000_000,
 ];
-/// Upper bounds of the buckets for batch sizes.
+/// Upper bounds of the histogram buckets for batch sizes.
 pub const SIZE_BOUNDS: [i64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000];
-/// Maximum number of tasks of a workflow that are counted one by one. The tasks of a larger workflow are counted together, to
-/// bound the number of time series.
+/// Maximum number of tasks for which a workflow has separate counters, which limits the number of time series. If one version
+/// of a workflow has more tasks, all its tasks share one set of counters. Tasks that other versions add after the limit is
+/// reached share this set, too.
 const MAX_TASKS: usize = 500;
 
-/// Counts of values, by size.
+/// A histogram, which counts values by size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram<const N: usize> {
-    /// The number of values in each bucket: those above the previous bound and up to the bucket's own.
+    /// For each bucket, the number of values above the previous bound and up to the bucket's own bound.
     pub buckets: [u64; N],
     /// The number of all values.
     pub count: u64,
@@ -78,41 +80,41 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// Counts of times, in microseconds.
+/// A histogram of times, in microseconds.
 pub type Times = Histogram<{ TIME_BOUNDS.len() }>;
-/// Counts of batch sizes.
+/// A histogram of batch sizes.
 pub type Sizes = Histogram<{ SIZE_BOUNDS.len() }>;
 
 /// The counters of a task.
 #[derive(Clone, Debug, Default)]
 pub struct TaskCounters {
-    /// Attempts that were claimed for this runner.
+    /// Attempts that workers of this runner started.
     pub started: u64,
     /// Attempts that completed the task.
     pub completed: u64,
-    /// Attempts that failed the task for good.
+    /// Attempts after which the task failed and was not retried.
     pub failed: u64,
-    /// Attempts that failed and are followed by another one.
+    /// Attempts that failed and were followed by another attempt.
     pub retried: u64,
     /// Run times of the attempts.
     pub duration: Times,
-    /// Times from ready to started, of first attempts.
+    /// Times from when a task became ready to the start of its first attempt.
     pub wait: Times,
 }
 
 /// Counters by name.
 pub type Named<T> = IndexMap<String, T, FxBuildHasher>;
 
-/// The counters of a workflow, over all its versions.
+/// The counters of a workflow, for all its versions together.
 #[derive(Clone, Debug, Default)]
 pub struct WorkflowCounters {
     /// Executions submitted through this runner.
     pub submitted: u64,
-    /// Executions that this runner ended: completed, failed, cancelled.
+    /// Executions that this runner ended, in this order: completed, failed, cancelled.
     pub ended: [u64; 3],
-    /// Times from the first start to the end.
+    /// Times from the start of an execution's first task to the end of the execution.
     pub duration: Times,
-    /// Counters by task. `*` counts all tasks beyond the maximum.
+    /// Counters by task. `*` counts the tasks without separate counters, if the workflow has too many tasks.
     pub tasks: Named<TaskCounters>,
 }
 
@@ -129,7 +131,7 @@ impl WorkflowCounters {
     }
 }
 
-/// The counters of a name, added if there are none yet.
+/// Returns the counters under this name, and adds them if necessary.
 fn entry<'a, T: Default>(counters: &'a mut Named<T>, name: &str) -> &'a mut T {
     let index = counters
         .get_index_of(name)
@@ -142,15 +144,15 @@ fn entry<'a, T: Default>(counters: &'a mut Named<T>, name: &str) -> &'a mut T {
 pub struct Counters {
     /// Counters by workflow name.
     pub workflows: Named<WorkflowCounters>,
-    /// Executions per commit.
+    /// A histogram of the number of executions in a commit.
     pub batch: Sizes,
-    /// Durations of commits.
+    /// A histogram of the durations of commits.
     pub commit: Times,
-    /// Tasks rescued from dead runners.
+    /// Tasks and items of maps that were rescued from dead runners.
     pub rescued: u64,
-    /// Results dropped because their claim was lost.
+    /// Results that were dropped because their claim was lost.
     pub dropped: u64,
-    /// Signals that callers of this runner sent.
+    /// Signals that callers sent through this runner.
     pub signals: u64,
 }
 
@@ -175,12 +177,12 @@ impl Metrics {
         self.counters.lock().clone()
     }
 
-    /// Whether the database takes writes, as far as is known.
+    /// Whether the database accepts writes, as far as the runner knows.
     pub fn is_database_up(&self) -> bool {
         !self.outage.load(Atomic::Relaxed)
     }
 
-    /// The number of claimed tasks whose end the coordinator has not processed.
+    /// The number of claimed tasks whose end the coordinator has not processed yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Atomic::Acquire)
     }
@@ -210,12 +212,11 @@ impl Metrics {
             .started += 1;
     }
 
-    /// Counts an attempt that ended. `execution` is its state afterwards.
+    /// Counts a task's attempt that has ended. `execution` is the execution after the end of the attempt.
     pub(super) fn count_finished(
         &self,
         execution: &Execution,
         task: Ordinal,
-        outcome: &OutcomeKind,
         started_at: Option<Timestamp>,
         ran: Micros,
     ) {
@@ -223,13 +224,24 @@ impl Metrics {
         let waited = started_at
             .filter(|_| record.attempt == 1 && record.rescues == 0)
             .map(|started_at| started_at.since(ready_since(execution, task)).max(0));
-        let status = record.status;
+        self.count_attempt(execution, task, record.status, waited, ran);
+    }
+
+    /// Counts an attempt, of a task or of an item of a map, that has ended. `status`: the state of the task or item after the
+    /// attempt; `waited`: the time from when the task became ready to the start of its first attempt.
+    pub(super) fn count_attempt(
+        &self,
+        execution: &Execution,
+        task: Ordinal,
+        status: TaskStatus,
+        waited: Option<Micros>,
+        ran: Micros,
+    ) {
         let mut counters = self.counters.lock();
         let counted = counters.of(execution).task(execution.workflow(), task);
-        match (outcome, status) {
-            (OutcomeKind::Other, _) => return,
-            (_, TaskStatus::Completed) => counted.completed += 1,
-            (_, TaskStatus::Failed) => counted.failed += 1,
+        match status {
+            TaskStatus::Completed => counted.completed += 1,
+            TaskStatus::Failed => counted.failed += 1,
             _ => counted.retried += 1,
         }
         counted.duration.observe(&TIME_BOUNDS, ran);
@@ -238,7 +250,7 @@ impl Metrics {
         }
     }
 
-    /// Counts signals that callers of this runner sent.
+    /// Counts signals that callers sent through this runner.
     pub(super) fn count_signals(&self, signals: usize) {
         self.counters.lock().signals += signals as u64;
     }
@@ -280,21 +292,12 @@ impl Metrics {
     }
 }
 
-/// Whether an attempt's outcome counts.
-pub(super) enum OutcomeKind {
-    /// The function ran to its end.
-    Ran,
-    /// The attempt was snoozed or returned, which is not counted.
-    Other,
-}
-
-impl OutcomeKind {
-    pub(super) const fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Snooze { .. } | Outcome::Park(_) | Outcome::Released => Self::Other,
-            _ => Self::Ran,
-        }
-    }
+/// Returns whether an attempt with this outcome is counted. Attempts that were snoozed, parked or returned are not.
+pub(super) const fn is_counted(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Snooze { .. } | Outcome::Park(_) | Outcome::Released
+    )
 }
 
 /// The earliest time at which a task's first attempt could have started.

@@ -2,15 +2,16 @@
 //! dispatches ready tasks.
 //!
 //! One coordinator per runner makes all decisions. It is plain logic without threads, so that a simulation can step it with
-//! a virtual clock; `coordinator_thread` is the thread around it. Each module imports only modules that are listed below
-//! it:
+//! a virtual clock; `coordinator_thread` is the thread around it. Without a runner, `direct` makes decisions on the
+//! calling thread. The main modules are listed here; each of them imports only modules that are listed below it:
 //!
 //! - `coordinator`: the loop. It receives messages, runs a turn, and reports when its next step is due.
 //! - `turn`: decides messages and duties, commits, and splits a batch that the database refuses.
 //! - `duties`: the periodic work of a runner, such as heartbeats, rescue, cron and pruning.
-//! - `decide`, `commit`, `isolation`, `dispatch`: the decision for each message, the transaction, and its effects.
+//! - `decide`, `commit`, `sending`, `isolation`, `dispatch`: the decision for each message, the transaction, and its effects.
 //! - `step`: the state that one turn may read and change.
-//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `maps`, `batch`: the state of the runner.
+//! - `ledger`, `capacity`, `quarantine`, `registry`, `peers`, `timeline`, `maps`, `batch`, `progress_buffer`: the state of the
+//!   runner.
 //! - `executors`, `mailbox`, `message`, `subscriptions`, `step_log`: input and output.
 
 mod assignment;
@@ -43,6 +44,7 @@ mod pulse;
 mod quarantine;
 mod refused_batch;
 mod registry;
+mod remembered_ends;
 mod run_log;
 pub mod schedule_rows;
 mod sending;
@@ -79,7 +81,8 @@ pub use open_callback::OpenCallback;
 pub use progress_buffer::ProgressBuffer;
 pub use pulse::Pulse;
 pub use registry::{Handler, Registration, Service};
+pub use remembered_ends::Ended;
 pub use run_log::RUN_TARGET;
 pub(crate) use run_log::log_attempt_start;
 pub use step_log::{EndedStep, OtherCall, StepCall, StepLog};
-pub use subscriptions::{Ended, Subscription, Subscriptions};
+pub use subscriptions::{Subscription, Subscriptions};

@@ -1,4 +1,4 @@
-//! Notes between executions as messages of the inbox (semantics M).
+//! Notes between executions, stored as messages of the inbox (semantics M).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::engine::Execution;
 use crate::store::{InboxKind, InboxMessage};
 use crate::types::{ExecutionId, InboxId, Json, Note, Ordinal, Post, Timestamp};
 
-/// The parent and the node that a note to a child comes from.
+/// The execution and the task that send a note to a child.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Sender {
     pub(super) parent: ExecutionId,
@@ -17,7 +17,7 @@ pub(super) struct Sender {
     pub(super) item: Option<u32>,
 }
 
-/// The note of a message. `None`: the message is not a note, or cannot be read.
+/// Returns the note in a message that `Step::apply_note` handles. `None` for other kinds, and if the body cannot be read.
 pub(super) fn note_of(kind: InboxKind, body: &str) -> Option<Note> {
     Some(match kind {
         InboxKind::Pause => Note::Pause,
@@ -29,8 +29,8 @@ pub(super) fn note_of(kind: InboxKind, body: &str) -> Option<Note> {
     })
 }
 
-/// The messages of the notes that a change causes. The id of each is derived from the change, so that the same change written
-/// again adds no second message.
+/// Returns the messages for the notes that a change causes. The id of each message is derived from the change. So if the same
+/// change is written again, it adds no second message.
 pub(super) fn messages_of(
     execution: &Execution,
     posts: &[Post],
@@ -42,7 +42,8 @@ pub(super) fn messages_of(
         let count = earlier.entry(post.target).or_default();
         let order = *count;
         *count = count.saturating_add(1);
-        // A retry names its node: if the child is not stored any more, the node is told that the child cannot be retried.
+        // A retry names the task that sends it. If the child has been deleted, this task gets a note that the child cannot be
+        // retried.
         let needs_sender = matches!(post.note, Note::Retry);
         let nodes = (0..).take(if needs_sender { record.tasks.len() } else { 0 });
         let sender = nodes.into_iter().find(|ordinal| {
@@ -63,8 +64,8 @@ pub(super) fn messages_of(
     messages.collect()
 }
 
-/// The message of a note. The pair is the note's number among all notes of the change, and among its notes for the same target;
-/// `sender` is the node that sends the note, with its item.
+/// Returns the message for a note. `index`: the number of the note among all notes of the change; `order`: its number among the
+/// notes to the same target; `sender`: the task that sends the note, with its item.
 pub(super) fn message_of(
     source: ExecutionId,
     revision: i64,
@@ -95,9 +96,9 @@ pub(super) fn message_of(
         .chain_update(revision.to_be_bytes())
         .chain_update(index.to_be_bytes())
         .finalize();
-    // Messages are applied in the order of their ids. The messages of one execution must be applied in the order of its changes,
-    // so an id has the microsecond, the revision and the place in the change. The digest fills the remaining bits: if two
-    // messages had the same id, one would be lost.
+    // Messages are applied in the order of their ids, and the messages of one execution must be applied in the order of its
+    // changes. So an id contains the time in microseconds, the revision, and the position in the change. The digest fills the
+    // remaining bits, because if two messages had the same id, one of them would be lost.
     let mut bits = [0; 10];
     let below_millisecond = u16::try_from(now.0.rem_euclid(1000)).unwrap_or_default();
     bits[..2].copy_from_slice(&below_millisecond.to_be_bytes());
@@ -143,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn m3_ends_in_one_microsecond_have_different_ids() {
-        // With 32 random bits, about one of five such runs would lose a message.
+    fn m3_notes_of_the_same_microsecond_get_different_ids() {
+        // With only 32 random bits, about one in five runs of this test would lose a message.
         let ids = (0..40_000).map(|source| id_of(source, 3, (0, 0), Note::Resume));
         assert_eq!(ids.collect::<BTreeSet<_>>().len(), 40_000);
     }

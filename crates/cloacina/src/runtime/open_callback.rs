@@ -1,11 +1,11 @@
-//! `OpenCallback`: a callback of a task that has not returned.
+//! `OpenCallback`: a task's callback that has not returned yet.
 
 use std::fmt;
 
 use crate::types::sync::Mutex;
 
-/// A callback of a task that has not returned. Callers that wait for the execution are answered after the callback has
-/// returned.
+/// A task's callback that has not returned yet. Callers that wait for the end of the execution are answered only after the
+/// callback has returned.
 pub struct OpenCallback(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl OpenCallback {
@@ -13,7 +13,7 @@ impl OpenCallback {
         Self(Mutex::new(Some(Box::new(on_return))))
     }
 
-    /// Records that the callback has returned. Only the first call has an effect. Dropping the value calls this, too.
+    /// Records that the callback has returned. Only the first call has an effect. Dropping the object has the same effect.
     pub fn end(&self) {
         let on_return = self.0.lock().take();
         if let Some(on_return) = on_return {

@@ -1,5 +1,5 @@
-//! Outages: the database does not answer, or refuses to write. Messages wait in the retry queue, and callers whose wait
-//! has timed out get the error.
+//! Outages: the database does not answer, or refuses to write. Messages wait in the retry queue. A caller whose time is up gets
+//! an error.
 
 use super::Message;
 use crate::store::StoreError;
@@ -10,7 +10,7 @@ const FIRST_PAUSE: Micros = 20_000;
 /// Maximum pause between two retries, in microseconds.
 const LONGEST_PAUSE: Micros = 1_000_000;
 
-/// An outage under way.
+/// The state of an outage that has not ended.
 pub(super) struct Outage {
     next_try: Monotonic,
     pause: Micros,
@@ -18,7 +18,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Returns a new outage, or the continuation of `before` after another failed attempt.
+    /// Returns a new outage. If `before` is given, returns its continuation after another failed attempt.
     pub(super) fn enter(before: Option<&Self>, error: StoreError, monotonic: Monotonic) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |outage| (outage.pause * 2).min(LONGEST_PAUSE));
         Self {
@@ -32,19 +32,19 @@ impl Outage {
         self.next_try
     }
 
-    /// Whether the error is expected to pass by itself.
+    /// Whether the error is expected to disappear without any action.
     const fn is_transient(&self) -> bool {
         matches!(self.error, StoreError::Unavailable(_))
     }
 
-    /// Whether to wait before the next attempt to reach the database. If the error is not transient, the message of a
-    /// caller (`has_caller`) is attempted at once.
+    /// Whether the next attempt to reach the database must wait. If the error is not transient and a caller has sent a message
+    /// (`has_caller`), the attempt is made immediately.
     pub(super) fn blocks(&self, has_caller: bool, monotonic: Monotonic) -> bool {
         (self.is_transient() || !has_caller) && monotonic < self.next_try
     }
 
-    /// Refuses the messages of callers whose wait has timed out, or of all callers if the error is not transient.
-    /// Returns the others.
+    /// Refuses the messages of callers whose time is up. If the error is not transient, refuses the messages of all callers.
+    /// Returns the remaining messages.
     pub(super) fn refuse_expired(
         &self,
         messages: Vec<Message>,

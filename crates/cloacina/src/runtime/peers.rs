@@ -1,4 +1,4 @@
-//! The liveness of the other runners, judged from how their rows change over time (semantics E2, E3).
+//! The liveness of other runners, derived from how their rows change over time (semantics E2, E3).
 
 use rustc_hash::FxHashMap;
 
@@ -6,17 +6,17 @@ use super::process;
 use crate::store::RunnerRow;
 use crate::types::{Micros, Monotonic, RunnerId, Timestamp};
 
-/// Time between two heartbeats, in microseconds, while peers cannot see this runner's session and could declare it dead.
+/// Time between two heartbeats, in microseconds, while peers cannot see this runner's session and might declare it dead.
 pub(super) const PROOF_INTERVAL: Micros = 400_000;
 
 /// The reason to declare a runner dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
-    /// Its process does not exist any more.
+    /// The runner's process no longer exists.
     ProcessGone,
-    /// The database reports that its session has ended.
+    /// The database reports that the runner's session has ended.
     SessionGone,
-    /// It has sent no heartbeat for the length of its lease.
+    /// The runner has sent no heartbeat for the length of its lease.
     LeaseExpired,
 }
 
@@ -30,7 +30,7 @@ impl std::fmt::Display for Death {
     }
 }
 
-/// The last change of a runner's lease, and when this runner first saw it.
+/// The end of a runner's lease as last read from its row, and the instant at which this process first read this value.
 struct Observed {
     lease_until: Timestamp,
     since: Monotonic,
@@ -38,20 +38,21 @@ struct Observed {
 
 /// The observed leases of the other runners.
 ///
-/// No wall-clock times are compared, because a clock step, or a difference between the clocks of two machines, would make a
-/// live runner look dead. A runner is dead if its row has not changed for the length of its lease, measured on this process's
-/// monotonic clock. If the lease has expired by the wall clock too, two thirds of that time are enough.
+/// Wall-clock times alone are never a reason to declare a runner dead, because a clock may have been set, and the clocks of two
+/// machines differ. A lease has expired if the runner's row has not changed for the length of the lease, measured with
+/// this process's monotonic clock. If the lease has also expired according to the wall clock, two thirds of this time
+/// are enough.
 #[derive(Default)]
 pub(super) struct Peers {
     observed: FxHashMap<RunnerId, Observed>,
     /// Runners whose session has ended, according to the database.
     suspects: Vec<RunnerId>,
-    /// The identity of this machine, read once.
+    /// The identity of this machine. It is read once.
     host: Option<String>,
 }
 
 impl Peers {
-    /// Notes the present rows of all runners.
+    /// Notes the current rows of all runners.
     pub(super) fn observe(&mut self, rows: &[RunnerRow], monotonic: Monotonic) {
         let mut observed = std::mem::take(&mut self.observed);
         for row in rows {
@@ -75,7 +76,7 @@ impl Peers {
         self.suspects.clear();
     }
 
-    /// The reason to declare a runner dead, or `None` if it is alive.
+    /// Returns the reason to declare a runner dead. `None` if there is none.
     pub(super) fn death(
         &mut self,
         row: &RunnerRow,
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn e2_wall_clock_expiry_shortens_the_wait_for_an_unchanged_row() {
+    fn e2_wall_clock_expiry_makes_a_runner_dead_sooner() {
         let mut peers = Peers::default();
         let row = row(NOW);
         peers.observe(std::slice::from_ref(&row), Monotonic(0));

@@ -1,4 +1,4 @@
-//! The number of tasks that one executor of this process claims: its slots and a prefetch window (semantics C5, C6).
+//! The number of tasks that one executor of this process claims: one for each slot, and a prefetch window (semantics C5, C6).
 //!
 //! See docs/explanation/decisions/033-prefetch.md
 
@@ -6,46 +6,51 @@ use std::cmp::Reverse;
 
 use crate::types::{ExecutionId, Micros, Ordinal};
 
-/// The sort key of claims: higher priority first, then the older execution (semantics C6).
+/// The sort key of claims: tasks with a higher priority come first, then tasks of older executions (semantics C6).
 pub(super) type ClaimKey = (Reverse<i16>, ExecutionId, Ordinal);
 
-/// Prefetch window, in microseconds of work per slot: enough to keep workers busy during one commit.
+/// Prefetch window for each slot, in microseconds of work: enough to keep the workers busy during one commit.
 const WINDOW: f64 = 3_000.0;
-/// Maximum prefetch window, in tasks, while peers are live, so that one runner does not starve the others.
+/// Maximum prefetch window while peers are live, in tasks. It is limited so that one runner does not starve the others.
 const LARGEST_WINDOW: f64 = 384.0;
-/// Maximum prefetch window, in tasks, of a sole runner. A larger window saves claims: a task claimed in the transaction that
-/// makes it ready needs no claim later.
+/// Maximum prefetch window of a sole runner, in tasks. A larger window saves claims: a task that is claimed in the
+/// transaction that makes it ready needs no separate claim.
 const LARGEST_SOLE_WINDOW: f64 = 4_096.0;
-/// Maximum number of tasks claimed beyond the window because they precede claimed tasks that wait for a worker.
+/// Maximum number of urgent tasks claimed beyond the window. A task is urgent if its priority is higher than that of a
+/// claimed task that waits for a worker.
 const OVERTAKING: usize = 1_000;
-/// Maximum bytes of the executions in a prefetch window.
+/// Maximum total size, in bytes, of the executions in a prefetch window.
 const WINDOW_BYTES: f64 = 128.0 * 1024.0 * 1024.0;
-/// The weight of the latest value in the moving averages.
+/// The weight of a new value in the moving averages.
 const WEIGHT: f64 = 0.05;
-/// Run time below which a task is short, in microseconds: it ends before another worker would have woken up.
+/// The weight of a run time below the average in a sole runner. It is higher than `WEIGHT`, because a runner that has just
+/// started overestimates the run times. If a sole runner claims too many tasks, it delays no other runner.
+const SHORTER_WEIGHT: f64 = 0.2;
+/// Run time below which a task counts as short, in microseconds. Such a task ends before another worker could wake up.
 const SHORT: Micros = 50;
 /// The share of long tasks below which the next tasks are expected to be short.
 const LONG_SHARE: f64 = 0.2;
 
-/// The claims of one executor, and a lower bound for the tasks left in the database.
+/// The claims of one executor, and a lower bound for the keys of ready tasks that are left in the database.
 #[derive(Debug)]
 pub(super) struct Prefetch {
     slots: usize,
     in_flight: usize,
     average_run: f64,
-    /// The run time so far of the oldest running attempt, while peers are live. It shrinks the window until the attempt ends.
+    /// The run time of the oldest running attempt, in microseconds, while peers are live. It shrinks the window until the
+    /// attempt ends.
     longest_run: f64,
-    /// The average number of bytes of an execution.
+    /// The average memory of a claimed task, in bytes: its share of its execution.
     average_bytes: f64,
     /// The share of tasks that were not short.
     long_share: f64,
-    /// No ready task left in the database precedes this key. `None`: no ready task is left there.
+    /// A lower bound of the keys of the ready tasks that are left in the database. `None`: no ready task is left there.
     lower_bound: Option<ClaimKey>,
-    /// The lower bound is the key of a remaining task, as far as is known.
+    /// Whether the lower bound is the key of a task in the database, as far as the runner knows.
     is_exact: bool,
-    /// The database may hold ready tasks that this process does not know of.
+    /// Whether the database may contain ready tasks that this process does not know of.
     is_stale: bool,
-    /// This is the sole runner, as far as is known.
+    /// Whether this runner is the sole runner, as far as it knows.
     is_sole: bool,
 }
 
@@ -65,17 +70,17 @@ impl Prefetch {
         }
     }
 
-    /// The number of tasks that may be claimed now.
+    /// The number of tasks that can be claimed now.
     pub(super) fn room(&self) -> usize {
         self.wanted().saturating_sub(self.in_flight)
     }
 
-    /// The number of workers without a task.
+    /// The number of workers without a claimed task.
     pub(super) fn free_workers(&self) -> usize {
         self.slots.saturating_sub(self.in_flight)
     }
 
-    /// The number of items of maps to claim: none if the query is not worth it.
+    /// The number of items of maps to claim. 0 if there is too little room for the query to be worth it.
     pub(super) fn item_room(&self) -> usize {
         let room = self.room();
         if room >= (self.window() / 4).max(1) {
@@ -85,8 +90,8 @@ impl Prefetch {
         }
     }
 
-    /// The number of claims to return because peers could run them sooner. `longest_run`: the time for which the oldest
-    /// attempt has been running.
+    /// The number of claims to return, because peers could run these tasks sooner. `longest_run`: the run time of the oldest
+    /// running attempt, in microseconds.
     #[expect(
         clippy::cast_precision_loss,
         reason = "run times are far below 2^53 microseconds"
@@ -96,7 +101,7 @@ impl Prefetch {
             self.longest_run = 0.0;
             return 0;
         }
-        // It is kept until the next call, so that returned tasks are not claimed again at once.
+        // The value is kept until the next call, so that the returned tasks are not claimed again immediately.
         self.longest_run = longest_run.max(0) as f64;
         self.in_flight.saturating_sub(self.wanted())
     }
@@ -139,19 +144,25 @@ impl Prefetch {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Adds the run time of an attempt to the averages.
+    /// Adds the run time of an attempt to the moving averages.
     #[expect(
         clippy::cast_precision_loss,
         reason = "run times are far below 2^53 microseconds"
     )]
     pub(super) fn note_run(&mut self, micros: Micros) {
-        self.average_run += WEIGHT * (micros.max(0) as f64 - self.average_run);
+        let run = micros.max(0) as f64;
+        let weight = if self.is_sole && run < self.average_run {
+            SHORTER_WEIGHT
+        } else {
+            WEIGHT
+        };
+        self.average_run += weight * (run - self.average_run);
         let long = if micros < SHORT { 0.0 } else { 1.0 };
         self.long_share += WEIGHT * (long - self.long_share);
     }
 
-    /// Adds the size of an execution to the average. A larger one weighs more, so that the window shrinks before it is full of
-    /// large executions.
+    /// Adds the memory of a claimed task, its share of its execution, to the moving average. A size above the average gets
+    /// more weight, so that the window shrinks before it is full of large executions.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(super) fn note_size(&mut self, bytes: usize) {
         let bytes = (bytes as f64).max(1_024.0);
@@ -163,12 +174,13 @@ impl Prefetch {
         self.average_bytes += weight * (bytes - self.average_bytes);
     }
 
-    /// Whether the next tasks are expected to end before another worker would have woken up.
+    /// Whether the next tasks are expected to end before another worker could wake up.
     pub(super) fn expects_short(&self) -> bool {
         self.long_share < LONG_SHARE
     }
 
-    /// Whether a task may be claimed without a query: there is room, and no task left in the database precedes it.
+    /// Whether a task can be claimed without a query: there is room for it, or it [overtakes](Self::overtakes) other tasks.
+    /// Also, no ready task that is left in the database may precede it.
     ///
     /// `lowest`: the lowest priority of the claimed tasks that wait for a worker.
     pub(super) fn allows_direct(&self, key: &ClaimKey, lowest: Option<i16>) -> bool {
@@ -180,8 +192,9 @@ impl Prefetch {
                 .is_none_or(|lower_bound| key < lower_bound)
     }
 
-    /// Whether a task of a sole runner may exceed the window because it precedes a claimed task that waits for a worker, and
-    /// would otherwise run after it. With peers, it stays in the database for the first runner with a free worker.
+    /// Whether a sole runner can claim a task beyond the window. It can if a claimed task with a lower priority waits
+    /// for a worker, because that task would otherwise run first. With peers, the task stays in the database for the
+    /// first runner that has a free worker.
     fn overtakes(&self, (Reverse(priority), ..): &ClaimKey, lowest: Option<i16>) -> bool {
         self.is_sole
             && lowest.is_some_and(|lowest| *priority > lowest)
@@ -200,23 +213,24 @@ impl Prefetch {
         }
     }
 
-    /// Notes that the database may hold ready tasks that this process does not know of.
+    /// Notes that the database may contain ready tasks that this process does not know of.
     pub(super) const fn set_stale(&mut self) {
         self.is_stale = true;
     }
 
-    /// Whether a claim is worth its query: at least a quarter of the prefetch window is free.
+    /// Whether a claim is worth its query: ready tasks may be left in the database, and there is room for at least one task
+    /// and at least a quarter of the prefetch window.
     fn wants_claim(&self) -> bool {
         let worthwhile = (self.window() / 4).max(1);
         (self.is_stale || self.lower_bound.is_some()) && self.room() >= worthwhile
     }
 
-    /// The number of tasks to claim, or 0 for no claim. `lowest`: the lowest priority of the claimed tasks that wait for a
-    /// worker.
+    /// The number of tasks to claim. 0: no claim. `lowest`: the lowest priority of the claimed tasks that wait for a worker.
     pub(super) fn claims(&self, lowest: Option<i16>) -> usize {
         match &self.lower_bound {
             _ if self.wants_claim() => self.room(),
-            // Without the exact key of the first task left in the database, a claim might bring a task that is not urgent.
+            // Only an exact bound shows that the first task left in the database is urgent. Otherwise the claim might return
+            // tasks that are not urgent.
             Some(lower_bound) if self.is_exact && self.overtakes(lower_bound, lowest) => {
                 self.room().max(1)
             }
@@ -224,7 +238,7 @@ impl Prefetch {
         }
     }
 
-    /// Notes the result of a claim. `more`: ready tasks are left; `last`: the key of the last claimed task.
+    /// Notes the result of a claim. `more`: whether ready tasks remain; `last`: the key of the last claimed task.
     pub(super) fn note_claimed(&mut self, more: bool, last: Option<ClaimKey>) {
         self.is_stale = false;
         self.lower_bound = if more {
@@ -326,7 +340,7 @@ mod tests {
         for _ in 0..1_000 {
             prefetch.take_slot();
         }
-        assert_eq!(prefetch.surplus(10_000_000), 0, "no peer lives");
+        assert_eq!(prefetch.surplus(10_000_000), 0, "no peer is live");
         prefetch.set_sole(false);
         assert_eq!(prefetch.surplus(0), 1_000 - 4 - 384);
         assert_eq!(prefetch.surplus(10_000_000), 1_000 - 4);
@@ -349,7 +363,7 @@ mod tests {
             for _ in 0..surplus {
                 prefetch.free_slot();
             }
-            // Short tasks run while the long one does, and new tasks are claimed for their slots.
+            // During the long task, short tasks run, and new tasks are claimed for their slots.
             for _ in 0..300 {
                 prefetch.free_slot();
                 prefetch.note_run(1);

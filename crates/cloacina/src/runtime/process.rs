@@ -1,13 +1,14 @@
-//! The identity of this process, and whether another process is still alive (semantics E3).
+//! The identity of this process, and whether another process is still running (semantics E3).
 
 use std::fs;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The identity of this machine, its boot and its process id namespace. Process ids can be compared only within all three.
+/// The identity of this machine, of its boot and of its process id namespace. Process ids are comparable only if all three are
+/// equal.
 pub fn host() -> String {
     let name = read("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".to_owned());
     match read("/proc/sys/kernel/random/boot_id") {
-        // Containers of one machine share its boot id but not its process ids, so their namespace is part of the identity.
+        // Containers on one machine have the same boot id but different process ids, so the namespace is part of the identity.
         Some(boot) => {
             let namespace =
                 fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
@@ -17,12 +18,12 @@ pub fn host() -> String {
     }
 }
 
-/// The machine's name in the result of [`host`].
+/// The name of the machine, from a result of [`host`].
 pub fn name_of(host: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
-/// The cached id of this process. It is not behind a lock, because a child could be forked while another thread holds it.
+/// The cached id of this process. It has no lock, because a process may be forked while another thread holds a lock.
 static PID: AtomicI64 = AtomicI64::new(0);
 /// The cached start time of the process with the id `PID`.
 static STARTED: AtomicI64 = AtomicI64::new(0);
@@ -37,7 +38,7 @@ pub fn current() -> (i64, i64) {
     (pid, STARTED.load(Ordering::Acquire))
 }
 
-/// Whether a process of this host has certainly ended. `false` if that cannot be determined.
+/// Whether a process of this host has certainly ended. `false` if this cannot be determined.
 pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     if (pid, pid_started) == current() || pid_started == 0 {
         return false;
@@ -49,8 +50,8 @@ pub fn is_dead(pid: i64, pid_started: i64) -> bool {
     }
 }
 
-/// Whether the kernel reports that there is no such process. An unreadable file in `/proc` proves nothing: the process may be
-/// hidden (`hidepid`, systemd's `ProtectProc`), or this process may have no file descriptor left.
+/// Whether the kernel reports that no such process exists. A file in `/proc` that cannot be read proves nothing, because the
+/// process may be hidden (`hidepid`, systemd's `ProtectProc`), or this process may have no free file descriptor.
 #[cfg(unix)]
 fn is_absent(pid: i64) -> bool {
     use rustix::process::{Pid, test_kill_process};
@@ -80,11 +81,11 @@ enum Stat {
 
 fn stat(pid: i64) -> Option<Stat> {
     let stat = read(&format!("/proc/{pid}/stat"))?;
-    // The command's name in parentheses may hold spaces, so fields are counted from its end.
+    // The command's name in parentheses can contain spaces, so fields are counted from the closing parenthesis.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let threads: i64 = fields.nth(16)?.parse().ok()?;
-    // A process whose first thread has ended while others run also has the state of a zombie.
+    // A process also has the state of a zombie if its first thread has ended while other threads are still running.
     if matches!(state, "Z" | "X") && threads <= 1 {
         return Some(Stat::Ended);
     }
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn e3_process_with_a_reused_pid_is_another_one() {
+    fn e3_process_whose_pid_was_reused_is_dead() {
         let (pid, pid_started) = current();
         assert!(pid_started > 0);
         assert!(!is_dead(pid, pid_started));
@@ -117,7 +118,7 @@ mod tests {
         let (pid, pid_started) = identity(&child);
         assert!(!is_dead(pid, pid_started));
         child.kill().unwrap();
-        // It is a zombie until its parent waits for it.
+        // A killed process is a zombie until its parent waits for it.
         while !is_dead(pid, pid_started) {
             std::thread::yield_now();
         }
@@ -131,7 +132,8 @@ mod tests {
         assert_sees_living_and_dead("sh", &with_few);
     }
 
-    /// Needs the right to mount, which root has in most containers. Without it nothing is tested.
+    /// This test needs the permission to mount file systems, which root has in most containers. Without this
+    /// permission, nothing is tested.
     #[test]
     fn a7_hidden_process_is_not_dead() {
         let hidden = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
@@ -146,7 +148,8 @@ mod tests {
         }
     }
 
-    /// Runs `report_dead` under a command, for a live process and a killed one, and checks its report.
+    /// Runs `report_dead` under the given command, with the ids of a live process and of a killed process, and checks its
+    /// report.
     fn assert_sees_living_and_dead(command: &str, arguments: &[&str]) {
         let (mut living, mut killed) = (sleeper(), sleeper());
         let pairs = [identity(&living), identity(&killed)];
@@ -171,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "other tests run it in a process of its own"]
+    #[ignore = "other tests run it in a separate process"]
     fn report_dead() {
         let processes = std::env::var("PROCESSES").unwrap();
         let pairs: Vec<i64> = processes
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|number| number.parse().ok())
             .collect();
-        // Takes every file descriptor if their limit is low.
+        // Uses up all file descriptors if their limit is low.
         let mut files = Vec::new();
         while files.len() < 1000
             && let Ok(file) = fs::File::open("/dev/null")

@@ -1,4 +1,4 @@
-//! A buffer for the progress and the log lines of running tasks that wait to be written.
+//! A buffer for the progress and the log lines of running tasks until they are written.
 //!
 //! See docs/explanation/decisions/080-metrics-and-progress.md
 
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, LogChunk, Ordinal, Progress};
 
-/// Maximum number of bytes of buffered log lines. Further lines are dropped. The buffer fills up only while the database does
-/// not answer.
+/// Maximum size of the buffered log lines, in bytes. Further lines are dropped. The buffer becomes full only while the database
+/// does not answer.
 const LOG_BYTES: usize = 16 << 20;
 
-/// Progress and log lines that wait to be written, with only the last progress of each attempt.
+/// Progress and log lines that have not been written. Of each task's progress, only the last report is kept.
 #[derive(Debug, Default)]
 pub struct ProgressBuffer {
     has_some: AtomicBool,
@@ -27,7 +27,7 @@ struct Buffered {
 }
 
 impl ProgressBuffer {
-    /// Adds the progress of an attempt. Returns `true` if the buffer was empty: then the caller must wake the coordinator.
+    /// Adds a progress report of an attempt. Returns `true` if the buffer was empty. The caller must then wake the coordinator.
     pub fn note_progress(&self, progress: Progress) -> bool {
         let mut buffered = self.buffered.lock();
         buffered
@@ -36,7 +36,7 @@ impl ProgressBuffer {
         !self.has_some.swap(true, Atomic::AcqRel)
     }
 
-    /// Adds log lines. Returns `true` if the buffer was empty: then the caller must wake the coordinator.
+    /// Adds log lines. Returns `true` if the buffer was empty. The caller must then wake the coordinator.
     pub fn note_logs(&self, chunk: LogChunk) -> bool {
         let (bytes, execution) = (size(&chunk), chunk.execution);
         let mut buffered = self.buffered.lock();
@@ -73,7 +73,8 @@ impl ProgressBuffer {
         )
     }
 
-    /// Puts back items that were taken but not written, in front of items that were added since.
+    /// Puts back items that were taken but not written. Log lines are put before the lines that were added since, and a newer
+    /// report of progress stays.
     pub(super) fn put_back(&self, progress: Vec<Progress>, mut logs: Vec<LogChunk>) {
         let mut buffered = self.buffered.lock();
         for earlier in progress {

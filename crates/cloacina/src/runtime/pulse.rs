@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::types::{Micros, Monotonic};
 
-/// Records that a task's function is still making progress.
+/// Records the heartbeats that a task's function sends to show that it is making progress.
 #[derive(Debug, Default)]
 pub struct Pulse {
     beaten: AtomicBool,
-    /// The time of the last check that found a heartbeat, or zero.
+    /// The time of the last check that found a heartbeat. Zero: no check has found a heartbeat.
     heard_at: AtomicI64,
     reported: AtomicBool,
 }
@@ -19,7 +19,8 @@ impl Pulse {
         self.beaten.store(true, Ordering::Release);
     }
 
-    /// Returns the time without a heartbeat in microseconds, once it reaches the threshold. Later calls return `None`.
+    /// Returns the time without a heartbeat, in microseconds, when it has first reached the threshold. All other calls return
+    /// `None`.
     pub(super) fn silence(
         &self,
         started: Monotonic,

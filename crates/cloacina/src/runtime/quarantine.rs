@@ -1,7 +1,8 @@
-//! The suspects of a runner: tasks that lost their runner more than once (semantics E2).
+//! The suspects of a runner: tasks that may be crashing the process (semantics E2).
 //!
-//! A task that crashes its process stops other tasks too, and nothing shows which of them was the cause. So a task that
-//! lost its runner twice is started only while nothing else runs here. If the process dies again, the suspect is the cause.
+//! When a process crashes, all its tasks are lost, and nothing shows which task was the cause. So a task that has lost its
+//! runner twice (once if `max_rescues` is 1) is a suspect: it is started only while nothing else runs in this process, or after
+//! a limited wait. If the process crashes while the suspect runs alone, the suspect is the cause.
 //!
 //! See docs/explanation/decisions/032-quarantine.md
 
@@ -10,37 +11,37 @@ use std::collections::VecDeque;
 use super::assignment::Executor;
 use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum time that a suspect waits for other attempts to end, in microseconds. Then it is started while they run. No
-/// other task is claimed meanwhile.
+/// Maximum time, in microseconds, that a suspect waits for other attempts to end. After this time it is started although they
+/// are still running. While it waits, no other task is claimed.
 const DRAIN: Micros = 10_000_000;
 
-/// A claimed task that has to be started alone.
+/// A claimed task that is to be started alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
     pub(super) execution: ExecutionId,
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
-    /// The number of lost runners before its start was counted, once a batch that counts the start was built. If the stored
-    /// number is higher, that batch was written although its answer was lost.
+    /// The number of lost runners before the suspect's start was counted. `None` until a batch that counts the start
+    /// has been built. If the stored number is higher, that batch was written although its reply was lost.
     pub(super) rescues: Option<u32>,
 }
 
-/// The suspects of this runner. While there is one, the runner claims no other task.
+/// The suspects of this runner. As long as there are any, the runner claims no other task.
 #[derive(Default)]
 pub(super) struct Quarantine {
     pub(super) waiting: VecDeque<Suspect>,
-    /// The suspect that runs, or that starts in this step.
+    /// The suspect that is running or that starts in this step.
     pub(super) current: Option<Suspect>,
-    /// Whether the batch of this step records the start of the current suspect. The suspect is dispatched once the batch is
+    /// Whether the batch of this step counts the start of the current suspect. The suspect is dispatched once the batch is
     /// durable.
     pub(super) is_starting: bool,
-    /// The time from which the next suspect waits for other attempts to end.
+    /// The time since which the next suspect has been waiting for other attempts to end.
     pub(super) waits_since: Option<Monotonic>,
 }
 
 impl Quarantine {
-    /// The time at which the next suspect is started although other attempts still run.
+    /// The time at which the next suspect is started even if other attempts are still running.
     pub(super) fn next_wake(&self) -> Option<Monotonic> {
         let waits = self.current.is_none() && !self.waiting.is_empty();
         self.waits_since
@@ -54,7 +55,7 @@ impl Quarantine {
         std::mem::take(&mut self.waiting).into()
     }
 
-    /// Drops a suspect that has not been started. Returns whether there was one.
+    /// Drops a suspect that has not been started. Returns whether there was such a suspect.
     pub(super) fn withdraw(
         &mut self,
         execution: ExecutionId,
@@ -68,7 +69,7 @@ impl Quarantine {
         self.waiting.len() < before
     }
 
-    /// Returns the suspect of an execution whose start is durable now, for dispatch.
+    /// If the batch that counts the start of an execution's suspect is now durable, returns this suspect for dispatch.
     pub(super) fn take_started(&mut self, execution: ExecutionId) -> Option<Suspect> {
         let current = self.current.filter(|_| self.is_starting);
         let started = current
@@ -77,7 +78,7 @@ impl Quarantine {
         started
     }
 
-    /// As [`take_started`](Self::take_started), for an item of a map.
+    /// Like [`take_started`](Self::take_started), but for an item of a map.
     pub(super) fn take_started_item(
         &mut self,
         (execution, task): (ExecutionId, Ordinal),
@@ -92,7 +93,7 @@ impl Quarantine {
         started
     }
 
-    /// Returns the current suspect to the queue if its start was not written.
+    /// If the start of the current suspect was not written, puts the suspect back into the queue.
     pub(super) fn put_back(&mut self) {
         if std::mem::take(&mut self.is_starting)
             && let Some(suspect) = self.current.take()

@@ -1,7 +1,9 @@
-//! The log events of executions and attempts (semantics E9), each emitted once it is durable.
+//! The log events about executions and attempts (semantics E9). Most are logged once the change that they describe is durable.
 //!
-//! They have a target of their own, so that a subscriber can recognize them by their fields. The level of each event is checked
-//! first, so that a disabled level costs only a comparison.
+//! The events have their own target, so that a subscriber can recognize them. The level of an event is checked before the event
+//! is built, so that a disabled level costs only a comparison.
+
+use std::borrow::Cow;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::Level;
@@ -9,29 +11,30 @@ use tracing::Level;
 use super::assignment::Assignment;
 use crate::engine::{Changes, Execution};
 use crate::types::{
-    DefinitionId, ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, Micros,
-    Ordinal, TaskRecord, TaskStatus,
+    DefinitionId, ExecutionId, ExecutionStatus, Failure, HistoryEvent, HistoryKind, ItemRecord,
+    Micros, Ordinal, TaskRecord, TaskStatus, Timestamp,
 };
 
-/// The target of the events.
+/// The target of the log events.
 pub const RUN_TARGET: &str = "cloacina::run";
 
-/// Maximum number of executions whose start is remembered. Beyond it, a start may be logged twice.
+/// Maximum number of executions whose logged start is remembered. If there are more, a start may be logged twice.
 const MAX_STARTED: usize = 65_536;
 
-/// Number of executions of each version that are searched for lost values.
+/// Maximum number of executions of each version that are searched for lost values.
 const SEARCHED: u32 = 20;
 
-/// Logs what happens to executions. It remembers which starts it has logged, if starts are logged at all.
+/// Logs what happens to executions. Remembers the executions whose start it has logged.
 #[derive(Debug, Default)]
 pub(super) struct RunLog {
     started: FxHashSet<ExecutionId>,
-    /// By version of a workflow, the number of its executions that were searched for lost values.
+    /// For each version of a workflow, the number of its executions that have been searched for lost values.
     searched: FxHashMap<DefinitionId, u32>,
 }
 
 impl RunLog {
-    /// Logs the start of an execution when a worker has taken its first task. Call it before the start is noted in `execution`.
+    /// Logs the start of an execution after a worker has taken its first task. This must be called before `execution` notes the
+    /// start.
     pub(super) fn note_start(&mut self, execution: &Execution, task: Ordinal) {
         if !tracing::event_enabled!(target: RUN_TARGET, Level::INFO) {
             return;
@@ -43,7 +46,8 @@ impl RunLog {
         if !self.started.insert(record.id) {
             return;
         }
-        // Another runner, or an earlier one, has logged the start of an execution that has run already.
+        // If a task of the execution has run before, the start has been logged already, by another runner or an earlier
+        // process.
         let runner = record.tasks[task as usize].runner;
         let has_run = |task: &TaskRecord| {
             let is_elsewhere = task.runner.is_some() && task.runner != runner;
@@ -55,7 +59,7 @@ impl RunLog {
         }
     }
 
-    /// Logs a change of an execution that is durable.
+    /// Logs a durable change of an execution.
     pub(super) fn note_change(&mut self, execution: &Execution, changes: &Changes) {
         for event in &changes.history {
             log_event(execution, event);
@@ -64,6 +68,12 @@ impl RunLog {
             log_end(execution, *task);
         }
         if tracing::event_enabled!(target: RUN_TARGET, Level::DEBUG) {
+            for (task, claim) in &changes.interrupted {
+                let record = execution.task(*task);
+                if record.status == TaskStatus::Cancelled && record.started_at.is_some() {
+                    log_interruption(execution, *task, claim.attempt);
+                }
+            }
             for task in &changes.tasks {
                 log_skip(execution, *task);
             }
@@ -75,8 +85,9 @@ impl RunLog {
         }
     }
 
-    /// B3: warns once per version of a workflow if a task's value was lost because another task wrote the same key and neither
-    /// depends on the other. Only the first executions are searched, so that it costs the later ones nothing.
+    /// B3: warns of values that were lost because two tasks wrote the same key and neither depends on the other. For each
+    /// version of a workflow, only one execution is reported and only the first `SEARCHED` executions are searched, so that
+    /// later executions have no cost.
     fn warn_of_lost_values(&mut self, execution: &Execution) {
         let record = execution.record();
         if self.searched.len() >= MAX_STARTED {
@@ -94,26 +105,37 @@ impl RunLog {
             tracing::warn!(
                 execution_id = %record.id, workflow,
                 "tasks '{lost}' and '{kept}' of workflow '{workflow}' both wrote '{key}', and neither depends on the other: \
-                 the value of '{lost}' was lost; use a key for each, or let one depend on the other",
+                 the value of '{lost}' was lost; use a different key for each task, or let one task depend on the other",
             );
         }
     }
 }
 
-/// Logs the start of an attempt, on the thread of the worker that runs it.
+/// Logs the start of an attempt. This is called on the thread of the worker that runs the attempt.
 pub(crate) fn log_attempt_start(assignment: &Assignment) {
     if !tracing::event_enabled!(target: RUN_TARGET, Level::DEBUG) {
         return;
     }
     let (workflow, attempt) = (assignment.workflow.name(), assignment.claim.attempt);
     let id = assignment.workflow.task(assignment.task).id.as_str();
+    let id = &*name_of(id, assignment.claim.item);
+    let kind = assignment.claim.item.map_or("task", |_| "item");
     tracing::debug!(
         target: RUN_TARGET, execution_id = %assignment.execution, workflow, task_id = id, attempt,
-        "task '{id}' of workflow '{workflow}' starts (attempt {attempt})",
+        "{kind} '{id}' of workflow '{workflow}' starts (attempt {attempt})",
     );
 }
 
-/// Logs an event that is not the end of its task: above all an attempt that failed and is followed by another one.
+/// Logs that an attempt was interrupted because its execution ended.
+fn log_interruption(execution: &Execution, task: Ordinal, attempt: u32) {
+    let (id, workflow) = names(execution, task);
+    tracing::debug!(
+        target: RUN_TARGET, execution_id = %execution.record().id, workflow, task_id = id, attempt,
+        "task '{id}' of workflow '{workflow}' was interrupted (attempt {attempt})",
+    );
+}
+
+/// Logs an event that does not end its task, such as a failed attempt that is followed by another attempt.
 fn log_event(execution: &Execution, event: &HistoryEvent) {
     let Some(task) = event.task else {
         return;
@@ -123,7 +145,7 @@ fn log_event(execution: &Execution, event: &HistoryEvent) {
     } else if event.kind == HistoryKind::TaskSnoozed.name() {
         "snoozes"
     } else if event.kind == HistoryKind::TaskReleased.name() {
-        "is given back before its end"
+        "was returned before its end"
     } else if event.kind == HistoryKind::TaskRescued.name() {
         "was lost with its runner"
     } else {
@@ -148,21 +170,55 @@ fn log_retry(execution: &Execution, task: Ordinal, event: &HistoryEvent) {
         .as_ref()
         .and_then(|data| data.decode::<serde_json::Value>().ok());
     let delay = data.and_then(|data| data["delay_us"].as_i64()).unwrap_or(0);
-    let again = if execution.record().status == ExecutionStatus::Paused {
-        "again after the execution is resumed".to_owned()
-    } else if delay <= 0 {
-        "again at once".to_owned()
+    let retry = if execution.record().status == ExecutionStatus::Paused {
+        "retrying after the execution is resumed".to_owned()
     } else {
-        format!("again in {}", duration(delay))
+        retrying(delay)
     };
     tracing::warn!(
         target: RUN_TARGET, execution_id = %execution.record().id, workflow, task_id = id, attempt,
-        "task '{id}' of workflow '{workflow}' failed ({}), {again}: {}",
+        "task '{id}' of workflow '{workflow}' failed ({}), {retry}: {}",
         attempt_of(execution, task, attempt), error_text(record.error.as_ref()),
     );
 }
 
-/// Logs the end of a task: that it completed, or failed for good.
+/// Logs the durable end of an item's attempt. A failure for good is logged with the failure of the map.
+pub(super) fn log_item(execution: &Execution, task: Ordinal, item: &ItemRecord, now: Timestamp) {
+    let is_enabled = if item.status.is_terminal() {
+        tracing::event_enabled!(target: RUN_TARGET, Level::DEBUG)
+    } else {
+        tracing::event_enabled!(target: RUN_TARGET, Level::WARN)
+    };
+    if !is_enabled {
+        return;
+    }
+    let (id, workflow) = names(execution, task);
+    let (id, attempt) = (&*name_of(id, Some(item.item)), item.attempt);
+    let execution_id = execution.record().id;
+    match (item.status, &item.error) {
+        (TaskStatus::Completed, _) => tracing::debug!(
+            target: RUN_TARGET, %execution_id, workflow, task_id = id, attempt,
+            "item '{id}' of workflow '{workflow}' completed (attempt {attempt})",
+        ),
+        (TaskStatus::Failed, failure) => tracing::debug!(
+            target: RUN_TARGET, %execution_id, workflow, task_id = id, attempt,
+            "item '{id}' of workflow '{workflow}' failed (attempt {attempt}): {}", error_text(failure.as_ref()),
+        ),
+        (TaskStatus::Ready, Some(failure)) if item.runner.is_none() => {
+            let delay = item.ready_at.map_or(0, |at| at.since(now).max(0));
+            let most = execution.workflow().task(task).retry.max_attempts;
+            let counted = attempt.saturating_sub(item.uncounted);
+            tracing::warn!(
+                target: RUN_TARGET, %execution_id, workflow, task_id = id, attempt,
+                "item '{id}' of workflow '{workflow}' failed (attempt {counted} of {}), {}: {}",
+                most.max(counted), retrying(delay), error_text(Some(failure)),
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Logs the end of a task that completed or failed.
 fn log_end(execution: &Execution, task: Ordinal) {
     let record = execution.task(task);
     match record.status {
@@ -181,7 +237,8 @@ fn log_end(execution: &Execution, task: Ordinal) {
             let attempt = record.attempt;
             let failure = record.error.as_ref();
             let traceback = failure.and_then(|failure| failure.traceback.as_deref());
-            let which = if attempt == 0 {
+            // The retry policy counts no attempt if the task never started, or if all its attempts were lost with their runners.
+            let which = if attempt <= record.uncounted {
                 String::new()
             } else {
                 format!(" ({})", attempt_of(execution, task, attempt))
@@ -206,8 +263,8 @@ fn log_skip(execution: &Execution, task: Ordinal) {
     }
 }
 
-/// Logs the end of an execution. A failure is logged as an error only if no task caused it, because a failed task has been
-/// logged as an error already.
+/// Logs the end of an execution. A failure that a task caused is not logged as an error here, because the failed task has
+/// already been logged as an error.
 fn log_execution_end(execution: &Execution) {
     let record = execution.record();
     let workflow = execution.workflow().name();
@@ -237,11 +294,28 @@ fn names(execution: &Execution, task: Ordinal) -> (&str, &str) {
     (&workflow.task(task).id, workflow.name())
 }
 
-/// Returns the number of the attempt, as the retry policy counts attempts, e.g. "attempt 1 of 3".
+/// Returns the number of the attempt as the retry policy counts it, for example "attempt 1 of 3".
 fn attempt_of(execution: &Execution, task: Ordinal, attempt: u32) -> String {
     let most = execution.workflow().task(task).retry.max_attempts;
     let counted = attempt.saturating_sub(execution.task(task).uncounted);
     format!("attempt {counted} of {}", most.max(counted))
+}
+
+/// Says when the next attempt starts.
+fn retrying(delay: Micros) -> String {
+    if delay <= 0 {
+        "retrying immediately".to_owned()
+    } else {
+        format!("retrying in {}", duration(delay))
+    }
+}
+
+/// Returns the name of a task, or of an item of a map: `fetch[17]`.
+fn name_of(id: &str, item: Option<u32>) -> Cow<'_, str> {
+    match item {
+        None => id.into(),
+        Some(item) => format!("{id}[{item}]").into(),
+    }
 }
 
 fn error_text(failure: Option<&Failure>) -> String {
@@ -252,7 +326,7 @@ fn error_text(failure: Option<&Failure>) -> String {
     }
 }
 
-/// Formats a duration: in milliseconds below one second, otherwise in seconds.
+/// Formats a duration: below one second in milliseconds, otherwise in seconds.
 fn duration(micros: Micros) -> String {
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let seconds = micros as f64 / 1_000_000.0;

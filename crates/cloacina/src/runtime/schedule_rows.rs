@@ -1,16 +1,17 @@
-//! Changes schedules' rows on the calling thread. A change is optimistic, and repeated if another writer was first.
+//! Changes the rows of schedules, on the calling thread. If another writer changes a row between the read and the
+//! write, the row is read again and the change is computed again.
 
 use crate::store::{PutOutcome, Store};
 use crate::types::{Error, ErrorCode, ScheduleId, ScheduleKind, ScheduleRecord};
 
-/// Maximum number of optimistic attempts. Each fails only if another writer changed the row in between.
+/// Maximum number of attempts to write a change. An attempt fails only if another writer changed the row at the same time.
 const MAX_TRIES: usize = 20;
 
-/// F5: adds a schedule. If a schedule with the same identity is stored, updates that one if `update` returns a changed
-/// record.
+/// F5: adds a schedule. If a schedule with the same identity is already stored, calls `update` with the stored record,
+/// and stores the record that `update` returns. If `update` returns `None`, changes nothing.
 ///
 /// # Errors
-/// When the database fails, or other writers keep changing the row.
+/// Returns an error if the database fails, or if other writers keep changing the row.
 pub fn register(
     store: &dyn Store,
     new: &ScheduleRecord,
@@ -34,11 +35,11 @@ pub fn register(
     Err(busy(&new.identity))
 }
 
-/// Changes a schedule that is not deleted.
+/// Changes a schedule. `find` returns the current record, and `change` computes the new record.
 ///
 /// # Errors
-/// `ScheduleNotFound`; an error of `change`; `ScheduleInvalid` if another schedule has the new identity; a failure of the
-/// database.
+/// Returns the errors of `find` and of `change`, and `ScheduleInvalid` if another schedule already has the new
+/// identity. Also returns an error if the database fails, or if other writers keep changing the row.
 pub fn change(
     store: &dyn Store,
     find: impl Fn(&dyn Store) -> Result<ScheduleRecord, Error>,
@@ -55,11 +56,12 @@ pub fn change(
                 return Err(Error::new(
                     ErrorCode::ScheduleInvalid,
                     format!(
-                        "schedule {other} has the same workflow, expression, zone and instance name"
+                        "cannot change schedule {}: schedule {other} already has this workflow, expression, zone and instance name",
+                        record.id
                     ),
                 )
                 .with_hint(
-                    "delete one of the two, or register one under an instance_name of its own",
+                    "delete one of the two schedules, or give one of them another instance_name",
                 ));
             }
             PutOutcome::Changed => identity = record.identity,
@@ -68,10 +70,10 @@ pub fn change(
     Err(busy(&identity))
 }
 
-/// Returns a schedule that is not deleted, by its id.
+/// Returns a schedule by its id. A deleted schedule is not returned.
 ///
 /// # Errors
-/// `ScheduleNotFound`, or a failure of the database.
+/// Returns `ScheduleNotFound`, or an error of the database.
 pub fn existing(
     store: &dyn Store,
     kind: ScheduleKind,
@@ -83,12 +85,12 @@ pub fn existing(
             ErrorCode::ScheduleNotFound,
             format!("there is no schedule {id}"),
         )
-        .with_hint("list_cron_schedules() lists the schedules of this database")),
+        .with_hint("list the schedules of this database with list_cron_schedules()")),
         Some(record) if record.deleted_at.is_some() => Err(Error::new(
             ErrorCode::ScheduleNotFound,
             format!("schedule {id} is deleted"),
         )
-        .with_hint("its history can still be read")),
+        .with_hint("read its history with get_cron_execution_history()")),
         Some(record) => Ok(record),
     }
 }
@@ -96,7 +98,7 @@ pub fn existing(
 fn busy(identity: &str) -> Error {
     Error::new(
         ErrorCode::Database,
-        format!("cannot change schedule {identity}: other writers changed it {MAX_TRIES} times in between"),
+        format!("cannot change schedule {identity}: other writers changed it during each of {MAX_TRIES} attempts"),
     )
     .with_hint("try again")
 }

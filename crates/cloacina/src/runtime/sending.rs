@@ -1,4 +1,5 @@
-//! Sends the signals of a turn in one transaction, before the duties check the tasks that wait for signals.
+//! Sends the signals of a turn in one transaction. The duties of the same turn run afterwards, so
+//! their check of waiting tasks finds these signals.
 
 use super::batch::PendingSend;
 use super::message::Reply;
@@ -7,7 +8,7 @@ use crate::store::StoreError;
 use crate::types::{Error, Monotonic, NewSignal, Sent};
 
 impl Step {
-    /// Adds signals that this turn will send.
+    /// Adds signals to the signals that this turn will send.
     pub(super) fn collect_send(
         &mut self,
         signals: Vec<NewSignal>,
@@ -21,11 +22,11 @@ impl Step {
         });
     }
 
-    /// Sends the signals of this turn and answers their callers. If the database refuses a signal, sends the signals of each
-    /// caller in a separate transaction.
+    /// Sends the signals of this turn and answers their callers. If the database refuses one of the
+    /// signals, sends the signals of each caller in a separate transaction.
     ///
     /// # Errors
-    /// If the database does not answer. The messages go to the retry queue.
+    /// Returns an error if the database does not answer. The messages then go to the retry queue.
     pub(super) fn send_signals(&mut self) -> Result<(), StoreError> {
         let sends = std::mem::take(&mut self.sends);
         if sends.is_empty() {
@@ -34,7 +35,7 @@ impl Step {
         let all: Vec<NewSignal> = (sends.iter())
             .flat_map(|send| send.signals.iter().cloned())
             .collect();
-        match self.store.send(&all, &[], self.now) {
+        match self.store.send(Some(self.runner), &all, &[], self.now) {
             Ok(sent) => {
                 self.signals.raise(Signal::Waits);
                 self.metrics.count_signals(sent.len());

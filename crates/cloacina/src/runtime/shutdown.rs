@@ -1,4 +1,5 @@
-//! Graceful shutdown (semantics D8): stops claiming, waits for running tasks, and returns the other claims.
+//! Graceful shutdown (semantics D8): stops claiming, waits for running tasks, and returns the
+//! remaining claims to the database.
 
 use super::Reply;
 use super::assignment::Executor;
@@ -7,21 +8,23 @@ use super::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{Micros, Monotonic};
 
-/// Time between two checks whether the shutdown can end, in microseconds.
+/// Interval, in microseconds, at which the coordinator checks whether the shutdown can end.
 const INTERVAL: Micros = 20_000;
-/// Maximum time that the database may take to write the returned claims, in microseconds.
+/// Maximum time, in microseconds, to wait after the grace period until the database has stored the
+/// last writes, e.g. returned claims.
 const LAST_WRITES: Micros = 5_000_000;
 
-/// A shutdown under way.
+/// A shutdown that has begun and has not ended.
 pub(super) struct Shutdown {
     deadline: Monotonic,
-    /// Reply channels of the callers waiting for its end.
+    /// Reply channels of the callers that wait for the end of the shutdown.
     replies: Vec<Reply<()>>,
+    /// Whether the grace period has ended and the running attempts were abandoned.
     is_abandoned: bool,
 }
 
 impl Shutdown {
-    /// Begins a shutdown, or shortens the grace period of the one under way.
+    /// Begins a shutdown. If a shutdown has already begun, shortens its grace period if necessary.
     pub(super) fn begin(
         current: &mut Option<Self>,
         step: &mut Step,
@@ -58,7 +61,7 @@ impl Shutdown {
         self.deadline.max(monotonic).min(monotonic + INTERVAL)
     }
 
-    /// Continues the shutdown. Returns its reply channels once it has ended.
+    /// Continues the shutdown. Once the shutdown has ended, returns its reply channels.
     pub(super) fn advance(
         current: &mut Option<Self>,
         step: &mut Step,
@@ -99,7 +102,8 @@ fn leave(step: &mut Step, duties: &mut Duties, is_given_up: bool) {
     }
 }
 
-/// Removes the runner's row. If it still has claims, it is declared dead instead, so that peers rescue them at once.
+/// Removes the runner's row. If the runner still has claims, declares it dead instead, so that peers rescue the tasks
+/// immediately.
 fn remove_row(step: &mut Step, duties: &mut Duties) -> Result<(), StoreError> {
     step.signals.take(Signal::Register);
     duties.announcer.duty.withdraw(step)?;

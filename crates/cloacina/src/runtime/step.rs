@@ -1,7 +1,7 @@
-//! The state that one turn of the coordinator may read and change.
+//! The state that one turn of the coordinator can read and change.
 //!
-//! A turn receives messages, decides them over the ledger, commits the write batch, and dispatches work. Decisions and
-//! duties access the state of the runner only through a `Step`.
+//! A turn receives messages, decides their effects on the executions in the ledger, commits the write batch, and
+//! dispatches work. Decisions and duties access the state of the runner only through a `Step`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,36 +30,37 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// A request to a duty to run in this turn, before its timer is due.
+/// An internal signal that makes a duty run in this turn, before the duty's timer is due. Executions do not receive
+/// such signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// Poll for changes of other processes.
+    /// Poll for changes by other processes.
     PollChanges,
     /// Search for dead runners.
     Rescue,
     /// Compare the claims of this process with the database.
     Reconcile,
-    /// Announce the workflows of this runner, which have changed, in the database.
+    /// Announce the workflows of this runner in the database, because they have changed.
     Announce,
     /// Register the runner's row.
     Register,
     /// Send a heartbeat soon, so that peers do not declare this runner dead.
     ProveLife,
-    /// Write buffered log lines, because attempts ended or the runner stops.
+    /// Write buffered log lines, because attempts have ended or the runner is stopping.
     AttemptsEnded,
-    /// Query cron schedules, because this process changed some.
+    /// Query cron schedules, because this process has changed some of them.
     CronChanged,
-    /// Query cron schedules soon, because other processes have written and may have changed some.
+    /// Query cron schedules soon, because other processes have written and may have changed some of them.
     CronMaybeChanged,
-    /// Query triggers, because this process changed some.
+    /// Query triggers, because this process has changed some of them.
     TriggersChanged,
-    /// Query triggers soon, because other processes have written and may have changed some.
+    /// Query triggers soon, because other processes have written and may have changed some of them.
     TriggersMaybeChanged,
     /// Check the waiting tasks that are due, and read the inbox.
     Waits,
 }
 
-/// The raised signals that no duty has taken yet.
+/// The signals that are raised and that no duty has taken yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Signals(u16);
 
@@ -79,20 +80,21 @@ impl Signals {
         raised
     }
 
-    /// Raises the signals for changed schedules and triggers.
+    /// Raises the signals that make the duties query schedules and triggers.
     pub(super) const fn raise_schedules(&mut self) {
         self.raise(Signal::CronChanged);
         self.raise(Signal::TriggersChanged);
     }
 
-    /// Raises the signals for schedules and triggers that other processes may have changed.
+    /// Raises the signals that make the duties query schedules and triggers soon, because other processes may have changed
+    /// them.
     pub(super) const fn raise_maybe_changed(&mut self) {
         self.raise(Signal::CronMaybeChanged);
         self.raise(Signal::TriggersMaybeChanged);
     }
 }
 
-/// The state of a runner that its decisions and duties may access.
+/// The state of a runner that decisions and duties can access.
 pub(super) struct Step {
     /// The wall-clock time at the beginning of the turn.
     pub(super) now: Timestamp,
@@ -110,26 +112,29 @@ pub(super) struct Step {
     pub(super) metrics: Arc<Metrics>,
     pub(super) run_log: RunLog,
     pub(super) peers: Peers,
-    /// The workflows whose ends call triggers of this program.
+    /// The workflows whose executions fire triggers of this program when they end. When an execution of such a workflow
+    /// ends in this process, the runner queries the triggers.
     pub(super) followed: BTreeSet<String>,
     pub(super) maps: Maps,
     pub(super) timeline: Timeline,
     pub(super) signals: Signals,
     pub(super) batch: WriteBatch,
-    /// The runner stops: it claims no tasks and fires no schedules.
+    /// Whether the runner is stopping. A stopping runner claims no tasks and fires no schedules.
     pub(super) is_stopping: bool,
-    /// After a batch with a claim was refused: the time before which no task is claimed, so that the cause can be isolated.
+    /// The time before which no task is claimed. It is set after the database has refused a batch with a claim, to find
+    /// out whether the claim is the cause.
     pub(super) claims_resume_at: Option<Monotonic>,
-    /// After a batch with the change of a parent was refused: the next turn tells parents by messages.
+    /// Whether the parents of the next ended children are informed only by messages. This is set after the database has
+    /// refused a batch that changed a parent.
     pub(super) skips_parents: bool,
     /// The signals to send in this turn.
     pub(super) sends: Vec<PendingSend>,
-    /// The earliest time at which a wait that this turn has written must be checked.
+    /// The earliest time at which a wait that this runner has written must be checked.
     pub(super) waits_due: Option<Timestamp>,
-    /// The retry queue: messages to decide in the next turn.
+    /// The retry queue: messages to decide in a later turn.
     pub(super) retry: Vec<Message>,
-    /// The attempts whose ends are among the messages of this turn or of the retry queue. Filled only if this turn reconciles
-    /// claims.
+    /// The claims that messages of this turn or of the retry queue end: attempts that have ended, and items whose child is
+    /// to be started. This list is filled only if this turn reconciles claims.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }
@@ -177,12 +182,12 @@ impl Step {
         step
     }
 
-    /// Begins a turn: reads the clock.
+    /// Begins a turn by reading the clocks.
     pub(super) fn begin(&mut self, clock: &dyn Clock) {
         (self.now, self.monotonic) = (clock.now(), clock.monotonic());
     }
 
-    /// The monotonic instant at which the wall clock will show `at`, unless the clock is set before then.
+    /// The monotonic instant at which the wall clock will show `at`, if the clock is not set before then.
     pub(super) fn instant_of(&self, at: Timestamp) -> Monotonic {
         self.monotonic + at.since(self.now)
     }
@@ -202,17 +207,18 @@ impl Step {
         self.random.f64()
     }
 
-    /// Returns a fresh id. It is made from injected time and randomness, so that a simulation replays exactly.
+    /// Returns a fresh runner id. The id is made from injected time and randomness, so that a simulation replays
+    /// exactly.
     pub(super) fn fresh_runner(&mut self) -> RunnerId {
         RunnerId::from_parts(self.now, self.random_bits())
     }
 
-    /// Returns a fresh id of an execution, like `fresh_runner`.
+    /// Returns a fresh execution id. The id is made in the same way as in `fresh_runner`.
     pub(super) fn fresh_execution(&mut self) -> ExecutionId {
         ExecutionId::from_parts(self.now, self.random_bits())
     }
 
-    /// Returns a separate source of randomness, for code that generates ids while the state of the step is borrowed.
+    /// Returns a separate source of randomness, for code that needs ids while the state of the step is borrowed.
     pub(super) fn fork_random(&mut self) -> fastrand::Rng {
         self.random.fork()
     }
@@ -223,7 +229,7 @@ impl Step {
         bits
     }
 
-    /// Reads executions into the ledger. An unreadable one is skipped and reported once.
+    /// Reads executions into the ledger. Skips unreadable executions, and reports each of them once.
     pub(super) fn load(&mut self, ids: &[ExecutionId]) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
@@ -246,7 +252,7 @@ impl Step {
         Ok(())
     }
 
-    /// Reads executions in halves, because at least one of them is unreadable.
+    /// Reads each half of the list separately, because at least one execution is unreadable.
     fn load_apart(&mut self, ids: &[ExecutionId], reason: &str) -> Result<(), StoreError> {
         if let [id] = ids {
             self.set_unreadable(*id, reason);
@@ -257,7 +263,7 @@ impl Step {
         self.load(second)
     }
 
-    /// Returns the workflow of a definition, or the reason why it cannot be read.
+    /// Returns the workflow of a definition, or the reason why the definition cannot be read.
     fn workflow_of(
         &mut self,
         id: DefinitionId,
@@ -274,7 +280,7 @@ impl Step {
 
     fn admit(&mut self, execution: Execution) {
         let record = execution.record();
-        // The deadline of a paused execution is suspended until it is resumed.
+        // The deadline of a paused execution is suspended until the execution is resumed.
         if record.status == ExecutionStatus::Running
             && let Some(deadline) = self.deadline_of(&execution)
         {
@@ -290,15 +296,15 @@ impl Step {
         }
     }
 
-    /// The instant at which an execution's timeout passes: `timeout` after the instant at which the wall clock showed
-    /// `deadline - timeout`, regardless of later steps of the wall clock (semantics D5).
+    /// The instant at which an execution times out. This is `timeout` after the instant at which the wall clock showed
+    /// `deadline - timeout`. It does not depend on whether the wall clock is set afterwards (semantics D5).
     pub(super) fn deadline_of(&self, execution: &Execution) -> Option<Monotonic> {
         let record = execution.record();
         let (deadline, timeout) = (record.deadline?, record.timeout?);
         Some(self.timeline.instant_of(deadline + -timeout) + timeout)
     }
 
-    /// Sets the timer for the deadline of an execution in the ledger, if it has one.
+    /// Sets the timer for the deadline of an execution in the ledger, if the execution has a deadline.
     pub(super) fn watch_deadline(&mut self, id: ExecutionId) {
         let deadline = self
             .ledger
@@ -309,7 +315,7 @@ impl Step {
         }
     }
 
-    /// Notes a claim of this process.
+    /// Records a claim of this process.
     pub(super) fn note_claim(
         &mut self,
         id: ExecutionId,
@@ -317,14 +323,15 @@ impl Step {
         claim: Claim,
         executor: Executor,
     ) {
-        // The old attempt may still be running; its result will not match the new claim, so it must not free a slot.
+        // The old attempt may still be running. Its result will not match the new claim, so it must not free a slot.
         if let Some(former) = self.ledger.hold(id, task, claim, executor) {
             self.free_slot(former);
         }
         self.capacity.take_slot(executor);
     }
 
-    /// Notes that a worker of this process has taken a task: counts and logs it the first time.
+    /// Records that a worker of this process has taken a task. The first call for an attempt counts the attempt and may
+    /// log the execution's start.
     pub(super) fn note_running(&mut self, start: AttemptStart) {
         let AttemptStart {
             execution: id,
@@ -342,7 +349,8 @@ impl Step {
         }
     }
 
-    /// Notes the starts of an execution's attempts that workers of this process run, before a decision that ends them.
+    /// Records the starts of an execution's attempts that run in this process. This is needed before a decision that
+    /// can end these attempts.
     pub(super) fn note_starts_of(&mut self, id: ExecutionId) {
         let claims: Vec<_> = self.ledger.claims_of(id).collect();
         if claims.is_empty() {
@@ -363,7 +371,7 @@ impl Step {
         }
     }
 
-    /// Drops a claim of this process. Returns `false` if this is not the claim that it holds.
+    /// Drops a claim of this process. Returns `false` if the process does not hold this claim.
     pub(super) fn drop_claim(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> bool {
         let dropped = self.ledger.drop_claim(id, task, claim);
         if let Some(held) = dropped {
@@ -372,14 +380,14 @@ impl Step {
         dropped.is_some()
     }
 
-    /// Frees the slot of a dropped claim, unless its attempt is deferred and has released it already.
+    /// Frees the slot of a dropped claim, unless its attempt is deferred and has already released the slot.
     fn free_slot(&mut self, held: HeldClaim) {
         if !held.is_deferred {
             self.capacity.free_slot(held.executor);
         }
     }
 
-    /// Returns a claim in the next turn.
+    /// Returns a claim to the database in the next turn.
     pub(super) fn release(
         &mut self,
         id: ExecutionId,
@@ -390,7 +398,7 @@ impl Step {
         self.retry.push(release_message(id, task, claim, executor));
     }
 
-    /// Notes that an attempt has released its slot, or has reacquired one.
+    /// Records that an attempt has released or reacquired its slot.
     pub(super) fn note_deferral(
         &mut self,
         id: ExecutionId,
@@ -407,14 +415,14 @@ impl Step {
         }
     }
 
-    /// Takes messages from the retry queue, as many as fit into the transaction of one turn.
+    /// Takes as many messages from the retry queue as fit into the transaction of one turn.
     pub(super) fn take_retry(&mut self) -> Vec<Message> {
         let end = fitting(&self.retry);
         let rest = self.retry.split_off(end);
         std::mem::replace(&mut self.retry, rest)
     }
 
-    /// Notes the ends of attempts among the messages of a turn.
+    /// Raises `AttemptsEnded` if the messages end attempts or stop the runner. If this turn reconciles claims, fills `ended`.
     pub(super) fn note_ends(&mut self, messages: &[Message]) {
         self.ended.clear();
         self.signals.take(Signal::AttemptsEnded);
@@ -435,12 +443,9 @@ impl Step {
                 Message::Finished {
                     execution, finish, ..
                 } => self.ended.push((*execution, finish.task, finish.claim)),
-                Message::Overdue {
-                    execution,
-                    task,
-                    claim,
-                    ..
-                } => self.ended.push((*execution, *task, *claim)),
+                Message::Overdue { attempt, .. } => {
+                    (self.ended).push((attempt.execution, attempt.task, attempt.claim));
+                }
                 Message::StartItem {
                     execution,
                     task,
@@ -463,7 +468,7 @@ impl Step {
             let Some(id) = message.execution() else {
                 continue;
             };
-            // A caller's action is decided on the stored state, because peers may have ended or continued the execution.
+            // A caller's action must be decided on the stored state, because peers may have changed the execution.
             if matches!(message, Message::Control { .. })
                 && !self.batch.executions.contains_key(&id)
             {
@@ -478,7 +483,7 @@ impl Step {
         self.load(&missing)
     }
 
-    /// Drops all state that belongs to the runner's former id.
+    /// Drops all state that belongs to the runner's previous id.
     pub(super) fn forget_all(&mut self) {
         for (_, held) in self.ledger.clear() {
             self.free_slot(held);

@@ -1,4 +1,4 @@
-//! The steps of one attempt: what earlier attempts recorded, and what this one has recorded so far.
+//! The steps of one attempt: the steps that earlier attempts recorded, and the steps that this attempt has recorded so far.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::engine::{MAX_STEPS, StepTooMuch, StepTotals, item_key, step_key};
 use crate::types::sync::Mutex;
 use crate::types::{Failure, FailureKind, Json, StepKind, StepRecord, Timestamp};
 
-/// The steps of one attempt of a task. The attempt's function may call it from several threads.
+/// The steps of one attempt of a task. The methods can be called from several threads.
 #[derive(Debug, Default)]
 pub struct StepLog {
     state: Mutex<StepState>,
@@ -16,11 +16,11 @@ pub struct StepLog {
 
 #[derive(Debug, Default)]
 struct StepState {
-    /// The recorded steps were read from the database.
+    /// Whether the recorded steps have been read from the database.
     is_loaded: bool,
     /// The recorded steps, by key.
     recorded: FxHashMap<String, Recorded>,
-    /// The calls of this attempt, by key.
+    /// The number of calls of this attempt, by key.
     used: FxHashMap<String, u32>,
     totals: StepTotals,
     /// The position of the next step.
@@ -34,7 +34,7 @@ struct Recorded {
     value: Json,
 }
 
-/// A call of a task's function that records its result or its end.
+/// The kind of a call in a task's function. The result or the end of such a call is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepCall {
     /// `step`.
@@ -50,7 +50,7 @@ pub enum StepCall {
 }
 
 impl StepCall {
-    /// The name of the call in the code of a task.
+    /// The name of the call, as it appears in the code of a task.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,25 +62,26 @@ impl StepCall {
         }
     }
 
-    /// The call that recorded a step.
+    /// Returns the call that recorded a step.
     fn of(step: &Recorded) -> Self {
         match step.kind {
             StepKind::Sleep => Self::Sleep,
             StepKind::Wait => Self::Wait,
             StepKind::Run if child_count(&step.value).is_some() => Self::RunMany,
-            // The key of a child's end is never the key of a call.
+            // The key of a child's end is never the key of a call, so `Child` does not occur here.
             StepKind::Run | StepKind::Child => Self::Run,
             StepKind::Step => Self::Step,
         }
     }
 }
 
-/// The error of a call whose key another kind of call has recorded: the code has changed since.
+/// The error of a call whose key is already recorded for another kind of call. This happens if the code has changed
+/// since an earlier attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherCall {
     /// The key.
     pub key: String,
-    /// The call that recorded it.
+    /// The call that recorded the key.
     pub recorded: StepCall,
     /// The call that the code makes now.
     pub made: StepCall,
@@ -99,14 +100,14 @@ impl fmt::Display for OtherCall {
 }
 
 impl OtherCall {
-    /// The failure of the task, which another attempt cannot fix.
+    /// Returns the failure of the task. A retry would fail in the same way.
     #[must_use]
     pub fn failure(&self) -> Failure {
         Failure::engine(FailureKind::Rule, self.to_string())
     }
 }
 
-/// A step that ended in this attempt and is not recorded yet.
+/// A step that has ended in this attempt but is not recorded yet.
 #[derive(Clone, Debug)]
 pub struct EndedStep {
     /// The key, as [`StepLog::key`] returned it.
@@ -115,17 +116,17 @@ pub struct EndedStep {
     pub kind: StepKind,
     /// The number of the attempt.
     pub attempt: u32,
-    /// The time at which it began.
+    /// The time at which the step began.
     pub started_at: Timestamp,
-    /// The time at which it ended.
+    /// The time at which the step ended.
     pub ended_at: Timestamp,
-    /// Its result.
+    /// The result of the step.
     pub value: Json,
 }
 
 impl StepState {
     fn add(&mut self, step: StepRecord) {
-        // The ends of several children of a call count as one step.
+        // A call that started several children counts as one step. The ends of its children are not counted.
         self.totals.count += u32::from(step.kind != StepKind::Child);
         self.totals.bytes += step.size() as u64;
         self.next = self.next.max(step.position + 1);
@@ -139,17 +140,18 @@ impl StepState {
 }
 
 impl StepLog {
-    /// The key under which a call is recorded (T1). Get the keys in the order of the calls, because a repeated key is numbered.
+    /// Returns the key under which a call is recorded (T1). This method must be called in the order of the calls, because
+    /// repeated keys are numbered.
     pub fn key(&self, key: &str) -> String {
         step_key(key, &mut self.state.lock().used)
     }
 
-    /// Whether the recorded steps were read.
+    /// Whether the recorded steps have been read.
     pub fn is_loaded(&self) -> bool {
         self.state.lock().is_loaded
     }
 
-    /// Takes the recorded steps of the task. A second call changes nothing.
+    /// Sets the recorded steps of the task. Only the first call has an effect.
     pub fn load(&self, steps: Vec<StepRecord>) {
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.is_loaded, true) {
@@ -166,27 +168,29 @@ impl StepLog {
         state.recorded.get(key).map(|step| step.value.clone())
     }
 
-    /// The call that recorded a step. `None`: it is not recorded.
-    pub fn recorded_call(&self, key: &str) -> Option<StepCall> {
-        self.state.lock().recorded.get(key).map(StepCall::of)
+    /// The call that recorded a step, and the recorded value. `None`: no step is recorded under this key.
+    pub fn recorded_with_call(&self, key: &str) -> Option<(StepCall, Json)> {
+        let state = self.state.lock();
+        let step = state.recorded.get(key)?;
+        Some((StepCall::of(step), step.value.clone()))
     }
 
     /// The recorded value of a call (T2).
     ///
     /// # Errors
-    /// When another kind of call recorded the key.
+    /// Returns an error if another kind of call recorded the key.
     pub fn recorded_by(&self, call: StepCall, key: &str) -> Result<Option<Json>, OtherCall> {
-        match self.recorded_call(key) {
-            Some(recorded) if recorded != call => Err(OtherCall {
+        match self.recorded_with_call(key) {
+            Some((recorded, _)) if recorded != call => Err(OtherCall {
                 key: key.to_owned(),
                 recorded,
                 made: call,
             }),
-            _ => Ok(self.recorded(key)),
+            recorded => Ok(recorded.map(|(_, value)| value)),
         }
     }
 
-    /// The recorded ends of the children of a call that ran several. `None`: the call has not ended.
+    /// The recorded ends of the children that a call started together. `None` if the call has not ended.
     pub fn recorded_children(&self, key: &str) -> Option<Vec<Json>> {
         let count = child_count(&self.recorded(key)?)?;
         (0..count)
@@ -194,7 +198,7 @@ impl StepLog {
             .collect()
     }
 
-    /// The children of a call, among the first `count`, whose ends are not recorded.
+    /// Returns the numbers of the children whose ends are not recorded, among the first `count` children of a call.
     pub fn missing_children(&self, key: &str, count: u32) -> Vec<u32> {
         let state = self.state.lock();
         (0..count)
@@ -202,12 +206,12 @@ impl StepLog {
             .collect()
     }
 
-    /// Reserves the position of the step that will record the end of a call that runs children. If the call runs several, the
-    /// next `count` positions are reserved for the ends of its children. If the ends of some children are recorded already, the
-    /// call keeps its earlier position.
+    /// Reserves the position at which the end of a call with children will be recorded. If the call runs several
+    /// children, also reserves the next `count` positions for their ends. If the ends of some children are already
+    /// recorded, the call keeps its earlier position.
     ///
     /// # Errors
-    /// T9: when the task has too many steps.
+    /// Returns an error if the task has too many steps, or if the steps are too large (T9).
     pub fn reserve_children(
         &self,
         task: &str,
@@ -232,8 +236,8 @@ impl StepLog {
         Ok(position)
     }
 
-    /// Takes the position of the next step. It stays unused if no step is recorded there. `None`: the task already has the
-    /// maximum number of steps (T9).
+    /// Takes the position for the next step. A position at which no step is recorded stays unused. Returns `None` if
+    /// the task already has the maximum number of steps (T9).
     pub fn take_position(&self) -> Option<u32> {
         let mut state = self.state.lock();
         if state.totals.count >= MAX_STEPS {
@@ -249,10 +253,11 @@ impl StepLog {
         self.state.lock().add(step);
     }
 
-    /// The position of the step that will record the end of a sleep or a wait (T5). No step of this attempt follows it.
+    /// Reserves and returns the position at which the end of a sleep, a wait or a call with children will be recorded
+    /// (T5).
     ///
     /// # Errors
-    /// T9: when the task has too many steps.
+    /// Returns an error if the task has too many steps, or if the steps are too large (T9).
     pub fn reserve(&self, task: &str, key: &str, max_bytes: u64) -> Result<u32, Failure> {
         let mut state = self.state.lock();
         let added = state.totals.add(task, key.len(), max_bytes);
@@ -262,10 +267,10 @@ impl StepLog {
         Ok(position)
     }
 
-    /// The step to record for a call that ended.
+    /// Returns the step to record for a call that has ended.
     ///
     /// # Errors
-    /// T9: when the task has too many steps, or too many bytes of them.
+    /// Returns an error if the task has too many steps, or if the steps are too large (T9).
     pub fn end(&self, task: &str, ended: EndedStep, max_bytes: u64) -> Result<StepRecord, Failure> {
         let mut state = self.state.lock();
         let step = StepRecord {
@@ -284,7 +289,7 @@ impl StepLog {
     }
 }
 
-/// The number of children in the recorded end of a call that ran several.
+/// The number of children in the recorded end of a call that started several children.
 fn child_count(end: &Json) -> Option<u32> {
     #[derive(serde::Deserialize)]
     struct Ended {

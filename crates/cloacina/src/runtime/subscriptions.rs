@@ -1,54 +1,47 @@
-//! Subscriptions: callers waiting for ends of executions.
-//!
-//! See docs/explanation/decisions/036-remembered-ends.md
+//! Subscriptions: callers that wait for executions to end.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustc_hash::FxHashMap;
 
-use super::ledger::weight;
 use super::open_callback::OpenCallback;
+use super::remembered_ends::{Ended, ReadAhead, RememberedEnds};
 
-use crate::engine::Execution;
 use crate::types::sync::Mutex;
 use crate::types::{Error, ExecutionId, Micros, Monotonic};
 
-/// An execution that has ended.
-pub type Ended = Arc<Execution>;
-
 type Callback = Box<dyn FnOnce(Result<Ended, Error>) + Send>;
 
-/// The subscriptions of callers, and the executions that ended recently. To miss no end, a caller subscribes first and then
-/// checks whether the execution has ended.
+/// The subscriptions of callers, and the executions that have ended recently. In order to miss no end, a caller first
+/// subscribes and then checks whether the execution has ended.
 #[derive(Default)]
 pub struct Subscriptions {
     state: Mutex<SubscriptionState>,
-    /// The number of ends that wait for callbacks.
+    /// The number of ended executions whose callers are not answered yet, because callbacks have not returned.
     held: AtomicUsize,
 }
 
-/// Maximum time from an execution's end to the answers to its callers, while callbacks of its tasks run, in microseconds.
+/// Maximum time, in microseconds, by which callbacks that have not returned delay the replies to callers of an ended
+/// execution.
 const CALLBACK_PATIENCE: Micros = 30_000_000;
 
-/// The callbacks of an execution's tasks that have not returned, and the end of the execution, which waits for them.
+/// The callbacks of one execution that have not returned, and the execution's end, which waits for them.
 #[derive(Default)]
 struct OpenCallbacks {
     count: usize,
     end: Option<Ended>,
-    /// The revision of the last end that waited.
+    /// The execution's revision at the last end that waited for callbacks.
     revision: Option<i64>,
-    /// The time at which the callers are answered without waiting any longer.
+    /// The time at which the callers are answered even if callbacks have not returned.
     give_up: Option<Monotonic>,
-    /// Whether the wait timed out, so that the callers were answered before the callbacks returned.
+    /// Whether the wait timed out, so that callers were answered before the callbacks returned.
     is_overdue: bool,
 }
 
 impl OpenCallbacks {
-    /// Holds an end back until the callbacks have returned, or until `CALLBACK_PATIENCE` after it was first held back.
-    /// Returns `false` if that time is over.
+    /// Delays an end until the callbacks have returned, at most for `CALLBACK_PATIENCE` from the first call for this end.
+    /// Returns `false` if this time is over.
     fn hold(&mut self, ended: &Ended, now: Monotonic) -> bool {
         let revision = ended.record().revision;
         if self.revision.is_none_or(|held| held < revision) {
@@ -61,71 +54,16 @@ impl OpenCallbacks {
     }
 }
 
-/// Maximum number of ended executions that are remembered, for callers that ask for them later.
-const RECENT: usize = 4096;
-/// Maximum number of bytes of remembered executions, including inputs and results.
-const RECENT_BYTES: usize = 32 * 1024 * 1024;
-
-/// Maximum number of ids of open executions submitted here (some megabytes). The oldest are evicted first. Evicted ids are
-/// looked up individually in the database.
-const OPEN: usize = 65_536;
-/// Maximum number of executions that are read together with the one that a caller asks for.
-const MAX_READ_AHEAD: usize = 128;
-
-/// Executions to read in one query, because a caller that asks for the first is likely to ask for the others.
-pub struct ReadAhead {
-    /// The execution that a caller asks for, and some that were submitted here after it.
-    pub ids: Vec<ExecutionId>,
-    /// The number of evictions before the read. If it has changed after the read, the results are not remembered.
-    evictions: u64,
-}
-
 #[derive(Default)]
 struct SubscriptionState {
     next: u64,
-    /// Ended executions with an estimate of their bytes.
-    recent: FxHashMap<ExecutionId, (Ended, usize)>,
-    recent_bytes: usize,
-    recent_order: VecDeque<ExecutionId>,
-    /// The number of calls of `forget_recent`.
-    evictions: u64,
-    /// Executions that were submitted here, may end elsewhere, and have not ended as far as is known.
-    open: BTreeSet<ExecutionId>,
-    /// The number of open executions to read together with the next one that a caller asks for.
-    read_ahead: usize,
-    /// The number of remembered ends that callers asked for since the last read.
-    hits: usize,
+    ends: RememberedEnds,
     waiting: FxHashMap<ExecutionId, Vec<(u64, Callback)>>,
     /// The callbacks that have not returned, by execution.
     open_callbacks: FxHashMap<ExecutionId, OpenCallbacks>,
 }
 
-impl SubscriptionState {
-    fn remember(&mut self, ended: &Ended) {
-        let record = ended.record();
-        let size = weight(record);
-        let known = self.recent.insert(record.id, (Arc::clone(ended), size));
-        self.recent_bytes += size;
-        match known {
-            Some((_, size)) => self.recent_bytes -= size,
-            None => self.recent_order.push_back(record.id),
-        }
-        while self.recent_order.len() > RECENT || self.recent_bytes > RECENT_BYTES {
-            let Some(oldest) = self.recent_order.pop_front() else {
-                break;
-            };
-            self.forget(oldest);
-        }
-    }
-
-    fn forget(&mut self, execution: ExecutionId) {
-        if let Some((_, size)) = self.recent.remove(&execution) {
-            self.recent_bytes -= size;
-        }
-    }
-}
-
-/// Identifies a subscription, to cancel it.
+/// Identifies a subscription, so that it can be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
     execution: ExecutionId,
@@ -133,7 +71,8 @@ pub struct Subscription {
 }
 
 impl Subscriptions {
-    /// Calls `callback` once, on the thread that runs the step, when the execution has ended or the runner is closed.
+    /// Calls `callback` once, when the execution has ended or the runner is closed. `callback` runs on the thread that
+    /// runs a step or calls `resolve`, or on the thread on which the last callback of the execution's tasks returns.
     pub fn subscribe(
         &self,
         execution: ExecutionId,
@@ -161,8 +100,9 @@ impl Subscriptions {
         }
     }
 
-    /// Answers a single subscription. If callbacks of the execution's tasks run here, it is answered after them, as by
-    /// [`notify`](Self::notify). This then returns `true`, and the coordinator must compute the time of its next step again.
+    /// Answers one subscription. If callbacks of the execution's tasks are running in this process, the answer waits
+    /// for them as in [`notify`](Self::notify). In this case, returns `true`, and the coordinator must recompute the
+    /// time of its next step.
     pub fn resolve(&self, subscription: Subscription, ended: Ended, now: Monotonic) -> bool {
         let mut state = self.state.lock();
         if self.hold(&mut state, &ended, now) {
@@ -196,67 +136,41 @@ impl Subscriptions {
         awaited.copied().collect()
     }
 
-    /// Returns an execution that ended recently, as it was at its end.
+    /// Returns an execution that has ended recently, as it was at its end. `None` if its end is not remembered.
     pub fn recent(&self, execution: ExecutionId) -> Option<Ended> {
-        let mut state = self.state.lock();
-        let ended = Arc::clone(&state.recent.get(&execution)?.0);
-        state.hits += 1;
-        Some(ended)
+        self.state.lock().ends.request(execution)
     }
 
-    /// Notes executions that were submitted here and may end elsewhere.
+    /// Records executions that were submitted through this runner and may end in another process.
     pub(super) fn note_submitted(&self, executions: &[ExecutionId]) {
-        let mut state = self.state.lock();
-        state.open.extend(executions);
-        while state.open.len() > OPEN {
-            state.open.pop_first();
-        }
+        self.state.lock().ends.note_submitted(executions);
     }
 
-    /// Returns the executions to read together with one that a caller asks for. Their number grows while callers ask for most
-    /// of the executions that were read ahead, and shrinks otherwise.
+    /// Returns the executions to read together with the execution that a caller requests.
     pub fn read_ahead(&self, execution: ExecutionId) -> ReadAhead {
-        let mut state = self.state.lock();
-        if state.hits >= state.read_ahead {
-            state.read_ahead = (state.read_ahead * 2).clamp(1, MAX_READ_AHEAD);
-        } else if state.hits < state.read_ahead / 4 {
-            state.read_ahead /= 2;
-        }
-        state.hits = 0;
-        let behind = (Bound::Excluded(execution), Bound::Unbounded);
-        let following = state.open.range(behind).take(state.read_ahead).copied();
-        ReadAhead {
-            ids: std::iter::once(execution).chain(following).collect(),
-            evictions: state.evictions,
-        }
+        self.state.lock().ends.read_ahead(execution)
     }
 
-    /// Remembers the ended executions that a read returned.
+    /// Remembers the ended executions that a read has returned.
     pub fn note_read(&self, read: &ReadAhead, ended: &[Ended]) {
-        let mut state = self.state.lock();
-        if state.evictions != read.evictions {
-            return;
-        }
-        for ended in ended {
-            state.open.remove(&ended.record().id);
-            state.remember(ended);
-        }
+        self.state.lock().ends.note_read(read, ended);
     }
 
-    /// Forgets the end of an execution that is retried, or all ends if other processes may have retried some.
+    /// Forgets the end of an execution that is retried. With `None`, forgets all ends, because other processes may have
+    /// retried executions.
     pub fn forget_recent(&self, execution: Option<ExecutionId>) {
+        self.state.lock().ends.forget(execution);
+    }
+
+    /// Forgets the last end of an execution that was read and is open.
+    pub fn note_open(&self, execution: ExecutionId) {
         let mut state = self.state.lock();
-        state.evictions += 1;
-        if let Some(execution) = execution {
-            state.forget(execution);
-        } else {
-            state.recent.clear();
-            state.recent_order.clear();
-            state.recent_bytes = 0;
+        if state.ends.contains(execution) {
+            state.ends.forget(Some(execution));
         }
     }
 
-    /// Notes a callback of one of the execution's tasks that is about to be called.
+    /// Records that a callback of one of the execution's tasks is about to be called.
     pub(in crate::runtime) fn open_callback(
         self: &Arc<Self>,
         execution: ExecutionId,
@@ -270,7 +184,7 @@ impl Subscriptions {
         }))
     }
 
-    /// Holds an end back if callbacks of the execution's tasks run here. Returns whether it waits for them.
+    /// Delays an end if callbacks of the execution's tasks are running in this process. Returns whether the end waits for them.
     fn hold(&self, state: &mut SubscriptionState, ended: &Ended, now: Monotonic) -> bool {
         let Some(open) = state.open_callbacks.get_mut(&ended.record().id) else {
             return false;
@@ -313,7 +227,7 @@ impl Subscriptions {
             .min()
     }
 
-    /// Answers the callers of executions whose callbacks take too long. Returns these executions.
+    /// Answers the callers of executions whose callbacks have taken too long. Returns these executions.
     pub(super) fn release_overdue(&self, now: Monotonic) -> Vec<ExecutionId> {
         if self.next_overdue().is_none_or(|due| due > now) {
             return Vec::new();
@@ -335,16 +249,17 @@ impl Subscriptions {
         answered.collect()
     }
 
-    /// Answers all subscriptions to this execution, and remembers its end for a while. If callbacks of its tasks run here, this
-    /// is done after the last one has returned, or after `CALLBACK_PATIENCE`. A later call for the same end changes nothing.
+    /// Answers all subscriptions to an execution that has ended, and remembers its end for a while. If callbacks of its
+    /// tasks are running in this process, delays the answers until they have returned, for at most `CALLBACK_PATIENCE`.
+    /// Repeated calls for the same end have no effect.
     pub fn notify(&self, ended: &Ended, now: Monotonic) {
         if !self.hold(&mut self.state.lock(), ended, now) {
             self.answer(ended);
         }
     }
 
-    /// Answers the callers that wait for callbacks after an end, because the execution runs again. Callers that come later
-    /// wait for its next end.
+    /// Stops waiting for callbacks and answers the callers that wait for the last end. This is called when the
+    /// execution runs again. Callers that subscribe later wait for the execution's next end.
     pub(super) fn release(&self, execution: ExecutionId) {
         let mut state = self.state.lock();
         let open = state.open_callbacks.get_mut(&execution);
@@ -363,15 +278,14 @@ impl Subscriptions {
         let mut state = self.state.lock();
         let id = ended.record().id;
         let callbacks = state.waiting.remove(&id);
-        state.open.remove(&id);
-        state.remember(ended);
+        state.ends.remember(ended, false);
         drop(state);
         for (_, callback) in callbacks.into_iter().flatten() {
             callback(Ok(Arc::clone(ended)));
         }
     }
 
-    /// Answers all subscriptions to this execution with an error: it has ended and cannot be read.
+    /// Answers all subscriptions to an execution with an error, because it has ended but cannot be read.
     pub(super) fn fail(&self, execution: ExecutionId, error: &Error) {
         let callbacks = self.state.lock().waiting.remove(&execution);
         for (_, callback) in callbacks.into_iter().flatten() {
@@ -379,7 +293,7 @@ impl Subscriptions {
         }
     }
 
-    /// Answers all subscriptions with an error: the runner is closed.
+    /// Answers all subscriptions with an error, because the runner is closed.
     pub fn close(&self, error: &Error) {
         let mut state = self.state.lock();
         let open = state.open_callbacks.values_mut();
@@ -400,39 +314,10 @@ impl Subscriptions {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
+    use super::super::remembered_ends::ended;
     use super::*;
-    use crate::engine::NewExecution;
-    use crate::types::{Context, DefinitionId, Timestamp};
-    use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
-    const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
     const PATIENCE_OVER: Monotonic = Monotonic(CALLBACK_PATIENCE);
-
-    fn ended(id: ExecutionId) -> Ended {
-        let task = TaskDefinition {
-            id: "a".into(),
-            ..TaskDefinition::default()
-        };
-        let workflow = Workflow::new(WorkflowDefinition {
-            name: "w".into(),
-            tenant: "public".into(),
-            package: "embedded".into(),
-            tasks: vec![task],
-            ..WorkflowDefinition::default()
-        });
-        let new = NewExecution {
-            id,
-            definition: DefinitionId(1),
-            input: Arc::new(Context::new()),
-            key: None,
-            priority: 0,
-            start_at: None,
-            timeout: None,
-        };
-        let (mut execution, _) = Execution::submit(Arc::new(workflow.unwrap()), new, NOW);
-        execution.cancel(NOW).unwrap();
-        Arc::new(execution)
-    }
 
     fn subscribe(
         subscriptions: &Subscriptions,
@@ -446,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn read_end_waits_for_callbacks_up_to_the_limit() {
+    fn callbacks_delay_an_end_that_was_read_from_the_database() {
         let subscriptions = Arc::new(Subscriptions::default());
         let id = ExecutionId::generate();
         let _open = subscriptions.open_callback(id);
@@ -459,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn end_that_has_waited_to_the_limit_does_not_wait_again() {
+    fn end_that_has_waited_for_the_maximum_time_does_not_wait_again() {
         let subscriptions = Arc::new(Subscriptions::default());
         let id = ExecutionId::generate();
         let _open = subscriptions.open_callback(id);

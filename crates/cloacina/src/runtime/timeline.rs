@@ -1,30 +1,30 @@
-//! Maps wall-clock instants of the past to the monotonic clock, across steps of the wall clock.
+//! Maps past wall-clock times to instants of the monotonic clock, even if the wall clock was set in the meantime.
 //!
-//! The database stores wall-clock times. A timer that depends on such a time, for example the timeout of an execution, must not
-//! fire early or late because the clock was set. So each step of the wall clock is noted, and an instant is mapped with the
-//! offset that was in force at that instant.
+//! The database stores wall-clock times. Timers that depend on such a time, for example the timeout of an execution,
+//! must not fire early or late because the wall clock was set. A step is a jump of the wall clock that occurs when the
+//! clock is set. Each step is recorded. A past time is mapped with the clock difference that was valid at that time.
 //!
 //! See docs/explanation/decisions/030-clocks.md
 
 use crate::types::{Micros, Monotonic, Timestamp};
 
-/// The smallest difference between the two clocks that counts as a step. Smaller differences are drift.
+/// The smallest change, in microseconds, of the difference between the clocks that counts as a step. Smaller changes are drift.
 const STEP: Micros = 1_000_000;
-/// Maximum number of steps that are remembered.
+/// Maximum number of segments that are remembered.
 const REMEMBERED: usize = 32;
 
-/// A period in which the wall clock did not step.
+/// A period during which the wall clock was not set.
 struct Segment {
     from: Monotonic,
-    /// Wall clock minus monotonic clock.
+    /// The wall clock minus the monotonic clock, in microseconds.
     offset: Micros,
 }
 
 /// The recent history of the wall clock, as observed by this process.
 pub(super) struct Timeline {
-    /// Oldest first, never empty.
+    /// The segments, oldest first. The list is never empty.
     segments: Vec<Segment>,
-    /// The instant of the last comparison of both clocks.
+    /// The instant at which both clocks were last compared.
     latest: Monotonic,
 }
 
@@ -40,7 +40,7 @@ impl Timeline {
         }
     }
 
-    /// Compares both clocks. Returns by how much the wall clock stepped since the last call, if it did.
+    /// Compares both clocks. If the wall clock was set since the last call, returns by how many microseconds.
     pub(super) fn note(&mut self, now: Timestamp, monotonic: Monotonic) -> Option<Micros> {
         self.latest = monotonic;
         let offset = now.0.saturating_sub(monotonic.0);
@@ -60,15 +60,15 @@ impl Timeline {
         Some(stepped)
     }
 
-    /// Whether this process has observed the clock since an instant, so that it knows all steps since.
+    /// Whether this process has observed the clocks since an instant, so that it knows all steps since then.
     pub(super) fn covers(&self, instant: Monotonic) -> bool {
         self.segments
             .first()
             .is_some_and(|segment| segment.from <= instant)
     }
 
-    /// The monotonic instant of a past wall-clock time. If a step back made the clock show the time twice, returns the later
-    /// instant.
+    /// The monotonic instant of a past wall-clock time. If the clock showed the time twice because it was set back, returns the
+    /// later instant.
     pub(super) fn instant_of(&self, past: Timestamp) -> Monotonic {
         let mut end = self.latest;
         let mut nearest = None;
@@ -77,7 +77,7 @@ impl Timeline {
             if candidate >= segment.from && candidate <= end {
                 return candidate;
             }
-            // A time outside all segments was skipped by a step, or precedes the first or follows the last segment.
+            // A time outside all segments was skipped by a step, precedes the first segment, or follows the last segment.
             if candidate >= segment.from && nearest.is_none() && end < self.latest {
                 nearest = Some(end);
             }
@@ -107,7 +107,7 @@ mod tests {
     const SECOND: Micros = 1_000_000;
     const HOUR: Micros = 3_600 * SECOND;
 
-    /// Both clocks of a machine whose wall clock can be set.
+    /// The two clocks of a machine whose wall clock can be set.
     struct Machine {
         wall: Timestamp,
         monotonic: Monotonic,

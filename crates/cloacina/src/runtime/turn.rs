@@ -1,4 +1,5 @@
-//! One turn: decides messages and duties, commits them in one transaction, and splits a batch that the database refuses.
+//! One turn: decides the effects of messages and duties, commits these effects in one transaction, and splits a batch
+//! that the database refuses.
 //!
 //! See docs/explanation/decisions/031-failures-stay-with-their-item.md
 
@@ -11,26 +12,26 @@ use crate::engine::Outcome;
 use crate::store::StoreError;
 use crate::types::{Error, Failure, FailureKind, Micros};
 
-/// The error of a failed turn, and the messages to decide again.
+/// The error of a failed turn, and the messages that must be decided again.
 pub(super) type Failed = (StoreError, Vec<Message>);
 
-/// Start of the message of the failure that replaces a result which the database refuses.
+/// The beginning of a failure's message. If the database refuses an attempt's result, this failure replaces the result.
 const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
 
-/// Time for which no task is claimed after a batch with a claim was refused, in microseconds.
+/// How long, in microseconds, no task is claimed after the database has refused a batch with a claim.
 const CLAIM_PAUSE: Micros = 1_000_000;
 
-/// Maximum number of times that a turn is decided again because a version was pruned in between.
+/// Maximum number of times that a turn is decided again because a version was pruned or another writer changed a map.
 const MAX_RESTORES: u32 = 100;
 
-/// A turn of the coordinator, with the state that it works on.
+/// A turn of the coordinator, with the state on which it works.
 pub(super) struct Turn {
     pub(super) step: Step,
     pub(super) duties: Duties,
     pub(super) shutdown: Option<Shutdown>,
-    /// The number of times that this turn was decided again because a version was pruned in between.
+    /// The number of times that this turn has been decided again for the reasons given at [`MAX_RESTORES`].
     restores: u32,
-    /// The refusal of claims was logged.
+    /// Whether the refusal of claims has been logged.
     is_claim_reported: bool,
 }
 
@@ -45,7 +46,7 @@ impl Turn {
         }
     }
 
-    /// Runs one turn: decides messages and due duties, and commits them.
+    /// Runs one turn: decides the effects of messages and due duties, and commits these effects.
     pub(super) fn run(
         &mut self,
         mut messages: Vec<Message>,
@@ -60,7 +61,8 @@ impl Turn {
             return Err((error, messages));
         }
         if in_outage {
-            // A submission without an answer may have been stored nevertheless.
+            // If the reply to an earlier commit was lost, its submissions may be stored. In that case, they must not be
+            // submitted again.
             let submitted = submitted(&messages);
             if let Err(error) = self.step.load(&submitted) {
                 return Err((error, messages));
@@ -69,7 +71,7 @@ impl Turn {
         self.decide(messages, true)
     }
 
-    /// Decides messages, and the decisions of duties if `with_duties` is set, and commits them.
+    /// Decides the effects of messages, and of duties if `with_duties` is set. Commits all decisions.
     fn decide(&mut self, messages: Vec<Message>, with_duties: bool) -> Result<(), Failed> {
         if let Err(error) = self.step.load_for(&messages) {
             return Err((error, messages));
@@ -88,18 +90,19 @@ impl Turn {
         loop {
             self.step.expand_maps();
             started = self.step.start_children().and(started);
-            // A child's own maps, and what follows an empty one.
+            // New children may have maps, which are expanded in another round. An empty map may make further tasks
+            // ready.
             if self.step.has_unexpanded() {
                 continue;
             }
-            // A batch that the database refuses is written again without what follows for parents.
+            // After a refused batch (`with_duties` is false), parents are informed by messages only.
             let told = with_duties && self.step.tell_parents();
             if !told {
                 break;
             }
         }
         let committed = match started {
-            // Q1: no end is written without its final tasks.
+            // Q1: the end of an execution must not be written unless its final tasks are submitted in the same batch.
             Err(error) if self.step.lacks_finale() => {
                 let batch = std::mem::take(&mut self.step.batch);
                 Err(Box::new(self.step.undo(batch, error)))
@@ -117,8 +120,8 @@ impl Turn {
         decided.map_err(|error| (error, Vec::new()))
     }
 
-    /// Splits a refused batch in halves until the item that causes the refusal is alone. That one fails, and the others are
-    /// written.
+    /// Splits a refused batch into halves until the item that causes the refusal is alone. This item fails, and the
+    /// other items are written.
     fn split(&mut self, refused: RefusedBatch) -> Result<(), Failed> {
         if matches!(refused.error, StoreError::DefinitionGone(_)) && self.restores < MAX_RESTORES {
             return self.decide_with_restored_versions(refused);
@@ -126,12 +129,13 @@ impl Turn {
         if let StoreError::MapMoved(lost) = &refused.error
             && self.restores < MAX_RESTORES
         {
-            // K6: the counters of a map are not what this runner knew. Its messages are decided on the present ones.
+            // K6: another writer has changed the counters of the map. The messages are decided again with the current counters.
             self.restores += 1;
             if let Err(error) = self.step.refresh_maps(&refused.messages, lost) {
                 return Err((error, refused.messages));
             }
-            // The reconciler finds those that are claimed still. The start of a child of another one would be refused again.
+            // The database would refuse the children of lost items again, so the messages that start these children are
+            // dropped. The reconciler then handles the lost items whose claims this runner still has.
             let mut messages = refused.messages;
             let is_lost = |message: &Message| {
                 matches!(message, Message::StartItem { execution, task, item, .. }
@@ -167,7 +171,7 @@ impl Turn {
         self.decide(messages, false)
     }
 
-    /// Holds claims back after a batch with one was refused, because the claim may be the cause.
+    /// After a batch with a claim was refused, stops claims for a while, because the claim may be the cause.
     fn hold_claims(&mut self, refused: &RefusedBatch) {
         if !refused.has_claim {
             return;
@@ -175,13 +179,13 @@ impl Turn {
         let step = &mut self.step;
         self.is_claim_reported &= step.claims_resume_at.is_some();
         if refused.is_claim() && !std::mem::replace(&mut self.is_claim_reported, true) {
-            tracing::error!(error = %refused.error, "the database refuses the claims of this runner; the claim is tried again every second");
+            tracing::error!(error = %refused.error, "the database refuses the claims of this runner; the runner tries to claim again every second");
         }
         step.claims_resume_at = Some(step.monotonic + CLAIM_PAUSE);
     }
 
-    /// B7: decides the messages of a refused batch again after restoring versions, because a version of a submission was
-    /// pruned.
+    /// E8: restores versions of workflows and decides the messages of a refused batch again, because a version that a
+    /// submission needs was pruned.
     fn decide_with_restored_versions(&mut self, refused: RefusedBatch) -> Result<(), Failed> {
         self.restores += 1;
         if let Err(error) = self.step.restore_definitions() {
@@ -190,9 +194,10 @@ impl Turn {
         self.decide(refused.messages, false)
     }
 
-    /// Fails the single item that the database refuses. A refused result becomes a failure of its attempt.
+    /// Fails the single item that the database refuses. If the item is an attempt's result, the attempt fails instead.
+    /// If the database refuses this failure too, the execution is marked as unreadable.
     fn fail_item(&mut self, message: Message, error: StoreError) -> Result<(), Failed> {
-        // The cause was this item, not a claim.
+        // This item caused the refusal, not a claim, so claims are allowed again.
         self.step.claims_resume_at = None;
         let Message::Finished {
             execution,
@@ -207,8 +212,10 @@ impl Turn {
         };
         let is_refused_again = matches!(&finish.outcome, Outcome::Failed(failure) if failure.message.starts_with(NOT_STORABLE));
         if is_refused_again {
-            self.step
-                .set_unreadable(execution, "the database refuses every end of its attempt");
+            self.step.set_unreadable(
+                execution,
+                "the database refuses to store any result of one of its attempts",
+            );
             return Ok(());
         }
         let reason = error.to_string().escape_default().to_string();
@@ -262,14 +269,10 @@ impl Turn {
                 return step.answer_attempt(message);
             }
             Message::Overdue {
-                execution,
-                task,
-                claim,
-                started_at,
+                attempt,
                 timeout,
-            } => {
-                step.overdue(execution, task, claim, started_at, timeout);
-            }
+                is_counted,
+            } => step.overdue(attempt, timeout, is_counted),
             Message::Deadline { execution } => step.deadline(execution),
             Message::Control {
                 execution,
@@ -326,7 +329,7 @@ impl Turn {
     }
 }
 
-/// The executions of calls of `submit`.
+/// The executions that the messages submit.
 fn submitted(messages: &[Message]) -> Vec<crate::types::ExecutionId> {
     let requests = messages.iter().filter_map(|message| match message {
         Message::Submit { requests, .. } => Some(requests),

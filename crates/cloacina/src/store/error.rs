@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::types::{Error, ErrorCode, ExecutionId, Ordinal};
 
-/// The text of an error: a message, and a hint at what to do. Boxed, because errors are rare and results are moved often.
+/// The text of an error: a message, and a hint that says what to do. It is boxed, because errors are rare and results
+/// are moved often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report(Box<ReportText>);
 
@@ -19,18 +20,18 @@ impl Report {
         Self(Box::new(ReportText { message, hint }))
     }
 
-    /// A message with a hint.
+    /// Returns a report with a message and a hint.
     pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(message.into(), Some(hint.into()))
     }
 
-    /// Returns the report with a message made from this one, and the same hint.
+    /// Returns a report with the same hint, and with a message that is computed from the current message.
     #[must_use]
     pub fn map(self, message: impl FnOnce(&str) -> String) -> Self {
         Self::new(message(&self.0.message), self.0.hint)
     }
 
-    /// Whether the message or the hint contains a text.
+    /// Returns whether the message or the hint contains `text`.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
         let hint = self.0.hint.as_deref().unwrap_or_default();
@@ -44,7 +45,7 @@ impl<T: Into<String>> From<T> for Report {
     }
 }
 
-/// For log lines, which have no separate place for a hint.
+/// Shows the message and the hint in one text, for log lines.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
@@ -58,7 +59,7 @@ impl fmt::Display for Report {
 /// An error of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer now; the same call may succeed later. Whether a commit was applied is unknown.
+    /// The database does not answer now; the same call can succeed later. It is unknown whether a commit was applied.
     #[error("{0}")]
     Unavailable(Report),
     /// The database reported an error that is not temporary, e.g. read-only, disk full, permission denied.
@@ -68,34 +69,36 @@ pub enum StoreError {
     /// Nothing was written. The same call always fails again; a batch without the value succeeds.
     #[error("{0}")]
     Refused(String),
-    /// The batch exceeds the maximum size of a message to the database. It was not sent, so nothing was written. Parts
-    /// of it may fit; a single item that is still too large can never be stored.
+    /// The batch exceeds the maximum size of a message to the database. It was not sent, so nothing was written. The
+    /// caller can split the batch. If a single item is too large, it can never be stored.
     #[error("{0}")]
     TooLarge(String),
     /// A row contains data that this program cannot read.
     #[error("{0}")]
     Corrupt(String),
-    /// The schema is newer than this program, or older and may not be migrated, or a migration failed.
+    /// The schema is newer than this program, or it is older and the options do not allow a migration, or a migration
+    /// failed.
     #[error("{0}")]
     Migration(Report),
-    /// The database file was open in an ancestor of this process when it forked.
+    /// The database file was open in an ancestor process when that process forked.
     #[error("{0}")]
     Forked(String),
-    /// A submission refers to a version that is not stored, or was pruned. Nothing was applied. Store the version and
-    /// submit again.
+    /// A submission refers to a workflow version that is not stored, or that was pruned. Nothing was applied. The
+    /// caller must store the version and submit again.
     #[error("{0}")]
     DefinitionGone(String),
-    /// Items of a map have ended elsewhere since the decision, so that the batch would end the map too early or not at all.
-    /// Nothing was written. Holds the items whose claims were lost.
+    /// Another runner has ended items of a map, or the map itself, since the decision, so the batch would end the map too
+    /// early, a second time, or not at all. Nothing was written. The error contains the items whose claims were lost, if
+    /// any.
     #[error("items of a map have ended in another runner since the decision")]
     MapMoved(Vec<(ExecutionId, Ordinal, u32)>),
-    /// The writing runner was declared dead and must register again.
-    #[error("this runner was declared dead by another one, because its lease had run out")]
+    /// The runner that writes was declared dead, and must register again.
+    #[error("another runner declared this runner dead, because its lease had run out")]
     RunnerLost,
 }
 
 impl StoreError {
-    /// Returns whether one item of the call is the cause, so that the call would succeed without it.
+    /// Returns whether one item of the call causes the error, so that the call would succeed without the item.
     #[must_use]
     pub const fn is_of_item(&self) -> bool {
         matches!(
@@ -113,7 +116,7 @@ impl From<StoreError> for Error {
             StoreError::Failed(report) => (ErrorCode::Database, report),
             StoreError::Forked(message) => {
                 let hint = "start the process with 'spawn' instead of 'fork', or shut the runner down before the fork, \
-                            or open the first runner after it";
+                            or open the first runner after the fork";
                 (ErrorCode::Forked, Report::hinted(message, hint))
             }
             other => (ErrorCode::Database, other.to_string().into()),
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hint_of_an_error_does_not_depend_on_its_message() {
+    fn word_hint_in_a_message_does_not_become_a_hint() {
         let message = "the server said 'no; hint: yes'";
         let error = Error::from(StoreError::Failed(message.into()));
         assert_eq!(

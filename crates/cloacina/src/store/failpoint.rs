@@ -1,7 +1,8 @@
-//! A store with a failpoint before and after each request, where a test can make it fail or end the process.
+//! A store with a failpoint before and after each request. At a failpoint, a test can make the request fail or end the
+//! process.
 //!
-//! It wraps any store and costs nothing where it is not used. `cloaca.testing`, the simulation and the crash tests use
-//! it.
+//! This wrapper works with any store. A store without the wrapper has no overhead. `cloaca.testing`, the simulation
+//! and the crash tests use the wrapper.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,21 +10,21 @@ use std::sync::Arc;
 pub use super::Verb;
 use super::{Layer, Request, Response, Store, StoreError};
 
-/// The position of a failpoint.
+/// The position of a failpoint relative to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Moment {
-    /// Before the request: nothing was applied.
+    /// Before the request: the request was not applied.
     Before,
-    /// After the request: it was applied, and its caller has no answer yet.
+    /// After the request: the request was applied, but its caller has no answer yet.
     After,
 }
 
-/// A failpoint, displayed as `commit.before` or `commit.after`.
+/// A failpoint. Its display text is, for example, `commit.before`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Failpoint {
     /// The kind of request.
     pub verb: Verb,
-    /// Its position.
+    /// The position relative to the request.
     pub moment: Moment,
 }
 
@@ -39,14 +40,15 @@ impl fmt::Display for Failpoint {
 
 /// Decides what happens at each failpoint.
 pub trait Failpoints: Send + Sync {
-    /// Called at each failpoint.
+    /// Decides what happens at a failpoint. The store calls this method at each failpoint.
     ///
     /// # Errors
-    /// The error that the caller of the request gets. At [`Moment::After`] the request was applied nevertheless.
+    /// Returns the error that the caller of the request receives. At [`Moment::After`], the request was applied
+    /// nevertheless.
     fn reach(&self, point: Failpoint) -> Result<(), StoreError>;
 }
 
-/// A store whose requests pass failpoints.
+/// A store with failpoints around each request of another store.
 pub struct FailpointStore<S: ?Sized> {
     points: Arc<dyn Failpoints>,
     inner: Arc<S>,

@@ -1,4 +1,4 @@
-//! The messages of the inbox.
+//! The messages of the inbox: work that any runner can apply.
 
 use crate::types::{InboxId, Timestamp};
 
@@ -7,7 +7,7 @@ use crate::types::{InboxId, Timestamp};
 pub enum InboxKind {
     /// Send a signal. The body is an object with `name`, `data`, and optionally `key`, `to`, `id` and `sender`.
     Signal,
-    /// Cancel the target execution. The body is an object, optionally with the `signal` that caused it.
+    /// Cancel the target execution. The body is an object, optionally with the `signal` that caused the cancellation.
     Cancel,
     /// Wake the next tasks that wait for a stored signal.
     Advance,
@@ -15,17 +15,18 @@ pub enum InboxKind {
     Pause,
     /// Resume the target, because its parent was resumed.
     Resume,
-    /// Retry the target, because the node that started it runs again.
+    /// Retry the target, because the task that started it runs again.
     Retry,
-    /// Tell the target that one of its children has ended. The body is the end.
+    /// Tell the target that one of its children has ended. The body describes the end.
     ChildEnded,
-    /// Tell the target, an execution of final tasks, when an attempt of the first execution has ended. The body is the attempt.
-    /// The message stays in the inbox until the attempt has ended or is lost.
+    /// Tell the target when an attempt has ended. The target is an execution of final tasks, and the attempt belongs to
+    /// the execution that these final tasks follow. The body identifies the attempt. The message stays in the inbox
+    /// until the attempt has ended or is lost.
     AttemptEnded,
 }
 
 impl InboxKind {
-    /// All kinds.
+    /// All kinds of messages.
     pub const ALL: &'static [Self] = &[
         Self::Signal,
         Self::Cancel,
@@ -37,7 +38,7 @@ impl InboxKind {
         Self::AttemptEnded,
     ];
 
-    /// The name in the database.
+    /// Returns the kind's name in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,7 +53,7 @@ impl InboxKind {
         }
     }
 
-    /// The kind with a name.
+    /// Returns the kind that has this name, or `None`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
@@ -62,16 +63,16 @@ impl InboxKind {
 /// A message in the inbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxMessage {
-    /// Its id; messages are applied in the order of their ids.
+    /// The id. Messages are applied in the order of their ids.
     pub id: InboxId,
-    /// Its kind: the name of an [`InboxKind`], unless another program wrote the message.
+    /// The name of an [`InboxKind`], unless another program wrote the message.
     pub kind: String,
-    /// The execution, as text.
+    /// The id of the target execution, as text.
     pub target: Option<String>,
     /// The body as JSON.
     pub body: Option<String>,
-    /// When it was added.
+    /// The time at which the message was added.
     pub created_at: Timestamp,
-    /// Why it could not be applied.
+    /// The reason why the message could not be applied.
     pub note: Option<String>,
 }

@@ -1,10 +1,10 @@
-//! Stores that wrap another store.
+//! Stores that wrap other stores.
 
 use std::sync::Arc;
 
 use super::{Request, Response, Store, StoreError};
 
-/// A store that passes requests on to another store.
+/// A store that wraps another store and passes requests on to it.
 pub trait Layer: Send + Sync {
     /// The type of the wrapped store.
     type Below: Store + ?Sized;
@@ -15,7 +15,7 @@ pub trait Layer: Send + Sync {
     /// Answers a request, usually by passing it to the store below.
     ///
     /// # Errors
-    /// An error of the store below, or of the layer itself.
+    /// Returns an error of the store below, or of the layer itself.
     fn pass(&self, request: Request<'_>) -> Result<Response, StoreError>;
 }
 

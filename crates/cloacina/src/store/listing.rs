@@ -1,7 +1,8 @@
-//! The conditions of a listing that no index covers, checked row by row in the same way for every store.
+//! Checks, row by row, the conditions of a listing that its index does not cover. The check is the same for every
+//! store.
 //!
-//! A store reads one index in order, only as far as needed. The other conditions are checked here instead of in SQL,
-//! because the planners do not know the distribution of the rows.
+//! A store reads one index in order, and only as many rows as needed. The conditions that the index does not cover are
+//! checked here instead of in SQL, because query planners do not know the distribution of the rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -11,12 +12,12 @@ use crate::types::{ExecutionId, ExecutionStatus, Failure, Json, ScheduleId, Time
 
 /// Maximum difference in microseconds between the time in an id and the time of submission.
 const ID_SLACK: i64 = 60_000_000;
-/// Number of rows that a scan examines before it looks at the clock.
+/// Number of rows that a scan examines between two checks of its time limit.
 const ROWS_BETWEEN_CLOCKS: u64 = 256;
-/// Number of rows that every scan may examine, however long they take.
+/// Number of rows that a scan examines before its time limit applies.
 const MIN_ROWS: u64 = 1_000;
 
-/// A row that the index yields. Its optional columns are read only if the query has a condition on them.
+/// A row that an index yields. Its optional columns are read only if the query has conditions on them.
 pub(super) struct Candidate<'a> {
     pub(super) id: ExecutionId,
     pub(super) created_at: i64,
@@ -27,15 +28,16 @@ pub(super) struct Candidate<'a> {
     pub(super) error: Option<&'a str>,
     /// The input, as JSON.
     pub(super) input: Option<&'a str>,
-    /// The pairs of name and value, as JSON.
+    /// The labels, as JSON: pairs of name and value.
     pub(super) labels: Option<&'a str>,
-    /// Whether the wanted schedule has started it.
+    /// Whether the execution was started by the schedule that the query selects.
     pub(super) in_schedule: bool,
-    /// Whether it is a child of another execution.
+    /// Whether the execution is a child of another execution.
     pub(super) is_child: bool,
 }
 
-/// The index that a listing reads, the most selective one of its conditions.
+/// The index that a listing reads. If the query has conditions for several indexes, [`Index::of`] chooses the index that
+/// is usually the most selective.
 pub(super) enum Index<'a> {
     Keys(&'a [String]),
     Ids(&'a [ExecutionId]),
@@ -43,9 +45,9 @@ pub(super) enum Index<'a> {
     Schedule(ScheduleId),
     /// The children of an execution.
     Parent(ExecutionId),
-    /// The index of states, which has no completed executions.
+    /// The index of states, which does not contain completed executions.
     States(Vec<ExecutionStatus>),
-    /// The index of definitions if the query has some, otherwise the index of ids.
+    /// The index of definitions if the query selects definitions, otherwise the index of ids.
     Other,
 }
 
@@ -67,14 +69,15 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The states that a query reads from the index of states. `None` if it needs completed executions, because that index has none.
+/// Returns the states that a query reads from the index of states. `None` if the query needs completed executions,
+/// which that index does not contain.
 fn indexed_states(query: &ListQuery) -> Option<Vec<ExecutionStatus>> {
     if query.statuses.is_empty() || query.statuses.contains(&ExecutionStatus::Completed) {
         return None;
     }
     let mut states: HashSet<_> = query.statuses.iter().copied().collect();
     if states.contains(&ExecutionStatus::Pending) {
-        // A claimed execution that has not started is stored as running.
+        // An execution that is claimed but not started is reported as pending, and stored as running.
         states.insert(ExecutionStatus::Running);
     }
     Some(states.into_iter().collect())
@@ -91,7 +94,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// The conditions that the index itself satisfies need no check.
+    /// Returns the columns that must be checked. A condition that the index itself satisfies needs no check.
     pub(super) fn of(query: &ListQuery, index: &Index<'_>) -> Self {
         let by_label = usize::from(matches!(index, Index::Label(..)));
         Self {
@@ -103,7 +106,7 @@ impl Needs {
     }
 }
 
-/// The ids between which a listing reads, both exclusive.
+/// Returns the ids between which a listing reads, both exclusive.
 pub(super) fn bounds(query: &ListQuery) -> (ExecutionId, ExecutionId) {
     let after = query
         .after
@@ -129,11 +132,11 @@ fn first_id_of(time: Timestamp) -> ExecutionId {
 enum Verdict {
     Accepted,
     Rejected,
-    /// Neither this row nor a later one is accepted.
+    /// The row is rejected, and so are all later ones.
     Exhausted,
 }
 
-/// A listing in progress. It reads one or more indexes one after the other, each in the order of the ids.
+/// A listing in progress. It reads one index or several indexes in turn, each in the order of the ids.
 pub(super) struct Scan<'a> {
     query: &'a ListQuery,
     started: HashSet<ExecutionId>,
@@ -141,28 +144,28 @@ pub(super) struct Scan<'a> {
     ids: Option<HashSet<ExecutionId>>,
     error: Option<String>,
     needs: Needs,
-    /// The part of the budget that each index may use.
+    /// The share of the budget that each index can use.
     budget: Option<ScanBudget>,
     begin: Instant,
-    /// The number of rows of the present index that may still be accepted.
+    /// The number of rows of the current index that can still be accepted.
     wanted: usize,
     rows: u64,
     rejected: u64,
-    found: Vec<ExecutionId>,
+    accepted: Vec<ExecutionId>,
     examined: u64,
-    /// The rows at which the budget ended an index early.
+    /// The rows at which the scan of an index stopped because its budget was used up.
     stopped: Vec<(ExecutionId, Timestamp)>,
 }
 
 impl<'a> Scan<'a> {
-    /// Begins a listing that reads this number of indexes.
+    /// Creates a listing that reads this number of indexes.
     pub(super) fn new(
         query: &'a ListQuery,
         definitions: Option<HashSet<i64>>,
         needs: Needs,
         indexes: usize,
     ) -> Self {
-        let parts = u32::try_from(indexes.max(1)).unwrap_or(u32::MAX);
+        let shares = u32::try_from(indexes.max(1)).unwrap_or(u32::MAX);
         Self {
             query,
             started: query.started.iter().copied().collect(),
@@ -171,20 +174,20 @@ impl<'a> Scan<'a> {
             error: query.error.as_ref().map(|text| text.to_lowercase()),
             needs,
             budget: query.budget.map(|budget| ScanBudget {
-                rows: budget.rows / u64::from(parts),
-                time: budget.time / parts,
+                rows: budget.rows / u64::from(shares),
+                time: budget.time / shares,
             }),
             begin: Instant::now(),
             wanted: query.limit,
             rows: 0,
             rejected: 0,
-            found: Vec::new(),
+            accepted: Vec::new(),
             examined: 0,
             stopped: Vec::new(),
         }
     }
 
-    /// Begins to read the next index.
+    /// Moves on to the next index.
     #[cfg(feature = "sqlite")]
     pub(super) fn next_index(&mut self) {
         self.begin = Instant::now();
@@ -193,10 +196,11 @@ impl<'a> Scan<'a> {
         self.rejected = 0;
     }
 
-    /// Takes the next row of the present index. Returns `false` if no more rows of this index are needed.
+    /// Examines the next row of the current index. Returns `false` if no more rows of this index are needed, or if the
+    /// budget is used up.
     ///
     /// # Errors
-    /// A sentence that says which value of the row is invalid.
+    /// Returns a sentence that says which value of the row is invalid.
     pub(super) fn take(&mut self, row: &Candidate<'_>) -> Result<bool, String> {
         if self.wanted == 0 {
             return Ok(false);
@@ -206,7 +210,7 @@ impl<'a> Scan<'a> {
         match self.judge(row)? {
             Verdict::Exhausted => return Ok(false),
             Verdict::Accepted => {
-                self.found.push(row.id);
+                self.accepted.push(row.id);
                 self.wanted -= 1;
                 return Ok(self.wanted > 0);
             }
@@ -285,36 +289,48 @@ impl<'a> Scan<'a> {
             return false;
         };
         serde_json::from_str::<(Option<u32>, Failure)>(text).is_ok_and(|(_, failure)| {
-            failure.kind.to_lowercase().contains(wanted)
-                || failure.message.to_lowercase().contains(wanted)
+            let has_wanted = |text: &str| text.to_lowercase().contains(wanted);
+            let masking = self.query.masking.as_ref();
+            has_wanted(&failure.kind)
+                || (has_wanted(&failure.message)
+                    && masking.is_none_or(|masking| has_wanted(&masking.shown(&failure.message))))
         })
     }
 
     fn has_inputs(&self, stored: Option<&str>) -> bool {
+        // Several values of one path are alternatives.
         self.query.inputs.iter().all(|condition| {
-            stored.is_some_and(|text| value_at(text, &condition.path, &condition.value))
+            let mut alternatives = self
+                .query
+                .inputs
+                .iter()
+                .filter(|other| other.path == condition.path);
+            stored.is_some_and(|text| {
+                alternatives.any(|other| value_at(text, &other.path, &other.value))
+            })
         })
     }
 
-    /// Returns the answer.
+    /// Returns the result of the listing.
     pub(super) fn finish(self) -> Listed {
         let Self {
             query,
-            mut found,
+            mut accepted,
             mut stopped,
             examined,
             ..
         } = self;
         if query.ascending {
-            found.sort_unstable();
+            accepted.sort_unstable();
             stopped.sort_unstable();
         } else {
-            found.sort_unstable_by(|left, right| right.cmp(left));
+            accepted.sort_unstable_by(|left, right| right.cmp(left));
             stopped.sort_unstable_by(|left, right| right.cmp(left));
         }
-        found.dedup();
-        found.truncate(query.limit);
-        // The rows beyond the earliest stop are incomplete.
+        accepted.dedup();
+        accepted.truncate(query.limit);
+        // If the scan of an index stopped early, the rows after that point are missing. The list is therefore complete
+        // only up to the earliest such point.
         let mut reached = stopped.first().copied();
         if let Some((stop, _)) = reached {
             let is_before = |id: &ExecutionId| {
@@ -324,20 +340,21 @@ impl<'a> Scan<'a> {
                     *id >= stop
                 }
             };
-            found.retain(is_before);
-            if found.len() == query.limit {
+            accepted.retain(is_before);
+            if accepted.len() == query.limit {
                 reached = None;
             }
         }
         Listed {
-            ids: found,
+            ids: accepted,
             examined,
             reached,
         }
     }
 }
 
-/// Whether an object in JSON has a value at a path: equal to it as JSON, or a string with the same text.
+/// Returns whether a JSON object has the wanted value at a path. The value must equal `wanted` as JSON text, or be a
+/// string with this text.
 fn value_at(text: &str, path: &[String], wanted: &str) -> bool {
     let Ok(mut at) = Json::parse(text) else {
         return false;
@@ -366,19 +383,19 @@ mod tests {
     use super::value_at;
 
     #[test]
-    fn a_value_of_the_input_is_found_by_its_path() {
+    fn input_value_is_found_by_its_path() {
         let input = r#"{"user": {"id": 123, "tags": ["a", "b"]}, "n": 1.50, "s": "1.50"}"#;
-        let found = |path: &str, value: &str| {
+        let has_value = |path: &str, value: &str| {
             let path: Vec<String> = path.split('.').map(str::to_owned).collect();
             value_at(input, &path, value)
         };
-        assert!(found("user.id", "123"));
-        assert!(found("user.tags.1", "b"));
-        assert!(found("n", "1.50"));
-        assert!(found("s", "1.50"));
-        assert!(!found("n", "1.5"), "numbers are compared by their text");
-        assert!(!found("user.id.x", "123"));
-        assert!(!found("user.tags.2", "b"));
-        assert!(!found("missing", "null"));
+        assert!(has_value("user.id", "123"));
+        assert!(has_value("user.tags.1", "b"));
+        assert!(has_value("n", "1.50"));
+        assert!(has_value("s", "1.50"));
+        assert!(!has_value("n", "1.5"), "numbers are compared as text");
+        assert!(!has_value("user.id.x", "123"));
+        assert!(!has_value("user.tags.2", "b"));
+        assert!(!has_value("missing", "null"));
     }
 }

@@ -1,4 +1,4 @@
-//! Parameters and answers of the requests about maps and their items (semantics K).
+//! Parameters and answers of the store requests about maps and their items (semantics K).
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::collections::HashSet;
@@ -14,73 +14,81 @@ use crate::types::{Note, Timestamp};
 
 use super::ClaimClass;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+use super::StoreError;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use super::inbox::InboxKind;
 use super::inbox::InboxMessage;
 
 /// The writes of a batch that concern maps.
 #[derive(Clone, Debug, Default)]
 pub struct MapWrites {
-    /// The meaning of decisions about executions for their maps. Each is applied if the batch's change of its execution is.
+    /// Changes of maps that follow from decisions about executions. A change of a map is applied only if the batch's
+    /// change of its execution is applied.
     pub changes: Vec<(ExecutionId, MapChange)>,
     /// The ends of items, by map.
     pub ends: Vec<ItemEnds>,
-    /// The items to claim, with one class per kind of worker.
+    /// The items to claim, with one class for each kind of worker.
     pub claim: Vec<ClaimClass>,
-    /// By class, the maximum number of items to claim of maps with a bound on the items that run at once: that of the free
-    /// workers, so that no item is counted that only waits for a worker. Empty: that of the class.
+    /// For each class, the number of free workers. If a map limits its running items (`parallel`), at most this many of
+    /// its items are claimed, because an item that waits for a worker would count as running. If the list is empty,
+    /// only the limit of the class applies.
     pub free: Vec<usize>,
 }
 
 impl MapWrites {
-    /// Whether there is nothing to write and nothing to claim.
+    /// Returns whether there is nothing to write and nothing to claim.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.ends.is_empty() && self.claim.is_empty()
     }
 
-    /// Whether only a live runner may write this.
+    /// Returns whether the writes are allowed only for a live runner.
     #[must_use]
     pub const fn needs_live_runner(&self) -> bool {
         !self.ends.is_empty() || !self.claim.is_empty()
     }
 }
 
-/// The ends of items of one map, and steps that its running items record. They are applied together or not at all.
+/// The ends of items of one map, and the steps that its running items record. Ends and steps of items whose holder has
+/// changed are left out.
 #[derive(Clone, Debug)]
 pub struct ItemEnds {
     /// The execution.
     pub execution: ExecutionId,
     /// The mapped task.
     pub task: Ordinal,
-    /// The generation of the map. Nothing is applied to another one, or to a map that has ended.
+    /// The generation of the map. If the map has another generation or has ended, nothing is applied.
     pub generation: u32,
-    /// Whether the batch also ends the map, because these are its last items (K6). If the counters say otherwise, the whole batch
-    /// is refused with [`StoreError::MapMoved`](super::StoreError::MapMoved).
+    /// Whether these are the last items of the map, so that the batch also ends the map (K6). If the map's counters
+    /// contradict this, the whole batch is refused with [`StoreError::MapMoved`](super::StoreError::MapMoved).
     pub is_last: bool,
-    /// The items.
+    /// The items to write.
     pub items: Vec<ItemWrite>,
-    /// Steps of running items, each with the claim that the item must have.
+    /// Steps of running items. Each step is recorded only if its item still has the given claim.
     pub steps: Vec<(Claim, StepRecord)>,
-    /// Messages to children that items start again. Each is added if the item's start was applied.
+    /// Messages that restart the child executions of items. A message is added only if its item's start was applied.
     pub posts: Vec<(ExecutionId, InboxMessage)>,
-    /// The maps that are aligned with this one, each with its source: they get the items whose elements these ends are. A map
-    /// that is aligned with such a one is among them, behind it.
+    /// Pairs of a source map and a map that is aligned with it. Each item of the aligned map processes the result of
+    /// the source item with the same index, and is added when the source item ends. A pair comes after the pair whose
+    /// aligned map is its source.
     pub feeds: Vec<(Ordinal, Ordinal)>,
-    /// Messages of the inbox that tell the ends of children. They are deleted also if the items do not expect those ends.
-    pub settled: Vec<InboxId>,
+    /// Messages of the inbox that report ends of children, each with its item. They are deleted even if the items do
+    /// not expect these ends. If a message no longer exists, another runner has applied it, and the message's item is
+    /// not written.
+    pub settled: Vec<(InboxId, u32)>,
 }
 
-/// The holder that an item must have for a write.
+/// The holder of an item. A write is applied only if the item still has this holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemFence {
-    /// A runner, by the claim of an attempt.
+    /// A runner, with the claim of an attempt.
     Claim(Claim),
-    /// The child that the item has started.
+    /// The child execution that the item has started.
     Child(ExecutionId),
 }
 
 impl ItemFence {
-    /// The id of the holder.
+    /// Returns the id of the holder.
     #[must_use]
     pub fn holder(&self) -> uuid::Uuid {
         match self {
@@ -89,7 +97,8 @@ impl ItemFence {
         }
     }
 
-    /// The attempt, if it matters: a child may run again for a later one.
+    /// Returns the attempt that the item must have. For a child, returns `None`: the child can run again for a later
+    /// attempt, so any attempt is allowed.
     #[must_use]
     pub fn attempt(&self) -> Option<i64> {
         match self {
@@ -99,20 +108,20 @@ impl ItemFence {
     }
 }
 
-/// The end of a claimed item's attempt, or the start of its child. An item with another holder is left as it is, and not
-/// counted.
+/// A change of an item: the end of an attempt, the start of a child, or the end of the child. If the holder of the item
+/// is not `fence`, the item stays unchanged and is not counted.
 #[derive(Clone, Debug)]
 pub struct ItemWrite {
     /// The holder of the item.
     pub fence: ItemFence,
-    /// The item afterwards.
+    /// The item after the write.
     pub record: ItemRecord,
-    /// Of the start of a child: the item if the map does not let it start.
+    /// For the start of a child: the item to store if the map does not allow the start.
     pub otherwise: Option<ItemRecord>,
 }
 
 impl ItemWrite {
-    /// The item to store: a child is not started while its map is paused or has failed.
+    /// Returns the item to store. A child is not started while its map is paused or has failed.
     #[must_use]
     pub fn record_for(&self, row: &MapRow) -> &ItemRecord {
         (self.otherwise.as_ref())
@@ -121,27 +130,28 @@ impl ItemWrite {
     }
 }
 
-/// The items that have ended in a transaction, by map, for the maps that are aligned with it.
+/// The items that have ended in a transaction, by map. For each of these items, an item is added to each map that is
+/// aligned with the ended item's map.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(super) struct Fed(Vec<(Ordinal, Vec<u32>)>);
+pub(super) struct EndedItems(Vec<(Ordinal, Vec<u32>)>);
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-impl Fed {
-    /// The items that a map's own ends have ended.
+impl EndedItems {
+    /// Returns the items whose ends are in `ends`.
     pub(super) fn of(ends: &ItemEnds) -> Self {
         let records = ends.items.iter().map(|write| &write.record);
         let ended = records.filter(|record| record.status.is_terminal());
         Self(vec![(ends.task, ended.map(|record| record.item).collect())])
     }
 
-    /// Notes items that were skipped.
+    /// Adds items that were skipped.
     pub(super) fn note(&mut self, task: Ordinal, skipped: Vec<u32>) {
         if !skipped.is_empty() {
             self.0.push((task, skipped));
         }
     }
 
-    /// The ended items of a map.
+    /// Returns the ended items of a map, in order.
     pub(super) fn items(&self, task: Ordinal) -> Vec<u32> {
         let of_task = self.0.iter().filter(|(of, _)| *of == task);
         let mut items: Vec<u32> = of_task
@@ -151,7 +161,7 @@ impl Fed {
         items
     }
 
-    /// The ended items of a map as ranges: the first one, and the one behind the last.
+    /// Returns the ended items of a map as ranges: the first item, and the item after the last one.
     #[cfg(feature = "sqlite")]
     pub(super) fn ranges(&self, task: Ordinal) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -165,7 +175,7 @@ impl Fed {
     }
 }
 
-/// The skipped ones of items that were added, each with its state.
+/// Returns the skipped items among the added items. `fed` contains each added item with its state.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn skipped_of(fed: &[(i64, i16)]) -> Vec<u32> {
     let skipped = TaskStatus::Skipped.code();
@@ -175,13 +185,13 @@ pub(super) fn skipped_of(fed: &[(i64, i16)]) -> Vec<u32> {
         .collect()
 }
 
-/// A number of items.
+/// Converts a count of items to `u32`. A larger count becomes `u32::MAX`.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(super) fn small(count: usize) -> u32 {
+pub(super) fn saturating_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The children whose items were started by writes that were applied.
+/// Returns the children that were started by items whose writes were applied.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn started(ends: &[ItemEnds], outcomes: &[MapOutcome]) -> HashSet<ExecutionId> {
     let applied = ends
@@ -197,15 +207,15 @@ pub(super) fn started(ends: &[ItemEnds], outcomes: &[MapOutcome]) -> HashSet<Exe
     children.collect()
 }
 
-/// The message that tells the child of an item something that concerns all items of its map. `place`: that of the change in its
-/// batch.
+/// Returns the message that passes a change of a map on to the child of one of its items. Returns `None` for a note that
+/// is not passed on. `position` is the position of the change in its batch.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn message_to_child(
     parent: ExecutionId,
     task: Ordinal,
     child: ExecutionId,
     note: &Note,
-    (now, place): (Timestamp, usize),
+    (now, position): (Timestamp, usize),
 ) -> Option<InboxMessage> {
     let kind = match note {
         Note::Cancel => InboxKind::Cancel,
@@ -218,12 +228,12 @@ pub(super) fn message_to_child(
         .chain_update(child.as_bytes())
         .chain_update(kind.name())
         .finalize();
-    // The messages of one execution are applied in the order of its changes.
+    // Ids are chosen so that the messages to one execution have the same order as the changes that cause them.
     let mut bits = [0; 10];
     let below_millisecond = u16::try_from(now.0.rem_euclid(1000)).unwrap_or_default();
     bits[..2].copy_from_slice(&below_millisecond.to_be_bytes());
-    let place = u16::try_from(place).unwrap_or(u16::MAX).min(0x3fff);
-    bits[2..4].copy_from_slice(&place.to_be_bytes());
+    let position = u16::try_from(position).unwrap_or(u16::MAX).min(0x3fff);
+    bits[2..4].copy_from_slice(&position.to_be_bytes());
     bits[4..].copy_from_slice(&digest[..6]);
     Some(InboxMessage {
         id: InboxId::from_parts(now, bits),
@@ -235,20 +245,40 @@ pub(super) fn message_to_child(
     })
 }
 
-/// The outcome of the ends of a map's items.
+/// The outcome of writing the ends of a map's items.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MapOutcome {
-    /// Whether they were applied. If not, the map has ended, was read again, or its execution was changed meanwhile.
+    /// Whether the ends were applied. If not, the map has ended or has expanded again, or its execution has changed.
     pub applied: bool,
-    /// The map after the batch, if there is one.
+    /// The map after the batch, if it exists.
     pub row: Option<MapRow>,
-    /// The items whose claim was lost. Their ends and steps were dropped.
+    /// The items whose claims were lost: their ends and steps were dropped. Also contains the items whose children were
+    /// not started, because the map is paused or has failed.
     pub lost: Vec<u32>,
-    /// The aligned maps that end now, because the rest of their items are skipped. The runner ends them.
+    /// Aligned maps that have nothing left to run, because their remaining items were skipped. The runner must end
+    /// these maps.
     pub over: Vec<MapRow>,
 }
 
-/// Items of one map that were claimed for the batch's runner.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl MapOutcome {
+    /// Returns the outcome of ends that are not written, because the map has ended or has another generation. `row` is
+    /// the stored map, and `is_last` tells whether the batch also ends the map.
+    ///
+    /// # Errors
+    /// Returns `MapMoved` if the batch also ends the map, because the whole batch must then be refused.
+    pub(super) fn not_written(row: Option<MapRow>, is_last: bool) -> Result<Self, StoreError> {
+        if is_last {
+            return Err(StoreError::MapMoved(Vec::new()));
+        }
+        Ok(Self {
+            row,
+            ..Self::default()
+        })
+    }
+}
+
+/// Items of one map that were claimed for the runner of the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimedItems {
     /// The map after the claim.
@@ -257,17 +287,17 @@ pub struct ClaimedItems {
     pub items: Vec<ItemRecord>,
 }
 
-/// A page of a map's items that have a row.
+/// Selects a page of the items of a map. Items without a row are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct ItemQuery {
     /// The execution.
     pub execution: ExecutionId,
     /// The mapped task.
     pub task: Ordinal,
-    /// Only items in this state.
+    /// Only items in this state are returned.
     pub status: Option<TaskStatus>,
-    /// The index of the first item that may be returned; in [`ItemsBefore`](super::Request::ItemsBefore) the index before which
-    /// the items end.
+    /// The index of the first item that can be returned. For [`ItemsBefore`](super::Request::ItemsBefore), all returned
+    /// items come before this index.
     pub from: u32,
     /// Maximum number of items.
     pub limit: usize,

@@ -1,10 +1,11 @@
 //! Persistence: a store answers requests (`call`). Each `commit` is one durable transaction.
 //!
-//! The trait is not stable and not meant to be implemented outside this crate. A store makes no decisions: it applies
-//! what the engine decided, or refuses a change because the execution was changed meanwhile.
+//! The trait [`Store`] is not stable, and not meant to be implemented outside this crate. A store makes no decisions: it
+//! applies the engine's decision, or refuses the decision if the execution has changed in the meantime.
 //!
-//! Invariant of every store: each change of an execution or one of its tasks increases the execution's `revision` in
-//! the same transaction. A change based on revision `n` is not applied if the stored revision is another one.
+//! Invariant of every store: each change of the state of an execution or of one of its tasks increases the execution's
+//! `revision` in the same transaction. A change that is based on revision `n` is applied only if the stored revision is
+//! still `n`. Start times ([`Store::note_starts`]), progress, logs, maps and their items do not change the revision.
 
 mod call;
 mod claim_class;

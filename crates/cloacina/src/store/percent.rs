@@ -1,6 +1,7 @@
-//! Percent-encoding in database URLs.
+//! Decodes percent-encoding in database URLs.
 
-/// Decodes percent-encoding. `None`: a `%` is not followed by two hexadecimal digits, or it encodes a NUL character.
+/// Decodes percent-encoding. Returns `None` if a `%` is not followed by two hexadecimal digits, or encodes a NUL
+/// character.
 pub(super) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -25,7 +26,7 @@ mod tests {
     use super::percent_decoded;
 
     #[test]
-    fn percent_sequences_have_two_digits() {
+    fn percent_sequence_requires_two_digits() {
         assert_eq!(percent_decoded("a%2Fb%c3%a4"), Some("a/bä".into()));
         for wrong in ["%", "%2", "%zz", "%+1", "%00", "100%"] {
             assert_eq!(percent_decoded(wrong), None, "{wrong}");

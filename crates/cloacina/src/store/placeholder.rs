@@ -1,7 +1,7 @@
-//! Splits the constant texts of statements at their placeholders.
+//! Splits constant SQL statements at their placeholders.
 
-/// Returns the `N` pieces of `text` between its `?` placeholders. Evaluated at compile time, which fails if there are
-/// not `N`.
+/// Splits `text` at its `?` placeholders into `N` pieces. The function is evaluated at compile
+/// time. A call fails to compile if the number of pieces is not `N`.
 pub(super) const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     let bytes = text.as_bytes();
     let mut pieces = [""; N];

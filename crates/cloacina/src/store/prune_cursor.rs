@@ -1,24 +1,26 @@
-//! The position of a pruning pass, so that old executions that have not ended are not read again for each batch.
+//! The position of a pruning pass, which consists of several batches. Each batch continues at this position, so that it
+//! does not read again the old executions that earlier batches had to keep.
 
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, Micros, Timestamp};
 
-/// Maximum change of the age limit within one pass, in microseconds. The limit moves with the time of each batch.
+/// Maximum change of the age limit within one pass, in microseconds. The limit changes a little with each batch,
+/// because it depends on the current time.
 const SAME_PASS: Micros = 60_000_000;
 
-/// The last id that a pass has read, and its age limit. A pass ends with a batch that is not full.
+/// The last id that a pass has read, and the age limit of the pass. A pass ends with a batch that is not full.
 #[derive(Debug, Default)]
 pub(super) struct PruneCursor(Mutex<Option<(ExecutionId, Timestamp)>>);
 
 impl PruneCursor {
-    /// Returns the id after which the next batch begins.
+    /// Returns the id after which the next batch starts.
     pub(super) fn after(&self, before: Timestamp) -> ExecutionId {
         let pass = *self.0.lock();
         pass.filter(|(_, limit)| before.since(*limit).abs() <= SAME_PASS)
             .map_or(ExecutionId::from_bytes([0; 16]), |(last, _)| last)
     }
 
-    /// Records a batch. `last` is its last id if the batch is full.
+    /// Records the last batch. `last` is the last id of the batch, or `None` if the batch was not full.
     pub(super) fn note(&self, last: Option<ExecutionId>, before: Timestamp) {
         *self.0.lock() = last.map(|last| (last, before));
     }
@@ -32,7 +34,7 @@ mod tests {
     const FIRST: ExecutionId = ExecutionId::from_bytes([0; 16]);
 
     #[test]
-    fn b22_a_pruning_pass_continues_after_its_last_batch_until_it_ends() {
+    fn e8_pruning_pass_continues_after_its_last_batch() {
         let (cursor, last) = (PruneCursor::default(), ExecutionId::from_bytes([7; 16]));
         assert_eq!(cursor.after(NOW), FIRST);
         cursor.note(Some(last), NOW);

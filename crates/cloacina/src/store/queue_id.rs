@@ -1,20 +1,21 @@
-//! The numbers of the queues of ready tasks.
+//! The numbers of task queues.
 
 use crate::types::Ordinal;
 use crate::workflow::Workflow;
 
-/// A queue of ready tasks: the tasks of one kind of a workflow, in all its versions, or those of one external task.
+/// A queue of tasks. The sync tasks of all versions of a workflow share one queue, and their async
+/// tasks share another. Each external task has a separate queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub i64);
 
 impl QueueId {
-    /// The queue of all waiting tasks. No worker claims from it.
+    /// The queue of all waiting tasks. Workers do not claim from it.
     pub const WAITING: Self = Self(crate::workflow::queue::WAITING);
 
-    /// The queue of the items whose children are to be started.
+    /// The queue of items that must start child executions.
     pub const CHILDREN: Self = Self(crate::workflow::queue::CHILDREN);
 
-    /// Returns the queue of a workflow's task.
+    /// Returns the queue of a task of a workflow.
     pub fn of(workflow: &Workflow, task: Ordinal) -> Self {
         Self(workflow.queue(task))
     }

@@ -1,4 +1,4 @@
-//! Parameters and answers of store requests.
+//! Parameters and answers of the store requests.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::cmp::Reverse;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use super::{ClaimClass, ClaimedItems, FlowWrites, MapOutcome, QueueId, ScheduleWrite};
 use crate::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Labels,
-    Ordinal, RunnerId, ScheduleId, StepChanges, Timestamp,
+    Masking, Ordinal, RunnerId, ScheduleId, StepChanges, Timestamp,
 };
 
-/// Changes made by other runners.
+/// Changes that other runners have made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Differs from the last answer if another runner may have written. Constant if no other runner can write to the
-    /// store.
+    /// A marker. It differs from the previous marker if another runner may have written. It never changes if no other
+    /// runner can write to the store.
     pub marker: i64,
-    /// Differs from the last answer if another runner may have resumed an execution that had ended. `None` if the store
-    /// cannot tell these changes from others.
+    /// A counter. It differs from the previous one if another runner may have resumed an execution that had ended.
+    /// `None` if the store cannot distinguish such changes from others.
     pub revivals: Option<u64>,
-    /// Runners that seem to be gone before their leases have ended; each is reported once.
+    /// Runners that seem to be dead although their leases have not ended. Each is reported once.
     pub vanished: Vec<RunnerId>,
-    /// Whether the caller must send heartbeats now, because other runners may suspect that it is gone.
+    /// Whether the caller must send a heartbeat now, because other runners may suspect that the caller is dead.
     pub must_prove_life: bool,
 }
 
 impl Changes {
-    /// Returns the changes of a store that has only a marker.
+    /// Returns the changes of a store that has only a change marker.
     #[must_use]
     pub fn of(marker: i64) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Changes {
 /// A stored version of a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDefinition {
-    /// Its id in this database.
+    /// The id in this database.
     pub id: DefinitionId,
     /// The workflow's name.
     pub workflow: String,
@@ -49,10 +49,10 @@ pub struct StoredDefinition {
     pub body: String,
 }
 
-/// A version of a workflow that a program may need, without its body.
+/// A version of a workflow that a program may need, without the definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredVersion {
-    /// Its id in this database.
+    /// The id in this database.
     pub id: DefinitionId,
     /// The workflow's name.
     pub workflow: String,
@@ -61,33 +61,35 @@ pub struct StoredVersion {
 /// The contents of one transaction.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    /// The writing runner. If it was declared dead, nothing is applied and the error is [`StoreError::RunnerLost`].
+    /// The runner that writes. If it was declared dead, nothing is applied and the error is [`StoreError::RunnerLost`].
     ///
     /// [`StoreError::RunnerLost`]: super::StoreError::RunnerLost
     pub runner: RunnerId,
-    /// The time of the decisions.
+    /// The time at which the decisions were made.
     pub now: Timestamp,
-    /// Changes of schedules, with the ticks whose executions this batch submits.
+    /// Changes of schedules, with their ticks. This batch submits the executions of the ticks.
     pub schedules: Vec<ScheduleWrite<'a>>,
     /// New executions.
     pub submits: Vec<Submit<'a>>,
     /// Changes of existing executions.
     pub advances: Vec<Advance<'a>>,
-    /// Changes of waits, and messages of the inbox that these changes settle.
+    /// The other writes: waits, the inbox, links of children, maps, and ends of executions for triggers.
     pub flow: FlowWrites,
-    /// Work to claim after the rest is applied.
+    /// Tasks to claim after everything else is applied.
     pub claim: ClaimRequest,
 }
 
 impl Batch<'_> {
-    /// The execution whose change in this batch must be written for a submission to be applied: the parent of a child, or the
-    /// execution whose task starts the new one. Such submissions are applied after everything else. The child of a map's item
-    /// depends on the item's start, and is its own source.
+    /// Returns the execution whose change in this batch must be written before a submission is applied (its source).
+    /// For a child, the source is the parent. For an execution without a parent that a task starts, the source is the
+    /// execution of this task. For the child of a map's item, the source is the child itself, because its submission
+    /// depends on the item that starts it. Any other submission has no source. Submissions with a source are applied
+    /// after the changes of executions.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn source_of(&self, submit: &Submit<'_>) -> Option<ExecutionId> {
         let id = submit.record.id;
         match &submit.record.parent {
-            // The child of a map's item is submitted if the item has started it.
+            // The child of a map's item is submitted only if the item has started it.
             Some(link) if link.map_item().is_some() => Some(id),
             Some(link) => Some(link.execution),
             None => (self.flow.sources.iter())
@@ -96,8 +98,8 @@ impl Batch<'_> {
         }
     }
 
-    /// The indexes of the changes that depend on other changes. The change of a parent comes after the changes of its
-    /// children.
+    /// Returns the indexes of the advances that depend on other changes. A parent's change comes after the changes of
+    /// its children.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn dependents(&self) -> Vec<usize> {
         let advances = self.advances.iter().enumerate();
@@ -109,15 +111,15 @@ impl Batch<'_> {
         found
     }
 
-    /// The number of ancestors of the execution of an advance.
+    /// Returns the depth of an advance's execution: the number of its ancestors.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn depth_of(&self, advance: usize) -> u32 {
         let record = self.advances[advance].record;
         record.parent.as_ref().map_or(0, |link| link.depth)
     }
 
-    /// Returns whether the batch contains a write that only the owner of a claim may make. Control of an execution, and a
-    /// submission without a claim, need no live runner.
+    /// Returns whether the batch contains a write that is allowed only for the holder of a claim. Submissions without
+    /// claims, and control of executions (e.g. pause or cancel), need no live runner.
     #[must_use]
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn needs_live_runner(&self) -> bool {
@@ -145,72 +147,73 @@ impl Batch<'_> {
     }
 }
 
-/// A new execution, with the rows of its tasks that are not pending.
+/// A new execution. Task rows are written only for tasks that are not pending.
 #[derive(Debug)]
 pub struct Submit<'a> {
     /// The record, with revision 1.
     pub record: &'a ExecutionRecord,
     /// The workflow's name.
     pub workflow: &'a str,
-    /// Its labels.
+    /// The execution's labels.
     pub labels: &'a Labels,
-    /// Rows to insert.
+    /// Task rows to insert.
     pub tasks: Vec<TaskWrite>,
-    /// History to insert.
+    /// History events to insert.
     pub history: &'a [HistoryEvent],
 }
 
-/// A change of an execution, applied only if the stored revision is `expected`.
+/// A change of an execution. It is applied only if the stored revision is `expected`.
 #[derive(Debug)]
 pub struct Advance<'a> {
     /// The record after the decision, with its new revision.
     pub record: &'a ExecutionRecord,
     /// The revision that the decision is based on.
     pub expected: i64,
-    /// Rows to write.
+    /// Task rows to write.
     pub tasks: Vec<TaskWrite>,
-    /// History to insert.
+    /// History events to insert.
     pub history: &'a [HistoryEvent],
-    /// The children whose ends cause this change. It is applied only if this batch's changes of all of them are applied (M3).
+    /// The children whose ends cause this change. The change is applied only if all changes of these children in this
+    /// batch are applied (M3).
     pub requires: &'a [ExecutionId],
-    /// Recorded steps to delete and to insert. A step whose key is recorded already is left out: it is the same step, written
-    /// again because the outcome of its first commit was unknown.
+    /// Recorded steps to delete and to insert. A step whose key is already recorded is left out. It is the same step,
+    /// which the runner writes again because it did not learn the outcome of the first commit.
     pub steps: Option<&'a StepChanges>,
 }
 
-/// A task's row to insert or update. The values are in the record of the `Submit` or `Advance`.
+/// A task row to insert or update. Its values are in the record of the [`Submit`] or [`Advance`].
 #[derive(Clone, Copy, Debug)]
 pub struct TaskWrite {
     /// The task.
     pub ordinal: Ordinal,
     /// Whether to insert a row instead of updating the existing one.
     pub insert: bool,
-    /// The claim that the row must have for the update.
+    /// The claim that the stored row must have for the update.
     pub fence: Option<Claim>,
-    /// The queue from which it is claimed.
+    /// The queue from which the task is claimed.
     pub queue: QueueId,
-    /// Its priority among claims.
+    /// The priority with which the task is claimed.
     pub priority: i16,
 }
 
 /// The tasks that a runner wants to claim.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimRequest {
-    /// One class per kind of worker; if empty, nothing is claimed.
+    /// One class for each kind of worker. If empty, nothing is claimed.
     pub classes: Vec<ClaimClass>,
 }
 
-/// A task that was claimed for the batch's runner. Its row is `Running`, and its execution's revision was increased by
-/// one.
+/// A task that was claimed for the runner of the batch. Its row is now `Running`, and the revision of its execution was
+/// increased by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// The execution.
     pub execution: ExecutionId,
-    /// Its definition.
+    /// The execution's definition.
     pub definition: DefinitionId,
     /// The task.
     pub ordinal: Ordinal,
-    /// The attempt of the claim.
+    /// The attempt that the claim starts.
     pub attempt: u32,
     /// The execution's revision after this claim.
     pub revision: i64,
@@ -221,60 +224,65 @@ pub struct Claimed {
 pub enum SubmitOutcome {
     /// The execution was stored.
     Accepted,
-    /// An execution with this workflow and key exists; nothing was stored.
+    /// An execution with this workflow and key exists. Nothing was stored.
     Duplicate(ExecutionId),
 }
 
 /// The outcome of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    /// One per schedule, in order: whether it was applied. If not, another runner has handled its ticks.
+    /// For each schedule write, in order: whether it was applied. If not, another runner has handled the ticks.
     pub schedules: Vec<bool>,
-    /// One per submission, in order. A submission that was dropped with its tick counts as a duplicate of itself.
+    /// For each submission, in order: its outcome. A submission that was dropped with its tick counts as a duplicate of
+    /// itself.
     pub submits: Vec<SubmitOutcome>,
-    /// One per advance, in order: whether it was applied. If not, the execution was changed meanwhile: load it and
-    /// decide again.
+    /// For each advance, in order: whether it was applied. If not, the execution has changed meanwhile; the caller must
+    /// load it and decide again.
     pub advances: Vec<bool>,
-    /// Claimed tasks, highest priority first.
+    /// Claimed tasks, class by class. The tasks of each class are in claim order.
     pub claimed: Vec<Claimed>,
-    /// Per class of the request: whether there were more tasks than its limit.
+    /// For each class of the request: whether more tasks than its limit were found.
     pub more: Vec<bool>,
-    /// Executions with a wait that was registered although its signal is there already. Their tasks are due.
+    /// Executions with a new wait whose signal is already stored. Their tasks are due.
     pub due: Vec<ExecutionId>,
-    /// When the next waiting task of the requested queues becomes due; `None` if none waits or nothing was requested.
+    /// The time at which the next ready task of the requested queues becomes due, e.g. the end of a retry delay. `None`
+    /// if all ready tasks are due already or no queues were requested. If tasks were skipped because another runner writes
+    /// their executions, this is a time a few milliseconds from now.
     pub next_due: Option<Timestamp>,
-    /// One per map with ended items, in order.
+    /// For each map with written items, in order: the outcome.
     pub maps: Vec<MapOutcome>,
-    /// Claimed items, beginning with the map that has the highest priority.
+    /// Claimed items. The map with the highest priority comes first.
     pub items: Vec<ClaimedItems>,
-    /// When the next item that waits for another attempt is due; `None` if none waits or no items were requested.
+    /// The time at which the next item that waits for another attempt becomes due. `None` if no item waits or no items
+    /// were requested.
     pub items_due: Option<Timestamp>,
-    /// Whether there may be more items to claim than were requested.
+    /// Whether more items than requested may be claimable.
     pub more_items: bool,
 }
 
-/// Executions that have passed their deadlines, and whether there are waits.
+/// Executions that have passed their deadlines, and whether any tasks wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OverdueExecutions {
     /// Executions whose deadline has passed.
     pub executions: Vec<ExecutionId>,
     /// The next deadline.
     pub next: Option<Timestamp>,
-    /// Whether any task waits or the inbox has a message, so that a runner must check them. This request reports it, because a
-    /// runner sends the request after every change of another writer, and so needs no separate one.
+    /// Whether any task waits or the inbox has a message. If so, a runner must check the waiting tasks and the inbox. A
+    /// runner sends this request after every change by another writer. Because the answer has this flag, the runner
+    /// needs no separate request for waits.
     pub has_waits: bool,
 }
 
-/// The start of an attempt: a worker has taken the task.
+/// The start of an attempt: a worker has begun to run the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptStart {
     /// The execution.
     pub execution: ExecutionId,
     /// The task.
     pub task: Ordinal,
-    /// The claim under which it runs.
+    /// The claim of the attempt.
     pub claim: Claim,
-    /// The time at which the worker took it.
+    /// The time at which the worker began.
     pub at: Timestamp,
 }
 
@@ -282,7 +290,7 @@ pub struct AttemptStart {
 pub type AttemptKey = (ExecutionId, Ordinal, Claim);
 
 impl AttemptStart {
-    /// The attempt.
+    /// Returns the key of the attempt.
     #[must_use]
     pub const fn key(&self) -> AttemptKey {
         (self.execution, self.task, self.claim)
@@ -294,28 +302,33 @@ impl AttemptStart {
 pub struct ListQuery {
     /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only executions in these states; empty means any state. A running execution counts as `Pending` as long as no start is
-    /// stored for it.
+    /// Only executions in these states. If empty, any state. A running execution counts as `Pending` until the start of
+    /// one of its tasks is stored.
     pub statuses: Vec<ExecutionStatus>,
-    /// Executions that have started although no start may be stored yet.
+    /// Executions that the caller knows to have started. They do not count as `Pending`, even if their start is not
+    /// stored yet.
     pub started: Vec<ExecutionId>,
     /// Only executions of these definitions.
     pub definitions: Option<Vec<DefinitionId>>,
-    /// Only executions with one of these keys, each given once.
+    /// Only executions with one of these keys. The list must not contain a key twice.
     pub keys: Option<Vec<String>>,
-    /// Only executions with all these labels, each with one of its values.
+    /// Only executions with all these labels. Each label must have one of the given values.
     pub labels: Vec<(String, Vec<String>)>,
     /// Only executions that this schedule or trigger has started.
     pub schedule: Option<ScheduleId>,
     /// Only these executions.
     pub ids: Option<Vec<ExecutionId>>,
-    /// Only executions whose error has this text in its type or its message, in any case.
+    /// Only executions whose error contains this text in its type or its message. Upper and lower case are not
+    /// distinguished.
     pub error: Option<String>,
-    /// Only executions whose input has all these values.
+    /// The masking with which error messages are shown. If given, the masked message must contain the text of `error`
+    /// too, so that a search cannot find out a hidden value.
+    pub masking: Option<Masking>,
+    /// Only executions whose input satisfies all these conditions.
     pub inputs: Vec<InputCondition>,
-    /// Only executions that are not children of others.
+    /// Only executions that are not children of other executions.
     pub roots: bool,
-    /// Only children of this execution. Children have no keys, so this cannot be combined with `keys`.
+    /// Only children of this execution. Children have no keys, so this filter cannot be combined with `keys`.
     pub parent: Option<ExecutionId>,
     /// Only executions submitted at or after this time.
     pub since: Option<Timestamp>,
@@ -329,20 +342,20 @@ pub struct ListQuery {
     pub ascending: bool,
     /// Maximum number of executions.
     pub limit: usize,
-    /// The maximum effort for rows that do not satisfy the conditions; `None`: all rows are examined if need be.
+    /// Maximum effort for rows that do not satisfy the conditions. `None` means that all rows can be examined.
     pub budget: Option<ScanBudget>,
 }
 
 /// The beginning of a stored JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Its first characters.
+    /// The first characters of the text.
     pub text: String,
     /// The size of the whole text in bytes.
     pub size: u64,
 }
 
-/// A value of an input.
+/// A condition on a value in an execution's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputCondition {
     /// The keys and indexes that lead to the value.
@@ -356,12 +369,12 @@ pub struct InputCondition {
 pub struct ScanBudget {
     /// Maximum number of rows that are examined and not returned.
     pub rows: u64,
-    /// Maximum time. A scan examines at least 1,000 rows, however long they take.
+    /// Maximum time of the scan. It applies only after 1,000 rows.
     pub time: Duration,
 }
 
 impl Default for ScanBudget {
-    /// 20,000 rows or 100 ms.
+    /// Returns a budget of 20,000 rows and 100 ms.
     fn default() -> Self {
         Self {
             rows: 20_000,
@@ -370,47 +383,48 @@ impl Default for ScanBudget {
     }
 }
 
-/// The executions of a listing.
+/// The result of listing executions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
-    /// Their ids, in the order of the query.
+    /// The ids of the executions, in the order of the query.
     pub ids: Vec<ExecutionId>,
     /// The number of rows that were examined.
     pub examined: u64,
     /// The last execution that was examined and the time of its submission, if the budget ended the scan before the
-    /// limit was reached.
+    /// query's limit was reached.
     pub reached: Option<(ExecutionId, Timestamp)>,
 }
 
 /// A runner's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerRow {
-    /// Its id.
+    /// The runner's id.
     pub id: RunnerId,
-    /// The machine's name with its boot id; the pid is valid only there.
+    /// The machine's name and boot id. The process id is valid only on this machine, until its next boot.
     pub host: String,
-    /// Its process id.
+    /// The runner's process id.
     pub pid: i64,
-    /// The process's start time as reported by the kernel, to detect a reused pid.
+    /// The start time of the process as the kernel reports it. It reveals whether another process has reused the
+    /// process id.
     pub pid_started: i64,
-    /// When the runner started.
+    /// The time at which the runner started.
     pub started_at: Timestamp,
-    /// Its last heartbeat.
+    /// The time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// When its lease ends.
+    /// The time at which the lease ends.
     pub lease_until: Timestamp,
-    /// Names of its workflows, for `explain`.
+    /// Names of the runner's workflows, for `explain`.
     pub workflows: Vec<String>,
 }
 
 /// The state of a database, as `db check` reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Problems, as sentences; empty if the database is sound.
+    /// Problems, as sentences. Empty if the database is sound.
     pub problems: Vec<String>,
     /// Size on disk in bytes.
     pub size: u64,
-    /// Unused part of the size, in bytes.
+    /// Unused part of `size`, in bytes. On PostgreSQL, this is an estimate of the space of dead rows.
     pub free: u64,
     /// Advice, as sentences.
     pub advice: Vec<String>,

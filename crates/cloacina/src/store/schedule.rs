@@ -1,4 +1,4 @@
-//! Parameters and answers of requests about schedules.
+//! Parameters and answers of the store requests about schedules.
 
 use crate::types::{ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, TickOutcome, Timestamp};
 
@@ -11,18 +11,36 @@ pub struct ScheduleQuery {
     pub enabled_only: bool,
     /// Maximum number of schedules.
     pub limit: usize,
-    /// Number of oldest schedules to skip.
+    /// Number of schedules to skip.
     pub offset: usize,
+    /// Only schedules after this id in the order of the list. `None` means all schedules.
+    pub after: Option<ScheduleId>,
+    /// Whether the newest schedule comes first.
+    pub descending: bool,
 }
 
-/// The schedules for which a runner is responsible.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl ScheduleQuery {
+    /// Returns the id at which the list starts.
+    pub(super) fn start(&self) -> ScheduleId {
+        let before_all = if self.descending {
+            [u8::MAX; 16]
+        } else {
+            [0; 16]
+        };
+        self.after
+            .unwrap_or_else(|| ScheduleId::from_bytes(before_all))
+    }
+}
+
+/// Selects the schedules that a runner handles.
 #[derive(Clone, Debug, Default)]
 pub struct DueQuery {
     /// Whether the runner fires cron schedules.
     pub cron: bool,
-    /// Names of the triggers whose functions the runner has.
+    /// Names of the triggers whose functions this runner has.
     pub triggers: Vec<String>,
-    /// Whether some of these triggers are called after ends of executions.
+    /// Whether any of these triggers fires at the end of executions.
     pub ends: bool,
     /// Maximum number of schedules of each kind.
     pub limit: usize,
@@ -35,12 +53,12 @@ pub struct DueSchedules {
     pub due: Vec<ScheduleRecord>,
     /// Due schedules that cannot be read, with the reason.
     pub unreadable: Vec<(ScheduleId, String)>,
-    /// When the next schedule is due.
+    /// The time at which the next schedule becomes due.
     pub next: Option<Timestamp>,
 }
 
 impl DueSchedules {
-    /// Adds a due row: its record, or the reason why it cannot be read.
+    /// Adds a due schedule: its record, or the reason why its row cannot be read.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn add(&mut self, id: ScheduleId, read: Result<ScheduleRecord, String>) {
         match read {
@@ -50,9 +68,9 @@ impl DueSchedules {
     }
 }
 
-/// Converts a count to an SQL integer.
+/// Converts a count to an SQL integer. A larger count becomes `i64::MAX`.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(super) fn bounded(count: usize) -> i64 {
+pub(super) fn saturating_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -61,41 +79,40 @@ pub(super) fn bounded(count: usize) -> i64 {
 pub enum PutOutcome {
     /// The schedule was written.
     Written,
-    /// Another schedule has this identity; nothing was written.
+    /// Another schedule has this identity. Nothing was written.
     Exists(ScheduleId),
-    /// The schedule was changed or deleted since it was read; nothing was written.
+    /// The schedule has been changed or deleted since it was read. Nothing was written.
     Changed,
 }
 
-/// A change of a schedule with its ticks, applied only if the stored revision is `expected`. If it is not applied, the
-/// submissions of its ticks' executions in the same batch are dropped.
+/// A change of a schedule with its ticks. It is applied only if the stored revision is `expected`. Otherwise, the batch
+/// does not submit the executions of the ticks.
 #[derive(Debug)]
 pub struct ScheduleWrite<'a> {
     /// The record after the change, with its new revision.
     pub record: &'a ScheduleRecord,
     /// The revision that the change is based on.
     pub expected: i64,
-    /// Ticks to record. A tick that already has an outcome other than `Queued` stays as it is, and the submission of
-    /// its execution is dropped.
+    /// Ticks to record. A tick that already has an outcome other than `Queued` is not changed, and its execution is not
+    /// submitted.
     pub ticks: &'a [TickWrite],
-    /// Ends of executions that a trigger has dealt with, or is to be called for again later.
+    /// Ends of executions for which the trigger was called.
     pub ends: &'a [EndWrite],
 }
 
-/// The consequence of a trigger's call for the end of an execution.
+/// The result of calling a trigger for the end of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndWrite {
     /// The execution.
     pub execution: ExecutionId,
-    /// When it ended.
+    /// The time at which the execution ended.
     pub ended_at: Timestamp,
-    /// When the trigger is to be called again, and the number of calls that failed. `None`: the trigger has dealt with
-    /// the end.
+    /// The time of the next call, and the number of failed calls. `None` if the trigger has handled the end.
     pub again: Option<(Timestamp, u32)>,
 }
 
-/// The workflow whose ends fire a trigger, with the numbers of the final states that count. A trigger that is disabled
-/// or deleted follows nothing.
+/// Returns the workflow whose executions fire the trigger when they end, and the codes of the final states that fire
+/// it. For a disabled or deleted trigger, returns no states.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn followed(record: &ScheduleRecord) -> (&str, Vec<i16>) {
     let after = record.spec.after.as_ref();
@@ -111,11 +128,11 @@ pub(super) fn followed(record: &ScheduleRecord) -> (&str, Vec<i16>) {
 /// A tick to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickWrite {
-    /// When it was due.
+    /// The time at which the tick was due.
     pub due_at: Timestamp,
-    /// Its outcome.
+    /// The outcome of the tick.
     pub outcome: TickOutcome,
-    /// The execution, submitted by the same batch.
+    /// The execution that the same batch submits for the tick.
     pub execution: Option<ExecutionId>,
     /// Details of the outcome, as text.
     pub detail: Option<String>,

@@ -1,4 +1,4 @@
-//! Database URLs.
+//! Parses database URLs, and hides their passwords in messages.
 
 use std::fmt;
 #[cfg(feature = "sqlite")]
@@ -11,13 +11,13 @@ use crate::types::Error;
 
 const KNOWN: &str = "use sqlite:///relative.db, sqlite:////absolute.db, sqlite:///:memory: or postgresql://host/database";
 
-/// The database that a URL names.
+/// A database URL, by kind of database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// An SQLite file or in-memory database.
     #[cfg(feature = "sqlite")]
     Sqlite(SqliteOptions),
-    /// The whole URL of a PostgreSQL database, which may contain a password.
+    /// The whole URL of a PostgreSQL database, which can contain a password.
     Postgres(String),
 }
 
@@ -25,7 +25,8 @@ impl DatabaseUrl {
     /// Parses a URL, or the bare path of an SQLite file.
     ///
     /// # Errors
-    /// `UrlInvalid` for an unknown scheme or option, or a malformed part; the message never shows a password.
+    /// Returns `UrlInvalid` for an unknown scheme or option, or a malformed part. The message never shows a
+    /// password.
     pub fn parse(url: &str) -> Result<Self, Error> {
         if url.trim().is_empty() {
             return Err(invalid("the database URL is empty").with_hint(KNOWN));
@@ -60,7 +61,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// Returns a URL for use in messages, without the passwords in its user part and its parameters.
+/// Returns a URL for messages, without the passwords in its user part and its parameters.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let (base, query) = url
@@ -74,7 +75,7 @@ pub fn without_password(url: &str) -> String {
         shown.push_str(scheme);
         shown.push_str("://");
     }
-    // The last `@` ends the user part: an unencoded password may contain others, and slashes.
+    // The user part ends at the last `@`, because an unencoded password can contain `@` and slashes.
     match rest.rsplit_once('@') {
         Some((user, host)) => {
             shown.push_str(user.split(':').next().unwrap_or_default());
@@ -87,7 +88,7 @@ pub fn without_password(url: &str) -> String {
         None => shown.push_str(rest),
     }
     if let Some(query) = query {
-        // An `@` after the `?` means that the question mark is part of a password, so nothing is shown.
+        // An `@` after the `?` means that the `?` is part of a password, so nothing is shown.
         if query.contains('@') {
             return format!("{scheme}://***");
         }
@@ -105,9 +106,9 @@ fn without_secret(pair: &str) -> String {
     }
 }
 
-/// Parses what follows `sqlite://`. Programs for earlier releases put an absolute path there. Such a URL has three
-/// slashes, like the URL of a relative path. The path is taken as absolute if only the absolute path has a folder that
-/// exists.
+/// Parses the part after `sqlite://`. In a URL for earlier releases, an absolute path directly follows `sqlite://`, so
+/// the URL looks like that of a relative path. Such a path is taken as absolute only if the folder of the absolute path
+/// exists and the folder of the relative path does not.
 #[cfg(feature = "sqlite")]
 fn sqlite_url(rest: &str) -> Result<DatabaseUrl, Error> {
     let DatabaseUrl::Sqlite(mut options) = sqlite(rest)? else {
@@ -132,9 +133,8 @@ fn sqlite_url(rest: &str) -> Result<DatabaseUrl, Error> {
 #[cfg(feature = "sqlite")]
 fn sqlite(rest: &str) -> Result<DatabaseUrl, Error> {
     if !rest.starts_with('/') && has_credentials(rest) {
-        return Err(invalid("the SQLite URL has a user and a host").with_hint(
-            "an SQLite database is a file: sqlite:///relative.db or sqlite:////absolute.db",
-        ));
+        return Err(invalid("the SQLite URL has a user and a host")
+            .with_hint("name only a file, as in sqlite:///relative.db or sqlite:////absolute.db"));
     }
     SqliteOptions::from_url(rest).map(DatabaseUrl::Sqlite)
 }
@@ -145,18 +145,19 @@ fn sqlite(_rest: &str) -> Result<DatabaseUrl, Error> {
         .with_hint("enable the cargo feature `sqlite`"))
 }
 
-/// Parses a bare path. Refuses a path that looks like a mistyped URL, because its author did not mean a file of that
-/// name.
+/// Parses a bare path. Refuses a path that looks like a mistyped URL, because the user probably did not mean a file
+/// with this name.
 fn bare(text: &str) -> Result<DatabaseUrl, Error> {
     refuse_disguised(text)?;
     if let Some((path, options)) = text.split_once('?') {
-        // The options have the form of a URL's, in which the path is percent-encoded.
+        // The text is parsed as a URL, because it has options. The path of a URL is percent-encoded, so `%` is
+        // encoded first.
         bare(path)?;
         return sqlite(&format!("/{}?{options}", path.replace('%', "%25")));
     }
     if text.starts_with(":memory:") && text != ":memory:" {
         return Err(invalid(format!("the database path '{text}' is not valid"))
-            .with_hint("an in-memory database is :memory: or sqlite:///:memory:"));
+            .with_hint("for an in-memory database, write :memory: or sqlite:///:memory:"));
     }
     if let Some((scheme, _)) = text.split_once(':')
         && is_known_scheme(scheme)
@@ -171,7 +172,10 @@ fn bare(text: &str) -> Result<DatabaseUrl, Error> {
 }
 
 #[cfg(feature = "sqlite")]
-#[expect(clippy::unnecessary_wraps, reason = "without SQLite it is an error")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "without the SQLite feature, this function returns an error"
+)]
 fn bare_path(text: &str) -> Result<DatabaseUrl, Error> {
     Ok(DatabaseUrl::Sqlite(if text == ":memory:" {
         SqliteOptions::memory()
@@ -185,7 +189,7 @@ fn bare_path(_text: &str) -> Result<DatabaseUrl, Error> {
     sqlite("")
 }
 
-/// Refuses text that names a server in another form than a URL. The text is not shown, because it may contain a
+/// Refuses text that names a server but is not a URL. The error does not show the text, because the text can contain a
 /// password.
 fn refuse_disguised(text: &str) -> Result<(), Error> {
     const KEYWORDS: [&str; 9] = [
@@ -213,7 +217,7 @@ fn refuse_disguised(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns whether a text has the form `user:password@host`.
+/// Returns whether the text has the form `user:password@host`.
 fn has_credentials(text: &str) -> bool {
     text.rsplit_once('@')
         .is_some_and(|(login, _)| login.contains(':'))
@@ -226,7 +230,7 @@ fn is_known_scheme(scheme: &str) -> bool {
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
-    // The part before `://` may be anything, including a password, so only a plain scheme is shown.
+    // The part before `://` can be anything, even a password, so it is shown only if it is a plain scheme.
     let plain = !scheme.is_empty()
         && scheme
             .bytes()
@@ -236,7 +240,7 @@ fn unknown_scheme(scheme: &str) -> Error {
     } else {
         String::new()
     };
-    // A URL for SQLAlchemy may name a driver after the database: `postgresql+psycopg2`.
+    // A URL for SQLAlchemy can name a driver after the database, e.g. `postgresql+psycopg2`.
     let hint = match scheme.split_once('+') {
         Some((base, driver)) if plain && is_known_scheme(base) => {
             format!("leave out '+{driver}'; {KNOWN}")

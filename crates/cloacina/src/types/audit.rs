@@ -1,6 +1,6 @@
-//! The author of a change and its reason.
+//! The author of a change, and the reason for the change.
 
-/// The person or program that changes an execution, for its history.
+/// The author of a change to an execution, and the reason for the change. Both are recorded in the execution's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
     /// The name of the person or program.
@@ -10,7 +10,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Whether neither is given.
+    /// Returns whether neither the author nor the reason is given.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.actor.is_none() && self.note.is_none()

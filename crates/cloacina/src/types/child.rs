@@ -9,80 +9,84 @@ use super::{ExecutionId, ExecutionStatus, Failure, Json, Micros, Ordinal, Runner
 /// Maximum depth of a tree of executions: the number of ancestors of its deepest child (M7).
 pub const MAX_CHILD_DEPTH: u32 = 32;
 
-/// The fate of an open child when its parent is cancelled, fails or times out (M4).
+/// The rule for an open child when its parent is cancelled, fails or times out (M4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentEnd {
     /// The child is cancelled.
     #[default]
     Cancel,
-    /// The child runs on. If its parent had paused it, it is resumed.
+    /// The child continues to run. If the parent had paused the child, the child is resumed.
     Abandon,
 }
 
 impl ParentEnd {
     #[expect(
         clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip_serializing_if wants a reference"
+        reason = "serde's skip_serializing_if requires a reference"
     )]
     const fn is_cancel(&self) -> bool {
         matches!(self, Self::Cancel)
     }
 }
 
-/// A node that runs another workflow, and whose value is that execution's output (M0).
+/// A node that runs another workflow as a child. The result of the node is the output of the child (M0).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildSpec {
     /// The name of the workflow.
     pub workflow: String,
-    /// The input by name, each value given by a path into the view of the node. `None`: the whole view, or, if the child's
-    /// workflow declares an input, only the declared keys.
+    /// The names of the child's input fields, each with the path of its value in the context that the node sees. `None`: the
+    /// child receives this whole context, or only the declared keys if its workflow declares an input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<BTreeMap<String, String>>,
-    /// The fate of the child when the parent ends before it.
+    /// The rule for the child when the parent ends before the child.
     #[serde(default, skip_serializing_if = "ParentEnd::is_cancel")]
     pub on_parent_end: ParentEnd,
 }
 
-/// The parent of an execution: the node that started it.
+/// The link from an execution to its parent: the task that started the execution, either as a node or by a call of its
+/// function. Also links an execution of final tasks to the execution to which they belong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParentLink {
-    /// The execution of the node.
+    /// The parent execution.
     pub execution: ExecutionId,
-    /// The node.
+    /// The task of the parent that started the child.
     pub task: Ordinal,
-    /// The number of this child among the children of the node, from 1. The next child starts when the node is retried by its
-    /// own policy, or when a retry of the execution begins at the node.
+    /// For the child of a node: its number among the children of the node, or of the node's item, from 1. The node starts
+    /// another child if its retry policy retries the node, or if a retry of the execution begins at the node. For the child
+    /// of a function: [`Runs::generation`] of the call. For an execution of final tasks: its number among all such
+    /// executions of the parent.
     pub generation: u32,
-    /// The key of the call that started it, if the parent is the function of a task.
+    /// The key of the call that started the child, if the function of a task started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its number among the children of that call, if the call starts several, or its item, if the node starts one child per
-    /// element of a list.
+    /// If the call starts several children: the number of this child among them. If the node starts one child per
+    /// element of a list: the index of the element.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u32>,
     /// The number of ancestors of the child.
     pub depth: u32,
-    /// The parent has paused the child, so the parent also resumes it.
+    /// Whether a pause of the parent has paused the child. If so, a resume of the parent also resumes the child.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// The child's own timeout, if the parent had less time left when it started the child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<OwnTimeout>,
-    /// Set if the execution runs the final tasks of its parent, and is not the child of a node.
+    /// Set if the execution runs the final tasks of another execution. Such an execution is not a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finale: Option<Box<Finale>>,
 }
 
 impl ParentLink {
-    /// The item of the node that the child belongs to. `None`: the node has one child, or the parent is the function of a task.
+    /// Returns the index of the item for which the node started the child. `None`: the node has only one child, or the
+    /// function of a task started the child.
     #[must_use]
     pub fn map_item(&self) -> Option<u32> {
         self.item
             .filter(|_| self.key.is_none() && self.finale.is_none())
     }
 
-    /// The ordinal of the node in the database; -1 for the final tasks of the execution itself.
+    /// Returns the ordinal of the parent's task as stored in the database; -1 for an execution of final tasks.
     #[must_use]
     pub fn owner(&self) -> i64 {
         if self.finale.is_some() {
@@ -96,29 +100,31 @@ impl ParentLink {
 /// A child's own timeout, which its parent shortened when it started the child (M4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnTimeout {
-    /// The timeout without the parent, in microseconds.
+    /// The timeout before the parent shortened it, in microseconds; `None`: no timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micros: Option<Micros>,
-    /// Whether it applies again, because the child was retried. The parent's old deadline may then have passed.
+    /// Whether this timeout applies again, because the child was retried. The deadline of the parent may have passed before
+    /// the retry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds: bool,
 }
 
-/// The facts about the first execution in the link of an execution of final tasks (semantics Q).
+/// The part of a [`ParentLink`] that belongs to an execution of final tasks (semantics Q). Below, "the first execution" means
+/// the execution whose final tasks run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finale {
     /// The execution of the final tasks.
     pub id: ExecutionId,
-    /// The number of earlier compensations of tasks of the first execution, by task id.
+    /// How often each task of the first execution has been compensated before, by task id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compensated: Vec<(String, u32)>,
-    /// The attempts of the first execution that may still run. No final task starts before they have ended or are lost.
+    /// The attempts of the first execution that may still run. No final task starts until they have ended or are lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldAttempt>,
 }
 
 impl Finale {
-    /// The number of earlier compensations of a task of the first execution.
+    /// Returns how often a task of the first execution has been compensated before.
     #[must_use]
     pub fn times(&self, task: &str) -> u32 {
         let mut counts = self.compensated.iter();
@@ -128,7 +134,7 @@ impl Finale {
     }
 }
 
-/// An attempt that ran when its execution ended.
+/// An attempt that was running when its execution ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldAttempt {
     /// The execution.
@@ -139,25 +145,25 @@ pub struct HeldAttempt {
     pub runner: RunnerId,
     /// The number of the attempt.
     pub attempt: u32,
-    /// Stands for all items of a map that the runner may run, instead of one attempt.
+    /// Whether this entry represents all items of a map that the runner may be running. Otherwise it represents one attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub items: bool,
 }
 
-/// The end of a child, as its parent learns it.
+/// The end of a child, as it is reported to the parent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildEnd {
     /// The child.
     pub child: ExecutionId,
-    /// The node of the parent.
+    /// The task of the parent that started the child.
     pub task: Ordinal,
-    /// Its item, if the node starts one child per element of a list.
+    /// The index of the element, if the node starts one child per element of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u32>,
-    /// Its number among the children of a call of the node's function, if the call started several.
+    /// The number of the child among the children of a call of the node's function, if the call started several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
-    /// Its final state: `Completed`, `Failed` or `Cancelled`.
+    /// The final state of the child: `Completed`, `Failed` or `Cancelled`.
     pub status: ExecutionStatus,
     /// The output of a completed child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,7 +174,7 @@ pub struct ChildEnd {
 }
 
 impl ChildEnd {
-    /// The message of the error of a parent whose child did not complete (M5).
+    /// Returns the error message of a node whose child did not complete (M5).
     #[must_use]
     pub fn message(&self, workflow: &str) -> String {
         let what = match (&self.error, self.status) {
@@ -180,56 +186,59 @@ impl ChildEnd {
     }
 }
 
-/// The child of a node, as the node knows it.
+/// The information that a node stores about its child.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeChild {
-    /// The execution.
+    /// The execution of the child.
     pub id: ExecutionId,
-    /// Its number among the children of the node.
+    /// The number of the child among the children of the node.
     pub generation: u32,
-    /// Its final state, if the node knows it.
+    /// The final state of the child, if it has been reported to the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ExecutionStatus>,
-    /// An end that the node has not acted on, because its execution is paused.
+    /// The end of the child, if the node has not processed it because the parent is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Box<ChildEnd>>,
-    /// The delay before the next child, if the policy of the node allows one after that end, in microseconds.
+    /// The delay in microseconds before the node starts another child, if the node's retry policy allows another child
+    /// after this end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_delay: Option<Micros>,
 }
 
-/// A message from one execution to another. It is stored with the change that causes it and applied by any runner.
+/// A message from one execution to another. It is stored in the same transaction as the change that causes it. Any runner can
+/// apply it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// To a child: its parent no longer waits for it.
+    /// To a child: the parent no longer waits for the child.
     Cancel,
-    /// To a child: its parent was paused.
+    /// To a child: the parent was paused.
     Pause,
-    /// To a child: its parent was resumed.
+    /// To a child: the parent was resumed.
     Resume,
-    /// To a child: its node runs again.
+    /// To a child: the node that started the child runs again.
     Retry,
     /// To a parent: a child has ended.
     ChildEnded(Box<ChildEnd>),
-    /// To an execution of final tasks: an attempt may still run. The note stays in the inbox until the attempt has ended or is lost.
+    /// To an execution of final tasks: an attempt may still run. The note stays in the inbox until the attempt has ended or
+    /// is lost.
     AttemptEnded(HeldAttempt),
 }
 
-/// A note with its addressee.
+/// A note and the execution that receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// The execution that it is for.
+    /// The receiver of the note.
     pub target: ExecutionId,
     /// The note.
     pub note: Note,
 }
 
-/// The children that the function of a task asks for with one call (T5, T10), and what the task knows of them.
+/// The children that the function of a task runs with one call (T5, T10), with their states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runs {
     /// The name of the workflow.
     pub workflow: String,
-    /// The children that are not started, in the order in which they start.
+    /// The children that have not been started, in the order in which they will start.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub inputs: VecDeque<RunInput>,
     /// The number of children of the call, including those that have ended. `None`: the call runs one child.
@@ -247,30 +256,31 @@ pub struct Runs {
     /// The number of this call among all the calls with which the task has started children.
     #[serde(default)]
     pub generation: u32,
-    /// Earlier children of the call that are retried in place instead of starting new ones (M6).
+    /// Earlier children of the call, by their number. These children are retried, and no new children are started in
+    /// their place (M6).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<u32, ExecutionId>,
-    /// The open children, each with its number among the children of the call.
+    /// The open children, by their number among the children of the call.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
         with = "super::id_ranges"
     )]
     pub open: BTreeMap<u32, ExecutionId>,
-    /// Other calls that the function makes at the same time.
+    /// Other calls that the function has made at the same time, for example with `join!`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<RunsBeside>,
 }
 
 impl Runs {
-    /// Whether a child of this call can be started now.
+    /// Returns whether a child of this call can be started now.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let is_below = |limit: u32| self.open.len() < limit as usize;
         !self.inputs.is_empty() && self.parallel.is_none_or(is_below)
     }
 
-    /// Whether all children of this call and of the calls beside it have ended.
+    /// Returns whether all children of this call and of its simultaneous calls have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let calls = self.beside.iter().map(|call| &call.runs);
@@ -279,7 +289,8 @@ impl Runs {
             .all(|runs| runs.inputs.is_empty() && runs.open.is_empty())
     }
 
-    /// The number of the open child to which an end belongs. `None`: it is not an open child of this call.
+    /// Returns the number of the child that has ended according to `end`. `None`: the child is not an open child of
+    /// this call.
     #[must_use]
     pub fn number_of(&self, end: &ChildEnd) -> Option<u32> {
         let is_child = |(_, id): &(&u32, &ExecutionId)| **id == end.child;
@@ -290,39 +301,39 @@ impl Runs {
         .map(|(number, _)| *number)
     }
 
-    /// The open children of this call and of the calls beside it.
+    /// Returns the open children of this call and of its simultaneous calls.
     pub fn all_open(&self) -> impl Iterator<Item = ExecutionId> {
         let beside = self.beside.iter().flat_map(|call| call.runs.open.values());
         self.open.values().chain(beside).copied()
     }
 }
 
-/// A call that runs children at the same time as another one.
+/// A call that runs children at the same time as another call of the same function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunsBeside {
-    /// The key of the step that records how it ended.
+    /// The key of the step that records the end of the call.
     pub key: String,
-    /// The position of that step.
+    /// The position of this step.
     pub position: u32,
-    /// Its children.
+    /// The children of the call.
     pub runs: Runs,
 }
 
 /// A child to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunInput {
-    /// Its number among the children of the call, from 0.
+    /// The number of the child among the children of the call, from 0.
     pub index: u32,
-    /// Its input, a JSON object.
+    /// The input of the child, a JSON object.
     pub input: Json,
 }
 
-/// The children of a call that did not complete. A retry of the execution forgets their recorded ends.
+/// The children of one call, except those that completed. A retry of the execution removes their recorded ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRuns {
     /// The position of the step that records the call.
     pub position: u32,
-    /// Whether the call runs several children. Their steps follow the step of the call.
+    /// Whether the call runs several children. The steps of these children follow the step of the call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub many: bool,
     /// The children, by their number. `None`: the child was cancelled, so a retry starts a new one.
@@ -330,7 +341,8 @@ pub struct FailedRuns {
 }
 
 impl TaskWait {
-    /// Whether the task waits for this child of its node, or of its function.
+    /// Returns whether the task waits for this child. The task is a node that has started the child, or its function
+    /// has started the child.
     #[must_use]
     pub fn awaits_child(&self, child: ExecutionId) -> bool {
         let runs = self
@@ -343,7 +355,7 @@ impl TaskWait {
     }
 }
 
-/// An execution that a task starts with its completion (T10). It has no parent.
+/// An execution that starts when a task completes (T10). It has no parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootStart {
     /// The key of the call.

@@ -1,4 +1,4 @@
-//! The context: an ordered map from keys to JSON values, and the delta between two of them (semantics B).
+//! The context, an ordered map from keys to JSON values, and the delta between two contexts (semantics B).
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,25 +22,25 @@ pub struct Context {
 }
 
 impl Context {
-    /// An empty context.
+    /// Creates an empty context.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of keys.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether the context has no keys.
+    /// Returns whether the context has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Size of all keys and values together, in bytes.
+    /// Returns the size of all keys and values together, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let pairs = self.values.iter();
@@ -49,13 +49,13 @@ impl Context {
             .sum()
     }
 
-    /// The value of a key; `None` when the key is absent.
+    /// Returns the value of a key; `None` if the key is absent.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.values.get(key)
     }
 
-    /// Whether the key is present. A key whose value is `null` is present.
+    /// Returns whether the key is present. A key with the value `null` is present.
     #[must_use]
     pub fn contains_key(&self, key: &str) -> bool {
         self.values.contains_key(key)
@@ -71,12 +71,12 @@ impl Context {
         self.values.shift_remove(key)
     }
 
-    /// Keys and values, in insertion order.
+    /// Returns the keys and values, in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
         self.values.iter()
     }
 
-    /// The context as one JSON object.
+    /// Returns the context as the text of one JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut out = String::with_capacity(2 + self.values.len() * 16);
@@ -95,7 +95,8 @@ impl Context {
     /// Parses a context from the text of a JSON object.
     ///
     /// # Errors
-    /// When the text is not a JSON object, or a value is deeper than [`super::MAX_JSON_DEPTH`]; the error names its key.
+    /// Returns an error if the text is not a JSON object, or if a value is nested deeper than
+    /// [`super::MAX_JSON_DEPTH`]. In the second case, the error names the key of the value.
     pub fn from_json(text: &str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
     }
@@ -110,7 +111,7 @@ impl Context {
         }
     }
 
-    /// The delta that turns `self` into `after`.
+    /// Returns the delta that turns `self` into `after`.
     #[must_use]
     pub fn delta_to(&self, after: &Self) -> Delta {
         let mut delta = Delta::default();
@@ -139,7 +140,7 @@ impl FromIterator<(Arc<str>, Json)> for Context {
 /// The changes that a task made to its context: keys set and keys removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// Keys set, in the order of their first write.
+    /// The keys that the task set, with their values, in the order of their first write.
     #[serde(
         default,
         rename = "s",
@@ -147,19 +148,19 @@ pub struct Delta {
         deserialize_with = "read_values"
     )]
     pub set: Map<Json>,
-    /// Keys removed.
+    /// The keys that the task removed.
     #[serde(default, rename = "r", skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<Arc<str>>,
 }
 
 impl Delta {
-    /// Whether the delta has no changes.
+    /// Returns whether the delta has no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.removed.is_empty()
     }
 
-    /// Size of all keys and values together, in bytes. `max_context_bytes` limits it.
+    /// Returns the size of all keys and values together, in bytes. `max_context_bytes` is the limit of this size.
     #[must_use]
     pub fn size(&self) -> usize {
         self.set
@@ -169,7 +170,7 @@ impl Delta {
             + self.removed.iter().map(|key| key.len()).sum::<usize>()
     }
 
-    /// The JSON text that is stored in the database.
+    /// Returns the JSON text that is stored in the database.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut out = String::with_capacity(8 + self.size() + 4 * self.set.len());
@@ -206,13 +207,13 @@ impl Delta {
     /// Parses a delta from its stored text.
     ///
     /// # Errors
-    /// When the text is not one that [`Delta::to_json`] writes.
+    /// Returns an error if the text was not written by [`Delta::to_json`].
     pub fn from_json(text: &str) -> Result<Self, JsonError> {
         serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))
     }
 }
 
-/// Reads keys and values; an error about a value names its key.
+/// Decodes keys and values. An error about a value names its key.
 fn read_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<Json>, D::Error> {
     struct Values;
 
@@ -243,7 +244,7 @@ pub(super) fn push_key(out: &mut String, key: &str) {
     out.push(':');
 }
 
-/// Appends a JSON string. Text that needs no escapes is copied without an encoder.
+/// Appends `text` as a JSON string. Text that needs no escapes is copied without an encoder.
 fn push_string(out: &mut String, text: &str) {
     if text
         .bytes()
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a2_too_deep_value_is_refused_with_its_key() {
+    fn b1_error_for_a_too_deep_value_names_its_key() {
         let deep = format!("{}{}", "[".repeat(513), "]".repeat(513));
         let expected = "the value of key 'd' is nested deeper than 512 levels";
         let context = Context::from_json(&format!("{{\"fine\":[1],\"d\":{deep}}}"));

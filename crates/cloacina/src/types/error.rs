@@ -1,4 +1,5 @@
-//! The library's error type: a stable code, a message that says what failed and where, and a hint what to do next.
+//! The library's error type. An error has a stable code and a message that says what failed and where. It can also have a
+//! hint that says what to do next.
 
 use std::fmt;
 
@@ -37,15 +38,15 @@ pub enum ErrorCode {
     ExecutionNotFound,
     /// The execution's state does not allow the requested action.
     ExecutionState,
-    /// An attempt lost its claim, by a timeout, a cancel or a rescue, so it can record nothing.
+    /// An attempt lost its claim because of a timeout, a cancel or a rescue, so it cannot record anything.
     ClaimLost,
-    /// A task has too many recorded steps, or too many bytes of them.
+    /// A task has too many recorded steps, or its recorded steps are too large.
     StepLimit,
-    /// A task would wait for something that cannot end while it waits.
+    /// A task waits for a result that cannot exist before the wait ends.
     Deadlock,
     /// The wait timed out before the execution ended.
     WaitTimeout,
-    /// An approval was decided before.
+    /// An approval has already been decided.
     AlreadyDecided,
     /// The runner is shut down.
     RunnerClosed,
@@ -54,7 +55,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Every code.
+    /// All codes.
     pub const ALL: &'static [Self] = &[
         Self::WorkflowInvalid,
         Self::WorkflowInputInvalid,
@@ -79,7 +80,7 @@ impl ErrorCode {
         Self::Forked,
     ];
 
-    /// The public name, in snake case.
+    /// Returns the public name, in snake case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -132,14 +133,14 @@ impl Error {
         }
     }
 
-    /// The error of a call to a runner that has been shut down.
+    /// Creates the error of a call to a runner that has been shut down.
     #[must_use]
     pub fn runner_closed() -> Self {
         Self::new(ErrorCode::RunnerClosed, "the runner is shut down")
             .with_hint("start a new DefaultRunner")
     }
 
-    /// The error for an execution id that is not in the database.
+    /// Creates the error for an execution id that is not in the database.
     #[must_use]
     pub fn unknown_execution(id: ExecutionId) -> Self {
         let message = format!("there is no execution {id}");
@@ -147,14 +148,14 @@ impl Error {
             .with_hint("it may have been pruned, or be in another database")
     }
 
-    /// The error of an attempt that records after it lost its claim.
+    /// Creates the error of an attempt that tries to record a step after it has lost its claim.
     #[must_use]
     pub fn claim_lost() -> Self {
         Self::new(
             ErrorCode::ClaimLost,
-            "the attempt has lost its claim, by a timeout, a cancel or a rescue; nothing was recorded",
+            "the attempt has lost its claim because of a timeout, a cancel or a rescue; nothing was recorded",
         )
-        .with_hint("leave the function: its result is dropped")
+        .with_hint("return from the function, because its result is dropped")
     }
 
     /// Returns the error with a hint.
@@ -177,7 +178,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The known name most similar to `typed`, if the edit distance is small enough for a typing error.
+/// Returns the known name that is most similar to `typed`; `None` if no name is similar enough.
 #[must_use]
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (typed.chars().count() / 3).max(2);
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_finds_a_typing_error_but_no_distant_name() {
+    fn nearest_finds_similar_names_only() {
         assert_eq!(nearest("exract", ["load", "extract"]), Some("extract"));
         assert_eq!(nearest("zzz", ["load", "extract"]), None);
     }

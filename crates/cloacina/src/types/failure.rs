@@ -1,8 +1,8 @@
-//! Failures, in the form in which tasks of both languages report them and the database stores them.
+//! Failures: the form in which tasks of both languages report errors, and in which the database stores them.
 
 use serde::{Deserialize, Serialize};
 
-/// Why an attempt ended without a result.
+/// The reason why an attempt ended without a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The qualified name of the error's type, e.g. `ValueError`, `package.module.CustomError` or `TaskTimeoutError`.
@@ -13,11 +13,12 @@ pub struct Failure {
     /// The traceback or backtrace, if available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
-    /// Whether the retry policy may retry the failure. `Abort`, a wrong return value and an oversized context are never retried.
+    /// Whether the retry policy decides about a retry. `false`: the failure is never retried, for example an `Abort`, a wrong
+    /// return value or a context that is too large.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub retryable: bool,
-    /// Qualified names of the error's type and its base classes, most specific first. `retry_on` and `never_on` match against
-    /// them.
+    /// The qualified names of the error's type and of its base classes, most specific first. `retry_on` and `never_on` match
+    /// these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<String>,
 }
@@ -29,11 +30,13 @@ pub enum FailureKind {
     TaskTimeout,
     /// An execution exceeded its timeout.
     WorkflowTimeout,
-    /// A task's runner died more often than `max_rescues`.
+    /// A task's runners died more often than `max_rescues` allows.
     RunnerLost,
-    /// A trigger rule could not be evaluated.
+    /// A task's definition or function does not work with its data: for example, a trigger rule compares values that cannot
+    /// be compared, or a map's list or the path of a child's input is missing.
     Rule,
-    /// A delta was larger than `max_context_bytes`.
+    /// A task's writes, an item's result or a task's recorded steps exceeded their limit, which is usually
+    /// `max_context_bytes`.
     ContextTooLarge,
     /// The database cannot store a value that a task wrote.
     NotStorable,
@@ -46,7 +49,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The type name under which the failure is stored.
+    /// Returns the type name under which the failure is stored.
     #[must_use]
     pub const fn type_name(self) -> &'static str {
         match self {
@@ -80,7 +83,7 @@ impl Failure {
         }
     }
 
-    /// The type's name without its module.
+    /// Returns the type's name without its module.
     #[must_use]
     pub fn short_type(&self) -> &str {
         self.kind.rsplit('.').next().unwrap_or(&self.kind)
@@ -93,7 +96,7 @@ const fn yes() -> bool {
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if wants a reference"
+    reason = "serde's skip_serializing_if requires a reference"
 )]
 const fn is_yes(value: &bool) -> bool {
     *value

@@ -1,4 +1,5 @@
-//! Detects NaN and infinities in values to be encoded: `serde_json` silently writes them as `null` (semantics B1).
+//! Detects NaN and infinities in a value before it is encoded, because `serde_json` silently writes them as `null` (semantics
+//! B1).
 
 use std::fmt::{self, Display};
 
@@ -14,7 +15,7 @@ pub(super) fn check_finite<T: Serialize + ?Sized>(value: &T) -> Result<(), JsonE
         .map_err(|NotFinite(message)| JsonError(message))
 }
 
-/// A serializer without output that fails at the first number that is not finite.
+/// A serializer that writes nothing, and fails at the first number that is not finite.
 struct Checker;
 
 #[derive(Debug)]
@@ -195,7 +196,7 @@ impl ser::SerializeMap for Checker {
     type Ok = ();
     type Error = NotFinite;
 
-    /// Keys are not checked: `serde_json` turns them into strings or refuses them.
+    /// Does not check keys, because `serde_json` converts them to strings or refuses them.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Checked {
         Ok(())
     }

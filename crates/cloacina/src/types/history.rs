@@ -1,4 +1,4 @@
-//! The events of an execution's history. Only events that cannot be derived from other rows are stored.
+//! The events of an execution's history. Events that can be derived from other rows are not stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,25 +8,29 @@ use super::{Json, Ordinal, RunnerId, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryKind {
-    /// The execution was submitted. Derived from its row.
+    /// The execution was submitted. Derived from the execution's row.
     Submitted,
-    /// The person or program that submitted the execution, and why.
+    /// The submission named the caller, a reason, or both; the data has them. The event `RerunOf` replaces this event for a
+    /// rerun.
     SubmittedBy,
-    /// The execution repeats another one; the data names it.
+    /// The execution is a rerun of another execution; the data has the id of that execution, and the caller and the reason
+    /// if they are given.
     RerunOf,
-    /// The submitter's trace context, for the runners that run the tasks.
+    /// The execution was submitted with a trace context, which the runners of its tasks use. The data has the trace
+    /// context.
     Traced,
     /// The first task started. Derived from the execution's row.
     Started,
-    /// An attempt started. Derived for the last attempt; stored together with the attempt's end for earlier ones.
+    /// An attempt started. For the last attempt, the event is derived from the task's row. For an earlier attempt, it was
+    /// stored when that attempt ended.
     TaskStarted,
     /// A task completed. Derived from the task's row.
     TaskCompleted,
-    /// An attempt failed and no retry follows. Derived from the task's row.
+    /// A task failed. Derived from the task's row.
     TaskFailed,
     /// An attempt failed and a retry follows.
     TaskRetrying,
-    /// A task snoozed: it runs later, and the attempt does not count.
+    /// A task snoozed: it runs again later, and the attempt does not count.
     TaskSnoozed,
     /// A step of a task was recorded; the data has its key, kind, duration and value. Derived from the step's row.
     StepRecorded,
@@ -34,25 +38,25 @@ pub enum HistoryKind {
     TaskSkipped,
     /// A task was cancelled. Derived from the task's row.
     TaskCancelled,
-    /// A task was rescued: its claim was taken back from a dead runner.
+    /// A task was rescued: its claim was taken from a dead runner.
     TaskRescued,
-    /// A claim was returned unfinished when its runner shut down.
+    /// A runner returned its claim on an unfinished task, for example because the runner shut down.
     TaskReleased,
-    /// A task began to wait; the data says for what.
+    /// A task began to wait; the data has the condition.
     Waiting,
-    /// A waiting task took a signal.
+    /// A waiting task received a signal.
     Signalled,
     /// A wait timed out.
     WaitTimedOut,
     /// An approval was decided.
     Decided,
-    /// A node started a child; the data has its id and its workflow.
+    /// A task started a child; the data has the child's id and workflow.
     ChildStarted,
-    /// A node learned the end of its child; the data has its id, its status and its error.
+    /// A child of a task ended; the data has the child's id, state and error.
     ChildEnded,
-    /// The end of the execution started its final tasks; the data has their execution and its workflow.
+    /// The execution ended and its final tasks were started; the data has the id and the workflow of their execution.
     FinalStarted,
-    /// A task completed and started another execution; the data has its id and its workflow.
+    /// A task completed and started another execution; the data has the id and the workflow of the new execution.
     ExecutionStarted,
     /// The due time of a timer or of a retry delay was moved.
     Rescheduled,
@@ -66,14 +70,14 @@ pub enum HistoryKind {
     Cancelled,
     /// The execution exceeded its timeout.
     TimedOut,
-    /// The execution completed. Derived from its row.
+    /// The execution completed. Derived from the execution's row.
     Completed,
-    /// The execution failed. Derived from its row.
+    /// The execution failed. Derived from the execution's row.
     Failed,
 }
 
 impl HistoryKind {
-    /// The name in the database and in the public API.
+    /// Returns the name that the database and the public API use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -115,16 +119,16 @@ impl HistoryKind {
 /// One event of an execution's history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEvent {
-    /// When the event happened.
+    /// The time of the event.
     pub time: Timestamp,
     /// The event's type: a name of [`HistoryKind`].
     pub kind: String,
-    /// The task concerned, if any.
+    /// The task that the event is about, if any.
     pub task: Option<Ordinal>,
-    /// The attempt concerned, if any.
+    /// The attempt that the event is about, if any.
     pub attempt: Option<u32>,
     /// The runner that caused the event or held the claim.
     pub runner: Option<RunnerId>,
-    /// Details that depend on the type: error, delay or reason.
+    /// Details of the event. They depend on its type, for example an error, a delay or a reason.
     pub data: Option<Json>,
 }

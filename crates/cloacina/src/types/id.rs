@@ -1,4 +1,4 @@
-//! Identifiers. Ids of executions, runners and schedules are UUIDv7, so that they sort by creation time.
+//! Identifiers. The ids of executions, runners, schedules and inbox messages are UUIDv7, which sort by creation time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,26 +22,27 @@ macro_rules! uuid_id {
                 Self(Uuid::now_v7())
             }
 
-            /// Builds an id from a time and random bytes, for code with an injected clock and an injected source of randomness.
+            /// Creates an id from a time and random bytes. Code that receives its clock and its random numbers as arguments
+            /// uses this function.
             #[must_use]
             pub fn from_parts(now: Timestamp, random: [u8; 10]) -> Self {
                 let millis = u64::try_from(now.0 / 1000).unwrap_or(0);
                 Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
-            /// The sixteen bytes that are stored in the database.
+            /// Returns the sixteen bytes that are stored in the database.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// Builds an id from its stored bytes.
+            /// Creates an id from its stored bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// The underlying UUID.
+            /// Returns the underlying UUID.
             #[must_use]
             pub const fn uuid(&self) -> Uuid {
                 self.0
@@ -83,7 +84,7 @@ uuid_id! {
     ExecutionId
 }
 uuid_id! {
-    /// Identifies one runner from its start to its end. Half of the fencing token `(runner_id, attempt)`.
+    /// Identifies one runner from its start to its end. It is the first part of the fencing token `(runner_id, attempt)`.
     ///
     /// Since 1.0.
     RunnerId
@@ -105,5 +106,5 @@ uuid_id! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DefinitionId(pub i64);
 
-/// A task's position in the declaration order of its workflow, counted from 0. Stable within one version.
+/// A task's position in the declaration order of its workflow, counted from 0. It does not change within one version.
 pub type Ordinal = u32;

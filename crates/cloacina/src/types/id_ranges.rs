@@ -1,7 +1,7 @@
-//! Stores numbered ids as ranges, so that a task that waits for thousands of children is stored in few bytes.
+//! Stores numbered ids of children as ranges. This way a task that waits for thousands of children takes few bytes.
 //!
-//! Children that start together have consecutive ids, in the order of their numbers. A range is the first number, the count, and
-//! the first id.
+//! Children that start together have consecutive ids, in the order of their numbers. A range consists of the first number,
+//! the count, and the first id.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::ExecutionId;
 
 type Range = (u32, u32, ExecutionId);
 
-/// Maximum number of ids that are read. A row that another program has written must not fill the memory.
+/// Maximum number of ids that are read. The limit keeps an invalid row from filling the memory.
 const MAX: u64 = 10_000_000;
 
-/// The id that comes `count` after another one.
-fn behind(id: ExecutionId, count: u32) -> ExecutionId {
+/// Returns the id that is higher than `id` by `count`.
+fn id_after(id: ExecutionId, count: u32) -> ExecutionId {
     let number = id.uuid().as_u128().wrapping_add(count.into());
     Uuid::from_u128(number).into()
 }
@@ -30,7 +30,7 @@ pub(super) fn serialize<S: Serializer>(
         match ranges.last_mut() {
             Some((first, count, first_id))
                 if first.checked_add(*count) == Some(*number)
-                    && behind(*first_id, *count) == *id =>
+                    && id_after(*first_id, *count) == *id =>
             {
                 *count += 1;
             }
@@ -43,7 +43,7 @@ pub(super) fn serialize<S: Serializer>(
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<u32, ExecutionId>, D::Error> {
-    /// Earlier releases stored each id by its number.
+    /// The stored form: ranges, or a map from numbers to ids, which earlier releases wrote.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Stored {
@@ -51,7 +51,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         Ids(BTreeMap<String, ExecutionId>),
     }
     let numbered = |(first, count, id): Range| {
-        (0..count).map(move |offset| (first + offset, behind(id, offset)))
+        (0..count).map(move |offset| (first + offset, id_after(id, offset)))
     };
     match Stored::deserialize(deserializer)? {
         Stored::Ranges(ranges) => {
@@ -76,7 +76,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::behind;
+    use super::id_after;
     use crate::types::{ExecutionId, Runs};
 
     fn runs(open: BTreeMap<u32, ExecutionId>) -> Runs {
@@ -87,10 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_follow_each_other_are_one_range() {
+    fn consecutive_ids_are_stored_as_ranges() {
         let first = ExecutionId::generate();
         let mut open: BTreeMap<u32, ExecutionId> = (0..1000)
-            .map(|number| (number, behind(first, number)))
+            .map(|number| (number, id_after(first, number)))
             .collect();
         open.remove(&500);
         open.insert(2000, ExecutionId::generate());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_are_too_long_are_refused() {
+    fn too_long_ranges_are_refused() {
         let id = ExecutionId::generate();
         for range in ["0,4294967295", "4294967295,2"] {
             let text = format!(r#"{{"workflow":"w","generation":1,"open":[[{range},"{id}"]]}}"#);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_earlier_releases_are_read() {
+    fn form_of_earlier_releases_is_read() {
         let id = ExecutionId::generate();
         let text = format!(r#"{{"workflow":"w","generation":1,"open":{{"3":"{id}"}}}}"#);
         let read: Runs = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,4 @@
-//! JSON values kept as their exact, compact text: big integers keep all digits, and nothing is decoded before it is read.
+//! JSON values, kept as their exact compact text. Big integers keep all digits, and a value is decoded only when it is read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use super::finite::check_finite;
 
-/// Maximum nesting depth of arrays and objects in a value. Deeper values are refused wherever JSON enters, so that code that
-/// recurses over a value does not run out of stack.
+/// Maximum nesting depth of arrays and objects in a value. Deeper values are refused wherever the engine receives JSON,
+/// because recursive code would run out of stack.
 pub const MAX_JSON_DEPTH: usize = 512;
 
-/// A JSON value, held as valid JSON text without insignificant white space.
+/// A JSON value, kept as valid JSON text without insignificant white space.
 ///
 /// Since 1.0.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -26,7 +26,7 @@ pub struct Json(Arc<str>);
 #[error("{0}")]
 pub struct JsonError(pub String);
 
-/// The type of a JSON value, determined by its first character.
+/// The type of a JSON value. The first character of the value determines it.
 ///
 /// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum JsonShape {
 }
 
 impl JsonShape {
-    /// The type of the value in a compact JSON text.
+    /// Returns the type of the value in a compact JSON text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text.as_bytes().first() {
@@ -59,7 +59,7 @@ impl JsonShape {
         }
     }
 
-    /// The name used in error messages.
+    /// Returns the name that error messages use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -77,22 +77,22 @@ impl Json {
     /// Parses JSON text and removes insignificant white space.
     ///
     /// # Errors
-    /// When the text is not exactly one JSON value (`NaN` and `Infinity` are not JSON), or is nested deeper than
-    /// [`MAX_JSON_DEPTH`].
+    /// Returns an error if the text is not exactly one JSON value (`NaN` and `Infinity` are not JSON), or if it is
+    /// nested deeper than [`MAX_JSON_DEPTH`].
     pub fn parse(text: &str) -> Result<Self, JsonError> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|error| JsonError(error.to_string()))?;
         Self::of_raw(raw)
     }
 
-    /// Takes text that `serde_json` has validated.
+    /// Creates a value from text that `serde_json` has validated.
     pub(super) fn of_raw(raw: &RawValue) -> Result<Self, JsonError> {
         let text = compact(raw.get());
         check_depth(&text)?;
         Ok(Self(text))
     }
 
-    /// Wraps text from one of this crate's encoders without a check: it must be valid and compact.
+    /// Creates a value from the text of one of this crate's encoders. The text is not checked; it must be valid and compact.
     #[must_use]
     pub fn from_encoder(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -101,40 +101,41 @@ impl Json {
     /// Encodes a Rust value.
     ///
     /// # Errors
-    /// When JSON cannot represent the value, e.g. a NaN or a map whose keys are not strings, or it is nested deeper than
-    /// [`MAX_JSON_DEPTH`].
+    /// Returns an error if JSON cannot represent the value, e.g. a NaN or a map whose keys are not strings, or if it is
+    /// nested deeper than [`MAX_JSON_DEPTH`].
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
         let text = serde_json::to_string(value).map_err(|error| JsonError(error.to_string()))?;
         check_depth(&text)?;
-        // `serde_json` writes a NaN as `null`, so text without `null` needs no check.
+        // `serde_json` writes NaN and infinities as `null`, so text without `null` needs no check.
         if text.contains("null") {
             check_finite(value)?;
         }
         Ok(Self(text.into()))
     }
 
-    /// Decodes into a Rust value.
+    /// Decodes the value as a Rust value.
     ///
     /// # Errors
-    /// When the value does not have the shape of `T`, or `T` is a type like [`serde_json::Value`] and the value has more
-    /// than the 128 levels that `serde_json` decodes.
+    /// Returns an error if the value does not have the shape of `T`. If `T` accepts any nesting, like
+    /// [`serde_json::Value`], also returns an error if the value has more than 128 levels, which is the limit of
+    /// `serde_json`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         serde_json::from_str(&self.0).map_err(|error| JsonError(error.to_string()))
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The JSON text as a shared string.
+    /// Returns the JSON text as a shared string.
     #[must_use]
     pub fn text(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// The type of the value.
+    /// Returns the type of the value.
     #[must_use]
     pub fn shape(&self) -> JsonShape {
         JsonShape::of(&self.0)
@@ -169,7 +170,7 @@ fn compact(text: &str) -> Arc<str> {
 
 /// Refuses valid JSON text that is nested deeper than [`MAX_JSON_DEPTH`].
 fn check_depth(text: &str) -> Result<(), JsonError> {
-    // Each level takes two characters, so shorter text cannot be too deep.
+    // Each level takes at least two characters, so shorter text cannot be too deep.
     if text.len() <= 2 * MAX_JSON_DEPTH {
         return Ok(());
     }
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a2_values_may_have_512_levels_and_no_more() {
+    fn b1_values_have_at_most_512_levels() {
         let nested = |open: &str, leaf: &str, close: &str, levels: usize| {
             format!("{}{leaf}{}", open.repeat(levels), close.repeat(levels))
         };
@@ -277,7 +278,7 @@ mod tests {
                 assert!(serde_json::from_str::<Json>(&deep).is_err());
             }
         }
-        // Brackets side by side and brackets in strings do not add levels.
+        // Neither adjacent brackets nor brackets in strings add levels.
         assert!(Json::parse(&format!("[{}[]]", "[],".repeat(2000))).is_ok());
         assert!(Json::parse(&format!("\"{}\"", "[".repeat(2000))).is_ok());
         let mut deep = serde_json::json!(1);

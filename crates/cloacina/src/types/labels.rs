@@ -12,7 +12,8 @@ const MAX_NAME: usize = 128;
 /// Maximum length of a label's value, in characters.
 const MAX_VALUE: usize = 512;
 
-/// Names with values that a caller gives to an execution in order to find it later. They do not affect how it runs.
+/// The labels of an execution: names with values, by which callers find the execution later. They do not affect how the
+/// execution runs.
 ///
 /// Since 1.0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,11 @@ impl Labels {
     /// No labels.
     pub const NONE: Self = Self(None);
 
-    /// Returns labels from pairs of name and value. Of two values of one name, the last one counts.
+    /// Creates labels from pairs of a name and a value. If a name occurs several times, its last value is used.
     ///
     /// # Errors
-    /// `Configuration` for more than 32 labels, a name that does not have 1 to 128 characters, a value of more than 512
-    /// characters, or a NUL character. Since 1.0.
+    /// Returns `Configuration` for more than 32 labels, a name that does not have 1 to 128 characters, a value of more
+    /// than 512 characters, or a NUL character. Since 1.0.
     pub fn new<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, Error> {
@@ -60,36 +61,36 @@ impl Labels {
         Ok(Self::stored(labels))
     }
 
-    /// Returns labels that were read from a database.
+    /// Creates labels that were read from a database.
     pub(crate) fn stored(labels: BTreeMap<String, String>) -> Self {
         Self((!labels.is_empty()).then(|| Arc::new(labels)))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no labels.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The number of labels.
+    /// Returns the number of labels.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |labels| labels.len())
     }
 
-    /// The value of a label.
+    /// Returns the value of a label.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// The labels in the order of their names.
+    /// Returns the labels, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let labels = self.0.iter().flat_map(|labels| labels.iter());
         labels.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The number of bytes of all names and values.
+    /// Returns the number of bytes of all names and values.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
         self.iter()
@@ -103,7 +104,7 @@ mod tests {
     use super::Labels;
 
     #[test]
-    fn u2_labels_are_ordered_by_name() {
+    fn labels_are_ordered_by_name() {
         let labels = Labels::new([("order", "4711"), ("customer", "9")]).unwrap();
         let pairs: Vec<_> = labels.iter().collect();
         assert_eq!(pairs, [("customer", "9"), ("order", "4711")]);
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn u2_invalid_labels_are_refused() {
+    fn invalid_labels_are_refused() {
         let refused = |name: &str, value: &str| Labels::new([(name, value)]).is_err();
         assert!(refused("", "value"));
         assert!(refused(&"n".repeat(129), "value"));

@@ -1,10 +1,10 @@
-//! Maps: tasks that run once per element of a list, and their items, as they are stored (semantics K).
+//! The stored form of maps (tasks that run once per element of a list) and of their items (semantics K).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, DefinitionId, ExecutionId, Failure, Json, Note, Ordinal, RunnerId, Timestamp};
+use super::{Claim, DefinitionId, ExecutionId, Failure, Json, Ordinal, RunnerId, Timestamp};
 use crate::types::TaskStatus;
 
 /// Maximum number of failed items that a map tolerates (K8).
@@ -18,7 +18,7 @@ pub enum Tolerance {
 }
 
 impl Tolerance {
-    /// The number of failed items that a map of this width tolerates.
+    /// Returns the number of failed items that a map with `width` items tolerates.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -28,24 +28,25 @@ impl Tolerance {
     pub fn of(self, width: u32) -> u32 {
         match self {
             Self::Count(count) => count,
-            // 0.29 × 100 is a little below 29 in floating point.
+            // The small addition corrects rounding: 0.29 × 100 is a little below 29 in floating point.
             Self::Share(share) => (share * f64::from(width) + 1e-9).floor() as u32,
         }
     }
 }
 
-/// The lists of a mapped task, and how its items run (K).
+/// The options of a mapped task: its lists, and how its items run (K).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MapSpec {
-    /// By parameter of the function, the key of the context that holds its list. Several lists must have equal lengths.
+    /// The parameters of the function that receive elements, each with the context key of its list. Several lists must have
+    /// equal lengths.
     pub lists: BTreeMap<String, String>,
-    /// Maximum number of items that run at once, over all runners (K5).
+    /// Maximum number of items that run at once, in all runners together (K5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
-    /// Maximum number of elements of one item, which is a list then.
+    /// Maximum number of elements that one item receives, as a list. `None`: an item receives one element.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<u32>,
-    /// Maximum number of failed items. `None`: all items run, and the map fails if any failed.
+    /// Maximum number of failed items. `None`: all items run, and the map fails if any item failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerate: Option<Tolerance>,
 }
@@ -54,16 +55,16 @@ pub struct MapSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum MapState {
-    /// Items may be claimed.
+    /// Items can be claimed.
     Open = 0,
-    /// The execution is paused: running items may end, and none is claimed.
+    /// The execution is paused: running items can finish, but no item is claimed.
     Paused = 1,
-    /// The map has ended. Nothing about its items is written any more.
+    /// The map has ended. Its items are no longer changed.
     Ended = 2,
 }
 
 impl MapState {
-    /// The state with a number in the database.
+    /// Returns the state that the database stores as `code`.
     #[must_use]
     pub const fn from_code(code: i16) -> Option<Self> {
         match code {
@@ -75,7 +76,7 @@ impl MapState {
     }
 }
 
-/// A map with the counters of its items: one row, whatever the width (K2).
+/// The row of a map, with the counters of its items. A map has one row, whatever its width (K2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapRow {
     /// The execution.
@@ -84,21 +85,23 @@ pub struct MapRow {
     pub task: Ordinal,
     /// The version of the workflow.
     pub definition: DefinitionId,
-    /// Rises when the list is read again. Writes about items of an earlier list are refused.
+    /// How often the list has been read. Writes about items of an earlier list are refused.
     pub generation: u32,
     /// The state.
     pub state: MapState,
     /// The number of items.
     pub width: u32,
-    /// The map that this one is aligned with: item i gets a row when item i of that map has completed.
+    /// If this map is aligned: the source, which is the map whose results are the elements. An item of this map gets
+    /// its row when the item of the source with the same index has ended.
     pub source: Option<Ordinal>,
-    /// Of an aligned map: the source has ended, so that no element comes any more.
+    /// Whether the source of an aligned map has ended. No more elements arrive then.
     pub has_all: bool,
-    /// The number of items that have a row, without skipped ones: items `0..admitted`, unless the map is aligned.
+    /// The number of items that have a row, excluding skipped items. Unless the map is aligned, these are the items
+    /// `0..admitted`.
     pub admitted: u32,
-    /// The number of items that are skipped, because the item of the source did not complete.
+    /// The number of items that are skipped, because the source's item with the same index did not complete.
     pub skipped: u32,
-    /// The number of items that are claimed.
+    /// The number of items that are claimed, or whose child is running.
     pub running: u32,
     /// The number of completed items.
     pub done: u32,
@@ -106,24 +109,24 @@ pub struct MapRow {
     pub failed: u32,
     /// Maximum number of items that run at once.
     pub parallel: Option<u32>,
-    /// Above this number of failed items, nothing more starts and the map fails.
+    /// Maximum number of failed items. If more items fail, no more items start and the map fails.
     pub max_failed: Option<u32>,
     /// The number of the queue from which items are claimed.
     pub queue: i64,
-    /// The priority of the items among claims.
+    /// The priority of the items: items with a higher priority are claimed first.
     pub priority: i16,
     /// The failed item with the lowest index, and its error.
     pub first_failure: Option<(u32, Failure)>,
 }
 
 impl MapRow {
-    /// Whether more items failed than the map tolerates (K8).
+    /// Returns whether more items failed than the map tolerates (K8).
     #[must_use]
     pub fn is_exceeded(&self) -> bool {
         self.max_failed.is_some_and(|max| self.failed > max)
     }
 
-    /// Whether the map ends now: no item runs, and none will (K6, K8).
+    /// Returns whether the map must end now: no item is running, and no more items will run (K6, K8).
     #[must_use]
     pub fn is_over(&self) -> bool {
         let ended = self.done + self.failed + self.skipped;
@@ -133,7 +136,7 @@ impl MapRow {
             && (self.is_exceeded() || (has_all && ended >= self.width))
     }
 
-    /// The number of items without a row.
+    /// Returns the number of items without a row.
     #[must_use]
     pub const fn unstarted(&self) -> u32 {
         self.width
@@ -141,7 +144,8 @@ impl MapRow {
             .saturating_sub(self.skipped)
     }
 
-    /// The number of items without a row that can be claimed. Those of an aligned map wait for the items of its source.
+    /// Returns how many of the items without a row can be claimed. In an aligned map none of them can, because they wait for
+    /// the items of the source.
     #[must_use]
     pub const fn claimable(&self) -> u32 {
         match self.source {
@@ -150,7 +154,8 @@ impl MapRow {
         }
     }
 
-    /// The number of items that wait for another attempt; of an aligned map also those that wait for their first.
+    /// Returns the number of items that wait for another attempt. In an aligned map, this number includes the items that wait
+    /// for their first attempt.
     #[must_use]
     pub const fn waiting(&self) -> u32 {
         self.admitted
@@ -159,7 +164,7 @@ impl MapRow {
             .saturating_sub(self.failed)
     }
 
-    /// The number of items that will not run, because the map has ended without them.
+    /// Returns the number of items that will not run, because the map ended before they ran.
     #[must_use]
     pub fn dropped(&self) -> u32 {
         match self.state {
@@ -168,8 +173,8 @@ impl MapRow {
         }
     }
 
-    /// The number of items in each state (K12). `Ready` items wait for another attempt; `Cancelled` ones will not run, because
-    /// the map has ended without them.
+    /// Returns the number of items in each state (K12). `Ready` items wait for an attempt. `Cancelled` items will not
+    /// run, because the map ended before they ran.
     #[must_use]
     pub fn states(&self) -> [(TaskStatus, u32); 7] {
         let if_open = |count| match self.state {
@@ -187,14 +192,14 @@ impl MapRow {
         ]
     }
 
-    /// As [`states`](Self::states), without those that no item of this map can have: only items of aligned maps are skipped.
+    /// Returns the [`states`](Self::states) that items of this map can have. Only items of aligned maps can be skipped.
     pub fn possible_states(&self) -> impl Iterator<Item = (TaskStatus, u32)> {
         let is_aligned = self.source.is_some();
         let states = self.states().into_iter();
         states.filter(move |(state, _)| is_aligned || *state != TaskStatus::Skipped)
     }
 
-    /// The counts in words, for example `12 of 100,000 items done, 1 failed, 8 run (bound 8), 2 wait for their retry`.
+    /// Returns the counts as text: `12 of 100,000 items done, 1 failed, 8 running (limit 8), 2 waiting for a retry`.
     #[must_use]
     pub fn counts_text(&self) -> String {
         let mut parts = vec![format!(
@@ -209,26 +214,23 @@ impl MapRow {
             parts.push(format!("{} skipped", grouped(self.skipped)));
         }
         if self.state != MapState::Ended {
-            let verb = if self.running == 1 { "runs" } else { "run" };
-            let bound = self.parallel.map_or_else(String::new, |parallel| {
-                format!(" (bound {})", grouped(parallel))
+            let limit = self.parallel.map_or_else(String::new, |parallel| {
+                format!(" (limit {})", grouped(parallel))
             });
-            parts.push(format!("{} {verb}{bound}", grouped(self.running)));
+            parts.push(format!("{} running{limit}", grouped(self.running)));
             match (self.waiting(), self.source) {
                 (0, _) => {}
-                (1, None) => parts.push("1 waits for its retry".to_owned()),
-                (more, None) => parts.push(format!("{} wait for their retry", grouped(more))),
-                (1, Some(_)) => parts.push("1 waits for a worker or its retry".to_owned()),
-                (more, Some(_)) => {
+                (count, None) => parts.push(format!("{} waiting for a retry", grouped(count))),
+                (count, Some(_)) => {
                     parts.push(format!(
-                        "{} wait for a worker or their retry",
-                        grouped(more)
+                        "{} waiting for a worker or a retry",
+                        grouped(count)
                     ));
                 }
             }
             if self.source.is_some() && self.unstarted() > 0 {
                 parts.push(format!(
-                    "{} wait for their element",
+                    "{} waiting for an item of the source map",
                     grouped(self.unstarted())
                 ));
             }
@@ -239,7 +241,7 @@ impl MapRow {
         parts.join(", ")
     }
 
-    /// The number of items that may be claimed now, as far as the bound of the map allows (K5).
+    /// Returns how many more items can be claimed now under the map's limit (K5).
     #[must_use]
     pub fn room(&self) -> u32 {
         if self.state != MapState::Open || self.is_exceeded() {
@@ -249,14 +251,15 @@ impl MapRow {
             .map_or(u32::MAX, |parallel| parallel.saturating_sub(self.running))
     }
 
-    /// Whether the time at which a waiting item is due decides when an item can be claimed.
+    /// Returns whether the next claim of an item depends on the time at which a waiting item is due.
     #[must_use]
     pub fn waits_for_items(&self) -> bool {
         self.waiting() > 0 && self.claimable() == 0 && self.room() > 0
     }
 
-    /// The time at which an item can be claimed, or an aligned map ends whose last items were skipped. `None`: not before
-    /// another item ends. `first_waiting`: the earliest time at which a waiting item is due.
+    /// Returns the time at which a runner must process the map, because an item can be claimed or the map must end.
+    /// `None`: nothing needs to be done before another item ends. `first_waiting`: the earliest time at which a waiting
+    /// item is due.
     #[must_use]
     pub fn due_at(&self, first_waiting: Option<Timestamp>) -> Option<Timestamp> {
         if self.state == MapState::Open && self.is_over() {
@@ -270,13 +273,14 @@ impl MapRow {
         }
     }
 
-    /// Whether a claimed item may start its child now: the map is not paused and has not failed meanwhile (K7, K8).
+    /// Returns whether a claimed item can start its child now: the map is not paused, and not too many items have failed
+    /// since the claim (K7, K8).
     #[must_use]
     pub fn may_start(&self) -> bool {
         self.state == MapState::Open && !self.is_exceeded()
     }
 
-    /// Counts the end of a claimed item's attempt. An item whose child has started runs on.
+    /// Counts the end of a claimed item's attempt. Does not count an item whose child has started and is still running.
     pub fn count_end(&mut self, item: &ItemRecord) {
         if item.status == TaskStatus::Running {
             return;
@@ -298,7 +302,7 @@ impl MapRow {
         }
     }
 
-    /// Counts the rows of items that run again: all that did not complete (K10).
+    /// Resets the counters for a retry, in which all items that did not complete run again (K10).
     pub fn reopen(&mut self) {
         self.state = MapState::Open;
         self.running = 0;
@@ -308,19 +312,19 @@ impl MapRow {
         self.first_failure = None;
     }
 
-    /// Counts the rows of an aligned map that were added for ended items of its source.
+    /// Counts the rows that an aligned map got for ended items of its source.
     pub const fn count_fed(&mut self, ready: u32, skipped: u32) {
         self.admitted += ready;
         self.skipped += skipped;
     }
 
-    /// Notes that the source of an aligned map has ended: the items whose elements did not come are skipped.
+    /// Records that the source of an aligned map has ended. The items whose elements have not arrived are skipped.
     pub const fn end_feed(&mut self) {
         self.skipped += self.unstarted();
         self.has_all = true;
     }
 
-    /// The state of an item without a row.
+    /// Returns the state of the items without a row.
     #[must_use]
     pub const fn rowless_state(&self) -> TaskStatus {
         match (self.has_all, self.state) {
@@ -331,7 +335,7 @@ impl MapRow {
     }
 }
 
-/// A number with a comma between its groups of three digits.
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: u32) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -347,25 +351,26 @@ fn grouped(number: u32) -> String {
 /// The state of one item of a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemRecord {
-    /// Its index in the list.
+    /// The index of the item in the list.
     pub item: u32,
-    /// The state: `Ready` while it waits for another attempt.
+    /// The state. `Ready`: the item waits for an attempt.
     pub status: TaskStatus,
-    /// Number of attempts so far, the running one included. Never decreases while a late result could arrive.
+    /// The number of attempts so far, including the running attempt. This number does not decrease while a late result
+    /// of an earlier attempt can still arrive.
     pub attempt: u32,
-    /// Attempts that the retry policy does not count.
+    /// The number of attempts that the retry policy does not count.
     pub uncounted: u32,
-    /// Number of times that the item was rescued from a dead runner.
+    /// The number of lost runners that count towards `max_rescues`.
     pub rescues: u32,
-    /// The runner that runs it now, or that has claimed it to start its child.
+    /// The runner that is running the item, or that has claimed the item to start its child.
     pub runner: Option<RunnerId>,
-    /// Of a map of children: the child that was started last, and that a retry runs again (M6).
+    /// If the map starts children: the child that the item started last. A retry runs this child again (M6).
     pub child: Option<ExecutionId>,
-    /// Of a ready item: the earliest start.
+    /// The earliest start of a ready item.
     pub ready_at: Option<Timestamp>,
-    /// Start of the last attempt.
+    /// The time at which the last attempt started.
     pub started_at: Option<Timestamp>,
-    /// End of the item.
+    /// The time at which the item ended.
     pub ended_at: Option<Timestamp>,
     /// The value that the function returned.
     pub result: Option<Json>,
@@ -374,7 +379,7 @@ pub struct ItemRecord {
 }
 
 impl ItemRecord {
-    /// A new item that a runner has claimed for its first attempt.
+    /// Creates an item that a runner has claimed for its first attempt.
     #[must_use]
     pub const fn claimed(item: u32, runner: RunnerId) -> Self {
         Self {
@@ -393,7 +398,8 @@ impl ItemRecord {
         }
     }
 
-    /// The item as readers get it: an object with its index, state, value, error, attempts and times.
+    /// Returns the item in the form that tasks and callers receive: an object with its index, state, value, error, attempts
+    /// and times.
     #[must_use]
     pub fn to_json(&self) -> String {
         let error = self.error.as_ref().map(|error| {
@@ -409,14 +415,14 @@ impl ItemRecord {
         });
         let rest = rest.to_string();
         let value = self.result.as_ref().map_or("null", Json::as_str);
-        // The value is inserted as it is stored, so that its numbers keep all digits.
+        // The stored text of the value is inserted unchanged, so its numbers keep all digits.
         format!(
             "{{\"value\":{value},{}",
             rest.strip_prefix('{').unwrap_or(&rest)
         )
     }
 
-    /// An item without a row.
+    /// Creates the record of an item that has no row.
     #[must_use]
     pub const fn unstarted(item: u32) -> Self {
         Self {
@@ -435,7 +441,8 @@ impl ItemRecord {
         }
     }
 
-    /// The item without its claim, which did not become an attempt. It can be claimed again from `at` on.
+    /// Returns the item as it is after a runner has returned its claim, because the attempt did not start. The item can
+    /// be claimed again from `at` on.
     #[must_use]
     pub fn returned(&self, at: Timestamp) -> Self {
         Self {
@@ -448,7 +455,7 @@ impl ItemRecord {
         }
     }
 
-    /// The claim under which the item runs; `None` unless it is running.
+    /// Returns the claim under which the item runs; `None` unless the item is running.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         match (self.status, self.runner) {
@@ -462,30 +469,12 @@ impl ItemRecord {
     }
 }
 
-/// The meaning of a decision about an execution for one of its maps. It is applied if the change of the execution is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum MapChange {
-    /// The map expands (K1): its row replaces an earlier one, and rows of earlier items are deleted.
-    Expand(Box<MapRow>),
-    /// The map ends without its items: none is claimed afterwards, and running ones are cancelled (K7).
-    Close(Ordinal),
-    /// The execution is paused: no item is claimed.
-    Pause(Ordinal),
-    /// The execution is resumed after a pause.
-    Resume(Ordinal),
-    /// All items that did not complete run again (K10).
-    Reopen(Ordinal),
-    /// The children of the items are told something: those that run, and those that an earlier end of the map left. After a
-    /// cancel their ends are not expected any more (M4).
-    Tell(Ordinal, Note),
-}
-
-/// The map of a task, as it is stored with the task.
+/// The data about a map that is stored with its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskMap {
-    /// The number of times that the list was read.
+    /// How often the list has been read.
     pub generation: u32,
-    /// The number of items. `None`: the list is to be read.
+    /// The number of items. `None`: the list must still be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
 }

@@ -1,8 +1,11 @@
-//! Merges the writes of one key into one value, also if some of them are unordered (semantics B3).
+//! Merges the writes of one key into one value, even if the tasks that wrote it do not depend on each other (semantics B3).
 //!
-//! The merge knows which value each task read, and so what the task changed. If an array begins with the array that the task
-//! read, only the elements after it are new. A member of an object that still has the value that the task read is not a write.
-//! A value is therefore kept as a [`State`], which records which task wrote each array and each member.
+//! The merge determines which value each task read, and derives from this value what the task changed. If an array
+//! begins with the elements that the task read, only the elements after them are new. If a member of an object still
+//! has the value that the task read, the task did not write this member. A value is therefore kept as a [`State`],
+//! which records which task wrote each part of an array and each member of an object.
+//!
+//! A task has *seen* the writes of its ancestors in the graph, and no others.
 //!
 //! See docs/explanation/decisions/024-arrays-and-changes-in-place.md
 
@@ -16,18 +19,20 @@ use super::{Json, JsonShape};
 /// A task's write of the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {
-    /// The task's place in the order of B2.
+    /// The task's place in the topological order (semantics B2).
     pub place: usize,
     /// The places of the task's ancestors, as a bit set.
     pub seen: &'a [u64],
-    /// The value that it wrote; `None` if it removed the key.
+    /// The value that the task wrote; `None` if the task removed the key.
     pub value: Option<&'a Json>,
 }
 
-/// Returns the value of a key after all of its writes, which are in the order of B2. `None` if it has no value.
+/// Returns the value of a key after all of its writes; `None` if the key has no value. `writes` are in topological order
+/// (semantics B2).
 ///
-/// A write that a later writer has read does not count. Among the others, a write takes precedence over a removal, objects are
-/// merged member by member by the same rules, arrays keep every element, and for all other values the last write wins.
+/// If the task of a later write has seen a write, the later write replaces it. The remaining writes are merged by these
+/// rules: a value takes precedence over a removal; objects are merged member by member by the same rules; arrays keep
+/// every element; in all other cases, for example for values of different types, the last write wins.
 #[must_use]
 pub fn merge_writes(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
     let values = newest_values(writes);
@@ -40,12 +45,12 @@ pub fn merge_writes(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> 
         return Some(last.clone());
     }
     let (input, writes) = relevant(input, writes, &values[values.len() - alike..]);
-    // Splitting cannot fail for text that an encoder wrote.
+    // `replay` cannot fail for text that an encoder wrote.
     replay(input, &writes).or_else(|| Some(last.clone()))
 }
 
-/// Returns the last write of a key, and a write that it replaces although the last writer did not see it. `None` if no write is
-/// lost.
+/// Returns the last write of a key, and a lost write. The last write replaces the lost write, although the task of the
+/// last write has not seen the lost write. Returns `None` if no write is lost.
 #[must_use]
 pub fn lost_write<'a>(writes: &[Write<'a>]) -> Option<(Write<'a>, Write<'a>)> {
     let mut values = newest_values(writes).into_iter().map(|index| writes[index]);
@@ -58,7 +63,7 @@ pub fn lost_write<'a>(writes: &[Write<'a>]) -> Option<(Write<'a>, Write<'a>)> {
     Some((last, lost))
 }
 
-/// Returns the indexes of the writes that set a value and that no later writer has seen, in order.
+/// Returns the indexes of the writes that set a value and that no task of a later write has seen, in ascending order.
 fn newest_values(writes: &[Write<'_>]) -> Vec<usize> {
     let mut newest = frontier(writes, Places::of(writes.iter().map(|write| write.place)));
     newest.retain(|index| writes[*index].value.is_some());
@@ -69,8 +74,9 @@ const fn merges(shape: JsonShape) -> bool {
     matches!(shape, JsonShape::Object | JsonShape::Array)
 }
 
-/// Returns the writes that led to `last`, and the input on which they build. If there is a write on which all later writes
-/// build, its value is the input, and this write and all earlier ones are left out.
+/// Returns the writes that led to the writes `last`, and the input on which they build. If the task of a write has seen
+/// all earlier writes, and all later tasks have seen this write, then the value of this write is used as the input.
+/// This write and all earlier writes are then left out.
 fn relevant<'a>(
     input: Option<&'a Json>,
     writes: &[Write<'a>],
@@ -106,7 +112,7 @@ fn relevant<'a>(
     (input, kept)
 }
 
-/// Returns the indexes of the writes at `places` that no later writer at `places` has read, in order.
+/// Returns the indexes of the writes at `places` that no task of a later write at `places` has seen, in ascending order.
 fn frontier(writes: &[Write<'_>], mut places: Places) -> Vec<usize> {
     let mut found = Vec::new();
     while let Some(place) = places.pop_last() {
@@ -132,8 +138,8 @@ impl Order for Writes<'_, '_> {
     }
 }
 
-/// Replays the writes: derives the state that each task read, and applies the task's write to it. `None` if a text cannot be
-/// split.
+/// Replays the writes: derives the state that each task read, and applies the task's write to this state. `None` if the
+/// text of a value is not compact JSON.
 fn replay(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
     let split = |json| Tree::of(json).ok_or(());
     let input = input.map(split).transpose().ok()?;
@@ -144,7 +150,7 @@ fn replay(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
     let order = Writes(writes);
     let all = Places::of(writes.iter().map(|write| write.place));
     let mut states: Vec<State<'_>> = Vec::with_capacity(writes.len());
-    // Merged states by the newest writes that a task read. Tasks after the same fan-in share a state.
+    // The merged states that tasks read, by the newest writes in them. Tasks that have seen the same writes share a state.
     let mut merged: FxHashMap<Vec<Author>, State<'_>> = FxHashMap::default();
     for (index, write) in writes.iter().enumerate() {
         let mut seen = Places::from_words(write.seen);
@@ -181,6 +187,6 @@ fn replay(input: Option<&Json>, writes: &[Write<'_>]) -> Option<Json> {
     clippy::option_option,
     clippy::too_many_lines,
     clippy::type_complexity,
-    reason = "tables, and plans of writes in which a task may write nothing, a removal or a value"
+    reason = "in the tables of the tests, a task writes nothing, a removal or a value"
 )]
 mod tests;

@@ -5,10 +5,11 @@ use super::nearest;
 const BEGINNING: &str = "the context has no key '";
 /// Maximum number of keys that a message lists.
 const MAX_LISTED: usize = 10;
-/// Maximum number of keys that are compared with the missing one.
+/// Maximum number of keys that are compared with the missing key.
 const MAX_COMPARED: usize = 1000;
 
-/// Returns a message that names the missing key, the most similar key, and the keys that the context has.
+/// Returns a message that names the missing key, a similar key if there is one, and the first keys of the
+/// context.
 #[must_use]
 pub fn missing_key<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> String {
     let keys: Vec<&str> = keys.take(MAX_COMPARED).collect();
@@ -22,7 +23,7 @@ pub fn missing_key<'a>(key: &str, keys: impl Iterator<Item = &'a str>) -> String
     }
 }
 
-/// Returns the missing key that a message names, if the message begins like one of [`missing_key`].
+/// Returns the missing key that a message names, if [`missing_key`] created the message.
 #[must_use]
 pub fn missing_key_of(message: &str) -> Option<&str> {
     let rest = message.strip_prefix(BEGINNING)?;
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_can_be_read_from_a_message() {
+    fn missing_key_is_read_from_a_message() {
         for key in ["row", "it's", ""] {
             for keys in [vec![], vec!["row"], vec!["other"]] {
                 assert_eq!(

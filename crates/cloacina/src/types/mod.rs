@@ -1,4 +1,4 @@
-//! Types that all layers share: ids, states, time, contexts, policies, failures. Pure: no I/O, no clock.
+//! Types that all layers share: ids, states, time, contexts, policies, failures. This layer does no I/O.
 
 mod audit;
 mod child;
@@ -12,6 +12,8 @@ mod id_ranges;
 mod json;
 mod labels;
 mod map;
+mod map_change;
+mod masking;
 mod merge;
 mod missing_key;
 mod overlay;
@@ -45,7 +47,9 @@ pub use history::{HistoryEvent, HistoryKind};
 pub use id::{DefinitionId, ExecutionId, InboxId, Ordinal, RunnerId, ScheduleId};
 pub use json::{Json, JsonError, JsonShape, MAX_JSON_DEPTH};
 pub use labels::Labels;
-pub use map::{ItemRecord, MapChange, MapRow, MapSpec, MapState, TaskMap, Tolerance};
+pub use map::{ItemRecord, MapRow, MapSpec, MapState, TaskMap, Tolerance};
+pub use map_change::{MapChange, Pause};
+pub use masking::Masking;
 pub use merge::{Write, lost_write, merge_writes};
 pub use missing_key::{missing_key, missing_key_of};
 pub use overlay::Overlay;
@@ -55,7 +59,7 @@ pub use progress::{LogChunk, LogLine, Progress};
 pub use record::{Claim, ExecutionRecord, Skip, SkipCause, TaskRecord};
 pub use schedule::{
     After, CatchingUp, Catchup, Overlap, PendingEnd, ScheduleKind, ScheduleRecord, ScheduleSpec,
-    ScheduleState, TickOutcome, TickRecord,
+    ScheduleState, Switch, TickOutcome, TickRecord,
 };
 pub use signal::{NewSignal, Sent};
 pub use state::{ExecutionStatus, TaskStatus};

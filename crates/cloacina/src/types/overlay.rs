@@ -1,4 +1,4 @@
-//! The contents of a context: the values it was created from, and the writes since then.
+//! The contents of a context: the values with which it was created, and the later writes.
 
 use std::sync::Arc;
 
@@ -6,16 +6,17 @@ use rustc_hash::FxHashSet;
 
 use super::{Context, Delta, Json};
 
-/// A context that keeps its writes apart from the original values: a write copies nothing, and a task's delta is known
-/// without a comparison.
+/// A context that keeps its writes separate from the original values. A write does not copy these values, and a task's delta
+/// is known without a comparison.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     base: Arc<Context>,
-    /// Values written, in the order of their first write.
+    /// The values that were written, in the order of their first write.
     written: Delta,
-    /// Keys of the base that were removed. A key that was set again is also in `written`, and comes last in the order.
+    /// The keys of the base that were removed. A key that is set again is also in `written`, and moves to the end of the
+    /// order.
     hidden: FxHashSet<Arc<str>>,
-    /// Whether the writes are a task's. If so, the base must stay what the task received, because the delta is relative to it.
+    /// Whether the context belongs to a task. The base must then stay unchanged, because the task's delta is relative to it.
     is_task: bool,
 }
 
@@ -31,13 +32,13 @@ impl Overlay {
         }
     }
 
-    /// The value of a key; `None` when the key is absent.
+    /// Returns the value of a key; `None` if the key is absent.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.written.set.get(key).or_else(|| self.below(key))
     }
 
-    /// Whether the key is present.
+    /// Returns whether the key is present.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.get(key).is_some()
@@ -68,7 +69,7 @@ impl Overlay {
         self.hidden = self.base.iter().map(|(key, _)| Arc::clone(key)).collect();
     }
 
-    /// Keys and values, in insertion order.
+    /// Returns the keys and values, in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Json)> {
         let below = self
             .base
@@ -83,13 +84,13 @@ impl Overlay {
         )
     }
 
-    /// Whether the context has no keys.
+    /// Returns whether the context has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// Number of keys.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         let appended = self
@@ -101,7 +102,7 @@ impl Overlay {
         self.base.len() - self.hidden.len() + appended
     }
 
-    /// The last key in the order.
+    /// Returns the last key in insertion order.
     #[must_use]
     pub fn last_key(&self) -> Option<Arc<str>> {
         let appended = self
@@ -115,7 +116,7 @@ impl Overlay {
             .cloned()
     }
 
-    /// All keys and values as one context; the shared base when nothing was written.
+    /// Returns all keys and values as one context. If nothing was written, this is the shared base.
     pub fn snapshot(&mut self) -> Arc<Context> {
         if self.written.set.is_empty() && self.hidden.is_empty() {
             return Arc::clone(&self.base);
@@ -130,7 +131,7 @@ impl Overlay {
         all
     }
 
-    /// The writes: the keys that were set, and the keys that were removed and not set again.
+    /// Returns the writes: the keys that were set, and the keys that were removed and not set again.
     #[must_use]
     pub fn delta(&self) -> Delta {
         let gone = self
@@ -145,7 +146,7 @@ impl Overlay {
         }
     }
 
-    /// Replaces the contents by `other`; the differences from the base count as writes.
+    /// Replaces the contents with `other`. The differences between the base and `other` count as writes.
     pub fn replace_with(&mut self, other: &Context) {
         let delta = self.base.delta_to(other);
         self.hidden = delta.removed.iter().cloned().collect();

@@ -1,13 +1,13 @@
-//! A set of tasks as bits: each task by its place in the topological order.
+//! A bit set of tasks. The position of a task's bit is the task's place in the topological order.
 
-/// The places of tasks in the topological order.
+/// A set of places of tasks in the topological order.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     words: Vec<u64>,
 }
 
 impl Places {
-    /// A set of the given places.
+    /// Creates a set of the given places.
     pub fn of(places: impl Iterator<Item = usize>) -> Self {
         let mut set = Self::default();
         for place in places {
@@ -20,14 +20,14 @@ impl Places {
         set
     }
 
-    /// A set from its bits.
+    /// Creates a set from its bits, 64 in each word.
     pub fn from_words(words: &[u64]) -> Self {
         Self {
             words: words.to_vec(),
         }
     }
 
-    /// The bits.
+    /// Returns the bits, 64 in each word.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
@@ -41,7 +41,7 @@ impl Places {
         word.is_some_and(|word| word & (1 << (place % 64)) != 0)
     }
 
-    /// Whether every place is also one of `other`.
+    /// Returns whether every place of this set is also in `other`.
     pub fn is_within(&self, other: &[u64]) -> bool {
         let others = other.iter().chain(std::iter::repeat(&0));
         self.words
@@ -56,7 +56,7 @@ impl Places {
         }
     }
 
-    /// Removes the last place and returns it.
+    /// Removes the highest place and returns it.
     pub fn pop_last(&mut self) -> Option<usize> {
         while self.words.last() == Some(&0) {
             self.words.pop();

@@ -1,4 +1,4 @@
-//! Retry policies as data (semantics D1). The engine computes delays and decisions from them.
+//! Retry policies (semantics D1). The engine uses them to decide whether to retry, and to compute delays.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{Micros, micros};
 
-/// The strategy by which the delay grows from attempt to attempt.
+/// The strategy that determines how the delay grows from attempt to attempt.
 ///
 /// Since 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "strategy", rename_all = "snake_case")]
 pub enum Backoff {
-    /// The same delay every time.
+    /// All delays are equal.
     Fixed,
-    /// `initial_delay × multiplier × attempt`.
+    /// The delay after an attempt is `initial_delay × multiplier × attempt`. Attempts are counted from 1.
     Linear {
-        /// Factor applied to every delay.
+        /// Factor of every delay.
         multiplier: f64,
     },
-    /// `initial_delay × multiplier × base ^ (attempt - 1)`.
+    /// The delay after an attempt is `initial_delay × multiplier × base ^ (attempt - 1)`. Attempts are counted from 1.
     Exponential {
         /// Factor by which the delay grows from one attempt to the next.
         base: f64,
-        /// Factor applied to every delay.
+        /// Factor of every delay.
         multiplier: f64,
     },
 }
@@ -36,15 +36,15 @@ pub enum Backoff {
 pub enum RetryCondition {
     /// All failures.
     All,
-    /// Timeouts and connection errors, recognised by type first and by words in the message second.
+    /// Timeouts and connection errors. They are recognised by their type, or else by words in their message.
     Transient,
     /// No failure.
     Never,
-    /// Failures whose type or message contains one of the texts, ignoring case.
+    /// Failures whose type or message contains one of these strings, ignoring case.
     Patterns(Vec<String>),
 }
 
-/// A retry policy: the failures after which a task, or the function of a step, is tried again, and the delays.
+/// A retry policy. It says which failures of a task or a step are retried, how often, and after which delays.
 ///
 /// # Examples
 ///
@@ -64,11 +64,11 @@ pub enum RetryCondition {
 /// Since 1.0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
-    /// Maximum number of attempts, the first one included; at least 1.
+    /// Maximum number of attempts, including the first attempt; at least 1.
     pub max_attempts: u32,
-    /// The strategy by which the delay grows.
+    /// The strategy that determines how the delay grows.
     pub backoff: Backoff,
-    /// Delay before the first retry, in microseconds.
+    /// Delay before the first retry, in microseconds, without the strategy's multiplier and without jitter.
     pub initial_delay: Micros,
     /// Maximum delay, in microseconds.
     pub max_delay: Micros,
@@ -76,17 +76,17 @@ pub struct RetryPolicy {
     pub jitter: bool,
     /// The failures that are retried.
     pub condition: RetryCondition,
-    /// If not empty, only these types and their subclasses are retried.
+    /// If not empty, only errors of these types and their subclasses are retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_on: Vec<String>,
-    /// These types and their subclasses are never retried.
+    /// Errors of these types and their subclasses are never retried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_on: Vec<String>,
 }
 
 impl RetryPolicy {
-    /// A policy with a maximum number of attempts, the first one included. Otherwise it has the defaults: every failure is
-    /// retried, after a delay that doubles from one second to one minute, with jitter. Since 1.0.
+    /// Creates a policy with a maximum number of attempts, including the first attempt. The other values are the defaults:
+    /// every failure is retried, the delay doubles from one second up to one minute, and jitter is on. Since 1.0.
     #[must_use]
     pub fn attempts(max_attempts: u32) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Sets the delay before the first retry, and raises the maximum delay to it. Since 1.0.
+    /// Sets the delay before the first retry. If the maximum delay is shorter, raises it to this delay. Since 1.0.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.initial_delay = micros(delay);

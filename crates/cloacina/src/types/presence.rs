@@ -1,8 +1,8 @@
-//! Runners that are registered, and the tasks that they have handlers for.
+//! Registered runners, and the tasks for which they have handlers.
 
 use super::{RunnerId, Timestamp};
 
-/// A runner that has not been declared dead, as seen at one instant.
+/// A snapshot of a runner that has not been declared dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
     /// The runner's id.
@@ -11,25 +11,25 @@ pub struct Presence {
     pub host: String,
     /// The runner's process id on that machine.
     pub pid: i64,
-    /// When the runner started.
+    /// The time at which the runner started.
     pub started_at: Timestamp,
-    /// Time of the last heartbeat.
+    /// The time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// End of the lease: until then no other runner may take its claims.
+    /// The end of the runner's lease. Until this time, no other runner takes its claims.
     pub lease_until: Timestamp,
-    /// Whether the process is known to be gone; `false` when that is uncertain.
+    /// Whether the process is known to have ended; `false` if this is uncertain.
     pub vanished: bool,
 }
 
 impl Presence {
-    /// Whether the runner's claims are valid: its process is not known to be gone, and its lease has not expired.
+    /// Returns whether the runner's claims are valid: its process is not known to have ended, and its lease has not expired.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
         !self.vanished && self.lease_until >= now
     }
 }
 
-/// The handlers that a runner has, or had when it was last seen, for one workflow.
+/// The handlers of a runner for the tasks of one workflow. If the runner has ended, these are its last known handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The workflow's name.
@@ -40,8 +40,8 @@ pub struct Offer {
     pub host: String,
     /// The runner's process id on that machine.
     pub pid: i64,
-    /// Ids of the tasks, sorted.
+    /// The ids of the tasks, sorted.
     pub tasks: Vec<String>,
-    /// When the runner was last seen with them.
+    /// The time at which the runner last confirmed that it has the handlers.
     pub seen_at: Timestamp,
 }

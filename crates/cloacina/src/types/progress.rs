@@ -11,7 +11,7 @@ pub struct Progress {
     pub execution: ExecutionId,
     /// The task.
     pub task: Ordinal,
-    /// The attempt that reported it.
+    /// The attempt that reported the progress.
     pub attempt: u32,
     /// Amount of work done.
     pub done: f64,
@@ -19,20 +19,20 @@ pub struct Progress {
     pub total: f64,
     /// A short description, if the task gave one.
     pub message: Option<String>,
-    /// When it was reported.
+    /// The time of the report.
     pub time: Timestamp,
 }
 
-/// A log line of a task. Levels are those of Python's `logging`.
+/// A log line of a task. Its level is a level of Python's `logging`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// When it was logged.
+    /// The time at which the line was logged.
     pub time: Timestamp,
     /// The severity, from 10 (debug) to 50 (critical).
     pub level: i64,
     /// The logger's name.
     pub logger: String,
-    /// The formatted message, with the traceback if one was logged.
+    /// The formatted message, including the traceback if one was logged.
     pub message: String,
 }
 

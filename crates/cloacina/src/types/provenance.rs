@@ -1,4 +1,4 @@
-//! A value that knows which write each array element and each member comes from.
+//! A value that records which write each array element and each object member comes from.
 
 use std::rc::Rc;
 
@@ -10,22 +10,23 @@ use super::context::push_key;
 use super::places::Places;
 use super::tree::{Members, Tree};
 
-/// Number of a write, counted from 1 in the order of B2.
+/// The number of a write, counted from 1 in the topological order of the tasks (semantics B2).
 pub type Author = usize;
 
-/// The author of the value that all writes build on.
+/// The author of the input, the value on which all writes build.
 pub const INPUT: Author = 0;
 
-/// The value of a key or a member at some point of the graph, with the writes that led to it.
+/// The value that a task of the graph sees for a key or for a member of an object, with the writes that led to this
+/// value.
 #[derive(Clone, Debug)]
 pub enum State<'t> {
     /// One write set the whole value.
     Fresh(Author, &'t Tree<'t>),
-    /// One write removed it.
+    /// One write removed the value.
     Removed(Author),
-    /// One write changed a part of what its task saw.
+    /// One write changed a part of the value that its task saw.
     Changed(Rc<Changed<'t>>),
-    /// Several writes set it, and none of them comes before another.
+    /// Several writes set the value, and none of their tasks has seen another of these writes.
     Merged(Rc<Merged<'t>>),
 }
 
@@ -37,16 +38,18 @@ pub struct Changed<'t> {
 
 #[derive(Debug)]
 pub struct Merged<'t> {
-    /// The states of those writes that none of the other writes has seen, in order.
+    /// The states that are merged, in the order of their authors. No author's task has seen the write of another
+    /// author.
     states: Vec<State<'t>>,
     content: MergedContent<'t>,
 }
 
 #[derive(Debug)]
 enum MergedContent<'t> {
-    /// Every write removed it.
+    /// Every write removed the value.
     Absent,
-    /// Only the last of the writes counts.
+    /// Only the last write that set a value matters. The number is the index in `states` of the state that this write
+    /// produced.
     Only(usize),
     Joined(Content<'t>),
 }
@@ -75,11 +78,12 @@ enum View<'s, 't> {
     Object(&'s States<'t>),
 }
 
-/// The order of the tasks that wrote.
+/// The order of the tasks that wrote a key.
 pub trait Order {
-    /// The place of an author's task.
+    /// Returns the place of an author's task in the topological order.
     fn place(&self, author: Author) -> usize;
-    /// The authors whose places are in the set, except those that another author in the set has seen, in order.
+    /// Returns the authors whose places are in the set, in ascending order. Leaves out each author whose write has been
+    /// seen by the task of another author in the set.
     fn newest(&self, places: Places) -> Vec<Author>;
 }
 
@@ -113,7 +117,7 @@ impl<'t> State<'t> {
         }
     }
 
-    /// Joins the states after several tasks, none of which comes before another.
+    /// Merges the states after several tasks that do not depend on each other.
     pub fn merge(states: Vec<Self>, order: &dyn Order) -> Self {
         let mut parts: Vec<Self> = Vec::with_capacity(states.len());
         for state in states {
@@ -137,7 +141,7 @@ impl<'t> State<'t> {
         }))
     }
 
-    /// Appends the value's text. A state without a value has none.
+    /// Appends the value's text. Appends nothing for a state without a value.
     pub fn print(&self, out: &mut String) {
         match self.view() {
             View::Absent => {}
@@ -172,7 +176,7 @@ impl<'t> State<'t> {
         }
     }
 
-    /// The author of a state; if several writes set it, the last author.
+    /// Returns the author of a state. If several writes set its value, returns the last author.
     fn author(&self) -> Author {
         match self {
             Self::Fresh(author, _) | Self::Removed(author) => *author,
@@ -228,7 +232,7 @@ fn changed(author: Author, content: Content<'_>) -> State<'_> {
     State::Changed(Rc::new(Changed { author, content }))
 }
 
-/// The elements that the task saw, if `items` starts with them.
+/// Returns the elements that the task saw before its write, if the written array `items` starts with them.
 fn write_array<'t>(view: View<'_, 't>, items: &'t [Tree<'t>]) -> Option<Vec<Segment<'t>>> {
     let segments = match view {
         View::Whole(author, Tree::Array(items)) => vec![Segment { author, items }],
@@ -290,7 +294,8 @@ fn write_object<'t>(
     (changed(author, Content::Object(members)), is_changed)
 }
 
-/// Drops the states that the task of another state has seen.
+/// Removes each state whose write has been seen by the task of another state. Also removes the input, which every task
+/// has seen.
 fn keep_newest(parts: &mut Vec<State<'_>>, order: &dyn Order) {
     if parts[0].author() == INPUT {
         parts.remove(0);
@@ -310,7 +315,7 @@ fn join<'t>(parts: &[State<'t>], order: &dyn Order) -> MergedContent<'t> {
         return MergedContent::Absent;
     };
     let shape = parts[last].view().shape();
-    // A value of another shape replaces all before it.
+    // A value of another shape replaces all earlier values.
     let alike: Vec<View<'_, 't>> = parts[..=last]
         .iter()
         .rev()
@@ -330,7 +335,7 @@ fn join<'t>(parts: &[State<'t>], order: &dyn Order) -> MergedContent<'t> {
     }
 }
 
-/// The segments of all the arrays, each once.
+/// Returns the segments of all arrays, without duplicates.
 fn join_arrays<'t>(newest_first: &[View<'_, 't>]) -> Vec<Segment<'t>> {
     let mut joined: Vec<Segment<'t>> = Vec::new();
     for view in newest_first {
@@ -366,7 +371,7 @@ fn join_objects<'t>(newest_first: &[View<'_, 't>], order: &dyn Order) -> States<
             _ => {}
         }
     }
-    // A loop, because adapters would take more stack for each level.
+    // This is a loop, because iterator adapters need more stack at each level of the recursion.
     let mut joined = States::with_capacity_and_hasher(members.len(), FxBuildHasher);
     for (key, states) in members {
         joined.insert(key, State::merge(states, order));
@@ -374,8 +379,8 @@ fn join_objects<'t>(newest_first: &[View<'_, 't>], order: &dyn Order) -> States<
     joined
 }
 
-/// Whether two values are the same for a program that read one and wrote it again: the order of members, the notation of a
-/// fraction and escapes may differ.
+/// Returns whether a program that reads `left` and writes it unchanged can produce `right`. The order of members, the
+/// notation of fractions and the escapes can differ.
 fn is_same(left: &Tree<'_>, right: &Tree<'_>) -> bool {
     match (left, right) {
         (Tree::Scalar(left), Tree::Scalar(right)) => is_same_scalar(left, right),

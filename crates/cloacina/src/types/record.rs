@@ -1,4 +1,4 @@
-//! An execution as it is stored. The engine computes on these values; the stores read and write them.
+//! The stored form of an execution. The stores read and write these values, and the engine decides from them.
 
 use std::sync::Arc;
 
@@ -9,19 +9,20 @@ use super::{
     RunnerId, TaskStatus, TaskWait, Timestamp,
 };
 
-/// The exclusive right of a runner to run one attempt. Every write about the attempt is fenced by it.
+/// A claim: the exclusive right of a runner to run one attempt. A write about the attempt is applied only if its claim is
+/// current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The runner that holds the claim.
     pub runner: RunnerId,
-    /// Number of the attempt, counted from 1.
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
     /// The index of the item, if the task is a map.
     pub item: Option<u32>,
 }
 
 impl Claim {
-    /// The claim of a task that is not a map.
+    /// Creates the claim of a task that is not a map.
     #[must_use]
     pub const fn of_task(runner: RunnerId, attempt: u32) -> Self {
         Self {
@@ -32,22 +33,24 @@ impl Claim {
     }
 }
 
-/// The cause of a skip. It decides whether dependents with the default rule are skipped too (semantics C1).
+/// The cause of a skip. It decides whether tasks that depend on the skipped task and have the default rule are skipped too
+/// (semantics C1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipCause {
     /// A dependency failed, or was skipped because of a failure.
     Failure,
-    /// The task's own trigger rule was not met.
+    /// The trigger rule of the task did not hold, or the task is skipped because its wait timed out or its approval was
+    /// rejected.
     Rule,
-    /// The execution's timeout ended it.
+    /// The execution timed out before the task ran.
     Ended,
 }
 
-/// Why a task was skipped.
+/// The reason why a task was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
-    /// The cause, which decides what dependents do.
+    /// The cause. It affects the tasks that depend on the skipped task.
     pub cause: SkipCause,
     /// A sentence for the user.
     pub reason: String,
@@ -58,35 +61,38 @@ pub struct Skip {
 pub struct TaskRecord {
     /// The task's state.
     pub status: TaskStatus,
-    /// Number of attempts so far, the running one included. Never decreases while a late result could arrive.
+    /// The number of attempts so far, including the running attempt. This number does not decrease while a late result
+    /// of an earlier attempt can still arrive.
     pub attempt: u32,
-    /// Attempts that the retry policy does not count: those lost with their runner, and all before a `retry_execution`.
+    /// The number of attempts that the retry policy does not count. These are attempts that were lost with their runner, and
+    /// all attempts before a `retry_execution`.
     pub uncounted: u32,
-    /// Number of times that the task was rescued from a dead runner.
+    /// The number of lost runners that count towards `max_rescues`. A recorded step resets this number to 0.
     pub rescues: u32,
-    /// The runner that runs the task now.
+    /// The runner that has claimed the task; in an ended task, the runner of the last attempt.
     pub runner: Option<RunnerId>,
-    /// Of a ready task: the earliest start; `None` means now. Of a pending task: the earliest start that a pause has saved.
+    /// The earliest start of a ready task; `None` means immediately. In a pending task: the earliest start that a pause has
+    /// saved.
     pub ready_at: Option<Timestamp>,
-    /// Start of the last attempt: the time at which a worker took it. Of a running task, `None` means that it is claimed and
-    /// waits for a worker, or started a moment ago: the start of an attempt is written once it has run for a while.
+    /// The time at which a worker started the last attempt. In a running task, `None` means that the task is claimed and
+    /// waits for a worker, or that it has just started: the start is written only after the attempt has run for a while.
     pub started_at: Option<Timestamp>,
-    /// End of the task.
+    /// The time at which the task ended.
     pub ended_at: Option<Timestamp>,
-    /// The task's writes, once it has completed.
+    /// The task's writes, if it has completed.
     pub delta: Option<Arc<Delta>>,
     /// The last failure.
     pub error: Option<Failure>,
-    /// Why it was skipped.
+    /// The reason why the task was skipped.
     pub skip: Option<Skip>,
-    /// Its open wait, and the results of its waits; `None` for a task that never waited.
+    /// The task's open wait, and the results of its earlier waits; `None` if the task has never waited.
     pub wait: Option<Arc<TaskWait>>,
     /// Whether the database has a row for the task.
     pub stored: bool,
 }
 
 impl TaskRecord {
-    /// A task that waits for its dependencies.
+    /// Creates a task that waits for its dependencies.
     #[must_use]
     pub const fn pending() -> Self {
         Self {
@@ -106,7 +112,7 @@ impl TaskRecord {
         }
     }
 
-    /// The claim under which the task runs; `None` unless it is running.
+    /// Returns the claim under which the task runs; `None` unless the task is running.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         match (self.status, self.runner) {
@@ -127,36 +133,47 @@ pub struct ExecutionRecord {
     pub id: ExecutionId,
     /// The stored version of the workflow that the execution runs.
     pub definition: DefinitionId,
-    /// Grows with every change of the execution or its tasks. Optimistic writes compare it.
+    /// Increases with every change of the execution or its tasks. A write is applied only if the revision has not changed.
     pub revision: i64,
     /// The execution's state.
     pub status: ExecutionStatus,
-    /// Priority; tasks with a higher priority are claimed first.
+    /// The priority. Tasks with a higher priority are claimed first.
     pub priority: i16,
     /// The caller's idempotency key.
     pub key: Option<String>,
     /// The input context.
     pub input: Arc<Context>,
-    /// When it was submitted.
+    /// The time at which the execution was submitted.
     pub created_at: Timestamp,
-    /// The earliest start; `None` means at once.
+    /// The earliest start; `None` means immediately.
     pub start_at: Option<Timestamp>,
-    /// Start of its first task. Of a running execution, `None` means that tasks are claimed and none is known to have started.
+    /// The time at which the first task started. In a running execution, `None` means that tasks are claimed, but none is
+    /// known to have started.
     pub started_at: Option<Timestamp>,
-    /// End of the execution.
+    /// The time at which the execution ended.
     pub ended_at: Option<Timestamp>,
-    /// Maximum time from the first task's start to the end, in microseconds.
+    /// Maximum time from the start of the first task to the end of the execution, in microseconds.
     pub timeout: Option<Micros>,
-    /// When the timeout ends the execution; set when the first task starts.
+    /// The time at which the execution times out; set when the first task starts.
     pub deadline: Option<Timestamp>,
-    /// Start of the current pause.
+    /// The time at which the current pause began.
     pub paused_at: Option<Timestamp>,
-    /// The failure, with the ordinal of the task that caused it if there is one.
+    /// The failure, with the ordinal of the task that caused the failure, if any.
     pub error: Option<(Option<u32>, Failure)>,
-    /// The node that started it, if it is a child.
+    /// The link to the parent, if the execution is a child or runs final tasks.
     pub parent: Option<Arc<ParentLink>>,
-    /// The link of the last execution of its final tasks, if there is one.
+    /// The link to the last execution of this execution's final tasks, if any.
     pub finale: Option<Arc<ParentLink>>,
     /// The tasks, by ordinal.
     pub tasks: Vec<TaskRecord>,
+}
+
+impl ExecutionRecord {
+    /// Returns the generation of the last final tasks that do not belong to the latest end, because the execution was retried
+    /// after they had started; 0 if there are none.
+    #[must_use]
+    pub fn finals_before(&self) -> u32 {
+        let wait = self.tasks.first().and_then(|task| task.wait.as_deref());
+        wait.map_or(0, |wait| wait.finals_before)
+    }
 }

@@ -1,4 +1,4 @@
-//! Schedules and triggers as they are stored, and their history.
+//! The stored form of schedules and triggers, and of their history.
 //!
 //! See docs/explanation/decisions/050-schedule-rows.md
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, ExecutionId, ExecutionStatus, Json, Micros, ScheduleId, Timestamp};
 
-/// Declares an enum whose variants have a stored number and a public name.
+/// Declares an enum. Each variant has a number, which the database stores, and a public name.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal $word:literal,)* }) => {
         $(#[$doc])*
@@ -22,7 +22,7 @@ macro_rules! words {
             /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The number that is stored in the database.
+            /// Returns the number that is stored in the database.
             #[must_use]
             pub const fn code(self) -> i16 {
                 match self {
@@ -30,7 +30,7 @@ macro_rules! words {
                 }
             }
 
-            /// The variant of a stored number.
+            /// Returns the variant that the database stores as `code`.
             #[must_use]
             pub const fn from_code(code: i16) -> Option<Self> {
                 match code {
@@ -39,7 +39,7 @@ macro_rules! words {
                 }
             }
 
-            /// The public name.
+            /// Returns the public name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -72,27 +72,28 @@ words! {
     ScheduleKind {
         /// Starts a workflow at the times of a cron expression.
         Cron = 0 "cron",
-        /// Polls a function that decides whether to start a workflow.
+        /// Calls a function that decides whether to start a workflow: at an interval, at the times of a cron expression, or
+        /// after executions of another workflow.
         Trigger = 1 "trigger",
     }
 }
 
 words! {
-    /// The treatment of ticks that were due while no runner was live (semantics F4).
+    /// How a schedule handles ticks that were due while no runner was live (semantics F4).
     ///
     /// Since 1.0.
     Catchup {
-        /// All are recorded as missed.
+        /// All these ticks are recorded as missed.
         Skip = 0 "skip",
-        /// The latest one fires.
+        /// The latest of these ticks fires.
         Latest = 1 "latest",
-        /// All fire, oldest first, up to a limit.
+        /// All these ticks fire, oldest first, up to a limit.
         All = 2 "all",
     }
 }
 
 words! {
-    /// The treatment of a tick that is due while an earlier execution of its schedule has not ended (semantics F4).
+    /// How a schedule handles a tick that is due before an earlier execution of the schedule has ended (semantics F4).
     ///
     /// Since 1.0.
     Overlap {
@@ -100,7 +101,7 @@ words! {
         Allow = 0 "allow",
         /// The tick is recorded as overlapped.
         Skip = 1 "skip",
-        /// The tick fires when that execution has ended.
+        /// The tick fires when the earlier execution has ended.
         Queue = 2 "queue",
     }
 }
@@ -110,17 +111,17 @@ words! {
     ///
     /// Since 1.0.
     TickOutcome {
-        /// It started an execution.
+        /// The tick started an execution.
         Fired = 0 "fired",
-        /// No runner was live when it was due, and the catch-up rule does not make up for it.
+        /// No runner was live when the tick was due, and the catch-up rule did not fire it later.
         Missed = 1 "missed",
-        /// It could not fire: no program has stored a definition of its workflow.
+        /// The tick could not fire, because no program has stored a definition of the workflow.
         Skipped = 2 "skipped",
-        /// An earlier execution of its schedule had not ended, and the overlap rule skips the tick.
+        /// An earlier execution of the schedule had not ended, and the overlap rule skipped the tick.
         Overlapped = 3 "overlapped",
-        /// It fires when the current execution of its schedule has ended.
+        /// The tick fires when the current execution of the schedule has ended.
         Queued = 4 "queued",
-        /// The trigger's function raised.
+        /// The trigger's function raised an exception.
         Failed = 5 "failed",
     }
 }
@@ -130,16 +131,16 @@ words! {
 pub struct After {
     /// The workflow of the executions.
     pub workflow: String,
-    /// The final states that count, each once.
+    /// The final states after which the trigger fires, without duplicates.
     pub statuses: Vec<ExecutionStatus>,
 }
 
-/// The end of an execution that a trigger has not dealt with.
+/// The end of an execution, for which a trigger must still be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingEnd {
     /// The execution.
     pub execution: ExecutionId,
-    /// When it ended. An execution that is retried can end several times.
+    /// The time of the end. An execution that is retried can end several times.
     pub ended_at: Timestamp,
     /// The number of calls of the trigger's function that failed for this end.
     pub attempts: u32,
@@ -148,15 +149,15 @@ pub struct PendingEnd {
 /// The settings of a schedule or a trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleSpec {
-    /// The cron expression; a trigger may have an interval instead.
+    /// The cron expression. A trigger can have an interval instead.
     pub expression: Option<String>,
     /// The IANA time zone of the expression.
     pub timezone: String,
     /// Time between a trigger's polls, in microseconds.
     pub interval: Option<Micros>,
-    /// Distinguishes schedules with the same workflow, expression and time zone; empty for none.
+    /// A name that distinguishes schedules with the same workflow, expression and time zone; may be empty.
     pub instance: String,
-    /// The input context of the executions; the tick's own keys are added to it.
+    /// The input of the executions. Each tick adds its keys to this input.
     pub input: Context,
     /// The catch-up rule.
     pub catchup: Catchup,
@@ -168,38 +169,51 @@ pub struct ScheduleSpec {
     pub start_at: Option<Timestamp>,
     /// No tick is due after this time.
     pub end_at: Option<Timestamp>,
-    /// Maximum delay of a tick, in microseconds. Each tick gets its own random delay.
+    /// Maximum random delay of a tick, in microseconds. A new delay is chosen for each tick.
     pub jitter: Micros,
-    /// The ends of executions after which a trigger is called, instead of being polled.
+    /// The ends of executions after which a trigger fires. Such a trigger is not polled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
 }
 
-/// The progress of a schedule in catching up with the ticks that were due while no runner was live.
+/// The progress of a schedule that catches up on the ticks that were due while no runner was live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatchingUp {
-    /// Ticks before this instant were missed.
+    /// The time before which ticks were missed.
     pub until: Timestamp,
-    /// Number of missed ticks already processed.
+    /// The number of missed ticks that have been processed.
     pub ticks: u32,
+}
+
+/// The last time that a person or program enabled or disabled a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// The time.
+    pub at: Timestamp,
+    /// The name of the person or program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The state that a schedule keeps between its ticks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleState {
-    /// Executions that may not have ended; kept only if the overlap rule needs them.
+    /// The executions of the schedule that may not have ended; stored only if the overlap rule needs them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<ExecutionId>,
-    /// Due times of ticks that wait for the end of an execution, oldest first.
+    /// The due times of the ticks that wait for the end of an earlier execution, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<Timestamp>,
     /// The catch-up in progress, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catching_up: Option<CatchingUp>,
-    /// Whether a runner is polling the trigger. If so, the row's `wake_at` is the end of its lease on the poll.
+    /// Whether a runner is polling the trigger. If so, `wake_at` of the row is the end of the runner's lease on the poll.
     #[serde(default)]
     pub polled: bool,
-    /// When a tick or poll last fired.
+    /// The time at which a tick or poll last fired.
     #[serde(default)]
     pub last_fired_at: Option<Timestamp>,
     /// The error that the trigger's function raised at the last poll.
@@ -208,6 +222,9 @@ pub struct ScheduleState {
     /// The state that the trigger's function keeps between its polls, such as a cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Json>,
+    /// When and by whom the schedule was last enabled or disabled, and why, if this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Switch>,
 }
 
 /// A schedule or a trigger.
@@ -217,47 +234,48 @@ pub struct ScheduleRecord {
     pub id: ScheduleId,
     /// Whether it is a schedule or a trigger.
     pub kind: ScheduleKind,
-    /// Unique among rows of its kind: a trigger's name, or all that distinguishes a schedule from others (semantics F5).
+    /// A string that is unique among rows of the same kind. For a trigger, it is the name. For a schedule, it consists
+    /// of all values that distinguish the schedule from others (semantics F5).
     pub identity: String,
-    /// The workflow that it starts.
+    /// The workflow that the schedule or trigger starts.
     pub workflow: String,
-    /// Whether it fires.
+    /// Whether the schedule or trigger is enabled.
     pub enabled: bool,
-    /// Grows with every change. Optimistic writes compare it.
+    /// Increases with every change. A write is applied only if the revision has not changed.
     pub revision: i64,
     /// The settings.
     pub spec: ScheduleSpec,
     /// The state between ticks.
     pub state: ScheduleState,
-    /// The next tick, without jitter, or the next poll.
+    /// The time of the next tick, without jitter, or of the next poll.
     pub next_due: Option<Timestamp>,
-    /// When a runner must process it next.
+    /// The time at which a runner must next process the row.
     pub wake_at: Option<Timestamp>,
-    /// The last tick that was processed, or the last poll.
+    /// The time of the last tick that was processed, or of the last poll.
     pub last_due: Option<Timestamp>,
-    /// When it was registered.
+    /// The time at which the schedule or trigger was registered.
     pub created_at: Timestamp,
-    /// When the settings last changed.
+    /// The time at which the settings last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted. The history is kept.
+    /// The time at which the schedule or trigger was deleted. Its history is kept.
     pub deleted_at: Option<Timestamp>,
 }
 
-/// One tick in the history of a schedule, or one poll that started an execution or failed.
+/// One tick in the history of a schedule, or one poll of a trigger that fired, could not fire or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickRecord {
     /// The schedule.
     pub schedule: ScheduleId,
-    /// When it was due.
+    /// The time at which the tick was due.
     pub due_at: Timestamp,
     /// The outcome.
     pub outcome: TickOutcome,
-    /// The execution that it started.
+    /// The execution that the tick started.
     pub execution: Option<ExecutionId>,
-    /// When a runner first processed it.
+    /// The time at which a runner first processed the tick.
     pub created_at: Timestamp,
-    /// When it got this outcome.
+    /// The time at which the tick got this outcome.
     pub updated_at: Timestamp,
-    /// The reason why it was skipped, or the error that the function raised.
+    /// The reason why the tick was skipped, or the error that the function raised.
     pub detail: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Signals as they are sent (semantics L1, L2).
+//! Signals that a program sends (semantics L1, L2).
 
 use super::{ExecutionId, Json, Topic};
 
@@ -9,7 +9,7 @@ pub struct NewSignal {
     pub name: String,
     /// The key.
     pub key: Option<String>,
-    /// The execution whose mailbox it goes to.
+    /// The execution to whose mailbox the signal is sent.
     pub to: Option<ExecutionId>,
     /// The data.
     pub data: Json,
@@ -20,7 +20,7 @@ pub struct NewSignal {
 }
 
 impl NewSignal {
-    /// Its topic.
+    /// Returns the topic to which the signal belongs.
     #[must_use]
     pub fn topic(&self) -> Topic {
         self.to.map_or_else(
@@ -30,13 +30,13 @@ impl NewSignal {
     }
 }
 
-/// The answer to a signal that was sent.
+/// The result of sending a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The signal's number.
     pub seq: i64,
-    /// Whether this call stored it. `false`: an earlier call with the same id did.
+    /// Whether this call stored the signal. `false`: an earlier call with the same id stored it.
     pub is_new: bool,
-    /// The number of waits that it woke at once.
+    /// The number of waits that received the signal immediately.
     pub woken: usize,
 }

@@ -18,13 +18,13 @@ macro_rules! states {
             /// All states, in the order of their codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The number that is stored in the database.
+            /// Returns the number that is stored in the database.
             #[must_use]
             pub const fn code(self) -> i16 {
                 self as i16
             }
 
-            /// The state of a stored number.
+            /// Returns the state that the database stores as `code`.
             #[must_use]
             pub const fn from_code(code: i16) -> Option<Self> {
                 match code {
@@ -33,7 +33,7 @@ macro_rules! states {
                 }
             }
 
-            /// The public name.
+            /// Returns the public name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -66,17 +66,17 @@ states! {
     ///
     /// Since 1.0.
     ExecutionStatus {
-        /// Submitted; no task has started yet.
+        /// The execution was submitted; no task has started yet.
         Pending = 0,
         /// At least one task has started.
         Running = 1,
-        /// Paused by `pause`: running tasks may finish, nothing new starts.
+        /// The execution was paused: running tasks can finish, but no more tasks start.
         Paused = 2,
-        /// Ended; no task failed, or every failure was handled.
+        /// The execution has ended. No task failed, or every failure was handled.
         Completed = 3,
-        /// Ended with an unhandled failure or by its timeout.
+        /// The execution has ended with an unhandled failure or a timeout.
         Failed = 4,
-        /// Ended by `cancel`.
+        /// The execution was cancelled.
         Cancelled = 5,
     }
 }
@@ -86,27 +86,29 @@ states! {
     ///
     /// Since 1.0.
     TaskStatus {
-        /// Waits for its dependencies. Has no row in the database.
+        /// The task waits for its dependencies, or for the end of a pause. A task that waits for its dependencies has no
+        /// row in the database.
         Pending = 0,
-        /// May be claimed from `ready_at` on.
+        /// The task can be claimed from `ready_at` on.
         Ready = 1,
-        /// Claimed by a runner.
+        /// A runner has claimed the task.
         Running = 2,
-        /// Ended successfully; its writes are part of the context.
+        /// The task ended successfully; its writes are part of the context.
         Completed = 3,
-        /// Ended with a failure that is not retried.
+        /// The task ended with a failure that is not retried.
         Failed = 4,
-        /// Never ran, because its trigger rule was not met.
+        /// The task was skipped, usually because its trigger rule was not met.
         Skipped = 5,
-        /// Ended because its execution was cancelled or timed out.
+        /// The task ended because its execution was cancelled or timed out.
         Cancelled = 6,
-        /// Waits for a signal, an approval or a timer, and holds no worker. Only shown: the database stores it as `Ready`.
+        /// The task waits for a signal, an approval, a timer or a child, and does not occupy a worker. This state is
+        /// only shown: the database stores it as `Ready`.
         Waiting = 7,
     }
 }
 
 impl ExecutionStatus {
-    /// Whether the execution has ended. Only a retry changes it afterwards.
+    /// Returns whether the execution has ended. Only a retry can change an ended execution.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
@@ -114,7 +116,7 @@ impl ExecutionStatus {
 }
 
 impl TaskStatus {
-    /// Whether the task has ended.
+    /// Returns whether the task has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(

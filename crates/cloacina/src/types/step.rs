@@ -1,24 +1,24 @@
-//! Recorded steps of a task: the parts of its function whose results are durable (semantics T).
+//! The recorded steps of a task. A step is a part of the task's function whose result is durable (semantics T).
 
 use super::{Json, Micros, Ordinal, Timestamp};
 
-/// The kind of a recorded step: which call recorded it.
+/// The kind of call that recorded a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
-    /// A function was called; the value is its result.
+    /// A call of a function; the value is the function's result.
     Step,
-    /// The task slept.
+    /// A sleep.
     Sleep,
-    /// The task waited; the value is what it got.
+    /// A wait; the value is the data that the wait received.
     Wait,
-    /// The task ran children; the value is the end of the only child, or the number of several children.
+    /// A call that ran children. The value is the end of the child, or the number of children if the call ran several.
     Run,
-    /// The end of one of several children of a call. It is part of the step that records the call.
+    /// The end of one of several children of a call. It belongs to the step of that call.
     Child,
 }
 
 impl StepKind {
-    /// The name in the database and in the public API.
+    /// Returns the name that the database and the public API use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl StepKind {
         }
     }
 
-    /// The kind with a name.
+    /// Returns the kind that has this name, or `None`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Step, Self::Sleep, Self::Wait, Self::Run, Self::Child]
@@ -42,52 +42,52 @@ impl StepKind {
 /// A recorded step of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepRecord {
-    /// The key under which later attempts find it; unique in the task.
+    /// The key under which later attempts find the step; unique in the task.
     pub key: String,
-    /// Its place among the recorded steps of the task, counted from 0.
+    /// The position of the step among the recorded steps of the task, counted from 0.
     pub position: u32,
-    /// The kind of the call that recorded it.
+    /// The kind of call that recorded the step.
     pub kind: StepKind,
-    /// The number of the attempt that recorded it.
+    /// The number of the attempt that recorded the step.
     pub attempt: u32,
     /// The time at which the step began.
     pub started_at: Timestamp,
-    /// The time at which it ended.
+    /// The time at which the step ended.
     pub ended_at: Timestamp,
-    /// Its result.
+    /// The result of the step.
     pub value: Json,
 }
 
 impl StepRecord {
-    /// An estimate of its bytes in the database.
+    /// Returns an estimate of the size of the step in the database, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.key.len() + self.value.as_str().len()
     }
 
-    /// The duration of the step.
+    /// Returns the duration of the step.
     #[must_use]
     pub fn duration(&self) -> Micros {
         self.ended_at.since(self.started_at).max(0)
     }
 }
 
-/// Steps to delete: the steps of a task from a position on, or in a range of positions.
+/// A range of a task's recorded steps to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepDrop {
     /// The task.
     pub task: Ordinal,
-    /// The position of the first step to forget.
+    /// The position of the first step to delete.
     pub from: u32,
-    /// The position of the last step to forget; [`StepDrop::ALL`] to forget all later steps.
+    /// The position of the last step to delete; [`StepDrop::ALL`] deletes all later steps.
     pub until: u32,
 }
 
 impl StepDrop {
-    /// The `until` of a drop without an end.
+    /// The value of `until` with which all later steps are deleted.
     pub const ALL: u32 = u32::MAX;
 
-    /// The drop of a task's steps from a position on.
+    /// Returns the range of all steps of a task from the position `from` on.
     #[must_use]
     pub const fn from(task: Ordinal, from: u32) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl StepDrop {
         }
     }
 
-    /// The drop of one step.
+    /// Returns the range that contains only the step at `position`.
     #[must_use]
     pub const fn one(task: Ordinal, position: u32) -> Self {
         Self {
@@ -108,17 +108,17 @@ impl StepDrop {
     }
 }
 
-/// The effect of a decision on the recorded steps of an execution. Drops apply before records.
+/// The changes that a decision makes to the recorded steps of an execution. Steps are deleted before steps are recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepChanges {
-    /// Steps to record, each with its task.
+    /// The steps to record, each with its task.
     pub recorded: Vec<(Ordinal, StepRecord)>,
-    /// Steps to forget.
+    /// The steps to delete.
     pub dropped: Vec<StepDrop>,
 }
 
 impl StepChanges {
-    /// Whether there is nothing to write.
+    /// Returns whether there are no changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.recorded.is_empty() && self.dropped.is_empty()

@@ -1,4 +1,4 @@
-//! An execution in a list: its row, without its tasks.
+//! The summary of an execution in a list: its row, without its tasks.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{
     Timestamp,
 };
 
-/// Maximum length of the message of an error in a list, in characters.
+/// Maximum length of an error message in a list, in characters.
 const MAX_MESSAGE: usize = 300;
 
 /// The row of an execution with its labels, without its input and its tasks.
@@ -15,42 +15,42 @@ const MAX_MESSAGE: usize = 300;
 pub struct ExecutionSummary {
     /// The execution's id.
     pub id: ExecutionId,
-    /// The stored version of the workflow that it runs.
+    /// The stored version of the workflow that the execution runs.
     pub definition: DefinitionId,
-    /// Grows with every change of the execution or its tasks.
+    /// Increases with every change of the execution or its tasks.
     pub revision: i64,
-    /// The execution's state. It is `Pending` as long as no task is known to have started.
+    /// The execution's state. It is `Pending` until a task is known to have started.
     pub status: ExecutionStatus,
-    /// Its priority.
+    /// The execution's priority.
     pub priority: i16,
     /// The caller's idempotency key.
     pub key: Option<String>,
-    /// When it was submitted.
+    /// The time at which the execution was submitted.
     pub created_at: Timestamp,
-    /// The earliest start; `None` means at once.
+    /// The earliest start; `None` means immediately.
     pub start_at: Option<Timestamp>,
-    /// Start of its first task.
+    /// The time at which the first task started.
     pub started_at: Option<Timestamp>,
-    /// End of the execution.
+    /// The time at which the execution ended.
     pub ended_at: Option<Timestamp>,
-    /// Maximum time from the first task's start to the end, in microseconds.
+    /// Maximum time from the start of the first task to the end of the execution, in microseconds.
     pub timeout: Option<Micros>,
-    /// When the timeout ends it.
+    /// The time at which the execution times out.
     pub deadline: Option<Timestamp>,
-    /// Start of the current pause.
+    /// The time at which the current pause began.
     pub paused_at: Option<Timestamp>,
-    /// Why it failed.
+    /// The error, if the execution failed.
     pub error: Option<ErrorSummary>,
-    /// Its labels.
+    /// The execution's labels.
     pub labels: Labels,
-    /// The node that started it, if it is a child.
+    /// The link to the parent, if the execution is a child or runs final tasks.
     pub parent: Option<Arc<ParentLink>>,
 }
 
-/// The failure of an execution, without its traceback, and with at most 300 characters of its message.
+/// The failure of an execution, with at most 300 characters of its message and without its traceback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorSummary {
-    /// The task that caused it; `None`: the execution itself failed, for example by its timeout.
+    /// The task that caused the failure; `None`: the execution itself failed, for example because of its timeout.
     pub task: Option<Ordinal>,
     /// The type of the error, for example an exception's qualified name.
     pub kind: String,
@@ -61,7 +61,7 @@ pub struct ErrorSummary {
 }
 
 impl ErrorSummary {
-    /// Returns the summary of a failure, with its message cut to the maximum length.
+    /// Creates the summary of a failure. A message that is too long is cut.
     #[must_use]
     pub fn new(task: Option<Ordinal>, failure: Failure) -> Self {
         let mut message = failure.message;

@@ -1,7 +1,7 @@
-//! Locks built on the standard library's locks. These keep no global table of waiting threads, so a forked child process can use
-//! new locks.
+//! Locks that wrap the locks of the standard library. The standard library keeps no global table of waiting threads, so a
+//! forked child process can create and use new locks.
 //!
-//! Poisoning is ignored: no critical section in this crate leaves its data inconsistent when it panics.
+//! Poisoning is ignored, because no critical section in this crate leaves its data inconsistent when it panics.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{self, PoisonError};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Mutex<T>(sync::Mutex<T>);
 
-/// A held lock.
+/// The guard of a locked [`Mutex`].
 #[derive(Debug)]
 pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 
@@ -19,7 +19,7 @@ pub struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
 #[derive(Debug, Default)]
 pub struct Condvar(sync::Condvar);
 
-/// Whether a wait ended by notification or by timeout.
+/// The result of a wait with a time limit: whether the wait was notified or timed out.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitResult(bool);
 
@@ -29,7 +29,7 @@ impl<T> Mutex<T> {
         Self(sync::Mutex::new(value))
     }
 
-    /// Acquires the lock; blocks until it is free.
+    /// Acquires the lock. Blocks until the lock is free.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -52,14 +52,14 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 }
 
 impl WaitResult {
-    /// Whether the wait timed out.
+    /// Returns whether the wait timed out.
     pub const fn timed_out(self) -> bool {
         self.0
     }
 }
 
 impl Condvar {
-    /// Creates a condition variable without waiting threads.
+    /// Creates a condition variable.
     pub const fn new() -> Self {
         Self(sync::Condvar::new())
     }
@@ -84,7 +84,7 @@ impl Condvar {
         WaitResult(result.timed_out())
     }
 
-    /// Waits for a notification until an instant.
+    /// Waits for a notification, until the instant `until` at the latest.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> WaitResult {
         self.wait_for(guard, until.saturating_duration_since(Instant::now()))
     }

@@ -1,15 +1,15 @@
-//! Validates the names and passwords of tenants (semantics H1) before anything is sent to a server.
+//! Validates the names and passwords of tenants before they are sent to a server (semantics H1).
 
 use super::error::{Error, ErrorCode};
 
-/// Maximum length of an identifier in bytes. PostgreSQL truncates longer ones, so that two names could become the same.
+/// Maximum length of an identifier in bytes. PostgreSQL truncates longer identifiers, so two of them could become equal.
 const MAX_BYTES: usize = 63;
-const HINT: &str = "at most 63 of A-Z a-z 0-9 _, not beginning with a digit";
+const HINT: &str = "use at most 63 of A-Z a-z 0-9 _, and do not begin with a digit";
 
 /// Checks the name of a schema for a runner.
 ///
 /// # Errors
-/// `Configuration`, with the rule that the name breaks.
+/// Returns `Configuration` for an invalid name. The message says which rule the name breaks.
 pub fn check_schema_name(name: &str) -> Result<(), Error> {
     check_identifier("Schema name", name)?;
     let lower = name.to_ascii_lowercase();
@@ -19,10 +19,10 @@ pub fn check_schema_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the name of a tenant's own schema. `public` is refused, because every role can use it.
+/// Checks the name of a tenant's schema. `public` is refused, because every role can use that schema.
 ///
 /// # Errors
-/// As for [`check_schema_name`].
+/// Returns the errors of [`check_schema_name`].
 pub fn check_tenant_schema_name(name: &str) -> Result<(), Error> {
     check_schema_name(name)?;
     if name.eq_ignore_ascii_case("public") {
@@ -34,7 +34,7 @@ pub fn check_tenant_schema_name(name: &str) -> Result<(), Error> {
 /// Checks the name of a tenant's role.
 ///
 /// # Errors
-/// As for [`check_schema_name`].
+/// Returns the errors of [`check_schema_name`].
 pub fn check_role_name(name: &str) -> Result<(), Error> {
     check_identifier("Username", name)?;
     let lower = name.to_ascii_lowercase();
@@ -44,10 +44,10 @@ pub fn check_role_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a password that the caller chose. The error message never contains it.
+/// Checks a password that the caller chose. The error message never contains the password.
 ///
 /// # Errors
-/// `Configuration` for a password that PostgreSQL cannot store.
+/// Returns `Configuration` for a password that PostgreSQL cannot store.
 pub fn check_password(password: &str) -> Result<(), Error> {
     let refuse = |why: &str| {
         Err(Error::new(
@@ -91,7 +91,7 @@ fn reserved(what: &str, name: &str) -> Error {
         ErrorCode::Configuration,
         format!("{what} '{name}' is reserved"),
     )
-    .with_hint("choose one that does not begin with pg_ and is not PostgreSQL's own")
+    .with_hint("choose a name that does not begin with pg_ and that PostgreSQL does not reserve")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Time as it is stored, in whole microseconds since the Unix epoch, and the monotonic time of one process. Both are read
-//! only through a `Clock`.
+//! Wall-clock time, in whole microseconds since the Unix epoch, and the monotonic time of one process. All code reads both
+//! times through a [`Clock`].
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 /// A length of time in microseconds.
 pub type Micros = i64;
 
-/// A timeout of this length or more means no limit. It is about 30,000 years, and can be added to any instant.
+/// The shortest timeout that means no limit: about 30,000 years, in microseconds. Adding it to the current time does not
+/// overflow.
 pub const NO_TIMEOUT: Micros = 1_000_000_000_000_000_000;
 
-/// Converts a duration to microseconds. A duration out of range becomes one that can still be added to any instant.
+/// Converts a duration to microseconds. A duration that is too long is cut to a length that can be added to any instant
+/// without overflow.
 #[must_use]
 pub fn micros(span: Duration) -> Micros {
     Micros::try_from(span.as_micros()).unwrap_or(Micros::MAX / 2)
@@ -31,13 +33,13 @@ pub fn micros(span: Duration) -> Micros {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The instant as a date and time in UTC; `None` outside chrono's range of years.
+    /// Returns the instant as a date and time in UTC; `None` outside of the range of years that chrono supports.
     #[must_use]
     pub fn to_datetime(self) -> Option<DateTime<Utc>> {
         DateTime::from_timestamp_micros(self.0)
     }
 
-    /// RFC 3339 text in UTC with microseconds.
+    /// Returns the instant as RFC 3339 text in UTC, with microseconds.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         self.to_datetime().map_or_else(
@@ -46,7 +48,7 @@ impl Timestamp {
         )
     }
 
-    /// Microseconds from `earlier` to this instant; negative when `earlier` is later.
+    /// Returns the microseconds from `earlier` to this instant; negative if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Micros {
         self.0.saturating_sub(earlier.0)
@@ -69,18 +71,18 @@ impl Sub<Micros> for Timestamp {
     }
 }
 
-/// An instant of the process's monotonic clock, in microseconds. The clock never steps; its values are meaningless in other
-/// processes.
+/// An instant of the process's monotonic clock, in microseconds. This clock is never set forward or back. Its values have no
+/// meaning in other processes.
 ///
-/// Timers that are not written to the database run on it, so that a step of the wall clock neither fires nor delays them.
+/// Timers that are not written to the database use this clock, so setting the wall clock neither fires nor delays them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Monotonic(pub i64);
 
 impl Monotonic {
-    /// An instant that is never reached.
+    /// An instant that the clock never reaches.
     pub const NEVER: Self = Self(i64::MAX);
 
-    /// Microseconds from `earlier` to this instant; negative when `earlier` is later.
+    /// Returns the microseconds from `earlier` to this instant; negative if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Micros {
         self.0.saturating_sub(earlier.0)
@@ -117,26 +119,28 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The source of time. It is injected everywhere, so that tests and the simulation control it.
+/// The source of time. All code receives it as an argument, so tests and the simulation can control the time.
 pub trait Clock: Send + Sync {
-    /// The current wall-clock time.
+    /// Returns the current wall-clock time.
     fn now(&self) -> Timestamp;
 
-    /// The current time on a clock that never steps. A virtual clock that never steps may return the same as `now`.
+    /// Returns the current monotonic time. A virtual clock that is never set can return the same value as `now`.
     fn monotonic(&self) -> Monotonic;
 
-    /// The real time that a thread may sleep until `due`. A virtual clock returns a duration at its own pace.
+    /// Returns the real time that a thread sleeps in order to wake at `due`. On a virtual clock, this can differ from the
+    /// time between now and `due`.
     fn until(&self, due: Monotonic) -> Duration {
         Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0))
     }
 
-    /// Whether a test advances this clock whenever the runner sleeps. If so, every step must run on the coordinator's thread.
+    /// Returns whether a test advances this clock whenever the runner sleeps. If so, every step must run on the coordinator's
+    /// thread.
     fn is_watched(&self) -> bool {
         false
     }
 }
 
-/// The clocks of the machine.
+/// The wall clock and the monotonic clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -1,4 +1,4 @@
-//! JSON text parsed into a tree in one pass, for merging and comparing.
+//! Parses JSON text into a tree, for merging and comparing values.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Parses a value. `None` when its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
+    /// Parses a value. `None` if its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
     #[must_use]
     pub fn of(json: &'a Json) -> Option<Self> {
         let mut parser = Parser {
@@ -34,7 +34,7 @@ impl<'a> Tree<'a> {
         (parser.position == parser.text.len()).then_some(tree)
     }
 
-    /// The type of the value.
+    /// Returns the type of the value.
     #[must_use]
     pub fn shape(&self) -> JsonShape {
         match self {
@@ -131,7 +131,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The text of a string, including its quotes.
+    /// Parses a string, and returns its text including the quotes.
     fn string(&mut self) -> Option<&'a str> {
         let start = self.position;
         self.take(b'"').then_some(())?;

@@ -1,4 +1,4 @@
-//! Conditions that tasks wait for, and the state of a wait as it is stored with the task (semantics L).
+//! The conditions that tasks wait for, and the state of a wait that is stored with its task (semantics L).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,21 +9,21 @@ use super::{
     Context, ExecutionId, FailedRuns, Json, Micros, NodeChild, RunnerId, Runs, TaskMap, Timestamp,
 };
 
-/// The signals that a wait accepts although they were sent before it began (L4).
+/// The rule for signals that were sent before a wait began: which of them the wait accepts (L4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Since {
-    /// Signals sent since the execution was submitted.
+    /// Signals that were sent since the execution was submitted.
     #[default]
     Submitted,
-    /// All kept signals.
+    /// All stored signals.
     Ever,
 }
 
 impl Since {
     #[expect(
         clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip_serializing_if wants a reference"
+        reason = "serde's skip_serializing_if requires a reference"
     )]
     const fn is_submitted(&self) -> bool {
         matches!(self, Self::Submitted)
@@ -38,31 +38,31 @@ pub enum Condition {
     Signal {
         /// The signal's name.
         name: String,
-        /// A path into the task's view; the value there is the key of the signal.
+        /// The path of a value in the context that the task sees. This value is the key of the signal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
-        /// The key itself, for a wait in code.
+        /// The literal key of the signal, if a function waits.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key_value: Option<String>,
-        /// The earlier signals that count.
+        /// The earlier signals that the wait accepts.
         #[serde(default, skip_serializing_if = "Since::is_submitted")]
         since: Since,
     },
-    /// A time after the beginning of the wait.
+    /// A length of time after the beginning of the wait.
     Delay {
-        /// The time in microseconds.
+        /// The length of time in microseconds.
         duration: Micros,
     },
-    /// A point in time, which a pause does not shift.
+    /// A point in time. A pause of the execution does not shift it.
     Until {
         /// The point in time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<Timestamp>,
-        /// A path into the task's view to an ISO 8601 text with an offset.
+        /// The path of an ISO 8601 text with an offset, in the context that the task sees.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
     },
-    /// One of several conditions.
+    /// At least one of several conditions.
     AnyOf {
         /// The conditions.
         conditions: Vec<Self>,
@@ -75,7 +75,8 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The condition that a signal has come with this name and, if a key is given, this key. The key is a literal, not a path.
+    /// Creates the condition that a signal with this name and this key was sent. The key is a literal, not a path. `None`:
+    /// the wait has no key.
     #[must_use]
     pub fn signal(name: impl Into<String>, key: Option<&str>) -> Self {
         Self::Signal {
@@ -86,7 +87,7 @@ impl Condition {
         }
     }
 
-    /// The condition of a task that waits for something other than signals and times.
+    /// Creates a condition without parts, for a function that waits for children.
     #[must_use]
     pub(crate) const fn none() -> Self {
         Self::AllOf {
@@ -94,7 +95,8 @@ impl Condition {
         }
     }
 
-    /// The conditions that contain no others, in the order in which they were written.
+    /// Returns the leaves: the parts of the condition that contain no other conditions, in the order in which they were
+    /// written.
     #[must_use]
     pub fn leaves(&self) -> Vec<&Self> {
         match self {
@@ -105,9 +107,10 @@ impl Condition {
         }
     }
 
-    /// Whether the condition holds. `holds` gives the answer for each leaf, in the order of [`Self::leaves`].
+    /// Returns whether the condition holds. The iterator `holds` says whether each leaf holds, in the order of
+    /// [`Self::leaves`].
     pub fn holds(&self, holds: &mut impl Iterator<Item = bool>) -> bool {
-        // Every leaf takes its answer from the iterator, so none may be left out.
+        // The loops do not stop early, because every leaf must take its answer from the iterator.
         match self {
             Self::AnyOf { conditions } => {
                 let mut any = false;
@@ -128,58 +131,58 @@ impl Condition {
     }
 }
 
-/// The consequence of a timeout or a rejection (L8, L11).
+/// The action of a task after its wait has timed out or its approval has been rejected (L8, L11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitEnd {
     /// The task fails and is not retried.
     #[default]
     Fail,
-    /// The task is skipped, as by its own rule.
+    /// The task is skipped, with the same effect as a skip by its trigger rule.
     Skip,
-    /// The task runs without a value.
+    /// The task continues. It receives the signals that have arrived, or else no value.
     Continue,
 }
 
 impl WaitEnd {
-    /// Whether it is the default, which is not stored.
+    /// Returns whether this is the default. The default is not stored.
     #[must_use]
     #[expect(
         clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip_serializing_if wants a reference"
+        reason = "serde's skip_serializing_if requires a reference"
     )]
     pub const fn is_fail(&self) -> bool {
         matches!(self, Self::Fail)
     }
 }
 
-/// A task that waits until somebody approves or rejects it (L11).
+/// The options of a node that waits until a person approves or rejects it (L11).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// A sentence for the person who decides. Paths in braces are replaced by their values.
+    /// A question for the person who decides. Paths in braces are replaced with their values in the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The person or group who decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// The JSON schema of the data that comes with an approval.
+    /// The JSON schema of the data that the person passes with an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Json>,
-    /// The consequence of a rejection.
+    /// The action of the node after a rejection.
     #[serde(default, skip_serializing_if = "WaitEnd::is_fail")]
     pub on_reject: WaitEnd,
 }
 
-/// The stream of signals with one name and one key, or with one name in the mailbox of one execution. Within a topic, the
-/// numbers of signals follow the order of their commits.
+/// A topic: the stream of signals with the same name and the same key, or with the same name and addressed to the same
+/// execution. Within a topic, the numbers of signals have the order of their commits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Topic(pub String);
 
-/// Separates the name from the rest of a topic. It cannot occur in a name.
+/// The character between the name and the rest of a topic. It cannot occur in a name.
 const SEPARATOR: char = '\u{1f}';
 
 impl Topic {
-    /// The topic of signals with a key, or without one.
+    /// Creates the topic of signals with this name, and with this key or without a key.
     #[must_use]
     pub fn keyed(name: &str, key: Option<&str>) -> Self {
         Self(key.map_or_else(
@@ -188,19 +191,20 @@ impl Topic {
         ))
     }
 
-    /// The topic of signals to one execution.
+    /// Creates the topic of signals with this name that are addressed to one execution.
     #[must_use]
     pub fn mailbox(name: &str, execution: ExecutionId) -> Self {
         Self(format!("{name}{SEPARATOR}@{execution}"))
     }
 
-    /// The range of all topics with a name: the first text in it, and the first after it.
+    /// Returns the range of all topics with this name: the lowest string in the range, and the lowest string after the
+    /// range.
     #[must_use]
     pub fn range(name: &str) -> (String, String) {
         (format!("{name}{SEPARATOR}"), format!("{name}\u{20}"))
     }
 
-    /// The name of its signals.
+    /// Returns the name of the topic's signals.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.split(SEPARATOR).next().unwrap_or_default()
@@ -213,14 +217,14 @@ impl fmt::Display for Topic {
     }
 }
 
-/// A position in a topic: a wait takes the first signal after it (L3, L4).
+/// A position in a topic. A wait takes the first signal after this position (L3, L4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The topic.
     pub topic: Topic,
-    /// The number of the last signal that was taken; 0 if none was.
+    /// The number of the last signal that was taken; 0 if no signal was taken.
     pub after: i64,
-    /// Signals sent before this time do not count.
+    /// Signals that were sent before this time are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -228,20 +232,20 @@ pub struct Cursor {
 /// A stored signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalRecord {
-    /// Its number, which grows within a topic.
+    /// The number of the signal. Later signals of a topic have higher numbers.
     pub seq: i64,
-    /// Its topic.
+    /// The topic of the signal.
     pub topic: Topic,
-    /// Its data.
+    /// The data of the signal.
     pub data: Json,
-    /// When it was sent.
+    /// The time at which the signal was sent.
     pub sent_at: Timestamp,
     /// The name of the sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
 }
 
-/// A part of a condition that contains no others, as it was registered.
+/// The stored state of a leaf: a part of a condition that contains no other conditions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaf {
@@ -249,10 +253,10 @@ pub enum Leaf {
     Signal {
         /// The name.
         name: String,
-        /// The key; `None` for keyless signals and the mailbox.
+        /// The key; `None` for signals without a key, and for signals to the execution.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
-        /// The topics in which it may come.
+        /// The topics that can contain the signal, each with a position.
         cursors: Vec<Cursor>,
         /// The signal that was taken.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,19 +264,19 @@ pub enum Leaf {
     },
     /// A timer.
     Timer {
-        /// When it is due.
+        /// The time at which the timer is due.
         at: Timestamp,
-        /// Whether a pause shifts it.
+        /// Whether a pause of the execution shifts this time.
         #[serde(default)]
         shifts: bool,
-        /// Whether it has fired.
+        /// Whether the timer has fired.
         #[serde(default)]
         fired: bool,
     },
 }
 
 impl Leaf {
-    /// The positions in topics from which it takes a signal.
+    /// Returns the positions in topics from which the leaf takes a signal; empty for a timer.
     pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
         let cursors = match self {
             Self::Signal { cursors, .. } => cursors.as_slice(),
@@ -281,7 +285,7 @@ impl Leaf {
         cursors.iter()
     }
 
-    /// Whether this part of the condition holds.
+    /// Returns whether this part of the condition holds.
     #[must_use]
     pub const fn holds(&self) -> bool {
         match self {
@@ -291,9 +295,11 @@ impl Leaf {
     }
 }
 
-/// The call in a task's function that parks it. When the wait ends, a step records its result: `null` for a sleep, and for a
-/// wait an object with the `value` that it got, or with `timed_out` if nothing came in time. The end of a child is an object
-/// with its output as `value`, or with its error as `failed`.
+/// The kind of call with which a task's function exits in order to wait.
+///
+/// When the wait ends, a step records its result. The result of a sleep is `null`. The result of a wait is an object with the
+/// received data as `value`, or with `timed_out` if the wait timed out. The result of a child is an object with its output as
+/// `value`, or with its error as `failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParkKind {
@@ -301,27 +307,27 @@ pub enum ParkKind {
     Sleep,
     /// `wait`.
     Wait,
-    /// `run` and `run_many`: the end of children.
+    /// `run` and `run_many`: the function waits for the end of children.
     Run,
-    /// `start`: the workflow is not known yet.
+    /// `start`: the function waits until the workflow is known.
     Start,
 }
 
-/// A request of a running function to wait (T5). The function starts again from its top when the wait ends.
+/// A running function's request to wait (T5). When the wait ends, the function starts again from the beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Park {
-    /// The call.
+    /// The kind of call.
     pub kind: ParkKind,
-    /// The key of the step that records how the wait ended.
+    /// The key of the step that records the result of the wait.
     pub key: String,
-    /// The position of that step among the recorded steps of the task.
+    /// The position of this step among the recorded steps of the task.
     pub position: u32,
-    /// The condition. Keys of its signals are literal. It has no parts if the task waits for children.
+    /// The condition. The keys of its signals are literal. It has no parts if the task waits for children.
     pub condition: Condition,
     /// Maximum time to wait, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Micros>,
-    /// The children that it waits for.
+    /// The children that the function waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Box<Runs>>,
 }
@@ -329,18 +335,18 @@ pub struct Park {
 /// A wait that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenWait {
-    /// When it began.
+    /// The time at which the wait began.
     pub since: Timestamp,
-    /// When it times out.
+    /// The time at which the wait times out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The parts of the condition. Empty for an approval.
+    /// The leaves of the condition; empty if the task waits for an approval, a child or the items of a map.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaves: Vec<Leaf>,
-    /// The request of the function; `None` for a wait that the definition declares.
+    /// The request of the function; `None` for a wait that the task's definition declares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park: Option<Park>,
-    /// The title of the approval, with its paths replaced.
+    /// The title of the approval, in which paths are replaced with their values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
 }
@@ -348,20 +354,20 @@ pub struct OpenWait {
 /// A decision about an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Whether it was approved.
+    /// Whether the person approved.
     pub approved: bool,
-    /// The data that came with it.
+    /// The data that the person passed with the decision.
     pub data: Json,
     /// The name of the person who decided.
     pub by: Option<String>,
     /// The time of the decision.
     pub at: Timestamp,
-    /// The reason for a rejection.
+    /// The reason for the decision.
     pub reason: Option<String>,
 }
 
 impl Decision {
-    /// The result of the node: an object with `approved`, `data`, `by`, `at` and `reason`.
+    /// Returns the result of the node: an object with `approved`, `data`, `by`, `at` and `reason`.
     #[must_use]
     pub fn result(&self) -> Json {
         let at = self.at.to_rfc3339();
@@ -378,19 +384,19 @@ impl Decision {
     }
 }
 
-/// The open wait of a task, and the results of its waits.
+/// The open wait of a task, the results of its earlier waits, and other state that only some tasks have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskWait {
     /// The wait that has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenWait>,
-    /// Whether the wait that the definition declares has ended and lets the task run.
+    /// Whether the wait that the definition declares has ended, so that the task can run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed: bool,
-    /// The highest number that was taken from each topic (L3).
+    /// The number of the last signal that was taken from each topic (L3).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taken: BTreeMap<Topic, i64>,
-    /// The payloads of the declared wait, by the names of the signals.
+    /// The data of the signals that the declared wait received, by the names of the signals.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Json>,
     /// The decision about the approval.
@@ -399,30 +405,35 @@ pub struct TaskWait {
     /// The child of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<NodeChild>,
-    /// The map of the task, if it runs once per element of a list.
+    /// The state of the map, if the task runs once per element of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<TaskMap>,
-    /// The number of times that the function of the task has asked for children.
+    /// The number of calls with which the function of the task has run children.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub generation: u32,
-    /// The calls of the function whose children did not all complete, by their keys.
+    /// The function's calls for which not all children completed, by the keys of the calls.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, FailedRuns>,
-    /// Whether the function has run in attempts that do not count, because it waited or was released (Q3).
+    /// Whether the function has run in attempts that do not count, because the task waited or was snoozed, or because the
+    /// claim was returned (Q3).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_run: bool,
-    /// How often the task has been compensated.
+    /// How often the execution was retried after a compensation of the task had completed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub compensated: u32,
-    /// In a workflow with final tasks: the last attempts that overran their timeouts, each with its runner. Their functions may
-    /// still run (Q2).
+    /// In a workflow with final tasks: the last attempts that exceeded their timeouts, each with its runner. Their functions
+    /// may still be running (Q2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overran: Vec<(RunnerId, u32)>,
+    /// Only in the first task of an execution that was retried: the generation of the last final tasks before the retry.
+    /// These final tasks and all earlier ones do not belong to the next end of the execution (Q5).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub finals_before: u32,
 }
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if wants a reference"
+    reason = "serde's skip_serializing_if requires a reference"
 )]
 const fn is_zero(number: &u32) -> bool {
     *number == 0

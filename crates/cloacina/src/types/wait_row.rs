@@ -1,4 +1,4 @@
-//! The list of open waits.
+//! The rows of the list of open waits.
 
 use super::{Cursor, ExecutionId, Json, Ordinal, Timestamp};
 
@@ -28,19 +28,19 @@ impl WaitKind {
         Self::Child,
     ];
 
-    /// The number in the database.
+    /// Returns the number that is stored in the database.
     #[must_use]
     pub const fn code(self) -> i16 {
         self as i16
     }
 
-    /// The kind of a stored number.
+    /// Returns the kind that the database stores as `code`.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 
-    /// The public name.
+    /// Returns the public name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,14 +53,15 @@ impl WaitKind {
     }
 }
 
-/// A row of the list of open waits. A task that waits has one row per topic, approval, timer and workflow of children.
+/// A row of the list of open waits. A waiting task has one row for each topic, approval or timer, and one row for its
+/// children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitRow {
     /// The execution.
     pub execution: ExecutionId,
     /// The task; `None` for a wait that cancels the execution.
     pub task: Option<Ordinal>,
-    /// Its number among the rows of the task.
+    /// The number of the row among the rows of the task.
     pub slot: u32,
     /// The kind of the wait.
     pub kind: WaitKind,
@@ -68,16 +69,16 @@ pub struct WaitRow {
     pub workflow: String,
     /// The task's id; empty for a wait that cancels the execution.
     pub task_id: String,
-    /// The name of the signal or the approval.
+    /// The name of the signal, or of the workflow of a child. For an approval or a timer: the task's id.
     pub name: String,
     /// The key of the signal.
     pub key: Option<String>,
-    /// The position in a topic from which signals count.
+    /// The position in a topic after which the wait takes a signal.
     pub cursor: Option<Cursor>,
-    /// When the wait began.
+    /// The time at which the wait began.
     pub since: Timestamp,
-    /// When it times out, or the timer is due.
+    /// The time at which the wait times out or the timer is due.
     pub deadline: Option<Timestamp>,
-    /// Title, addressee and schema of an approval, or the id of a child, as a JSON object.
+    /// A JSON object with the title, addressee and schema of an approval.
     pub detail: Option<Json>,
 }

@@ -1,4 +1,4 @@
-//! A workflow's definition: the data stored once per version, and `Workflow`, its validated form.
+//! A workflow's definition (the data that is stored once per version), and `Workflow`, the validated form of a definition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::types::{
     WaitEnd,
 };
 
-/// The kind of worker that executes a task. It decides which queue the task waits in.
+/// The kind of worker that runs a task. It decides in which queue the task waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
@@ -25,7 +25,7 @@ pub enum TaskKind {
     Async,
     /// A task whose handler is in another program.
     External,
-    /// A node without a function: it waits, and any runner completes it.
+    /// A node without a function: a wait, an approval or a child. Any runner completes it.
     Engine,
 }
 
@@ -34,10 +34,10 @@ pub enum TaskKind {
 pub struct TaskDefinition {
     /// The task's short id, unique in the workflow.
     pub id: String,
-    /// Ids of the tasks that must have ended before it starts, as declared.
+    /// The declared dependencies: the ids of the tasks that must end before this task starts.
     #[serde(default)]
     pub dependencies: Vec<String>,
-    /// The condition under which it starts.
+    /// The condition under which the task starts.
     #[serde(default)]
     pub rule: TriggerRule,
     /// The retry policy.
@@ -46,63 +46,63 @@ pub struct TaskDefinition {
     /// Maximum duration of one attempt, in microseconds; `None` means the runner's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Micros>,
-    /// Overrides the priority of the execution.
+    /// The priority of the task; `None` means the priority of the execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i16>,
-    /// Overrides the runner's limit on what one attempt may write to the context, in bytes.
+    /// Maximum number of bytes that one attempt can write to the context; `None` means the runner's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_context_bytes: Option<u64>,
-    /// The kind of worker that executes it.
+    /// The kind of worker that runs the task.
     #[serde(default)]
     pub kind: TaskKind,
     /// A hash of the function's code.
     #[serde(default)]
     pub fingerprint: String,
-    /// The key of the context that the function's return value is stored under (J3). `None`: the function writes the
-    /// context itself.
+    /// The context key under which the function's return value is stored (J3). `None`: the function writes the context
+    /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
     /// The resolved parameters of a typed task (J1).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
-    /// The condition that the task waits for once its dependencies and its rule let it run (semantics L).
+    /// The condition that the task waits for, after its dependencies have ended and its trigger rule holds (semantics L).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<Condition>,
     /// Maximum time of that wait, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_timeout: Option<Micros>,
-    /// The consequence of a timeout of the wait.
+    /// The action of the task when the wait times out.
     #[serde(default, skip_serializing_if = "WaitEnd::is_fail")]
     pub on_timeout: WaitEnd,
-    /// The decision that the node waits for.
+    /// The options of the approval that the node waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// The workflow that the node runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildSpec>,
-    /// Of a final task or a compensation: when it runs (semantics Q).
+    /// The role of a final task or a compensation, which says when it runs; `None` for an ordinary task (semantics Q).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<FinalRole>,
-    /// The lists that it runs once per element of (semantics K).
+    /// The options of a mapped task, which runs once per element of a list (semantics K).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<MapSpec>,
 }
 
-/// A workflow as data.
+/// The definition of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkflowDefinition {
     /// The workflow's name.
     pub name: String,
-    /// First part of the full task names.
+    /// The first part of the full task names.
     #[serde(default = "default_tenant")]
     pub tenant: String,
-    /// Second part of the full task names.
+    /// The second part of the full task names.
     #[serde(default = "default_package")]
     pub package: String,
     /// A description for users.
     #[serde(default)]
     pub description: String,
-    /// Tags, which listings can filter by.
+    /// The tags, by which a list of executions can be filtered.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// The tasks in declaration order.
@@ -110,10 +110,10 @@ pub struct WorkflowDefinition {
     /// The JSON schema of the input (J5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Json>,
-    /// The keys of the values that are the output (J8). `None`: the output is the final context.
+    /// The keys of the values that form the output (J8). `None`: the output is the final context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
-    /// The mechanisms that a release must have to run the workflow.
+    /// The mechanisms, such as waits or maps, that a release must have in order to run the workflow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
     /// The signals that cancel an execution.
@@ -123,13 +123,13 @@ pub struct WorkflowDefinition {
     /// of the task that it undoes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finals: Vec<TaskDefinition>,
-    /// Set in a derived workflow: the name of the workflow whose final tasks it has.
+    /// Set in a derived workflow: the name of the workflow whose final tasks it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_of: Option<String>,
 }
 
 impl WorkflowDefinition {
-    /// Replaces full names of the workflow's own tasks in dependencies and rules by short ids.
+    /// Replaces the full names of the workflow's tasks with their short ids, wherever a task refers to another task.
     fn shorten_names(&mut self) {
         let prefix = format!("{}::{}::{}::", self.tenant, self.package, self.name);
         let shorten = |name: &mut String| {
@@ -166,18 +166,19 @@ pub struct Workflow {
     version: String,
     graph: Graph,
     queues: Vec<i64>,
-    /// The maps that are aligned with another one, each behind it: (source, follower).
+    /// The aligned maps, as pairs of the source and the aligned map. A map comes after its source.
     alignments: Vec<(Ordinal, Ordinal)>,
     stored: Json,
     finals: Option<Arc<Workflow>>,
 }
 
 impl Workflow {
-    /// Validates a definition (semantics A1, A2, J6) and builds its graph. What it needs of a release is not checked: see
-    /// [`check_needs`](Self::check_needs).
+    /// Validates a definition (semantics A1, A2, J6) and builds its graph. Does not check whether this release has the
+    /// mechanisms that the workflow needs: see [`check_needs`](Self::check_needs).
     ///
     /// # Errors
-    /// `WorkflowInvalid` or `TaskInvalid` for the first rule that the definition breaks. The message names the task.
+    /// Returns `WorkflowInvalid` or `TaskInvalid` for the first rule that the definition breaks. The message names the
+    /// workflow, and the task at fault if there is one.
     pub fn new(mut definition: WorkflowDefinition) -> Result<Self, Error> {
         validate::check_rule_depths(&definition)?;
         definition.shorten_names();
@@ -214,31 +215,31 @@ impl Workflow {
         })
     }
 
-    /// The definition.
+    /// Returns the definition.
     #[must_use]
     pub const fn definition(&self) -> &WorkflowDefinition {
         &self.definition
     }
 
-    /// The derived workflow that runs the final tasks and compensations (semantics Q).
+    /// Returns the derived workflow that runs the final tasks and compensations, if the workflow has any (semantics Q).
     #[must_use]
     pub const fn finals(&self) -> Option<&Arc<Self>> {
         self.finals.as_ref()
     }
 
-    /// The workflow's name.
+    /// Returns the workflow's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.definition.name
     }
 
-    /// The version: sixteen hex characters that change with everything that affects what the workflow does (semantics A4).
+    /// Returns the version: sixteen hex characters, a hash of everything that affects what the workflow does (semantics A4).
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The first mechanism that the workflow needs and this release does not have.
+    /// Returns the first mechanism that the workflow needs and this release does not have.
     #[must_use]
     pub fn unknown_need(&self) -> Option<&str> {
         needs::first_unknown(&self.definition)
@@ -247,7 +248,7 @@ impl Workflow {
     /// Checks that this release has every mechanism that the workflow needs (semantics E5).
     ///
     /// # Errors
-    /// `WorkflowInvalid` for the first one that it does not have.
+    /// Returns `WorkflowInvalid` for the first mechanism that this release does not have.
     pub fn check_needs(&self) -> Result<(), Error> {
         match self.unknown_need() {
             None => Ok(()),
@@ -255,25 +256,26 @@ impl Workflow {
         }
     }
 
-    /// The graph: dependencies, topological order and levels.
+    /// Returns the graph: dependencies, topological order and levels.
     #[must_use]
     pub const fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The task with an ordinal.
+    /// Returns the task that has this ordinal.
     #[must_use]
     pub fn task(&self, ordinal: Ordinal) -> &TaskDefinition {
         &self.definition.tasks[ordinal as usize]
     }
 
-    /// The number of the queue that a task waits in while it is ready.
+    /// Returns the number of the queue in which a task waits while it is ready.
     #[must_use]
     pub fn queue(&self, ordinal: Ordinal) -> i64 {
         self.queues[ordinal as usize]
     }
 
-    /// The map whose items a map is aligned with: item i starts when item i of that one has completed (semantics K).
+    /// Returns the source of an aligned map. An item of an aligned map starts when the source's item with the same index has
+    /// completed (semantics K). `None`: the map is not aligned.
     #[must_use]
     pub fn source_of(&self, map: Ordinal) -> Option<Ordinal> {
         let mut pairs = self.alignments.iter();
@@ -282,7 +284,8 @@ impl Workflow {
             .map(|(source, _)| *source)
     }
 
-    /// The maps that are aligned with a map, directly or through others, each behind its source.
+    /// Returns the maps that are aligned with a map, directly or through other maps, as pairs of the source and the aligned
+    /// map. A map comes after its source.
     #[must_use]
     pub fn aligned_with(&self, map: Ordinal) -> Vec<(Ordinal, Ordinal)> {
         let mut found: Vec<(Ordinal, Ordinal)> = Vec::new();
@@ -294,19 +297,19 @@ impl Workflow {
         found
     }
 
-    /// Number of tasks.
+    /// Returns the number of tasks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.definition.tasks.len()
     }
 
-    /// Always `false`: `new` refuses an empty workflow.
+    /// Returns `false`, because [`new`](Self::new) refuses an empty workflow.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.definition.tasks.is_empty()
     }
 
-    /// The ordinal of a task, by its short or its full id.
+    /// Returns the ordinal of a task. `id`: its short id or its full name.
     #[must_use]
     pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
         self.graph.ordinal(id).or_else(|| {
@@ -316,7 +319,7 @@ impl Workflow {
         })
     }
 
-    /// The full name of a task: `tenant::package::workflow::task`.
+    /// Returns the full name of a task: `tenant::package::workflow::task`.
     #[must_use]
     pub fn full_name(&self, task: &str) -> String {
         let WorkflowDefinition {
@@ -328,7 +331,7 @@ impl Workflow {
         format!("{tenant}::{package}::{name}::{task}")
     }
 
-    /// The JSON text that is stored in the database.
+    /// Returns the JSON text that is stored in the database.
     #[must_use]
     pub const fn stored(&self) -> &Json {
         &self.stored

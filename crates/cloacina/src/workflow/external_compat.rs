@@ -1,7 +1,7 @@
-//! Checks a declared external task against the workflow that another program defines.
+//! Checks that the options of an external task agree with the workflow, which another program defines.
 //!
-//! The defining program governs the workflow. A program that serves an external task needs to declare only its id. Every
-//! other option that it declares must be equal to the definition's; a contradiction is refused.
+//! The program that defines the workflow decides the options. The program that runs the external task needs to declare only
+//! the task's id. If it declares other options, their values must be equal to the values in the definition.
 //!
 //! See docs/explanation/decisions/072-external-tasks.md
 
@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use super::{TaskDefinition, TaskKind, TriggerRule, Workflow};
 use crate::types::{Error, ErrorCode, Json, RetryPolicy, nearest};
 
-/// Checks that a program's declaration of an external task is compatible with the workflow's definition.
+/// Checks that a program's declaration of an external task agrees with the workflow's definition.
 ///
 /// # Errors
-/// `TaskInvalid` when the workflow has no such task, the task is not external, or an option contradicts the definition.
+/// Returns `TaskInvalid` if the workflow has no such task, if the task is not external, or if an option contradicts the
+/// definition.
 pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<(), Error> {
     let name = workflow.name();
     let id = &declared.id;
@@ -41,7 +42,7 @@ pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<
             ErrorCode::TaskInvalid,
             format!("task '{id}' of workflow '{name}' is not an external task"),
         )
-        .with_hint("the program that defines the workflow runs it; declare it there with external_task to run it elsewhere"));
+        .with_hint("the program that defines the workflow runs this task; to run it here, declare it there with external_task"));
     }
     match contradiction(governing, declared) {
         None => Ok(()),
@@ -52,11 +53,12 @@ pub fn check_external(workflow: &Workflow, declared: &TaskDefinition) -> Result<
                 workflow.version()
             ),
         )
-        .with_hint("leave the option out here: the program that defines the workflow governs it")),
+        .with_hint("leave the option out here, because the program that defines the workflow decides it")),
     }
 }
 
-/// The first option that both sides declare with different values: its name, the governing value and the declared value.
+/// Returns the first option whose declared value differs from the value in the definition: its name, the value in the
+/// definition, and the declared value.
 fn contradiction(
     governing: &TaskDefinition,
     declared: &TaskDefinition,
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_or_internal_task_is_refused() {
+    fn task_that_is_unknown_or_not_external_is_refused() {
         let workflow = governing(resize());
         let typo = check_external(&workflow, &declared(|task| task.id = "rezise".into()));
         assert_eq!(

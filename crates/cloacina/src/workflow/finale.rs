@@ -1,35 +1,46 @@
-//! Final tasks and compensations: the workflow that runs them after an execution has ended (semantics Q).
+//! Derives the workflow that runs the final tasks and compensations after an execution has ended (semantics Q).
 //!
-//! A definition lists them apart from its ordinary tasks. All of them are the tasks of the derived workflow `name~final`. An
-//! execution of it skips the tasks that are not to run after the end that the first execution had.
+//! A definition lists final tasks and compensations separately from its ordinary tasks. The final tasks and compensations
+//! are the tasks of the derived workflow `name~final`. An execution of the derived workflow skips the tasks that do not
+//! apply to the final state of the execution that has ended.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, ParameterSource, TaskDefinition, TaskKind, TriggerRule, WorkflowDefinition};
+use super::{
+    Graph, Parameter, ParameterSource, TaskDefinition, TaskKind, TriggerRule, WorkflowDefinition,
+};
 use crate::types::{Error, ErrorCode, ExecutionStatus, nearest};
 
-/// The end of the name of a derived workflow.
+/// The suffix of the name of a derived workflow.
 pub(super) const SUFFIX: &str = "~final";
+/// The input key under which final tasks find the error of the execution that has ended (`null` if it has no error).
+pub const ERROR_KEY: &str = "error";
 
-/// The ends of an execution after which a final task runs.
+/// Whether a workflow with this name is a derived workflow. Programs cannot define workflows with such names.
+#[must_use]
+pub fn is_derived(name: &str) -> bool {
+    name.ends_with(SUFFIX)
+}
+
+/// The final states of an execution after which a final task runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinalOn {
-    /// After every end.
+    /// The task runs after every end.
     #[default]
     Always,
-    /// After a failure or a timeout of the execution.
+    /// The task runs after a failure or a timeout of the execution.
     Failure,
-    /// After a cancel.
+    /// The task runs after a cancel.
     Cancelled,
-    /// After completion.
+    /// The task runs after completion.
     Success,
 }
 
 impl FinalOn {
-    /// Whether the task runs after an end with this status.
+    /// Returns whether the task runs after an end in this state.
     #[must_use]
     pub const fn matches(self, status: ExecutionStatus) -> bool {
         match self {
@@ -47,27 +58,28 @@ impl FinalOn {
 pub enum FinalRole {
     /// A final task.
     Final {
-        /// The ends after which it runs.
+        /// The final states of the execution after which the task runs.
         on: FinalOn,
-        /// The tasks whose completion it undoes, so that a retry runs them again.
+        /// The ordinary tasks whose effects this task undoes. If this task completed, a retry of the ended execution runs them
+        /// again (Q5).
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         undoes: Vec<String>,
     },
     /// The compensation of the ordinary task with the same id.
     Compensation {
-        /// Whether to run it also if the task failed, was lost, or was cancelled while it ran.
+        /// Whether the compensation also runs if the ordinary task failed, was lost, or was cancelled while it ran.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         failed: bool,
     },
 }
 
-/// Refuses final tasks that cannot work, before anything is stored.
+/// Refuses invalid final tasks and compensations.
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     let ids: HashSet<&str> = (definition.tasks.iter())
         .map(|task| task.id.as_str())
         .collect();
     for task in &definition.finals {
-        if let Some((problem, hint)) = problem_of(task, &ids) {
+        if let Some((problem, hint)) = problem_of(definition, task, &ids) {
             let (id, name) = (&task.id, &definition.name);
             let message = format!("final task '{id}' of workflow '{name}' {problem}");
             let error = Error::new(ErrorCode::TaskInvalid, message);
@@ -83,16 +95,46 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
         Some(task) => Err(Error::new(
             ErrorCode::TaskInvalid,
             format!(
-                "task '{}' of workflow '{}' is a final task among the ordinary ones",
+                "task '{}' of workflow '{}' is a final task, but is listed among the ordinary tasks",
                 task.id, definition.name
             ),
         )),
     }
 }
 
-fn problem_of(task: &TaskDefinition, ids: &HashSet<&str>) -> Option<(String, Option<String>)> {
-    if matches!(task.kind, TaskKind::Engine | TaskKind::External) || task.wait_for.is_some() {
+/// The part of the workflow that is named `error`, if it has one.
+fn error_key(definition: &WorkflowDefinition) -> Option<&'static str> {
+    if definition.tasks.iter().any(|task| task.id == ERROR_KEY) {
+        Some("a task")
+    } else if (definition.tasks.iter()).any(|task| task.result.as_deref() == Some(ERROR_KEY)) {
+        Some("an output")
+    } else {
+        (super::validate_values::input_fields(definition).contains(ERROR_KEY))
+            .then_some("a field of the input")
+    }
+}
+
+fn problem_of(
+    definition: &WorkflowDefinition,
+    task: &TaskDefinition,
+    ids: &HashSet<&str>,
+) -> Option<(String, Option<String>)> {
+    if matches!(task.kind, TaskKind::Engine | TaskKind::External) {
         return Some(("must be a function of this program".to_owned(), None));
+    }
+    if task.wait_for.is_some() {
+        let hint = "call handle.wait(...) in its function".to_owned();
+        return Some(("cannot have wait_for=".to_owned(), Some(hint)));
+    }
+    // Q2: under the key `error`, the input of the final tasks has the error of the execution. They therefore cannot
+    // read the result of a task, or the field of the input, that is named `error`.
+    let mut keys = task.parameters.iter().map(Parameter::key);
+    if let Some(what) = error_key(definition).filter(|_| keys.any(|key| key == ERROR_KEY)) {
+        let problem = format!(
+            "takes '{ERROR_KEY}', which is the error of the execution, but the workflow also has {what} of this name"
+        );
+        let hint = format!("rename the other '{ERROR_KEY}'");
+        return Some((problem, Some(hint)));
     }
     match &task.role {
         None => Some(("does not say when it runs".to_owned(), None)),
@@ -127,8 +169,8 @@ fn problem_of(task: &TaskDefinition, ids: &HashSet<&str>) -> Option<(String, Opt
     }
 }
 
-/// Returns the workflow that runs the final tasks of another workflow. `graph`: the graph of the other workflow's ordinary
-/// tasks.
+/// Returns the derived workflow, which runs the final tasks of the workflow in `definition`. `graph`: the graph of that
+/// workflow's ordinary tasks.
 pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> WorkflowDefinition {
     let is_compensation =
         |task: &&TaskDefinition| matches!(task.role, Some(FinalRole::Compensation { .. }));
@@ -142,7 +184,8 @@ pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> Workflow
     let tasks = definition.finals.iter().map(|task| {
         let mut task = task.clone();
         if is_compensation(&&task) {
-            // Q3: a task is undone after everything that depends on it. A skipped compensation does not hold it up.
+            // Q3: a task is undone only after all tasks that depend on it have been undone. A skipped compensation does not
+            // delay this.
             let of_task = graph.ordinal(&task.id);
             let after = |id: &&&str| {
                 let later = graph.ordinal(id);
@@ -154,7 +197,8 @@ pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> Workflow
         } else if task.dependencies.is_empty()
             && matches!(task.rule, TriggerRule::NoneFailed | TriggerRule::AllSuccess)
         {
-            // The clean-up runs after the compensations, even if they fail, because they may need what it removes.
+            // A final task without dependencies and without a rule runs after the compensations, because final tasks often
+            // remove data that compensations may still need. The final task runs even if compensations fail.
             task.dependencies = compensations.iter().map(|id| (*id).to_owned()).collect();
             task.rule = TriggerRule::Always;
         }
@@ -166,7 +210,7 @@ pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> Workflow
                 ParameterSource::Resource | ParameterSource::Handle
             ) || parameter.task.as_ref().is_some_and(of_final);
             if !stays {
-                // The value is in the input of the execution of the final tasks.
+                // The execution of the final tasks gets the parameter's value as part of its input.
                 parameter.key = Some(parameter.key().to_owned());
                 parameter.source = ParameterSource::Context;
                 parameter.task = None;

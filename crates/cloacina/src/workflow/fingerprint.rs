@@ -1,14 +1,19 @@
 //! The version of a workflow: a documented, stable hash (semantics A4).
 //!
-//! `version` is the first 16 hex characters of SHA-256 over the UTF-8 text of this JSON array, written compactly:
-//! `["cloacina-version-1", name, [task, …]]`, each task in declaration order as
-//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]` with `rule` and `retry` as their stored JSON. Some tasks
-//! have more elements, as stored: a task that waits has `[wait_for or null, wait_timeout or null, on_timeout, approval or null]`,
-//! a node that runs a workflow has `[child]`, and a mapped task or node then has `"over"` and its lists.
+//! The version is the first 16 hex characters of the SHA-256 of a JSON array, written as compact UTF-8 text:
+//! `["cloacina-version-1", name, [task, …]]`. The tasks are in declaration order. Each task is an array
+//! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]`, in which `rule` and `retry` are their stored JSON.
 //!
-//! If signals can cancel the workflow, its array has one more element, the list of these signals. The array of a workflow with
-//! final tasks has this list even if it is empty, then the list of its final tasks and compensations, each as `[task, role]`,
-//! and an empty list. The array of a derived workflow has two empty lists, and then the list of the roles of its tasks.
+//! The array of some tasks has more elements, also as stored JSON. A task that waits has the element
+//! `[wait_for or null, wait_timeout or null, on_timeout, approval or null]`. A node that runs a workflow has the element
+//! `[child]`. A mapped task or node has two more elements at its end: `"over"` and the options of the map.
+//!
+//! The array of some workflows has more elements:
+//!
+//! - If signals can cancel the workflow: the list of these signals.
+//! - If the workflow has final tasks: the list of the signals that can cancel it, even if this list is empty; the list of its
+//!   final tasks and compensations, each as `[task, role]`; and an empty list.
+//! - If the workflow is derived: two empty lists, and the list of the roles of its tasks.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -26,7 +31,7 @@ struct HashedTask<'a>(
     &'a str,
 );
 
-/// The options of a wait. Only tasks that wait have them in their hash.
+/// The options of a wait, which the hash contains only for tasks that wait.
 #[derive(Serialize)]
 struct HashedWait<'a>(
     Option<&'a Condition>,
@@ -157,14 +162,14 @@ fn hashed(task: &TaskDefinition) -> AnyTask<'_> {
 
 pub(super) fn version(definition: &WorkflowDefinition) -> String {
     let tasks: Vec<AnyTask> = definition.tasks.iter().map(hashed).collect();
-    // The version of a derived workflow depends on the roles, and so does the version of the workflow to which it belongs.
+    // The roles affect both the version of a derived workflow and the version of the workflow from which it is derived.
     let roles: Vec<_> = (definition.tasks.iter())
         .filter_map(|task| task.role.as_ref())
         .collect();
     let finals: Vec<_> = (definition.finals.iter())
         .map(|task| (hashed(task), &task.role))
         .collect();
-    // Serialising these plain values cannot fail: every key is a string and every float was checked to be finite.
+    // Serializing these values cannot fail: every key is a string, and every float was checked to be finite.
     let text = if !finals.is_empty() || !roles.is_empty() {
         let signals = &definition.cancel_on;
         serde_json::to_string(&(

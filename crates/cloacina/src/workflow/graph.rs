@@ -1,4 +1,4 @@
-//! The DAG of a workflow: dependencies, topological order, levels and ancestors.
+//! The directed acyclic graph of a workflow: dependencies, topological order, levels and ancestors.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -7,18 +7,18 @@ use std::sync::OnceLock;
 use super::WorkflowDefinition;
 use crate::types::{Error, ErrorCode, Ordinal};
 
-/// The dependencies between tasks, by ordinal. Tasks that a trigger rule names count as dependencies, because they must have
-/// ended before the rule can be evaluated.
+/// The dependencies between tasks, by ordinal. The tasks that a trigger rule names are dependencies too, because they must
+/// end before the rule can be evaluated.
 #[derive(Debug)]
 pub struct Graph {
     ordinals: HashMap<String, Ordinal>,
     dependencies: Vec<Vec<Ordinal>>,
     dependents: Vec<Vec<Ordinal>>,
     order: Vec<Ordinal>,
-    /// Index in `order` by ordinal.
+    /// The index of each task in `order`, by ordinal.
     places: Vec<u32>,
     level: Vec<u32>,
-    /// For each task, the places of its ancestors as bits.
+    /// The places of each task's ancestors as a bit set, by ordinal.
     ancestors: OnceLock<Vec<Vec<u64>>>,
 }
 
@@ -63,37 +63,37 @@ impl Graph {
         })
     }
 
-    /// The ordinal of a short id.
+    /// Returns the ordinal of the task with this short id.
     #[must_use]
     pub fn ordinal(&self, id: &str) -> Option<Ordinal> {
         self.ordinals.get(id).copied()
     }
 
-    /// The ordinals of the tasks that a task waits for.
+    /// Returns the ordinals of the tasks on which a task depends.
     #[must_use]
     pub fn dependencies(&self, task: Ordinal) -> &[Ordinal] {
         &self.dependencies[task as usize]
     }
 
-    /// The ordinals of the tasks that wait for a task.
+    /// Returns the ordinals of the tasks that depend on a task.
     #[must_use]
     pub fn dependents(&self, task: Ordinal) -> &[Ordinal] {
         &self.dependents[task as usize]
     }
 
-    /// The tasks in topological order; ties are in declaration order.
+    /// Returns the tasks in topological order. Where this leaves a choice, tasks are in declaration order.
     #[must_use]
     pub fn order(&self) -> &[Ordinal] {
         &self.order
     }
 
-    /// The length of the longest path from a root to the task.
+    /// Returns the length of the longest path from a root to the task.
     #[must_use]
     pub fn level(&self, task: Ordinal) -> u32 {
         self.level[task as usize]
     }
 
-    /// Tasks without dependencies, in declaration order.
+    /// Returns the tasks without dependencies, in declaration order.
     pub fn roots(&self) -> impl Iterator<Item = Ordinal> {
         (0..)
             .zip(&self.dependencies)
@@ -101,7 +101,7 @@ impl Graph {
             .map(|(task, _)| task)
     }
 
-    /// Tasks without dependents, in declaration order.
+    /// Returns the tasks on which no other task depends, in declaration order.
     pub fn leaves(&self) -> impl Iterator<Item = Ordinal> {
         (0..)
             .zip(&self.dependents)
@@ -109,31 +109,31 @@ impl Graph {
             .map(|(task, _)| task)
     }
 
-    /// Whether `ancestor` must have ended before `task` can start.
+    /// Returns whether `task` depends on `ancestor`, directly or indirectly.
     #[must_use]
     pub fn is_ancestor(&self, ancestor: Ordinal, task: Ordinal) -> bool {
         let place = self.place(ancestor);
         self.ancestor_places(task)[place / 64] & (1 << (place % 64)) != 0
     }
 
-    /// Index of a task in the topological order.
+    /// Returns the index of a task in the topological order.
     #[must_use]
     pub fn place(&self, task: Ordinal) -> usize {
         self.places[task as usize] as usize
     }
 
-    /// The places of a task's ancestors, as a bit set.
+    /// Returns the places of a task's ancestors, as a bit set.
     #[must_use]
     pub fn ancestor_places(&self, task: Ordinal) -> &[u64] {
         &self.ancestor_bits()[task as usize]
     }
 
-    /// All ancestors of a task in topological order.
+    /// Returns all ancestors of a task in topological order.
     #[must_use]
     pub fn ancestors(&self, task: Ordinal) -> Vec<Ordinal> {
         match self.dependencies(task) {
             [] => Vec::new(),
-            // A fan-out behind one root is the usual wide graph, and needs no bit sets.
+            // Bit sets are avoided for the most common wide graph, in which many tasks depend on one root.
             [only] if self.dependencies(*only).is_empty() => vec![*only],
             _ => self
                 .order
@@ -144,7 +144,7 @@ impl Graph {
         }
     }
 
-    /// A task and all tasks that depend on it, directly or indirectly, in topological order.
+    /// Returns a task and all tasks that depend on it, directly or indirectly, in topological order.
     #[must_use]
     pub fn with_descendants(&self, task: Ordinal) -> Vec<Ordinal> {
         let mut reached = vec![false; self.order.len()];
@@ -184,7 +184,8 @@ impl Graph {
     }
 }
 
-/// Kahn's algorithm with a heap, so that ties are in declaration order. Tasks on a cycle or after one are missing from the result.
+/// Returns the tasks in topological order, and the level of each task. Leaves out tasks that are on a cycle or depend
+/// on a cycle. Uses Kahn's algorithm, with a heap that keeps the declaration order where there is a choice.
 fn topological_order(
     dependencies: &[Vec<Ordinal>],
     dependents: &[Vec<Ordinal>],
@@ -220,7 +221,7 @@ fn cycle_error(
     for task in order {
         sorted[*task as usize] = true;
     }
-    // Every task that was not sorted has a dependency that was not sorted: following them must lead back to a visited task.
+    // Every task that was not sorted has a dependency that was not sorted. Following these dependencies leads to a cycle.
     let mut path: Vec<Ordinal> = Vec::new();
     let mut current = (0..)
         .zip(&sorted)

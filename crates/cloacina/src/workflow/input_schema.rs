@@ -1,10 +1,10 @@
-//! Checks an input against the JSON schema that a workflow declares, and the data of an approval against the schema that the
-//! approval declares. Fills in the schema's defaults, for callers that do not have the model from which the schema was made
-//! (semantics J5, L12).
+//! Checks an input against the JSON schema that a workflow declares, and the data of an approval against the schema that
+//! the approval declares. Adds the defaults of the schema. These checks are for callers that do not have the model: the
+//! type from which a program created the schema (semantics J5, L12).
 //!
 //! Only the keywords that describe the shape are read: `type`, `properties`, `required`, `items`, `anyOf`, `oneOf`, `enum`,
-//! `const`, `$ref`, and `format` for values that the model also takes as numbers. All others are left to the program with the
-//! model.
+//! `const`, `$ref`, and `format` for values that the model also accepts as numbers. The program with the model checks all
+//! other keywords.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,24 +16,26 @@ use super::Workflow;
 use super::input_value::{Members, Value, shown_list};
 use crate::types::{Context, Error, ErrorCode, Json, JsonShape};
 
-/// Maximum number of nested schemas that are applied: a schema may contain itself.
+/// Maximum number of nested schemas that are applied. There is a limit because a schema can contain itself.
 const MAX_DEPTH: usize = 512;
 
-/// Maximum number of comparisons of a value with a schema, because nested choices multiply them. This many take well below a
-/// second; whatever is left is checked by the program with the model.
+/// Maximum number of comparisons of a value with a schema. There is a limit because nested choices multiply the
+/// comparisons. Making this many comparisons takes much less than a second. Parts that are not compared are left to the
+/// program with the model.
 const MAX_COMPARISONS: u32 = 2_000_000;
 
 /// Maximum number of characters of a value in a message.
 const MAX_SHOWN: usize = 200;
 
 impl Workflow {
-    /// Checks an input against the declared schema, if there is one, and returns it with the defaults of absent fields.
+    /// Checks an input against the schema that the workflow declares, if any, and returns the input with the defaults of
+    /// absent fields.
     ///
-    /// `quotes_values`: whether the message may contain values of the input. It may not if the input can contain values of an
-    /// earlier input that the caller may not read.
+    /// `quotes_values`: whether an error message can contain values of the input. Pass `false` if the input can contain
+    /// values of an earlier input that the caller is not allowed to read.
     ///
     /// # Errors
-    /// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
+    /// Returns `WorkflowInputInvalid`. The message names the path of the value that does not fit.
     pub fn complete_input(
         &self,
         input: &Arc<Context>,
@@ -52,21 +54,23 @@ impl Workflow {
     }
 }
 
-/// L12: checks the data of an approval against the schema that the approval declares, and returns it with the defaults of
-/// absent fields. `null`, which stands for an approval without data, is always accepted.
+/// L12: checks the data of an approval against the schema that the approval declares, and returns the data with the defaults
+/// of absent fields. `null`, which means an approval without data, is the same as an empty object.
 ///
 /// # Errors
-/// `WorkflowInputInvalid`. The message names the path of the value that does not fit.
+/// Returns `WorkflowInputInvalid`. The message names the path of the value that does not fit.
 pub fn complete_approval_data(id: &str, schema: &Json, data: &Json) -> Result<Json, Error> {
-    if data.shape() == JsonShape::Null {
-        return Ok(data.clone());
-    }
+    let empty = Json::from_encoder("{}");
+    let data = match data.shape() {
+        JsonShape::Null => &empty,
+        _ => data,
+    };
     let refuse = |fault: Fault| {
         let message = format!("the data of approval '{id}' is not valid: {fault}");
         Error::new(ErrorCode::WorkflowInputInvalid, message)
     };
     let Ok(members) = Context::from_json(data.as_str()) else {
-        // It is not an object.
+        // The data is not an object.
         let value = data.decode().unwrap_or(Value::Unread);
         return fault_of(schema, &value, true)
             .map_or_else(|| Ok(data.clone()), |fault| Err(refuse(fault)));
@@ -80,7 +84,7 @@ pub fn complete_approval_data(id: &str, schema: &Json, data: &Json) -> Result<Js
     })
 }
 
-/// Checks an object against a schema, and returns it with the defaults of absent fields.
+/// Checks an object against a schema, and returns the object with the defaults of absent fields.
 fn complete(
     schema: &Json,
     input: &Arc<Context>,
@@ -93,7 +97,8 @@ fn complete(
     }
 }
 
-/// Returns an input with the defaults of the properties that it lacks. A default keeps the text that it has in the schema.
+/// Returns an input with the defaults of the properties that it lacks. The text of a default is copied from the schema
+/// unchanged.
 fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
     let members = |part: &Json| part.decode::<IndexMap<String, Json>>().unwrap_or_default();
     let properties = members(schema).get("properties").map(members);
@@ -114,7 +119,8 @@ fn with_defaults(schema: &Json, input: &Arc<Context>) -> Arc<Context> {
     Arc::new(complete)
 }
 
-/// Decodes the members of an object that the schema declares. The others are `Unread`, because no schema describes them.
+/// Decodes those members of an input that the schema declares. All other members are `Unread`, because no schema
+/// describes them. If the schema declares no properties, decodes all members.
 fn value_of(schema: &Json, input: &Context) -> Value {
     let schema: Option<Value> = schema.decode().ok();
     let keywords = schema.as_ref().and_then(Value::as_object);
@@ -129,7 +135,7 @@ fn value_of(schema: &Json, input: &Context) -> Value {
     Value::Object(Box::new(members.collect()))
 }
 
-/// The first part of a value that does not match a schema.
+/// Returns the first part of a value that does not match a schema.
 fn fault_of(schema: &Json, value: &Value, quotes_values: bool) -> Option<Fault> {
     let schema: Value = schema.decode().ok()?;
     let keywords = schema.as_object()?;
@@ -143,14 +149,17 @@ fn fault_of(schema: &Json, value: &Value, quotes_values: bool) -> Option<Fault> 
 
 /// A part of a value that does not match its schema.
 struct Fault {
-    /// The steps to the part, each `.name` or `[index]`.
+    /// The path of the part: steps of the form `.name` or `[index]`.
     path: String,
     reason: String,
 }
 
 impl Fault {
-    /// A fault of a value itself, as the `Option` that a check returns.
-    #[expect(clippy::unnecessary_wraps, reason = "it is the result of the callers")]
+    /// Creates a fault of the checked value itself, not of a part of the value. Always returns `Some`.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the callers return this value as their own result"
+    )]
     fn here(reason: String) -> Option<Self> {
         let path = String::new();
         Some(Self { path, reason })
@@ -172,7 +181,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The check of one value.
+/// The check of one value against a schema.
 struct Check<'a> {
     models: Option<&'a Members>,
     quotes_values: bool,
@@ -180,7 +189,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// The first part of a value that does not match a schema.
+    /// Returns the first part of a value that does not match a schema.
     fn fault(&self, schema: &Value, value: &Value, depth: usize) -> Option<Fault> {
         let Value::Object(schema) = schema else {
             return None;
@@ -222,7 +231,7 @@ impl Check<'_> {
         self.inner_fault(schema, value, depth)
     }
 
-    /// A value of the input for a message.
+    /// Formats a value of the input for a message.
     fn shown(&self, value: &Value) -> String {
         if !self.quotes_values {
             return value.kind().to_owned();
@@ -234,8 +243,8 @@ impl Check<'_> {
         }
     }
 
-    /// Returns the fault with the longest path, because that choice is probably the one that was meant. `None` if a choice
-    /// matches.
+    /// Checks a value against each of several choices. Returns `None` if a choice matches. Otherwise returns the fault
+    /// with the longest path, because the choice with this fault is probably the intended one.
     fn fault_of_choices(&self, choices: &[Value], value: &Value, depth: usize) -> Option<Fault> {
         let mut best: Option<Fault> = None;
         for choice in choices {
@@ -278,7 +287,7 @@ impl Check<'_> {
     }
 }
 
-/// The alternative schemas. A value must match one of them.
+/// Returns the choices of a schema: alternative schemas, one of which a value must match.
 fn choices(schema: &Members) -> Option<&[Value]> {
     let list = |keyword| match schema.get(keyword) {
         Some(Value::List(choices)) => Some(choices.as_slice()),
@@ -289,7 +298,7 @@ fn choices(schema: &Members) -> Option<&[Value]> {
         .or_else(|| list("oneOf"))
 }
 
-/// The names of the types that a schema admits.
+/// Returns the names of the types that a schema allows.
 fn kinds(schema: &Members) -> Option<Vec<&str>> {
     match schema.get("type")? {
         Value::Text(kind) => Some(vec![kind]),
@@ -298,8 +307,8 @@ fn kinds(schema: &Members) -> Option<Vec<&str>> {
     }
 }
 
-/// Whether a number is accepted where the schema says "string": durations and decimals are strings in the schema, but models
-/// take numbers too. A context stores a duration as a number of seconds.
+/// Returns whether a number is accepted although the schema requires a string. Durations and decimals are strings in the
+/// schema, but models accept numbers too. A context stores a duration as a number of seconds.
 fn is_taken_as_number(schema: &Members, kinds: &[&str], value: &Value) -> bool {
     let format = schema.get("format").and_then(Value::as_text);
     matches!(format, Some("duration" | "decimal"))
@@ -412,11 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn j5_what_cannot_be_checked_is_accepted() {
+    fn j5_unchecked_parts_are_accepted() {
         let itself =
             r##"{"properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{"A":{"$ref":"#/$defs/A"}}}"##;
         assert_eq!(fault(itself, r#"{"a":1}"#), None);
-        // Each level doubles the choices.
+        // Each level doubles the number of choices.
         let doubling = r##"{"properties":{"a":{"$ref":"#/$defs/A"}},"$defs":{
             "A":{"anyOf":[{"$ref":"#/$defs/B"},{"$ref":"#/$defs/B"}]},
             "B":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}}}}}"##;

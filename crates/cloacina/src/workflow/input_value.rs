@@ -1,5 +1,5 @@
-//! The decoded JSON values with which an input is checked. Types, equality and texts follow Python's rules, because Python
-//! programs make the schemas.
+//! The decoded JSON values that are used to check an input. Types, equality and formatting follow Python's rules,
+//! because Python programs create most schemas.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
@@ -24,7 +24,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// The members, if it is an object.
+    /// Returns the members, if the value is an object.
     pub(super) fn as_object(&self) -> Option<&Members> {
         match self {
             Self::Object(members) => Some(members),
@@ -32,7 +32,7 @@ impl Value {
         }
     }
 
-    /// The text, if it is a string.
+    /// Returns the text, if the value is a string.
     pub(super) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -40,7 +40,7 @@ impl Value {
         }
     }
 
-    /// Whether the value has this JSON schema type. An unknown type fits all values except booleans.
+    /// Returns whether the value has this JSON schema type. An unknown type matches all values except booleans.
     pub(super) fn is(&self, kind: &str) -> bool {
         match (self, kind) {
             (Self::Bool(_), _) => kind == "boolean",
@@ -56,7 +56,7 @@ impl Value {
         }
     }
 
-    /// The name of its type.
+    /// Returns the name of the value's type.
     pub(super) fn kind(&self) -> &'static str {
         const KINDS: [&str; 7] = [
             "array", "boolean", "integer", "null", "number", "object", "string",
@@ -65,7 +65,7 @@ impl Value {
         found.unwrap_or("a value")
     }
 
-    /// Whether two values are equal as in Python: `1`, `1.0` and `true` are.
+    /// Returns whether two values are equal by Python's rules: `1`, `1.0` and `true` are equal.
     pub(super) fn equals(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
@@ -109,7 +109,7 @@ impl Value {
     }
 }
 
-/// Writes a value as Python does.
+/// Formats a value as Python formats it.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -133,7 +133,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A list of values as Python writes it.
+/// Formats a list of values as Python formats it.
 pub(super) fn shown_list(items: &[Value]) -> String {
     let shown: Vec<String> = items.iter().map(ToString::to_string).collect();
     format!("[{}]", shown.join(", "))

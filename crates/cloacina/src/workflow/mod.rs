@@ -1,4 +1,5 @@
-//! Workflow definitions: tasks, trigger rules, the graph, validation and the version hash. Pure: no I/O, no clock.
+//! Workflow definitions: tasks, trigger rules, the graph, validation and the version hash. This layer does no I/O and reads
+//! no clock.
 
 mod definition;
 mod external_compat;
@@ -19,7 +20,7 @@ mod validate_waits;
 
 pub use definition::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 pub use external_compat::check_external;
-pub use finale::{FinalOn, FinalRole};
+pub use finale::{ERROR_KEY, FinalOn, FinalRole, is_derived};
 pub use graph::Graph;
 pub use input_schema::complete_approval_data;
 pub use parameter::{Output, Parameter, ParameterSource};

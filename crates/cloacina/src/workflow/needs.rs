@@ -1,12 +1,13 @@
-//! The mechanisms that a definition needs of the release that runs it.
+//! The mechanisms that the release of a runner must have in order to run a workflow.
 //!
-//! A definition names each mechanism that it uses in addition to a fixed graph. A runner whose release lacks one of these
-//! mechanisms leaves the executions to other runners (semantics E5).
+//! A workflow that has only ordinary tasks in a fixed graph needs none of these mechanisms. Any
+//! other definition lists the mechanisms that it uses. A runner whose release lacks one of these
+//! mechanisms leaves the executions of the workflow to other runners (semantics E5).
 
 use super::WorkflowDefinition;
 use crate::types::{Error, ErrorCode};
 
-/// The mechanisms of this release.
+/// The mechanisms that this release has.
 const KNOWN: &[&str] = &[WAIT, CHILD, FINAL, MAP];
 
 /// Waits for signals, approvals and times (semantics L).
@@ -18,7 +19,7 @@ const FINAL: &str = "final";
 /// Maps (semantics K).
 const MAP: &str = "map";
 
-/// Adds the mechanisms that a definition uses and does not name.
+/// Adds to a definition the names of the mechanisms that it uses, if it does not name them yet.
 pub(super) fn complete(definition: &mut WorkflowDefinition) {
     let waits = !definition.cancel_on.is_empty()
         || (definition.tasks.iter()).any(|task| task.wait_for.is_some() || task.approval.is_some());
@@ -39,13 +40,13 @@ pub(super) fn complete(definition: &mut WorkflowDefinition) {
     }
 }
 
-/// The first mechanism that a definition needs and this release does not have.
+/// Returns the first mechanism that a definition needs and this release does not have.
 pub(super) fn first_unknown(definition: &WorkflowDefinition) -> Option<&str> {
     let mut needs = definition.needs.iter().map(String::as_str);
     needs.find(|need| !KNOWN.contains(need))
 }
 
-/// The error for a workflow that needs an unknown mechanism.
+/// Returns the error for a workflow that needs an unknown mechanism.
 pub(super) fn unsupported(workflow: &str, need: &str) -> Error {
     let message = format!(
         "workflow '{workflow}' needs '{need}', which release {} does not have",

@@ -1,5 +1,4 @@
-//! Typed tasks in a definition: what the parameters of a function are, and which values are the output of a workflow
-//! (semantics J1, J8).
+//! The parameters of typed tasks, and the output of a workflow, as parts of a definition (semantics J1, J8).
 
 use std::slice;
 
@@ -9,53 +8,54 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParameterSource {
-    /// The result of another task, which is a dependency.
+    /// The result of another task. The other task is a dependency.
     Task,
     /// A field of the workflow's input.
     Input,
-    /// A key of the context that neither a task nor the declared input produces.
+    /// A key of the context that is neither the result of a task nor a field of the declared input.
     Context,
-    /// An object that the runner makes once, such as a connection.
+    /// A shared object, such as a connection, which the runner creates once.
     Resource,
     /// The handle of the running task.
     Handle,
-    /// The element of a mapped task.
+    /// An element of a mapped task's list, or an array of elements (`batch`).
     Item,
-    /// The payload of a signal.
+    /// The data of a signal.
     Signal,
 }
 
-/// A parameter of a typed task, as it was resolved when the workflow was built (J1).
+/// A resolved parameter of a typed task. Parameters are resolved when the workflow is defined (J1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
     /// The parameter's name.
     pub name: String,
-    /// The kind of value that it receives.
+    /// The kind of value that the parameter receives.
     #[serde(rename = "from")]
     pub source: ParameterSource,
-    /// The key of the context that holds its value; `None` means the key named like the parameter.
+    /// The context key of the parameter's value; `None` means the parameter's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The id of the task whose result it receives.
+    /// The id of the task whose result the parameter receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// Whether it has a default, which replaces a value that is absent (J7).
+    /// Whether the parameter has a default, which replaces an absent value (J7).
     #[serde(default, skip_serializing_if = "is_false")]
     pub default: bool,
-    /// Whether it receives the items of a map with their states, instead of the list of their values (K9).
+    /// Whether the parameter receives the items of a map with their states, not only their values (K9).
     #[serde(default, skip_serializing_if = "is_false")]
     pub items: bool,
 }
 
 impl Parameter {
-    /// The key of the context that holds the value of a parameter from a task, the input or the context.
+    /// Returns the context key of the parameter's value. A resource or a handle has no key in the context: for these,
+    /// returns the parameter's name.
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(&self.name)
     }
 }
 
-/// The output of a workflow: one value, or several by name (J8).
+/// The output of a workflow: one value, or an array of values (J8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Output {
@@ -66,7 +66,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// The keys of the context that hold the values, in the order of their declaration.
+    /// Returns the context keys of the values, in declaration order.
     #[must_use]
     pub fn keys(&self) -> &[String] {
         match self {
@@ -78,7 +78,7 @@ impl Output {
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
+    reason = "serde calls this function with a reference"
 )]
 const fn is_false(value: &bool) -> bool {
     !*value

@@ -1,7 +1,8 @@
-//! The queues that ready tasks wait in. Names and numbers of queues are the same for all versions of a workflow.
+//! The queues in which ready tasks wait. The names and numbers of queues are the same for all versions of a workflow.
 //!
-//! Tasks of one kind share the queue `workflow/kind`. An external task has the queue `workflow/external/task`, so that a
-//! program that serves one external task does not read the backlog of another.
+//! The sync tasks of a workflow share the queue `workflow/sync`, and its async tasks share the queue `workflow/async`.
+//! Each external task has its own queue, `workflow/external/task`. A program that runs one external task therefore does
+//! not read the waiting tasks of another external task.
 //!
 //! See docs/explanation/decisions/020-queues-by-name.md
 
@@ -9,14 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::{TaskDefinition, TaskKind};
 
-/// The queue of waiting tasks of all workflows: the number of the name `cloacina/waiting`. No worker claims from it.
+/// The number of the queue `cloacina/waiting`, which contains the waiting tasks of all workflows. No worker claims from it.
 pub const WAITING: i64 = 186_408_780_189_400;
 
-/// The queue of the items of maps whose items are children: the number of the name `cloacina/children`. Any runner that knows
-/// the workflow starts them.
+/// The number of the queue `cloacina/children`, which contains the items of maps that start children. Any runner that
+/// knows the workflow can start these children.
 pub const CHILDREN: i64 = 46_396_164_592_450;
 
-/// The queue number of each task, by ordinal.
+/// Returns the queue number of each task, by ordinal.
 pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
     let shared = [TaskKind::Sync, TaskKind::Async].map(|kind| number(workflow, kind, ""));
     let own = |task: &TaskDefinition| match task.kind {
@@ -28,10 +29,10 @@ pub(super) fn numbers(workflow: &str, tasks: &[TaskDefinition]) -> Vec<i64> {
     tasks.iter().map(own).collect()
 }
 
-/// The number of a queue. `task` is the task's id; only external tasks use it.
+/// Returns the number of a queue. `task`: the task's id, which is used only for external tasks.
 ///
-/// In the unlikely case that two queues have the same number, a runner returns claims that it has no handler for and excludes
-/// those tasks from its next claims.
+/// In the unlikely case that two queues have the same number, a runner can claim a task for which it has no handler. The
+/// runner then returns the claim and excludes this task from its next claims.
 #[must_use]
 pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
     number_of_name(&match kind {
@@ -42,7 +43,8 @@ pub fn number(workflow: &str, kind: TaskKind, task: &str) -> i64 {
     })
 }
 
-/// The number of a queue's name: the first 48 bits of its SHA-256. It is stored in databases, so it must never change.
+/// Returns the number of the queue with this name: the first 48 bits of the name's SHA-256. Databases store the number, so
+/// it must never change.
 pub(crate) fn number_of_name(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
     digest[..6]

@@ -1,10 +1,10 @@
-//! Trigger rules as data (semantics C2). The engine evaluates them.
+//! Trigger rules (semantics C2). The engine evaluates them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Error, ErrorCode, Json, nearest};
 
-/// The condition under which a task starts once its dependencies have ended.
+/// The condition that decides, once all dependencies of a task have ended, whether the task runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TriggerRule {
@@ -21,7 +21,7 @@ pub enum TriggerRule {
     /// No dependency failed or was skipped because of a failure.
     #[default]
     NoneFailed,
-    /// Always true.
+    /// The task always runs.
     Always,
     /// The named task completed.
     TaskSuccess {
@@ -38,13 +38,13 @@ pub enum TriggerRule {
         /// The task's id.
         task: String,
     },
-    /// A comparison with a value in the context that the task would receive.
+    /// A comparison with a value in the context that the task sees.
     ContextValue {
         /// The key in the context.
         key: String,
         /// The comparison.
         operator: Operator,
-        /// The value to compare with.
+        /// The value with which the value of the key is compared.
         value: Json,
     },
     /// All conditions hold.
@@ -65,7 +65,7 @@ pub enum TriggerRule {
 }
 
 impl TriggerRule {
-    /// The names that `trigger_rule=` accepts.
+    /// The names of the rules without arguments, which `trigger_rule=` accepts.
     pub const NAMES: &'static [&'static str] = &[
         "all_success",
         "all_failed",
@@ -76,10 +76,10 @@ impl TriggerRule {
         "always",
     ];
 
-    /// The rule with a name.
+    /// Returns the rule that has this name.
     ///
     /// # Errors
-    /// `TaskInvalid` when no rule has the name; the hint lists the valid names.
+    /// Returns `TaskInvalid` if no rule has the name; the hint lists the valid names.
     pub fn from_name(name: &str) -> Result<Self, Error> {
         Ok(match name {
             "all_success" => Self::AllSuccess,
@@ -122,7 +122,7 @@ impl TriggerRule {
         }
     }
 
-    /// Whether the rule may keep a task from running although no task failed.
+    /// Returns whether the rule can skip a task even if all of the task's dependencies completed.
     #[must_use]
     pub const fn may_skip_without_failure(&self) -> bool {
         !matches!(
@@ -131,7 +131,7 @@ impl TriggerRule {
         )
     }
 
-    /// Calls `visit` with every rule in the tree, this one first.
+    /// Calls `visit` with every rule in the tree, beginning with this rule.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
         for condition in self.conditions() {
@@ -139,7 +139,7 @@ impl TriggerRule {
         }
     }
 
-    /// The conditions that `all_of`, `any_of` or `none_of` combines; empty for other rules.
+    /// Returns the conditions that `all_of`, `any_of` or `none_of` combines; empty for other rules.
     #[must_use]
     pub fn conditions(&self) -> &[Self] {
         match self {
@@ -150,7 +150,7 @@ impl TriggerRule {
         }
     }
 
-    /// The ids of the tasks that the rule names, without duplicates, in the order of first mention.
+    /// Returns the ids of the tasks that the rule names, without duplicates, in the order in which they first occur.
     #[must_use]
     pub fn named_tasks(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
@@ -166,7 +166,7 @@ impl TriggerRule {
         names
     }
 
-    /// Whether the rule tests for failed dependencies without naming a task.
+    /// Returns whether the rule tests for failed dependencies without naming a task.
     #[must_use]
     pub fn asks_for_failure(&self) -> bool {
         let mut asks = false;
@@ -174,7 +174,7 @@ impl TriggerRule {
         asks
     }
 
-    /// Whether the rule reads the context.
+    /// Returns whether the rule reads the context.
     #[must_use]
     pub fn reads_context(&self) -> bool {
         let mut reads = false;
@@ -187,17 +187,17 @@ impl TriggerRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
-    /// Equal; numbers are compared by value.
+    /// The values are equal. Numbers are compared by value.
     Equals,
-    /// Not equal.
+    /// The values are not equal.
     NotEquals,
-    /// Greater; compares a number with a number, or a string with a string.
+    /// The value of the key is greater. Compares a number with a number, or a string with a string.
     GreaterThan,
-    /// Greater or equal.
+    /// The value of the key is greater or equal.
     GreaterOrEqual,
-    /// Less.
+    /// The value of the key is less.
     LessThan,
-    /// Less or equal.
+    /// The value of the key is less or equal.
     LessOrEqual,
     /// A string contains the string, an array the element, or an object the key.
     Contains,
@@ -210,7 +210,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// The spelling used in messages.
+    /// Returns the spelling that messages use.
     #[must_use]
     pub const fn symbol(self) -> &'static str {
         match self {
@@ -230,7 +230,7 @@ impl Operator {
     /// Parses an operator: `==`, `eq`, `Equals`, `equals` and similar spellings.
     ///
     /// # Errors
-    /// `TaskInvalid` when the spelling is unknown; the hint lists the short spellings.
+    /// Returns `TaskInvalid` if the spelling is unknown; the hint lists the short spellings.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let plain: String = text
             .chars()

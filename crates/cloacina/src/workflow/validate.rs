@@ -1,20 +1,22 @@
-//! Validates a definition before anything is stored (semantics A1, A2).
+//! Validates a definition before it is stored (semantics A1, A2).
 
 use std::collections::HashSet;
 
 use super::{TaskDefinition, TriggerRule, WorkflowDefinition};
 use crate::types::{Backoff, Error, ErrorCode, nearest};
 
-/// Maximum value of `max_attempts`. A greater one is surely a mistake.
+/// Maximum value of `max_attempts`. A greater value is certainly a mistake.
 const MAX_ATTEMPTS: u32 = 1_000_000;
 
-/// Maximum nesting depth of `all_of`, `any_of` and `none_of`. A deeper definition could not be read back: each level takes
-/// three of the 128 levels of JSON that `serde_json` decodes.
+/// Maximum nesting depth of `all_of`, `any_of` and `none_of`. A stored definition with a deeper rule cannot be decoded,
+/// because each level of a rule takes three levels of JSON, and `serde_json` decodes at most 128.
 const MAX_RULE_DEPTH: usize = 32;
 
-/// Refuses rules that are nested too deeply for the recursive functions on rules.
+/// Refuses rules that are nested too deeply. This check is not recursive and runs first, because the recursive functions on
+/// such a rule could overflow the stack.
 pub(super) fn check_rule_depths(definition: &WorkflowDefinition) -> Result<(), Error> {
-    let deep = definition.tasks.iter().find(|task| {
+    let mut tasks = definition.tasks.iter().chain(&definition.finals);
+    let deep = tasks.find(|task| {
         let mut level = vec![&task.rule];
         for _ in 0..=MAX_RULE_DEPTH {
             level = level

@@ -1,9 +1,10 @@
 //! Validates the nodes that run other workflows (semantics M).
 
+use super::finale::is_derived;
 use super::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition};
 use crate::types::{Error, ErrorCode};
 
-/// Refuses children that cannot work, before anything is stored.
+/// Refuses invalid children.
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     for task in &definition.tasks {
         if let Some(problem) = problem_of(task, definition) {
@@ -22,7 +23,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
 fn problem_of(task: &TaskDefinition, definition: &WorkflowDefinition) -> Option<String> {
     let child = task.child.as_ref()?;
     if task.kind != TaskKind::Engine {
-        return Some("a child and a function; a child is a node of its own".to_owned());
+        return Some("both a child and a function; use a separate node for the child".to_owned());
     }
     if task.wait_for.is_some() || task.approval.is_some() {
         return Some("a child and something else to wait for".to_owned());
@@ -30,10 +31,17 @@ fn problem_of(task: &TaskDefinition, definition: &WorkflowDefinition) -> Option<
     if child.workflow.is_empty() {
         return Some("a child without the name of a workflow".to_owned());
     }
-    // M7: a child that always runs its own parent would never end.
+    // Q1: only the end of an execution starts final tasks.
+    if is_derived(&child.workflow) {
+        return Some(format!(
+            "as its child the workflow '{}', which only runs the final tasks of another workflow",
+            child.workflow
+        ));
+    }
+    // M7: a workflow that always runs itself as a child never ends.
     if child.workflow == definition.name && !is_conditional(task, definition) {
         return Some(format!(
-            "workflow '{}' itself as child, without a condition that ends the recursion",
+            "its own workflow '{}' as a child, without a condition that ends the recursion",
             definition.name
         ));
     }
@@ -45,7 +53,7 @@ fn problem_of(task: &TaskDefinition, definition: &WorkflowDefinition) -> Option<
 }
 
 impl Workflow {
-    /// The names of the workflows that every execution without failures runs as children of its nodes (M7).
+    /// Returns the names of the workflows that every execution without failures runs as children of its nodes (M7).
     pub fn always_runs(&self) -> impl Iterator<Item = &str> {
         let definition = self.definition();
         definition.tasks.iter().filter_map(|task| {
@@ -55,11 +63,11 @@ impl Workflow {
         })
     }
 
-    /// M7: refuses a workflow that would close a cycle of children without a condition. `known` returns the other workflows by
-    /// name.
+    /// M7: refuses this workflow if it completes a cycle in which each workflow always runs the next workflow as a child.
+    /// Executions on this cycle never end. `known` returns the other workflows by name.
     ///
     /// # Errors
-    /// `WorkflowInvalid`.
+    /// Returns `WorkflowInvalid` if there is a cycle.
     pub fn refuse_child_cycle<'a>(
         &'a self,
         known: impl Fn(&str) -> Option<&'a Self>,
@@ -75,11 +83,11 @@ impl Workflow {
                 cycle.join("' -> '")
             ),
         );
-        Err(error.with_hint("give a node of the cycle a trigger rule that ends it"))
+        Err(error.with_hint("give a node of the cycle a trigger rule that ends the cycle"))
     }
 
-    /// The names of the workflows on a cycle of unconditional children that this workflow would close. They begin and end
-    /// with this workflow.
+    /// Returns the names of the workflows on a cycle of unconditional children that this workflow would complete. The list
+    /// begins and ends with this workflow.
     fn child_cycle<'a>(&'a self, known: impl Fn(&str) -> Option<&'a Self>) -> Option<Vec<&'a str>> {
         let mut seen = Vec::new();
         let mut open = vec![vec![self.name()]];
@@ -106,8 +114,12 @@ impl Workflow {
     }
 }
 
-/// Whether a rule or a wait, of the task or of one of its ancestors, may keep the task from running although nothing failed.
+/// Returns whether the node of a child may start no child even if no task fails: its list may be empty, or a trigger rule or
+/// a wait, of the node or of one of its ancestors, may keep the node from running.
 fn is_conditional(task: &TaskDefinition, definition: &WorkflowDefinition) -> bool {
+    if task.over.is_some() {
+        return true;
+    }
     let mut open = vec![task];
     let mut seen: Vec<&str> = Vec::new();
     while let Some(task) = open.pop() {

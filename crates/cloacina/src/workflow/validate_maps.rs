@@ -3,7 +3,7 @@
 use super::{Graph, TaskDefinition, TaskKind, TriggerRule, WorkflowDefinition};
 use crate::types::{Error, ErrorCode, Ordinal, Tolerance};
 
-/// Refuses maps that cannot work, before anything is stored.
+/// Refuses invalid maps.
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     for task in &definition.tasks {
         if let Some(problem) = problem_of(task) {
@@ -26,7 +26,7 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     }
     if task.wait_for.is_some() || task.approval.is_some() {
         return Some(
-            "over= and something to wait for; put the wait into a node before it".to_owned(),
+            "over= and a wait; put the wait into a separate node before this task".to_owned(),
         );
     }
     if map.lists.is_empty() {
@@ -50,8 +50,9 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     }
 }
 
-/// The maps that run over the results of another map, each behind that one: (source, follower). A map with several lists, with
-/// `batch` or with a trigger rule of its own waits for the end of the other map instead.
+/// Returns the aligned maps, as pairs of the source and the aligned map. An aligned map runs over the results of another
+/// map, its source. A map with several lists, with `batch`, or with a trigger rule other than `none_failed` and
+/// `all_success` is not aligned, and starts only after the other map has ended.
 pub(super) fn alignments(
     definition: &WorkflowDefinition,
     graph: &Graph,

@@ -1,5 +1,4 @@
-//! Validates what a definition says about typed tasks: results, parameters, the input's schema and the output (semantics
-//! J1, J6, J8).
+//! Validates the results and parameters of typed tasks, the schema of the input, and the output (semantics J1, J6, J8).
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +22,8 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     check_output(definition, &producers)
 }
 
-/// The tasks by the key that their result is stored under, and tasks without a declared result by their ids.
+/// Returns the ordinary tasks by the key of their result. A task without a declared result is listed by its id. Refuses a
+/// result, of an ordinary or a final task, that another ordinary task stores.
 fn producers(definition: &WorkflowDefinition) -> Result<HashMap<&str, &TaskDefinition>, Error> {
     let name = &definition.name;
     let mut producers: HashMap<&str, &TaskDefinition> = HashMap::new();
@@ -37,16 +37,27 @@ fn producers(definition: &WorkflowDefinition) -> Result<HashMap<&str, &TaskDefin
                 ),
             ));
         }
-        let key = task.result.as_deref().unwrap_or(&task.id);
+        let key = task.result_key();
         if let Some(other) = producers.insert(key, task) {
-            return Err(invalid(format!(
-                "tasks '{}' and '{}' of workflow '{name}' both store their result under '{key}'",
-                other.id, task.id
-            ))
-            .with_hint("give one of them another output=..."));
+            return Err(same_result(name, other, task));
+        }
+    }
+    for task in &definition.finals {
+        // A compensation has the id of its task. An id that both kinds of tasks have is refused by `finale`.
+        let other = producers.get(task.result_key());
+        if let Some(other) = other.filter(|other| other.id != task.id) {
+            return Err(same_result(name, other, task));
         }
     }
     Ok(producers)
+}
+
+fn same_result(workflow: &str, one: &TaskDefinition, other: &TaskDefinition) -> Error {
+    let (first, second, key) = (&one.id, &other.id, other.result_key());
+    invalid(format!(
+        "tasks '{first}' and '{second}' of workflow '{workflow}' both store their result under '{key}'"
+    ))
+    .with_hint("give one of them another output=...")
 }
 
 fn check_parameters(
@@ -68,7 +79,7 @@ fn check_parameters(
         match (source, &parameter.task) {
             (ParameterSource::Task, None) => {
                 return Err(refuse(format!(
-                    "a parameter '{name}' from a task without the task's id"
+                    "a parameter '{name}' that reads the result of a task but does not name the task"
                 )));
             }
             (ParameterSource::Task, Some(from)) => {
@@ -101,7 +112,7 @@ fn check_upstream(
     .with_hint(format!("add '{from}' to its dependencies")))
 }
 
-/// The key must be the one that the task's result is stored under.
+/// Checks that the key of a parameter is the key under which the task's result is stored.
 fn check_key(
     parameter: &Parameter,
     from: &str,
@@ -121,7 +132,8 @@ fn check_key(
     )))
 }
 
-/// Each key of the output must be a result or a field of the input. If a task may write any key, every key is accepted.
+/// Checks that each key of the output is a result or a field of the input. If a task can write any key, every key is
+/// accepted.
 fn check_output(
     definition: &WorkflowDefinition,
     producers: &HashMap<&str, &TaskDefinition>,
@@ -135,7 +147,7 @@ fn check_output(
             "workflow '{name}' has an empty list as output"
         )));
     }
-    // A task without a declared result may write any key.
+    // A task without a declared result can write any key.
     let is_open = definition.tasks.iter().any(|task| task.result.is_none());
     let inputs = input_fields(definition);
     let mut seen = HashSet::new();
@@ -163,8 +175,8 @@ fn check_output(
     Ok(())
 }
 
-/// The names of the declared fields of the input.
-fn input_fields(definition: &WorkflowDefinition) -> HashSet<String> {
+/// Returns the names of the declared fields of the input.
+pub(super) fn input_fields(definition: &WorkflowDefinition) -> HashSet<String> {
     #[derive(serde::Deserialize)]
     struct Schema {
         #[serde(default)]

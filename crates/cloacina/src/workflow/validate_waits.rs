@@ -1,4 +1,4 @@
-//! Validates what a workflow waits for (semantics L).
+//! Validates waits, approvals and the signals that cancel an execution (semantics L).
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use crate::types::{Condition, Error, ErrorCode};
 
 /// Maximum nesting depth of `any_of` and `all_of` in a condition.
 const MAX_DEPTH: usize = 16;
-/// Maximum number of signals and timers of a condition.
+/// Maximum number of signals and timers in a condition.
 const MAX_LEAVES: usize = 64;
-/// Maximum number of bytes of a signal's name.
+/// Maximum length of a signal's name, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Refuses waits that cannot work, before anything is stored.
+/// Refuses invalid waits and approvals.
 pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
     for task in &definition.tasks {
         if let Some(problem) = problem_of(task) {
@@ -47,7 +47,9 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
         return Some("neither a function nor anything to wait for".to_owned());
     }
     if task.approval.is_some() && task.kind != TaskKind::Engine {
-        return Some("an approval and a function; an approval is a node of its own".to_owned());
+        return Some(
+            "both an approval and a function; use a separate node for the approval".to_owned(),
+        );
     }
     if task.approval.is_some() && task.wait_for.is_some() {
         return Some("an approval and wait_for".to_owned());
@@ -64,7 +66,7 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     task.wait_for.as_ref().and_then(condition_problem)
 }
 
-/// Returns the problem of a condition, worded so that it can follow "has" in a message.
+/// Returns the problem of an invalid condition; `None` if the condition is valid. The text can follow "has" in a message.
 #[must_use]
 pub fn condition_problem(condition: &Condition) -> Option<String> {
     if condition.leaves().len() > MAX_LEAVES {
@@ -73,7 +75,8 @@ pub fn condition_problem(condition: &Condition) -> Option<String> {
     problem_at(condition, 0)
 }
 
-/// Returns the problem of a part of a condition that is nested `depth` levels deep.
+/// Returns the problem of a part of a condition; `None` if the part is valid. `depth`: the number of conditions around
+/// the part.
 fn problem_at(condition: &Condition, depth: usize) -> Option<String> {
     if depth > MAX_DEPTH {
         return Some(format!("a condition nested deeper than {MAX_DEPTH} levels"));
@@ -86,18 +89,22 @@ fn problem_at(condition: &Condition, depth: usize) -> Option<String> {
             ..
         } => {
             if key.is_some() && key_value.is_some() {
-                return Some(format!("a signal '{name}' with two keys"));
+                return Some(format!(
+                    "a signal '{name}' with both a key and a path to a key"
+                ));
             }
             if key.as_deref() == Some("") {
                 return Some(format!("a signal '{name}' with an empty path as key"));
             }
-            name_problem(name)
+            name_problem("signal name", name)
         }
         Condition::Delay { duration } if *duration < 0 => Some("a negative delay".to_owned()),
         Condition::Delay { .. } => None,
         Condition::Until { at, path } => match (at, path.as_deref()) {
-            (None, None | Some("")) => Some("an until without a time".to_owned()),
-            (Some(_), Some(_)) => Some("an until with a time and a path".to_owned()),
+            (None, None | Some("")) => Some("an until() without a time".to_owned()),
+            (Some(_), Some(_)) => {
+                Some("an until() with both a time and a path to a time".to_owned())
+            }
             _ => None,
         },
         Condition::AnyOf { conditions } | Condition::AllOf { conditions } => {
@@ -112,8 +119,8 @@ fn problem_at(condition: &Condition, depth: usize) -> Option<String> {
     }
 }
 
-/// Returns the problem of an `any_of` or `all_of` that repeats a part. The result has one payload for each name, so the second
-/// payload of a name would be lost.
+/// Returns the problem of an `any_of` that contains a part twice, or of an `all_of` with two signals of the same name.
+/// The result of a wait has the data of one signal for each name, so the data of the second signal would be lost.
 fn repetition(condition: &Condition) -> Option<String> {
     match condition {
         Condition::AnyOf { conditions } => {
@@ -154,16 +161,17 @@ fn signal_names(condition: &Condition) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Returns the problem of a signal's name, worded so that it can follow "has" in a message.
+/// Returns the problem of an invalid name; `None` if the name is valid. `what`: what it names, such as "signal name". The
+/// text can follow "has" in a message.
 #[must_use]
-pub fn name_problem(name: &str) -> Option<String> {
+pub fn name_problem(what: &str, name: &str) -> Option<String> {
     let fits = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
     if fits {
         return None;
     }
     let shown: String = name.chars().take(80).collect();
     Some(format!(
-        "an invalid signal name '{}': it must have 1 to {MAX_NAME} bytes and no control characters",
+        "an invalid {what} '{}': it must have 1 to {MAX_NAME} bytes and no control characters",
         shown.escape_default()
     ))
 }

@@ -1,4 +1,4 @@
-//! The context of a task, and the merging of writes (B).
+//! Tests of the B rules: the context of a task, and how writes are merged.
 
 use cloacina::engine::Outcome;
 use cloacina::types::{Json, TaskStatus};
@@ -30,7 +30,7 @@ fn b2_task_sees_writes_and_removals_of_all_ancestors() {
 }
 
 #[test]
-fn b3_unordered_writes_merge_and_win_over_removals() {
+fn b3_parallel_writes_merge_and_win_over_removals() {
     let mut run = Run::with_timeout(
         vec![
             task("root", &[]),
@@ -57,7 +57,7 @@ fn b3_unordered_writes_merge_and_win_over_removals() {
 }
 
 #[test]
-fn b3_unordered_additions_to_one_array_are_all_kept() {
+fn b3_parallel_additions_to_one_array_are_all_kept() {
     let mut run = Run::with_timeout(
         vec![
             task("root", &[]),
@@ -104,7 +104,7 @@ fn b3_rules_evaluate_the_merged_value() {
 }
 
 #[test]
-fn b2_error_of_a_missing_key_names_parallel_tasks_that_wrote_it() {
+fn b2_missing_key_error_names_parallel_tasks_that_wrote_the_key() {
     fn run() -> Run {
         let mut run = Run::new(vec![
             task("extract", &[]),

@@ -1,4 +1,4 @@
-//! Definitions and records that are refused, and the version (A).
+//! Tests of the A rules (refused definitions, and the version of a workflow), and of refused records.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use cloacina::workflow::{Operator, TaskDefinition, TriggerRule, Workflow, Workfl
 use super::{Run, ruled, task, task_failed, workflow};
 
 #[test]
-fn a2_invalid_definition_is_refused_with_the_task_named() {
+fn a2_error_of_an_invalid_definition_names_the_task() {
     let cycle = vec![task("a", &["c"]), task("b", &["a"]), task("c", &["b"])];
     let cases: Vec<(Vec<TaskDefinition>, &str, &str)> = vec![
         (vec![], "Workflow cannot be empty", ""),
@@ -54,7 +54,7 @@ fn a2_invalid_definition_is_refused_with_the_task_named() {
 }
 
 #[test]
-fn a2_definition_nested_too_deeply_to_be_read_back_is_refused() {
+fn a2_definition_nested_too_deeply_is_refused() {
     let nested = |levels: usize, innermost: TriggerRule| {
         (0..levels).fold(innermost, |rule, _| TriggerRule::AllOf {
             conditions: vec![rule],
@@ -65,6 +65,11 @@ fn a2_definition_nested_too_deeply_to_be_read_back_is_refused() {
     let read: WorkflowDefinition = serde_json::from_str(most.stored().as_str()).unwrap();
     assert_eq!(&read, most.definition());
     let error = define(nested(33, TriggerRule::Always)).unwrap_err();
+    assert!(error.message.contains("nested deeper than 32 levels"));
+    let mut with_final = workflow(vec![task("a", &[])]);
+    let deep = ruled("b", &[], nested(33, TriggerRule::Always));
+    with_final.finals.push(deep);
+    let error = Workflow::new(with_final).unwrap_err();
     assert!(error.message.contains("nested deeper than 32 levels"));
     let value = format!("{}{}", "[".repeat(511), "]".repeat(511));
     let error = define(TriggerRule::ContextValue {
@@ -77,7 +82,7 @@ fn a2_definition_nested_too_deeply_to_be_read_back_is_refused() {
 }
 
 #[test]
-fn a13_inconsistent_record_is_refused() {
+fn inconsistent_record_is_refused() {
     type Change = fn(&mut ExecutionRecord);
     let mut run = Run::new(vec![task("a", &[]), task("b", &["a"])]);
     let mut ready = run.execution.record().clone();
@@ -93,7 +98,7 @@ fn a13_inconsistent_record_is_refused() {
     for record in [&ready, &running] {
         assert_eq!(restore(record).unwrap().record(), record);
     }
-    let nonsense: [(&str, Change); 11] = [
+    let damages: [(&str, Change); 11] = [
         ("3 tasks", |record| record.tasks.push(TaskRecord::pending())),
         ("0 tasks", |record| record.tasks.clear()),
         ("revision", |record| record.revision = i64::MAX),
@@ -114,7 +119,7 @@ fn a13_inconsistent_record_is_refused() {
         ("attempt 0", |record| record.tasks[0].attempt = 0),
         ("counts", |record| record.tasks[1].uncounted = u32::MAX),
     ];
-    for (message, change) in nonsense {
+    for (message, change) in damages {
         let mut record = running.clone();
         change(&mut record);
         let error = restore(&record).unwrap_err().to_string();

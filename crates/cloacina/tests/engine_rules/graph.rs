@@ -1,4 +1,4 @@
-//! Readiness, trigger rules and failures (C).
+//! Tests of the C rules: readiness, trigger rules and failures.
 
 use cloacina::types::{ExecutionStatus, Json, TaskStatus};
 use cloacina::workflow::{Operator, TriggerRule};
@@ -6,7 +6,7 @@ use cloacina::workflow::{Operator, TriggerRule};
 use super::{Run, ruled, task, task_failed};
 
 #[test]
-fn c1_failure_skips_dependents_but_no_other_branch() {
+fn c1_failure_skips_only_the_tasks_that_depend_on_it() {
     let mut run = Run::new(vec![
         task("a", &[]),
         task("b", &["a"]),

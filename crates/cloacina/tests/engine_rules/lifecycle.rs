@@ -1,4 +1,4 @@
-//! Retries, timeouts, pauses and rescues (D and E).
+//! Tests of the D and E rules: retries, timeouts, pauses and rescues.
 
 use std::sync::Arc;
 
@@ -61,8 +61,9 @@ fn d5_timeout_counts_from_the_first_start_and_ends_all_tasks() {
         .unwrap();
     run.execution.start(0, claim, run.now);
     assert!(!run.execution.time_out(run.now + 9 * SECOND).ended);
+    assert!(!run.execution.has_timed_out());
     let changes = run.execution.time_out(run.now + 10 * SECOND);
-    assert!(changes.ended);
+    assert!(changes.ended && run.execution.has_timed_out());
     assert_eq!(changes.interrupted, [(0, claim)]);
     assert_eq!(
         [run.status("a"), run.status("b"), run.status("c")],
@@ -79,7 +80,7 @@ fn d5_timeout_counts_from_the_first_start_and_ends_all_tasks() {
 }
 
 #[test]
-fn d7_pause_on_a_slow_clock_does_not_delay_timers_further() {
+fn d7_pause_by_a_runner_whose_clock_is_behind_adds_no_delay() {
     let mut run = Run::new(vec![TaskDefinition {
         retry: RetryPolicy {
             max_attempts: 3,
@@ -96,16 +97,16 @@ fn d7_pause_on_a_slow_clock_does_not_delay_timers_further() {
     )
     .unwrap();
     let retried_at = run.now;
-    // The clock of the runner that pauses is an hour behind.
+    // A runner whose clock is an hour behind pauses the execution.
     run.execution.pause(retried_at + -3600 * SECOND).unwrap();
     run.execution.resume(retried_at + 100 * SECOND).unwrap();
     let due = run.execution.task(0).ready_at.unwrap();
-    // The pause counts from the last recorded time at the earliest.
+    // The pause begins at the last recorded time, not an hour earlier.
     assert!(due < retried_at + 120 * SECOND, "due at {due:?}");
 }
 
 #[test]
-fn d7_timers_are_held_while_paused() {
+fn d7_retry_delay_is_extended_by_the_length_of_a_pause() {
     let mut run = Run::new(vec![TaskDefinition {
         retry: RetryPolicy {
             max_attempts: 3,
@@ -131,7 +132,7 @@ fn d7_timers_are_held_while_paused() {
 }
 
 #[test]
-fn d7_retry_runs_only_failed_and_skipped_tasks() {
+fn d7_retry_reruns_unsuccessful_tasks_or_starts_from_a_given_task() {
     let mut run = Run::new(vec![
         task("a", &[]),
         task("l", &["a"]),
@@ -178,8 +179,8 @@ fn d7_retry_runs_only_failed_and_skipped_tasks() {
     );
 }
 
-/// Claims task 0, starts it alone if it is a suspect, and then lets its runner die.
-fn die(run: &mut Run, limits: TaskLimits) -> Claim {
+/// Claims task 0, and starts it alone if it is a suspect. Then its runner dies, and the task is rescued.
+fn claim_and_die(run: &mut Run, limits: TaskLimits) -> Claim {
     let claim = run
         .execution
         .claim(0, run.runner, run.now, &mut Changes::default())
@@ -192,10 +193,10 @@ fn die(run: &mut Run, limits: TaskLimits) -> Claim {
 }
 
 #[test]
-fn e2_rescued_task_runs_again_and_its_old_result_is_refused() {
+fn e2_rescued_task_reruns_and_its_late_result_is_refused() {
     let mut run = Run::new(vec![task("a", &[])]);
     for _ in 0..LIMITS.max_rescues {
-        let claim = die(&mut run, LIMITS);
+        let claim = claim_and_die(&mut run, LIMITS);
         assert_eq!(run.status("a"), TaskStatus::Ready);
         let late = Finish {
             task: 0,
@@ -205,14 +206,14 @@ fn e2_rescued_task_runs_again_and_its_old_result_is_refused() {
         };
         assert!(run.execution.finish(late, LIMITS, run.now, 0.5).is_err());
     }
-    die(&mut run, LIMITS);
+    claim_and_die(&mut run, LIMITS);
     assert_eq!(run.status("a"), TaskStatus::Failed);
     let message = &run.execution.record().error.as_ref().unwrap().1.message;
     assert!(message.contains("lost its runner 4 times, more than max_rescues 3"));
 }
 
 #[test]
-fn e2_task_fails_at_the_first_death_beyond_max_rescues() {
+fn e2_task_fails_when_it_loses_more_runners_than_max_rescues() {
     for max_rescues in 0..6 {
         let limits = TaskLimits {
             max_rescues,
@@ -220,10 +221,10 @@ fn e2_task_fails_at_the_first_death_beyond_max_rescues() {
         };
         let mut run = Run::new(vec![task("a", &[])]);
         for _ in 0..max_rescues {
-            die(&mut run, limits);
+            claim_and_die(&mut run, limits);
             assert_eq!(run.status("a"), TaskStatus::Ready);
         }
-        die(&mut run, limits);
+        claim_and_die(&mut run, limits);
         assert_eq!(run.status("a"), TaskStatus::Failed, "{max_rescues}");
     }
 }

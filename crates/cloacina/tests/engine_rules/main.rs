@@ -1,4 +1,4 @@
-//! The engine's rules; the name of each test begins with the rule's number in the semantics.
+//! Tests of the engine's rules. The name of most tests begins with the number of their rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod context;
@@ -20,6 +20,7 @@ const LIMITS: TaskLimits = TaskLimits {
     max_context_bytes: 1000,
     max_rescues: 3,
 };
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 
 fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
@@ -34,6 +35,7 @@ fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
+/// Returns a task with a trigger rule.
 fn ruled(id: &str, dependencies: &[&str], rule: TriggerRule) -> TaskDefinition {
     TaskDefinition {
         rule,
@@ -82,6 +84,7 @@ impl Run {
         Self::with_timeout(tasks, "{}", None)
     }
 
+    /// Claims a task and ends its attempt with an outcome. Returns `None` if the task cannot be claimed now.
     fn try_run(&mut self, id: &str, outcome: Outcome) -> Option<Changes> {
         let ordinal = self.execution.workflow().ordinal(id).unwrap();
         let claim =
@@ -123,6 +126,7 @@ impl Run {
             .status
     }
 
+    /// Returns the context that the task's function would get.
     fn context_of(&mut self, id: &str) -> String {
         let ordinal = self.execution.workflow().ordinal(id).unwrap();
         self.execution.view(ordinal).to_json()

@@ -1,4 +1,4 @@
-//! Rules J: typed tasks in a definition.
+//! Tests of the J rules (tasks with typed parameters and results), and of `needs` (E5).
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ fn j1_typed_definition_is_stored_and_read_back() {
 }
 
 #[test]
-fn j11_values_do_not_change_the_version_but_edges_do() {
+fn j11_parameters_do_not_change_the_version_but_dependencies_do() {
     let base = workflow(vec![task("a", &[]), task("b", &["a"])]);
     let version = |definition: &WorkflowDefinition| {
         Workflow::new(definition.clone())
@@ -132,7 +132,7 @@ fn j6_wrong_results_and_parameters_are_refused() {
         ),
         (
             vec![a(), b(vec![unnamed])],
-            "a parameter 'a' from a task without the task's id",
+            "a parameter 'a' that reads the result of a task but does not name the task",
         ),
         (
             vec![a(), b(vec![misplaced])],
@@ -146,7 +146,7 @@ fn j6_wrong_results_and_parameters_are_refused() {
 }
 
 #[test]
-fn j8_output_must_be_a_result_or_a_possible_key() {
+fn j8_output_that_no_task_can_write_is_refused() {
     let with = |tasks: Vec<TaskDefinition>, output: Output| WorkflowDefinition {
         input: Some(Json::parse(r#"{"properties":{"urls":{}}}"#).unwrap()),
         output: Some(output),
@@ -163,7 +163,7 @@ fn j8_output_must_be_a_result_or_a_possible_key() {
     for accepted in [one("total"), one("sum"), one("urls")] {
         assert!(Workflow::new(with(values(), accepted)).is_ok());
     }
-    // A task that takes the context may write any key.
+    // A task that takes the whole context can write any key.
     assert!(Workflow::new(with(vec![task("a", &[])], one("any"))).is_ok());
     let many = |keys: &[&str]| Output::Many(keys.iter().map(|&key| key.to_owned()).collect());
     let cases = [
@@ -193,7 +193,7 @@ fn j5_input_schema_must_be_an_object() {
 }
 
 #[test]
-fn e5_unknown_need_is_named() {
+fn e5_error_names_the_unknown_feature_in_needs() {
     let mut definition = workflow(vec![task("a", &[])]);
     assert_eq!(
         Workflow::new(definition.clone()).unwrap().check_needs(),
@@ -210,7 +210,7 @@ fn e5_unknown_need_is_named() {
     );
 }
 
-/// A workflow in which `total` reads the results of `rows` and `more`, whichever of them exist.
+/// Returns the tasks `rows`, `more` and `total`. `total` reads the results of the other two, and runs even if they fail.
 fn join() -> Vec<TaskDefinition> {
     let mut total = value_task(
         "total",
@@ -242,7 +242,7 @@ fn j7_result_of_a_task_that_did_not_complete_is_absent() {
 }
 
 #[test]
-fn j7_result_of_a_completed_task_is_visible_with_one_dependency() {
+fn j7_task_with_one_dependency_sees_results_of_all_ancestors() {
     let tasks = vec![
         value_task("a", &[], vec![]),
         value_task("b", &["a"], vec![from_task("a")]),
@@ -272,7 +272,7 @@ fn j8_output_is_the_named_result_or_the_final_context() {
     let one = |key: &str| Some(Output::One(key.to_owned()));
     assert_eq!(with(one("total")), r#"{"sum":3}"#);
     assert_eq!(with(one("more")), "12345678901234567890123");
-    // `rows` failed, so the input's key of this name is not its result.
+    // `rows` failed, so the input value under the key `rows` is not used as its result.
     assert_eq!(with(one("rows")), "null");
     let many = Output::Many(vec!["total".to_owned(), "rows".to_owned()]);
     assert_eq!(with(Some(many)), r#"[{"sum":3},null]"#);
@@ -281,7 +281,7 @@ fn j8_output_is_the_named_result_or_the_final_context() {
 }
 
 #[test]
-fn j3_result_of_a_task_is_what_it_stored_under_its_key() {
+fn j3_result_is_read_from_the_tasks_result_key() {
     let mut tasks = join();
     tasks[1].result = Some("extra".into());
     tasks[2].parameters.pop();
@@ -298,7 +298,7 @@ fn j3_result_of_a_task_is_what_it_stored_under_its_key() {
 }
 
 #[test]
-fn e5_explain_names_the_need_that_this_release_does_not_have() {
+fn e5_explain_names_the_unknown_feature_in_needs() {
     let definition = WorkflowDefinition {
         needs: vec!["telepathy".into()],
         ..workflow(vec![task("a", &[])])
@@ -322,7 +322,7 @@ fn e5_explain_names_the_need_that_this_release_does_not_have() {
         now: Timestamp(2),
     };
     let [reason] = &explain(&execution, &input)[..] else {
-        panic!("one reason is expected");
+        panic!("expected one reason");
     };
     let sentence = reason.sentence(Timestamp(2));
     assert!(

@@ -9,7 +9,7 @@ use cloacina::store::sqlite::{SqliteOptions, SqliteStore};
 
 use super::private_postgres::{fresh_name, shared};
 
-/// A fresh database.
+/// A database of one test: a folder with a SQLite file, or the name of a PostgreSQL schema.
 pub enum Database {
     Sqlite(tempfile::TempDir),
     Postgres(String),
@@ -24,7 +24,7 @@ impl Database {
         Self::Postgres(fresh_name())
     }
 
-    /// Returns the name with which a child process opens it.
+    /// Returns the name that `open` needs. A test passes it to its child process.
     pub fn name(&self) -> String {
         match self {
             Self::Sqlite(folder) => folder.path().join("life.db").display().to_string(),
@@ -33,6 +33,7 @@ impl Database {
     }
 }
 
+/// Opens the database with this name.
 pub fn open(name: &str) -> Arc<dyn Store> {
     match name.split_once('#') {
         Some((url, schema)) => {

@@ -1,4 +1,4 @@
-//! Data of earlier runners that is in the database before a run begins.
+//! Data that an earlier runner left in the database before a run begins.
 
 use cloacina::engine::schedule::NewSchedule;
 use cloacina::store::{Batch, ClaimRequest, PutOutcome, RunnerRow, Store, Submit};
@@ -9,11 +9,12 @@ use cloacina::types::{
 use super::records::{record_of, runner_row, workflow};
 use super::workflows::workflows;
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
 
-/// The instance name of the existing schedule.
+/// The instance name of the schedule with missed ticks.
 pub const MISSED: &str = "missed";
-/// Number of missed ticks of that schedule.
+/// The number of missed ticks of the schedule `MISSED`.
 pub const TICKS: usize = 3;
 
 /// Stores the row of a dead runner, an execution that ended long ago, and a schedule with missed ticks.
@@ -60,8 +61,8 @@ fn store_execution(store: &dyn Store, dead: RunnerId, long_ago: Timestamp) {
     store.commit(&batch).unwrap();
 }
 
-/// Stores a schedule whose ticks are all past and must all be caught up, so that their number does not depend on when a
-/// runner starts. A runner may catch up before it has registered the workflows, so they are stored here.
+/// Stores a schedule that catches up on all its missed ticks. All its ticks lie in the past, so their number does not depend
+/// on when a runner starts. Also stores the workflows, because a runner can catch up before it has registered them.
 fn store_schedule(store: &dyn Store) {
     let created = SystemClock.now() - 10 * SECOND;
     for workflow in workflows() {

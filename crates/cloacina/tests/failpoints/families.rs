@@ -8,14 +8,14 @@ use cloacina::types::{ExecutionId, ExecutionStatus};
 use super::scenario::{end_of, retry, submit_once};
 use super::time::until;
 
-/// An execution of the family: its workflow, its state, and the states of its tasks.
+/// An execution of the family: its workflow, its state, and the state of each task.
 type Member = (String, ExecutionStatus, Vec<String>);
 
-/// The end of a family.
+/// The final state of a family: an execution with its children and its final tasks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     members: Vec<Member>,
-    /// The number of events about children, by kind.
+    /// The number of the execution's events about children, by kind.
     events: BTreeMap<String, usize>,
 }
 

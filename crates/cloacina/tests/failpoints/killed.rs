@@ -1,4 +1,4 @@
-//! Kills a process by SIGKILL at a failpoint; a second process continues its work.
+//! Tests that kill a child process with SIGKILL at a failpoint and then continue its work in the test process.
 
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use super::database::{Database, open};
 use super::earlier_data::store_earlier_data;
 use super::point::{KillOnce, Reached};
 use super::scenario::{FinalState, run, run_in_fresh_database};
-use super::{assert_all, parallel, points};
+use super::{assert_all_reached, parallel, points};
 
 const DATABASE: &str = "CLOACINA_TEST_DATABASE";
 const POINT: &str = "CLOACINA_TEST_POINT";
 
-/// An upper bound for the number of calls of a request in one run.
+/// An upper bound for the number of times that one run makes the same request.
 const MOST_CALLS: usize = 150;
 
 fn run_child(database: &str, point: &str) -> ExitStatus {
@@ -38,7 +38,8 @@ fn child() {
     run(&database, Arc::new(point));
 }
 
-/// Kills a child at the nth call at a failpoint and continues its work. Returns whether the child reached that call.
+/// Kills a child process when it reaches a failpoint for the nth time, continues its work, and checks the final state.
+/// Returns whether the child was killed.
 fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &FinalState) -> bool {
     let name = database.name();
     store_earlier_data(&*open(&name));
@@ -56,16 +57,16 @@ fn kill_at(database: &Database, point: Failpoint, number: usize, expected: &Fina
     true
 }
 
-/// Kills at the first call of every request, and at every call of the requests that make decisions durable.
+/// Kills a child process at the first call of each request, and at each call of `Commit` and `PutSchedule`.
 fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
     let points: Vec<Failpoint> = points().collect();
-    let killed = parallel::that(&points, |point| kill_at(&fresh(), *point, 1, &expected));
-    assert_all(&killed);
+    let killed = parallel::filter(&points, |point| kill_at(&fresh(), *point, 1, &expected));
+    assert_all_reached(&killed);
     for verb in [Verb::Commit, Verb::PutSchedule] {
         for moment in [Moment::Before, Moment::After] {
             let point = Failpoint { verb, moment };
-            // The number of calls varies, because a run may write in one commit what another run writes in two.
+            // The number of calls varies from run to run, because a commit can contain more or fewer changes.
             let last = parallel::first_failing(2..MOST_CALLS, |number| {
                 kill_at(&fresh(), point, number, &expected)
             });
@@ -75,11 +76,11 @@ fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
 }
 
 #[test]
-fn a_kill_at_any_failpoint_does_not_change_the_end_on_sqlite() {
+fn final_state_after_a_kill_is_the_same_on_sqlite() {
     kill_everywhere(Database::sqlite);
 }
 
 #[test]
-fn a_kill_at_any_failpoint_does_not_change_the_end_on_postgres() {
+fn final_state_after_a_kill_is_the_same_on_postgres() {
     kill_everywhere(Database::postgres);
 }

@@ -1,4 +1,5 @@
-//! A runner fails or is killed at every failpoint of its store, on both databases, and the final state is the same.
+//! Tests that make a store request fail, or kill the process, at every failpoint on both databases. The final state of the
+//! scenario must not change. A failpoint is the moment before or after a store request.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -32,9 +33,10 @@ use database::Database;
 use point::{FailOnce, Reached};
 use scenario::run_in_fresh_database;
 
-/// Number of calls of each request at which a failure is tested.
+/// How many calls of each request are tested. Each run makes one of these calls fail.
 const OCCURRENCES: usize = 2;
 
+/// Returns all failpoints.
 fn points() -> impl Iterator<Item = Failpoint> {
     let moments = [Moment::Before, Moment::After];
     let verbs = Verb::ALL.iter();
@@ -46,14 +48,28 @@ fn points() -> impl Iterator<Item = Failpoint> {
     })
 }
 
-/// Makes each failpoint fail in turn and checks that the final state is the same. Returns the failpoints that did fail.
+/// Prints the injected failure of a run if the run panics.
+struct PrintOnPanic(Failpoint, usize);
+
+impl Drop for PrintOnPanic {
+    #[expect(clippy::print_stderr, reason = "cargo shows it with the panic")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the run failed at {}, the {}th time", self.0, self.1);
+        }
+    }
+}
+
+/// Makes a request fail at each failpoint, in a separate run each time, and checks that the final state is the same. Returns
+/// the failpoints at which a request failed.
 fn fail_everywhere(fresh: impl Fn() -> Database + Sync) -> BTreeSet<Failpoint> {
     let expected = run_in_fresh_database(&fresh(), Arc::new(Reached::default()));
     let calls: Vec<(Failpoint, usize)> = points()
         .flat_map(|point| (1..=OCCURRENCES).map(move |occurrence| (point, occurrence)))
         .collect();
-    let failed: Vec<_> = parallel::that(&calls, |(point, occurrence)| {
+    let failed: Vec<_> = parallel::filter(&calls, |(point, occurrence)| {
         let failure = Arc::new(FailOnce::new(*point, *occurrence));
+        let _print = PrintOnPanic(*point, *occurrence);
         let end = run_in_fresh_database(&fresh(), Arc::clone(&failure) as _);
         assert_eq!(end, expected, "{point}, the {occurrence}th time");
         failure.has_failed()
@@ -61,7 +77,7 @@ fn fail_everywhere(fresh: impl Fn() -> Database + Sync) -> BTreeSet<Failpoint> {
     failed.into_iter().map(|(point, _)| point).collect()
 }
 
-fn assert_all(reached: &BTreeSet<Failpoint>) {
+fn assert_all_reached(reached: &BTreeSet<Failpoint>) {
     let absent: Vec<String> = points()
         .filter(|point| !reached.contains(point))
         .map(|point| point.to_string())
@@ -73,18 +89,18 @@ fn assert_all(reached: &BTreeSet<Failpoint>) {
 }
 
 #[test]
-fn a_failure_at_any_failpoint_does_not_change_the_end_on_sqlite() {
-    assert_all(&fail_everywhere(Database::sqlite));
+fn final_state_after_a_failure_is_the_same_on_sqlite() {
+    assert_all_reached(&fail_everywhere(Database::sqlite));
 }
 
 #[test]
-fn a_failure_at_any_failpoint_does_not_change_the_end_on_postgres() {
-    assert_all(&fail_everywhere(Database::postgres));
+fn final_state_after_a_failure_is_the_same_on_postgres() {
+    assert_all_reached(&fail_everywhere(Database::postgres));
 }
 
 #[test]
 fn one_run_reaches_every_failpoint() {
     let reached = Arc::new(Reached::default());
     run_in_fresh_database(&Database::sqlite(), Arc::clone(&reached) as _);
-    assert_all(&reached.points());
+    assert_all_reached(&reached.points());
 }

@@ -1,24 +1,25 @@
-//! The part of a run that reads an overview: counts, the beginning of an input, and the marker of changes.
+//! The part of a run that reads an overview: counts, the beginning of an input, and the change
+//! marker.
 
 use cloacina::runner::Inspector;
 use cloacina::types::{ExecutionId, ExecutionStatus, Timestamp};
 
 use super::scenario::retry;
 
-/// Counts of the executions.
+/// The answers to the requests of an overview.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overview {
-    /// The number of executions in each state, in the order of the states' names.
+    /// The number of executions in each state, sorted by the state's name.
     states: Vec<(ExecutionStatus, u64)>,
-    /// The number of all executions, and of those that have failed.
+    /// The number of all executions, and the number of failed executions.
     submitted: (u64, u64),
     /// The first characters of an input, and its size.
     input: Option<(String, u64)>,
 }
 
-/// Makes the requests of an overview.
+/// Makes all requests that an overview needs.
 pub fn overview(inspector: &Inspector, id: ExecutionId) -> Overview {
-    // No execution has this id, so nothing is deleted, whichever call fails.
+    // No execution has this id, so `delete` deletes nothing and returns an error, which is ignored.
     let unknown = inspector.delete(ExecutionId::from_bytes([0; 16]));
     drop(unknown);
     retry(|| inspector.change_marker());

@@ -1,12 +1,13 @@
-//! Runs the scenario several times in parallel, because a run mostly waits.
+//! Runs several scenarios at a time, because a scenario spends most of its time waiting.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Number of runs at the same time in each test.
+/// The number of scenarios that a test runs at a time.
 const RUNS: usize = 3;
 
-/// Calls a function for numbers, in order, until it returns `false`. Returns the lowest such number.
+/// Calls a function with increasing numbers, on several threads, until a call returns `false`. Returns the lowest number for
+/// which a call returned `false`.
 pub fn first_failing(
     numbers: Range<usize>,
     succeeds: impl Fn(usize) -> bool + Sync,
@@ -34,14 +35,14 @@ pub fn first_failing(
 }
 
 /// Returns the items for which a function returns `true`.
-pub fn that<T: Send + Sync + Clone, C: FromIterator<T>>(
+pub fn filter<T: Send + Sync + Clone, C: FromIterator<T>>(
     items: &[T],
-    holds: impl Fn(&T) -> bool + Sync,
+    is_wanted: impl Fn(&T) -> bool + Sync,
 ) -> C {
     let found = cloacina::types::sync::Mutex::new(Vec::new());
     first_failing(0..items.len(), |number| {
         let item = &items[number];
-        if holds(item) {
+        if is_wanted(item) {
             found.lock().push(item.clone());
         }
         true

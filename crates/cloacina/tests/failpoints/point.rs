@@ -1,4 +1,4 @@
-//! Actions of tests at a failpoint.
+//! The actions that a test takes at a failpoint: record it, fail once, or kill the process.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,7 +8,7 @@ use cloacina::store::StoreError;
 use cloacina::store::failpoint::{Failpoint, Failpoints};
 use cloacina::types::sync::Mutex;
 
-/// Records the failpoints that are reached.
+/// Records each failpoint that is reached.
 #[derive(Default)]
 pub struct Reached(Mutex<BTreeSet<Failpoint>>);
 
@@ -25,7 +25,7 @@ impl Failpoints for Reached {
     }
 }
 
-/// Makes one failpoint fail once.
+/// Makes a request fail when a failpoint is reached for the nth time.
 pub struct FailOnce {
     point: Failpoint,
     occurrence: usize,
@@ -55,7 +55,7 @@ impl Failpoints for FailOnce {
     }
 }
 
-/// Kills this process by SIGKILL at one failpoint.
+/// Kills this process with SIGKILL when a failpoint is reached for the nth time.
 pub struct KillOnce {
     point: String,
     occurrence: usize,
@@ -63,7 +63,7 @@ pub struct KillOnce {
 }
 
 impl KillOnce {
-    /// Parses a text like `commit.after:3`.
+    /// Parses a string such as `commit.after:3`.
     pub fn parse(text: &str) -> Self {
         let (point, occurrence) = text.split_once(':').expect("point:number");
         Self {
@@ -82,7 +82,7 @@ impl Failpoints for KillOnce {
             let pid = std::process::id().to_string();
             Command::new("kill").args(["-KILL", &pid]).status().unwrap();
             loop {
-                std::thread::park(); // waits for the signal
+                std::thread::park(); // until SIGKILL arrives
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! One run that makes every store request: rescue of a dead runner's work, an execution, pruning, schedules, and reads of all
-//! this.
+//! A run that makes every store request: it retires a dead runner, runs executions, prunes, fires schedules, and reads the
+//! results.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,42 +26,42 @@ use super::time::{PATIENCE, until};
 use super::waits::{WaitsEnd, wait_for_signals};
 use super::workflows::{registration, workflows};
 
-/// The final state, which must be the same whatever failed.
+/// The final state of a run. It must not depend on the failures during the run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FinalState {
     status: ExecutionStatus,
     tasks: Vec<String>,
     context: String,
-    /// The workflow of each execution.
+    /// The names of the workflows of all executions, sorted.
     executions: Vec<String>,
     /// The schedules and triggers, and whether they are enabled.
     schedules: Vec<(String, bool)>,
-    /// The outcomes of the missed ticks, and the states of the executions that they started.
+    /// The outcome of each missed tick, and the state of the execution that it started.
     ticks: Vec<(TickOutcome, ExecutionStatus)>,
     fired: u64,
     progress: Vec<String>,
-    /// The recorded steps, by task and key.
+    /// The task and the key of each recorded step.
     steps: Vec<(String, String)>,
-    /// Log lines, as a set: a line is written twice if the answer to the first write is lost.
+    /// The log lines. This is a set, because a line is written twice if the answer to the first write is lost.
     logs: BTreeSet<String>,
     problems: Vec<String>,
-    /// The items of the map.
+    /// The items of the maps.
     items: Items,
-    /// The end of the execution with children; `None` where it was not run.
+    /// The result of `run_a_family`; `None` until `run` has set it.
     family: Option<Family>,
-    /// The end of the waits; `None` where they were not run.
+    /// The result of `wait_for_signals`; `None` until `run` has set it.
     waits: Option<WaitsEnd>,
     overview: Overview,
 }
 
-/// Runs once in a fresh database and returns the final state.
+/// Runs the scenario once in a fresh database and returns the final state.
 pub fn run_in_fresh_database(database: &Database, points: Arc<dyn Failpoints>) -> FinalState {
     let name = database.name();
     store_earlier_data(&*open(&name));
     run(&name, points)
 }
 
-/// The part that is repeated after a crash.
+/// Runs the scenario, or continues it after a crash. Returns the final state.
 pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     let store: Arc<dyn Store> = Arc::new(FailpointStore::new(open(name), points));
     let engine = start(&store);
@@ -76,7 +76,7 @@ pub fn run(name: &str, points: Arc<dyn Failpoints>) -> FinalState {
     let family = run_a_family(&engine);
     add_schedules(&engine);
     until("the trigger has fired", || has_fired(&engine, follower));
-    wait_for_the_rest(&engine, &store);
+    wait_for_periodic_work(&engine, &store);
     let end = FinalState {
         items,
         family: Some(family),
@@ -104,7 +104,7 @@ fn start(store: &Arc<dyn Store>) -> EngineHandle {
     })
 }
 
-/// Retries until the attempt succeeds, as callers do.
+/// Repeats `attempt` until it succeeds.
 pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -116,14 +116,14 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     }
 }
 
-/// Submits an execution and waits for its end.
+/// Submits the execution `life` and waits for its end.
 fn execute(engine: &EngineHandle) -> ExecutionId {
     let id = submit_once(engine, "life", "only");
     end_of(engine, id);
     id
 }
 
-/// Submits an execution under a key.
+/// Submits an execution under a key, so that a repeated request does not submit a second execution.
 pub fn submit_once(engine: &EngineHandle, workflow: &str, key: &str) -> ExecutionId {
     let request = || SubmitRequest {
         id: ExecutionId::generate(),
@@ -174,10 +174,10 @@ fn follow(engine: &EngineHandle) -> ScheduleId {
     })
 }
 
-/// Whether the trigger has started its execution, and this execution has ended.
+/// Returns whether the trigger has started its execution and this execution has ended.
 fn has_fired(engine: &EngineHandle, trigger: ScheduleId) -> bool {
     let ticks = retry(|| engine.inspector().schedule_history(trigger, 10, 0));
-    // A failed request is recorded as a failed tick, and the trigger is called again for the end.
+    // If a request fails, a failed tick without an execution is recorded, and the trigger's function is called again.
     let mut started = ticks.iter().filter_map(|tick| tick.execution);
     let (started, second) = (started.next(), started.next());
     assert_eq!(second, None, "{ticks:?}");
@@ -192,7 +192,7 @@ fn add_schedules(engine: &EngineHandle) {
     retry(|| engine.set_schedule_enabled(schedule, false));
     assert!(!retry(|| engine.inspector().schedule(schedule)).enabled);
     retry(|| match engine.delete_schedule(schedule) {
-        // An earlier attempt has deleted it, but its answer was lost.
+        // An earlier attempt deleted the schedule, but the answer was lost.
         Err(error) if error.code == ErrorCode::ScheduleNotFound => Ok(()),
         other => other.map(drop),
     });
@@ -212,18 +212,18 @@ fn add_schedules(engine: &EngineHandle) {
     assert!(retry(|| engine.inspector().trigger("watch")).is_some());
 }
 
-/// Waits for periodic work, which a fast machine would otherwise not reach before the end of the run.
-fn wait_for_the_rest(engine: &EngineHandle, store: &Arc<dyn Store>) {
+/// Waits for periodic work, because a fast run ends before this work is due.
+fn wait_for_periodic_work(engine: &EngineHandle, store: &Arc<dyn Store>) {
     until("the old execution is pruned", || {
         !executions(engine).contains(&"old".to_owned())
     });
-    // Final tasks are a workflow of their own.
+    // A runner announces a workflow's final tasks as a second workflow.
     let all = workflows().into_iter();
     let announced: usize = all
         .map(|workflow| 1 + usize::from(workflow.finals().is_some()))
         .sum();
     until(
-        "the dead runner is retired and this one is announced",
+        "the dead runner is retired and the live runner is announced",
         || {
             let runners = retry(|| engine.inspector().runners());
             runners.len() == 1 && runners[0].workflows.len() == announced
@@ -264,8 +264,15 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
             .schedules(ScheduleKind::Cron, false, 10, 0)
     });
     let missed = schedules.iter().find(|known| known.spec.instance == MISSED);
-    let missed = missed.expect("it was there before").id;
+    let missed = missed.expect("the schedule with missed ticks exists").id;
     let ticks = retry(|| engine.inspector().schedule_history(missed, 10, 0));
+    let end = Timestamp(i64::MAX);
+    let newest = retry(|| {
+        engine
+            .inspector()
+            .schedule_history_from(missed, end, false, 10)
+    });
+    assert_eq!(newest.len(), ticks.len());
     ticks
         .iter()
         .filter_map(|tick| {
@@ -275,7 +282,7 @@ fn ticks(engine: &EngineHandle) -> Vec<(TickOutcome, ExecutionStatus)> {
         .collect()
 }
 
-/// Makes every request of the inspector.
+/// Reads the final state through the inspector.
 fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
     let inspector = engine.inspector();
     let execution = retry(|| engine.inspector().execution(id));
@@ -284,6 +291,8 @@ fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
     assert!(!retry(|| engine.explain(id)).is_empty());
     assert_eq!(retry(|| inspector.backlog(10)), 0);
     assert_eq!(retry(|| inspector.count_waits(WaitKind::Signal, 10)), 0);
+    assert!(retry(|| inspector.ready_executions(10, 10)).is_empty());
+    assert_eq!(retry(|| inspector.count_prunable(Timestamp(0), 10)), 0);
     let schedules = retry(|| {
         engine
             .inspector()
@@ -322,7 +331,7 @@ fn inspect(engine: &EngineHandle, id: ExecutionId) -> FinalState {
         .fired,
         progress: progress
             .iter()
-            .map(|said| format!("{} of {} {:?}", said.done, said.total, said.message))
+            .map(|report| format!("{} of {} {:?}", report.done, report.total, report.message))
             .collect(),
         steps: retry(|| inspector.steps(id))
             .into_iter()

@@ -1,4 +1,4 @@
-//! The part of a run that waits: a signal, a decision, times, messages of the inbox, and the list of waits.
+//! The part of a run that waits for a signal, a decision and timers, applies inbox messages, and lists waits.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use cloacina::types::{ErrorCode, ExecutionId, InboxId, Json, NewSignal, Timestam
 use super::scenario::{end_of, retry, submit_once};
 use super::time::until;
 
-/// The end of the execution that waits: the states of its tasks, and the number of events by task and kind.
+/// The result of the execution that waits: the states of its tasks, and the number of events by task and kind.
 pub type WaitsEnd = (Vec<String>, BTreeMap<(Option<u32>, String), usize>);
 
-/// The events of waits. Each occurs once, whatever fails.
+/// The kinds of events about waits. Each event occurs once, even if requests fail.
 const KINDS: [&str; 4] = ["waiting", "signalled", "decided", "step_recorded"];
 
-/// Approves, unless an earlier call, whose answer was lost, has approved already.
+/// Approves the task `ok`. An earlier call whose answer was lost may already have approved it.
 fn approve_once(engine: &EngineHandle, id: ExecutionId) {
     retry(|| {
         let null = Json::parse("null").unwrap();
@@ -35,7 +35,7 @@ fn approve_once(engine: &EngineHandle, id: ExecutionId) {
     });
 }
 
-/// Returns how the waits ended, after checking that none is open and no message is left to apply.
+/// Checks that no wait is open and that no inbox message is left. Returns the result of the execution.
 fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> WaitsEnd {
     for kind in WaitKind::ALL {
         let filter = WaitFilter {
@@ -45,7 +45,7 @@ fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> Waits
         let open = retry(|| engine.inspector().waits(&filter)).items;
         assert!(open.is_empty(), "{open:?}");
     }
-    until("no message is left", || {
+    until("no inbox message and no due wait is left", || {
         let due = retry(|| Ok(store.due_waits(Timestamp(i64::MAX - 1), 10)?));
         due.inbox.is_empty() && due.executions.is_empty()
     });
@@ -61,8 +61,8 @@ fn waits_end(engine: &EngineHandle, store: &dyn Store, id: ExecutionId) -> Waits
     (tasks.map(|task| task.status.to_string()).collect(), counts)
 }
 
-/// Waits for a signal, sends it, and lets the inbox cancel another execution. `observer` is a separate connection, so that the
-/// runner notices at once the message that `observer` adds.
+/// Runs an execution that waits for a signal, sends the signal, and cancels another execution through the inbox. `observer` is
+/// a separate connection, so the database notifies the runner of the message that `observer` adds.
 pub fn wait_for_signals(
     engine: &EngineHandle,
     store: &dyn Store,
@@ -99,14 +99,14 @@ pub fn wait_for_signals(
             note: None,
         };
         retry(|| Ok(by.post(&message)?));
-        // A store that does not listen, such as the observer, does not send its notifications by itself.
+        // A store that does not listen, such as the observer, sends notifications only on request.
         retry(|| Ok(by.notify_peers()?));
     };
     post(store, "cancel", Some(cancelled.to_string()), "{}");
     post(store, "signal", None, "nonsense");
-    let nobody = ExecutionId::from_bytes([0; 16]);
+    let unknown = ExecutionId::from_bytes([0; 16]);
     let advance = serde_json::json!({
-        "topic": "nobody", "seq": 1, "sent_at": 1, "after": (nobody, -2),
+        "topic": "unknown", "seq": 1, "sent_at": 1, "after": (unknown, -2),
     });
     post(observer, "advance", None, &advance.to_string());
     until("the inbox is applied", || {

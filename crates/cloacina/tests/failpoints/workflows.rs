@@ -34,7 +34,8 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
-/// Returns `life`, `waits`, `maps` and `family`, which are submitted, and `ticked`, which a schedule and `family` start.
+/// Returns the workflows that a run submits (`life`, `waits`, `maps`, `family`), and `ticked`, which is started by
+/// schedules, triggers and `family`.
 pub fn workflows() -> Vec<Arc<Workflow>> {
     let life = vec![
         task("first", &[]),
@@ -99,7 +100,8 @@ pub fn workflows() -> Vec<Arc<Workflow>> {
         .collect()
 }
 
-/// A node and a function that run children, a task that fails after them, its compensation, and a final task.
+/// Returns the tasks of `family`: a task with a compensation, a node and a function that run children, a task that fails after
+/// the children have ended, and a final task.
 fn family() -> Vec<TaskDefinition> {
     let node = TaskDefinition {
         kind: TaskKind::Engine,
@@ -136,8 +138,7 @@ pub fn registration(
     workflow: &Arc<Workflow>,
     observer: &Arc<dyn Store>,
 ) -> Registration {
-    // Nodes get no handler, because any runner completes them. With one, they would be claimed from the queue of all waiting
-    // tasks.
+    // A node has no function, so it needs no handler. With a handler, runners would claim it like a task.
     let definition = workflow.definition();
     let tasks = definition.tasks.iter().chain(&definition.finals);
     let functions = tasks.filter(|task| !task.is_node());
@@ -165,6 +166,7 @@ pub fn registration(
     }
 }
 
+/// Runs one attempt of a task.
 async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort) -> Outcome {
     let id = assignment.workflow.task(assignment.task).id.clone();
     match id.as_str() {
@@ -204,7 +206,7 @@ async fn run(assignment: &Assignment, observer: &Arc<dyn Store>, port: &TaskPort
     Outcome::Completed(Arc::new(delta))
 }
 
-/// Runs an item of the map: the first item records a step, and another item fails at its first attempt.
+/// Runs an item of the map `mapped`. Item 0 records a step, and item 3 fails.
 async fn map_one(assignment: &Assignment, port: &TaskPort) -> Outcome {
     let index = assignment.claim.item.unwrap_or_default();
     if index == 0 && record_step(assignment, port).await.is_err() {
@@ -225,7 +227,7 @@ async fn map_one(assignment: &Assignment, port: &TaskPort) -> Outcome {
     Outcome::Completed(Arc::new(delta))
 }
 
-/// Sleeps once, unless an earlier attempt has slept.
+/// Parks the task in a sleep. The attempt after the sleep completes the task.
 async fn nap(assignment: &Assignment, port: &TaskPort) -> Outcome {
     let nap = Park {
         kind: ParkKind::Sleep,
@@ -238,7 +240,7 @@ async fn nap(assignment: &Assignment, port: &TaskPort) -> Outcome {
     park_once(assignment, port, nap).await
 }
 
-/// Runs a child, unless an earlier attempt has run it.
+/// Parks the task until its child has ended. The next attempt completes the task.
 async fn call(assignment: &Assignment, port: &TaskPort) -> Outcome {
     let input = RunInput {
         index: 0,
@@ -259,6 +261,8 @@ async fn call(assignment: &Assignment, port: &TaskPort) -> Outcome {
     park_once(assignment, port, call).await
 }
 
+/// Parks the task. If the task already has a recorded step, the wait has ended, and this function completes the task
+/// instead.
 async fn park_once(assignment: &Assignment, port: &TaskPort, park: Park) -> Outcome {
     let (execution, task) = (assignment.execution, assignment.task);
     let loaded = ask(port, |reply| Message::LoadSteps {
@@ -274,7 +278,7 @@ async fn park_once(assignment: &Assignment, port: &TaskPort, park: Park) -> Outc
     }
 }
 
-/// Records a step, unless an earlier attempt has recorded it.
+/// Records a step, unless an earlier attempt has already recorded it.
 async fn record_step(assignment: &Assignment, port: &TaskPort) -> Result<(), Error> {
     let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
     let loaded = ask(port, |reply| Message::LoadSteps {
@@ -316,7 +320,7 @@ async fn ask<T: Send + 'static>(
         .unwrap_or_else(|_| Err(Error::runner_closed()))
 }
 
-/// Reports progress and logs a line, and runs until the start and the report of the attempt are stored.
+/// Reports progress, logs a line, and returns when the progress report is stored.
 async fn report(assignment: &Assignment, observer: &Arc<dyn Store>) {
     let (execution, task) = (assignment.execution, assignment.task);
     let attempt = assignment.claim.attempt;

@@ -1,4 +1,4 @@
-//! Random input: text made of the tokens that matter to a parser, and valid input with a random change.
+//! Generates random input: text made of tokens that a parser knows, and valid input with random changes.
 
 use cloacina::types::Json;
 use cloacina::workflow::{Operator, TriggerRule};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
-/// Text made of `known` tokens and of random characters.
+/// Generates text made of `known` tokens and random characters.
 fn tokens(known: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => select(known).prop_map(str::to_owned),
@@ -54,7 +54,7 @@ pub fn url() -> impl Strategy<Value = String> {
     ])
 }
 
-/// A field of a cron expression, mostly a valid one.
+/// Generates a field of a cron expression, usually a valid one.
 fn field(low: u32, high: u32, words: &'static [&'static str]) -> impl Strategy<Value = String> {
     let number = || low..=high;
     let item = prop_oneof![
@@ -72,7 +72,7 @@ fn field(low: u32, high: u32, words: &'static [&'static str]) -> impl Strategy<V
     ]
 }
 
-/// A cron expression of five or six fields, or text of random tokens.
+/// Generates a cron expression of five or six fields, or text made of random tokens.
 pub fn cron() -> impl Strategy<Value = String> {
     let days = &["MON", "sun", "FRI-SUN", "1#2", "MON#5", "5L", "7"][..];
     let fields = (
@@ -127,7 +127,7 @@ pub fn zone() -> impl Strategy<Value = String> {
     prop_oneof![5 => known.prop_map(str::to_owned), 1 => any]
 }
 
-/// Text made of JSON tokens.
+/// Generates text made of JSON tokens.
 pub fn json_text() -> impl Strategy<Value = String> {
     tokens(JSON)
 }
@@ -155,7 +155,7 @@ const JSON: &[&str] = &[
     "\n",
 ];
 
-/// A context as JSON, often with a stray token in it.
+/// Generates a context as JSON, often with one additional token at a random position.
 pub fn context() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -184,7 +184,7 @@ pub fn context() -> impl Strategy<Value = String> {
 }
 
 pub fn rule() -> impl Strategy<Value = TriggerRule> {
-    let task = || select(&["a", "b", "nobody", ""][..]).prop_map(str::to_owned);
+    let task = || select(&["a", "b", "absent", ""][..]).prop_map(str::to_owned);
     let operator = select(
         &[
             Operator::Equals,
@@ -235,7 +235,7 @@ pub fn rule() -> impl Strategy<Value = TriggerRule> {
     })
 }
 
-/// A valid definition with a few random changes.
+/// Generates a valid definition with up to three random changes.
 pub fn definition() -> impl Strategy<Value = String> {
     let odd = select(vec![
         Value::Null,
@@ -295,7 +295,7 @@ fn valid_definition() -> Value {
     })
 }
 
-/// Replaces one value of the definition by `odd`, or removes it.
+/// Replaces one value of the definition with `odd`, or removes it.
 fn alter(definition: &mut Value, position: Index, removes: bool, odd: &Value) {
     let mut pointers = Vec::new();
     collect(definition, String::new(), &mut pointers);
@@ -311,6 +311,7 @@ fn alter(definition: &mut Value, position: Index, removes: bool, odd: &Value) {
     }
 }
 
+/// Collects the JSON pointers of a value and of all values in it.
 fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {

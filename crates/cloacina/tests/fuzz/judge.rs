@@ -1,5 +1,5 @@
-//! The properties of any input: nothing panics, accepted input round-trips, every execution ends, and a refusal names its
-//! cause. Each function returns the text of the refusal, if the input is refused.
+//! Checks properties that hold for any input: nothing panics, accepted input round-trips, every execution ends, and a refusal
+//! names its cause. Each check returns the message of the refusal if the input is refused.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ const LIMITS: TaskLimits = TaskLimits {
 };
 const SECRET: &str = "s3cr3tpassw0rd";
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-/// Maximum number of rounds after which an execution must have ended.
-const MOST_ROUNDS: usize = 2_000;
+/// The maximum number of rounds of an execution. In each round all ready tasks run once.
+const MAX_ROUNDS: usize = 2_000;
 
-/// Messages that do not quote the input, because the part in question is empty, has quotes or control characters, or may
+/// Parts of messages that do not quote the input, because the invalid text is empty, has quotes or control characters, or can
 /// contain a password.
-const PARTS: [&str; 14] = [
+const UNQUOTED: [&str; 14] = [
     "URL has an unknown scheme",
     "URL has an invalid port",
     "URL has a user and a host",
@@ -44,24 +44,24 @@ const PARTS: [&str; 14] = [
 /// `Ok` for accepted input, or the message with which it is refused.
 pub type Acceptance = Result<(), String>;
 
-/// Asserts that a refusal names its cause: it quotes a part of the input, or gives the position in it.
+/// Asserts that a refusal names its cause: the message quotes a part of the input, or gives a position in the input.
 fn refused(input: &str, error: &impl std::fmt::Display) -> Acceptance {
     let text = error.to_string();
     assert!(
-        names_culprit(&text, input),
+        names_cause(&text, input),
         "'{input}' is refused with: {text}"
     );
     Err(text)
 }
 
-fn names_culprit(text: &str, input: &str) -> bool {
-    let has_place = text.contains("column ") || text.contains("position ");
-    let has_part = PARTS.iter().any(|part| text.contains(part));
+fn names_cause(text: &str, input: &str) -> bool {
+    let has_position = text.contains("column ") || text.contains("position ");
+    let is_unquoted = UNQUOTED.iter().any(|part| text.contains(part));
     let quotes = ['\'', '`', '"'].iter().any(|quote| {
         let mut parts = text.split(*quote).skip(1).step_by(2);
         parts.any(|part| !part.is_empty() && input.contains(part))
     });
-    has_place || has_part || quotes || input.trim().is_empty()
+    has_position || is_unquoted || quotes || input.trim().is_empty()
 }
 
 pub fn url(text: &str) -> Acceptance {
@@ -79,20 +79,20 @@ pub fn url(text: &str) -> Acceptance {
     }
 }
 
-/// Asserts that the password of a URL does not appear in any message.
+/// Asserts that the message of a refused URL does not contain the URL's password.
 pub fn password(user: &str, rest: &str) -> Acceptance {
     let text = format!("postgresql://{user}:{SECRET}@host/db?{rest}");
     let shown = without_password(&text);
     assert!(!shown.contains(SECRET), "{shown}");
-    let told = match DatabaseUrl::parse(&text) {
+    let message = match DatabaseUrl::parse(&text) {
         Err(error) => format!("{error} {error:?}"),
         Ok(_) => match PostgresOptions::from_url(&text) {
             Err(error) => format!("{error} {error:?}"),
             Ok(_) => return Ok(()),
         },
     };
-    assert!(!told.contains(SECRET), "{told}");
-    Err(told)
+    assert!(!message.contains(SECRET), "{message}");
+    Err(message)
 }
 
 pub fn cron(text: &str, zone: &str) -> Acceptance {
@@ -109,7 +109,7 @@ pub fn cron(text: &str, zone: &str) -> Acceptance {
         assert_eq!(cron.last_between(last, time.at), Some(time.at), "'{text}'");
         last = time.at;
     }
-    assert!(last > NOW, "'{text}' was accepted and never fires");
+    assert!(last > NOW, "'{text}' was accepted but never fires");
     Ok(())
 }
 
@@ -161,7 +161,8 @@ pub fn definition(text: &str) -> Acceptance {
     }
 }
 
-/// Checks that a definition is refused with a reason, or can be stored, read and run, however its tasks end.
+/// Checks that a definition is refused with a reason, or that it can be stored, read, and run with several patterns of failing
+/// tasks.
 fn accept(text: &str, definition: WorkflowDefinition) -> Acceptance {
     let workflow = match Workflow::new(definition) {
         Ok(workflow) => Arc::new(workflow),
@@ -180,7 +181,7 @@ fn accept(text: &str, definition: WorkflowDefinition) -> Acceptance {
     Ok(())
 }
 
-/// Runs an execution to its end. The bits of `pattern` decide which of its tasks fail.
+/// Runs an execution until it ends. A task fails if its ordinal and `pattern` have a common bit.
 fn run(workflow: &Arc<Workflow>, pattern: u32) {
     let new = NewExecution {
         id: ExecutionId::generate(),
@@ -193,7 +194,7 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
     };
     let (runner, mut now) = (RunnerId::generate(), NOW);
     let (mut execution, _) = Execution::submit(Arc::clone(workflow), new, now);
-    for _ in 0..MOST_ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         if execution.record().status.is_terminal() {
             return;
         }
@@ -220,11 +221,11 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
             execution.record()
         );
     }
-    // A retry policy may allow more attempts than there are rounds.
+    // The execution has not ended. This is allowed only if a retry policy permits more attempts than the rounds provide.
     let most = workflow.definition().tasks.iter();
     let most = most.map(|task| task.retry.max_attempts as usize).max();
     assert!(
-        most.is_some_and(|most| most > MOST_ROUNDS / workflow.len()),
+        most.is_some_and(|most| most > MAX_ROUNDS / workflow.len()),
         "an execution does not end: {:?}",
         execution.record()
     );

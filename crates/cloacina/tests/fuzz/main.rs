@@ -1,6 +1,6 @@
-//! Random input from users: no input panics; accepted input round-trips and can be run.
+//! Tests with random user input: no input causes a panic, and accepted input round-trips and can be run.
 //!
-//! `CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). `tests/fuzz_cases` has the inputs that once failed.
+//! `CLOACINA_FUZZ=n` multiplies the number of inputs by n (`make fuzz`). `tests/fuzz_cases` contains inputs that once failed.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
@@ -13,10 +13,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// Number of inputs for each property.
+/// The number of random inputs with which each property is tested.
 const CASES: u32 = 50_000;
 
-/// Number of inputs from which the share of accepted inputs is computed.
+/// The number of random inputs from which the share of accepted inputs is computed.
 const SAMPLE: usize = 2_000;
 
 fn cases() -> u32 {
@@ -28,7 +28,7 @@ fn cases() -> u32 {
 #[derive(serde::Deserialize)]
 struct RecordedCase {
     text: String,
-    /// Text that the refusal must contain; `None` when the input must be accepted.
+    /// Text that the refusal must contain, or `None` if the input must be accepted.
     refusal: Option<String>,
 }
 
@@ -46,10 +46,10 @@ fn recorded(file: &str) -> Vec<RecordedCase> {
 fn check_recorded(file: &str, judge: impl Fn(&str) -> Acceptance) {
     for RecordedCase { text, refusal } in recorded(file) {
         let acceptance = judge(&text);
-        let told = acceptance.as_ref().err();
+        let message = acceptance.as_ref().err();
         let is_expected = match &refusal {
-            None => told.is_none(),
-            Some(part) => told.is_some_and(|told| told.contains(part)),
+            None => message.is_none(),
+            Some(part) => message.is_some_and(|message| message.contains(part)),
         };
         assert!(
             is_expected,
@@ -59,7 +59,7 @@ fn check_recorded(file: &str, judge: impl Fn(&str) -> Acceptance) {
 }
 
 #[test]
-fn recorded_cases_keep_their_verdicts() {
+fn recorded_cases_are_accepted_or_refused_as_recorded() {
     check_recorded("urls.json", judge::url);
     for RecordedCase { text, .. } in recorded("urls.json") {
         drop(judge::password("user", &text));
@@ -70,9 +70,9 @@ fn recorded_cases_keep_their_verdicts() {
     check_recorded("definitions.json", judge::definition);
 }
 
-/// Random input that is always or never refused would test little.
+/// Each generator must produce both accepted and refused input: at least 2 % of each.
 #[test]
-fn random_input_is_neither_always_nor_never_accepted() {
+fn random_input_is_sometimes_accepted_and_sometimes_refused() {
     fn share<S: Strategy>(name: &str, input: S, judge: impl Fn(S::Value) -> Acceptance) {
         let mut runner = TestRunner::default();
         let mut accepted = 0;
@@ -111,7 +111,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_url_panics(text in input::url()) {
+    fn no_url_causes_a_panic(text in input::url()) {
         drop(judge::url(&text));
     }
 

@@ -1,4 +1,4 @@
-//! The PostgreSQL store with failing servers, concurrent openers, and runners that notify each other.
+//! Tests of the PostgreSQL store: restarted servers, concurrent openers, and runners that notify each other.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -32,6 +32,7 @@ fn options(url: &str) -> PostgresOptions {
     PostgresOptions::from_url(url).unwrap()
 }
 
+/// Returns options for a fresh schema.
 fn pinned(url: &str) -> PostgresOptions {
     options(url).with_schema(&fresh_name()).unwrap()
 }
@@ -105,6 +106,7 @@ fn claim(
     claimed.iter().map(|claimed| claimed.execution).collect()
 }
 
+/// Returns the ids of all executions.
 fn all(store: &dyn Store) -> Vec<ExecutionId> {
     let query = ListQuery {
         limit: 1_000_000,
@@ -113,14 +115,14 @@ fn all(store: &dyn Store) -> Vec<ExecutionId> {
     store.list(&query).unwrap().ids
 }
 
-/// Returns a channel that receives the store's change notifications, once the store listens.
+/// Waits until the store listens. Returns a channel that receives the store's change notifications.
 fn waker(store: &PostgresStore) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     store.on_change(Arc::new(move || {
-        // The receiver is gone at the end of a test.
+        // `send` fails at the end of a test, when the receiver has been dropped.
         let _ = sender.send(());
     }));
-    // The first notification means that the store listens.
+    // The store sends the first notification when it has begun to listen.
     receiver.recv_timeout(PATIENCE).unwrap();
     receiver
 }
@@ -135,7 +137,7 @@ fn runners_notify_each_other_but_not_themselves() {
     let definition = one.put_definition(&workflow("etl", 1), NOW).unwrap();
     let (first, second) = (register(&one, NOW), register(&two, NOW));
     let (wakes_of_one, wakes_of_two) = (waker(&one), waker(&two));
-    // Both runners know each other, and their registrations have been notified.
+    // Each runner sees both registrations.
     assert_eq!(one.runners().unwrap().len(), 2);
     submit(&two, second, &[ready(definition, NOW)]).unwrap();
     wakes_of_one.recv_timeout(PATIENCE).unwrap();
@@ -155,7 +157,7 @@ fn runners_notify_each_other_but_not_themselves() {
     assert_eq!(
         one.changes(None).unwrap().marker,
         before_one,
-        "its own write is not a change"
+        "a store's own write does not change its marker"
     );
     assert!(wakes_of_one.try_recv().is_err());
     assert_eq!(
@@ -164,7 +166,7 @@ fn runners_notify_each_other_but_not_themselves() {
         "no ended execution was resumed"
     );
 
-    // After the server ends the LISTEN session, the store listens again and reports that it may have missed changes.
+    // If the server ends the LISTEN session, the store listens again and reports that it may have missed changes.
     administer(
         shared(),
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -185,7 +187,7 @@ fn runners_notify_each_other_but_not_themselves() {
 }
 
 #[test]
-fn the_marker_reports_other_writers_without_listen() {
+fn change_marker_reports_other_writers_without_listen() {
     let options = pinned(shared());
     for parameter in ["pgbouncer=true", "listen=off"] {
         let polling = self::options(&format!("{}?{parameter}", shared()));
@@ -208,7 +210,7 @@ fn the_marker_reports_other_writers_without_listen() {
     }
 }
 
-/// E1: the database's clock decides about leases.
+/// E1: leases are compared by the clock of the database, not of the runners.
 #[test]
 fn runners_with_different_clocks_agree_on_leases() {
     const HOUR: i64 = 3_600 * SECOND;
@@ -224,11 +226,11 @@ fn runners_with_different_clocks_agree_on_leases() {
     let row = rows.iter().find(|row| row.id == first).unwrap();
     let left = row.lease_until.since(later);
     assert!((10 * SECOND..=16 * SECOND).contains(&left), "{left}");
-    // The stored end of the lease is compared, not the translated one.
+    // `lease_until` was converted to the clock of `two`. The store compares it correctly with the stored lease.
     assert!(two.declare_dead(first, row.lease_until, later).unwrap());
     assert!(!one.heartbeat(first, NOW, NOW + 15 * SECOND).unwrap());
     assert!(two.heartbeat(second, later, later + 15 * SECOND).unwrap());
-    // A lease that was extended since it was read does not count as expired.
+    // A lease that was extended after it was read does not count as expired.
     let third = register(&one, NOW);
     let rows = two.runners().unwrap();
     let seen = rows
@@ -242,7 +244,7 @@ fn runners_with_different_clocks_agree_on_leases() {
     assert!(one.heartbeat(third, NOW, NOW + 15 * SECOND).unwrap());
 }
 
-/// C1: a task starts once in any interleaving, and every runner claims some of the tasks.
+/// C1: each task is claimed once, and every runner claims some tasks.
 #[test]
 fn four_racing_stores_claim_each_task_once() {
     const TASKS: usize = 1_000;
@@ -307,7 +309,7 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
                         after_stop += 1;
                     }
                     let record = ready(definition, NOW);
-                    // A caller that did not learn the outcome submits the same execution again.
+                    // If the answer is lost, the caller submits the same execution again.
                     loop {
                         match submit(&store, runner, std::slice::from_ref(&record)) {
                             Ok(()) => break,
@@ -325,7 +327,7 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
     for mode in ["fast", "immediate", "fast", "immediate"] {
         let seen = all(&PostgresStore::open(&options).unwrap()).len();
         let start = Instant::now();
-        // Waits until something was written since the last start.
+        // Waits until an execution has been written since the last restart.
         loop {
             if all(&PostgresStore::open(&options).unwrap()).len() > seen {
                 break;
@@ -341,7 +343,7 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
         let (acknowledged, failures) = thread.join().unwrap();
         assert!(
             failures > 0,
-            "no submission failed, so the server was not under load"
+            "no submission failed, so no restart interrupted this thread"
         );
         expected.extend(acknowledged);
     }
@@ -351,18 +353,18 @@ fn acknowledged_writes_survive_server_restarts_under_load() {
     assert_eq!(stored.into_iter().collect::<HashSet<_>>(), expected);
 }
 
-/// Waits until the sessions with this name have ended. A session reports its reads when it ends.
+/// Waits until all sessions of an application have ended. A session adds its reads to the statistics when it ends.
 fn wait_for_end_of_sessions(url: &str, application: &str) {
     let sessions =
         format!("SELECT pid::text FROM pg_stat_activity WHERE application_name = '{application}'");
     let end = Instant::now() + Duration::from_mins(1);
     while !administer(url, &sessions).is_empty() {
-        assert!(Instant::now() < end, "a session does not end");
+        assert!(Instant::now() < end, "a session has not ended");
         std::thread::yield_now();
     }
 }
 
-/// Returns the number of sequential scans of the tables that lists read, and the number of index entries that were read for
+/// Returns the number of sequential scans of the tables that lists use, and the number of entries read from the indexes of
 /// executions.
 fn reads(url: &str, schema: &str) -> (i64, i64) {
     let number = |sql: String| -> i64 { administer(url, &sql)[0].parse().unwrap() };
@@ -378,7 +380,7 @@ fn reads(url: &str, schema: &str) -> (i64, i64) {
 }
 
 #[test]
-fn an_indexed_condition_of_a_list_reads_few_rows() {
+fn a_list_with_an_indexed_condition_reads_few_rows() {
     let mut pinned = pinned(shared());
     let schema = pinned.schema.clone().unwrap();
     pinned.application_name.clone_from(&schema);
@@ -452,7 +454,7 @@ fn an_indexed_condition_of_a_list_reads_few_rows() {
     drop(store);
     wait_for_end_of_sessions(shared(), &schema);
     let after = reads(shared(), &schema);
-    assert_eq!(after.0, before.0, "a list scans a table");
+    assert_eq!(after.0, before.0, "a list scanned a table");
     let entries = after.1 - before.1;
     assert!(
         entries > 0 && entries < 2 * 20 * i64::try_from(count).unwrap(),

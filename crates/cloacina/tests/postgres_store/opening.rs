@@ -1,4 +1,4 @@
-//! Opening and migrating a schema, and what is refused.
+//! Tests of opening and migrating a schema, and of refused schemas and sessions.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -76,7 +76,6 @@ fn a_newer_schema_and_an_unwanted_migration_are_refused() {
     );
 }
 
-/// Rules I2, B7, B8 and B13.
 #[test]
 fn i2_ready_tasks_and_schedules_survive_the_queue_migration() {
     let options = pinned(shared());
@@ -107,7 +106,7 @@ fn a_session_outside_its_schema_is_refused() {
     let role = fresh_name();
     let options = pinned(shared());
     drop(PostgresStore::open(&options).unwrap());
-    // The role may not use the schema, so its sessions are not in it.
+    // The role has no right to use the schema, so PostgreSQL ignores the schema in the role's sessions.
     administer(shared(), &format!("CREATE ROLE {role} LOGIN"));
     let mut other = self::options(&shared().replace("postgres@", &format!("{role}@")));
     other.schema = options.schema;
@@ -156,7 +155,7 @@ fn an_unreachable_database_is_reported_within_the_timeout() {
 }
 
 #[test]
-fn a_read_only_role_gets_the_missing_privilege_in_the_error() {
+fn a_read_only_role_gets_an_error_that_names_the_missing_privilege() {
     let role = fresh_name();
     let options = pinned(shared());
     drop(PostgresStore::open(&options).unwrap());
@@ -176,6 +175,6 @@ fn a_read_only_role_gets_the_missing_privilege_in_the_error() {
         matches!(&error, StoreError::Failed(text) if text.contains("permission denied") && text.contains(&role)),
         "{error:?}"
     );
-    // The store still works.
+    // The role can still read.
     assert_eq!(all(&reader), []);
 }

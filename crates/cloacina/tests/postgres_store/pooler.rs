@@ -1,4 +1,4 @@
-//! A transaction pooler between the store and the server.
+//! Tests of the store with a transaction pooler (pgbouncer) between the store and the server.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use super::private_postgres::shared;
 use super::records::{NOW, SECOND, ready, workflow};
 use super::{PATIENCE, all, claim, pinned, register, submit};
 
-/// A transaction pooler in front of a server, with fewer server connections than clients.
+/// A running pgbouncer that serves more clients than it has connections to the server.
 struct Pooler {
     child: std::process::Child,
     url: String,
@@ -24,13 +24,13 @@ struct Pooler {
 
 impl Drop for Pooler {
     fn drop(&mut self) {
-        // The process may have ended already.
+        // `kill` fails if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Makes a folder readable by all users, because the pooler runs as another user.
+/// Makes a folder readable for all users, because pgbouncer runs as another user.
 fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -64,7 +64,7 @@ fn pooler(server: &str) -> Option<Pooler> {
     );
     let path = folder.path().join("pgbouncer.ini");
     std::fs::write(&path, settings).unwrap();
-    // pgbouncer refuses to run as root, like the server.
+    // Like the server, pgbouncer refuses to run as root.
     let child = Command::new("setpriv")
         .args([
             "--pdeathsig",

@@ -1,4 +1,4 @@
-//! TLS and passwords.
+//! Tests of TLS and passwords.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use cloacina::store::postgres::PostgresStore;
 use super::options;
 use super::private_postgres::{Private, administer};
 
-/// Starts a server with passwords and TLS, and returns the folder with its certificates.
+/// Starts a server that requires TLS and passwords. Returns the server and the folder with its certificates.
 fn with_tls_and_passwords() -> (Private, std::path::PathBuf) {
     let server = Private::start();
     server.stop("fast");
@@ -51,6 +51,7 @@ fn with_tls_and_passwords() -> (Private, std::path::PathBuf) {
     (server, folder)
 }
 
+/// Makes a file readable only by the owner of the data folder, as PostgreSQL requires.
 fn private(data: &Path, name: &str) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     let owner = std::fs::metadata(data).unwrap();
@@ -60,7 +61,7 @@ fn private(data: &Path, name: &str) {
 }
 
 #[test]
-fn tls_modes_and_passwords_work_like_in_libpq() {
+fn tls_modes_and_passwords_work_as_in_libpq() {
     let (server, folder) = with_tls_and_passwords();
     let port = server
         .url
@@ -99,7 +100,7 @@ fn tls_modes_and_passwords_work_like_in_libpq() {
     let fails = [
         // The server requires TLS.
         ("localhost", "sslmode=disable".to_owned(), "sslmode"),
-        // The certificate is for another name, or signed by another CA.
+        // The certificate has another name, or another CA signed it.
         (
             "127.0.0.1",
             format!("sslmode=verify-full&sslrootcert={ca}"),

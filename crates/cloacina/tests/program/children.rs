@@ -1,4 +1,4 @@
-//! Children of a task's function, and executions that it starts (semantics T5, T10).
+//! Tests of the child executions that a task's function runs, and of executions that it starts (semantics M4, T5, T10).
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::support::{databases, start};
 
+/// The attempt number of each call of `outer::sum`.
 static STARTS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 mod double {
@@ -91,13 +92,17 @@ async fn t10_function_runs_children_and_starts_an_execution() {
             .list_executions(ExecutionFilter::default())
             .await
             .unwrap();
-        assert_eq!(roots.items.len(), 2, "the started execution is a root");
+        assert_eq!(
+            roots.items.len(),
+            2,
+            "an execution that a function starts has no parent"
+        );
         let failed = runner.execute("unlucky", Context::new()).await.unwrap();
         assert_eq!(failed.status(), ExecutionStatus::Failed);
         let error = failed.error().unwrap();
         assert_eq!(error.kind, "ChildFailedError");
         assert!(error.message.contains("unlucky"), "{}", error.message);
-        assert_eq!(failed.tasks()[0].attempts, 1, "it is not retried");
+        assert_eq!(failed.tasks()[0].attempts, 1, "the task is not retried");
         runner.shutdown().await.unwrap();
     }
 }
@@ -126,7 +131,7 @@ mod limited {
 }
 
 #[tokio::test]
-async fn m4_child_of_a_function_gets_a_timeout() {
+async fn m4_function_sets_the_timeout_of_its_child() {
     let _ = limited::define();
     for database in databases() {
         let runner = start(&database).await;

@@ -1,4 +1,4 @@
-//! The definitions that the macros create.
+//! Tests of the definitions that the macros create.
 
 use cloacina::types::Backoff;
 use cloacina::workflow::{Operator, TaskKind, TriggerRule};
@@ -149,9 +149,9 @@ fn a4_function_body_changes_the_version_but_comments_do_not() {
     assert_ne!(one().version(), other().version());
 }
 
-/// The macro has its own table of operators, which must agree with the engine's.
+/// The macro and the engine have separate tables of operators, which must agree.
 #[test]
-fn c2_macro_accepts_the_operators_of_the_engine() {
+fn c2_macro_accepts_every_operator_of_the_engine() {
     macro_rules! check {
         ($($word:tt $(= $value:literal)?),* $(,)?) => {
             $({
@@ -160,7 +160,7 @@ fn c2_macro_accepts_the_operators_of_the_engine() {
                     Ok(())
                 }
                 let TriggerRule::ContextValue { operator, .. } = probe::definition().rule else {
-                    panic!("not a context_value rule");
+                    panic!("expected a context_value rule");
                 };
                 let word = stringify!($word).trim_matches('"');
                 assert_eq!(operator, Operator::parse(word).unwrap(), "{word}");

@@ -1,4 +1,4 @@
-//! A workflow that one program defines and whose external tasks another runs.
+//! Tests of external tasks: one program defines the workflow, and another program runs its external tasks.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use cloacina::{Context, ErrorCode, ExecutionId, ExecutionStatus, TaskError, task
 
 use super::support::{Database, PATIENCE, databases, start};
 
-/// Another program, which defines the workflow and submits executions.
+/// The program that defines the workflow and submits executions.
 pub struct Owner(EngineHandle);
 
 impl Owner {
@@ -77,13 +77,13 @@ async fn publish(context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// A task with a typing error in its name.
+/// A task whose name is a misspelling of `other`.
 #[task]
 async fn othre(_context: &mut Context) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Runs a blocking call of the owner outside the runtime's threads.
+/// Runs a blocking call of an `Owner` on one of Tokio's threads for blocking calls.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
@@ -92,7 +92,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 async fn program_runs_external_tasks_of_another_programs_workflow() {
     for database in databases() {
         let worker = start(&database).await;
-        // The first is registered before the definition is stored, the second after.
+        // `resize` is registered before the definition is stored, and `publish` afterwards.
         worker.register_external::<resize>("images").await.unwrap();
         let (id, owner) = blocking({
             let owner = Owner::open(&database);
@@ -107,7 +107,7 @@ async fn program_runs_external_tasks_of_another_programs_workflow() {
         let result = worker.handle(id).result_within(PATIENCE).await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Completed);
         assert_eq!(result.final_context().get::<u32>("published").unwrap(), 640);
-        // A program may also submit executions of a workflow that it does not define.
+        // A program can also submit executions of a workflow that it does not define.
         let own = worker.execute("images", Context::new()).await.unwrap();
         assert_eq!(own.status(), ExecutionStatus::Completed);
         blocking(move || drop(owner)).await;
@@ -163,7 +163,7 @@ async fn declaration_that_contradicts_the_definition_is_refused() {
 }
 
 #[tokio::test]
-async fn later_definition_that_contradicts_is_not_served() {
+async fn task_is_not_run_if_a_later_definition_contradicts_its_declaration() {
     for database in databases() {
         let worker = start(&database).await;
         worker.register_external::<publish>("later").await.unwrap();
@@ -171,7 +171,7 @@ async fn later_definition_that_contradicts_is_not_served() {
         let (id, owner) = blocking({
             let owner = Owner::open(&database);
             move || {
-                // `publish` declares that it follows `resize`.
+                // This definition contradicts the declaration of `publish`, which depends on `resize`.
                 owner.define(
                     "later",
                     vec![external("publish", &[]), external("resize", &[])],
@@ -190,7 +190,7 @@ async fn later_definition_that_contradicts_is_not_served() {
             }
             tokio::task::yield_now().await;
         }
-        // The next version is compatible, so its executions are served.
+        // The next version is compatible, so the worker runs its tasks.
         let (next, owner) = blocking(move || {
             let tasks = vec![external("resize", &[]), external("publish", &["resize"])];
             owner.define("later", tasks);
@@ -206,7 +206,7 @@ async fn later_definition_that_contradicts_is_not_served() {
 }
 
 #[tokio::test]
-async fn defining_program_can_serve_its_own_external_tasks() {
+async fn program_can_run_its_own_external_tasks() {
     let workflow = workflow! {
         name: "own_external",
         tasks: [external_task(id = "resize", retry_attempts = 7)],

@@ -1,4 +1,4 @@
-//! Final tasks and compensations by the macros (semantics Q).
+//! Tests of final tasks and compensations that the macros declare (semantics Q).
 
 use cloacina::{ErrorInfo, ExecutionStatus, TaskError, TaskHandle, TaskStatus, task, workflow};
 
@@ -37,7 +37,7 @@ async fn cheer() -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn q1_macros_make_final_tasks_and_compensations() {
+async fn q1_macros_declare_final_tasks_and_compensations() {
     for database in databases() {
         let workflow = workflow! { name: "tables", tasks: [table, pay, close, cheer] };
         assert_eq!(workflow.tasks().collect::<Vec<_>>(), ["table", "pay"]);
@@ -83,7 +83,7 @@ async fn drive(rented: u32) -> Result<u32, TaskError> {
 }
 
 #[tokio::test]
-async fn q4_external_task_has_a_compensation() {
+async fn q3_external_task_can_have_a_compensation() {
     for database in databases() {
         let workflow = workflow! {
             name: "rentals",

@@ -1,4 +1,4 @@
-//! Maps and waits that `#[task]` declares (semantics K and L).
+//! Tests of maps and waits that `#[task]` declares (semantics K and L).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn strict(fetch: Vec<String>) -> Result<usize, TaskError> {
 }
 
 #[tokio::test]
-async fn k9_results_of_a_map_reach_its_readers() {
+async fn k9_dependents_read_the_results_of_a_map() {
     for database in databases() {
         let pages = workflow! {
             name: "pages",
@@ -76,7 +76,7 @@ async fn k9_results_of_a_map_reach_its_readers() {
         let strict = result.task("strict").unwrap();
         assert_eq!(strict.status, TaskStatus::Failed);
         assert_eq!(strict.error.unwrap().kind, "TaskInputError");
-        // K4: so do readers outside the workflow.
+        // K4: the program also reads the missing results as `None`.
         assert_eq!(result.of::<Vec<Option<String>>>("fetch").unwrap(), holes);
         let hole = result.of::<Vec<String>>("fetch").unwrap_err();
         assert_eq!(hole.code, ErrorCode::ContextInvalid);
@@ -108,7 +108,11 @@ async fn k4_program_reads_the_items_of_a_map_page_by_page() {
         let first = runner.items::<Option<u64>>(id, "halved", None, None);
         let first = first.await.unwrap();
         assert_eq!((first.items.len(), first.next), (1_000, Some(1_000)));
-        assert_eq!(first.items[0].value, Some(None), "it returned null");
+        assert_eq!(
+            first.items[0].value,
+            Some(None),
+            "the function returned `None`"
+        );
         assert_eq!(first.items[2].value, Some(Some(2)));
         assert_eq!(first.items[2].attempts, 1);
         let last = runner.items::<Option<u64>>(id, "halved", None, first.next);
@@ -140,7 +144,7 @@ async fn k4_program_reads_the_items_of_a_map_page_by_page() {
 static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
 static OPEN: AtomicU32 = AtomicU32::new(0);
 
-/// Waits until the test lets it pass.
+/// Waits until the test adds a permit to `GATE`.
 #[task(over = "numbers", parallel = 1)]
 async fn gated(number: u64) -> Result<u64, TaskError> {
     OPEN.fetch_add(1, Ordering::SeqCst);
@@ -149,7 +153,7 @@ async fn gated(number: u64) -> Result<u64, TaskError> {
 }
 
 #[tokio::test]
-async fn k5_program_changes_how_many_items_run_at_once() {
+async fn k5_program_changes_how_many_items_run_in_parallel() {
     for database in databases() {
         let gates = workflow! { name: "gates", tasks: [gated] };
         let runner = start(&database).await;
@@ -214,9 +218,9 @@ async fn either(left: u64, right: u64) -> Result<u64, TaskError> {
 
 #[test]
 #[should_panic(
-    expected = "task 'either' of workflow 'unclear' runs over 'rows' and has several parameters that could be the element: left, right"
+    expected = "task 'either' of workflow 'unclear' runs over 'rows' and has several parameters that could receive the element: left, right"
 )]
-fn k_element_of_a_map_must_be_clear() {
+fn k_ambiguous_element_parameter_of_a_map_is_refused() {
     let _ = workflow! { name: "unclear", tasks: [either] };
 }
 
@@ -227,9 +231,9 @@ async fn of_items(multiplied: MapResult<u64>) -> Result<usize, TaskError> {
 
 #[test]
 #[should_panic(
-    expected = "parameter 'multiplied' of task 'of_items' of workflow 'no_map' takes the items of a map, but task 'multiplied' is not one"
+    expected = "parameter 'multiplied' of task 'of_items' of workflow 'no_map' takes the items of a map, but task 'multiplied' is not a map"
 )]
-fn k9_items_of_a_task_without_a_list_are_refused() {
+fn k9_map_result_of_an_ordinary_task_is_refused() {
     #[task]
     async fn multiplied() -> Result<u64, TaskError> {
         Ok(6)
@@ -244,7 +248,7 @@ async fn misspelled(page: String) -> Result<usize, TaskError> {
 
 #[test]
 #[should_panic(expected = "runs over 'url', which is neither a task nor a field of the input")]
-fn k_list_of_a_map_must_be_known() {
+fn k_unknown_list_of_a_map_is_refused() {
     let _ = workflow! { name: "unknown_list", input: Pages, tasks: [misspelled] };
 }
 
@@ -264,7 +268,7 @@ async fn given_up(#[default = 7] never: u64) -> Result<u64, TaskError> {
 }
 
 #[tokio::test]
-async fn l_tasks_wait_for_what_their_options_say() {
+async fn l_tasks_wait_for_the_conditions_in_their_options() {
     for database in databases() {
         let order = workflow! { name: "order_of_waits", tasks: [book, cooled, given_up] };
         let runner = start(&database).await;

@@ -1,4 +1,4 @@
-//! Nodes without a function: children, waits and approvals that `workflow!` declares (semantics L and M).
+//! Tests of nodes (tasks without a function): children, waits and approvals that `workflow!` declares (semantics L and M).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn run(runner: &DefaultRunner, workflow: &Workflow, input: &str) -> cloaci
 }
 
 #[test]
-fn a4_nodes_have_the_version_that_they_have_in_python() {
+fn a4_nodes_have_the_same_version_as_in_python() {
     let workflow = workflow! {
         name: "only_nodes",
         cancel_on: signal("order.cancelled", key = "order_id"),
@@ -136,7 +136,7 @@ mod order {
 }
 
 #[tokio::test]
-async fn m0_child_is_a_node_of_a_workflow() {
+async fn m0_node_runs_a_child_workflow() {
     let _ = invoices::define();
     let order = order::define();
     assert_eq!(order.dependencies("mail").unwrap(), ["invoice"]);
@@ -239,7 +239,7 @@ mod sizes {
 }
 
 #[tokio::test]
-async fn k11_node_starts_a_child_for_each_element() {
+async fn k13_node_starts_a_child_for_each_element() {
     let _ = (invoices::define(), sizes::define());
     let pages = pages::define();
     assert_eq!(pages.dependencies("invoices").unwrap(), ["orders"]);
@@ -297,7 +297,7 @@ mod ends {
 }
 
 #[tokio::test]
-async fn m4_ends_of_parents_reach_their_children() {
+async fn m4_child_is_abandoned_timed_out_or_skipped_as_declared() {
     let workflow = ends::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -319,7 +319,11 @@ async fn m4_ends_of_parents_reach_their_children() {
         let children = ExecutionFilter::new().parent(handle.id());
         let mut children = runner.list_executions(children).await.unwrap().items;
         children.retain(|child| child.status() != ExecutionStatus::Failed);
-        assert_eq!(children.len(), 1, "it is not cancelled");
+        assert_eq!(
+            children.len(),
+            1,
+            "the child with `abandon` is not cancelled"
+        );
         let kept = runner.handle(children[0].execution_id());
         assert_eq!(kept.status().await.unwrap(), ExecutionStatus::Running);
         kept.cancel().await.unwrap();
@@ -331,7 +335,7 @@ mod release {
     use super::*;
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "it declares the data of the approval")]
+    #[expect(dead_code, reason = "the type declares the data of the approval")]
     pub struct Decision {
         limit: u64,
     }
@@ -456,7 +460,7 @@ fn l_data_of_an_approval_must_be_an_object() {
 }
 
 #[test]
-fn l_data_of_an_approval_may_be_of_any_type_with_objects() {
+fn l_data_type_of_an_approval_can_be_a_map_or_option() {
     let workflow = workflow! {
         name: "node_objects",
         tasks: [
@@ -468,7 +472,7 @@ fn l_data_of_an_approval_may_be_of_any_type_with_objects() {
     assert_eq!(workflow.tasks().count(), 3);
 }
 
-/// A workflow whose input takes any field.
+/// A workflow that accepts any input field, and its parent.
 mod open {
     use std::collections::HashMap;
 
@@ -496,7 +500,7 @@ mod open {
 }
 
 #[tokio::test]
-async fn m2_child_with_an_open_input_gets_the_whole_context() {
+async fn m0_child_with_an_open_input_gets_the_whole_context() {
     let workflow = open::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -522,16 +526,16 @@ fn m7_cycle_of_children_is_refused_when_it_is_defined() {
 }
 
 #[tokio::test]
-async fn m7_unknown_workflow_of_a_child_is_named() {
+async fn m7_explain_names_the_unknown_workflow_of_a_child() {
     for database in databases() {
         let workflow = workflow! {
             name: "node_unknown",
-            tasks: [child(id = "next", workflow = "nobody_defines_it")],
+            tasks: [child(id = "next", workflow = "undefined_workflow")],
         };
         let runner = start(&database).await;
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
         let reasons = runner.explain(handle.id()).await.unwrap().join(" ");
-        assert!(reasons.contains("nobody_defines_it"), "{reasons}");
+        assert!(reasons.contains("undefined_workflow"), "{reasons}");
         let waiting = handle.result_within(Duration::from_millis(1)).await;
         assert_eq!(waiting.unwrap_err().code, ErrorCode::WaitTimeout);
         handle.cancel().await.unwrap();

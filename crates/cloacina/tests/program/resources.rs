@@ -1,4 +1,4 @@
-//! Resources: objects that a runner makes once for its tasks and drops at its shutdown (semantics J10).
+//! Tests of resources: objects that a runner creates once for its tasks and drops when it shuts down (semantics J10).
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use cloacina::{Context, ExecutionStatus, TaskError, TaskHandle, task, workflow};
 
 use super::support::{databases, start};
 
-/// How often something was made and dropped.
+/// The number of resources that were created, and the number that were dropped.
 struct Counts {
     made: AtomicU32,
     dropped: AtomicU32,
@@ -29,7 +29,7 @@ impl Counts {
     }
 }
 
-/// A connection, which knows its number.
+/// A connection: its number, and the counters that it updates.
 struct Connection(u32, &'static Counts);
 
 impl Connection {
@@ -40,7 +40,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // A pool of connections often ends its connections in the background.
+        // Like many connection pools, this connection starts background work when it is dropped. This needs a Tokio runtime.
         drop(tokio::runtime::Handle::current().spawn(async {}));
         self.1.dropped.fetch_add(1, Ordering::SeqCst);
     }
@@ -57,7 +57,7 @@ mod shared {
         Ok(Connection::open(&COUNTS))
     }
 
-    /// A plain function may block.
+    /// Creates a connection with a function that is not async, and so may block.
     fn connect_other() -> Result<Connection, io::Error> {
         std::fs::metadata(".")?;
         Ok(Connection::open(&OTHER))
@@ -83,7 +83,8 @@ mod shared {
         Ok(())
     }
 
-    /// It has the name of a task and is not its result.
+    /// A task whose resource parameter has the name of the task `write`. The parameter receives the resource, not the result of
+    /// `write`.
     #[task]
     pub async fn nothing(
         #[resource(|| async { Ok::<_, TaskError>(7_u32) })] write: Arc<u32>,
@@ -94,7 +95,7 @@ mod shared {
 }
 
 #[tokio::test]
-async fn j10_runner_makes_a_resource_once_and_drops_it_at_its_shutdown() {
+async fn j10_runner_creates_a_resource_once_and_drops_it_at_shutdown() {
     for database in databases() {
         let workflow = workflow! {
             name: "shared_resources",
@@ -109,7 +110,10 @@ async fn j10_runner_makes_a_resource_once_and_drops_it_at_its_shutdown() {
             let result = result.into_completed().unwrap();
             let context = result.final_context();
             assert_eq!(context.get::<u32>("same").unwrap(), before.0 + 1);
-            assert!(!context.contains_key("nothing"), "it returns nothing");
+            assert!(
+                !context.contains_key("nothing"),
+                "the task `nothing` has no result"
+            );
             let used: Vec<(u32, u32)> = result.of("use_it").unwrap();
             let expected: Vec<_> = (1..9).map(|number| (number, before.0 + 1)).collect();
             assert_eq!(used, expected);
@@ -123,8 +127,7 @@ async fn j10_runner_makes_a_resource_once_and_drops_it_at_its_shutdown() {
         assert_eq!(made, dropped);
         let result = other.execute(&workflow, numbers()).await.unwrap();
         let same: u32 = result.final_context().get("same").unwrap();
-        assert_eq!(same, before.0 + 2, "each runner makes its own");
-        // A runner that is dropped without a shutdown drops them too, on a thread of its own.
+        assert_eq!(same, before.0 + 2, "each runner creates its own resource");
         other.shutdown().await.unwrap();
         assert_eq!(shared::COUNTS.both(), (before.0 + 2, before.1 + 2));
     }
@@ -135,7 +138,7 @@ mod flaky {
 
     pub static TRIES: AtomicU32 = AtomicU32::new(0);
 
-    /// Fails when it is called for the first time.
+    /// Fails at the first call.
     async fn connect() -> Result<String, io::Error> {
         if TRIES.fetch_add(1, Ordering::SeqCst) == 0 {
             return Err(io::Error::new(
@@ -171,7 +174,7 @@ mod flaky {
 }
 
 #[tokio::test]
-async fn j10_failure_to_make_a_resource_fails_the_attempt() {
+async fn j10_attempt_fails_if_its_resource_cannot_be_created() {
     for database in databases() {
         flaky::TRIES.store(0, Ordering::SeqCst);
         let workflow = workflow! {
@@ -185,7 +188,7 @@ async fn j10_failure_to_make_a_resource_fails_the_attempt() {
         assert_eq!(call.attempts, 2);
         assert_eq!(result.of::<String>("call").unwrap(), "connected");
         let refused = result.task("refused").unwrap();
-        assert_eq!(refused.attempts, 1, "its policy decides");
+        assert_eq!(refused.attempts, 1, "the task's retry policy applies");
         let error = refused.error.unwrap();
         assert_eq!(
             (&*error.kind, &*error.message),
@@ -208,7 +211,7 @@ mod waiting {
     pub static TRIES: AtomicU32 = AtomicU32::new(0);
     static ASKED: AtomicU32 = AtomicU32::new(0);
 
-    /// Fails once all tasks have their values. They ask for the resource next, without waiting in between.
+    /// Fails after all four items have decoded their `number`. Each item requests the resource right after that.
     async fn connect() -> Result<u8, TaskError> {
         TRIES.fetch_add(1, Ordering::SeqCst);
         while !ASKED.load(Ordering::SeqCst).is_multiple_of(4) {
@@ -217,7 +220,7 @@ mod waiting {
         Err(TaskError::new("no server"))
     }
 
-    /// A number that counts how often it was decoded.
+    /// A number whose decoding increments `ASKED`.
     pub struct Asked(u8);
 
     impl<'de> serde::Deserialize<'de> for Asked {
@@ -238,7 +241,7 @@ mod waiting {
 }
 
 #[tokio::test]
-async fn j10_tasks_that_wait_for_a_resource_fail_with_it() {
+async fn j10_tasks_fail_if_the_resource_they_wait_for_fails() {
     for database in databases() {
         waiting::TRIES.store(0, Ordering::SeqCst);
         let workflow = workflow! { name: "waiting_resource", tasks: [waiting::call] };
@@ -257,7 +260,7 @@ mod slow {
 
     pub static OPENS: AtomicU32 = AtomicU32::new(0);
 
-    /// Blocks for longer than an attempt may take.
+    /// Blocks for longer than the timeout of an attempt.
     #[expect(
         clippy::disallowed_methods,
         clippy::unnecessary_wraps,
@@ -281,7 +284,7 @@ mod slow {
 }
 
 #[tokio::test]
-async fn j10_blocking_call_is_not_repeated_when_its_attempt_times_out() {
+async fn j10_blocking_resource_is_created_once_despite_timeouts() {
     for database in databases() {
         slow::OPENS.store(0, Ordering::SeqCst);
         let workflow = workflow! { name: "slow_resource", tasks: [slow::call] };

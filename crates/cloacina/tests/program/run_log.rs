@@ -1,4 +1,4 @@
-//! Semantics E9: failures of executions are `tracing` events.
+//! Tests that failed attempts are logged as `tracing` events.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,7 @@ use super::support::{databases, start};
 use super::warnings;
 
 #[tokio::test]
-async fn e9_failures_are_events_of_tracing() {
+async fn e9_failed_attempts_are_tracing_events() {
     static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
     #[task(retry_attempts = 2, retry_delay_ms = 10, retry_jitter = false)]
     async fn unlucky(_context: &mut Context) -> Result<(), TaskError> {
@@ -25,7 +25,7 @@ async fn e9_failures_are_events_of_tracing() {
         assert_eq!(
             warnings::of("task 'unlucky'"),
             [
-                "WARN task 'unlucky' of workflow 'unlucky_workflow' failed (attempt 1 of 2), again in 10 ms: \
+                "WARN task 'unlucky' of workflow 'unlucky_workflow' failed (attempt 1 of 2), retrying in 10 ms: \
                  ConnectionError: refused",
                 "ERROR task 'unlucky' of workflow 'unlucky_workflow' failed (attempt 2 of 2): \
                  ConnectionError: refused",

@@ -1,4 +1,4 @@
-//! Executions on a `DefaultRunner`, from submission to their end.
+//! Tests of executions on a `DefaultRunner`, from submission to end.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -70,7 +70,7 @@ async fn completed_execution_has_a_full_result() {
 }
 
 #[tokio::test]
-async fn c7_executions_are_listed_and_a_key_submits_once() {
+async fn c7_executions_are_listed_and_a_repeated_key_submits_nothing() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -84,7 +84,7 @@ async fn c7_executions_are_listed_and_a_key_submits_once() {
             again.result().await.unwrap().status(),
             ExecutionStatus::Completed
         );
-        // The result can be read again, and through another handle.
+        // The result can be read twice, and through another handle.
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
         assert_eq!(first.result().await.unwrap().execution_id(), first.id());
         let many = (0..3).map(|_| Submission::new(&workflow, day()));
@@ -140,9 +140,9 @@ async fn invalid_calls_are_refused_with_a_code_and_a_hint() {
         let endless = Submission::new(&workflow, day()).timeout(Duration::ZERO);
         let endless = runner.submit_with(endless).await.unwrap_err();
         assert_eq!(endless.code, ErrorCode::Configuration);
-        let nobody = runner.handle("00000000-0000-7000-8000-000000000000".parse().unwrap());
+        let absent = runner.handle("00000000-0000-7000-8000-000000000000".parse().unwrap());
         assert_eq!(
-            nobody.result().await.unwrap_err().code,
+            absent.result().await.unwrap_err().code,
             ErrorCode::ExecutionNotFound
         );
         runner.shutdown().await.unwrap();
@@ -238,14 +238,15 @@ impl Drop for DropSignal {
     }
 }
 
-static TOLD: LazyLock<Mutex<Option<mpsc::UnboundedSender<&'static str>>>> =
+/// The channel through which the task `hang` reports to the test.
+static REPORTS: LazyLock<Mutex<Option<mpsc::UnboundedSender<&'static str>>>> =
     LazyLock::new(Mutex::default);
 
 #[tokio::test]
-async fn d4_d6_cancel_and_timeout_drop_the_future() {
+async fn d4_d6_cancel_and_timeout_drop_the_tasks_future() {
     #[task(retry_attempts = 1)]
     async fn hang(context: &mut Context) -> Result<(), TaskError> {
-        let sender = TOLD.lock().unwrap().clone().unwrap();
+        let sender = REPORTS.lock().unwrap().clone().unwrap();
         let dropped = DropSignal(sender.clone());
         sender.send("started").ok();
         std::future::pending::<()>().await;
@@ -255,28 +256,31 @@ async fn d4_d6_cancel_and_timeout_drop_the_future() {
     }
     let workflow = workflow! { name: "hangs", tasks: [hang] };
     for database in databases() {
-        let (sender, mut told) = mpsc::unbounded_channel();
-        *TOLD.lock().unwrap() = Some(sender);
+        let (sender, mut messages) = mpsc::unbounded_channel();
+        *REPORTS.lock().unwrap() = Some(sender);
         let config = DefaultRunnerConfig::builder().task_timeout(Some(Duration::from_millis(300)));
         let runner = start_with(&database, config.build().unwrap()).await;
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
-        assert_eq!(hear(&mut told).await, "started");
+        assert_eq!(hear(&mut messages).await, "started");
         assert!(handle.cancel().await.unwrap());
-        assert!(!handle.cancel().await.unwrap(), "it has ended");
-        assert_eq!(hear(&mut told).await, "dropped");
+        assert!(
+            !handle.cancel().await.unwrap(),
+            "the execution has already ended"
+        );
+        assert_eq!(hear(&mut messages).await, "dropped");
         let result = handle.result().await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Cancelled);
 
         let result = runner.execute(&workflow, Context::new()).await.unwrap();
         assert_eq!(result.error().unwrap().kind, "TaskTimeoutError");
-        assert_eq!(hear(&mut told).await, "started");
-        assert_eq!(hear(&mut told).await, "dropped");
+        assert_eq!(hear(&mut messages).await, "started");
+        assert_eq!(hear(&mut messages).await, "dropped");
         runner.shutdown().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn d7_execution_can_be_paused_resumed_and_retried() {
+async fn d7_execution_is_paused_resumed_and_retried() {
     static FAIL: AtomicBool = AtomicBool::new(true);
     static FIRST: AtomicU32 = AtomicU32::new(0);
     #[task]
@@ -325,7 +329,7 @@ async fn d7_execution_can_be_paused_resumed_and_retried() {
     }
 }
 
-/// Heartbeats do not depend on the threads that run tasks.
+/// Heartbeats continue although every thread that runs tasks is busy.
 #[tokio::test]
 async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     static RELEASE: AtomicBool = AtomicBool::new(false);
@@ -350,14 +354,14 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
             .build()
             .unwrap();
         let runner = start_with(&database, config.clone()).await;
-        // One for each thread that runs tasks.
+        // One execution for each thread that runs tasks.
         let count = std::thread::available_parallelism().unwrap().get();
         let many = (0..count).map(|_| Submission::new(&workflow, Context::new()));
         let handles = runner.submit_many(many).await.unwrap();
         while STARTED.load(Ordering::SeqCst) < u32::try_from(count).unwrap() {
             tokio::task::yield_now().await;
         }
-        // Another runner would rescue the tasks if the lease expired.
+        // If the lease of the first runner expired, the second runner would rescue the tasks.
         let other = start_with(&database, config).await;
         tokio::time::sleep(Duration::from_millis(1500)).await; // longer than two leases
         RELEASE.store(true, Ordering::SeqCst);
@@ -374,9 +378,9 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
     }
 }
 
-/// The only thread of the program's runtime keeps running while calls wait for the runner.
+/// The program's only thread runs other futures while a call waits for the runner.
 #[tokio::test(flavor = "current_thread")]
-async fn no_call_blocks_the_callers_thread() {
+async fn calls_do_not_block_the_callers_thread() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -397,7 +401,7 @@ async fn no_call_blocks_the_callers_thread() {
         };
         let before = ticks.load(Ordering::SeqCst);
         tokio::select! {
-            () = tick => unreachable!("it never ends"),
+            () = tick => unreachable!("`tick` never ends"),
             () = work => {}
         }
         assert!(ticks.load(Ordering::SeqCst) > before + 15);
@@ -405,7 +409,7 @@ async fn no_call_blocks_the_callers_thread() {
 }
 
 #[tokio::test]
-async fn dropped_runner_loses_nothing() {
+async fn execution_of_a_dropped_runner_is_run_by_the_next_runner() {
     let workflow = simple::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -419,9 +423,9 @@ async fn dropped_runner_loses_nothing() {
     }
 }
 
-/// A runner that submits nothing also registers workflows that its process defines later.
+/// A runner also registers workflows that its process defines after the runner has started.
 #[tokio::test]
-async fn running_runner_runs_a_workflow_defined_later() {
+async fn runner_runs_a_workflow_defined_after_its_start() {
     #[task]
     async fn late(_context: &mut Context) -> Result<(), TaskError> {
         Ok(())

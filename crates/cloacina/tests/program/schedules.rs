@@ -1,4 +1,4 @@
-//! Schedules and tenants in the public Rust API.
+//! Tests of schedules and tenants in the public Rust API.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn f6_schedule_fires_and_can_be_disabled_changed_and_deleted() {
             if let Some(tick) = history.into_iter().find(|tick| tick.execution.is_some()) {
                 break tick;
             }
-            assert!(std::time::Instant::now() < end, "no tick");
+            assert!(std::time::Instant::now() < end, "no tick has fired");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         assert_eq!(fired.outcome, TickOutcome::Fired);
@@ -53,8 +53,8 @@ async fn f6_schedule_fires_and_can_be_disabled_changed_and_deleted() {
         let off = runner.set_cron_schedule_enabled(id, false).await.unwrap();
         assert!(!off.is_enabled());
         assert!(runner.list_cron_schedules(true).await.unwrap().is_empty());
-        let told = runner.explain_cron_schedule(id).await.unwrap();
-        assert!(told[0].contains("is disabled"), "{told:?}");
+        let reasons = runner.explain_cron_schedule(id).await.unwrap();
+        assert!(reasons[0].contains("is disabled"), "{reasons:?}");
         let yearly = runner
             .update_cron_schedule(id, Some("0 0 1 1 *"), Some("Europe/Berlin"))
             .await
@@ -89,23 +89,23 @@ async fn f1_invalid_schedule_is_refused() {
             assert_eq!(refused.unwrap_err().code, ErrorCode::ScheduleInvalid);
         }
         assert!(runner.list_cron_schedules(false).await.unwrap().is_empty());
-        // Another program may define the workflow.
+        // An unknown workflow is accepted, because another program can define it.
         let id = runner
             .register_cron_workflow("elsewhere", "@daily", "Europe/Berlin")
             .await
             .unwrap();
-        let told = runner.explain_cron_schedule(id).await.unwrap();
-        assert!(told[0].contains("no program has stored"), "{told:?}");
+        let reasons = runner.explain_cron_schedule(id).await.unwrap();
+        assert!(reasons[0].contains("no program has stored"), "{reasons:?}");
         let refused = runner.run_cron_schedule_now(id).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::WorkflowNotFound);
         runner.shutdown().await.unwrap();
     }
 }
 
-/// Tenants in one process share the workers and the connections of one runner.
+/// Tenants in one process share the workers and the connections of one runner, but each sees only its own executions.
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn h4_tenants_share_workers_and_nothing_else() {
+async fn h4_tenants_share_workers_but_not_executions() {
     let workflow = workflow! { name: "noted", tasks: [note] };
     for database in databases() {
         let runner = start(&database).await;

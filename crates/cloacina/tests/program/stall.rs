@@ -1,4 +1,4 @@
-//! A task whose future never yields is reported in the log.
+//! Tests that a task whose future does not yield is logged.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -36,16 +36,16 @@ async fn e1_future_that_never_yields_is_logged_once() {
             assert!(Instant::now() < end, "no warning was logged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // Longer than the interval between two checks of running tasks.
+        // The runner checks the running task again in this time, but does not log it a second time.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         RELEASE.store(true, Ordering::SeqCst);
         let result = handle.result_within(PATIENCE).await.unwrap();
         assert_eq!(result.task("stuck").unwrap().attempts, 1);
-        let told = warnings::of("task 'stuck'");
-        assert_eq!(told.len(), 1, "{told:?}");
+        let logged = warnings::of("task 'stuck'");
+        assert_eq!(logged.len(), 1, "{logged:?}");
         assert!(
-            told[0].contains("of workflow 'stuck_workflow' has run for"),
-            "{told:?}"
+            logged[0].contains("of workflow 'stuck_workflow' has run for"),
+            "{logged:?}"
         );
         runner.shutdown().await.unwrap();
     }

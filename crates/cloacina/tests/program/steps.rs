@@ -1,4 +1,4 @@
-//! Steps, sleeps and waits of a task's function (semantics T).
+//! Tests of the steps, sleeps and waits of a task's function (semantics T).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,7 @@ async fn until_waiting(runner: &DefaultRunner, handle: &WorkflowHandle) {
     };
     let waiting = async {
         while runner.waits(filter()).await.unwrap().items.is_empty() {
-            // The database has no way to tell a program of a wait, so the test polls.
+            // A program is not notified of a new wait, so the test polls.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -150,7 +150,7 @@ mod flaky {
 }
 
 #[tokio::test]
-async fn t3_step_with_retry_calls_its_function_again_in_place() {
+async fn t3_step_with_retry_repeats_its_function_within_the_attempt() {
     let _ = flaky::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -161,8 +161,8 @@ async fn t3_step_with_retry_calls_its_function_again_in_place() {
         ] {
             let result = execute(&runner, "flaky", input).await;
             assert_eq!(flaky::CALLS.swap(0, Ordering::SeqCst), calls, "{input}");
-            let told = result.error().map(|error| error.message);
-            assert_eq!(told.as_deref(), message, "{input}");
+            let error = result.error().map(|error| error.message);
+            assert_eq!(error.as_deref(), message, "{input}");
             assert_eq!(result.tasks()[0].attempts, 1, "{input}");
             if message.is_none() {
                 assert_eq!(result.final_context().get::<u32>("needed").unwrap(), 3);
@@ -212,7 +212,7 @@ mod parked {
 }
 
 #[tokio::test]
-async fn t5_error_made_from_a_parking_is_reported_by_name() {
+async fn t5_function_that_catches_the_task_parked_error_fails() {
     let _ = parked::define();
     for database in databases() {
         let runner = start(&database).await;
@@ -220,8 +220,8 @@ async fn t5_error_made_from_a_parking_is_reported_by_name() {
             let result = execute(&runner, workflow, "{}").await;
             let error = result.error().unwrap();
             assert_eq!(error.kind, "TaskValidationError", "{}", error.message);
-            let told = "caught the error TaskParked, by which the wait 'answer' leaves";
-            assert!(error.message.contains(told), "{}", error.message);
+            let expected = "with which the function exits for the wait 'answer'";
+            assert!(error.message.contains(expected), "{}", error.message);
             assert_eq!(result.tasks()[0].attempts, 1, "{workflow} is not retried");
         }
         runner.shutdown().await.unwrap();
@@ -229,13 +229,17 @@ async fn t5_error_made_from_a_parking_is_reported_by_name() {
 }
 
 #[tokio::test]
-async fn t5_failure_beside_a_wait_stays_the_outcome() {
+async fn t5_failure_during_a_concurrent_wait_is_the_outcome() {
     let _ = parked::define();
     for database in databases() {
         let runner = start(&database).await;
         let result = execute(&runner, "beside", "{}").await;
         assert_eq!(result.error().unwrap().message, "the disk is full");
-        assert_eq!(result.tasks()[0].attempts, 2, "its policy retries it");
+        assert_eq!(
+            result.tasks()[0].attempts,
+            2,
+            "the task's retry policy applies"
+        );
         runner.shutdown().await.unwrap();
     }
 }
@@ -268,7 +272,7 @@ mod changed {
         Ok(())
     }
 
-    /// The second attempt stands for the code after a deployment.
+    /// The first attempt makes the call of the old code. The later attempts make the call of the code after a deployment.
     #[task(retry_attempts = 3, retry_delay_ms = 1)]
     pub async fn deployed(context: &mut Context, cx: &TaskHandle) -> Result<(), TaskError> {
         let [before, after]: [String; 2] = context.get("calls")?;
@@ -288,7 +292,7 @@ mod changed {
 }
 
 #[tokio::test]
-async fn t2_key_of_another_kind_of_call_fails_the_task() {
+async fn t2_key_that_two_kinds_of_call_use_fails_the_task() {
     let _ = changed::define();
     let calls = ["step", "sleep", "wait", "run", "run_many"];
     for database in databases() {
@@ -303,10 +307,10 @@ async fn t2_key_of_another_kind_of_call_fails_the_task() {
                 }
                 let error = result.error().unwrap();
                 assert_eq!(error.kind, "TaskValidationError", "{}", error.message);
-                let told = format!(
+                let expected = format!(
                     "recorded the key 'key' with `{before}`, and the code now calls `{after}`"
                 );
-                assert!(error.message.contains(&told), "{}", error.message);
+                assert!(error.message.contains(&expected), "{}", error.message);
                 assert_eq!(result.tasks()[0].attempts, 2, "{input} is not retried");
             }
         }

@@ -1,4 +1,4 @@
-//! Creates fresh databases of each kind that this build supports.
+//! Creates the databases and runners of these tests.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use cloacina::{DefaultRunner, DefaultRunnerConfig};
 #[expect(dead_code, reason = "other test programs use the rest")]
 mod private_postgres;
 
-/// Maximum time that a test waits for an event.
+/// The maximum time that a test waits for an event.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A database that is deleted when the value is dropped.
+/// An empty database for one test. An SQLite file is deleted when the value is dropped. A schema on PostgreSQL stays until the
+/// server stops.
 pub struct Database {
     pub url: String,
     pub schema: Option<String>,
     _folder: tempfile::TempDir,
 }
 
-/// Creates one fresh database of each kind.
+/// Creates an empty database of each kind that this build supports.
 pub fn databases() -> Vec<Database> {
     let mut databases = Vec::new();
     if cfg!(feature = "sqlite") {
@@ -52,7 +53,7 @@ pub async fn start_with(database: &Database, config: DefaultRunnerConfig) -> Def
     builder.config(config).build().await.unwrap()
 }
 
-/// Waits for a message from a task.
+/// Returns the next message that a task sends.
 pub async fn hear<T>(receiver: &mut tokio::sync::mpsc::UnboundedReceiver<T>) -> T {
     tokio::time::timeout(PATIENCE, receiver.recv())
         .await

@@ -1,4 +1,4 @@
-//! Typed tasks: values by name, the declared input, the output, and a workflow that another program defines.
+//! Tests of tasks with typed parameters: values that are found by name, the declared input, the output, and external tasks.
 
 use cloacina::{
     Context, ErrorCode, ExecutionStatus, Submission, Task, TaskError, TaskHandle, TaskStatus, task,
@@ -66,7 +66,7 @@ fn order() -> Context {
 }
 
 #[tokio::test]
-async fn j11_values_come_from_tasks_and_the_input_by_name() {
+async fn j1_values_come_from_tasks_and_the_input_by_name() {
     for database in databases() {
         let workflow = workflow! {
             name: "typed",
@@ -91,7 +91,7 @@ async fn j11_values_come_from_tasks_and_the_input_by_name() {
         assert!((bill.tax - 0.25).abs() < f64::EPSILON);
         let found: Vec<Row> = result.of(rows::ID).unwrap();
         assert_eq!(found.len(), 2);
-        // Each result is stored once, under its key.
+        // Each result is stored only under its result key.
         let context = result.final_context();
         let keys: Vec<&str> = context.iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), 6, "{keys:?}");
@@ -109,7 +109,7 @@ async fn j11_values_come_from_tasks_and_the_input_by_name() {
 }
 
 #[tokio::test]
-async fn j11_typed_function_can_still_be_called() {
+async fn typed_function_can_still_be_called() {
     let row = Row {
         url: "a".into(),
         price: 7,
@@ -187,7 +187,7 @@ async fn strict(broken: u32) -> Result<u32, TaskError> {
 }
 
 #[tokio::test]
-async fn j7_absent_result_is_the_default_or_none_or_a_failure() {
+async fn j7_absent_result_becomes_the_default_or_none_or_fails_the_task() {
     for database in databases() {
         let workflow = workflow! {
             name: "typed_absent",
@@ -195,7 +195,7 @@ async fn j7_absent_result_is_the_default_or_none_or_a_failure() {
             tasks: [broken, tolerant, strict],
         };
         let runner = start(&database).await;
-        // The input has a key of the same name, which is not the result of the task.
+        // The input has a key with the name of a task. The value of this key is not used as the task's result.
         let input = Context::from_json(r#"{"broken":1}"#).unwrap();
         let result = runner.execute(&workflow, input).await.unwrap();
         assert_eq!(result.output::<String>().unwrap(), "None 7");
@@ -252,7 +252,7 @@ async fn ping() -> Result<(), TaskError> {
 }
 
 #[tokio::test]
-async fn j3_task_that_takes_the_context_stores_what_it_writes() {
+async fn j3_writes_of_a_task_that_takes_the_context_are_stored() {
     for database in databases() {
         let workflow = workflow! { name: "typed_mixed", tasks: [ping, rows, count] };
         let runner = start(&database).await;
@@ -270,7 +270,7 @@ async fn shout(text: String, #[default = "!"] end: String) -> Result<String, Tas
 }
 
 #[tokio::test]
-async fn external_task_of_another_program_may_be_typed() {
+async fn external_task_can_have_typed_parameters() {
     for database in databases() {
         let worker = start(&database).await;
         worker
@@ -288,7 +288,7 @@ async fn external_task_of_another_program_may_be_typed() {
     }
 }
 
-/// A workflow whose input has a default that is not a constant.
+/// A workflow with an input field whose default function returns a new value at each call.
 mod defaults {
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -329,7 +329,7 @@ mod defaults {
 }
 
 #[tokio::test]
-async fn j5_default_of_a_child_is_computed_once() {
+async fn j5_input_default_of_a_child_is_not_computed_per_item() {
     let _ = workflow! {
         name: "typed_defaults",
         input: defaults::Items,
@@ -353,7 +353,7 @@ async fn j5_default_of_a_child_is_computed_once() {
     }
 }
 
-/// Tasks whose results borrow.
+/// Tasks whose results contain references.
 mod borrowed {
     use super::*;
 
@@ -383,7 +383,7 @@ mod borrowed {
 }
 
 #[tokio::test]
-async fn j3_results_may_borrow() {
+async fn j3_results_can_contain_references() {
     for database in databases() {
         let workflow = workflow! {
             name: "typed_borrowed",
@@ -402,7 +402,7 @@ async fn j3_results_may_borrow() {
 #[should_panic(
     expected = "parameter 'kind' of task 'wrong' of workflow 'typed_borrowed_kinds' takes number, but the result of task 'kind' is string"
 )]
-fn j6_kind_of_a_borrowed_result_is_compared() {
+fn j6_json_kind_of_a_borrowed_result_is_checked() {
     #[task]
     async fn wrong(kind: u8) -> Result<u8, TaskError> {
         Ok(kind)
@@ -410,7 +410,7 @@ fn j6_kind_of_a_borrowed_result_is_compared() {
     drop(workflow! { name: "typed_borrowed_kinds", tasks: [borrowed::kind, wrong] });
 }
 
-/// A type that is stored as another kind of JSON than the one that it is decoded from.
+/// A type that is stored as a JSON string but decoded from a JSON object.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "String")]
 struct Price {
@@ -423,7 +423,7 @@ impl From<Price> for String {
     }
 }
 
-/// A type of the program that has the name of one of the crate.
+/// A type of this program that has the same name as a type of `cloacina`.
 #[derive(Serialize, Deserialize)]
 struct MapResult {
     count: u32,
@@ -449,7 +449,7 @@ mod named {
 }
 
 #[tokio::test]
-async fn j6_types_that_are_stored_differently_are_not_compared() {
+async fn j6_types_with_custom_serialization_are_not_checked() {
     for database in databases() {
         let workflow = workflow! {
             name: "typed_asymmetric",
@@ -472,7 +472,7 @@ struct Small {
 #[should_panic(
     expected = "parameter 'urls' of task 'wrong' of workflow 'typed_kinds' takes string, but field 'urls' of the input is array"
 )]
-fn j6_parameter_of_another_kind_than_its_field_is_refused() {
+fn j6_parameter_whose_kind_differs_from_its_field_is_refused() {
     #[task]
     async fn wrong(urls: String) -> Result<String, TaskError> {
         Ok(urls)
@@ -484,7 +484,7 @@ fn j6_parameter_of_another_kind_than_its_field_is_refused() {
 #[should_panic(
     expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or number, but the result of task 'rows' is array"
 )]
-fn j6_parameter_of_another_kind_than_the_result_is_refused() {
+fn j6_parameter_whose_kind_differs_from_the_result_is_refused() {
     #[task]
     async fn wrong(#[result_of(rows)] bill: Option<f64>) -> Result<u8, TaskError> {
         Ok(bill.map_or(0, |_| 1))

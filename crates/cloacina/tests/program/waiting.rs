@@ -1,4 +1,4 @@
-//! Decisions about approvals, and timers that are moved, on a `DefaultRunner` (semantics L11, L12, L14).
+//! Tests of approving, rejecting and rescheduling on a `DefaultRunner` (semantics L11, L12, L14).
 
 use cloacina::types::{Approval, Condition, Json, WaitEnd};
 use cloacina::workflow::{TaskDefinition, TaskKind};
@@ -22,7 +22,7 @@ fn node(id: &str) -> TaskDefinition {
     }
 }
 
-/// Lets another program define workflows and submit two executions that wait for a decision and one that waits an hour.
+/// Defines workflows and submits three executions, as another program does. Two wait for a decision, and one waits for an hour.
 fn submit(owner: &Owner) -> [ExecutionId; 3] {
     let approval = Approval {
         schema: Some(Json::parse(SCHEMA).unwrap()),
@@ -54,7 +54,7 @@ async fn open_wait(runner: &DefaultRunner, id: ExecutionId, kind: WaitKind) -> O
 }
 
 #[tokio::test]
-async fn l11_program_decides_approvals_and_moves_a_timer() {
+async fn l11_program_decides_approvals_and_reschedules_a_timer() {
     for database in databases() {
         let runner = start(&database).await;
         let owner = Owner::open(&database);

@@ -1,14 +1,14 @@
-//! The warnings and errors that this test program logs. A program has one global subscriber, which its tests share.
+//! Records the warnings and errors that this test program logs. All tests of the program share one global subscriber.
 
 use std::sync::{Mutex, Once};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// A subscriber that records all warnings of the process.
+/// A subscriber that records all warnings and errors of the process.
 struct Warnings;
 
-static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static RECORDED: Once = Once::new();
 
 impl Subscriber for Warnings {
@@ -28,7 +28,7 @@ impl Subscriber for Warnings {
         let mut text = Text(String::new());
         event.record(&mut text);
         let line = format!("{} {}", event.metadata().level(), text.0);
-        TOLD.lock().unwrap().push(line);
+        LINES.lock().unwrap().push(line);
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -46,21 +46,21 @@ impl Visit for Text {
     }
 }
 
-/// Begins to record, once.
+/// Starts recording. Further calls have no effect.
 pub fn record() {
     RECORDED.call_once(|| tracing::subscriber::set_global_default(Warnings).unwrap());
 }
 
-/// Returns the recorded messages that start with a text after their level.
+/// Returns the recorded lines whose text after the level begins with `start`.
 pub fn of(start: &str) -> Vec<String> {
-    let told = TOLD.lock().unwrap();
-    let of_start = told.iter().filter(|line| is_of(line, start));
+    let lines = LINES.lock().unwrap();
+    let of_start = lines.iter().filter(|line| is_of(line, start));
     of_start.cloned().collect()
 }
 
-/// Removes the messages that start with a text.
+/// Removes the recorded lines whose text after the level begins with `start`.
 pub fn forget(start: &str) {
-    TOLD.lock().unwrap().retain(|line| !is_of(line, start));
+    LINES.lock().unwrap().retain(|line| !is_of(line, start));
 }
 
 fn is_of(line: &str, start: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Callers of an execution are answered after the callbacks of its tasks, or after 30 s.
+//! Tests that a caller waiting for an execution is answered after the callbacks of its tasks, or after 30 s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,8 @@ use cloacina::runtime::{Callback, Control, Executor, Work};
 use super::stepped::{SECOND, SteppedRunner};
 use super::support::{config, done, request};
 
-/// A runner whose execution has ended and whose callback is running, with the flag that is set when its caller is answered.
+/// Returns a runner whose execution has ended, the callback that is still running, and a flag that is set when the caller is
+/// answered.
 fn with_open_callback() -> (SteppedRunner, Callback, Arc<AtomicBool>) {
     let mut runner = SteppedRunner::new(config());
     runner.register(true);
@@ -28,7 +29,7 @@ fn with_open_callback() -> (SteppedRunner, Callback, Arc<AtomicBool>) {
 }
 
 #[test]
-fn hanging_callback_holds_callers_for_30_s_while_other_runners_write() {
+fn hanging_callback_delays_the_answer_by_at_most_30_s() {
     let (mut runner, _callback, answered) = with_open_callback();
     let mut other = runner.peer(config());
     for _ in 0..29 {
@@ -42,7 +43,7 @@ fn hanging_callback_holds_callers_for_30_s_while_other_runners_write() {
 }
 
 #[test]
-fn execution_whose_end_waits_for_a_callback_is_not_read_again() {
+fn execution_that_waits_for_a_callback_is_not_read_again() {
     let (runner, callback, answered) = with_open_callback();
     assert_eq!(runner.subscriptions.awaited(), []);
     assert!(!answered.load(Ordering::SeqCst));
@@ -51,7 +52,7 @@ fn execution_whose_end_waits_for_a_callback_is_not_read_again() {
 }
 
 #[test]
-fn d7_retry_answers_callers_that_wait_for_the_earlier_end() {
+fn d7_retry_answers_callers_that_waited_for_the_first_end() {
     let (mut runner, callback, answered) = with_open_callback();
     let id = callback.execution;
     let from_task = Some("a".to_owned());

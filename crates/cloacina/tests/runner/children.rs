@@ -1,4 +1,4 @@
-//! Children on real databases (semantics M).
+//! Tests of child executions on real databases (semantics M).
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ fn submit(engine: &EngineHandle, name: &str, input: &str) -> ExecutionId {
     engine.submit(vec![with_input(name, input)]).unwrap()[0]
 }
 
-/// The child of a node.
+/// Returns the id of a node's child, if the child exists.
 fn child_of(engine: &EngineHandle, id: ExecutionId, task: u32) -> Option<ExecutionId> {
     let execution = engine.inspector().execution(id).unwrap();
     execution.node_child(task).map(|child| child.id)
@@ -91,7 +91,7 @@ fn m1_child_runs_and_its_output_is_the_value_of_the_node() {
             "{context}"
         );
         assert_eq!(status(&engine, child), ExecutionStatus::Completed);
-        // M8: only roots are listed, unless children are asked for.
+        // M8: by default a list contains only executions without a parent.
         let list = |children: bool| {
             let filter = ListFilter {
                 children,
@@ -105,7 +105,7 @@ fn m1_child_runs_and_its_output_is_the_value_of_the_node() {
 }
 
 #[test]
-fn m6_retry_of_the_parent_runs_a_failed_child_again_in_place() {
+fn m6_retry_of_the_parent_reruns_a_failed_child_in_place() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let runs = Counter::default();
@@ -191,18 +191,18 @@ fn m4_cancel_and_pause_reach_open_children() {
         );
         engine.control(kept, Control::Pause).unwrap();
         engine.control(id, Control::Pause).unwrap();
-        until("the state changes", || {
+        until("the child is paused", || {
             status(&engine, own) == ExecutionStatus::Paused
         });
         engine.control(id, Control::Resume).unwrap();
-        until("the state changes", || {
+        until("the child is resumed", || {
             status(&engine, own) != ExecutionStatus::Paused
         });
-        // The parent resumes exactly what it has paused.
+        // The parent resumes only the child that it paused itself.
         assert_eq!(status(&engine, kept), ExecutionStatus::Paused);
         engine.control(kept, Control::Resume).unwrap();
         engine.control(id, Control::Cancel).unwrap();
-        until("the state changes", || {
+        until("the child is cancelled", || {
             status(&engine, own) == ExecutionStatus::Cancelled
         });
         engine.send(vec![new_signal("go", None, "1")]).unwrap();
@@ -214,7 +214,7 @@ fn m4_cancel_and_pause_reach_open_children() {
 }
 
 #[test]
-fn m3_child_that_is_cancelled_without_its_parent_fails_its_node() {
+fn m3_cancel_of_a_child_alone_fails_its_node() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let waiting = (waits("a", &[], signal("go", None)), Some(body(|_| done())));
@@ -252,7 +252,7 @@ fn m7_node_waits_for_an_unknown_workflow() {
             vec![],
         );
         let id = submit(&engine, "outer", "{}");
-        until("the state changes", || {
+        until("the node waits", || {
             let execution = engine.inspector().execution(id).unwrap();
             execution.task(0).status == TaskStatus::Waiting
         });
@@ -302,7 +302,7 @@ fn m5_retry_policy_of_a_node_starts_new_children() {
 }
 
 #[test]
-fn m1_parents_of_four_levels_hold_no_worker() {
+fn m1_waiting_parents_of_four_levels_need_no_worker() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -330,7 +330,7 @@ fn m1_parents_of_four_levels_hold_no_worker() {
 }
 
 #[test]
-fn m8_prune_deletes_a_tree_with_its_root() {
+fn m8_prune_deletes_children_with_their_root() {
     on_each_database(|open| {
         let store = open();
         let engine = start(store.clone(), config());

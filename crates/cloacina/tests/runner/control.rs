@@ -1,4 +1,4 @@
-//! Timeouts, cancel, pause, retry and shutdown.
+//! Tests of timeouts, cancel, pause, retry and shutdown.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn d6_cancelled_execution_ends_and_cannot_be_retried() {
 }
 
 #[test]
-fn d5_timed_out_execution_fails_and_its_task_is_interrupted() {
+fn d5_timed_out_execution_fails_and_all_its_tasks_end() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -86,7 +86,7 @@ fn d5_timed_out_execution_fails_and_its_task_is_interrupted() {
 }
 
 #[test]
-fn d7_paused_execution_waits_and_resumed_one_ends() {
+fn d7_paused_execution_waits_and_ends_after_the_resume() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let count = Counter::default();

@@ -1,4 +1,4 @@
-//! Versions of workflows are stored and pruned while runners work (B7). Runners leave tasks without a handler alone.
+//! Tests of workflow versions that are stored and pruned while runners work (E8), and of tasks without a handler (E5).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use super::support::{
 
 const LATER: Timestamp = Timestamp(i64::MAX);
 
+/// Returns a version of the workflow `etl`. Versions with different numbers differ only in a fingerprint.
 fn version(number: usize, tasks: Vec<TaskDefinition>) -> Workflow {
     let mut tasks = tasks;
     tasks[0].fingerprint = format!("version {number}");
@@ -36,11 +37,13 @@ fn version(number: usize, tasks: Vec<TaskDefinition>) -> Workflow {
     .unwrap()
 }
 
+/// Stores a version of the workflow `etl` that has one task.
 fn put(store: &dyn Store, number: usize) -> DefinitionId {
     let workflow = version(number, vec![task("a", &[])]);
     store.put_definition(&workflow, Timestamp(0)).unwrap()
 }
 
+/// Starts a runner that has the workflow `etl` with the task `a`.
 fn with_task_a(store: Arc<dyn Store>) -> EngineHandle {
     let engine = start(store, config());
     define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
@@ -48,7 +51,7 @@ fn with_task_a(store: Arc<dyn Store>) -> EngineHandle {
 }
 
 #[test]
-fn b7_submission_of_a_pruned_version_stores_it_again() {
+fn e8_submission_of_a_pruned_version_stores_it_again() {
     on_each_database(|open| {
         let engine = with_task_a(open());
         let other = open();
@@ -65,7 +68,7 @@ fn b7_submission_of_a_pruned_version_stores_it_again() {
 }
 
 #[test]
-fn b7_submissions_survive_a_race_with_pruning() {
+fn e8_submissions_survive_a_race_with_pruning() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -102,9 +105,9 @@ fn b7_submissions_survive_a_race_with_pruning() {
 }
 
 #[test]
-fn b7_claim_without_handler_is_returned_and_not_repeated() {
+fn e5_task_without_a_handler_is_returned_and_not_claimed_again() {
     on_each_database(|open| {
-        // The version has a task `gone`, for which no runner has a handler, and a task `a`, for which this runner has one.
+        // `former` stores a version with the tasks `a` and `gone`. The later runner has a handler only for `a`.
         let former = start(open(), config());
         let workflow = version(0, vec![task("a", &[]), task("gone", &[])]);
         let registration = Registration {
@@ -120,7 +123,7 @@ fn b7_claim_without_handler_is_returned_and_not_repeated() {
         until("task a has completed", || {
             record().tasks[0].status == TaskStatus::Completed
         });
-        // The runner forgets the version when others are stored.
+        // The runner forgets the version when many other versions are stored.
         for number in 1..200 {
             put(&*store, number);
             if number % 40 == 0 {
@@ -141,10 +144,12 @@ fn b7_claim_without_handler_is_returned_and_not_repeated() {
     });
 }
 
-/// A store that counts the queues that claims ask for, and the definitions that are read.
+/// A store that measures claims and counts reads of definitions.
 struct CountingStore {
     below: Arc<dyn Store>,
+    /// The largest number of queues and excluded tasks in one claim.
     asked: AtomicUsize,
+    /// The number of definitions that were read.
     read: AtomicUsize,
 }
 
@@ -171,7 +176,7 @@ impl Layer for CountingStore {
     }
 }
 
-/// The shortest time that one of many executions took, which is the best estimate of the cost.
+/// Returns the time that the fastest of 200 executions takes. Other work on the machine affects the fastest one least.
 fn cost(engine: &EngineHandle) -> Duration {
     let times = (0..200).map(|_| {
         let begin = Instant::now();
@@ -182,6 +187,7 @@ fn cost(engine: &EngineHandle) -> Duration {
     times.min().unwrap()
 }
 
+/// Checks that neither the number of queues in a claim nor the time of an execution grows with the number of versions.
 fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
     let counting = Arc::new(CountingStore {
         below: Arc::clone(store),
@@ -197,13 +203,13 @@ fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
     until("the runner has seen the versions", || {
         counting.read.load(Ordering::SeqCst) > 0
     });
-    // Other tests run at the same time, so the shortest of several rounds counts.
+    // Other tests run at the same time, so one fast round of the ten is enough.
     let is_as_before = |after: &Duration| *after < before * 3 / 2;
     let rounds: Vec<Duration> = (0..10).map(|_| cost(&engine)).collect();
     assert_eq!(counting.asked.load(Ordering::SeqCst), asked);
     assert!(rounds.iter().any(is_as_before), "{before:?} {rounds:?}");
     engine.stop(Duration::from_secs(1));
-    // A new runner reads only the versions that it needs, a bounded number.
+    // A new runner reads a bounded number of versions.
     counting.read.store(0, Ordering::SeqCst);
     let engine = with_task_a(counting.clone());
     let id = submit(&engine, "etl");
@@ -214,7 +220,7 @@ fn claims_cost_the_same(store: &Arc<dyn Store>, add_versions: impl FnOnce()) {
 }
 
 #[test]
-fn b7_claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
+fn claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("versions.db");
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&SqliteOptions::file(&path)).unwrap());
@@ -232,7 +238,7 @@ fn b7_claims_cost_the_same_after_ten_thousand_versions_on_sqlite() {
 }
 
 #[test]
-fn b7_claims_cost_the_same_after_ten_thousand_versions_on_postgres() {
+fn claims_cost_the_same_after_ten_thousand_versions_on_postgres() {
     let options = postgres();
     let schema = options.schema.clone().unwrap();
     let store: Arc<dyn Store> = Arc::new(PostgresStore::open(&options).unwrap());

@@ -1,4 +1,4 @@
-//! Executions, from submission to their end.
+//! Tests of executions, from submission to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ fn b2_chain_runs_in_order_and_deltas_reach_descendants() {
         let ended = wait(&engine, id);
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
         assert_eq!(ended.final_context().to_json(), r#"{"n":1,"sum":2}"#);
-        // C8: the reported end is the one in the database.
+        // C8: the reported result equals the stored result.
         let stored = engine.inspector().execution(id).unwrap();
         assert_eq!(stored.record().tasks, ended.record().tasks);
         assert_eq!(stored.record().revision, ended.record().revision);
@@ -79,7 +79,7 @@ fn concurrent_executions_run_each_task_once() {
 }
 
 #[test]
-fn d3_retry_starts_when_its_delay_is_over() {
+fn d3_retry_starts_after_its_delay() {
     on_each_store(|open| {
         let engine = start(open(), config());
         let count = Counter::default();
@@ -184,12 +184,12 @@ fn c6_higher_priority_starts_first() {
         for id in ids {
             wait(&engine, id);
         }
-        let place = order
+        let rank = order
             .lock()
             .iter()
             .position(|priority| *priority == 1)
             .unwrap();
-        assert!(place < 500, "the urgent execution ran as number {place}");
+        assert!(rank < 500, "the urgent execution ran as number {rank}");
         engine.stop(Duration::from_secs(1));
     });
 }
@@ -267,7 +267,7 @@ fn c5_concurrent_futures_stay_within_the_limit() {
 }
 
 #[test]
-fn c7_submission_without_a_runner_is_run_and_its_key_counts() {
+fn c7_submission_without_a_runner_runs_once_per_key() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "alone", vec![(task("a", &[]), body(|_| done()))]);
@@ -292,7 +292,7 @@ fn c7_submission_without_a_runner_is_run_and_its_key_counts() {
 }
 
 #[test]
-fn short_ids_find_executions_by_prefix_and_by_both_ends() {
+fn execution_is_found_by_an_id_prefix_or_a_short_id() {
     on_each_store(|open| {
         let engine = start(open(), config());
         define(&engine, "short", vec![(task("a", &[]), body(|_| done()))]);

@@ -1,4 +1,4 @@
-//! Races of maps and children between two runners on one database (semantics K6, K7, M3, M4, M6).
+//! Tests of races between two runners on one database, about maps and children (semantics K6, K7, M3, M4, M6).
 //!
 //! `CLOACINA_RACES` sets the number of rounds of each race.
 
@@ -20,13 +20,13 @@ use super::support::{
 };
 use super::waits::{define, with_input};
 
-/// The number of rounds of each race on each database.
+/// Returns the number of rounds of each race on each database.
 fn rounds() -> usize {
     let text = std::env::var("CLOACINA_RACES");
     text.map_or(100, |text| text.parse().unwrap())
 }
 
-/// Lets the sides of a race begin at one instant.
+/// Makes the threads of a race meet, so that they continue at the same instant.
 #[derive(Clone, Default)]
 struct Meeting {
     arrived: Arc<Mutex<HashMap<ExecutionId, usize>>>,
@@ -34,11 +34,11 @@ struct Meeting {
 }
 
 impl Meeting {
-    /// Waits until `sides` have arrived, or for a short time.
-    fn arrive(&self, id: ExecutionId, sides: usize) {
+    /// Waits until `threads` threads have arrived, but at most 30 ms.
+    fn arrive(&self, id: ExecutionId, threads: usize) {
         *self.arrived.lock().unwrap().entry(id).or_default() += 1;
         let end = Instant::now() + Duration::from_millis(30);
-        while self.arrived.lock().unwrap()[&id] < sides {
+        while self.arrived.lock().unwrap()[&id] < threads {
             if Instant::now() > end {
                 return;
             }
@@ -48,7 +48,7 @@ impl Meeting {
     }
 }
 
-/// Counts the calls of a function by execution.
+/// Counts how often each execution calls a function.
 #[derive(Clone, Default)]
 struct Calls(Arc<Mutex<HashMap<ExecutionId, usize>>>);
 
@@ -71,8 +71,8 @@ impl Calls {
     }
 }
 
-/// A runner that runs one task at once, so that two of them share the items of a map.
-fn narrow() -> RunnerConfig {
+/// The settings of a runner that runs one task at a time. Two runners with these settings share the items of a map.
+fn one_task_at_a_time() -> RunnerConfig {
     RunnerConfig {
         max_concurrent_async_tasks: 1,
         ..config()
@@ -112,14 +112,14 @@ fn items(store: &dyn Store, id: ExecutionId) -> Vec<ItemRecord> {
     store.items(&query).unwrap()
 }
 
-/// A client without a runner, and the two runners.
+/// The callers of a race: a client without a runner, and the two runners.
 struct Callers<'a> {
     outside: Inspector,
     runners: [&'a EngineHandle; 2],
 }
 
 impl Callers<'_> {
-    /// Acts on an execution as one of three callers.
+    /// Sends an action to an execution from one of the three callers. Returns whether the action was accepted.
     fn control(&self, round: usize, id: ExecutionId, action: &Control) -> bool {
         let answer = match round % 3 {
             2 => self.outside.control(id, action),
@@ -133,14 +133,14 @@ impl Callers<'_> {
     }
 }
 
-/// Waits until nothing in the database waits, and no message is left.
-fn rest(store: &dyn Store) {
+/// Waits until the database has no open wait and no inbox message.
+fn wait_until_idle(store: &dyn Store) {
     let query = WaitQuery {
         kinds: vec![WaitKind::Timer, WaitKind::Child],
         limit: 10,
         ..WaitQuery::default()
     };
-    until("no message and no wait is left", || {
+    until("no inbox message and no wait is left", || {
         let due = store.due_waits(Timestamp(i64::MAX - 1), 10).unwrap();
         due.inbox.is_empty() && due.executions.is_empty() && store.waits(&query).unwrap().is_empty()
     });
@@ -166,8 +166,8 @@ fn race(
         for number in 0..rounds() {
             round(number, &callers, &*store, &meeting, &calls);
         }
-        assert!(meeting.met.get() > 0, "the sides of the race never met");
-        rest(&*store);
+        assert!(meeting.met.get() > 0, "the threads of the race never met");
+        wait_until_idle(&*store);
         first.stop(Duration::from_secs(1));
         second.stop(Duration::from_secs(1));
     });
@@ -180,9 +180,9 @@ fn submit(engine: &EngineHandle, workflow: &str) -> ExecutionId {
 }
 
 #[test]
-fn k6_of_two_last_items_one_ends_the_map() {
+fn k6_one_of_two_concurrent_last_items_ends_the_map() {
     race(
-        narrow,
+        one_task_at_a_time,
         |runner, meeting, calls| {
             let meeting = meeting.clone();
             let item = body(move |assignment| {
@@ -212,7 +212,7 @@ fn k6_of_two_last_items_one_ends_the_map() {
 }
 
 #[test]
-fn k7_cancel_or_the_last_item_ends_a_map() {
+fn k7_either_a_cancel_or_the_last_item_ends_a_map() {
     race(
         config,
         |runner, meeting, calls| {
@@ -256,20 +256,21 @@ fn k7_cancel_or_the_last_item_ends_a_map() {
     );
 }
 
-/// The id under which the sides of a round meet, because the child does not know its parent.
-fn place_of(round: usize) -> ExecutionId {
+/// Returns the key under which the threads of a round meet. The key is made from the number of the round, because the child
+/// does not know its parent's id.
+fn meeting_key(round: usize) -> ExecutionId {
     ExecutionId::from_bytes((round as u128).to_be_bytes())
 }
 
 #[test]
-fn m4_cancel_of_the_parent_or_the_end_of_the_child_counts() {
+fn m4_either_the_parents_cancel_or_the_childs_end_counts() {
     race(
         config,
         |runner, meeting, calls| {
             let meeting = meeting.clone();
             let inner = body(move |assignment| {
                 let round = assignment.context.get("round").unwrap();
-                meeting.arrive(place_of(round.decode().unwrap()), 2);
+                meeting.arrive(meeting_key(round.decode().unwrap()), 2);
                 done()
             });
             define(runner, "inner", vec![(task("a", &[]), Some(inner))], vec![]);
@@ -285,7 +286,7 @@ fn m4_cancel_of_the_parent_or_the_end_of_the_child_counts() {
             let id = runner.submit(vec![request]).unwrap()[0];
             let inner = callers.outside.execution(id).unwrap();
             let inner = inner.node_child(0).unwrap().id;
-            meeting.arrive(place_of(round), 2);
+            meeting.arrive(meeting_key(round), 2);
             let is_cancelled = callers.control(round, id, &Control::Cancel);
             let end = wait(runner, id);
             let expected = if is_cancelled {
@@ -303,13 +304,13 @@ fn m4_cancel_of_the_parent_or_the_end_of_the_child_counts() {
 }
 
 #[test]
-fn m6_retry_of_the_parent_waits_for_a_child_that_ends_meanwhile() {
+fn m6_parent_retried_at_the_end_of_its_child_still_ends() {
     race(
         config,
         |runner, meeting, calls| {
             let (meeting, seen) = (meeting.clone(), Counter::default());
-            // The deadlines of the parent and of its child are due at the same time. They end both, unless the child completes
-            // first.
+            // The child runs for about as long as the timeout of its parent. The parent times out, unless the child completes
+            // first. The child itself has no timeout.
             let inner = body(move |_| {
                 seen.hit();
                 let spent =
@@ -334,7 +335,8 @@ fn m6_retry_of_the_parent_waits_for_a_child_that_ends_meanwhile() {
                 ..with_input("outer", "{}")
             };
             let id = runner.submit(vec![request]).unwrap()[0];
-            // The end is read from the database: a runner may still know an end from before another caller's retry.
+            // `status` reads the database. A runner's answer can be stale: it can report an end that a caller's retry has
+            // undone.
             let ended = || until("the parent has ended", || callers.status(id).is_terminal());
             for attempt in 0..3 {
                 ended();

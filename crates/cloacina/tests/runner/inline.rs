@@ -1,4 +1,4 @@
-//! Steps that callers' threads run inline, and short tasks for which no worker is woken.
+//! Tests of steps that run inline on callers' threads, and of short tasks for which no second worker is woken.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,16 +37,16 @@ fn inline_and_queued_messages_are_all_processed() {
         }
     });
     engine.stop(Duration::from_secs(1));
-    // A closed runner also answers a message to be run inline.
+    // After the runner has stopped, an inline message is answered with an error.
     let late = engine.submit_inline(vec![request("pair")]);
     assert!(late.wait(PATIENCE).expect("no answer came").is_err());
 }
 
 #[test]
-fn short_work_waits_for_its_worker_and_long_work_gets_help() {
+fn second_worker_is_woken_only_if_the_first_task_is_long() {
     let queue = WorkQueue::default();
     queue.allow_workers(2);
-    let wanted = |queue: &WorkQueue| {
+    let workers_wanted = |queue: &WorkQueue| {
         let notices = queue.notices(Duration::ZERO);
         notices
             .iter()
@@ -58,29 +58,33 @@ fn short_work_waits_for_its_worker_and_long_work_gets_help() {
         Vec::new(),
         true,
     );
-    assert_eq!(wanted(&queue), 1, "the first worker is wanted");
+    assert_eq!(
+        workers_wanted(&queue),
+        1,
+        "one worker is woken for the new tasks"
+    );
     let taken = queue.try_take(1, &SystemClock).expect("work waits");
     assert!(matches!(taken.work, Work::Task(..)));
     assert_eq!(
-        wanted(&queue),
+        workers_wanted(&queue),
         0,
-        "the worker is expected back before another one could start"
+        "the task is expected to be short, so no second worker is woken"
     );
     assert!(queue.must_check_short_tasks());
     assert!(
         queue.check_short_tasks(),
         "a task was taken since the last check"
     );
-    assert_eq!(wanted(&queue), 0);
+    assert_eq!(workers_wanted(&queue), 0);
     assert!(
         !queue.check_short_tasks(),
         "no task was taken, so the running task is not short"
     );
-    assert_eq!(wanted(&queue), 1);
+    assert_eq!(workers_wanted(&queue), 1);
 }
 
 #[test]
-fn no_worker_is_woken_for_work_that_a_busy_one_will_take() {
+fn no_worker_is_woken_if_a_busy_worker_will_take_the_task() {
     let queue = WorkQueue::default();
     queue.allow_workers(2);
     let incoming = queue.incoming();
@@ -91,7 +95,7 @@ fn no_worker_is_woken_for_work_that_a_busy_one_will_take() {
     assert_eq!(
         queue.notices(Duration::ZERO),
         [Notice::WorkerWanted],
-        "the other task needs a worker"
+        "the second task needs a second worker"
     );
 }
 

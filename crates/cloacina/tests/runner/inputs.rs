@@ -1,4 +1,4 @@
-//! Inputs of submissions without a runner, checked against the stored schema of `input=` (semantics J5).
+//! Tests that the input of a submission without a runner is checked against the stored schema of `input=` (semantics J5).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ const ORDER: &str = r#"{
     "required": ["order_id"]
 }"#;
 
-/// An inspector of a fresh database.
+/// Creates the tables of a fresh database and returns an inspector of it.
 fn inspector(open: Open<'_>) -> Inspector {
     start(open(), config()).stop(Duration::from_secs(1));
     Inspector::new(open(), Arc::new(SystemClock))
 }
 
-/// Stores a version of the workflow, as another program does.
+/// Stores a version of the workflow `order`, as another program does.
 fn define(open: Open<'_>, first_task: &str, schema: Option<&str>) {
     let definition = WorkflowDefinition {
         name: "order".into(),
@@ -49,17 +49,19 @@ fn submission(text: &str) -> Submission {
     Submission::new("order", cloacina::Context::from_json(text).unwrap())
 }
 
+/// Returns the stored input of an execution.
 fn stored(inspector: &Inspector, id: ExecutionId) -> String {
     inspector.execution(id).unwrap().record().input.to_json()
 }
 
+/// Returns the number of all executions.
 fn count(inspector: &Inspector) -> u64 {
     let counts = inspector.counts().unwrap();
     counts.iter().map(|(_, count)| count.value).sum()
 }
 
 #[test]
-fn j5_submission_without_a_runner_gets_the_declared_defaults() {
+fn j5_submission_without_a_runner_has_the_declared_defaults() {
     on_each_database(|open| {
         let inspector = inspector(open);
         define(open, "a", Some(ORDER));
@@ -73,7 +75,7 @@ fn j5_submission_without_a_runner_gets_the_declared_defaults() {
 }
 
 #[test]
-fn j5_wrong_submission_without_a_runner_stores_nothing() {
+fn j5_invalid_input_without_a_runner_stores_nothing() {
     on_each_database(|open| {
         let inspector = inspector(open);
         define(open, "a", Some(ORDER));
@@ -94,25 +96,25 @@ fn j5_wrong_submission_without_a_runner_stores_nothing() {
             ),
         ] {
             let audit = Audit::default();
-            let by_name = inspector.submit_for(submission(input), &audit);
+            let by_name = inspector.submit_version(submission(input), None, &audit);
             refused(by_name.unwrap_err(), problem);
             let mut request = request("order");
             request.input = Arc::new(context(input));
             refused(inspector.submit_request(request).unwrap_err(), problem);
-            let dry = inspector.check_submission(submission(input));
+            let dry = inspector.check_submission(submission(input), None);
             refused(dry.unwrap_err(), problem);
         }
-        let valid = inspector.check_submission(submission(r#"{"order_id":"x"}"#));
+        let valid = inspector.check_submission(submission(r#"{"order_id":"x"}"#), None);
         valid.unwrap();
         let unknown = Submission::new("ordr", cloacina::Context::new());
-        let unknown = inspector.check_submission(unknown);
+        let unknown = inspector.check_submission(unknown, None);
         assert_eq!(unknown.unwrap_err().code, ErrorCode::WorkflowNotFound);
         assert_eq!(count(&inspector), 0);
     });
 }
 
 #[test]
-fn j5_only_a_new_input_of_a_rerun_is_checked() {
+fn j5_rerun_checks_its_input_only_if_the_input_is_new() {
     on_each_database(|open| {
         let inspector = inspector(open);
         define(open, "a", None);
@@ -137,7 +139,8 @@ fn j5_only_a_new_input_of_a_rerun_is_checked() {
             r#"{"order_id":"y","tax":1,"token":"a"}"#
         );
         assert_eq!(count(&inspector), 4);
-        // The message does not quote the value: it may come from the earlier input, which the caller may not read.
+        // The message does not quote the value. The value can come from the earlier input, and the caller may have no right to
+        // read that input.
         let secret = rerun(Some(r#"{"order_id":"y","token":"hunter2"}"#), Latest);
         let error = secret.unwrap_err();
         assert_eq!(error.code, ErrorCode::WorkflowInputInvalid);
@@ -148,7 +151,7 @@ fn j5_only_a_new_input_of_a_rerun_is_checked() {
 }
 
 #[test]
-fn j5_new_schema_of_the_same_version_is_used_at_once() {
+fn j5_changed_schema_of_a_known_version_applies_at_once() {
     on_each_database(|open| {
         let inspector = inspector(open);
         define(open, "a", Some(ORDER));

@@ -1,4 +1,4 @@
-//! A failure affects only the item that caused it, and steps of the wall clock have no effect.
+//! Tests that a failure affects only the item that caused it, and that jumps of the wall clock have no effect.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,15 +12,17 @@ use cloacina::types::{Clock, ExecutionId, ExecutionStatus, Progress, TaskStatus}
 use super::stepped::{MILLISECOND, SECOND, SteppedRunner, with_timeout};
 use super::support::{config, done, request, wrote};
 
+/// One hour, in microseconds.
 const HOUR: i64 = 3_600 * SECOND;
 const LARGE: usize = 1 << 20;
 
+/// Returns an outcome that `refuse_poison` refuses.
 fn poison() -> Outcome {
     wrote("poison", "1")
 }
 
-/// Refuses a batch with the key `poison`, like a database that cannot store it.
-fn refuses_poison(batch: &Batch) -> Option<StoreError> {
+/// Refuses a batch in which a task sets the key `poison`, like a database that cannot store the value.
+fn refuse_poison(batch: &Batch) -> Option<StoreError> {
     let is_poison = |execution: &&_| {
         let advance: &cloacina::store::Advance = execution;
         let deltas = advance.record.tasks.iter();
@@ -32,7 +34,7 @@ fn refuses_poison(batch: &Batch) -> Option<StoreError> {
     found.map(|_| StoreError::Refused("no such character".to_owned()))
 }
 
-/// A runner with `count` running executions of one task.
+/// Returns a runner that can run `count` tasks at a time, and `count` executions of one task.
 fn busy(count: usize) -> (SteppedRunner, Vec<ExecutionId>) {
     let mut runner = SteppedRunner::new(RunnerConfig {
         max_concurrent_tasks: count,
@@ -43,9 +45,9 @@ fn busy(count: usize) -> (SteppedRunner, Vec<ExecutionId>) {
 }
 
 #[test]
-fn b3_only_the_refused_result_fails() {
+fn only_the_refused_result_fails() {
     let (mut runner, ids) = busy(64);
-    runner.refuse(refuses_poison);
+    runner.refuse(refuse_poison);
     let mut messages = Vec::new();
     let mut poisoned = None;
     while let Some(started) = runner.start_next() {
@@ -78,7 +80,7 @@ fn b3_only_the_refused_result_fails() {
 }
 
 #[test]
-fn b3_unreadable_execution_does_not_block_rescues() {
+fn unreadable_execution_does_not_block_rescues() {
     let (mut runner, ids) = busy(40);
     while runner.start_next().is_some() {}
     let next = runner.peer(RunnerConfig {
@@ -100,7 +102,7 @@ fn b3_unreadable_execution_does_not_block_rescues() {
     }
     for id in &ids {
         let expected = if *id == ids[17] {
-            // The dead runner had claimed this execution, but not started it.
+            // The dead runner did not record that the execution had started, so the status is still pending.
             ExecutionStatus::Pending
         } else {
             ExecutionStatus::Completed
@@ -113,7 +115,7 @@ fn b3_unreadable_execution_does_not_block_rescues() {
 }
 
 #[test]
-fn b3_caller_of_an_unreadable_execution_gets_an_error() {
+fn caller_of_an_unreadable_execution_gets_an_error() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.peer(config());
@@ -134,7 +136,7 @@ fn b3_caller_of_an_unreadable_execution_gets_an_error() {
 }
 
 #[test]
-fn b3_work_continues_while_progress_cannot_be_written() {
+fn tasks_complete_while_progress_cannot_be_written() {
     let mut runner = SteppedRunner::new(config());
     runner.fail_always(Verb::NoteInsight, Moment::Before);
     for _ in 0..20 {
@@ -158,16 +160,16 @@ fn b3_work_continues_while_progress_cannot_be_written() {
 }
 
 #[test]
-fn b3_refused_claim_does_not_affect_results() {
+fn refused_claim_does_not_affect_results() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let started = runner.start_next().unwrap();
-    // A row that is in the index of ready tasks but is not ready.
+    // Every claim fails, as if the index of ready tasks contained a row that is not ready.
     runner.refuse(|batch| {
         let claims = !batch.claim.classes.is_empty();
-        claims.then(|| StoreError::Corrupt("an odd row".to_owned()))
+        claims.then(|| StoreError::Corrupt("a row that is not ready".to_owned()))
     });
-    // Another process writes: this runner polls for work, and its claim is refused.
+    // After a notification the runner polls for work, and its claim is refused.
     runner.store.notify_peers().unwrap();
     runner.step(Message::Watch);
     runner.finish(started, done());
@@ -179,14 +181,14 @@ fn b3_refused_claim_does_not_affect_results() {
 }
 
 #[test]
-fn b14_change_is_polled_again_after_an_error() {
+fn failed_poll_for_changes_is_repeated() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(50 * MILLISECOND);
     let mut other = runner.peer(RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
     });
-    // The other runner has one worker, so it leaves claims to this runner.
+    // The other runner has one worker, so it leaves most tasks to this runner.
     for _ in 0..20 {
         other.submit(request("w"));
     }
@@ -200,7 +202,7 @@ fn b14_change_is_polled_again_after_an_error() {
 }
 
 #[test]
-fn b4_step_writes_at_most_one_database_message() {
+fn large_results_are_written_in_batches_of_limited_size() {
     let (mut runner, ids) = busy(100);
     let text = format!("\"{}\"", "x".repeat(LARGE));
     let mut messages = Vec::new();
@@ -209,7 +211,7 @@ fn b4_step_writes_at_most_one_database_message() {
         messages.push(message);
     }
     assert_eq!(messages.len(), 100);
-    // All results are written together, as after an outage.
+    // The first commit fails, so all results still have to be written afterwards.
     runner.fail_once(Verb::Commit, Moment::Before);
     runner.coordinator.step(messages);
     for _ in 0..20 {
@@ -227,7 +229,7 @@ fn b4_step_writes_at_most_one_database_message() {
 }
 
 #[test]
-fn b1_clock_set_forward_causes_no_timeout() {
+fn clock_set_forward_causes_no_timeout() {
     let mut runner = SteppedRunner::new(config());
     let limited = runner.submit(with_timeout());
     let started = runner.start_next().unwrap();
@@ -246,7 +248,7 @@ fn b1_clock_set_forward_causes_no_timeout() {
 }
 
 #[test]
-fn b1_clock_set_back_does_not_delay_timeouts() {
+fn clock_set_back_does_not_delay_timeouts() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let _entered = runner.start_next().unwrap();
@@ -259,7 +261,7 @@ fn b1_clock_set_back_does_not_delay_timeouts() {
 }
 
 #[test]
-fn b1_runner_started_after_a_clock_step_leaves_timeouts_to_the_claimant() {
+fn runner_started_after_a_clock_jump_causes_no_timeout() {
     let mut first = SteppedRunner::new(config());
     let id = first.submit(with_timeout());
     let started = first.start_next().unwrap();
@@ -276,7 +278,7 @@ fn b1_runner_started_after_a_clock_step_leaves_timeouts_to_the_claimant() {
 }
 
 #[test]
-fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
+fn heartbeats_and_polls_continue_when_the_clock_is_set_back() {
     let mut runner = SteppedRunner::new(config());
     runner.pass(SECOND);
     runner.clock.set(-HOUR);
@@ -289,7 +291,7 @@ fn b1_heartbeats_and_polls_continue_when_the_clock_is_set_back() {
 }
 
 #[test]
-fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
+fn two_runners_keep_their_leases_while_the_clock_jumps() {
     let mut first = SteppedRunner::new(config());
     let mut second = first.peer(config());
     let id = first.submit(request("w"));
@@ -306,8 +308,8 @@ fn b1_two_runners_keep_their_leases_while_the_clock_jumps() {
     assert_eq!(first.status(id), ExecutionStatus::Completed);
 }
 
-/// Kills a runner without a shutdown and starts another one, which runs for `seconds`.
-fn die(dead: SteppedRunner, seconds: i64) -> SteppedRunner {
+/// Drops a runner without a shutdown and starts another one. Runs the new runner for `seconds`.
+fn replace_dead_runner(dead: SteppedRunner, seconds: i64) -> SteppedRunner {
     let next = dead.peer(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
@@ -322,7 +324,7 @@ fn die(dead: SteppedRunner, seconds: i64) -> SteppedRunner {
 }
 
 #[test]
-fn a9_only_the_task_that_kills_its_process_fails() {
+fn e2_only_the_task_that_kills_its_process_fails() {
     let mut runner = SteppedRunner::new(RunnerConfig {
         lease_ttl: Duration::from_secs(2),
         heartbeat_interval: Duration::from_secs(1),
@@ -341,8 +343,8 @@ fn a9_only_the_task_that_kills_its_process_fails() {
         }
         if started.iter().any(|(_, work)| work.execution == poison) {
             deaths += 1;
-            assert!(deaths < 10, "the task kills its process without end");
-            runner = die(runner, 8);
+            assert!(deaths < 10, "the task kills its process again and again");
+            runner = replace_dead_runner(runner, 8);
             continue;
         }
         for work in started {
@@ -358,16 +360,20 @@ fn a9_only_the_task_that_kills_its_process_fails() {
         };
         assert_eq!(runner.status(id), expected);
     }
-    assert_eq!(deaths, 4, "twice with other tasks, twice alone");
+    assert_eq!(
+        deaths, 4,
+        "the task runs twice with other tasks and twice alone"
+    );
 }
 
+// A task that lost its runner twice is a suspect. Suspects wait in the quarantine and run one at a time.
 #[test]
-fn a9_cancelled_suspect_leaves_the_quarantine() {
+fn e2_cancelled_suspect_leaves_the_quarantine() {
     let mut runner = SteppedRunner::new(config());
     let ids: Vec<ExecutionId> = (0..3).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
         while runner.start_next().is_some() {}
-        runner = die(runner, 20);
+        runner = replace_dead_runner(runner, 20);
     }
     let (token, first) = runner.start_next().expect("one suspect is started alone");
     assert!(runner.start_next().is_none());
@@ -388,12 +394,12 @@ fn a9_cancelled_suspect_leaves_the_quarantine() {
 }
 
 #[test]
-fn a9_suspect_cancelled_in_its_first_step_does_not_run() {
+fn e2_suspect_cancelled_when_another_suspect_ends_does_not_run() {
     let mut runner = SteppedRunner::new(config());
     let ids: Vec<ExecutionId> = (0..2).map(|_| runner.submit(request("w"))).collect();
     for _ in 0..2 {
         while runner.start_next().is_some() {}
-        runner = die(runner, 20);
+        runner = replace_dead_runner(runner, 20);
     }
     let first = runner.start_next().expect("one suspect is started alone");
     let other = ids.into_iter().find(|id| *id != first.1.execution).unwrap();
@@ -420,7 +426,7 @@ fn d5_ended_execution_is_not_read_again_at_its_deadline() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let started = runner.start_next().unwrap();
-    // The wall clock and the monotonic clock are never read at exactly the same instant.
+    // In practice the wall clock and the monotonic clock are read one after the other, so they differ slightly.
     runner.clock.set(3);
     runner.pass(MILLISECOND);
     runner.finish(started, done());

@@ -1,4 +1,4 @@
-//! Tests of runners on real stores, below the public API.
+//! Tests of runners on real stores. They use `EngineHandle` and the coordinator, not the public API.
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Runners on one database share its work, and find out about ends by other runners.
+//! Tests of several runners on one database: they share the work, and learn which executions other runners have ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::support::{
     Counter, body, config, define, done, on_each_database, request, start, task, until, wait,
 };
 
-/// Counts the reads of executions.
+/// Counts how often executions are read.
 #[derive(Default)]
 struct ReadCounter(AtomicUsize);
 
@@ -29,7 +29,7 @@ impl Failpoints for ReadCounter {
     }
 }
 
-/// Starts a runner that knows a workflow but has no handlers: other runners run what it submits.
+/// Starts a runner that knows a workflow but has no handlers. Other runners run the executions that it submits.
 fn start_without_functions(store: Arc<dyn Store>, workflow: Arc<Workflow>) -> EngineHandle {
     let runner = start(store, config());
     runner
@@ -42,7 +42,7 @@ fn start_without_functions(store: Arc<dyn Store>, workflow: Arc<Workflow>) -> En
 }
 
 #[test]
-fn ends_by_other_runners_are_read_in_batches() {
+fn executions_that_other_runners_ended_are_read_in_batches() {
     const COUNT: usize = 400;
     on_each_database(|open| {
         let worker = start(open(), config());
@@ -53,12 +53,10 @@ fn ends_by_other_runners_are_read_in_batches() {
         let submitter = start_without_functions(Arc::new(store), workflow);
         let requests = (0..COUNT).map(|_| request("single")).collect();
         let ids = submitter.submit(requests).unwrap();
-        until("all ended", || {
+        until("all executions have ended", || {
             let states = open().statuses(&ids).unwrap();
             states.iter().all(|(_, status)| status.is_terminal())
         });
-        // Now the submitter knows of the worker's last write.
-        wait(&submitter, ids[0]);
         let before = reads.0.load(Ordering::SeqCst);
         for id in &ids {
             let status = wait(&submitter, *id).record().status;
@@ -71,8 +69,58 @@ fn ends_by_other_runners_are_read_in_batches() {
     });
 }
 
+/// Counts the polls for changes, and can make one read of statuses fail.
+#[derive(Default)]
+struct FailingRead {
+    polls: AtomicUsize,
+    /// Whether the next read of statuses fails. The failing read clears this flag.
+    fails: AtomicBool,
+}
+
+impl Failpoints for FailingRead {
+    fn reach(&self, point: Failpoint) -> Result<(), StoreError> {
+        match (point.moment, point.verb) {
+            (Moment::After, Verb::Changes) => {
+                self.polls.fetch_add(1, Ordering::SeqCst);
+            }
+            (Moment::Before, Verb::Statuses) if self.fails.swap(false, Ordering::SeqCst) => {
+                return Err(StoreError::Unavailable("the connection broke".into()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 #[test]
-fn d7_prefetched_result_is_dropped_by_a_durable_retry() {
+fn caller_whose_first_read_fails_is_answered_although_nothing_changes_afterwards() {
+    on_each_database(|open| {
+        let worker = start(open(), config());
+        let tasks = || vec![(task("only", &[]), body(|_| done()))];
+        let workflow = define(&worker, "single", tasks());
+        let points = Arc::new(FailingRead::default());
+        let store = FailpointStore::new(open(), Arc::clone(&points) as Arc<dyn Failpoints>);
+        let submitter = start_without_functions(Arc::new(store), workflow);
+        let id = submitter.submit(vec![request("single")]).unwrap()[0];
+        until("the execution has ended", || {
+            open().statuses(&[id]).unwrap()[0].1.is_terminal()
+        });
+        worker.stop(Duration::from_secs(1));
+        // After these polls, the submitter has processed all changes of the worker.
+        let polls = points.polls.load(Ordering::SeqCst) + 2;
+        until("the submitter polls", || {
+            points.polls.load(Ordering::SeqCst) >= polls
+        });
+        points.fails.store(true, Ordering::SeqCst);
+        let status = wait(&submitter, id).record().status;
+        assert_eq!(status, ExecutionStatus::Completed);
+        assert!(!points.fails.load(Ordering::SeqCst), "no read failed");
+        submitter.stop(Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn d7_cached_result_is_dropped_after_a_retry() {
     on_each_database(|open| {
         let worker = start(open(), config());
         let runs = Counter::default();
@@ -129,7 +177,7 @@ fn d7_result_is_forgotten_after_a_retry_by_another_runner() {
 }
 
 #[test]
-fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
+fn prefetched_tasks_are_returned_for_a_new_runner() {
     const COUNT: usize = 100;
     on_each_database(|open| {
         let config = || RunnerConfig {
@@ -162,8 +210,8 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
                 .filter(|record| claimed(record.tasks[0].status)))
             .count()
         };
-        // The runner learns that these tasks are short and that it is the sole runner. On a busy machine they may take long;
-        // then the caller tries again.
+        // The runner prefetches as soon as it has learned that the tasks are short and that it is the sole runner. On a busy
+        // machine the tasks can take too long for this. In this case the test repeats `learn`.
         let learn = || {
             closed.store(false, Ordering::SeqCst);
             for id in first.submit(many(200)).unwrap() {
@@ -185,7 +233,10 @@ fn slow_prefetched_tasks_are_returned_for_a_new_runner() {
             "single",
             vec![(task("only", &[]), body(|_| done()))],
         );
-        until("the second runner has run the rest", || held(&ids) <= 2);
+        until(
+            "the second runner has run the tasks that the first runner returned",
+            || held(&ids) <= 2,
+        );
         let records = open().load(&ids).unwrap();
         assert!(
             records

@@ -1,4 +1,4 @@
-//! On PostgreSQL a vanished session reveals a dead runner long before its lease expires (semantics E3).
+//! Tests that, on PostgreSQL, a runner whose session vanished is rescued long before its lease expires (semantics E3).
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,9 +16,10 @@ use super::support::{
     PATIENCE, body, config, define, done, postgres, start, submit, task, until, wait,
 };
 
+/// One hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
-/// The same database with an application name, by which the server's views show its sessions.
+/// Returns options for the same database with a new application name, which identifies the sessions in the server's views.
 fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
     let name = fresh_name();
     let url = format!("{}?application_name={name}", shared());
@@ -29,7 +30,8 @@ fn named(options: &PostgresOptions) -> (PostgresOptions, String) {
     (options, name)
 }
 
-/// Waits until the sessions with a name have queried the locks, and so know which runners hold one. Calls `busy` meanwhile.
+/// Waits until a session with this application name has read the locks, which show the live runners. Calls `busy` before each
+/// check, so that a test can announce that a runner has work.
 fn wait_until_locks_are_read(name: &str, busy: impl Fn()) {
     let query_start = |condition: &str| {
         administer(
@@ -46,7 +48,7 @@ fn wait_until_locks_are_read(name: &str, busy: impl Fn()) {
         first = query_start("").pop().unwrap_or_default();
         !first.is_empty()
     });
-    // The first query may still be running. It has ended when the next one starts.
+    // The first query can still be running. When a session starts a later query, the first query has ended.
     until("the locks are queried again", || {
         busy();
         let later = format!("AND query_start > '{first}'::timestamptz + interval '300 ms'");
@@ -54,17 +56,17 @@ fn wait_until_locks_are_read(name: &str, busy: impl Fn()) {
     });
 }
 
-/// Waits until the store listens, and so holds the locks of its runners.
+/// Waits until the store listens for notifications. From then on, the store holds the locks of its runners.
 fn wait_until_listening(store: &PostgresStore) {
     let (sender, receiver) = mpsc::channel();
     store.on_change(Arc::new(move || {
-        // The receiver is gone at the end of the test.
+        // `send` fails at the end of a test, when the receiver has been dropped.
         let _ = sender.send(());
     }));
     receiver.recv_timeout(PATIENCE).unwrap();
 }
 
-/// Registers a runner on another machine with a lease of an hour, and claims one task for it.
+/// Registers a runner with another machine's host name and a lease of an hour, and claims one task for it.
 fn remote_runner(
     store: &PostgresStore,
     workflow: &cloacina::workflow::Workflow,
@@ -133,7 +135,7 @@ fn e3_runner_whose_session_vanished_is_rescued_at_once() {
     assert_eq!(
         engine.inspector().status(id).unwrap(),
         ExecutionStatus::Pending,
-        "claimed, and not started"
+        "the task is claimed but not started"
     );
     drop(theirs);
     let ended = wait(&engine, id);

@@ -1,4 +1,4 @@
-//! Races of steps with the loss of their claim: rescues, cancels and timeouts, on real databases (semantics T2, T8).
+//! Tests of races between recorded steps and the loss of the task's claim by a rescue or a cancel (semantics T2, T8).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,22 +24,24 @@ use super::support::{config, done, failed, on_each_database, request, task, wait
 
 /// The number of steps of a task.
 const STEPS: u32 = 5;
-/// The number of executions that run at once.
+/// The number of executions in a group. The executions of a group run at the same time.
 const GROUP: usize = 20;
 
-/// The answers that the attempts of all tasks got.
+/// The answers to the requests with which attempts record steps.
 #[derive(Default)]
-struct Told {
-    /// The value of each step that an attempt was told to be durable.
+struct StepAnswers {
+    /// The value of each acknowledged step. An acknowledged step is durable.
     acknowledged: Mutex<BTreeMap<(ExecutionId, String), String>>,
-    /// The number of acknowledgements.
+    /// The number of acknowledged steps.
     count: AtomicUsize,
+    /// The number of refused steps.
     refused: AtomicUsize,
+    /// The value of the next step. Each step has a different value.
     values: AtomicU64,
 }
 
-impl Told {
-    /// Waits until `more` further steps are acknowledged, or until none was acknowledged for a while.
+impl StepAnswers {
+    /// Waits until `more` further steps are acknowledged, or until no step has been acknowledged for 50 ms.
     fn until_more(&self, more: usize) {
         let aim = self.count.load(Ordering::SeqCst) + more;
         let (mut last, mut since) = (0, Instant::now());
@@ -74,11 +76,12 @@ async fn ask<T: Send + 'static>(
         .unwrap_or_else(|_| Err(Error::runner_closed()))
 }
 
-/// Records the steps that no earlier attempt has recorded.
-async fn record_all(assignment: Assignment, port: TaskPort, told: Arc<Told>) -> Outcome {
+/// Runs an attempt: records the steps that no earlier attempt has recorded.
+async fn record_all(assignment: Assignment, port: TaskPort, answers: Arc<StepAnswers>) -> Outcome {
     let (execution, task, claim) = (assignment.execution, assignment.task, assignment.claim);
-    // An acknowledgement from here on may come after the steps were read.
-    let before = told.acknowledged(execution);
+    // The steps that are loaded below must contain every step that has been acknowledged by now. They may also contain
+    // later steps.
+    let before = answers.acknowledged(execution);
     let loaded = ask(&port, |reply| Message::LoadSteps {
         execution,
         task,
@@ -100,7 +103,7 @@ async fn record_all(assignment: Assignment, port: TaskPort, told: Arc<Told>) -> 
         if known.contains_key(&key) {
             continue;
         }
-        let value = told.values.fetch_add(1, Ordering::SeqCst).to_string();
+        let value = answers.values.fetch_add(1, Ordering::SeqCst).to_string();
         let step = StepRecord {
             key: key.clone(),
             position,
@@ -120,17 +123,17 @@ async fn record_all(assignment: Assignment, port: TaskPort, told: Arc<Told>) -> 
         });
         match recorded.await {
             Ok(()) => {
-                let mut acknowledged = told.acknowledged.lock();
+                let mut acknowledged = answers.acknowledged.lock();
                 let other = acknowledged.insert((execution, key), value);
                 assert_eq!(other, None, "two attempts recorded a step of {execution}");
-                told.count.fetch_add(1, Ordering::SeqCst);
+                answers.count.fetch_add(1, Ordering::SeqCst);
             }
             Err(error) => {
                 assert!(
                     matches!(error.code, ErrorCode::ClaimLost | ErrorCode::RunnerClosed),
                     "{error}"
                 );
-                told.refused.fetch_add(1, Ordering::SeqCst);
+                answers.refused.fetch_add(1, Ordering::SeqCst);
                 return failed("the claim is lost");
             }
         }
@@ -138,13 +141,13 @@ async fn record_all(assignment: Assignment, port: TaskPort, told: Arc<Told>) -> 
     done()
 }
 
-fn define(engine: &EngineHandle, told: &Arc<Told>) {
-    let told = Arc::clone(told);
+fn define(engine: &EngineHandle, answers: &Arc<StepAnswers>) {
+    let answers = Arc::clone(answers);
     let function = Arc::new(move |assignment: Assignment, port: TaskPort| {
-        let told = Arc::clone(&told);
-        // Like a thread, the spawned future continues when its attempt is aborted.
+        let answers = Arc::clone(&answers);
+        // A spawned future continues after its attempt is aborted, like a thread.
         Box::pin(async move {
-            tokio::spawn(record_all(assignment, port, told))
+            tokio::spawn(record_all(assignment, port, answers))
                 .await
                 .unwrap()
         }) as TaskFuture
@@ -170,14 +173,15 @@ fn define(engine: &EngineHandle, told: &Arc<Told>) {
         .unwrap();
 }
 
-/// Checks what is stored of an execution against what its attempts were told.
-fn check(racers: &Racers, told: &Told, id: ExecutionId, is_complete: bool) {
+/// Checks that the stored steps of an execution contain every acknowledged step, and no key or position twice. If `is_complete`
+/// is true, all steps must be stored.
+fn check(racers: &Racers, answers: &StepAnswers, id: ExecutionId, is_complete: bool) {
     let stored = racers.store.steps(id, None).unwrap();
     let keys: BTreeSet<&str> = stored.iter().map(|(_, step)| step.key.as_str()).collect();
     let positions: BTreeSet<u32> = stored.iter().map(|(_, step)| step.position).collect();
     assert_eq!(keys.len(), stored.len(), "{stored:?}");
     assert_eq!(positions.len(), stored.len(), "{stored:?}");
-    for (key, value) in told.acknowledged(id) {
+    for (key, value) in answers.acknowledged(id) {
         let found = stored.iter().find(|(_, step)| step.key == key);
         let found = found.map(|(_, step)| step.value.to_string());
         assert_eq!(found, Some(value), "step {key} of {id}");
@@ -187,7 +191,7 @@ fn check(racers: &Racers, told: &Told, id: ExecutionId, is_complete: bool) {
     }
 }
 
-/// Declares dead the runner of one of these executions. Returns whether there was such a runner.
+/// Declares the runner of one of these executions dead. Returns whether a runner was declared dead.
 fn declare_dead(racers: &Racers, ids: &[ExecutionId]) -> bool {
     let records = racers.store.load(ids).unwrap();
     let owner = records.iter().find_map(|record| record.tasks[0].runner);
@@ -202,7 +206,7 @@ fn declare_dead(racers: &Racers, ids: &[ExecutionId]) -> bool {
 }
 
 #[test]
-fn t8_attempt_that_loses_its_claim_to_a_rescue_records_nothing_more() {
+fn t8_attempt_whose_task_was_rescued_records_no_more_steps() {
     on_each_database(|open| {
         let racers = Racers::start(
             open,
@@ -213,52 +217,52 @@ fn t8_attempt_that_loses_its_claim_to_a_rescue_records_nothing_more() {
                 ..config()
             },
         );
-        let told = Arc::new(Told::default());
+        let answers = Arc::new(StepAnswers::default());
         racers
             .runners
             .iter()
-            .for_each(|runner| define(runner, &told));
+            .for_each(|runner| define(runner, &answers));
         let mut rng = fastrand::Rng::with_seed(8);
         let mut lost = 0;
         for group in groups() {
             let requests = (0..GROUP).map(|_| request("steps")).collect();
             let ids = racers.runners[group % 2].submit(requests).unwrap();
-            // A runner is declared dead while its attempts record.
-            told.until_more(rng.usize(0..GROUP * STEPS as usize));
+            // A runner is declared dead while its attempts record steps.
+            answers.until_more(rng.usize(0..GROUP * STEPS as usize));
             lost += usize::from(declare_dead(&racers, &ids));
             for id in ids {
                 let ended = wait(&racers.runners[0], id);
                 assert_eq!(ended.record().status, ExecutionStatus::Completed);
-                check(&racers, &told, id, true);
+                check(&racers, &answers, id, true);
             }
         }
         println!(
             "{lost} runners were declared dead, {} steps were refused",
-            told.refused.load(Ordering::SeqCst)
+            answers.refused.load(Ordering::SeqCst)
         );
-        assert!(lost > 0 && told.refused.load(Ordering::SeqCst) > 0);
+        assert!(lost > 0 && answers.refused.load(Ordering::SeqCst) > 0);
         racers.finish();
     });
 }
 
 #[test]
-fn t8_attempt_of_a_cancelled_execution_records_nothing_more() {
+fn t8_attempt_of_a_cancelled_execution_records_no_more_steps() {
     on_each_database(|open| {
         let racers = Racers::start(open, &config());
-        let told = Arc::new(Told::default());
+        let answers = Arc::new(StepAnswers::default());
         racers
             .runners
             .iter()
-            .for_each(|runner| define(runner, &told));
+            .for_each(|runner| define(runner, &answers));
         let mut rng = fastrand::Rng::with_seed(9);
         let mut cancelled = 0;
         for group in groups() {
             let requests = (0..GROUP).map(|_| request("steps")).collect();
             let ids = racers.runners[group % 2].submit(requests).unwrap();
-            told.until_more(rng.usize(0..GROUP * STEPS as usize));
+            answers.until_more(rng.usize(0..GROUP * STEPS as usize));
             let mut stored_at_cancel = BTreeMap::new();
             for id in &ids {
-                // An execution that has ended is not cancelled.
+                // The cancel fails if the execution has already ended.
                 if racers.clients[0].control(*id, &Control::CancelOpen).is_ok() {
                     cancelled += 1;
                     let steps = racers.store.steps(*id, None).unwrap();
@@ -270,18 +274,18 @@ fn t8_attempt_of_a_cancelled_execution_records_nothing_more() {
                 let is_cancelled = ended.record().status == ExecutionStatus::Cancelled;
                 assert_eq!(is_cancelled, stored_at_cancel.contains_key(&id));
                 if let Some(steps) = stored_at_cancel.get(&id) {
-                    // The cancel is durable: nothing is recorded after it.
+                    // No step is recorded after the cancel is durable.
                     let until = Instant::now() + Duration::from_micros(200);
                     while Instant::now() < until {
                         assert_eq!(racers.store.steps(id, None).unwrap(), *steps);
                     }
                 }
-                check(&racers, &told, id, !is_cancelled);
+                check(&racers, &answers, id, !is_cancelled);
             }
         }
         println!(
             "{cancelled} executions were cancelled, {} steps were refused",
-            told.refused.load(Ordering::SeqCst)
+            answers.refused.load(Ordering::SeqCst)
         );
         assert!(cancelled > 0);
         racers.finish();

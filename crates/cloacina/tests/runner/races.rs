@@ -1,7 +1,7 @@
-//! Races of two runners and a client over waits, on real databases, in many rounds (semantics L5, L7, L11).
+//! Tests of races between two runners and two clients about waits, on real databases (semantics L5, L7, L11).
 //!
-//! `CLOACINA_RACES=10000` sets the number of rounds. The runners pause at random between the requests to their stores, so that
-//! other runners can write between a read and the write that depends on it.
+//! `CLOACINA_RACES=10000` sets the number of rounds. The runners pause at random between store requests, so one runner can
+//! write between another runner's read and the write that depends on that read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier};
@@ -23,29 +23,29 @@ use super::waits::{define, new_signal, node, signal, waits, with_input};
 
 /// The number of rounds of each race, unless `CLOACINA_RACES` is set.
 const ROUNDS: usize = 300;
-/// The number of executions that race at once.
+/// The number of executions in a group. The executions of a group race at the same time.
 const GROUP: usize = 20;
 
-/// The groups of a race: enough for the number of rounds that is asked for.
+/// Returns the numbers of the groups of a race. Together the groups have at least the requested number of rounds.
 pub fn groups() -> std::ops::Range<usize> {
     let rounds = std::env::var("CLOACINA_RACES").map_or(ROUNDS, |text| text.parse().unwrap());
     0..rounds.div_ceil(GROUP)
 }
 
-/// Whether so many rounds are run that every outcome of a race must have occurred.
+/// Returns whether there are enough rounds for every outcome of a race to occur.
 fn is_long() -> bool {
     groups().len() * GROUP >= 2_000
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a race needs pauses that no event ends"
+    reason = "the pauses of a race do not wait for an event"
 )]
 pub fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// Pauses a runner at random before and after its requests.
+/// Pauses a runner at random before and after its store requests.
 pub struct Gaps(Mutex<fastrand::Rng>);
 
 impl Gaps {
@@ -103,7 +103,7 @@ impl Racers {
         }
     }
 
-    /// Submits an execution for each key, by one of the runners.
+    /// Submits an execution for each key on one of the runners.
     fn submit(&self, group: usize, workflow: &str, keys: &[String]) -> Vec<ExecutionId> {
         let requests = keys
             .iter()
@@ -111,7 +111,7 @@ impl Racers {
         self.runners[group % 2].submit(requests.collect()).unwrap()
     }
 
-    /// Checks that no wait is open and no message is left, and stops the runners.
+    /// Checks that no wait is open and that the inbox is empty. Stops the runners.
     pub fn finish(self) {
         for kind in WaitKind::ALL {
             let filter = WaitFilter {
@@ -119,7 +119,7 @@ impl Racers {
                 ..WaitFilter::default()
             };
             let left = self.clients[0].waits(&filter).unwrap().items;
-            assert!(left.is_empty(), "these waits are left: {left:?}");
+            assert!(left.is_empty(), "these waits are still open: {left:?}");
         }
         let due = || self.store.due_waits(Timestamp(i64::MAX - 1), 10).unwrap();
         until("the inbox is empty", || due().inbox.is_empty());
@@ -129,7 +129,7 @@ impl Racers {
         }
     }
 
-    /// The number of events of each kind in the history of an execution.
+    /// Returns the number of events of each kind in the history of an execution.
     fn events(&self, id: ExecutionId) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for event in self.clients[0].history(id).unwrap().1 {
@@ -148,7 +148,7 @@ impl Racers {
     }
 }
 
-/// The timeouts from which a race chooses one, so that both sides win about equally often, however fast the machine is.
+/// The timeout of a race. It adapts to the speed of the machine, so the timeout wins about half of the rounds.
 struct Timeouts {
     level: usize,
 }
@@ -173,7 +173,7 @@ impl Timeouts {
         format!("w{}", self.level)
     }
 
-    /// Chooses the next timeout. `early`: how many executions of the last group were faster than their timeout.
+    /// Chooses the next timeout. `early` is the number of executions of the last group that were faster than the timeout.
     fn adapt(&mut self, early: usize) {
         if early < GROUP / 4 {
             self.level = (self.level + 1).min(Self::LEVELS - 1);
@@ -187,6 +187,7 @@ fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap()
 }
 
+/// Returns a key for each execution of a group.
 fn keys(race: &str, group: usize) -> Vec<String> {
     (0..GROUP)
         .map(|number| format!("{race}-{group}-{number}"))
@@ -197,7 +198,7 @@ fn signal_of(key: &str) -> NewSignal {
     new_signal("go", Some(key), &format!("\"{key}\""))
 }
 
-/// A task that puts the data of `go` into `got`.
+/// The function of a task that copies the payload of the signal `go` to the key `got`.
 fn takes_go() -> Body {
     body(|assignment| {
         let go = assignment.context.get("go").map(ToString::to_string);
@@ -206,7 +207,7 @@ fn takes_go() -> Body {
 }
 
 #[test]
-fn l5_no_race_of_send_and_registration_loses_a_wake_up() {
+fn l5_signal_sent_while_its_wait_is_registered_is_not_lost() {
     on_each_database(|open| {
         let racers = Racers::start(open, &config());
         racers.define("late", &|| {
@@ -229,7 +230,8 @@ fn l5_no_race_of_send_and_registration_loses_a_wake_up() {
             let mut ids = racers.submit(group, "late", late);
             let begin = Barrier::new(3);
             std::thread::scope(|scope| {
-                // One client sends while the first tasks run, the other while the executions are submitted.
+                // The first client sends its signals while the tasks before the waits run. The second client sends its
+                // signals while executions are submitted.
                 for (client, keys) in racers.clients.iter().zip([late, at_once]) {
                     let begin = &begin;
                     scope.spawn(move || {
@@ -258,7 +260,7 @@ fn l5_no_race_of_send_and_registration_loses_a_wake_up() {
 }
 
 #[test]
-fn l7_signal_that_is_acknowledged_before_the_timeout_is_recorded_wins() {
+fn l7_signal_stored_before_the_timeout_is_recorded_wins() {
     on_each_database(|open| {
         let racers = Racers::start(open, &config());
         let mut timeouts = Timeouts::define(&racers, |timeout| TaskDefinition {
@@ -284,7 +286,7 @@ fn l7_signal_that_is_acknowledged_before_the_timeout_is_recorded_wins() {
                         let send = |(id, key): &(ExecutionId, &String)| {
                             let sent = client.send(&[signal_of(key)]).unwrap()[0];
                             let status = client.execution(*id).unwrap().record().tasks[0].status;
-                            // The wait was open when the signal was stored, or its timeout was recorded before.
+                            // Either the timeout was recorded first, or the wait was open and the signal woke it.
                             let is_lost = status == TaskStatus::Failed;
                             assert!(is_lost || sent.woken == 1, "{sent:?} {status}");
                             (*id, !is_lost)
@@ -312,13 +314,13 @@ fn l7_signal_that_is_acknowledged_before_the_timeout_is_recorded_wins() {
                 *(if has_won { &mut won } else { &mut lost }) += 1;
             }
         }
-        println!("{won} signals won, {lost} came too late");
+        println!("{won} signals won, {lost} signals were too late");
         assert!(!is_long() || (won > 0 && lost > 0));
         racers.finish();
     });
 }
 
-/// An approval with `on_reject` and `on_timeout` set to `continue`.
+/// Returns an approval with `on_reject` and `on_timeout` set to `continue`.
 fn approval() -> TaskDefinition {
     TaskDefinition {
         kind: TaskKind::Engine,
@@ -331,10 +333,10 @@ fn approval() -> TaskDefinition {
     }
 }
 
-/// The answer to each person who decided, with the person's name.
+/// The name of each person who tried to decide, with the answer to the request.
 type Answers = Vec<(String, Result<(), Error>)>;
 
-/// Lets two runners and two clients decide the approvals of a group at once. Returns their answers, by execution and name.
+/// Decides the approvals of a group from two runners and two clients at the same time. Returns the answers for each execution.
 fn decide(racers: &Racers, ids: &[ExecutionId], wait: Duration) -> BTreeMap<ExecutionId, Answers> {
     type Decider<'a> = &'a (dyn Fn(ExecutionId, Control) -> Result<(), Error> + Sync);
     let by_runner = |number: usize| {
@@ -375,7 +377,7 @@ fn decide(racers: &Racers, ids: &[ExecutionId], wait: Duration) -> BTreeMap<Exec
 }
 
 #[test]
-fn l11_one_decision_counts_and_the_others_are_told_which() {
+fn l11_one_decision_counts_and_other_deciders_learn_who_made_it() {
     on_each_database(|open| {
         let racers = Racers::start(open, &config());
         racers.define("w", &|| vec![(approval(), None)]);
@@ -413,7 +415,7 @@ fn l11_one_decision_counts_and_the_others_are_told_which() {
 }
 
 #[test]
-fn l11_decision_counts_or_the_timeout_does() {
+fn l11_either_a_decision_or_the_timeout_counts() {
     on_each_database(|open| {
         let racers = Racers::start(open, &config());
         let mut timeouts = Timeouts::define(&racers, |timeout| TaskDefinition {
@@ -450,7 +452,7 @@ fn l11_decision_counts_or_the_timeout_does() {
             }
             timeouts.adapt(decided - before);
         }
-        println!("{decided} were decided, {timed_out} timed out");
+        println!("{decided} approvals were decided, {timed_out} timed out");
         assert!(!is_long() || (decided > 0 && timed_out > 0));
         racers.finish();
     });

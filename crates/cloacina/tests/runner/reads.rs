@@ -1,4 +1,4 @@
-//! Lists, groups of failures, repeated executions, and control of many executions.
+//! Tests of lists, of failures grouped by cause, of repeated executions, and of actions on many executions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn audit() -> Audit {
 }
 
 #[test]
-fn lists_have_labels_and_cursors_in_both_directions() {
+fn lists_have_labels_and_forward_and_backward_cursors() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
@@ -76,14 +76,14 @@ fn failures_are_grouped_by_their_cause() {
             wait(&engine, *id);
         }
         let groups = engine.inspector().failures(None).unwrap();
-        let told: Vec<_> = (groups.iter())
+        let actual: Vec<_> = (groups.iter())
             .map(|group| (group.workflow.as_str(), group.cause.as_str(), group.count))
             .collect();
         let expected = [
             ("other", "another reason", 1),
             ("etl", "row <n> of <id> is bad", 2),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(actual, expected);
         assert_eq!(groups[1].task.as_deref(), Some("a"));
         assert_eq!(groups[1].executions, [ids[1], ids[0]]);
         let counts = engine.inspector().counts().unwrap();
@@ -105,7 +105,7 @@ fn failures_are_grouped_by_their_cause() {
 }
 
 #[test]
-fn a_repeated_execution_names_the_earlier_one_and_who_asked_for_it() {
+fn repeated_execution_records_its_original_and_its_actor() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
@@ -152,7 +152,7 @@ fn a_repeated_execution_names_the_earlier_one_and_who_asked_for_it() {
 }
 
 #[test]
-fn control_of_many_has_an_outcome_for_each_and_names_who_asked() {
+fn action_on_many_executions_has_one_outcome_each() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "etl", vec![(task("a", &[]), body(|_| done()))]);
@@ -166,7 +166,7 @@ fn control_of_many_has_an_outcome_for_each_and_names_who_asked() {
         let unknown = ExecutionId::generate();
         let all = [ids[0], ids[1], unknown];
         let outcomes = inspector.control_many(&all, &Control::CancelOpen, &audit());
-        let told: Vec<_> = (outcomes.into_iter())
+        let actual: Vec<_> = (outcomes.into_iter())
             .map(|(_, outcome)| outcome.map_err(|error| error.code))
             .collect();
         let expected = [
@@ -174,7 +174,7 @@ fn control_of_many_has_an_outcome_for_each_and_names_who_asked() {
             Ok(ExecutionStatus::Cancelled),
             Err(ErrorCode::ExecutionNotFound),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(actual, expected);
         let (_, history) = inspector.history(ids[1]).unwrap();
         let cancelled = history
             .iter()

@@ -1,4 +1,4 @@
-//! Several runners on one database (semantics E).
+//! Tests of several runners on one database, with runners that die or are missing (semantics E).
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::support::{
 };
 
 #[test]
-fn c1_two_runners_completing_two_parents_start_the_child_once() {
+fn c1_dependent_of_tasks_on_two_runners_runs_once() {
     on_each_database(|open| {
-        let child = Counter::default();
-        // Each runner takes one of the two parents at a time.
+        let runs = Counter::default();
+        // Each runner runs one task at a time, so the tasks `l` and `r` can run on different runners.
         let mut settings = config();
         settings.max_concurrent_async_tasks = 1;
         let engines = [start(open(), settings.clone()), start(open(), settings)];
         for engine in &engines {
-            let hit = child.clone();
+            let hit = runs.clone();
             define(
                 engine,
                 "join",
@@ -26,7 +26,7 @@ fn c1_two_runners_completing_two_parents_start_the_child_once() {
                     (task("l", &[]), body(|_| done())),
                     (task("r", &[]), body(|_| done())),
                     (
-                        task("child", &["l", "r"]),
+                        task("join", &["l", "r"]),
                         body(move |_| {
                             hit.hit();
                             done()
@@ -43,7 +43,7 @@ fn c1_two_runners_completing_two_parents_start_the_child_once() {
             assert_eq!(ended.record().status, ExecutionStatus::Completed);
             assert_eq!(ended.record().tasks[2].attempt, 1);
         }
-        assert_eq!(child.get(), 300);
+        assert_eq!(runs.get(), 300);
         for engine in engines {
             engine.stop(Duration::from_secs(1));
         }
@@ -69,13 +69,15 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
             )],
         );
         let id = submit(&silent, "w");
-        until("the silent runner started", || started.get() == 1);
+        until("the silent runner has started its task", || {
+            started.get() == 1
+        });
         let runner = silent.runner_id();
         let store = open();
         let declared = || {
             let rows = store.runners().unwrap();
             let row = rows.iter().find(|row| row.id == runner).unwrap();
-            // A heartbeat between the two calls makes this return false.
+            // `declare_dead` returns false if a heartbeat has extended the lease since `row` was read.
             store
                 .declare_dead(runner, row.lease_until, silent.now())
                 .unwrap()
@@ -98,7 +100,7 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
 }
 
 #[test]
-fn e5_workflow_without_live_runner_waits_unchanged() {
+fn e5_execution_without_a_suitable_runner_stays_pending() {
     on_each_database(|open| {
         let first = start(open(), config());
         define(&first, "known", vec![(task("a", &[]), body(|_| done()))]);

@@ -1,4 +1,4 @@
-//! Semantics E9: the log events of executions.
+//! Tests of the log events of executions (semantics E9).
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -16,8 +16,8 @@ struct Recorder(Arc<Mutex<Vec<String>>>);
 
 impl Recorder {
     fn count(&self, text: &str) -> usize {
-        let told = self.0.lock().unwrap();
-        told.iter().filter(|line| line.contains(text)).count()
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
     }
 }
 
@@ -53,9 +53,10 @@ impl Subscriber for Recorder {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Makes a recorder the subscriber of this thread.
+/// Creates a recorder and makes it the subscriber of this thread until the guard is dropped.
 fn record() -> (Recorder, DefaultGuard) {
-    // With only one subscriber, `tracing` disables an event for all threads if a thread without a subscriber reaches it first.
+    // If only one subscriber exists, and a thread without a subscriber is the first to reach an event, `tracing` disables this
+    // event for all threads. A second subscriber prevents this.
     static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Recorder::default()));
     LazyLock::force(&OTHER);
     let recorder = Recorder::default();
@@ -70,11 +71,15 @@ fn e9_start_is_logged_when_a_worker_takes_the_first_task() {
         max_concurrent_tasks: 1,
         ..config()
     });
-    // The second task is claimed ahead of a free worker.
+    // The runner runs one task at a time, so the second task is prefetched.
     runner.submit(request("w"));
     runner.submit(request("w"));
     runner.pass(SECOND);
-    assert_eq!(recorder.count("started"), 0, "claimed, and not started");
+    assert_eq!(
+        recorder.count("started"),
+        0,
+        "the tasks are claimed but not started"
+    );
     let first = runner.start_next().unwrap();
     runner.step(Message::Poke);
     runner.pass(SECOND);

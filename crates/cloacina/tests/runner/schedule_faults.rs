@@ -1,4 +1,4 @@
-//! A failing schedule or trigger does not affect others, and is tried again.
+//! Tests that a failing schedule or trigger does not affect others and is tried again.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use cloacina::types::{Clock, ScheduleId};
 use super::stepped::{MILLISECOND, SECOND, SteppedRunner};
 use super::support::config;
 
+/// One hour, in microseconds.
 const HOUR: i64 = 3_600 * SECOND;
 
 fn add_schedule(runner: &SteppedRunner, instance: &str) -> ScheduleId {
@@ -30,7 +31,7 @@ fn ticks(runner: &SteppedRunner, id: ScheduleId) -> usize {
     runner.store.ticks(id, 1_000, 0).unwrap().len()
 }
 
-/// A runner with a trigger that has been polled once and is polled again in an hour.
+/// Returns a runner with a trigger. The trigger has an interval of an hour, and its first poll has been dispatched.
 fn with_trigger(config: RunnerConfig) -> (SteppedRunner, ScheduleId) {
     let mut runner = SteppedRunner::new(config);
     let added = Arc::new(Mutex::new(None));
@@ -54,7 +55,7 @@ fn with_trigger(config: RunnerConfig) -> (SteppedRunner, ScheduleId) {
 }
 
 #[test]
-fn b3_refused_schedule_does_not_block_others() {
+fn refused_schedule_does_not_block_others() {
     let mut runner = SteppedRunner::new(config());
     let bad = add_schedule(&runner, "bad");
     runner.refuse(move |batch| {
@@ -70,7 +71,10 @@ fn b3_refused_schedule_does_not_block_others() {
         runner.clock.pass(SECOND / 2);
         while runner.coordinator.step(Vec::new()) <= runner.clock.monotonic() {
             immediate_steps += 1;
-            assert!(immediate_steps < 100, "the coordinator spins");
+            assert!(
+                immediate_steps < 100,
+                "the coordinator does not pause between steps"
+            );
         }
     }
     for id in others {
@@ -80,7 +84,7 @@ fn b3_refused_schedule_does_not_block_others() {
 }
 
 #[test]
-fn g1_changed_trigger_is_read_again_after_an_error() {
+fn g1_changed_trigger_is_polled_after_a_failed_read() {
     let (mut runner, id) = with_trigger(RunnerConfig {
         enable_cron: false,
         ..config()
@@ -101,7 +105,7 @@ fn g1_changed_trigger_is_read_again_after_an_error() {
     runner.fail_always(Verb::DueSchedules, Moment::Before);
     runner.step(Message::Rescheduled);
     runner.pass(SECOND);
-    runner.fail_once(Verb::Check, Moment::Before); // replaces the failpoint; nothing fails any more
+    runner.fail_never();
     for _ in 0..20 {
         runner.pass(SECOND / 2);
     }
@@ -109,10 +113,10 @@ fn g1_changed_trigger_is_read_again_after_an_error() {
 }
 
 #[test]
-fn b3_poll_of_an_unreadable_trigger_causes_no_outage() {
+fn poll_of_an_unreadable_trigger_causes_no_outage() {
     let (mut runner, id) = with_trigger(config());
     let poll = runner.queues.polls().take().remove(0);
-    // Another program changes the trigger, so that the lease cannot be extended.
+    // Another program changes the trigger, so the poll's result cannot be written with the known revision.
     let mut record = runner.store.schedule(id).unwrap().unwrap();
     let expected = record.revision;
     record.revision += 1;

@@ -1,4 +1,4 @@
-//! Schedules on running runners, with an injected clock.
+//! Tests of schedules and triggers on running runners, with a clock that the test sets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,9 @@ use super::support::{
 };
 use super::time::HandClock;
 
+/// One second, in microseconds.
 const SECOND: i64 = 1_000_000;
+/// One hour, in microseconds.
 const HOUR: i64 = 3600 * SECOND;
 /// 2025-06-15T12:00:00Z
 const NOON: Timestamp = Timestamp(1_749_988_800_000_000);
@@ -50,8 +52,8 @@ fn start_with(store: Arc<dyn Store>, clock: &Arc<HandClock>, config: RunnerConfi
     engine
 }
 
-/// Runs a test with a function `open`. Each of its calls opens the same database again, as another program would.
-fn on_one_database(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
+/// Runs a test on a fresh SQLite file. The test gets a function that opens the file again, as another program does.
+fn on_sqlite_file(test: impl Fn(&dyn Fn() -> Arc<dyn Store>)) {
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions::file(folder.path().join("schedules.db"));
     test(&|| Arc::new(SqliteStore::open(&options).unwrap()));
@@ -61,17 +63,17 @@ fn every_ten() -> NewSchedule {
     NewSchedule::new("etl", "*/10 * * * * *", "UTC")
 }
 
-/// The ticks of a schedule, oldest first: seconds after noon, and outcome.
+/// Returns the ticks of a schedule, oldest first. A tick is its due time, in seconds after noon, and its outcome.
 fn history(engine: &EngineHandle, id: ScheduleId) -> Vec<(i64, TickOutcome)> {
     let mut ticks = engine
         .inspector()
         .schedule_history(id, usize::MAX, 0)
         .unwrap();
     ticks.reverse();
-    let told = ticks
+    let pairs = ticks
         .iter()
         .map(|tick| (tick.due_at.since(NOON) / SECOND, tick.outcome));
-    told.collect()
+    pairs.collect()
 }
 
 fn executions(engine: &EngineHandle, id: ScheduleId) -> Vec<ExecutionId> {
@@ -90,7 +92,7 @@ use TickOutcome::{Fired, Missed, Overlapped, Queued};
 
 #[test]
 fn f6_tick_starts_an_execution_with_its_time() {
-    on_one_database(|open| {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
@@ -116,8 +118,8 @@ fn f6_tick_starts_an_execution_with_its_time() {
 }
 
 #[test]
-fn b1_clock_set_back_fires_no_tick_twice() {
-    on_one_database(|open| {
+fn f3_no_tick_fires_twice_after_the_clock_is_set_back() {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine.register_schedule(&every_ten()).unwrap().id;
@@ -133,12 +135,14 @@ fn b1_clock_set_back_fires_no_tick_twice() {
             .unwrap()
             .id;
         clock.move_to(NOON + -HOUR + 60 * SECOND);
-        // The new schedule uses the current time of the stepped clock.
-        until("the other tick", || history(&engine, other).len() == 1);
+        // The new schedule was registered after the clock was set back, so it fires at the new time.
+        until("the new schedule fires", || {
+            history(&engine, other).len() == 1
+        });
         assert_eq!(history(&engine, id).len(), 6);
         clock.move_to(NOON + 60 * SECOND);
         clock.move_to(NOON + 70 * SECOND);
-        until("the next tick", || history(&engine, id).len() == 7);
+        until("the next tick fires", || history(&engine, id).len() == 7);
         let expected: Vec<_> = (1..=7).map(|n| (n * 10, Fired)).collect();
         assert_eq!(history(&engine, id), expected);
         assert_eq!(executions(&engine, id).len(), 7);
@@ -147,8 +151,8 @@ fn b1_clock_set_back_fires_no_tick_twice() {
 }
 
 #[test]
-fn b1_clock_set_forward_follows_the_catch_up_rule() {
-    on_one_database(|open| {
+fn f4_ticks_skipped_by_the_clock_follow_the_catch_up_rule() {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let register = |name: &str, catchup| {
@@ -165,12 +169,12 @@ fn b1_clock_set_forward_follows_the_catch_up_rule() {
             (1..=6).map(|n| n * 600).zip(outcomes).collect()
         };
         for (id, expected) in [
-            // The last tick is only five seconds late.
+            // The last tick is only five seconds late, so it counts as on time.
             (skip, [Missed, Missed, Missed, Missed, Missed, Fired]),
             (latest, [Missed, Missed, Missed, Missed, Fired, Fired]),
             (all, [Fired; 6]),
         ] {
-            until("the ticks of an hour", || history(&engine, id).len() == 6);
+            until("six ticks are recorded", || history(&engine, id).len() == 6);
             assert_eq!(history(&engine, id), six(expected));
         }
         engine.stop(Duration::from_secs(1));
@@ -178,8 +182,8 @@ fn b1_clock_set_forward_follows_the_catch_up_rule() {
 }
 
 #[test]
-fn f4_downtime_follows_the_catch_up_rule() {
-    on_one_database(|open| {
+fn f4_ticks_of_a_downtime_follow_the_catch_up_rule() {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let mut new = every_ten();
@@ -189,7 +193,9 @@ fn f4_downtime_follows_the_catch_up_rule() {
         engine.stop(Duration::from_secs(1));
         clock.move_to(NOON + 35 * SECOND);
         let engine = start(open(), &clock);
-        until("the missed ticks", || history(&engine, id).len() == 3);
+        until("three ticks are recorded", || {
+            history(&engine, id).len() == 3
+        });
         assert_eq!(
             history(&engine, id),
             [(10, Fired), (20, Fired), (30, Missed)]
@@ -200,7 +206,7 @@ fn f4_downtime_follows_the_catch_up_rule() {
 
 #[test]
 fn f4_two_runners_fire_each_tick_once() {
-    on_one_database(|open| {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = engines[0].register_schedule(&every_ten()).unwrap().id;
@@ -242,7 +248,7 @@ fn runner_with_schedules_disabled_fires_no_tick() {
     clock.move_to(NOON + 10 * SECOND);
     let execution = engine.run_schedule_now(id).unwrap();
     wait(&engine, execution);
-    // By now the runner has run some steps, and the tick is still left to other runners.
+    // The runner has run some steps, but the tick is still due.
     assert_eq!(
         engine.inspector().schedule(id).unwrap().next_due,
         Some(NOON + 10 * SECOND)
@@ -255,7 +261,7 @@ fn runner_with_schedules_disabled_fires_no_tick() {
 
 #[test]
 fn f4_queued_tick_fires_when_the_previous_execution_ends() {
-    on_one_database(|open| {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let mut new = every_ten();
@@ -301,7 +307,7 @@ fn f4_queued_tick_fires_when_the_previous_execution_ends() {
 
 #[test]
 fn tick_is_skipped_until_its_workflow_is_defined() {
-    on_one_database(|open| {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
         let id = engine
@@ -325,7 +331,7 @@ fn tick_is_skipped_until_its_workflow_is_defined() {
         until("the next tick", || history(&engine, id).len() == 2);
         assert_eq!(history(&engine, id)[1], (20, Fired));
         let execution = executions(&engine, id)[0];
-        // The runner that lost the race for this tick finds the winner's work at its next poll, which needs a later time.
+        // If `engine` fired the tick, `other` finds the execution at its next poll, which is not due before the clock advances.
         clock.move_to(NOON + 21 * SECOND);
         until("the execution completes", || {
             engine.inspector().status(execution).unwrap() == ExecutionStatus::Completed
@@ -336,8 +342,8 @@ fn tick_is_skipped_until_its_workflow_is_defined() {
 }
 
 #[test]
-fn schedule_changes_reach_other_runners() {
-    on_one_database(|open| {
+fn other_runners_notice_changed_schedules() {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let quiet = RunnerConfig {
             enable_cron: false,
@@ -375,7 +381,7 @@ fn schedule_changes_reach_other_runners() {
         client.run_schedule_now(id).unwrap();
         client.set_schedule_enabled(id, true).unwrap();
         clock.move_to(NOON + 30 * SECOND);
-        until("the tick after", || history(&engine, id).len() == 3);
+        until("the following tick", || history(&engine, id).len() == 3);
         let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
         assert_eq!(outcomes, [10, 20, 30]);
         client.delete_schedule(id).unwrap();
@@ -417,8 +423,8 @@ fn register_trigger(engine: &EngineHandle, trigger: NewTrigger) -> ScheduleId {
 }
 
 #[test]
-fn g1_one_runner_polls_and_a_poll_fires_once() {
-    on_one_database(|open| {
+fn g1_one_runner_polls_and_each_poll_fires_once() {
+    on_sqlite_file(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
         let id = register_trigger(&engines[0], inbox());
@@ -442,7 +448,7 @@ fn g1_one_runner_polls_and_a_poll_fires_once() {
             assert_eq!(polls.len(), 1);
             let (index, poll) = &polls[0];
             assert_eq!(poll.name, "inbox");
-            // A second report of the same end has no effect.
+            // The second report of the same poll has no effect.
             for _ in 0..2 {
                 engines[*index].end_poll(poll.token, PollOutcome::Fire(Context::new()));
             }
@@ -467,7 +473,7 @@ fn g1_one_runner_polls_and_a_poll_fires_once() {
 }
 
 #[test]
-fn g1_poll_whose_lease_was_taken_over_does_not_fire() {
+fn g1_poll_of_a_disabled_trigger_does_not_fire() {
     let store = in_memory();
     let open = || Arc::new(store.share()) as Arc<dyn Store>;
     let clock = Arc::new(HandClock::at(NOON));
@@ -512,7 +518,7 @@ fn g1_stopping_runner_leaves_its_poll_to_others() {
     second.stop(Duration::from_secs(1));
 }
 
-/// A trigger that starts "load" after each end of "etl" with one of these states.
+/// Returns a trigger that starts `load` after each execution of `etl` that ends in one of these states.
 fn load_after(statuses: &[ExecutionStatus]) -> NewTrigger {
     NewTrigger {
         name: "load after etl".to_owned(),
@@ -529,7 +535,7 @@ fn load_after(statuses: &[ExecutionStatus]) -> NewTrigger {
 }
 
 #[test]
-fn g4_each_end_starts_one_execution_whoever_ends_it() {
+fn g4_each_ended_execution_starts_one_execution() {
     on_each_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engines = [start(open(), &clock), start(open(), &clock)];
@@ -538,7 +544,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
             "load",
             vec![(task("a", &[]), body(|_| done()))],
         );
-        // Ends before the registration do not count.
+        // An execution that ends before the trigger is registered does not start `load`.
         wait(&engines[0], submit(&engines[0], "etl"));
         let statuses = [ExecutionStatus::Completed, ExecutionStatus::Cancelled];
         let register = |engine: &EngineHandle| {
@@ -558,7 +564,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
             ..super::support::request("etl")
         };
         let held = engines[0].submit(vec![held]).unwrap()[0];
-        // A program without a runner ends the execution.
+        // A program without a runner cancels this execution.
         let client = cloacina::runner::Inspector::new(open(), Arc::clone(&clock) as _);
         client
             .control(held, &cloacina::runtime::Control::Cancel)
@@ -566,7 +572,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
         ended.push(held);
         let mut ticks = 0;
         until("each end has fired", || {
-            // The runners notice the change of another program only when their clock advances.
+            // The runners poll for changes of other programs only when their clock advances.
             ticks += 1;
             clock.move_to(NOON + ticks * SECOND / 4);
             executions(&engines[0], id).len() == ended.len()
@@ -591,7 +597,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
             sentences,
             [
                 "Trigger 'load after etl' is called after each execution of workflow 'etl' that ends as Completed or Cancelled, \
-              and starts workflow 'load'. No end waits for it."
+              and starts workflow 'load'. No ended execution waits for it."
             ]
         );
         for engine in engines {
@@ -601,7 +607,7 @@ fn g4_each_end_starts_one_execution_whoever_ends_it() {
 }
 
 #[test]
-fn g4_call_is_repeated_after_a_failure_and_a_lost_lease() {
+fn g4_trigger_is_called_again_after_a_failure_or_a_shutdown() {
     on_each_database(|open| {
         let clock = Arc::new(HandClock::at(NOON));
         let engine = start(open(), &clock);
@@ -630,11 +636,11 @@ fn g4_call_is_repeated_after_a_failure_and_a_lost_lease() {
             token,
             PollOutcome::Ends(vec![PollOutcome::Failed("ouch".to_owned())]),
         );
-        until("the failure", || !history(&engine, id).is_empty());
+        until("the failed call", || !history(&engine, id).is_empty());
         clock.move_to(NOON + SECOND);
         let (_, attempts) = next(&engine);
         assert_eq!(attempts, 1);
-        // The runner stops before it reports, so the trigger of another runner is called for the same end.
+        // The runner stops before it reports the second call, so another runner repeats the call for the same ended execution.
         engine.stop(Duration::from_secs(1));
         let other = start(open(), &clock);
         define(&other, "load", vec![(task("a", &[]), body(|_| done()))]);
@@ -648,7 +654,7 @@ fn g4_call_is_repeated_after_a_failure_and_a_lost_lease() {
         // A second report of the same call has no effect.
         other.end_poll(token, fire());
         other.end_poll(token, fire());
-        until("it fires", || executions(&other, id).len() == 1);
+        until("the trigger fires", || executions(&other, id).len() == 1);
         let outcomes: Vec<TickOutcome> = history(&other, id).iter().map(|tick| tick.1).collect();
         assert_eq!(outcomes, [TickOutcome::Failed, TickOutcome::Fired]);
         let record = other

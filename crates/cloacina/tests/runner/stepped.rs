@@ -1,4 +1,4 @@
-//! A coordinator that a test steps by hand, on a database with injected faults.
+//! `SteppedRunner`: a coordinator that a test steps by hand, on a database with injected faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,20 +26,20 @@ use super::time::HandClock;
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
 
-/// Returns the error with which the database refuses a batch, if it does.
+/// A function that returns the error with which the database refuses a batch, or `None` if it accepts the batch.
 pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
 
-/// A store that refuses batches or reads, and measures the batches that it writes.
+/// A store that can refuse batches and requests to read, and that measures the batches that it writes.
 pub struct FaultyStore {
     store: SqliteStore,
     refusal: Mutex<Option<Refusal>>,
     /// The executions whose rows cannot be read.
     pub unreadable: Mutex<BTreeSet<ExecutionId>>,
-    /// Number of attempts to read such an execution.
+    /// The number of attempts to read an unreadable execution.
     pub unreadable_reads: AtomicI64,
     /// Whether reading a schedule by its id fails.
     pub hides_schedules: AtomicBool,
-    /// Size of the deltas in the largest batch, in bytes.
+    /// The size of the deltas in the largest batch, in bytes.
     pub largest_batch: AtomicI64,
 }
 
@@ -77,12 +77,13 @@ impl Layer for FaultyStore {
     }
 }
 
+/// Returns the size of an execution's deltas.
 fn bytes(record: &ExecutionRecord) -> usize {
     let deltas = record.tasks.iter().filter_map(|task| task.delta.as_deref());
     deltas.map(Delta::size).sum()
 }
 
-/// A failpoint that fails once, or every time.
+/// A failpoint that the test can make fail once or always.
 #[derive(Default)]
 pub struct ArmedFailpoint(Mutex<Option<(Failpoint, bool)>>);
 
@@ -101,7 +102,7 @@ impl Failpoints for ArmedFailpoint {
     }
 }
 
-/// A runner of the workflow `w`, which has one task, on a database that other processes use too.
+/// A runner of the workflow `w`, which has one task. Other runners can use the same database.
 pub struct SteppedRunner {
     pub coordinator: Coordinator,
     pub queues: WorkQueues,
@@ -110,7 +111,7 @@ pub struct SteppedRunner {
     failpoint: Arc<ArmedFailpoint>,
     pub faulty: Arc<FaultyStore>,
     pub store: Arc<SqliteStore>,
-    /// Another process on the same database.
+    /// A client without a runner on the same database.
     pub others: Inspector,
 }
 
@@ -132,7 +133,7 @@ impl SteppedRunner {
         let (failpoint, queues) = (Arc::new(ArmedFailpoint::default()), WorkQueues::default());
         let subscriptions = Arc::new(Subscriptions::default());
         let points = Arc::clone(&failpoint) as Arc<dyn Failpoints>;
-        // The runner gets its own handle, like another process, so that it notices the writes of the others.
+        // Each runner has its own handle of the database, so it notices the writes of other runners.
         let faulty = Arc::new(FaultyStore {
             store: store.share(),
             refusal: Mutex::default(),
@@ -169,7 +170,7 @@ impl SteppedRunner {
         stepped
     }
 
-    /// Registers the workflow. `calls_back`: whether the task has a success callback.
+    /// Registers the workflow `w`. If `calls_back` is true, its task has a success callback.
     pub fn register(&mut self, calls_back: bool) {
         let mut only = task("a", &[]);
         only.kind = TaskKind::Sync;
@@ -205,10 +206,12 @@ impl SteppedRunner {
         self.coordinator.step(Vec::new());
     }
 
+    /// Makes the next call of a request fail at this moment.
     pub fn fail_once(&self, verb: Verb, moment: Moment) {
         *self.failpoint.0.lock() = Some((Failpoint { verb, moment }, false));
     }
 
+    /// Makes every call of a request fail at this moment, until `fail_never` is called.
     pub fn fail_always(&self, verb: Verb, moment: Moment) {
         *self.failpoint.0.lock() = Some((Failpoint { verb, moment }, true));
     }
@@ -252,7 +255,7 @@ impl SteppedRunner {
         answer.wait(Duration::ZERO).expect("the step answers")
     }
 
-    /// Starts the next task on a worker. It runs until the test ends it.
+    /// Takes the next task for a worker. The task runs until the test calls `finish`.
     pub fn start_next(&mut self) -> Option<(WorkToken, Assignment)> {
         let now = self.clock.now();
         let dispatched = (self.queues.of(Executor::Threads)).try_take(1, &*self.clock)?;
@@ -276,7 +279,7 @@ impl SteppedRunner {
         self.step(message);
     }
 
-    /// The worker's message about the end of a running task.
+    /// Frees the worker of a running task. Returns the worker's message about the end of the task.
     pub fn finished(
         &self,
         (token, assignment): (WorkToken, Assignment),
@@ -309,7 +312,7 @@ impl SteppedRunner {
     }
 }
 
-/// A submission with a timeout of one second.
+/// Returns a submission with a timeout of one second.
 pub fn with_timeout() -> SubmitRequest {
     SubmitRequest {
         timeout: Some(SECOND),

@@ -1,4 +1,4 @@
-//! Ends of children that a test steps by hand (semantics M).
+//! Tests of ended children, with coordinators that the test steps by hand (semantics M).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use cloacina::workflow::{TaskDefinition, TaskKind, Workflow, WorkflowDefinition}
 use super::stepped::{SECOND, SteppedRunner};
 use super::support::{config, done, request, task};
 
-/// Registers the workflow `parent`: a child of the workflow `w`, and a task after it.
+/// Registers the workflow `parent`: a node that runs the workflow `w`, and a task that depends on the node.
 fn register(runner: &mut SteppedRunner) {
     let node = TaskDefinition {
         kind: TaskKind::Engine,
@@ -48,11 +48,11 @@ fn register(runner: &mut SteppedRunner) {
     });
 }
 
-fn node(runner: &SteppedRunner, parent: ExecutionId) -> TaskStatus {
+fn node_status(runner: &SteppedRunner, parent: ExecutionId) -> TaskStatus {
     runner.task(parent).status
 }
 
-fn inbox(runner: &SteppedRunner) -> usize {
+fn inbox_size(runner: &SteppedRunner) -> usize {
     let due = runner.store.due_waits(cloacina::types::Timestamp(0), 10);
     due.unwrap().inbox.len()
 }
@@ -67,8 +67,8 @@ fn m3_parent_continues_in_the_turn_that_ends_its_child() {
     assert_ne!(id, parent);
     runner.finish(child, done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
-    assert_eq!(node(&runner, parent), TaskStatus::Completed);
-    assert_eq!(inbox(&runner), 0);
+    assert_eq!(node_status(&runner, parent), TaskStatus::Completed);
+    assert_eq!(inbox_size(&runner), 0);
     let after = runner.start_next().unwrap();
     assert_eq!(after.1.execution, parent);
     runner.finish(after, done());
@@ -76,7 +76,7 @@ fn m3_parent_continues_in_the_turn_that_ends_its_child() {
 }
 
 #[test]
-fn m3_parent_that_was_changed_meanwhile_learns_the_end_by_a_message() {
+fn m3_concurrently_changed_parent_gets_a_message_about_the_end() {
     let mut runner = SteppedRunner::new(config());
     register(&mut runner);
     let parent = runner.submit(request("parent"));
@@ -95,19 +95,19 @@ fn m3_parent_that_was_changed_meanwhile_learns_the_end_by_a_message() {
     runner.finish(child, done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
     assert_eq!(runner.status(parent), ExecutionStatus::Paused);
-    // Two messages: the end of the child for the parent, and the pause for the child.
-    assert_eq!(inbox(&runner), 2);
+    // One message tells the parent that the child has ended. The other message tells the child to pause.
+    assert_eq!(inbox_size(&runner), 2);
     runner.pass(1);
     runner.control(parent, Control::Resume);
     for _ in 0..3 {
         runner.pass(1);
     }
-    assert_eq!(inbox(&runner), 0);
-    assert_eq!(node(&runner, parent), TaskStatus::Completed);
+    assert_eq!(inbox_size(&runner), 0);
+    assert_eq!(node_status(&runner, parent), TaskStatus::Completed);
 }
 
 #[test]
-fn m3_parent_that_the_database_refuses_does_not_harm_its_child() {
+fn m3_child_ends_although_the_database_refuses_its_parent() {
     let mut runner = SteppedRunner::new(config());
     register(&mut runner);
     let parent = runner.submit(request("parent"));
@@ -123,11 +123,11 @@ fn m3_parent_that_the_database_refuses_does_not_harm_its_child() {
     for _ in 0..40 {
         runner.pass(SECOND);
     }
-    assert_eq!(node(&runner, parent), TaskStatus::Completed);
+    assert_eq!(node_status(&runner, parent), TaskStatus::Completed);
 }
 
 #[test]
-fn m3_refused_parent_does_not_hold_a_child_that_a_message_ends() {
+fn m3_child_is_cancelled_although_the_database_refuses_its_parent() {
     let mut runner = SteppedRunner::new(config());
     register(&mut runner);
     let parent = runner.submit(request("parent"));
@@ -138,7 +138,7 @@ fn m3_refused_parent_does_not_hold_a_child_that_a_message_ends() {
         let is_parent = batch.advances.iter().any(|one| one.record.id == parent);
         is_parent.then(|| StoreError::Refused("no such character".to_owned()))
     });
-    // No caller asks for this end, so no message of a caller is in the batch that is refused.
+    // The child is cancelled by an inbox message, so the batch that the database refuses contains no request of a caller.
     let cancel = InboxMessage {
         id: InboxId::generate(),
         kind: "cancel".to_owned(),
@@ -153,7 +153,7 @@ fn m3_refused_parent_does_not_hold_a_child_that_a_message_ends() {
         runner.pass(SECOND);
     }
     assert_eq!(runner.status(id), ExecutionStatus::Cancelled);
-    // Other executions go on meanwhile.
+    // Other executions continue while the database refuses the parent.
     let next = runner.start_next().unwrap();
     assert_eq!(next.1.execution, other);
     runner.finish(next, done());

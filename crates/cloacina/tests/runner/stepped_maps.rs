@@ -1,4 +1,4 @@
-//! Claims of items by coordinators that a test steps by hand (semantics K5, K6, K11).
+//! Tests of claims of map items, with coordinators that the test steps by hand (semantics K5, K6, K10, K11).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn map(id: &str, kind: TaskKind, parallel: Option<u32>) -> TaskDefinition {
     }
 }
 
-/// Registers a workflow with handlers for all its tasks, or for none.
+/// Registers a workflow with a handler for each task, or without handlers.
 fn register(
     runner: &mut SteppedRunner,
     name: &str,
@@ -73,11 +73,13 @@ fn register(
     });
 }
 
-fn rows(name: &str, count: usize) -> SubmitRequest {
+/// Returns a submission whose input is a list with `count` elements.
+fn request_with_rows(name: &str, count: usize) -> SubmitRequest {
     let rows: Vec<usize> = (0..count).collect();
     with_input(name, &format!(r#"{{"rows":{rows:?}}}"#))
 }
 
+/// Takes the next task of an executor for a worker.
 fn next_of(runner: &SteppedRunner, executor: Executor) -> Option<(WorkToken, Assignment)> {
     let dispatched = (runner.queues.of(executor)).try_take(1, &*runner.clock)?;
     let Work::Task(token, assignment) = dispatched.work else {
@@ -86,7 +88,7 @@ fn next_of(runner: &SteppedRunner, executor: Executor) -> Option<(WorkToken, Ass
     Some((token, assignment))
 }
 
-/// Ends a function of an event loop.
+/// Ends a task of the event loop's executor.
 fn finish_on_loop(
     runner: &mut SteppedRunner,
     (token, assignment): (WorkToken, Assignment),
@@ -101,7 +103,7 @@ fn finish_on_loop(
         ..
     } = message
     else {
-        unreachable!("it is the end of an attempt");
+        unreachable!("`finished` returns `Message::Finished`");
     };
     runner.step(Message::Finished {
         execution,
@@ -123,7 +125,7 @@ fn items(runner: &SteppedRunner, id: ExecutionId, task: u32) -> Vec<ItemRecord> 
 }
 
 #[test]
-fn k6_runner_with_an_old_copy_records_items() {
+fn k6_runner_with_an_old_copy_of_the_execution_records_items() {
     let narrow = || RunnerConfig {
         max_concurrent_tasks: 1,
         ..config()
@@ -143,15 +145,17 @@ fn k6_runner_with_an_old_copy_records_items() {
     };
     register(&mut first, "mapped", tasks(), true);
     register(&mut second, "mapped", tasks(), true);
-    let id = first.submit(rows("mapped", 40));
+    let id = first.submit(request_with_rows("mapped", 40));
     let attempt = first.start_next().unwrap();
-    // The second runner caches the execution as it is before the map expands.
+    // The second runner caches the execution before the map expands.
     second.control(id, Control::Pause);
     second.control(id, Control::Resume);
     first.finish(attempt, wrote("a", "1"));
     first.pass(1);
     second.pass(SECOND);
-    let attempt = second.start_next().expect("it claims some of the items");
+    let attempt = second
+        .start_next()
+        .expect("the second runner claims some items");
     let item = attempt.1.claim.item.unwrap();
     second.finish(attempt, wrote("items", "7"));
     let ended = items(&second, id, 1).remove(item as usize);
@@ -160,7 +164,7 @@ fn k6_runner_with_an_old_copy_records_items() {
 }
 
 #[test]
-fn k5_item_is_claimed_once_its_executor_has_room_again() {
+fn k5_item_is_claimed_when_its_executor_has_room_again() {
     let mut runner = SteppedRunner::new(RunnerConfig {
         max_concurrent_tasks: 4,
         max_concurrent_async_tasks: 1,
@@ -169,11 +173,11 @@ fn k5_item_is_claimed_once_its_executor_has_room_again() {
     let items = vec![map("items", TaskKind::Async, Some(1))];
     register(&mut runner, "mapped", items, true);
     register(&mut runner, "busy", vec![task("b", &[])], true);
-    let id = runner.submit(rows("mapped", 3));
+    let id = runner.submit(request_with_rows("mapped", 3));
     let first = next_of(&runner, Executor::Loop).expect("an item is dispatched");
-    // While the item runs, other tasks fill the queue of its executor.
+    // While the first item runs, other tasks fill the queue of its executor.
     for _ in 0..8 {
-        runner.submit(rows("busy", 0));
+        runner.submit(request_with_rows("busy", 0));
     }
     let (mut started, mut next) = (Vec::new(), Some(first));
     for _ in 0..40 {
@@ -193,25 +197,27 @@ fn k5_item_is_claimed_once_its_executor_has_room_again() {
 }
 
 #[test]
-fn k11_runner_that_registers_a_map_claims_items_that_wait() {
+fn k11_runner_that_registers_a_map_claims_waiting_items() {
     let mut first = SteppedRunner::new(config());
     let mut second = first.peer(config());
     let tasks = || vec![map("items", TaskKind::Sync, None)];
     register(&mut first, "mapped", tasks(), false);
-    let id = first.submit(rows("mapped", 2));
+    let id = first.submit(request_with_rows("mapped", 2));
     register(&mut second, "other", tasks(), true);
     second.pass(SECOND);
     second.pass(SECOND);
     assert!(second.start_next().is_none());
     register(&mut second, "mapped", tasks(), true);
     second.pass(1);
-    let (_, assignment) = second.start_next().expect("it claims an item");
+    let (_, assignment) = second
+        .start_next()
+        .expect("the second runner claims an item");
     assert_eq!((assignment.execution, assignment.claim.item), (id, Some(0)));
 }
 
-/// Two maps are used, because the claims of their items with the same index are equal.
+/// The test uses two maps, because items with the same index have equal claims in both.
 #[test]
-fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
+fn k5_claim_with_a_lost_answer_is_found_while_another_map_runs() {
     let mut runner = SteppedRunner::new(RunnerConfig {
         max_concurrent_tasks: 2,
         ..config()
@@ -222,7 +228,7 @@ fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
     };
     let tasks = vec![map("left", TaskKind::Sync, None), sync("a"), right];
     register(&mut runner, "twins", tasks, true);
-    let id = runner.submit(rows("twins", 1));
+    let id = runner.submit(request_with_rows("twins", 1));
     let (mut first, mut before) = (None, None);
     while first.is_none() || before.is_none() {
         let attempt = runner.start_next().expect("both tasks run at once");
@@ -231,7 +237,7 @@ fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
     }
     runner.fail_always(Verb::Commit, Moment::After);
     runner.finish(before.unwrap(), wrote("a", "1"));
-    // The answers of the commits that expand the second map and claim its item are lost.
+    // The commits that expand the second map and claim its item succeed, but their answers are lost.
     while items(&runner, id, 2)
         .first()
         .is_none_or(|item| item.claim().is_none())
@@ -251,14 +257,14 @@ fn k5_lost_claim_is_found_although_an_item_of_another_map_runs() {
 }
 
 #[test]
-fn k10_endless_function_has_another_claim_than_the_new_item() {
+fn k10_item_of_a_new_list_has_a_new_claim() {
     let mut runner = SteppedRunner::new(config());
     let timed = TaskDefinition {
         timeout: Some(SECOND),
         ..map("items", TaskKind::Sync, None)
     };
     register(&mut runner, "mapped", vec![timed], true);
-    let id = runner.submit(rows("mapped", 1));
+    let id = runner.submit(request_with_rows("mapped", 1));
     let (_, endless) = runner.start_next().expect("the item is dispatched");
     runner.pass(2 * SECOND);
     assert_eq!(runner.status(id), ExecutionStatus::Failed);

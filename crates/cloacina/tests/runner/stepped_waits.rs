@@ -1,4 +1,4 @@
-//! Waits of executions that a test steps by hand (semantics D5, L14).
+//! Tests of waits, with coordinators that the test steps by hand (semantics D5, L14).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn d5_deadline_of_a_waiting_execution_survives_a_restart() {
         timeout: Some(3_600 * SECOND),
         ..request("slow")
     });
-    // The process ends, and another one continues.
+    // The first runner stops making steps, and a second runner continues.
     let mut second = first.peer(config());
     for _ in 0..10 {
         second.pass(SECOND);
@@ -55,7 +55,7 @@ fn d5_deadline_of_a_waiting_execution_survives_a_restart() {
 }
 
 #[test]
-fn l14_many_timers_of_each_execution_fire_at_once() {
+fn l14_all_timers_of_many_executions_fire() {
     let mut runner = SteppedRunner::new(config());
     let delay = || Condition::Delay { duration: SECOND };
     let timers = ["a", "b", "c"].map(|id| node(id, &[], delay()));
@@ -73,7 +73,7 @@ fn l14_many_timers_of_each_execution_fire_at_once() {
 }
 
 #[test]
-fn l14_unreadable_executions_do_not_block_the_timers_of_others() {
+fn l14_unreadable_executions_do_not_block_other_timers() {
     let mut first = SteppedRunner::new(config());
     let delay = || Condition::Delay { duration: SECOND };
     let timers = ["a", "b", "c"].map(|id| node(id, &[], delay()));
@@ -81,7 +81,7 @@ fn l14_unreadable_executions_do_not_block_the_timers_of_others() {
     let ids: Vec<_> = (0..401).map(|_| first.submit(request("blocked"))).collect();
     let mut second = first.peer(config());
     register(&mut second, "blocked", timers.to_vec());
-    // The timers of these executions are due first.
+    // These 400 executions have the timers that are due first.
     second.faulty.unreadable.lock().extend(&ids[..400]);
     drop(first.coordinator);
     second.pass(2 * SECOND);
@@ -90,5 +90,8 @@ fn l14_unreadable_executions_do_not_block_the_timers_of_others() {
     }
     assert_eq!(second.status(ids[400]), ExecutionStatus::Completed);
     let due = second.coordinator.step(Vec::new());
-    assert!(due > second.clock.monotonic(), "the coordinator spins");
+    assert!(
+        due > second.clock.monotonic(),
+        "the coordinator does not pause between steps"
+    );
 }

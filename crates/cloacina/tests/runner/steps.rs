@@ -1,4 +1,4 @@
-//! Steps that running attempts record: the fence, lost answers, the shared commit, and retries.
+//! Tests of the steps that running attempts record: lost claims, lost answers, shared commits, and retries.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn step(key: &str, position: u32) -> StepRecord {
     }
 }
 
-/// The message with which an attempt records a step, and the answer.
+/// Returns the message with which an attempt records a step, and the answer to that message.
 fn recording(assignment: &Assignment, step: StepRecord) -> (Message, Answer<()>) {
     let (answer, reply) = Answer::new();
     let message = Message::RecordStep {
@@ -37,21 +37,24 @@ fn recording(assignment: &Assignment, step: StepRecord) -> (Message, Answer<()>)
     (message, answer)
 }
 
+/// Returns the answer, if it has arrived.
 fn answered(answer: &Answer<()>) -> Option<Result<(), Error>> {
     answer.wait(Duration::ZERO)
 }
 
+/// Returns whether the answer says that the attempt has lost its claim.
 fn is_lost(answer: &Answer<()>) -> bool {
     answered(answer).is_some_and(|answer| answer.unwrap_err().code == ErrorCode::ClaimLost)
 }
 
+/// Returns the keys of the stored steps.
 fn keys(runner: &SteppedRunner, id: ExecutionId) -> Vec<String> {
     let steps = runner.store.steps(id, None).unwrap();
     steps.into_iter().map(|(_, step)| step.key).collect()
 }
 
 #[test]
-fn t1_step_is_durable_when_it_is_answered() {
+fn t1_step_is_durable_when_the_attempt_gets_the_answer() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (token, assignment) = runner.start_next().unwrap();
@@ -61,11 +64,15 @@ fn t1_step_is_durable_when_it_is_answered() {
     assert_eq!(keys(&runner, id), ["plan"]);
     runner.finish((token, assignment), done());
     assert_eq!(runner.status(id), ExecutionStatus::Completed);
-    assert_eq!(keys(&runner, id), ["plan"], "the history keeps it");
+    assert_eq!(
+        keys(&runner, id),
+        ["plan"],
+        "the step stays stored after the end"
+    );
 }
 
 #[test]
-fn t2_later_attempt_gets_the_recorded_steps() {
+fn t2_later_attempt_reads_the_recorded_steps() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (token, assignment) = runner.start_next().unwrap();
@@ -87,7 +94,7 @@ fn t2_later_attempt_gets_the_recorded_steps() {
 }
 
 #[test]
-fn t7_steps_and_ends_of_one_turn_share_a_commit() {
+fn t7_steps_of_one_turn_share_a_commit() {
     let mut runner = SteppedRunner::new(config());
     let ids: Vec<ExecutionId> = (0..3).map(|_| runner.submit(request("w"))).collect();
     let mut messages = Vec::new();
@@ -125,12 +132,12 @@ fn t8_attempt_that_timed_out_cannot_record() {
 }
 
 #[test]
-fn t8_step_beside_the_cancel_of_another_process_is_refused() {
+fn t8_step_is_refused_after_a_cancel_by_another_process() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (_, assignment) = runner.start_next().unwrap();
     runner.others.control(id, &Control::Cancel).unwrap();
-    // The cached execution still looks running. Only the revision shows that it has changed.
+    // The cached execution is still running. Only the stored revision shows that the execution was cancelled.
     let (message, answer) = recording(&assignment, step("late", 0));
     runner.step(message);
     for _ in 0..3 {
@@ -141,12 +148,12 @@ fn t8_step_beside_the_cancel_of_another_process_is_refused() {
 }
 
 #[test]
-fn t8_rescued_attempt_cannot_record_and_the_next_one_can() {
+fn t8_only_the_attempt_after_a_rescue_can_record() {
     let mut runner = SteppedRunner::new(config());
     let mut doomed = runner.peer(config());
     let id = doomed.submit(request("w"));
     let (_, lost) = doomed.start_next().unwrap();
-    // The runner declares the other one dead after it has sent no heartbeat for the length of a lease.
+    // `doomed` sends no heartbeats, so `runner` declares it dead when its lease has expired.
     for _ in 0..40 {
         runner.pass(SECOND);
     }
@@ -159,12 +166,12 @@ fn t8_rescued_attempt_cannot_record_and_the_next_one_can() {
     for _ in 0..3 {
         doomed.pass(MILLISECOND);
     }
-    assert!(is_lost(&answer), "the suspended runner lost its claims");
+    assert!(is_lost(&answer), "the dead runner lost its claims");
     assert_eq!(keys(&runner, id), ["plan"]);
 }
 
 #[test]
-fn t8_step_beside_an_unwritten_cancel_is_decided_again() {
+fn t8_step_is_recorded_if_the_cancel_before_it_was_not_written() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (_, assignment) = runner.start_next().unwrap();
@@ -173,7 +180,7 @@ fn t8_step_beside_an_unwritten_cancel_is_decided_again() {
     let cancel = Message::Control {
         execution: id,
         action: Control::Cancel,
-        // The caller gives up during the outage, so the cancel is not tried again.
+        // The caller gives up at once, so the cancel is not tried again after the outage.
         give_up: runner.clock.monotonic(),
         reply,
     };
@@ -196,7 +203,7 @@ fn t1_step_with_a_lost_answer_is_recorded_once() {
         runner.fail_once(Verb::Commit, moment);
         let (message, answer) = recording(&assignment, step(key, position));
         runner.step(message);
-        assert_eq!(answered(&answer), None, "the outcome is not known");
+        assert_eq!(answered(&answer), None, "the outcome is not known yet");
         for _ in 0..5 {
             runner.pass(SECOND);
         }
@@ -206,7 +213,7 @@ fn t1_step_with_a_lost_answer_is_recorded_once() {
 }
 
 #[test]
-fn t2_steps_are_read_when_the_database_answers_again() {
+fn t2_failed_read_of_recorded_steps_is_repeated() {
     let mut runner = SteppedRunner::new(config());
     runner.submit(request("w"));
     let (_, assignment) = runner.start_next().unwrap();
@@ -225,7 +232,7 @@ fn t2_steps_are_read_when_the_database_answers_again() {
 }
 
 #[test]
-fn t3_step_that_the_database_refuses_fails_alone() {
+fn t3_only_the_step_that_the_database_refuses_fails() {
     let mut runner = SteppedRunner::new(config());
     let ids = [runner.submit(request("w")), runner.submit(request("w"))];
     let is_bad = |key: &str| key == "bad";
@@ -234,7 +241,7 @@ fn t3_step_that_the_database_refuses_fails_alone() {
         steps
             .flat_map(|steps| &steps.recorded)
             .any(|(_, step)| is_bad(&step.key))
-            .then(|| StoreError::Refused("not storable".to_owned()))
+            .then(|| StoreError::Refused("a value cannot be stored".to_owned()))
     });
     let mut messages = Vec::new();
     let mut answers = Vec::new();
@@ -253,7 +260,7 @@ fn t3_step_that_the_database_refuses_fails_alone() {
 }
 
 #[test]
-fn t6_retry_from_a_step_forgets_it_and_all_after_it() {
+fn t6_retry_from_a_step_drops_that_step_and_later_steps() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let attempt = runner.start_next().unwrap();
@@ -275,7 +282,7 @@ fn t6_retry_from_a_step_forgets_it_and_all_after_it() {
     assert_eq!(keys(&runner, id), ["a"]);
     let attempt = runner.start_next().unwrap();
     runner.finish(attempt, done());
-    // A process without a runner does the same.
+    // A client without a runner drops steps in the same way.
     runner.others.control(id, &from(None, "a")).unwrap();
     assert!(keys(&runner, id).is_empty());
 }

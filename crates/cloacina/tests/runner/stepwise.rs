@@ -1,4 +1,4 @@
-//! Tests of several events that the coordinator processes in one step.
+//! Tests of steps in which the coordinator processes several events, and of steps that get no answer from the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +14,12 @@ use super::stepped::{MILLISECOND, SECOND, SteppedRunner, with_timeout};
 use super::support::{config, done, failed, request};
 
 #[test]
-fn d5_late_result_wins_over_paused_timeout() {
+fn d5_result_wins_over_the_timeout_of_a_paused_execution() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let (token, assignment) = runner.start_next().unwrap();
     runner.others.control(id, &Control::Pause).unwrap();
-    // The deadline passes while the database is unavailable, before the runner knows of the pause.
+    // The poll for changes fails, so the deadline passes before the runner has noticed the pause.
     runner.fail_once(Verb::Changes, Moment::Before);
     runner.pass(2 * SECOND);
     runner.clock.pass(50 * MILLISECOND);
@@ -48,7 +48,7 @@ fn d5_late_result_wins_over_paused_timeout() {
 }
 
 #[test]
-fn d5_paused_execution_keeps_no_runner_awake_after_its_deadline() {
+fn d5_deadline_of_a_paused_execution_causes_no_busy_loop() {
     let mut runner = SteppedRunner::new(RunnerConfig {
         cache_bytes: 0,
         ..config()
@@ -56,12 +56,15 @@ fn d5_paused_execution_keeps_no_runner_awake_after_its_deadline() {
     let id = runner.submit(with_timeout());
     let attempt = runner.start_next().unwrap();
     runner.control(id, Control::Pause);
-    // From here on the execution has no work in this process, and is evicted from the cache after each step.
+    // After the snooze the execution has no running task, so it is evicted from the cache after each step.
     let after = 100 * SECOND;
     runner.finish(attempt, Outcome::Snooze { after });
     runner.pass(2 * SECOND);
     let due = runner.coordinator.step(Vec::new());
-    assert!(due > runner.clock.monotonic(), "the coordinator spins");
+    assert!(
+        due > runner.clock.monotonic(),
+        "the coordinator does not pause between steps"
+    );
     assert_eq!(runner.status(id), ExecutionStatus::Paused);
 }
 
@@ -81,14 +84,14 @@ fn d7_stuck_attempts_do_not_block_slots_after_a_retry() {
     let fresh = runner.submit(request("w"));
     assert!(
         runner.start_next().is_some(),
-        "the last attempt is dispatched"
+        "the last attempt of the stuck execution is dispatched"
     );
     let (_, assignment) = runner.start_next().unwrap();
     assert_eq!(assignment.execution, fresh);
 }
 
 #[test]
-fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
+fn e6_task_starts_despite_a_lost_answer_and_an_old_attempt() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     runner.start_next().unwrap();
@@ -105,7 +108,7 @@ fn e6_claim_with_a_lost_answer_runs_beside_an_old_attempt() {
 }
 
 #[test]
-fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
+fn d6_cancel_notifies_callers_even_in_a_step_with_a_rescue() {
     let mut runner = SteppedRunner::new(config());
     let mut doomed = runner.peer(config());
     let id = doomed.submit(request("w"));
@@ -117,7 +120,7 @@ fn d6_cancel_notifies_callers_even_when_the_step_also_rescues() {
         .subscriptions
         .subscribe(id, move |_| notify.store(true, Ordering::SeqCst));
     runner.control(id, Control::Cancel);
-    // The callers are notified in this step, because the next poll of the database may be much later.
+    // The cancelling step itself notifies the caller. The next poll can be much later.
     assert!(notified.load(Ordering::SeqCst));
     let status = runner.store.statuses(&[id]).unwrap()[0].1;
     assert_eq!(status, ExecutionStatus::Cancelled);
@@ -153,11 +156,11 @@ fn d7_failure_retried_in_the_same_step_calls_no_success_callback() {
 }
 
 #[test]
-fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
+fn d4_timeout_and_retry_in_one_step_stop_the_attempt() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let (_, assignment) = runner.start_next().unwrap();
-    // The runner has no other message to process, so the retry is claimed in a step of its own.
+    // After these idle steps the runner has no other work in the step that handles the timeout and the retry.
     for _ in 0..3 {
         runner.pass(200 * MILLISECOND);
     }
@@ -176,7 +179,7 @@ fn d4_timed_out_attempt_retried_in_the_same_step_is_stopped() {
     assert!(!again.cancelled.load(Ordering::SeqCst));
 }
 
-/// Returns the message of a control action, which can be processed in one step with others, and its answer.
+/// Returns the message of a control action, and its answer. A test can put several messages into one step.
 fn message_of(
     runner: &SteppedRunner,
     execution: ExecutionId,
@@ -193,7 +196,7 @@ fn message_of(
 }
 
 #[test]
-fn d6_cancel_whose_commit_had_no_answer_reports_that_it_cancelled() {
+fn d6_cancel_with_a_lost_commit_answer_succeeds() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (cancel, answer) = message_of(&runner, id, Control::CancelOpen);
@@ -206,7 +209,7 @@ fn d6_cancel_whose_commit_had_no_answer_reports_that_it_cancelled() {
 }
 
 #[test]
-fn d7_retry_whose_commit_had_no_answer_reports_that_it_retried() {
+fn d7_retry_with_a_lost_commit_answer_succeeds() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let attempt = runner.start_next().unwrap();
@@ -221,7 +224,7 @@ fn d7_retry_whose_commit_had_no_answer_reports_that_it_retried() {
 }
 
 #[test]
-fn d6_second_cancel_is_answered_when_the_first_is_durable() {
+fn d6_second_cancel_is_answered_after_the_first_is_durable() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(request("w"));
     let (first, done) = message_of(&runner, id, Control::CancelOpen);
@@ -231,7 +234,7 @@ fn d6_second_cancel_is_answered_when_the_first_is_durable() {
     assert!(done.wait(Duration::ZERO).is_none());
     assert!(
         refused.wait(Duration::ZERO).is_none(),
-        "nothing is durable yet"
+        "the first cancel is not durable yet"
     );
     runner.pass(SECOND);
     assert!(done.wait(Duration::ZERO).unwrap().is_ok());
@@ -251,7 +254,7 @@ fn d6_cancel_of_a_cancelled_execution_writes_nothing() {
 }
 
 #[test]
-fn d5_direct_submission_follows_the_rules_of_a_runner() {
+fn d5_submission_without_a_runner_keeps_no_timeout_and_its_trace() {
     let runner = SteppedRunner::new(config());
     let endless = SubmitRequest {
         timeout: Some(NO_TIMEOUT),

@@ -1,4 +1,4 @@
-//! Helpers of the tests: fresh databases, and runners with Rust tasks.
+//! Helpers of these tests: fresh databases, and runners with tasks written in Rust.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,11 @@ use super::private_postgres::{fresh_name, shared};
 
 pub use super::time::{PATIENCE, until};
 
+/// A function that opens the database of a test.
 pub type Open<'a> = &'a dyn Fn() -> Arc<dyn Store>;
 
-/// Runs a test on a fresh database of each kind. Each call of the test's argument opens that database again, as another
-/// process would.
+/// Runs a test on a fresh database of each kind. The test gets a function that opens the same database again, as another
+/// process does.
 pub fn on_each_database(test: impl Fn(Open<'_>)) {
     let folder = tempfile::tempdir().unwrap();
     let file = SqliteOptions::file(folder.path().join("runner.db"));
@@ -34,39 +35,44 @@ pub fn on_each_database(test: impl Fn(Open<'_>)) {
     test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
 }
 
-/// Runs a test that opens its database only once, and so can run on SQLite in memory too.
+/// Runs a test on each kind of database, also on SQLite in memory. The test must open its database only once, because a
+/// database in memory is empty each time that it is opened.
 pub fn on_each_store(test: impl Fn(Open<'_>)) {
     test(&|| in_memory());
     on_each_database(test);
 }
 
-/// An SQLite database in memory.
+/// Opens an empty SQLite database in memory.
 pub fn in_memory() -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(&SqliteOptions::memory()).unwrap())
 }
 
-/// A fresh schema on this test run's server.
+/// Returns options for a fresh schema on the PostgreSQL server of the tests.
 pub fn postgres() -> PostgresOptions {
     let server = PostgresOptions::from_url(shared()).unwrap();
     server.with_schema(&fresh_name()).unwrap()
 }
 
+/// The function of a task.
 pub type Body = Arc<dyn Fn(&Assignment) -> Outcome + Send + Sync>;
 
 pub fn body(run: impl Fn(&Assignment) -> Outcome + Send + Sync + 'static) -> Body {
     Arc::new(run)
 }
 
+/// Returns the outcome of a task that completed without writes.
 pub fn done() -> Outcome {
     Outcome::Completed(Arc::new(Delta::default()))
 }
 
+/// Returns the outcome of a task that completed and wrote one key.
 pub fn wrote(key: &str, value: &str) -> Outcome {
     let mut delta = Delta::default();
     delta.set.insert(key.into(), Json::parse(value).unwrap());
     Outcome::Completed(Arc::new(delta))
 }
 
+/// Returns the outcome of an attempt that failed and may be retried.
 pub fn failed(message: &str) -> Outcome {
     Outcome::Failed(Failure {
         kind: "Boom".into(),
@@ -107,6 +113,7 @@ pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
     }
 }
 
+/// Registers a workflow with these tasks.
 pub fn define(
     engine: &EngineHandle,
     name: &str,
@@ -168,6 +175,7 @@ pub fn submit(engine: &EngineHandle, workflow: &str) -> ExecutionId {
     engine.submit(vec![request(workflow)]).unwrap()[0]
 }
 
+/// Waits until an execution has ended, and returns the ended execution.
 pub fn wait(engine: &EngineHandle, id: ExecutionId) -> Ended {
     let ended = OneShot::default();
     let set = ended.clone();
@@ -185,7 +193,7 @@ pub fn wait(engine: &EngineHandle, id: ExecutionId) -> Ended {
         .unwrap()
 }
 
-/// Counts calls.
+/// A counter that several threads share.
 #[derive(Clone, Default)]
 pub struct Counter(Arc<AtomicUsize>);
 

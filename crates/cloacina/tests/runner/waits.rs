@@ -1,4 +1,4 @@
-//! Waits, signals and approvals of runners on real databases (semantics L).
+//! Tests of waits, signals and approvals with runners on real databases (semantics L).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn is_waiting(engine: &EngineHandle, id: ExecutionId) -> bool {
     tasks.any(|task| task.status == TaskStatus::Waiting)
 }
 
-/// A task that puts the payload of `go` into `got`.
+/// The function of a task that copies the payload of the signal `go` to the key `got`.
 fn takes_go() -> Body {
     body(|assignment| {
         let go = assignment.context.get("go").map(ToString::to_string);
@@ -128,7 +128,7 @@ fn takes_go() -> Body {
 }
 
 #[test]
-fn l1_signal_reaches_a_waiting_task_and_one_that_waits_later() {
+fn l1_signals_reach_a_waiting_task_and_a_later_wait() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let first = (
@@ -146,7 +146,7 @@ fn l1_signal_reaches_a_waiting_task_and_one_that_waits_later() {
             .send(vec![new_signal("go", Some("o-2"), "0")])
             .unwrap();
         assert_eq!(other[0].woken, 0);
-        // The second signal is sent before any task waits for it.
+        // The second signal is sent before task `b` waits.
         let sent = engine
             .send(vec![
                 new_signal("go", Some("o-1"), "1"),
@@ -169,7 +169,7 @@ fn l1_signal_reaches_a_waiting_task_and_one_that_waits_later() {
 }
 
 #[test]
-fn l2_second_signal_with_an_id_changes_nothing() {
+fn l2_second_signal_with_the_same_id_changes_nothing() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let once = || NewSignal {
@@ -227,7 +227,7 @@ fn l16_any_runner_completes_a_node() {
         let store: Arc<dyn Store> = open();
         let outside = Inspector::new(Arc::clone(&store), Arc::new(SystemClock));
         outside.send(&[new_signal("go", None, "7")]).unwrap();
-        // This runner knows no workflow.
+        // This runner has no registered workflow.
         let other = start(open(), config());
         assert_eq!(wait(&other, id).final_context().to_json(), r#"{"go":7}"#);
         other.stop(Duration::from_secs(1));
@@ -248,7 +248,10 @@ fn l14_timer_fires_and_survives_a_restart() {
         let begun = Instant::now();
         let (first, second) = (submit(&engine, "w"), submit(&engine, "w"));
         wait(&engine, first);
-        assert!(begun.elapsed() >= Duration::from_millis(300), "never early");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(300),
+            "the timer fired early"
+        );
         wait(&engine, second);
         let third = submit(&engine, "w");
         engine.stop(Duration::from_secs(1));
@@ -338,7 +341,14 @@ fn l12_data_of_an_approval_must_match_its_schema() {
             ..Approval::default()
         });
         define(&engine, "w", vec![(task, None)], vec![]);
-        let (id, bare) = (submit(&engine, "w"), submit(&engine, "w"));
+        let mut open_task = approval("ok");
+        let optional = schema.replace(r#""required": ["limit"],"#, "");
+        open_task.approval = Some(Approval {
+            schema: Some(Json::parse(&optional).unwrap()),
+            ..Approval::default()
+        });
+        define(&engine, "optional", vec![(open_task, None)], vec![]);
+        let (id, bare) = (submit(&engine, "w"), submit(&engine, "optional"));
         let outside = Inspector::new(open(), Arc::new(SystemClock));
         let approve = |data: &str| Control::approve("ok", Json::parse(data).unwrap(), None);
         let long = format!(r#"{{"limit":5,"note":"{}"}}"#, "x".repeat(16 << 20));
@@ -349,6 +359,11 @@ fn l12_data_of_an_approval_must_match_its_schema() {
                 "the data of approval 'ok' is not valid: `limit`: expected integer, got string",
             ),
             ("{}", ErrorCode::WorkflowInputInvalid, "'limit' is missing"),
+            (
+                "null",
+                ErrorCode::WorkflowInputInvalid,
+                "'limit' is missing",
+            ),
             (
                 "[5]",
                 ErrorCode::WorkflowInputInvalid,
@@ -363,7 +378,7 @@ fn l12_data_of_an_approval_must_match_its_schema() {
                 assert!(error.message.contains(message), "{}", error.message);
             }
         }
-        assert!(is_waiting(&engine, id), "nothing was stored");
+        assert!(is_waiting(&engine, id), "a refused decision is not stored");
         outside.control(id, &approve(r#"{"limit":5}"#)).unwrap();
         let result = wait(&engine, id)
             .final_context()
@@ -374,17 +389,22 @@ fn l12_data_of_an_approval_must_match_its_schema() {
             result.contains(r#""data":{"limit":5,"note":"-"}"#),
             "{result}"
         );
-        // The answer to a late decision does not depend on its data.
+        // A late decision gets the same answer whether its data is valid or not.
         let late = engine.control(id, approve("{}")).unwrap_err();
         assert_eq!(late.code, ErrorCode::AlreadyDecided);
         engine.control(bare, approve("null")).unwrap();
-        wait(&engine, bare);
+        let result = wait(&engine, bare)
+            .final_context()
+            .get("ok")
+            .unwrap()
+            .to_string();
+        assert!(result.contains(r#""data":{"note":"-"}"#), "{result}");
         engine.stop(Duration::from_secs(1));
     });
 }
 
 #[test]
-fn l11_of_simultaneous_decisions_one_counts() {
+fn l11_one_of_several_simultaneous_decisions_counts() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(&engine, "w", vec![(approval("ok"), None)], vec![]);
@@ -415,7 +435,7 @@ fn l11_of_simultaneous_decisions_one_counts() {
 }
 
 #[test]
-fn cancel_on_cancels_the_executions_with_the_key() {
+fn cancel_on_cancels_only_executions_with_the_signals_key() {
     on_each_database(|open| {
         let engine = start(open(), config());
         let tasks = vec![(waits("a", &[], signal("go", None)), Some(takes_go()))];
@@ -442,7 +462,7 @@ fn cancel_on_cancels_the_executions_with_the_key() {
 }
 
 #[test]
-fn inbox_message_is_applied_or_gets_a_note() {
+fn unreadable_inbox_message_does_not_block_the_others() {
     on_each_database(|open| {
         let engine = start(open(), config());
         define(
@@ -474,7 +494,7 @@ fn inbox_message_is_applied_or_gets_a_note() {
         wait(&engine, second);
         assert!(
             posted.elapsed() < Duration::from_secs(20),
-            "the runner did not learn of the messages at once"
+            "the runner was not notified of the messages"
         );
         until("the inbox is empty", || {
             store.due_waits(Timestamp(0), 10).unwrap().inbox.is_empty()
@@ -506,7 +526,7 @@ fn l10_signal_wakes_more_tasks_than_fit_into_one_transaction() {
 }
 
 #[test]
-fn l5_no_signal_is_lost_between_look_and_registration() {
+fn l5_signal_sent_during_registration_is_not_lost() {
     on_each_database(|open| {
         let (engine, other) = (start(open(), config()), start(open(), config()));
         for runner in [&engine, &other] {
@@ -526,7 +546,7 @@ fn l5_no_signal_is_lost_between_look_and_registration() {
                 .iter()
                 .map(|key| with_input("w", &format!(r#"{{"key":"{key}"}}"#)));
             let ids = engine.submit(requests.collect()).unwrap();
-            // The first task is running and the wait is being registered, on either runner.
+            // Meanwhile the runners run the first tasks and register the waits.
             std::thread::scope(|scope| {
                 for part in keys.chunks(5) {
                     let outside = &outside;
@@ -564,7 +584,7 @@ fn l7_acknowledged_signal_wins_over_the_timeout() {
             let id = submit_with(&engine, "w", &format!(r#"{{"key":"{round}"}}"#));
             #[expect(
                 clippy::disallowed_methods,
-                reason = "three of four signals are sent close to the end of the timeout"
+                reason = "three of four signals are sent shortly before the timeout"
             )]
             std::thread::sleep(Duration::from_micros(if round % 4 == 0 {
                 0
@@ -587,7 +607,7 @@ fn l7_acknowledged_signal_wins_over_the_timeout() {
                 );
             }
         }
-        assert!(won > 0, "won {won}, lost {lost}");
+        assert!(won > 0, "no signal won: {won} won, {lost} lost");
         engine.stop(Duration::from_secs(1));
         other.stop(Duration::from_secs(1));
     });

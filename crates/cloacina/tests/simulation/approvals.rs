@@ -1,4 +1,4 @@
-//! People who decide approvals, and the invariants of their decisions (semantics L11).
+//! Simulates people who decide approvals, and checks the rules of decisions (semantics L11).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,17 +17,17 @@ use super::scenario::SECOND;
 use super::timeline::Event;
 use super::world::World;
 
-/// A decision that a person makes.
+/// The plan of one person's decision about an approval.
 pub struct DecisionPlan {
     pub at: Micros,
     pub runner: usize,
-    /// The index of the execution, modulo the number of acknowledged executions.
+    /// Selects the execution: this number, modulo the length of the list of acknowledged executions, is its index.
     pub target: usize,
     pub task: usize,
     pub approves: bool,
 }
 
-/// Returns an approval in the place of a task.
+/// Returns an approval that replaces a task.
 pub fn approval(rng: &mut Rng, task: &TaskDefinition) -> TaskDefinition {
     let ends = [WaitEnd::Fail, WaitEnd::Skip, WaitEnd::Continue];
     TaskDefinition {
@@ -45,7 +45,7 @@ pub fn approval(rng: &mut Rng, task: &TaskDefinition) -> TaskDefinition {
     }
 }
 
-/// Returns decisions, some of which two people make at almost the same time.
+/// Returns random decisions. Up to three people decide the same approval at almost the same time.
 pub fn decisions(rng: &mut Rng, heals_at: Micros) -> Vec<DecisionPlan> {
     let mut plans = Vec::new();
     for _ in 0..rng.usize(4..20) {
@@ -65,8 +65,8 @@ pub fn decisions(rng: &mut Rng, heals_at: Micros) -> Vec<DecisionPlan> {
 }
 
 impl Oracle {
-    /// Checks that each approval of a task that a transaction decided was open, and that every decision counts once. Returns
-    /// whether it decided any.
+    /// Checks a transaction's decisions about a task: the approval was open, and each decision counts once. Returns whether the
+    /// transaction decided the approval.
     pub(super) fn check_decided(
         &mut self,
         workflow: &Workflow,
@@ -99,7 +99,7 @@ impl Oracle {
             let is_approval = workflow.task(ordinal).approval.is_some();
             self.check(is_approval && old.open_wait().is_some(), || {
                 format!(
-                    "task {ordinal} of {id} was decided by {by} and did not wait for a decision"
+                    "task {ordinal} of {id} was decided by {by} but did not wait for a decision"
                 )
             });
             let is_new = self.decisions.insert(by.clone(), (id, ordinal)).is_none();
@@ -108,12 +108,12 @@ impl Oracle {
             });
         }
         self.check(count <= 1, || {
-            format!("task {ordinal} of {id} was decided {count} times at once")
+            format!("task {ordinal} of {id} was decided {count} times in one transaction")
         });
         count > 0
     }
 
-    /// Checks the answer that a person got.
+    /// Checks the answer to a person's decision.
     fn answer_decision(
         &mut self,
         id: ExecutionId,
@@ -124,7 +124,7 @@ impl Oracle {
         let counts = self.decisions.get(by) == Some(&(id, ordinal));
         match answer {
             Ok(_) => self.check(counts, || {
-                format!("the decision by {by} about task {ordinal} of {id} was accepted and is not stored")
+                format!("the decision by {by} about task {ordinal} of {id} was accepted but is not stored")
             }),
             Err(error) if error.code == ErrorCode::AlreadyDecided => {
                 self.cover(Coverage::DecidedBefore);
@@ -143,7 +143,7 @@ impl Oracle {
 }
 
 impl World {
-    /// Lets a person decide an approval.
+    /// Sends a person's decision to a runner.
     pub(super) fn decide(&self, number: usize) {
         let plan = &self.scenario.decisions[number];
         let runner = plan.runner % self.scenario.runners.len();

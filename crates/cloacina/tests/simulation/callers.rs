@@ -1,4 +1,4 @@
-//! Callers, which submit and control executions, and wait for the ends of acknowledged ones.
+//! Simulates callers, which submit and control executions and wait until acknowledged executions have ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::scenario::{ActionPlan, SECOND};
 use super::timeline::Event;
 use super::world::World;
 
-/// The acknowledgement of a submission to a caller.
+/// A submission that a runner has acknowledged to a caller.
 pub struct Acknowledgement {
     runner: usize,
     alive: Arc<AtomicBool>,
@@ -120,7 +120,7 @@ impl World {
         self.wake(runner);
     }
 
-    /// Lets callers wait for the ends of the executions that were acknowledged.
+    /// Makes callers wait until the newly acknowledged executions have ended.
     pub(super) fn await_acknowledged(&self) {
         let acknowledgements = std::mem::take(&mut *self.acknowledgements.lock());
         for Acknowledgement { runner, alive, ids } in acknowledgements {
@@ -140,7 +140,7 @@ impl World {
                         ends.lock().insert((runner, id));
                     }
                 });
-                // Like the facade, it subscribes first and then checks the status.
+                // A caller subscribes first and then checks the status, like the public API.
                 let ended = self
                     .store
                     .statuses(&[id])

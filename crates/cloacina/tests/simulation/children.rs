@@ -1,4 +1,4 @@
-//! Children: nodes that run other workflows, and what parents and children must tell each other (semantics M).
+//! Simulates nodes that run child executions, and checks the messages between parents and children (semantics M).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use super::oracle::{Coverage, Oracle, TaskKey};
 use super::scenario::{ControlPlan, SECOND, action};
 use super::world::World;
 
-/// Turns some tasks of the later workflows into nodes that run earlier ones, and adds a workflow with several children.
+/// Replaces some tasks with nodes that run workflows of a lower number, and adds the workflow `parent`, which has one to four
+/// nodes and no other tasks.
 pub fn add_children(rng: &mut Rng, workflows: &mut Vec<Arc<Workflow>>) {
     for (number, workflow) in workflows.iter_mut().enumerate().skip(1) {
         let mut definition = workflow.definition().clone();
@@ -90,7 +91,7 @@ fn node(rng: &mut Rng, task: &TaskDefinition, child: usize) -> TaskDefinition {
     }
 }
 
-/// Returns actions of callers on children, and on their parents.
+/// Returns random actions of callers on children and their parents.
 pub fn controls(rng: &mut Rng, heals_at: Micros) -> Vec<ControlPlan> {
     (0..rng.usize(0..6))
         .map(|_| ControlPlan {
@@ -102,14 +103,14 @@ pub fn controls(rng: &mut Rng, heals_at: Micros) -> Vec<ControlPlan> {
         .collect()
 }
 
-/// The messages that parents and children must send each other, according to the stored state.
+/// The oracle's record of nodes and their children. It determines the messages that parents and children must send each other.
 #[derive(Default)]
 pub struct Family {
-    /// The child of each node, by the node and the child's number. A node starts each of them once.
+    /// The started children, by node and number. A node starts at most one child with each number.
     started: HashMap<(TaskKey, u32), ExecutionId>,
-    /// The nodes that wait for a child of which they know no end.
+    /// The child of each node, while the node waits for it and has not yet learned of its end.
     waiting: BTreeMap<TaskKey, ExecutionId>,
-    /// Children that must be cancelled, because their parent has ended.
+    /// The children that must be cancelled, because their parent has ended.
     cancelled: BTreeSet<ExecutionId>,
 }
 
@@ -124,7 +125,7 @@ fn open_child(record: &ExecutionRecord, ordinal: Ordinal) -> Option<&NodeChild> 
 }
 
 impl Oracle {
-    /// Notes what a transaction means for the parent and the children of an execution.
+    /// Updates `Family` for an execution that a transaction changed.
     pub fn note_family(
         &mut self,
         workflow: &Workflow,
@@ -172,8 +173,8 @@ impl Oracle {
         }
     }
 
-    /// M4: whether a child is still paused by its parent although the parent runs.
-    fn is_held_for_nothing(&self, child: ExecutionId) -> bool {
+    /// M4: returns whether a child is still paused by its parent although the parent runs.
+    fn is_paused_by_running_parent(&self, child: ExecutionId) -> bool {
         let Some(record) = self.mirror.get(&child) else {
             return false;
         };
@@ -183,7 +184,7 @@ impl Oracle {
             && parent.is_some_and(|parent| parent.status == ExecutionStatus::Running)
     }
 
-    /// Whether an execution has ended or is no longer stored.
+    /// Returns whether an execution has ended or is no longer stored.
     fn has_ended(&self, id: ExecutionId) -> bool {
         let record = self.mirror.get(&id);
         record.is_none_or(|record| record.status.is_terminal())
@@ -191,8 +192,8 @@ impl Oracle {
 }
 
 impl ObservedStore {
-    /// M3, M4: checks that every node whose child has ended is told so by a message of the inbox, and that every open child
-    /// whose parent has ended is told to cancel.
+    /// M3, M4: checks the messages in the inbox. Each node whose child has ended must have a message. Each open child that must
+    /// be cancelled or resumed because of its parent must have a message, too.
     pub(super) fn check_family(&self) -> Result<(), StoreError> {
         let mut oracle = self.oracle.lock();
         if oracle.family.started.is_empty() {
@@ -201,41 +202,41 @@ impl ObservedStore {
         let mut left = std::mem::take(&mut oracle.family.cancelled);
         left.retain(|child| !oracle.has_ended(*child));
         let waiting = oracle.family.waiting.iter();
-        let untold: Vec<(TaskKey, ExecutionId)> = waiting
+        let ended_children: Vec<(TaskKey, ExecutionId)> = waiting
             .filter(|(_, child)| oracle.has_ended(**child))
             .map(|(node, child)| (*node, *child))
             .collect();
         let held: Vec<ExecutionId> = (oracle.family.started.values())
-            .filter(|child| oracle.is_held_for_nothing(**child))
+            .filter(|child| oracle.is_paused_by_running_parent(**child))
             .copied()
             .collect();
-        if !(left.is_empty() && untold.is_empty() && held.is_empty()) {
+        if !(left.is_empty() && ended_children.is_empty() && held.is_empty()) {
             let inbox = self.inner.due_waits(Timestamp(0), 100_000)?.inbox;
-            for ((parent, node), child) in untold {
+            for ((parent, node), child) in ended_children {
                 let name = child.to_string();
-                let is_told = inbox.iter().any(|message| {
+                let has_message = inbox.iter().any(|message| {
                     let body = message.body.as_deref().unwrap_or_default();
                     is_of(message, InboxKind::Retry, child)
                         || (is_of(message, InboxKind::ChildEnded, parent) && body.contains(&name))
                 });
-                oracle.check(is_told, || {
-                    format!("child {child} has ended, and node {node} of {parent} is not told")
+                oracle.check(has_message, || {
+                    format!("child {child} has ended, but node {node} of {parent} gets no message")
                 });
             }
             for child in held {
-                let is_told = inbox
+                let has_message = inbox
                     .iter()
                     .any(|message| is_of(message, InboxKind::Resume, child));
-                oracle.check(is_told, || {
-                    format!("the parent of {child} runs, and the child stays paused for it")
+                oracle.check(has_message, || {
+                    format!("the parent of {child} runs, but the child stays paused")
                 });
             }
             for child in &left {
-                let is_told = inbox
+                let has_message = inbox
                     .iter()
                     .any(|message| is_of(message, InboxKind::Cancel, *child));
-                oracle.check(is_told, || {
-                    format!("the parent of {child} has ended, and the child is not told")
+                oracle.check(has_message, || {
+                    format!("the parent of {child} has ended, but the child gets no message")
                 });
             }
         }
@@ -243,7 +244,7 @@ impl ObservedStore {
         Ok(())
     }
 
-    /// Commits a batch without its messages of one kind.
+    /// Commits a batch without its messages of one kind, for the mutants `ForgetParent` and `ForgetChildren`.
     pub(super) fn commit_without(
         &self,
         batch: &Batch,
@@ -251,7 +252,8 @@ impl ObservedStore {
     ) -> Result<Committed, StoreError> {
         let posts = batch.flow.posts.iter();
         let posts = posts.filter(|post| post.message.kind != kind.name());
-        // A change of a parent that follows from the end of a child is not written either.
+        // A parent can also learn of its child's end in the batch that writes the end. Such a change of the parent gets a
+        // requirement that is never met, so it is not written.
         let never = [ExecutionId::from_bytes([0; 16])];
         let advances = batch.advances.iter().map(|advance| Advance {
             requires: match advance.requires {
@@ -280,7 +282,7 @@ impl ObservedStore {
 }
 
 impl World {
-    /// Lets a caller act on a child or a parent.
+    /// Sends a caller's action on a child or a parent.
     pub(super) fn control_family(&self, number: usize) {
         let plan = &self.scenario.family_controls[number];
         let target = {

@@ -1,4 +1,4 @@
-//! Random conditions of waits, and the oracle's own judgement of them (semantics L3, L5, L7–L9).
+//! Generates random conditions of waits, and checks them independently of the engine (semantics L3, L5, L7–L9).
 
 use cloacina::types::{
     Condition, ExecutionId, ExecutionRecord, HistoryEvent, Leaf, Micros, OpenWait, Ordinal, Since,
@@ -12,7 +12,7 @@ use super::scenario::{MILLISECOND, SECOND};
 use super::waits::{key, name_of};
 use super::world::EPOCH;
 
-/// Returns a random condition that a task may wait for: mostly a signal, sometimes a time or several conditions.
+/// Returns a random condition of a wait: a signal, a time, or a combination of conditions.
 pub fn random(rng: &mut Rng) -> Condition {
     loop {
         let condition = draw(rng, 0);
@@ -22,6 +22,7 @@ pub fn random(rng: &mut Rng) -> Condition {
     }
 }
 
+/// Draws a condition, which may be invalid. Combinations are nested at most two levels deep.
 fn draw(rng: &mut Rng, depth: u8) -> Condition {
     match rng.u8(0..if depth < 2 { 12 } else { 8 }) {
         0 => Condition::Delay {
@@ -50,12 +51,12 @@ fn draw(rng: &mut Rng, depth: u8) -> Condition {
     }
 }
 
-/// Returns a random timeout of a wait.
+/// Returns a random timeout for a wait.
 pub fn timeout(rng: &mut Rng) -> Micros {
     rng.i64(5..300) * SECOND / 10
 }
 
-/// A signal that a transaction took for a wait, according to its history.
+/// A signal that a wait took, read from an event of the history.
 #[derive(serde::Deserialize)]
 pub struct TakenSignal {
     name: String,
@@ -74,8 +75,8 @@ impl TakenSignal {
 }
 
 impl Oracle {
-    /// L3: checks that each part of a wait takes the first signal behind its cursors. Returns the signals that the parts have
-    /// afterwards.
+    /// L3: checks that each part of a wait takes the first signal after the positions of its cursors. Returns the sequence
+    /// number of the signal that each part has afterwards.
     pub(super) fn check_taken(
         &mut self,
         id: ExecutionId,
@@ -95,7 +96,7 @@ impl Oracle {
             let is_first = parts().any(|part| has_taken(&part, signal));
             self.check(is_first, || {
                 format!(
-                    "task {ordinal} of {id} took signal {}, the first ones were {firsts:?}",
+                    "task {ordinal} of {id} took signal {}, but the first signals are {firsts:?}",
                     signal.seq
                 )
             });
@@ -138,7 +139,8 @@ impl Oracle {
         });
     }
 
-    /// L7: checks that the condition of a wait that timed out did not hold, given the signals that were stored before.
+    /// L7: checks a wait that timed out: its condition did not hold with the signals stored so far, and its deadline
+    /// has passed.
     pub(super) fn check_not_held(
         &mut self,
         id: ExecutionId,
@@ -153,7 +155,7 @@ impl Oracle {
                 Leaf::Signal { taken, .. } => {
                     taken.is_some() || self.signals.first_for(leaf).is_some()
                 }
-                // A later timer may fire while a slow transaction writes the timeout.
+                // A timer that is due after the deadline can fire while a slow transaction writes the timeout.
                 Leaf::Timer { at, fired, .. } => {
                     *fired || open.deadline.is_some_and(|deadline| *at <= deadline)
                 }
@@ -172,8 +174,8 @@ impl Oracle {
         });
     }
 
-    /// L9, L14: checks that an open wait keeps the signals that it has, and that only a pause moves a timer that is not
-    /// absolute.
+    /// L9, L14: checks that an open wait keeps its signals, that a fixed time does not move, and that other timers move only
+    /// because of a pause.
     pub(super) fn check_kept(
         &mut self,
         record: &ExecutionRecord,

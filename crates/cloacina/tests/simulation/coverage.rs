@@ -1,6 +1,6 @@
-//! The events that the simulation must cover.
+//! The kinds of events that must occur in a simulation of many seeds.
 
-/// A kind of event that the simulation must cover.
+/// A kind of event that must occur in a simulation of many seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Coverage {
     Claimed,
@@ -20,19 +20,26 @@ pub enum Coverage {
     RetriedExecution,
     Duplicate,
     Conflict,
+    /// The store refused a commit of a runner that was declared dead.
     LostRunner,
+    /// A store request failed before it was applied.
     FailedBefore,
+    /// A store request failed after it was applied.
     FailedAfter,
     Crashed,
     Stopped,
+    /// A runner ran a step during another runner's store request.
     Interleaved,
+    /// A process was suspended during a store request.
     StoppedInTheMiddle,
+    /// A worker reported an attempt that had been taken away from it.
     LateResult,
     TickFired,
     TickMissed,
     TickOverlapped,
     TickQueued,
     ClockStepped,
+    /// The database refused a task's result, so the task failed.
     RefusedResult,
     StepRecorded,
     StepReplayed,
@@ -53,6 +60,8 @@ pub enum Coverage {
     CancelledBySignal,
     Parked,
     ParkEnded,
+    /// A sleep or a wait of a running function ended at once, so the function kept running.
+    WaitEndedAtOnce,
     MapExpanded,
     MapEnded,
     /// An aligned map got an element.
@@ -63,7 +72,9 @@ pub enum Coverage {
     MapPaused,
     MapResumed,
     MapReopened,
+    /// A caller changed the limit of a map.
     MapSet,
+    /// The store refused a batch because another runner had ended items of its map.
     MapMoved,
     ItemClaimed,
     ItemCompleted,
@@ -73,12 +84,13 @@ pub enum Coverage {
     ChildStarted,
     ChildCompleted,
     ChildFailed,
+    /// A node was cancelled or skipped while its child was open.
     ChildLeft,
     FinalsStarted,
 }
 
 impl Coverage {
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 71] = [
         Self::Claimed,
         Self::Completed,
         Self::RetriedTask,
@@ -129,6 +141,7 @@ impl Coverage {
         Self::CancelledBySignal,
         Self::Parked,
         Self::ParkEnded,
+        Self::WaitEndedAtOnce,
         Self::MapExpanded,
         Self::MapEnded,
         Self::ElementCame,

@@ -1,4 +1,5 @@
-//! Final tasks and compensations, and the invariants of their executions (semantics Q).
+//! Simulates final tasks and compensations, and checks the rules of their executions (semantics Q). The forward execution is
+//! the execution whose end starts the final tasks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::scenario::SECOND;
 use super::timeline::WorldState;
 use super::world::World;
 
-/// Returns a workflow with final tasks, and with compensations of some of its tasks.
+/// Adds final tasks to a workflow, and compensations of some of its tasks.
 pub fn with_finals(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     let mut definition = workflow.definition().clone();
     let task = |rng: &mut Rng, id: String, role: FinalRole| TaskDefinition {
@@ -70,19 +71,20 @@ pub fn with_finals(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     Workflow::new(definition).expect("final tasks are valid")
 }
 
-/// The executions of final tasks.
+/// The oracle's record of the executions of final tasks.
 #[derive(Default)]
 pub struct Finals {
-    /// The executions of final tasks that were started, by the first execution and the number of its end.
+    /// The started executions of final tasks, by the forward execution and the number of its end. (A retried execution
+    /// ends again.)
     started: HashMap<(ExecutionId, u32), ExecutionId>,
-    /// The attempts that ran when their execution ended.
+    /// The attempts that were cancelled while they ran, because their execution ended.
     held: BTreeSet<(ExecutionId, Ordinal, u32)>,
-    /// The executions of final tasks that the present transaction must start, each with its first execution.
+    /// The executions of final tasks that the current transaction must store, each with its forward execution.
     expected: Vec<(ExecutionId, ExecutionId)>,
 }
 
-/// Whether an end certainly requires final tasks, and whether it may require them.
-fn asks_for_finals(workflow: &Workflow, record: &ExecutionRecord) -> (bool, bool) {
+/// Returns whether the end of an execution must start final tasks, and whether it may start final tasks.
+fn requires_finals(workflow: &Workflow, record: &ExecutionRecord) -> (bool, bool) {
     let status = record.status;
     let mut verdict = (false, false);
     for task in &workflow.definition().finals {
@@ -111,7 +113,8 @@ fn asks_for_finals(workflow: &Workflow, record: &ExecutionRecord) -> (bool, bool
 }
 
 impl Oracle {
-    /// Q1, Q5: notes the end of an execution, or its retry, and checks what that means for its final tasks.
+    /// Q1, Q5: checks that an execution that ends starts its final tasks, and that it is not retried before
+    /// these tasks have ended.
     pub fn note_finals(
         &mut self,
         workflow: &Workflow,
@@ -140,8 +143,11 @@ impl Oracle {
         if is_retried && let Some(earlier) = earlier {
             let status = self.mirror.get(&earlier).map(|record| record.status);
             self.check(status.is_none_or(ExecutionStatus::is_terminal), || {
-                format!("{id} was retried while its final tasks {earlier} are {status:?}")
+                format!("{id} was retried, but its final tasks {earlier} are {status:?}")
             });
+        }
+        if is_retried {
+            self.finals.held.retain(|(held, ..)| *held != id);
         }
         let was_open = before.is_none_or(|before| !before.status.is_terminal()) || is_retried;
         if !was_open || !after.status.is_terminal() {
@@ -149,20 +155,24 @@ impl Oracle {
         }
         let now = finale(after);
         let is_new = now != earlier;
-        let (certain, possible) = asks_for_finals(workflow, after);
+        let (certain, possible) = requires_finals(workflow, after);
         self.check(is_new || !certain, || {
             format!("{id} ended as {} without its final tasks", after.status)
         });
         self.check(possible || !is_new, || {
-            format!("the final tasks of {id} were started, and its end asks for none")
+            format!("the final tasks of {id} were started, but its end does not require any")
         });
         self.finals.expected.extend(now.map(|now| (id, now)));
+        if !is_new {
+            // Final tasks wait only for attempts that were interrupted by the same end that started the final tasks.
+            return;
+        }
         let attempts = before
             .into_iter()
             .flat_map(|before| (0..).zip(&before.tasks));
         let claims = attempts.filter_map(|(ordinal, task)| Some((ordinal, task.claim()?)));
         for (ordinal, claim) in claims {
-            // An attempt that ends in the same transaction as the execution, for example by its own timeout, is not cancelled.
+            // An attempt that ends in the same transaction as its execution, for example by a timeout, no longer runs.
             if after.tasks[ordinal as usize].status != TaskStatus::Cancelled {
                 continue;
             }
@@ -172,19 +182,20 @@ impl Oracle {
 }
 
 impl Oracle {
-    /// Q1: checks after a transaction that it has stored the final tasks of the executions that it ended.
+    /// Q1: checks that a transaction has stored the final tasks of the executions that it ended.
     pub fn check_finals(&mut self) {
-        for (first, id) in std::mem::take(&mut self.finals.expected) {
+        for (forward, id) in std::mem::take(&mut self.finals.expected) {
             let is_stored = self.mirror.contains_key(&id);
             self.check(is_stored, || {
-                format!("the final tasks {id} of {first} are not stored")
+                format!("the final tasks {id} of {forward} are not stored")
             });
         }
     }
 }
 
 impl World {
-    /// Q2: checks that no attempt of the first execution runs when a final task starts.
+    /// Q2: when a final task starts, checks that no attempt that the end of the forward execution interrupted still runs on
+    /// a registered runner.
     pub(super) fn check_final_start(&self, state: &WorldState, assignment: &Assignment) {
         let mut oracle = self.oracle.lock();
         let record = oracle.mirror.get(&assignment.execution);
@@ -192,13 +203,16 @@ impl World {
         let Some(link) = link.filter(|link| link.finale.is_some()) else {
             return;
         };
-        let first = link.execution;
+        let forward = link.execution;
         let functions = state.processes.iter().flatten();
         let running: Vec<(Ordinal, Claim)> = functions
             .flat_map(|process| process.functions.values())
-            .filter(|running| running.claim.0 == first)
+            .filter(|running| running.claim.0 == forward)
             .map(|running| (running.claim.1, running.claim.2))
-            .filter(|(task, claim)| oracle.finals.held.contains(&(first, *task, claim.attempt)))
+            .filter(|(task, claim)| {
+                let attempt = (forward, *task, claim.attempt);
+                oracle.finals.held.contains(&attempt)
+            })
             .collect();
         if running.is_empty() {
             return;
@@ -212,13 +226,13 @@ impl World {
             .iter()
             .find(|(_, claim)| living.iter().any(|row| row.id == claim.runner));
         oracle.check(still.is_none(), || {
-            format!("a final task of {first} starts while {still:?} runs")
+            format!("a final task of {forward} starts while {still:?} runs")
         });
     }
 }
 
 impl ObservedStore {
-    /// Commits a batch without its executions of final tasks.
+    /// Commits a batch without its executions of final tasks, for the mutant `ForgetFinals`.
     pub(super) fn commit_without_finals(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let is_final = |submit: &&Submit<'_>| {
             let link = submit.record.parent.as_ref();
@@ -258,7 +272,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// The workflow with a name: a workflow of the scenario, or the workflow of its final tasks.
+    /// Returns the workflow that has this name: a workflow of the scenario, or the workflow of its final tasks.
     pub(super) fn known_workflow(workflows: &[Arc<Workflow>], name: &str) -> Option<Arc<Workflow>> {
         let own = workflows.iter();
         let finals = workflows.iter().filter_map(|workflow| workflow.finals());

@@ -1,11 +1,11 @@
-//! Interleavings of two runners and some callers on one execution that waits (semantics L3, L5–L8, L11).
+//! Tests random interleavings of two runners and several callers on one execution that waits (semantics L3, L5–L8, L11).
 //!
-//! A case is one execution with a wait for a signal and an approval, both with a timeout. Its actors are two runners, senders,
-//! people who decide, the clock, and sometimes callers who pause or cancel. Each actor stops before each of its requests to the
-//! database, and a seeded choice says which one goes on, so that any order of their requests can occur. The oracle checks each
-//! transaction; this file checks how the case ends.
+//! A case is one execution with two waiting tasks: a wait for a signal, and an approval. Both have a timeout. The actors of a
+//! case are two runners, senders, people who decide, the clock, and sometimes callers who pause or cancel. Each actor stops
+//! before each of its database requests. A seeded random choice then selects the actor that continues, so any order of the
+//! requests can occur. The oracle checks each transaction, and this file checks the end of each case.
 //!
-//! `CLOACINA_INTERLEAVINGS=n` sets the number of cases: 20,000 in `make simulate`, 100,000 in `make soak`.
+//! `CLOACINA_INTERLEAVINGS=n` sets the number of cases: 10,000 in `make simulate`, 100,000 in `make soak`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,24 +35,25 @@ use super::oracle::Oracle;
 use super::scenario::SECOND;
 use super::world::EPOCH;
 
-/// The default number of cases, which an unoptimised build runs in seconds.
+/// The default number of cases. An unoptimised build runs them in seconds.
 const CASES: u64 = 1_000;
-/// The number of cases on one database.
-const CASES_OF_TABLE: u64 = 250;
+/// The number of cases that use the same database.
+const CASES_PER_DATABASE: u64 = 250;
 /// The number of cases within which a mutant must be detected.
 const MUTANT_CASES: u64 = 2_000;
 /// The timeout of both waits.
 const TIMEOUT: Micros = 10 * SECOND;
-/// The indexes of the two waiting tasks in the workflow.
+/// The index of the wait for a signal in the workflow.
 const GO: usize = 1;
+/// The index of the approval in the workflow.
 const OK: usize = 2;
 
 thread_local! {
-    /// The stage and the number of the actor that this thread plays.
+    /// The stage of this thread's actor, and the actor's number.
     static ACTOR: RefCell<Option<(Arc<Stage>, usize)>> = const { RefCell::new(None) };
 }
 
-/// The stage of a case: one of its actors runs at a time.
+/// The scheduler of a case. Only the actor whose turn it is runs; the others wait.
 struct Stage {
     state: StdMutex<StageState>,
     turns: Vec<Condvar>,
@@ -62,8 +63,8 @@ struct StageState {
     rng: Rng,
     turn: usize,
     /// The actors that have not ended.
-    left: Vec<usize>,
-    /// The turns so far.
+    remaining: Vec<usize>,
+    /// The actor of each turn so far.
     order: Vec<usize>,
 }
 
@@ -74,33 +75,42 @@ impl Stage {
             state: StdMutex::new(StageState {
                 rng,
                 turn,
-                left: (0..actors).collect(),
+                remaining: (0..actors).collect(),
                 order: vec![turn],
             }),
             turns: (0..actors).map(|_| Condvar::new()).collect(),
         }
     }
 
-    /// Waits for the first turn of an actor.
+    /// Waits until it is the actor's turn for the first time.
     fn enter(&self, actor: usize) {
-        let state = self.state.lock().expect("no actor panics with the lock");
+        let state = self
+            .state
+            .lock()
+            .expect("no actor panics while it holds the lock");
         drop(self.turns[actor].wait_while(state, |state| state.turn != actor));
     }
 
-    /// Gives the turn to another actor, or to the same one.
+    /// Gives the turn to a random actor, and waits for the next turn of the calling actor.
     fn pass(&self, actor: usize) {
-        let mut state = self.state.lock().expect("no actor panics with the lock");
+        let mut state = self
+            .state
+            .lock()
+            .expect("no actor panics while it holds the lock");
         if state.choose() != actor {
             self.turns[state.turn].notify_one();
             drop(self.turns[actor].wait_while(state, |state| state.turn != actor));
         }
     }
 
-    /// Ends an actor.
+    /// Removes an actor, and gives the turn to another one.
     fn leave(&self, actor: usize) {
-        let mut state = self.state.lock().expect("no actor panics with the lock");
-        state.left.retain(|left| *left != actor);
-        if !state.left.is_empty() {
+        let mut state = self
+            .state
+            .lock()
+            .expect("no actor panics while it holds the lock");
+        state.remaining.retain(|other| *other != actor);
+        if !state.remaining.is_empty() {
             let next = state.choose();
             self.turns[next].notify_one();
         }
@@ -109,16 +119,16 @@ impl Stage {
 
 impl StageState {
     fn choose(&mut self) -> usize {
-        self.turn = self.left[self.rng.usize(0..self.left.len())];
+        self.turn = self.remaining[self.rng.usize(0..self.remaining.len())];
         self.order.push(self.turn);
         self.turn
     }
 }
 
-/// The place of an actor, which it leaves even when it panics.
-struct Place(Arc<Stage>, usize);
+/// Registers an actor with its stage. Dropping the guard removes the actor, even if the actor panics.
+struct ActorGuard(Arc<Stage>, usize);
 
-impl Place {
+impl ActorGuard {
     fn enter(stage: &Arc<Stage>, actor: usize) -> Self {
         stage.enter(actor);
         ACTOR.set(Some((Arc::clone(stage), actor)));
@@ -126,39 +136,39 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ActorGuard {
     fn drop(&mut self) {
         ACTOR.set(None);
         self.0.leave(self.1);
     }
 }
 
-/// The transactions of a case, in their order.
+/// The transactions of a case, numbered in their order.
 #[derive(Default)]
 struct CaseLog {
     execution: Option<ExecutionId>,
     count: u64,
-    /// The transactions that stored signals.
+    /// The numbers of the transactions that stored a signal.
     sent: Vec<u64>,
-    /// The transaction that ended each task.
+    /// The number of the transaction that ended each task, and the task's status.
     ended: BTreeMap<usize, (u64, TaskStatus)>,
     cancelled: bool,
 }
 
-/// The failpoints of all actors: they stop an actor before each request, and note each transaction.
+/// The failpoints of all actors. They pass the turn on before each request except `changes`, and log each transaction.
 struct StagePoints {
     log: Arc<Mutex<CaseLog>>,
     store: ObservedStore,
 }
 
-/// The actions of one actor, which gets the stage and its own number.
+/// The function of one actor. Its arguments are the stage and the actor's number.
 type Actor<'a> = Box<dyn FnOnce(&Stage, usize) + Send + 'a>;
 
 impl Failpoints for StagePoints {
     fn reach(&self, point: Failpoint) -> Result<(), cloacina::store::StoreError> {
         if point.moment == Moment::Before {
-            let place = ACTOR.with_borrow(Clone::clone);
-            if let Some((stage, actor)) = place
+            let current = ACTOR.with_borrow(Clone::clone);
+            if let Some((stage, actor)) = current
                 && point.verb != Verb::Changes
             {
                 stage.pass(actor);
@@ -194,9 +204,9 @@ impl Failpoints for StagePoints {
     }
 }
 
-struct TableClock(Arc<AtomicI64>);
+struct CaseClock(Arc<AtomicI64>);
 
-impl Clock for TableClock {
+impl Clock for CaseClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::Relaxed))
     }
@@ -206,14 +216,14 @@ impl Clock for TableClock {
     }
 }
 
-/// A runner without threads of its own.
+/// A runner without threads: an actor steps its coordinator.
 struct Runner {
     coordinator: Coordinator,
     queues: WorkQueues,
 }
 
-/// The database of many cases, with its runners and clients.
-struct Table {
+/// A database that many cases use, with its runners and clients.
+struct CaseDatabase {
     now: Arc<AtomicI64>,
     oracle: Arc<Mutex<Oracle>>,
     log: Arc<Mutex<CaseLog>>,
@@ -253,17 +263,18 @@ fn workflow() -> Arc<Workflow> {
         tasks: vec![first, go, ok],
         ..WorkflowDefinition::default()
     };
-    Arc::new(Workflow::new(definition).expect("it is valid"))
+    Arc::new(Workflow::new(definition).expect("the workflow is valid"))
 }
 
-/// How a case ended, and the order of its actors' turns.
+/// The result of a case.
 struct CaseEnd {
+    /// The actor of each turn.
     order: Vec<usize>,
-    /// The end of the wait, and of the approval.
+    /// The event that ended the wait, and the event that ended the approval.
     ends: (String, String),
 }
 
-impl Table {
+impl CaseDatabase {
     fn new(mutant: Option<Mutant>) -> Self {
         let now = Arc::new(AtomicI64::new(EPOCH));
         let oracle = Arc::new(Mutex::new(Oracle::new(SECOND / 10)));
@@ -281,7 +292,7 @@ impl Table {
                 Arc::new(points),
             ))
         };
-        let clock = || Arc::new(TableClock(Arc::clone(&now)));
+        let clock = || Arc::new(CaseClock(Arc::clone(&now)));
         let runner = |seed| {
             let queues = WorkQueues::default();
             let config = RunnerConfig {
@@ -309,7 +320,7 @@ impl Table {
                     workflow: Arc::clone(&workflow),
                     handlers: BTreeMap::from([("t0".to_owned(), handler)]),
                 },
-                reply: Box::new(|registered| registered.expect("it is valid")),
+                reply: Box::new(|registered| registered.expect("the registration is valid")),
             }]);
             Runner {
                 coordinator,
@@ -325,11 +336,11 @@ impl Table {
         }
     }
 
-    fn clock(&self) -> TableClock {
-        TableClock(Arc::clone(&self.now))
+    fn clock(&self) -> CaseClock {
+        CaseClock(Arc::clone(&self.now))
     }
 
-    /// Submits the execution of a case, and returns the message with which its first task ends.
+    /// Submits the execution of a case and runs its first task. Returns the message that reports the end of this task.
     fn begin(&mut self, rng: &mut Rng) -> Result<(ExecutionId, Message), String> {
         let now = self.now.fetch_add(SECOND, Ordering::Relaxed) + SECOND;
         let mut bits = [0; 10];
@@ -394,14 +405,14 @@ impl Table {
         let begins_early = rng.u8(0..4) == 0;
         let mut first = Some(finished);
         if begins_early {
-            // The wait is registered before anybody sends or decides.
+            // The wait and the approval are registered before the actors start.
             self.runners[0]
                 .coordinator
                 .step(first.take().into_iter().collect());
         }
         let answers = Mutex::new(Vec::<(&str, Result<(), Error>)>::new());
         let decide = |client: &Inspector, name: &'static str, approves: bool| {
-            // The name contains the case, because the oracle keeps the names of all cases on this database.
+            // The name contains the number of the case, because the oracle needs unique names on this database.
             let by = Some(format!("{name} of case {seed}"));
             let null = Json::from_encoder("null");
             let action = if approves {
@@ -442,7 +453,7 @@ impl Table {
         }
         if rng.u8(0..4) == 0 {
             actors.push(Box::new(|_, _| {
-                // Either may come too late.
+                // Both calls fail if the execution has already ended.
                 drop(clients[4].control(id, &Control::Pause));
                 drop(clients[4].control(id, &Control::Resume));
             }));
@@ -452,32 +463,32 @@ impl Table {
                 drop(clients[5].control(id, &Control::CancelOpen));
             }));
         }
-        // Each actor first passes some turns. Otherwise an actor with few requests would nearly always end early.
+        // Each actor first passes some turns on. Otherwise actors with few requests almost always finish first.
         let idle: Vec<u8> = actors.iter().map(|_| rng.u8(0..16)).collect();
         let stage = Arc::new(Stage::new(actors.len(), rng));
         thread::scope(|scope| {
             for ((number, actor), idle) in actors.into_iter().enumerate().zip(idle) {
                 let stage = &stage;
                 scope.spawn(move || {
-                    let place = Place::enter(stage, number);
+                    let guard = ActorGuard::enter(stage, number);
                     for _ in 0..idle {
                         stage.pass(number);
                     }
                     actor(stage, number);
-                    drop(place);
+                    drop(guard);
                 });
             }
         });
         let answers = std::mem::take(&mut *answers.lock());
         let order = std::mem::take(&mut stage.state.lock().expect("all actors have ended").order);
-        self.rest(id)?;
-        let ends = self.judge(id, &answers);
+        self.run_to_end(id)?;
+        let ends = self.check_ends(id, &answers);
         let ends = ends.map_err(|problem| format!("{problem}; the order was {order:?}"))?;
         Ok(CaseEnd { order, ends })
     }
 
     /// Steps both runners until the execution has ended.
-    fn rest(&mut self, id: ExecutionId) -> Result<(), String> {
+    fn run_to_end(&mut self, id: ExecutionId) -> Result<(), String> {
         for _ in 0..40 {
             for runner in &mut self.runners {
                 runner.coordinator.step(vec![Message::Watch]);
@@ -492,11 +503,11 @@ impl Table {
             }
             self.now.fetch_add(TIMEOUT / 4, Ordering::Relaxed);
         }
-        Err(format!("{:?} did not end", self.clients[0].execution(id)))
+        Err(format!("{:?} has not ended", self.clients[0].execution(id)))
     }
 
-    /// Checks how the wait and the approval ended.
-    fn judge(
+    /// Checks how the wait and the approval ended, and returns the events that ended them.
+    fn check_ends(
         &self,
         id: ExecutionId,
         answers: &[(&str, Result<(), Error>)],
@@ -522,7 +533,7 @@ impl Table {
             ))
         };
         let (Some((go_at, go)), Some((_, ok))) = (log.ended.get(&GO), log.ended.get(&OK)) else {
-            return fail("a task has no end");
+            return fail("a task has not ended");
         };
         let (signalled, timed_out) = (count(GO, "signalled"), count(GO, "wait_timed_out"));
         let is_sent_before = log.sent.first().is_some_and(|at| at < go_at);
@@ -530,12 +541,12 @@ impl Table {
             TaskStatus::Completed if (signalled, timed_out, is_sent_before) == (1, 0, true) => {
                 "signal"
             }
-            // L7: no signal was stored before the timeout was.
+            // L7: the timeout may win only if no signal was stored before it.
             TaskStatus::Failed if (signalled, timed_out, is_sent_before) == (0, 1, false) => {
                 "timeout"
             }
             _ if log.cancelled && signalled + timed_out == 0 => "cancel",
-            _ => return fail("the wait ended wrongly"),
+            _ => return fail("the wait ended in the wrong way"),
         };
         let won = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
         let (decided, timed_out) = (count(OK, "decided"), count(OK, "wait_timed_out"));
@@ -543,16 +554,20 @@ impl Table {
             .iter()
             .filter_map(|(_, answer)| answer.as_ref().err());
         let refused: BTreeSet<ErrorCode> = refused.map(|error| error.code).collect();
-        let is_told = refused.contains(&ErrorCode::AlreadyDecided);
+        let is_already_decided = refused.contains(&ErrorCode::AlreadyDecided);
         let ok_end = match ok {
             TaskStatus::Completed if (won, decided, timed_out) == (1, 1, 0) => "decision",
-            TaskStatus::Skipped if (won, decided, timed_out, is_told) == (0, 0, 1, false) => {
+            TaskStatus::Skipped
+                if (won, decided, timed_out, is_already_decided) == (0, 0, 1, false) =>
+            {
                 "timeout"
             }
-            _ if log.cancelled && (won, decided, timed_out, is_told) == (0, 0, 0, false) => {
+            _ if log.cancelled
+                && (won, decided, timed_out, is_already_decided) == (0, 0, 0, false) =>
+            {
                 "cancel"
             }
-            _ => return fail("the approval ended wrongly"),
+            _ => return fail("the approval ended in the wrong way"),
         };
         let oracle = self.oracle.lock();
         match &oracle.broken {
@@ -574,26 +589,26 @@ fn send(client: &Inspector, to: ExecutionId, data: u8) {
     client.send(&[signal]).expect("this store has no faults");
 }
 
-/// The ends that were seen with their numbers, and the different orders.
-type Seen = (BTreeMap<(String, String), u64>, BTreeSet<Vec<usize>>);
+/// How often each combination of the two ending events occurred, and the distinct orders of turns.
+type CaseStatistics = (BTreeMap<(String, String), u64>, BTreeSet<Vec<usize>>);
 
-/// Runs cases on two threads until one fails. Returns the lowest failing case with its error, and what was seen.
-fn explore(cases: u64, mutant: Option<Mutant>) -> (Option<(u64, String)>, Seen) {
+/// Runs cases on two threads until a case fails. Returns the lowest failing case with its error, and the statistics.
+fn explore(cases: u64, mutant: Option<Mutant>) -> (Option<(u64, String)>, CaseStatistics) {
     let next = AtomicU64::new(0);
     let end = AtomicU64::new(cases);
     let work = || {
-        let (mut seen, mut broken): (Seen, _) = (Seen::default(), None);
+        let (mut statistics, mut broken): (CaseStatistics, _) = (CaseStatistics::default(), None);
         loop {
-            let begin = next.fetch_add(CASES_OF_TABLE, Ordering::Relaxed);
+            let begin = next.fetch_add(CASES_PER_DATABASE, Ordering::Relaxed);
             if begin >= end.load(Ordering::Relaxed) {
-                return (broken, seen);
+                return (broken, statistics);
             }
-            let mut table = Table::new(mutant);
-            for seed in begin..(begin + CASES_OF_TABLE).min(cases) {
-                match table.run(seed) {
+            let mut database = CaseDatabase::new(mutant);
+            for seed in begin..(begin + CASES_PER_DATABASE).min(cases) {
+                match database.run(seed) {
                     Ok(case) => {
-                        *seen.0.entry(case.ends).or_default() += 1;
-                        seen.1.insert(case.order);
+                        *statistics.0.entry(case.ends).or_default() += 1;
+                        statistics.1.insert(case.order);
                     }
                     Err(problem) => {
                         end.fetch_min(seed, Ordering::Relaxed);
@@ -608,40 +623,43 @@ fn explore(cases: u64, mutant: Option<Mutant>) -> (Option<(u64, String)>, Seen) 
         let handles: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
         handles
             .into_iter()
-            .map(|handle| handle.join().expect("a table does not panic"))
+            .map(|handle| handle.join().expect("a case does not panic"))
             .collect()
     });
-    let (mut seen, mut broken) = (Seen::default(), Vec::new());
+    let (mut statistics, mut broken) = (CaseStatistics::default(), Vec::new());
     for (part, (ends, orders)) in parts {
         broken.extend(part);
-        seen.1.extend(orders);
+        statistics.1.extend(orders);
         for (ends, times) in ends {
-            *seen.0.entry(ends).or_default() += times;
+            *statistics.0.entry(ends).or_default() += times;
         }
     }
-    (broken.into_iter().min(), seen)
+    (broken.into_iter().min(), statistics)
 }
 
 #[test]
 fn every_interleaving_of_a_wait_ends_correctly() {
     let cases = from_environment("CLOACINA_INTERLEAVINGS").unwrap_or(CASES);
     let (broken, (ends, orders)) = explore(cases, None);
-    println!("{cases} cases, {} different orders: {ends:?}", orders.len());
+    println!("{cases} cases, {} distinct orders: {ends:?}", orders.len());
     if let Some((case, problem)) = broken {
         panic!("case {case}: {problem}");
     }
     if cases >= CASES {
-        assert!(orders.len() as u64 > cases * 9 / 10, "too few orders");
+        assert!(
+            orders.len() as u64 > cases * 9 / 10,
+            "too few distinct orders"
+        );
         for end in ["signal", "timeout", "cancel"] {
             assert!(
                 ends.keys().any(|(go, _)| go == end),
-                "no wait ended by {end}"
+                "no wait was ended by a {end}"
             );
         }
         for end in ["decision", "timeout", "cancel"] {
             assert!(
                 ends.keys().any(|(_, ok)| ok == end),
-                "no approval ended by {end}"
+                "no approval was ended by a {end}"
             );
         }
     }

@@ -1,7 +1,8 @@
-//! Deterministic simulation: the runtime's logic under a virtual clock, a seeded scheduler and injected faults.
+//! Deterministic simulation of coordinators with a virtual clock, a seeded scheduler and injected faults.
 //!
 //! `CLOACINA_SEED=n cargo test -p cloacina --test simulation one_seed` replays a seed and prints its events.
-//! `CLOACINA_SEEDS=n` sets the number of seeds. `CLOACINA_MUTANT=name` checks only one mutant.
+//! `CLOACINA_SEEDS=n` sets the number of seeds, and `CLOACINA_FIRST_SEED=n` the first seed. `CLOACINA_MUTANT=name` checks only
+//! one mutant.
 #![cfg(feature = "sqlite")]
 #![expect(clippy::expect_used, reason = "a test may panic")]
 
@@ -34,10 +35,10 @@ use observed::Mutant;
 use oracle::Coverage;
 use world::World;
 
-/// The default number of seeds, which an unoptimised build runs in seconds. `make simulate` runs 10,000, and `make soak` a
-/// million.
+/// The default number of seeds. An unoptimised build runs them in seconds. `make simulate` runs 10,000 seeds, and `make soak`
+/// runs a million.
 const SEEDS: u64 = 300;
-/// With at least this number of seeds, each kind of covered event must have occurred.
+/// The smallest number of seeds for which the test requires that every kind of event in `Coverage` occurs.
 const MANY_SEEDS: u64 = 5_000;
 /// The number of seeds within which a mutant must be detected.
 const MUTANT_SEEDS: u64 = 1_000;
@@ -47,7 +48,7 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(text.parse().expect("a whole number"))
 }
 
-/// Runs seeds on all cores until one fails. Returns the lowest failing seed with its error, and the coverage.
+/// Runs seeds on all cores until a seed fails. Returns the lowest failing seed with its error, and the coverage.
 fn explore(
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
@@ -100,7 +101,7 @@ fn every_seed_satisfies_the_oracle() {
     if let Some((seed, what)) = broken {
         panic!("seed {seed}: {what}\nreplay it with CLOACINA_SEED={seed} and the test one_seed");
     }
-    // A simulation proves something only if the interesting events occur.
+    // Events that never occur are not tested.
     if count >= MANY_SEEDS {
         let absent: Vec<Coverage> = Coverage::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! The invariants of maps and their items (semantics K), against a mirror that applies the rules by itself.
+//! Checks the rules of maps and their items (semantics K) against a mirror, which applies the rules independently of the engine.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use cloacina::workflow::Workflow;
 use super::maps;
 use super::oracle::{Coverage, Oracle, TaskKey};
 
-/// A map as it is after the last transaction that concerned it.
+/// The expected state of a map after the last transaction that changed it.
 #[derive(Clone, Default)]
 pub struct MapMirror {
-    /// It has expanded or runs again, and has not ended.
+    /// Whether the map has expanded or was reopened, and has not ended.
     pub is_open: bool,
     width: u32,
     max_failed: Option<u32>,
-    /// The map that it is aligned with.
+    /// The task of the source: the map whose results are the elements of this aligned map.
     source: Option<u32>,
-    /// The number of its items whose elements never came, because the source had ended without them.
+    /// The number of items without an element, because the source ended without a result for them.
     missing: u32,
-    /// The source has ended.
+    /// Whether the source has ended.
     has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
-    /// The claims of its items that were ever durable.
+    /// Every item claim of this map that was ever durable.
     pub claims: HashSet<Claim>,
     /// The number of failed attempts of each item since the map was expanded or reopened.
     failures: HashMap<u32, u32>,
@@ -44,7 +44,7 @@ impl MapMirror {
             .is_some_and(|most| self.count(TaskStatus::Failed) > most)
     }
 
-    /// K6, K8: whether no item runs and none will start.
+    /// K6, K8: returns whether no item runs and no item will start.
     fn is_over(&self) -> bool {
         let ended = self.count(TaskStatus::Completed) + self.count(TaskStatus::Failed);
         let ended = ended + self.skipped();
@@ -53,7 +53,7 @@ impl MapMirror {
             && (self.is_exceeded() || (has_all && ended >= self.width))
     }
 
-    /// Its items that wait will not run.
+    /// Ends the map and cancels its ready items.
     pub fn end(&mut self) {
         self.is_open = false;
         let open = self.items.values_mut();
@@ -62,10 +62,12 @@ impl MapMirror {
         }
     }
 
+    /// Returns the number of items that were skipped or have no element.
     fn skipped(&self) -> u32 {
         self.count(TaskStatus::Skipped) + self.missing
     }
 
+    /// Applies a change of a map to its expected state.
     pub fn apply(&mut self, change: &MapChange) {
         match change {
             MapChange::Expand(row) => {
@@ -100,7 +102,7 @@ impl MapMirror {
                     item.rescues = 0;
                 }
             }
-            MapChange::Pause(_) | MapChange::Resume(_) | MapChange::Tell(..) => {}
+            MapChange::Pause(_) | MapChange::Resume(..) | MapChange::Tell(..) => {}
         }
     }
 }
@@ -111,7 +113,7 @@ pub struct KnownMap {
     pub workflow: Arc<Workflow>,
 }
 
-/// The facts about an item that only its map's rules may change.
+/// Returns those fields of an item that must change only according to the rules of maps.
 pub fn facts(item: &ItemRecord) -> (TaskStatus, u32, u32, u32, Option<RunnerId>, Option<&str>) {
     let result = item.result.as_ref().map(Json::as_str);
     (
@@ -124,7 +126,7 @@ pub fn facts(item: &ItemRecord) -> (TaskStatus, u32, u32, u32, Option<RunnerId>,
     )
 }
 
-/// Whether the items of a task can be claimed, or could be if the execution were not paused.
+/// Returns whether a task is a map that has expanded and not ended. Its execution may be paused.
 fn has_open_map(task: &TaskRecord) -> bool {
     let map = task.wait.as_ref().and_then(|wait| wait.map);
     task.is_waiting() && map.is_some_and(|map| map.width.is_some())
@@ -137,7 +139,8 @@ impl Oracle {
         Some(KnownMap { record, workflow })
     }
 
-    /// An aligned map gets an item for each completed item of its source, and a skipped one for each other that has ended.
+    /// For each ended source item, adds an item to an aligned map. The new item is ready if the source item completed, and
+    /// skipped if the source item failed or was skipped.
     pub fn feed_map(&mut self, workflow: &Workflow, (id, task): TaskKey) {
         let Some(source) = workflow.source_of(task) else {
             return;
@@ -176,8 +179,8 @@ impl Oracle {
         self.maps.insert((id, task), map);
     }
 
-    /// K6: checks that a transaction does not write a map that has ended, unless the execution is retried. Called before the
-    /// mirror applies the transaction.
+    /// K6: checks that a transaction does not write a map that has ended, unless the transaction retries the execution.
+    /// Must be called before the mirror applies the transaction.
     pub fn check_rewrites(&mut self, batch: &Batch, committed: &Committed) {
         let applied = batch.advances.iter().zip(&committed.advances);
         for (advance, _) in applied.filter(|(_, applied)| **applied) {
@@ -201,6 +204,7 @@ impl Oracle {
         }
     }
 
+    /// K1: notes a change of a map. If the map expands, checks its source and its number of items.
     pub fn change_map(
         &mut self,
         workflow: &Workflow,
@@ -213,14 +217,14 @@ impl Oracle {
             MapChange::Expand(_) => Coverage::MapExpanded,
             MapChange::Close(_) => Coverage::MapClosed,
             MapChange::Pause(_) => Coverage::MapPaused,
-            MapChange::Resume(_) => Coverage::MapResumed,
+            MapChange::Resume(..) => Coverage::MapResumed,
             MapChange::Reopen(_) => Coverage::MapReopened,
             MapChange::Tell(..) => return,
         });
         if let MapChange::Expand(row) = change {
             self.begin_generation((id, task));
             let spec = workflow.task(task).over.as_ref();
-            // A source that its rule has skipped gives no elements.
+            // A source that was skipped by its rule has not expanded and gives no elements.
             let aligned = workflow.source_of(task);
             let source = aligned.filter(|source| has_expanded(record, *source));
             self.check(row.source == source, || {
@@ -231,7 +235,7 @@ impl Oracle {
             });
             let expected = match source {
                 None if aligned.is_some() => Some(0),
-                None => spec.and_then(|spec| width_of(record, spec)),
+                None => spec.and_then(|spec| expected_width(record, spec)),
                 Some(source) => {
                     Some((self.maps.get(&(id, source))).map_or(0, |source| source.width as usize))
                 }
@@ -245,6 +249,7 @@ impl Oracle {
         }
     }
 
+    /// K3, K6: checks and notes the end of an item's attempt.
     #[expect(clippy::too_many_lines, reason = "a rule for each state")]
     pub fn change_item(
         &mut self,
@@ -259,7 +264,7 @@ impl Oracle {
         let item = record.item;
         let ItemFence::Claim(claim) = write.fence else {
             return self.check(false, || {
-                format!("item {item} of task {task} of {id} ended as a child")
+                format!("item {item} of task {task} of {id} ended like a child, without a claim")
             });
         };
         let name = || format!("item {item} of task {task} of {id}");
@@ -267,7 +272,7 @@ impl Oracle {
         let held = old.as_ref().and_then(ItemRecord::claim);
         self.check(held == Some(claim), || {
             format!(
-                "{} ended under {claim:?}, and the claim is {held:?}",
+                "{} ended under {claim:?}, but its claim is {held:?}",
                 name()
             )
         });
@@ -296,15 +301,20 @@ impl Oracle {
                     )
                 });
             }
-            // A runner returns an item that it claimed before the list was read again.
+            // The runner had claimed the item before the map expanded again, and returns the claim.
             TaskStatus::Ready if is_uncounted => {}
             TaskStatus::Running => {
-                // A suspect's start is counted before the suspect starts alone.
+                // An item that may have crashed its process runs alone. The runner counts this start as a lost runner in
+                // advance.
                 let is_probe = record.claim() == Some(claim)
                     && record.rescues == rescues + 1
                     && record.rescues <= self.max_rescues + 1;
                 self.check(is_probe, || {
-                    format!("{} runs on with {} lost runners", name(), record.rescues)
+                    format!(
+                        "{} stays running with {} lost runners",
+                        name(),
+                        record.rescues
+                    )
                 });
             }
             TaskStatus::Completed => {
@@ -319,7 +329,7 @@ impl Oracle {
                 });
             }
             TaskStatus::Ready if is_snoozed => {
-                // The number of the attempt will be used again.
+                // The next attempt has the same number.
                 self.started.remove(&(id, task, claim));
                 self.claims.remove(&(id, task, claim));
                 map.claims.remove(&claim);
@@ -338,7 +348,7 @@ impl Oracle {
                 });
                 self.check(is_within, || {
                     format!(
-                        "{} is {} after {failures} failures, max_attempts is {limit}",
+                        "{} is {} after {failures} failures, but max_attempts is {limit}",
                         name(),
                         record.status
                     )
@@ -348,7 +358,7 @@ impl Oracle {
         }
         self.check(is_rescue || writer == claim.runner, || {
             format!(
-                "{} ran under {claim:?} and was recorded by {writer}",
+                "{} ran under {claim:?} but was recorded by {writer}",
                 name()
             )
         });
@@ -364,6 +374,7 @@ impl Oracle {
         map.items.insert(item, record.clone());
     }
 
+    /// Checks the error of an item's failed attempt.
     fn check_item_error(
         &mut self,
         workflow: &Workflow,
@@ -390,11 +401,12 @@ impl Oracle {
         {
             let ran = now.since(*started);
             self.check(ran >= timeout, || {
-                format!("item {item} of task {task} of {id} timed out after {ran} us, its timeout is {timeout}")
+                format!("item {item} of task {task} of {id} timed out after {ran} us, but its timeout is {timeout} us")
             });
         }
     }
 
+    /// K5, K9: checks and notes the claim of an item.
     pub fn claim_item(
         &mut self,
         (id, task): TaskKey,
@@ -444,7 +456,7 @@ impl Oracle {
         map.items.insert(number, item.clone());
     }
 
-    /// Checks a map after a transaction: its row and its items against those of the mirror, and the bounds.
+    /// Checks a map after a transaction: its row must match the mirror, and its limits must hold.
     pub fn check_map(
         &mut self,
         (id, task): TaskKey,
@@ -463,7 +475,7 @@ impl Oracle {
         let stored = (row.running, row.done, row.failed, row.admitted, row.skipped);
         self.check(counted == stored, || {
             format!(
-                "{} counts {stored:?}, and its items say {counted:?}",
+                "{} has the counts {stored:?}, but its items give {counted:?}",
                 name()
             )
         });
@@ -471,11 +483,12 @@ impl Oracle {
         self.check(is_open == map.is_open && row.width == map.width, || {
             format!("{} is {:?} with {} items", name(), row.state, row.width)
         });
-        // K6: the end of the last item and the end of the map are one transaction. A map whose last items are skipped ends in the next.
+        // K6: a map ends in the transaction of its last item. An aligned map whose last items are skipped ends in a later
+        // transaction.
         let is_late = map.source.is_some() && map.skipped() > 0;
         self.check(is_late || !(is_open && map.is_over()), || {
             format!(
-                "the last item of {} has ended, and it is {:?}",
+                "the last item of {} has ended, but the map is {:?}",
                 name(),
                 row.state
             )
@@ -489,7 +502,7 @@ impl Oracle {
         };
         self.check(has_open_map(&record) == is_open, || {
             format!(
-                "{} is {:?}, and its task is {}",
+                "{} is {:?}, but its task is {}",
                 name(),
                 row.state,
                 record.status
@@ -501,14 +514,19 @@ impl Oracle {
             let is_within = row.parallel.is_none_or(|parallel| running <= parallel);
             self.check(is_within, || {
                 format!(
-                    "{running} items of {} run, parallel is {:?}",
+                    "{running} items of {} run, but parallel is {:?}",
                     name(),
                     row.parallel
                 )
             });
             self.check(
                 status == ExecutionStatus::Running && row.state == MapState::Open,
-                || format!("items of {} were claimed while it is {status}", name()),
+                || {
+                    format!(
+                        "items of {} were claimed while its execution is {status}",
+                        name()
+                    )
+                },
             );
             self.check(!map.is_exceeded(), || {
                 format!(
@@ -520,7 +538,7 @@ impl Oracle {
         }
     }
 
-    /// K8: checks the status of a map that ended with its last item.
+    /// K8: checks the status of a map that ended with its last item, not by a cancel or a timeout.
     pub fn check_map_end(&mut self, workflow: &Workflow, (id, task): TaskKey, map: &MapMirror) {
         self.cover(Coverage::MapEnded);
         let source = workflow.source_of(task);
@@ -552,7 +570,7 @@ impl Oracle {
         });
     }
 
-    /// Checks at the end that no map is open and no item runs.
+    /// Checks at the end of the simulation that no map is open and no item runs.
     pub fn check_maps_at_rest(&mut self) {
         let open: Vec<TaskKey> = self
             .maps
@@ -561,19 +579,19 @@ impl Oracle {
             .map(|(key, _)| *key)
             .collect();
         self.check(open.is_empty(), || {
-            format!("these maps never ended: {open:?}")
+            format!("these maps have not ended: {open:?}")
         });
     }
 }
 
-/// Whether a map has read its list.
+/// Returns whether a map has read its list.
 fn has_expanded(record: &ExecutionRecord, map: u32) -> bool {
     let wait = record.tasks[map as usize].wait.as_ref();
     wait.is_some_and(|wait| wait.map.is_some_and(|map| map.width.is_some()))
 }
 
-/// K1: the width of a map over the input of its execution.
-fn width_of(record: &ExecutionRecord, spec: &MapSpec) -> Option<usize> {
+/// K1: returns the number of items of a map over the list in the input of its execution.
+fn expected_width(record: &ExecutionRecord, spec: &MapSpec) -> Option<usize> {
     let rows: Vec<serde_json::Value> = record.input.get(maps::ROWS)?.decode().ok()?;
     let batch = spec.batch.unwrap_or(1) as usize;
     Some(rows.len().div_ceil(batch))

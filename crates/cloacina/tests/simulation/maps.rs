@@ -1,4 +1,4 @@
-//! Maps: tasks that run once per element of a list, and the invariants of their items (semantics K).
+//! Simulates maps: tasks that run once for each element of a list (semantics K). `map_rules.rs` checks them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -16,18 +16,18 @@ use super::oracle::{Coverage, TaskKey};
 use super::scenario::SECOND;
 use super::world::World;
 
-/// The key of the input that holds the list of every map.
+/// The key of the list in the input. Every map without a source runs over this list.
 pub const ROWS: &str = "rows";
 
-/// A caller that changes how many items of a map run at once.
+/// The plan of a caller's change to a map's limit on concurrent items.
 pub struct SetMapPlan {
     pub at: Micros,
-    /// The index among the maps that were ever open, modulo their number.
+    /// Selects the map: this number, modulo the length of the list of expanded maps, is its index.
     pub target: usize,
     pub parallel: Option<u32>,
 }
 
-/// Returns a workflow of which some tasks run once per element of the input.
+/// Turns some tasks of a workflow into maps.
 pub fn with_maps(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     let mut definition = workflow.definition().clone();
     for index in 0..definition.tasks.len() {
@@ -66,7 +66,7 @@ pub fn with_maps(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     Workflow::new(definition).expect("maps are valid")
 }
 
-/// The id and the key of a map that a task depends on and can be aligned with.
+/// Returns the id and the result key of a map on which a task depends. The task can be aligned with this map.
 fn source_for(definition: &WorkflowDefinition, task: &TaskDefinition) -> Option<(String, String)> {
     let is_source =
         |other: &&TaskDefinition| other.over.is_some() && task.dependencies.contains(&other.id);
@@ -74,7 +74,7 @@ fn source_for(definition: &WorkflowDefinition, task: &TaskDefinition) -> Option<
     Some((source.id.clone(), source.result_key().to_owned()))
 }
 
-/// Returns the input of a submission: a list, which may be empty, or a value that is not one.
+/// Returns the input of a submission. It has a list, which can be empty, or a number instead of the list.
 pub fn input(rng: &mut Rng) -> Context {
     let rows = match rng.u8(0..12) {
         0 => "7".to_owned(),
@@ -108,13 +108,13 @@ fn task_of(change: &MapChange) -> Ordinal {
         MapChange::Close(task)
         | MapChange::Tell(task, _)
         | MapChange::Pause(task)
-        | MapChange::Resume(task)
+        | MapChange::Resume(task, _)
         | MapChange::Reopen(task) => *task,
     }
 }
 
 impl ObservedStore {
-    /// Checks the maps that a transaction has changed. Call it after its executions are noted.
+    /// Checks the maps that a transaction has changed. Must be called after the oracle has noted the transaction's executions.
     pub(super) fn observe_maps(
         &self,
         batch: &Batch,
@@ -215,7 +215,7 @@ impl ObservedStore {
         Ok(())
     }
 
-    /// Whether a batch holds the result of an item that the database refuses.
+    /// Returns whether a batch contains an item's result that the database refuses.
     pub(super) fn has_unstorable_item(batch: &Batch) -> bool {
         let ends = batch.flow.maps.ends.iter();
         ends.flat_map(|ends| &ends.items).any(|write| {
@@ -224,7 +224,8 @@ impl ObservedStore {
         })
     }
 
-    /// Commits a batch, and ends its maps a second time, as a runner would that has also seen their last items end.
+    /// Commits a batch and then ends its maps a second time, as if a second runner had also seen the last items end, for the
+    /// mutant `EndMapTwice`.
     pub(super) fn commit_map_ends_twice(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let committed = self.inner.commit(batch)?;
         self.observe(batch, &committed)?;
@@ -268,13 +269,13 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Commits a batch without giving aligned maps their elements.
+    /// Commits a batch without the new elements of aligned maps, for the mutant `ForgetElements`.
     pub(super) fn commit_without_elements(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let mut flow = batch.flow.clone();
         for ends in &mut flow.maps.ends {
             ends.feeds.clear();
         }
-        let second = Batch {
+        let changed = Batch {
             flow,
             runner: batch.runner,
             now: batch.now,
@@ -283,12 +284,13 @@ impl ObservedStore {
             schedules: batch.schedules.iter().map(copy_schedule).collect(),
             claim: batch.claim.clone(),
         };
-        let committed = self.inner.commit(&second)?;
-        self.observe(&second, &committed)?;
+        let committed = self.inner.commit(&changed)?;
+        self.observe(&changed, &committed)?;
         Ok(committed)
     }
 
-    /// Commits a batch whose claims count only the items of its own runner.
+    /// Commits a batch whose claims apply a map's limit only to the items of the batch's own runner, for the mutant
+    /// `BoundPerRunner`.
     pub(super) fn commit_with_bound_per_runner(
         &self,
         batch: &Batch,
@@ -323,7 +325,7 @@ impl ObservedStore {
 }
 
 impl World {
-    /// Lets a caller change the bound of a map.
+    /// Changes how many items of a map may run at a time.
     pub(super) fn set_map(&self, number: usize) {
         let plan = &self.scenario.set_maps[number];
         let target = {
@@ -339,20 +341,20 @@ impl World {
         let mut oracle = self.oracle.lock();
         let is_open = oracle.maps.get(&(id, task)).is_some_and(|map| map.is_open);
         oracle.check(set == is_open, || {
-            format!("the bound of map {task} of {id} was set: {set}, and it is open: {is_open}")
+            format!("setting the limit of map {task} of {id} returned {set}, but the map is open: {is_open}")
         });
         oracle.cover(Coverage::MapSet);
         drop(oracle);
         self.wake_all();
     }
 
-    /// Checks at the end that no map is open.
+    /// Checks at the end of the simulation that no map is open.
     pub(super) fn check_maps(&self) {
         self.oracle.lock().check_maps_at_rest();
     }
 }
 
-/// The result of an item that the database refuses.
+/// Returns a result that the database refuses.
 pub fn unstorable() -> Json {
-    Json::parse(&format!("\"{UNSTORABLE}\"")).expect("a text is JSON")
+    Json::parse(&format!("\"{UNSTORABLE}\"")).expect("a string is JSON")
 }

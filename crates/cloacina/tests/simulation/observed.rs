@@ -1,4 +1,4 @@
-//! The database of a simulation: SQLite in memory. The oracle observes each transaction, and mutants alter some.
+//! The database of a simulation: SQLite in memory. The oracle observes each transaction. A mutant changes some transactions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::oracle::{Coverage, Oracle};
 /// A defect that is injected to check that the oracle detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// Writes do not compare revisions and claims.
+    /// Writes do not compare revisions or claims.
     DropFence,
     /// Tasks are dispatched before their claims are durable.
     StartBeforeCommit,
@@ -30,7 +30,7 @@ pub enum Mutant {
     RecordTwice,
     /// The runner ignores its timers and wakes up only for messages.
     ForgetTimers,
-    /// The store does not report ready tasks that are left, nor due times.
+    /// A commit does not report the remaining ready tasks or the next due time.
     ForgetWaiting,
     /// A worker's report gets lost.
     LoseResult,
@@ -44,46 +44,48 @@ pub enum Mutant {
     TakeTooMuch,
     /// `max_rescues` is exceeded.
     RescueForever,
-    /// A schedule fires a tick that another runner has decided already.
+    /// A schedule fires a tick that another runner has already processed.
     FireTwice,
-    /// A tick starts its execution and is not recorded.
+    /// A tick starts its execution but is not recorded.
     ForgetTicks,
     /// Timers use the wall clock.
     WallClockTimers,
-    /// An item that the database refuses is tried again with its batch.
+    /// A batch with a value that the database refuses is tried again as a whole.
     RetryRefusedBatch,
     /// The cache is not bounded.
     NeverEvict,
-    /// Steps are recorded although the execution was changed meanwhile.
+    /// Steps are recorded although another runner has changed the execution.
     RecordWithoutFence,
-    /// Callers of steps are answered although nothing was written.
+    /// A step is acknowledged to its attempt although the step was not written.
     ForgetSteps,
-    /// A wait is registered behind the signals that came since the look.
+    /// A wait skips the signals that were stored between its evaluation and its registration.
     LoseWakeUp,
-    /// A timeout is applied without a look at the topic.
+    /// A timeout is applied without reading the stored signals.
     TimeOutFirst,
-    /// A wait takes the newest signal instead of the first one.
+    /// A wait takes the newest signal instead of the first signal.
     TakeNewest,
-    /// A decision is recorded although the execution was changed meanwhile.
+    /// A decision is recorded although another decision has changed the execution.
     DecideTwice,
-    /// Two runners that see the last item of a map end both end the map.
+    /// A map is ended twice, as if two runners had seen the end of its last item.
     EndMapTwice,
-    /// The items of a map that run at once are counted for each runner alone.
+    /// The limit of a map applies to each runner separately instead of to all runners together.
     BoundPerRunner,
-    /// Items of aligned maps do not get their elements.
+    /// The items of aligned maps do not get their elements.
     ForgetElements,
-    /// The end of a child is written without the message to its parent.
+    /// A child's end is written without the message to its parent.
     ForgetParent,
-    /// The children of a parent that ends are not told.
+    /// A parent's end is written without the messages to its children.
     ForgetChildren,
-    /// The end of an execution is written without the execution of its final tasks.
+    /// An execution's end is written without the execution of its final tasks.
     ForgetFinals,
 }
 
-/// The context key of a result that the database refuses.
+/// The context key that makes the database refuse a task's result. An item's result is refused if its JSON text contains this
+/// word.
 pub const UNSTORABLE: &str = "unstorable";
 
 impl Mutant {
+    /// The mutants that `every_mutant_is_detected` tests. `DecideTwice` is tested only in `interleavings.rs`.
     pub const ALL: [Self; 28] = [
         Self::DropFence,
         Self::StartBeforeCommit,
@@ -116,7 +118,7 @@ impl Mutant {
     ];
 }
 
-/// An execution that a transaction changed, with its new history and its changes of steps.
+/// An execution that a transaction changed, with its new history events and its changed steps.
 type Touched<'a> = (ExecutionId, &'a [HistoryEvent], Option<&'a StepChanges>);
 
 pub struct ObservedStore {
@@ -127,7 +129,7 @@ pub struct ObservedStore {
     workflows: Vec<Arc<Workflow>>,
     /// The number of transactions that changed something.
     pub changes: Arc<AtomicU64>,
-    /// For `RecordTwice`: the records of executions before a task completed.
+    /// For the mutant `RecordTwice`: executions as they were before a task completed.
     stale: Arc<Mutex<HashMap<ExecutionId, ExecutionRecord>>>,
 }
 
@@ -139,7 +141,8 @@ impl ObservedStore {
         mutant: Option<Mutant>,
     ) -> Self {
         Self {
-            inner: SqliteStore::open(&SqliteOptions::memory()).expect("it opens"),
+            inner: SqliteStore::open(&SqliteOptions::memory())
+                .expect("an in-memory database opens"),
             oracle,
             now,
             mutant,
@@ -149,7 +152,7 @@ impl ObservedStore {
         }
     }
 
-    /// Returns the same database for another process, with a change marker of its own.
+    /// Returns a second handle of the same database, for another process. The handle has its own change marker.
     pub fn share(&self) -> Self {
         Self {
             inner: self.inner.share(),
@@ -162,6 +165,7 @@ impl ObservedStore {
         }
     }
 
+    /// Passes a committed batch to the oracle, which checks the written executions, ticks, maps and messages.
     pub(super) fn observe(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
         let mut touched: Vec<Touched> = Vec::new();
         for (submit, verdict) in batch.submits.iter().zip(&committed.submits) {
@@ -174,7 +178,7 @@ impl ObservedStore {
                 touched.push((advance.record.id, advance.history, advance.steps));
             }
         }
-        // What a batch changes in maps does not apply to executions of which it only claims a task.
+        // If a batch only claims a task of an execution, the batch's map changes do not apply to that execution.
         let applied = touched.iter().map(|(id, ..)| *id).collect();
         for claimed in &committed.claimed {
             if !touched.iter().any(|(id, ..)| *id == claimed.execution) {
@@ -219,6 +223,7 @@ impl ObservedStore {
         Ok(())
     }
 
+    /// Keeps the records of executions in which this batch completes a task, for `possibly_stale`.
     fn remember(&self, batch: &Batch) {
         let oracle = self.oracle.lock();
         let mut stale = self.stale.lock();
@@ -234,7 +239,7 @@ impl ObservedStore {
         }
     }
 
-    /// Commits a batch as if its writer had read the stored state.
+    /// Commits a batch without checking revisions: each change is applied to the stored revision.
     fn commit_without_fence(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let ids: Vec<ExecutionId> = batch
             .advances
@@ -292,7 +297,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Commits a batch with the schedule changes of a mutant.
+    /// Commits a batch with the schedule changes that a mutant makes.
     fn commit_with_ticks(&self, batch: &Batch, mutant: Mutant) -> Result<Committed, StoreError> {
         let mut records = Vec::new();
         for write in &batch.schedules {
@@ -306,7 +311,7 @@ impl ObservedStore {
                 ticks.clear();
             }
             for tick in ticks.iter_mut().filter(|_| moved) {
-                // With the same due time, the row of the first tick would prevent the write.
+                // Changes the due time, because a second row with the same due time would violate a unique key.
                 tick.due_at = tick.due_at + 1;
             }
             records.push((record, ticks));
@@ -331,6 +336,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
+    /// Tells the oracle that the tasks that a batch claims have started, for the mutant `StartBeforeCommit`.
     fn start_early(&self, batch: &Batch) {
         let submits = batch
             .submits
@@ -382,7 +388,7 @@ pub(super) const fn copy_schedule<'a>(write: &ScheduleWrite<'a>) -> ScheduleWrit
     }
 }
 
-/// Whether a batch decides an approval.
+/// Returns whether a batch decides an approval.
 fn is_decision(batch: &Batch) -> bool {
     let mut events = batch.advances.iter().flat_map(|advance| advance.history);
     events.any(|event| event.kind.as_str() == "decided")
@@ -403,10 +409,11 @@ impl Layer for ObservedStore {
             Request::Commit { batch } => Response::Commit(self.observed_commit(batch)?),
             Request::Load { ids } => Response::Load(self.possibly_stale(ids)?),
             Request::Send {
+                runner,
                 signals,
                 settled,
                 now,
-            } => Response::Send(self.observed_send(signals, settled, now)?),
+            } => Response::Send(self.observed_send(runner, signals, settled, now)?),
             Request::Signals { cursors } => Response::Signals(self.found_signals(cursors)?),
             Request::NoteInbox { id, note } => {
                 self.inner.note_inbox(id, note)?;
@@ -419,12 +426,13 @@ impl Layer for ObservedStore {
 }
 
 impl ObservedStore {
+    /// Stores the scenario's definition of a workflow and notes its id.
     fn put_workflow(
         &self,
         workflow: &Workflow,
         now: Timestamp,
     ) -> Result<DefinitionId, StoreError> {
-        // A mutant may register an altered workflow; the database stores the true one.
+        // A mutant registers an altered workflow, but the database stores the original workflow.
         let known = Self::known_workflow(&self.workflows, workflow.name());
         let known = known.expect("only the scenario's workflows are registered");
         let id = self.inner.put_definition(&known, now)?;
@@ -432,7 +440,7 @@ impl ObservedStore {
         Ok(id)
     }
 
-    /// Refuses a batch with a result that cannot be stored.
+    /// Returns an error if a batch contains a result that the database refuses.
     fn check_storable(&self, batch: &Batch) -> Result<(), StoreError> {
         let is_refused = batch.advances.iter().any(|advance| {
             advance.tasks.iter().any(|write| {
@@ -443,12 +451,13 @@ impl ObservedStore {
         let message = "a value cannot be stored".to_owned();
         match self.mutant {
             _ if !is_refused => Ok(()),
-            // The mutant reports an error of the database instead of one of an item.
+            // The mutant reports a failure of the database instead of a refused value.
             Some(Mutant::RetryRefusedBatch) => Err(StoreError::Failed(message.into())),
             _ => Err(StoreError::Refused(message)),
         }
     }
 
+    /// Commits a batch, with the defect of the mutant if there is one.
     fn observed_commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         self.check_storable(batch)?;
         match self.mutant {
@@ -509,7 +518,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Commits a batch without its steps.
+    /// Commits a batch without its steps, for the mutant `ForgetSteps`.
     fn commit_without_steps(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let advances = batch.advances.iter().map(|advance| Advance {
             requires: &[],
@@ -530,7 +539,8 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Records the steps of advances that were not applied, because the execution was changed meanwhile.
+    /// Records the steps of changes that were refused because another runner had changed the execution, for the mutant
+    /// `RecordWithoutFence`.
     fn record_stale_steps(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
         let stale = batch.advances.iter().zip(&committed.advances);
         for (advance, _) in stale.filter(|(advance, applied)| !**applied && advance.steps.is_some())
@@ -561,6 +571,7 @@ impl ObservedStore {
         Ok(())
     }
 
+    /// Loads executions. For the mutant `RecordTwice`, some of them are stale.
     fn possibly_stale(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>, StoreError> {
         let mut records = self.inner.load(ids)?;
         for record in &mut records {

@@ -1,4 +1,5 @@
-//! The invariants of the engine, checked at every transaction without calling the engine.
+//! Checks the engine's invariants after every transaction, without using the engine's decisions. It calls the engine only to
+//! compute the due times of schedules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::store::TickWrite;
 use cloacina::types::{
     Claim, DefinitionId, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, Micros,
-    Ordinal, RunnerId, ScheduleId, ScheduleRecord, Skip, SkipCause, TaskRecord, TaskStatus,
+    Ordinal, Park, RunnerId, ScheduleId, ScheduleRecord, Skip, SkipCause, TaskRecord, TaskStatus,
     TickOutcome, TickRecord, Timestamp,
 };
 use cloacina::workflow::{TriggerRule, Workflow};
@@ -19,13 +20,15 @@ use super::finals::Finals;
 use super::map_rules::MapMirror;
 use super::waits::Signals;
 
+/// An execution and one of its tasks.
 pub type TaskKey = (ExecutionId, Ordinal);
 
-/// The counts of one task.
+/// The oracle's counts for one task.
 #[derive(Default)]
 struct TaskTally {
     /// The number of attempts that failed since the last `retry_execution`.
     failures: u32,
+    /// When the task became due, if it is ready.
     ready_since: Option<Timestamp>,
 }
 
@@ -39,43 +42,49 @@ pub struct Oracle {
     keys: HashMap<(String, String), ExecutionId>,
     /// Every claim that was ever durable.
     pub(super) claims: HashSet<(ExecutionId, Ordinal, Claim)>,
-    /// The instant at which the function of each attempt was entered.
+    /// The time at which each attempt's function was called.
     pub(super) started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
-    /// The results of attempts that still had their claim, according to their runner.
+    /// The result of each attempt whose function returned while its runner believed that it had the claim.
     pub(super) returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
-    /// The attempts whose functions run.
+    /// The attempts whose functions are running.
     running: HashSet<(ExecutionId, Ordinal, Claim)>,
-    /// The running attempts of items of an earlier generation of their map. An item of the current generation may have an equal claim.
+    /// The running attempts of items that existed before their map expanded again. A new item can have an equal claim.
     former: HashSet<(ExecutionId, Ordinal, Claim)>,
     tallies: HashMap<TaskKey, TaskTally>,
-    /// The recorded steps of each task: position and value by key.
+    /// The recorded steps of each task: the position and the value of each key.
     pub steps: HashMap<TaskKey, BTreeMap<String, (u32, String)>>,
-    /// The signals that are stored.
+    /// For each task, the sleep or wait whose end its running function last asked about, and the claim of the attempt that
+    /// asked.
+    pub(super) asked: HashMap<TaskKey, (Claim, Park)>,
+    /// The sleeps and waits that the current transaction records as already over when the function asked, so the
+    /// function kept running.
+    pub(super) ended_at_once: HashMap<TaskKey, Park>,
+    /// The stored signals.
     pub signals: Signals,
     /// The approval that each person decided.
     pub decisions: HashMap<String, TaskKey>,
     /// The maps that have expanded.
     pub maps: BTreeMap<TaskKey, MapMirror>,
-    /// The messages that parents and children owe each other.
+    /// The nodes that run child executions, and their children.
     pub family: Family,
     /// The executions of final tasks.
     pub finals: Finals,
     /// The open claims of each runner, with their priorities.
     held: HashMap<RunnerId, HashMap<(ExecutionId, Ordinal), i16>>,
-    /// Ticks that started an execution.
+    /// The execution that each fired tick started.
     fired: BTreeMap<(ScheduleId, Timestamp), ExecutionId>,
     pub(super) max_rescues: u32,
-    /// Maximum number of claims of one runner. `None` in scenarios with faults.
+    /// The maximum number of claims of one runner. `None` in scenarios with faults.
     pub claim_limit: Option<usize>,
-    /// Maximum wait of a due task. `None` in scenarios with faults.
+    /// The maximum time that a due task may wait. `None` in scenarios with faults.
     pub max_wait: Option<Micros>,
-    /// The shortest timeout of a task that sets none.
+    /// The shortest default timeout of tasks among all runners.
     pub task_timeout: Option<Micros>,
     /// The task whose results the database refuses.
     pub unstorable: Option<(String, Ordinal)>,
-    /// Maximum difference of the wall clocks.
+    /// The maximum difference between two wall clocks.
     pub skew: Micros,
-    /// Lines about executions, if a trace is requested.
+    /// The lines of the trace about executions. `None` if no trace is requested.
     pub log: Option<Vec<String>>,
 }
 
@@ -95,6 +104,8 @@ impl Oracle {
             former: HashSet::new(),
             tallies: HashMap::new(),
             steps: HashMap::new(),
+            asked: HashMap::new(),
+            ended_at_once: HashMap::new(),
             signals: Signals::default(),
             decisions: HashMap::new(),
             maps: BTreeMap::new(),
@@ -112,29 +123,32 @@ impl Oracle {
         }
     }
 
+    /// Adds a line to the trace, if a trace was requested.
     pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(line());
         }
     }
 
+    /// Counts an event of this kind.
     pub fn cover(&mut self, covered: Coverage) {
         *self.coverage.entry(covered).or_default() += 1;
     }
 
+    /// Records the first violation. Later violations are ignored.
     pub fn check(&mut self, fact: bool, otherwise: impl FnOnce() -> String) {
         if !fact && self.broken.is_none() {
             self.broken = Some(otherwise());
         }
     }
 
-    /// A submission was acknowledged to a caller.
+    /// Notes that a submission was acknowledged to a caller, and checks that it is stored.
     pub fn acknowledge(&mut self, ids: &[ExecutionId], workflow: &str, key: Option<&str>) {
         for id in ids {
             self.acknowledged.insert(*id);
             let known = self.mirror.contains_key(id);
             self.check(known, || {
-                format!("execution {id} was acknowledged and is not stored")
+                format!("execution {id} was acknowledged but is not stored")
             });
         }
         if let (Some(key), [id]) = (key, ids) {
@@ -146,20 +160,20 @@ impl Oracle {
         }
     }
 
-    /// A cancel was acknowledged to a caller.
+    /// Checks an execution whose cancel was acknowledged to a caller.
     pub fn acknowledge_cancel(&mut self, id: ExecutionId) {
         let status = self.mirror.get(&id).map(|record| record.status);
         self.check(status == Some(ExecutionStatus::Cancelled), || {
-            format!("cancel of {id} was acknowledged, and it is {status:?}")
+            format!("the cancel of {id} was acknowledged, but its status is {status:?}")
         });
     }
 
-    /// A worker calls a function.
+    /// Notes that a worker calls a function, and checks its claim.
     pub fn start(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, now: Timestamp) {
         self.note(|| format!("    task {task} of {id} starts under {claim:?}"));
         let durable = self.claims.contains(&(id, task, claim));
         self.check(durable, || {
-            format!("task {task} of {id} started under {claim:?}, which is not durable")
+            format!("task {task} of {id} started under {claim:?}, but this claim is not durable")
         });
         let key = (id, task, claim);
         self.running.insert(key);
@@ -174,7 +188,7 @@ impl Oracle {
         });
     }
 
-    /// A map expands again: the functions of its earlier items may still run.
+    /// Notes that a map expands again. The functions of its earlier items may still be running.
     pub(super) fn begin_generation(&mut self, (id, task): TaskKey) {
         let is_of_map = |key: &(ExecutionId, Ordinal, Claim)| {
             (key.0, key.1) == (id, task) && key.2.item.is_some()
@@ -185,7 +199,7 @@ impl Oracle {
             .extend(self.running.iter().filter(|key| is_of_map(key)).copied());
     }
 
-    /// A function returned, and its worker may still report the result.
+    /// Notes that a function returned. Its worker may now report the result.
     pub fn returned(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, mark: String) {
         let key = (id, task, claim);
         if !self.former.contains(&key) {
@@ -193,13 +207,13 @@ impl Oracle {
         }
     }
 
-    /// A function has ended, in whatever way.
+    /// Notes that a function has returned, failed or been stopped.
     pub fn exit(&mut self, key: (ExecutionId, Ordinal, Claim)) {
         self.running.remove(&key);
         self.former.remove(&key);
     }
 
-    /// A transaction writes an execution.
+    /// Notes an execution that a transaction has written, and checks the change.
     pub fn write(
         &mut self,
         writer: RunnerId,
@@ -223,7 +237,7 @@ impl Oracle {
                     before.revision, after.revision
                 )
             });
-            // A second cancel writes the same record again.
+            // A second cancel may write the same record again.
             let same = before.status == after.status && before.tasks == after.tasks;
             self.check(!before.status.is_terminal() || retried || same, || {
                 format!("{id} changed after its end as {}", before.status)
@@ -240,7 +254,7 @@ impl Oracle {
                 .filter(|event| event.task == Some(ordinal))
                 .map(|event| event.kind.as_str())
                 .collect();
-            // The task's last attempt may have failed in the same step as the retry.
+            // One step may both record that the task's last attempt failed and retry the task.
             let reset = old.status.is_terminal() || task.uncounted > old.uncounted;
             if retried && reset && task.uncounted == old.attempt {
                 self.tallies.insert((id, ordinal), TaskTally::default());
@@ -260,14 +274,15 @@ impl Oracle {
                 let has_no_claim = definition.is_node() || definition.over.is_some();
                 let recorded = has_no_claim || task.status != TaskStatus::Completed;
                 self.check(recorded, || {
-                    format!("task {ordinal} of {id} was recorded as completed and did not run")
+                    format!("task {ordinal} of {id} was recorded as completed but did not run")
                 });
             }
             self.check_beginning(&workflow, &after, ordinal, old);
             let is_without = self.check_wait(&workflow, &after, ordinal, old, history, now);
             self.note_wait(id, ordinal, task, now);
             let skipped = task.status == TaskStatus::Skipped && old.status != TaskStatus::Skipped;
-            // When an execution of final tasks begins, the tasks that the kind of end does not require are skipped.
+            // When an execution of final tasks is submitted, the tasks that do not apply to the way in which the
+            // forward execution ended are already skipped.
             let is_left_out = before.is_none() && workflow.definition().final_of.is_some();
             if skipped && !is_without && !is_left_out {
                 self.cover(Coverage::SkippedTask);
@@ -278,7 +293,7 @@ impl Oracle {
                 let judged = !ended && dependencies_ended(&workflow, &after, ordinal);
                 let wrong = judged && holds(&workflow, &after, ordinal);
                 self.check(ended || (judged && !wrong), || {
-                    format!("task {ordinal} of {id} was skipped although its rule holds or is open")
+                    format!("task {ordinal} of {id} was skipped, but its rule holds or cannot be decided yet")
                 });
             }
         }
@@ -301,7 +316,7 @@ impl Oracle {
         self.mirror.insert(id, after);
     }
 
-    /// C1: checks that a task begins to wait (also for its items or its child) only when it could otherwise start.
+    /// C1: checks that a task begins to wait only when its rule holds. A map waits for its items, and a node for its child.
     fn check_beginning(
         &mut self,
         workflow: &Workflow,
@@ -381,17 +396,17 @@ impl Oracle {
         let failures = tally.failures;
         let limit = workflow.task(ordinal).retry.max_attempts;
         self.check(failures <= limit, || {
-            format!("task {ordinal} of {id} failed {failures} times, max_attempts is {limit}")
+            format!("task {ordinal} of {id} failed {failures} times, but max_attempts is {limit}")
         });
         let (rescues, most) = (task.rescues, self.max_rescues);
         let over = rescues > most + 1 || (rescues == most + 1 && task.status == TaskStatus::Ready);
         self.check(!over, || {
-            format!("task {ordinal} of {id} counts {rescues} lost runners, max_rescues is {most}")
+            format!("task {ordinal} of {id} has {rescues} lost runners, but max_rescues is {most}")
         });
         if times("task_snoozed") + times("task_released") + times("waiting") > 0
             && let Some(claim) = old.claim()
         {
-            // The number of the attempt will be used again.
+            // The next attempt has the same number.
             self.started.remove(&(id, ordinal, claim));
             if task.claim() != Some(claim) {
                 self.claims.remove(&(id, ordinal, claim));
@@ -399,7 +414,7 @@ impl Oracle {
         }
     }
 
-    /// Checks that an attempt that timed out has run for its timeout in simulated time, regardless of its clock.
+    /// Checks that an attempt that timed out has run for at least its timeout in simulated time, whatever a wall clock shows.
     fn check_timeout(
         &mut self,
         id: ExecutionId,
@@ -415,11 +430,13 @@ impl Oracle {
         if let (Some(timeout), Some(started)) = (timeout, started) {
             let ran = now.since(*started);
             self.check(ran >= timeout, || {
-                format!("task {ordinal} of {id} timed out after {ran} us, its timeout is {timeout}")
+                format!("task {ordinal} of {id} timed out after {ran} us, but its timeout is {timeout} us")
             });
         }
     }
 
+    /// Checks how a task lost its earlier claim. A completed task must have the result that its function returned under that
+    /// claim.
     fn lost_claim(
         &mut self,
         writer: RunnerId,
@@ -443,9 +460,9 @@ impl Oracle {
         }
         self.cover(Coverage::Completed);
         self.check(writer == claim.runner, || {
-            format!("task {ordinal} of {id} ran under {claim:?} and was recorded by {writer}")
+            format!("task {ordinal} of {id} ran under {claim:?} but was recorded by {writer}")
         });
-        // The result is removed, so that a second record of the same attempt fails this check.
+        // The result is removed, so this check fails if the same attempt is recorded twice.
         let mark = self.returned.remove(&(id, ordinal, claim));
         let key = format!("t{ordinal}");
         let written = task
@@ -461,6 +478,7 @@ impl Oracle {
         });
     }
 
+    /// Checks the new claim of a task whose claim has changed, if there is one.
     fn gained_claim(
         &mut self,
         writer: RunnerId,
@@ -510,14 +528,14 @@ impl Oracle {
             let waited = now.since(since);
             let late = self.max_wait.is_some_and(|max_wait| waited > max_wait);
             self.check(!late, || {
-                format!("task {ordinal} of {id} was due and waited {waited} us for nothing")
+                format!("task {ordinal} of {id} was due but waited {waited} us")
             });
         }
         let task = workflow.task(ordinal);
         let priority = task.priority.unwrap_or(after.priority);
         let held = self.held.entry(writer).or_default();
         held.insert((id, ordinal), priority);
-        // Urgent tasks may be claimed beyond the limit, so only claims of the lowest priority are counted.
+        // Urgent tasks may exceed the limit, so only the claims of the lowest priority count.
         let priorities: Vec<i16> = held.values().copied().collect();
         let lowest = priorities.iter().min().copied().unwrap_or(priority);
         let held = priorities.iter().filter(|held| **held == lowest).count();
@@ -527,6 +545,7 @@ impl Oracle {
         });
     }
 
+    /// Notes since when a task is ready.
     fn note_wait(&mut self, id: ExecutionId, ordinal: Ordinal, task: &TaskRecord, now: Timestamp) {
         let tally = self.tallies.entry((id, ordinal)).or_default();
         if task.status == TaskStatus::Ready && !task.is_waiting() {
@@ -545,7 +564,10 @@ impl Oracle {
             .iter()
             .position(|task| !task.status.is_terminal());
         self.check(open.is_none(), || {
-            format!("{id} ended as {} with task {open:?} open", record.status)
+            format!(
+                "{id} ended as {} although task {open:?} is open",
+                record.status
+            )
         });
         let timed_out = record
             .error
@@ -564,7 +586,7 @@ impl Oracle {
         });
     }
 
-    /// A transaction changed a schedule's row and recorded these ticks.
+    /// Notes the ticks that a transaction recorded for a schedule, and checks that no tick fires twice.
     pub fn ticked(&mut self, schedule: ScheduleId, ticks: &[TickWrite]) {
         for tick in ticks {
             self.cover(match tick.outcome {
@@ -580,7 +602,7 @@ impl Oracle {
             let due = tick.due_at;
             let stored = self.mirror.contains_key(&execution);
             self.check(stored, || {
-                format!("the tick {due} of {schedule} fired {execution}, which is not stored")
+                format!("the tick {due} of {schedule} fired {execution}, but this execution is not stored")
             });
             let first = self.fired.insert((schedule, due), execution).is_none();
             self.check(first, || {
@@ -589,10 +611,10 @@ impl Oracle {
         }
     }
 
-    /// Checks at the end that a schedule's history holds exactly the ticks of its expression.
+    /// Checks at the end of the simulation that a schedule's history has exactly the ticks of its expression.
     pub fn check_ticks(&mut self, schedule: &ScheduleRecord, ticks: &[TickRecord]) {
         let id = schedule.id;
-        let cron = cron_of(schedule).expect("it was read before");
+        let cron = cron_of(schedule).expect("the expression was valid before");
         let end = schedule.spec.end_at.expect("every schedule ends");
         let due: Vec<Timestamp> = cron
             .preview(schedule.created_at, 100)
@@ -603,15 +625,15 @@ impl Oracle {
         let mut recorded: Vec<Timestamp> = ticks.iter().map(|tick| tick.due_at).collect();
         recorded.sort_unstable();
         self.check(due == recorded, || {
-            format!("{id} has the ticks {recorded:?}, due were {due:?}")
+            format!("{id} has the ticks {recorded:?}, but these ticks were due: {due:?}")
         });
         for tick in ticks {
             let fired = self.fired.get(&(id, tick.due_at)).copied();
             self.check(fired == tick.execution, || {
-                format!("{tick:?} started {fired:?}")
+                format!("{tick:?} is recorded, but the tick started {fired:?}")
             });
             self.check(tick.outcome != TickOutcome::Queued, || {
-                format!("{tick:?} waits for ever")
+                format!("{tick:?} is still queued")
             });
         }
         let name = format!("\"{id}\"");
@@ -623,18 +645,18 @@ impl Oracle {
         let fired = self.fired.iter().filter(|((of, _), _)| *of == id);
         let fired: BTreeSet<ExecutionId> = fired.map(|(_, execution)| *execution).collect();
         self.check(executions == fired, || {
-            format!("{id} has the executions {executions:?}, its ticks started {fired:?}")
+            format!("{id} has the executions {executions:?}, but its ticks started {fired:?}")
         });
     }
 
-    /// Checks at the end that all executions have ended.
+    /// Checks at the end of the simulation that all executions have ended.
     pub fn check_at_rest(&mut self) {
         let acknowledged: Vec<ExecutionId> = self.acknowledged.iter().copied().collect();
         for id in acknowledged {
             let status = self.mirror.get(&id).map(|record| record.status);
             let ended = status.is_some_and(ExecutionStatus::is_terminal);
             self.check(ended, || {
-                format!("execution {id} was acknowledged and never ended: {status:?}")
+                format!("execution {id} was acknowledged but has not ended: {status:?}")
             });
         }
         let open = self
@@ -653,7 +675,7 @@ impl Oracle {
                 })
                 .collect();
             format!(
-                "execution {} never ended: {} {tasks:?}",
+                "execution {} has not ended: {} {tasks:?}",
                 record.id, record.status
             )
         });
@@ -661,13 +683,15 @@ impl Oracle {
     }
 }
 
+/// Returns whether all dependencies of a task have ended.
 fn dependencies_ended(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
     let dependencies = workflow.graph().dependencies(ordinal);
     let ended = |task: &Ordinal| record.tasks[*task as usize].status.is_terminal();
     dependencies.iter().all(ended)
 }
 
-/// Whether a map may begin beside its source: that has expanded, and all other dependencies have completed.
+/// Returns whether an aligned map may start while its source runs. The source must have expanded. Every other dependency must
+/// have completed. With the rule `NoneFailed`, it may also have been skipped, but not because of a failure.
 fn follows(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
     let dependencies = workflow.graph().dependencies(ordinal);
     workflow.source_of(ordinal).is_some_and(|source| {
@@ -685,11 +709,12 @@ fn follows(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> b
     })
 }
 
+/// Returns whether a task's trigger rule holds.
 fn holds(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
     rule_holds(&workflow.task(ordinal).rule, workflow, record, ordinal)
 }
 
-/// C1 and C2, evaluated directly from the text of the semantics.
+/// Evaluates rules C1 and C2 as the semantics states them.
 fn rule_holds(
     rule: &TriggerRule,
     workflow: &Workflow,
@@ -726,8 +751,8 @@ fn rule_holds(
         TriggerRule::TaskSuccess { task } => is(task, TaskStatus::Completed),
         TriggerRule::TaskFailed { task } => is(task, TaskStatus::Failed),
         TriggerRule::TaskSkipped { task } => is(task, TaskStatus::Skipped),
-        // The scenarios use only keys that a dependency writes when it completes. A map writes none, and the input of a child
-        // has the keys of its parent.
+        // A scenario's rules use only keys that a dependency writes when it completes. A map writes no key. The input of a child
+        // has the keys of its parent's context.
         TriggerRule::ContextValue { key, operator, .. } => {
             let wanted = *operator == cloacina::workflow::Operator::Exists;
             let mut tasks = workflow.definition().tasks.iter();
@@ -741,7 +766,7 @@ fn rule_holds(
     }
 }
 
-/// C3: whether a dependent of the failed task completed whose rule names this task or asks for failures.
+/// C3: returns whether a failure is handled: a dependent has completed, and its rule names the failed task or tests for failures.
 fn is_handled(workflow: &Workflow, record: &ExecutionRecord, failed: Ordinal) -> bool {
     let id = workflow.task(failed).id.as_str();
     (0..).zip(&record.tasks).any(|(ordinal, task)| {

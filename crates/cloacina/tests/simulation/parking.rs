@@ -1,34 +1,38 @@
-//! Functions that sleep and wait between their steps, and the invariants of what is recorded about them (semantics T5).
+//! Simulates functions that sleep and wait between their steps, and checks the recorded sleeps and waits (semantics
+//! T5). A function *parks* if it returns because its sleep or wait is not over. The task then waits, and calls the
+//! function again later.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::Executor;
+use cloacina::runtime::{Executor, Message};
 use cloacina::types::{
-    Clock, Condition, ExecutionId, Micros, Ordinal, Park, ParkKind, StepKind, StepRecord,
-    TaskRecord,
+    Claim, Clock, Condition, ExecutionId, ExecutionRecord, Leaf, Micros, OpenWait, Ordinal, Park,
+    ParkKind, RunnerId, StepKind, StepRecord, TaskRecord, Timestamp, Topic,
 };
 use cloacina::workflow::Workflow;
 use fastrand::Rng;
 
-use super::conditions;
+use super::conditions::{self, TakenSignal};
 use super::oracle::{Coverage, Oracle};
 use super::scenario::MILLISECOND;
-use super::timeline::WorldState;
+use super::timeline::{FunctionSteps, WaitAnswer, WorldState};
 use super::workers::EXECUTORS;
 use super::world::World;
 
-/// The step at which a function parks: workflow, task and number of the step.
+/// The step at which a function parks: the workflow, the task and the number of the step.
 pub type ParkPlace = (usize, usize, u8);
 
-/// A sleep or a wait of a function.
+/// The plan of a sleep or a wait that a function calls.
 pub struct ParkPlan {
     kind: ParkKind,
     condition: Condition,
     timeout: Option<Micros>,
 }
 
-/// Returns random sleeps and waits, which take the place of some steps of functions.
+/// Returns random sleeps and waits that replace some steps of functions.
 pub fn parks(rng: &mut Rng, steps: &[Vec<u8>]) -> BTreeMap<ParkPlace, ParkPlan> {
     let mut plans = BTreeMap::new();
     for (workflow, tasks) in steps.iter().enumerate() {
@@ -60,8 +64,20 @@ fn park(rng: &mut Rng) -> ParkPlan {
     }
 }
 
+/// The action of a function at its next unrecorded step.
+pub enum Parking {
+    /// The function runs the step, because no sleep or wait replaces the step.
+    Runs,
+    /// The function has returned, and its task waits.
+    Parked,
+    /// The function keeps running. Either it has asked whether its sleep or wait is over and waits for the answer, or it knows
+    /// that the sleep or wait is over.
+    Continues,
+}
+
 impl World {
-    /// Parks a function if a sleep or a wait takes the place of its next unrecorded step. Returns whether the function parked.
+    /// T5: if a sleep or a wait replaces the function's next unrecorded step, asks the runner whether that sleep or wait has
+    /// already ended, and parks the function if it has not.
     pub(super) fn function_parks(
         &self,
         state: &mut WorldState,
@@ -70,34 +86,117 @@ impl World {
         token: u64,
         place: ParkPlace,
         (key, position): (&str, u32),
-    ) -> bool {
+    ) -> Parking {
         let Some(plan) = self.scenario.parks.get(&place) else {
-            return false;
+            return Parking::Runs;
         };
         let index = usize::from(executor == EXECUTORS[1]);
-        let Some(process) = &mut state.processes[runner] else {
-            return false;
+        let Some(running) = state.function(runner, index, token) else {
+            return Parking::Continues;
         };
-        process.functions.remove(&(index, token));
-        let queue = std::sync::Arc::clone(process.queues.of(executor));
-        let outcome = Outcome::Park(Box::new(Park {
+        let Some(steps) = &mut running.steps else {
+            return Parking::Runs;
+        };
+        let park = Box::new(Park {
             kind: plan.kind,
             key: key.to_owned(),
             position,
             condition: plan.condition.clone(),
             timeout: plan.timeout,
             runs: None,
-        }));
-        self.oracle.lock().cover(Coverage::Parked);
-        let now = self.clocks[runner].now();
-        self.report(state, runner, executor, token, outcome, now, &queue);
-        true
+        });
+        let claim = running.claim;
+        let answer = steps.answer.lock().take();
+        match answer {
+            None => {
+                steps.next -= 1;
+                let question = self.question(claim, park, steps);
+                state.send(runner, question);
+                Parking::Continues
+            }
+            Some(WaitAnswer::Over) => {
+                steps.recorded += 1;
+                Parking::Continues
+            }
+            Some(WaitAnswer::NotOver) => {
+                let Some(process) = &mut state.processes[runner] else {
+                    return Parking::Continues;
+                };
+                process.functions.remove(&(index, token));
+                let queue = Arc::clone(process.queues.of(executor));
+                self.oracle.lock().cover(Coverage::Parked);
+                let now = self.clocks[runner].now();
+                let outcome = Outcome::Park(park);
+                self.report(state, runner, executor, token, outcome, now, &queue);
+                Parking::Parked
+            }
+        }
+    }
+
+    /// Returns the message with which a function asks whether its sleep or wait has already ended.
+    fn question(
+        &self,
+        (execution, task, claim): (ExecutionId, Ordinal, Claim),
+        park: Box<Park>,
+        steps: &FunctionSteps,
+    ) -> Message {
+        steps.is_answered.store(false, Ordering::Relaxed);
+        let answered = Arc::clone(&steps.is_answered);
+        let (slot, left) = (Arc::clone(&steps.answer), Arc::clone(&steps.is_left));
+        let oracle = Arc::clone(&self.oracle);
+        let asked = (claim, (*park).clone());
+        oracle.lock().asked.insert((execution, task), asked);
+        let reply = move |answer: Result<Option<StepRecord>, _>| match answer {
+            Ok(step) => {
+                *slot.lock() = Some(match step {
+                    Some(step) => {
+                        let mut oracle = oracle.lock();
+                        oracle.cover(Coverage::WaitEndedAtOnce);
+                        oracle.acknowledge_step(execution, task, claim, &step);
+                        WaitAnswer::Over
+                    }
+                    None => WaitAnswer::NotOver,
+                });
+                answered.store(true, Ordering::Relaxed);
+            }
+            Err(_) => left.store(true, Ordering::Relaxed),
+        };
+        Message::EndWait {
+            execution,
+            task,
+            claim,
+            park,
+            is_recorded: false,
+            reply: Box::new(reply),
+        }
     }
 }
 
 impl Oracle {
-    /// T5: checks that a task was waiting for a sleep or a wait when a transaction recorded its end.
-    pub(super) fn check_parked_step(&mut self, id: ExecutionId, task: Ordinal, step: &StepRecord) {
+    /// T5, T8: checks the recorded end of a sleep or a wait. Either the function was parked in this sleep or wait, or
+    /// the running function asked whether the sleep or wait was over, and still has its claim.
+    pub(super) fn check_parked_step(
+        &mut self,
+        writer: RunnerId,
+        id: ExecutionId,
+        task: Ordinal,
+        step: &StepRecord,
+    ) {
+        let own = Claim {
+            runner: writer,
+            attempt: step.attempt,
+            item: None,
+        };
+        let held = (self.mirror.get(&id)).and_then(|record| record.tasks[task as usize].claim());
+        let asked = self.asked.get(&(id, task)).filter(|(claim, park)| {
+            *claim == own
+                && held == Some(own)
+                && (&park.key, park.position) == (&step.key, step.position)
+        });
+        if let Some((_, park)) = asked.cloned() {
+            self.ended_at_once.insert((id, task), park);
+            return;
+        }
         self.cover(Coverage::ParkEnded);
         let record = self.mirror.get(&id);
         let open = record.and_then(|record| record.tasks[task as usize].open_wait());
@@ -117,7 +216,60 @@ impl Oracle {
         });
     }
 
-    /// The condition of an open wait: from the function's call, or else from the task's declaration.
+    /// L3, T5: checks a running function's wait that ended at once: each part took the first signal that it may take, and the
+    /// condition held.
+    pub(super) fn check_ended_at_once(
+        &mut self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        ordinal: Ordinal,
+        taken: &[TakenSignal],
+        now: Timestamp,
+    ) {
+        let id = record.id;
+        let Some(park) = self.ended_at_once.remove(&(id, ordinal)) else {
+            let is_without = taken.is_empty();
+            return self.check(is_without, || {
+                format!("task {ordinal} of {id} took signals, but it was not waiting")
+            });
+        };
+        let parts = park.condition.leaves();
+        let leaves = parts.iter().map(|part| match part {
+            Condition::Signal {
+                name, key_value, ..
+            } => {
+                let mut topics = vec![Topic::keyed(name, key_value.as_deref())];
+                if key_value.is_none() {
+                    topics.push(Topic::mailbox(name, id));
+                }
+                let cursor = |topic| self.expected_cursor(workflow, record, ordinal, part, topic);
+                Leaf::Signal {
+                    name: name.clone(),
+                    key: key_value.clone(),
+                    cursors: topics.into_iter().map(cursor).collect(),
+                    taken: None,
+                }
+            }
+            Condition::Delay { duration } => timer(now + *duration),
+            Condition::Until { at, .. } => timer(at.unwrap_or(now)),
+            Condition::AnyOf { .. } | Condition::AllOf { .. } => timer(Timestamp(i64::MAX)),
+        });
+        let open = OpenWait {
+            since: now,
+            deadline: None,
+            leaves: leaves.collect(),
+            park: None,
+            title: None,
+        };
+        let taken = self.check_taken(id, ordinal, &open, taken);
+        self.check_held(id, ordinal, Some(&park.condition), &open, &taken, now);
+        for (leaf, seq) in open.leaves.iter().zip(taken) {
+            self.note_taken((id, ordinal), leaf, seq);
+        }
+    }
+
+    /// Returns the condition of an open wait. If the task's function has parked, this is the condition that the function waits
+    /// for. Otherwise it is the condition in the task's options.
     pub(super) fn condition_of(
         workflow: &Workflow,
         ordinal: Ordinal,
@@ -128,5 +280,13 @@ impl Oracle {
             Some(park) => Some(park.condition.clone()),
             None => workflow.task(ordinal).wait_for.clone(),
         }
+    }
+}
+
+const fn timer(at: Timestamp) -> Leaf {
+    Leaf::Timer {
+        at,
+        shifts: false,
+        fired: false,
     }
 }

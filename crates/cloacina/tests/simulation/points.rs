@@ -1,4 +1,4 @@
-//! Faults at the failpoints before and after each request to a runner's store.
+//! Injects faults at the failpoints before and after each store request of a runner.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,7 +10,7 @@ use super::oracle::Coverage;
 use super::scenario::{MILLISECOND, SECOND};
 use super::world::World;
 
-/// Maximum depth of nested steps: a runner may run a step in the middle of another runner's request.
+/// The maximum depth of nested steps. A step is nested if a runner runs it during another runner's store request.
 const MAX_DEPTH: u8 = 2;
 
 /// The failpoints of one runner's store.
@@ -29,14 +29,14 @@ impl Failpoints for Points {
     }
 }
 
-fn gone(what: &str) -> StoreError {
+fn unavailable(what: &str) -> StoreError {
     StoreError::Unavailable(what.into())
 }
 
 impl World {
     fn reach(&self, runner: usize, alive: &AtomicBool, point: Failpoint) -> Result<(), StoreError> {
         if !alive.load(Ordering::Relaxed) {
-            return Err(gone("the process is dead"));
+            return Err(unavailable("the process is dead"));
         }
         let faults = &self.scenario.faults;
         let mut state = self.state.lock();
@@ -53,19 +53,19 @@ impl World {
                 Some(true) if point.verb == Verb::Commit && point.moment == Moment::Before => {
                     Err(StoreError::Failed("database or disk is full".into()))
                 }
-                Some(false) => Err(gone("the database is gone")),
+                Some(false) => Err(unavailable("the database is not available")),
                 _ if state.rng.f64() < faults.crashes => {
                     state.crash(runner);
-                    Err(gone("the process dies here"))
+                    Err(unavailable("the process dies during this request"))
                 }
                 _ if state.rng.f64() < fails => {
                     coverage.push(covered);
-                    Err(gone("the connection broke"))
+                    Err(unavailable("the connection broke"))
                 }
                 _ => Ok(()),
             }
         };
-        // Changes that other runners make around these requests can affect the result.
+        // The results of these requests can depend on concurrent changes by other runners.
         let delicate = matches!(
             point.verb,
             Verb::Commit | Verb::Load | Verb::ClaimsOf | Verb::DeclareDead
@@ -88,7 +88,7 @@ impl World {
             self.oracle.lock().cover(covered);
         }
         if is_suspended {
-            // The process is suspended in the middle of a request, and the simulation continues without it.
+            // The process is suspended during a request, and the rest of the simulation continues.
             self.oracle.lock().cover(Coverage::StoppedInTheMiddle);
             self.run_until(self.now() + span);
         } else if nests {
@@ -100,7 +100,7 @@ impl World {
         }
         self.state.lock().depth -= u8::from(nests);
         if verdict.is_ok() && !alive.load(Ordering::Relaxed) {
-            return Err(gone("the process was killed meanwhile"));
+            return Err(unavailable("the process was killed meanwhile"));
         }
         verdict
     }

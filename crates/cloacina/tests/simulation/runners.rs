@@ -1,4 +1,4 @@
-//! Processes of runners: their start, crash, shutdown and suspension.
+//! Simulates the processes of runners: their start, crash, shutdown and suspension.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -125,7 +125,7 @@ impl World {
         });
         let handlers = handlers.collect();
         let workflow = if self.mutant.is_some() {
-            Arc::new(Workflow::new(definition).expect("it was valid"))
+            Arc::new(Workflow::new(definition).expect("the altered workflow is valid"))
         } else {
             Arc::clone(workflow)
         };
@@ -135,9 +135,9 @@ impl World {
         }
     }
 
-    /// Kills a runner's process, whose rows remain.
+    /// Kills a runner's process. Its rows stay in the database.
     pub(super) fn kill(&self, runner: usize) {
-        // A process in the middle of a step dies when it leaves the step.
+        // A process that is running a step dies at the end of this step.
         let busy = self.coordinators[runner].lock().take().is_none();
         let mut state = self.state.lock();
         if busy && state.processes[runner].is_some() {
@@ -177,6 +177,7 @@ impl World {
         }
     }
 
+    /// Ends all faults.
     pub(super) fn heal(&self) {
         let mut state = self.state.lock();
         state.healed = true;
@@ -198,7 +199,7 @@ impl World {
         }
         state.schedule(now + 30 * SECOND, None, Event::ResumeAll);
         drop(state);
-        // Without faults, no due task may wait for longer than a poll.
+        // Without faults and with a slot for every task, no due task may wait longer than the time between two polls.
         if self.scenario.faults.is_fault_free() {
             let polls = self
                 .scenario
@@ -212,7 +213,7 @@ impl World {
                 .iter()
                 .map(|plan| plan.count)
                 .sum();
-            // The fastest schedule fires every three seconds, for a little more than a minute.
+            // The fastest schedule fires every three seconds for about a minute, so it has at most 30 executions.
             let most = 8 * (submitted + 30 * self.scenario.schedules.len());
             let roomy = self.scenario.runners.iter().all(|plan| {
                 let config = &plan.config;
@@ -229,7 +230,7 @@ impl World {
         }
     }
 
-    /// Resumes all paused executions, so that they can end, and repeats this every 30 seconds.
+    /// Resumes all paused executions so that they can end, and schedules the next such event in 30 seconds.
     pub(super) fn resume_all(&self) {
         let paused: Vec<ExecutionId> = {
             let oracle = self.oracle.lock();

@@ -26,7 +26,7 @@ use super::world::EPOCH;
 pub const MILLISECOND: Micros = 1_000;
 pub const SECOND: Micros = 1_000_000;
 
-/// The scenario of one simulation, which its seed determines.
+/// The scenario of one simulation. The seed determines all of it.
 pub struct Scenario {
     pub seed: u64,
     pub workflows: Vec<Arc<Workflow>>,
@@ -34,33 +34,33 @@ pub struct Scenario {
     pub submissions: Vec<SubmissionPlan>,
     pub controls: Vec<ControlPlan>,
     pub faults: Faults,
-    /// Schedules that exist from the start and end a little after the faults.
+    /// The schedules. They exist from the start, and end at most ten seconds after the faults.
     pub schedules: Vec<ScheduleRecord>,
-    /// A task that crashes every process that runs it, by its workflow and number.
+    /// A task that crashes every process that runs it: the number of its workflow, and its number in the workflow.
     pub poison: Option<(usize, usize)>,
-    /// A task whose results the database refuses, by its workflow and number.
+    /// A task whose results the database refuses: the number of its workflow, and its number in the workflow.
     pub unstorable: Option<(usize, usize)>,
-    /// The number of steps that the function of each task records, by workflow and task.
+    /// For each task of each workflow, the number of steps that its function records.
     pub steps: Vec<Vec<u8>>,
     /// The signals that callers send.
     pub sends: Vec<SendPlan>,
-    /// The decisions of people about approvals.
+    /// The decisions that people make about approvals.
     pub decisions: Vec<DecisionPlan>,
-    /// The sleeps and waits of functions.
+    /// The sleeps and waits that functions call.
     pub parks: BTreeMap<ParkPlace, ParkPlan>,
-    /// Changes of the bounds of maps.
+    /// Changes to the maps' limits on concurrent items.
     pub set_maps: Vec<SetMapPlan>,
-    /// Actions of callers on children and their parents.
+    /// The actions of callers on children and their parents.
     pub family_controls: Vec<ControlPlan>,
-    /// The end of the faults. From then on every execution must reach its end.
+    /// The time at which the faults end. Every execution that is still open at this time must end afterwards.
     pub heals_at: Micros,
 }
 
 pub struct RunnerPlan {
     pub config: RunnerConfig,
-    /// The error of its wall clock.
+    /// The error of the runner's wall clock.
     pub skew: Micros,
-    /// Whether it registers each workflow when it starts. After the faults it registers all of them.
+    /// For each workflow, whether the runner registers it at startup. After the faults, the runner registers all workflows.
     pub knows: Vec<bool>,
 }
 
@@ -73,9 +73,9 @@ pub struct SubmissionPlan {
     pub priority: i16,
     pub delay: Option<Micros>,
     pub timeout: Option<Micros>,
-    /// The number of executions that are submitted at once.
+    /// The number of executions in the submission.
     pub count: usize,
-    /// The input. `None`: it is empty.
+    /// The input, or `None` for an empty input.
     pub input: Option<Context>,
 }
 
@@ -91,39 +91,40 @@ pub enum ActionPlan {
 pub struct ControlPlan {
     pub at: Micros,
     pub runner: usize,
-    /// The index of the execution, modulo the number of acknowledged executions.
+    /// Selects the execution: this number, modulo the length of the list of known executions, is its index.
     pub target: usize,
     pub action: ActionPlan,
 }
 
-/// The probabilities of faults of store requests and wake-ups, and the times of faults of whole runners.
+/// The faults of a scenario: probabilities for store requests and wake-ups, and times for whole runners.
 #[derive(Default)]
 pub struct Faults {
-    /// Probability that a request fails before it is applied.
+    /// The probability that a request fails before it is applied.
     pub fails_before: f64,
-    /// Probability that a request fails after it was applied.
+    /// The probability that a request fails after it was applied.
     pub fails_after: f64,
-    /// Probability that the runner's process dies at a request.
+    /// The probability that the runner's process dies at a request.
     pub crashes: f64,
-    /// Probability that another runner runs a step in the middle of a request.
+    /// The probability that another runner runs a step during a request.
     pub interleaves: f64,
-    /// Probability that a wake-up gets lost.
+    /// The probability that a wake-up gets lost.
     pub loses_wake_ups: f64,
-    /// Probability that a wake-up is repeated.
+    /// The probability that a wake-up is repeated.
     pub repeats_wake_ups: f64,
     /// Outages of the database: start, end, and whether its disk is full.
     pub outages: Vec<(Micros, Micros, bool)>,
-    /// Suspensions of a runner's process: start, end, runner.
+    /// Suspensions of a runner's process: start, end, and runner.
     pub pauses: Vec<(Micros, Micros, usize)>,
-    /// Kills of a runner's process, which is started again a little later: time, runner.
+    /// Kills of a runner's process: time and runner. The process is started again up to 20 seconds later.
     pub kills: Vec<(Micros, usize)>,
-    /// Shutdowns of a runner, which is started again afterwards: time, runner.
+    /// Shutdowns of a runner: time and runner. The runner is started again afterwards.
     pub stops: Vec<(Micros, usize)>,
-    /// Steps of the wall clock of a runner's machine: time, runner, step.
+    /// Jumps of a runner's wall clock: time, runner, and the size of the jump.
     pub clock_steps: Vec<(Micros, usize, Micros)>,
 }
 
 impl Faults {
+    /// Returns whether no request, wake-up, process or clock fails.
     pub fn is_fault_free(&self) -> bool {
         self.fails_before + self.fails_after + self.crashes + self.loses_wake_ups == 0.0
             && self.outages.is_empty()
@@ -135,6 +136,7 @@ impl Faults {
 }
 
 impl Scenario {
+    /// Returns the scenario of a seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let heals_at = rng.i64(2..60) * SECOND;
@@ -183,7 +185,7 @@ impl Scenario {
             let workflow = rng.usize(0..workflows.len());
             (workflow, rng.usize(0..workflows[workflow].len()))
         });
-        // Later features draw their random numbers last, so that a seed keeps its scenario.
+        // Features that were added later draw their random numbers last, so that older parts of a seed's scenario do not change.
         let schedules = (0..rng.u8(0..5).saturating_sub(2))
             .map(|number| schedule(&mut rng, number, workflows.len(), heals_at))
             .collect();
@@ -228,7 +230,7 @@ impl Scenario {
         scenario
     }
 
-    /// Adds waits, maps, children and final tasks, each to a part of the scenarios.
+    /// Adds waits, maps, children and final tasks, each with its own probability.
     fn add_flow(&mut self, rng: &mut Rng, calm: bool) {
         let heals_at = self.heals_at;
         if rng.u8(0..3) == 0 {
@@ -276,7 +278,8 @@ impl Scenario {
         }
     }
 
-    /// Whether tasks run that no submission counts: items of maps, or tasks of children.
+    /// Returns whether a workflow has maps, children or final tasks. These add items and executions that are not in
+    /// `SubmissionPlan::count`.
     pub fn has_more_tasks(&self) -> bool {
         let mut tasks = self
             .workflows
@@ -363,7 +366,7 @@ fn rule(rng: &mut Rng, named: Option<String>, depth: u8) -> TriggerRule {
         6 => TriggerRule::TaskSuccess { task },
         7 => TriggerRule::TaskFailed { task },
         8 => TriggerRule::TaskSkipped { task },
-        // Every completed task writes a key with its own name.
+        // Every completed task writes a key with its id.
         9 => TriggerRule::ContextValue {
             key: task,
             operator: if rng.bool() {
@@ -398,7 +401,7 @@ fn config(rng: &mut Rng) -> RunnerConfig {
         heartbeat_interval: Duration::from_secs(5),
         lease_ttl: Duration::from_secs(15),
         db_timeout: Duration::from_secs(5),
-        // Retention is long, because acknowledged executions must still exist at the end.
+        // The default retention is long, so acknowledged executions still exist at the end of the simulation.
         ..RunnerConfig::default()
     }
 }
@@ -447,8 +450,9 @@ fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> Sc
         .expect("generated schedules are valid")
 }
 
-/// Returns a step of a clock: by a second, a minute, or longer. Timers written by a runner whose clock is ahead are due that
-/// much later for its peers, which poll meanwhile. To bound the events, a clock is at most ten minutes ahead, or an hour behind.
+/// Returns a jump of a clock: by up to a second, up to a minute, or up to the longest jump. The longest jump is an hour back or
+/// ten minutes forward. If a runner with a fast clock writes a timer, the timer is due late for its peers. All polls until then
+/// are events of the simulation, so longer jumps forward would cost too many events.
 fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize, Micros) {
     let forward = rng.bool();
     let longest = if forward { 600 } else { 3_600 };

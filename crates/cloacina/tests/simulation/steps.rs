@@ -1,4 +1,4 @@
-//! Steps: functions that record some of what they do, and the invariants of what is recorded (semantics T).
+//! Simulates functions that record steps, and checks the recorded steps (semantics T).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,14 @@ use cloacina::types::{
 };
 
 use super::oracle::{Coverage, Oracle};
+use super::parking::Parking;
 use super::scenario::MILLISECOND;
 use super::timeline::{Event, FunctionSteps, WorldState};
 use super::workers::EXECUTORS;
 use super::world::World;
 
 impl World {
-    /// Lets a function ask for its recorded steps, and plans its first step. `None`: it has no steps.
+    /// Makes a function ask for its recorded steps, and schedules its first step. Returns `None` if the function has no steps.
     pub(super) fn begin_steps(
         &self,
         state: &mut WorldState,
@@ -65,12 +66,13 @@ impl World {
             loaded,
             recorded: 0,
             is_answered: Arc::new(AtomicBool::new(true)),
+            answer: Arc::default(),
             is_left: Arc::default(),
             patience: 200,
         })
     }
 
-    /// Lets a function run or skip its next step.
+    /// Makes a function call its next step. A step that is already recorded is not called again.
     pub(super) fn function_calls_step(&self, runner: usize, executor: Executor, token: u64) {
         let index = usize::from(executor == EXECUTORS[1]);
         let mut state = self.state.lock();
@@ -81,7 +83,7 @@ impl World {
             return;
         };
         let Some(running) = process.functions.get_mut(&(index, token)) else {
-            return; // it has returned, or was cancelled
+            return; // the function has returned or was cancelled
         };
         let (execution, task, claim) = running.claim;
         let Some(steps) = &mut running.steps else {
@@ -107,9 +109,20 @@ impl World {
                 let position = u32::try_from(known.len()).expect("few") + steps.recorded;
                 let place = (steps.workflow, task as usize, steps.next - 1);
                 let step = (key.as_str(), position);
-                if self.function_parks(&mut state, runner, executor, token, place, step) {
-                    drop(state);
-                    return self.feed_workers(runner);
+                match self.function_parks(&mut state, runner, executor, token, place, step) {
+                    Parking::Runs => {}
+                    Parking::Parked => {
+                        drop(state);
+                        return self.feed_workers(runner);
+                    }
+                    Parking::Continues => {
+                        let at = self.now() + pause;
+                        return state.schedule_for(
+                            runner,
+                            at,
+                            Event::Call(runner, executor, token),
+                        );
+                    }
                 }
                 let Some(running) = state.function(runner, index, token) else {
                     return;
@@ -172,7 +185,7 @@ impl World {
 }
 
 impl Oracle {
-    /// Checks and notes the steps that a transaction changes. Called before the transaction's execution is noted.
+    /// Checks and notes the steps that a transaction changes. Must be called before the oracle notes the transaction's execution.
     pub fn record_steps(&mut self, writer: RunnerId, id: ExecutionId, changes: &StepChanges) {
         for dropped in &changes.dropped {
             self.cover(Coverage::StepDropped);
@@ -183,7 +196,7 @@ impl Oracle {
         for (task, step) in &changes.recorded {
             self.cover(Coverage::StepRecorded);
             if matches!(step.kind, StepKind::Sleep | StepKind::Wait) {
-                self.check_parked_step(id, *task, step);
+                self.check_parked_step(writer, id, *task, step);
                 let steps = self.steps.entry((id, *task)).or_default();
                 let value = (step.position, step.value.to_string());
                 let earlier = steps.insert(step.key.clone(), value);
@@ -206,7 +219,7 @@ impl Oracle {
                 item: None,
             };
             self.check(claim == Some(own), || {
-                format!("step {} of task {task} of {id} was recorded by {own:?}, and the claim is {claim:?}", step.key)
+                format!("step {} of task {task} of {id} was recorded by {own:?}, but the claim is {claim:?}", step.key)
             });
             let value = step.value.to_string();
             let steps = self.steps.entry((id, *task)).or_default();
@@ -216,14 +229,14 @@ impl Oracle {
             let known = known.clone();
             self.check(known == value, || {
                 format!(
-                    "step {} of task {task} of {id} was recorded as {known} and as {value}",
+                    "step {} of task {task} of {id} was recorded with the values {known} and {value}",
                     step.key
                 )
             });
         }
     }
 
-    /// T2: checks that the attempt that holds the claim does not call the function of a step that is already recorded.
+    /// T2: checks that the attempt with the current claim does not call a step that is already recorded.
     pub fn call_step(&mut self, id: ExecutionId, task: Ordinal, claim: Claim, key: &str) {
         let held = self
             .mirror
@@ -233,11 +246,13 @@ impl Oracle {
         let steps = self.steps.get(&(id, task));
         let is_recorded = steps.is_some_and(|steps| steps.contains_key(key));
         self.check(!(is_current && is_recorded), || {
-            format!("step {key} of task {task} of {id} is recorded, and was called under {claim:?}")
+            format!(
+                "step {key} of task {task} of {id} is recorded but was called again under {claim:?}"
+            )
         });
     }
 
-    /// Checks that a step is stored when its attempt is told that it is durable.
+    /// Checks that an acknowledged step is stored.
     pub fn acknowledge_step(
         &mut self,
         id: ExecutionId,
@@ -249,19 +264,19 @@ impl Oracle {
         let known = steps.and_then(|steps| steps.get(&step.key)).cloned();
         let expected = Some((step.position, step.value.to_string()));
         self.check(known == expected, || {
-            format!("step {} of task {task} of {id} was acknowledged under {claim:?} as {expected:?}, and {known:?} is stored", step.key)
+            format!("step {} of task {task} of {id} was acknowledged under {claim:?} as {expected:?}, but {known:?} is stored", step.key)
         });
     }
 
-    /// Checks the recorded steps that an attempt was told.
+    /// Checks the recorded steps that an attempt has read.
     pub fn check_loaded(&mut self, id: ExecutionId, task: Ordinal, loaded: &[StepRecord]) {
         let steps = self.steps.get(&(id, task)).cloned().unwrap_or_default();
-        let told = loaded
+        let read = loaded
             .iter()
             .map(|step| (step.key.clone(), (step.position, step.value.to_string())))
             .collect();
-        self.check(steps == told, || {
-            format!("task {task} of {id} was told the steps {told:?}, and {steps:?} are stored")
+        self.check(steps == read, || {
+            format!("task {task} of {id} has read the steps {read:?}, but {steps:?} are stored")
         });
     }
 }

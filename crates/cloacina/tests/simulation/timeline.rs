@@ -1,4 +1,4 @@
-//! The planned events, and the state of processes apart from their coordinators.
+//! The scheduled events of a simulation, and the state of its processes without their coordinators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use cloacina::types::{Claim, ExecutionId, Micros, Ordinal, StepRecord, Timestamp
 use fastrand::Rng;
 
 pub enum Event {
-    /// The coordinator's thread of a runner wakes up.
+    /// The coordinator thread of a runner wakes up.
     Step(usize),
     Message(usize, Message),
     /// A function reaches its next step.
@@ -24,7 +24,7 @@ pub enum Event {
     Send(usize),
     /// A person decides an approval.
     Decide(usize),
-    /// A caller changes the bound of a map.
+    /// A caller changes how many items of a map may run at a time.
     SetMap(usize),
     /// A caller acts on a child or a parent.
     ControlFamily(usize),
@@ -33,14 +33,14 @@ pub enum Event {
     Stop(usize),
     Pause(usize, bool),
     Outage(Option<bool>),
-    /// The wall clock of a runner's machine is set.
+    /// The wall clock of a runner's machine jumps.
     ClockStep(usize, Micros),
     Heal,
     ResumeAll,
 }
 
 impl Event {
-    /// The runner whose process handles the event.
+    /// Returns the runner whose process handles the event, if a process does.
     pub fn process(&self) -> Option<usize> {
         match self {
             Self::Step(runner)
@@ -82,47 +82,57 @@ impl Event {
 
 /// A running function.
 pub struct Running {
-    /// The outcome of the function; `None` if it crashes its process.
+    /// The outcome of the function, or `None` if the function crashes its process.
     pub outcome: Option<Outcome>,
     pub holds_slot: bool,
     /// The steps of the function, if it has any.
     pub steps: Option<FunctionSteps>,
-    /// The attempt.
+    /// The attempt: its execution, task and claim.
     pub claim: (ExecutionId, Ordinal, Claim),
+}
+
+/// The answer to a function that asks whether its next sleep or wait is over.
+pub enum WaitAnswer {
+    /// The sleep or wait is over, and its end is recorded.
+    Over,
+    /// The sleep or wait is not over, so the function must return and its task must wait.
+    NotOver,
 }
 
 /// The progress of a function through its steps.
 pub struct FunctionSteps {
-    /// The number of the workflow.
+    /// The number of the workflow in the scenario.
     pub workflow: usize,
-    /// The number of its steps.
+    /// The number of steps of the function.
     pub count: u8,
     /// The number of the next step.
     pub next: u8,
-    /// The recorded steps, once the runner has read them.
+    /// The recorded steps, or `None` until the runner has read them.
     pub loaded: Arc<Mutex<Option<Vec<StepRecord>>>>,
     /// The number of steps that this attempt has recorded.
     pub recorded: u32,
-    /// Whether the runner has answered about the last step.
+    /// Whether the runner has acknowledged the last step.
     pub is_answered: Arc<AtomicBool>,
-    /// Set when a step was refused: the function ends without calling another step.
+    /// The answer to the question whether the function's next sleep or wait is over. Without an answer, the function asks.
+    pub answer: Arc<Mutex<Option<WaitAnswer>>>,
+    /// Set when a step was refused. The function then calls no further step.
     pub is_left: Arc<AtomicBool>,
-    /// The number of times that the function may still check for an answer.
+    /// How many more times the function may check for an answer.
     pub patience: u8,
 }
 
-/// The state of a process apart from its coordinator.
+/// The state of a process without its coordinator.
 pub struct Process {
     pub queues: WorkQueues,
     pub subscriptions: Arc<Subscriptions>,
     pub inbox: Vec<Message>,
     pub functions: BTreeMap<(usize, u64), Running>,
     pub next_wake: Micros,
-    /// Cleared when the process dies. Its later answers are ignored.
+    /// Cleared when the process dies. Later answers of the process are ignored.
     pub alive: Arc<AtomicBool>,
 }
 
-/// An event, with the incarnation of the process that handles it.
+/// An event and the incarnation of the process that must handle it. `None` if any incarnation may handle it.
 pub type Planned = (Option<u64>, Event);
 
 /// The changing state of a simulation.
@@ -133,13 +143,14 @@ pub struct WorldState {
     pub handled: u64,
     pub depth: u8,
     pub processes: Vec<Option<Process>>,
-    /// The number of starts of each runner. Events for an earlier incarnation are ignored.
+    /// The incarnation of each runner, which increases when its process starts or is removed. Events for an earlier incarnation
+    /// are ignored.
     pub incarnations: Vec<u64>,
     pub paused: Vec<bool>,
-    /// Events of each runner that are handled once the runner is neither paused nor in a step.
+    /// The events of each runner that wait until the runner is no longer paused or in a step.
     pub deferred: Vec<Vec<Planned>>,
     pub crashing: Vec<bool>,
-    /// `Some(true)`: the disk of the database is full; `Some(false)`: the database does not answer.
+    /// The current outage: `Some(true)` if the disk of the database is full, `Some(false)` if the database does not answer.
     pub outage: Option<bool>,
     pub healed: bool,
     pub acknowledged: Vec<ExecutionId>,
@@ -170,6 +181,7 @@ impl WorldState {
         }
     }
 
+    /// Schedules an event. If `incarnation` is set, only this incarnation of the process handles the event.
     pub fn schedule(&mut self, at: Micros, incarnation: Option<u64>, event: Event) {
         self.sequence += 1;
         self.events
@@ -181,7 +193,7 @@ impl WorldState {
         self.schedule(at, Some(self.incarnations[runner]), event);
     }
 
-    /// Wakes the coordinator's thread of a runner, which reads its inbox a little later.
+    /// Wakes the coordinator thread of a runner. The thread reads its inbox a little later.
     pub fn wake(&mut self, runner: usize, now: Micros) {
         let waits = |process: &Process| !process.inbox.is_empty();
         if self.processes[runner].as_ref().is_some_and(waits) {
@@ -196,7 +208,7 @@ impl WorldState {
         }
     }
 
-    /// Crashes a process. Its later answers are ignored.
+    /// Crashes a process. Later answers of the process are ignored.
     pub fn crash(&mut self, runner: usize) {
         self.crashing[runner] = true;
         if let Some(process) = &self.processes[runner] {
@@ -218,13 +230,13 @@ impl WorldState {
         ExecutionId::from_parts(Timestamp(now), bits)
     }
 
-    /// A function that runs.
+    /// Returns a running function.
     pub fn function(&mut self, runner: usize, executor: usize, token: u64) -> Option<&mut Running> {
         let process = self.processes[runner].as_mut()?;
         process.functions.get_mut(&(executor, token))
     }
 
-    /// The number of functions that occupy a worker.
+    /// Returns the number of functions that occupy a worker. A runner without a process has no free worker.
     pub fn busy(&self, runner: usize, executor: usize) -> usize {
         let Some(process) = &self.processes[runner] else {
             return usize::MAX;

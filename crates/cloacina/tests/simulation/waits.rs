@@ -1,4 +1,4 @@
-//! Waits, signals and timers, and the invariants of what a waiting task gets (semantics L).
+//! Simulates waits, signals and timers, and checks which signals a waiting task gets (semantics L).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use cloacina::runtime::Message;
 use cloacina::store::{Batch, Committed, FlowWrites, Store, StoreError, WaitQuery, WaitWrite};
 use cloacina::types::{
     Condition, Cursor, Error, ExecutionId, ExecutionRecord, ExecutionStatus, HistoryEvent, InboxId,
-    Json, Leaf, Micros, Monotonic, NewSignal, OpenWait, Ordinal, Sent, SignalRecord, Since,
-    TaskRecord, TaskStatus, Timestamp, Topic, WaitEnd, WaitKind,
+    Json, Leaf, Micros, Monotonic, NewSignal, OpenWait, Ordinal, RunnerId, Sent, SignalRecord,
+    Since, TaskRecord, TaskStatus, Timestamp, Topic, WaitEnd, WaitKind,
 };
 use cloacina::workflow::{TaskDefinition, TaskKind, Workflow};
 use fastrand::Rng;
@@ -22,21 +22,22 @@ use super::scenario::SECOND;
 use super::timeline::Event;
 use super::world::World;
 
-/// The name of most signals. There are few topics, so that signals and waits often match.
+/// The name of most signals. There are only a few topics, so signals and waits often match.
 const NAME: &str = "go";
-/// The name of the signals with the key `b`. It differs from `NAME`, because an `all_of` takes one signal of each name.
+/// The name of the signals with the key `b`. It differs from `NAME`, because an `all_of` must not wait for one name twice.
 const OTHER_NAME: &str = "on";
 /// The name of the signals that cancel executions.
 const STOP: &str = "stop";
 
-/// A signal that a caller sends.
+/// The plan of a signal that a caller sends.
 pub struct SendPlan {
     pub at: Micros,
     pub runner: usize,
-    /// Whether it is a signal that cancels executions.
+    /// Whether the signal cancels executions.
     pub stops: bool,
     pub key: Option<&'static str>,
-    /// The index of the acknowledged execution to which the signal is sent, modulo the number of such executions.
+    /// Selects the execution that gets the signal: this number, modulo the length of the list of acknowledged
+    /// executions, is its index.
     pub to: Option<usize>,
     pub id: Option<&'static str>,
 }
@@ -45,13 +46,13 @@ pub fn key(rng: &mut Rng) -> Option<&'static str> {
     [None, Some("a"), Some("b")][rng.usize(0..3)]
 }
 
-/// The name of the signals with a key.
+/// Returns the name of the signals with this key.
 pub fn name_of(key: Option<&str>) -> &'static str {
     if key == Some("b") { OTHER_NAME } else { NAME }
 }
 
-/// Returns a workflow that a signal may cancel. Some of its tasks wait before they run, some only wait, and some are approvals.
-/// Each wait has a timeout, so that every execution ends.
+/// Adds waits to a workflow: some tasks wait before they run, some become nodes that only wait, and some become approvals. Each
+/// wait has a timeout, so every execution ends. A signal can cancel the workflow's executions.
 pub fn with_waits(rng: &mut Rng, workflow: &Workflow) -> Workflow {
     let mut definition = workflow.definition().clone();
     for task in &mut definition.tasks {
@@ -97,14 +98,14 @@ pub fn sends(rng: &mut Rng, heals_at: Micros) -> Vec<SendPlan> {
         .collect()
 }
 
-/// The signals that are stored, and which of them tasks took.
+/// The stored signals, and the signals that tasks took.
 #[derive(Default)]
 pub struct Signals {
     stored: Vec<SignalRecord>,
     ids: HashMap<String, i64>,
-    /// The highest number that each task took from each topic.
+    /// The number of the newest signal that each task took from each topic.
     taken: HashMap<TaskKey, BTreeMap<Topic, i64>>,
-    /// The executions that a stored signal must cancel, each with the time of the signal.
+    /// The executions that a stored signal must cancel, with the time of the signal.
     stopped: BTreeMap<ExecutionId, Timestamp>,
 }
 
@@ -114,7 +115,7 @@ fn matches(cursor: &Cursor, signal: &SignalRecord) -> bool {
         && cursor.since.is_none_or(|since| signal.sent_at >= since)
 }
 
-/// The places from which an open wait takes signals.
+/// Returns the cursors of those parts of an open wait that have no signal yet.
 fn cursors(open: &OpenWait) -> impl Iterator<Item = &Cursor> {
     open.leaves.iter().flat_map(|leaf| match leaf {
         Leaf::Signal {
@@ -127,7 +128,7 @@ fn cursors(open: &OpenWait) -> impl Iterator<Item = &Cursor> {
 }
 
 impl Signals {
-    /// The first stored signal that a wait may take (L3).
+    /// Returns the first stored signal that a wait may take (L3).
     fn first(&self, open: &OpenWait) -> Option<&SignalRecord> {
         let fits = |signal: &&SignalRecord| cursors(open).any(|cursor| matches(cursor, signal));
         self.stored
@@ -136,7 +137,7 @@ impl Signals {
             .min_by_key(|signal| signal.seq)
     }
 
-    /// The first stored signal that a part of a wait may take.
+    /// Returns the first stored signal that a part of a wait may take.
     pub(super) fn first_for(&self, leaf: &Leaf) -> Option<&SignalRecord> {
         let Leaf::Signal { cursors, .. } = leaf else {
             return None;
@@ -153,26 +154,30 @@ impl Signals {
 }
 
 impl Oracle {
-    /// L5: checks that a waiting task whose signal is stored is due. Returns the violation, if any.
+    /// L5: checks that a task is due if it waits for a signal that is already stored. Returns the violation, if any.
     pub fn check_due(&self, record: &ExecutionRecord, now: Timestamp) -> Option<String> {
         if record.status == ExecutionStatus::Paused {
-            return None; // the waits are checked when the execution is resumed
+            return None; // the waits are evaluated when the execution is resumed
         }
-        (0..).zip(&record.tasks).find_map(|(ordinal, task): (Ordinal, _)| {
-            let open = task.open_wait().filter(|_| task.status == TaskStatus::Ready)?;
-            let signal = self.signals.first(open)?;
-            let is_due = task.ready_at.is_none_or(|at| at <= now + self.skew);
-            (!is_due).then(|| {
+        (0..)
+            .zip(&record.tasks)
+            .find_map(|(ordinal, task): (Ordinal, _)| {
+                let open = task
+                    .open_wait()
+                    .filter(|_| task.status == TaskStatus::Ready)?;
+                let signal = self.signals.first(open)?;
+                let is_due = task.ready_at.is_none_or(|at| at <= now + self.skew);
+                (!is_due).then(|| {
                 format!(
-                    "task {ordinal} of {} waits for signal {}, which is stored, and is looked at only at {:?}",
+                    "task {ordinal} of {} waits for the stored signal {}, but is due only at {:?}",
                     record.id, signal.seq, task.ready_at
                 )
             })
-        })
+            })
     }
 
-    /// Checks the beginning and the end of a task's wait. Returns whether it ended without its condition: by its timeout or by a
-    /// decision.
+    /// Checks the beginning and the end of a task's wait. Returns whether the wait ended by its timeout or by a decision, not by
+    /// its condition.
     pub fn check_wait(
         &mut self,
         workflow: &Workflow,
@@ -188,12 +193,15 @@ impl Oracle {
         let has = |kind: &str| events().any(|event| event.kind == kind);
         let decided = self.check_decided(workflow, id, ordinal, old, history);
         let timed_out = has("wait_timed_out");
+        let taken: Vec<TakenSignal> = events()
+            .filter(|event| event.kind == "signalled")
+            .filter_map(TakenSignal::of)
+            .collect();
+        if old.open_wait().is_none() {
+            self.check_ended_at_once(workflow, after, ordinal, &taken, now);
+        }
         if let Some(open) = old.open_wait() {
             let condition = Self::condition_of(workflow, ordinal, old);
-            let taken: Vec<TakenSignal> = events()
-                .filter(|event| event.kind == "signalled")
-                .filter_map(TakenSignal::of)
-                .collect();
             let taken = self.check_taken(id, ordinal, open, &taken);
             let passes = |task: &TaskRecord| task.wait.as_ref().is_some_and(|wait| wait.passed);
             let has_ended = if open.park.is_some() {
@@ -209,6 +217,11 @@ impl Oracle {
                 self.check_not_held(id, ordinal, condition.as_ref(), open, now);
             } else if has_ended && !decided {
                 self.check_held(id, ordinal, condition.as_ref(), open, &taken, now);
+            }
+            // L9: a task that continues after its timeout keeps the signals that came.
+            let continues = workflow.task(ordinal).on_timeout == WaitEnd::Continue;
+            let keeps = timed_out && open.park.is_none() && continues;
+            if keeps || (has_ended && !timed_out && !decided) {
                 for (leaf, seq) in open.leaves.iter().zip(taken) {
                     self.note_taken((id, ordinal), leaf, seq);
                 }
@@ -227,8 +240,8 @@ impl Oracle {
         timed_out || decided
     }
 
-    /// Notes the signal that a part of an ended wait took.
-    fn note_taken(&mut self, task: TaskKey, leaf: &Leaf, seq: Option<i64>) {
+    /// Notes the signal that one part of an ended wait took.
+    pub(super) fn note_taken(&mut self, task: TaskKey, leaf: &Leaf, seq: Option<i64>) {
         let Some(seq) = seq else { return };
         let stored = self.signals.stored.iter();
         let mut topics = stored.filter(|signal| signal.seq == seq);
@@ -240,8 +253,7 @@ impl Oracle {
         }
     }
 
-    /// L3, L4: checks that a wait begins behind the signals that its task and the task's ancestors took; else at the submission,
-    /// or at the first signal.
+    /// L3, L4: checks the position after which a wait takes signals.
     fn check_cursors(
         &mut self,
         workflow: &Workflow,
@@ -255,39 +267,13 @@ impl Oracle {
             .as_ref()
             .map(Condition::leaves)
             .unwrap_or_default();
-        let ancestors = workflow.graph().ancestors(ordinal);
-        let earlier: Vec<Ordinal> = ancestors.iter().copied().chain([ordinal]).collect();
         for (part, leaf) in parts.into_iter().zip(&open.leaves) {
-            let is_ever = matches!(
-                part,
-                Condition::Signal {
-                    since: Since::Ever,
-                    ..
-                }
-            );
-            let Leaf::Signal { cursors, .. } = leaf else {
-                continue;
-            };
-            for cursor in cursors {
-                let taken = (earlier.iter())
-                    .filter_map(|task| {
-                        self.signals
-                            .taken
-                            .get(&(record.id, *task))?
-                            .get(&cursor.topic)
-                    })
-                    .max()
-                    .copied();
-                let is_mailbox = cursor.topic == Topic::mailbox(NAME, record.id);
-                let from_first = is_ever || is_mailbox || taken.is_some();
-                let expected = Cursor {
-                    topic: cursor.topic.clone(),
-                    after: taken.unwrap_or(0),
-                    since: (!from_first).then_some(record.created_at),
-                };
+            for cursor in leaf.cursors() {
+                let topic = cursor.topic.clone();
+                let expected = self.expected_cursor(workflow, record, ordinal, part, topic);
                 self.check(*cursor == expected, || {
                     format!(
-                        "task {ordinal} of {} waits behind {cursor:?} instead of {expected:?}",
+                        "task {ordinal} of {} waits with the cursor {cursor:?} instead of {expected:?}",
                         record.id
                     )
                 });
@@ -295,7 +281,41 @@ impl Oracle {
         }
     }
 
-    /// Notes the open executions that a signal must cancel, because they listen to its topic.
+    /// L3, L4: returns the position in a topic after which a part of a wait takes signals. This is the last signal that
+    /// the task or an ancestor took from the topic. If none of them took a signal, the position is the beginning of the
+    /// topic (for `Since::Ever` and for the mailbox), or the time of the submission (for other waits).
+    pub(super) fn expected_cursor(
+        &self,
+        workflow: &Workflow,
+        record: &ExecutionRecord,
+        ordinal: Ordinal,
+        part: &Condition,
+        topic: Topic,
+    ) -> Cursor {
+        let is_ever = matches!(
+            part,
+            Condition::Signal {
+                since: Since::Ever,
+                ..
+            }
+        );
+        let ancestors = workflow.graph().ancestors(ordinal);
+        let earlier = ancestors.iter().copied().chain([ordinal]);
+        let taken = earlier
+            .filter_map(|task| self.signals.taken.get(&(record.id, task))?.get(&topic))
+            .max()
+            .copied();
+        let is_mailbox = topic == Topic::mailbox(NAME, record.id);
+        let from_first = is_ever || is_mailbox || taken.is_some();
+        Cursor {
+            topic,
+            after: taken.unwrap_or(0),
+            since: (!from_first).then_some(record.created_at),
+        }
+    }
+
+    /// Notes the open executions that a signal must cancel: they listen to the signal's topic, and were submitted
+    /// before the signal was sent.
     fn note_stopped(&mut self, signal: &SignalRecord) {
         let open = self.mirror.values().filter(|record| {
             let listens = self.workflows.get(&record.definition).is_some_and(|workflow| {
@@ -313,8 +333,8 @@ impl Oracle {
         }
     }
 
-    /// Checks an execution that has ended: if a signal told it to stop long before, and no fault kept its runners away, it must
-    /// be cancelled.
+    /// Checks the end of an execution. In a scenario without faults, an execution that ends more than five seconds after a
+    /// signal that cancels it must end as cancelled.
     pub(super) fn check_stopped(&mut self, record: &ExecutionRecord, now: Timestamp) {
         let Some(at) = self.signals.stopped.remove(&record.id) else {
             return;
@@ -333,8 +353,23 @@ impl Oracle {
         });
     }
 
-    /// Notes the signals that a transaction stored.
-    fn note_sent(&mut self, new: &[NewSignal], sent: &[Sent], now: Timestamp) {
+    /// L4: notes the signals that a transaction stored. `now` is the time on the sender's clock, and `stored` reads a stored
+    /// signal.
+    fn note_sent(
+        &mut self,
+        new: &[NewSignal],
+        sent: &[Sent],
+        now: Timestamp,
+        stored: impl Fn(Topic, i64) -> Option<SignalRecord>,
+    ) {
+        // Clocks differ by less than the tolerance of the stores.
+        let submitted = self.mirror.values().map(|record| record.created_at);
+        let last = submitted.max().unwrap_or(now);
+        let earliest = if last.since(now) < 10 * SECOND && self.mirror.len() <= 16 {
+            last.max(now)
+        } else {
+            now
+        };
         for (signal, sent) in new.iter().zip(sent) {
             if let Some(id) = &signal.id {
                 let first = *self.signals.ids.entry(id.clone()).or_insert(sent.seq);
@@ -347,24 +382,24 @@ impl Oracle {
                 continue;
             }
             self.cover(Coverage::SignalSent);
-            let record = SignalRecord {
-                seq: sent.seq,
-                topic: signal.topic(),
-                data: signal.data.clone(),
-                sent_at: now,
-                sender: signal.sender.clone(),
-            };
+            let record = stored(signal.topic(), sent.seq).expect("the signal was stored");
+            self.check(record.sent_at >= earliest, || {
+                format!(
+                    "signal {} has the time {:?}, but an execution was submitted at {earliest:?}",
+                    sent.seq, record.sent_at
+                )
+            });
             self.note_stopped(&record);
             self.signals.stored.push(record);
         }
     }
 
-    /// Checks that signals are stored when their sender is told that they are durable.
+    /// Checks that acknowledged signals are stored.
     fn acknowledge_sent(&mut self, sent: &[Sent]) {
         for sent in sent {
             let is_stored = (self.signals.stored.iter()).any(|signal| signal.seq == sent.seq);
             self.check(is_stored, || {
-                format!("signal {} was acknowledged and is not stored", sent.seq)
+                format!("signal {} was acknowledged but is not stored", sent.seq)
             });
         }
     }
@@ -374,15 +409,25 @@ impl ObservedStore {
     /// Sends signals, and checks that the tasks that wait for them are due (L5).
     pub(super) fn observed_send(
         &self,
+        runner: Option<RunnerId>,
         signals: &[NewSignal],
         settled: &[InboxId],
         at: Timestamp,
     ) -> Result<Vec<Sent>, StoreError> {
-        let sent = self.inner.send(signals, settled, at)?;
+        let sent = self.inner.send(runner, signals, settled, at)?;
         self.changes.fetch_add(1, Ordering::Relaxed);
         let now = Timestamp(self.now.load(Ordering::Relaxed));
         let mut oracle = self.oracle.lock();
-        oracle.note_sent(signals, &sent, at);
+        oracle.note_sent(signals, &sent, at, |topic, seq| {
+            let cursor = Cursor {
+                topic,
+                after: seq - 1,
+                since: None,
+            };
+            let stored = self.inner.signals(&[cursor]);
+            let mut stored = stored.expect("this store has no faults").into_iter();
+            stored.find(|signal| signal.seq == seq)
+        });
         let waits = |record: &&ExecutionRecord| record.tasks.iter().any(TaskRecord::is_waiting);
         let ids: Vec<ExecutionId> = oracle
             .mirror
@@ -437,7 +482,7 @@ impl ObservedStore {
         }
     }
 
-    /// Commits a batch whose waits begin behind the signals that are stored already.
+    /// Commits a batch whose waits skip the signals that are already stored, for the mutant `LoseWakeUp`.
     pub(super) fn commit_behind_signals(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let mut flow = FlowWrites {
             waits: Vec::new(),
@@ -471,7 +516,7 @@ impl ObservedStore {
 }
 
 impl World {
-    /// Lets a caller send a signal.
+    /// Sends a caller's signal to a runner.
     pub(super) fn send(&self, number: usize) {
         let plan = &self.scenario.sends[number];
         let runner = plan.runner % self.scenario.runners.len();
@@ -514,13 +559,13 @@ impl World {
         self.wake(runner);
     }
 
-    /// Whether no message waits in the inbox.
+    /// Returns whether the inbox is empty.
     pub(super) fn has_no_message(&self) -> bool {
         let due = self.store.inner.due_waits(Timestamp(i64::MAX - 1), 1);
         due.expect("this store has no faults").inbox.is_empty()
     }
 
-    /// Checks at the end that no wait is open and no message is left.
+    /// Checks at the end of the simulation that no wait is open and that the inbox is empty.
     pub(super) fn check_nothing_waits(&self) {
         let query = WaitQuery {
             kinds: WaitKind::ALL.to_vec(),
@@ -536,13 +581,13 @@ impl World {
         let due = due.expect("this store has no faults");
         let mut oracle = self.oracle.lock();
         oracle.check(open.is_empty(), || {
-            format!("these waits are left: {open:?}")
+            format!("these waits are still open: {open:?}")
         });
         oracle.check(due.inbox.is_empty(), || {
-            format!("these messages are left: {:?}", due.inbox)
+            format!("these inbox messages were not applied: {:?}", due.inbox)
         });
         oracle.check(due.executions.is_empty(), || {
-            format!("{:?} wait", due.executions)
+            format!("these executions have a due wait: {:?}", due.executions)
         });
     }
 }

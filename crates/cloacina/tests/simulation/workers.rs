@@ -1,4 +1,4 @@
-//! Workers: the outcomes and run times of functions, and their reports.
+//! Simulates workers: the outcomes and run times of functions, and the reports about them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::world::World;
 pub(super) const EXECUTORS: [Executor; 2] = [Executor::Threads, Executor::Loop];
 
 impl World {
-    /// Lets free workers take ready tasks, and interrupts attempts.
+    /// Makes free workers take dispatched tasks, and interrupts attempts that timed out or were cancelled.
     pub(super) fn feed_workers(&self, runner: usize) {
         let mut state = self.state.lock();
         let plan = &self.scenario.runners[runner];
@@ -81,7 +81,8 @@ impl World {
         let has_finals = assignment.workflow.finals().is_some();
         let stuck = assignment.timeout.is_some() && state.rng.u8(0..40) == 0;
         let span = match state.rng.u8(0..20) {
-            // Final tasks wait for the functions of the first execution.
+            // Final tasks wait until the functions of the forward execution have ended, so these functions must not run for
+            // long.
             _ if stuck && has_finals => 300 * SECOND,
             _ if stuck => 100_000 * SECOND,
             0 => state.rng.i64(10..40) * SECOND,
@@ -103,7 +104,7 @@ impl World {
         }
     }
 
-    /// The outcome of a function. `None`: it crashes its process.
+    /// Returns the outcome of a function, or `None` if the function crashes its process.
     fn outcome(&self, state: &mut WorldState, assignment: &Assignment) -> Option<Outcome> {
         let faults = &self.scenario.faults;
         if !state.healed && faults.crashes > 0.0 && state.rng.u8(0..50) == 0 {
@@ -167,7 +168,7 @@ impl World {
         };
         let queue = Arc::clone(process.queues.of(executor));
         let Some(running) = process.functions.remove(&(index, token)) else {
-            return; // a coroutine that was cancelled
+            return; // the coroutine was cancelled
         };
         let Some(outcome) = running.outcome else {
             drop(state);
@@ -223,8 +224,8 @@ impl World {
         state.send(runner, message);
     }
 
-    /// Interrupts an attempt: a coroutine is cancelled; a thread's function continues, but loses its slot if its
-    /// timeout has passed.
+    /// Interrupts an attempt. A coroutine is cancelled. A function on a thread continues, but no longer occupies a slot if its
+    /// timeout has passed, or if its queue no longer lists the attempt.
     #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
     fn interrupt(
         &self,

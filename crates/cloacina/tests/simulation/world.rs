@@ -1,4 +1,4 @@
-//! Virtual runners on one database under one virtual clock. A seed determines all events and their order.
+//! Simulated runners on one database with one virtual clock. A seed determines all events and their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,35 +16,35 @@ use super::oracle::{Coverage, Oracle};
 use super::scenario::{MILLISECOND, SECOND, Scenario};
 use super::timeline::{Event, WorldState};
 
-/// The start of the simulation.
+/// The time at which a simulation starts.
 pub const EPOCH: Micros = 1_800_000_000 * SECOND;
-/// Maximum time from the end of the faults to the end of all executions.
+/// The maximum time from the end of the faults to the end of all executions.
 const MAX_RECOVERY: Micros = 3 * 3600 * SECOND;
-/// Maximum number of events. A simulation with more is considered an endless loop.
+/// The maximum number of events. A simulation with more events counts as an endless loop.
 const MAX_EVENTS: u64 = 1_500_000;
 
 /// The clocks of a runner's machine.
 #[derive(Clone)]
 pub struct VirtualClock {
     now: Arc<AtomicI64>,
-    /// The error of its wall clock.
+    /// The error of the wall clock.
     skew: Arc<AtomicI64>,
-    /// Whether the monotonic clock steps with the wall clock, which only a mutant does.
+    /// Whether the monotonic clock jumps with the wall clock. Only a mutant sets this.
     steps: bool,
 }
 
 impl VirtualClock {
-    /// Steps the wall clock.
+    /// Makes the wall clock jump.
     fn step(&self, by: Micros) {
         self.skew.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// The error of the wall clock.
+    /// Returns the error of the wall clock.
     pub fn skew(&self) -> Micros {
         self.skew.load(Ordering::Relaxed)
     }
 
-    /// The simulated time at an instant of the monotonic clock.
+    /// Returns the simulated time at which the monotonic clock shows `at`.
     fn world_time(&self, at: Monotonic) -> Micros {
         at.0.saturating_sub(if self.steps { self.skew() } else { 0 })
     }
@@ -69,10 +69,10 @@ pub struct World {
     pub clocks: Vec<VirtualClock>,
     pub store: Arc<ObservedStore>,
     pub oracle: Arc<Mutex<Oracle>>,
-    /// The coordinators, which are large. A coordinator is taken out while it runs a step, during which others may run.
+    /// The coordinator of each runner. A coordinator is taken out while it runs a step; other coordinators can run meanwhile.
     pub coordinators: Vec<Mutex<Option<Box<Coordinator>>>>,
     pub state: Mutex<WorldState>,
-    /// New acknowledgements of submissions, processed after each step.
+    /// The new acknowledgements of submissions. They are processed after each step.
     pub acknowledgements: Arc<Mutex<Vec<Acknowledgement>>>,
     pub ends: Arc<Mutex<BTreeSet<(usize, ExecutionId)>>>,
     pub awaited: Mutex<Vec<(usize, Arc<AtomicBool>, ExecutionId)>>,
@@ -83,7 +83,7 @@ pub struct World {
 pub struct Report {
     pub broken: Option<String>,
     pub coverage: BTreeMap<Coverage, u64>,
-    /// All events, if they were requested. Equal seeds have equal traces.
+    /// All events, if a trace was requested. Equal seeds have equal traces.
     pub trace: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl World {
     pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Report {
         let mut scenario = Scenario::of_seed(seed);
         if mutant == Some(Mutant::RecordWithoutFence) {
-            // With few steps, an attempt rarely loses its claim while it records them.
+            // With more steps, an attempt loses its claim more often while it records steps.
             scenario
                 .steps
                 .iter_mut()
@@ -99,7 +99,7 @@ impl World {
                 .for_each(|count| *count = 20);
         }
         let world = Self::new(scenario, mutant, traced);
-        world.run_to_rest();
+        world.run_to_end();
         let mut state = world.state.lock();
         let mut oracle = world.oracle.lock();
         Report {
@@ -128,7 +128,8 @@ impl World {
             let limits = scenario.runners.iter().map(|plan| {
                 plan.config.max_concurrent_tasks + plan.config.max_concurrent_async_tasks
             });
-            // Functions take at least a millisecond, for which the prefetch window is at most three times the slots.
+            // Functions take at least a millisecond. For tasks of this duration, the prefetch window is at most three times
+            // the number of slots.
             oracle.claim_limit = limits.max().map(|limit| limit * 4);
         }
         oracle.log = traced.then(Vec::new);
@@ -163,28 +164,29 @@ impl World {
         self.clock.load(Ordering::Relaxed)
     }
 
-    fn run_to_rest(&self) {
+    fn run_to_end(&self) {
         self.plan();
         let end = EPOCH + self.scenario.heals_at + MAX_RECOVERY;
         while !self.is_over() && self.handle_next(end) {}
         let is_looping = self.state.lock().handled >= MAX_EVENTS;
         self.oracle.lock().check(!is_looping, || {
-            format!("{MAX_EVENTS} events and executions are still open")
+            format!("executions are still open after {MAX_EVENTS} events")
         });
         self.oracle.lock().check_at_rest();
         self.check_ticks();
-        self.check_waits();
+        self.check_callers();
         self.check_nothing_waits();
         self.check_maps();
     }
 
-    /// Continues the simulation while one of its runners is in the middle of a step.
+    /// Handles all events until `end` and advances the clock to `end`, while one of the runners is running a step.
     pub fn run_until(&self, end: Micros) {
         while self.handle_next(end) {}
         self.clock.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// Whether all executions have ended and all callers were answered, or a check has failed.
+    /// Returns whether the simulation is over: a check has failed, `MAX_EVENTS` events were handled, or all planned work has
+    /// ended. All of this except the number of events is checked only at every 32nd event.
     fn is_over(&self) -> bool {
         let state = self.state.lock();
         if state.handled >= MAX_EVENTS {
@@ -213,12 +215,12 @@ impl World {
                 .mirror
                 .values()
                 .all(|record| record.status.is_terminal())
-            && self.missing_waits().is_empty()
+            && self.unanswered_callers().is_empty()
             && self.has_no_message()
             && self.schedules_are_over()
     }
 
-    /// Whether no schedule has a future or queued tick.
+    /// Returns whether no schedule has a future or queued tick.
     fn schedules_are_over(&self) -> bool {
         self.scenario.schedules.iter().all(|plan| {
             let found = self.store.schedule(plan.id).ok().flatten();
@@ -226,8 +228,7 @@ impl World {
         })
     }
 
-    /// Checks that each tick of each schedule is in its history once, and that the ticks that fired have started its
-    /// executions.
+    /// Checks that the history of each schedule has each tick once, and that the fired ticks started the schedule's executions.
     fn check_ticks(&self) {
         let mut oracle = self.oracle.lock();
         for plan in &self.scenario.schedules {
@@ -237,7 +238,8 @@ impl World {
         }
     }
 
-    fn missing_waits(&self) -> Vec<(usize, ExecutionId)> {
+    /// Returns the runner and the execution of each caller that has not been answered.
+    fn unanswered_callers(&self) -> Vec<(usize, ExecutionId)> {
         let ends = self.ends.lock();
         let awaited = self.awaited.lock();
         let missing = awaited.iter().filter(|(runner, alive, id)| {
@@ -246,10 +248,10 @@ impl World {
         missing.map(|(runner, _, id)| (*runner, *id)).collect()
     }
 
-    fn check_waits(&self) {
-        let missing = self.missing_waits();
+    fn check_callers(&self) {
+        let missing = self.unanswered_callers();
         self.oracle.lock().check(missing.is_empty(), || {
-            format!("callers wait for executions that ended: {missing:?}")
+            format!("callers still wait for executions that have ended: {missing:?}")
         });
     }
 
@@ -306,7 +308,7 @@ impl World {
         at(plan.heals_at, Event::Heal);
     }
 
-    /// Handles the next event. Returns `false` if there is none until `end`.
+    /// Handles the next event. Returns `false` if no event is scheduled until `end`.
     fn handle_next(&self, end: Micros) -> bool {
         let mut state = self.state.lock();
         let Some(entry) = state
@@ -406,7 +408,7 @@ impl World {
         }
     }
 
-    /// Runs one step of a runner's coordinator, and its effects.
+    /// Runs one step of a runner's coordinator, and applies the effects of the step.
     pub fn step(&self, runner: usize) {
         let Some(mut coordinator) = self.coordinators[runner].lock().take() else {
             return;
@@ -460,7 +462,7 @@ impl World {
         self.await_acknowledged();
     }
 
-    /// Notifies all runners of a change that no runner made.
+    /// Notifies all runners of a change that was not made by a runner.
     pub fn wake_all(&self) {
         let now = self.now();
         let mut state = self.state.lock();

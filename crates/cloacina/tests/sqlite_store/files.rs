@@ -1,4 +1,4 @@
-//! The files of a database while a store has them open.
+//! Tests of the files of a database while a store has them open.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::{folder, join, names, open, register, spawn, submit};
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a24_a_foreign_close_of_the_files_does_not_drop_locks() {
+fn locks_stay_held_if_other_code_opens_and_closes_the_files() {
     let (folder, path) = folder();
     let store = open(&path);
     submit(&store, 1);
@@ -20,7 +20,7 @@ fn a24_a_foreign_close_of_the_files_does_not_drop_locks() {
     assert_eq!(
         names(folder.path()),
         ["store.db", "store.db-shm", "store.db-wal"],
-        "the other process assumed that it was the last one"
+        "the other process removed files that the store still uses"
     );
     submit(&store, 1);
     open_and_close(&path);
@@ -41,8 +41,8 @@ fn a24_a_foreign_close_of_the_files_does_not_drop_locks() {
 
 #[cfg(unix)]
 #[test]
-fn a10_a_deleted_or_replaced_file_is_detected() {
-    let take_away: [fn(&Path); 4] = [
+fn a_deleted_or_replaced_file_is_detected() {
+    let remove_or_replace: [fn(&Path); 4] = [
         |path| std::fs::remove_file(path).unwrap(),
         |path| std::fs::remove_file(format!("{}-wal", path.display())).unwrap(),
         |path| std::fs::remove_file(format!("{}-shm", path.display())).unwrap(),
@@ -52,13 +52,13 @@ fn a10_a_deleted_or_replaced_file_is_detected() {
             std::fs::rename(copy, path).unwrap();
         },
     ];
-    for take_away in take_away {
+    for remove_or_replace in remove_or_replace {
         let (_folder, path) = folder();
         let store = open(&path);
         let runner = register(&store);
         assert_eq!(store.heartbeat(runner, NOW, NOW), Ok(true));
-        take_away(&path);
-        // The store checks from time to time, not at each commit.
+        remove_or_replace(&path);
+        // The store does not check the files at every request.
         let noticed = Instant::now() + Duration::from_secs(10);
         while store.heartbeat(runner, NOW, NOW).is_ok() {
             assert!(Instant::now() < noticed);
@@ -87,7 +87,7 @@ fn open_files(folder: &Path) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a12_a_closed_store_keeps_no_file_open_but_answers() {
+fn closed_store_keeps_no_file_open_but_still_answers() {
     let (folder, path) = folder();
     let store = open(&path);
     let id = submit(&store, 1)[0];

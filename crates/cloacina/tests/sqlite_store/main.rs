@@ -1,4 +1,4 @@
-//! The SQLite store as a file shared by processes: opening, migrating, sharing, and errors.
+//! Tests of the SQLite store with a file that several processes share: opening, migrating, sharing, and errors.
 
 #![cfg(feature = "sqlite")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -83,7 +83,7 @@ fn submit(store: &SqliteStore, count: usize) -> Vec<ExecutionId> {
     records.iter().map(|record| record.id).collect()
 }
 
-/// Claims until no task is left.
+/// Claims tasks until no task is left.
 fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
     let runner = register(store);
     let definition = store.put_definition(&workflow("etl", 1), NOW).unwrap();
@@ -115,7 +115,7 @@ fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
     }
 }
 
-/// Runs one of the ignored tests below in another process.
+/// Runs an ignored test of this program in another process.
 fn spawn(test: &str, path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([
@@ -145,6 +145,6 @@ fn join(child: Child) -> String {
 
 fn path_from_parent() -> PathBuf {
     std::env::var_os("CLOACINA_TEST_DATABASE")
-        .expect("set by the parent test")
+        .expect("the parent test sets the variable")
         .into()
 }

@@ -1,4 +1,4 @@
-//! Opening, creating and migrating a file, and what is refused.
+//! Tests of opening, creating and migrating a file, and of refused files.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ fn child_changes_its_folder() {
     let store = open(Path::new("store.db"));
     let id = submit(&store, 1)[0];
     std::env::set_current_dir("/").unwrap();
-    // The read connection is opened only now.
+    // The store opens its read connection at the first read, after the process has changed its working folder.
     assert_eq!(store.load(&[id]).unwrap().len(), 1);
     assert!(
         store.location().contains(&path.display().to_string()),
@@ -43,8 +43,8 @@ fn a_relative_path_is_resolved_when_the_store_is_opened() {
     assert!(path.is_file());
 }
 
-/// Simulates a full disk by a file size limit, which is hit while the file or its journal is created, or during the
-/// migration.
+/// Simulates a full disk by limiting the file size. Depending on the limit, the store fails to create the file, to create the
+/// journal, or to migrate.
 #[cfg(unix)]
 #[test]
 fn a_failed_creation_leaves_no_file_behind() {
@@ -82,7 +82,7 @@ pub(super) fn open_and_close(path: &Path) {
 
 #[cfg(unix)]
 #[test]
-fn a21_a_new_file_is_readable_by_its_owner_only() {
+fn new_files_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, path) = folder();
     let store = open(&path);
@@ -106,7 +106,11 @@ fn a21_a_new_file_is_readable_by_its_owner_only() {
         .unwrap()
         .permissions()
         .mode();
-    assert_eq!(mode & 0o777, 0o660, "an existing mode is kept");
+    assert_eq!(
+        mode & 0o777,
+        0o660,
+        "a new WAL file has the mode of the existing database file"
+    );
 }
 
 #[test]
@@ -121,7 +125,7 @@ fn closing_the_last_store_leaves_one_file() {
     assert_eq!(names(folder.path()), ["store.db"]);
 }
 
-/// Returns the error of an opening that must leave no files behind.
+/// Tries to open a store and returns the error. Checks that the failed attempt leaves no new files.
 fn refused(folder: &Path, options: &SqliteOptions) -> StoreError {
     let before = names(folder);
     let error = SqliteStore::open(options).unwrap_err();
@@ -141,7 +145,7 @@ fn a_failed_opening_names_its_cause_and_leaves_no_files() {
     let folder = folder.path();
     let missing = refused(folder, &SqliteOptions::file(folder.join("no/such/x.db")));
     assert!(
-        matches!(&missing, StoreError::Failed(message) if message.contains("does not exist") && message.contains("create it")),
+        matches!(&missing, StoreError::Failed(message) if message.contains("does not exist") && message.contains("create the folder")),
         "{missing}"
     );
     let directory = refused(folder, &SqliteOptions::file(folder));
@@ -173,12 +177,12 @@ fn a_failed_opening_names_its_cause_and_leaves_no_files() {
         matches!(&by_hand, StoreError::Migration(message) if message.contains("cloaca db migrate")),
         "{by_hand}"
     );
-    // A file where a folder is expected.
+    // One part of the path is a file, not a folder.
     std::fs::write(folder.join("file"), "x").unwrap();
     let inside = refused(folder, &SqliteOptions::file(folder.join("file/x.db")));
     assert!(matches!(inside, StoreError::Failed(_)), "{inside}");
     if cfg!(target_os = "linux") {
-        // Even root cannot create a file there.
+        // Even root cannot create a file in /proc.
         let options = SqliteOptions::file("/proc/cloacina.db");
         let error = SqliteStore::open(&options).unwrap_err();
         assert!(
@@ -207,7 +211,7 @@ fn a_damaged_database_is_reported() {
     let store = open(&path);
     let ids = submit(&store, 200);
     drop(store);
-    // Overwrites everything after the page with the schema.
+    // Overwrites all pages after the first page, which contains the schema.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096..].fill(0xA5);
     std::fs::write(&path, bytes).unwrap();
@@ -238,7 +242,7 @@ fn a_read_only_store_reads_and_refuses_to_write() {
         "{error}"
     );
     drop(store);
-    // The last store to close is read-only. The file must be intact nevertheless.
+    // The read-only store closes last. The file must stay intact.
     drop(read_only);
     assert_eq!(open(&path).load(&[id]).unwrap().len(), 1);
 }
@@ -276,7 +280,6 @@ fn pending_migrations_are_listed_and_run_only_if_allowed() {
     SqliteStore::open(&by_hand).unwrap();
 }
 
-/// Rules I2, B7, B8 and B13.
 #[test]
 fn i2_ready_tasks_and_schedules_survive_the_queue_migration() {
     let (_folder, path) = folder();

@@ -1,4 +1,4 @@
-//! One file in several stores, threads and processes.
+//! Tests of one file that several stores, threads and processes use.
 
 use std::collections::HashSet;
 use std::process::Child;
@@ -106,7 +106,7 @@ fn claimers_in_several_processes_get_distinct_tasks() {
         .into_iter()
         .flat_map(|child| {
             let text = join(child);
-            // The first line also contains the test's name, which the test harness prints without a newline.
+            // The test harness prints the test's name without a newline, so the first line begins with the name.
             text.lines()
                 .filter_map(|line| line.split_once("claimed ").map(|(_, id)| id.to_owned()))
                 .collect::<Vec<_>>()
@@ -146,7 +146,7 @@ fn a_store_sees_the_commits_of_another_store() {
         (record.revision, record.status),
         (2, ExecutionStatus::Running)
     );
-    // A decision based on the revision before the claim is refused.
+    // A change that is based on the revision before the claim is not applied.
     let mut stale = ready(record.definition, NOW);
     stale.id = id;
     stale.revision = 2;
@@ -171,7 +171,7 @@ fn a_store_sees_the_commits_of_another_store() {
 }
 
 #[test]
-fn the_change_marker_changes_only_with_other_stores_commits() {
+fn change_marker_changes_only_with_commits_of_other_stores() {
     let (_folder, path) = folder();
     let (one, two) = (open(&path), open(&path));
     let before = one.changes(None).unwrap().marker;
@@ -180,7 +180,7 @@ fn the_change_marker_changes_only_with_other_stores_commits() {
     assert_eq!(
         one.changes(None).unwrap().marker,
         before,
-        "its own commits do not count"
+        "a store's own commits do not change its marker"
     );
     submit(&two, 1);
     let after = one.changes(None).unwrap().marker;
@@ -199,9 +199,9 @@ fn the_change_marker_changes_only_with_other_stores_commits() {
     assert_eq!(
         one.changes(None).unwrap().marker,
         after,
-        "reading does not count"
+        "a read does not change the marker"
     );
-    // A search for work that finds nothing does not count either.
+    // A claim request that finds no task does not change the marker either.
     let runner = register(&two);
     claim_all(&two);
     let settled = one.changes(None).unwrap().marker;
@@ -232,7 +232,7 @@ fn the_change_marker_changes_only_with_other_stores_commits() {
 }
 
 #[test]
-fn a_shared_databases_marker_changes_only_with_other_stores_writes() {
+fn marker_of_one_handle_changes_only_with_commits_of_another() {
     let memory = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let (one, two) = (memory.share(), memory.share());
     submit(&one, 1);
@@ -243,7 +243,7 @@ fn a_shared_databases_marker_changes_only_with_other_stores_writes() {
     submit(&one, 1);
     assert_eq!(one.changes(None).unwrap().marker, before_one);
     assert_ne!(two.changes(None).unwrap().marker, before_two);
-    // A batch that is refused changes nothing.
+    // A refused batch does not change the marker.
     let before = two.changes(None).unwrap().marker;
     let mut stale = ready(DefinitionId(999), NOW);
     stale.key = Some("key".to_owned());
@@ -279,7 +279,7 @@ fn a_write_waits_for_the_lock_of_another_process() {
         done.send(()).unwrap();
         ids
     });
-    // Waits for a fixed time, to show that the writer is blocked.
+    // The writer has not finished after 300 ms, so it is blocked.
     assert!(finished.recv_timeout(Duration::from_millis(300)).is_err());
     assert_eq!(store.runners().unwrap(), [], "readers are not blocked");
     other.batch_execute("COMMIT").unwrap();
@@ -288,7 +288,7 @@ fn a_write_waits_for_the_lock_of_another_process() {
 }
 
 #[test]
-fn a_lock_held_beyond_busy_timeout_is_unavailable() {
+fn lock_held_longer_than_busy_timeout_is_reported_as_unavailable() {
     let (_folder, path) = folder();
     let options = SqliteOptions {
         busy_timeout: Duration::from_millis(30),
@@ -312,7 +312,7 @@ fn a_lock_held_beyond_busy_timeout_is_unavailable() {
 }
 
 #[test]
-fn a_search_that_finds_no_work_needs_no_lock() {
+fn claim_request_that_finds_no_task_needs_no_lock() {
     let (_folder, path) = folder();
     let options = SqliteOptions {
         busy_timeout: Duration::ZERO,
@@ -341,7 +341,7 @@ fn a_search_that_finds_no_work_needs_no_lock() {
         claim,
     };
     assert_eq!(store.commit(&batch).unwrap().claimed, []);
-    // Putting a known definition needs no lock either.
+    // Storing a known definition needs no lock either.
     assert_eq!(
         store.put_definition(&workflow("etl", 1), NOW).unwrap(),
         definition

@@ -1,4 +1,4 @@
-//! Children are stored with the change of their parents (semantics M).
+//! Cases for children, which are stored in the batch that changes their parents (semantics M).
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use cloacina::types::{ExecutionId, ExecutionRecord, Finale, InboxId, ParentLink,
 
 use crate::world::{NOW, Subject, World};
 
+/// Returns an execution whose first task is ready, and which is a child of the parent's first task.
 fn child_of(world: &World, parent: ExecutionId, generation: u32, depth: u32) -> ExecutionRecord {
     ExecutionRecord {
         parent: Some(Arc::new(ParentLink {
@@ -26,6 +27,7 @@ fn child_of(world: &World, parent: ExecutionId, generation: u32, depth: u32) -> 
     }
 }
 
+/// Returns the writes that link children to their parents.
 fn links(children: &[&ExecutionRecord]) -> FlowWrites {
     let links = children.iter().map(|record| LinkWrite {
         child: record.id,
@@ -46,7 +48,7 @@ pub fn m1_children_are_stored_with_their_parents(subject: Subject) {
     let committed = world
         .store
         .commit(&Batch {
-            // The order of the batch does not matter.
+            // The order within a batch does not matter.
             submits: vec![
                 world.submission(&grandchild),
                 world.submission(&child),
@@ -71,7 +73,7 @@ pub fn m1_children_are_stored_with_their_parents(subject: Subject) {
     assert_eq!((list(true), list(false)), (1, 3));
 }
 
-pub fn m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored(subject: Subject) {
+pub fn m1_child_is_not_stored_if_its_parent_was_changed(subject: Subject) {
     let world = World::new(subject, 1);
     let parent = world.ready(&[0]);
     world
@@ -117,7 +119,7 @@ pub fn m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored(subject: Su
     }
 }
 
-/// The present revision of each execution, and whether the inbox has the message.
+/// Returns the stored revision of each execution, and the number of inbox messages.
 fn outcome(world: &World, ids: &[ExecutionId]) -> (Vec<i64>, usize) {
     let revisions = ids.iter().map(|id| {
         let stored = world.store.load(&[*id]).unwrap();
@@ -127,10 +129,10 @@ fn outcome(world: &World, ids: &[ExecutionId]) -> (Vec<i64>, usize) {
     (revisions.collect(), inbox.len())
 }
 
-pub fn m3_parent_changes_with_the_ends_of_its_children(subject: Subject) {
+pub fn m3_parent_changes_only_if_its_childs_end_is_written(subject: Subject) {
     let world = World::new(subject, 1);
     let mut expected_messages = 0;
-    // Whether the stored revisions of child and parent are those that the batch expects.
+    // `child_fits` and `parent_fits` say whether the batch expects the stored revision of the child and of the parent.
     for (child_fits, parent_fits) in [(true, true), (true, false), (false, true)] {
         let top = world.ready(&[0]);
         let parent = child_of(&world, top.id, 1, 1);
@@ -173,7 +175,7 @@ pub fn m3_parent_changes_with_the_ends_of_its_children(subject: Subject) {
         let committed = world
             .store
             .commit(&Batch {
-                // The order of the batch does not matter.
+                // The order within a batch does not matter.
                 advances: vec![
                     Advance {
                         requires: &of_top,
@@ -197,13 +199,13 @@ pub fn m3_parent_changes_with_the_ends_of_its_children(subject: Subject) {
         let revision = |is_written| if is_written { 2 } else { 1 };
         let (revisions, messages) = outcome(&world, &[top.id, parent.id, child.id]);
         assert_eq!(revisions, [all, all, child_fits].map(revision));
-        // The parent whose change was refused learns the end by a message.
+        // If the parent's change is not applied, a message tells the parent that its child has ended.
         expected_messages += usize::from(child_fits && !parent_fits);
         assert_eq!(messages, expected_messages);
     }
 }
 
-pub fn m2_second_child_of_one_generation_is_refused(subject: Subject) {
+pub fn m2_second_child_with_the_same_number_is_refused(subject: Subject) {
     let world = World::new(subject, 1);
     let parent = world.ready(&[0]);
     let (first, second) = (
@@ -286,7 +288,7 @@ pub fn children_of_an_execution_are_listed(subject: Subject) {
     assert_eq!(summaries[1].parent, None);
 }
 
-pub fn ended_execution_is_deleted_and_a_child_after_its_parent(subject: Subject) {
+pub fn ended_executions_are_deleted_a_child_only_after_its_parent(subject: Subject) {
     let world = World::new(subject, 1);
     let cancelled = cloacina::types::ExecutionStatus::Cancelled;
     let (mut parent, open) = (world.ready(&[0]), world.ready(&[0]));

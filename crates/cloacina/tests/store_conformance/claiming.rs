@@ -1,4 +1,4 @@
-//! Claims: order, limits, queues and due times.
+//! Cases for claims: order, limits, queues and due times.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
@@ -13,6 +13,7 @@ use cloacina::types::{
 
 use crate::world::{NOW, SECOND, Subject, World, record_of, register, workflow};
 
+/// Returns the execution and the task of each claim.
 fn ids(claimed: &[Claimed]) -> Vec<(ExecutionId, Ordinal)> {
     claimed
         .iter()
@@ -66,7 +67,7 @@ pub fn claims_are_ordered_by_priority_age_and_declaration(subject: Subject) {
     assert_eq!(ids(&world.claim(100)), expected[3..]);
 }
 
-pub fn a_class_claims_up_to_its_limit_and_reports_more(subject: Subject) {
+pub fn a_class_claims_up_to_its_limit_and_reports_more_work(subject: Subject) {
     let world = World::new(subject, 3);
     world.submit(&world.ready(&[0, 1, 2]));
     let first = world.request(vec![world.class(2)], NOW);
@@ -81,7 +82,7 @@ pub fn a_class_claims_up_to_its_limit_and_reports_more(subject: Subject) {
     );
 }
 
-pub fn a_limit_of_zero_only_reports_whether_there_is_work(subject: Subject) {
+pub fn a_limit_of_zero_claims_nothing_but_reports_more_work(subject: Subject) {
     let world = World::new(subject, 1);
     assert_eq!(world.request(vec![world.class(0)], NOW).more, [false]);
     let record = world.ready(&[0]);
@@ -94,7 +95,7 @@ pub fn a_limit_of_zero_only_reports_whether_there_is_work(subject: Subject) {
     assert_eq!(world.load(record.id).revision, 1);
 }
 
-/// Stores a second workflow, and returns its queue and a record of it with one ready task.
+/// Stores a second workflow. Returns its queue, and the record of an execution with one ready task.
 fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
     let definition = world.store.put_definition(&workflow(name, 1), NOW).unwrap();
     let mut record = record_of(definition, 1, NOW);
@@ -102,6 +103,7 @@ fn other(world: &World, name: &str) -> (QueueId, ExecutionRecord) {
     (QueueId(definition.0), record)
 }
 
+/// Submits an execution of the workflow `name`, with its tasks in `queue`.
 fn submit_to(world: &World, queue: QueueId, name: &str, record: &ExecutionRecord) {
     let mut submit = Submit {
         workflow: name,
@@ -180,7 +182,7 @@ pub fn two_classes_of_one_queue_claim_distinct_tasks(subject: Subject) {
     assert_eq!(committed.more, [true, true, false]);
 }
 
-pub fn a_queue_named_twice_yields_each_task_once(subject: Subject) {
+pub fn a_queue_named_twice_gives_each_task_once(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0, 1]);
     record.tasks[1].ready_at = Some(NOW);
@@ -233,9 +235,12 @@ pub fn excluded_tasks_are_not_claimed(subject: Subject) {
     assert_eq!(
         committed.more,
         [false],
-        "excluded tasks do not count as more work"
+        "excluded tasks are not reported as more work"
     );
-    assert_eq!(committed.next_due, None, "excluded tasks have no due time");
+    assert_eq!(
+        committed.next_due, None,
+        "excluded tasks are not reported as due"
+    );
 }
 
 pub fn each_claimed_task_increases_the_revision(subject: Subject) {
@@ -288,7 +293,7 @@ pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
     assert_eq!(claimed, [(first.id, 1, 3), (second.id, 0, 2)]);
 }
 
-/// Submits an execution whose first task waits until `ready_at`.
+/// Submits an execution whose first task is ready only from `ready_at` on.
 fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
     let mut record = ExecutionRecord {
         priority,
@@ -331,7 +336,7 @@ pub fn next_due_covers_only_the_requested_queues(subject: Subject) {
         limit: 1,
     };
     assert_eq!(world.request(vec![both], NOW).next_due, Some(NOW + 1));
-    // Without a claim request there is no due time.
+    // A batch without a claim request returns no due time.
     let record = world.record();
     let batch = Batch {
         submits: vec![world.submission(&record)],
@@ -340,7 +345,7 @@ pub fn next_due_covers_only_the_requested_queues(subject: Subject) {
     assert_eq!(world.store.commit(&batch).unwrap().next_due, None);
 }
 
-pub fn a_waiting_task_competes_by_priority_and_age(subject: Subject) {
+pub fn a_delayed_task_is_ordered_by_priority_and_age(subject: Subject) {
     let world = World::new(subject, 1);
     let old_retry = waiting(&world, 0, NOW);
     let fresh = world.ready(&[0]);
@@ -399,7 +404,7 @@ pub fn a_paused_execution_is_not_claimed(subject: Subject) {
         (0, [false].as_slice())
     );
     assert_eq!(committed.next_due, None);
-    // A ready row of a paused execution, which the engine never writes, is not claimed either.
+    // The engine never writes a ready task of a paused execution. Even so, the store does not claim such a row.
     record.tasks[0].status = TaskStatus::Ready;
     record.tasks[0].ready_at = None;
     assert!(world.advance(&mut record, vec![world.update(0)]));
@@ -422,7 +427,7 @@ pub fn a_retried_task_is_claimed_with_its_next_attempt(subject: Subject) {
     assert_eq!(loaded.started_at, Some(NOW));
 }
 
-pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subject) {
+pub fn a_claimed_execution_is_pending_until_its_start_is_written(subject: Subject) {
     let world = World::new(subject, 2);
     let record = world.ready(&[0, 1]);
     world.submit(&record);
@@ -457,11 +462,19 @@ pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subje
         at: NOW + at,
     };
     world.store.note_starts(&[start(0, 2, 1)]).unwrap();
-    assert_eq!(status(), ExecutionStatus::Pending, "another attempt");
+    assert_eq!(
+        status(),
+        ExecutionStatus::Pending,
+        "the start of another attempt is ignored"
+    );
     let starts = [start(0, 1, 3), start(1, 1, 2)];
     world.store.note_starts(&starts).unwrap();
     let loaded = world.load(record.id);
-    assert_eq!(loaded.started_at, Some(NOW + 2), "the earliest");
+    assert_eq!(
+        loaded.started_at,
+        Some(NOW + 2),
+        "the earliest start of a task"
+    );
     let starts = loaded.tasks.iter().map(|task| task.started_at);
     assert_eq!(starts.collect::<Vec<_>>(), [Some(NOW + 3), Some(NOW + 2)]);
     assert_eq!(status(), ExecutionStatus::Running);
@@ -469,7 +482,7 @@ pub fn u5_a_claimed_execution_is_pending_until_a_start_is_written(subject: Subje
     assert_eq!(in_state(ExecutionStatus::Running, &[]), [record.id]);
 }
 
-pub fn u5_an_advance_keeps_the_earliest_start(subject: Subject) {
+pub fn an_advance_keeps_the_earliest_start(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.running();
     world.submit(&record);
@@ -483,12 +496,12 @@ pub fn u5_an_advance_keeps_the_earliest_start(subject: Subject) {
     assert_eq!(world.load(record.id).started_at, Some(NOW + -1));
 }
 
-pub fn u5_an_end_without_a_start_keeps_the_stored_start(subject: Subject) {
+pub fn an_ended_task_keeps_its_stored_start_if_the_writer_has_none(subject: Subject) {
     let world = World::new(subject, 2);
     for status in [TaskStatus::Failed, TaskStatus::Cancelled] {
         let record = world.running();
         world.submit(&record);
-        // A peer that has cached the execution before the start was stored.
+        // A peer ends the task with a record that it cached before the start was stored.
         let mut cached = record.clone();
         cached.tasks[0].started_at = None;
         cached.tasks[0].status = status;
@@ -499,13 +512,13 @@ pub fn u5_an_end_without_a_start_keeps_the_stored_start(subject: Subject) {
     }
 }
 
-pub fn u5_an_attempt_that_begins_again_has_no_start(subject: Subject) {
+pub fn a_retried_or_snoozed_task_has_no_start_time(subject: Subject) {
     let world = World::new(subject, 2);
     for attempt in [0, 1] {
         let mut record = world.running();
         world.submit(&record);
         let task = &mut record.tasks[0];
-        // An attempt that is retried counts, and one that snoozes does not.
+        // A retried attempt keeps its number 1. A snoozed attempt does not count, so the number is 0 again.
         task.attempt = attempt;
         task.status = TaskStatus::Ready;
         task.runner = None;
@@ -514,7 +527,7 @@ pub fn u5_an_attempt_that_begins_again_has_no_start(subject: Subject) {
         assert!(world.advance(&mut record, vec![write]));
         assert_eq!(world.load(record.id).tasks[0].started_at, None);
     }
-    // A snoozed task that is claimed in the same batch runs under the same number.
+    // A snoozed task that is claimed again in the same batch keeps its attempt number, but not its start time.
     let mut record = world.running();
     world.submit(&record);
     record.tasks[0].started_at = None;
@@ -531,7 +544,7 @@ pub fn u5_an_attempt_that_begins_again_has_no_start(subject: Subject) {
     assert_eq!(world.load(ended.id).tasks[0].started_at, None);
 }
 
-/// C1: a task starts once in any interleaving.
+/// C1: each task is claimed once.
 pub fn concurrent_claimers_get_distinct_tasks(subject: Subject) {
     const CLAIMERS: usize = 4;
     const EXECUTIONS: usize = 60;
@@ -588,4 +601,37 @@ pub fn concurrent_claimers_get_distinct_tasks(subject: Subject) {
         .collect();
     assert_eq!(all.len(), EXECUTIONS * 3);
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), EXECUTIONS * 3);
+}
+
+pub fn ready_executions_are_found_in_each_queue(subject: Subject) {
+    let world = World::new(subject, 2);
+    let first: Vec<ExecutionId> = (0..3)
+        .map(|_| {
+            let record = world.ready(&[0, 1]);
+            world.submit(&record);
+            record.id
+        })
+        .collect();
+    let (queue, foreign) = other(&world, "other");
+    submit_to(&world, queue, "other", &foreign);
+    let late = waiting(&world, 0, NOW);
+    waiting(&world, 0, NOW + SECOND);
+    world.submit(&world.running());
+    let found = |per_queue, limit| {
+        let mut found = (world.store)
+            .ready_executions(NOW, per_queue, limit)
+            .unwrap();
+        found.sort_unstable();
+        found
+    };
+    let sorted = |mut ids: Vec<ExecutionId>| {
+        ids.sort_unstable();
+        ids
+    };
+    let all = sorted([&first[..], &[foreign.id, late.id]].concat());
+    assert_eq!(found(100, 100), all);
+    // Two ready tasks of the first execution come first in their queue.
+    let some = sorted(vec![first[0], foreign.id, late.id]);
+    assert_eq!(found(2, 100), some);
+    assert_eq!(found(100, 2).len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Stored definitions.
+//! Cases for stored definitions.
 
 use cloacina::store::{Batch, StoreError};
 use cloacina::types::{DefinitionId, ExecutionStatus};
@@ -52,13 +52,13 @@ pub fn definitions_are_listed_oldest_first_after_an_id(subject: Subject) {
     assert_eq!(list(ids[2].0), []);
 }
 
-pub fn b7_a_first_read_returns_only_the_newest_and_used_versions(subject: Subject) {
+pub fn e8_versions_lists_only_the_newest_and_used_versions(subject: Subject) {
     let world = World::new(subject, 1);
     let put = |tasks| {
         let version = workflow("etl", tasks);
         world.store.put_definition(&version, NOW).unwrap()
     };
-    // The newest versions may belong to running programs that have submitted nothing yet.
+    // The newest versions are listed too, because running programs may submit them soon.
     let later: Vec<DefinitionId> = (2..=65).map(put).collect();
     let list = |after| -> Vec<DefinitionId> {
         let versions = world.store.versions(after).unwrap();
@@ -66,7 +66,11 @@ pub fn b7_a_first_read_returns_only_the_newest_and_used_versions(subject: Subjec
         versions.into_iter().map(|version| version.id).collect()
     };
     assert_eq!(list(DefinitionId(0)), later);
-    assert_eq!(list(world.definition), later, "versions stored since");
+    assert_eq!(
+        list(world.definition),
+        later,
+        "the versions stored after the given version"
+    );
     let mut ended = world.record();
     ended.status = ExecutionStatus::Completed;
     ended.ended_at = Some(NOW);
@@ -77,7 +81,7 @@ pub fn b7_a_first_read_returns_only_the_newest_and_used_versions(subject: Subjec
     assert_eq!(list(DefinitionId(0)), all);
 }
 
-pub fn b7_pruning_deletes_unneeded_old_versions(subject: Subject) {
+pub fn e8_pruning_deletes_unneeded_old_versions(subject: Subject) {
     let world = World::new(subject, 1);
     world.submit(&world.ready(&[0]));
     let put = |tasks, at| {

@@ -1,4 +1,4 @@
-//! Offers, progress, log lines and health checks.
+//! Cases for offers, progress, log lines and health checks. An offer says which tasks of a workflow a runner can run.
 
 use cloacina::types::{
     ExecutionId, ExecutionStatus, LogChunk, LogLine, Offer, Progress, RunnerId, Timestamp,
@@ -52,7 +52,7 @@ pub fn a_dead_runners_announcement_does_not_change_its_row(subject: Subject) {
     assert_eq!(store.dead_runners().unwrap(), [id]);
 }
 
-pub fn withdrawn_offer_is_kept_until_an_equal_one_is_withdrawn_later(subject: Subject) {
+pub fn withdrawn_offer_is_kept_until_an_equal_offer_is_withdrawn(subject: Subject) {
     let store = subject.store;
     let ids = [register(&*store), register(&*store), register(&*store)];
     let tasks: [&[&str]; 3] = [&["a"], &["a"], &["b"]];
@@ -70,18 +70,19 @@ pub fn withdrawn_offer_is_kept_until_an_equal_one_is_withdrawn_later(subject: Su
         store.withdraw(*id, Some(at)).unwrap();
         store.retire_runner(*id).unwrap();
     }
-    // The first offer is deleted: the second one had the same tasks and was withdrawn later. The third had another task.
+    // The first offer is deleted, because the second offer has the same tasks and was withdrawn later. The third offer has
+    // another task.
     assert_eq!(seen(&*store), [(ids[1], NOW + 6), (ids[2], NOW + 7)]);
 }
 
-pub fn a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat(subject: Subject) {
+pub fn a_withdrawal_without_a_time_has_the_last_heartbeats_time(subject: Subject) {
     let store = subject.store;
     let id = register(&*store);
     store.announce(id, &[], &[offer("w", id, &["a"])]).unwrap();
     let row = store.runners().unwrap().remove(0);
     store.withdraw(id, None).unwrap();
     let seen_at = store.offers("w").unwrap()[0].seen_at;
-    // A database with its own clock uses it for the heartbeat.
+    // PostgreSQL dates heartbeats by its own clock.
     let is_heartbeat = seen_at == row.heartbeat_at;
     assert!(
         is_heartbeat || (seen_at > NOW + 3600 * SECOND && seen_at != NOW),
@@ -160,10 +161,10 @@ pub fn pruning_deletes_progress_and_logs(subject: Subject) {
     world.submit(&gone);
     let kept = ExecutionId::generate();
     for id in [gone.id, kept] {
-        let said = [progress(id, 1, 1.0)];
+        let reports = [progress(id, 1, 1.0)];
         world
             .store
-            .note_insight(&said, &[chunk(id, 1, &["x"])])
+            .note_insight(&reports, &[chunk(id, 1, &["x"])])
             .unwrap();
     }
     assert_eq!(world.store.prune(NOW + 1, 10).unwrap(), 1);

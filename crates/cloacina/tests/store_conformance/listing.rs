@@ -1,4 +1,4 @@
-//! Lists, deadlines and pruning.
+//! Cases for lists, deadlines and pruning.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use cloacina::types::{
 
 use crate::world::{NOW, SECOND, Subject, World, history, record_of, workflow};
 
+/// Returns a query without conditions.
 fn all() -> ListQuery {
     ListQuery {
         limit: 1000,
@@ -17,6 +18,7 @@ fn all() -> ListQuery {
     }
 }
 
+/// Returns the ids in the order of a list.
 fn newest_first(records: &[&ExecutionRecord]) -> Vec<ExecutionId> {
     let mut ids: Vec<ExecutionId> = records.iter().map(|record| record.id).collect();
     ids.sort_unstable_by(|left, right| right.cmp(left));
@@ -312,6 +314,7 @@ pub fn an_unknown_workflow_lists_nothing(subject: Subject) {
     assert_eq!(world.store.list(&query).unwrap().ids, []);
 }
 
+/// Submits a running execution with this deadline.
 fn with_deadline(world: &World, deadline: Timestamp) -> ExecutionRecord {
     let record = ExecutionRecord {
         timeout: Some(1),
@@ -322,7 +325,7 @@ fn with_deadline(world: &World, deadline: Timestamp) -> ExecutionRecord {
     record
 }
 
-pub fn overdue_finds_running_executions_and_the_next_deadline(subject: Subject) {
+pub fn overdue_returns_overdue_executions_and_the_next_deadline(subject: Subject) {
     let world = World::new(subject, 1);
     assert_eq!(
         world.store.overdue(NOW).unwrap(),
@@ -402,7 +405,7 @@ pub fn prune_deletes_the_oldest_ended_executions_with_their_rows(subject: Subjec
     assert_eq!(world.store.load(&[old.id]).unwrap(), []);
     assert_eq!(world.store.history(old.id).unwrap(), []);
     assert_eq!(world.store.list(&all()).unwrap().ids, [young.id]);
-    // No rows are left: the same id can be submitted again with all its rows.
+    // All rows were deleted, so the same id can be submitted again with all its rows.
     old.revision = 1;
     assert_eq!(world.submit(&old), cloacina::store::SubmitOutcome::Accepted);
 }

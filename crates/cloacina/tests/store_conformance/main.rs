@@ -1,4 +1,4 @@
-//! One test suite for every store. Each case gets a fresh store and checks one fact that the engine relies on.
+//! A test suite that runs against every store. Each case gets a fresh store and checks one fact on which the engine relies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -30,7 +30,7 @@ mod waits;
 mod world;
 mod writing;
 
-/// Expands to one test per case of each module, for one kind of store.
+/// Expands to one test for each case of each module, with one kind of store.
 macro_rules! conformance {
     ($store:ident, $make:expr) => {
         conformance! { @modules $store, $make;
@@ -38,17 +38,17 @@ macro_rules! conformance {
                 a_stored_version_keeps_its_id_and_updates_its_description
                 a_changed_task_makes_a_new_version
                 definitions_are_listed_oldest_first_after_an_id
-                b7_a_first_read_returns_only_the_newest_and_used_versions
-                b7_pruning_deletes_unneeded_old_versions
+                e8_versions_lists_only_the_newest_and_used_versions
+                e8_pruning_deletes_unneeded_old_versions
                 definitions_are_counted_by_version
                 an_unknown_definition_is_none
             }
             round_trip {
                 every_execution_column_is_read_back
                 every_task_column_is_read_back
-                b19_a_summary_omits_input_and_task_results
+                an_outline_has_no_input_and_no_task_results
                 contexts_keep_unicode_escapes_big_numbers_and_order
-                a_pending_task_has_no_row_unless_one_was_written
+                a_pending_task_has_a_row_only_if_one_was_written
                 load_keeps_the_order_and_omits_unknown_ids
                 statuses_omit_unknown_ids
                 history_is_oldest_first
@@ -56,44 +56,44 @@ macro_rules! conformance {
                 a_large_input_survives_many_updates
             }
             searching {
-                u2_labels_are_read_back_with_their_execution
-                u2_labels_of_a_duplicate_are_not_stored
-                u2_executions_are_listed_by_their_labels
-                u2_labels_are_deleted_with_their_execution
+                labels_are_read_back_with_their_execution
+                labels_of_a_duplicate_are_not_stored
+                executions_are_listed_by_their_labels
+                labels_are_deleted_with_their_execution
                 a_list_can_be_read_in_both_directions
                 executions_are_listed_by_error_input_and_time
                 executions_are_listed_by_their_schedule
-                a_scan_ends_with_its_budget_and_goes_on_where_it_ended
+                a_scan_stops_at_its_budget_and_can_be_continued
                 executions_are_counted_by_state_up_to_a_limit
-                executions_are_counted_between_two_ids
-                a_payload_is_cut_and_tells_its_size
+                executions_between_two_ids_are_counted
+                a_payload_is_cut_and_has_its_full_size
                 the_marker_changes_with_a_write_through_the_same_store
             }
             waits {
                 l1_signals_are_read_in_their_order
-                l2_signal_with_a_stored_id_is_left_out
+                l2_signal_with_a_stored_id_is_not_stored_again
                 l5_registration_finds_a_signal_sent_before
                 l5_stale_change_registers_nothing
                 l6_waits_are_listed_until_they_are_replaced
-                l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message
-                cancelling_signal_leaves_a_message_for_its_executions
-                message_with_a_note_is_not_due
-                l14_next_check_is_the_earliest_after_now
-                overdue_reports_whether_there_are_waits
+                l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit
+                cancelling_signal_stores_a_message_for_each_execution
+                message_that_could_not_be_applied_is_not_due
+                l14_next_check_is_the_earliest_future_time
+                overdue_reports_whether_waits_exist
                 open_waits_are_counted_by_kind
-                l15_open_wait_keeps_its_signals_from_pruning
+                l15_signals_of_an_open_wait_are_not_pruned
             }
             writing {
-                an_empty_batch_does_nothing_even_for_an_unknown_runner
+                an_empty_batch_of_an_unknown_runner_does_nothing
                 duplicate_key_returns_the_first_id
                 a_duplicate_within_one_batch_returns_the_first_id
-                the_same_key_of_another_workflow_is_another_execution
+                the_same_key_can_be_used_for_another_workflow
                 a_submission_sent_again_returns_its_own_id
                 a_key_is_free_again_after_pruning
                 stale_advance_writes_nothing
                 an_advance_of_an_unknown_execution_writes_nothing
                 two_advances_of_one_execution_apply_in_order
-                one_stale_advance_does_not_stop_the_others
+                one_stale_advance_does_not_affect_others
                 a_submitted_execution_advances_in_the_same_batch
                 late_finish_of_a_lost_claim_is_refused
                 a_failed_fence_rolls_back_the_batch
@@ -107,53 +107,54 @@ macro_rules! conformance {
             }
             children {
                 m1_children_are_stored_with_their_parents
-                m1_child_of_a_parent_that_was_changed_meanwhile_is_not_stored
-                m2_second_child_of_one_generation_is_refused
-                m3_parent_changes_with_the_ends_of_its_children
+                m1_child_is_not_stored_if_its_parent_was_changed
+                m2_second_child_with_the_same_number_is_refused
+                m3_parent_changes_only_if_its_childs_end_is_written
                 m8_child_is_pruned_after_its_parent
                 children_of_an_execution_are_listed
-                ended_execution_is_deleted_and_a_child_after_its_parent
+                ended_executions_are_deleted_a_child_only_after_its_parent
                 q6_execution_is_deleted_after_its_final_tasks
             }
             claiming {
                 a_claim_sets_the_task_and_its_execution
                 claims_are_ordered_by_priority_age_and_declaration
-                a_class_claims_up_to_its_limit_and_reports_more
-                a_limit_of_zero_only_reports_whether_there_is_work
+                a_class_claims_up_to_its_limit_and_reports_more_work
+                a_limit_of_zero_claims_nothing_but_reports_more_work
                 queues_of_one_class_share_its_limit_and_order
                 classes_do_not_share_their_limits
                 two_classes_of_one_queue_claim_distinct_tasks
-                a_queue_named_twice_yields_each_task_once
+                a_queue_named_twice_gives_each_task_once
                 other_queues_are_not_claimed
                 excluded_tasks_are_not_claimed
                 each_claimed_task_increases_the_revision
                 a_batch_can_claim_tasks_that_it_makes_ready
                 a_waiting_task_is_claimed_when_it_is_due
                 next_due_covers_only_the_requested_queues
-                a_waiting_task_competes_by_priority_and_age
+                a_delayed_task_is_ordered_by_priority_and_age
                 waiting_tasks_are_claimed_up_to_the_limit
+                ready_executions_are_found_in_each_queue
                 a_paused_execution_is_not_claimed
                 a_retried_task_is_claimed_with_its_next_attempt
-                u5_a_claimed_execution_is_pending_until_a_start_is_written
-                u5_an_advance_keeps_the_earliest_start
-                u5_an_end_without_a_start_keeps_the_stored_start
-                u5_an_attempt_that_begins_again_has_no_start
+                a_claimed_execution_is_pending_until_its_start_is_written
+                an_advance_keeps_the_earliest_start
+                an_ended_task_keeps_its_stored_start_if_the_writer_has_none
+                a_retried_or_snoozed_task_has_no_start_time
                 concurrent_claimers_get_distinct_tasks
             }
             runner {
                 a_registered_runner_is_listed_and_can_heartbeat
                 a_runner_with_an_extended_lease_is_not_declared_dead
                 a_dead_runner_stays_dead
-                claims_of_finds_running_tasks_also_of_paused_executions
+                claims_of_includes_tasks_of_paused_executions
                 a_runner_with_claims_cannot_be_retired
-                a_retired_runner_is_gone
+                a_retired_runner_is_deleted
                 registering_again_changes_nothing
             }
             insight {
                 an_announcement_updates_the_row_and_keeps_the_offers
                 a_dead_runners_announcement_does_not_change_its_row
-                withdrawn_offer_is_kept_until_an_equal_one_is_withdrawn_later
-                a_withdrawal_without_a_time_is_dated_by_the_last_heartbeat
+                withdrawn_offer_is_kept_until_an_equal_offer_is_withdrawn
+                a_withdrawal_without_a_time_has_the_last_heartbeats_time
                 the_last_progress_of_the_latest_attempt_is_kept
                 log_lines_are_returned_in_order
                 the_backlog_is_counted_up_to_its_limit
@@ -161,21 +162,22 @@ macro_rules! conformance {
                 a_sound_database_has_no_problems
             }
             maps {
-                k5_items_are_claimed_in_order_up_to_the_bound
-                k3_end_of_an_item_is_fenced_by_its_claim
-                k6_last_end_is_refused_unless_the_batch_ends_the_map
-                k7_closed_map_gives_no_items_and_takes_no_ends
-                k5_item_that_waits_for_a_retry_is_due_later
-                k3_steps_of_an_item_are_its_own
-                aligned_map_gets_an_item_when_its_element_comes
-                aligned_map_whose_last_item_is_skipped_is_found_by_a_claim
+                k5_items_are_claimed_in_order_up_to_the_limit
+                k3_end_of_an_item_is_written_only_under_its_claim
+                k6_last_item_ends_only_in_a_batch_that_ends_the_map
+                k7_closed_map_starts_no_items_and_refuses_late_results
+                d7_pause_moves_the_due_times_of_items
+                k5_retried_item_is_due_after_its_delay
+                k3_steps_are_recorded_for_each_item_separately
+                aligned_map_gets_an_item_when_its_element_arrives
+                claim_returns_an_aligned_map_whose_last_item_was_skipped
             }
             steps {
                 steps_are_read_back_by_task_in_order
-                t8_step_of_a_stale_revision_is_not_written
+                t8_step_with_a_stale_revision_is_not_written
                 t8_dead_runners_step_is_refused
                 a_step_written_again_changes_nothing
-                t6_steps_are_dropped_from_a_position_on
+                t6_steps_from_a_position_on_are_dropped
                 pruning_deletes_steps
             }
             schedule {
@@ -183,17 +185,17 @@ macro_rules! conformance {
                 an_identity_is_unique_until_its_schedule_is_deleted
                 a_stale_change_of_a_schedule_is_refused
                 due_schedules_are_earliest_first_with_the_next_due_time
-                only_named_triggers_are_due
+                due_triggers_are_returned_only_if_they_are_named
                 schedules_are_listed_by_kind_oldest_first
-                a_tick_submits_its_execution_and_is_in_the_history
-                a_stale_schedule_drops_only_its_submissions
-                a_known_tick_drops_only_its_submission
+                a_tick_submits_its_execution_and_is_recorded
+                a_stale_schedule_change_drops_only_its_own_submissions
+                a_recorded_tick_drops_only_its_own_submission
                 a_queued_tick_fires_later
-                missed_tick_may_still_fire_once
+                missed_tick_can_still_fire_once
                 a_refused_batch_changes_no_schedule
                 ticks_are_counted_by_outcome_and_pruned
                 concurrent_runners_fire_a_tick_once
-                g4_an_end_is_stored_for_the_triggers_that_follow_it
+                g4_an_ended_execution_is_stored_for_each_trigger_that_it_fires
             }
             listing {
                 executions_are_listed_newest_first_by_page
@@ -201,7 +203,7 @@ macro_rules! conformance {
                 executions_are_listed_by_keys
                 executions_are_listed_by_several_states
                 an_unknown_workflow_lists_nothing
-                overdue_finds_running_executions_and_the_next_deadline
+                overdue_returns_overdue_executions_and_the_next_deadline
                 only_a_running_execution_can_be_overdue
                 prune_deletes_the_oldest_ended_executions_with_their_rows
                 prune_keeps_open_and_younger_executions

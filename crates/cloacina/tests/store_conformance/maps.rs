@@ -1,12 +1,12 @@
-//! Maps and their items (semantics K).
+//! Cases for maps and their items (semantics K).
 
 use cloacina::store::{
     Advance, Batch, ClaimClass, Committed, FlowWrites, ItemEnds, ItemFence, ItemQuery, ItemWrite,
     MapWrites, QueueId, StoreError,
 };
 use cloacina::types::{
-    Claim, ExecutionRecord, ItemRecord, Json, MapChange, MapRow, MapState, StepKind, StepRecord,
-    TaskStatus,
+    Claim, ExecutionRecord, ItemRecord, Json, MapChange, MapRow, MapState, Pause, StepKind,
+    StepRecord, TaskStatus,
 };
 
 use crate::world::{NOW, SECOND, Subject, World};
@@ -14,6 +14,7 @@ use crate::world::{NOW, SECOND, Subject, World};
 /// The queue of the map's items.
 const QUEUE: i64 = 77;
 
+/// Returns the row of a new map, whose task is the first task of the execution.
 fn row(record: &ExecutionRecord, width: u32, parallel: Option<u32>) -> MapRow {
     MapRow {
         execution: record.id,
@@ -37,6 +38,7 @@ fn row(record: &ExecutionRecord, width: u32, parallel: Option<u32>) -> MapRow {
     }
 }
 
+/// Commits a batch that contains only these changes of maps.
 fn commit(world: &World, maps: MapWrites) -> Result<Committed, StoreError> {
     world.store.commit(&Batch {
         flow: FlowWrites {
@@ -47,7 +49,7 @@ fn commit(world: &World, maps: MapWrites) -> Result<Committed, StoreError> {
     })
 }
 
-/// Applies a change of a map with a change of its execution.
+/// Commits a change of a map together with a change of its execution.
 fn change(world: &World, record: &mut ExecutionRecord, change: MapChange) {
     let expected = record.revision;
     record.revision += 1;
@@ -74,6 +76,7 @@ fn change(world: &World, record: &mut ExecutionRecord, change: MapChange) {
     assert_eq!(committed.unwrap().advances, [true]);
 }
 
+/// Submits a running execution and expands its first task as a map.
 fn expanded(world: &World, width: u32, parallel: Option<u32>) -> ExecutionRecord {
     let mut record = world.running();
     world.submit(&record);
@@ -82,6 +85,7 @@ fn expanded(world: &World, width: u32, parallel: Option<u32>) -> ExecutionRecord
     record
 }
 
+/// Claims at most `limit` items of the map.
 fn claim(world: &World, limit: usize) -> Committed {
     let class = ClaimClass {
         queues: vec![QueueId(QUEUE)],
@@ -95,11 +99,13 @@ fn claim(world: &World, limit: usize) -> Committed {
     commit(world, maps).unwrap()
 }
 
+/// Returns the indexes of the claimed items.
 fn claimed(committed: &Committed) -> Vec<u32> {
     let items = committed.items.iter().flat_map(|map| &map.items);
     items.map(|item| item.item).collect()
 }
 
+/// Returns the write that ends the first attempt of an item, or makes the item ready for its next attempt in a second.
 fn ended(world: &World, item: u32, status: TaskStatus, result: &str) -> ItemWrite {
     ItemWrite {
         fence: ItemFence::Claim(Claim {
@@ -120,6 +126,7 @@ fn ended(world: &World, item: u32, status: TaskStatus, result: &str) -> ItemWrit
     }
 }
 
+/// Returns changes of a map in which these items end. The map itself does not end.
 fn ends(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
     MapWrites {
         ends: vec![ItemEnds {
@@ -137,7 +144,7 @@ fn ends(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
     }
 }
 
-pub fn k5_items_are_claimed_in_order_up_to_the_bound(subject: Subject) {
+pub fn k5_items_are_claimed_in_order_up_to_the_limit(subject: Subject) {
     let world = World::new(subject, 2);
     let record = expanded(&world, 10, Some(3));
     assert_eq!(claimed(&claim(&world, 2)), [0, 1]);
@@ -153,7 +160,7 @@ pub fn k5_items_are_claimed_in_order_up_to_the_bound(subject: Subject) {
     assert_eq!((row.admitted, row.running, row.done), (4, 3, 1));
 }
 
-pub fn k3_end_of_an_item_is_fenced_by_its_claim(subject: Subject) {
+pub fn k3_end_of_an_item_is_written_only_under_its_claim(subject: Subject) {
     let world = World::new(subject, 2);
     let record = expanded(&world, 3, None);
     claim(&world, 2);
@@ -197,7 +204,7 @@ pub fn k3_end_of_an_item_is_fenced_by_its_claim(subject: Subject) {
     assert_eq!(held[0].items, items[..1]);
 }
 
-pub fn k6_last_end_is_refused_unless_the_batch_ends_the_map(subject: Subject) {
+pub fn k6_last_item_ends_only_in_a_batch_that_ends_the_map(subject: Subject) {
     let world = World::new(subject, 2);
     let record = expanded(&world, 2, None);
     claim(&world, 2);
@@ -207,9 +214,9 @@ pub fn k6_last_end_is_refused_unless_the_batch_ends_the_map(subject: Subject) {
     assert_eq!(
         commit(&world, both),
         Err(StoreError::MapMoved(Vec::new())),
-        "nobody would end the map"
+        "no later batch would end the map"
     );
-    // Without the change of the execution, the end of the map does not apply either.
+    // The end of the map is not applied without a change of the execution.
     let mut last = ends(&record, vec![first.clone()]);
     last.ends[0].is_last = true;
     let outcome = commit(&world, last).unwrap();
@@ -217,13 +224,13 @@ pub fn k6_last_end_is_refused_unless_the_batch_ends_the_map(subject: Subject) {
     assert!(commit(&world, ends(&record, vec![first])).unwrap().maps[0].applied);
 }
 
-pub fn k7_closed_map_gives_no_items_and_takes_no_ends(subject: Subject) {
+pub fn k7_closed_map_starts_no_items_and_refuses_late_results(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = expanded(&world, 5, None);
     claim(&world, 2);
     change(&world, &mut record, MapChange::Pause(0));
     assert_eq!(claimed(&claim(&world, 5)), [0; 0]);
-    change(&world, &mut record, MapChange::Resume(0));
+    change(&world, &mut record, MapChange::Resume(0, pause(0)));
     assert_eq!(claimed(&claim(&world, 1)), [2]);
     change(&world, &mut record, MapChange::Close(0));
     assert_eq!(claimed(&claim(&world, 5)), [0; 0]);
@@ -231,7 +238,7 @@ pub fn k7_closed_map_gives_no_items_and_takes_no_ends(subject: Subject) {
     let outcome = commit(&world, ends(&record, vec![late])).unwrap();
     assert!(!outcome.maps[0].applied);
     assert!(!world.store.set_map(record.id, 0, Some(1)).unwrap());
-    // K10: what did not complete runs again, with further attempts.
+    // K10: items that did not complete run again, with the next attempt number.
     change(&world, &mut record, MapChange::Reopen(0));
     let again = claim(&world, 10);
     assert_eq!(claimed(&again), [0, 1, 2, 3, 4]);
@@ -243,7 +250,28 @@ pub fn k7_closed_map_gives_no_items_and_takes_no_ends(subject: Subject) {
     assert_eq!(attempts, [2, 2, 2, 1, 1]);
 }
 
-pub fn k5_item_that_waits_for_a_retry_is_due_later(subject: Subject) {
+/// Returns a pause that began at `NOW` and lasted `held` microseconds.
+const fn pause(held: i64) -> Pause {
+    Pause { since: NOW, held }
+}
+
+pub fn d7_pause_moves_the_due_times_of_items(subject: Subject) {
+    let world = World::new(subject, 2);
+    let mut record = expanded(&world, 2, None);
+    claim(&world, 2);
+    // Item 0 waits one second for its next attempt. Item 1 was due before the pause.
+    let waiting = ended(&world, 0, TaskStatus::Ready, "");
+    let mut due = ended(&world, 1, TaskStatus::Ready, "");
+    due.record.ready_at = Some(NOW);
+    commit(&world, ends(&record, vec![waiting, due])).unwrap();
+    change(&world, &mut record, MapChange::Pause(0));
+    change(&world, &mut record, MapChange::Resume(0, pause(9 * SECOND)));
+    let again = claim(&world, 2);
+    assert_eq!(claimed(&again), [1]);
+    assert_eq!(again.items_due, Some(NOW + 10 * SECOND));
+}
+
+pub fn k5_retried_item_is_due_after_its_delay(subject: Subject) {
     let world = World::new(subject, 2);
     let record = expanded(&world, 1, Some(1));
     claim(&world, 1);
@@ -273,7 +301,7 @@ pub fn k5_item_that_waits_for_a_retry_is_due_later(subject: Subject) {
     assert_eq!(later.unwrap().items[0].items[0].attempt, 2);
 }
 
-pub fn k3_steps_of_an_item_are_its_own(subject: Subject) {
+pub fn k3_steps_are_recorded_for_each_item_separately(subject: Subject) {
     let world = World::new(subject, 2);
     let record = expanded(&world, 2, None);
     claim(&world, 2);
@@ -297,7 +325,11 @@ pub fn k3_steps_of_an_item_are_its_own(subject: Subject) {
         (claim_of(9, 1), step.clone()),
     ];
     let outcome = commit(&world, writes).unwrap();
-    assert_eq!(outcome.maps[0].lost, [1], "another claim records nothing");
+    assert_eq!(
+        outcome.maps[0].lost,
+        [1],
+        "a step with another claim is not recorded"
+    );
     assert_eq!(world.store.item_steps(record.id, 0, 0).unwrap(), [step]);
     assert_eq!(world.store.item_steps(record.id, 0, 1).unwrap(), []);
     assert_eq!(world.store.steps(record.id, None).unwrap(), []);
@@ -306,8 +338,8 @@ pub fn k3_steps_of_an_item_are_its_own(subject: Subject) {
 /// The queue of an aligned map's items.
 const FOLLOWER_QUEUE: i64 = 78;
 
-/// Expands a map of the second task that is aligned with the map of the first one.
-fn followed(world: &World, record: &mut ExecutionRecord, width: u32) {
+/// Expands the second task as a map that is aligned with the map of the first task.
+fn expand_follower(world: &World, record: &mut ExecutionRecord, width: u32) {
     let row = MapRow {
         task: 1,
         source: Some(0),
@@ -317,6 +349,7 @@ fn followed(world: &World, record: &mut ExecutionRecord, width: u32) {
     change(world, record, MapChange::Expand(Box::new(row)));
 }
 
+/// Claims items of the aligned map.
 fn claim_follower(world: &World) -> Committed {
     let class = ClaimClass {
         queues: vec![QueueId(FOLLOWER_QUEUE)],
@@ -330,20 +363,21 @@ fn claim_follower(world: &World) -> Committed {
     commit(world, maps).unwrap()
 }
 
+/// Like `ends`, but each ended item also gives the aligned map an item: ready if it completed, and skipped if it failed.
 fn ends_with_elements(record: &ExecutionRecord, items: Vec<ItemWrite>) -> MapWrites {
     let mut writes = ends(record, items);
     writes.ends[0].feeds = vec![(0, 1)];
     writes
 }
 
-pub fn aligned_map_gets_an_item_when_its_element_comes(subject: Subject) {
+pub fn aligned_map_gets_an_item_when_its_element_arrives(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = expanded(&world, 4, None);
     claim(&world, 4);
     let first = ended(&world, 2, TaskStatus::Completed, "2");
     commit(&world, ends(&record, vec![first])).unwrap();
-    // What has ended before the map began comes with its row.
-    followed(&world, &mut record, 4);
+    // When the aligned map expands, it gets an item for each item of the source that has already ended.
+    expand_follower(&world, &mut record, 4);
     assert_eq!(claimed(&claim_follower(&world)), [2]);
     let failed = ended(&world, 0, TaskStatus::Failed, "");
     let done = ended(&world, 3, TaskStatus::Completed, "3");
@@ -363,15 +397,15 @@ pub fn aligned_map_gets_an_item_when_its_element_comes(subject: Subject) {
     assert_eq!(skipped.len(), 1);
 }
 
-pub fn aligned_map_whose_last_item_is_skipped_is_found_by_a_claim(subject: Subject) {
+pub fn claim_returns_an_aligned_map_whose_last_item_was_skipped(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = expanded(&world, 2, None);
-    followed(&world, &mut record, 2);
+    expand_follower(&world, &mut record, 2);
     claim(&world, 2);
     let failed = ended(&world, 0, TaskStatus::Failed, "");
     commit(&world, ends_with_elements(&record, vec![failed])).unwrap();
     assert_eq!(claim_follower(&world).items, []);
-    // K7: the rest of a source that is closed never comes.
+    // The last item of the source fails too, and the source ends.
     let failed = ended(&world, 1, TaskStatus::Failed, "");
     let mut last = ends_with_elements(&record, vec![failed]);
     last.ends[0].is_last = true;
@@ -396,7 +430,7 @@ pub fn aligned_map_whose_last_item_is_skipped_is_found_by_a_claim(subject: Subje
     let found = claim_follower(&world);
     assert!(found.items[0].row.is_over());
     assert_eq!(found.items[0].items, []);
-    // K10: a retry forgets the skipped ones.
+    // K10: a retry removes the skipped items.
     change(&world, &mut record, MapChange::Reopen(0));
     change(&world, &mut record, MapChange::Reopen(1));
     let row = &world.store.maps(&[record.id]).unwrap()[1];

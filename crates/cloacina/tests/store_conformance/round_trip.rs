@@ -1,4 +1,4 @@
-//! Stored data is read back unchanged.
+//! Cases that check that stored data is read back unchanged.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub fn every_execution_column_is_read_back(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&record));
 }
 
-pub fn b19_a_summary_omits_input_and_task_results(subject: Subject) {
+pub fn an_outline_has_no_input_and_no_task_results(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0, 1]);
     record.input = Arc::new(Context::from_json(r#"{"day":"2026-01-01"}"#).unwrap());
@@ -71,10 +71,10 @@ pub fn b19_a_summary_omits_input_and_task_results(subject: Subject) {
     };
     world.submit(&record);
     let unknown = ExecutionId::generate();
-    let summaries = world.store.outlines(&[unknown, record.id]).unwrap();
+    let outlines = world.store.outlines(&[unknown, record.id]).unwrap();
     record.input = Arc::default();
     record.tasks[1].delta = None;
-    assert_eq!(summaries, [as_stored(&record)]);
+    assert_eq!(outlines, [as_stored(&record)]);
 }
 
 pub fn every_task_column_is_read_back(subject: Subject) {
@@ -104,7 +104,7 @@ pub fn every_task_column_is_read_back(subject: Subject) {
     world.submit(&record);
     assert_eq!(world.load(record.id), as_stored(&record));
 
-    // The same columns written by an update of another task.
+    // An update of another task writes the same columns.
     let mut full = record.tasks[2].clone();
     full.status = TaskStatus::Skipped;
     record.tasks[0] = full;
@@ -135,7 +135,7 @@ pub fn contexts_keep_unicode_escapes_big_numbers_and_order(subject: Subject) {
     );
 }
 
-pub fn a_pending_task_has_no_row_unless_one_was_written(subject: Subject) {
+pub fn a_pending_task_has_a_row_only_if_one_was_written(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0]);
     world.submit(&record);

@@ -1,4 +1,4 @@
-//! Runners: leases, deaths and claims.
+//! Cases for runners: leases, deaths and claims.
 
 use cloacina::types::{ExecutionStatus, RunnerId, TaskStatus};
 
@@ -13,7 +13,7 @@ pub fn a_registered_runner_is_listed_and_can_heartbeat(subject: Subject) {
     assert_eq!(store.runners().unwrap(), [row.clone()]);
     assert!(store.heartbeat(row.id, NOW + 5, NOW + 20).unwrap());
     let listed = store.runners().unwrap().remove(0);
-    // A database with its own clock may return times that differ by up to a second.
+    // PostgreSQL uses its own clock, so the times may differ by up to a second.
     let lease = listed.lease_until.since(listed.heartbeat_at);
     assert_eq!(lease, 15);
     assert!(listed.heartbeat_at.since(NOW + 5).abs() < SECOND);
@@ -49,7 +49,7 @@ pub fn a_dead_runner_stays_dead(subject: Subject) {
         !store
             .declare_dead(dead, NOW + 15 * SECOND, NOW + 16 * SECOND)
             .unwrap(),
-        "a death is declared once"
+        "a dead runner is not declared dead again"
     );
     assert!(
         !store
@@ -61,7 +61,7 @@ pub fn a_dead_runner_stays_dead(subject: Subject) {
     assert_eq!(living, [other]);
 }
 
-pub fn claims_of_finds_running_tasks_also_of_paused_executions(subject: Subject) {
+pub fn claims_of_includes_tasks_of_paused_executions(subject: Subject) {
     let world = World::new(subject, 2);
     let (running, mut paused, done) = (
         world.running(),
@@ -96,7 +96,7 @@ pub fn a_runner_with_claims_cannot_be_retired(subject: Subject) {
     assert_eq!(world.store.runners().unwrap(), []);
 }
 
-pub fn a_retired_runner_is_gone(subject: Subject) {
+pub fn a_retired_runner_is_deleted(subject: Subject) {
     let store = subject.store;
     let (one, two) = (register(&*store), register(&*store));
     store.retire_runner(one).unwrap();

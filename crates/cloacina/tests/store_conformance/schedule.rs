@@ -1,4 +1,4 @@
-//! Schedules and their ticks.
+//! Cases for schedules and their ticks.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use cloacina::types::{
 
 use super::world::{NOW, SECOND, Subject, World};
 
+/// Returns a cron schedule of the workflow `etl`. `wake_at` is its due time, or `None` if it is never due.
 pub fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
     ScheduleRecord {
         id: ScheduleId::generate(),
@@ -45,6 +46,7 @@ pub fn schedule(identity: &str, wake_at: Option<Timestamp>) -> ScheduleRecord {
     }
 }
 
+/// Writes a new schedule and returns it.
 fn stored(store: &dyn Store, record: ScheduleRecord) -> ScheduleRecord {
     assert_eq!(
         store.put_schedule(&record, None).unwrap(),
@@ -53,6 +55,7 @@ fn stored(store: &dyn Store, record: ScheduleRecord) -> ScheduleRecord {
     record
 }
 
+/// Returns the next revision of a schedule, with a new due time.
 fn moved(record: &ScheduleRecord, wake_at: Option<Timestamp>) -> ScheduleRecord {
     ScheduleRecord {
         revision: record.revision + 1,
@@ -63,6 +66,7 @@ fn moved(record: &ScheduleRecord, wake_at: Option<Timestamp>) -> ScheduleRecord 
     }
 }
 
+/// Returns a tick without a detail.
 fn tick(due_at: Timestamp, outcome: TickOutcome, execution: Option<ExecutionId>) -> TickWrite {
     TickWrite {
         due_at,
@@ -72,6 +76,8 @@ fn tick(due_at: Timestamp, outcome: TickOutcome, execution: Option<ExecutionId>)
     }
 }
 
+/// Commits a change of a schedule with its ticks and executions. Returns whether the change was applied, and the outcome of
+/// each submission.
 fn fire(
     world: &World,
     after: &ScheduleRecord,
@@ -95,6 +101,7 @@ fn fire(
     (committed.schedules[0], committed.submits)
 }
 
+/// Returns the cron schedules that are due, and the next due time.
 fn crons(world: &World, now: Timestamp) -> DueSchedules {
     let query = DueQuery {
         cron: true,
@@ -245,7 +252,7 @@ pub fn due_schedules_are_earliest_first_with_the_next_due_time(subject: Subject)
     assert_eq!(crons(&world, NOW + 8 * SECOND).next, None);
 }
 
-pub fn only_named_triggers_are_due(subject: Subject) {
+pub fn due_triggers_are_returned_only_if_they_are_named(subject: Subject) {
     let world = World::new(subject, 1);
     let trigger = |name: &str, at| ScheduleRecord {
         kind: ScheduleKind::Trigger,
@@ -284,9 +291,27 @@ pub fn schedules_are_listed_by_kind_oldest_first(subject: Subject) {
             enabled_only,
             limit,
             offset,
+            after: None,
+            descending: false,
         };
         world.store.schedules(&query).unwrap()
     };
+    let from = |after, descending| {
+        let query = ScheduleQuery {
+            kind: ScheduleKind::Cron,
+            enabled_only: false,
+            limit: 2,
+            offset: 0,
+            after,
+            descending,
+        };
+        let found = world.store.schedules(&query).unwrap().into_iter();
+        found.map(|record| record.id).collect::<Vec<_>>()
+    };
+    let ids: Vec<ScheduleId> = records.iter().map(|record| record.id).collect();
+    assert_eq!(from(Some(ids[1]), false), ids[2..4]);
+    assert_eq!(from(Some(ids[2]), true), [ids[1], ids[0]]);
+    assert_eq!(from(None, true), [ids[4], ids[3]]);
     assert_eq!(list(false, usize::MAX, 0), records);
     assert_eq!(list(false, 2, 1), records[1..3]);
     assert_eq!(list(true, 2, 0), [records[0].clone(), records[2].clone()]);
@@ -295,11 +320,13 @@ pub fn schedules_are_listed_by_kind_oldest_first(subject: Subject) {
         enabled_only: false,
         limit: 10,
         offset: 0,
+        after: None,
+        descending: false,
     };
     assert_eq!(world.store.schedules(&triggers).unwrap(), []);
 }
 
-pub fn a_tick_submits_its_execution_and_is_in_the_history(subject: Subject) {
+pub fn a_tick_submits_its_execution_and_is_recorded(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let execution = world.ready(&[0]);
@@ -315,12 +342,12 @@ pub fn a_tick_submits_its_execution_and_is_in_the_history(subject: Subject) {
     assert_eq!(world.load(execution.id).id, execution.id);
     assert_eq!(world.store.schedule(record.id).unwrap(), Some(after));
     let history = world.store.ticks(record.id, 10, 0).unwrap();
-    let told: Vec<_> = history
+    let actual: Vec<_> = history
         .iter()
         .map(|tick| (tick.due_at, tick.outcome, tick.execution))
         .collect();
     assert_eq!(
-        told,
+        actual,
         [
             (NOW, TickOutcome::Fired, Some(execution.id)),
             (NOW - SECOND, TickOutcome::Missed, None)
@@ -332,13 +359,24 @@ pub fn a_tick_submits_its_execution_and_is_in_the_history(subject: Subject) {
             .all(|tick| (tick.created_at, tick.updated_at) == (NOW, NOW))
     );
     assert_eq!(world.store.ticks(record.id, 1, 1).unwrap(), history[1..]);
+    let from = |time, ascending| {
+        (world.store)
+            .ticks_from(record.id, time, ascending, 1)
+            .unwrap()
+    };
+    let (newest, oldest) = (history[0].due_at, history[1].due_at);
+    assert_eq!(from(Timestamp(i64::MAX), false), history[..1]);
+    assert_eq!(from(newest, false), history[1..]);
+    assert_eq!(from(oldest, false), []);
+    assert_eq!(from(oldest, true), history[..1]);
+    assert_eq!(from(newest, true), []);
     assert_eq!(
         world.store.ticks(ScheduleId::generate(), 10, 0).unwrap(),
         []
     );
 }
 
-pub fn a_stale_schedule_drops_only_its_submissions(subject: Subject) {
+pub fn a_stale_schedule_change_drops_only_its_own_submissions(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let winner = world.ready(&[0]);
@@ -367,7 +405,7 @@ pub fn a_stale_schedule_drops_only_its_submissions(subject: Subject) {
     );
 }
 
-pub fn a_known_tick_drops_only_its_submission(subject: Subject) {
+pub fn a_recorded_tick_drops_only_its_own_submission(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let first = world.ready(&[0]);
@@ -418,7 +456,7 @@ pub fn a_queued_tick_fires_later(subject: Subject) {
     assert_eq!(history[0].execution, Some(execution.id));
 }
 
-pub fn missed_tick_may_still_fire_once(subject: Subject) {
+pub fn missed_tick_can_still_fire_once(subject: Subject) {
     let world = World::new(subject, 1);
     let record = stored(&*world.store, schedule("one", Some(NOW)));
     let missed = moved(&record, None);
@@ -560,11 +598,13 @@ pub fn concurrent_runners_fire_a_tick_once(subject: Subject) {
     assert_eq!(world.store.ticks(record.id, 100, 0).unwrap().len(), 20);
 }
 
+/// Returns the id of the oldest definition.
 fn definition(store: &dyn Store) -> cloacina::types::DefinitionId {
     store.definitions(cloacina::types::DefinitionId(0)).unwrap()[0].id
 }
 
-/// Ends an execution of "etl" in a batch that notes its end. Returns whether it was written.
+/// Ends an execution of `etl`. The same batch stores a row for each trigger that this end fires. Returns whether the change was
+/// applied.
 fn end(
     world: &World,
     record: &mut ExecutionRecord,
@@ -593,7 +633,7 @@ fn end(
     world.store.commit(&batch).unwrap().advances[0]
 }
 
-/// A stored trigger that follows the ends of "etl".
+/// Stores a trigger that fires when an execution of `etl` ends in one of these states.
 fn follower(world: &World, name: &str, statuses: &[ExecutionStatus]) -> ScheduleRecord {
     let mut record = ScheduleRecord {
         kind: ScheduleKind::Trigger,
@@ -606,6 +646,7 @@ fn follower(world: &World, name: &str, statuses: &[ExecutionStatus]) -> Schedule
     stored(&*world.store, record)
 }
 
+/// Returns the ended executions that a trigger must still handle, each with the number of failed calls.
 fn pending(world: &World, trigger: &ScheduleRecord, now: Timestamp) -> Vec<(ExecutionId, u32)> {
     let found = world.store.pending_ends(trigger.id, now, 10).unwrap();
     found
@@ -614,7 +655,7 @@ fn pending(world: &World, trigger: &ScheduleRecord, now: Timestamp) -> Vec<(Exec
         .collect()
 }
 
-pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
+pub fn g4_an_ended_execution_is_stored_for_each_trigger_that_it_fires(subject: Subject) {
     let world = World::new(subject, 1);
     let submitted = || {
         let record = world.record();
@@ -637,7 +678,7 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
         ExecutionStatus::Cancelled,
         NOW + 2
     ));
-    // A change that is not applied ends nothing.
+    // A stale change is not applied, so no end is stored.
     let mut stale = submitted();
     stale.revision += 1;
     assert!(!end(
@@ -664,7 +705,8 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
     };
     assert_eq!(query(later), (vec![good.id, bad.id], None));
 
-    // A trigger that a runner handles is not due. Its end is postponed, and then settled.
+    // While a runner has the lease of a trigger, the trigger is not due. In this test, the runner takes the lease, then
+    // postpones the stored end, and finally deletes it.
     let settle = |known: &ScheduleRecord, wake_at, again| {
         let after = ScheduleRecord {
             last_due: None,
@@ -696,7 +738,7 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
     let good = settle(&good, None, None);
     assert_eq!(pending(&world, &good, later + SECOND), []);
 
-    // A disabled trigger follows nothing.
+    // No end is stored for a disabled trigger.
     let disabled = ScheduleRecord {
         enabled: false,
         ..moved(&good, None)
@@ -707,7 +749,7 @@ pub fn g4_an_end_is_stored_for_the_triggers_that_follow_it(subject: Subject) {
     assert!(end(&world, &mut third, ExecutionStatus::Completed, NOW + 4));
     assert_eq!(pending(&world, &good, later), []);
 
-    // An end that no program handles is pruned eventually.
+    // A stored end that no program handles is pruned.
     world.store.prune(later, 10).unwrap();
     assert_eq!(pending(&world, &bad, later), []);
 }

@@ -1,4 +1,4 @@
-//! Labels, and the conditions and directions of lists.
+//! Cases for labels, and for the conditions and directions of lists.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use cloacina::types::{
 use crate::schedule::schedule;
 use crate::world::{NOW, SECOND, Subject, World};
 
+/// Returns a query without conditions.
 fn all() -> ListQuery {
     ListQuery {
         limit: 1000,
@@ -25,6 +26,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::new(pairs.iter().copied()).unwrap()
 }
 
+/// Returns a condition on labels: each of these labels must have one of its values.
 fn wanted(pairs: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
     let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
     let pairs = pairs.iter();
@@ -33,7 +35,7 @@ fn wanted(pairs: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// Submits an execution whose id has this time.
+/// Submits an execution that was created at this time, and whose id contains the time.
 fn submit(
     world: &World,
     at: Timestamp,
@@ -61,7 +63,7 @@ fn ids(world: &World, query: &ListQuery) -> Vec<ExecutionId> {
     world.store.list(query).unwrap().ids
 }
 
-pub fn u2_labels_are_read_back_with_their_execution(subject: Subject) {
+pub fn labels_are_read_back_with_their_execution(subject: Subject) {
     let world = World::new(subject, 1);
     let given = labels(&[("order", "4711"), ("üñí", "☃ \"quoted\", \\")]);
     let with = submit(&world, NOW, &given, |_| ());
@@ -71,7 +73,7 @@ pub fn u2_labels_are_read_back_with_their_execution(subject: Subject) {
     assert_eq!(read, [&given, &Labels::NONE]);
 }
 
-pub fn u2_labels_of_a_duplicate_are_not_stored(subject: Subject) {
+pub fn labels_of_a_duplicate_are_not_stored(subject: Subject) {
     let world = World::new(subject, 1);
     let keyed = |record: &mut ExecutionRecord| record.key = Some("key".to_owned());
     let first = submit(&world, NOW, &labels(&[("order", "1")]), keyed);
@@ -85,7 +87,7 @@ pub fn u2_labels_of_a_duplicate_are_not_stored(subject: Subject) {
     assert_eq!(summary.labels, labels(&[("order", "1")]));
 }
 
-pub fn u2_executions_are_listed_by_their_labels(subject: Subject) {
+pub fn executions_are_listed_by_their_labels(subject: Subject) {
     let world = World::new(subject, 1);
     let one = submit(
         &world,
@@ -112,7 +114,7 @@ pub fn u2_executions_are_listed_by_their_labels(subject: Subject) {
     assert_eq!(ids(&world, &older), [one]);
 }
 
-pub fn u2_labels_are_deleted_with_their_execution(subject: Subject) {
+pub fn labels_are_deleted_with_their_execution(subject: Subject) {
     let world = World::new(subject, 1);
     let id = submit(&world, NOW, &labels(&[("order", "1")]), |record| {
         record.status = ExecutionStatus::Completed;
@@ -262,7 +264,7 @@ pub fn executions_are_listed_by_their_schedule(subject: Subject) {
     assert_eq!(ids(&world, &all()), [other, started]);
 }
 
-pub fn a_scan_ends_with_its_budget_and_goes_on_where_it_ended(subject: Subject) {
+pub fn a_scan_stops_at_its_budget_and_can_be_continued(subject: Subject) {
     let world = World::new(subject, 1);
     let at = |second: i64| NOW + second * SECOND;
     let match_id = submit(&world, at(0), &Labels::NONE, |record| {
@@ -324,7 +326,7 @@ pub fn executions_are_counted_by_state_up_to_a_limit(subject: Subject) {
             .map(|(_, count, is_exact)| (count, is_exact))
             .collect()
     };
-    // Pending, running, paused, completed, failed, cancelled.
+    // The order of the states is pending, running, paused, completed, failed, cancelled.
     let exact = [
         (3, true),
         (1, true),
@@ -339,7 +341,7 @@ pub fn executions_are_counted_by_state_up_to_a_limit(subject: Subject) {
     assert_eq!(capped[4], (1, true));
 }
 
-pub fn executions_are_counted_between_two_ids(subject: Subject) {
+pub fn executions_between_two_ids_are_counted(subject: Subject) {
     let world = World::new(subject, 1);
     let ids: Vec<ExecutionId> = (0..5)
         .map(|second| {
@@ -356,7 +358,7 @@ pub fn executions_are_counted_between_two_ids(subject: Subject) {
     assert_eq!(count(2), (2, 1));
 }
 
-pub fn a_payload_is_cut_and_tells_its_size(subject: Subject) {
+pub fn a_payload_is_cut_and_has_its_full_size(subject: Subject) {
     let world = World::new(subject, 1);
     let input = r#"{"text":"äöü"}"#;
     let id = submit(&world, NOW, &Labels::NONE, |record| {

@@ -1,4 +1,4 @@
-//! Recorded steps of tasks.
+//! Cases for the recorded steps of tasks.
 
 use cloacina::store::{Advance, Batch, StoreError};
 use cloacina::types::{
@@ -26,7 +26,7 @@ fn recorded(steps: &[(u32, StepRecord)]) -> StepChanges {
     }
 }
 
-/// Writes changes of steps as one advance. Returns whether it was applied.
+/// Writes changed steps with a change of their execution. Returns whether the change was applied.
 fn write(
     world: &World,
     record: &mut ExecutionRecord,
@@ -77,7 +77,7 @@ pub fn steps_are_read_back_by_task_in_order(subject: Subject) {
     assert_eq!(world.load(record.id).revision, 3);
 }
 
-pub fn t8_step_of_a_stale_revision_is_not_written(subject: Subject) {
+pub fn t8_step_with_a_stale_revision_is_not_written(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = world.running();
     world.submit(&record);
@@ -112,7 +112,7 @@ pub fn a_step_written_again_changes_nothing(subject: Subject) {
     );
 }
 
-pub fn t6_steps_are_dropped_from_a_position_on(subject: Subject) {
+pub fn t6_steps_from_a_position_on_are_dropped(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.running();
     world.submit(&record);

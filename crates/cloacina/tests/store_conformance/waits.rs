@@ -1,4 +1,4 @@
-//! Waits, signals and the inbox (semantics L).
+//! Cases for waits, signals and the inbox (semantics L).
 
 use std::collections::HashSet;
 
@@ -23,6 +23,7 @@ fn signal(name: &str, key: Option<&str>) -> NewSignal {
     }
 }
 
+/// Returns a cursor at the beginning of a topic.
 fn cursor(topic: Topic) -> Cursor {
     Cursor {
         topic,
@@ -31,6 +32,8 @@ fn cursor(topic: Topic) -> Cursor {
     }
 }
 
+/// Returns the row of an open wait. Its kind is `Cancel` if `task` is `None`, `Approval` if `cursor` is `None`, and otherwise
+/// `Signal`.
 fn row(record: &ExecutionRecord, task: Option<u32>, cursor: Option<Cursor>) -> WaitRow {
     WaitRow {
         execution: record.id,
@@ -52,6 +55,7 @@ fn row(record: &ExecutionRecord, task: Option<u32>, cursor: Option<Cursor>) -> W
     }
 }
 
+/// Returns the write that replaces the open waits of a task with these rows.
 fn wait(record: &ExecutionRecord, task: Option<u32>, rows: Vec<WaitRow>) -> WaitWrite {
     WaitWrite {
         execution: record.id,
@@ -62,7 +66,7 @@ fn wait(record: &ExecutionRecord, task: Option<u32>, rows: Vec<WaitRow>) -> Wait
     }
 }
 
-/// Submits an execution whose first task waits. Returns whether its signal had been sent before.
+/// Submits an execution whose first task waits. Returns whether a signal for the task was already stored.
 fn submit(world: &World, record: &ExecutionRecord, waits: Vec<WaitWrite>) -> bool {
     let mut insert = world.insert(0);
     insert.queue = QueueId::WAITING;
@@ -87,16 +91,19 @@ fn submit(world: &World, record: &ExecutionRecord, waits: Vec<WaitWrite>) -> boo
     !committed.due.is_empty()
 }
 
+/// Returns an execution whose first task waits without a timeout.
 fn waiting(world: &World) -> ExecutionRecord {
     let mut record = world.ready(&[0]);
     record.tasks[0].ready_at = Some(Timestamp(i64::MAX));
     record
 }
 
+/// Returns the executions with a due wait.
 fn due(world: &World, now: Timestamp) -> Vec<ExecutionId> {
     world.store.due_waits(now, 10_000).unwrap().executions
 }
 
+/// Returns a query for all waits of these kinds.
 fn all(kinds: &[WaitKind]) -> WaitQuery {
     WaitQuery {
         kinds: kinds.to_vec(),
@@ -111,6 +118,7 @@ pub fn l1_signals_are_read_in_their_order(subject: Subject) {
     let sent = world
         .store
         .send(
+            None,
             &[
                 signal("go", Some("o-1")),
                 signal("go", Some("o-2")),
@@ -146,7 +154,7 @@ pub fn l1_signals_are_read_in_their_order(subject: Subject) {
     assert_eq!(world.store.count_other_signals("g", &[], 2).unwrap(), 0);
 }
 
-pub fn l2_signal_with_a_stored_id_is_left_out(subject: Subject) {
+pub fn l2_signal_with_a_stored_id_is_not_stored_again(subject: Subject) {
     let world = World::new(subject, 1);
     let once = NewSignal {
         id: Some("evt-1".to_owned()),
@@ -154,10 +162,10 @@ pub fn l2_signal_with_a_stored_id_is_left_out(subject: Subject) {
     };
     let sent = world
         .store
-        .send(&[once.clone(), once.clone()], &[], NOW)
+        .send(None, &[once.clone(), once.clone()], &[], NOW)
         .unwrap();
     assert_eq!(sent[0].seq, sent[1].seq);
-    let again = world.store.send(&[once], &[], NOW + SECOND).unwrap();
+    let again = world.store.send(None, &[once], &[], NOW + SECOND).unwrap();
     assert_eq!((again[0].seq, again[0].is_new), (sent[0].seq, false));
 }
 
@@ -174,7 +182,7 @@ pub fn l5_registration_finds_a_signal_sent_before(subject: Subject) {
     assert_eq!(due(&world, NOW + SECOND), []);
     world
         .store
-        .send(&[signal("go", Some("o-1"))], &[], NOW)
+        .send(None, &[signal("go", Some("o-1"))], &[], NOW)
         .unwrap();
     let early = waiting(&world);
     assert!(submit(
@@ -184,9 +192,10 @@ pub fn l5_registration_finds_a_signal_sent_before(subject: Subject) {
     ));
     let found: HashSet<ExecutionId> = due(&world, NOW).into_iter().collect();
     assert_eq!(found, HashSet::from([late.id, early.id]));
-    // Sending the signal raised the revision of the execution that was already waiting for it.
+    // The signal raised the revision of `late`, which was already waiting.
     assert_eq!(world.load(late.id).revision, 2);
-    assert_eq!(world.load(late.id).tasks[0].ready_at, Some(NOW));
+    let due_at = world.load(late.id).tasks[0].ready_at;
+    assert!(due_at.is_some_and(|at| at <= NOW), "{due_at:?}");
     assert!(world.load(late.id).tasks[0].wait.as_ref().unwrap().passed);
 }
 
@@ -268,7 +277,7 @@ pub fn l6_waits_are_listed_until_they_are_replaced(subject: Subject) {
     assert_eq!(found(&all(WaitKind::ALL)), []);
 }
 
-pub fn l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message(subject: Subject) {
+pub fn l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit(subject: Subject) {
     let world = World::new(subject, 1);
     let records: Vec<ExecutionRecord> = (0..SEND_WAKES + 2).map(|_| waiting(&world)).collect();
     for (index, record) in records.iter().enumerate() {
@@ -278,9 +287,14 @@ pub fn l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message(subject: 
         }
         submit(&world, record, vec![wait(record, Some(0), vec![waiting])]);
     }
-    let sent = world.store.send(&[signal("go", None)], &[], NOW).unwrap();
+    let sent = world
+        .store
+        .send(None, &[signal("go", None)], &[], NOW)
+        .unwrap();
     assert_eq!(sent[0].woken, SEND_WAKES);
-    // L7: a timeout that was decided before the signal cannot be written any more, even for a task that is woken later.
+    // L7: if a task that the signal does not wake at once is close to its deadline, the signal raises the revision of the
+    // task's execution. A timeout that was decided before the signal can then no longer be written. The last task is far from
+    // its deadline.
     let rest = [SEND_WAKES, SEND_WAKES + 1].map(|index| world.load(records[index].id).revision);
     assert_eq!(rest, [2, 1]);
     assert_eq!(due(&world, NOW).len(), SEND_WAKES);
@@ -291,7 +305,7 @@ pub fn l10_signal_wakes_a_bounded_number_of_tasks_and_leaves_a_message(subject: 
     assert_eq!(world.store.due_waits(NOW, 10).unwrap().inbox, []);
 }
 
-pub fn cancelling_signal_leaves_a_message_for_its_executions(subject: Subject) {
+pub fn cancelling_signal_stores_a_message_for_each_execution(subject: Subject) {
     let world = World::new(subject, 1);
     let (one, two) = (waiting(&world), waiting(&world));
     for (record, key) in [(&one, "1"), (&two, "2")] {
@@ -304,14 +318,14 @@ pub fn cancelling_signal_leaves_a_message_for_its_executions(subject: Subject) {
     }
     world
         .store
-        .send(&[signal("stop", Some("1"))], &[], NOW)
+        .send(None, &[signal("stop", Some("1"))], &[], NOW)
         .unwrap();
     let inbox = world.store.due_waits(NOW, 10).unwrap().inbox;
     assert_eq!(inbox.len(), 1);
     assert_eq!(inbox[0].kind, "cancel");
     assert_eq!(inbox[0].target, Some(one.id.to_string()));
     assert_eq!(world.load(one.id).revision, 1);
-    // The commit that settles the message deletes it.
+    // The commit that applies the message also deletes it.
     let mut next = world.load(one.id);
     next.revision = 2;
     world
@@ -336,7 +350,7 @@ pub fn cancelling_signal_leaves_a_message_for_its_executions(subject: Subject) {
     assert_eq!(world.store.due_waits(NOW, 10).unwrap().inbox, []);
 }
 
-pub fn message_with_a_note_is_not_due(subject: Subject) {
+pub fn message_that_could_not_be_applied_is_not_due(subject: Subject) {
     let world = World::new(subject, 1);
     let message = |body: &str| InboxMessage {
         id: InboxId::generate(),
@@ -356,22 +370,22 @@ pub fn message_with_a_note_is_not_due(subject: Subject) {
         .note_inbox(first.id, Some("it is not JSON"))
         .unwrap();
     assert_eq!(open(), std::slice::from_ref(&second));
-    // If the message that a signal settles is gone, the signal is not sent again.
+    // `send` deletes the inbox message that contains the signal. If the message is already deleted, it sends nothing.
     let sent = world
         .store
-        .send(&[signal("go", None)], &[second.id], NOW)
+        .send(None, &[signal("go", None)], &[second.id], NOW)
         .unwrap();
     assert_eq!(sent.len(), 1);
     let again = world
         .store
-        .send(&[signal("go", None)], &[second.id], NOW)
+        .send(None, &[signal("go", None)], &[second.id], NOW)
         .unwrap();
     assert_eq!(again, []);
     assert_eq!(open(), []);
     world.store.note_inbox(first.id, None).unwrap();
 }
 
-pub fn l14_next_check_is_the_earliest_after_now(subject: Subject) {
+pub fn l14_next_check_is_the_earliest_future_time(subject: Subject) {
     let world = World::new(subject, 1);
     let mut record = waiting(&world);
     submit(&world, &record, vec![wait(&record, Some(0), vec![])]);
@@ -400,7 +414,7 @@ pub fn open_waits_are_counted_by_kind(subject: Subject) {
     assert_eq!(world.store.count_waits(kind, 0).unwrap(), 0);
 }
 
-pub fn overdue_reports_whether_there_are_waits(subject: Subject) {
+pub fn overdue_reports_whether_waits_exist(subject: Subject) {
     let world = World::new(subject, 1);
     let has_waits = || world.store.overdue(NOW).unwrap().has_waits;
     assert!(!has_waits(), "the database is empty");
@@ -415,22 +429,26 @@ pub fn overdue_reports_whether_there_are_waits(subject: Subject) {
         note: None,
     };
     world.store.post(&message).unwrap();
-    assert!(has_waits(), "a message");
+    assert!(has_waits(), "an inbox message must be applied");
     world
         .store
         .note_inbox(message.id, Some("it is not JSON"))
         .unwrap();
-    assert!(!has_waits(), "a message with a note is not applied");
+    assert!(
+        !has_waits(),
+        "a message with a recorded failure is not applied"
+    );
     let record = waiting(&world);
     submit(&world, &record, vec![wait(&record, Some(0), vec![])]);
-    assert!(has_waits(), "a task that waits without a timeout");
+    assert!(has_waits(), "a task waits without a timeout");
 }
 
-pub fn l15_open_wait_keeps_its_signals_from_pruning(subject: Subject) {
+pub fn l15_signals_of_an_open_wait_are_not_pruned(subject: Subject) {
     let world = World::new(subject, 1);
     let sent = world
         .store
         .send(
+            None,
             &[signal("go", Some("1")), signal("go", Some("2"))],
             &[],
             NOW,

@@ -1,4 +1,4 @@
-//! Shared by all cases: a store with a runner and a workflow, and helpers to write batches.
+//! Helpers of all cases: a store with a runner and a workflow, and methods that write batches.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use cloacina::workflow::Workflow;
 
 pub use super::records::{NOW, SECOND, record_of, runner_row, workflow};
 
-/// A store to test, with a value that must be kept as long as the store.
+/// A store to test, with a value (its folder) that must live as long as the store.
 pub struct Subject {
     pub store: Arc<dyn Store>,
     pub keep: Option<Box<dyn Any>>,
 }
 
+/// A store with a runner and a workflow named `etl`.
 pub struct World {
     pub store: Arc<dyn Store>,
     pub runner: RunnerId,
@@ -29,12 +30,14 @@ pub struct World {
     _keep: Option<Box<dyn Any>>,
 }
 
+/// Registers a new runner and returns its id.
 pub fn register(store: &dyn Store) -> RunnerId {
     let id = RunnerId::generate();
     store.register_runner(&runner_row(id, NOW)).unwrap();
     id
 }
 
+/// Returns an event of this kind at `NOW`.
 pub fn history(kind: &str) -> HistoryEvent {
     HistoryEvent {
         time: NOW,
@@ -61,6 +64,7 @@ impl World {
         }
     }
 
+    /// Returns the queue of the workflow's tasks.
     pub fn queue(&self) -> QueueId {
         QueueId(self.definition.0)
     }
@@ -69,7 +73,7 @@ impl World {
         record_of(self.definition, self.workflow.len(), NOW)
     }
 
-    /// A record in which the tasks with these ordinals are ready.
+    /// Returns an execution in which these tasks are ready.
     pub fn ready(&self, ordinals: &[Ordinal]) -> ExecutionRecord {
         let mut record = self.record();
         for ordinal in ordinals {
@@ -78,7 +82,7 @@ impl World {
         record
     }
 
-    /// A record whose first task is claimed by this world's runner.
+    /// Returns a running execution whose first task is claimed by `self.runner`.
     pub fn running(&self) -> ExecutionRecord {
         let mut record = self.record();
         record.status = ExecutionStatus::Running;
@@ -91,6 +95,7 @@ impl World {
         record
     }
 
+    /// Returns the write that inserts the row of a task.
     pub fn insert(&self, ordinal: Ordinal) -> TaskWrite {
         TaskWrite {
             ordinal,
@@ -101,6 +106,7 @@ impl World {
         }
     }
 
+    /// Returns the write that updates the row of a task without checking its claim.
     pub fn update(&self, ordinal: Ordinal) -> TaskWrite {
         TaskWrite {
             insert: false,
@@ -108,6 +114,7 @@ impl World {
         }
     }
 
+    /// Returns the write that updates the row of a task only if the task has this claim.
     pub fn fenced(&self, ordinal: Ordinal, runner: RunnerId, attempt: u32) -> TaskWrite {
         TaskWrite {
             fence: Some(Claim {
@@ -119,6 +126,7 @@ impl World {
         }
     }
 
+    /// Returns an empty batch of `self.runner` at `NOW`.
     pub fn batch<'a>(&self) -> Batch<'a> {
         Batch {
             runner: self.runner,
@@ -131,7 +139,7 @@ impl World {
         }
     }
 
-    /// The submission of a record with rows for all tasks that are not pending.
+    /// Returns a submission with rows for all tasks that are not pending.
     pub fn submission<'a>(&'a self, record: &'a ExecutionRecord) -> Submit<'a> {
         let tasks = (0..)
             .zip(&record.tasks)
@@ -157,6 +165,7 @@ impl World {
         self.store.commit(&batch).unwrap().submits[0]
     }
 
+    /// Commits a change of an execution. Returns whether the change was applied.
     pub fn try_advance(
         &self,
         record: &ExecutionRecord,
@@ -178,13 +187,14 @@ impl World {
         Ok(committed.advances[0])
     }
 
-    /// Increases the record's revision and writes the change.
+    /// Increases the record's revision and writes the record. Returns whether the change was applied.
     pub fn advance(&self, record: &mut ExecutionRecord, tasks: Vec<TaskWrite>) -> bool {
         let expected = record.revision;
         record.revision += 1;
         self.try_advance(record, expected, tasks).unwrap()
     }
 
+    /// Returns a request for at most `limit` tasks of the workflow.
     pub fn class(&self, limit: usize) -> ClaimClass {
         ClaimClass {
             queues: vec![self.queue()],
@@ -193,6 +203,7 @@ impl World {
         }
     }
 
+    /// Commits a batch that contains only these claims.
     pub fn request(&self, classes: Vec<ClaimClass>, now: Timestamp) -> Committed {
         self.store
             .commit(&Batch {
@@ -203,6 +214,7 @@ impl World {
             .unwrap()
     }
 
+    /// Claims at most `limit` tasks of the workflow at `NOW`.
     pub fn claim(&self, limit: usize) -> Vec<Claimed> {
         self.request(vec![self.class(limit)], NOW).claimed
     }
@@ -231,7 +243,7 @@ impl World {
         self.advance(record, vec![write])
     }
 
-    /// Submits an execution and ends it.
+    /// Submits an execution, ends it, and returns its record.
     pub fn ended(&self, status: ExecutionStatus, at: Timestamp) -> ExecutionRecord {
         let mut record = self.running();
         self.submit(&record);
@@ -240,7 +252,7 @@ impl World {
     }
 }
 
-/// Returns the record as `load` returns it, with `stored` set for tasks with rows.
+/// Returns a record as `load` returns it: `stored` is set for tasks with rows.
 pub fn as_stored(record: &ExecutionRecord) -> ExecutionRecord {
     let mut record = record.clone();
     for task in &mut record.tasks {

@@ -1,4 +1,5 @@
-//! Submissions and advances are atomic, and apply only to the revision that the writer read.
+//! Cases for batches: a batch is atomic, and each advance (a change of a stored execution) applies only to the revision that the
+//! writer read.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::world::{
     NOW, SECOND, Subject, World, as_stored, history, record_of, register, workflow,
 };
 
-pub fn an_empty_batch_does_nothing_even_for_an_unknown_runner(subject: Subject) {
+pub fn an_empty_batch_of_an_unknown_runner_does_nothing(subject: Subject) {
     let world = World::new(subject, 1);
     let batch = Batch {
         runner: RunnerId::generate(),
@@ -43,8 +44,12 @@ pub fn duplicate_key_returns_the_first_id(subject: Subject) {
     assert_eq!(committed.submits, [SubmitOutcome::Duplicate(first.id)]);
     assert_eq!(world.store.load(&[second.id]).unwrap(), []);
     assert_eq!(world.store.history(second.id).unwrap(), []);
-    assert_eq!(world.claim(10).len(), 1, "only the first execution's task");
-    // The key is taken as long as the execution exists, even after its end.
+    assert_eq!(
+        world.claim(10).len(),
+        1,
+        "only the first execution has a task"
+    );
+    // The key stays in use until the execution is deleted, even after its end.
     let mut first = world.load(first.id);
     assert!(world.finish(&mut first, ExecutionStatus::Completed, NOW));
     assert_eq!(world.submit(&second), SubmitOutcome::Duplicate(first.id));
@@ -75,7 +80,7 @@ pub fn a_duplicate_within_one_batch_returns_the_first_id(subject: Subject) {
     assert_eq!(committed.submits, expected);
 }
 
-pub fn the_same_key_of_another_workflow_is_another_execution(subject: Subject) {
+pub fn the_same_key_can_be_used_for_another_workflow(subject: Subject) {
     let world = World::new(subject, 1);
     let other = workflow("other", 1);
     let definition = world.store.put_definition(&other, NOW).unwrap();
@@ -213,7 +218,7 @@ pub fn two_advances_of_one_execution_apply_in_order(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&third));
 }
 
-pub fn one_stale_advance_does_not_stop_the_others(subject: Subject) {
+pub fn one_stale_advance_does_not_affect_others(subject: Subject) {
     let world = World::new(subject, 1);
     let (one, two) = (world.ready(&[0]), world.ready(&[0]));
     world.submit(&one);
@@ -272,7 +277,7 @@ pub fn a_submitted_execution_advances_in_the_same_batch(subject: Subject) {
     assert_eq!(world.load(record.id), as_stored(&next));
 }
 
-/// E4: a runner that was declared dead resumes after another one has claimed its task.
+/// E4: a runner that was declared dead finishes its task after another runner has rescued the task.
 pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     let world = World::new(subject, 1);
     let record = world.running();
@@ -315,7 +320,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         world.try_advance(&late, 1, tasks.clone()),
         Err(StoreError::RunnerLost)
     );
-    // The old claim is refused under a new runner id too, because the revision has changed.
+    // With a new runner id the old claim is refused too, because the revision has changed.
     let reborn = register(&*world.store);
     let advance = Advance {
         record: &late,
@@ -334,7 +339,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
     assert_eq!(world.load(late.id), as_stored(&rescued));
 }
 
-/// Submits two executions and commits a batch whose second advance fails. Checks that nothing of the batch was written.
+/// Submits two executions and commits a batch whose second advance fails. Checks that no part of the batch was written.
 fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store::TaskWrite) {
     let (one, two) = (world.running(), world.running());
     world.submit(&one);
@@ -387,7 +392,7 @@ fn assert_rolls_back(world: &World, break_it: impl Fn(&World) -> cloacina::store
         assert_eq!(world.store.history(id).unwrap(), []);
     }
     assert_eq!(world.claim(10), []);
-    // The store still works.
+    // A later batch can be written.
     assert_eq!(world.submit(&new), SubmitOutcome::Accepted);
     assert_eq!(world.claim(10).len(), 1);
 }
@@ -399,7 +404,7 @@ pub fn a_failed_fence_rolls_back_the_batch(subject: Subject) {
     assert_rolls_back(&world, |world| world.fenced(1, world.runner, 1));
 }
 
-/// A result is never recorded twice. The row of an ended task still names its runner.
+/// A result is not recorded twice, although the row of an ended task still has its runner.
 pub fn a_task_that_has_ended_cannot_be_finished_again(subject: Subject) {
     let world = World::new(subject, 1);
     for status in [

@@ -1,19 +1,19 @@
-//! A proxy in front of a PostgreSQL server that cuts its first connection at a message of the client, or removes the
-//! options from every startup message.
+//! A proxy between a client and a PostgreSQL server. It cuts its first connection at a given message of the client, or
+//! removes the options from every startup message.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The point at which the proxy cuts. Messages of the client are counted from 1, the startup message.
+/// The fault that the proxy causes. The startup message of the client has the number 1.
 #[derive(Clone, Copy)]
 pub enum Cut {
     /// Cuts the first connection before this message reaches the server.
     Before(usize),
     /// Cuts the first connection before the answer to this message reaches the client.
     After(usize),
-    /// Cuts no connection, but removes the `options` from every startup message.
+    /// Does not cut a connection, but removes the `options` from every startup message.
     Options,
 }
 
@@ -40,7 +40,7 @@ impl Proxy {
                     cut = first;
                 }
                 let (cut, was_cut) = (first, Arc::clone(&was_cut));
-                std::thread::spawn(move || carry(client, server, cut, &was_cut));
+                std::thread::spawn(move || forward(client, server, cut, &was_cut));
             }
         });
         Self { port, cut: done }
@@ -52,15 +52,18 @@ impl Proxy {
     }
 }
 
-fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &AtomicBool) {
-    let muted = Arc::new(AtomicBool::new(false));
+/// Forwards the messages of a connection in both directions, and cuts the connection if `cut` requires it.
+fn forward(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &AtomicBool) {
+    let drops_answers = Arc::new(AtomicBool::new(false));
     let (mut from_server, mut to_client) =
         (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let mute = Arc::clone(&muted);
+    let is_dropping = Arc::clone(&drops_answers);
     std::thread::spawn(move || {
         let mut buffer = [0; 8192];
         while let Ok(length @ 1..) = from_server.read(&mut buffer) {
-            if mute.load(Ordering::Acquire) || to_client.write_all(&buffer[..length]).is_err() {
+            if is_dropping.load(Ordering::Acquire)
+                || to_client.write_all(&buffer[..length]).is_err()
+            {
                 break;
             }
         }
@@ -81,9 +84,9 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &Atomi
             }
             Some(Cut::After(at)) if at == count => {
                 was_cut.store(true, Ordering::Release);
-                // The answer ends the connection. Messages until then are forwarded, because the server needs them to
-                // answer.
-                muted.store(true, Ordering::Release);
+                // The connection ends when the server answers. Until then messages are forwarded, because the server needs
+                // them for its answer.
+                drops_answers.store(true, Ordering::Release);
             }
             _ => {}
         }
@@ -95,7 +98,7 @@ fn carry(client: TcpStream, server: TcpStream, cut: Option<Cut>, was_cut: &Atomi
     let _ = to_server.shutdown(Shutdown::Both);
 }
 
-/// Reads a message: its type, except for the startup message, its length and its contents.
+/// Reads a message: its type, its length and its contents. The startup message has no type.
 fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     stream.read_exact(&mut message).ok()?;
@@ -109,7 +112,8 @@ fn read_message(stream: &mut TcpStream, is_first: bool) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// Removes the options from a startup message: a length, the protocol version, and zero-terminated names and values.
+/// Removes the options from a startup message. The message has a length, the protocol version, and zero-terminated names and
+/// values.
 fn without_options(start: &[u8]) -> Vec<u8> {
     let texts: Vec<&[u8]> = start[8..].split(|byte| *byte == 0).collect();
     let mut kept = start[4..8].to_vec();

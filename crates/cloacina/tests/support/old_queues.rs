@@ -1,4 +1,5 @@
-//! Fills a database whose queues have numbers, as before queues were named, and checks it after the migration.
+//! Fills a database with the queue numbers and schedule identities of an earlier release, and checks the database after their
+//! migration.
 
 use std::sync::Arc;
 
@@ -41,9 +42,10 @@ fn schedule(id: u8, instance: &str) -> ScheduleRecord {
     new.record(ScheduleId::from_bytes([id; 16]), NOW).unwrap()
 }
 
+/// Instance names, some with characters that the earlier release escaped in another way.
 const INSTANCES: [&str; 3] = ["", "\"one\" \\ \u{7f}\u{200d}", "\u{1fae8} a\u{0}b\t\n'"];
 
-/// Stores an execution with all tasks ready in queues with old numbers, and schedules with old identities.
+/// Stores an execution whose tasks are all ready in queues with old numbers, and schedules with old identities.
 pub fn fill(store: &dyn Store) -> ExecutionId {
     let definition = store.put_definition(&workflow(), NOW).unwrap();
     let mut ready = TaskRecord::pending();
@@ -112,7 +114,7 @@ fn batch(submits: Vec<Submit<'_>>, classes: Vec<ClaimClass>) -> Batch<'_> {
     }
 }
 
-/// Checks that each task can be claimed from its new queue, and each schedule is found by its new identity.
+/// Checks that each task can be claimed from its new queue, and that each schedule is found by its new identity.
 pub fn check(store: &dyn Store, execution: ExecutionId) {
     let row = RunnerRow {
         id: RunnerId::from_bytes([9; 16]),

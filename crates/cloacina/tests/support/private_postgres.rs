@@ -1,4 +1,4 @@
-//! A PostgreSQL server for tests, on a free port, stopped when the last test program has ended.
+//! A PostgreSQL server for tests on a free port. It is stopped when the last test program has ended.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Tests need no durability, so the server does not wait for the disk.
+/// The options of the server. Tests need no durability, so the server does not wait for the disk.
 const OPTIONS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=300";
 
 fn script() -> PathBuf {
@@ -25,7 +25,7 @@ fn run(verb: &str, directory: &Path, mode: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Starts a process that stops the server when no program holds a lock on the `users` file any more.
+/// Starts a process that stops the server when no program holds a lock on the `users` file.
 #[expect(clippy::zombie_processes, reason = "the guard outlives this program")]
 fn guard(directory: &Path) {
     Command::new("setsid")
@@ -56,7 +56,7 @@ pub fn shared() -> &'static str {
         let starting = File::create(directory.with_extension("start")).unwrap();
         starting.lock().unwrap();
         let url = run("start", &directory, "");
-        // An extra guard does no harm, and a server whose guard has ended needs a new one.
+        // The server may be running without a guard. A second guard does no harm.
         guard(&directory);
         Shared { url, _lock: lock }
     });
@@ -94,7 +94,7 @@ pub fn fresh_name() -> String {
     )
 }
 
-/// A server for one test, which the test can stop and start.
+/// A server for one test. The test can stop and restart the server.
 pub struct Private {
     pub directory: PathBuf,
     pub url: String,
@@ -115,6 +115,7 @@ impl Private {
         }
     }
 
+    /// Stops the server. `mode` is a shutdown mode of `pg_ctl`, such as `fast` or `immediate`.
     pub fn stop(&self, mode: &str) {
         run("stop", &self.directory, mode);
     }
@@ -127,7 +128,7 @@ impl Private {
 impl Drop for Private {
     fn drop(&mut self) {
         self.stop("immediate");
-        // The guard removes the folder.
+        // The guard process removes the folder.
         let _ = std::fs::remove_file(self.directory.with_extension("users"));
     }
 }

@@ -10,9 +10,10 @@ use cloacina::types::{
 use cloacina::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 pub const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+/// One second, in microseconds.
 pub const SECOND: i64 = 1_000_000;
 
-/// A workflow of tasks without dependencies: `task0`, `task1` and so on.
+/// Returns a workflow with the independent tasks `task0`, `task1` and so on.
 pub fn workflow(name: &str, tasks: usize) -> Workflow {
     let tasks = (0..tasks).map(|index| TaskDefinition {
         id: format!("task{index}"),
@@ -28,7 +29,7 @@ pub fn workflow(name: &str, tasks: usize) -> Workflow {
     .unwrap()
 }
 
-/// A runner with a lease of 15 seconds.
+/// Returns the row of a runner with a lease of 15 seconds.
 pub fn runner_row(id: RunnerId, now: Timestamp) -> RunnerRow {
     RunnerRow {
         id,
@@ -42,7 +43,7 @@ pub fn runner_row(id: RunnerId, now: Timestamp) -> RunnerRow {
     }
 }
 
-/// An execution whose tasks have no rows yet.
+/// Returns an execution whose tasks have no rows yet.
 pub fn record_of(definition: DefinitionId, tasks: usize, now: Timestamp) -> ExecutionRecord {
     ExecutionRecord {
         id: ExecutionId::generate(),
@@ -66,7 +67,7 @@ pub fn record_of(definition: DefinitionId, tasks: usize, now: Timestamp) -> Exec
     }
 }
 
-/// An execution with one task, which is ready.
+/// Returns an execution with one ready task.
 pub fn ready(definition: DefinitionId, now: Timestamp) -> ExecutionRecord {
     let mut record = record_of(definition, 1, now);
     record.tasks[0].status = TaskStatus::Ready;

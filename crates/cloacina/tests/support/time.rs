@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cloacina::types::{Clock, Micros, Monotonic, Timestamp};
 
-/// Maximum time that a test waits for a condition.
+/// The maximum time that a test waits for a condition.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A wall clock and a monotonic clock that advance only when a test advances them.
@@ -33,7 +33,7 @@ impl HandClock {
         self.pass(time.since(self.now()));
     }
 
-    /// Sets the wall clock forward or back, without changing the monotonic clock.
+    /// Sets the wall clock forward or back by this time. The monotonic clock does not change.
     pub fn set(&self, by: Micros) {
         self.wall.fetch_add(by, Ordering::SeqCst);
     }
@@ -48,14 +48,14 @@ impl Clock for HandClock {
         Monotonic(self.monotonic.load(Ordering::SeqCst))
     }
 
-    /// Returns at most a millisecond, because a test may advance the clock at any moment.
+    /// Returns the time until `due`, at most a millisecond, because the test can advance the clock meanwhile.
     fn until(&self, due: Monotonic) -> Duration {
         let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
         left.min(Duration::from_millis(1))
     }
 }
 
-/// Waits until `fact` returns true, without a fixed sleep.
+/// Calls `fact` repeatedly until it returns true. After `PATIENCE`, panics with a message that contains `what`.
 pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !fact() {

@@ -1,6 +1,6 @@
 -- The same tables as on SQLite. Times are microseconds since 1970-01-01 UTC. JSON is stored as text, which keeps the
--- exact form of numbers and allows \u0000, unlike `jsonb`. Every index costs microseconds per execution, so each has
--- its purpose stated below.
+-- exact form of numbers and allows \u0000, unlike `jsonb`. Every index costs microseconds per execution, so a comment
+-- states the purpose of each index.
 
 CREATE TABLE cloacina_definitions (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -13,8 +13,8 @@ CREATE TABLE cloacina_definitions (
 );
 
 -- States: 0 pending, 1 running, 2 paused, 3 completed, 4 failed, 5 cancelled. There is no foreign key to the
--- definition, because its check would lock the definition's row for every inserted execution. The inserting statement
--- checks the definition itself.
+-- definition, because its check would lock the definition's row for every inserted execution. Instead, the statement
+-- that inserts an execution checks that the definition exists.
 CREATE TABLE cloacina_executions (
     id UUID NOT NULL PRIMARY KEY,
     definition_id BIGINT NOT NULL,
@@ -41,14 +41,15 @@ WHERE execution_key IS NOT NULL;
 CREATE INDEX cloacina_executions_deadline ON cloacina_executions (deadline, id)
 WHERE deadline IS NOT NULL AND state = 1;
 
--- Finds open executions (claims of a dead runner, `list` by state) and failed or cancelled ones. Completed executions
--- are not in the index: they are numerous, and are found by their id.
+-- Finds open executions (to rescue the claims of a dead runner, and for `list` by state) and failed or cancelled
+-- executions. Completed executions are not in the index: they are numerous, and are found by their id.
 CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id) WHERE state <> 3;
 
--- For `list` of one workflow.
+-- Lists the executions of one workflow version.
 CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
 
--- Inputs that are not empty. A separate table, so that an update of an execution does not rewrite a large input.
+-- Inputs that are not empty. They have a separate table, so that an update of an execution does not rewrite a large
+-- input.
 CREATE TABLE cloacina_inputs (
     execution_id UUID NOT NULL PRIMARY KEY,
     input TEXT NOT NULL
@@ -75,8 +76,8 @@ CREATE TABLE cloacina_tasks (
     PRIMARY KEY (execution_id, ordinal)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 
--- Tasks that can be claimed now, in claim order. A task that is claimed by the commit that submits it is never in the
--- index.
+-- Tasks that can be claimed now, in claim order. If a commit submits a task and claims it at once, the task is never in
+-- the index.
 CREATE INDEX cloacina_tasks_due ON cloacina_tasks (queue, priority DESC, execution_id, ordinal)
 WHERE state = 1 AND ready_at IS NULL;
 
@@ -84,7 +85,7 @@ WHERE state = 1 AND ready_at IS NULL;
 CREATE INDEX cloacina_tasks_waiting ON cloacina_tasks (queue, ready_at)
 WHERE state = 1 AND ready_at IS NOT NULL;
 
--- History that is not in other rows. Most executions have none.
+-- Events of the history that other rows do not contain. Most executions have no such events.
 CREATE TABLE cloacina_events (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     execution_id UUID NOT NULL,
@@ -98,8 +99,8 @@ CREATE TABLE cloacina_events (
 
 CREATE INDEX cloacina_events_execution ON cloacina_events (execution_id, id);
 
--- Lease and heartbeat times come from the database's clock, the start time from the runner's clock. The only index is
--- the key, so that a heartbeat is an update within its page.
+-- Lease and heartbeat times come from the database's clock; the start time comes from the runner's clock. The primary
+-- key is the only index, so that a heartbeat can be a HOT update, which changes no index.
 CREATE TABLE cloacina_runners (
     id UUID NOT NULL PRIMARY KEY,
     host TEXT NOT NULL,

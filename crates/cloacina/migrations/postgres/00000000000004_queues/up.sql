@@ -10,8 +10,8 @@ UPDATE cloacina_tasks AS t SET queue = ('x' || left(encode(sha256(convert_to(
 FROM cloacina_executions AS e JOIN cloacina_definitions AS d ON d.id = e.definition_id
 WHERE e.id = t.execution_id;
 
--- The identity of a schedule is now a JSON array. It was Rust's debug format, which may change with the compiler.
--- PostgreSQL cannot parse JSON with \u0000, so another character stands in for it here.
+-- The identity of a schedule is now a JSON array. Before, it was in Rust's debug format, which may change with the
+-- compiler. PostgreSQL cannot parse JSON with \u0000, so another character stands in for it here.
 UPDATE cloacina_schedules AS s SET identity = replace(
     '[' || to_json(s.workflow)::text
     || ',' || coalesce(nullif((n.spec -> 'expression')::text, 'null'), '""')

@@ -1,7 +1,8 @@
 -- Triggers that fire at the end of other workflows' executions. Without such a trigger both tables are empty, and no
 -- statement reads or writes them, except for a check whether `cloacina_follows` has a row.
 
--- The ends that fire a trigger: one row per state. A trigger that is disabled or deleted has no rows.
+-- The final states after which triggers fire. A row names a workflow, a final state of its executions, and the trigger
+-- that fires when an execution ends in this state. A trigger that is disabled or deleted has no rows.
 CREATE TABLE cloacina_follows (
     workflow TEXT NOT NULL,
     state SMALLINT NOT NULL CHECK (state BETWEEN 3 AND 5),
@@ -11,8 +12,8 @@ CREATE TABLE cloacina_follows (
 
 CREATE INDEX cloacina_follows_schedule ON cloacina_follows (schedule_id);
 
--- The ends that a trigger has not dealt with. The transaction that ends the execution inserts the row, and the transaction
--- that records what the trigger did deletes it.
+-- The ended executions that a trigger has not handled yet. The transaction that ends the execution inserts a row, and
+-- the transaction that records the trigger's outcome deletes this row.
 CREATE TABLE cloacina_ends (
     schedule_id UUID NOT NULL,
     execution_id UUID NOT NULL,

@@ -1,10 +1,10 @@
 -- Times are microseconds since 1970-01-01 UTC, ids are the sixteen bytes of a UUIDv7, and JSON is stored as text, which
 -- keeps the exact form of numbers.
 --
--- The choices below follow from measured costs. A one-task execution takes 11 microseconds in batches of 100
--- (examples/store_timing.rs). Of these, an index that covers each execution costs 1.0, WITHOUT ROWID saves 0.9, a
--- foreign key from tasks to executions costs 0.6 per task, CHECK 0.3, STRICT 0.2, the foreign key to definitions 0.1,
--- and a partial index that does not cover the execution 0.05.
+-- The choices below follow from measured costs (examples/store_timing.rs). In batches of 100, a one-task execution takes
+-- 11 microseconds. An index with an entry for each execution costs 1.0 microsecond of these, and WITHOUT ROWID saves
+-- 0.9. A foreign key from tasks to executions costs 0.6 per task, the CHECK constraints cost 0.3, STRICT costs 0.2, the
+-- foreign key to definitions costs 0.1, and a partial index without an entry for the execution costs 0.05.
 
 CREATE TABLE cloacina_definitions (
     id INTEGER NOT NULL PRIMARY KEY,
@@ -43,24 +43,26 @@ WHERE execution_key IS NOT NULL;
 CREATE INDEX cloacina_executions_deadline ON cloacina_executions (deadline)
 WHERE deadline IS NOT NULL AND state = 1;
 
--- Finds open executions (claims of a dead runner, `list` by state) and failed or cancelled ones. Completed executions
--- are not in the index: they are numerous, and are found by their id. The terms are joined by OR, because SQLite uses a
--- partial index only for a query that repeats one of them literally.
+-- Finds open executions (to rescue the claims of a dead runner, and for `list` by state) and failed or cancelled
+-- executions. Completed executions are not in the index: they are numerous, and are found by their id. The terms are
+-- joined by OR, because SQLite uses a partial index only for a query that repeats one of the terms literally.
 CREATE INDEX cloacina_executions_state ON cloacina_executions (state, id)
 WHERE state = 0 OR state = 1 OR state = 2 OR state = 4 OR state = 5;
 
--- For `list` of one workflow. Uses the definition's id, which takes one or two bytes, instead of the workflow's name.
+-- Lists the executions of one workflow version. The index contains the definition's id, which takes one or two bytes,
+-- instead of the workflow's name.
 CREATE INDEX cloacina_executions_definition ON cloacina_executions (definition_id, id);
 
--- Inputs that are not empty. A separate table, so that an update of an execution does not rewrite a large input.
+-- Inputs that are not empty. They have a separate table, so that an update of an execution does not rewrite a large
+-- input.
 CREATE TABLE cloacina_inputs (
     execution_id BLOB NOT NULL PRIMARY KEY CHECK (length(execution_id) = 16),
     input TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- States: 0 pending (only after a pause or a retry; other pending tasks have no row), 1 ready, 2 running, 3 completed,
--- 4 failed, 5 skipped, 6 cancelled. There is no foreign key, which would cost 0.6 microseconds per task: rows are only
--- written by a commit that has just written the execution's own row, and only deleted with it.
+-- 4 failed, 5 skipped, 6 cancelled. A foreign key would cost 0.6 microseconds per task and is not needed: a commit writes
+-- these rows only after the execution's own row, and they are deleted only with the execution's row.
 CREATE TABLE cloacina_tasks (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
@@ -80,8 +82,8 @@ CREATE TABLE cloacina_tasks (
     PRIMARY KEY (execution_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 
--- Tasks that can be claimed now, in claim order. A task that is claimed by the commit that submits it is never in the
--- index.
+-- Tasks that can be claimed now, in claim order. If a commit submits a task and claims it at once, the task is never in
+-- the index.
 CREATE INDEX cloacina_tasks_due ON cloacina_tasks (queue, priority DESC, execution_id, ordinal)
 WHERE state = 1 AND ready_at IS NULL;
 
@@ -89,7 +91,7 @@ WHERE state = 1 AND ready_at IS NULL;
 CREATE INDEX cloacina_tasks_waiting ON cloacina_tasks (queue, ready_at)
 WHERE state = 1 AND ready_at IS NOT NULL;
 
--- History that is not in other rows. Most executions have none.
+-- Events of the history that other rows do not contain. Most executions have no such events.
 CREATE TABLE cloacina_events (
     id INTEGER NOT NULL PRIMARY KEY,
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),

@@ -17,10 +17,11 @@ CREATE TABLE cloacina_schedules (
     deleted_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- One schedule per identity, so that registering again finds the existing one. Deleted schedules are not in the index.
+-- One schedule per identity, so that registering a schedule again finds the existing schedule. Deleted schedules are not
+-- in the index.
 CREATE UNIQUE INDEX cloacina_schedules_identity ON cloacina_schedules (kind, identity) WHERE deleted_at IS NULL;
 
--- Finds the next schedule to evaluate, however many there are.
+-- Finds the next schedule to evaluate, however many schedules there are.
 CREATE INDEX cloacina_schedules_wake ON cloacina_schedules (kind, wake_at) WHERE wake_at IS NOT NULL;
 
 -- The outcome of each tick, and of each trigger poll that had a consequence. A tick is one row, so it fires once.
@@ -36,5 +37,5 @@ CREATE TABLE cloacina_ticks (
     PRIMARY KEY (schedule_id, due_at)
 ) STRICT, WITHOUT ROWID;
 
--- For statistics since a time, and for pruning.
+-- Finds the ticks since a given time, for statistics and for pruning.
 CREATE INDEX cloacina_ticks_due ON cloacina_ticks (due_at, outcome);

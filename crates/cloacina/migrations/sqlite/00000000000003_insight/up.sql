@@ -1,7 +1,7 @@
 -- Data for inspection only: it does not affect decisions, and writing it does not increase a revision.
 
--- Which runner has handlers for which tasks. The last offer of a runner that is gone is kept, so that `explain` can
--- tell when and where a task last had a handler.
+-- Lists, for each runner, the tasks for which it has handlers. The last offer of a runner that is gone is kept, so that
+-- `explain` can tell when and where a task last had a handler.
 CREATE TABLE cloacina_offers (
     workflow TEXT NOT NULL,
     runner_id BLOB NOT NULL CHECK (length(runner_id) = 16),

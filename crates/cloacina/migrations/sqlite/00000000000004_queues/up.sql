@@ -12,7 +12,8 @@ UPDATE cloacina_tasks SET queue = cloacina_queue(
 FROM cloacina_executions AS e JOIN cloacina_definitions AS d ON d.id = e.definition_id
 WHERE e.id = cloacina_tasks.execution_id;
 
--- The identity of a schedule is now a JSON array. It was Rust's debug format, which may change with the compiler.
+-- The identity of a schedule is now a JSON array. Before, it was in Rust's debug format, which may change with the
+-- compiler.
 UPDATE cloacina_schedules SET identity = '[' || json_quote(workflow) || ',' || coalesce(nullif(spec -> '$.expression', 'null'), '""')
     || ',' || (spec -> '$.timezone') || ',' || (spec -> '$.instance') || ']'
 WHERE kind = 0;

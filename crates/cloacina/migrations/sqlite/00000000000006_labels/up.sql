@@ -1,5 +1,5 @@
--- Labels of executions. Only executions that have labels have rows. The key finds the executions with a label, newest
--- first.
+-- Labels of executions. An execution without labels has no rows. The primary key finds the executions with a label,
+-- newest first.
 CREATE TABLE cloacina_labels (
     name TEXT NOT NULL,
     value TEXT NOT NULL,
@@ -7,7 +7,7 @@ CREATE TABLE cloacina_labels (
     PRIMARY KEY (name, value, execution_id)
 ) STRICT, WITHOUT ROWID;
 
--- The labels of an execution, for lists and for pruning.
+-- Finds the labels of an execution, for lists and for pruning.
 CREATE INDEX cloacina_labels_execution ON cloacina_labels (execution_id);
 
 -- Finds the executions of a schedule, newest first.

@@ -1,19 +1,21 @@
 -- Tables of dynamic workflows: waits and signals, steps, children, maps, limits and the inbox. An execution that uses
 -- none of them has no row here, and writes the same rows as before.
 
--- Bits that tell which of these tables may have rows of a task: 1 steps, 2 children, 4 a map. NULL means none.
+-- This column is not used: it is always NULL. It was meant for bits that tell which tables may have rows of a task: 1
+-- steps, 2 children, 4 a map.
 ALTER TABLE cloacina_tasks ADD COLUMN links INTEGER;
 
--- What a task waits for or has taken, as JSON. The engine's state; `cloacina_waits` is its index. NULL: the task never
--- waited.
+-- What a task waits for or has received, as JSON. The engine reads this column, and `cloacina_waits` is an index of it.
+-- NULL means that the task has never waited.
 ALTER TABLE cloacina_tasks ADD COLUMN wait TEXT;
 
--- Bits that tell which of these tables may have rows of an execution: 1 a wait that cancels it, 2 a parent, 4 a limit.
--- NULL means none.
+-- Bits that tell which rows of `cloacina_children` concern an execution: 2 the execution has a parent, 4 an execution
+-- of final tasks follows it. NULL means none.
 ALTER TABLE cloacina_executions ADD COLUMN links INTEGER;
 
--- The open waits: one row per topic that a waiting task listens to, per open approval and per timer. A row with ordinal
--- -1 belongs to the execution itself, which its signal cancels. Kinds: 0 signal, 1 approval, 2 timer, 3 cancel, 4 child.
+-- The open waits: one row per topic that a waiting task listens to, per open approval, per timer and per workflow of
+-- awaited children. A row with ordinal -1 belongs to the execution itself: its signal cancels the execution. Kinds: 0
+-- signal, 1 approval, 2 timer, 3 cancel, 4 child.
 CREATE TABLE cloacina_waits (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL CHECK (ordinal >= -1),
@@ -35,11 +37,11 @@ CREATE TABLE cloacina_waits (
 -- Finds the tasks that wait for a signal.
 CREATE INDEX cloacina_waits_topic ON cloacina_waits (topic, execution_id, ordinal) WHERE topic IS NOT NULL;
 
--- For the list of open waits.
+-- Lists the open waits.
 CREATE INDEX cloacina_waits_kind ON cloacina_waits (kind, created_at, execution_id);
 
--- Signals in the order of their topics. The topic consists of the name and either the key or, for a signal in a mailbox,
--- the execution. A number is never used again, because cursors refer to it.
+-- Signals in the order of their topics. The topic consists of the name and either the key or, for a signal in a
+-- mailbox, the execution. A number (`seq`) is never used again, because cursors refer to it.
 CREATE TABLE cloacina_signals (
     seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     topic TEXT NOT NULL,
@@ -54,13 +56,13 @@ CREATE TABLE cloacina_signals (
 
 CREATE INDEX cloacina_signals_topic ON cloacina_signals (topic, seq);
 
--- For pruning.
+-- Finds the signals to prune.
 CREATE INDEX cloacina_signals_sent ON cloacina_signals (sent_at);
 
 -- One signal per idempotency id. Signals without an id are not in the index.
 CREATE UNIQUE INDEX cloacina_signals_id ON cloacina_signals (id) WHERE id IS NOT NULL;
 
--- Messages that a runner applies and deletes in one transaction. A message with a note could not be applied.
+-- Messages that a runner applies and deletes in one transaction. `note` says why a message could not be applied.
 CREATE TABLE cloacina_inbox (
     id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     kind TEXT NOT NULL,
@@ -87,7 +89,8 @@ CREATE TABLE cloacina_steps (
     PRIMARY KEY (execution_id, ordinal, item, key)
 ) STRICT, WITHOUT ROWID;
 
--- Children of tasks. A generation is a new child of the same node. `item` is -1 for a child that is not a map's item.
+-- Children of tasks. Each generation is a new child of the same node. `item` is -1 for a child that is not a map's
+-- item.
 CREATE TABLE cloacina_children (
     child_id BLOB NOT NULL PRIMARY KEY CHECK (length(child_id) = 16),
     parent_id BLOB NOT NULL CHECK (length(parent_id) = 16),
@@ -123,8 +126,9 @@ CREATE TABLE cloacina_maps (
 -- The maps that have items to claim, now or later, in claim order.
 CREATE INDEX cloacina_maps_due ON cloacina_maps (priority DESC, execution_id, ordinal, due_at) WHERE due_at IS NOT NULL;
 
--- Items that were claimed once. States as in cloacina_tasks. In a map that starts children, an item has the child that
--- was started last for it; while the child runs, the item is running and no runner holds it.
+-- Items that were claimed at least once, and all added items of aligned maps. The states are those of `cloacina_tasks`.
+-- If a map starts children, `child_id` is the child that was started last for the item. While that child runs, the item
+-- is running, but no runner has a claim on it.
 CREATE TABLE cloacina_items (
     execution_id BLOB NOT NULL CHECK (length(execution_id) = 16),
     ordinal INTEGER NOT NULL,
@@ -146,10 +150,10 @@ CREATE TABLE cloacina_items (
 -- The items that wait for another attempt.
 CREATE INDEX cloacina_items_waiting ON cloacina_items (execution_id, ordinal, ready_at) WHERE state = 1;
 
--- The items of a runner, for its rescue.
+-- Finds the items that a dead runner has claimed, to rescue them.
 CREATE INDEX cloacina_items_claimed ON cloacina_items (runner_id) WHERE state = 2;
 
--- Limits as the code registers them and as they were changed while running.
+-- Limits, as the code registers them (`code_spec`) and as they were changed at run time (`live_spec`).
 CREATE TABLE cloacina_limits (
     name TEXT NOT NULL PRIMARY KEY,
     code_spec TEXT,

@@ -1,5 +1,5 @@
--- Maps whose item i starts when item i of another map has completed. `source` is the task of that map, and `has_all` tells that
--- it has ended.
+-- Aligned maps: item i starts when item i of a source map has completed. `source` is the task of the source map, and
+-- `has_all` tells whether the source map has ended.
 ALTER TABLE cloacina_maps ADD COLUMN source INTEGER;
 ALTER TABLE cloacina_maps ADD COLUMN has_all INTEGER NOT NULL DEFAULT 0 CHECK (has_all IN (0, 1));
 ALTER TABLE cloacina_maps ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;

@@ -1,4 +1,4 @@
-//! The end of a child: the note to its parent, and what the node does with it (M3, M5).
+//! The end of a child: the note to the parent, and the effect of the end on the parent's node (M3, M5).
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use crate::engine::output::output;
 use crate::engine::waiting::record_of;
 use crate::engine::{Changes, Execution, NEVER, retry_delay, should_retry};
 use crate::types::{
-    ChildEnd, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Note, Ordinal, Post,
-    TaskStatus, Timestamp,
+    ChildEnd, Delta, ExecutionStatus, Failure, FailureKind, HistoryKind, Json, Micros, Note,
+    Ordinal, Post, TaskStatus, Timestamp,
 };
 
 impl Execution {
-    /// M3, M5: a child of a node has ended. `random` in 0..1 selects the delay of a retry within its jitter. An end that does
-    /// not match the node's present wait changes nothing.
+    /// M3, M5: applies the end of a node's child. `random` in 0..1 selects the delay of a retry within its jitter. If the end
+    /// does not belong to the node's current wait, nothing changes.
     pub fn child_ended(&mut self, end: ChildEnd, now: Timestamp, random: f64) -> Changes {
         let mut changes = Changes::default();
         let ordinal = end.task;
@@ -36,28 +36,25 @@ impl Execution {
             "error": error.map(|error| serde_json::json!({ "type": error.kind, "message": error.message })),
         });
         record_of(&mut changes, now, HistoryKind::ChildEnded, ordinal, &data);
+        // If the child was retried in place, the node may have no counted attempt. The failed attempt then counts as the first.
+        let attempt = self.counted_attempts(ordinal).max(1);
         let delay = (end.status != ExecutionStatus::Completed)
-            .then(|| self.child_failure(ordinal, &end))
-            .and_then(|failure| {
-                let policy = &self.definition(ordinal).retry;
-                // A child that was retried in place did not add an attempt.
-                let attempt = self.counted_attempts(ordinal).max(1);
-                should_retry(policy, &failure, attempt)
-                    .then(|| retry_delay(policy, attempt, random))
-            });
+            .then(|| self.delay_after_child(ordinal, &end, attempt, random))
+            .flatten();
         self.change_child(ordinal, &mut changes, |child| {
             child.status = Some(end.status);
             child.end = Some(Box::new(end));
             child.retry_delay = delay;
         });
-        // In a paused execution the node continues after the resume.
+        // In a paused execution, the node is checked when the execution is resumed.
         if self.task(ordinal).status == TaskStatus::Ready {
             self.check_child(ordinal, now, &mut changes);
         }
         changes
     }
 
-    /// Checks a waiting node: handles the end of its child, or has the child started.
+    /// Checks a waiting node: applies the end of its child if the child has ended, or requests the start of a child if
+    /// the node has none.
     pub(in crate::engine) fn check_child(
         &mut self,
         ordinal: Ordinal,
@@ -96,7 +93,7 @@ impl Execution {
         }
         let failure = self.child_failure(ordinal, &end);
         if let Some(delay) = delay {
-            // M5: each attempt of the node is a new child.
+            // M5: the next attempt of the node starts a new child.
             self.change_wait(ordinal, |wait| wait.child = None, changes);
             let data = serde_json::json!({
                 "error": { "type": failure.kind, "message": failure.message },
@@ -127,14 +124,30 @@ impl Execution {
         self.fail_task(ordinal, failure, now, changes);
     }
 
-    /// M5: the failure of a node whose child did not complete.
+    /// M5: returns the failure of a node whose child ended without completing.
     pub(super) fn child_failure(&self, ordinal: Ordinal, end: &ChildEnd) -> Failure {
         let spec = self.definition(ordinal).child.as_ref();
         let workflow = spec.map_or("", |spec| &spec.workflow);
         Failure::engine(FailureKind::ChildFailed, end.message(workflow))
     }
 
-    /// M3: sends the end of the execution to its parent.
+    /// M5: the delay before the next child is started, or `None` if the child's failure is not retried. `attempt`: the
+    /// number of children so far that count towards `max_attempts`. The retry policy sees the type of the child's own error
+    /// as a base type of `ChildFailedError`, so `retry_on` and `never_on` can name either type.
+    pub(super) fn delay_after_child(
+        &self,
+        ordinal: Ordinal,
+        end: &ChildEnd,
+        attempt: u32,
+        random: f64,
+    ) -> Option<Micros> {
+        let mut failure = self.child_failure(ordinal, end);
+        (failure.lineage).extend(end.error.as_ref().map(|error| error.kind.clone()));
+        let policy = &self.definition(ordinal).retry;
+        should_retry(policy, &failure, attempt).then(|| retry_delay(policy, attempt, random))
+    }
+
+    /// M3: if this execution has a parent, sends the parent a note which says that this execution has ended.
     pub(in crate::engine) fn tell_parent(&self, changes: &mut Changes) {
         let Some(link) = self
             .record

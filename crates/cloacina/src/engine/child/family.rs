@@ -9,7 +9,8 @@ use crate::types::{
 };
 
 impl Execution {
-    /// M4: applies what the parent tells a child. `Cancel` and `ChildEnded` are handled elsewhere.
+    /// M4: applies a parent's note `Pause`, `Resume` or `Retry` to this child. Other notes, which are applied elsewhere,
+    /// change nothing here.
     pub fn hear_parent(&mut self, note: &Note, now: Timestamp) -> Changes {
         let is_open = !self.record.status.is_terminal();
         let is_paused = self.record.status == ExecutionStatus::Paused;
@@ -24,12 +25,12 @@ impl Execution {
                 })
             }
             Note::Resume if is_open && was_paused_by_parent => self.resume(now),
-            // An open child needs no retry: its parent will be notified of its end anyway.
+            // An open child does not need a retry, because it will notify its parent when it ends.
             Note::Retry if !is_open => self.retry(None, now),
             _ => Ok(Changes::default()),
         };
         decided.unwrap_or_else(|_| {
-            // M6: a child that cannot run again notifies its parent again that it has ended.
+            // M6: a child that cannot run again repeats the notification of its end.
             let mut changes = Changes::default();
             if matches!(note, Note::Retry) {
                 self.tell_parent(&mut changes);
@@ -44,7 +45,7 @@ impl Execution {
         }
     }
 
-    /// M4: a child that is resumed, by a caller or by its parent, is not paused by its parent any more.
+    /// M4: records that the parent no longer keeps this child paused, because a caller or the parent has resumed the child.
     pub(in crate::engine) fn forget_pause_of_parent(&mut self, changes: &mut Changes) {
         if self.record.parent.as_ref().is_some_and(|link| link.paused) {
             self.set_paused_by_parent(false);
@@ -52,7 +53,7 @@ impl Execution {
         }
     }
 
-    /// Sends a note to the open child of a waiting node.
+    /// Sends a note to the open child of a waiting node, and to the children that the task's function started.
     pub(in crate::engine) fn post_to_child(
         &self,
         ordinal: Ordinal,
@@ -71,7 +72,7 @@ impl Execution {
         }
     }
 
-    /// D7, M4: resumes a node after a pause of `held` microseconds.
+    /// D7, M4: resumes a node, and its open child, after a pause of `held` microseconds.
     pub(in crate::engine) fn resume_child(
         &mut self,
         ordinal: Ordinal,
@@ -93,7 +94,8 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// M4: cancels or abandons the open child of a node, because the execution ends before the child.
+    /// M4: handles the open children of a waiting task when this execution is cancelled or times out. Cancels or abandons
+    /// the child of a node, and cancels the children that the task's function started.
     pub(in crate::engine) fn leave_child(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         self.post_to_runs(ordinal, &Note::Cancel, changes);
         let is_open = |child: &&NodeChild| child.status.is_none();
@@ -111,7 +113,7 @@ impl Execution {
                 child.status = Some(ExecutionStatus::Cancelled);
             });
         } else if self.record.status == ExecutionStatus::Paused {
-            // An abandoned child that was paused with its parent would otherwise stay paused.
+            // The child is abandoned. It was paused with its parent, and nothing else resumes it.
             changes.flow.posts.push(Post {
                 target,
                 note: Note::Resume,
@@ -119,7 +121,8 @@ impl Execution {
         }
     }
 
-    /// M6: cancels an earlier child that may be open, because a retry that begins at the node starts a new one.
+    /// M6: cancels the node's previous child if it may still be open, because a retry that begins at this node starts a new
+    /// child.
     pub(in crate::engine) fn cancel_earlier_child(&self, ordinal: Ordinal, changes: &mut Changes) {
         if let Some(child) = self
             .node_child(ordinal)

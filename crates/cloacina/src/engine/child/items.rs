@@ -1,55 +1,55 @@
-//! Starts the children of a node that runs one child per element of a list, and ends an item when its child ends (M, K).
+//! Nodes that run one child per element of a list: the start of a child for an item, and the end of the item (M, K).
 //!
-//! The node is a map, but a child takes the place of the worker: the child holds the item while it runs, and the child's end is
-//! the end of the item's attempt.
+//! Such a node is a map whose items are run by children instead of workers. An item is running while its child is open, and an
+//! attempt of the item ends when the child ends.
 
 use std::sync::Arc;
 
 use super::{ChildFound, ChildStart};
-use crate::engine::{Execution, NewExecution, retry_delay, should_retry};
+use crate::engine::{Execution, NewExecution};
 use crate::types::{
     ChildEnd, Context, ExecutionId, ExecutionStatus, Failure, FailureKind, ItemRecord, Json,
     MAX_CHILD_DEPTH, Note, Ordinal, ParentEnd, ParentLink, TaskStatus, Timestamp,
 };
 
-/// The values with which the children of a map start.
+/// The values that all children of a map have in common when they start.
 #[derive(Clone, Copy, Debug)]
 pub struct MapChildren<'a> {
     /// The workflow of the children.
     pub found: &'a ChildFound,
-    /// The number of times that the list was read.
+    /// The number of times that the map's list was read.
     pub generation: u32,
-    /// The context that a task would see in the place of the node.
+    /// The context that the node sees.
     pub view: &'a Context,
 }
 
-/// The decision about an item that was claimed to start its child.
+/// The decision about an item whose child is to be started.
 #[derive(Clone, Debug)]
 pub enum ItemStart {
     /// A new child starts.
     New(ItemRecord, Box<ChildStart>),
-    /// The item already has a child, which runs again (M6).
+    /// The item already has a child. This child runs again (M6).
     Again(ItemRecord, ExecutionId),
-    /// The item fails, because the input of its child cannot be built.
+    /// The item fails because the input of its child cannot be built.
     Failed(ItemRecord),
 }
 
 impl Execution {
-    /// Whether a task is a node that starts a child per element of a list.
+    /// Whether a task is a node that starts one child per element of a list.
     #[must_use]
     pub fn starts_children(&self, ordinal: Ordinal) -> bool {
         let definition = self.definition(ordinal);
         definition.child.is_some() && definition.over.is_some()
     }
 
-    /// M7: the problem of a map whose children would be too deep in a chain of parents and children.
+    /// M7: the error text for a map whose children would exceed the maximum depth of nested children.
     pub(in crate::engine) fn depth_problem(&self, ordinal: Ordinal) -> Option<String> {
         let definition = self.definition(ordinal);
         let depth = self.child_depth();
         (self.starts_children(ordinal) && depth > MAX_CHILD_DEPTH).then(|| {
             let workflow = definition.child.as_ref().map_or("", |spec| &spec.workflow);
             format!(
-                "task '{}' cannot start workflow '{workflow}': its children would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                "task '{}' cannot start workflow '{workflow}': its children would be nested {depth} levels deep, and the maximum is {MAX_CHILD_DEPTH}",
                 definition.id
             )
         })
@@ -59,8 +59,8 @@ impl Execution {
         self.record.parent.as_ref().map_or(0, |link| link.depth) + 1
     }
 
-    /// M1, M2: starts a new child for a claimed item, or runs the child again that the item already has. `elements`: the values
-    /// of the item by parameter; `id`: a fresh id.
+    /// M1, M2: starts a new child for a claimed item, or runs the item's earlier child again if it has one. `elements`:
+    /// the values of the item by parameter; `id`: a fresh id for a new child.
     #[must_use]
     pub fn start_item(
         &self,
@@ -102,9 +102,9 @@ impl Execution {
                 });
             }
         };
-        // M4: the priority is inherited, and the earlier deadline applies.
+        // M4: the child inherits the priority, and the earlier of the two deadlines applies.
         let timeout = self.definition(ordinal).timeout.or(found.default_timeout);
-        let (timeout, own) = self.child_timeout(timeout, now);
+        let (timeout, own) = self.child_timeout(ordinal, timeout, now);
         let start = ChildStart {
             new: NewExecution {
                 id,
@@ -130,7 +130,8 @@ impl Execution {
         ItemStart::New(started(id), Box::new(start))
     }
 
-    /// M3, M5: the state of an item after the end of its child. `random` in 0..1 selects the delay of a retry within its jitter.
+    /// M3, M5: returns an item's state after the end of its child. `random` in 0..1 selects the delay of a retry within its
+    /// jitter.
     #[must_use]
     pub fn item_child_ended(
         &self,
@@ -152,18 +153,17 @@ impl Execution {
             return next;
         }
         let failure = self.child_failure(end.task, end);
-        let policy = &self.definition(end.task).retry;
         let counted = item.attempt.saturating_sub(item.uncounted).max(1);
-        if should_retry(policy, &failure, counted) {
-            // Each attempt of the item is a new child.
+        if let Some(delay) = self.delay_after_child(end.task, end, counted, random) {
+            // The next attempt of the item starts a new child.
             next.status = TaskStatus::Ready;
-            next.ready_at = Some(now + retry_delay(policy, counted, random));
+            next.ready_at = Some(self.timers_at(now) + delay);
             next.child = None;
         } else {
             next.status = TaskStatus::Failed;
             next.ended_at = Some(now);
             if end.status == ExecutionStatus::Cancelled {
-                // A cancelled execution cannot run again, so a retry starts a new one.
+                // A cancelled child cannot run again, so a retry starts a new child.
                 next.child = None;
             }
         }
@@ -171,7 +171,7 @@ impl Execution {
         next
     }
 
-    /// M4: the note that is sent to the children of open items when the map ends before them.
+    /// M4: returns the note to send to the children of open items if the map ends before these items do.
     pub(in crate::engine) fn note_of_close(&self, ordinal: Ordinal) -> Option<Note> {
         let spec = self.definition(ordinal).child.as_ref()?;
         if !self.starts_children(ordinal) {
@@ -179,7 +179,7 @@ impl Execution {
         }
         match spec.on_parent_end {
             ParentEnd::Cancel => Some(Note::Cancel),
-            // Abandoned children that were paused with their parent would otherwise stay paused.
+            // The children are abandoned. They were paused with their parent, and nothing else resumes them.
             ParentEnd::Abandon => {
                 (self.record.status == ExecutionStatus::Paused).then_some(Note::Resume)
             }
@@ -187,8 +187,8 @@ impl Execution {
     }
 }
 
-/// The number of a child among the children of its item. Reading the list again starts a new range, so that no two children of
-/// one item have the same number (M2).
+/// The number of a child among the children of its item. Each reading of the list starts a new range of numbers, so that two
+/// children of one item never have the same number (M2).
 const fn child_number(generation: u32, attempt: u32) -> u32 {
     (generation.saturating_sub(1) << 16).saturating_add(attempt)
 }

@@ -1,11 +1,13 @@
-//! Children: their start, their end, and the notes between parents and children (semantics M).
+//! Children: their start, their end, and the notes that parents and children exchange (semantics M).
 //!
 //! A node that runs another workflow is a waiting task. Its child is started in the transaction that makes the node
-//! ready. Executions inform each other by notes. A note is stored with the change that causes it, and any runner applies it. A
-//! note that does not match the node's current wait changes nothing.
+//! ready, or later if the execution has a start time or the workflow is not known yet.
 //!
-//! `start` starts a child. `end` notifies its parent and completes or fails the node. `family` handles the notes in between.
-//! `items` handles the children of a node that starts one per element of a list.
+//! Parents and children inform each other by notes. A note is stored in the transaction of the change that causes it, and any
+//! runner can apply it. A note that does not belong to the node's current wait changes nothing.
+//!
+//! `start` starts a child. `end` notifies its parent and completes or fails the node. `family` applies pauses, cancels and
+//! retries. `items` is for nodes that start one child per element of a list.
 
 mod end;
 mod family;
@@ -43,8 +45,8 @@ impl Execution {
     }
 }
 
-/// M6: the child that a node keeps when it runs again. A cancelled child cannot run again, and a retry from this node on starts
-/// a new child.
+/// M6: returns the child that a node keeps when the node runs again. Returns `None` if a new child must start, because the old
+/// child was cancelled and cannot run again, or because the retry restarts the node from scratch.
 pub(in crate::engine) fn kept_child(wait: &TaskWait, restarted: bool) -> Option<NodeChild> {
     let child = wait.child.as_ref()?;
     let can_run_again = !restarted && child.status != Some(ExecutionStatus::Cancelled);

@@ -7,18 +7,18 @@ use crate::engine::waiting::record_of;
 use crate::engine::{Changes, Execution, NEVER, NewExecution};
 use crate::types::{
     Context, DefinitionId, ExecutionId, Failure, FailureKind, HistoryKind, Json, MAX_CHILD_DEPTH,
-    Micros, NodeChild, Note, OpenWait, Ordinal, OwnTimeout, ParentLink, Post, TaskStatus,
-    Timestamp,
+    Micros, NodeChild, Note, OpenWait, Ordinal, OwnTimeout, ParentEnd, ParentLink, Post,
+    TaskStatus, Timestamp,
 };
 use crate::workflow::Workflow;
 
-/// The shortest and the longest time between two searches for the workflow of a node, in microseconds.
+/// The shortest and the longest time, in microseconds, between two searches for a workflow that a waiting task needs.
 const SEARCH: (Micros, Micros) = (1_000_000, 30_000_000);
 
-/// The workflow of a child, as it was found at the start.
+/// The workflow that a new child runs.
 #[derive(Clone, Debug)]
 pub struct ChildFound {
-    /// The stored version.
+    /// The id of the stored definition.
     pub definition: DefinitionId,
     /// The workflow.
     pub workflow: Arc<Workflow>,
@@ -26,7 +26,7 @@ pub struct ChildFound {
     pub default_timeout: Option<Micros>,
 }
 
-/// A child to submit in the transaction of its parent.
+/// A child to submit in a transaction of its parent.
 #[derive(Clone, Debug)]
 pub struct ChildStart {
     /// The execution.
@@ -36,7 +36,9 @@ pub struct ChildStart {
 }
 
 impl Execution {
-    /// M1: a node becomes ready. Its child is started in the same transaction.
+    /// M1, M6: makes a node ready. Its child starts, or runs again if the node kept an earlier child. A new child starts in
+    /// the same transaction, or later if the execution has a start time or the workflow is not known yet. If the child's
+    /// input cannot be built, the node fails.
     pub(in crate::engine) fn register_child(
         &mut self,
         ordinal: Ordinal,
@@ -62,7 +64,7 @@ impl Execution {
         self.open_wait(ordinal, open, None, now, changes);
         let earlier = self.node_child(ordinal).map(|child| child.id);
         if let Some(child) = earlier {
-            // M6: the node runs again with the child that it has.
+            // M6: the node keeps its child, and the child runs again.
             self.change_child(ordinal, changes, |child| {
                 child.status = None;
                 child.end = None;
@@ -75,7 +77,7 @@ impl Execution {
             return;
         }
         let start_at = self.record.start_at.filter(|at| *at > now);
-        // If the child is not started in this transaction, a runner finds the node due.
+        // If this transaction does not start the child, a runner finds the node once the node is due.
         self.task_mut(ordinal).ready_at = Some(start_at.unwrap_or(now));
         if start_at.is_none() {
             changes.flow.starts.insert(ordinal);
@@ -83,7 +85,8 @@ impl Execution {
         }
     }
 
-    /// Starts the child of a node, with a fresh id. `None`: the node does not wait for the start of a child, or it has failed.
+    /// Starts the child of a node, with a fresh id. Returns `None` if the node does not wait for the start of a child,
+    /// or if the child cannot be started. In the second case, the node fails.
     pub fn start_child(
         &mut self,
         ordinal: Ordinal,
@@ -100,7 +103,7 @@ impl Execution {
         let depth = self.record.parent.as_ref().map_or(0, |link| link.depth) + 1;
         let input = if depth > MAX_CHILD_DEPTH {
             Err(format!(
-                "task '{id}' cannot start workflow '{}': its child would be at depth {depth} of a chain of children, and the maximum is {MAX_CHILD_DEPTH}",
+                "task '{id}' cannot start workflow '{}': its child would be nested {depth} levels deep, and the maximum is {MAX_CHILD_DEPTH}",
                 found.workflow.name()
             ))
         } else {
@@ -135,8 +138,8 @@ impl Execution {
         );
         let data = serde_json::json!({ "child": child, "workflow": found.workflow.name() });
         record_of(changes, now, HistoryKind::ChildStarted, ordinal, &data);
-        // M4: the priority is inherited, and the earlier deadline applies.
-        let (timeout, own) = self.child_timeout(timeout.or(found.default_timeout), now);
+        // M4: the child inherits the priority, and the earlier of the two deadlines applies.
+        let (timeout, own) = self.child_timeout(ordinal, timeout.or(found.default_timeout), now);
         Some(ChildStart {
             new: NewExecution {
                 id: child,
@@ -161,13 +164,19 @@ impl Execution {
         })
     }
 
-    /// M4: the timeout of a child, shortened to the time that the execution has left. If it was shortened, also the own timeout.
+    /// M4: returns the timeout of a child, shortened to the remaining time of its parent. If the timeout was shortened,
+    /// also returns the original timeout. With `ParentEnd::Abandon`, the timeout is not shortened, because the child
+    /// continues after the parent's timeout.
     pub(in crate::engine) fn child_timeout(
         &self,
+        ordinal: Ordinal,
         own: Option<Micros>,
         now: Timestamp,
     ) -> (Option<Micros>, Option<OwnTimeout>) {
-        let left = self.record.deadline.map(|at| at.since(now).max(1));
+        let child = self.definition(ordinal).child.as_ref();
+        let continues = child.is_some_and(|child| child.on_parent_end == ParentEnd::Abandon);
+        let deadline = self.record.deadline.filter(|_| !continues);
+        let left = deadline.map(|at| at.since(now).max(1));
         match left.filter(|left| own.is_none_or(|own| *left < own)) {
             None => (own, None),
             Some(left) => {
@@ -180,7 +189,7 @@ impl Execution {
         }
     }
 
-    /// M4, M6: restores the own timeout of a child that is retried.
+    /// M4, M6: restores the original timeout of a child that is retried.
     pub(in crate::engine) fn restore_timeout(&mut self, changes: &mut Changes) {
         let own = self.record.parent.as_ref().and_then(|link| link.timeout);
         if let Some(own) = own.filter(|own| !own.holds)
@@ -192,7 +201,8 @@ impl Execution {
         }
     }
 
-    /// M7: the workflow of a node's child is not known. The node waits, and the search is repeated.
+    /// M7: keeps a task waiting because the workflow that it needs is not known, and schedules the next search for this
+    /// workflow.
     pub fn await_workflow(&mut self, ordinal: Ordinal, now: Timestamp, changes: &mut Changes) {
         if self.wanted_workflow(ordinal).is_none() && !self.starts_children(ordinal) {
             return;
@@ -204,7 +214,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// Whether a node waits for its child to be started.
+    /// Whether a node waits for the start of its child.
     #[must_use]
     pub fn wants_child(&self, ordinal: Ordinal) -> bool {
         let task = self.task(ordinal);
@@ -215,7 +225,7 @@ impl Execution {
             && self.node_child(ordinal).is_none()
     }
 
-    /// M0: the input of a node's child, from the paths of the definition or from the node's view.
+    /// M0: builds the input of a node's child, from the paths in the definition or from the node's view.
     fn child_input(
         &mut self,
         ordinal: Ordinal,
@@ -225,7 +235,7 @@ impl Execution {
         self.child_input_from(ordinal, &view, workflow)
     }
 
-    /// M0: like [`child_input`](Self::child_input), but from a view that may also contain the element of a list.
+    /// M0: like [`child_input`](Self::child_input), but from a given view, which can contain the element of a list.
     pub(super) fn child_input_from(
         &self,
         ordinal: Ordinal,
@@ -265,7 +275,7 @@ impl Execution {
     }
 }
 
-/// The fields that a workflow declares as its input. `None`: it declares no input, or one that takes any field.
+/// The fields that a workflow declares as its input. `None`: it declares no input, or an input that accepts any field.
 fn declared_fields(workflow: &Workflow) -> Option<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Schema {

@@ -1,7 +1,8 @@
-//! F1: the grammar of cron expressions, and the errors of invalid ones.
+//! F1: the grammar of cron expressions, and the errors for invalid expressions.
 //!
-//! It accepts only expressions that croner, croniter and a reader of the documentation understand alike. Others are refused
-//! with the position of the error. Names are replaced by numbers here, because croner replaces them as text anywhere.
+//! The grammar contains only expressions that croner, croniter and a reader of the documentation understand in the same way.
+//! Other expressions are refused with the position of the error. Names are replaced by numbers here, because croner would
+//! replace a name wherever its text occurs.
 
 use crate::types::{Error, ErrorCode};
 
@@ -11,7 +12,7 @@ struct Field {
     min: u16,
     max: u16,
     words: &'static [&'static str],
-    /// The number that the first word stands for.
+    /// The number of the first word: 0 for `SUN`, 1 for `JAN`.
     first: u16,
 }
 
@@ -66,19 +67,22 @@ const fn plain(name: &'static str, min: u16, max: u16) -> Field {
 /// A valid expression.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parsed {
-    /// Six fields without names.
+    /// The expression as six fields, with numbers instead of names.
     pub(super) pattern: String,
-    /// Minutes or hours have a wildcard or a step, so the schedule follows elapsed time (F2).
+    /// Whether the minutes or hours have a wildcard or a step. The schedule then follows elapsed time (F2).
     pub(super) is_interval: bool,
 }
 
 /// The content of a field.
 #[derive(Default)]
 struct Content {
+    /// The items of the field, with numbers instead of names.
     normal: Vec<String>,
-    /// The numbers given without `L` or `#`, as bits. Sunday is 0.
+    /// The set of numbers that are given without `L` or `#`: one bit for each number. Sunday is 0.
     numbers: u64,
+    /// Whether an item has a `#`, as in `MON#1`.
     has_nth: bool,
+    /// Whether an item has no `#`.
     has_plain: bool,
 }
 
@@ -86,7 +90,7 @@ struct Content {
 struct Location<'a> {
     expression: &'a str,
     field: &'a Field,
-    /// In characters, from 1.
+    /// The position in characters, counted from 1.
     position: usize,
 }
 
@@ -197,7 +201,7 @@ fn nickname(expression: &str, position: usize) -> Result<Parsed, Error> {
     ))
 }
 
-/// Words with their positions in characters, from 1.
+/// Returns the words, each with its position in characters, counted from 1.
 fn split(expression: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let mut begun: Option<(usize, usize)> = None;
@@ -252,7 +256,7 @@ fn read_field(location: &Location<'_>, word: &str) -> Result<Content, Error> {
     }
     if content.has_nth && content.has_plain {
         return Err(location.fault(
-            "either days of the week or nth ones like 'MON#1', not both",
+            "either plain weekdays or nth weekdays like 'MON#1', not both",
             word,
         ));
     }
@@ -359,7 +363,7 @@ fn read_range(
     let start = read_value(location, first)?;
     let end_location = location.shifted(first.chars().count() + 1);
     let mut end = read_value(&end_location, last)?;
-    // As the end of a range, `SUN` is the day after Saturday.
+    // `SUN` as the end of a range means the day after Saturday.
     if location.field.max == 7 && last.eq_ignore_ascii_case("SUN") {
         end = 7;
     }
@@ -387,7 +391,7 @@ fn read_step(location: &Location<'_>, step: &str) -> Result<u16, Error> {
     };
     number
         .filter(|number| (1..=9999).contains(number))
-        .ok_or_else(|| location.fault("a step from 1 on", step))
+        .ok_or_else(|| location.fault("a step from 1 to 9999", step))
 }
 
 fn read_nth(
@@ -435,7 +439,7 @@ fn check_days(
     };
     if contents[WEEKDAY].has_nth {
         return Err(location(WEEKDAY, weekday_position)
-            .fault("'*' or plain days with a day of month", weekday)
+            .fault("'*' or plain weekdays next to a day of month", weekday)
             .with_hint("use two schedules: one for the day of month, one for the nth weekday"));
     }
     let all_days = ((1_u64 << 31) - 1) << 1;

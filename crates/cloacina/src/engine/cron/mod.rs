@@ -18,7 +18,7 @@ const SECOND: Micros = 1_000_000;
 pub struct Cron {
     pattern: croner::Cron,
     zone: Tz,
-    /// Minutes or hours have a wildcard or a step, so ticks follow elapsed time when clocks change.
+    /// Whether the minutes or hours have a wildcard or a step. Ticks then follow elapsed time when clocks change.
     is_interval: bool,
 }
 
@@ -35,8 +35,8 @@ impl Cron {
     /// Parses an expression (F1) and the name of an IANA time zone.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an invalid expression, with the position of the error and the expected text; for an unknown zone,
-    /// with similar names as a hint; and for an expression that never fires.
+    /// Returns `ScheduleInvalid` if the expression is not valid (with the position of the error), if the zone is not known (with
+    /// similar names as a hint), or if the expression never fires.
     pub fn parse(expression: &str, timezone: &str) -> Result<Self, Error> {
         let parsed = grammar::parse(expression)?;
         let zone = zone::find(timezone)?;
@@ -80,10 +80,11 @@ impl Cron {
         Some(Timestamp::from(next))
     }
 
-    /// F2: the next fire time of an expression with fixed times. A wall-clock time maps to the first instant that shows it, or
-    /// to the end of the gap if none does.
+    /// F2: returns the next fire time of an expression with fixed times of day. A wall-clock time fires at the first instant at
+    /// which clocks show it. A time that clocks skip fires at the end of the gap.
     fn fixed_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // After clocks go back, times that have already fired are shown again. They map to instants before `after`.
+        // After clocks go back, they show some times again that have already fired. The first instant of such a time is not
+        // later than `after`, so the loop skips it.
         let mut wall = after.with_timezone(&self.zone).naive_local();
         loop {
             wall = self.wall_after(wall)?;
@@ -98,7 +99,7 @@ impl Cron {
         self.pattern.find_next_occurrence(&wall, false).ok()
     }
 
-    /// The last fire time in `(after, until]`, found without iterating over all of them.
+    /// Returns the last fire time in `(after, until]`, without computing all fire times in this interval.
     #[must_use]
     pub fn last_between(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let mut window = SECOND;

@@ -1,11 +1,11 @@
-//! Time zones: their names, and the instants of wall-clock times.
+//! Time zones: finds a zone by name, and the instant of a wall-clock time.
 
 use chrono::{DateTime, Days, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::types::{Error, ErrorCode, Timestamp, nearest};
 
-/// Returns the zone with an IANA name.
+/// Returns the time zone that has this IANA name.
 pub(super) fn find(name: &str) -> Result<Tz, Error> {
     if let Ok(zone) = name.parse() {
         return Ok(zone);
@@ -23,7 +23,8 @@ pub(super) fn find(name: &str) -> Result<Tz, Error> {
     }))
 }
 
-/// Returns known names that differ in case, have the same last part, or are similar.
+/// Returns up to three zone names, in quotes, that equal the given name except for case, have the same last part, or are
+/// similar.
 fn similar(name: &str) -> Vec<String> {
     let wanted = name.trim().to_lowercase().replace(' ', "_");
     if wanted.len() < 3 {
@@ -51,7 +52,8 @@ fn similar(name: &str) -> Vec<String> {
                 .map(|(_, known)| *known),
         );
     }
-    if found.is_empty() {
+    // With fewer letters, names that have nothing in common would be similar.
+    if found.is_empty() && wanted_city.len() >= 5 {
         let city = |lower: &str| lower.rsplit('/').next().map(str::to_owned);
         let cities: Vec<String> = lower.iter().filter_map(|(lower, _)| city(lower)).collect();
         if let Some(near) = nearest(wanted_city, cities.iter().map(String::as_str)) {
@@ -70,7 +72,8 @@ fn similar(name: &str) -> Vec<String> {
     unique.into_iter().take(3).map(quoted).collect()
 }
 
-/// F2: the first instant at which the clocks of a zone show a time, or the first instant after the gap if none does.
+/// F2: returns the first instant at which the clocks of a zone show the given time. If clocks skip this time, returns the end
+/// of the gap.
 pub(super) fn first_instant(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.with_timezone(&Utc)),
@@ -78,10 +81,10 @@ pub(super) fn first_instant(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Ut
     }
 }
 
-/// Returns the first second at which the clocks show a time later than `wall`, which they skip.
+/// Returns the first second at which clocks show a later time than `wall`. Clocks must skip the time `wall`.
 fn after_gap(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     let shows_more = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local() > wall;
-    // No offset from UTC is larger than two days.
+    // Every offset from UTC is less than two days, so the end of the gap lies between these two instants.
     let mut before = wall.and_utc().checked_sub_days(Days::new(2))?;
     let mut after = wall.and_utc().checked_add_days(Days::new(2))?;
     while after - before > TimeDelta::seconds(1) {

@@ -1,4 +1,4 @@
-//! The facts of a diagnosis, and its input.
+//! The input of a diagnosis, and the facts that a diagnosis can report.
 
 use crate::types::{
     ExecutionId, ExecutionStatus, Failure, MapRow, Micros, Offer, Presence, RunnerId, ScheduleId,
@@ -6,14 +6,15 @@ use crate::types::{
 };
 use crate::workflow::TaskKind;
 
-/// The input of a diagnosis besides the execution.
+/// The data that a diagnosis reads in addition to the execution.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosisInput<'a> {
-    /// The runners that were not declared dead.
+    /// The runners that have not been declared dead.
     pub runners: &'a [Presence],
-    /// The handlers for tasks of the execution's workflow that live runners and some former runners have announced.
+    /// The announcements of runners that have handlers for tasks of this workflow. The list has the announcements of all
+    /// such live runners, and possibly some of runners that are no longer live.
     pub offers: &'a [Offer],
-    /// The attempts that workers of these runners run, as far as they are known.
+    /// The attempts that are known to run on workers of these runners.
     pub running: &'a [RunningTask],
     /// The maps of the execution that have expanded.
     pub maps: &'a [MapRow],
@@ -24,7 +25,7 @@ pub struct DiagnosisInput<'a> {
 /// An attempt that a worker runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningTask {
-    /// The runner.
+    /// The runner whose worker runs it.
     pub runner: RunnerId,
     /// The workflow.
     pub workflow: String,
@@ -37,7 +38,7 @@ pub struct RunningTask {
 /// A task that keeps workers of a runner busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusyTask {
-    /// The workflow, unless it is the execution's own.
+    /// The workflow of the task, if it is not the workflow of the diagnosed execution.
     pub workflow: Option<String>,
     /// The task.
     pub task: String,
@@ -83,7 +84,7 @@ impl SeenRunner {
     }
 }
 
-/// A fact that holds an execution or one of its tasks back, or the runner that runs a task.
+/// A fact that explains the state of an execution or task, for example what blocks it or which runner runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The execution has ended.
@@ -95,20 +96,20 @@ pub enum Reason {
         /// The failure, with the failed task if there is one.
         error: Option<(Option<String>, Failure)>,
     },
-    /// The final tasks of the execution have not ended, or have failed.
+    /// The execution has ended, but its final tasks have not ended or have failed.
     FinalTasks {
-        /// Their execution.
+        /// The execution of the final tasks.
         execution: ExecutionId,
-        /// Its status.
+        /// The status of that execution.
         status: ExecutionStatus,
-        /// Its failure, with the failed task if there is one.
+        /// The failure of that execution, with the failed task if there is one.
         error: Option<(Option<String>, Failure)>,
     },
-    /// Final tasks wait until attempts of the first execution have ended or are lost.
+    /// The execution runs final tasks, which wait until the attempts of the first execution have ended or are lost.
     AttemptsOpen {
-        /// The first execution.
+        /// The execution to which the final tasks belong.
         first: ExecutionId,
-        /// The number of the attempts.
+        /// The number of its attempts that may still run.
         count: usize,
     },
     /// This release does not have a mechanism that the workflow needs.
@@ -120,7 +121,7 @@ pub enum Reason {
     },
     /// The execution is paused.
     Paused {
-        /// The time since which it is paused.
+        /// The start of the pause.
         since: Option<Timestamp>,
     },
     /// The execution has a deadline at which it fails.
@@ -135,39 +136,39 @@ pub enum Reason {
         /// The time before which no task starts.
         until: Timestamp,
     },
-    /// A signal of `cancel_on` cannot cancel the execution.
+    /// A signal that `cancel_on` names cannot cancel the execution.
     NotCancellable {
-        /// The signal, and why it cannot.
+        /// The name of the signal, and the reason why the signal cannot cancel the execution.
         problem: String,
     },
-    /// Two tasks wrote a key, and neither depends on the other: the final context has one of the values (B3).
+    /// Two tasks that do not depend on each other wrote the same key. The final context contains only one of the values (B3).
     LostWrite {
         /// The key.
         key: String,
-        /// The task whose value the context has: the later one in the order of the declaration.
+        /// The task whose value is in the final context.
         kept: String,
-        /// The task whose value it lacks.
+        /// The task whose value is not in the final context.
         lost: String,
     },
-    /// No live runner has any task of the workflow.
+    /// No live runner has handlers for tasks of the workflow.
     WorkflowUnknown {
         /// The workflow.
         workflow: String,
-        /// The last runner that had it.
+        /// The last runner that had such handlers.
         last: Option<SeenRunner>,
     },
     /// A task waits for its dependencies.
     Dependencies {
         /// The task.
         task: String,
-        /// Some dependencies that have not ended, with their statuses.
+        /// The dependencies that have not ended, with their statuses. If there are many, the list contains only the first ones.
         open: Vec<(String, TaskStatus)>,
-        /// The number of other dependencies that have not ended.
+        /// The number of further dependencies that have not ended.
         more: usize,
     },
-    /// More tasks wait for dependencies than the reasons name.
+    /// Further tasks wait for dependencies, in addition to the tasks with a `Dependencies` reason.
     MoreTasks {
-        /// Their number.
+        /// The number of tasks that are not reported.
         count: usize,
     },
     /// A task waits for its next attempt.
@@ -176,7 +177,7 @@ pub enum Reason {
         task: String,
         /// The number of the next attempt. Snoozes do not count.
         attempt: u32,
-        /// Maximum number of attempts of its policy.
+        /// Maximum number of attempts that the task's retry policy allows.
         max_attempts: u32,
         /// The time at which the attempt is due.
         until: Timestamp,
@@ -187,25 +188,26 @@ pub enum Reason {
     Waiting {
         /// The task.
         task: String,
-        /// The open parts of its condition, in words.
+        /// The parts of the task's condition that have not been met, in words.
         what: Vec<String>,
-        /// The names of the signals, with the topics in which each may come.
+        /// The names of the signals that the task waits for, with the topics under which each can arrive.
         signals: Vec<(String, Vec<Topic>)>,
         /// The beginning of the wait.
         since: Timestamp,
-        /// The end of the wait if nothing comes.
+        /// The time at which the wait ends even if nothing has arrived.
         deadline: Option<Timestamp>,
-        /// Per name, the number of signals that came with other keys, if it is known.
+        /// For each signal name, the number of arrived signals with another key than the one that the task waits for. Names
+        /// for which this number is not known are left out.
         others: Vec<(String, usize)>,
     },
-    /// A map runs its items.
+    /// A map runs its items, or has not read its list yet.
     Map {
         /// The task.
         task: String,
         /// The counts of its items. `None`: its list has not been read yet.
         row: Option<Box<MapRow>>,
     },
-    /// A task is snoozed.
+    /// A task without a failed attempt was snoozed, and is not due yet.
     Timer {
         /// The task.
         task: String,
@@ -227,12 +229,12 @@ pub enum Reason {
         task: String,
         /// The number of live runners with a handler.
         runners: usize,
-        /// One of these runners.
+        /// One of these live runners.
         runner: SeenRunner,
         /// The tasks that the workers of this runner run, the most frequent first.
         busy: Vec<BusyTask>,
     },
-    /// A live runner has claimed a task, and no worker of it has taken the task yet.
+    /// A live runner has claimed a task, but none of its workers has taken the task yet.
     Claimed {
         /// The task.
         task: String,
@@ -240,7 +242,7 @@ pub enum Reason {
         runner: SeenRunner,
         /// The end of the runner's lease, unless it is extended.
         until: Timestamp,
-        /// The tasks that its workers run, the most frequent first.
+        /// The tasks that this runner's workers run, the most frequent first.
         busy: Vec<BusyTask>,
     },
     /// A live runner runs a task.
@@ -269,7 +271,7 @@ pub enum Reason {
         /// Whether a live runner can rescue the task.
         rescuer: bool,
     },
-    /// A runner that was declared dead held the claim on a task, which is being rescued.
+    /// A runner that has been declared dead still holds the claim on a task: the task has not been rescued yet.
     HeldByGone {
         /// The task.
         task: String,
@@ -280,7 +282,7 @@ pub enum Reason {
         /// Whether a live runner can rescue the task.
         rescuer: bool,
     },
-    /// The schedule that started the execution does not fire any more.
+    /// The schedule that started the execution no longer fires.
     ScheduleOff {
         /// The schedule.
         schedule: ScheduleId,
@@ -290,7 +292,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The runner whose workers a task waits for.
+    /// Returns the runner whose workers have yet to take the task, if this is the reason why the task waits.
     #[must_use]
     pub const fn waits_for_worker_of(&self) -> Option<RunnerId> {
         match self {

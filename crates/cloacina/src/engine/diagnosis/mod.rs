@@ -1,5 +1,5 @@
-//! Diagnosis of an execution: the facts that keep it from making progress. `runner/explain.rs` puts them in words.
-//! `facts` defines them.
+//! Diagnosis of an execution: finds the facts that keep the execution from making progress. `facts` defines them, and
+//! `runner/explain.rs` turns them into sentences.
 
 mod facts;
 
@@ -13,14 +13,15 @@ use crate::workflow::TaskKind;
 
 pub use facts::{BusyTask, DiagnosisInput, Reason, RunningTask, SeenRunner};
 
-/// Maximum number of named tasks that wait for dependencies.
+/// Maximum number of tasks that are reported by name as waiting for dependencies.
 const MAX_TASKS: usize = 20;
-/// Maximum number of dependencies that are named for each of these tasks.
+/// Maximum number of dependencies that are reported by name for each of these tasks.
 const MAX_DEPENDENCIES: usize = 5;
-/// Maximum number of keys with a lost write that are named.
+/// Maximum number of keys with a lost write that are reported by name.
 const MAX_KEYS: usize = 5;
 
-/// Returns what an execution waits for: reasons for the whole execution first, then task by task.
+/// Returns the reasons why an execution waits: first the reasons that concern the whole execution, then the reasons of each
+/// task. For an ended execution, returns its end and its lost writes.
 #[must_use]
 pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason> {
     let record = execution.record();
@@ -50,13 +51,13 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
         .filter(|until| *until > input.now && record.status != ExecutionStatus::Paused);
     reasons.extend(delay.map(|until| Reason::Delay { until }));
     let mut tasks = Vec::new();
-    let (mut ready, mut waiting) = (false, 0);
+    let (mut lacks_handler, mut waiting) = (false, 0);
     for (ordinal, task) in (0..).zip(&record.tasks) {
         match task.status {
             // An expanded map is shown as running.
             status if !status.is_terminal() && is_open_map(execution, ordinal, task) => {
                 let (row, handler) = map(execution, ordinal, input);
-                ready |= handler.is_some();
+                lacks_handler |= handler.is_some();
                 tasks.extend(row.into_iter().chain(handler));
             }
             TaskStatus::Running => tasks.push(held(execution, ordinal, task, input)),
@@ -70,7 +71,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
                 let is_delayed = delay.is_some() && task.ready_at == delay;
                 if !is_delayed {
                     let reason = ready_task(execution, ordinal, task, input);
-                    ready |= matches!(reason, Reason::NoHandler { .. });
+                    lacks_handler |= matches!(reason, Reason::NoHandler { .. });
                     tasks.push(reason);
                 }
             }
@@ -84,7 +85,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
         }
     }
     let knows = |offer: &Offer| is_live(offer, input);
-    if ready && !input.offers.iter().any(knows) {
+    if lacks_handler && !input.offers.iter().any(knows) {
         let last = input
             .offers
             .iter()
@@ -110,7 +111,7 @@ pub fn explain(execution: &Execution, input: &DiagnosisInput<'_>) -> Vec<Reason>
     reasons
 }
 
-/// The end, and the writes that the final context lacks.
+/// Returns the end of the execution, and the writes that are missing from its final context.
 fn ended(execution: &Execution) -> Vec<Reason> {
     let record = execution.record();
     let error = record
@@ -169,7 +170,7 @@ fn is_open_map(execution: &Execution, ordinal: Ordinal, task: &TaskRecord) -> bo
     is_begun && task.runner.is_none() && execution.workflow().task(ordinal).over.is_some()
 }
 
-/// K12: the counts of a map and, if no runner can run its items, the reason.
+/// K12: returns the counts of a map and, if no runner can run its items, the reason for this.
 fn map(
     execution: &Execution,
     ordinal: Ordinal,
@@ -178,13 +179,13 @@ fn map(
     let task = id(execution, ordinal);
     let row = input.maps.iter().find(|row| row.task == ordinal);
     let Some(row) = row else {
-        // A map of children, or one that waits for a condition before it reads its list.
+        // The map starts children, or waits for a condition before it reads its list.
         let is_child = execution.workflow().task(ordinal).child.is_some();
         let open = execution.task(ordinal).open_wait();
         if open.is_some_and(|open| is_child || !open.leaves.is_empty()) {
             return (waits(execution, ordinal), None);
         }
-        // The delay of the execution is a reason of its own.
+        // A delayed execution has a separate reason for the delay.
         let is_delayed = (execution.record().start_at).is_some_and(|at| at > input.now);
         return (
             (!is_delayed).then_some(Reason::Map { task, row: None }),
@@ -204,13 +205,13 @@ fn waits(execution: &Execution, task: Ordinal) -> Option<Reason> {
     let missing = open.leaves.iter().filter(|leaf| !leaf.holds());
     let mut what: Vec<String> = missing.clone().map(leaf_text).collect();
     if let Some(spec) = &execution.workflow().task(task).child {
-        // M7: the reason names the missing workflow or child.
+        // M7: the reason names the child, or its workflow if no child has been started.
         what.push(match execution.node_child(task) {
             Some(child) => format!("child {} of workflow '{}'", child.id, spec.workflow),
             None if execution.has_open_map(task) => {
                 format!("children of workflow '{}', one per item", spec.workflow)
             }
-            None => format!("workflow '{}', but no child could be started yet: it is not defined in this database, or the check for it is still due", spec.workflow),
+            None => format!("workflow '{}', but no child could be started yet: the workflow is not defined in this database, or no runner has checked for it since it was defined", spec.workflow),
         });
     } else if let Some(runs) = open.park.as_ref().and_then(runs_text) {
         what.push(runs);
@@ -271,7 +272,7 @@ fn ready_task(
     no_handler(execution, ordinal, input)
 }
 
-/// The reason for a task whose function no live runner has.
+/// Returns the reason which says that no live runner has a handler for a ready task.
 fn no_handler(execution: &Execution, ordinal: Ordinal, input: &DiagnosisInput<'_>) -> Reason {
     let task = id(execution, ordinal);
     let offers = (input.offers.iter()).filter(|offer| offer.tasks.contains(&task));
@@ -338,8 +339,8 @@ fn held(
     }
 }
 
-/// Returns the tasks that occupy a runner's workers, most frequent first. Only workers of the kind that `waiting` needs are
-/// considered.
+/// Returns the tasks that occupy a runner's workers, the most frequent first. Counts only workers of the kind that the task
+/// `waiting` needs.
 fn busy_with(
     execution: &Execution,
     waiting: Ordinal,
@@ -350,7 +351,7 @@ fn busy_with(
         execution.workflow().task(waiting).kind,
         execution.workflow().name(),
     );
-    // Which kind of worker an external task needs is known only to the program with its handler.
+    // Only the program that has the handler of an external task knows which kind of worker the task needs.
     let occupies = |other: TaskKind| kind == other || [kind, other].contains(&TaskKind::External);
     let running = input.running.iter();
     let running = running.filter(|running| running.runner == runner && occupies(running.kind));

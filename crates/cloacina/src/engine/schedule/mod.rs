@@ -1,6 +1,7 @@
-//! The ticks of a schedule: which fire, are missed, overlap or wait, and when it is evaluated next (semantics F4–F6).
+//! The ticks of a cron schedule: which of them fire, are missed, overlap or wait, and when the schedule is evaluated
+//! next (semantics F4–F6).
 //!
-//! `registration` makes and changes the record of a schedule, `ticks` evaluates it.
+//! `registration` makes and changes the record of a schedule. `ticks` evaluates the schedule.
 //!
 //! See docs/explanation/decisions/052-missed-ticks.md
 
@@ -15,19 +16,20 @@ pub use ticks::{
     Decision, MAX_LATENESS, MAX_TICKS, ScheduleInputs, TAKEOVER_DELAY, Tick, evaluate,
 };
 
-/// Time between two evaluations of a schedule with queued ticks, in microseconds. It is also evaluated when an execution ends.
+/// Time, in microseconds, between two evaluations of a schedule with waiting ticks. The end of an execution causes a
+/// further evaluation.
 const QUEUE_INTERVAL: Micros = 5_000_000;
 
-/// The parsed expression of a record.
+/// Parses the cron expression of a schedule's record.
 ///
 /// # Errors
-/// When it has no valid expression.
+/// Returns an error if the record has no valid expression.
 pub fn cron_of(record: &ScheduleRecord) -> Result<Cron, Error> {
     let expression = record.spec.expression.as_deref().unwrap_or_default();
     Cron::parse(expression, &record.spec.timezone)
 }
 
-/// Sets the first tick after `now`.
+/// Sets the schedule's next tick to the first tick after `now`.
 fn schedule_next(record: &mut ScheduleRecord, cron: &Cron, now: Timestamp) {
     let from = match record.spec.start_at {
         Some(start) if start > now => start - 1,
@@ -51,7 +53,7 @@ fn wake(record: &mut ScheduleRecord, now: Timestamp) {
     record.wake_at = tick.into_iter().chain(queue).min();
 }
 
-/// F6: the delay of a tick, which is the same for every runner.
+/// F6: the random delay of a tick. It is derived from the schedule and the due time, so that all runners agree on it.
 fn jitter_of(record: &ScheduleRecord, due: Timestamp) -> Micros {
     let span = record.spec.jitter;
     if span <= 0 {
@@ -63,7 +65,7 @@ fn jitter_of(record: &ScheduleRecord, due: Timestamp) -> Micros {
     i64::try_from(mixed % (span.unsigned_abs() + 1)).unwrap_or_default()
 }
 
-/// The finalizer of splitmix64.
+/// Mixes the bits of a number (the finalizer of splitmix64).
 const fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -92,20 +94,19 @@ pub fn input(record: &ScheduleRecord, due: Timestamp) -> Context {
     input
 }
 
-/// The due time under which a caller's run is recorded. It differs from the due times of all ticks and of earlier runs by
-/// callers.
+/// The due time to record for a run that a caller requested. No tick and no earlier run of this kind has the same due time.
 #[must_use]
 pub fn between_ticks(record: &ScheduleRecord, now: Timestamp) -> Timestamp {
-    // Ticks are due at whole seconds, and this number of microseconds is odd.
+    // Ticks are due at whole seconds, so an odd number of microseconds cannot be the due time of a tick.
     let at = Timestamp(now.0 | 1);
-    if record.state.last_fired_at == Some(at) {
-        at + 2
-    } else {
-        at
+    match record.state.last_fired_at {
+        // The clock may have been set back, or may not have advanced since the last run.
+        Some(last) if last >= at => Timestamp((last.0 + 1) | 1),
+        _ => at,
     }
 }
 
-/// Adds executions to the schedule's open ones, if its overlap rule depends on them.
+/// Adds new executions to the schedule's list of open executions, if its overlap rule depends on this list.
 pub fn note_started(record: &mut ScheduleRecord, started: &[ExecutionId]) {
     if record.spec.overlap != Overlap::Allow {
         record.state.open.extend_from_slice(started);

@@ -1,4 +1,4 @@
-//! The record of a schedule: its registration and its changes (semantics F5, F6).
+//! The record of a schedule: how it is registered, changed, enabled and deleted (semantics F5, F6).
 
 use super::{cron_of, schedule_next};
 use crate::engine::cron::Cron;
@@ -13,18 +13,18 @@ const MAX_EXPRESSION: usize = 250;
 /// Maximum number of bytes of an instance name.
 const MAX_INSTANCE: usize = 255;
 
-/// A schedule to register.
+/// The data of a schedule to register.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
-    /// The workflow to start, which need not be registered yet.
+    /// The workflow that the schedule starts. The workflow need not be defined yet.
     pub workflow: String,
     /// The cron expression.
     pub expression: String,
     /// The IANA time zone.
     pub timezone: String,
-    /// A name that distinguishes it from schedules with the same workflow, expression and zone.
+    /// A name that distinguishes the schedule from others with the same workflow, expression and zone.
     pub instance: Option<String>,
-    /// The initial context of its executions.
+    /// The initial context of the executions that the schedule starts.
     pub input: Context,
     /// The catch-up rule.
     pub catchup: Catchup,
@@ -38,7 +38,7 @@ pub struct NewSchedule {
     pub end_at: Option<Timestamp>,
     /// Maximum delay of a tick, in microseconds.
     pub jitter: Micros,
-    /// Whether it fires. Ignored for a schedule that is registered already.
+    /// Whether a new schedule fires. Ignored if the schedule is already registered.
     pub enabled: bool,
 }
 
@@ -68,7 +68,7 @@ impl NewSchedule {
     /// Returns the record of a new schedule.
     ///
     /// # Errors
-    /// `ScheduleInvalid` for an invalid expression, zone or option.
+    /// Returns `ScheduleInvalid` if the expression, the zone or an option is not valid.
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let expression = self.expression.trim();
         let cron = Cron::parse(expression, &self.timezone)?;
@@ -122,7 +122,7 @@ impl NewSchedule {
         }
         if self.expression.len() > MAX_EXPRESSION {
             return refuse(format!(
-                "a cron expression may have at most {MAX_EXPRESSION} characters"
+                "a cron expression may have at most {MAX_EXPRESSION} bytes"
             ));
         }
         if self
@@ -146,7 +146,7 @@ impl NewSchedule {
     }
 }
 
-/// F5: the identity of a schedule, by which a registration finds the stored one: a JSON array of strings.
+/// F5: the identity of a schedule, by which a registration finds the stored schedule. The identity is a JSON array of strings.
 fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     let expression = spec.expression.as_deref().unwrap_or_default();
     let parts = [workflow, expression, &spec.timezone, &spec.instance];
@@ -154,8 +154,8 @@ fn identity(workflow: &str, spec: &ScheduleSpec) -> String {
     serde_json::to_string(&parts).unwrap_or_default()
 }
 
-/// F5: returns the known schedule with the options of a new registration. Its id, history and `enabled` stay, and its next
-/// tick too unless the start, the end or the jitter changes. `None`: the options are the same.
+/// F5: returns a known schedule with the options of a new registration. The schedule keeps its id, its history and `enabled`.
+/// It also keeps its next tick, unless the start, the end or the jitter has changed. Returns `None` if no option has changed.
 #[must_use]
 pub fn registered_again(
     known: &ScheduleRecord,
@@ -179,10 +179,11 @@ pub fn registered_again(
     Some(record)
 }
 
-/// Returns the schedule with another expression or zone, and its new next tick.
+/// Returns the schedule with the given expression and time zone, and with the next tick that follows from them. `None` leaves a
+/// value unchanged.
 ///
 /// # Errors
-/// `ScheduleInvalid` for an expression or a zone that cannot be read.
+/// Returns `ScheduleInvalid` if the expression or the zone is not valid.
 pub fn changed(
     known: &ScheduleRecord,
     expression: Option<&str>,
@@ -195,7 +196,7 @@ pub fn changed(
         if expression.len() > MAX_EXPRESSION {
             return Err(Error::new(
                 ErrorCode::ScheduleInvalid,
-                format!("a cron expression may have at most {MAX_EXPRESSION} characters"),
+                format!("a cron expression may have at most {MAX_EXPRESSION} bytes"),
             ));
         }
         record.spec.expression = Some(expression.to_owned());
@@ -210,10 +211,11 @@ pub fn changed(
     Ok(record)
 }
 
-/// Returns the schedule with other options, and its new next tick. Its id, state and history stay.
+/// Returns the schedule with the options of `new`, and with the next tick that follows from them. The schedule keeps its
+/// id, its state and its history.
 ///
 /// # Errors
-/// `ScheduleInvalid` for an invalid expression, zone or option.
+/// Returns `ScheduleInvalid` if the expression, the zone or an option is not valid.
 pub fn replaced(
     known: &ScheduleRecord,
     new: &NewSchedule,
@@ -228,10 +230,11 @@ pub fn replaced(
     })
 }
 
-/// Returns the schedule enabled or disabled. F6: ticks that were due while it was disabled are not caught up.
+/// Returns the record of a schedule or trigger after it was enabled or disabled. An enabled one has its next tick or poll.
+/// Ticks that were due while the schedule was disabled never fire (F6).
 ///
 /// # Errors
-/// When its expression cannot be parsed.
+/// Returns an error if the schedule's expression cannot be parsed.
 pub fn switched(
     known: &ScheduleRecord,
     enabled: bool,
@@ -250,7 +253,7 @@ pub fn switched(
     Ok(record)
 }
 
-/// Returns the schedule as deleted. It does not fire any more, and its history remains.
+/// Returns the schedule, marked as deleted. A deleted schedule no longer fires, and its history remains.
 #[must_use]
 pub fn deleted(known: &ScheduleRecord, now: Timestamp) -> ScheduleRecord {
     ScheduleRecord {

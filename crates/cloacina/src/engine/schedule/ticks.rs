@@ -1,4 +1,4 @@
-//! The evaluation of a schedule: its due ticks, the missed ones, and those that overlap (semantics F4, F6).
+//! The evaluation of a schedule: decides about due ticks, missed ticks and overlapping ticks (semantics F4, F6).
 
 use super::{jitter_of, next_tick, wake};
 use crate::engine::cron::Cron;
@@ -6,31 +6,32 @@ use crate::types::{
     CatchingUp, Catchup, Micros, Overlap, ScheduleRecord, ScheduleState, TickOutcome, Timestamp,
 };
 
-/// Grace period of a runner that was running when a tick was due, in microseconds: a tick at most this late still fires. An
-/// older one counts as missed, because the machine slept, the clock was set, or the database was unavailable.
+/// Maximum lateness, in microseconds, with which a tick still counts as on time, if this runner was running when the tick
+/// was due. A later tick counts as missed. Ticks are late after the machine slept, the clock was set forward, or the
+/// database did not answer.
 pub const MAX_LATENESS: Micros = 60_000_000;
 
-/// Time for which a tick from before a runner's start is left to the peers that were running then, in microseconds. After that
-/// any runner fires it.
+/// Time, in microseconds, for which a runner that started after a tick was due leaves the tick to peers that were already
+/// running. It counts from the tick's due time. Afterwards, any runner fires the tick.
 pub const TAKEOVER_DELAY: Micros = 2_000_000;
 
-/// Maximum number of ticks of one evaluation. The next evaluation continues from there, so that the size of a transaction does
-/// not depend on the length of a downtime.
+/// Maximum number of ticks that one evaluation decides. The next evaluation continues with the following tick, so that the size
+/// of a transaction does not depend on the length of a downtime.
 pub const MAX_TICKS: usize = 500;
 
-/// Maximum number of missed ticks that are recorded one by one.
+/// Number of missed ticks that are recorded one by one. Further missed ticks are recorded together.
 const MAX_RECORDED: u32 = 1_000;
-/// Maximum number of ticks that wait for an execution to end.
+/// Maximum number of a schedule's ticks that wait for an execution to end.
 const MAX_QUEUED: usize = 1_000;
 
-/// The inputs of a schedule's evaluation besides its record.
+/// The data that an evaluation reads in addition to the schedule's record.
 #[derive(Clone, Copy, Debug)]
 pub struct ScheduleInputs {
     /// The current time.
     pub now: Timestamp,
     /// The time since which this runner fires ticks.
     pub online_since: Timestamp,
-    /// The start of the live peer that has been running longest.
+    /// The start time of the live peer that has been running longest.
     pub others_since: Option<Timestamp>,
     /// Whether an execution of the schedule is open.
     pub is_open: bool,
@@ -38,28 +39,28 @@ pub struct ScheduleInputs {
     pub max_catchup: u32,
 }
 
-/// A tick with its outcome.
+/// A due tick and the decision about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tick {
-    /// The time at which it was due.
+    /// The time at which the tick was due.
     pub due_at: Timestamp,
     /// The outcome.
     pub outcome: TickOutcome,
-    /// A sentence about the outcome.
+    /// A sentence that explains the outcome.
     pub detail: Option<String>,
 }
 
 /// The result of a schedule's evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// This runner leaves the schedule to another one until this time.
+    /// This runner leaves the schedule to its peers until this time.
     Leave(Timestamp),
-    /// The schedule's new record, and at most [`MAX_TICKS`] ticks in order. The caller starts executions for those that fired.
-    /// If more ticks are due, the record is due again at once.
+    /// The schedule's new record, and at most [`MAX_TICKS`] ticks in order. The caller starts an execution for each tick that
+    /// fired. If more ticks are due, the record is immediately due for its next evaluation.
     Change(Box<ScheduleRecord>, Vec<Tick>),
 }
 
-/// F4, F6: decides which due ticks of a schedule fire, are missed, overlap or wait.
+/// F4, F6: decides for each due tick of a schedule whether it fires, is missed, overlaps or waits.
 #[must_use]
 pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> Decision {
     let now = inputs.now;
@@ -74,23 +75,23 @@ pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> 
         ticks.push(due, TickOutcome::Fired);
     }
     let is_due = |record: &ScheduleRecord, due: Timestamp| due + jitter_of(record, due) <= now;
-    let mut present = None;
+    let mut on_time_since = None;
     while ticks.list.len() < MAX_TICKS
         && let Some(due) = record.next_due.filter(|due| is_due(&record, *due))
     {
         if record.state.catching_up.is_none() {
-            let present = match present {
+            let on_time_since = match on_time_since {
                 Some(known) => known,
-                None => match present_since(&record, due, inputs) {
-                    Ok(found) => *present.insert(found),
+                None => match earliest_on_time(&record, due, inputs) {
+                    Ok(found) => *on_time_since.insert(found),
                     Err(until) => return Decision::Leave(until),
                 },
             };
             let missed = CatchingUp {
-                until: present,
+                until: on_time_since,
                 ticks: 0,
             };
-            record.state.catching_up = (due < present).then_some(missed);
+            record.state.catching_up = (due < on_time_since).then_some(missed);
         }
         let last = if record.state.catching_up.is_some() {
             catch_up(&mut record, cron, due, inputs.max_catchup, &mut ticks)
@@ -115,18 +116,19 @@ pub fn evaluate(known: &ScheduleRecord, cron: &Cron, inputs: ScheduleInputs) -> 
     Decision::Change(Box::new(record), ticks.list)
 }
 
-/// Returns the time from which ticks count as on time. `Err`: the first tick is left to another runner until this time.
-fn present_since(
+/// Returns the earliest due time at which a tick counts as on time. Returns `Err(until)` if the first tick is left to a peer
+/// until `until`.
+fn earliest_on_time(
     record: &ScheduleRecord,
     first: Timestamp,
     inputs: ScheduleInputs,
 ) -> Result<Timestamp, Timestamp> {
     let oldest = inputs.now - MAX_LATENESS - record.spec.jitter;
-    // Ticks before this time were due before this runner started, or too long ago.
-    let present = inputs.online_since.max(oldest);
+    // Ticks before `on_time_since` were due before this runner started, or exceed the maximum lateness.
+    let on_time_since = inputs.online_since.max(oldest);
     let others_were_there = inputs.others_since.is_some_and(|since| since <= first);
-    if first >= present || first < oldest || !others_were_there {
-        return Ok(present);
+    if first >= on_time_since || first < oldest || !others_were_there {
+        return Ok(on_time_since);
     }
     if inputs.now < first + TAKEOVER_DELAY {
         return Err(first + TAKEOVER_DELAY);
@@ -134,8 +136,8 @@ fn present_since(
     Ok(first)
 }
 
-/// F4: decides one missed tick; or, once [`MAX_RECORDED`] or more were recorded one by one, all that are left at once. Returns
-/// the last tick that was decided.
+/// F4: decides one missed tick. After [`MAX_RECORDED`] missed ticks (or the number that may fire, if larger), decides all
+/// remaining missed ticks together. Returns the last tick that was decided.
 fn catch_up(
     record: &mut ScheduleRecord,
     cron: &Cron,
@@ -180,7 +182,7 @@ fn catch_up(
     last
 }
 
-/// The ticks of one evaluation.
+/// The ticks that one evaluation has decided.
 struct Ticks {
     is_open: bool,
     overlap: Overlap,
@@ -197,7 +199,7 @@ impl Ticks {
         });
     }
 
-    /// Fires a tick if the overlap rule allows it.
+    /// Fires a tick if the overlap rule allows it. Otherwise records the tick as overlapped or queued.
     fn fire(&mut self, state: &mut ScheduleState, due: Timestamp) {
         let waits = self.is_open || !state.queued.is_empty();
         let outcome = match self.overlap {

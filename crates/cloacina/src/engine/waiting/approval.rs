@@ -7,7 +7,7 @@ use crate::types::{Decision, FailureKind, HistoryKind, Ordinal, Timestamp};
 /// The error of a decision about an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecideError {
-    /// The approval was decided before (L11).
+    /// The approval has already been decided (L11).
     AlreadyDecided {
         /// The task.
         task: String,
@@ -22,7 +22,7 @@ impl Execution {
     /// L11: decides an open approval.
     ///
     /// # Errors
-    /// When the approval was decided before, or the task does not wait for a decision.
+    /// Returns an error if the approval has already been decided, or if the task does not wait for a decision.
     pub fn decide(
         &mut self,
         ordinal: Ordinal,
@@ -40,7 +40,7 @@ impl Execution {
                     decision: Box::new(decision),
                 },
                 None => DecideError::NotWaiting(self.control_error(
-                    &format!("does not wait for a decision of '{id}'"),
+                    &format!("does not wait for a decision about '{id}'"),
                     Some("list the open approvals with waits"),
                 )),
             });
@@ -72,7 +72,7 @@ impl Execution {
             let by = by.map_or_else(String::new, |by| format!(" by {by}"));
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             let text = format!("'{id}' was rejected{by}{reason}");
-            self.end_without_value(
+            self.end_unmet(
                 ordinal,
                 &open,
                 approval.on_reject,

@@ -1,32 +1,32 @@
-//! The check of a waiting task: its signals, its timers, its timeout, and what happens to the task then (L3, L7–L9).
+//! The check of a waiting task: takes signals, fires timers, applies the timeout, and continues the task (L3, L7–L9).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{next_look, record_of};
+use super::{next_check, record_of};
 use crate::engine::control::seconds_text;
 use crate::engine::{Changes, Execution};
 use crate::types::{
-    Context, Cursor, Delta, Failure, FailureKind, HistoryKind, Json, Leaf, OpenWait, Ordinal, Park,
-    ParkKind, SignalRecord, Skip, SkipCause, StepKind, StepRecord, TaskRecord, TaskStatus,
-    TaskWait, Timestamp, WaitEnd,
+    Condition, Context, Cursor, Delta, Failure, FailureKind, HistoryKind, Json, Leaf, OpenWait,
+    Ordinal, Park, ParkKind, SignalRecord, Skip, SkipCause, StepKind, StepRecord, TaskRecord,
+    TaskStatus, TaskWait, Timestamp, WaitEnd,
 };
 
 impl Execution {
-    /// Whether no task of the execution runs or can be claimed, and at least one waits.
+    /// Whether at least one task of the execution waits, and no task is running or can be claimed.
     #[must_use]
     pub fn only_waits(&self) -> bool {
         let mut waits = false;
         let is_map = |task: &TaskRecord| task.wait.as_ref().is_some_and(|wait| wait.map.is_some());
         self.record.tasks.iter().all(|task| {
-            // The items of a map are claimed and run.
+            // A map also waits, but its items can be claimed and run.
             let is_waiting = task.is_waiting() && !is_map(task);
             waits |= is_waiting;
             is_waiting || task.status == TaskStatus::Pending || task.status.is_terminal()
         }) && waits
     }
 
-    /// The waiting tasks whose next check is due.
+    /// The waiting tasks that are due for a check.
     #[must_use]
     pub fn due_waits(&self, now: Timestamp) -> Vec<Ordinal> {
         let is_due = |task: &TaskRecord| {
@@ -41,7 +41,7 @@ impl Execution {
             .collect()
     }
 
-    /// The positions in its topics from which a waiting task takes signals.
+    /// The positions in topics after which a waiting task takes signals.
     #[must_use]
     pub fn open_cursors(&self, ordinal: Ordinal) -> Vec<&Cursor> {
         let leaves = self.task(ordinal).open_wait().map(|open| &open.leaves);
@@ -60,8 +60,10 @@ impl Execution {
             .collect()
     }
 
-    /// L3, L7, L9: checks the signals of a waiting task, which the caller has read from its topics, then its timers, then
-    /// its timeout. Ends the wait if its condition holds or its time is over.
+    /// Checks a waiting task. If the task waits for a condition (L3, L7, L9), checks the signals, then the timers, then the
+    /// timeout, and ends the wait if the condition holds or the timeout has passed. If the task waits for children,
+    /// requests the next start, or ends the wait after the last child has ended. If the task is a map, requests the
+    /// expansion. `found`: the signals that the caller has read from the task's topics.
     pub fn look(&mut self, ordinal: Ordinal, found: &[SignalRecord], now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         if self.task(ordinal).status != TaskStatus::Ready {
@@ -85,25 +87,23 @@ impl Execution {
         };
         let mut open = open.clone();
         check_leaves(&mut open.leaves, ordinal, found, now, &mut changes);
-        let condition = match &open.park {
-            Some(park) => Some(park.condition.clone()),
-            None => self.definition(ordinal).wait_for.clone(),
-        };
-        let holds = condition
+        let holds = self
+            .condition_of(ordinal, &open)
             .is_some_and(|condition| condition.holds(&mut open.leaves.iter().map(Leaf::holds)));
         if holds {
             self.end_wait(ordinal, &open, now, &mut changes);
         } else if open.deadline.is_some_and(|deadline| deadline <= now) {
             self.time_out_wait(ordinal, &open, now, &mut changes);
         } else {
-            let next = next_look(&open);
+            let next = next_check(&open);
             self.change_wait(ordinal, |wait| wait.open = Some(open), &mut changes);
             self.task_mut(ordinal).ready_at = Some(next);
         }
         changes
     }
 
-    /// T5: ends a wait of a running function whose condition already holds. `None` if it does not.
+    /// T5: ends a wait of a running function if the wait's condition already holds. Returns `None` if the condition does not
+    /// hold.
     pub fn end_wait_now(
         &mut self,
         ordinal: Ordinal,
@@ -125,7 +125,7 @@ impl Execution {
             park: None,
             title: None,
         };
-        let value = value_of(&open, Some(park));
+        let value = value_of(&open, Some(&park.condition));
         let attempt = self.task(ordinal).attempt;
         let step = step_of(&open, park, attempt, &value, false, now);
         changes.flow.steps.recorded.push((ordinal, step));
@@ -136,7 +136,16 @@ impl Execution {
         Some(changes)
     }
 
-    /// L9: the condition holds. A function runs; a node without one completes.
+    /// The condition of an open wait, from the call in the task's function or from the task's definition.
+    fn condition_of<'a>(&'a self, ordinal: Ordinal, open: &'a OpenWait) -> Option<&'a Condition> {
+        match &open.park {
+            Some(park) => Some(&park.condition),
+            None => self.definition(ordinal).wait_for.as_ref(),
+        }
+    }
+
+    /// L9: ends a wait whose condition holds. A task with a function becomes ready to run, and a node without a function
+    /// completes.
     fn end_wait(
         &mut self,
         ordinal: Ordinal,
@@ -144,7 +153,7 @@ impl Execution {
         now: Timestamp,
         changes: &mut Changes,
     ) {
-        let value = value_of(open, open.park.as_ref());
+        let value = value_of(open, self.condition_of(ordinal, open));
         let is_declared = open.park.is_none();
         self.change_wait(
             ordinal,
@@ -161,7 +170,7 @@ impl Execution {
         self.proceed(ordinal, open, value, false, now, changes);
     }
 
-    /// L8: the wait timed out.
+    /// L8: ends a wait whose timeout has passed.
     fn time_out_wait(
         &mut self,
         ordinal: Ordinal,
@@ -187,21 +196,26 @@ impl Execution {
         }
         let text =
             format!("task '{id}' waited {seconds} for {names}, longer than its wait_timeout");
-        self.end_without_value(
+        let value = match values_of(open) {
+            none if none.is_empty() => null(),
+            _ => value_of(open, self.condition_of(ordinal, open)),
+        };
+        self.end_unmet(
             ordinal,
             open,
             end,
             FailureKind::WaitTimeout,
             text,
-            null(),
+            value,
             now,
             changes,
         );
     }
 
-    /// Ends a wait without a value, after a timeout or a rejection.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one end")]
-    pub(super) fn end_without_value(
+    /// Ends a wait whose condition does not hold, after a timeout or after a rejection. L9: if the task continues, it keeps the
+    /// signals that have come.
+    #[expect(clippy::too_many_arguments, reason = "they describe one end of a wait")]
+    pub(super) fn end_unmet(
         &mut self,
         ordinal: Ordinal,
         open: &OpenWait,
@@ -219,6 +233,10 @@ impl Execution {
                 wait.open = None;
                 wait.passed = continues;
                 wait.values.clear();
+                if continues {
+                    note_taken(wait, open);
+                    wait.values = values_of(open);
+                }
             },
             changes,
         );
@@ -239,7 +257,8 @@ impl Execution {
         }
     }
 
-    /// Continues a task after its wait: a node without a function completes with the value, and a function runs.
+    /// Continues a task after its wait. A node without a function completes with the value, and any other task can be
+    /// claimed. If the function of the task waited, a step records the value or the timeout (`timed_out`).
     pub(super) fn proceed(
         &mut self,
         ordinal: Ordinal,
@@ -253,7 +272,7 @@ impl Execution {
             let step = step_of(
                 open,
                 park,
-                self.task(ordinal).attempt,
+                self.attempt_that_parked(ordinal),
                 &value,
                 timed_out,
                 now,
@@ -272,7 +291,7 @@ impl Execution {
     }
 }
 
-/// Notes the signals that the parts of a wait take, and the timers that have fired.
+/// For each part of a wait's condition, records which signal the part takes, or that its timer has fired.
 fn check_leaves(
     leaves: &mut [Leaf],
     ordinal: Ordinal,
@@ -302,7 +321,7 @@ fn check_leaves(
     }
 }
 
-/// L3: notes the signals that a wait took, so that a later wait of the task begins after them.
+/// L3: notes the signals that a wait took, so that a later wait of the task takes only later signals.
 fn note_taken(wait: &mut TaskWait, open: &OpenWait) {
     for leaf in &open.leaves {
         if let Leaf::Signal {
@@ -316,19 +335,17 @@ fn note_taken(wait: &mut TaskWait, open: &OpenWait) {
     }
 }
 
-/// The data of a wait that has ended.
-fn value_of(open: &OpenWait, park: Option<&Park>) -> Json {
+/// L9: the value of a wait that has ended. For `any_of` and `all_of`, the value maps the names of the signals to their
+/// data. For a single signal, the value is the data of the signal. For a timer, the value is null.
+fn value_of(open: &OpenWait, condition: Option<&Condition>) -> Json {
     let values = values_of(open);
-    if open.leaves.len() == 1 {
-        values.into_values().next().unwrap_or_else(null)
-    } else if park.is_some_and(|park| park.kind == ParkKind::Sleep) {
-        null()
-    } else {
-        object_of(&values)
+    match condition {
+        Some(Condition::AnyOf { .. } | Condition::AllOf { .. }) => object_of(&values),
+        _ => values.into_values().next().unwrap_or_else(null),
     }
 }
 
-/// L3: the first matching signal after the cursors.
+/// L3: returns the first signal that matches one of the cursors.
 fn first_of<'a>(cursors: &[Cursor], found: &'a [SignalRecord]) -> Option<&'a SignalRecord> {
     let fits = |signal: &&SignalRecord| {
         cursors.iter().any(|cursor| {
@@ -360,7 +377,14 @@ fn object_of(values: &BTreeMap<String, Json>) -> Json {
     Json::from_encoder(out.to_json())
 }
 
-/// The step that records the end of a park.
+impl Execution {
+    /// The number of the attempt whose function has parked. The next attempt gets this number again.
+    pub(in crate::engine) fn attempt_that_parked(&self, ordinal: Ordinal) -> u32 {
+        self.task(ordinal).attempt + 1
+    }
+}
+
+/// The step that records the end of a wait inside a task's function.
 fn step_of(
     open: &OpenWait,
     park: &Park,
@@ -382,7 +406,7 @@ fn step_of(
         kind: match park.kind {
             ParkKind::Sleep => StepKind::Sleep,
             ParkKind::Wait => StepKind::Wait,
-            // The ends of children are recorded one by one.
+            // If a call runs several children, each child's end has its own step, of another kind.
             ParkKind::Run | ParkKind::Start => StepKind::Run,
         },
         attempt,

@@ -1,11 +1,13 @@
-//! Waits: their registration, the check of their topics, their timeouts, and decisions (semantics L).
+//! Waits: how they begin, how they are checked, and how they end (semantics L).
 //!
-//! A waiting task is `Ready` (`Pending` while its execution is paused) with an open wait. It is in no worker's queue, and its
-//! `ready_at` is the time of the next check. A signal only sets this time to now. What the task gets is decided by the check,
-//! from the signals that are stored for the topic. So a wake-up that arrives twice or too late does no harm.
+//! A waiting task has the status `Ready` (`Pending` while its execution is paused) and an open wait. It is not in a
+//! worker's queue. Its `ready_at` is the time of its next check. A new signal only sets `ready_at` to now. The check reads
+//! the stored signals of the wait's topics and decides which signal the task gets. So a wake-up that arrives twice or too
+//! late does no harm.
 //!
-//! `registration` begins a wait, `look` ends it by a signal, a timer or the timeout, `approval` by a decision. `moving` changes
-//! an open wait from outside (pause, another time, a retry), `rows` lists it, and `paths` reads the values that it depends on.
+//! `registration` begins a wait. `look` checks a wait, and ends it after a signal, a timer or the timeout. `approval` ends a
+//! wait by a decision. `moving` changes an open wait from outside (pause, new due time, retry). `rows` lists open waits, and
+//! `paths` reads the values in the context that a wait depends on.
 
 mod approval;
 mod look;
@@ -27,11 +29,11 @@ pub use approval::DecideError;
 pub use paths::{MAX_SIGNAL_DATA, MAX_SIGNAL_KEY};
 pub use rows::{MissingKey, leaf_text};
 
-/// The `ready_at` of a task that waits without a timeout.
+/// The `ready_at` of a waiting task that only an event makes due, such as a signal or the end of a child.
 pub const NEVER: Timestamp = Timestamp(i64::MAX);
 
 impl TaskRecord {
-    /// The open wait, if the task waits now.
+    /// The task's open wait. `None` if the task does not wait now.
     #[must_use]
     pub fn open_wait(&self) -> Option<&OpenWait> {
         let is_open = matches!(
@@ -65,7 +67,7 @@ impl Execution {
         }
     }
 
-    /// The context that a task's function sees: its view, and the payloads of the signals that it waited for.
+    /// The context that a task's function sees: the task's view, with the payloads of the signals for which the task waited.
     pub fn view_with_signals(&mut self, ordinal: Ordinal) -> Arc<Context> {
         let view = self.view(ordinal);
         let Some(wait) = self
@@ -84,8 +86,8 @@ impl Execution {
     }
 }
 
-/// The earliest time at which a check can change something without a signal.
-fn next_look(open: &OpenWait) -> Timestamp {
+/// The next time at which a check can have an effect even if no signal has arrived.
+fn next_check(open: &OpenWait) -> Timestamp {
     let timers = open.leaves.iter().filter_map(|leaf| match leaf {
         Leaf::Timer {
             at, fired: false, ..
@@ -95,6 +97,7 @@ fn next_look(open: &OpenWait) -> Timestamp {
     timers.chain(open.deadline).min().unwrap_or(NEVER)
 }
 
+/// Adds an event about a task to the history. The event has no attempt and no runner.
 pub(in crate::engine) fn record_of(
     changes: &mut Changes,
     now: Timestamp,
@@ -109,13 +112,13 @@ pub(in crate::engine) fn record_of(
 }
 
 impl TaskDefinition {
-    /// Whether it is a node without a function, which any runner completes (L16).
+    /// Whether the task is a node without a function, which any runner completes (L16).
     #[must_use]
     pub fn is_node(&self) -> bool {
         self.kind == crate::workflow::TaskKind::Engine
     }
 
-    /// The key under which the value of the node is stored.
+    /// The key under which the task's value is stored in the context.
     #[must_use]
     pub fn result_key(&self) -> &str {
         self.result.as_deref().unwrap_or(&self.id)

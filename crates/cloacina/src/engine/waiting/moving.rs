@@ -1,21 +1,22 @@
-//! Changes of an open wait from outside: another time, a pause, the end of its task, a retry (L6, L13).
+//! Changes of an open wait from outside: a new due time, a pause, the end of the task, a retry (L6, L13).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{next_look, record_of};
+use super::{next_check, record_of};
 use crate::engine::child::kept_child;
 use crate::engine::{Changes, ControlError, Execution};
 use crate::types::{
-    ExecutionStatus, HistoryKind, Leaf, Micros, Ordinal, TaskMap, TaskStatus, TaskWait, Timestamp,
+    ExecutionStatus, HistoryKind, Leaf, Micros, Ordinal, Pause, TaskMap, TaskStatus, TaskWait,
+    Timestamp,
 };
 
 impl Execution {
-    /// Moves the due time of a timer or of a retry delay. If the execution is paused, only the rest of the pause delays the new
-    /// time further.
+    /// Moves the due time of a task's timers, retry or snooze to `at`. If the execution is paused, the resume moves the due
+    /// time by the part of the pause that follows this call.
     ///
     /// # Errors
-    /// When the task has neither.
+    /// Returns an error if the task has no such due time.
     pub fn reschedule(
         &mut self,
         ordinal: Ordinal,
@@ -25,7 +26,7 @@ impl Execution {
         let id = self.definition(ordinal).id.clone();
         let refuse = |execution: &Self| {
             Err(execution.control_error(
-                &format!("has no timer or retry delay of task '{id}' that could be moved"),
+                &format!("has no timer or retry delay to move for task '{id}'"),
                 None,
             ))
         };
@@ -35,7 +36,7 @@ impl Execution {
             return refuse(self);
         }
         let mut changes = Changes::default();
-        // `resume` adds the whole pause, so the part that has passed is subtracted here.
+        // `resume` adds the whole length of the pause, so the part that has already passed is subtracted here.
         let past = self.past_pause(now);
         if let Some(open) = task.open_wait() {
             let mut open = open.clone();
@@ -55,7 +56,7 @@ impl Execution {
             if !moved {
                 return refuse(self);
             }
-            let next = next_look(&open);
+            let next = next_check(&open);
             self.change_wait(ordinal, |wait| wait.open = Some(open), &mut changes);
             self.task_mut(ordinal).ready_at = Some(next);
         } else {
@@ -72,21 +73,22 @@ impl Execution {
         Ok(changes)
     }
 
-    /// The time for which the execution has been paused, in microseconds; 0 if it is not.
+    /// The time since the execution was paused, in microseconds. 0 if the execution is not paused.
     fn past_pause(&self, now: Timestamp) -> Micros {
         let since = self.record.paused_at;
         since.map_or(0, |since| now.since(since).max(0))
     }
 
-    /// L6: resumes a wait after a pause of `held` microseconds. Its timeout and its delays are shifted by the part of the pause
-    /// during which the wait was open. The topic is checked, because a signal may have arrived during the pause.
+    /// L6: resumes a wait after a pause. The wait's timeout and delays move by the part of the pause
+    /// during which the wait was open. The wait is due for a check, because a signal may have arrived during the pause.
     pub(in crate::engine) fn resume_wait(
         &mut self,
         ordinal: Ordinal,
-        held: Micros,
+        pause: Pause,
         now: Timestamp,
         changes: &mut Changes,
     ) {
+        let held = pause.held;
         if self.definition(ordinal).child.is_some() && !self.starts_children(ordinal) {
             return self.resume_child(ordinal, held, now, changes);
         }
@@ -94,7 +96,7 @@ impl Execution {
             return self.resume_runs(ordinal, now, changes);
         }
         if self.definition(ordinal).over.is_some() {
-            return self.resume_map(ordinal, now, changes);
+            return self.resume_map(ordinal, pause, now, changes);
         }
         self.change_wait(
             ordinal,
@@ -118,7 +120,7 @@ impl Execution {
         task.ready_at = Some(now);
     }
 
-    /// Closes the open wait of a task that ends before the wait does.
+    /// Closes the open wait of a task when the execution is cancelled or times out.
     pub(in crate::engine) fn close_wait(&mut self, ordinal: Ordinal, changes: &mut Changes) {
         let is_open = |wait: &Arc<TaskWait>| wait.open.is_some();
         if self.task(ordinal).wait.as_ref().is_some_and(is_open) {
@@ -128,8 +130,8 @@ impl Execution {
         }
     }
 
-    /// L13: what a task that runs again keeps of its wait: the places in topics, and the payload if the task failed after the
-    /// wait and does not wait again.
+    /// L13: returns the wait data that a task keeps when it runs again. The task always keeps its positions in topics, and
+    /// keeps the payloads of signals only if its wait has ended and it does not wait again.
     pub(in crate::engine) fn wait_kept(
         &self,
         ordinal: Ordinal,
@@ -156,6 +158,7 @@ impl Execution {
                 ..map
             }),
             compensated: wait.compensated,
+            finals_before: wait.finals_before,
             ..TaskWait::default()
         }))
     }

@@ -1,4 +1,4 @@
-//! The values that a wait takes from the view of its task: keys of signals, times, and the title of an approval.
+//! The values that a wait reads from the context of its task: keys of signals, times, and the title of an approval.
 
 use crate::engine::path::{lookup, missing};
 use crate::types::{Context, JsonShape, Timestamp};
@@ -9,7 +9,7 @@ pub const MAX_SIGNAL_KEY: usize = 1_024;
 /// Maximum size of the data of a signal or of an approval, in bytes.
 pub const MAX_SIGNAL_DATA: usize = 16 << 20;
 
-/// L1: the key at a path: the text of a string, or a number or truth value as JSON writes it.
+/// L1: returns the signal key at a path of the context: the text of a string, or the JSON text of a number or a boolean.
 pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
     let Some(value) = lookup(view, path) else {
         return Err(missing(view, path));
@@ -24,10 +24,10 @@ pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
             ));
         }
     };
-    // Nobody can send such a key, and the database may refuse it.
+    // No signal can be sent with a longer key or with NUL, and the database may refuse such a key.
     if key.len() > MAX_SIGNAL_KEY || key.contains('\0') {
         return Err(format!(
-            "the text there has {} bytes, and at most {MAX_SIGNAL_KEY} without NUL are allowed",
+            "the string there has {} bytes; a key has at most {MAX_SIGNAL_KEY} bytes and no NUL",
             key.len()
         ));
     }
@@ -46,7 +46,7 @@ pub(super) fn time_at(view: &Context, path: &str) -> Result<Timestamp, String> {
         .map_err(|_| format!("'{text}' is not an ISO 8601 time with an offset"))
 }
 
-/// Replaces paths in braces by their values. Unknown ones are kept.
+/// Replaces each path in braces with its value in the context. A path without a value stays as it is.
 pub(super) fn filled(text: &str, view: &Context) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,9 +1,9 @@
-//! The beginning of a wait: its parts, with their places in topics and their times (L1, L3–L5, T5).
+//! The beginning of a wait: the parts of its condition, their positions in topics, and their due times (L1, L3–L5, T5).
 
 use std::sync::Arc;
 
 use super::paths::{filled, key_at, time_at};
-use super::{NEVER, next_look};
+use super::{NEVER, next_check};
 use crate::engine::{Changes, Execution};
 use crate::types::{
     Claim, Condition, Context, Cursor, ExecutionStatus, Failure, FailureKind, HistoryKind, Json,
@@ -12,8 +12,8 @@ use crate::types::{
 use crate::workflow::condition_problem;
 
 impl Execution {
-    /// L5: begins the wait that a task's definition declares, when the task becomes ready. Returns `false` if it declares none
-    /// or the wait is over, so that the task runs.
+    /// L5: begins the wait, child or map that a task's definition declares, when the task becomes ready. Returns `false` if
+    /// the task can run, because its definition declares none of these or because the wait is over.
     pub(in crate::engine) fn register_declared(
         &mut self,
         ordinal: Ordinal,
@@ -29,15 +29,20 @@ impl Execution {
             self.register_map(ordinal, now, changes);
             return true;
         }
-        let is_approval = definition.approval.is_some();
-        if !(is_approval || definition.wait_for.is_some())
-            || self
-                .task(ordinal)
-                .wait
-                .as_ref()
-                .is_some_and(|wait| wait.passed)
-        {
+        if definition.approval.is_none() && definition.wait_for.is_none() {
             return false;
+        }
+        let wait = self.task(ordinal).wait.as_ref();
+        if wait.is_some_and(|wait| wait.passed) {
+            let only_waits = self.only_waits_at(ordinal);
+            if only_waits {
+                // Q5: the wait ended before a retry, and its result was kept.
+                let task = self.task_mut(ordinal);
+                task.status = TaskStatus::Completed;
+                task.ended_at = Some(now);
+                changes.ended_tasks.push(ordinal);
+            }
+            return only_waits;
         }
         let (condition, timeout) = (definition.wait_for.clone(), definition.wait_timeout);
         let view = self.view(ordinal);
@@ -72,7 +77,7 @@ impl Execution {
         true
     }
 
-    /// T5: parks a running task. The attempt does not count.
+    /// T5: makes a task wait after its function has exited for this purpose. The attempt is not counted.
     pub(in crate::engine) fn park(
         &mut self,
         ordinal: Ordinal,
@@ -82,7 +87,7 @@ impl Execution {
         changes: &mut Changes,
     ) {
         let view = self.view(ordinal);
-        // The condition of a call that runs children has no parts.
+        // A call that starts children has no condition to check.
         let condition = Some(&park.condition).filter(|_| park.runs.is_none());
         let leaves = match condition.and_then(condition_problem) {
             Some(problem) => {
@@ -120,13 +125,13 @@ impl Execution {
         self.begin_runs(ordinal, now, changes);
     }
 
-    /// T5: the parts of a wait that a running function asks for. `None` if its condition is not valid.
+    /// T5: returns the parts of the condition on which a running function waits, or `None` if the condition is not valid.
     #[must_use]
     pub fn leaves_now(&self, ordinal: Ordinal, park: &Park, now: Timestamp) -> Option<Vec<Leaf>> {
         if condition_problem(&park.condition).is_some() {
             return None;
         }
-        // A key in code is a literal, so no context is needed.
+        // Conditions in code contain literal keys, so no context is needed.
         (self.leaves_of(ordinal, &park.condition, &Context::new(), now)).ok()
     }
 
@@ -154,7 +159,7 @@ impl Execution {
         {
             event.task = Some(ordinal);
         }
-        let next = next_look(&open);
+        let next = next_check(&open);
         let task = self.task_mut(ordinal);
         task.ready_at = Some(next);
         let mut wait = task
@@ -168,7 +173,7 @@ impl Execution {
         changes.flow.waits.insert(ordinal);
     }
 
-    /// Counts a wait as the start of the execution, from which the execution's timeout runs.
+    /// Starts the execution when a task begins to wait. The execution's timeout counts from this start.
     pub(in crate::engine) fn start_by_waiting(&mut self, now: Timestamp) {
         let status = self.record.status;
         if self.record.start_at.is_some_and(|at| at > now)
@@ -183,7 +188,7 @@ impl Execution {
         }
     }
 
-    /// L1, L3, L4: the parts of a condition, with the places in their topics and the times of their timers.
+    /// L1, L3, L4: the parts of a condition, with their positions in topics and the due times of their timers.
     fn leaves_of(
         &self,
         ordinal: Ordinal,
@@ -234,6 +239,7 @@ impl Execution {
                     fired: false,
                 })
             }
+            // Not reached, because a leaf contains no other conditions.
             Condition::AnyOf { .. } | Condition::AllOf { .. } => Ok(Leaf::Timer {
                 at: NEVER,
                 shifts: false,
@@ -243,9 +249,10 @@ impl Execution {
         leaves.collect()
     }
 
-    /// L3, L4: the positions in a signal's topics from which the wait reads: after the last signal that an ancestor or an earlier
-    /// run of the task took. If none took a signal, from the submission on; in the mailbox, or with `since="ever"`, from the
-    /// first kept signal.
+    /// L3, L4: the positions in a signal's topics after which the wait takes signals. The position is the last signal that
+    /// an ancestor, or an earlier run of this task, took. If none of them took a signal, the wait takes any signal sent
+    /// since the submission of the execution. From the mailbox, or with `since="ever"`, the wait also takes earlier
+    /// signals.
     fn cursors_of(
         &self,
         ordinal: Ordinal,

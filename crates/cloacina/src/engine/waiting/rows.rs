@@ -1,4 +1,4 @@
-//! The rows of open waits in the list of waits, and the texts that describe them.
+//! Rows for the list of waits, and texts that describe open waits.
 
 use super::paths::key_at;
 use crate::engine::Execution;
@@ -8,12 +8,13 @@ use crate::types::{
 };
 use crate::workflow::Workflow;
 
-/// The problem of a `cancel_on` signal that cannot cancel the execution, because the path of its key leads nowhere.
+/// The problem of a `cancel_on` signal that cannot cancel the execution, because the input has no valid key at the signal's
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingKey(pub String);
 
 impl Execution {
-    /// The open parts of a wait, in words.
+    /// Texts that name what a task still waits for: the parts of the condition that do not hold, a workflow, or a decision.
     pub(super) fn names_of(&self, ordinal: Ordinal, open: &OpenWait) -> Vec<String> {
         if let Some(child) = &self.definition(ordinal).child {
             return vec![format!("workflow '{}'", child.workflow)];
@@ -22,13 +23,16 @@ impl Execution {
             return vec![name];
         }
         if open.leaves.is_empty() {
-            return vec![format!("a decision of '{}'", self.definition(ordinal).id)];
+            return vec![format!(
+                "a decision about '{}'",
+                self.definition(ordinal).id
+            )];
         }
         let names = open.leaves.iter().filter(|leaf| !leaf.holds());
         names.map(leaf_text).collect()
     }
 
-    /// The rows of a task's open wait in the list of waits.
+    /// The rows that represent a task's open wait in the list of waits.
     #[must_use]
     pub fn wait_rows(&self, ordinal: Ordinal) -> Vec<WaitRow> {
         let Some(open) = self.task(ordinal).open_wait() else {
@@ -88,16 +92,16 @@ impl Execution {
         rows
     }
 
-    /// The rows of the `cancel_on` signals, and the problems of signals that cannot cancel the execution, because the paths of
-    /// their keys lead nowhere in the input.
+    /// The rows of the `cancel_on` signals, and the problems of those signals that have no row, because the input has no
+    /// valid key at their paths.
     #[must_use]
     pub fn cancel_rows(&self) -> (Vec<WaitRow>, Vec<MissingKey>) {
         cancel_rows(&self.workflow, &self.record)
     }
 }
 
-/// The rows of the signals that cancel an execution (`cancel_on`). A signal whose key is missing gets no row, but the other
-/// signals do.
+/// The rows of the signals that cancel an execution (`cancel_on`), one for each topic. A signal without a key has two
+/// topics, because it can also be sent to the execution's mailbox. A signal whose key is missing has no row.
 fn cancel_rows(
     workflow: &Workflow,
     record: &crate::types::ExecutionRecord,
@@ -153,7 +157,7 @@ fn cancel_rows(
     (rows, missing)
 }
 
-/// A part of a condition in words.
+/// Describes a part of a condition in words.
 #[must_use]
 pub fn leaf_text(leaf: &Leaf) -> String {
     match leaf {

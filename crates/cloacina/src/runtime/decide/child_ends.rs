@@ -1,15 +1,15 @@
-//! Tells parents the ends of their children in the transaction of those ends (semantics M3).
+//! Applies the end of a child to its parent in the transaction that ends the child (semantics M3).
 //!
-//! The message to the parent's inbox stays in the batch. The store adds it if the parent was changed meanwhile, so that its change is
-//! not written.
+//! The batch also contains a message to the parent's inbox. The store adds this message only if it cannot write the parent's
+//! change, because another runner has changed the parent.
 
 use crate::engine::Changes;
 use crate::runtime::step::Step;
 use crate::types::{ChildEnd, ExecutionId, Note};
 
 impl Step {
-    /// Applies the ends of children in this batch to their parents. Returns whether any parent changed, whose own end or next
-    /// children may follow.
+    /// Applies the ends of children in this batch to their parents. Returns whether a parent has changed. A changed
+    /// parent may have ended, or may have to start further children.
     pub(in crate::runtime) fn tell_parents(&mut self) -> bool {
         let ends = self.untold_ends();
         if ends.is_empty() || std::mem::take(&mut self.skips_parents) {
@@ -23,7 +23,7 @@ impl Step {
         missing.sort_unstable();
         missing.dedup();
         if let Err(error) = self.load(&missing) {
-            tracing::debug!(%error, "parents cannot be read; their inboxes tell them the ends of children");
+            tracing::debug!(%error, "cannot read parents now; the ends of their children stay in their inboxes and are applied later");
             return false;
         }
         for parent in missing {
@@ -36,12 +36,13 @@ impl Step {
         is_changed
     }
 
-    /// The ends of children that their parents have not learned in this turn. Those of the items of maps are counted by the map.
+    /// Returns the ends of children in this batch that are not applied to their parents yet, each with its parent. Leaves
+    /// out parents that this turn changes for another reason, and children of items, because the map handles their ends.
     fn untold_ends(&self) -> Vec<(ExecutionId, ChildEnd)> {
         let mut found = Vec::new();
         for change in self.batch.executions.values() {
-            // The change of a new child depends on that of its parent.
-            if change.expected.is_none() || change.told.is_some() {
+            // A new child's change is written only with its parent's change, so the parent's change cannot require it.
+            if change.expected.is_none() || change.applied_to.is_some() {
                 continue;
             }
             for post in &change.changes.flow.posts {
@@ -66,7 +67,7 @@ impl Step {
         let change = self.batch.change(execution);
         let changes = execution.child_ended(end, now, random);
         if changes == Changes::default() {
-            // What is known of the parent may be old, so the message is sent.
+            // The cached parent may be outdated, so the parent is informed by a message.
             self.batch.drop_if_empty(parent);
             return false;
         }
@@ -74,7 +75,7 @@ impl Step {
         change.is_wake = true;
         change.requires.push(child);
         if let Some(change) = self.batch.executions.get_mut(&child) {
-            change.told = Some(parent);
+            change.applied_to = Some(parent);
         }
         self.watch_deadline(parent);
         true

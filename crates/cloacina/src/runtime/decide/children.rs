@@ -1,4 +1,4 @@
-//! Starts the children of nodes in the transaction of their parents, and applies what executions tell each other (semantics M).
+//! Starts children in the transaction of their parents, and applies the notes that executions send each other (semantics M).
 
 use std::sync::Arc;
 
@@ -13,16 +13,17 @@ use crate::types::{
     Post, TaskStatus, Timestamp, micros,
 };
 
-/// The shortest and the longest time between two checks whether the final tasks of a child have ended that its parent wants to
-/// retry, in microseconds. It grows with the age of the message.
+/// A child is retried only after its final tasks have ended. The shortest and the longest time, in microseconds, between two
+/// checks for this. The time grows with the age of the parent's message.
 const FINALE_PAUSE: (Micros, Micros) = (200_000, 30_000_000);
 
 impl Step {
-    /// M1: starts the children of the nodes that became ready in this turn, and then their children.
+    /// M1: starts the children that became due in this turn, then the children of these children, and so on. Also starts the
+    /// final tasks of executions that end in this turn.
     ///
     /// # Errors
-    /// When the database does not answer. The nodes stay due. If an execution lacks its final tasks then, the batch must not be
-    /// written.
+    /// Returns an error if the database does not answer. The nodes stay due. The batch must not be written if it then
+    /// [lacks](Self::lacks_finale) the final tasks of an execution.
     pub(in crate::runtime) fn start_children(&mut self) -> Result<(), StoreError> {
         let mut position = 0;
         while position < self.batch.executions.len() {
@@ -89,10 +90,10 @@ impl Step {
         Ok(())
     }
 
-    /// The newest version of a workflow. `None`: no program has defined it in this database.
+    /// Returns the version of a workflow that a new child runs, or `None` if no program has stored a definition.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(super) fn newest_of(&mut self, name: &str) -> Result<Option<ChildFound>, StoreError> {
         let mut latest = self.latest_definition(name)?;
         if latest.is_none() {
@@ -110,10 +111,11 @@ impl Step {
         }))
     }
 
-    /// Applies a note of the inbox to its target. Returns whether the message is settled.
+    /// Applies a note from the inbox to the execution that it is sent to. Returns `false` if the message must be applied
+    /// later.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(in crate::runtime) fn apply_note(
         &mut self,
         kind: InboxKind,
@@ -137,10 +139,11 @@ impl Step {
             self.move_to_the_end(message, held)?;
             return Ok(false);
         }
-        // A parent may learn the ends of many children in one turn. Its state is fresh after the first of them.
+        // A parent may get the ends of many children in one turn. The parent's current state is read only
+        // for the first of them.
         let is_fresh = (self.batch.executions.get(&id)).is_some_and(|change| change.is_wake);
         if !is_fresh && self.batch.executions.contains_key(&id) {
-            // It was changed in this turn. The next turn applies the message.
+            // The execution was changed in this turn. The next turn applies the message.
             self.signals.raise(Signal::Waits);
             return Ok(false);
         }
@@ -162,15 +165,17 @@ impl Step {
             self.subscriptions.forget_recent(Some(id));
             learn_final_state(&*self.store, execution)?;
             if execution.record().finale.is_some() {
-                // Its final tasks may have delayed the message, so that others of the parent were applied before.
-                let wish = wish_of(&*self.store, id, body)?;
-                if wish == Some(RetryWish::Later) || (wish.is_some() && execution.has_open_finale())
+                // The child's final tasks may have delayed the message, so a later message of the parent may have replaced
+                // it.
+                let timing = retry_timing(&*self.store, id, body)?;
+                if timing == Some(RetryTiming::Later)
+                    || (timing.is_some() && execution.has_open_finale())
                 {
                     let pause = now.since(message.created_at) / 4;
                     self.note_wait_due(now + pause.clamp(FINALE_PAUSE.0, FINALE_PAUSE.1));
                     return Ok(false);
                 }
-                if wish.is_none() {
+                if timing.is_none() {
                     self.store.note_inbox(message.id, None)?;
                     return Ok(true);
                 }
@@ -185,7 +190,8 @@ impl Step {
         if changes == crate::engine::Changes::default() {
             self.batch.drop_if_empty(id);
             if self.batch.executions.contains_key(&id) {
-                // It means nothing after an earlier message of this turn, whose change is not durable yet.
+                // An earlier message of this turn makes this message obsolete. This message is deleted together with the
+                // write of the earlier message's change.
                 self.batch.settled.push((message.id, id));
             } else {
                 self.store.note_inbox(message.id, None)?;
@@ -199,7 +205,8 @@ impl Step {
         Ok(true)
     }
 
-    /// A child that is to be retried was deleted. Its parent learns that, and does not wait for ever.
+    /// If a parent wants to retry a child that has been deleted, sends the parent a note that the child has failed. Without
+    /// this note, the parent would wait forever.
     fn answer_for_unknown(
         &mut self,
         child: ExecutionId,
@@ -231,26 +238,27 @@ impl Step {
     }
 }
 
-/// The present wish of a parent that asked a child to run again.
+/// The time at which a child is to run again, after its parent has asked for a retry.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum RetryWish {
-    /// The child runs again.
+enum RetryTiming {
+    /// The child is to run again now.
     Now,
-    /// The parent is paused: the child runs again after the resume.
+    /// The parent is paused. The child is to run again when the parent is resumed.
     Later,
 }
 
-/// Returns the present wish of a parent that asked a child to run again. `None`: it does not wait for the child any more.
+/// Returns when a child is to run again, according to the current state of the parent that asked for this. `None` if the parent
+/// no longer waits for the child.
 ///
 /// # Errors
-/// When the database does not answer.
-fn wish_of(
+/// Returns an error if the database does not answer.
+fn retry_timing(
     store: &dyn Store,
     child: ExecutionId,
     body: &str,
-) -> Result<Option<RetryWish>, StoreError> {
+) -> Result<Option<RetryTiming>, StoreError> {
     let Ok(sender) = serde_json::from_str::<Sender>(body) else {
-        return Ok(Some(RetryWish::Now));
+        return Ok(Some(RetryTiming::Now));
     };
     let parent = store.load(&[sender.parent])?.pop();
     let Some(parent) = parent.filter(|parent| !parent.status.is_terminal()) else {
@@ -274,14 +282,14 @@ fn wish_of(
     };
     Ok(
         is_awaited.then_some(if parent.status == ExecutionStatus::Paused {
-            RetryWish::Later
+            RetryTiming::Later
         } else {
-            RetryWish::Now
+            RetryTiming::Now
         }),
     )
 }
 
-/// Fresh ids that follow each other, so that a task that waits for them stores them as a range.
+/// Returns a generator of consecutive fresh ids. A task that waits for these executions can store the ids as a range.
 fn fresh_ids(random: &mut fastrand::Rng, now: Timestamp) -> impl FnMut() -> ExecutionId + use<> {
     let mut bits = [0; 10];
     random.fill(&mut bits);
@@ -294,7 +302,7 @@ fn fresh_ids(random: &mut fastrand::Rng, now: Timestamp) -> impl FnMut() -> Exec
     }
 }
 
-/// A fresh id of an execution, from injected randomness.
+/// Returns a fresh execution id from injected randomness.
 pub(super) fn fresh_id(random: &mut fastrand::Rng, now: Timestamp) -> ExecutionId {
     let mut bits = [0; 10];
     random.fill(&mut bits);

@@ -1,4 +1,4 @@
-//! Actions of callers on executions: cancel, pause, resume, retry.
+//! Actions of callers on executions: cancel, pause, resume, retry, reschedule, decide an approval.
 
 use super::finale::{learn_final_state, refuse_stale_finale};
 use crate::engine::{Changes, ControlError, DecideError, Execution, MAX_SIGNAL_DATA, first_of};
@@ -13,7 +13,7 @@ use crate::types::{
 use crate::workflow::{Workflow, complete_approval_data};
 
 impl Step {
-    /// Decides an action of a caller.
+    /// Decides an action that a caller requested.
     pub(in crate::runtime) fn control(
         &mut self,
         id: ExecutionId,
@@ -40,7 +40,7 @@ impl Step {
         let decided = apply(&*self.store, execution, &action, self.now);
         let refusal = decided.map(|changes| change.changes.merge(changes)).err();
         if change.is_empty() {
-            // The answer does not depend on what this batch writes.
+            // The answer does not depend on a write, so the caller gets it now.
             reply(refusal.map_or_else(|| Ok(execution.record().status), Err));
         } else {
             change.controls.push(PendingControl {
@@ -58,7 +58,8 @@ impl Step {
 /// Applies an action to an execution.
 ///
 /// # Errors
-/// When its status does not allow the action, or it has no such task.
+/// Returns an error if the execution's state does not allow the action, if the task or the step does not exist, if the data of
+/// a decision is not valid, or if the database fails.
 pub(in crate::runtime) fn apply(
     store: &dyn Store,
     execution: &mut Execution,
@@ -121,7 +122,7 @@ fn decide(
     let decision = &match with_complete_data(execution, ordinal, decision) {
         Ok(complete) => complete,
         Err(refusal) if execution.task(ordinal).is_waiting() => return Err(refusal),
-        // The answer says why it cannot be decided, which matters more than the data.
+        // `execution.decide` will refuse the decision. Its reason matters more to the caller than the problem with the data.
         Err(_) => decision.clone(),
     };
     let new = Decision {
@@ -180,7 +181,7 @@ fn check_decision_size(id: ExecutionId, task: &str, decision: &Decision) -> Resu
     }
 }
 
-/// L12: the decision with its data checked against the schema of the approval, and completed by the defaults in it.
+/// L12: checks the decision's data against the schema of the approval. Returns the decision with the schema's defaults added.
 fn with_complete_data(
     execution: &Execution,
     ordinal: Ordinal,
@@ -206,7 +207,7 @@ fn ordinal_of(execution: &Execution, task: &str) -> Result<Ordinal, Error> {
     ordinal.ok_or_else(|| unknown_task(execution.workflow(), task))
 }
 
-/// The recorded step from which a task is to run again.
+/// Returns the recorded step from which a task is to run again.
 pub(in crate::runtime) fn step_to_retry(
     store: &dyn Store,
     execution: &Execution,

@@ -1,4 +1,5 @@
-//! Starts the final tasks of executions in the transaction that ends them, once no attempt can interfere (semantics Q).
+//! Starts the final tasks of an execution in the transaction that ends the execution, and delays them while attempts may still
+//! be running (semantics Q).
 
 use std::sync::Arc;
 
@@ -9,23 +10,25 @@ use crate::runtime::step::Step;
 use crate::store::{InboxMessage, Store, StoreError};
 use crate::types::{
     Claim, DefinitionId, Error, ErrorCode, ExecutionId, ExecutionRecord, HeldAttempt, InboxId,
-    Labels, MapChange, Micros, Ordinal, Timestamp,
+    Labels, MapChange, Micros, Ordinal, ParentLink, Timestamp,
 };
 use crate::workflow::Workflow;
 
-/// The time between two checks whether an attempt that delays final tasks has ended, in microseconds: for an attempt of this
-/// runner, and for one of another runner. The end of an attempt of this runner is noticed at once. The check finds attempts that
-/// were taken away from their workers.
+/// Time, in microseconds, between two checks whether an attempt that delays final tasks has ended. The first value is for
+/// attempts of this runner, the second for attempts of other runners. This runner notices most ends of its own attempts
+/// immediately. It needs the check only for attempts that were taken away from their workers.
 const CHECK_INTERVALS: (Micros, Micros) = (100_000, 1_000_000);
 
-/// The time after which the message of an attempt that still runs is moved to the end of the inbox, in microseconds.
+/// How long, in microseconds, the message about a running attempt keeps its place in the inbox before it is moved to the end.
 const STAY: Micros = 5_000_000;
 
 impl Step {
-    /// Q1: adds the execution of the final tasks of one that ends in this turn, if the end asks for any.
+    /// Q1: if execution `first` ends in this turn and requests its final tasks, adds the execution of the final tasks to the
+    /// batch.
     ///
     /// # Errors
-    /// When the database does not answer. The request for the final tasks stays, and the batch must not be written.
+    /// Returns an error if the database does not answer. The request for the final tasks stays, and the batch must not be
+    /// written.
     pub(super) fn start_finale(&mut self, first: ExecutionId) -> Result<(), StoreError> {
         let change = self.batch.executions.get(&first);
         let Some(mut due) = change.and_then(|change| change.changes.flow.finale.clone()) else {
@@ -64,13 +67,13 @@ impl Step {
         Ok(())
     }
 
-    /// Whether an execution ends in this turn whose final tasks could not be started.
+    /// Whether an execution ends in this turn and its final tasks could not be started.
     pub(in crate::runtime) fn lacks_finale(&self) -> bool {
         let mut changes = self.batch.executions.values();
         changes.any(|change| change.changes.flow.finale.is_some())
     }
 
-    /// The id under which a derived workflow is stored.
+    /// Returns the id under which a derived workflow is stored. Stores the workflow if necessary.
     fn stored_finals(&mut self, finals: &Arc<Workflow>) -> Result<DefinitionId, StoreError> {
         let name = finals.name();
         if let Some(id) = self.registry.latest(name)
@@ -82,11 +85,11 @@ impl Step {
         self.store.put_definition(finals, self.now)
     }
 
-    /// Q2: whether an attempt that holds final tasks may still run.
+    /// Q2: whether an attempt that delays final tasks may still be running.
     pub(super) fn may_still_run(&mut self, held: &HeldAttempt) -> Result<bool, StoreError> {
         let claim = Claim::of_task(held.runner, held.attempt);
         let key = (held.execution, held.task, claim);
-        let (runs, look) = if held.runner == self.runner {
+        let (runs, interval) = if held.runner == self.runner {
             let has_claims = held.items && self.stop_items(held.execution, held.task);
             let queues = self.capacity.queues();
             let mut executors = Executor::ALL.iter();
@@ -107,12 +110,12 @@ impl Step {
             )
         };
         if runs {
-            self.note_wait_due(self.now + look);
+            self.note_wait_due(self.now + interval);
         }
         Ok(runs)
     }
 
-    /// Stops the items of a closed map that this runner has claimed. Returns whether it has any.
+    /// Stops those items of a closed map that this runner has claimed. Returns whether there are any.
     fn stop_items(&mut self, id: ExecutionId, task: Ordinal) -> bool {
         let claims = self.ledger.claims_of(id);
         let items: Vec<_> = claims
@@ -124,8 +127,8 @@ impl Step {
         !items.is_empty()
     }
 
-    /// Moves the message of an attempt of this runner to the end of the inbox, so that attempts that run for long do not keep
-    /// a runner from the messages after theirs.
+    /// Moves the message about a running attempt of this runner to the end of the inbox. Otherwise messages about long attempts
+    /// would keep the runner from reading the messages after them.
     pub(super) fn move_to_the_end(
         &self,
         message: &InboxMessage,
@@ -134,7 +137,7 @@ impl Step {
         if held.runner != self.runner || self.now.since(message.created_at) < STAY {
             return Ok(());
         }
-        // A crash between the two leaves both; the second one finds nothing to release.
+        // After a crash between these two calls both messages exist. The second message then has no effect.
         self.store.post(&InboxMessage {
             id: moved(message.id, self.now),
             created_at: self.now,
@@ -144,11 +147,11 @@ impl Step {
     }
 }
 
-/// Q2: adds the items of maps that the end of an execution closes. Each runner may run some, also items that it claims before
-/// the end is durable.
+/// Q2: if the end of an execution closes maps, makes the final tasks wait for the items of these maps. Every runner may be
+/// running items, and can claim items until the end is durable. So an entry is added for each runner and each map.
 ///
 /// # Errors
-/// When the database does not answer.
+/// Returns an error if the database does not answer.
 pub(in crate::runtime) fn hold_items(
     store: &dyn Store,
     first: ExecutionId,
@@ -175,64 +178,71 @@ pub(in crate::runtime) fn hold_items(
     Ok(())
 }
 
-/// Returns the id of a message that is moved to the end of the inbox.
+/// Returns a new id for a message that is moved to the end of the inbox.
 fn moved(id: InboxId, now: Timestamp) -> InboxId {
     let mut bits = [0; 10];
     bits.copy_from_slice(&id.as_bytes()[6..]);
     InboxId::from_parts(now, bits)
 }
 
-/// Whether an execution of final tasks was started by the last end of the first execution. Both have the time of that end.
-fn follows(finale: &ExecutionRecord, first: &ExecutionRecord) -> bool {
-    first.ended_at.is_some_and(|end| finale.created_at >= end)
+/// Returns whether final tasks belong to the latest end of `first`, and not to an end before a retry. Times do not show this,
+/// because the clock may have been set back between two ends.
+fn belong_to_last_end(finale: &ParentLink, first: &ExecutionRecord) -> bool {
+    finale.generation > first.finals_before()
 }
 
-/// Q5: refuses the retry of final tasks that belong to an earlier end of the first execution, or that has not ended again.
+/// Q5: refuses to retry outdated final tasks. Final tasks are outdated if the execution to which they belong has been
+/// retried since they started, even if that execution has ended again.
 ///
 /// # Errors
-/// When it refuses, or the database does not answer.
+/// Returns an error if the final tasks are outdated or the database does not answer.
 pub(super) fn refuse_stale_finale(store: &dyn Store, finale: &Execution) -> Result<(), Error> {
     let link = finale.record().parent.as_deref();
     let Some(link) = link.filter(|link| link.finale.is_some()) else {
         return Ok(());
     };
-    // A first execution that was deleted cannot be retried.
+    // If the first execution was deleted, it cannot be retried, so the final tasks cannot be outdated.
     let first = store.load(&[link.execution])?.pop();
-    if first.is_none_or(|first| follows(finale.record(), &first)) {
+    if first.is_none_or(|first| belong_to_last_end(link, &first)) {
         return Ok(());
     }
     let text = format!(
-        "execution {} runs the final tasks of an earlier end of execution {}, which was retried since",
+        "execution {} ran the final tasks for an earlier end of execution {}, which has been retried since then",
         finale.record().id,
         link.execution
     );
     Err(Error::new(ErrorCode::ExecutionState, text)
-        .with_hint("retry the execution of the final tasks of its last end"))
+        .with_hint("retry the final tasks that started at the latest end of that execution"))
 }
 
-/// Tells an execution that may be retried what its final tasks have done (Q5).
+/// Reads the state of an execution's final tasks and sets it in `execution`, before a retry of the execution (Q5).
 ///
 /// # Errors
-/// When the database does not answer.
+/// Returns an error if the database does not answer.
 pub(super) fn learn_final_state(
     store: &dyn Store,
     execution: &mut Execution,
 ) -> Result<(), StoreError> {
     let link = execution.record().finale.as_deref();
-    let Some(id) = link.and_then(|link| Some(link.finale.as_ref()?.id)) else {
+    let Some((link, id)) = link.and_then(|link| Some((link, link.finale.as_ref()?.id))) else {
         return Ok(());
     };
     let Some(finals) = execution.workflow().finals().map(Arc::clone) else {
         return Ok(());
     };
+    if !belong_to_last_end(link, execution.record()) {
+        // The last end has not started final tasks.
+        execution.learn_final_state(FinalState::default());
+        return Ok(());
+    }
     let state = match store.load(&[id])?.pop() {
-        // It was started in this turn, or pruned by hand; the first is open, and the second has nothing to undo.
+        // The final tasks are not stored, because this turn started them or because they were deleted. No task is known
+        // to be undone.
         None => FinalState::default(),
-        // It belongs to an earlier end, and the last end has started none.
-        Some(record) if !follows(&record, execution.record()) => FinalState::default(),
         Some(record) => match Execution::restore(finals, record) {
             Ok(finale) => FinalState::of(&finale, execution.workflow()),
-            // Another version of the final tasks cannot be read with this one: what it undid is not known.
+            // Another version of the derived workflow was stored, so the final tasks cannot be read. It is not known what they
+            // undid.
             Err(_) => return Ok(()),
         },
     };

@@ -1,4 +1,5 @@
-//! The children of maps' items: their start by the runner that has claimed the item, and their ends (semantics K, M).
+//! Children of items of maps: the runner that has claimed an item starts its child, and the child's end ends the item
+//! (semantics K, M).
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use crate::types::{
     ChildEnd, ExecutionId, ItemRecord, Labels, MapState, Micros, Note, Ordinal, Post, TaskStatus,
 };
 
-/// Time after which an item is claimed again whose child could not be started, in microseconds.
+/// How long, in microseconds, an item whose child could not be started waits before it can be claimed again.
 const START_AGAIN: Micros = 1_000_000;
 
-/// The messages that start the children of claimed items.
+/// Returns messages that start the children of claimed items.
 pub(super) fn starts_of(map: &ClaimedItems) -> impl Iterator<Item = Message> + '_ {
     map.items.iter().map(|item| Message::StartItem {
         execution: map.row.execution,
@@ -27,7 +28,8 @@ pub(super) fn starts_of(map: &ClaimedItems) -> impl Iterator<Item = Message> + '
 }
 
 impl Step {
-    /// M7: whether the workflow of a map's children is known. Other maps need none.
+    /// M7: whether the workflow of a map's children is known. Also returns `true` for a map whose items are run by
+    /// workers.
     pub(super) fn knows_children(&mut self, id: ExecutionId, ordinal: Ordinal) -> bool {
         let name = self.ledger.get(id).and_then(|execution| {
             let spec = execution.workflow().task(ordinal).child.as_ref()?;
@@ -36,11 +38,11 @@ impl Step {
         name.is_none_or(|name| matches!(self.newest_of(&name), Ok(Some(_))))
     }
 
-    /// M1, M2: starts the child of an item that this runner has claimed. The store starts it only if the claim holds and the map
-    /// still runs.
+    /// M1, M2: starts the child of an item that this runner has claimed. The store writes the child only if the claim still
+    /// holds and the map is still open.
     ///
     /// # Errors
-    /// When the database does not answer. The item stays claimed, and is reconciled.
+    /// Returns an error if the database does not answer. The item stays claimed, and the reconciler takes it over.
     pub(in crate::runtime) fn start_item(
         &mut self,
         id: ExecutionId,
@@ -58,8 +60,8 @@ impl Step {
             }
         }
         let is_open = (self.maps.row(key)).is_some_and(|row| row.generation == generation);
-        let is_written =
-            (self.batch.items.get(&key)).is_some_and(|pending| pending.ended.contains(&item.item));
+        let is_written = (self.batch.items.get(&key))
+            .is_some_and(|pending| pending.written.contains(&item.item));
         if !is_open || is_written {
             return Ok(());
         }
@@ -129,7 +131,7 @@ impl Step {
                 self.end_item(key, claim, record, Some(message));
             }
             _ => {
-                tracing::warn!(execution_id = %id, item = item.item, "cannot start the child of an item; it is tried again");
+                tracing::warn!(execution_id = %id, item = item.item, "cannot start the child of an item; the runner will try again");
                 let record = item.returned(now + START_AGAIN);
                 self.end_item(key, claim, record, Some(message));
             }
@@ -137,10 +139,10 @@ impl Step {
         Ok(())
     }
 
-    /// M3: applies the end of an item's child. Returns whether the message is settled.
+    /// M3: applies the end of an item's child. Returns `false` if the message must be applied later.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(super) fn apply_item_end(
         &mut self,
         message: &InboxMessage,
@@ -150,7 +152,7 @@ impl Step {
     ) -> Result<bool, StoreError> {
         let key = (id, end.task);
         let is_written =
-            (self.batch.items.get(&key)).is_some_and(|pending| pending.ended.contains(&item));
+            (self.batch.items.get(&key)).is_some_and(|pending| pending.written.contains(&item));
         if is_written {
             // The item was changed in this turn. The next turn applies the message.
             self.signals.raise(Signal::Waits);
@@ -186,7 +188,7 @@ impl Step {
         };
         let random = self.random();
         let Some((found, execution)) = found.iter().find(holds).zip(self.ledger.get(id)) else {
-            // The item does not expect this end.
+            // The item does not wait for the end of this child.
             self.store.note_inbox(message.id, None)?;
             return Ok(true);
         };
@@ -197,7 +199,7 @@ impl Step {
             otherwise: None,
         };
         let pending = self.write_item(key, write, None);
-        pending.settled.push(message.id);
+        pending.settled.push((message.id, item));
         Ok(true)
     }
 }

@@ -1,4 +1,5 @@
-//! Claims of maps' items: what to claim, their dispatch, and the rescue of those of dead runners (semantics K, E2).
+//! Claims on map items: which items to claim, how to dispatch them, and how to rescue the items of dead runners (semantics K,
+//! E2).
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{ClaimClass, ClaimedItems, Committed, MapOutcome, QueueId, StoreError};
 use crate::types::{Claim, ExecutionId, MapChange, MapRow, Ordinal, RunnerId};
 
-/// Maximum number of items that one kind of worker claims in one transaction.
+/// Maximum number of items that one transaction claims for one executor.
 const LARGEST_CLAIM: usize = 1_024;
-/// Maximum number of items that one transaction claims to start their children.
+/// Maximum number of items that one transaction claims in order to start their children.
 const LARGEST_START: usize = 256;
 
 impl Step {
-    /// The claim of items to make in the database.
+    /// The claim of items for the next commit: the classes, each with the number of free workers.
     pub(in crate::runtime) fn item_claim(&mut self) -> (Vec<ClaimClass>, Vec<usize>) {
         if !self.registry.has_maps() {
             return Default::default();
@@ -34,7 +35,7 @@ impl Step {
         if !self.maps.wants_claim(self.now) {
             return Default::default();
         }
-        // A runner without any item claims one, however busy it is, so that other tasks do not starve maps.
+        // A runner without items claims at least one, even if it is busy, so that other tasks do not starve maps.
         let least = usize::from(self.maps.holds_none());
         let rooms = Executor::ALL.map(|executor| {
             let room = self.capacity.item_room(executor)?;
@@ -82,16 +83,16 @@ impl Step {
             self.capacity.note_due(due);
         }
         if let Err(error) = self.adopt_items(&committed.items, dispatch) {
-            // The claims are durable, so the reconciler takes them over once the database answers.
+            // The claims are durable. The reconciler takes these items over once the database answers.
             tracing::warn!(%error, "cannot read executions whose items were claimed; they are read when the database answers again");
             self.signals.raise(Signal::Reconcile);
         }
     }
 
-    /// Takes over items that are claimed for this runner in the database.
+    /// Takes over items that this runner has claimed according to the database.
     ///
     /// # Errors
-    /// When the database does not answer. No item was taken over.
+    /// Returns an error if the database does not answer. In this case no item was taken over.
     fn adopt_items(
         &mut self,
         claimed: &[ClaimedItems],
@@ -121,15 +122,16 @@ impl Step {
                 };
                 let held = self.ledger.held(id, task, claim.item);
                 if held.is_some_and(|held| held.claim == claim) {
-                    // An attempt of an earlier generation still runs under an equal claim. Its end makes the reconciler take
-                    // this item over.
+                    // An attempt of an earlier generation is still running under an equal claim. When it ends, the reconciler
+                    // takes this item over.
                     self.maps.drop_item((id, task, item.item));
                     continue;
                 }
                 self.maps.hold((id, task), row.generation, item.clone());
                 if row.generation > 1 && self.is_occupied((id, task, claim)) {
-                    // The function of an item of an earlier generation has overrun its timeout and could record steps for this
-                    // one. The next claim differs from its claim.
+                    // An item of an earlier generation has overrun its timeout, and its function is still running under an
+                    // equal claim. It could record steps for this item, so this claim is returned. The next claim will be
+                    // different.
                     self.release(id, task, claim, Executor::Threads);
                     continue;
                 }
@@ -154,7 +156,7 @@ impl Step {
         Ok(())
     }
 
-    /// Whether a worker of this runner still runs a function under a claim.
+    /// Whether a worker of this runner is still running a function under a claim.
     fn is_occupied(&self, key: (ExecutionId, Ordinal, Claim)) -> bool {
         let queues = self.capacity.queues();
         Executor::ALL
@@ -162,8 +164,9 @@ impl Step {
             .any(|executor| queues.of(*executor).occupies(key))
     }
 
-    /// Reads the executions of claimed items that this process does not know, or knows from before their maps were open. A claim
-    /// of an item does not change its execution, so that nothing else tells.
+    /// Reads the executions of claimed items, if this process does not know the execution or cached it before its map
+    /// expanded. Nothing else updates such a cached execution, because a claim of an item does not change the
+    /// execution.
     fn load_open_maps(&mut self, claimed: &[ClaimedItems]) -> Result<(), StoreError> {
         let is_known = |map: &&ClaimedItems| {
             let row = &map.row;
@@ -180,7 +183,7 @@ impl Step {
         self.load(&stale)
     }
 
-    /// Prepares a claimed item for its executor's queue.
+    /// Prepares a claimed item for its executor's queue, with the context that the item sees.
     fn assign_item(
         &mut self,
         (id, task): MapKey,
@@ -195,7 +198,7 @@ impl Step {
         self.assign_with(id, task, claim, Arc::new(context), dispatch);
     }
 
-    /// E2: dispatches a suspect whose start is durable now.
+    /// E2: dispatches an item that is a suspect, once the count of its start is durable.
     pub(super) fn start_suspect(
         &mut self,
         key: MapKey,
@@ -203,7 +206,7 @@ impl Step {
         outcome: &MapOutcome,
     ) {
         let Some(suspect) =
-            (self.quarantine).take_started_item(key, |item| pending.ended.contains(&item))
+            (self.quarantine).take_started_item(key, |item| pending.written.contains(&item))
         else {
             return;
         };
@@ -217,7 +220,7 @@ impl Step {
         self.dispatch_suspect(suspect);
     }
 
-    /// E2: dispatches an item whose start alone is counted. If its list cannot be read, it is tried again in the next turn.
+    /// E2: dispatches a suspect item that is to run alone. If the map's list cannot be read, tries again in the next turn.
     pub(in crate::runtime) fn dispatch_suspect(&mut self, suspect: Suspect) {
         let key = (suspect.execution, suspect.task);
         let row = self.maps.row(key).cloned();
@@ -234,40 +237,52 @@ impl Step {
         }
     }
 
-    /// The lists of a map, split once. Of an aligned map: the elements of some items.
+    /// Returns the context of a map and its lists, split into items. For an aligned map, contains only the elements of the
+    /// given items. `None` if the lists cannot be read.
     pub(super) fn view_of_map(
         &mut self,
         key: MapKey,
         row: &MapRow,
         items: impl IntoIterator<Item = u32>,
     ) -> Option<MapView> {
-        if let Some(view) = self.maps.view(key, row.generation) {
-            return Some(view);
-        }
+        let known = self.maps.view(key, row.generation);
         if let Some(source) = row.source {
             let results = self.results_of_items(key.0, source, items).ok()?;
             let execution = self.ledger.get_mut(key.0)?;
             let spec = execution.workflow().task(key.1).over.clone()?;
-            return Some(MapView {
+            let context = if let Some(view) = known {
+                view.context
+            } else {
+                let context = execution.view(key.1);
+                self.with_map_results(key.0, key.1, context).ok()?
+            };
+            let view = MapView {
                 elements: Arc::new(MapElements::of_results(&spec, results)),
-                context: execution.view(key.1),
-            });
+                context,
+            };
+            // Later calls use only the context of this view again.
+            self.maps.keep_view(key, row.generation, view.clone());
+            return Some(view);
+        }
+        if known.is_some() {
+            return known;
         }
         let results = self.results_for_map(key.0, key.1).ok()?;
         let execution = self.ledger.get_mut(key.0)?;
         let elements = execution.split_lists(key.1, &results).ok()?;
+        let context = execution.view(key.1);
         let view = MapView {
             elements: Arc::new(elements),
-            context: execution.view(key.1),
+            context: self.with_map_results(key.0, key.1, context).ok()?,
         };
         self.maps.keep_view(key, row.generation, view.clone());
         Some(view)
     }
 
-    /// Takes over the items that this runner has in the database but this process does not hold.
+    /// Takes over items that this runner has claimed in the database but this process does not hold.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(in crate::runtime) fn reconcile_items(&mut self) -> Result<(), StoreError> {
         if !self.registry.has_maps() {
             return Ok(());
@@ -291,24 +306,25 @@ impl Step {
         Ok(())
     }
 
-    /// E2: takes back items that a dead runner has claimed. Returns their number.
+    /// E2: takes back the items that a dead runner has claimed. Returns their number, and whether the items of a map were
+    /// left for the next turn, because this turn already changes items of the map.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(in crate::runtime) fn rescue_items(
         &mut self,
         dead: RunnerId,
         limit: usize,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<(u32, bool), StoreError> {
         let claimed = self.store.items_of(dead, limit)?;
         self.load_open_maps(&claimed)?;
         let limits = self.limits();
-        let mut rescued = 0;
+        let (mut rescued, mut has_skipped) = (0, false);
         for map in claimed {
             let key = (map.row.execution, map.row.task);
             if self.batch.items.contains_key(&key) {
-                // Its items end in this turn. The next turn rescues those of the dead runner.
-                rescued += 1;
+                // Items of this map change in this turn, so the next turn rescues the items of the dead runner.
+                has_skipped = true;
                 continue;
             }
             let Some(execution) = self.ledger.get(key.0) else {
@@ -326,6 +342,6 @@ impl Step {
                 self.end_item(key, fence, record, None);
             }
         }
-        Ok(rescued)
+        Ok((rescued, has_skipped))
     }
 }

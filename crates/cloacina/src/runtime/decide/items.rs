@@ -1,20 +1,22 @@
-//! Decisions about the items of maps: their expansion, their ends, and the end of the map (semantics K).
+//! Decisions about maps: how maps expand, and how items and maps end (semantics K).
+
+use rustc_hash::FxHashSet;
 
 use crate::engine::{Finish, Outcome};
 use crate::runtime::assignment::Executor;
 use crate::runtime::maps::{MapKey, PendingItems, PendingMaps};
 use crate::runtime::message::{Message, Reply};
-use crate::runtime::metrics::OutcomeKind;
+use crate::runtime::run_log::log_item;
 use crate::runtime::step::{Signal, Step};
-use crate::store::{Committed, ItemFence, ItemWrite, StoreError};
+use crate::store::{AttemptStart, Committed, ItemFence, ItemWrite, MapOutcome, StoreError};
 use crate::types::{
     Claim, Error, ExecutionId, ItemRecord, MapChange, MapRow, MapState, Micros, Ordinal, StepRecord,
 };
 
-/// Time after which a map's list that could not be read is read again, in microseconds.
+/// How long, in microseconds, a runner that could not read a map's list waits before it tries again.
 const LIST_RETRY: Micros = 1_000_000;
 
-/// The message that ends an aligned map whose last items were skipped.
+/// Returns the message that ends an aligned map whose last items were skipped.
 pub(super) const fn end_of(row: &MapRow) -> Message {
     Message::EndMap {
         execution: row.execution,
@@ -23,8 +25,21 @@ pub(super) const fn end_of(row: &MapRow) -> Message {
     }
 }
 
+/// Returns the item whose attempt completed, failed or timed out according to a message.
+fn ended_item(message: &Message) -> Option<u32> {
+    match message {
+        Message::Finished { finish, .. } => match finish.outcome {
+            Outcome::Snooze { .. } | Outcome::Released => None,
+            _ => finish.claim.item,
+        },
+        Message::Overdue { attempt, .. } => attempt.claim.item,
+        _ => None,
+    }
+}
+
 impl Step {
-    /// K1: expands the maps that became ready in this turn. An empty one ends, so that others may become ready.
+    /// K1: expands the maps that became ready in this turn. An empty map ends immediately, and further maps may then
+    /// become ready.
     pub(in crate::runtime) fn expand_maps(&mut self) {
         let max_items = self.config.max_map_items;
         let mut position = 0;
@@ -50,14 +65,14 @@ impl Step {
                     execution.expand_map(ordinal, &results, max_items, self.now, changes);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, execution_id = %id, "cannot read the list of a map; it is read again");
+                    tracing::warn!(%error, execution_id = %id, "cannot read the list of a map; the runner will try again");
                     execution.postpone_map(ordinal, self.now + LIST_RETRY, changes);
                 }
             }
         }
     }
 
-    /// Whether a map waits to be expanded in this turn.
+    /// Whether a map still has to be expanded in this turn.
     pub(in crate::runtime) fn has_unexpanded(&self) -> bool {
         let mut changes = self.batch.executions.values();
         changes.any(|change| !change.changes.flow.expands.is_empty())
@@ -72,6 +87,13 @@ impl Step {
         ran: Micros,
     ) {
         let (task, claim) = (finish.task, finish.claim);
+        if finish.started_at.is_some()
+            && self.ledger.set_started(id, task, claim)
+            && let Some(execution) = self.ledger.get(id)
+        {
+            self.metrics.count_started(execution, task);
+            self.run_log.note_start(execution, task);
+        }
         let was_mine = self.drop_claim(id, task, claim);
         if matches!(finish.outcome, Outcome::Snooze { .. } | Outcome::Released) {
             let queue = self.capacity.queues().of(executor);
@@ -93,10 +115,10 @@ impl Step {
             return;
         };
         let record = execution.finish_item(&item, &finish, limits, self.now, random);
-        if was_mine {
-            let kind = OutcomeKind::of(&finish.outcome);
+        // An item cannot wait, so an attempt that parks has failed.
+        if was_mine && !matches!(finish.outcome, Outcome::Snooze { .. } | Outcome::Released) {
             self.metrics
-                .count_finished(execution, task, &kind, finish.started_at, ran);
+                .count_attempt(execution, task, record.status, None, ran);
         }
         let message = Message::Finished {
             execution: id,
@@ -107,15 +129,20 @@ impl Step {
         self.end_item((id, task), claim, record, Some(message));
     }
 
-    /// D4: decides an item whose attempt overran its timeout.
+    /// D4: decides what happens after an item's attempt has overrun its timeout. `is_counted`: whether the metrics already
+    /// count the timeout.
     pub(in crate::runtime) fn item_overdue(
         &mut self,
-        id: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-        started_at: crate::types::Timestamp,
+        attempt: AttemptStart,
         timeout: Micros,
+        is_counted: bool,
     ) {
+        let AttemptStart {
+            execution: id,
+            task,
+            claim,
+            at: started_at,
+        } = attempt;
         let (limits, random) = (self.limits(), self.random());
         let Some(item) = self.open_item(id, task, claim) else {
             return;
@@ -132,17 +159,30 @@ impl Step {
             outcome,
         };
         let record = execution.finish_item(&item, &finish, limits, self.now, random);
+        if !is_counted {
+            self.metrics
+                .count_attempt(execution, task, record.status, None, timeout);
+        }
+        self.note_overrun(id, task, claim);
         let message = Message::Overdue {
-            execution: id,
-            task,
-            claim,
-            started_at,
+            attempt,
             timeout,
+            is_counted: true,
         };
         self.end_item((id, task), claim, record, Some(message));
     }
 
-    /// T8: decides a step that an item records.
+    /// Q2: remembers that the function of an item may still be running when final tasks could start.
+    fn note_overrun(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) {
+        let Some(execution) = self.ledger.get_mut(id) else {
+            return;
+        };
+        if let Some(changes) = execution.note_item_overrun(task, claim) {
+            self.batch.change(execution).changes.merge(changes);
+        }
+    }
+
+    /// T8: decides whether the step that an item recorded is stored.
     pub(in crate::runtime) fn record_item_step(
         &mut self,
         id: ExecutionId,
@@ -167,13 +207,15 @@ impl Step {
         });
     }
 
-    /// The item that runs under a claim of this runner, if its map is open and its end is not among the changes of this turn.
+    /// Returns the item that runs under a claim of this runner. Returns `None` if this process does not hold the claim, if the
+    /// map is closed, or if the item's end is already in the batch.
     fn open_item(&self, id: ExecutionId, task: Ordinal, claim: Claim) -> Option<ItemRecord> {
         let key = (id, task);
-        let is_ended =
-            self.batch.items.get(&key).is_some_and(|pending| {
-                claim.item.is_some_and(|item| pending.ended.contains(&item))
-            });
+        let is_ended = self.batch.items.get(&key).is_some_and(|pending| {
+            claim
+                .item
+                .is_some_and(|item| pending.written.contains(&item))
+        });
         let is_open = claim.runner == self.runner
             && !is_ended
             && self.maps.row(key).is_some()
@@ -208,13 +250,13 @@ impl Step {
         let generation = self.maps.row(key).map_or(0, |row| row.generation);
         let pending = self.batch.items.entry(key).or_default();
         pending.generation = generation;
-        pending.ended.insert(write.record.item);
+        pending.written.insert(write.record.item);
         pending.ends.push(write);
         pending.messages.extend(message);
         pending
     }
 
-    /// Ends an aligned map whose last items were skipped, unless something else has happened to it since.
+    /// Ends an aligned map whose last items were skipped. Does nothing if the map has changed since the message was sent.
     pub(in crate::runtime) fn end_skipped_map(&mut self, key: MapKey, generation: u32) {
         let row = self.maps.row(key);
         let is_known = row.is_some_and(|row| row.generation == generation);
@@ -229,8 +271,8 @@ impl Step {
         }
     }
 
-    /// K6: ends the maps whose last items end in this turn, as far as this runner knows. The store refuses the batch if another
-    /// runner has ended items since.
+    /// K6: ends the maps whose last items end in this turn, according to the counters that this runner knows. The store refuses
+    /// the batch if another runner has ended items since these counters were read.
     pub(in crate::runtime) fn settle_maps(&mut self) {
         for index in 0..self.batch.items.len() {
             let Some((key, pending)) = self.batch.items.get_index(index) else {
@@ -264,7 +306,8 @@ impl Step {
         }
     }
 
-    /// Reads the counters of maps again, because other runners have ended items of them, and forgets items that are lost.
+    /// Reads the counters of maps again after other runners ended some of their items. Also forgets items whose claims are
+    /// lost.
     pub(in crate::runtime) fn refresh_maps(
         &mut self,
         messages: &[Message],
@@ -286,7 +329,7 @@ impl Step {
         Ok(())
     }
 
-    /// Applies the outcomes of the ends of items.
+    /// Applies the effects of the durable ends and steps of items.
     pub(in crate::runtime) fn apply_items(&mut self, items: PendingMaps, committed: &Committed) {
         for ((key, pending), outcome) in items.into_iter().zip(&committed.maps) {
             let (id, task) = key;
@@ -309,7 +352,7 @@ impl Step {
                 self.retry.push(end_of(row));
             }
             if is_conflict {
-                // The execution was changed meanwhile: everything is decided again.
+                // Another writer changed the map, so everything is decided again.
                 self.ledger.remove(id);
                 self.retry.extend(pending.messages);
                 self.signals.raise(Signal::Waits);
@@ -326,6 +369,9 @@ impl Step {
                     self.maps.drop_item((id, task, item));
                 }
             }
+            if outcome.applied {
+                self.log_items(key, &pending, outcome);
+            }
             self.start_suspect(key, &pending, outcome);
             for message in pending.messages {
                 let Message::RecordStep { claim, reply, .. } = message else {
@@ -341,7 +387,21 @@ impl Step {
         }
     }
 
-    /// K8: returns the claimed items that no worker has taken of a map in which too many items have failed.
+    /// Logs the durable ends of items' attempts, without those that were snoozed or returned.
+    fn log_items(&self, (id, task): MapKey, pending: &PendingItems, outcome: &MapOutcome) {
+        let Some(execution) = self.ledger.get(id) else {
+            return;
+        };
+        let ended: FxHashSet<u32> = pending.messages.iter().filter_map(ended_item).collect();
+        for write in &pending.ends {
+            let item = &write.record;
+            if ended.contains(&item.item) && !outcome.lost.contains(&item.item) {
+                log_item(execution, task, item, self.now);
+            }
+        }
+    }
+
+    /// K8: if too many items of a map have failed, returns the claims of the map's items that no worker has taken.
     fn withdraw_items(&mut self, row: &MapRow) {
         if row.state == MapState::Ended || !row.is_exceeded() {
             return;
@@ -360,7 +420,7 @@ impl Step {
         }
     }
 
-    /// Follows what a durable change of an execution means for its maps: stops the items of those that have ended.
+    /// Applies the effects of an execution's durable change on its maps. Stops the running items of closed maps.
     pub(in crate::runtime) fn follow_maps(&mut self, id: ExecutionId, changes: &[MapChange]) {
         for change in changes {
             match change {
@@ -374,7 +434,7 @@ impl Step {
                     self.maps.forget((id, *task));
                 }
                 MapChange::Tell(..) => self.signals.raise(Signal::Waits),
-                MapChange::Pause(_) | MapChange::Resume(_) | MapChange::Reopen(_) => {}
+                MapChange::Pause(_) | MapChange::Resume(..) | MapChange::Reopen(_) => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reads the results of maps for the tasks that take them (semantics K4, K9).
+//! Reads the results of maps for tasks that use them (semantics K4, K9).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,14 +8,15 @@ use crate::store::{ItemQuery, StoreError};
 use crate::types::{Context, ExecutionId, ItemRecord, Json, MapRow, Ordinal, TaskStatus};
 use crate::workflow::{Parameter, TaskDefinition, Workflow};
 
-/// Number of items that are read at once.
+/// Number of items that one query reads.
 const PAGE: usize = 1_000;
 
-/// Maximum number of unneeded items between two needed ones that are read with them, which saves a query.
+/// Maximum difference between the numbers of two consecutive items that one query reads. Reading the unneeded items
+/// between them is cheaper than a second query.
 const MAX_GAP: u32 = 8;
 
 impl Step {
-    /// The results of other maps that a map runs over.
+    /// The results of other maps that a map takes as its lists.
     pub(super) fn results_for_map(
         &self,
         id: ExecutionId,
@@ -29,7 +30,8 @@ impl Step {
         lists.collect()
     }
 
-    /// The results of other maps that a map needs to expand. An aligned map has the width of its source.
+    /// The results of other maps that a map needs to expand. An aligned map needs none, because it has as many items as its
+    /// source.
     pub(super) fn results_for_expansion(
         &self,
         id: ExecutionId,
@@ -42,7 +44,8 @@ impl Step {
         }
     }
 
-    /// The results of some items of a map, which have completed. They are read in ranges without large gaps.
+    /// The results of the given items of a map. All these items have completed. The items are read in ranges without large
+    /// gaps.
     pub(super) fn results_of_items(
         &self,
         execution: ExecutionId,
@@ -72,11 +75,11 @@ impl Step {
         Ok(results)
     }
 
-    /// K4, K9: the context of a task with the results of the maps that its parameters name. Those of a final task or a
-    /// compensation name maps of the first execution (Q2).
+    /// K4, K9: returns the context of a task with the results of the maps that its parameters name. The parameters of final
+    /// tasks and compensations name maps of the first execution (Q2).
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(in crate::runtime) fn with_map_results(
         &mut self,
         id: ExecutionId,
@@ -87,7 +90,15 @@ impl Step {
             return Ok(context);
         };
         let workflow = Arc::clone(execution.workflow());
-        let parameters = &workflow.task(ordinal).parameters;
+        let task = workflow.task(ordinal);
+        // A parameter for the elements of a list gets an element, not all results.
+        let is_element = |parameter: &Parameter| {
+            let over = task.over.as_ref();
+            over.is_some_and(|spec| spec.lists.contains_key(&parameter.name))
+        };
+        let parameters: Vec<&Parameter> = (task.parameters.iter())
+            .filter(|parameter| !is_element(parameter))
+            .collect();
         let link = execution.record().parent.as_deref();
         let first = link.filter(|link| link.finale.is_some());
         if first.is_none() && parameters.iter().all(|parameter| parameter.task.is_none()) {
@@ -106,7 +117,11 @@ impl Step {
             let Some(map) = map_of(execution.workflow(), parameter, owner != id) else {
                 continue;
             };
-            let is_complete = execution.task(map).status == TaskStatus::Completed;
+            let status = execution.task(map).status;
+            let is_complete = status == TaskStatus::Completed;
+            if status == TaskStatus::Skipped && parameter.default {
+                continue; // J7: the parameter gets its default.
+            }
             let text = if parameter.items {
                 self.items_text(owner, map)?
             } else if is_complete {
@@ -121,7 +136,7 @@ impl Step {
         Ok(context)
     }
 
-    /// The results of a map's items in the order of the list, as a JSON array. An item without a result is `null`.
+    /// The results of a map's items as a JSON array, in the order of the list. An item without a result is `null`.
     fn values_text(&self, id: ExecutionId, map: Ordinal) -> Result<String, StoreError> {
         let mut text = String::from("[");
         self.each_item(id, map, |item| {
@@ -134,7 +149,7 @@ impl Step {
         Ok(text)
     }
 
-    /// A map's items in the order of the list, as a JSON array of objects.
+    /// The items of a map as a JSON array of objects, in the order of the list.
     fn items_text(&self, id: ExecutionId, map: Ordinal) -> Result<String, StoreError> {
         let mut text = String::from("[");
         self.each_item(id, map, |item| {
@@ -147,7 +162,7 @@ impl Step {
         Ok(text)
     }
 
-    /// Reads all items of a map page by page, those without a row included.
+    /// Calls `visit` for each item of a map, in the order of the list, including items without a row. Reads page by page.
     fn each_item(
         &self,
         execution: ExecutionId,
@@ -156,7 +171,7 @@ impl Step {
     ) -> Result<(), StoreError> {
         let known = self.ledger.get(execution);
         let map = known.and_then(|known| known.task_map(task));
-        // The items of an earlier list stay stored until the map reads its list again.
+        // Until the map reads its new list, items of the earlier list are still stored. They do not count.
         let Some(map) = map.filter(|map| map.width.is_some()) else {
             return Ok(());
         };
@@ -175,7 +190,7 @@ impl Step {
                 limit: PAGE,
             })?;
             for item in &items {
-                // Elements of an aligned map that never came have no row.
+                // Items of an aligned map have no row if the source never produced their elements.
                 (from..item.item).for_each(|missing| visit(&without_row(&row, missing)));
                 visit(item);
                 from = item.item + 1;
@@ -189,7 +204,7 @@ impl Step {
     }
 }
 
-/// An item that has no row, and gets none: its map has ended.
+/// Returns an item that has no row and will not get one, because its map has ended.
 fn without_row(map: &MapRow, item: u32) -> ItemRecord {
     let status = match map.rowless_state() {
         TaskStatus::Skipped => TaskStatus::Skipped,
@@ -201,8 +216,8 @@ fn without_row(map: &MapRow, item: u32) -> ItemRecord {
     }
 }
 
-/// The map of a workflow that a parameter names. `by_key`: the parameter is one of a derived workflow, which names values of its
-/// input.
+/// Returns the map that a parameter names. `by_key`: whether the parameter belongs to a derived workflow. The
+/// parameters of a derived workflow name the result keys of tasks of the first workflow.
 fn map_of(workflow: &Workflow, parameter: &Parameter, by_key: bool) -> Option<Ordinal> {
     let map = if by_key {
         let tasks = &workflow.definition().tasks;

@@ -1,9 +1,11 @@
-//! Decisions about attempts that start, end or overrun their timeout, and executions that overrun theirs (semantics D).
+//! Decisions about attempts that start, end or overrun their timeout, and about executions that overrun their timeout
+//! (semantics D).
 
+use super::starts::refuse_derived_starts;
 use crate::engine::{Finish, Outcome};
 use crate::runtime::Message;
 use crate::runtime::assignment::Executor;
-use crate::runtime::metrics::OutcomeKind;
+use crate::runtime::metrics::is_counted;
 use crate::runtime::step::Step;
 use crate::store::{AttemptStart, StoreError};
 use crate::types::{
@@ -11,10 +13,10 @@ use crate::types::{
 };
 
 impl Step {
-    /// Decides the end of an attempt.
+    /// Decides what happens after an attempt has ended.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn finish(
         &mut self,
         id: ExecutionId,
@@ -27,6 +29,7 @@ impl Step {
             self.finish_item(id, finish, executor, ran);
             return Ok(());
         }
+        refuse_derived_starts(&mut finish.outcome);
         let asked = finish.outcome.clone();
         let starts = match self.found_starts(&mut finish.outcome) {
             Ok(starts) => starts,
@@ -62,16 +65,17 @@ impl Step {
         let Some(execution) = self.ledger.get_mut(id) else {
             return Ok(());
         };
-        // After a runner was declared dead, it drops the results of attempts that it claimed under its old id (E4).
+        // A runner that was declared dead gets a new id, and drops the results of attempts of its old id (E4).
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
             self.metrics.count_dropped();
             tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
             if execution.workflow().finals().is_some() {
-                // Final tasks may have waited for the end of this attempt (Q2).
+                // Final tasks may have been waiting for the end of this attempt (Q2).
                 self.signals.raise(crate::runtime::step::Signal::Waits);
             }
-            // If the change that took the claim in this turn is not written, the result is decided again and may count.
+            // A change in this batch may have taken the claim. If that change is not written, the result is decided again and
+            // may count.
             if claim.runner == self.runner
                 && let Some(change) = self.batch.executions.get_mut(&id)
             {
@@ -98,11 +102,10 @@ impl Step {
         };
         if let Ok(changes) = execution.finish(finish, limits, self.now, random) {
             change.changes.merge(changes);
-            // A result that is decided again was counted the first time.
-            if was_mine {
-                let kind = OutcomeKind::of(&retry.outcome);
+            // A result that is decided again has already been counted.
+            if was_mine && is_counted(&retry.outcome) {
                 self.metrics
-                    .count_finished(execution, task, &kind, retry.started_at, ran);
+                    .count_finished(execution, task, retry.started_at, ran);
             }
             change.messages.push(Message::Finished {
                 execution: id,
@@ -148,17 +151,22 @@ impl Step {
         self.watch_deadline(id);
     }
 
-    /// Decides an attempt that overran its timeout.
+    /// Decides what happens after an attempt has overrun its timeout. `is_counted`: whether the metrics already count the
+    /// timeout.
     pub(in crate::runtime) fn overdue(
         &mut self,
-        id: ExecutionId,
-        task: Ordinal,
-        claim: Claim,
-        started_at: Timestamp,
+        attempt: AttemptStart,
         timeout: Micros,
+        is_counted: bool,
     ) {
+        let AttemptStart {
+            execution: id,
+            task,
+            claim,
+            at: started_at,
+        } = attempt;
         if claim.item.is_some() {
-            return self.item_overdue(id, task, claim, started_at, timeout);
+            return self.item_overdue(attempt, timeout, is_counted);
         }
         let (limits, random) = (self.limits(), self.random());
         let Some(execution) = self.ledger.get_mut(id) else {
@@ -167,15 +175,14 @@ impl Step {
         if claim.runner != self.runner {
             return;
         }
+        let holds = execution.holds(task, claim);
         let retry = Message::Overdue {
-            execution: id,
-            task,
-            claim,
-            started_at,
+            attempt,
             timeout,
+            is_counted: is_counted || holds,
         };
-        if !execution.holds(task, claim) {
-            // As for a result: the change that took the claim in this turn may not be written.
+        if !holds {
+            // A change in this batch may have taken the claim. If that change is not written, this message is decided again.
             if let Some(change) = self.batch.executions.get_mut(&id) {
                 change.messages.push(retry);
             }
@@ -186,13 +193,17 @@ impl Step {
         if let Some(mut changes) =
             execution.time_out_task(task, claim, timeout, limits, self.now, random)
         {
-            changes.interrupted.clear(); // the queue has interrupted the worker already
+            changes.interrupted.clear(); // the queue has already interrupted the worker
             change.changes.merge(changes);
             change.messages.push(retry);
+            if !is_counted {
+                self.metrics
+                    .count_finished(execution, task, Some(started_at), timeout);
+            }
         }
     }
 
-    /// Times an execution out if its deadline has passed.
+    /// Fails an execution whose deadline has passed. If the deadline is in the future, watches it.
     pub(in crate::runtime) fn deadline(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
@@ -207,8 +218,9 @@ impl Step {
         if at > self.monotonic {
             return self.ledger.watch_deadline(id, at);
         }
-        // This process has not observed the clock since the execution started, so a clock step could make its deadline wrong.
-        // A peer that runs one of its tasks has, and times it out. If that peer dies, its claim is taken back.
+        // If this process has not observed the clock since the execution started, it cannot know whether the clock was set and
+        // the deadline is wrong. A peer that runs a task of the execution can know, and will time the execution out. If the
+        // peer dies, its claim is taken back, and this process decides.
         let record = execution.record();
         let is_of_peer = |claim: Claim| claim.runner != self.runner;
         let began = Monotonic(at.0.saturating_sub(record.timeout.unwrap_or(0)));
@@ -245,23 +257,21 @@ impl Step {
                 .of(executor)
                 .take_overdue(self.monotonic);
             for attempt in overdue {
-                let (execution, task, claim) = (attempt.execution, attempt.task, attempt.claim);
-                self.note_running(AttemptStart {
-                    execution,
-                    task,
-                    claim,
+                let start = AttemptStart {
+                    execution: attempt.execution,
+                    task: attempt.task,
+                    claim: attempt.claim,
                     at: attempt.started_at,
-                });
-                // The queue has given the slot to another worker already.
-                self.drop_claim(execution, task, claim);
+                };
+                self.note_running(start);
+                // The queue has already given the slot to another worker.
+                self.drop_claim(start.execution, start.task, start.claim);
                 messages.push(Message::Overdue {
-                    execution,
-                    task,
-                    claim,
-                    started_at: attempt.started_at,
+                    attempt: start,
                     timeout: attempt
                         .deadline
                         .map_or(0, |deadline| deadline.since(attempt.started)),
+                    is_counted: false,
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! Registration of this program's workflows and handlers.
+//! Registration of the workflows and handlers of this program.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::runtime::{Message, Registration, Reply, Service};
 use crate::store::StoreError;
 use crate::workflow::FinalRole;
 
-/// The suffix of the handlers of compensations, whose ids are those of the tasks that they undo.
+/// The suffix of the handler name of a compensation. The compensation itself has the same id as the task that it undoes.
 const COMPENSATION: &str = "~final";
 
 /// The registration of the derived workflow that runs a workflow's final tasks (semantics Q).
@@ -31,7 +31,7 @@ impl Step {
     /// Stores the definition of a workflow and registers this program's handlers for it.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn register(
         &mut self,
         registration: Registration,
@@ -78,10 +78,10 @@ impl Step {
         Ok(())
     }
 
-    /// Registers handlers for external tasks, unless they contradict the latest definition of the workflow.
+    /// Registers handlers for external tasks. Refuses them if they contradict the latest definition of the workflow.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn serve(
         &mut self,
         service: Service,
@@ -108,7 +108,8 @@ impl Step {
         Ok(())
     }
 
-    /// Allows claims for new handlers, and has them announced.
+    /// Makes the runner look for tasks that its new handlers can run, and has the announcer write these handlers to the
+    /// database.
     fn note_handlers(&mut self) {
         self.capacity.set_stale();
         self.maps.set_stale();

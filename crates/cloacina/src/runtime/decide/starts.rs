@@ -1,8 +1,8 @@
-//! Executions that a task starts with its completion (semantics T10).
+//! Executions that start when the task that requested them completes (semantics T10).
 
 use std::sync::Arc;
 
-use crate::engine::{ChildFound, Execution, NewExecution, Outcome, record_start};
+use crate::engine::{ChildFound, Execution, NewExecution, Outcome, called_workflows, record_start};
 use crate::runtime::batch::PendingChange;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
@@ -10,13 +10,33 @@ use crate::types::{
     Condition, Context, ExecutionId, Failure, FailureKind, Labels, Ordinal, Park, ParkKind,
     RootStart, Runs, TaskStatus,
 };
+use crate::workflow::is_derived;
+
+/// Q1: fails a task that starts a derived workflow. A derived workflow runs the final tasks of another workflow, so
+/// only the end of an execution can start it.
+pub(super) fn refuse_derived_starts(outcome: &mut Outcome) {
+    let derived = match &*outcome {
+        Outcome::Starting { starts, .. } => {
+            let mut names = starts.iter().map(|start| start.workflow.as_str());
+            names.find(|name| is_derived(name))
+        }
+        Outcome::Park(park) => called_workflows(park).find(|name| is_derived(name)),
+        _ => None,
+    };
+    if let Some(name) = derived {
+        let message =
+            format!("workflow '{name}' has final tasks, which only the end of an execution starts");
+        *outcome = Outcome::Failed(Failure::engine(FailureKind::Rule, message));
+    }
+}
 
 impl Step {
-    /// Finds the workflows of the executions that an outcome asks for. If one is not known yet, the task waits for it instead
-    /// of completing, and then its function runs again.
+    /// Finds the workflows of the executions that an outcome requests. If a workflow is not known yet, replaces the
+    /// outcome: the task waits for the workflow, and then its function runs again. If a workflow cannot be read, replaces
+    /// the outcome by a failure.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Returns an error if the database does not answer.
     pub(super) fn found_starts(
         &mut self,
         outcome: &mut Outcome,
@@ -44,7 +64,7 @@ impl Step {
         Ok(found)
     }
 
-    /// Submits the executions of a task that has completed. Each is stored only if the completion is.
+    /// Submits the executions that a completed task requested. Each is stored only if the completion is stored.
     pub(super) fn submit_starts(
         &mut self,
         source: ExecutionId,
@@ -57,7 +77,7 @@ impl Step {
             let Some(execution) = self.ledger.get(source) else {
                 return;
             };
-            // A delta that is too large fails the task instead.
+            // The task has not completed if its delta was too large.
             if execution.task(task).status != TaskStatus::Completed {
                 return;
             }
@@ -83,7 +103,7 @@ impl Step {
     }
 }
 
-/// The wait for the workflow of an execution that a task wants to start.
+/// Returns a wait that lasts until the workflow of the requested execution is known.
 fn waits_for(start: &RootStart) -> Park {
     Park {
         kind: ParkKind::Start,

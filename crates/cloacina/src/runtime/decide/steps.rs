@@ -1,4 +1,4 @@
-//! Steps that running attempts record and ask for (semantics T).
+//! Messages of running attempts about their recorded steps (semantics T).
 
 use crate::runtime::Reply;
 use crate::runtime::batch::PendingStep;
@@ -9,19 +9,19 @@ use crate::types::{
     Claim, Cursor, Error, ExecutionId, Leaf, Ordinal, Park, SignalRecord, StepRecord,
 };
 
-/// The progress of a wait that may be over, as the database has it.
+/// The stored state of a wait whose end may already be recorded.
 enum WaitProgress {
-    /// Its end, which is recorded.
+    /// The wait has ended, and its end is recorded as this step.
     Ended(StepRecord),
-    /// The first signals behind its cursors.
+    /// The end of the wait is not recorded. These are the first signals that the wait can take.
     Signals(Vec<SignalRecord>),
 }
 
 impl Step {
-    /// Decides a message of a running attempt about its steps.
+    /// Decides a message that a running attempt sent about its steps.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn answer_attempt(
         &mut self,
         message: Message,
@@ -46,7 +46,7 @@ impl Step {
         Ok(())
     }
 
-    /// Decides a step that an attempt records.
+    /// Decides whether a step that an attempt recorded is stored.
     fn record_step(
         &mut self,
         id: ExecutionId,
@@ -61,7 +61,7 @@ impl Step {
         let Some(execution) = self.ledger.get_mut(id) else {
             return reply(Err(Error::claim_lost()));
         };
-        // After a runner was declared dead, its attempts cannot record (E4, T8).
+        // After a runner was declared dead, attempts under its old id cannot record steps (E4, T8).
         let changes = (claim.runner == self.runner)
             .then(|| execution.record_step(task, claim, record.clone()));
         if let Some(Ok(changes)) = changes {
@@ -77,7 +77,8 @@ impl Step {
             return;
         }
         tracing::info!(execution_id = %id, step = record.key, attempt = claim.attempt, "step not recorded: the claim was lost, by a timeout, a cancel or a rescue");
-        // If the change that took the claim in this turn is not written, the step is decided again and may count.
+        // A change in this batch may have taken the claim. If that change is not written, the step is decided again and may be
+        // recorded.
         match self.batch.executions.get_mut(&id) {
             Some(change) if claim.runner == self.runner => change.steps.push(PendingStep {
                 task,
@@ -90,10 +91,11 @@ impl Step {
         }
     }
 
-    /// T5: records the end of a wait of a running attempt whose condition already holds, so that its function need not be left.
+    /// T5: if the condition of a wait inside a running function already holds, records the end of the wait. The function then
+    /// continues and need not exit.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     fn end_wait(&mut self, message: Message) -> Result<(), StoreError> {
         let Message::EndWait {
             execution: id,
@@ -116,7 +118,7 @@ impl Step {
         };
         let known = (self.ledger.get(id)).filter(|_| claim.runner == self.runner);
         if !known.is_some_and(|known| known.holds(task, claim)) {
-            // If the change that took the claim in this turn is not written, the message is decided again.
+            // A change in this batch may have taken the claim. If that change is not written, this message is decided again.
             match self.batch.executions.get_mut(&id) {
                 Some(change) if claim.runner == self.runner => {
                     change.messages.push(again(park, reply));
@@ -127,7 +129,7 @@ impl Step {
         }
         let leaves = known.and_then(|known| known.leaves_now(task, &park, self.now));
         let Some(leaves) = leaves else {
-            // The function is left, and the task fails with the reason.
+            // The condition is not valid. The function exits to wait, and then the task fails with the reason.
             reply(Ok(None));
             return Ok(());
         };
@@ -164,7 +166,7 @@ impl Step {
         Ok(())
     }
 
-    /// The signals of a wait, or its end if that is recorded.
+    /// Reads the signals for a wait, or the recorded end of the wait.
     fn read_for(
         &self,
         id: ExecutionId,
@@ -188,10 +190,11 @@ impl Step {
         Ok(WaitProgress::Signals(found))
     }
 
-    /// Answers an attempt with the steps of its task that are recorded. Its claim is durable, so no other attempt adds any.
+    /// Answers an attempt with the recorded steps of its task. The attempt's claim is durable, so no other attempt can add
+    /// steps.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     fn load_steps(
         &mut self,
         id: ExecutionId,

@@ -14,10 +14,10 @@ use crate::types::{
 use crate::workflow::Workflow;
 
 impl Step {
-    /// Decides a call of `submit`: all of its executions are stored, or none.
+    /// Decides a call of `submit`: either all of its executions are stored, or none of them.
     ///
     /// # Errors
-    /// When the database does not answer. The message goes to the retry queue.
+    /// Returns an error if the database does not answer. The message goes to the retry queue.
     pub(in crate::runtime) fn submit(
         &mut self,
         requests: Vec<SubmitRequest>,
@@ -44,7 +44,7 @@ impl Step {
         for request in requests {
             ids.push(request.id);
             if self.ledger.contains(request.id) {
-                continue; // an earlier commit stored it, although its answer got lost
+                continue; // an earlier commit stored this execution, but its reply was lost
             }
             self.start(request);
         }
@@ -56,7 +56,8 @@ impl Step {
         Ok(())
     }
 
-    /// Returns the error of a call of `submit` that is refused. Otherwise the versions that it runs are in memory afterwards.
+    /// Returns the error for a call of `submit` that is refused. Otherwise reads the definitions that the call needs and
+    /// returns `None`.
     fn refusal(&mut self, requests: &[SubmitRequest]) -> Result<Option<Error>, StoreError> {
         if self.is_stopping {
             return Ok(Some(Error::runner_closed()));
@@ -108,14 +109,15 @@ impl Step {
         names.sort_unstable();
         names.truncate(10);
         error.with_hint(if names.is_empty() {
-            "no workflow is defined in this process; define it with WorkflowBuilder before running it".to_owned()
+            "no workflow is defined in this process; define the workflow with WorkflowBuilder before you run it".to_owned()
         } else {
             format!("known workflows: {}", names.join(", "))
         })
     }
 }
 
-/// Q1: the error of a submission of a derived workflow, which only the end of an execution starts.
+/// Q1: returns an error if `workflow` is a derived workflow. A derived workflow runs the final tasks of another
+/// workflow, so only the end of an execution can start it.
 pub(in crate::runtime) fn refuse_derived(workflow: &Workflow) -> Option<Error> {
     let first = workflow.definition().final_of.as_ref()?;
     let message = format!(
@@ -123,10 +125,10 @@ pub(in crate::runtime) fn refuse_derived(workflow: &Workflow) -> Option<Error> {
         workflow.name()
     );
     let error = Error::new(ErrorCode::WorkflowInvalid, message);
-    Some(error.with_hint("the end of an execution starts it; to run it again, retry its execution"))
+    Some(error.with_hint("the end of an execution starts this workflow; to run the final tasks again, retry their execution"))
 }
 
-/// Returns the execution of a submission, and the change that stores it with the submitter's trace context.
+/// Returns the execution of a submission, and the change that stores it. The change includes the submitter's trace context.
 ///
 /// `default_timeout`: the timeout of an execution that is submitted without one.
 pub(in crate::runtime) fn new_execution(
@@ -154,10 +156,10 @@ pub(in crate::runtime) fn new_execution(
     (execution, PendingChange::new(changes, request.labels))
 }
 
-/// B6: refuses an input that is larger than what a task may write. `limit`: in bytes.
+/// B6: refuses an input that is larger than `limit` bytes, the maximum that a task can write.
 ///
 /// # Errors
-/// `ContextInvalid` if the input is larger.
+/// Returns `ContextInvalid` if the input is too large.
 pub(in crate::runtime) fn check_size(request: &SubmitRequest, limit: u64) -> Result<(), Error> {
     let size = request.input.size() as u64;
     if size <= limit {

@@ -1,4 +1,4 @@
-//! Polls for changes of other processes: new work, new definitions, executions that ended there.
+//! Polls for changes by other processes: new work, new definitions, and ended executions.
 
 use super::duty::Duty;
 use crate::runtime::decide::unreadable_execution;
@@ -7,9 +7,10 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::StoreError;
 use crate::types::{ExecutionId, Micros, Monotonic, Timestamp, micros};
 
-/// Time for which polls run at `BUSY_INTERVAL` after another process wrote, because it may write more, in microseconds.
+/// How long, in microseconds, polls are more frequent after another process has written, because that process may soon write
+/// more.
 const BUSY: Micros = 1_000_000;
-/// Time between two polls during `BUSY`, in microseconds.
+/// Time between two polls during [`BUSY`], in microseconds.
 const BUSY_INTERVAL: Micros = 5_000;
 
 /// The duty that polls for changes.
@@ -17,11 +18,11 @@ const BUSY_INTERVAL: Micros = 5_000;
 pub(in crate::runtime) struct ChangePoller {
     next: Monotonic,
     busy_until: Monotonic,
-    /// The last change marker whose changes were all processed.
+    /// The last change marker whose changes have all been processed.
     marker: Option<i64>,
-    /// The next deadline of an execution in the database, which this process may not have read.
+    /// The next deadline of any execution in the database. This process may not have read the execution.
     deadline: Option<Timestamp>,
-    /// The store's last count of executions that were retried after their end.
+    /// The store's count of retries of ended executions, as it was last read.
     revivals: Option<u64>,
 }
 
@@ -42,7 +43,8 @@ impl ChangePoller {
         step.follow_ends()
     }
 
-    /// D5: watches the deadlines that have passed. Returns whether tasks wait, or the inbox has a message.
+    /// D5: sets the deadline timers of executions whose stored deadlines have passed. Returns whether any task waits or
+    /// the inbox has a message, which the same store request reports.
     fn check_deadlines(&mut self, step: &mut Step) -> Result<bool, StoreError> {
         let overdue = step.store.overdue(step.now)?;
         self.deadline = overdue.next;
@@ -89,7 +91,7 @@ impl Duty for ChangePoller {
                 self.busy_until = step.monotonic + BUSY;
             }
             self.follow(step, changes.revivals)?;
-            // The marker is set last, so that a change is processed again until all of this has succeeded.
+            // The marker is set last, so that the next poll processes the changes again if something above fails.
             self.marker = Some(changes.marker);
         } else if self.deadline.is_some_and(|at| at <= step.now) {
             self.check_deadlines(step)?;
@@ -103,7 +105,8 @@ impl Duty for ChangePoller {
 }
 
 impl Step {
-    /// Processes executions that ended elsewhere: answers their callers, and interrupts their attempts here.
+    /// Processes executions that have ended in other processes: answers their callers, and interrupts their attempts in this
+    /// process.
     pub(super) fn follow_ends(&mut self) -> Result<(), StoreError> {
         let mut ids = self.subscriptions.awaited();
         ids.extend(self.ledger.busy());

@@ -1,18 +1,18 @@
-//! Detects steps of the wall clock, so that timers that depend on stored times fire neither early nor late.
+//! Detects when the wall clock is set, so that timers with stored due times fire neither too early nor too late.
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
 use crate::types::Monotonic;
 
-/// The duty that detects clock steps.
+/// The duty that detects when the wall clock is set.
 #[derive(Default)]
 pub(in crate::runtime) struct ClockWatch;
 
 impl Duty for ClockWatch {
     const ACTION: &'static str = "watch the wall clock";
 
-    /// Runs in every turn.
+    /// This duty is due in every turn.
     fn next_wake(&self, step: &Step) -> Monotonic {
         step.monotonic
     }
@@ -24,7 +24,7 @@ impl Duty for ClockWatch {
                 if stepped > 0 { "forward" } else { "back" },
                 stepped.abs() / 1_000_000
             );
-            // Schedules and tasks with a due time may be due now.
+            // Schedules and tasks with a due time may now be due.
             step.signals.raise_schedules();
             step.capacity.set_stale();
         }

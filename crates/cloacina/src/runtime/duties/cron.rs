@@ -1,7 +1,8 @@
 //! Fires the ticks of cron schedules (semantics F).
 //!
-//! Every runner does this, without a leader. A schedule's row is changed only if it has the revision that was read, in the
-//! transaction that submits the executions of its ticks. So only one of two runners that see the same tick fires it.
+//! Every runner does this, and there is no leader. The transaction that submits the executions of ticks also changes the
+//! schedule's row, but only if the row still has the revision that was read. So if two runners see the same tick, only one of
+//! them fires it.
 
 use std::sync::Arc;
 
@@ -24,15 +25,15 @@ use crate::types::{
 
 /// Maximum number of schedules that one turn evaluates.
 const SCHEDULES: usize = 200;
-/// Number of ticks after which a turn evaluates no further schedule, so that its transaction stays small.
+/// Number of ticks after which a turn evaluates no further schedule. It limits the size of the turn's transaction.
 const TICKS: usize = 2_000;
-/// Minimum time between two queries for new schedules while other runners keep writing, in microseconds.
+/// Minimum time, in microseconds, between two queries for new schedules while other runners keep writing.
 pub(super) const RECHECK_INTERVAL: Micros = 250_000;
-/// Time for which a schedule that cannot be read or written is skipped, in microseconds.
+/// How long, in microseconds, a schedule that cannot be read or written is skipped.
 pub(super) const BROKEN_PAUSE: Micros = 60_000_000;
 /// Maximum number of parsed expressions that are cached.
 const EXPRESSIONS: usize = 20_000;
-/// Maximum number of executions that are remembered as awaited by queued ticks.
+/// Number of executions in `awaited` above which the set is cleared. An execution may then be subscribed to a second time.
 const MAX_AWAITED: usize = 1_000;
 
 /// The duty that fires cron schedules.
@@ -41,14 +42,14 @@ pub(in crate::runtime) struct CronDuty {
     next: Monotonic,
     queried_at: Monotonic,
     expressions: FxHashMap<(String, String), Arc<Cron>>,
-    /// Schedules whose queued ticks may fire, because an execution that they wait for has ended.
+    /// Schedules whose queued ticks can fire now, because an execution for which they waited has ended.
     ended: Arc<Mutex<Vec<ScheduleId>>>,
-    /// Executions with a subscription that adds to `ended`.
+    /// Executions with a subscription that adds their schedule to `ended`.
     awaited: FxHashSet<ExecutionId>,
-    /// Schedules that are left to another runner or cannot be read, with the time until which they are skipped.
+    /// Schedules that are skipped until a given time, because they are left to another runner or cannot be read.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
     unknown: UnknownWorkflows,
-    /// Maximum number of schedules to change in one turn. It is reduced while the database refuses a batch.
+    /// Maximum number of schedules to change in one turn. It is reduced after the database has refused a batch.
     batch: usize,
 }
 
@@ -67,8 +68,8 @@ impl CronDuty {
         }
     }
 
-    /// Handles a refused batch: fewer schedules are changed at once, and a schedule that is refused alone is skipped for a
-    /// while.
+    /// After a refused batch, changes fewer schedules in one turn. If the batch contained only one schedule, skips this
+    /// schedule for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             tracing::error!(schedule_id = %id, "the database refuses a change of schedule {id}, which is skipped for a minute");
@@ -109,7 +110,7 @@ impl CronDuty {
         Ok(cron)
     }
 
-    /// Returns the schedules to evaluate now.
+    /// Reads the schedules to evaluate now.
     fn due(&mut self, step: &Step) -> Result<Vec<ScheduleRecord>, StoreError> {
         let mut due = Vec::new();
         let ended = std::mem::take(&mut *self.ended.lock());
@@ -125,7 +126,7 @@ impl CronDuty {
         if step.config.enable_cron && step.monotonic >= self.next {
             self.skipped_until
                 .retain(|_, until| *until > step.monotonic);
-            // The query also finds skipped schedules, so its limit is raised by their number.
+            // The query also returns skipped schedules, so the limit is raised by their number.
             let query = DueQuery {
                 cron: true,
                 triggers: Vec::new(),
@@ -210,8 +211,7 @@ impl CronDuty {
     ) {
         let mut writes = Vec::with_capacity(ticks.len());
         let mut started = Vec::new();
-        // Work is claimed in the order of ids. Ids that are made in the same millisecond are in random order, so they are
-        // sorted.
+        // Work is claimed in the order of ids. Ids from the same millisecond are in random order, so they are sorted here.
         let mut ids: Vec<ExecutionId> = ticks.iter().map(|_| step.fresh_execution()).collect();
         ids.sort_unstable();
         for (tick, id) in ticks.into_iter().zip(ids) {
@@ -242,7 +242,7 @@ impl CronDuty {
         step.batch.schedules.push(change);
     }
 
-    /// Applies the effects of a schedule's change that was written, or that was not applied because another runner was first.
+    /// Applies the effects of a schedule's change that was written. If another writer prevented the write, decides again.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
@@ -261,7 +261,7 @@ impl CronDuty {
         self.batch = (self.batch * 2).min(SCHEDULES);
     }
 
-    /// Subscribes to the executions that a schedule's queued ticks wait for, so that it is evaluated when one ends.
+    /// Subscribes to the executions that a schedule's queued ticks wait for. When one of them ends, the schedule is evaluated.
     fn await_ends(&mut self, step: &Step, record: &ScheduleRecord) {
         if record.spec.overlap != Overlap::Queue || record.state.queued.is_empty() {
             return;
@@ -300,7 +300,7 @@ impl Duty for CronDuty {
         self.next = self.next_query(step);
         step.signals.take(Signal::CronChanged);
         step.signals.take(Signal::CronMaybeChanged);
-        // After the clock is set back, the ticks to come must not count as due before this runner started.
+        // If the clock was set back, future ticks must not count as due before this runner started.
         self.online_since = self.online_since.min(step.now);
         let mut due = self.due(step)?;
         let before = step.batch.schedules.len();
@@ -312,14 +312,14 @@ impl Duty for CronDuty {
         if fired.is_err() {
             self.next = step.monotonic;
         } else if is_full && step.batch.schedules.len() == before {
-            // All of them are skipped for now, and an immediate query would find the same.
+            // All due schedules are skipped for now, and an immediate query would return the same schedules.
             self.next = step.monotonic + RECHECK_INTERVAL;
         }
         fired
     }
 }
 
-/// Starts a schedule's workflow once, now, regardless of its rules.
+/// Starts a schedule's workflow once, immediately and regardless of the schedule's rules.
 pub(in crate::runtime) fn run_now(
     step: &mut Step,
     id: ScheduleId,
@@ -351,7 +351,7 @@ pub(in crate::runtime) fn run_now(
     step.batch.schedules.push(change);
 }
 
-/// Returns the time since which at least one of the live peers has been running.
+/// Returns the start time of the live peer that has been running longest. Returns `None` if there is no live peer.
 fn peers_since(step: &mut Step) -> Result<Option<Timestamp>, StoreError> {
     let rows = step.store.runners()?;
     let (now, monotonic, runner) = (step.now, step.monotonic, step.runner);

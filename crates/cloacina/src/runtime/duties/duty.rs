@@ -1,4 +1,4 @@
-//! The trait of duties, and the handling of their failures.
+//! The trait of duties, and the handling of failed duties.
 
 use crate::runtime::step::Step;
 use crate::store::StoreError;
@@ -6,35 +6,35 @@ use crate::types::{Micros, Monotonic};
 
 /// The pause after the first failure of a duty, in microseconds. It doubles up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Micros = 100_000;
-/// Maximum pause between two tries of a failing duty, in microseconds.
+/// Maximum pause between two attempts of a failing duty, in microseconds.
 const LONGEST_PAUSE: Micros = 30_000_000;
 
-/// A periodic piece of work of a runner.
+/// Work that a runner does periodically.
 pub(in crate::runtime) trait Duty {
-    /// The action for a log line that begins with "cannot".
+    /// The action of the duty, as an infinitive. Log messages contain it after "cannot" or "can".
     const ACTION: &'static str;
 
-    /// Whether the runner is in an outage while the duty fails.
+    /// Whether the runner is in an outage while this duty fails.
     const IS_ESSENTIAL: bool = false;
 
-    /// The time of its next run.
+    /// The time at which the duty is due next.
     fn next_wake(&self, step: &Step) -> Monotonic;
 
-    /// Does the work that is due. Its decisions go into the batch of the step.
+    /// Does the work that is due. Adds its decisions to the batch of the step.
     ///
     /// # Errors
-    /// When the database fails. The decisions that are in the batch by then are committed nevertheless.
+    /// Returns an error if the database fails. Decisions that were already added to the batch are committed nevertheless.
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError>;
 }
 
-/// A duty with the state of its failures.
+/// A duty, with the state that its failures cause.
 #[derive(Default)]
 pub(in crate::runtime) struct Supervised<D> {
     pub(in crate::runtime) duty: D,
-    /// The time before which it does not run, because it failed.
+    /// The time before which the duty does not run, because it failed.
     resumes_at: Option<Monotonic>,
     pause: Micros,
-    /// Whether the failure was logged.
+    /// Whether the current failure has been logged.
     is_logged: bool,
 }
 
@@ -56,7 +56,7 @@ impl<D: Duty> Supervised<D> {
     /// Runs the duty if it is due.
     ///
     /// # Errors
-    /// An error of an essential duty, and the loss of the runner. Other errors are handled here.
+    /// Returns an error if an essential duty fails, or if the runner was declared dead. Handles all other errors.
     pub(in crate::runtime) fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if self.next_wake(step) > step.monotonic {
             return Ok(());
@@ -64,10 +64,10 @@ impl<D: Duty> Supervised<D> {
         self.run_now(step)
     }
 
-    /// Runs the duty whether it is due or not.
+    /// Runs the duty even if it is not due.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// Returns the same errors as [`run`](Self::run).
     pub(in crate::runtime) fn run_now(&mut self, step: &mut Step) -> Result<(), StoreError> {
         match self.duty.run(step) {
             Ok(()) => {
@@ -80,7 +80,8 @@ impl<D: Duty> Supervised<D> {
             }
             Err(error) if D::IS_ESSENTIAL || error == StoreError::RunnerLost => Err(error),
             Err(error) => {
-                // A database that does not answer is an outage, which the next poll for changes reports.
+                // The database may not answer. That is an outage, which the next poll for changes reports, so it is not logged
+                // here.
                 let may_be_outage = matches!(error, StoreError::Unavailable(_)) && self.pause == 0;
                 if !may_be_outage && !self.is_logged {
                     tracing::warn!(%error, "cannot {}; this is tried again, and everything else continues", D::ACTION);

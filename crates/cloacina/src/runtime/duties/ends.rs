@@ -1,8 +1,8 @@
-//! Fires the triggers that follow ends of executions (semantics G4).
+//! Fires the triggers that are called when executions of another workflow end (semantics G4).
 //!
-//! An end is a row, written by the transaction that ended the execution. A runner that has a trigger's function takes the
-//! trigger's lease, calls the function for some of the ends, and then, in one transaction, starts executions, records the
-//! history and removes these ends.
+//! The transaction that ends an execution also stores a row for each such trigger. A runner that has registered a
+//! trigger takes the trigger's lease, and calls the trigger's function, if it has one, for some of these rows. Then
+//! one transaction starts executions, records the history and removes the rows.
 
 use super::triggers::TriggerDuty;
 use crate::engine::trigger::PollOutcome;
@@ -13,24 +13,24 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{EndWrite, StoreError, TickWrite};
 use crate::types::{PendingEnd, ScheduleRecord, TickOutcome, Timestamp};
 
-/// Maximum number of ends for which one poll calls a trigger.
+/// Maximum number of ended executions that one poll of a trigger handles.
 const ENDS: usize = 50;
 
 impl Step {
-    /// Wakes the trigger duty if a trigger follows an execution that has ended here.
+    /// Wakes the trigger duty if a trigger follows the workflow of an execution that has ended in this process.
     pub(in crate::runtime) fn note_followed(&mut self, ended: &Execution) {
         if !self.followed.is_empty() && self.followed.contains(ended.workflow().name()) {
             self.signals.raise(Signal::TriggersChanged);
         }
     }
 
-    /// The ends for which to call a trigger.
+    /// Reads the ended executions for which a trigger is to be called now.
     pub(super) fn ends_of(&self, record: &ScheduleRecord) -> Result<Vec<PendingEnd>, StoreError> {
         self.store.pending_ends(record.id, self.now, ENDS)
     }
 
-    /// The outcomes for some ends of a trigger without a function. The trigger fires for each end, unless the execution is
-    /// gone.
+    /// Returns the outcomes for a trigger without a function. The trigger fires for each ended execution, except for
+    /// executions that have been deleted.
     pub(super) fn inputs_of(&mut self, ends: &[PendingEnd]) -> Vec<PollOutcome> {
         let mut outcomes = Vec::with_capacity(ends.len());
         for end in ends {
@@ -52,7 +52,7 @@ impl Step {
 }
 
 impl TriggerDuty {
-    /// Decides the end of a poll that has called a trigger for ends of executions.
+    /// Decides what happens after a poll that called a trigger for ended executions.
     pub(super) fn decide_ends(
         &mut self,
         step: &mut Step,
@@ -98,7 +98,7 @@ impl TriggerDuty {
         self.push(step, token, change);
     }
 
-    /// Decides what happens after one end. Returns the failure because of which the trigger is called again.
+    /// Decides what happens after the call for one ended execution. Returns the failure, if the call failed.
     fn decide_end(
         &mut self,
         step: &mut Step,
@@ -126,14 +126,14 @@ impl TriggerDuty {
             let mut write = tick(TickOutcome::Fired, None);
             if key.as_ref().is_some_and(|key| keys.contains(key)) {
                 write.outcome = TickOutcome::Skipped;
-                write.detail = Some("the trigger fired with the key before".to_owned());
+                write.detail = Some("the trigger has already fired with this key".to_owned());
                 ticks.push(write);
                 continue;
             }
             keys.extend(key.clone());
             self.fire(step, record, &mut write, context, key);
             if write.execution.is_none() {
-                // Its workflow is not known: nothing was started, and the trigger is called again.
+                // The workflow is not known, so nothing was started. The trigger will be called again.
                 let missing = write.detail.clone();
                 ticks.push(write);
                 return missing;

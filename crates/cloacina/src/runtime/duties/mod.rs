@@ -1,7 +1,7 @@
 //! The duties of a runner: periodic work, each with its own timer and error handling.
 //!
-//! A duty accesses a turn only through [`Step`]. Duties do not call each other; one wakes another with a
-//! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all others continue.
+//! A duty accesses a turn only through [`Step`]. Duties do not call each other. Instead, a duty wakes another duty with a
+//! [`Signal`](super::step::Signal). A failing duty is logged once and retried later, while all other duties continue.
 
 mod announcer;
 mod changes;
@@ -82,15 +82,15 @@ impl Duties {
         }
     }
 
-    /// Runs the duties that come before the decisions of a turn.
+    /// Runs the duties that precede the decisions of a turn.
     ///
     /// # Errors
-    /// When an essential duty fails.
+    /// Returns an error if an essential duty fails, or if the runner was declared dead.
     pub(super) fn prepare(&mut self, step: &mut Step, in_outage: bool) -> Result<(), StoreError> {
         self.clock.run(step)?;
         self.stall.run(step)?;
         if in_outage {
-            // The heartbeat is a write, so it shows whether the database accepts writes again.
+            // The heartbeat writes, so it shows whether the database accepts writes again.
             self.heartbeat.run_now(step)?;
         }
         self.heartbeat.run(step)?;
@@ -102,14 +102,13 @@ impl Duties {
         self.progress.run(step)
     }
 
-    /// Runs the duties whose decisions go into the batch of a turn.
+    /// Runs the duties whose decisions become part of the turn's batch.
     ///
     /// # Errors
-    /// When the runner was declared dead.
+    /// Returns an error if the runner was declared dead.
     pub(super) fn decide(&mut self, step: &mut Step) -> Result<(), StoreError> {
         if step.capacity.is_held() {
-            // The held runner claims nothing, but it must answer messages of the inbox for which final tasks
-            // may wait.
+            // A runner that is held back claims nothing. But final tasks may wait until it answers messages of the inbox.
             return self.waits.run(step);
         }
         self.rescuer.run(step)?;
@@ -118,7 +117,7 @@ impl Duties {
         self.triggers.run(step)
     }
 
-    /// Passes the schedule changes of a batch that was written to their duties.
+    /// Passes the schedule changes of a written batch to the duties that decided them.
     pub(super) fn apply_results(&mut self, step: &mut Step, schedules: ScheduleResults) {
         for (change, applied) in schedules {
             match change.purpose {
@@ -132,7 +131,7 @@ impl Duties {
         }
     }
 
-    /// Informs the duties of a refused batch, so that each adds less to the next one.
+    /// Tells the duties that a batch was refused, so that each of them adds less to the next batch.
     pub(super) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         self.rescuer.duty.note_refused(step, refused);
         self.waits.duty.note_refused(step, refused);
@@ -140,7 +139,7 @@ impl Duties {
         self.triggers.duty.note_refused(step, refused);
     }
 
-    /// Resets the duties whose state belongs to the runner's former id.
+    /// Resets the duties whose state belongs to the runner's previous id.
     pub(super) fn start_again(&mut self) {
         self.heartbeat = Supervised::default();
         self.announcer = Supervised::default();

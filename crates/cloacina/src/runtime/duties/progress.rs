@@ -1,4 +1,4 @@
-//! Writes the progress and log lines of running tasks: ten times a second, and log lines before the end of their attempt.
+//! Writes the progress and the log lines of tasks ten times a second. Log lines are also written when an attempt ends.
 
 use rustc_hash::FxHashSet;
 
@@ -33,7 +33,7 @@ impl Duty for ProgressWriter {
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         self.next = step.monotonic + INTERVAL;
         let (progress, logs) = step.progress.take();
-        // A task that reports progress has started.
+        // A task that reports progress has started, so its start is stored too.
         let reports: FxHashSet<_> = (progress.iter())
             .map(|report| (report.execution, report.task))
             .collect();
@@ -55,7 +55,7 @@ impl Duty for ProgressWriter {
     }
 }
 
-/// Writes each item by itself. An item that the database refuses is logged and dropped, so that the others are written.
+/// Writes each item separately. Logs and drops an item that the database refuses, so that the others are written.
 fn write_apart(
     step: &Step,
     progress: Vec<Progress>,

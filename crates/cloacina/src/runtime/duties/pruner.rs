@@ -1,21 +1,24 @@
-//! Deletes executions that ended before the retention period, and old signals, a few at a time (semantics E8, L15).
+//! Deletes executions that ended before the retention period, and old signals, in small batches (semantics E8, L15).
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
 use crate::store::StoreError;
-use crate::types::{Micros, Monotonic, micros};
+use crate::types::{Micros, Monotonic, Timestamp, micros};
 
 /// Time between two searches for old executions, in microseconds.
 const INTERVAL: Micros = 60_000_000;
-/// The pause between two batches while more are left, in microseconds.
+/// The pause, in microseconds, between two batches while more old executions or signals remain.
 const PAUSE: Micros = 100_000;
-/// Maximum number of executions that are deleted at once, which bounds the time for which other writes wait.
+/// Maximum number of executions, and of signals, that one batch deletes. It limits the time for which other writes must wait.
 const BATCH: usize = 200;
 
-/// The duty that deletes old executions.
+/// The duty that deletes old executions and signals.
 #[derive(Default)]
 pub(in crate::runtime) struct Pruner {
     next: Monotonic,
+    /// While executions are deleted in several batches: the time before which they ended. It is kept, because otherwise the
+    /// batches would follow the executions that reach the retention period meanwhile, and never end.
+    before: Option<Timestamp>,
 }
 
 impl Duty for Pruner {
@@ -32,8 +35,11 @@ impl Duty for Pruner {
     fn run(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let mut more = false;
         if let Some(retention) = step.config.retention {
-            let before = step.now - micros(retention);
-            more |= step.store.prune(before, BATCH)? == BATCH;
+            let before = self.before.unwrap_or(step.now - micros(retention));
+            // M8: the children of the deleted executions are deleted by the next call.
+            let has_deleted = step.store.prune(before, BATCH)? > 0;
+            self.before = has_deleted.then_some(before);
+            more |= has_deleted;
         }
         if let Some(retention) = step.config.signal_retention {
             let before = step.now - micros(retention);

@@ -1,5 +1,5 @@
-//! Finds dead runners and rescues their tasks (semantics E2, E3). Several runners may do it at once: fences let only one of
-//! them take back a claim.
+//! Finds dead runners and rescues their tasks (semantics E2, E3). Several runners can do this at the same time, because fences
+//! allow only one of them to take a claim back.
 
 use super::duty::Duty;
 use crate::runtime::refused_batch::RefusedBatch;
@@ -17,12 +17,12 @@ const ITEMS: usize = 1_000;
 /// The duty that rescues tasks of dead runners.
 pub(in crate::runtime) struct Rescuer {
     next: Monotonic,
-    /// Runners that were declared dead and still have claims.
+    /// Runners that were declared dead and may still have claims.
     dead: Vec<RunnerId>,
-    /// Executions in which the first dead runner had claims and that were not processed yet. The query for them reads all
-    /// running executions, so it is not repeated in each turn.
+    /// Executions that still have to be processed, because the first runner in `dead` has claims on them. The query that finds
+    /// them reads all running executions, so it is not repeated in every turn.
     claims: Vec<ExecutionId>,
-    /// Maximum number of executions to process in one turn. It is reduced while the database refuses a batch.
+    /// Maximum number of executions to process in one turn. It is reduced after the database has refused a batch.
     batch: usize,
 }
 
@@ -38,7 +38,7 @@ impl Default for Rescuer {
 }
 
 impl Rescuer {
-    /// Handles a refused batch: fewer executions are processed at once, and an execution that is refused alone is skipped.
+    /// After a refused batch, processes fewer executions in one turn. If the batch contained only one, skips this execution.
     pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.rescued.as_slice(), refused.is_single()) {
             step.set_unreadable(*id, "the database refuses the rescue of its tasks");
@@ -71,7 +71,7 @@ impl Rescuer {
         Ok(())
     }
 
-    /// Rescues tasks of the first dead runner, in up to `batch` executions.
+    /// Rescues the tasks of the first runner in `dead`, in up to `batch` executions.
     fn rescue(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let Some(dead) = self.dead.first().copied() else {
             return Ok(());
@@ -80,15 +80,17 @@ impl Rescuer {
         if is_fresh {
             self.claims = step.store.claims_of(dead)?;
             if self.claims.is_empty() {
-                let items = step.rescue_items(dead, ITEMS)?;
+                let (items, has_skipped) = step.rescue_items(dead, ITEMS)?;
                 if items > 0 {
                     step.metrics.count_rescued(items);
                     tracing::info!(dead_runner_id = %dead, items, "rescued items of a dead runner");
+                }
+                if items > 0 || has_skipped {
                     return Ok(());
                 }
                 if !step.store.items_of(dead, 1)?.is_empty() {
-                    // They belong to executions that this release cannot read. Without the dead runner's row, no runner would
-                    // ever rescue them.
+                    // The remaining items belong to executions that this release cannot read. The row of the dead runner stays,
+                    // because otherwise no runner would ever rescue them.
                     self.dead.remove(0);
                     return Ok(());
                 }
@@ -118,11 +120,15 @@ impl Rescuer {
             rescued += recovery.rescued;
             change.changes.merge(recovery.changes);
             change.is_rescue = true;
+            if execution.record().deadline.is_some() {
+                // D5: if the execution's time is over, none of its tasks may start again.
+                step.deadline(id);
+            }
         }
         if rescued == 0 {
             self.claims.clear();
             if is_fresh {
-                // None of them can be read now. They are tried again after the next search.
+                // None of the executions can be read now. They are tried again after the next search for dead runners.
                 self.dead.remove(0);
             }
         } else {

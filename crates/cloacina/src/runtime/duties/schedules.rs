@@ -1,4 +1,4 @@
-//! Functions shared by cron schedules and triggers: tracking their open executions, and starting new ones.
+//! Functions that cron schedules and triggers share: track their open executions, and start new executions.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::runtime::message::SubmitRequest;
 use crate::runtime::step::Step;
 use crate::store::{ListQuery, StoreError, TickWrite};
 use crate::types::{
-    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, ScheduleId, ScheduleRecord,
-    TickOutcome, Timestamp,
+    Context, Error, ErrorCode, ExecutionId, ExecutionStatus, Labels, ScheduleId, ScheduleKind,
+    ScheduleRecord, TickOutcome, Timestamp,
 };
 
 /// Maximum number of executions that a schedule remembers as open.
 const MAX_OPEN: usize = 1_000;
 
 impl Step {
-    /// Removes executions that have ended from the open executions of schedules.
+    /// Removes ended executions from the schedules' lists of open executions.
     pub(super) fn forget_ended(&self, records: &mut [ScheduleRecord]) -> Result<(), StoreError> {
         let mut ids: Vec<ExecutionId> = records
             .iter()
@@ -40,7 +40,8 @@ impl Step {
         Ok(())
     }
 
-    /// Reads the latest version of a workflow, including versions that other programs have stored since the last read.
+    /// Reads the latest known version of a workflow. If no version is known, first searches the database for versions that
+    /// other programs have stored.
     pub(super) fn read_latest(&mut self, workflow: &str) -> Result<(), StoreError> {
         if self.latest_definition(workflow)?.is_none() {
             self.read_definitions()?;
@@ -49,7 +50,7 @@ impl Step {
         Ok(())
     }
 
-    /// Starts the workflow of a schedule as an execution with this id. `None`: no program has stored its definition.
+    /// Starts an execution of a schedule's workflow under the given id. Returns `None` if no program has stored its definition.
     pub(super) fn start_scheduled(
         &mut self,
         id: ExecutionId,
@@ -71,8 +72,8 @@ impl Step {
         self.start(request).then_some(id)
     }
 
-    /// Returns the stored execution of a workflow with a key. `None` if there is none, or if the database does not answer. In the
-    /// second case the commit fails too.
+    /// Returns the stored execution that was submitted for a workflow with this key. Returns `None` if there is none,
+    /// or if the database does not answer. If it does not answer, the commit will fail too.
     pub(super) fn execution_of(&self, workflow: &str, key: &str) -> Option<ExecutionId> {
         let query = ListQuery {
             workflow: Some(workflow.to_owned()),
@@ -84,13 +85,13 @@ impl Step {
     }
 }
 
-/// The schedules and triggers whose workflow was not known when they fired. Each is logged once, and again only after it has
-/// started an execution in between.
+/// Schedules and triggers whose workflow was not known when they last fired. A warning is logged once for each. It is logged
+/// again only after the schedule or trigger has started an execution in the meantime.
 #[derive(Default)]
 pub(super) struct UnknownWorkflows(FxHashSet<ScheduleId>);
 
 impl UnknownWorkflows {
-    /// Notes whether a schedule that fired has started its workflow. Returns the detail of the tick if it has not.
+    /// Notes whether a schedule or trigger that fired has started its workflow. If not, returns the detail for the tick.
     pub(super) fn note(&mut self, record: &ScheduleRecord, is_started: bool) -> Option<String> {
         if is_started {
             self.0.remove(&record.id);
@@ -98,16 +99,20 @@ impl UnknownWorkflows {
         }
         let detail = unknown(&record.workflow);
         if self.0.insert(record.id) {
+            let (subject, change) = match record.kind {
+                ScheduleKind::Cron => ("a schedule".to_owned(), "delete the schedule"),
+                ScheduleKind::Trigger => (format!("trigger '{}'", record.identity), "disable it"),
+            };
             tracing::warn!(
                 schedule_id = %record.id, workflow = %record.workflow,
-                "a schedule has fired but started nothing: {detail}; hint: run a program that defines it, or delete the schedule",
+                "{subject} has fired but started nothing: {detail}; hint: run a program that defines the workflow, or {change}",
             );
         }
         Some(detail)
     }
 }
 
-/// Returns the change of a schedule whose workflow a caller starts.
+/// Returns the change of a schedule whose workflow is started at a caller's request.
 pub(in crate::runtime) fn by_hand(
     mut record: ScheduleRecord,
     execution: ExecutionId,
@@ -126,7 +131,7 @@ pub(in crate::runtime) fn by_hand(
     ScheduleChange::new(record, ticks, purpose)
 }
 
-/// Drops the oldest open executions beyond the maximum.
+/// Drops the oldest entries of a schedule's list of open executions if the list is too long.
 pub(super) fn trim_open(record: &mut ScheduleRecord) {
     let surplus = record.state.open.len().saturating_sub(MAX_OPEN);
     record.state.open.drain(..surplus);

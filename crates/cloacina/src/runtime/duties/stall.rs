@@ -1,7 +1,7 @@
-//! Logs tasks that have run for long without a heartbeat, so that the log shows where a program hangs.
+//! Logs tasks that have run for a long time without a sign of life, so that the log shows where a program hangs.
 //!
-//! The coordinator checks on its own thread while it is awake anyway, so the check works even if a task holds Python's
-//! interpreter lock or a future never yields.
+//! The coordinator checks on its own thread whenever it is awake. So the check works even if a task holds Python's
+//! interpreter lock, or if a future never yields.
 //!
 //! See docs/explanation/decisions/037-stalled-tasks.md
 
@@ -13,7 +13,7 @@ use crate::types::{Micros, Monotonic, micros};
 
 /// Time between two checks of the running tasks, in microseconds.
 const INTERVAL: Micros = 1_000_000;
-/// Maximum number of tasks that one check names in the log. The others are counted.
+/// Maximum number of tasks that one check names in the log. Further tasks are only counted.
 const NAMED: usize = 8;
 
 /// The duty that logs stalled tasks.
@@ -25,7 +25,7 @@ pub(in crate::runtime) struct StallDetector {
 impl Duty for StallDetector {
     const ACTION: &'static str = "check for stalled tasks";
 
-    /// Returns no time in the future: the heartbeats of the runner wake the coordinator often enough.
+    /// Returns `NEVER` until a check is due. Checks need no timer, because heartbeats wake the coordinator often enough.
     fn next_wake(&self, step: &Step) -> Monotonic {
         if self.next <= step.monotonic {
             self.next
@@ -55,7 +55,7 @@ impl Duty for StallDetector {
                 execution_id = %attempt.execution,
                 attempt = attempt.claim.attempt,
                 "task '{task}' of workflow '{}' has run for {} s without a sign of life (stall_threshold is {} s); it keeps its \
-                 claim. A long task shows that it is alive with handle.heartbeat() or handle.set_progress()",
+                 claim. A long task can call handle.heartbeat() or handle.set_progress() to show that it is alive",
                 attempt.workflow.name(),
                 seconds(*silent),
                 seconds(threshold),

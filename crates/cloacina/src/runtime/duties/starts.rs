@@ -1,6 +1,6 @@
-//! Stores the starts of attempts that run for longer than a moment, so that other processes see what runs and what waits.
+//! Stores the starts of long attempts, so that other processes can see which tasks are running and which are waiting.
 //!
-//! The end of an attempt is stored with its start, so nothing is written for a short one.
+//! The start of a short attempt is stored with its end, so it needs no write of its own.
 
 use super::duty::Duty;
 use crate::runtime::assignment::{Executor, WorkToken};
@@ -8,7 +8,7 @@ use crate::runtime::step::Step;
 use crate::store::{AttemptStart, StoreError};
 use crate::types::{Micros, Monotonic};
 
-/// How long an attempt runs before its start is stored, and the time between two writes, in microseconds.
+/// How long, in microseconds, an attempt runs before its start is stored. This is also the time between two such writes.
 pub(in crate::runtime) const START_INTERVAL: Micros = 250_000;
 
 /// The duty that stores the starts of attempts.
@@ -28,7 +28,7 @@ impl Duty for StartWriter {
     }
 }
 
-/// Stores the starts of attempts that have run for `span` and for which `is_wanted` holds.
+/// Stores the starts of attempts that have run for at least `span` and for which `is_wanted` holds.
 pub(super) fn store_starts(
     step: &mut Step,
     span: Micros,
@@ -47,7 +47,7 @@ pub(super) fn store_starts(
     if starts.is_empty() {
         return Ok(());
     }
-    // The start of an item is stored with its end.
+    // The start of an item's attempt is stored with its end.
     let of_tasks: Vec<AttemptStart> = (starts.iter().copied())
         .filter(|start| start.claim.item.is_none())
         .collect();

@@ -1,8 +1,8 @@
-//! Polls the triggers whose functions this program has (semantics G1), and calls the triggers that follow ends of executions
+//! Polls the triggers whose functions this program has (semantics G1), and calls the triggers that follow a workflow
 //! (G4).
 //!
-//! One runner at a time polls a trigger, under a short lease in its row. A row is changed only if it has the revision that
-//! was read, so a poll whose trigger was taken over changes nothing.
+//! One runner at a time polls a trigger, under a short lease that the trigger's row contains. A write requires that the row
+//! still has the revision that was read. So if another runner has taken a trigger over, the earlier poll changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -23,17 +23,17 @@ use crate::types::{
     Context, Error, ErrorCode, Monotonic, PendingEnd, ScheduleId, ScheduleRecord, TickOutcome,
 };
 
-/// Maximum number of triggers whose lease one turn takes.
+/// Maximum number of triggers whose leases one turn takes.
 const TRIGGERS: usize = 200;
 
 /// A poll whose function is running.
 struct RunningPoll {
     record: ScheduleRecord,
-    /// The ends of executions for which the function is called.
+    /// The ended executions for which the trigger's function is called.
     ends: Vec<PendingEnd>,
     /// The time at which the lease must be extended.
     renew_at: Monotonic,
-    /// Another writer changed the row, so it must be read again.
+    /// Whether another writer has changed the trigger's row, so that the row must be read again.
     is_stale: bool,
 }
 
@@ -42,13 +42,14 @@ struct RunningPoll {
 pub(in crate::runtime) struct TriggerDuty {
     next: Monotonic,
     queried_at: Monotonic,
-    /// The program's numbers of the functions, by trigger name. `None`: the trigger has no function and always fires.
+    /// The program's number for the function of each trigger, by trigger name. `None`: the trigger has no function and fires
+    /// for each ended execution.
     handlers: BTreeMap<String, Option<u64>>,
-    /// Whether some of these triggers follow ends of executions.
+    /// Whether at least one of these triggers follows a workflow: it is called when executions of that workflow end.
     has_ends: bool,
     polls: FxHashMap<PollToken, RunningPoll>,
     last_token: PollToken,
-    /// Triggers that cannot be read or written, with the time until which they are skipped.
+    /// Triggers that cannot be read or written, each with the time until which it is skipped.
     skipped_until: FxHashMap<ScheduleId, Monotonic>,
     unknown: UnknownWorkflows,
 }
@@ -83,10 +84,10 @@ impl TriggerDuty {
         }));
     }
 
-    /// Decides the end of a poll.
+    /// Decides what happens after a poll has ended.
     ///
     /// # Errors
-    /// When the database fails. The message goes to the retry queue.
+    /// Returns an error if the database fails. The message goes to the retry queue.
     pub(in crate::runtime) fn end_poll(
         &mut self,
         step: &mut Step,
@@ -103,7 +104,7 @@ impl TriggerDuty {
                 self.decide(step, token, &record, outcome);
                 Ok(())
             }
-            // Another runner took the trigger over, or it is changed in this turn already.
+            // Another runner has taken over the trigger, or this turn has already changed it.
             Ok(None) => {
                 if self.polls.contains_key(&token) {
                     step.retry.push(Message::Polled { token, outcome });
@@ -122,8 +123,8 @@ impl TriggerDuty {
         }
     }
 
-    /// Returns the trigger's present record, with its workflow and its open executions read. `None`: another runner took the
-    /// trigger over.
+    /// Returns the trigger's current record, after reading its workflow and its open executions. Returns `None` if the
+    /// trigger was deleted, or if another runner has taken it over.
     fn record_of(
         &mut self,
         step: &mut Step,
@@ -167,7 +168,7 @@ impl TriggerDuty {
             return self.decide_ends(step, token, record.clone(), outcomes);
         }
         if let PollOutcome::Failed(error) = &outcome {
-            tracing::debug!(trigger = %record.identity, "the function of a trigger raised: {error}");
+            tracing::debug!(trigger = %record.identity, "the function of a trigger raised an error: {error}");
         }
         let polled_at = record.last_due.unwrap_or(step.now);
         let kept = record.state.kept.clone();
@@ -180,7 +181,7 @@ impl TriggerDuty {
         };
         let mut ticks = Vec::new();
         if tick == Some(TickOutcome::Fired) {
-            // Each execution has a tick of its own, one microsecond after the one before.
+            // Each execution has its own tick. The times of the ticks are one microsecond apart.
             let mut keys: Vec<String> = Vec::new();
             for (place, (context, key)) in (0..).zip(fires) {
                 let mut write = TickWrite {
@@ -191,14 +192,14 @@ impl TriggerDuty {
                 };
                 if key.as_ref().is_some_and(|key| keys.contains(key)) {
                     write.outcome = TickOutcome::Skipped;
-                    write.detail = Some("the trigger fired with the key before".to_owned());
+                    write.detail = Some("the trigger has already fired with this key".to_owned());
                     ticks.push(write);
                     continue;
                 }
                 keys.extend(key.clone());
                 self.fire(step, &mut record, &mut write, context, key);
                 if write.execution.is_none() {
-                    // Its workflow is not known, so the next poll gets the earlier state again.
+                    // The trigger's workflow is not known. The next poll must get the earlier state again.
                     record.state.kept.clone_from(&kept);
                 }
                 ticks.push(write);
@@ -215,7 +216,8 @@ impl TriggerDuty {
         self.push(step, token, change);
     }
 
-    /// Adds the change that ends a poll to the batch. The change is based on the revision that the lease wrote.
+    /// Adds the change that ends a poll to the batch. The change is written only if the trigger's row still has the
+    /// revision that was written with the poll's lease.
     pub(super) fn push(&self, step: &mut Step, token: PollToken, mut change: ScheduleChange) {
         if let Some(poll) = self.polls.get(&token) {
             change.expected = poll.record.revision;
@@ -223,13 +225,13 @@ impl TriggerDuty {
         step.batch.schedules.push(change);
     }
 
-    /// The ends for which a poll calls the function.
+    /// The ended executions for which a poll calls the function.
     pub(super) fn ends_of(&self, token: PollToken) -> Vec<PendingEnd> {
         let poll = self.polls.get(&token);
         poll.map(|poll| poll.ends.clone()).unwrap_or_default()
     }
 
-    /// Starts one execution of a trigger that fires, or notes why not.
+    /// Starts one execution of a trigger that fires. If nothing is started, notes the reason in the tick.
     pub(super) fn fire(
         &mut self,
         step: &mut Step,
@@ -244,7 +246,7 @@ impl TriggerDuty {
         {
             write.outcome = TickOutcome::Skipped;
             write.execution = Some(known);
-            write.detail = Some("an execution has the key already".to_owned());
+            write.detail = Some("an execution already has this key".to_owned());
             return;
         }
         let id = step.fresh_execution();
@@ -275,7 +277,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Takes the leases of due triggers. The triggers are polled once their leases are durable.
+    /// Takes the leases of due triggers. A trigger is polled once its lease is durable.
     fn take_leases(&mut self, step: &mut Step) -> Result<(), StoreError> {
         let query = DueQuery {
             cron: false,
@@ -319,7 +321,7 @@ impl TriggerDuty {
         Ok(())
     }
 
-    /// Applies the effects of a trigger's change that was written, or that was not applied because another writer was first.
+    /// Applies the effects of a trigger's change that was written. If another writer prevented the write, decides again.
     pub(in crate::runtime) fn apply_result(
         &mut self,
         step: &mut Step,
@@ -349,7 +351,7 @@ impl TriggerDuty {
                     self.next = self.next.min(step.instant_of(wake_at));
                 }
                 if change.record.spec.after.is_some() {
-                    // Executions may have ended meanwhile.
+                    // More executions may have ended during the poll.
                     self.next = step.monotonic;
                 }
             }
@@ -402,7 +404,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Handles a refused batch: a trigger whose change is refused alone is skipped for a while.
+    /// After a refused batch that contained only one trigger, skips this trigger for a while.
     pub(in crate::runtime) fn note_refused(&mut self, step: &Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.schedules.as_slice(), refused.is_single()) {
             self.skipped_until
@@ -411,7 +413,7 @@ impl TriggerDuty {
         }
     }
 
-    /// Returns the leases of running polls, so that other runners can poll the triggers at once.
+    /// Returns the leases of running polls, so that other runners can poll these triggers immediately.
     pub(in crate::runtime) fn return_leases(&mut self, step: &Step) {
         for (_, poll) in std::mem::take(&mut self.polls) {
             let mut record = poll.record.clone();
@@ -446,7 +448,7 @@ impl Duty for TriggerDuty {
         let maybe_changed = step.signals.take(Signal::TriggersMaybeChanged);
         self.extend_leases(step);
         if changed || maybe_changed || self.next <= step.monotonic {
-            // The query stays due until it succeeds.
+            // If the query fails, the duty stays due.
             self.next = step.monotonic;
             self.take_leases(step)?;
         }

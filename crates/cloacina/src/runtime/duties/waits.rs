@@ -1,10 +1,10 @@
-//! Checks the waiting tasks that are due, and applies the messages of the inbox (semantics L).
+//! Checks waiting tasks that are due, and applies messages of the inbox (semantics L).
 //!
-//! Several runners may do this at the same time. A decision is written only if the execution still has the revision that the
-//! decision is based on, and a check that finds nothing new changes no result.
+//! Several runners can do this at the same time. A decision is written only if the execution still has the revision on which
+//! the decision is based. A check that finds nothing new has no effect.
 //!
-//! A database without waits costs no query here. The poll for changes reports whether there are waits, as a part of its own
-//! query. Waits that this runner writes are noted in the turn that writes them.
+//! A database without waits needs no extra query: the query of the poll for changes also reports whether waits exist. Waits
+//! that this runner writes are noted in the turn that writes them.
 
 use std::collections::BTreeSet;
 
@@ -15,24 +15,25 @@ use crate::runtime::step::{Signal, Step};
 use crate::store::{InboxKind, InboxMessage, StoreError};
 use crate::types::{Cursor, ExecutionId, Json, Micros, Monotonic, NewSignal, Ordinal, Timestamp};
 
-/// Maximum of [`WaitKeeper::batch`].
+/// Maximum value of [`WaitKeeper::batch`].
 const BATCH: usize = 200;
-/// The time after which due tasks and messages are checked again, in microseconds, because this runner may have been unable to
-/// handle them.
+/// Time, in microseconds, after which this runner reads due tasks and messages again. It reads them again because it may have
+/// been unable to handle some of them.
 const INTERVAL: Micros = 30_000_000;
 
 /// The duty that checks waiting tasks.
 pub(in crate::runtime) struct WaitKeeper {
     next: Monotonic,
-    /// Maximum number of due tasks, and of messages of the inbox, in one turn. It is reduced while the database refuses a batch.
+    /// Maximum number of due tasks, and of messages, to handle in one turn. It is reduced after the database has refused a
+    /// batch.
     batch: usize,
-    /// The number of additional due tasks and messages to read, so that tasks and messages that cannot be handled do not block
-    /// others.
+    /// Number of due tasks and messages to read in addition to `batch`, so that those that this runner cannot handle do not
+    /// block the others.
     extra: usize,
 }
 
 impl Default for WaitKeeper {
-    /// The first poll for changes, which runs earlier, reports whether there is anything to check.
+    /// Nothing is due until the first poll for changes reports that waits or messages exist.
     fn default() -> Self {
         Self {
             next: Monotonic::NEVER,
@@ -43,10 +44,10 @@ impl Default for WaitKeeper {
 }
 
 impl WaitKeeper {
-    /// Handles a refused batch: fewer executions are handled at once, and an execution that is refused alone is skipped.
+    /// After a refused batch, handles fewer executions in one turn. If the batch contained only one, skips this execution.
     pub(in crate::runtime) fn note_refused(&mut self, step: &mut Step, refused: &RefusedBatch) {
         if let ([id], true) = (refused.woken.as_slice(), refused.is_single()) {
-            step.set_unreadable(*id, "the database refuses what follows from its waits");
+            step.set_unreadable(*id, "the database refuses the changes that its waits cause");
         }
         if !refused.woken.is_empty() {
             self.batch = (refused.woken.len() / 2).max(1);
@@ -74,7 +75,7 @@ impl Duty for WaitKeeper {
         self.batch = (self.batch * 2).min(BATCH);
         step.signals.take(Signal::Waits);
         step.waits_due = None;
-        // If the rest fails, all of it is due again.
+        // If one of the following calls fails, the duty stays due.
         self.next = step.monotonic;
         let was_due = !(due.executions.is_empty() && due.inbox.is_empty());
         let checked = step.check_tasks(&due.executions)?;
@@ -99,7 +100,7 @@ impl Duty for WaitKeeper {
 }
 
 impl Step {
-    /// Checks the due tasks of executions. Returns the number of executions that were checked.
+    /// Checks the due tasks of some executions. Returns the number of executions that were checked.
     fn check_tasks(&mut self, ids: &[ExecutionId]) -> Result<usize, StoreError> {
         if ids.is_empty() {
             return Ok(0);
@@ -107,10 +108,10 @@ impl Step {
         let mut fresh = Vec::new();
         for id in ids {
             if self.batch.executions.contains_key(id) {
-                // It was changed in this turn. The next turn checks it.
+                // The execution was changed in this turn. The next turn checks it.
                 self.signals.raise(Signal::Waits);
             } else if !self.ledger.is_unreadable(*id) {
-                // The sender of a signal may have raised the revision, so the cached execution may be out of date.
+                // A sent signal may have raised the revision, so the cached execution may be out of date.
                 self.ledger.remove(*id);
                 fresh.push(*id);
             }
@@ -155,7 +156,8 @@ impl Step {
         Ok(checked)
     }
 
-    /// Applies messages of the inbox in order. Returns the number of settled messages.
+    /// Applies messages of the inbox in order. Returns the number of handled messages, without those that failed or must be
+    /// applied later.
     fn apply_inbox(&mut self, messages: Vec<InboxMessage>) -> Result<usize, StoreError> {
         let mut settled = 0;
         for message in messages {
@@ -174,7 +176,7 @@ impl Step {
                     | InboxKind::AttemptEnded
                     | InboxKind::ChildEnded),
                 ) => self.apply_note(kind, &message),
-                // A later release applies it.
+                // The kind is not known. A runner of a later release applies the message.
                 None => Ok(false),
             };
             match applied {
@@ -234,7 +236,9 @@ impl Step {
     fn apply_signal(&mut self, message: &InboxMessage) -> Result<bool, StoreError> {
         match signal_of(message) {
             Ok(signal) => {
-                self.store.send(&[signal], &[message.id], self.now)?;
+                let runner = Some(self.runner);
+                self.store
+                    .send(runner, &[signal], &[message.id], self.now)?;
                 self.signals.raise(Signal::Waits);
             }
             Err(note) => self.store.note_inbox(message.id, Some(&note))?,
@@ -242,22 +246,23 @@ impl Step {
         Ok(true)
     }
 
-    /// Plans a check of the waiting tasks and the messages, unless an earlier check is planned.
+    /// Plans a check of waiting tasks and of the inbox, unless an earlier check is planned.
     pub(in crate::runtime) fn note_wait_due(&mut self, at: Timestamp) {
         self.waits_due = Some(self.waits_due.map_or(at, |due| due.min(at)));
     }
 
-    /// Notes the messages that a change has added to the inbox, so that the next turn applies them.
+    /// If a durable change has added messages to the inbox, makes the next turn apply them.
     pub(in crate::runtime) fn note_posts(&mut self, change: &PendingChange) {
-        // A batch that also changes the parent adds the message to the parent only if that change is not applied. The signal has
-        // been raised then.
-        let told = usize::from(change.told.is_some());
-        if change.changes.flow.posts.len() > told {
+        // The message for a parent that was changed in the same batch is not counted. The store adds it only if the
+        // parent's change was not applied, and in this case `Signal::Waits` has already been raised.
+        let applied = usize::from(change.applied_to.is_some());
+        if change.changes.flow.posts.len() > applied {
             self.signals.raise(Signal::Waits);
         }
     }
 
-    /// Notes the waits that a change has written. Returns whether the execution now only waits.
+    /// Notes the waits that a durable change contains. Returns whether the execution now only
+    /// waits: none of its tasks is running or can be claimed.
     pub(in crate::runtime) fn note_waits(
         &mut self,
         id: ExecutionId,
@@ -270,12 +275,12 @@ impl Step {
             return false;
         };
         let tasks = &execution.record().tasks;
-        let looks = waits.iter().filter_map(|ordinal| {
+        let due_times = waits.iter().filter_map(|ordinal| {
             let task = tasks.get(*ordinal as usize)?;
             task.ready_at
                 .filter(|at| task.is_waiting() && *at < Timestamp(i64::MAX))
         });
-        let next = looks.chain(self.waits_due).min();
+        let next = due_times.chain(self.waits_due).min();
         let only_waits = execution.only_waits();
         self.waits_due = next;
         self.watch_deadline(id);
@@ -300,7 +305,7 @@ fn signal_of(message: &InboxMessage) -> Result<NewSignal, String> {
     }
     let body: Body = serde_json::from_str(message.body.as_deref().unwrap_or_default())
         .map_err(|error| format!("its body is not a signal: {error}"))?;
-    if let Some(problem) = crate::workflow::name_problem(&body.name) {
+    if let Some(problem) = crate::workflow::name_problem("signal name", &body.name) {
         return Err(format!("it has {problem}"));
     }
     let to = body.to.map(|to| {

@@ -1,4 +1,4 @@
-//! The start times of attempts, which a work queue knows before the database does.
+//! The start times of attempts. A work queue knows them before they are stored in the database.
 
 use rustc_hash::FxHashMap;
 
@@ -7,7 +7,7 @@ use crate::runtime::assignment::WorkToken;
 use crate::store::{AttemptKey, AttemptStart};
 use crate::types::{ExecutionId, Micros, Monotonic, Ordinal, Timestamp};
 
-/// A snapshot of the start times of attempts.
+/// The start times of some attempts at one moment.
 pub type AttemptStarts = FxHashMap<AttemptKey, Timestamp>;
 
 impl WorkQueue {
@@ -16,7 +16,7 @@ impl WorkQueue {
         self.starts_where(|id| id == execution)
     }
 
-    /// The starts of the attempts of executions for which `is_wanted` holds.
+    /// The start times of attempts of executions for which `is_wanted` holds.
     pub(super) fn starts_where(&self, is_wanted: impl Fn(ExecutionId) -> bool) -> AttemptStarts {
         let state = self.state.lock();
         let starts = state.running.starts();
@@ -24,27 +24,27 @@ impl WorkQueue {
         wanted.map(|start| (start.key(), start.at)).collect()
     }
 
-    /// Forgets the start of an attempt that did not count, because the next attempt has its number.
+    /// Forgets the start of an attempt that was not counted, because the next attempt will have the same number.
     pub(in crate::runtime) fn forget_start(&self, key: AttemptKey) {
         self.state.lock().running.forget_ended(key);
     }
 
-    /// Whether a worker still runs the function of an attempt, even if it lost the attempt.
+    /// Whether a worker is still running the function of an attempt, even if the attempt was taken away from it.
     pub fn occupies(&self, key: AttemptKey) -> bool {
         self.state.lock().running.occupies(key)
     }
 
-    /// Whether a worker still runs the function of any item of a map.
+    /// Whether a worker is still running the function of any item of a map.
     pub fn occupies_items(&self, execution: ExecutionId, task: Ordinal) -> bool {
         self.state.lock().running.occupies_items(execution, task)
     }
 
-    /// Whether a worker runs the attempt of a token.
+    /// Whether a worker runs the attempt with this token.
     pub fn is_running(&self, token: WorkToken) -> bool {
         self.state.lock().running.contains(token)
     }
 
-    /// The executions whose attempts are running on workers, or ended recently.
+    /// The executions with attempts that are running on workers or ended recently.
     pub fn started(&self) -> Vec<ExecutionId> {
         let state = self.state.lock();
         state
@@ -54,12 +54,12 @@ impl WorkQueue {
             .collect()
     }
 
-    /// Whether workers may run attempts whose start is not stored.
+    /// Whether workers may be running attempts whose start is not stored.
     pub(in crate::runtime) fn watches_starts(&self) -> bool {
         self.state.lock().watches_starts
     }
 
-    /// The attempts that have run for `span` and whose start is not stored.
+    /// The attempts that have run for at least `span` and whose start is not stored.
     pub(in crate::runtime) fn unstored_starts(
         &self,
         now: Monotonic,

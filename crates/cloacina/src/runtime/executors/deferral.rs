@@ -1,4 +1,4 @@
-//! Deferred tasks, which release their worker's slot while they wait (semantics G2).
+//! Deferred tasks: tasks that release their worker's slot while they wait (semantics G2).
 //!
 //! See docs/explanation/decisions/041-deferral-and-polls.md
 
@@ -10,7 +10,7 @@ use crate::runtime::assignment::{Executor, WorkToken};
 use crate::runtime::{Mailbox, Message};
 use crate::types::{Claim, ExecutionId, Ordinal};
 
-/// Time that a worker waits for a free slot before it checks whether its attempt was taken away.
+/// How long a worker waits for a free slot before it checks whether its attempt has been taken away.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Releases and reacquires slots for the tasks of one executor, and informs the coordinator.
@@ -33,14 +33,14 @@ impl Deferrals {
         }
     }
 
-    /// Whether the attempts belong to the runner with this mailbox.
+    /// Whether this object serves the runner with the given mailbox.
     pub(crate) fn is_of(&self, mailbox: &Arc<Mailbox>) -> bool {
         Arc::ptr_eq(&self.mailbox, mailbox)
     }
 
-    /// Releases the slot of a running attempt, so that another task may run in its place. Returns `false` if the attempt has
-    /// released its slot already, if too many attempts have released theirs, or if the attempt was taken away from this
-    /// worker.
+    /// Releases the slot of a running attempt, so that another task can run. Returns `false` if the attempt has already
+    /// released its slot or was taken away from this worker, if too many attempts have released their slots, or if the
+    /// runner shares its workers with other runners.
     pub fn begin(&self, token: WorkToken) -> bool {
         let Some(attempt) = self.queue.release_slot(token) else {
             return false;
@@ -49,7 +49,7 @@ impl Deferrals {
         true
     }
 
-    /// Reacquires a slot. A worker thread waits for a free one, unless its attempt was taken away.
+    /// Reacquires a slot. If the caller is a worker thread, waits until a slot is free or the attempt is taken away.
     pub fn end(&self, token: WorkToken) {
         let attempt = loop {
             match self.queue.reacquire_slot(token, self.executor, PATIENCE) {

@@ -2,6 +2,7 @@
 
 mod attempt_starts;
 mod deferral;
+mod eviction;
 mod poll;
 mod queues;
 mod ready_queue;

@@ -1,5 +1,5 @@
-//! The queue of trigger polls for the program that has the functions. A poll needs no worker slot, so a slow one delays no
-//! task.
+//! The queue of trigger polls. The host program, which has the functions of the triggers, takes the polls from this
+//! queue. A poll does not occupy a worker slot, so a slow poll does not delay tasks.
 //!
 //! See docs/explanation/decisions/041-deferral-and-polls.md
 
@@ -10,7 +10,7 @@ use crate::runtime::assignment::{Poll, PollToken};
 use crate::runtime::{Mailbox, Message};
 use crate::types::sync::Mutex;
 
-/// Trigger polls that wait to be called.
+/// Trigger polls whose functions have not been called yet.
 #[derive(Default)]
 pub struct PollQueue {
     waiting: Mutex<Vec<Poll>>,
@@ -18,7 +18,7 @@ pub struct PollQueue {
 }
 
 impl PollQueue {
-    /// Sets the hook that is called after a poll arrived.
+    /// Sets the hook that is called after a poll has arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
     }
@@ -38,7 +38,7 @@ impl PollQueue {
     }
 }
 
-/// Reports the ends of a runner's polls to its coordinator.
+/// Reports to a runner's coordinator that a trigger poll has ended.
 #[derive(Clone)]
 pub struct PollEnds(Arc<Mailbox>);
 
@@ -47,7 +47,7 @@ impl PollEnds {
         Self(mailbox)
     }
 
-    /// Reports the outcome of a poll. A closed runner ignores it.
+    /// Reports the outcome of a poll. If the runner is closed, the report is dropped.
     pub fn end(&self, token: PollToken, outcome: PollOutcome) {
         drop(self.0.send(Message::Polled { token, outcome }));
     }

@@ -1,4 +1,4 @@
-//! The work queues of a runner, one per executor, and its queue of trigger polls.
+//! The work queues of a runner, one for each executor, and its queue of trigger polls.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::work_queue::WorkQueue;
 use crate::runtime::assignment::Executor;
 use crate::types::ExecutionId;
 
-/// The queues of a runner.
+/// The work queues and the poll queue of a runner.
 #[derive(Clone, Default)]
 pub struct WorkQueues {
     queues: [Arc<WorkQueue>; 3],
@@ -18,7 +18,7 @@ pub struct WorkQueues {
 }
 
 impl WorkQueues {
-    /// Returns queues whose tokens are unique among queues with different numbers.
+    /// Returns the queues of the runner with this number. Their tokens never equal those of another runner.
     pub(super) fn numbered(number: u64) -> Self {
         let queue = || Arc::new(WorkQueue::with_first_token((number << 40) + 1));
         Self {
@@ -32,14 +32,14 @@ impl WorkQueues {
         &self.queues[executor.index()]
     }
 
-    /// The start times of attempts of these executions: of the attempts that workers of this process run, and of those that
-    /// ended recently.
+    /// The start times of attempts of the given executions, if the attempts are running on workers of this process or ended
+    /// recently.
     pub fn starts_of(&self, executions: &FxHashSet<ExecutionId>) -> AttemptStarts {
         let starts = |queue: &Arc<WorkQueue>| queue.starts_where(|id| executions.contains(&id));
         self.queues.iter().flat_map(starts).collect()
     }
 
-    /// The executions whose attempts are running on workers of this process, or ended recently.
+    /// The executions with attempts that are running on workers of this process or ended recently.
     pub fn started(&self) -> Vec<ExecutionId> {
         self.queues
             .iter()
@@ -47,7 +47,7 @@ impl WorkQueues {
             .collect()
     }
 
-    /// The trigger polls.
+    /// The queue of trigger polls.
     pub fn polls(&self) -> &Arc<PollQueue> {
         &self.polls
     }

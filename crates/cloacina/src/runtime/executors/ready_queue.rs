@@ -1,4 +1,4 @@
-//! Claimed tasks that wait for a worker, in the order of dispatch, and the callbacks that precede them.
+//! The claimed tasks that wait for a worker, in the order of dispatch, and the callbacks, which are dispatched before them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::runtime::assignment::{Assignment, Callback};
 use crate::types::{ExecutionId, Ordinal};
 
-/// The sort key of dispatch: higher priority first, then the older execution.
+/// The sort key of dispatch: tasks with a higher priority come first, then tasks of older executions.
 type DispatchKey = (Reverse<i16>, ExecutionId, TaskOrItem);
 
-/// A task, or an item of a mapped one.
+/// A task, or an item of a mapped task.
 pub(in crate::runtime) type TaskOrItem = (Ordinal, Option<u32>);
 
-/// Tasks and callbacks that wait for a worker.
+/// The tasks and callbacks that wait for a worker.
 #[derive(Default)]
 pub(super) struct ReadyQueue {
     tasks: BTreeMap<DispatchKey, Assignment>,
@@ -37,7 +37,7 @@ impl ReadyQueue {
         self.tasks.pop_first().map(|(_, assignment)| assignment)
     }
 
-    /// Takes up to `count` tasks from the end of the queue, the last one first.
+    /// Takes up to `count` tasks from the end of the queue, starting with the last task.
     pub(super) fn pop_last(&mut self, count: usize) -> Vec<Assignment> {
         let last = std::iter::from_fn(|| self.tasks.pop_last());
         last.take(count).map(|(_, assignment)| assignment).collect()

@@ -1,4 +1,5 @@
-//! The objects that a runner's tasks in Rust share from their first use to the runner's shutdown (semantics J10).
+//! Objects that a runner's Rust tasks share. An object exists from its first use until the runner's shutdown (semantics
+//! J10).
 
 use std::any::Any;
 use std::fmt;
@@ -7,20 +8,20 @@ use std::sync::Arc;
 
 use crate::types::sync::Mutex;
 
-/// The slots of one runner, one of each type.
+/// The resource slots of one runner: one slot for each type.
 #[derive(Default)]
 pub struct ResourceSlots(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// In the order of their first use.
+    /// The slots in the order of their first use.
     slots: Vec<Arc<dyn Any + Send + Sync>>,
     is_closed: bool,
 }
 
 impl ResourceSlots {
-    /// Returns the slot of a type; the first call creates it. After [`close`](Self::close) each call creates one that is not
-    /// kept.
+    /// Returns the slot of a type. The first call creates the slot. After [`close`](Self::close), each call creates a new slot
+    /// that is not kept.
     pub fn slot<S: Any + Default + Send + Sync>(&self) -> Arc<S> {
         let mut state = self.0.lock();
         let known = state.slots.iter().find(|slot| (***slot).is::<S>());
@@ -34,7 +35,8 @@ impl ResourceSlots {
         slot
     }
 
-    /// Drops all slots, last made first. A value that a task still uses is dropped when the task has ended.
+    /// Drops all slots in the reverse order of their creation. A value that a task still uses is dropped when the task has
+    /// ended.
     pub fn close(&self) {
         let mut slots = {
             let mut state = self.0.lock();
@@ -75,12 +77,12 @@ mod tests {
         }
     }
 
-    /// A slot whose type is told from others by `N`.
+    /// A slot type for tests. Each `N` is a different type.
     #[derive(Default)]
     struct Slot<const N: u8>(OnceLock<Noted>);
 
     #[test]
-    fn j10_slots_are_dropped_last_made_first_whatever_a_drop_does() {
+    fn j10_slots_are_dropped_in_reverse_order_despite_a_panic() {
         let (slots, log) = (ResourceSlots::default(), Log::default());
         let fill = |slot: &OnceLock<Noted>, name| {
             assert!(slot.set(Noted(name, Arc::clone(&log))).is_ok());
@@ -88,12 +90,18 @@ mod tests {
         fill(&slots.slot::<Slot<1>>().0, "first");
         fill(&slots.slot::<Slot<2>>().0, "second");
         fill(&slots.slot::<Slot<3>>().0, "third");
-        assert!(slots.slot::<Slot<2>>().0.get().is_some(), "it is the same");
+        assert!(
+            slots.slot::<Slot<2>>().0.get().is_some(),
+            "the same slot is returned"
+        );
         let used = slots.slot::<Slot<1>>();
         slots.close();
         assert_eq!(*log.lock(), ["third", "second"]);
         drop(used);
         assert_eq!(*log.lock(), ["third", "second", "first"]);
-        assert!(slots.slot::<Slot<2>>().0.get().is_none(), "none is kept");
+        assert!(
+            slots.slot::<Slot<2>>().0.get().is_none(),
+            "a new slot is returned"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The attempts that workers of one executor run, by token.
+//! The attempts that the workers of one executor are running, by token.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -9,24 +9,33 @@ use crate::runtime::assignment::{Completion, Running, WorkToken};
 use crate::store::{AttemptKey, AttemptStart};
 use crate::types::{ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum number of ended attempts whose start is remembered, for readers that ask before the end is committed.
+/// Maximum number of ended attempts whose start is remembered. A reader may request the start before the end of the
+/// attempt is committed.
 const REMEMBERED: usize = 1_024;
 
-/// Running attempts with their deadlines.
+/// The running attempts, with their deadlines.
 #[derive(Default)]
 pub(super) struct RunningSet {
     attempts: FxHashMap<WorkToken, Running>,
     /// The number of deferred attempts, which have released their slot.
     deferred: usize,
-    /// Attempts that were taken away from workers. Such a worker has lost its slot, and must end when the function
-    /// returns.
-    evicted: FxHashMap<WorkToken, AttemptKey>,
-    /// The earliest deadline. It may be too early: the deadline of an attempt that has ended.
+    /// Attempts that were taken away from their workers. The worker of such an attempt has lost its slot, and must end
+    /// when the function returns.
+    evicted: FxHashMap<WorkToken, Evicted>,
+    /// A time that is not later than any deadline. It is the earliest deadline, unless the attempt with that deadline has
+    /// ended.
     first_deadline: Option<Monotonic>,
-    /// The number of attempts whose start is not stored.
+    /// The number of running attempts whose start is not stored.
     unstored: usize,
-    /// The last attempts that ended, oldest first.
+    /// The attempts that ended last, oldest first.
     ended: VecDeque<AttemptStart>,
+}
+
+/// An attempt that was taken away from its worker. Its function is still running.
+struct Evicted {
+    key: AttemptKey,
+    /// Whether its workflow has final tasks, which must wait for the function (Q2).
+    delays_finals: bool,
 }
 
 fn start_of(running: &Running) -> AttemptStart {
@@ -39,7 +48,7 @@ fn start_of(running: &Running) -> AttemptStart {
 }
 
 impl RunningSet {
-    /// Adds an attempt. Returns whether its deadline is the earliest.
+    /// Adds an attempt. Returns whether its deadline is the earliest deadline.
     pub(super) fn start(&mut self, token: WorkToken, running: Running) -> bool {
         let is_first = running
             .deadline
@@ -88,10 +97,15 @@ impl RunningSet {
         self.evict(&tokens)
     }
 
-    fn evict(&mut self, tokens: &[WorkToken]) -> Vec<(WorkToken, Running)> {
+    /// Takes these attempts away from their workers.
+    pub(super) fn evict(&mut self, tokens: &[WorkToken]) -> Vec<(WorkToken, Running)> {
         for token in tokens {
             if let Some(running) = self.attempts.get(token) {
-                self.evicted.insert(*token, start_of(running).key());
+                let evicted = Evicted {
+                    key: start_of(running).key(),
+                    delays_finals: running.workflow.finals().is_some(),
+                };
+                self.evicted.insert(*token, evicted);
             }
         }
         let removed = tokens.iter().map(|token| (*token, self.remove(*token)));
@@ -113,19 +127,19 @@ impl RunningSet {
 
     /// Forgets the start of an attempt that has ended.
     pub(super) fn forget_ended(&mut self, key: AttemptKey) {
-        // The attempt ended a moment ago, so it is near the end of the queue.
+        // The attempt ended a moment ago, so it is near the end of `ended`.
         if let Some(index) = self.ended.iter().rposition(|ended| ended.key() == key) {
             self.ended.remove(index);
         }
     }
 
-    /// The starts of attempts that ended a short time ago, oldest first, and then of running attempts.
+    /// The starts of attempts that ended a short time ago (oldest first), followed by the starts of running attempts.
     pub(super) fn starts(&self) -> impl Iterator<Item = AttemptStart> {
         let running = self.attempts.values().map(start_of);
         self.ended.iter().copied().chain(running)
     }
 
-    /// The attempts that have run for `span` and whose start is not stored.
+    /// The attempts that have run for at least `span` and whose start is not stored.
     pub(super) fn unstored(
         &self,
         now: Monotonic,
@@ -151,7 +165,7 @@ impl RunningSet {
         self.unstored == 0
     }
 
-    /// Marks a running attempt as cancelled. Returns its token and state, or `None` if it is not running.
+    /// Marks a running attempt as cancelled. Returns its token and its state, or `None` if it is not running.
     pub(super) fn cancel(
         &self,
         (execution, task, claim): AttemptKey,
@@ -163,8 +177,8 @@ impl RunningSet {
         Some((*token, running))
     }
 
-    /// Notes that an attempt has released its slot, or has reacquired one. Returns `None` if it is not running, or nothing
-    /// changed.
+    /// Notes that an attempt has released or reacquired its slot. Returns `None` if the attempt is not running, or if nothing
+    /// changes.
     pub(super) fn set_deferred(&mut self, token: WorkToken, deferred: bool) -> Option<AttemptKey> {
         let running = self.attempts.get_mut(&token)?;
         if std::mem::replace(&mut running.deferred, deferred) == deferred {
@@ -178,16 +192,21 @@ impl RunningSet {
         Some((running.execution, running.task, running.claim))
     }
 
-    /// Whether a function still runs for an attempt, even if the attempt was taken away from its worker.
+    /// Whether the function of an attempt is still running, even if the attempt was taken away from its worker.
     pub(super) fn occupies(&self, key: AttemptKey) -> bool {
         let mut running = self
             .attempts
             .values()
             .map(|running| start_of(running).key());
-        running.any(|known| known == key) || self.evicted.values().any(|known| *known == key)
+        running.any(|known| known == key) || self.evicted.values().any(|known| known.key == key)
     }
 
-    /// As [`occupies`](Self::occupies), for any item of a map.
+    /// Whether final tasks wait for a function whose attempt was taken away.
+    pub(super) fn delays_finals(&self) -> bool {
+        self.evicted.values().any(|known| known.delays_finals)
+    }
+
+    /// Whether the function of any item of a map is still running, as in [`occupies`](Self::occupies).
     pub(super) fn occupies_items(&self, execution: ExecutionId, task: Ordinal) -> bool {
         let is_item = |(known, of, claim): AttemptKey| {
             (known, of) == (execution, task) && claim.item.is_some()
@@ -196,7 +215,7 @@ impl RunningSet {
             .attempts
             .values()
             .map(|running| start_of(running).key());
-        running.any(is_item) || self.evicted.values().any(|known| is_item(*known))
+        running.any(is_item) || self.evicted.values().any(|known| is_item(known.key))
     }
 
     pub(super) fn contains(&self, token: WorkToken) -> bool {
@@ -224,7 +243,7 @@ impl RunningSet {
         self.first_deadline
     }
 
-    /// The run time so far of the oldest attempt.
+    /// How long the oldest running attempt has been running, in microseconds.
     pub(super) fn longest_run(&self, now: Monotonic) -> Micros {
         let starts = self.attempts.values().map(|running| running.started);
         starts.min().map_or(0, |first| now.since(first))
@@ -262,17 +281,23 @@ mod tests {
         set.start(1, running(None));
         set.start(2, running(None));
         assert!(set.set_deferred(1, true).is_some());
-        assert!(set.set_deferred(1, true).is_none(), "deferred already");
+        assert!(
+            set.set_deferred(1, true).is_none(),
+            "the attempt is already deferred"
+        );
         assert_eq!((set.busy(), set.deferred()), (1, 1));
         assert!(set.set_deferred(1, false).is_some());
         assert!(set.set_deferred(2, true).is_some());
         assert_eq!(set.evict_all().len(), 2);
         assert_eq!((set.busy(), set.deferred()), (0, 0));
-        assert!(set.set_deferred(2, false).is_none(), "taken away");
+        assert!(
+            set.set_deferred(2, false).is_none(),
+            "the attempt was taken away"
+        );
     }
 
     #[test]
-    fn u5_start_of_an_attempt_that_does_not_count_is_forgotten() {
+    fn start_of_an_uncounted_attempt_is_forgotten() {
         let mut set = RunningSet::default();
         let (counted, snoozed) = (running(None), running(None));
         let keys = [start_of(&counted).key(), start_of(&snoozed).key()];

@@ -1,4 +1,4 @@
-//! Assignments and attempts for the tests of this folder.
+//! Sample assignments and attempts for the tests of this folder.
 
 use std::sync::Arc;
 

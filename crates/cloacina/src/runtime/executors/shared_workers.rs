@@ -1,7 +1,8 @@
 //! Workers that serve the runners of a tenant group in turn (semantics H4).
 //!
-//! Each runner keeps its own queues, so that returning claims, cancelling and closing affect that runner only. The workers
-//! take one task at a time from each runner with work, in turn. Priorities order the work within one runner only.
+//! Each runner keeps its own queues, so returning claims, cancelling and closing for one runner do not affect the
+//! others. The workers take one task at a time from each runner that has work, in turn. A priority orders only the work
+//! of its own runner.
 //!
 //! See docs/explanation/decisions/061-shared-workers.md
 
@@ -19,19 +20,19 @@ use crate::runtime::{Mailbox, Message};
 use crate::types::Clock;
 use crate::types::sync::{Condvar, Mutex, MutexGuard};
 
-/// The owner of the shared worker threads and the event loop, in the program.
+/// The part of the program that owns the shared worker threads and the event loop.
 pub trait WorkerHost: Send + Sync {
     /// Starts another worker thread.
     fn worker_wanted(&self);
     /// Interrupts a worker whose task overran its timeout. Another worker gets its slot.
     fn interrupt(&self, worker: WorkerId, token: WorkToken);
-    /// Wakes the event loop, for which work or a notice is ready.
+    /// Wakes the event loop, because work or a notice is ready for it.
     fn loop_ready(&self);
     /// Ends the workers, because no runner is left.
     fn ended(&self);
 }
 
-/// One of the runners that share workers.
+/// A runner that shares workers.
 pub struct RunnerSlot {
     number: u64,
     queues: WorkQueues,
@@ -40,17 +41,17 @@ pub struct RunnerSlot {
 }
 
 impl RunnerSlot {
-    /// The runner's queue of an executor.
+    /// The runner's queue for an executor.
     pub fn queue(&self, executor: Executor) -> &Arc<WorkQueue> {
         self.queues.of(executor)
     }
 
-    /// Sends a message to the runner's coordinator. A closed one ignores it.
+    /// Sends a message to the runner's coordinator. If the coordinator is closed, the message is dropped.
     pub fn report(&self, message: Message) {
         drop(self.mailbox.send(message));
     }
 
-    /// The runner's clocks.
+    /// The runner's clock.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
@@ -60,7 +61,7 @@ impl RunnerSlot {
     }
 }
 
-/// The runners that have work, in the order of their turns.
+/// The runners that have work, in the order in which workers serve them.
 #[derive(Default)]
 struct RoundRobin {
     line: VecDeque<Arc<RunnerSlot>>,
@@ -74,19 +75,19 @@ impl RoundRobin {
         }
     }
 
-    /// Whether a runner has a callback.
+    /// Whether at least one runner has a callback.
     fn has_callbacks(&self, executor: Executor) -> bool {
         let mut queues = self.line.iter().map(|slot| slot.queue(executor));
         queues.any(|queue| queue.has_callbacks())
     }
 
-    /// Takes one callback.
+    /// Takes one callback, from the first runner that has one.
     fn take_callback(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
         let mut line = self.line.iter();
         let index = line.position(|slot| slot.queue(executor).has_callbacks())?;
         let slot = self.line.remove(index)?;
         self.members.remove(&slot.number);
-        // A queue hands out callbacks first.
+        // A queue returns its callbacks before its tasks.
         let work = slot.queue(executor).try_take(worker, slot.clock());
         if slot.has_work(executor) {
             self.join(&slot);
@@ -94,7 +95,7 @@ impl RoundRobin {
         Some((slot, work?))
     }
 
-    /// Takes one piece of work. If its runner has more, the runner moves to the end of the line.
+    /// Takes one piece of work from the first runner that has any. If this runner has more, it moves to the end of the line.
     fn take(&mut self, executor: Executor, worker: WorkerId) -> Option<SharedWork> {
         while let Some(slot) = self.line.pop_front() {
             self.members.remove(&slot.number);
@@ -109,7 +110,7 @@ impl RoundRobin {
     }
 }
 
-/// Work, and the runner that it belongs to.
+/// A piece of work, with its runner.
 pub type SharedWork = (Arc<RunnerSlot>, DispatchedWork);
 
 #[derive(Default)]
@@ -117,7 +118,7 @@ struct Threads {
     turns: RoundRobin,
     runners: FxHashMap<u64, Arc<RunnerSlot>>,
     workers: WorkerSlots,
-    /// The number of workers to request from the host once the lock is free.
+    /// The number of workers that will be requested from the host once the lock is released.
     wanted: usize,
     ended: bool,
 }
@@ -141,8 +142,8 @@ impl Threads {
         }
     }
 
-    /// Takes work for a worker. While there are more workers than allowed, because one was started for a callback, they take
-    /// callbacks only.
+    /// Takes work for a worker. If a worker was started for a callback and there are now more workers than allowed, takes only
+    /// callbacks.
     fn take(&mut self, worker: WorkerId) -> Option<SharedWork> {
         if self.workers.has_surplus() {
             self.turns.take_callback(Executor::Threads, worker)
@@ -155,7 +156,9 @@ impl Threads {
 #[derive(Default)]
 struct EventLoop {
     turns: RoundRobin,
+    /// The runners that may have notices for the event loop, by number.
     noticed: FxHashMap<u64, Arc<RunnerSlot>>,
+    /// The number of tasks that are running on the event loop.
     running: usize,
 }
 
@@ -164,13 +167,14 @@ pub struct SharedWorkers {
     threads: Mutex<Threads>,
     work_ready: Condvar,
     event_loop: Mutex<EventLoop>,
+    /// Maximum number of tasks that run on the event loop at the same time.
     max_async: usize,
     host: Option<Arc<dyn WorkerHost>>,
     last_number: Mutex<u64>,
 }
 
 impl SharedWorkers {
-    /// Returns shared workers without a runner.
+    /// Returns shared workers that serve no runner yet. Without a host, no worker threads are started.
     pub fn new(
         max_workers: usize,
         max_async: usize,
@@ -190,14 +194,14 @@ impl SharedWorkers {
         })
     }
 
-    /// Returns queues for a runner that will join, and the runner's number. No other runner has the same tokens.
+    /// Returns the queues for a runner that will join, and the runner's number. The tokens of different runners never collide.
     pub fn queues(&self) -> (u64, WorkQueues) {
         let mut last = self.last_number.lock();
         *last += 1;
         (*last, WorkQueues::numbered(*last))
     }
 
-    /// Adds a runner. Its queues are served until they are closed.
+    /// Adds a runner. The workers serve its queues until these are closed.
     pub fn join(
         self: &Arc<Self>,
         number: u64,
@@ -225,7 +229,7 @@ impl SharedWorkers {
         queue.share(&mut self.threads.lock().workers);
         let queue = slot.queue(Executor::Loop);
         queue.on_arrival(hook(Self::serve_loop));
-        // The event loop does not use the worker slots.
+        // The worker slots are for threads. The event loop does not use them.
         queue.share(&mut WorkerSlots::default());
         // Work may have arrived before the hooks were set.
         self.serve_threads(&slot);
@@ -238,7 +242,7 @@ impl SharedWorkers {
         self.threads.lock().runners.values().cloned().collect()
     }
 
-    /// Takes a thread's next work, waiting for it up to `patience`. `None`: no work arrived.
+    /// Takes the next work for a worker thread, and waits for it up to `patience`. Returns `None` if no work arrives.
     pub fn wait_take(&self, worker: WorkerId, patience: Duration) -> Option<SharedWork> {
         let until = Instant::now() + patience;
         let mut threads = self.threads.lock();
@@ -263,7 +267,7 @@ impl SharedWorkers {
         }
     }
 
-    /// Takes a thread's next work without waiting.
+    /// Takes the next work for a worker thread, without waiting.
     pub fn try_take(&self, worker: WorkerId) -> Option<SharedWork> {
         let mut threads = self.threads.lock();
         let work = threads.take(worker)?;
@@ -272,8 +276,8 @@ impl SharedWorkers {
         Some(work)
     }
 
-    /// Frees the slot of the calling worker if there are more workers than allowed, because one was started for a callback, and
-    /// no callback is ready. Returns whether the worker must end.
+    /// Frees the slot of the calling worker if there are more workers than allowed and no callback is ready. There can be too
+    /// many workers because one was started for a callback. Returns whether the worker must end.
     pub fn leave_if_surplus(&self) -> bool {
         let mut threads = self.threads.lock();
         if !threads.workers.has_surplus() || threads.turns.has_callbacks(Executor::Threads) {
@@ -285,7 +289,8 @@ impl SharedWorkers {
         true
     }
 
-    /// Takes up to `limit` pieces of work for the event loop, within the number that it may run at once.
+    /// Takes up to `limit` pieces of work for the event loop. Does not exceed the number of tasks that it may run at the same
+    /// time.
     pub fn take_async(&self, worker: WorkerId, limit: usize) -> Vec<SharedWork> {
         let mut event_loop = self.event_loop.lock();
         let mut all = Vec::new();
@@ -301,7 +306,7 @@ impl SharedWorkers {
         all
     }
 
-    /// Notes that a task of the event loop has ended.
+    /// Notes that a task on the event loop has ended.
     pub fn finished_async(&self) {
         let mut event_loop = self.event_loop.lock();
         let was_full = event_loop.running >= self.max_async;
@@ -313,7 +318,7 @@ impl SharedWorkers {
         }
     }
 
-    /// Returns the notices about tasks that the event loop runs.
+    /// Takes the notices about tasks on the event loop.
     pub fn async_notices(&self) -> Vec<Notice> {
         let noticed = std::mem::take(&mut self.event_loop.lock().noticed);
         let notices = noticed
@@ -327,7 +332,7 @@ impl SharedWorkers {
         self.threads.lock().ended
     }
 
-    /// Handles work, notices and the closing of a runner's thread queue.
+    /// Handles new work, notices and the closing of a runner's queue for threads.
     fn serve_threads(&self, slot: &Arc<RunnerSlot>) {
         let queue = slot.queue(Executor::Threads);
         let notices = queue.notices(Duration::ZERO);
@@ -337,9 +342,9 @@ impl SharedWorkers {
                 Notice::Overrun { .. } | Notice::Cancelled { replaced: true, .. } => {
                     threads.workers.transition(SlotEvent::Leaves);
                 }
-                // The queue requested the worker, and took a slot for it, before it was shared.
+                // The queue requested this worker before the queue was shared. The worker's slot is already counted.
                 Notice::WorkerWanted => threads.wanted += 1,
-                // The function reads the flag of its handle.
+                // The running function checks the flag of its handle, so no worker is interrupted.
                 Notice::Cancelled { .. } => {}
             }
         }
@@ -379,7 +384,7 @@ impl SharedWorkers {
         }
     }
 
-    /// Releases the lock, and then requests workers from the host.
+    /// Releases the lock, then requests the wanted workers from the host.
     fn unlock(&self, mut threads: MutexGuard<'_, Threads>) {
         let wanted = std::mem::take(&mut threads.wanted);
         drop(threads);

@@ -12,7 +12,7 @@ use crate::types::{Clock, Micros, Monotonic, Timestamp};
 
 const SECOND: Micros = 1_000_000;
 
-/// The wall clock and the monotonic clock, in seconds.
+/// A wall clock and a monotonic clock that stand still. Both values are in seconds.
 struct Clocks(i64, i64);
 
 impl Clock for Clocks {
@@ -44,12 +44,12 @@ fn token(dispatched: &DispatchedWork) -> WorkToken {
 }
 
 #[test]
-fn b1_step_of_the_wall_clock_times_out_no_task() {
+fn b1_wall_clock_change_does_not_time_out_a_task() {
     let queue = queue_with(1);
     let dispatched = queue.try_take(1, &Clocks(5_000, 100)).unwrap();
     assert!(dispatched.poke);
     assert_eq!(queue.running()[0].started_at, Timestamp(5_000 * SECOND));
-    // The wall clock is set an hour ahead, then an hour back. Only the monotonic clock counts.
+    // The wall clock is first an hour ahead, then an hour behind. Only the monotonic clock counts.
     let ahead = Clocks(8_600, 101);
     assert!(queue.take_overdue(ahead.monotonic()).is_empty());
     assert_eq!(queue.longest_run(ahead.monotonic()), SECOND);
@@ -62,7 +62,7 @@ fn b1_step_of_the_wall_clock_times_out_no_task() {
 }
 
 #[test]
-fn g2_deferred_attempt_waits_until_another_one_frees_a_slot() {
+fn g2_deferred_attempt_waits_until_another_attempt_frees_a_slot() {
     let queue = queue_with(2);
     let clock = Clocks(0, 0);
     let first = token(&queue.try_take(1, &clock).unwrap());
@@ -79,7 +79,7 @@ fn g2_deferred_attempt_waits_until_another_one_frees_a_slot() {
     assert!(matches!(reacquire(), Reacquired::Gone));
 }
 
-/// Counts how many workers were requested.
+/// Counts the workers that were requested.
 #[derive(Default)]
 struct CountingHost(AtomicUsize);
 

@@ -20,10 +20,10 @@ use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work,
 use crate::runtime::{Mailbox, Message, log_attempt_start};
 use crate::types::{Clock, Error, ErrorCode, Failure, Timestamp};
 
-/// A running task in Rust.
+/// A Rust task that is running.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A task in Rust: takes the assignment and a port to its runner, and returns its outcome.
+/// The function of a Rust task. It gets the assignment and a port to its runner, and returns the outcome.
 pub type TaskFunction = Arc<dyn Fn(Assignment, TaskPort) -> TaskFuture + Send + Sync>;
 
 /// A port through which a running task reaches its runner.
@@ -36,12 +36,12 @@ impl TaskPort {
         self.0.clock.now()
     }
 
-    /// Sends a message to the coordinator. A closed one drops it.
+    /// Sends a message to the coordinator. If the coordinator is closed, the message is dropped.
     pub fn send(&self, message: Message) {
         drop(self.0.mailbox.send(message));
     }
 
-    /// The resources of the runner.
+    /// The resources that the runner's tasks share.
     pub fn resources(&self) -> Arc<ResourceSlots> {
         Arc::clone(&self.0.resources)
     }
@@ -59,11 +59,11 @@ pub type RunInline = Box<dyn Fn(Message) + Send + Sync>;
 /// The executor of a runner's Rust tasks.
 pub struct TokioExecutor {
     tasks: Arc<Tasks>,
-    /// The runtime belongs to another executor, which shuts it down.
+    /// Whether the runtime belongs to another executor, which will shut it down.
     is_guest: bool,
 }
 
-/// The runtime, once a task has needed it.
+/// The tokio runtime. `None` until the first task's function is added, and after the shutdown.
 #[derive(Default)]
 struct RuntimeSlot(Mutex<Option<Runtime>>);
 
@@ -77,14 +77,14 @@ impl std::ops::Deref for RuntimeSlot {
 
 impl Drop for RuntimeSlot {
     fn drop(&mut self) {
-        // A runner may be dropped in a coroutine, where a runtime may not wait for its threads.
+        // A runner may be dropped inside a coroutine, and a runtime that is dropped there must not wait for its threads.
         if let Some(runtime) = self.0.lock().take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// The state shared by the threads of the runtime.
+/// The state that the threads of the runtime share.
 struct Tasks {
     runtime: Arc<RuntimeSlot>,
     functions: Mutex<FxHashMap<u64, TaskFunction>>,
@@ -94,18 +94,18 @@ struct Tasks {
     mailbox: Arc<Mailbox>,
     clock: Arc<dyn Clock>,
     resources: Arc<ResourceSlots>,
-    /// Reports an end and runs the step inline, so that the tasks it starts need no wake-up of the coordinator's thread. Unset:
-    /// the coordinator's thread runs the step.
+    /// Reports the end of an attempt and runs the coordinator's step inline. So the tasks that become ready do not wait until
+    /// the coordinator's thread has woken up. If unset, the coordinator's thread runs the step.
     run_inline: OnceLock<RunInline>,
 }
 
 impl TokioExecutor {
-    /// Returns an executor that takes from `queue` and reports to `mailbox`.
+    /// Returns an executor that takes work from `queue` and reports to `mailbox`.
     pub fn new(queue: Arc<WorkQueue>, mailbox: Arc<Mailbox>, clock: Arc<dyn Clock>) -> Self {
         Self::on(Arc::default(), queue, mailbox, clock, false)
     }
 
-    /// Returns an executor for another runner that uses the same threads.
+    /// Returns an executor for another runner, which shares the runtime of this executor.
     pub fn beside(
         &self,
         queue: Arc<WorkQueue>,
@@ -139,16 +139,16 @@ impl TokioExecutor {
         }
     }
 
-    /// Sets the function by which a thread that ran a task runs the coordinator's step.
+    /// Sets the function with which a runtime thread reports an attempt's end and runs the coordinator's step.
     pub fn run_inline_with(&self, run_inline: RunInline) {
-        // The caller sets it once, before the first task.
+        // The caller sets the function once, before the first task.
         drop(self.tasks.run_inline.set(run_inline));
     }
 
-    /// Adds a task's function and returns the token of its handler. The first one starts the runtime.
+    /// Adds a task's function, and returns the token of its handler. The first call starts the runtime.
     ///
     /// # Errors
-    /// When the operating system cannot start threads.
+    /// Returns an error if the operating system cannot start threads.
     pub fn add(&self, function: TaskFunction) -> Result<u64, Error> {
         let mut runtime = self.tasks.runtime.lock();
         if runtime.is_none() {
@@ -181,7 +181,7 @@ impl TokioExecutor {
     /// Drops the resources, and shuts the runtime down without waiting for running tasks.
     pub fn shutdown(&self) {
         {
-            // A resource may need the runtime when it is dropped. The lock is not held meanwhile.
+            // Dropping a resource may need the runtime, so the runtime's lock must not be held here.
             let runtime = self.tasks.runtime.lock();
             let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
             drop(runtime);
@@ -199,7 +199,7 @@ impl TokioExecutor {
 }
 
 impl Tasks {
-    /// Starts the ready tasks, and aborts running tasks that were taken away.
+    /// Starts the ready tasks, and aborts the running tasks that were cancelled or taken away.
     fn drain(self: &Arc<Self>) {
         for notice in self.queue.notices(std::time::Duration::ZERO) {
             if let Notice::Overrun { token, .. } | Notice::Cancelled { token, .. } = notice {
@@ -265,7 +265,7 @@ impl Tasks {
         running.insert(token, task.abort_handle());
     }
 
-    /// Returns the message about an attempt's end, or `None` if the attempt was taken away.
+    /// Returns the message that reports an attempt's end, or `None` if the attempt was taken away.
     fn finished(&self, token: WorkToken, outcome: Outcome) -> Option<Message> {
         let Completion::Accepted(running) = self.queue.complete(token) else {
             return None;
@@ -286,14 +286,15 @@ impl Tasks {
     }
 }
 
-/// Turns a panic of a task's future into an error. Dropping it drops the future, so an abort ends the task.
+/// A wrapper of a task's future that turns panics into errors. Dropping the wrapper drops the future, so an abort ends
+/// the task.
 struct CatchPanic(TaskFuture);
 
 impl Future for CatchPanic {
     type Output = Result<Outcome, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        // A future that panicked is not polled again.
+        // A future that has panicked is not polled again.
         match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => Poll::Pending,

@@ -1,4 +1,4 @@
-//! The tasks and callbacks of a work queue that wait for a worker.
+//! The part of a work queue that holds tasks and callbacks until a worker takes them.
 
 use super::ready_queue::TaskOrItem;
 use super::work_queue::WorkQueue;
@@ -11,22 +11,22 @@ impl WorkQueue {
         self.state.lock().ready.has_callbacks()
     }
 
-    /// The lowest priority among the ready tasks.
+    /// The lowest priority of the ready tasks.
     pub(in crate::runtime) fn lowest_priority(&self) -> Option<i16> {
         self.state.lock().ready.lowest_priority()
     }
 
-    /// Removes a ready task. Returns `false` if a worker has taken it.
+    /// Removes a ready task from the queue. Returns `false` if a worker has already taken it.
     pub fn withdraw(&self, execution: ExecutionId, task: TaskOrItem, priority: i16) -> bool {
         self.state.lock().ready.remove(execution, task, priority)
     }
 
-    /// Takes all ready tasks back.
+    /// Removes all ready tasks from the queue, and returns them.
     pub fn take_waiting(&self) -> Vec<Assignment> {
         self.state.lock().ready.drain_tasks()
     }
 
-    /// Takes up to `count` ready tasks back, the last ones in the order of dispatch.
+    /// Removes up to `count` ready tasks from the end of the queue, and returns them.
     pub(in crate::runtime) fn take_last(&self, count: usize) -> Vec<Assignment> {
         self.state.lock().ready.pop_last(count)
     }

@@ -13,10 +13,11 @@ use crate::runtime::assignment::{
     Assignment, Callback, Completion, Executor, Notice, Running, Work, WorkToken, WorkerId,
 };
 use crate::store::AttemptKey;
-use crate::types::sync::{Condvar, Mutex, MutexGuard};
+use crate::types::sync::{Condvar, Mutex};
 use crate::types::{Claim, Clock, ExecutionId, Micros, Monotonic, Ordinal};
 
-/// Maximum number of attempts that may have released their slot at once, because each keeps a thread.
+/// Maximum number of attempts that can have released their slots at the same time. Each of these attempts keeps a
+/// thread.
 const MAX_RELEASED: usize = 256;
 
 #[derive(Default)]
@@ -27,17 +28,17 @@ const MAX_RELEASED: usize = 256;
 pub(super) struct QueueState {
     pub(super) ready: ReadyQueue,
     pub(super) running: RunningSet,
-    slots: WorkerSlots,
-    notices: Vec<Notice>,
-    /// The coordinator will check for attempts whose start must be stored.
+    pub(super) slots: WorkerSlots,
+    pub(super) notices: Vec<Notice>,
+    /// Whether the coordinator will check for attempts whose start must be stored.
     pub(super) watches_starts: bool,
-    /// The ready tasks are expected to take less time than a wake-up.
+    /// Whether the ready tasks are expected to take less time than waking a worker.
     is_short: bool,
     /// The number of tasks that workers have taken since the last check for short tasks.
     taken: usize,
-    /// Maximum number of running attempts, if a worker runs many of them at once (semantics C5).
+    /// Maximum number of running attempts, for a worker that runs many attempts at the same time (semantics C5).
     capacity: Option<usize>,
-    /// `SharedWorkers` wakes the workers, which take from several queues in turn.
+    /// Whether `SharedWorkers` serves this queue. Its workers take work from several queues in turn.
     shared: bool,
     closed: bool,
 }
@@ -53,11 +54,12 @@ impl QueueState {
 pub struct WorkQueue {
     pub(super) state: Mutex<QueueState>,
     work_ready: Condvar,
-    noticed: Condvar,
-    /// Notified when a slot is free for a worker that waits to reacquire one, or when its attempt was taken away.
-    slot_free: Condvar,
+    pub(super) noticed: Condvar,
+    /// A condition variable that is notified when a slot becomes free or when attempts are taken away. Workers that
+    /// want to reacquire a slot wait on it.
+    pub(super) slot_free: Condvar,
     next_token: AtomicU64,
-    /// The hook that is called after work or a notice arrived, for executors that do not wait on the queue.
+    /// The hook that is called after work or a notice has arrived, for executors that do not block on the queue.
     on_arrival: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
@@ -72,18 +74,18 @@ impl Default for WorkQueue {
 pub struct DispatchedWork {
     /// The work.
     pub work: Work,
-    /// The coordinator must set a timer, for the task's deadline or to store its start. The worker must therefore send
-    /// [`Message::Poke`](crate::runtime::Message::Poke).
+    /// Whether the coordinator must set a timer for the attempt's deadline, for storing its start, or for the check for
+    /// short tasks. If so, the worker must send [`Message::Poke`](crate::runtime::Message::Poke).
     pub poke: bool,
 }
 
-/// The result of a deferred attempt's wait for a slot.
+/// The result of a deferred attempt's wait for a free slot.
 pub(super) enum Reacquired {
     /// The attempt has a slot and may continue.
     Yes(AttemptKey),
     /// The attempt was taken away from its worker.
     Gone,
-    /// No slot was free in time.
+    /// No slot became free in time.
     NotYet,
 }
 
@@ -99,12 +101,12 @@ impl WorkQueue {
         }
     }
 
-    /// Sets the hook that is called after work or a notice arrived.
+    /// Sets the hook that is called after work or a notice has arrived.
     pub fn on_arrival(&self, hook: Arc<dyn Fn() + Send + Sync>) {
         *self.on_arrival.lock() = Some(hook);
     }
 
-    /// Moves the worker slots to a pool that serves several queues. Workers that wait here return.
+    /// Moves the worker slots to a pool that serves several queues. Workers that wait on this queue return.
     pub(super) fn share(&self, pool: &mut WorkerSlots) {
         let mut state = self.state.lock();
         state.shared = true;
@@ -113,25 +115,26 @@ impl WorkQueue {
         self.slot_free.notify_all();
     }
 
-    /// Whether workers take from `SharedWorkers` instead.
+    /// Whether workers take this queue's work from `SharedWorkers`.
     pub fn is_shared(&self) -> bool {
         self.state.lock().shared
     }
 
-    /// Sets the maximum number of workers. Without a call, no worker is requested.
+    /// Sets the maximum number of workers. Without this call, the queue requests no workers.
     pub fn allow_workers(&self, max_workers: usize) {
         self.state.lock().slots.set_max(max_workers);
     }
 
-    /// Sets the maximum number of running attempts. The hook is called when there is room again.
+    /// Sets the maximum number of running attempts. The hook of [`on_arrival`](Self::on_arrival) is then also called
+    /// when there is room again.
     pub fn limit(&self, capacity: usize) {
         self.state.lock().capacity = Some(capacity);
     }
 
-    /// Adds work and wakes one idle worker. Each worker that takes work wakes the next one while more is ready.
+    /// Adds work, and wakes or requests a worker if needed. A worker that takes work wakes the next one if more is ready.
     ///
-    /// `is_short`: the tasks are expected to take less time than a wake-up. Then a busy worker takes them without a wake-up,
-    /// and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
+    /// `is_short`: whether the tasks are expected to take less time than waking a worker. If so, a busy worker takes them and
+    /// no worker is woken, and the coordinator must call [`check_short_tasks`](Self::check_short_tasks).
     pub fn push(&self, assignments: Vec<Assignment>, callbacks: Vec<Callback>, is_short: bool) {
         if assignments.is_empty() && callbacks.is_empty() {
             return;
@@ -145,8 +148,8 @@ impl WorkQueue {
         self.call_hook();
     }
 
-    /// Wakes another worker if no ready task was taken since the last check, because a task takes longer than expected.
-    /// Returns whether another check is needed.
+    /// If no ready task was taken since the last check, wakes another worker, because a task is taking longer than expected.
+    /// Returns whether a further check is needed.
     pub fn check_short_tasks(&self) -> bool {
         let mut state = self.state.lock();
         if !state.slots.take_postponed() {
@@ -167,18 +170,18 @@ impl WorkQueue {
         self.state.lock().slots.has_postponed()
     }
 
-    /// Announces that the calling worker is about to take work. No other one is woken until the guard is dropped.
+    /// Announces that the calling worker is about to take work. Until the guard is dropped, no other worker is woken.
     pub fn incoming(&self) -> IncomingWorker<'_> {
         self.state.lock().slots.transition(SlotEvent::Approaches);
         IncomingWorker(self)
     }
 
-    /// Takes work if some is ready.
+    /// Takes work if work is ready.
     pub fn try_take(&self, worker: WorkerId, clock: &dyn Clock) -> Option<DispatchedWork> {
         self.take(&mut self.state.lock(), worker, clock)
     }
 
-    /// Takes work, waiting for it up to `patience`. `None`: no work arrived, or the queue is closed or shared.
+    /// Takes work, and waits for it up to `patience`. Returns `None` if no work arrives, or if the queue is closed or shared.
     pub fn wait_take(
         &self,
         worker: WorkerId,
@@ -240,7 +243,7 @@ impl WorkQueue {
         let is_first_deadline = state.running.start(token, running);
         let had_postponed = state.slots.has_postponed();
         self.call_worker(state);
-        // The coordinator checks the tasks that no other worker was woken for.
+        // No worker was woken for the remaining tasks, so the coordinator must check them.
         let has_postponed = !had_postponed && state.slots.has_postponed();
         let watches_starts = std::mem::replace(&mut state.watches_starts, true);
         let poke = !watches_starts || is_first_deadline || has_postponed;
@@ -250,7 +253,7 @@ impl WorkQueue {
         })
     }
 
-    fn call_worker(&self, state: &mut QueueState) {
+    pub(super) fn call_worker(&self, state: &mut QueueState) {
         if state.shared || state.ready.is_empty() {
             return;
         }
@@ -271,7 +274,7 @@ impl WorkQueue {
         }
     }
 
-    /// Ends an attempt whose worker is done with it.
+    /// Ends an attempt after its worker has finished it.
     pub fn complete(&self, token: WorkToken) -> Completion {
         let mut state = self.state.lock();
         let completion = state.running.complete(token);
@@ -295,72 +298,23 @@ impl WorkQueue {
         self.state.lock().running.all()
     }
 
-    /// The run time so far of the oldest running attempt.
+    /// How long the oldest running attempt has been running, in microseconds.
     pub(in crate::runtime) fn longest_run(&self, now: Monotonic) -> Micros {
         self.state.lock().running.longest_run(now)
     }
 
-    /// The number of running attempts, and of tasks and callbacks that wait for a worker.
+    /// The number of running attempts, and the number of tasks and callbacks that wait for a worker.
     pub fn load(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.running.len(), state.ready.len())
     }
 
-    /// Takes overdue attempts away from their workers, and notifies each worker.
-    pub fn take_overdue(&self, now: Monotonic) -> Vec<Running> {
-        let mut state = self.state.lock();
-        let overdue = state.running.evict_overdue(now);
-        if overdue.is_empty() {
-            return Vec::new();
-        }
-        self.vacate(state, overdue, |worker, token| Notice::Overrun {
-            worker,
-            token,
-        })
-    }
-
-    /// Takes all running attempts away from their workers. The results of these attempts will be refused.
-    pub fn abandon(&self) -> Vec<Running> {
-        let mut state = self.state.lock();
-        // No coordinator checks their deadlines from here on, and a worker that hangs must not keep its slot.
-        let all = state.running.evict_all();
-        for (_, running) in &all {
-            running.cancelled.store(true, Ordering::Release);
-        }
-        self.vacate(state, all, |worker, token| Notice::Cancelled {
-            worker,
-            token,
-            replaced: true,
-        })
-    }
-
-    /// Frees the slots of attempts that were taken away, and notifies their workers.
-    fn vacate(
-        &self,
-        mut state: MutexGuard<'_, QueueState>,
-        evicted: Vec<(WorkToken, Running)>,
-        notice: impl Fn(WorkerId, WorkToken) -> Notice,
-    ) -> Vec<Running> {
-        for (token, running) in &evicted {
-            state.notices.push(notice(running.worker, *token));
-            if !running.deferred {
-                state.slots.transition(SlotEvent::Leaves);
-            }
-        }
-        self.call_worker(&mut state);
-        drop(state);
-        self.slot_free.notify_all();
-        self.noticed.notify_all();
-        self.call_hook();
-        evicted.into_iter().map(|(_, running)| running).collect()
-    }
-
-    /// The earliest deadline among the running attempts.
+    /// The earliest deadline of the running attempts.
     pub fn first_deadline(&self) -> Option<Monotonic> {
         self.state.lock().running.first_deadline()
     }
 
-    /// Notifies a running attempt that its execution was cancelled.
+    /// Marks a running attempt as cancelled, and notifies its worker.
     pub fn interrupt(&self, execution: ExecutionId, task: Ordinal, claim: Claim) {
         let mut state = self.state.lock();
         let Some((token, running)) = state.running.cancel((execution, task, claim)) else {
@@ -377,7 +331,7 @@ impl WorkQueue {
         self.call_hook();
     }
 
-    /// Returns notices, waiting for the first one up to `patience`.
+    /// Takes the notices. If there are none, waits for the first notice up to `patience`.
     pub fn notices(&self, patience: Duration) -> Vec<Notice> {
         let mut state = self.state.lock();
         if state.notices.is_empty() && !state.closed && !patience.is_zero() {
@@ -394,22 +348,23 @@ impl WorkQueue {
         self.call_hook();
     }
 
-    /// Whether nothing runs and nothing is ready.
+    /// Whether no attempt is running, no work is ready, and no final task waits for a function whose attempt was taken away.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.running.len() == 0 && state.ready.is_empty()
+        state.running.len() == 0 && !state.running.delays_finals() && state.ready.is_empty()
     }
 
-    /// Whether the queue was closed.
+    /// Whether the queue has been closed.
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
 
-    /// Releases the slot of an attempt that is deferred. Returns `None` if the attempt has released its slot already, if too
-    /// many attempts have released theirs, or if the attempt was taken away.
+    /// Releases the slot of a deferred attempt. Returns `None` if the attempt has already released its slot or was
+    /// taken away, if too many attempts have released their slots, or if the queue is shared.
     pub(super) fn release_slot(&self, token: WorkToken) -> Option<AttemptKey> {
         let mut state = self.state.lock();
-        // A worker that serves several runners cannot be replaced by a worker of one of them.
+        // A shared worker serves several runners, and the queue of one runner cannot start a replacement for the
+        // worker.
         if state.shared || state.slots.is_limited() && state.running.deferred() >= MAX_RELEASED {
             return None;
         }
@@ -422,7 +377,7 @@ impl WorkQueue {
         Some(attempt)
     }
 
-    /// Reacquires a slot for a deferred attempt, waiting for a free one up to `patience`.
+    /// Reacquires a slot for a deferred attempt, and waits for a free slot up to `patience`.
     pub(super) fn reacquire_slot(
         &self,
         token: WorkToken,
@@ -430,7 +385,7 @@ impl WorkQueue {
         patience: Duration,
     ) -> Reacquired {
         let must_wait = |state: &QueueState| {
-            // A coroutine does not occupy a worker, so it continues at once.
+            // A coroutine does not occupy a worker, so it continues immediately.
             executor == Executor::Threads
                 && state.running.contains(token)
                 && !state.shared
@@ -446,7 +401,7 @@ impl WorkQueue {
             }
         }
         let Some(attempt) = state.running.set_deferred(token, false) else {
-            // While the attempt waited, it kept other workers from taking work.
+            // While this attempt waited for a slot, it kept other workers from taking work.
             self.call_worker(&mut state);
             drop(state);
             self.call_hook();
@@ -458,11 +413,12 @@ impl WorkQueue {
         Reacquired::Yes(attempt)
     }
 
-    /// Frees the slot of the calling worker if there are more workers than allowed. This happens after a deferred attempt
-    /// reacquired a slot, or after a worker was started for a callback. Returns whether the worker must end.
+    /// Frees the slot of the calling worker if there are more workers than allowed. There can be too many workers after a
+    /// deferred attempt has reacquired a slot, or after a worker was started for a callback. Returns whether the worker must
+    /// end.
     pub fn leave_if_surplus(&self) -> bool {
         let mut state = self.state.lock();
-        // A worker beyond the maximum was started for a callback.
+        // If a callback is ready, the extra worker must stay to call it.
         if !state.slots.has_surplus() || state.ready.has_callbacks() {
             return false;
         }
@@ -471,7 +427,7 @@ impl WorkQueue {
         true
     }
 
-    fn call_hook(&self) {
+    pub(super) fn call_hook(&self) {
         let hook = self.on_arrival.lock().clone();
         if let Some(hook) = hook {
             hook();

@@ -1,40 +1,40 @@
-//! Worker slots: the number of workers of a pool, their states, and the decision to wake or start one for new work.
+//! Worker slots: counts the workers of a pool by state, and decides whether new work wakes or starts a worker.
 
-/// Counts of the workers of a pool. A worker needs a slot to take work. Only [`transition`](Self::transition) changes the
-/// counts.
+/// The numbers of workers of a pool, by state. A worker needs a slot to take work. Only [`transition`](Self::transition)
+/// and [`adopt`](Self::adopt) change the numbers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerSlots {
-    /// Maximum number of slots; zero if the pool starts no workers.
+    /// Maximum number of slots. Zero: the pool starts no workers.
     max: usize,
-    /// Slots in use, including those of requested workers.
+    /// The number of slots in use, including the slots of requested workers.
     held: usize,
-    /// Workers waiting for work.
+    /// The number of workers that wait for work.
     idle: usize,
-    /// Idle workers that were woken and have not run yet.
+    /// The number of idle workers that were woken but have not run yet.
     woken: usize,
-    /// Workers that will take work in a moment without being woken.
+    /// The number of workers that will take work in a moment without being woken.
     incoming: usize,
-    /// Workers waiting for a slot to continue a deferred task.
+    /// The number of workers that wait for a slot to continue a deferred task.
     reacquiring: usize,
-    /// A wake-up was omitted because the work is short.
+    /// Whether a wake-up was omitted because the work is expected to be short.
     postponed: bool,
 }
 
-/// A change in the state of a pool's workers.
+/// An event that changes the states of a pool's workers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SlotEvent {
     /// Work is ready.
     WorkReady {
-        /// The number of workers that run a task.
+        /// The number of workers that are running a task.
         busy: usize,
-        /// The work is expected to take less time than a wake-up.
+        /// Whether the work is expected to take less time than waking a worker.
         is_short: bool,
-        /// A callback is ready, for which callers wait: one worker may be started beyond the maximum.
+        /// Whether a callback is ready. Callers wait for it, so one worker can be started beyond the maximum.
         is_callback: bool,
     },
     /// A worker begins to wait for work.
     Waits,
-    /// A worker stops waiting: it was woken, or its patience is over.
+    /// A worker stops waiting for work, because it was woken or has waited long enough.
     StopsWaiting,
     /// A worker is about to take work.
     Approaches,
@@ -46,20 +46,20 @@ pub(super) enum SlotEvent {
     WantsSlot,
     /// A worker stops waiting for a slot.
     StopsWanting,
-    /// A worker reacquires a slot, even beyond the maximum.
+    /// A worker reacquires a slot, even if this exceeds the maximum.
     Reacquires,
-    /// A worker lost its slot, ended, or could not be started.
+    /// A worker has lost its slot, has ended, or could not be started.
     Leaves,
 }
 
-/// The action of a pool after a change.
+/// The action that a pool must take after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotAction {
-    /// Do nothing: enough workers are on their way, or no slot is free.
+    /// Do nothing: workers are about to take the work, or no slot is free.
     Nothing,
     /// Wake an idle worker.
     Wake,
-    /// Start a worker; its slot is taken already.
+    /// Start a worker. Its slot is already counted as in use.
     Start,
 }
 
@@ -83,7 +83,7 @@ impl WorkerSlots {
         other.postponed = false;
     }
 
-    /// Applies a change and returns the action for it.
+    /// Applies an event, and returns the action that the pool must take.
     pub(super) const fn transition(&mut self, event: SlotEvent) -> SlotAction {
         match event {
             SlotEvent::WorkReady {
@@ -124,7 +124,7 @@ impl WorkerSlots {
         }
     }
 
-    /// Whether a wake-up was omitted since the last call of [`take_postponed`](Self::take_postponed).
+    /// Whether a wake-up has been omitted since the last call of [`take_postponed`](Self::take_postponed).
     pub(super) const fn has_postponed(&self) -> bool {
         self.postponed
     }
@@ -137,17 +137,17 @@ impl WorkerSlots {
         self.postponed = true;
     }
 
-    /// Whether a task may start while `busy` tasks are running. Workers waiting to reacquire a slot go first.
+    /// Whether a task can start while `busy` tasks are running. Workers that wait to reacquire a slot take precedence.
     pub(super) const fn has_room(&self, busy: usize) -> bool {
         self.max == 0 || busy + self.reacquiring < self.max
     }
 
-    /// Whether a deferred task may continue while `busy` tasks are running.
+    /// Whether a deferred task can continue while `busy` tasks are running.
     pub(super) const fn may_resume(&self, busy: usize) -> bool {
         busy < self.max
     }
 
-    /// Whether workers wait for a slot.
+    /// Whether at least one worker waits to reacquire a slot.
     pub(super) const fn is_wanted(&self) -> bool {
         self.reacquiring > 0
     }
@@ -157,12 +157,12 @@ impl WorkerSlots {
         self.max > 0
     }
 
-    /// Whether new work gets a worker within the maximum: an idle one or a new one.
+    /// Whether new work can get a worker within the maximum: an idle worker or a new worker.
     pub(super) const fn has_free_worker(&self) -> bool {
         self.idle > self.woken || self.held < self.max
     }
 
-    /// Whether there are more workers than allowed, because some reacquired a slot.
+    /// Whether there are more workers than allowed, because a worker reacquired a slot or was started for a callback.
     pub(super) const fn has_surplus(&self) -> bool {
         self.held > self.max
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn c5_no_worker_is_woken_while_another_approaches() {
+    fn c5_no_worker_is_woken_while_another_is_about_to_take_work() {
         let mut slots = WorkerSlots::with_max(1);
         slots.transition(SlotEvent::Approaches);
         assert_eq!(slots.transition(READY), SlotAction::Nothing);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn h4_pool_adopts_the_slots_of_another() {
+    fn h4_pool_adopts_the_slots_of_another_pool() {
         let mut own = WorkerSlots::with_max(2);
         own.transition(READY);
         let mut shared = WorkerSlots::with_max(2);

@@ -1,4 +1,4 @@
-//! The cached executions of this runner. The database holds their true state, so any of them may be dropped at any time.
+//! The cached executions of this runner. Their true state is in the database, so each of them can be dropped at any time.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use rustc_hash::FxHashMap;
 use crate::engine::Execution;
 use crate::types::{Delta, ExecutionId, ExecutionRecord, TaskRecord};
 
-/// An estimate of the memory of an execution without its tasks and input, in bytes.
+/// An estimate, in bytes, of the memory that an execution needs besides its tasks and its input.
 const EXECUTION_BYTES: usize = 512;
-/// An estimate of the memory of a task's record without its delta, in bytes.
+/// An estimate, in bytes, of the memory that a task's record needs besides its delta.
 const TASK_BYTES: usize = size_of::<TaskRecord>() + 64;
 
 struct Cached {
     execution: Execution,
-    /// An estimate of its memory in bytes.
+    /// An estimate of the execution's memory, in bytes.
     bytes: usize,
-    /// Its key in `idle`, if it is idle.
+    /// The execution's key in `idle`, if the execution is idle.
     idle_since: Option<u64>,
 }
 
-/// A cache of executions. Idle ones, which have no work in this process, are bounded by bytes: the one that was idle longest
-/// is evicted first.
+/// A cache of executions. An execution is idle if it has no work in this process. The total size of idle executions is limited:
+/// if they exceed the limit, the execution that has been idle longest is evicted.
 pub(super) struct Cache {
     executions: FxHashMap<ExecutionId, Cached>,
     idle: BTreeMap<u64, ExecutionId>,
     idle_bytes: usize,
     /// Maximum value of `idle_bytes`.
     limit: usize,
-    /// The key of the last execution that was added to `idle`.
+    /// The key of the execution that was last added to `idle`.
     last_use: u64,
 }
 
@@ -103,7 +103,7 @@ impl Cache {
         }
     }
 
-    /// Notes whether an execution is idle. While the idle executions together exceed the limit, evicts the one that was idle
+    /// Notes whether an execution is idle. While the idle executions exceed the limit, evicts the execution that has been idle
     /// longest.
     pub(super) fn set_idle(&mut self, id: ExecutionId, idle: bool) {
         let Some(cached) = self.executions.get_mut(&id) else {
@@ -132,7 +132,7 @@ impl Cache {
         self.idle_bytes = 0;
     }
 
-    /// The bytes of the idle executions.
+    /// The total size of the idle executions, in bytes.
     pub(super) const fn idle_bytes(&self) -> usize {
         self.idle_bytes
     }

@@ -1,11 +1,11 @@
 //! The ledger of a runner: cached executions, the claims of this process, and the deadlines of executions.
 //!
-//! Invariants: an execution with a claim in flight is never evicted; idle executions are bounded by bytes; at most one claim
-//! of a task is held; a passed deadline is reported once.
+//! Invariants: an execution with a claim in flight is never evicted. The total size of idle executions is limited. At most one
+//! claim is held on a task, or on each item of a map. A passed deadline is reported once.
 
 mod cache;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -16,7 +16,7 @@ use super::assignment::Executor;
 use crate::engine::Execution;
 use crate::types::{Claim, ExecutionId, Monotonic, Ordinal};
 
-/// Maximum number of unreadable executions that are remembered, so that each is reported once.
+/// Maximum number of unreadable executions that are remembered, so that each of them is reported only once.
 const UNREADABLE: usize = 10_000;
 
 /// A claim of this process whose attempt has not ended.
@@ -25,29 +25,30 @@ pub(super) struct HeldClaim {
     pub(super) task: Ordinal,
     pub(super) claim: Claim,
     pub(super) executor: Executor,
-    /// The attempt is deferred: it has released its slot.
+    /// Whether the attempt is deferred and has released its slot.
     pub(super) is_deferred: bool,
-    /// A worker has taken the task, and the coordinator knows it.
+    /// Whether the coordinator knows that a worker has taken the task.
     pub(super) is_started: bool,
 }
 
 /// The executions, claims and deadlines of a runner.
 pub(super) struct Ledger {
     cache: Cache,
-    /// The claims by execution. An execution has few claims at a time, and they are needed together.
-    held: FxHashMap<ExecutionId, Vec<HeldClaim>>,
-    /// The number of all claims.
+    /// The claims of each execution, in the order of tasks and items. They are mostly added at the end and dropped near the
+    /// start.
+    held: FxHashMap<ExecutionId, VecDeque<HeldClaim>>,
+    /// The total number of claims.
     count: usize,
     deadlines: BTreeSet<(Monotonic, ExecutionId)>,
-    /// The key of each execution in `deadlines`. It cannot be computed again, because the clocks drift.
+    /// For each execution, its key in `deadlines`. The key is stored, because it cannot be computed again: clocks drift.
     deadline_of: FxHashMap<ExecutionId, Monotonic>,
     unreadable: FxHashSet<ExecutionId>,
-    /// The executions that this turn has used. None of them may be evicted before the turn ends.
+    /// The executions that this turn has used. They are not evicted before the turn ends.
     used: Vec<ExecutionId>,
 }
 
 impl Ledger {
-    /// Returns an empty ledger. `cache_bytes`: the maximum bytes of idle executions.
+    /// Returns an empty ledger. `cache_bytes`: the maximum total size of idle executions.
     pub(super) fn new(cache_bytes: usize) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
@@ -60,7 +61,7 @@ impl Ledger {
         }
     }
 
-    /// Returns a ledger with some executions, for a process that changes them without a runner.
+    /// Returns a ledger with the given executions, for a process that changes them without a runner.
     pub(super) fn of(executions: Vec<Execution>) -> Self {
         let mut ledger = Self::new(0);
         for execution in executions {
@@ -91,7 +92,7 @@ impl Ledger {
         self.cache.remove(id)
     }
 
-    /// Adds the bytes that a task has written to the size of its execution.
+    /// Adds `bytes`, which a task has written, to the size of its execution.
     pub(super) fn grow(&mut self, id: ExecutionId, bytes: usize) {
         self.cache.grow(id, bytes);
     }
@@ -101,14 +102,14 @@ impl Ledger {
         self.used.push(id);
     }
 
-    /// Ends a turn: the executions that it has used become idle if they have no claim in flight, and may be evicted.
+    /// Ends a turn. The executions that the turn has used become idle if they have no claim in flight, and can then be evicted.
     pub(super) fn end_turn(&mut self) {
         for id in std::mem::take(&mut self.used) {
             self.cache.set_idle(id, !self.held.contains_key(&id));
         }
     }
 
-    /// Notes a claim. Returns the former claim of the task, whose attempt may still be running.
+    /// Notes a claim. Returns the task's previous claim, whose attempt may still be running.
     pub(super) fn hold(
         &mut self,
         id: ExecutionId,
@@ -124,11 +125,10 @@ impl Ledger {
             is_started: false,
         };
         let claims = self.held.entry(id).or_default();
-        let is_same = |held: &&mut HeldClaim| held.task == task && held.claim.item == claim.item;
-        if let Some(held) = claims.iter_mut().find(is_same) {
-            return Some(std::mem::replace(held, new));
+        match index_of(claims, task, claim.item) {
+            Ok(index) => return Some(std::mem::replace(&mut claims[index], new)),
+            Err(index) => claims.insert(index, new),
         }
-        claims.push(new);
         self.count += 1;
         if claims.len() == 1 {
             self.cache.set_idle(id, false);
@@ -136,23 +136,29 @@ impl Ledger {
         None
     }
 
-    /// The claim that this process holds on a task, or on an item of it.
+    /// The claim that this process holds on a task, or on an item of the task.
     pub(super) fn held(
         &self,
         id: ExecutionId,
         task: Ordinal,
         item: Option<u32>,
     ) -> Option<HeldClaim> {
-        let mut claims = self.claims_of(id);
-        claims.find(|held| held.task == task && held.claim.item == item)
+        let claims = self.held.get(&id)?;
+        claims.get(index_of(claims, task, item).ok()?).copied()
     }
 
-    /// The claims that this process holds on tasks of an execution.
+    /// The claims that this process holds on the tasks of an execution.
     pub(super) fn claims_of(&self, id: ExecutionId) -> impl Iterator<Item = HeldClaim> {
         self.held.get(&id).into_iter().flatten().copied()
     }
 
-    /// Drops a claim and returns it. `None`: this claim is not held.
+    /// The share of each task that this process has claimed in the memory of its execution, in bytes.
+    pub(super) fn bytes_per_claim(&self, id: ExecutionId) -> usize {
+        let claims = self.held.get(&id).map_or(1, VecDeque::len);
+        self.cache.bytes_of(id) / claims.max(1)
+    }
+
+    /// Drops a claim and returns it. Returns `None` if this claim is not held.
     pub(super) fn drop_claim(
         &mut self,
         id: ExecutionId,
@@ -160,10 +166,9 @@ impl Ledger {
         claim: Claim,
     ) -> Option<HeldClaim> {
         let claims = self.held.get_mut(&id)?;
-        let index = claims
-            .iter()
-            .position(|held| held.task == task && held.claim == claim)?;
-        let dropped = claims.swap_remove(index);
+        let index = index_of(claims, task, claim.item).ok()?;
+        let dropped = (claims.get(index).copied()).filter(|held| held.claim == claim)?;
+        claims.remove(index);
         self.count -= 1;
         if claims.is_empty() {
             self.held.remove(&id);
@@ -172,7 +177,7 @@ impl Ledger {
         Some(dropped)
     }
 
-    /// Notes that an attempt has released its slot, or has reacquired one. Returns the claim if this is a change.
+    /// Notes that an attempt has released or reacquired its slot. Returns the claim, or `None` if nothing changes.
     pub(super) fn set_deferred(
         &mut self,
         id: ExecutionId,
@@ -180,31 +185,25 @@ impl Ledger {
         claim: Claim,
         deferred: bool,
     ) -> Option<HeldClaim> {
-        let held = self
-            .held
-            .get_mut(&id)?
-            .iter_mut()
-            .find(|held| held.task == task && held.claim == claim)?;
+        let held = self.held_mut(id, task, claim)?;
         let is_change = held.is_deferred != deferred;
         held.is_deferred = deferred;
         is_change.then_some(*held)
     }
 
-    /// Notes that a worker has taken a claimed task. Returns whether this is new.
+    /// Notes that a worker has taken a claimed task. Returns `true` only for the first call for a claim.
     pub(super) fn set_started(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> bool {
-        let claims = self.held.get_mut(&id).into_iter().flatten();
-        let mut of_claim = claims.filter(|held| held.task == task && held.claim == claim);
-        of_claim
-            .next()
+        self.held_mut(id, task, claim)
             .is_some_and(|held| !std::mem::replace(&mut held.is_started, true))
     }
 
-    /// An estimate of the bytes of an execution.
-    pub(super) fn bytes_of(&self, id: ExecutionId) -> usize {
-        self.cache.bytes_of(id)
+    fn held_mut(&mut self, id: ExecutionId, task: Ordinal, claim: Claim) -> Option<&mut HeldClaim> {
+        let claims = self.held.get_mut(&id)?;
+        let index = index_of(claims, task, claim.item).ok()?;
+        claims.get_mut(index).filter(|held| held.claim == claim)
     }
 
-    /// The bytes of the idle executions.
+    /// The total size of the idle executions, in bytes.
     pub(super) const fn idle_bytes(&self) -> usize {
         self.cache.idle_bytes()
     }
@@ -214,12 +213,12 @@ impl Ledger {
         self.count
     }
 
-    /// The executions with a claim in flight.
+    /// The executions that have a claim in flight.
     pub(super) fn busy(&self) -> impl Iterator<Item = ExecutionId> {
         self.held.keys().copied()
     }
 
-    /// Sets the timer for an execution's deadline, in place of an earlier one.
+    /// Sets the timer for an execution's deadline. Replaces an earlier timer.
     pub(super) fn watch_deadline(&mut self, id: ExecutionId, at: Monotonic) {
         self.drop_deadline(id);
         self.deadlines.insert((at, id));
@@ -237,7 +236,7 @@ impl Ledger {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Takes the executions whose deadline has passed.
+    /// Takes the executions whose deadlines have passed.
     pub(super) fn take_overdue(&mut self, now: Monotonic) -> Vec<ExecutionId> {
         let mut overdue = Vec::new();
         while let Some(entry) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
@@ -247,7 +246,7 @@ impl Ledger {
         overdue
     }
 
-    /// Notes that an execution cannot be read. Returns `true` the first time, when it must be reported.
+    /// Notes that an execution cannot be read. Returns `true` the first time, so that the caller reports it.
     pub(super) fn note_unreadable(&mut self, id: ExecutionId) -> bool {
         if self.unreadable.len() >= UNREADABLE {
             self.unreadable.clear();
@@ -260,7 +259,7 @@ impl Ledger {
         self.unreadable.contains(&id)
     }
 
-    /// Drops everything. Returns the claims that were in flight.
+    /// Drops all executions, claims and deadlines. Returns the claims that were in flight.
     pub(super) fn clear(&mut self) -> Vec<(ExecutionId, HeldClaim)> {
         self.cache.clear();
         self.deadlines.clear();
@@ -273,6 +272,15 @@ impl Ledger {
             .flat_map(|(id, claims)| claims.into_iter().map(move |held| (id, held)))
             .collect()
     }
+}
+
+/// Searches for the claim on a task, or on an item of the task. `Err` has the index at which to insert such a claim.
+fn index_of(
+    claims: &VecDeque<HeldClaim>,
+    task: Ordinal,
+    item: Option<u32>,
+) -> Result<usize, usize> {
+    claims.binary_search_by_key(&(task, item), |held| (held.task, held.claim.item))
 }
 
 #[cfg(test)]

@@ -75,6 +75,39 @@ fn b6_execution_with_a_claim_in_flight_is_never_evicted() {
 }
 
 #[test]
+fn c5_claimed_tasks_share_the_memory_of_their_execution() {
+    let mut ledger = Ledger::new(IDLE_BYTES);
+    ledger.insert(execution(0, 100_000));
+    ledger.hold(id(0), 1, CLAIM, Executor::Threads);
+    let alone = ledger.bytes_per_claim(id(0));
+    assert!(alone >= 100_000);
+    ledger.hold(id(0), 0, CLAIM, Executor::Threads);
+    assert_eq!(ledger.bytes_per_claim(id(0)), alone / 2);
+}
+
+#[test]
+fn claims_are_found_by_task_and_item_in_any_order_of_claiming() {
+    let mut ledger = Ledger::new(IDLE_BYTES);
+    let claim = |item| Claim { item, ..CLAIM };
+    let keys = [(1, Some(7)), (0, None), (1, Some(2)), (2, None)];
+    for (task, item) in keys {
+        let known = ledger.hold(id(0), task, claim(item), Executor::Threads);
+        assert_eq!(known, None);
+    }
+    let later = Claim {
+        attempt: 2,
+        ..claim(Some(2))
+    };
+    assert_eq!(ledger.drop_claim(id(0), 1, later), None);
+    for (task, item) in keys {
+        let held = ledger.held(id(0), task, item).unwrap();
+        assert_eq!((held.task, held.claim), (task, claim(item)));
+        assert_eq!(ledger.drop_claim(id(0), task, claim(item)), Some(held));
+        assert_eq!(ledger.held(id(0), task, item), None);
+    }
+}
+
+#[test]
 fn b6_execution_is_not_evicted_during_the_turn_that_uses_it() {
     let mut ledger = Ledger::new(IDLE_BYTES);
     for number in 0..8 {

@@ -1,4 +1,4 @@
-//! The registered workflows and handlers of this program, the stored versions, and the queues that each executor claims from.
+//! The workflows and handlers that this program has registered, the stored versions, and the queues from which executors claim.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,13 @@ use crate::workflow::{
 /// The handler of a task in this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handler {
-    /// The executor that runs it.
+    /// The executor that runs the task.
     pub executor: Executor,
     /// The token by which the executor finds the function.
     pub token: u64,
-    /// Whether to call a callback after the task completed.
+    /// Whether a callback is called after the task has completed.
     pub on_success: bool,
-    /// Whether to call a callback after the task failed for good.
+    /// Whether a callback is called after the task has failed and will not be retried.
     pub on_failure: bool,
 }
 
@@ -35,12 +35,12 @@ impl Handler {
     }
 }
 
-/// A workflow with this program's handlers. It replaces an earlier registration of the same name (semantics A3).
+/// A workflow with this program's handlers. It replaces an earlier registration with the same name (semantics A3).
 #[derive(Clone, Debug)]
 pub struct Registration {
     /// The workflow.
     pub workflow: Arc<Workflow>,
-    /// The handlers by task id. Tasks without one run in other programs.
+    /// The handlers, by task id. Tasks without a handler run in other programs.
     pub handlers: BTreeMap<String, Handler>,
 }
 
@@ -49,49 +49,50 @@ pub struct Registration {
 pub struct Service {
     /// The workflow's name.
     pub workflow: String,
-    /// This program's declaration of each task, with its handler. A declaration replaces an earlier one of the same task.
+    /// This program's declaration of each task, with its handler. A declaration replaces an earlier declaration of the same
+    /// task.
     pub tasks: Vec<(TaskDefinition, Handler)>,
 }
 
-/// A version of a workflow, with this program's handlers by ordinal.
+/// A version of a workflow in memory, with this program's handlers by ordinal.
 struct LoadedVersion {
     workflow: Arc<Workflow>,
     handlers: Vec<Option<Handler>>,
 }
 
-/// Number of versions in memory at which unreferenced ones are dropped for the first time.
+/// The number of versions in memory at which unreferenced versions are dropped for the first time.
 const FIRST_SWEEP: usize = 64;
-/// Maximum number of unread versions that are remembered for each workflow without handlers here.
+/// Maximum number of unread versions that are remembered for each workflow without handlers in this program.
 const MAX_UNREAD: usize = 1_000;
-/// Maximum number of versions that are read at once: the newest ones.
+/// Maximum number of new versions to read at once. If there are more, only the newest are read.
 const MAX_READ: usize = 64;
 
 /// The registered workflows, handlers and stored versions.
 #[derive(Default)]
 pub(super) struct Registry {
     registrations: FxHashMap<String, (DefinitionId, Registration)>,
-    /// The handlers for external tasks, by workflow and task id.
+    /// The handlers for external tasks, by workflow name and task id.
     served: FxHashMap<String, BTreeMap<String, (TaskDefinition, Handler)>>,
-    /// The versions in memory: the versions of registrations and of cached executions, and the newest versions that were needed.
+    /// The versions in memory. A sweep keeps those of registrations and of cached executions, and the newest of each workflow.
     definitions: FxHashMap<DefinitionId, LoadedVersion>,
-    /// Number of versions in memory at which unreferenced ones are dropped next.
+    /// The number of versions in memory at which unreferenced versions are dropped next.
     sweep_at: usize,
-    /// The newest version in the database, by workflow.
+    /// The newest version in the database, by workflow name.
     newest: FxHashMap<String, DefinitionId>,
-    /// Stored versions that were not read because this program has no handlers for their workflow yet.
+    /// Stored versions that have not been read, because this program does not have handlers for their workflow yet.
     unread: FxHashMap<String, Vec<DefinitionId>>,
     last_definition: DefinitionId,
-    /// The queues that this program has handlers for, by workflow and executor. They remain when a version is dropped.
+    /// The queues for which this program has handlers, by workflow name and executor. They remain when a version is dropped.
     queues: FxHashMap<String, [BTreeSet<QueueId>; 3]>,
-    /// Tasks that were claimed although there is no handler for them here, by workflow.
+    /// Tasks that were claimed although this program has no handler for them, by workflow name.
     excluded: FxHashMap<String, BTreeSet<(DefinitionId, Ordinal)>>,
-    /// Stored versions that cannot be read or that this release cannot run, with their number of tasks and the reason.
+    /// Stored versions that cannot be read or that this release cannot run, each with its number of tasks and the reason.
     refused: FxHashMap<DefinitionId, (Ordinal, Error)>,
-    /// Versions for which a contradiction was logged.
+    /// Versions for which a contradicting declaration has been logged.
     warned: BTreeSet<DefinitionId>,
     /// The cached result of `classes`.
     classes: Option<[ClaimClass; 3]>,
-    /// Workflows whose handlers have not been announced in the database.
+    /// Workflows whose handlers have not been announced in the database yet.
     unannounced: BTreeSet<String>,
     has_callbacks: bool,
     has_maps: bool,
@@ -99,7 +100,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Adds a registration whose definition is stored under an id.
+    /// Adds a registration whose definition is stored under the given id.
     pub(super) fn register(&mut self, id: DefinitionId, registration: Registration) {
         let name = registration.workflow.name().to_owned();
         self.has_callbacks |= registration.handlers.values().any(Handler::has_callback);
@@ -108,18 +109,19 @@ impl Registry {
         self.handlers_changed(&name);
     }
 
-    /// M7: the error of a workflow that would complete a cycle of unconditional children among the workflows of this program.
+    /// M7: returns an error if the workflow would complete a cycle of unconditional children among the workflows of this
+    /// program.
     pub(super) fn child_cycle(&self, workflow: &Workflow) -> Option<Error> {
         let known = |name: &str| Some(&*self.registrations.get(name)?.1.workflow);
         workflow.refuse_child_cycle(known).err()
     }
 
-    /// Whether this program runs items of maps, or starts their children.
+    /// Whether this program runs items of maps or starts their children.
     pub(super) const fn has_maps(&self) -> bool {
         self.has_maps || self.has_children_maps
     }
 
-    /// The claim class of items that start children. It includes the items of all versions that this program can read. `None`: no
+    /// The claim class of the items whose children are to be started, for all versions that this program can read. `None` if no
     /// known workflow has such items.
     pub(super) fn children_class(&self, limit: usize) -> Option<ClaimClass> {
         let refused = self.refused.iter();
@@ -134,7 +136,7 @@ impl Registry {
     /// Adds handlers for external tasks.
     ///
     /// # Errors
-    /// When a handler contradicts the version of the workflow that a submission would run now. Then none is added.
+    /// Returns an error, and adds no handler, if a handler contradicts the version of the workflow that a new execution runs.
     pub(super) fn serve(&mut self, service: Service) -> Result<(), Error> {
         let latest = self.latest(&service.workflow);
         if let Some(workflow) = latest.and_then(|id| self.definition(id)) {
@@ -152,7 +154,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Computes the handlers and queues of all versions of a workflow again, because handlers are found by name.
+    /// Updates the handlers and queues of all versions of a workflow, because handlers belong to a name and not to a version.
     fn handlers_changed(&mut self, name: &str) {
         self.sweep();
         self.excluded.remove(name);
@@ -199,7 +201,7 @@ impl Registry {
         self.classes = None;
     }
 
-    /// Drops unreferenced versions, once there are twice as many versions as after the last sweep.
+    /// Drops unreferenced versions if there are at least `FIRST_SWEEP` versions, and twice as many as after the last sweep.
     fn sweep(&mut self) {
         if self.definitions.len() < self.sweep_at.max(FIRST_SWEEP) {
             return;
@@ -212,7 +214,7 @@ impl Registry {
     }
 
     /// Notes stored versions, oldest first. Returns the versions to read now, because this program has handlers for their
-    /// workflows. Older versions are included, because each may have external tasks that this program serves.
+    /// workflows. Older versions are included, because each of them may have external tasks that this program serves.
     pub(super) fn note_stored(&mut self, versions: Vec<StoredVersion>) -> Vec<DefinitionId> {
         for StoredVersion { id, workflow } in &versions {
             self.last_definition = self.last_definition.max(*id);
@@ -235,7 +237,7 @@ impl Registry {
         wanted
     }
 
-    /// Takes the versions of a workflow that were left unread while this program had no handlers for it.
+    /// Takes the versions of a workflow that were not read while this program had no handlers for the workflow.
     pub(super) fn take_unread(&mut self, name: &str) -> Vec<DefinitionId> {
         let mut ids = self.unread.remove(name).unwrap_or_default();
         ids.retain(|id| !self.definitions.contains_key(id));
@@ -249,7 +251,8 @@ impl Registry {
     /// Adds a stored definition.
     ///
     /// # Errors
-    /// When it cannot be read, or needs a feature that this release does not have. Its executions are left to other runners (E5).
+    /// Returns an error if this release cannot read the definition or does not have a feature that the definition needs. The
+    /// executions of this version are then left to other runners (E5).
     pub(super) fn add_stored(&mut self, stored: &StoredDefinition) -> Result<(), Error> {
         if self.definitions.contains_key(&stored.id) {
             return Ok(());
@@ -282,23 +285,24 @@ impl Registry {
         Ok(())
     }
 
-    /// The reason why the version of a workflow that a submission would run cannot be used.
+    /// If the version that a new execution of a workflow would run cannot be used, returns the reason.
     pub(super) fn refusal(&self, name: &str) -> Option<Error> {
         let id = self.latest(name)?;
         self.refused.get(&id).map(|(_, error)| error.clone())
     }
 
-    /// The highest definition id that was noted.
+    /// The highest definition id that has been noted.
     pub(super) const fn last_definition(&self) -> DefinitionId {
         self.last_definition
     }
 
-    /// A version, if it is in memory.
+    /// Returns a version if it is in memory.
     pub(super) fn definition(&self, id: DefinitionId) -> Option<&Arc<Workflow>> {
         self.definitions.get(&id).map(|known| &known.workflow)
     }
 
-    /// The version of a workflow that a submission runs: this program's, otherwise the newest in the database.
+    /// The version that a new execution of a workflow runs: this program's version, or otherwise the newest version in the
+    /// database.
     pub(super) fn latest(&self, name: &str) -> Option<DefinitionId> {
         let own = self.registrations.get(name).map(|(id, _)| *id);
         own.or_else(|| self.newest.get(name).copied())
@@ -313,7 +317,7 @@ impl Registry {
             .map(String::as_str)
     }
 
-    /// Forgets all stored versions. Returns this program's registrations, which must be stored again.
+    /// Forgets all stored versions. Returns this program's registrations, which must then be stored again.
     pub(super) fn forget_stored(&mut self) -> Vec<Registration> {
         self.newest.clear();
         self.unread.clear();
@@ -340,7 +344,7 @@ impl Registry {
         names
     }
 
-    /// The workflows whose handlers have not been announced, with the tasks that this program can run.
+    /// The workflows whose handlers have not been announced, each with the tasks that this program can run.
     pub(super) fn unannounced(&self) -> Vec<(String, Vec<String>)> {
         let named = self.unannounced.iter();
         named
@@ -360,18 +364,19 @@ impl Registry {
         self.unannounced.clear();
     }
 
-    /// Notes that no handlers have been announced, because the runner has a new id.
+    /// Notes that no handlers have been announced under the runner's new id.
     pub(super) fn announce_again(&mut self) {
         self.unannounced = self.registered().into_iter().collect();
     }
 
-    /// Whether this program has a handler for any task of a version.
+    /// Whether this program has a handler for at least one task of a version.
     pub(super) fn serves(&self, definition: DefinitionId) -> bool {
         let known = self.definitions.get(&definition);
         known.is_some_and(|known| known.handlers.iter().any(Option::is_some))
     }
 
-    /// This program's handler of a task in any version of a workflow. It is found by the names of workflow and task.
+    /// Returns this program's handler for a task of a version. When the version was loaded, handlers were assigned to its tasks
+    /// by their names.
     pub(super) fn handler(&self, definition: DefinitionId, task: Ordinal) -> Option<Handler> {
         self.definitions
             .get(&definition)?
@@ -381,19 +386,19 @@ impl Registry {
             .flatten()
     }
 
-    /// Whether any task has had a callback.
+    /// Whether any registered handler has had a callback.
     pub(super) const fn has_callbacks(&self) -> bool {
         self.has_callbacks
     }
 
-    /// Excludes a task from claims, because it was claimed and has no handler here.
+    /// Excludes a task from claims, because it was claimed but this program has no handler for it.
     pub(super) fn exclude(&mut self, workflow: &Workflow, definition: DefinitionId, task: Ordinal) {
         let excluded = self.excluded.entry(workflow.name().to_owned()).or_default();
         excluded.insert((definition, task));
         self.classes = None;
     }
 
-    /// The queues that each executor can claim from, without limits.
+    /// The queues from which each executor can claim. Each `limit` is 0; the caller sets it.
     pub(super) fn classes(&mut self) -> &[ClaimClass; 3] {
         let classes = self
             .classes
@@ -429,8 +434,8 @@ impl Registry {
         })
     }
 
-    /// This program's handlers for a version. An external task's declaration must be compatible with the version. Otherwise
-    /// the task is left to other programs, and a warning is logged once.
+    /// Returns this program's handlers for a version. The declaration of an external task must be compatible with the version.
+    /// If it is not, the task is left to other programs, and a warning is logged once.
     fn handlers_of(&mut self, id: DefinitionId, workflow: &Workflow) -> Vec<Option<Handler>> {
         let registration = self.registrations.get(workflow.name());
         let served = self.served.get(workflow.name());
@@ -463,7 +468,7 @@ impl Registry {
         if let Some(error) = contradiction
             && self.warned.insert(id)
         {
-            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "this runner does not run a task: its declaration here contradicts the workflow");
+            tracing::warn!(workflow = workflow.name(), version = workflow.version(), %error, "this runner does not run a task, because this program's declaration of the task contradicts the workflow");
         }
         handlers
     }

@@ -1,4 +1,4 @@
-//! Tests of the memory, queues and exclusions that versions of a workflow cause.
+//! Tests of the registry: which versions stay in memory, from which queues the runner claims, and which tasks are excluded.
 
 use super::*;
 
@@ -9,7 +9,7 @@ const HANDLER: Handler = Handler {
     on_failure: false,
 };
 
-/// Returns a version of a workflow with tasks of these kinds.
+/// Returns a version of a workflow that has tasks of the given kinds.
 fn workflow(version: i64, tasks: &[(&str, TaskKind)]) -> Arc<Workflow> {
     let tasks = tasks.iter().map(|(id, kind)| TaskDefinition {
         id: (*id).to_owned(),
@@ -36,7 +36,7 @@ fn registration(workflow: Arc<Workflow>, tasks: &[&str]) -> Registration {
 }
 
 #[test]
-fn b8_program_with_one_external_task_claims_from_its_queue_alone() {
+fn b8_program_with_one_external_task_claims_only_from_its_queue() {
     let kinds = [("a", TaskKind::External), ("b", TaskKind::External)];
     let mut registry = Registry::default();
     let task = workflow(1, &kinds).task(1).clone();
@@ -55,7 +55,7 @@ fn b8_program_with_one_external_task_claims_from_its_queue_alone() {
 }
 
 #[test]
-fn b7_thousand_versions_use_bounded_memory_and_the_same_queues() {
+fn thousand_versions_use_bounded_memory_and_the_same_queues() {
     let kinds = [("a", TaskKind::Sync), ("b", TaskKind::Async)];
     let mut registry = Registry::default();
     for version in 1..=1_000 {
@@ -68,7 +68,7 @@ fn b7_thousand_versions_use_bounded_memory_and_the_same_queues() {
 }
 
 #[test]
-fn b7_version_stays_in_memory_while_an_execution_refers_to_it() {
+fn version_stays_in_memory_while_an_execution_refers_to_it() {
     let kinds = [("a", TaskKind::Sync)];
     let mut registry = Registry::default();
     let held = workflow(0, &kinds);
@@ -97,7 +97,7 @@ fn e5_tasks_without_a_handler_are_excluded_by_version() {
             .clone()
     };
     assert_eq!(excluded(&mut registry), [(DefinitionId(1), 1)]);
-    // A task that was claimed stays excluded after its version is dropped, until handlers change.
+    // A task that was excluded after a claim stays excluded when its version is dropped, until the handlers change.
     registry.exclude(&former, DefinitionId(7), 1);
     assert_eq!(
         excluded(&mut registry),
@@ -134,8 +134,8 @@ fn e5_version_with_an_unknown_need_is_left_to_other_runners() {
     assert!(registry.definition(DefinitionId(2)).is_none());
     let class = &registry.classes()[Executor::Threads.index()];
     assert_eq!(class.excluded, [(DefinitionId(2), 0), (DefinitionId(2), 1)]);
-    // A submission runs this program's version. Without one it would run the stored version, which
-    // cannot be used, so it is refused.
+    // A new execution would run this program's version. Without a registration it would run the stored
+    // version, which cannot be used, so the submission is refused.
     assert_eq!(registry.refusal(newer.name()), None);
     registry.registrations.clear();
     registry

@@ -2,8 +2,8 @@
 
 use super::runner::RunnerCache;
 use super::{
-    PostgresStore, counting, definition, ends, inbox, list, load, map_reads, maps, prune, runner,
-    schedule, signals, steps, summary, ticks, waits,
+    PostgresStore, counting, definition, ends, inbox, list, load, map_reads, maps, prune, ready,
+    runner, schedule, signals, steps, summary, ticks, waits,
 };
 use crate::store::{Request, Response, StoreError};
 
@@ -131,6 +131,11 @@ impl PostgresStore {
                     prune::prune(connection, session, cursor, before, limit).await
                 })?)
             }
+            Request::CountPrunable { before, limit } => {
+                Response::CountPrunable(self.read(async |connection, session| {
+                    prune::count(connection, session, before, limit).await
+                })?)
+            }
             Request::DeleteExecution { id } => {
                 Response::DeleteExecution(self.write(async |connection, session| {
                     prune::delete(connection, session, id).await
@@ -175,6 +180,14 @@ impl PostgresStore {
             } => Response::Ticks(self.read(async |connection, session| {
                 ticks::ticks(connection, session, schedule, limit, offset).await
             })?),
+            Request::TicksFrom {
+                schedule,
+                from,
+                ascending,
+                limit,
+            } => Response::TicksFrom(self.read(async |connection, session| {
+                ticks::ticks_from(connection, session, schedule, from, ascending, limit).await
+            })?),
             Request::CountTicks { kind, since } => {
                 Response::CountTicks(self.read(async |connection, session| {
                     ticks::count(connection, session, kind, since).await
@@ -199,6 +212,13 @@ impl PostgresStore {
                 Response::CountWaits(self.count_waits(kind, limit)?)
             }
             Request::Backlog { limit } => Response::Backlog(self.backlog(limit)?),
+            Request::ReadyExecutions {
+                now,
+                per_queue,
+                limit,
+            } => Response::ReadyExecutions(self.read(async |connection, session| {
+                ready::executions(connection, session, now, per_queue, limit).await
+            })?),
             Request::CountStates { limit } => {
                 Response::CountStates(self.read(async |connection, session| {
                     counting::states(connection, session, limit).await
@@ -218,10 +238,11 @@ impl PostgresStore {
             }
             Request::Marker {} => Response::Marker(self.snapshot()?),
             Request::Send {
+                runner,
                 signals,
                 settled,
                 now,
-            } => Response::Send(self.send(signals, settled, now)?),
+            } => Response::Send(self.send(runner, signals, settled, now)?),
             Request::AdvanceInbox { message, now } => {
                 Response::AdvanceInbox(self.write(async |connection, session| {
                     signals::advance(connection, session, message, now).await

@@ -1,4 +1,4 @@
-//! State shared by a store and its listener: changes reported by peers, and notifications to send to them.
+//! State that a store shares with its listener: changes that peers report, and notifications to send to peers.
 //!
 //! See docs/explanation/decisions/013-changes-and-notifications.md
 
@@ -14,21 +14,24 @@ use crate::store::Changes;
 use crate::types::RunnerId;
 use crate::types::sync::Mutex;
 
-/// Time after which a store without an open LISTEN session assumes that something has changed.
+/// Maximum time between two reported changes of a store without an open LISTEN session. Such a store does not learn of
+/// its peers' changes, so after this time it assumes that there was a change.
 const MAX_AGE_WITHOUT_LISTEN: Duration = Duration::from_millis(500);
-/// Time after which a listening store assumes that it has missed a notification.
+/// Maximum time between two reported changes of a listening store. The store may have missed a notification, so after
+/// this time it assumes that there was a change.
 const MAX_AGE_WITH_LISTEN: Duration = Duration::from_mins(1);
-/// How long a runner that lost its LISTEN session sends extra heartbeats, because its advisory lock is gone.
+/// How long a runner sends extra heartbeats after it has lost its LISTEN session. The session's advisory lock, which
+/// proves that the runner is alive, is lost with the session.
 const PROOF_OF_LIFE_PERIOD: Duration = Duration::from_secs(10);
 /// Minimum time between two `busy` notifications of a store.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the locks of peers are checked after a peer reported that it has claims.
+/// How long the advisory locks of peers are checked after a peer has reported that it has claims.
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
-/// Payload: anything may have changed, including the set of runners. Like the two others, it may be followed by the id
-/// of the sender.
+/// Payload: anything can have changed, including the set of runners. In each of the three payloads, the word can be
+/// followed by the id of the sending runner.
 pub(super) const CHANGED: &str = "news";
-/// Payload: executions were written, and none of them had ended before.
+/// Payload: executions were written. None of them had ended before.
 const WRITTEN: &str = "wrote";
 /// Payload: the sender has claims.
 const BUSY: &str = "busy";
@@ -37,7 +40,7 @@ pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The state of the LISTEN session.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ListenSession {
+enum SessionState {
     /// No session was opened yet.
     NotOpened,
     Open,
@@ -47,12 +50,12 @@ enum ListenSession {
 struct ChangeState {
     marker: i64,
     revivals: u64,
-    /// When the marker last changed.
+    /// The time at which the marker last changed.
     changed_at: Instant,
-    session: ListenSession,
+    session: SessionState,
     wake: Option<Wake>,
     vanished: Vec<RunnerId>,
-    /// Until when the locks of peers are checked.
+    /// The time until which the locks of peers are checked.
     watch_until: Option<Instant>,
 }
 
@@ -64,16 +67,16 @@ impl ChangeState {
     }
 }
 
-/// Notifications waiting to be sent.
+/// Notifications that wait to be sent.
 #[derive(Default)]
 struct Outbox {
     payloads: BTreeSet<String>,
     limiter: NotifyRateLimiter,
-    /// When this store last sent `busy`.
+    /// The time at which this store last sent `busy`.
     busy_at: Option<Instant>,
 }
 
-/// Changes reported by peers, and notifications to send to them.
+/// Changes that peers report, and notifications to send to peers.
 pub(super) struct ChangeNotifier {
     state: Mutex<ChangeState>,
     outbox: Mutex<Outbox>,
@@ -89,7 +92,7 @@ impl ChangeNotifier {
                 marker: 0,
                 revivals: 0,
                 changed_at: Instant::now(),
-                session: ListenSession::NotOpened,
+                session: SessionState::NotOpened,
                 wake: None,
                 vanished: Vec::new(),
                 watch_until: None,
@@ -109,14 +112,14 @@ impl ChangeNotifier {
         *self.outbox_changed.lock() = outbox_changed;
     }
 
-    /// Returns what has changed since the last call. `busy` is the calling runner if it has claims; its peers are
-    /// notified so that they watch its lock.
+    /// Returns the current marker, and the runners that have vanished since the last call. If the calling runner has
+    /// claims, it passes its id as `busy`. Its peers are then notified, and watch the runner's advisory lock.
     pub(super) fn changes(&self, busy: Option<RunnerId>) -> Changes {
         if let Some(runner) = busy {
             self.notify_busy(runner);
         }
         let mut state = self.state.lock();
-        let max_age = if state.session == ListenSession::Open {
+        let max_age = if state.session == SessionState::Open {
             MAX_AGE_WITH_LISTEN
         } else {
             MAX_AGE_WITHOUT_LISTEN
@@ -128,7 +131,7 @@ impl ChangeNotifier {
             marker: state.marker,
             revivals: Some(state.revivals),
             vanished: std::mem::take(&mut state.vanished),
-            must_prove_life: matches!(state.session, ListenSession::LostAt(at) if at.elapsed() < PROOF_OF_LIFE_PERIOD),
+            must_prove_life: matches!(state.session, SessionState::LostAt(at) if at.elapsed() < PROOF_OF_LIFE_PERIOD),
         }
     }
 
@@ -144,7 +147,7 @@ impl ChangeNotifier {
         }
     }
 
-    /// Records a write by another runner. `revives`: an execution that had ended may run again.
+    /// Records a write by another runner. `revives` means that an execution that had ended can run again.
     fn signal_change(&self, revives: bool) {
         self.state.lock().change(revives);
         self.wake();
@@ -157,7 +160,8 @@ impl ChangeNotifier {
         }
     }
 
-    /// Notifies other runners that a runner of this store wrote this number of executions.
+    /// Notifies other runners that a runner of this store has written `executions` executions. If the store has several
+    /// runners, also signals the change to them at once.
     pub(super) fn notify_written(&self, runner: RunnerId, executions: usize, revives: bool) {
         let (sole, others) = {
             let runner_cache = self.runner_cache.lock();
@@ -175,7 +179,8 @@ impl ChangeNotifier {
         }
     }
 
-    /// Notifies other runners that runners, definitions or schedules changed.
+    /// Notifies other runners that anything can have changed, e.g. runners, definitions, schedules or the inbox. `runner`
+    /// is the runner that made the change, if it is known.
     pub(super) fn notify_changed(&self, runner: Option<RunnerId>) {
         let sender = runner.map_or_else(String::new, |runner| format!(" {runner}"));
         self.outbox
@@ -197,7 +202,7 @@ impl ChangeNotifier {
         std::mem::take(&mut self.outbox.lock().payloads)
     }
 
-    /// Records that notifications were sent, or puts unsent ones back.
+    /// Records that the notifications were sent, except those in `unsent`, which are put back into the outbox.
     pub(super) fn note_sent(&self, unsent: BTreeSet<String>) {
         let mut outbox = self.outbox.lock();
         if unsent.is_empty() {
@@ -224,30 +229,33 @@ impl ChangeNotifier {
         }
     }
 
+    /// Makes the listener check the advisory locks of peers during the next `WATCH_PERIOD`.
     fn watch(&self) {
         self.state.lock().watch_until = Some(Instant::now() + WATCH_PERIOD);
     }
 
-    /// Returns whether a peer may have claims.
+    /// Returns whether the advisory locks of peers must be checked, because a peer can have claims.
     pub(super) fn is_watching(&self) -> bool {
         let until = self.state.lock().watch_until;
         until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_others()
     }
 
-    /// Records that the session listens. Anything may have changed before, so this counts as a change.
+    /// Records that the session is open and listens. This counts as a change, because notifications may have been
+    /// missed before.
     pub(super) fn note_session_opened(&self) {
-        self.state.lock().session = ListenSession::Open;
+        self.state.lock().session = SessionState::Open;
         self.watch();
         self.signal_change(true);
     }
 
-    /// Records the loss of an open session and wakes the runner, which then sends heartbeats to show that it is alive.
+    /// Records the loss of an open session, and wakes the runner, which then sends heartbeats to show that it is alive.
+    /// Returns whether the session was open.
     pub(super) fn note_session_lost(&self) -> bool {
         let was_open = {
             let mut state = self.state.lock();
-            let was_open = state.session == ListenSession::Open;
+            let was_open = state.session == SessionState::Open;
             if was_open {
-                state.session = ListenSession::LostAt(Instant::now());
+                state.session = SessionState::LostAt(Instant::now());
             }
             was_open
         };

@@ -1,4 +1,5 @@
-//! Orders the submissions of children after the changes of their parents, and stores the links between them.
+//! Orders the submissions of children after the changes of their parents, and stores the links between children and
+//! parents.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,11 +13,11 @@ use super::statement::statement;
 use crate::store::{Batch, LinkWrite};
 use crate::types::ExecutionId;
 
-/// The stored item number of a child that does not belong to an item.
+/// The item number stored for a child that was started by a task, and not by an item of a map.
 const NO_ITEM: i64 = -1;
 
 statement! {
-    /// The unique key of the table refuses a second child of the same node and generation.
+    /// Inserts links. The unique key of the table prevents a second child of the same node and generation.
     #[derive(Default)]
     InsertLinks {
         children: Vec<Uuid> => Array<SqlUuid>,
@@ -34,14 +35,16 @@ statement! {
 }
 
 statement! {
+    /// Marks executions as children. Only for marked executions, other statements look up the link to the parent.
     MarkChildren { ids: Vec<Uuid> => Array<SqlUuid> }
     "UPDATE cloacina_executions AS e SET links = coalesce(e.links, 0) | 2 FROM unnest($1::uuid[]) AS n (id)
      WHERE e.id = n.id"
 }
 
 statement! {
+    /// Marks executions whose final tasks were started.
     #[derive(Default)]
-    MarkFirsts { ids: Vec<Uuid> => Array<SqlUuid> }
+    MarkFinales { ids: Vec<Uuid> => Array<SqlUuid> }
     "UPDATE cloacina_executions AS e SET links = coalesce(e.links, 0) | 4 FROM unnest($1::uuid[]) AS n (id)
      WHERE e.id = n.id"
 }
@@ -53,7 +56,8 @@ statement! {
      WHERE c.child_id = n.id"
 }
 
-/// The submissions that depend on other changes, by their depth, so that parents come before their children.
+/// Returns the submissions that depend on other changes, grouped by their depth, so that a parent is written before its
+/// children.
 pub(super) fn rounds(batch: &Batch) -> Vec<Vec<usize>> {
     let mut rounds: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for (index, submit) in batch.submits.iter().enumerate() {
@@ -66,20 +70,20 @@ pub(super) fn rounds(batch: &Batch) -> Vec<Vec<usize>> {
     rounds.into_values().collect()
 }
 
-/// Whether the change that a submission depends on was written.
+/// Returns whether the change that a submission depends on was written.
 pub(super) fn is_due(batch: &Batch, index: usize, written: &HashSet<ExecutionId>) -> bool {
     let source = batch.source_of(&batch.submits[index]);
     source.is_some_and(|source| written.contains(&source))
 }
 
-/// Writes the links of the children that were written.
+/// Writes the links of the children whose executions were written.
 pub(super) async fn write_links(
     connection: &Connection,
     links: &[LinkWrite],
     applied: &HashSet<ExecutionId>,
 ) -> Result<(), Fault> {
     let (mut insert, mut set) = (InsertLinks::default(), SetLinks::default());
-    let mut firsts = MarkFirsts::default();
+    let mut finales = MarkFinales::default();
     for write in links.iter().filter(|write| applied.contains(&write.child)) {
         let (child, link) = (write.child.uuid(), &*write.link);
         let policy = encode(link)?;
@@ -92,7 +96,7 @@ pub(super) async fn write_links(
             insert.generations.push(link.generation.into());
             insert.policies.push(policy);
             if link.finale.is_some() {
-                firsts.ids.push(link.execution.uuid());
+                finales.ids.push(link.execution.uuid());
             }
         } else {
             set.ids.push(child);
@@ -104,8 +108,8 @@ pub(super) async fn write_links(
         insert.execute(connection).await?;
         MarkChildren { ids }.execute(connection).await?;
     }
-    if !firsts.ids.is_empty() {
-        firsts.execute(connection).await?;
+    if !finales.ids.is_empty() {
+        finales.execute(connection).await?;
     }
     if !set.ids.is_empty() {
         set.execute(connection).await?;

@@ -1,4 +1,4 @@
-//! Claims tasks: one statement finds and claims the tasks of a class.
+//! Claims tasks. One statement finds and claims the tasks of a claim class.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,12 @@ use super::statement::query;
 use crate::store::{ClaimClass, Claimed};
 use crate::types::{DefinitionId, Micros, Ordinal, RunnerId, Timestamp};
 
-// `found` reads each queue's index in order, without locks. It reads a few times as many tasks as are wanted, because another
-// runner may be claiming the first ones. `chosen` locks tasks in claim order and skips locked ones, so it never waits. The
-// lateral subquery with its own `FOR UPDATE` cannot be flattened, and the materialised expressions are fences: the planner can
-// neither run the limit twice nor reorder. Usually nothing is excluded, and the check costs nothing then. The runner's row is
-// locked only if there is work, so that a claim without result writes nothing.
+// `found` reads each queue's index in order, without locks. It reads more tasks than the limit, because another runner
+// may be claiming the first ones. `chosen` locks tasks in claim order and skips locked tasks, so it never waits. The
+// planner cannot flatten the lateral subquery, because the subquery has its own `FOR UPDATE`. `MATERIALIZED` prevents
+// the planner from reordering the expressions or applying a limit twice. Usually no task is excluded, and then the
+// check for excluded tasks costs nothing. The runner's row is locked only if a task was found, so that a claim that
+// finds no task writes nothing.
 query! {
     Claim {
         queues: Vec<i64> => Array<BigInt>,
@@ -84,11 +85,11 @@ query! {
          (SELECT 0::bigint FROM dead WHERE refused)"
 }
 
-/// A row of the answer: the part of the statement that returned it, an execution, and three numbers.
-pub(super) type AnswerRow = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
+/// A row of the answer: the part of the statement that returned the row, an execution, and three numbers.
+pub(super) type ClaimRow = (i16, Option<Uuid>, Option<i64>, Option<i64>, Option<i64>);
 
-/// The time after which skipped tasks are tried again, in microseconds. A task is skipped while another runner writes its
-/// execution.
+/// How long a runner waits before it tries skipped tasks again, in microseconds. A task is skipped while another runner
+/// writes its execution.
 const LOCKED_PAUSE: Micros = 5_000;
 
 const EXECUTION: i16 = 1;
@@ -97,7 +98,7 @@ const TASK: i16 = 2;
 impl Claim {
     pub(super) fn new(class: &ClaimClass, runner: RunnerId, now: Timestamp) -> Self {
         let limit = i64::try_from(class.limit).unwrap_or(i64::MAX / 8);
-        // Other runners may have claimed the first tasks, or be about to.
+        // Reads more tasks than the limit, because other runners may be claiming the first ones.
         let window = if limit == 0 {
             1
         } else {
@@ -128,7 +129,7 @@ impl Claim {
     }
 }
 
-/// The claims of a class.
+/// The tasks that were claimed for a class.
 #[derive(Debug, Default)]
 pub(super) struct ClassClaims {
     pub(super) claimed: Vec<Claimed>,
@@ -136,9 +137,9 @@ pub(super) struct ClassClaims {
     pub(super) next_due: Option<Timestamp>,
 }
 
-/// Combines the rows of the answer.
+/// Builds the claims of a class from the rows of the answer.
 pub(super) fn assemble(
-    rows: Vec<AnswerRow>,
+    rows: Vec<ClaimRow>,
     limit: usize,
     now: Timestamp,
 ) -> Result<ClassClaims, Fault> {
@@ -167,7 +168,8 @@ pub(super) fn assemble(
         }
     }
     if tasks.len() < found_count.min(limit) {
-        // Another runner is writing the executions of the missing tasks. It may leave the tasks unclaimed without a notification.
+        // Some tasks were skipped because another runner is writing their executions. That runner may leave the tasks
+        // unclaimed without sending a notification.
         let soon = now + LOCKED_PAUSE;
         class.next_due = Some(class.next_due.map_or(soon, |due| due.min(soon)));
     }

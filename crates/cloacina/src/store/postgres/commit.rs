@@ -1,4 +1,4 @@
-//! Commits a batch in one transaction and one round trip.
+//! Commits a batch in one transaction. Usually this takes one round trip.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -23,14 +23,17 @@ query! {
     "SELECT e.revision FROM cloacina_executions AS e WHERE e.id = ANY ($1) ORDER BY e.id FOR NO KEY UPDATE"
 }
 
-/// The answer of a step of the pipeline.
+/// The answer to a step of the pipeline.
+#[derive(Default)]
 enum CommitAnswer {
+    #[default]
     Nothing,
     Written(Vec<WrittenRow>),
-    Claimed(usize, Vec<claim::AnswerRow>),
+    Claimed(usize, Vec<claim::ClaimRow>),
 }
 
-/// Commits a batch. A session that does not know yet that triggers follow ends of executions has its first end refused.
+/// Commits a batch. If any trigger fires at the end of executions and this session does not know this yet, the database
+/// refuses the first batch that changes an execution. The batch is then committed again.
 pub(super) async fn commit(
     connection: &Connection,
     session: &Session,
@@ -53,14 +56,14 @@ async fn commit_once(
     let mut dropped = HashSet::new();
     let has_flow = !batch.flow.is_empty();
     if has_flow {
-        connection.batch_execute(session.begin()).await?;
-        // The locks of topics come before all others.
-        signals::lock(connection, waits::topics(&batch.flow)).await?;
+        // The locks of topics must be taken before all other locks.
+        signals::begin(connection, session, waits::topics(&batch.flow)).await?;
     }
+    let stale = waits::applied_elsewhere(connection, &batch.flow).await?;
     let schedules = begin_with_schedules(connection, session, batch, &mut dropped).await?;
-    lock_families(connection, batch).await?;
+    lock_related_executions(connection, batch).await?;
     let is_begun = has_flow || !schedules.is_empty();
-    let mut rounds = remaining_rounds(batch, &dropped);
+    let mut rounds = remaining_rounds(batch, &dropped, &stale);
     let needs_runner = batch.needs_live_runner();
     let mut steps: Vec<Step<CommitAnswer>> = Vec::new();
     let mut answers = Vec::new();
@@ -73,9 +76,18 @@ async fn commit_once(
         }));
     }
     if has_flow {
-        // Which waits are written depends on which changes were applied.
+        // The answers are read first, because they tell which changes were applied. Only the waits of these changes are
+        // written.
         answers = driver::pipeline(std::mem::take(&mut steps)).await?;
-        flow = write_flow(connection, session, batch, &mut rounds, &mut answers).await?;
+        flow = write_flow(
+            connection,
+            session,
+            batch,
+            &stale,
+            &mut rounds,
+            &mut answers,
+        )
+        .await?;
     }
     let classes = batch.claim.classes.iter().enumerate();
     for (index, class) in classes.filter(|(_, class)| !class.queues.is_empty()) {
@@ -103,7 +115,7 @@ async fn commit_once(
     }
     let submits = batch.submits.iter().map(|submit| match submit.record.id {
         id if dropped.contains(&id) => SubmitOutcome::Duplicate(id),
-        // Accepted below, once it is stored.
+        // Set to `Accepted` below if the execution was stored.
         id if batch.source_of(submit).is_some() => SubmitOutcome::Duplicate(id),
         _ => SubmitOutcome::Accepted,
     });
@@ -144,18 +156,19 @@ async fn commit_once(
     Ok(committed)
 }
 
-/// Writes the children, waits, maps and items of a batch whose executions are written, and claims items. Returns what is due, and
-/// the state of the maps.
+/// Writes the children, waits, maps and items of a batch after its executions were written, and claims items. Returns
+/// the executions with a wait that is due, the outcomes for the maps, and the claimed items.
 async fn write_flow(
     connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
+    stale: &HashSet<ExecutionId>,
     rounds: &mut Vec<Vec<Change>>,
     answers: &mut Vec<CommitAnswer>,
 ) -> Result<Committed, Fault> {
     let mut flow = Committed::default();
     let mut written = applied_by(answers);
-    let mut done = write_parents(connection, session, batch, &mut written).await?;
+    let mut done = write_parents(connection, session, batch, stale, &mut written).await?;
     done.extend(write_children(connection, session, batch, &mut written).await?);
     for (round, rows) in done {
         answers.push(CommitAnswer::Written(rows));
@@ -165,13 +178,13 @@ async fn write_flow(
     flow.maps = maps::apply(connection, batch, &written).await?;
     let mut started = started(&batch.flow.maps.ends, &flow.maps);
     if !started.is_empty() {
-        // The children of items, and their children.
+        // Writes the children of items, and the children of those children.
         let new = write_children(connection, session, batch, &mut started).await?;
         for (round, rows) in new {
             answers.push(CommitAnswer::Written(rows));
             rounds.push(round);
         }
-        // Children that are started again are not in this batch.
+        // Children that are started again are excluded, because they are not submitted in this batch.
         let submits = batch.submits.iter();
         let submitted: HashSet<_> = submits.map(|submit| submit.record.id).collect();
         started.retain(|id| submitted.contains(id));
@@ -193,7 +206,9 @@ fn columns_of<'a>(
 ) -> Result<WriteColumns<'a>, Fault> {
     let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
     let has_followers = session.has_followers.load(Ordering::Relaxed);
-    write.refuses_followers = !batch.flow.ends.is_empty() && !has_followers;
+    // Batches that end no execution make this check, too: a second form of the statement would have to be planned as well.
+    let changes_executions = !batch.flow.ends.is_empty() || !batch.advances.is_empty();
+    write.refuses_followers = changes_executions && !has_followers;
     for change in changes {
         let (record, workflow) = match change {
             Change::Submit(index) => {
@@ -214,10 +229,10 @@ fn columns_of<'a>(
     Ok(write)
 }
 
-/// The changes of a statement, and its answer.
+/// The changes that one statement writes, and the answer of the statement.
 type Round = (Vec<Change>, Vec<WrittenRow>);
 
-/// Writes changes in one statement, and adds their executions to `written`.
+/// Writes changes in one statement, and adds the written executions to `written`.
 async fn write_round(
     connection: &Connection,
     session: &Session,
@@ -234,19 +249,22 @@ async fn write_round(
     Ok(Some((round, rows)))
 }
 
-/// Writes the changes of parents whose children's ends were written, and adds them to `written`. Returns each round with its answer.
+/// Writes the changes of parents that the ends of their children cause. Leaves out a change if one of these ends was
+/// not written. Adds the parents to `written`. Returns the changes of each statement with its answer.
 async fn write_parents(
     connection: &Connection,
     session: &Session,
     batch: &Batch<'_>,
+    stale: &HashSet<ExecutionId>,
     written: &mut HashSet<ExecutionId>,
 ) -> Result<Vec<Round>, Fault> {
     let mut done = Vec::new();
     let dependents = batch.dependents();
     for of_depth in dependents.chunk_by(|one, next| batch.depth_of(*one) == batch.depth_of(*next)) {
         let is_due = |index: &&usize| {
-            let requires = batch.advances[**index].requires;
-            requires.iter().all(|id| written.contains(id))
+            let advance = &batch.advances[**index];
+            let is_told = advance.requires.iter().all(|id| written.contains(id));
+            is_told && !stale.contains(&advance.record.id)
         };
         let due = of_depth.iter().filter(is_due);
         let round: Vec<Change> = due.map(|index| Change::Advance(*index)).collect();
@@ -255,7 +273,8 @@ async fn write_parents(
     Ok(done)
 }
 
-/// Submits the executions that depend on changes that were written, and adds them to `written`. Returns each round with its answer.
+/// Submits the executions that depend on written changes, and adds them to `written`. Returns the changes of each
+/// statement with its answer.
 async fn write_children(
     connection: &Connection,
     session: &Session,
@@ -264,7 +283,7 @@ async fn write_children(
 ) -> Result<Vec<Round>, Fault> {
     let mut done = Vec::new();
     for round in children::rounds(batch) {
-        // A child is stored if the change of its parent is.
+        // A child is stored only if the change of its parent is stored.
         let round: Vec<Change> = (round.into_iter())
             .filter(|index| children::is_due(batch, *index, written))
             .map(Change::Submit)
@@ -284,8 +303,9 @@ fn applied_by(answers: &[CommitAnswer]) -> HashSet<ExecutionId> {
     of_executions.map(ExecutionId::from).collect()
 }
 
-/// Locks the executions that a batch changes in more than one statement, in the order in which all writers lock them.
-async fn lock_families(connection: &Connection, batch: &Batch<'_>) -> Result<(), Fault> {
+/// Locks all executions that the batch changes, in the order that all writers use. Does nothing if no change depends on
+/// the change of a child: one statement then locks all executions in this order.
+async fn lock_related_executions(connection: &Connection, batch: &Batch<'_>) -> Result<(), Fault> {
     let mut advances = batch.advances.iter();
     if advances.all(|advance| advance.requires.is_empty()) {
         return Ok(());
@@ -298,8 +318,8 @@ async fn lock_families(connection: &Connection, batch: &Batch<'_>) -> Result<(),
     Ok(())
 }
 
-/// Opens the transaction and applies the schedule writes, if there are any. Which submissions follow depends on the
-/// answer.
+/// Applies the schedule writes of the batch, if it has any. Opens the transaction for them, unless it is already open.
+/// Adds to `dropped` the executions that must not be submitted.
 async fn begin_with_schedules(
     connection: &Connection,
     session: &Session,
@@ -315,8 +335,13 @@ async fn begin_with_schedules(
     schedule::apply(connection, batch, dropped).await
 }
 
-/// Returns the writes of the batch, without the submissions of ticks that another runner has handled.
-fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Change>> {
+/// Returns the changes of the batch that can be written first. Leaves out submissions of ticks that another runner has
+/// handled, and changes of executions in `stale`.
+fn remaining_rounds(
+    batch: &Batch,
+    dropped: &HashSet<ExecutionId>,
+    stale: &HashSet<ExecutionId>,
+) -> Vec<Vec<Change>> {
     let mut rounds = write::rounds(&batch.submits, &batch.advances);
     for changes in &mut rounds {
         changes.retain(|change| match change {
@@ -324,14 +349,17 @@ fn remaining_rounds(batch: &Batch, dropped: &HashSet<ExecutionId>) -> Vec<Vec<Ch
                 let submit = &batch.submits[*index];
                 !dropped.contains(&submit.record.id) && batch.source_of(submit).is_none()
             }
-            Change::Advance(index) => batch.advances[*index].requires.is_empty(),
+            Change::Advance(index) => {
+                let advance = &batch.advances[*index];
+                advance.requires.is_empty() && !stale.contains(&advance.record.id)
+            }
         });
     }
     rounds.retain(|changes| !changes.is_empty());
     rounds
 }
 
-/// Sends all steps before it reads the first answer. If a step fails, the rest fail too, including the commit.
+/// Sends all steps before it reads the first answer. If a step fails, all later steps fail too, including the commit.
 async fn in_transaction<'a>(
     connection: &'a Connection,
     session: &'a Session,
@@ -341,25 +369,19 @@ async fn in_transaction<'a>(
     if steps.is_empty() && !is_begun {
         return Ok(Vec::new());
     }
-    // A single statement is its own transaction.
+    // A single statement needs no explicit transaction.
     if steps.len() > 1 || session.pooled || is_begun {
         if !is_begun {
-            steps.insert(0, control(connection, session.begin()));
+            steps.insert(0, driver::control(connection, session.begin()));
         }
-        steps.push(control(connection, "COMMIT"));
+        steps.push(driver::control(connection, "COMMIT"));
     }
     driver::pipeline(steps).await
 }
 
-fn control<'a>(connection: &'a Connection, text: &'a str) -> Step<'a, CommitAnswer> {
-    Box::pin(async move {
-        connection.batch_execute(text).await?;
-        Ok(CommitAnswer::Nothing)
-    })
-}
-
-/// Returns the executions that conflict with submissions, in the order of `duplicates`: those with the same key, or the
-/// same executions, submitted again by a caller that did not learn the outcome of its first commit.
+/// Returns the stored executions that conflict with submissions, in the order of `duplicates`. The stored execution has
+/// the same key, or it is the submitted execution itself: its caller did not learn the outcome of the first commit, and
+/// submitted it again.
 async fn duplicates_of(
     connection: &Connection,
     session: &Session,
@@ -371,10 +393,10 @@ async fn duplicates_of(
         .map(|index| submits[*index].record.id)
         .collect();
     let mut statement = ExecutionsOfKeys::default();
-    for (place, index) in (0_i64..).zip(duplicates) {
+    for (position, index) in (0_i64..).zip(duplicates) {
         let submit = &submits[*index];
         if let Some(key) = &submit.record.key {
-            statement.places.push(place);
+            statement.places.push(position);
             statement.workflows.push(submit.workflow.to_owned());
             statement.keys.push(key.clone());
         }
@@ -382,11 +404,11 @@ async fn duplicates_of(
     if statement.keys.is_empty() {
         return Ok(holders);
     }
-    let found: Vec<(i64, Uuid)> = session.fetch(connection, statement).await?;
-    for (place, id) in found {
-        if let Some(holder) = usize::try_from(place)
+    let stored: Vec<(i64, Uuid)> = session.fetch(connection, statement).await?;
+    for (position, id) in stored {
+        if let Some(holder) = usize::try_from(position)
             .ok()
-            .and_then(|place| holders.get_mut(place))
+            .and_then(|position| holders.get_mut(position))
         {
             *holder = id.into();
         }
@@ -394,13 +416,13 @@ async fn duplicates_of(
     Ok(holders)
 }
 
-/// Returns whether the batch resumes an execution that had ended.
+/// Returns whether the batch retries an execution that had ended.
 pub(super) fn revives(batch: &Batch) -> bool {
     let mut events = batch.advances.iter().flat_map(|advance| advance.history);
     events.any(|event| event.kind == HistoryKind::Retried.name())
 }
 
-/// Returns whether the commit matters to other runners.
+/// Returns whether other runners must be notified of the commit.
 pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
     if revives(batch) || !batch.flow.maps.changes.is_empty() {
         return true;
@@ -416,8 +438,8 @@ pub(super) fn concerns_others(batch: &Batch, committed: &Committed) -> bool {
         || leaves_items(batch, committed)
 }
 
-/// Whether the commit leaves items that another runner could claim: given back, waiting for their retry, or admitted by the room
-/// that an ended item has left in a bounded map.
+/// Returns whether the commit leaves items that another runner can claim. Such items were returned or wait for a retry,
+/// belong to a map whose limit now allows more items, or were added to an aligned map.
 fn leaves_items(batch: &Batch, committed: &Committed) -> bool {
     let mut ends = batch.flow.maps.ends.iter().zip(&committed.maps);
     ends.any(|(ends, outcome)| {

@@ -11,8 +11,9 @@ use crate::store::Payload;
 use crate::types::{ExecutionId, ExecutionStatus, Ordinal};
 
 query! {
-    /// The number of executions in each state up to `$1`: pending, running, started, paused, failed and cancelled ones, then
-    /// the number of the newest executions, up to `$2`, and how many of these are completed.
+    /// Returns the numbers of executions in state 0 (pending), in state 1 (running), in state 1 with a start time, in
+    /// state 2 (paused), 4 (failed) and 5 (cancelled), each counted up to `$1`. Then returns the number of the newest
+    /// executions, up to `$2`, and how many of these have completed.
     CountStates { limit: i64 => BigInt, newest: i64 => BigInt } -> (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
     "SELECT
      (SELECT count(*) FROM (SELECT 1 FROM cloacina_executions WHERE state = 0 AND state <> 3 LIMIT $1) AS s),
@@ -44,7 +45,7 @@ query! {
     "SELECT left(delta, $1), octet_length(delta)::bigint FROM cloacina_tasks WHERE execution_id = $2 AND ordinal = $3"
 }
 
-/// Returns the number of executions in each state, and whether it is exact.
+/// Returns the number of executions in each state, and whether this number is exact.
 pub(super) async fn states(
     connection: &Connection,
     session: &Session,
@@ -79,7 +80,7 @@ pub(super) async fn states(
     ])
 }
 
-/// Returns the number of executions between two ids, and how many of them have failed.
+/// Returns the number of executions between two ids, and the number of failed ones among them.
 pub(super) async fn between(
     connection: &Connection,
     session: &Session,
@@ -97,7 +98,7 @@ pub(super) async fn between(
     Ok((all.unsigned_abs(), failed.unsigned_abs()))
 }
 
-/// Returns the beginning of an input or of the writes of a task.
+/// Returns the beginning of an execution's input or of a task's writes.
 pub(super) async fn payload(
     connection: &Connection,
     session: &Session,

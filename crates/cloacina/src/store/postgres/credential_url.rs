@@ -1,16 +1,16 @@
-//! Builds the URL with which a tenant reaches the administrator's database.
+//! Builds the URL with which a tenant connects to the administrator's database.
 
 use std::fmt::Write as _;
 
 use super::url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 impl PostgresOptions {
-    /// Returns a URL for another role on the same hosts, ports and database. Leaves out what belongs to the
-    /// administrator: client certificate, server settings and application name.
+    /// Returns a URL for another role on the same hosts, ports and database. Leaves out the parts that belong to the
+    /// administrator: the client certificate, the server settings and the application name.
     #[must_use]
     pub fn url_for(&self, user: &str, password: &Secret) -> String {
         let mut parameters: Vec<(&str, String)> = Vec::new();
-        // A socket directory cannot be written in the authority part, but every client knows the parameter.
+        // A socket directory cannot be the host of a URL, but every client supports the parameter `host`.
         let is_plain = self.hosts.iter().all(|host| !host.name.starts_with('/'));
         let mut hosts = String::new();
         if is_plain {
@@ -69,7 +69,7 @@ impl PostgresOptions {
     }
 }
 
-/// Percent-encodes everything but the unreserved characters of a URL.
+/// Percent-encodes all characters except the unreserved characters of a URL.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

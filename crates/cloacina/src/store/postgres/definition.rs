@@ -1,4 +1,4 @@
-//! Stored definitions of workflows.
+//! Stores, reads and deletes the definitions of workflows.
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Text};
@@ -44,8 +44,9 @@ query! {
 }
 
 query! {
-    /// Uses the index of states to find executions that have not ended. Includes the last 64 versions, which may belong
-    /// to running programs that have submitted nothing yet.
+    /// Returns the newest version of each workflow, and the versions of executions that have not ended (found in the
+    /// index of states). Also returns the last 64 versions, which can belong to running programs that have not
+    /// submitted anything yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow
@@ -54,7 +55,7 @@ query! {
 }
 
 query! {
-    /// Versions that are not needed: old, not the newest of their workflow, and not used by any execution.
+    /// Returns unneeded versions: they are old, not the newest of their workflow, and not used by any execution.
     Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
     "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < $1
      AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id)
@@ -67,9 +68,9 @@ query! {
      AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = d.id) RETURNING d.id"
 }
 
-/// Blocks submissions while definitions are deleted, because no foreign key protects a submission whose definition is
-/// deleted at the same moment. The short timeout and the single statement that follows keep submissions from waiting
-/// long.
+/// Blocks all writes of executions while definitions are deleted. Without this lock, a submission could use a definition
+/// that is deleted at the same moment, because no foreign key prevents that. Writers wait only briefly: the lock has a
+/// short timeout, and only one statement follows it.
 const LOCK_OUT_SUBMISSIONS: &str =
     "SET LOCAL lock_timeout = '20ms'; LOCK TABLE cloacina_executions IN SHARE MODE";
 
@@ -99,7 +100,7 @@ impl From<DefinitionRow> for StoredDefinition {
     }
 }
 
-/// Stores a definition. Returns its id and whether anything was written.
+/// Stores a definition. Returns its id, and whether anything was written.
 pub(super) async fn put(
     connection: &Connection,
     session: &Session,
@@ -110,7 +111,8 @@ pub(super) async fn put(
     let task_count = i64::try_from(workflow.len()).map_err(|_| {
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
-    // Usually the version is stored already: every runner stores all its workflows when it starts.
+    // Usually the version is already stored, because every runner stores all its workflows when it starts. Therefore this
+    // function reads before it takes the lock.
     let select = SelectVersion {
         workflow: workflow.name().to_owned(),
         version: workflow.version().to_owned(),
@@ -122,7 +124,8 @@ pub(super) async fn put(
         return Ok((DefinitionId(*id), false));
     }
     connection.batch_execute(session.begin()).await?;
-    // One writer at a time, so that ids become visible in order: `definitions` reads only ids above the last known one.
+    // Only one writer at a time may insert, so that ids become visible in order. This order is needed because
+    // `definitions` reads only ids above the last known one.
     connection
         .batch_execute("LOCK TABLE cloacina_definitions IN SHARE ROW EXCLUSIVE MODE")
         .await?;
@@ -183,8 +186,8 @@ pub(super) async fn versions(
     Ok(rows.into_iter().map(version).collect())
 }
 
-/// Deletes versions that are not needed, and returns their number. Deletes none if the lock on executions is not
-/// available.
+/// Deletes unneeded versions, and returns their number. Deletes nothing if the table of executions cannot be locked
+/// in time.
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Opens connections: TLS, login, and the check that a session is in the right schema.
+//! Opens connections: TLS, login, and the check that a session uses the right schema.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use super::tls;
 use super::url::TlsMode;
 use crate::store::{Report, StoreError};
 
-/// Minimum time limit for opening a connection, which takes a few round trips even where statements must be answered
-/// quickly.
+/// Lower bound for `answer_timeout` when a connection is opened. A shorter `answer_timeout` is raised to this value,
+/// because opening takes several round trips.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Session {
-    /// Opens a connection within `connect_timeout`, or within `answer_timeout` if that is shorter, but at least within
-    /// `MIN_CONNECT_TIMEOUT`.
+    /// Opens a connection. The time limit is the shorter of `connect_timeout` and `answer_timeout`, but an
+    /// `answer_timeout` below `MIN_CONNECT_TIMEOUT` is raised to that minimum.
     pub(super) async fn connect(
         &self,
         answer_timeout: Duration,
@@ -47,7 +47,7 @@ impl Session {
         let closed = Arc::new(OnceLock::new());
         let client = self.dial(&closed).await?;
         let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
-        // Behind a pooler in one transaction, so that all of it runs in one session.
+        // Behind a pooler, a transaction is used so that all statements run in one session.
         let text = if self.pooled {
             format!("{}; {SESSION_INFO}; COMMIT", self.begin())
         } else {
@@ -64,7 +64,7 @@ impl Session {
             ));
         };
         self.verify_schema(&info)?;
-        // A prepared statement belongs to one session, and a pooler may run the next transaction in another one.
+        // A prepared statement belongs to one session, but a pooler can run the next transaction in another session.
         let connection = Connection::new(client, !self.pooled);
         Ok(OpenConnection {
             connection,
@@ -74,7 +74,8 @@ impl Session {
         })
     }
 
-    /// Opens a client whose connection is driven by the current runtime, trying TLS and plain as `sslmode` says.
+    /// Opens a client whose I/O runs on the current runtime. Tries connections with and without TLS as `sslmode`
+    /// requires.
     async fn dial(&self, closed: &Arc<OnceLock<String>>) -> Result<Client, StoreError> {
         let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let mut config = self.config();
@@ -114,6 +115,7 @@ impl Session {
             Err(TlsConnectError::Store(error)) => return Err(error),
             Err(TlsConnectError::Client(error)) => error,
         };
+        // Without TLS, a wrong password (28P01) or a missing database (3D000) would fail again.
         if mode == TlsMode::Prefer && !matches!(sqlstate(&first), Some("28P01" | "3D000")) {
             config.ssl_mode(SslMode::Disable);
             return self
@@ -150,7 +152,7 @@ impl Session {
         Ok(client)
     }
 
-    /// Opens a client for the listener, with the notifications that it receives.
+    /// Opens a client for the listener, and a channel for the notifications that the client receives.
     pub(super) async fn listen(&self) -> Result<ListenerClient, StoreError> {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
@@ -185,7 +187,7 @@ impl Session {
         Ok((client, receiver))
     }
 
-    /// Verifies the schema of the listener's session, and notes its process id.
+    /// Verifies the schema of the listener's session, and stores the session's process id.
     async fn verify_listener(&self, client: &Client) -> Result<(), StoreError> {
         let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);
         let answer = client
@@ -200,13 +202,13 @@ impl Session {
     }
 }
 
-/// A client and the notifications that it receives.
+/// A client, and the channel with the notifications that it receives.
 pub(super) type ListenerClient = (
     Client,
     tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>,
 );
 
-/// Drives the connection and forwards notifications. The channel closes when the connection ends.
+/// Runs the I/O of the connection and forwards its notifications. The channel closes when the connection ends.
 async fn forward<S>(
     mut connection: tokio_postgres::Connection<tokio_postgres::Socket, S>,
     sender: tokio::sync::mpsc::UnboundedSender<tokio_postgres::Notification>,
@@ -235,6 +237,7 @@ fn sqlstate(error: &tokio_postgres::Error) -> Option<&str> {
     error.code().map(tokio_postgres::error::SqlState::code)
 }
 
+/// Stores the reason why a connection has ended.
 fn note_end(end: Result<(), tokio_postgres::Error>, closed: &OnceLock<String>) {
     let why = match end {
         Ok(()) => "the connection was closed".to_owned(),

@@ -1,13 +1,12 @@
 //! Runs Diesel's statements on a `tokio_postgres` client.
 //!
-//! Values and rows are encoded by Diesel. The client is used directly because it exposes the SQLSTATE of an error and
-//! guarantees the order of pipelined requests (see `docs/explanation/decisions/010-postgres-driver.md`).
+//! Diesel encodes the values and decodes the rows. The client is used directly because it exposes the SQLSTATE of an
+//! error, and because it guarantees the order of pipelined requests (see
+//! `docs/explanation/decisions/010-postgres-driver.md`).
 
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::num::NonZeroU32;
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -16,33 +15,34 @@ use diesel::connection::{
     Instrumentation, InstrumentationEvent, StrQueryHelper, get_default_instrumentation,
 };
 use diesel::deserialize::FromSqlRow;
-use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata, PgValue};
+use diesel::pg::{Pg, PgMetadataLookup, PgTypeMetadata};
 use diesel::query_builder::BindCollector;
 use diesel::query_builder::bind_collector::RawBytesBindCollector;
-use diesel::row::{Field, PartialRow, Row as DieselRow, RowIndex, RowSealed};
 use diesel::serialize::ToSql;
 use diesel::sql_types::HasSqlType;
 use futures_util::TryStreamExt;
 use rustc_hash::FxHashMap;
 use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{FromSql, IsNull, Type};
-use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
+use tokio_postgres::types::{IsNull, Type};
+use tokio_postgres::{Client, RowStream, Statement as Prepared};
 
+use super::answer_row::AnswerRow;
 use super::error::Fault;
 use crate::types::sync::Mutex;
 
-/// Maximum size in bytes of the parameters of one message. The server ends a session that sends 1 GiB or more.
+/// Maximum size in bytes of the parameters of one message. The server closes a session that sends 1 GiB or more.
 const MESSAGE_LIMIT: usize = 1_000_000_000;
 
-/// Write rate in bytes per second that even a slow server reaches.
-const SLOWEST: usize = 4 << 20;
+/// Assumed transfer rate of a slow connection, in bytes per second. For each second that parameters take to send at this
+/// rate, the timeout is extended by a second.
+const SLOW_TRANSFER_RATE: usize = 4 << 20;
 
 /// A statement with its parameters.
 pub(super) trait Statement: Sized {
-    /// The SQL types of a row of the answer.
+    /// The SQL types of the columns of the answer.
     type Row;
 
-    /// Returns the SQL text and its parameters `$1`, `$2`, …
+    /// Returns the SQL text and the parameters `$1`, `$2`, …
     fn encode(&self) -> Result<(Cow<'static, str>, Parameters), Fault>;
 
     /// Runs the statement and returns the rows of its answer.
@@ -88,7 +88,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The parameters with one more value, as the given SQL type.
+    /// Returns the parameters with one more value, encoded as the given SQL type.
     pub(super) fn with<S, T: ToSql<S, Pg> + ?Sized>(mut self, value: &T) -> Result<Self, Fault>
     where
         Pg: HasSqlType<S>,
@@ -111,7 +111,8 @@ impl Parameters {
     }
 }
 
-/// Looks up nothing: all types in use are built in, with fixed object ids.
+/// The type lookup that Diesel requires. It is never called, because all types in use are built in and have fixed
+/// object ids.
 struct NoLookup;
 
 impl PgMetadataLookup for NoLookup {
@@ -154,14 +155,14 @@ impl tokio_postgres::types::ToSql for Parameter {
 /// An open connection that runs statements.
 pub(super) struct Connection {
     client: Client,
-    /// Statements that the session has prepared, by text. `None` behind a pooler, where the next transaction may run in
+    /// Statements that the session has prepared, by text. `None` behind a pooler, where the next transaction can run in
     /// another session.
     prepared: Option<Mutex<FxHashMap<Cow<'static, str>, Prepared>>>,
     instrumentation: Option<Mutex<Box<dyn Instrumentation>>>,
     silence: Mutex<Silence>,
 }
 
-/// Time since the server's last answer, and the bytes sent to it since then, which extend its timeout.
+/// The time of the server's last answer, and the number of bytes sent since then. These bytes extend the timeout.
 struct Silence {
     since: Instant,
     sent: usize,
@@ -180,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// Restarts the timeout: the server has answered, or the first statement is about to be sent.
+    /// Restarts the timeout, because the server has answered or the first statement is about to be sent.
     pub(super) fn note_answer(&self) {
         *self.silence.lock() = Silence {
             since: Instant::now(),
@@ -188,12 +189,13 @@ impl Connection {
         };
     }
 
-    /// Completes when the server has not answered for `answer_timeout`. Large parameters extend that time.
+    /// Completes when the server has not answered for `answer_timeout`. Large parameters extend this time.
     pub(super) async fn silence(&self, answer_timeout: Duration) {
         loop {
             let until = {
                 let silence = self.silence.lock();
-                let allowance = u64::try_from(silence.sent / SLOWEST).unwrap_or_default();
+                let allowance =
+                    u64::try_from(silence.sent / SLOW_TRANSFER_RATE).unwrap_or_default();
                 silence.since + answer_timeout + Duration::from_secs(allowance)
             };
             if Instant::now() >= until {
@@ -209,12 +211,25 @@ impl Connection {
         Ok(self.client.batch_execute(text).await?)
     }
 
-    /// Encodes a statement, and has the server prepare it on first use. Refuses a statement that is too large to send.
+    /// Encodes a statement, and lets the server prepare it on first use. Refuses a statement that is too large to send.
     pub(super) async fn prepare<S: Statement>(
         &self,
         statement: &S,
     ) -> Result<Request<'_, S::Row>, Fault> {
         let (text, parameters) = statement.encode()?;
+        Ok(Request {
+            row: PhantomData,
+            encoded: self.prepare_encoded(text, parameters).await?,
+        })
+    }
+
+    /// Lets the server prepare an encoded statement on first use. This function has no type parameters, so it is
+    /// compiled once.
+    async fn prepare_encoded(
+        &self,
+        text: Cow<'static, str>,
+        parameters: Parameters,
+    ) -> Result<EncodedRequest<'_>, Fault> {
         let bytes = parameters.bytes();
         if bytes > MESSAGE_LIMIT {
             return Err(Fault::TooLarge(bytes));
@@ -233,8 +248,7 @@ impl Connection {
                 })
             }
         };
-        Ok(Request {
-            row: PhantomData,
+        Ok(EncodedRequest {
             connection: self,
             text,
             prepared,
@@ -259,9 +273,14 @@ impl Connection {
     }
 }
 
-/// A statement ready to be sent. `R` is the SQL type of a row of its answer.
+/// A statement that is ready to be sent. `R` is the SQL type of the rows of the answer.
 pub(super) struct Request<'a, R> {
     row: PhantomData<R>,
+    encoded: EncodedRequest<'a>,
+}
+
+/// A statement with encoded parameters that is ready to be sent.
+struct EncodedRequest<'a> {
     connection: &'a Connection,
     text: Cow<'static, str>,
     prepared: Option<Prepared>,
@@ -270,24 +289,38 @@ pub(super) struct Request<'a, R> {
 }
 
 impl<R> Request<'_, R> {
-    /// Sends the statement when it is first polled, and returns the rows of the answer.
+    /// Sends the statement when the future is first polled, and returns the rows of the answer.
     pub(super) async fn load<T: FromSqlRow<R, Pg>>(self) -> Result<Vec<T>, Fault> {
-        let connection = self.connection;
-        let mut rows = pin!(self.send().await?);
         let mut decoded = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            connection.note_answer();
-            let value = T::build_from_row(&AnswerRow(row))
-                .map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let mut decode = |row: &AnswerRow| {
+            let value =
+                T::build_from_row(row).map_err(|error| Fault::Unreadable(error.to_string()))?;
             decoded.push(value);
-        }
+            Ok(())
+        };
+        self.encoded.for_each_row(&mut decode).await?;
         Ok(decoded)
     }
 
-    /// Sends the statement when it is first polled, and returns the number of rows that it changed.
+    /// Sends the statement when the future is first polled, and returns the number of changed rows.
     pub(super) async fn execute(self) -> Result<u64, Fault> {
+        self.encoded.for_each_row(&mut |_| Ok(())).await
+    }
+}
+
+impl EncodedRequest<'_> {
+    /// Sends the statement when the future is first polled, and calls a function with each row of the answer. Returns the number
+    /// of changed rows.
+    async fn for_each_row(
+        self,
+        take: &mut dyn FnMut(&AnswerRow) -> Result<(), Fault>,
+    ) -> Result<u64, Fault> {
+        let connection = self.connection;
         let mut rows = pin!(self.send().await?);
-        while rows.try_next().await?.is_some() {}
+        while let Some(row) = rows.try_next().await? {
+            connection.note_answer();
+            take(&AnswerRow(row))?;
+        }
         Ok(rows.rows_affected().unwrap_or_default())
     }
 
@@ -305,12 +338,24 @@ impl<R> Request<'_, R> {
     }
 }
 
-/// One request of a pipeline.
+/// A step of a pipeline: one request to the server.
 pub(super) type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + 'a>>;
 
-/// Sends all steps in their order before it reads the first answer.
+/// Returns a step that runs statements without parameters, such as `BEGIN`.
+pub(super) fn control<'a, T: Default + 'a>(
+    connection: &'a Connection,
+    text: &'a str,
+) -> Step<'a, T> {
+    Box::pin(async move {
+        connection.batch_execute(text).await?;
+        Ok(T::default())
+    })
+}
+
+/// Sends all steps in order before it reads the first answer.
 ///
-/// The client sends a request when its future is first polled, and the server answers in that order.
+/// The client sends a request when the request's future is first polled. The server answers requests in the order of
+/// sending.
 pub(super) async fn pipeline<T>(mut steps: Vec<Step<'_, T>>) -> Result<Vec<T>, Fault> {
     let mut answers: Vec<Option<T>> = steps.iter().map(|_| None).collect();
     poll_fn(|context| {
@@ -334,91 +379,6 @@ pub(super) async fn pipeline<T>(mut steps: Vec<Step<'_, T>>) -> Result<Vec<T>, F
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// A row of an answer, in the form that Diesel reads.
-struct AnswerRow(Row);
-
-impl RowSealed for AnswerRow {}
-
-impl<'a> DieselRow<'a, Pg> for AnswerRow {
-    type InnerPartialRow = Self;
-    type Field<'b>
-        = AnswerField<'b>
-    where
-        Self: 'b,
-        'a: 'b;
-
-    fn field_count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn get<'b, I>(&'b self, index: I) -> Option<Self::Field<'b>>
-    where
-        'a: 'b,
-        Self: RowIndex<I>,
-    {
-        let column = self.idx(index)?;
-        let oid = NonZeroU32::new(self.0.columns()[column].type_().oid())?;
-        Some(AnswerField {
-            row: &self.0,
-            column,
-            oid,
-        })
-    }
-
-    fn partial_row(&self, range: Range<usize>) -> PartialRow<'_, Self::InnerPartialRow> {
-        PartialRow::new(self, range)
-    }
-}
-
-impl RowIndex<usize> for AnswerRow {
-    fn idx(&self, index: usize) -> Option<usize> {
-        (index < self.0.len()).then_some(index)
-    }
-}
-
-impl<'a> RowIndex<&'a str> for AnswerRow {
-    fn idx(&self, name: &'a str) -> Option<usize> {
-        self.0
-            .columns()
-            .iter()
-            .position(|column| column.name() == name)
-    }
-}
-
-struct AnswerField<'a> {
-    row: &'a Row,
-    column: usize,
-    oid: NonZeroU32,
-}
-
-impl<'a> Field<'a, Pg> for AnswerField<'a> {
-    fn field_name(&self) -> Option<&str> {
-        Some(self.row.columns()[self.column].name())
-    }
-
-    fn value(&self) -> Option<PgValue<'_>> {
-        let Raw(bytes) = self.row.get(self.column);
-        bytes.map(|bytes| PgValue::new(bytes, &self.oid))
-    }
-}
-
-/// The bytes of a column of any type.
-struct Raw<'a>(Option<&'a [u8]>);
-
-impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(Some(raw)))
-    }
-
-    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(None))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -426,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b11_a_long_pipeline_sends_its_steps_in_order() {
+    fn long_pipeline_sends_its_steps_in_order() {
         let sent = RefCell::new(Vec::new());
         let steps: Vec<Step<'_, usize>> = (0..100)
             .map(|index| {
@@ -452,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn b11_the_first_step_that_fails_ends_the_pipeline() {
+    fn first_failing_step_ends_the_pipeline() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

@@ -1,5 +1,5 @@
-//! Reads, postpones and deletes the recorded ends of executions after which triggers are called (semantics G4). The statement
-//! that writes a batch records them (`write_statement`).
+//! Reads, postpones and deletes the recorded ends of executions for which triggers must be called (semantics G4). The
+//! statement that writes a batch records the ends (`write_statement`).
 
 use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::row::count;
 use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::ScheduleWrite;
-use crate::store::schedule::bounded;
+use crate::store::schedule::saturating_i64;
 use crate::types::{PendingEnd, ScheduleId, Timestamp};
 
 query! {
@@ -50,7 +50,7 @@ query! {
     "WITH gone AS (DELETE FROM cloacina_ends WHERE ended_at < $1 RETURNING ended_at) SELECT count(*) FROM gone"
 }
 
-/// Returns ends for which a trigger is to be called.
+/// Returns ends of executions for which a trigger must be called.
 pub(super) async fn pending(
     connection: &Connection,
     session: &Session,
@@ -61,7 +61,7 @@ pub(super) async fn pending(
     let statement = Pending {
         schedule_id: schedule.uuid(),
         now: now.0,
-        limit: bounded(limit),
+        limit: saturating_i64(limit),
     };
     let rows: Vec<(Uuid, i64, i64)> = session.fetch(connection, statement).await?;
     let read = |(execution, ended_at, attempts): (Uuid, i64, i64)| {
@@ -74,8 +74,8 @@ pub(super) async fn pending(
     rows.into_iter().map(read).collect()
 }
 
-/// Deletes or postpones the ends for which triggers were called, within the open transaction. `applied`: which of the
-/// writes were applied.
+/// Deletes or postpones the ends for which triggers were called, in the open transaction. `applied` tells which of the
+/// schedule writes were applied.
 pub(super) async fn settle(
     connection: &Connection,
     writes: &[ScheduleWrite<'_>],
@@ -111,7 +111,7 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Deletes old ends for which no program has called their trigger.
+/// Deletes old ends for which no program has called the trigger.
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,

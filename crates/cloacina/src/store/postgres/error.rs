@@ -6,26 +6,27 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use crate::store::{Report, StoreError};
 
-/// An error inside a request, without the database's location yet.
+/// An error of a request. Except for [`Fault::Store`], its message does not name the database yet.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// PostgreSQL or the client reported an error.
     Sql(tokio_postgres::Error),
-    /// The connection was lost; whether the last statement was applied is unknown.
+    /// The connection was lost. It is unknown whether the last statement was applied.
     Lost(String),
     /// A row cannot be decoded.
     Unreadable(String),
     /// A row, or the caller's decision, violates an invariant.
     Corrupt(String),
-    /// The parameters of a statement have this many bytes, more than a message can carry. It was not sent.
+    /// The total size of a statement's parameters, in bytes, exceeds the maximum size of a message. The statement
+    /// was not sent.
     TooLarge(usize),
     /// The request is not allowed in the current state.
     Refused(String),
     /// The writing runner was declared dead.
     RunnerLost,
-    /// A submission refers to the definition of this id, which is not stored.
+    /// A submission refers to the definition with this id, which is not stored.
     DefinitionGone(String),
-    /// Triggers follow ends of executions, and the statement would not have stored the ends for them.
+    /// Some triggers fire at the end of executions, but the statement does not store the ends for them.
     Followed,
     /// An error that already names the database.
     Store(StoreError),
@@ -36,7 +37,7 @@ impl From<tokio_postgres::Error> for Fault {
         let Some(db_error) = error.as_db_error() else {
             return Self::Sql(error);
         };
-        // The SQLSTATEs that the function `cloacina_refuse` raises.
+        // SQLSTATEs that the function `cloacina_refuse` raises.
         let object = db_error.detail().unwrap_or_default();
         match db_error.code().code() {
             "ZC001" => Self::RunnerLost,
@@ -92,7 +93,11 @@ impl Fault {
             }
             Self::RunnerLost => StoreError::RunnerLost,
             Self::Followed => StoreError::Failed(
-                format!("a trigger was registered meanwhile (database {location})").into(),
+                format!(
+                    "the end of an execution was not recorded for a trigger that was registered meanwhile \
+                     (database {location})"
+                )
+                .into(),
             ),
             Self::DefinitionGone(id) => StoreError::DefinitionGone(format!(
                 "a submission refers to the workflow definition {id}, which is not stored in the database {location}"
@@ -102,7 +107,7 @@ impl Fault {
     }
 }
 
-/// Errors are distinguished by SQLSTATE, because their texts are in the server's language.
+/// Classifies an error by its SQLSTATE, because its text is in the server's language.
 fn classify(error: &tokio_postgres::Error, location: &str) -> StoreError {
     match error.as_db_error() {
         Some(db_error) => classify_db_error(db_error, location),
@@ -124,7 +129,7 @@ fn classify_db_error(error: &DbError, location: &str) -> StoreError {
         return hinted("free some space on the server's disk");
     }
     if code == &SqlState::OUT_OF_MEMORY {
-        // Not a temporary error: only a smaller batch may need less memory.
+        // This error is not treated as temporary, because the same batch would need as much memory again.
         return StoreError::Failed(failed().into());
     }
     if code == &SqlState::INSUFFICIENT_PRIVILEGE {
@@ -133,8 +138,8 @@ fn classify_db_error(error: &DbError, location: &str) -> StoreError {
     if code == &SqlState::READ_ONLY_SQL_TRANSACTION {
         return StoreError::Failed(Report::hinted(
             format!("the database {location} is read-only: {message}"),
-            "connect to the primary (several hosts: \
-             target_session_attrs=read-write), or change the role's default_transaction_read_only",
+            "connect to the primary (with several hosts, add \
+             target_session_attrs=read-write to the URL), or change the role's default_transaction_read_only",
         ));
     }
     if [
@@ -155,7 +160,7 @@ fn classify_db_error(error: &DbError, location: &str) -> StoreError {
         "22" | "54" => StoreError::Refused(format!(
             "the database {location} cannot store a value: {message}; no part of the batch was written"
         )),
-        // The engine's writes never violate a constraint, so the row is not what the engine assumed.
+        // The engine's writes never violate a constraint, so the row is not in the state that the engine assumed.
         "23" => StoreError::Corrupt(format!(
             "the database {location} refused a row: {message}; no part of the batch was written"
         )),
@@ -167,7 +172,7 @@ fn unavailable(location: &str, message: &str) -> StoreError {
     StoreError::Unavailable(format!("the database {location} is not available: {message}").into())
 }
 
-/// Translates the error of an attempt to connect.
+/// Translates an error that occurred while connecting.
 pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> StoreError {
     let text = with_causes(error);
     let Some(code) = error.code() else {
@@ -190,7 +195,7 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
     if code == &SqlState::INVALID_CATALOG_NAME {
         return StoreError::Failed(Report::hinted(
             format!("the database {location} does not exist: {message}"),
-            "create it first",
+            "create the database first",
         ));
     }
     // Classes 53 (insufficient resources), 57 (operator intervention) and 08 (connection) are temporary.
@@ -203,7 +208,8 @@ pub(super) fn connecting(error: &tokio_postgres::Error, location: &str) -> Store
     StoreError::Failed(format!("the database {location} refuses the connection: {message}").into())
 }
 
-/// Returns the error with its causes: the client's own texts are as short as "error connecting to server".
+/// Returns the text of an error with its causes. The client's own texts are too short, e.g. "error connecting to
+/// server".
 pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The hosts that a PostgreSQL URL names.
+//! Reads the hosts of a PostgreSQL URL.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::types::Error;
 pub struct Host {
     /// A name, an address, or a socket directory (with a leading `/`).
     pub name: String,
-    /// An IP address that replaces the name lookup.
+    /// An IP address to use instead of looking up the name.
     pub address: Option<std::net::IpAddr>,
     /// The port.
     pub port: u16,
@@ -19,7 +19,8 @@ pub struct Host {
 
 type Lookup<'a> = dyn Fn(&str, &str) -> Option<String> + 'a;
 
-/// Returns the hosts that a URL, its parameters and the environment name. `lookup` reads a parameter or a variable.
+/// Returns the hosts that are named in a URL, its parameters or the environment. `lookup` returns the value of a
+/// parameter or of an environment variable.
 pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error> {
     let port_of = |text: &str| -> Result<Option<u16>, Error> {
         if text.is_empty() {
@@ -30,7 +31,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
             .filter(|port| *port > 0)
             .map(Some)
             .ok_or_else(|| {
-                // In a URL without an `@` the text may be a password, so only a number is shown.
+                // In a URL without an `@`, this text may be part of a password, so it is shown only if it is a number.
                 let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
                 let shown = if is_number {
                     format!(" '{text}'")
@@ -122,7 +123,7 @@ pub(super) fn hosts(host_part: &str, lookup: &Lookup) -> Result<Vec<Host>, Error
     Ok(hosts)
 }
 
-/// Returns libpq's default: the directory with the server's socket, or `localhost`.
+/// Returns libpq's default host: the directory with the server's socket, or `localhost`.
 fn default_host() -> String {
     let folders = ["/var/run/postgresql", "/tmp"];
     let has_socket = |folder: &&str| Path::new(folder).join(".s.PGSQL.5432").exists();
@@ -133,7 +134,7 @@ fn default_host() -> String {
         .to_owned()
 }
 
-/// Decodes percent-encoding. Errors do not show the text, which may be a password.
+/// Decodes percent-encoding. Errors do not show the text, because it can be a password.
 pub(super) fn decode(text: &str, what: &str) -> Result<String, Error> {
     let wrong = || {
         invalid(format!(

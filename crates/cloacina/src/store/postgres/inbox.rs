@@ -1,4 +1,6 @@
-//! The inbox: messages that a runner applies and deletes in one transaction.
+//! Stores the messages of the inbox. A runner applies and deletes a message in one transaction.
+
+use std::collections::HashSet;
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
@@ -36,6 +38,12 @@ statement! {
 statement! {
     SetNote<'a> { note: &'a str => Text, id: Uuid => SqlUuid }
     "UPDATE cloacina_inbox SET note = $1 WHERE id = $2"
+}
+
+query! {
+    /// Locks messages until the end of the transaction, and returns those that exist.
+    LockMessages { ids: Vec<Uuid> => Array<SqlUuid> } -> SqlUuid;
+    "SELECT i.id FROM cloacina_inbox AS i WHERE i.id = ANY ($1) ORDER BY i.id FOR UPDATE"
 }
 
 query! {
@@ -86,7 +94,7 @@ pub(super) async fn note(
     connection.batch_execute("COMMIT").await
 }
 
-/// Adds messages in one statement, except messages that are stored already. Returns the number of added messages.
+/// Adds messages in one statement. Skips messages that are already stored. Returns the number of added messages.
 pub(super) async fn insert(
     connection: &Connection,
     messages: impl IntoIterator<Item = &InboxMessage>,
@@ -116,6 +124,19 @@ pub(super) async fn delete(
         return Ok(0);
     }
     DeleteMessages { ids }.execute(connection).await
+}
+
+/// Locks messages, and returns those that exist. A message that does not exist was applied by another runner.
+pub(super) async fn lock(
+    connection: &Connection,
+    ids: impl IntoIterator<Item = InboxId>,
+) -> Result<HashSet<InboxId>, Fault> {
+    let ids: Vec<Uuid> = ids.into_iter().map(|id| id.uuid()).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found: Vec<Uuid> = LockMessages { ids }.load(connection).await?;
+    Ok(found.into_iter().map(Into::into).collect())
 }
 
 pub(super) async fn open_messages(

@@ -1,4 +1,4 @@
-//! Offers, progress, logs and health of a PostgreSQL database.
+//! Reads and writes offers, progress, logs and the health of a PostgreSQL database.
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
@@ -95,7 +95,7 @@ query! {
     "SELECT ordinal, attempt, lines FROM cloacina_logs WHERE execution_id = $1 ORDER BY id"
 }
 
-// `locked` locks the executions before their tasks, in the order of a commit.
+// `locked` locks the executions before their tasks, in the order that commits use.
 statement! {
     StartAttempts {
         executions: Vec<Uuid> => Array<SqlUuid>,
@@ -129,7 +129,8 @@ query! {
 }
 
 query! {
-    /// For each table: its name, its size with indexes, live and dead rows, and its size without indexes.
+    /// For each table, returns its name, its size with indexes, its numbers of live and dead rows,
+    /// and its size without indexes.
     TableHealth {} -> (Text, BigInt, BigInt, BigInt, BigInt);
     "SELECT c.relname::text, pg_total_relation_size(c.oid)::bigint, coalesce(s.n_live_tup, 0)::bigint,
      coalesce(s.n_dead_tup, 0)::bigint, pg_relation_size(c.oid)::bigint
@@ -145,13 +146,14 @@ query! {
 }
 
 query! {
-    /// Counts task rows without an execution, which no writer leaves behind.
+    /// Returns the number of task rows that belong to no execution. It is 0 unless another program has changed the
+    /// database.
     Orphans {} -> BigInt;
     "SELECT count(*) FROM cloacina_tasks AS t
      WHERE NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// Minimum number of dead rows that is reported.
+/// A table is reported only if it has at least this number of dead rows.
 const MIN_REPORTED_DEAD_ROWS: i64 = 100_000;
 
 async fn in_transaction(
@@ -380,7 +382,7 @@ impl PostgresStore {
             if let Some(count) = orphans.into_iter().next().filter(|count| *count > 0) {
                 health
                     .problems
-                    .push(format!("{count} rows of tasks belong to no execution"));
+                    .push(format!("{count} task rows do not belong to any execution"));
             }
             Ok(health)
         })
@@ -392,7 +394,7 @@ impl PostgresStore {
         }
         let channel = self.session.channel();
         self.write(async |connection, _| {
-            // The channel's name is generated from letters and digits, and needs no escaping.
+            // The channel's name contains no quotes, and needs no escaping.
             let notify = format!(
                 "SELECT pg_notify('{channel}', '{}')",
                 super::change_notifier::CHANGED

@@ -1,5 +1,5 @@
-//! Lists executions by id, state, definition, key, label, schedule or deadline. Each list reads one index in order, only as
-//! far as needed (`store/listing.rs`).
+//! Lists executions by id, state, definition, key, label, schedule, parent or deadline. Each list reads one index in
+//! order, and only as many rows as needed (`store/listing.rs`).
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::workflow::queue;
 /// Maximum number of rows that one statement of a scan reads.
 const MAX_ROWS: usize = 4_000;
 
-/// The columns of a listed row. `$1` to `$5` tell which of them are needed.
+/// The columns of a listed row. `$1` to `$4` tell which of the optional columns are needed.
 macro_rules! columns {
     () => {
         "SELECT e.id, e.created_at, e.state, e.definition_id, e.started_at IS NOT NULL,
@@ -31,14 +31,25 @@ macro_rules! columns {
     };
 }
 
-/// Declares two statements that read an index, one in each direction. `$6` and `$7` are the ids between which they read,
-/// `$8` is the limit.
+/// Declares two statements that read an index, one for each direction. They return at most `$8` rows, with ids between
+/// `$6` and `$7`. The form with `by` is for an index that has another column before the id. The given text must then
+/// contain the condition for the ids.
 macro_rules! index {
-    ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:expr, $end:literal) => {
-        index! { @one $down { $($field: $rust => $sql),* } $id, $text, " DESC", $end }
-        index! { @one $up { $($field: $rust => $sql),* } $id, $text, "", $end }
+    ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } by $first:literal, $id:literal, $text:literal, $end:literal) => {
+        index! { @one $down { $($field: $rust => $sql),* } concat!($text, " ORDER BY ", $first, " DESC, ", $id), " DESC", $end }
+        index! { @one $up { $($field: $rust => $sql),* } concat!($text, " ORDER BY ", $first, ", ", $id), "", $end }
     };
-    (@one $name:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:expr, $order:literal, $end:literal) => {
+    ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:literal, $end:literal) => {
+        index! {
+            @one $down { $($field: $rust => $sql),* }
+            concat!($text, " ", $id, " > $6 AND ", $id, " < $7 ORDER BY ", $id), " DESC", $end
+        }
+        index! {
+            @one $up { $($field: $rust => $sql),* }
+            concat!($text, " ", $id, " > $6 AND ", $id, " < $7 ORDER BY ", $id), "", $end
+        }
+    };
+    (@one $name:ident { $($field:ident: $rust:ty => $sql:ty),* } $text:expr, $order:literal, $end:literal) => {
         query! {
             $name {
                 error: bool => Bool,
@@ -54,24 +65,24 @@ macro_rules! index {
                 SqlUuid, BigInt, SmallInt, BigInt, Bool, Nullable<Text>, Nullable<Text>, Nullable<Text>, Bool,
                 Bool,
             );
-            concat!(
-                columns!(), $text, " ", $id, " > $6 AND ", $id, " < $7 ORDER BY ", $id, $order, " LIMIT $8", $end, $order,
-                " LIMIT $8"
-            )
+            concat!(columns!(), $text, $order, " LIMIT $8", $end, $order, " LIMIT $8")
         }
     };
 }
 
 index! { ByIdDown, ByIdUp {} "x.id", "(SELECT x.* FROM cloacina_executions AS x WHERE", ") AS e ORDER BY e.id" }
 
+// The condition compares `ROW(…)` values, because with `definition_id = …` the planner might read the index of ids
+// instead. For a version with few executions, it would then read the whole table.
 index! {
     ByDefinitionDown, ByDefinitionUp { definitions: Vec<i64> => Array<BigInt> }
-    "x.id",
-    "unnest($9) AS d (id) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x WHERE x.definition_id = d.id AND",
+    by "x.definition_id", "x.id",
+    "unnest($9) AS d (id) CROSS JOIN LATERAL (SELECT x.* FROM cloacina_executions AS x
+     WHERE ROW(x.definition_id, x.id) > ROW(d.id, $6) AND ROW(x.definition_id, x.id) < ROW(d.id, $7)",
     ") AS e ORDER BY e.id"
 }
 
-// Not for completed executions, which are not in the index of states.
+// These statements are never used for completed executions, which the index of states does not contain.
 index! {
     ByStateDown, ByStateUp { states: Vec<i16> => Array<SmallInt> }
     "x.id",
@@ -128,8 +139,8 @@ query! {
 }
 
 query! {
-    /// Overdue executions, the next deadline (without an id), and a row without either if a task waits or the inbox has a
-    /// message.
+    /// Returns the overdue executions, and a row that contains only the next deadline. If a task waits or the inbox has
+    /// a message, also returns a row of nulls.
     Overdue { now: i64 => BigInt, after: i64 => BigInt, queue: i64 => BigInt } -> (Nullable<SqlUuid>, Nullable<BigInt>);
     "(SELECT id, deadline FROM cloacina_executions WHERE deadline IS NOT NULL AND deadline <= $1 AND state = 1
      ORDER BY deadline, id) UNION ALL
@@ -153,7 +164,7 @@ type ListedRow = (
     bool,
 );
 
-/// Returns ids of executions.
+/// Returns the ids of the executions that match a query.
 #[expect(clippy::too_many_lines, reason = "one branch per index")]
 pub(super) async fn list(
     connection: &Connection,
@@ -164,7 +175,7 @@ pub(super) async fn list(
     if query.limit == 0 || definitions.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Listed::default());
     }
-    // The index of keys begins with the workflow.
+    // The index of keys begins with the workflow, so each workflow is searched separately.
     let workflows = match (&query.keys, &query.workflow) {
         (None, _) => Vec::new(),
         (Some(_), Some(workflow)) => vec![workflow.clone()],
@@ -179,7 +190,7 @@ pub(super) async fn list(
     let mut rows = query.limit.min(MAX_ROWS);
     loop {
         let limit = i64::try_from(rows).unwrap_or(i64::MAX);
-        // A macro instead of a function, because each statement has its own type.
+        // This is a macro instead of a function, because each statement has a different type.
         macro_rules! fetch {
             ($down:ident, $up:ident { $($fields:tt)* }) => {{
                 let Needs { error, input, labels, schedule } = needs;
@@ -287,7 +298,7 @@ fn candidate(row: &ListedRow) -> Candidate<'_> {
     }
 }
 
-/// Returns the definitions that the query allows; `None` means all.
+/// Returns the definitions that the query allows. `None` means all definitions.
 async fn definitions(
     connection: &Connection,
     session: &Session,
@@ -309,7 +320,8 @@ async fn definitions(
     ))
 }
 
-/// Returns running executions whose deadline has passed, and the next deadline.
+/// Returns running executions whose deadline has passed, the next deadline, and whether any task waits or the inbox has
+/// a message.
 pub(super) async fn overdue(
     connection: &Connection,
     session: &Session,

@@ -1,8 +1,9 @@
-//! The thread that listens for other runners' notifications and sends this process's own. One session serves one store
-//! or the stores of many tenants: each schema has its own channel in the same database (semantics H4).
+//! The thread that receives the notifications of other runners and sends the notifications of this process's runners. One
+//! session serves one store or the stores of many tenants. Each schema of a database has a separate channel (semantics
+//! H4).
 //!
-//! NOTIFY holds a database-wide lock until its transaction has committed. It is therefore not sent on the connections
-//! that write, and changes within a few milliseconds are combined into one notification.
+//! NOTIFY holds a lock on the whole database until its transaction has committed. Notifications are therefore not sent
+//! on the connections that write, and changes within a few milliseconds are combined into one notification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use super::peer_table::PeerTable;
 use super::session::Session;
 use crate::store::StoreError;
 
-/// Shortest and longest pause between attempts to reconnect.
+/// Shortest pause between two attempts to reconnect.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
+/// Longest pause between two attempts to reconnect.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A store that the listener serves.
@@ -32,7 +34,7 @@ struct Member {
 /// The stores that the listener serves, by channel.
 type Members = BTreeMap<String, Member>;
 
-/// The listener thread. Dropping this value stops it.
+/// The listener thread. Dropping this value stops the thread.
 pub(super) struct Listener {
     members: watch::Sender<Members>,
     outbox_changed: Arc<Notify>,
@@ -40,7 +42,7 @@ pub(super) struct Listener {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A store's registration with a listener. Dropping this value ends it.
+/// A store's registration with a listener. Dropping this value ends the registration.
 pub(super) struct Membership {
     listener: Arc<Listener>,
     channel: String,
@@ -48,8 +50,8 @@ pub(super) struct Membership {
 }
 
 impl Listener {
-    /// Starts the thread. It stays connected, with the session's options, while any store is registered, and reconnects
-    /// after errors.
+    /// Starts the thread. The thread stays connected, with the session's options, while any store is registered. It
+    /// reconnects after errors.
     pub(super) fn start(session: Arc<Session>) -> Result<Arc<Self>, StoreError> {
         let failed = |error: std::io::Error| {
             StoreError::Failed(format!("cannot start the LISTEN thread: {error}").into())
@@ -133,11 +135,11 @@ impl Drop for Listener {
 async fn listen(session: &Session, mut members: watch::Receiver<Members>, outbox_changed: &Notify) {
     let mut backoff = MIN_BACKOFF;
     loop {
-        // An error means that the listener is being dropped, and this future with it.
+        // An error means that the listener is being dropped, and with it this future.
         drop(members.wait_for(|members| !members.is_empty()).await);
         let mut listening = ListenSession::default();
         match listening.serve(session, &mut members, outbox_changed).await {
-            // No store is registered any more. The next one must not wait for a backoff.
+            // No store is registered any more. The next store must not wait for a backoff.
             Ok(()) if listening.members.is_empty() => {
                 backoff = MIN_BACKOFF;
                 continue;
@@ -177,7 +179,7 @@ impl ListenSession {
             |error: tokio_postgres::Error| super::error::connecting(&error, &session.location);
         let opening = async {
             let (client, notifications) = session.listen().await?;
-            // A notification does not need to survive a power loss.
+            // A notification need not survive a power failure.
             let setting = "SET synchronous_commit = off";
             client.batch_execute(setting).await.map_err(lost)?;
             Ok((client, notifications))
@@ -223,7 +225,7 @@ impl ListenSession {
         }
     }
 
-    /// Starts to listen for new stores, and stops listening for stores that have left.
+    /// Starts listening for new stores, and stops listening for stores that are no longer registered.
     async fn update_channels(
         &mut self,
         client: &Client,
@@ -267,7 +269,7 @@ impl ListenSession {
         for (channel, (notifier, _)) in &self.members {
             if is_due(notifier.next_notification()) {
                 let payloads = notifier.take_notifications();
-                // The payloads are fixed words and ids without quotes, and need no escaping.
+                // The payloads consist of fixed words and ids, contain no quotes, and need no escaping.
                 let call = |payload| format!("pg_notify('{channel}', '{payload}')");
                 calls.extend(payloads.iter().map(call));
                 outgoing.push((notifier, payloads));
@@ -286,7 +288,7 @@ impl ListenSession {
         sent
     }
 
-    /// Checks the locks that are due for a check.
+    /// Checks the advisory locks of peers if a check is due.
     async fn check_peers(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
         for (notifier, peers) in self.members.values_mut() {
             if is_due(peers.next_check(notifier)) {

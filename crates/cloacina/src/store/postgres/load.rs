@@ -1,4 +1,4 @@
-//! Reads executions and their history: one statement for all executions, one for all their tasks.
+//! Reads executions and their history. One statement reads all executions, and another reads all their tasks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::types::{
     Json, ParentLink, Skip, TaskRecord, TaskStatus, TaskWait, Timestamp,
 };
 
-// The lateral subqueries look up each id by key. `OFFSET 0` keeps the planner from reordering that.
+// The lateral subqueries look up each id by its key. `OFFSET 0` prevents the planner from reordering them.
 query! {
     SelectExecutions { contents: bool => Bool, ids: Vec<Uuid> => Array<SqlUuid> } -> (
         SqlUuid, BigInt, BigInt, SmallInt, BigInt, SmallInt, Nullable<Text>, BigInt, Nullable<BigInt>, Nullable<BigInt>,
@@ -50,11 +50,11 @@ struct ExecutionRow {
     started_at: Option<i64>,
     ended_at: Option<i64>,
     timeout: Option<i64>,
-    /// The deadline and the start of the pause. A row has at most 16 columns.
+    /// The deadline and the start of the pause, in one column, because Diesel supports at most 16 columns.
     deadline_and_pause: Vec<Option<i64>>,
     error: Option<Decoded<(Option<u32>, Failure)>>,
     input: Option<Decoded<Context>>,
-    /// The links to the parent and to the final tasks.
+    /// Two links: to the parent, and to the last execution of this execution's final tasks.
     links: Option<Vec<Option<Decoded<ParentLink>>>>,
 }
 
@@ -110,14 +110,16 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
-/// The answer of a step of the pipeline.
+/// The answer to one step of the pipeline.
+#[derive(Default)]
 enum LoadAnswer {
+    #[default]
     Nothing,
     Executions(Vec<ExecutionRow>),
     Tasks(Vec<TaskRow>),
 }
 
-/// Returns the executions that exist, in the order of `ids`, from one snapshot and in one round trip. `contents`:
+/// Returns the executions that exist, in the order of `ids`, from one snapshot and in one round trip. `contents` tells
 /// whether to read inputs and task results.
 pub(super) async fn executions(
     connection: &Connection,
@@ -146,16 +148,10 @@ pub(super) async fn executions(
     let executions = connection.prepare(&select_executions).await?;
     let tasks = connection.prepare(&select_tasks).await?;
     let steps: Vec<Step<LoadAnswer>> = vec![
-        Box::pin(async {
-            connection.batch_execute(&begin).await?;
-            Ok(LoadAnswer::Nothing)
-        }),
+        driver::control(connection, &begin),
         Box::pin(async { Ok(LoadAnswer::Executions(executions.load().await?)) }),
         Box::pin(async { Ok(LoadAnswer::Tasks(tasks.load().await?)) }),
-        Box::pin(async {
-            connection.batch_execute("COMMIT").await?;
-            Ok(LoadAnswer::Nothing)
-        }),
+        driver::control(connection, "COMMIT"),
     ];
     let (mut rows, mut tasks) = (Vec::new(), Vec::new());
     for answer in driver::pipeline(steps).await? {
@@ -207,8 +203,8 @@ fn record(row: ExecutionRow) -> Result<ExecutionRecord, Fault> {
     })
 }
 
-fn time_at(times: &[Option<i64>], place: usize) -> Option<Timestamp> {
-    times.get(place).copied().flatten().map(Timestamp)
+fn time_at(times: &[Option<i64>], index: usize) -> Option<Timestamp> {
+    times.get(index).copied().flatten().map(Timestamp)
 }
 
 fn put_task(record: &mut ExecutionRecord, row: TaskRow) -> Result<(), Fault> {

@@ -1,4 +1,5 @@
-//! Claims items of maps: those that are due for another attempt, then new ones, in the order of the list (K5, K9).
+//! Claims items of maps. Items that are due for another attempt come before new items. New items are claimed in the
+//! order of the list (K5, K9).
 
 use uuid::Uuid;
 
@@ -12,10 +13,10 @@ use super::row::count;
 use crate::store::{ClaimClass, ClaimedItems, Committed};
 use crate::types::{DefinitionId, ItemRecord, MapRow, RunnerId, TaskStatus, Timestamp};
 
-/// Maximum number of maps that one claim takes items from.
+/// Number of due maps above which a claim reports that more items may be claimable (`more_items`).
 const MAPS_PER_CLAIM: usize = 64;
 
-/// Claims items of the maps that have any, in claim order, up to the limits of the classes.
+/// Claims items of the maps that have claimable items, in claim order, up to the limits of the classes.
 pub(super) async fn claim(
     connection: &Connection,
     (classes, free): (&[ClaimClass], &[usize]),
@@ -42,12 +43,12 @@ pub(super) async fn claim(
             ordinal,
         };
         let Some(mut row) = first_row(query.load(connection).await?)? else {
-            // Another runner is writing it.
+            // Another runner is writing the map.
             committed.more_items = true;
             continue;
         };
         if row.is_over() {
-            // The last items of an aligned map were skipped. The runner ends it.
+            // The last items of an aligned map were skipped. The runner must end the map.
             let items = Vec::new();
             committed.items.push(ClaimedItems { row, items });
             continue;
@@ -80,8 +81,8 @@ pub(super) async fn claim(
     Ok(())
 }
 
-/// The maps with items to claim, each with the position of its class. At most about `MAPS_PER_CLAIM`, but not less because of maps
-/// before them whose functions this program does not have.
+/// Returns maps with items to claim, each with the position of its class. Reads `MAPS_PER_CLAIM` maps and one more, which
+/// shows that there are more maps. Reads further maps only if the classes exclude all maps read so far.
 async fn due_maps(
     connection: &Connection,
     classes: &[ClaimClass],
@@ -116,8 +117,8 @@ async fn due_maps(
     }
 }
 
-/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones. New items of an aligned map have
-/// rows that are due since time 0.
+/// Claims up to `room` items of a map. Items that wait for another attempt come before new items. New items of an
+/// aligned map already have rows, which are due at time 0.
 async fn admit(
     connection: &Connection,
     row: &mut MapRow,

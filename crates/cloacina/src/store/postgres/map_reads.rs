@@ -1,4 +1,4 @@
-//! Reads maps, their items, and the steps of items.
+//! Reads maps, their items, and the recorded steps of items.
 
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::types::{
     Timestamp,
 };
 
-/// Returns the maps of executions that have expanded.
+/// Returns the expanded maps of these executions.
 pub(super) async fn maps(
     connection: &Connection,
     session: &Session,
@@ -45,7 +45,7 @@ pub(super) async fn items(
     records(session.fetch(connection, page).await?)
 }
 
-/// Returns the items of a map before an index, those next to it, in the order of the list.
+/// Returns the last items of a map before an index, in the order of the list.
 pub(super) async fn items_before(
     connection: &Connection,
     session: &Session,
@@ -63,7 +63,7 @@ pub(super) async fn items_before(
     Ok(items)
 }
 
-/// Returns items that a runner has claimed, by map.
+/// Returns items that a runner has claimed, grouped by map.
 pub(super) async fn items_of(
     connection: &Connection,
     session: &Session,
@@ -108,13 +108,13 @@ pub(super) async fn steps(
     task: Ordinal,
     item: u32,
 ) -> Result<Vec<StepRecord>, Fault> {
-    type Row = (String, i64, String, i64, i64, i64, Decoded<Json>);
+    type StepColumns = (String, i64, String, i64, i64, i64, Decoded<Json>);
     let query = SelectItemSteps {
         execution_id: id.uuid(),
         ordinal: task.into(),
         item: item.into(),
     };
-    let rows: Vec<Row> = session.fetch(connection, query).await?;
+    let rows: Vec<StepColumns> = session.fetch(connection, query).await?;
     let records = rows.into_iter().map(
         |(key, position, kind, attempt, started_at, ended_at, value)| {
             let Some(kind) = StepKind::from_name(&kind) else {

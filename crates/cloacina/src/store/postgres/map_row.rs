@@ -6,7 +6,7 @@ use super::map_rows::{FirstWaiting, LockMap, PutMap, first_row};
 use super::row::encode;
 use crate::types::{ExecutionId, MapRow, Ordinal, Timestamp};
 
-/// Locks the row of a map, and returns it.
+/// Locks the row of a map and returns it.
 pub(super) async fn lock(
     connection: &Connection,
     execution: ExecutionId,
@@ -19,7 +19,7 @@ pub(super) async fn lock(
     first_row(query.load(connection).await?)
 }
 
-/// Writes a map's row, with the time at which an item can be claimed.
+/// Writes a map's row, including the time at which a runner must process the map next (`MapRow::due_at`).
 pub(super) async fn put(connection: &Connection, row: &MapRow) -> Result<(), Fault> {
     let execution_id = row.execution.uuid();
     let ordinal = row.task.into();

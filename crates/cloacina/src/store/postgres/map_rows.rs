@@ -11,7 +11,7 @@ use crate::types::{
     DefinitionId, Failure, ItemRecord, Json, MapRow, MapState, TaskStatus, Timestamp,
 };
 
-/// Declares a query for rows of maps.
+/// Declares a query that returns rows of maps.
 macro_rules! maps_query {
     ($name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {
@@ -69,7 +69,7 @@ pub(super) struct MapColumns {
     queue: i64,
     priority: i16,
     detail: Option<Decoded<(u32, Failure)>>,
-    /// The source and the number of skipped items: diesel's rows have at most 16 parts.
+    /// The columns `source`, `has_all` and `skipped`. They are grouped, because Diesel supports at most 16 columns.
     aligned: (Option<i64>, bool, i64),
 }
 
@@ -145,8 +145,8 @@ statement! {
 }
 
 query! {
-    /// Adds items of an aligned map for those of its source that have ended: they are ready, or skipped if the source's item did
-    /// not complete.
+    /// For each given item of the source map, if the item has ended, adds an item to an aligned map. The new item is
+    /// ready if the source item completed, and skipped otherwise.
     FeedItems {
         execution_id: Uuid => SqlUuid,
         source: i64 => BigInt,
@@ -165,7 +165,7 @@ query! {
 }
 
 query! {
-    /// As [`FeedItems`], for all items of the source.
+    /// Like [`FeedItems`], but for all ended items of the source map.
     FeedAllItems {
         execution_id: Uuid => SqlUuid,
         source: i64 => BigInt,
@@ -185,28 +185,36 @@ statement! {
 }
 
 statement! {
-    /// Ends the items of a map that have not ended.
+    /// Cancels a map's ready and running items.
     CancelItems { ended_at: i64 => BigInt, execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET state = 6, runner_id = NULL, ready_at = NULL, ended_at = $1
      WHERE execution_id = $2 AND ordinal = $3 AND state IN (1, 2)"
 }
 
 statement! {
-    /// Makes those items of a map ready that did not complete. Their earlier attempts do not count.
+    /// Postpones the items of a map that were not due yet when a pause began, by the length of the pause (D7).
+    HoldItems { held: i64 => BigInt, execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, since: i64 => BigInt }
+    "UPDATE cloacina_items SET ready_at = ready_at + $1
+     WHERE execution_id = $2 AND ordinal = $3 AND state = 1 AND ready_at > $4"
+}
+
+statement! {
+    /// Makes each item of a map ready, unless the item has completed. Earlier attempts of these items no longer count.
     ReopenItems { ready_at: i64 => BigInt, execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET state = 1, runner_id = NULL, ready_at = $1, uncounted = attempt, rescues = 0,
      started_at = NULL, ended_at = NULL WHERE execution_id = $2 AND ordinal = $3 AND state <> 3"
 }
 
 query! {
-    /// The children that belong to open items of a map, or to items that an earlier end of the map left open.
+    /// Returns the children that were started by items in state 2 (running) or 6 (cancelled when the map ended).
     OpenChildren { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt } -> Nullable<SqlUuid>;
     "SELECT child_id FROM cloacina_items WHERE execution_id = $1 AND ordinal = $2 AND state IN (2, 6)
      AND runner_id IS NULL AND child_id IS NOT NULL ORDER BY item"
 }
 
 statement! {
-    /// Removes the references to these children: their ends are no longer expected, and a retry starts new children.
+    /// Removes the references to the children that [`OpenChildren`] returns. Their ends are no longer expected, and a
+    /// retry starts new children.
     ForgetChildren { execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET child_id = NULL WHERE execution_id = $1 AND ordinal = $2 AND state IN (2, 6)
      AND runner_id IS NULL AND child_id IS NOT NULL"
@@ -217,10 +225,11 @@ query! {
     "SELECT min(ready_at) FROM cloacina_items WHERE execution_id = $1 AND ordinal = $2 AND state = 1"
 }
 
-// The planner does not know how many items a map has, so it would read all of them for each statement. The lateral subqueries look
-// up each item by its key. `OFFSET 0` keeps the planner from reordering that. The lock of the map's row keeps the places valid.
+// The planner does not know how many items a map has, and would therefore read all of them in each statement. The
+// lateral subqueries look up each item by its key, and `OFFSET 0` prevents the planner from reordering them. The lock
+// on the map's row keeps the row addresses (`ctid`) valid.
 query! {
-    /// Updates the items that have the given holders, and returns them.
+    /// Updates each given item if it still has the given holder. Returns the updated items.
     #[derive(Default)]
     EndItems {
         execution_id: Uuid => SqlUuid,
@@ -255,7 +264,7 @@ query! {
 }
 
 query! {
-    /// Records steps of items that have the given claims. Returns the items that have them.
+    /// Records each given step if its item still has the given claim. Returns the items that have the given claim.
     #[derive(Default)]
     InsertItemSteps {
         execution_id: Uuid => SqlUuid,
@@ -292,7 +301,7 @@ statement! {
      SELECT $1, $2, n.item, 2, 1, 0, 0, $5 FROM generate_series($3::bigint, $4::bigint) AS n (item)"
 }
 
-/// Declares a query for rows of items.
+/// Declares a query that returns rows of items.
 macro_rules! items_query {
     ($name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {
@@ -400,7 +409,7 @@ pub(super) fn records(rows: Vec<ItemColumns>) -> Result<Vec<ItemRecord>, Fault> 
     rows.into_iter().map(ItemColumns::record).collect()
 }
 
-/// Returns the first of the rows.
+/// Returns the map of the first row, if there is one.
 pub(super) fn first_row(rows: Vec<MapColumns>) -> Result<Option<MapRow>, Fault> {
     rows.into_iter().next().map(MapColumns::row).transpose()
 }

@@ -1,6 +1,7 @@
-//! Writes maps and their items (semantics K). A map's row is locked, changed by its counters' own rules, and written.
+//! Writes maps and their items (semantics K). To change a map, this module locks its row, changes the counters with the
+//! methods of `MapRow`, and writes the row.
 //!
-//! Maps are locked after executions. A claim skips maps that are locked, so that it never waits for another runner.
+//! Maps are locked after executions. A claim skips locked maps, so that it never waits for another runner.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,7 @@ use super::inbox;
 use super::map_feeds::{feed_all, feed_followers};
 use super::map_row::{lock, micros, put};
 use super::map_rows::{
-    CancelItems, DeleteItemSteps, DeleteItems, DeleteSkipped, EndItems, ForgetChildren,
+    CancelItems, DeleteItemSteps, DeleteItems, DeleteSkipped, EndItems, ForgetChildren, HoldItems,
     InsertItemSteps, IsAlive, OpenChildren, ReopenItems,
 };
 use super::row::encode;
@@ -23,7 +24,8 @@ use crate::types::{
     ExecutionId, ItemRecord, MapChange, MapRow, MapState, Note, Ordinal, Timestamp,
 };
 
-/// Applies the writes of a batch about maps in its open transaction. `applied`: the executions whose changes were written.
+/// Applies the writes of a batch that concern maps, in the open transaction. `applied` contains the executions whose
+/// changes were written.
 pub(super) async fn apply(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -65,8 +67,8 @@ pub(super) async fn apply(
     Ok(outcomes)
 }
 
-/// Locks the maps that the batch changes, in one order for all runners, so that none waits for another that waits for it. What is
-/// read of their items afterwards includes what those that held a lock before have written, such as children that they started.
+/// Locks the maps that the batch changes. All runners use the same order, so that no deadlock occurs. A statement that
+/// runs after a map is locked sees what earlier holders of the lock have written, e.g. the children that they started.
 async fn lock_all(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -78,7 +80,7 @@ async fn lock_all(
         .flat_map(|(id, change)| locked_by(change).into_iter().map(|task| (*id, task)))
         .collect();
     if keys.is_empty() && maps.ends.iter().all(|ends| ends.feeds.is_empty()) {
-        // The ends alone are applied in the same order.
+        // Nothing to lock in advance: `end_of_map` locks each map before it applies the map's ends, in the same order.
         return Ok(());
     }
     for ends in &maps.ends {
@@ -94,8 +96,8 @@ async fn lock_all(
     Ok(())
 }
 
-/// The tasks whose maps must be locked for a change. One that expands for the first time has no row yet; its source is locked, so
-/// that no item of that ends unseen.
+/// Returns the tasks whose maps must be locked for a change. A map that expands for the first time has no row to lock
+/// yet. The source of an aligned map is locked too, so that no end of a source item is missed.
 fn locked_by(change: &MapChange) -> Vec<Ordinal> {
     match change {
         MapChange::Expand(row) => {
@@ -104,13 +106,13 @@ fn locked_by(change: &MapChange) -> Vec<Ordinal> {
         }
         MapChange::Close(task)
         | MapChange::Pause(task)
-        | MapChange::Resume(task)
+        | MapChange::Resume(task, _)
         | MapChange::Reopen(task)
         | MapChange::Tell(task, _) => vec![*task],
     }
 }
 
-/// Applies what the written changes of executions mean for their maps.
+/// Applies the changes of maps that belong to written changes of executions.
 pub(super) async fn change(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -118,13 +120,13 @@ pub(super) async fn change(
 ) -> Result<(), Fault> {
     let changes = batch.flow.maps.changes.iter();
     let changes = changes.enumerate();
-    for (place, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
-        apply_change(connection, *execution, change, (batch.now, place)).await?;
+    for (position, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
+        apply_change(connection, *execution, change, (batch.now, position)).await?;
     }
     Ok(())
 }
 
-/// Ends the items of a map that wait or run.
+/// Cancels a map's ready and running items.
 async fn cancel_items(connection: &Connection, row: &MapRow, now: Timestamp) -> Result<(), Fault> {
     CancelItems {
         ended_at: now.0,
@@ -136,7 +138,8 @@ async fn cancel_items(connection: &Connection, row: &MapRow, now: Timestamp) -> 
     Ok(())
 }
 
-/// Tells the children of a map's items something.
+/// Adds a message to the inbox for each open child of a map's items. If the message is a cancellation, the ends of these
+/// children are no longer expected.
 async fn tell(
     connection: &Connection,
     execution: ExecutionId,
@@ -171,7 +174,7 @@ async fn apply_change(
     connection: &Connection,
     execution: ExecutionId,
     change: &MapChange,
-    (now, place): (Timestamp, usize),
+    (now, position): (Timestamp, usize),
 ) -> Result<(), Fault> {
     let execution_id = execution.uuid();
     let task = match change {
@@ -196,11 +199,11 @@ async fn apply_change(
             return put(connection, &row).await;
         }
         MapChange::Tell(task, note) => {
-            return tell(connection, execution, *task, note, (now, place)).await;
+            return tell(connection, execution, *task, note, (now, position)).await;
         }
         MapChange::Close(task)
         | MapChange::Pause(task)
-        | MapChange::Resume(task)
+        | MapChange::Resume(task, _)
         | MapChange::Reopen(task) => *task,
     };
     let Some(mut row) = lock(connection, execution, task).await? else {
@@ -214,7 +217,17 @@ async fn apply_change(
             row.state = MapState::Ended;
         }
         MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
-        MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
+        MapChange::Resume(_, pause) if row.state == MapState::Paused => {
+            HoldItems {
+                held: pause.held,
+                execution_id,
+                ordinal,
+                since: pause.since.0,
+            }
+            .execute(connection)
+            .await?;
+            row.state = MapState::Open;
+        }
         MapChange::Reopen(_) => {
             DeleteSkipped {
                 execution_id,
@@ -251,25 +264,24 @@ async fn end_of_map(
             ..MapOutcome::default()
         });
     }
-    // A message that belongs to another list than the runner knows is applied again.
+    // If the batch was decided for another generation of the map, the messages stay in the inbox and are decided again.
+    let mut already_applied = HashSet::new();
     if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
-        inbox::delete(connection, ends.settled.iter().copied()).await?;
+        let settled = || ends.settled.iter().map(|(message, _)| *message);
+        let found = inbox::lock(connection, settled()).await?;
+        let gone = (ends.settled.iter()).filter(|(message, _)| !found.contains(message));
+        already_applied.extend(gone.map(|(_, item)| *item));
+        inbox::delete(connection, settled()).await?;
     }
     let Some(mut row) = row.clone().filter(is_open) else {
-        if ends.is_last {
-            return Err(StoreError::MapMoved(Vec::new()).into());
-        }
-        return Ok(MapOutcome {
-            row,
-            ..MapOutcome::default()
-        });
+        return Ok(MapOutcome::not_written(row, ends.is_last)?);
     };
     let mut lost = insert_steps(connection, ends).await?;
     let records: Vec<&ItemRecord> = (ends.items.iter())
         .map(|write| write.record_for(&row))
         .collect();
     let may_start = row.may_start();
-    let ended = end_items(connection, ends, &records).await?;
+    let ended = end_items(connection, ends, &records, &already_applied).await?;
     for (write, record) in ends.items.iter().zip(records) {
         let is_written = ended.contains(&i64::from(record.item));
         if is_written {
@@ -309,6 +321,7 @@ async fn end_items(
     connection: &Connection,
     ends: &ItemEnds,
     records: &[&ItemRecord],
+    already_applied: &HashSet<u32>,
 ) -> Result<HashSet<i64>, Fault> {
     if ends.items.is_empty() {
         return Ok(HashSet::new());
@@ -318,7 +331,8 @@ async fn end_items(
         ordinal: ends.task.into(),
         ..EndItems::default()
     };
-    for (write, record) in ends.items.iter().zip(records) {
+    let items = ends.items.iter().zip(records);
+    for (write, record) in items.filter(|(_, record)| !already_applied.contains(&record.item)) {
         update.items.push(record.item.into());
         update.states.push(record.status.code());
         update.attempts.push(record.attempt.into());
@@ -375,7 +389,8 @@ async fn insert_steps(connection: &Connection, ends: &ItemEnds) -> Result<Vec<u3
         .collect())
 }
 
-/// Changes how many items of an open map run at once.
+/// Sets the limit on concurrent items of a map. `None` means no limit. Returns `false` if the map has not expanded yet or
+/// has ended.
 pub(super) async fn set_parallel(
     connection: &Connection,
     session: &Session,

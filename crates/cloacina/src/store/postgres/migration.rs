@@ -1,5 +1,5 @@
-//! Applies migrations and reads the schema versions. As on SQLite, the versions are kept in a separate table, because
-//! these tables may share a database with an application's.
+//! Applies migrations and reads the schema versions. As on SQLite, the versions are kept in a separate table and not in
+//! Diesel's table of migrations, because an application in the same schema may use Diesel's table.
 
 use diesel::sql_types::{Bool, Nullable, Text};
 
@@ -9,8 +9,9 @@ use super::session::Session;
 use super::statement::{query, statement};
 use crate::store::{Report, StoreError};
 
-/// The migrations of this program, oldest first. They have the same version numbers as on SQLite.
-const KNOWN: [(&str, &str); 9] = [
+/// The migrations of this program, oldest first. SQLite has migrations with the same version numbers, except for 5 and
+/// 10, which concern only PostgreSQL.
+const KNOWN: [(&str, &str); 10] = [
     (
         "00000000000001",
         include_str!("../../../migrations/postgres/00000000000001_initial/up.sql"),
@@ -47,11 +48,16 @@ const KNOWN: [(&str, &str); 9] = [
         "00000000000009",
         include_str!("../../../migrations/postgres/00000000000009_aligned_maps/up.sql"),
     ),
+    (
+        "00000000000010",
+        include_str!("../../../migrations/postgres/00000000000010_unchecked_rows/up.sql"),
+    ),
 ];
 
 query! {
-    /// Reads the catalogue table instead of calling `to_regclass`, whose cache misses a table that another process
-    /// created while this transaction waited for the lock.
+    /// Returns the schema of the session, and whether the table of versions exists. Reads the catalogue table instead of
+    /// calling `to_regclass`, whose cache does not contain a table that another process created while this transaction
+    /// waited for the lock.
     HasVersions {} -> (Nullable<Text>, Bool);
     "SELECT current_schema()::text, EXISTS (SELECT 1 FROM pg_catalog.pg_class AS c
      JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -64,7 +70,7 @@ query! {
 }
 
 query! {
-    /// Whether a schema exists, whether the role may use it, and whether the role may create what is missing.
+    /// Returns whether a schema exists, whether the role can use it, and whether the role can create missing objects.
     Rights { schema: String => Text } -> (Bool, Bool, Bool);
     "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
      coalesce(has_schema_privilege(n.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE'))
@@ -90,7 +96,7 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Reads the versions, within the open transaction.
+    /// Reads the versions in the open transaction.
     async fn read(connection: &Connection) -> Result<Self, Fault> {
         let rows: Vec<(Option<String>, bool)> = HasVersions {}.load(connection).await?;
         let (name, exists) = rows.into_iter().next().unwrap_or_default();
@@ -130,7 +136,7 @@ impl Schema {
         )))
     }
 
-    /// Refuses a session that is not in the requested schema, which would write into another one.
+    /// Refuses a session that is not in the requested schema, because such a session would write into another schema.
     fn verify_schema(&self, session: &Session) -> Result<(), StoreError> {
         let wanted = session.options.schema.as_ref();
         if wanted.is_none() || wanted == self.name.as_ref() {
@@ -156,7 +162,8 @@ pub(super) async fn read_versions(
     Ok(schema)
 }
 
-/// Applies pending migrations, or fails if that is not allowed. Later connections must be in the same schema.
+/// Applies pending migrations, or fails if the options do not allow migrations. Later connections must be in the same
+/// schema.
 pub(super) async fn prepare(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let schema = check_and_migrate(connection, session).await?;
     schema.verify_schema(session)?;
@@ -188,7 +195,8 @@ async fn check_and_migrate(connection: &Connection, session: &Session) -> Result
     read_versions(connection, session).await
 }
 
-/// Refuses a role that may not use or migrate the schema. A tenant's role may not migrate; its administrator must.
+/// Refuses a role that is not allowed to use or migrate the schema. A tenant's role cannot migrate the schema, so the
+/// administrator must do it.
 async fn check_rights(
     connection: &Connection,
     session: &Session,
@@ -219,7 +227,7 @@ async fn check_rights(
         if exists {
             "lacks"
         } else {
-            "does not exist and lacks"
+            "does not exist, so it lacks"
         },
         schema.pending.join(", "),
     );
@@ -232,7 +240,7 @@ async fn check_rights(
     ))))
 }
 
-/// Applies pending migrations in one transaction, one process at a time.
+/// Applies pending migrations in one transaction. Only one process can migrate at a time.
 async fn migrate(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let begin = format!("{}; {}", session.begin(), session.without_timeouts());
     connection.batch_execute(&begin).await?;
@@ -241,11 +249,11 @@ async fn migrate(connection: &Connection, session: &Session) -> Result<(), Fault
     Ok(())
 }
 
-/// Creates the schema and applies pending migrations, within the open transaction.
+/// Creates the schema and applies pending migrations, in the open transaction.
 pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let location = &session.location;
-    // Names were validated and need no escaping. The lock is needed because concurrent `CREATE … IF NOT EXISTS` can
-    // collide.
+    // Names were validated and need no escaping. The lock is needed because concurrent `CREATE … IF NOT EXISTS`
+    // statements can fail.
     let wanted = session.options.schema.as_deref();
     let lock = format!(
         "SELECT pg_advisory_xact_lock(hashtextextended('cloacina:' || {}, 0))",
@@ -262,7 +270,7 @@ pub(super) async fn apply(connection: &Connection, session: &Session) -> Result<
             .batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS \"{name}\""))
             .await?;
     }
-    // Read again under the lock: another process may have migrated meanwhile.
+    // The versions are read again under the lock, because another process may have migrated meanwhile.
     let schema = Schema::read(connection).await?;
     schema.verify_schema(session)?;
     schema.refuse_newer(location)?;

@@ -1,9 +1,11 @@
 //! The PostgreSQL store, for runners on several machines.
 //!
-//! One connection writes and a few read, each driven by the calling thread (`blocking_connection`, `read_pool`). A
-//! batch takes one round trip (`commit`). A separate connection listens for changes by other runners (`listener`).
+//! One connection writes and up to three others read. The calling thread runs their I/O (`blocking_connection`,
+//! `read_pool`). A batch usually takes one round trip (`commit`). A separate connection listens for changes by other
+//! runners (`listener`).
 
 pub mod admin;
+mod answer_row;
 mod blocking_connection;
 mod call;
 mod change_notifier;
@@ -35,6 +37,7 @@ mod pass_file;
 mod peer_table;
 mod prune;
 mod read_pool;
+mod ready;
 mod row;
 mod runner;
 mod schedule;
@@ -49,6 +52,7 @@ mod ticks;
 mod tls;
 mod url;
 mod waits;
+mod wakes;
 mod write;
 mod write_statement;
 
@@ -82,18 +86,19 @@ use crate::types::{DefinitionId, InboxId, NewSignal, RunnerId, ScheduleRecord, S
 use crate::workflow::Workflow;
 
 query! {
-    /// Changes whenever a writing transaction starts or ends on the server.
+    /// Returns a string that changes whenever a writing transaction starts or ends on the server.
     Snapshot {} -> Text;
     "SELECT pg_current_snapshot()::text"
 }
 
-/// Shortest and longest time between two polls for changes, where LISTEN is not available.
+/// Minimum time between two queries for the server's snapshot.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum time between two queries for the server's snapshot, if callers ask for the marker often enough.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    // Declared first, so that it is dropped first.
+    // This is the first field, so that it is dropped first.
     listener: Mutex<Option<Membership>>,
     session: Arc<Session>,
     writer: Writer,
@@ -103,16 +108,16 @@ pub struct PostgresStore {
     prune_cursor: PruneCursor,
     /// Maximum number of open connections, including the listener's.
     connections: usize,
-    /// Set once the connections are shared with other stores.
+    /// Set once this store shares its connections with other stores.
     pool_slot: OnceLock<PoolSlot>,
-    /// Whether the store was closed: each connection is then closed after its use.
+    /// Whether the store was closed. Each connection is then closed after it is used.
     closed: AtomicBool,
 }
 
-/// Number of connections of a store that is opened without a limit.
+/// Maximum number of connections of a store that is opened without a limit.
 const DEFAULT_CONNECTIONS: usize = 10;
 
-/// The change marker of a store that cannot listen, and when to poll it next.
+/// The change marker that is computed from the server's snapshot, and the time of the next query for the snapshot.
 struct SnapshotPoll {
     marker: i64,
     next: Instant,
@@ -128,18 +133,19 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens a database, creating the schema and migrating it where the options allow it.
+    /// Opens a database. Creates and migrates the schema if the options allow it.
     ///
     /// # Errors
-    /// If the server cannot be reached within the connection timeout, or the login or the schema is refused.
+    /// Returns an error if the server cannot be reached within the connection timeout, or if the server refuses the
+    /// login or the schema.
     pub fn open(options: &PostgresOptions) -> Result<Self, StoreError> {
         Self::open_within(options, DEFAULT_CONNECTIONS)
     }
 
-    /// Like [`Self::open`], with at most `connections` connections, and at least one.
+    /// Like [`Self::open`], with at most `connections` connections, but at least one.
     ///
     /// # Errors
-    /// As for [`Self::open`].
+    /// See [`Self::open`].
     pub fn open_within(options: &PostgresOptions, connections: usize) -> Result<Self, StoreError> {
         let session = Arc::new(Session::new(options.clone()));
         let mut connection = BlockingConnection::new();
@@ -152,7 +158,7 @@ impl PostgresStore {
             listener: Mutex::new(None),
             session,
             writer: Writer::new(writer),
-            // Two connections are reserved for the writer and the listener.
+            // Two connections are reserved: for the writer and for the listener.
             readers: ReadPool::new(connections.saturating_sub(2)),
             notifier: Arc::new(ChangeNotifier::new()),
             prune_cursor: PruneCursor::default(),
@@ -167,10 +173,10 @@ impl PostgresStore {
         }
     }
 
-    /// Returns the newest schema version that is applied, if any. Changes nothing.
+    /// Returns the newest applied schema version, if any. Changes nothing.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn schema_version(options: &PostgresOptions) -> Result<Option<String>, StoreError> {
         let session = Session::new(options.clone());
         BlockingConnection::new()
@@ -181,7 +187,7 @@ impl PostgresStore {
     /// Returns the schema versions that are not applied yet, oldest first. Changes nothing.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn pending_migrations(options: &PostgresOptions) -> Result<Vec<String>, StoreError> {
         let session = Session::new(options.clone());
         BlockingConnection::new()
@@ -189,13 +195,15 @@ impl PostgresStore {
             .map(|schema| schema.pending)
     }
 
+    /// Runs `work` on the write connection, or on a connection of the shared pool.
     fn write<T: Send>(
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
     ) -> Result<T, StoreError> {
         if self.pool_slot.get().is_none() {
             let mut connection = self.writer.lock();
-            // Checked again under the lock: another thread may have shared the connections.
+            // This is checked again under the lock, because another thread may have shared the connections
+            // meanwhile.
             if self.pool_slot.get().is_none() {
                 let result = connection.run(&self.session, work);
                 if self.closed.load(Ordering::Acquire) {
@@ -211,6 +219,7 @@ impl PostgresStore {
         result
     }
 
+    /// Runs `work` on a read connection. If the store has none, uses the connection for writes.
     fn read<T: Send>(
         &self,
         work: impl AsyncFnOnce(&Connection, &Session) -> Result<T, Fault> + Send,
@@ -227,7 +236,7 @@ impl PostgresStore {
         self.session.options.listen && !self.session.pooled && self.connections > 1
     }
 
-    /// Starts to listen for changes when this is first needed.
+    /// Starts listening for changes, unless the store already listens.
     fn listen(&self) -> Result<(), StoreError> {
         if !self.can_listen() || self.closed.load(Ordering::Acquire) {
             return Ok(());
@@ -247,7 +256,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Returns what `read` finds in the runner cache, after refreshing the cache if it is too old.
+    /// Returns what `read` finds in the runner cache. Refreshes the cache first if it is too old.
     fn with_runner_cache<T>(
         &self,
         read: impl Fn(&mut runner::RunnerCache) -> Option<T>,
@@ -261,7 +270,8 @@ impl PostgresStore {
         Ok(read(runner_cache))
     }
 
-    /// Returns a number that changes with the server's transactions. Polls less often while nothing changes.
+    /// Returns a number that changes with the server's transactions, with a delay of at most `MAX_POLL_INTERVAL`. Queries
+    /// the server less often while the number does not change.
     fn snapshot(&self) -> Result<i64, StoreError> {
         let mut poll = self.snapshot_poll.lock();
         if Instant::now() < poll.next {
@@ -330,9 +340,10 @@ impl PostgresStore {
         committed
     }
 
-    /// Sends signals, and notifies other runners, which check the tasks that wait for them.
+    /// Sends signals, and notifies other runners, which then check the tasks that wait for the signals.
     fn send(
         &self,
+        runner: Option<RunnerId>,
         new: &[NewSignal],
         settled: &[InboxId],
         now: Timestamp,
@@ -340,13 +351,15 @@ impl PostgresStore {
         let sent = self.write(async |connection, session| {
             signals::send(connection, session, new, settled, now).await
         })?;
-        if sent.iter().any(|sent| sent.woken > 0) {
-            self.notifier.notify_changed(None);
+        match (runner, sent.iter().map(|sent| sent.woken).sum()) {
+            (_, 0) => {}
+            (Some(runner), woken) => self.notifier.notify_written(runner, woken, false),
+            (None, _) => self.notifier.notify_changed(None),
         }
         Ok(sent)
     }
 
-    /// Adds a message to the inbox, and notifies other runners, which apply it.
+    /// Adds a message to the inbox, and notifies other runners, which then apply the message.
     fn post(&self, message: &InboxMessage) -> Result<(), StoreError> {
         self.write(async |connection, session| inbox::post(connection, session, message).await)?;
         self.notifier.notify_changed(None);
@@ -432,13 +445,13 @@ impl Store for PostgresStore {
     fn on_change(&self, wake: Arc<dyn Fn() + Send + Sync>) {
         self.notifier.on_change(wake);
         if let Err(error) = self.listen() {
-            tracing::warn!(%error, "cannot listen for notifications: changes by other runners are noticed only by polling");
+            tracing::warn!(%error, "cannot listen for notifications, so changes by other runners are noticed only by polling");
         }
     }
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // The listener is closed first, because it may still read.
+        // The listener is closed first, because it may still use other connections to read.
         drop(self.listener.lock().take());
         self.readers.close();
         close(&mut self.writer.lock());

@@ -1,25 +1,27 @@
-//! Limits the rate of NOTIFY: each one takes a database-wide lock and wakes every runner.
+//! Limits the rate of NOTIFY, because each notification takes a database-wide lock and wakes every runner. After an
+//! idle time, a number of notifications (the allowance) can be sent with short pauses. Later ones need long pauses.
 //!
 //! See docs/explanation/decisions/013-changes-and-notifications.md
 
 use std::time::{Duration, Instant};
 
-/// Minimum time between two notifications while the allowance lasts. Short, because a caller that waits for one
-/// execution at a time would otherwise wait for each notification.
+/// Minimum time between two notifications until the allowance is used up. It is short because a caller that runs one
+/// execution at a time waits for each notification.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 /// Minimum time between two notifications once the allowance is used up.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
-/// Allowance after an idle time: 400 notifications, expressed as the time that they take at the long pause.
+/// Allowance after an idle time: 400 notifications. It is expressed as the time that 400 notifications take with the
+/// long pause.
 const ALLOWANCE: Duration = Duration::from_secs(4);
-/// Number of executions in one transaction that uses up the allowance: such a batch keeps the peers busy without a
-/// quick notification.
+/// A transaction that writes at least this number of executions uses up the allowance. The peers have enough work after
+/// such a transaction, so they need no quick notification.
 const MANY: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct NotifyRateLimiter {
     sent_at: Option<Instant>,
-    /// The time at which the used part of the allowance is restored. Each notification adds the long pause.
-    /// A time in the past means a full allowance.
+    /// The time at which the allowance is full again. Each notification delays this time by the long pause. A time in
+    /// the past means that the allowance is full.
     used_until: Instant,
 }
 
@@ -33,14 +35,14 @@ impl Default for NotifyRateLimiter {
 }
 
 impl NotifyRateLimiter {
-    /// Records the number of executions of a transaction.
+    /// Records that a transaction has written this number of executions.
     pub(super) fn note_written(&mut self, executions: usize, now: Instant) {
         if executions >= MANY {
             self.used_until = self.used_until.max(now + ALLOWANCE);
         }
     }
 
-    /// Returns when the next notification may be sent; `None` means immediately.
+    /// Returns the time at which the next notification can be sent; `None` means immediately.
     pub(super) fn next(&self) -> Option<Instant> {
         self.sent_at.map(|sent_at| {
             if self.used_until >= sent_at + ALLOWANCE {
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_transaction_uses_up_the_allowance_until_idle() {
+    fn large_transaction_uses_up_the_allowance_and_idle_time_restores_it() {
         let (mut limiter, now) = (NotifyRateLimiter::default(), Instant::now());
         limiter.note_sent(now);
         limiter.note_written(MANY - 1, now);

@@ -1,14 +1,14 @@
-//! libpq's password file (`~/.pgpass`).
+//! Reads libpq's password file (`~/.pgpass`).
 
 use std::path::{Path, PathBuf};
 
 use super::hosts::Host;
 
-/// The source of values that a URL does not contain.
+/// Provides values that a URL does not contain.
 pub struct Environment<'a> {
     /// Returns the value of an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Returns the contents of a password file, if only its owner can read it.
+    /// Returns the contents of a password file if no other user can read the file.
     pub pass_file: &'a dyn Fn(&Path) -> Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn from_pass_file(
         .or_else(|| (environment.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
     let text = (environment.pass_file)(&path)?;
     hosts.iter().find_map(|host| {
-        // libpq matches every local socket as `localhost`.
+        // libpq uses the name `localhost` for all local sockets.
         let name = if host.name.starts_with('/') {
             "localhost"
         } else {
@@ -68,7 +68,7 @@ fn pass_fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// Reads a password file. Like libpq, ignores a file that others can read.
+/// Reads a password file. Ignores a file that other users can read, as libpq does.
 pub(super) fn read_pass_file(path: &Path) -> Option<String> {
     #[cfg(unix)]
     {

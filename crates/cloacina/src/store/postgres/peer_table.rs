@@ -1,10 +1,12 @@
-//! The advisory locks of runners (semantics E3). A runner's listener holds an advisory lock on the runner's id while
-//! its session lives. A lock that vanishes tells other machines of a death long before the lease ends.
+//! The advisory locks of runners (semantics E3). While a runner's LISTEN session is open, the session holds an advisory
+//! lock on the runner's id. A vanished lock tells other machines that the runner may be dead, long before its lease
+//! ends.
 //!
-//! A vanished lock does not prove a death: sessions break, and servers restart. A runner is therefore suspected only if
-//! this session has seen its lock held, and reported only if, for a grace period, it neither takes its lock again nor
-//! sends a heartbeat. A living runner takes its lock again at once, and sends heartbeats until it has. Locks are
-//! checked only while a peer reports that it has claims.
+//! A vanished lock does not prove a death, because sessions break and servers restart. A runner is suspected only if
+//! this session has seen the runner's lock held before. The runner is reported only if, during a grace period, it
+//! neither takes its lock again nor sends a heartbeat. A live runner takes its lock again immediately, and sends
+//! heartbeats until it holds the lock. Locks are checked only while a peer reports that it has claims, or while a
+//! runner is suspected.
 //!
 //! See docs/explanation/decisions/012-presence.md
 
@@ -16,13 +18,14 @@ use tokio_postgres::{Client, Statement};
 use super::change_notifier::ChangeNotifier;
 use crate::types::RunnerId;
 
-/// The time between two checks of the locks, normally and while a runner is suspected.
+/// Time between two checks of the locks while no runner is suspected.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two checks of the locks while a runner is suspected.
 const SUSPECT_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a suspected runner has to show that it is alive. Longer than a reconnect and a heartbeat take.
+/// How long a suspected runner has to show that it is alive. A reconnect and a heartbeat take less time.
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Returns the query for the states of the runners of a schema; `None` means the session's own schema.
+/// Returns the query that reads the heartbeats and locks of a schema's runners; `None` means the session's own schema.
 fn lock_query(schema: Option<&str>) -> String {
     // The name was validated with the options and contains no quote.
     let schema = schema.map_or_else(String::new, |schema| format!("\"{schema}\"."));
@@ -39,25 +42,25 @@ fn lock_query(schema: Option<&str>) -> String {
     )
 }
 
-/// A runner's heartbeat and lock at one check.
+/// The state of a runner at one check: its last heartbeat, and whether its lock is held.
 struct PeerState {
     runner: RunnerId,
     heartbeat_at: i64,
     is_locked: bool,
 }
 
-/// The time since which a runner's lock has been missing, and its heartbeat at that time.
+/// The time at which a runner's lock was first found missing, and the runner's last heartbeat at that time.
 struct Suspicion {
     since: Instant,
     heartbeat_at: i64,
 }
 
-/// The runners whose locks a listener session holds or has seen held.
+/// The runners whose locks a LISTEN session holds or has seen held.
 #[derive(Default)]
 pub(super) struct PeerTable {
     schema: Option<String>,
     held: HashSet<RunnerId>,
-    /// Runners whose locks this session has seen held, with the suspicion against them.
+    /// Runners whose locks this session has seen held. A suspicion is stored for each runner whose lock has vanished.
     tracked: HashMap<RunnerId, Option<Suspicion>>,
     checked_at: Option<Instant>,
     statement: Option<Statement>,
@@ -74,7 +77,7 @@ impl PeerTable {
         }
     }
 
-    /// Takes the locks of this store's runners that the session does not hold yet.
+    /// For this store's runners, takes the locks that the session does not hold yet.
     pub(super) async fn hold(
         &mut self,
         client: &Client,
@@ -83,13 +86,13 @@ impl PeerTable {
         let missing = notifier.runner_cache.lock().own_except(&self.held);
         for runner in missing {
             self.held.insert(runner);
-            // A shared lock never waits, not even for an earlier session of this runner that the server still counts as
-            // open.
+            // A shared lock never waits. In particular, it does not wait for an earlier session of the same runner that
+            // the server still counts as open.
             let lock = format!("SELECT pg_advisory_lock_shared({})", lock_key(runner));
             match client.batch_execute(&lock).await {
                 Err(error) if error.code().is_none() => return Err(error),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot take the runner's advisory lock: other machines notice its death only when its lease ends");
+                    tracing::debug!(%error, "cannot take the runner's advisory lock, so other machines notice the runner's death only when its lease ends");
                 }
                 Ok(()) => {}
             }
@@ -97,7 +100,7 @@ impl PeerTable {
         Ok(())
     }
 
-    /// Returns when to check the locks next; `None` while no peer has claims.
+    /// Returns the time of the next check of the locks; `None` if no check is needed or the locks cannot be read.
     pub(super) fn next_check(&self, notifier: &ChangeNotifier) -> Option<Instant> {
         let is_suspicious = self.tracked.values().any(Option::is_some);
         if self.cannot_read_locks || !(is_suspicious || notifier.is_watching()) {
@@ -111,7 +114,7 @@ impl PeerTable {
         Some(self.checked_at.map_or_else(Instant::now, |at| at + pause))
     }
 
-    /// Checks the locks, and reports runners that are gone to the store.
+    /// Checks the locks, and reports to the store the runners that seem to be dead.
     pub(super) async fn check_locks(
         &mut self,
         client: &Client,
@@ -128,14 +131,14 @@ impl PeerTable {
             }
             Err(error) if error.code().is_none() => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, "cannot read the runners' advisory locks: deaths on other machines are noticed only when a lease ends");
+                tracing::debug!(%error, "cannot read the runners' advisory locks, so deaths on other machines are noticed only when a lease ends");
                 self.cannot_read_locks = true;
             }
         }
         Ok(())
     }
 
-    /// Reads the states of the runners of other stores.
+    /// Reads the states of runners that belong to other stores.
     async fn states(&mut self, client: &Client) -> Result<Vec<PeerState>, tokio_postgres::Error> {
         let statement = match &self.statement {
             Some(statement) => statement.clone(),
@@ -160,8 +163,8 @@ impl PeerTable {
         Ok(states)
     }
 
-    /// Returns the runners that locks and heartbeats show to be gone. `states` covers all runners that were not
-    /// declared dead.
+    /// Returns the runners that seem to be dead according to their locks and heartbeats. `states` covers all runners
+    /// that were not declared dead.
     fn evaluate(&mut self, states: &[PeerState], now: Instant) -> Vec<RunnerId> {
         let mut tracked = std::mem::take(&mut self.tracked);
         let mut vanished = Vec::new();
@@ -174,7 +177,8 @@ impl PeerTable {
                     since: now,
                     heartbeat_at,
                 }),
-                // A heartbeat without a lock: the runner is alive, and watched again once its lock is back.
+                // A heartbeat without a lock shows that the runner is alive. The runner is tracked again when its lock
+                // is back.
                 Some(Some(suspicion)) if suspicion.heartbeat_at != heartbeat_at => continue,
                 Some(Some(suspicion)) if now.duration_since(suspicion.since) >= GRACE_PERIOD => {
                     vanished.push(state.runner);
@@ -188,7 +192,7 @@ impl PeerTable {
     }
 }
 
-/// Returns the lock key of a runner: the random half of its id.
+/// Returns the key of a runner's lock: the random half of the runner's id.
 fn lock_key(runner: RunnerId) -> i64 {
     let bytes = runner.as_bytes();
     bytes[8..]
@@ -200,8 +204,8 @@ fn lock_key(runner: RunnerId) -> i64 {
 mod tests {
     use super::*;
 
-    /// Checks one runner repeatedly and returns at which checks it is reported. A check is the time in half grace
-    /// periods, the heartbeat and whether the lock is held.
+    /// Checks one runner repeatedly, and returns for each check whether the runner was reported. Each check consists of
+    /// the time in half grace periods, the heartbeat, and whether the lock is held.
     fn reported<const N: usize>(checks: [(u32, i64, bool); N]) -> [bool; N] {
         let (mut table, runner, start) =
             (PeerTable::default(), RunnerId::generate(), Instant::now());
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn e3_a_vanished_lock_is_reported_once_after_the_grace_period() {
+    fn e3_vanished_lock_is_reported_once_after_the_grace_period() {
         let checks = [
             (0, 1, true),
             (0, 1, false),
@@ -228,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn e3_a_lock_never_seen_held_is_not_reported() {
+    fn e3_lock_that_was_never_seen_is_not_reported() {
         let checks = [(0, 1, false), (2, 1, false), (4, 1, false), (8, 1, false)];
         assert_eq!(reported(checks), [false; 4]);
     }
 
     #[test]
-    fn e3_a_runner_that_relocks_or_sends_heartbeats_is_not_reported() {
+    fn e3_runner_that_relocks_or_sends_heartbeats_is_not_reported() {
         let listens = [(0, 1, true), (0, 1, false), (2, 1, true), (2, 1, false)];
         assert_eq!(reported(listens), [false; 4]);
         let beats = [(0, 1, true), (0, 1, false), (2, 2, false), (9, 2, false)];
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn e3_a_runner_without_a_row_is_forgotten() {
+    fn e3_runner_without_a_row_is_forgotten() {
         let (mut table, runner, now) = (PeerTable::default(), RunnerId::generate(), Instant::now());
         table.evaluate(
             &[PeerState {

@@ -10,12 +10,12 @@ use super::statement::query;
 use crate::store::prune_cursor::PruneCursor;
 use crate::types::{ExecutionId, Timestamp};
 
-/// Number of rows that the search for old executions reads at a time.
+/// Number of rows that each query for old executions reads.
 const PAGE: i64 = 1000;
 
 query! {
-    /// A child whose parent is stored counts as not ended, so that parents are deleted before their children. An execution
-    /// whose final tasks are open counts as not ended too.
+    /// Reads executions after a given id, in the order of their ids. Returns no end time for two kinds of executions that
+    /// must not be deleted yet: a child whose parent is stored, and an execution whose final tasks have not ended.
     OldestFirst { after: Uuid => SqlUuid, limit: i64 => BigInt } -> (SqlUuid, BigInt, Nullable<BigInt>);
     "SELECT e.id, e.created_at, CASE WHEN coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
          SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = e.id
@@ -26,7 +26,8 @@ query! {
      FROM cloacina_executions AS e WHERE e.id > $1 ORDER BY e.id LIMIT $2"
 }
 
-/// The text of a statement that deletes the executions of a condition, with all their rows. `$1` are the ids.
+/// Returns the text of a statement that deletes each execution whose id is in `$1` if it satisfies a condition. The
+/// statement also deletes all rows of the execution.
 macro_rules! delete {
     ($condition:literal) => {
         concat!(
@@ -51,14 +52,15 @@ macro_rules! delete {
 }
 
 query! {
-    /// Compares the end time again, because a retry may have resumed an execution meanwhile. Follows the order of ids,
-    /// like every writer.
+    /// Deletes executions that ended before `before`. The end time is compared again, because a retry may have resumed an
+    /// execution meanwhile. Locks the rows in the order of the ids, as all writers do.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
     delete!("coalesce(e.ended_at < $2, false)")
 }
 
 query! {
-    /// Deletes no child whose parent is stored, and no execution whose final tasks are open, as in [`OldestFirst`].
+    /// Deletes executions that have ended. As in [`OldestFirst`], keeps children whose parent is stored, and executions
+    /// whose final tasks have not ended.
     DeleteEnded { ids: Vec<Uuid> => Array<SqlUuid> } -> BigInt;
     delete!(
         "e.ended_at IS NOT NULL AND NOT (coalesce(e.links, 0) & 2 <> 0 AND EXISTS (
@@ -69,7 +71,7 @@ query! {
     )
 }
 
-/// Deletes an execution that has ended.
+/// Deletes an execution if [`DeleteEnded`] allows this. Returns whether the execution was deleted.
 pub(super) async fn delete(
     connection: &Connection,
     session: &Session,
@@ -114,9 +116,20 @@ pub(super) async fn prune(
         .max(definitions))
 }
 
-/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. Stops at the
-/// first execution that was submitted after `before`: ids grow with time, so no later execution can have ended earlier. No
-/// index of end times is needed.
+/// Returns the number of executions that [`prune`] would delete, counted up to `limit`.
+pub(super) async fn count(
+    connection: &Connection,
+    session: &Session,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let found = ended_before(connection, session, Uuid::nil(), before, limit).await?;
+    Ok(found.len())
+}
+
+/// Returns at most `limit` executions with ids above `after` that ended before `before`. Stops at the first execution
+/// that was submitted at or after `before`: ids grow with time, so no later execution can have ended before that time.
+/// This search needs no index of end times.
 async fn ended_before(
     connection: &Connection,
     session: &Session,

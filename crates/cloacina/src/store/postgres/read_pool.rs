@@ -3,7 +3,7 @@
 use super::blocking_connection::BlockingConnection;
 use crate::types::sync::{Condvar, Mutex};
 
-/// Maximum number of connections. They are opened when they are first needed.
+/// Maximum number of connections. A connection is opened when it is first needed.
 const MAX_READERS: usize = 3;
 
 /// Connections that only read.
@@ -18,12 +18,12 @@ struct ReadPoolState {
     idle: Vec<BlockingConnection>,
     open: usize,
     closed: bool,
-    /// Whether borrowed connections are closed when they come back.
+    /// Whether borrowed connections are closed when they are returned.
     close_returned: bool,
 }
 
 impl ReadPool {
-    /// Creates a pool of at most `limit` connections; 0 is allowed.
+    /// Creates a pool of at most `limit` connections, which can be 0.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit: limit.min(MAX_READERS),
@@ -32,7 +32,7 @@ impl ReadPool {
         }
     }
 
-    /// Borrows a connection, waiting while all are in use. `None` if the pool is closed or has no connections.
+    /// Borrows a connection. Waits while all are in use. Returns `None` if the pool is closed or has a limit of 0.
     pub(super) fn borrow(&self) -> Option<PooledConnection<'_>> {
         let mut state = self.state.lock();
         loop {
@@ -57,7 +57,8 @@ impl ReadPool {
         }
     }
 
-    /// Closes the idle connections now, and the others when they come back. Later calls of `borrow` return `None`.
+    /// Closes the idle connections now, and the borrowed ones when they are returned. Later calls of `borrow` return
+    /// `None`.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -69,7 +70,7 @@ impl ReadPool {
         self.returned.notify_all();
     }
 
-    /// Closes all connections, waiting for borrowed ones, and returns the process ids of the sessions that end. Later
+    /// Closes all connections; waits for borrowed ones. Returns the process ids of the sessions on the server. Later
     /// calls of `borrow` return `None`.
     pub(super) fn close_and_wait(&self) -> Vec<i32> {
         let mut state = self.state.lock();
@@ -107,7 +108,7 @@ impl Drop for PooledConnection<'_> {
             Some(connection) if !state.close_returned => state.idle.push(connection),
             _ => state.open -= 1,
         }
-        // Wakes all: `close_and_wait` waits here too.
+        // Wakes all waiting threads, because `close_and_wait` also waits here.
         self.pool.returned.notify_all();
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::error::Fault;
 use crate::types::{Delta, Timestamp};
 
-/// A JSON column, decoded without copying its text.
+/// A JSON column, decoded from the bytes of the answer without a copy.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Decoded<T>(pub(super) T);
 
@@ -20,7 +20,8 @@ impl<T: DeserializeOwned> FromSql<Text, Pg> for Decoded<T> {
     }
 }
 
-/// A JSON column that may be undecodable without failing the whole query.
+/// A JSON column. If the column cannot be decoded, this value contains the reason, and the query
+/// does not fail.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Tolerated<T>(pub(super) Result<T, String>);
 
@@ -31,7 +32,7 @@ impl<T: DeserializeOwned> FromSql<Text, Pg> for Tolerated<T> {
     }
 }
 
-/// A delta column.
+/// A column with the context changes (delta) of a task.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct DeltaColumn(pub(super) Arc<Delta>);
 
@@ -43,7 +44,7 @@ impl FromSql<Text, Pg> for DeltaColumn {
     }
 }
 
-/// Converts a counter column.
+/// Converts the value of an integer column to `u32`. The error names the column.
 pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
     u32::try_from(value).map_err(|_| {
         Fault::Corrupt(format!(

@@ -1,4 +1,4 @@
-//! Rows of runners: their leases, which use the database's clock, their deaths and their claims.
+//! The rows of runners: their leases, deaths and claims. Leases use the database's clock.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,18 +16,21 @@ use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 
-/// Maximum time that an answer is assumed to take, in microseconds. A larger change of the clock difference means that a clock
-/// was set.
+/// Maximum amount, in microseconds, by which a measured difference between the clocks can be below the stored difference
+/// without replacing it. An answer that arrives late makes the measured difference too small; an answer that is later than
+/// this is mistaken for a change of this machine's clock.
 const MAX_LATENCY: i64 = 2_000_000;
-/// How far the database's clock may run ahead of the known difference, in microseconds, before it is measured again.
+/// Maximum amount, in microseconds, by which a measured difference between the clocks can be above the stored difference
+/// without replacing it.
 const MAX_DRIFT: i64 = 100_000;
 
-/// How long the rows that came with a heartbeat are used to check other runners. If a lease was extended meanwhile, the
-/// attempt to declare its runner dead notices that.
+/// Maximum time for which the rows that a heartbeat has read are used to check other runners. If a runner has extended
+/// its lease meanwhile, the attempt to declare it dead fails.
 const CACHE_TTL: Duration = Duration::from_millis(5500);
 
 query! {
-    /// Changes nothing if a runner sends it again because it did not learn the outcome.
+    /// Inserts a runner. A runner sends the statement again if it did not learn the outcome, so an existing row gets a new
+    /// lease, unless the runner was declared dead meanwhile.
     InsertRunner {
         id: Uuid => SqlUuid,
         host: String => Text,
@@ -40,11 +43,12 @@ query! {
     "WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now)
      INSERT INTO cloacina_runners (id, host, pid, pid_started, started_at, heartbeat_at, lease_until, workflows)
      SELECT $1::uuid, $2::text, $3::bigint, $4::bigint, $5::bigint, clock.now, clock.now + $6::bigint, $7::text FROM clock
-     ON CONFLICT DO NOTHING RETURNING heartbeat_at, lease_until"
+     ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until
+     WHERE cloacina_runners.dead_at IS NULL RETURNING cloacina_runners.heartbeat_at, cloacina_runners.lease_until"
 }
 
 query! {
-    /// Extends a lease and returns all runners, with their rows as before the heartbeat.
+    /// Extends a lease, and returns the rows of all runners as they were before the heartbeat.
     Heartbeat { lease: i64 => BigInt, id: Uuid => SqlUuid } -> (
         BigInt, Bool, Nullable<SqlUuid>, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>,
         Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>,
@@ -74,7 +78,8 @@ query! {
 }
 
 query! {
-    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes per task.
+    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes for each
+    /// task.
     ClaimsOf { running: Uuid => SqlUuid, paused: Uuid => SqlUuid } -> SqlUuid;
     "SELECT e.id FROM cloacina_executions AS e WHERE e.state = 1 AND e.state <> 3
      AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = $1)
@@ -103,27 +108,27 @@ struct ClockAndRunner {
     workflows: Option<Decoded<Vec<String>>>,
 }
 
-/// The runners, as this store last read them. The times are from the database's clock.
+/// The runners as this store last read them. The times are times of the database's clock.
 #[derive(Default)]
 pub(super) struct RunnerCache {
-    /// The database's clock minus the caller's.
+    /// The database's clock minus this machine's clock, in microseconds.
     offset: Option<i64>,
     living: Vec<RunnerRow>,
     dead: Vec<RunnerId>,
     fetched_at: Option<Instant>,
-    /// Per runner, the end of its lease as shown to callers and as stored.
+    /// For each runner, the end of its lease as it was shown to callers, and as it is stored.
     shown_leases: HashMap<RunnerId, (Timestamp, i64)>,
-    /// The runners of this store.
+    /// The runners that this store has registered and that have not stopped or been declared dead.
     own: Vec<RunnerId>,
 }
 
 impl RunnerCache {
-    /// Returns whether there may be other runners to notify of changes.
+    /// Returns whether there may be other runners that must be notified of changes.
     pub(super) fn has_others(&self) -> bool {
         self.fetched_at.is_none() || self.living.iter().any(|row| !self.own.contains(&row.id))
     }
 
-    /// Returns whether this is the only runner of this store.
+    /// Returns whether the runner is the only runner of this store.
     pub(super) fn is_sole(&self, runner: RunnerId) -> bool {
         self.own == [runner]
     }
@@ -134,20 +139,20 @@ impl RunnerCache {
         own.filter(|runner| !others.contains(runner)).collect()
     }
 
-    /// Makes the next use read the rows again.
+    /// Makes the next use of the cache read the rows again.
     pub(super) fn invalidate(&mut self) {
         self.fetched_at = None;
     }
 
-    /// Removes a runner of this store that is dead or has stopped.
+    /// Removes a runner of this store that was declared dead or has stopped.
     pub(super) fn remove_own(&mut self, runner: RunnerId) {
         self.own.retain(|own| *own != runner);
         self.invalidate();
     }
 
-    /// Measures the difference of the two clocks. The stored difference is replaced only if a clock was set, so that an
-    /// unchanged row keeps its translated times. A slow answer makes the database's clock look late, by less than
-    /// `MAX_LATENCY`.
+    /// Measures the difference between the clocks. The new difference replaces the stored one only if it is more than
+    /// `MAX_LATENCY` below or more than `MAX_DRIFT` above the stored one, so that an unchanged row keeps its translated
+    /// times.
     fn note_clock(&mut self, theirs: i64, ours: Timestamp) {
         let offset = theirs.saturating_sub(ours.0);
         let is_kept = self
@@ -198,7 +203,7 @@ impl RunnerCache {
         self.fetched_at.is_some_and(|at| at.elapsed() < CACHE_TTL)
     }
 
-    /// Returns the living runners, with times by the caller's clock, if the rows are recent enough.
+    /// Returns the live runners, with times of the caller's clock. `None` if the rows are too old.
     pub(super) fn living(&mut self) -> Option<Vec<RunnerRow>> {
         if !self.is_fresh() {
             return None;
@@ -221,7 +226,7 @@ impl RunnerCache {
         self.is_fresh().then(|| self.dead.clone())
     }
 
-    /// Returns the stored end of a lease that was shown to a caller.
+    /// Returns the stored end of a lease, given the end that was shown to a caller.
     pub(super) fn stored_lease(&self, runner: RunnerId, lease: Timestamp) -> Option<i64> {
         self.shown_leases
             .get(&runner)
@@ -230,7 +235,7 @@ impl RunnerCache {
     }
 }
 
-/// Inserts a runner's row. Returns the stored heartbeat and lease, or `None` if the row existed.
+/// Inserts a runner's row. Returns the stored heartbeat and lease, or `None` if the runner was declared dead meanwhile.
 pub(super) async fn register(
     connection: &Connection,
     session: &Session,
@@ -248,6 +253,7 @@ pub(super) async fn register(
     Ok(session.fetch(connection, statement).await?.first().copied())
 }
 
+/// Updates the cache after a registration. `stored` is the answer of [`register`].
 pub(super) fn note_registered(
     runner_cache: &mut RunnerCache,
     row: &RunnerRow,
@@ -265,7 +271,7 @@ pub(super) fn note_registered(
     }
 }
 
-/// The rows of all runners, each with the database's time.
+/// The rows of all runners. Each row also contains the database's time.
 pub(super) struct RunnerRows {
     rows: Vec<ClockAndRunner>,
 }
@@ -361,8 +367,9 @@ pub(super) async fn retire(
     session: &Session,
     runner: RunnerId,
 ) -> Result<(), Fault> {
-    // Without the row, no runner would ever rescue these claims. No claim can be added between the two statements: a
-    // runner that was declared dead writes nothing, and a live runner retires itself after it has stopped.
+    // If the row of a runner with claims were deleted, no other runner would rescue the claims. No claim can be added
+    // between these checks and the deletion: a runner that was declared dead writes nothing, and a live runner retires
+    // itself only after it has stopped.
     let claims = claims_of(connection, session, runner).await?.len();
     if claims > 0 {
         return Err(Fault::Refused(format!(
@@ -390,7 +397,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     #[test]
-    fn e2_a_slow_answer_does_not_move_leases() {
+    fn e2_slow_answer_does_not_move_leases() {
         let mut runner_cache = RunnerCache::default();
         let ours = Timestamp(1_800_000_000 * SECOND);
         let mut offset_after = |latency: i64, step: i64| {

@@ -1,4 +1,4 @@
-//! Rows of schedules and their ticks.
+//! Reads and writes the rows of schedules, and writes their ticks.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use super::error::Fault;
 use super::row::{Tolerated, encode, micros};
 use super::session::Session;
 use super::statement::query;
-use crate::store::schedule::{bounded, followed};
+use crate::store::schedule::{followed, saturating_i64};
 use crate::store::{Batch, DueQuery, DueSchedules, PutOutcome, ScheduleQuery};
 use crate::types::{
     ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, Timestamp,
@@ -56,8 +56,12 @@ schedules! {
     "WHERE kind = $1 AND identity = $2 AND deleted_at IS NULL"
 }
 schedules! {
-    Listed { kind: i16 => SmallInt, all: bool => Bool, limit: i64 => BigInt, offset: i64 => BigInt }
-    "WHERE kind = $1 AND deleted_at IS NULL AND (enabled OR $2) ORDER BY id LIMIT $3 OFFSET $4"
+    Listed { kind: i16 => SmallInt, all: bool => Bool, after: Uuid => SqlUuid, limit: i64 => BigInt, offset: i64 => BigInt }
+    "WHERE kind = $1 AND deleted_at IS NULL AND (enabled OR $2) AND id > $3 ORDER BY id LIMIT $4 OFFSET $5"
+}
+schedules! {
+    ListedBack { kind: i16 => SmallInt, all: bool => Bool, after: Uuid => SqlUuid, limit: i64 => BigInt, offset: i64 => BigInt }
+    "WHERE kind = $1 AND deleted_at IS NULL AND (enabled OR $2) AND id < $3 ORDER BY id DESC LIMIT $4 OFFSET $5"
 }
 schedules! {
     DueCron { now: i64 => BigInt, limit: i64 => BigInt }
@@ -68,14 +72,16 @@ schedules! {
     "WHERE kind = 1 AND wake_at <= $1 AND identity = ANY ($2) ORDER BY wake_at LIMIT $3"
 }
 schedules! {
-    /// The triggers with a pending end that no runner deals with.
+    /// Returns the triggers that must be called now for an ended execution and that no runner is calling at the
+    /// moment.
     DueByEnds { now: i64 => BigInt, names: Vec<String> => Array<Text>, limit: i64 => BigInt }
     "WHERE kind = 1 AND deleted_at IS NULL AND enabled AND coalesce(wake_at, 0) <= $1 AND identity = ANY ($2)
      AND EXISTS (SELECT 1 FROM cloacina_ends AS e WHERE e.schedule_id = cloacina_schedules.id AND e.due_at <= $1)
      ORDER BY id LIMIT $3"
 }
 query! {
-    /// The time of the next call for an end whose last call failed.
+    /// Returns the earliest time after `now` at which a trigger is called again for an ended execution, after a failed
+    /// call.
     NextEnd { now: i64 => BigInt, names: Vec<String> => Array<Text> } -> BigInt;
     "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id
      WHERE e.due_at > $1 AND s.enabled AND s.identity = ANY ($2) ORDER BY e.due_at LIMIT 1"
@@ -146,7 +152,8 @@ query! {
 }
 
 query! {
-    /// Returns the schedules that were changed (0), and the ticks whose outcome this statement wrote (1).
+    /// Applies changes of schedules and their ticks. Returns the schedules that were changed (marked 0), and the ticks
+    /// whose outcome was written (marked 1).
     #[derive(Default)]
     Apply {
         ids: Vec<Uuid> => Array<SqlUuid>,
@@ -231,13 +238,17 @@ impl TryFrom<ScheduleRow> for ScheduleRecord {
 }
 
 fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
-    move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
+    move |error| {
+        Fault::Corrupt(format!(
+            "the column {column} of the schedule cannot be read: {error}"
+        ))
+    }
 }
 
-fn add_due(rows: Vec<ScheduleRow>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<ScheduleRow>, schedules: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from(row.id);
-        found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
+        schedules.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
@@ -306,7 +317,7 @@ pub(super) async fn put(
         Err(fault) if !fault.is(&SqlState::UNIQUE_VIOLATION) => return Err(fault),
         _ => {}
     }
-    // Another schedule with this identity was inserted meanwhile.
+    // The stored revision is not `expected`, or another schedule with this identity was inserted meanwhile.
     let holder = by_identity(connection, session, record.kind, record.identity.clone()).await?;
     Ok(match holder {
         Some(holder) if holder.id != record.id => PutOutcome::Exists(holder.id),
@@ -314,8 +325,8 @@ pub(super) async fn put(
     })
 }
 
-/// Applies the schedule writes of a batch, within the open transaction. Adds executions that must not be submitted to
-/// `dropped`.
+/// Applies the schedule writes of a batch in the open transaction. Adds to `dropped` the executions that must not be
+/// submitted.
 pub(super) async fn apply(
     connection: &Connection,
     batch: &Batch<'_>,
@@ -326,7 +337,7 @@ pub(super) async fn apply(
         now_again: batch.now.0,
         ..Apply::default()
     };
-    // All writers take row locks in the same order.
+    // All writers lock rows in the same order.
     let mut writes: Vec<_> = batch.schedules.iter().collect();
     writes.sort_by_key(|write| write.record.id);
     for write in writes {
@@ -395,13 +406,28 @@ pub(super) async fn list(
     session: &Session,
     query: &ScheduleQuery,
 ) -> Result<Vec<ScheduleRecord>, Fault> {
-    let statement = Listed {
-        kind: query.kind.code(),
-        all: !query.enabled_only,
-        limit: bounded(query.limit),
-        offset: bounded(query.offset),
-    };
-    records(session.fetch(connection, statement).await?)
+    let (kind, all) = (query.kind.code(), !query.enabled_only);
+    let after = query.start().uuid();
+    let (limit, offset) = (saturating_i64(query.limit), saturating_i64(query.offset));
+    records(if query.descending {
+        let statement = ListedBack {
+            kind,
+            all,
+            after,
+            limit,
+            offset,
+        };
+        session.fetch(connection, statement).await?
+    } else {
+        let statement = Listed {
+            kind,
+            all,
+            after,
+            limit,
+            offset,
+        };
+        session.fetch(connection, statement).await?
+    })
 }
 
 pub(super) async fn due(
@@ -410,12 +436,12 @@ pub(super) async fn due(
     query: &DueQuery,
     now: Timestamp,
 ) -> Result<DueSchedules, Fault> {
-    let (now, limit) = (now.0, bounded(query.limit));
-    let mut found = DueSchedules::default();
+    let (now, limit) = (now.0, saturating_i64(query.limit));
+    let mut schedules = DueSchedules::default();
     let mut next: Vec<i64> = Vec::new();
     if query.cron {
         let rows = session.fetch(connection, DueCron { now, limit }).await?;
-        add_due(rows, &mut found);
+        add_due(rows, &mut schedules);
         next.extend(
             session
                 .fetch::<_, i64>(connection, NextCron { now })
@@ -429,7 +455,7 @@ pub(super) async fn due(
             names: names(),
             limit,
         };
-        add_due(session.fetch(connection, due).await?, &mut found);
+        add_due(session.fetch(connection, due).await?, &mut schedules);
         let after = NextTrigger {
             now,
             names: names(),
@@ -441,7 +467,7 @@ pub(super) async fn due(
                 names: names(),
                 limit,
             };
-            add_due(session.fetch(connection, due).await?, &mut found);
+            add_due(session.fetch(connection, due).await?, &mut schedules);
             let after = NextEnd {
                 now,
                 names: names(),
@@ -449,6 +475,6 @@ pub(super) async fn due(
             next.extend(session.fetch::<_, i64>(connection, after).await?);
         }
     }
-    found.next = next.into_iter().min().map(Timestamp);
-    Ok(found)
+    schedules.next = next.into_iter().min().map(Timestamp);
+    Ok(schedules)
 }

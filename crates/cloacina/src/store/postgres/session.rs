@@ -1,4 +1,4 @@
-//! The session settings of a store's connections, their schema, and the check of a new connection.
+//! The settings and the schema of a store's sessions, and the check of a new connection.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -15,8 +15,8 @@ use super::error::Fault;
 use super::url::{PostgresOptions, TargetSession};
 use crate::store::{Report, StoreError};
 
-/// Settings of every session. Query plans must not depend on the statistics of a young table (see decision 011),
-/// and no transaction or statement may outlive its client for long.
+/// Settings of every session. With the settings of the planner, query plans do not depend on the statistics of a new table
+/// (see decision 011). The timeouts end a transaction or statement whose client has vanished.
 const SETTINGS: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -29,9 +29,10 @@ const SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", "60s"),
 ];
 
-/// Returns the settings of a session, except those that the URL's `options` set.
+/// Returns the settings of a session, except settings that are in the URL's `options`.
 fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
-    // Shorter than the client's timeout, because the connection stays usable after an error from the server.
+    // The lock timeout is shorter than the client's timeout, so that the server reports the error first. The connection
+    // then stays usable.
     let lock_timeout = options.answer_timeout.mul_f64(0.8).as_millis();
     let given = options.options.as_deref().unwrap_or_default();
     SETTINGS
@@ -43,23 +44,23 @@ fn settings(options: &PostgresOptions) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Options and checks that all connections of a store share.
+/// Options and checks that apply to all connections of a store.
 pub(super) struct Session {
     pub(super) options: PostgresOptions,
     pub(super) location: String,
     /// Whether a transaction pooler is in front of the server.
     pub(super) pooled: bool,
     begin: String,
-    /// The schema in which every connection must be, once it is known to exist.
+    /// The schema that every connection must use, once it is known to exist.
     schema: OnceLock<String>,
-    /// Process id of the session that listens for this store; 0 if there is none.
+    /// Process id of the session that listens for this store; 0 if no session listens.
     listener_pid: AtomicI32,
-    /// Whether triggers follow ends of executions, as far as is known.
+    /// Whether any trigger fires at the end of executions, as far as this session knows.
     pub(super) has_followers: AtomicBool,
 }
 
 /// Query for the process id and the schema of a new session. `current_schema` is null if the schema does not exist or
-/// the role may not use it.
+/// if the role is not allowed to use it.
 pub(super) const SESSION_INFO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_schema(), \
     pg_catalog.current_setting('search_path'), (SELECT n.nspname FROM pg_catalog.pg_class AS c \
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -70,7 +71,7 @@ pub(super) struct SessionInfo {
     pub(super) pid: i32,
     schema: Option<String>,
     search_path: String,
-    /// The schema in which unqualified names find the engine's tables.
+    /// The schema in which unqualified names of the engine's tables are found.
     tables: Option<String>,
 }
 
@@ -114,13 +115,13 @@ impl Session {
         }
     }
 
-    /// Sets the schema in which every later connection must be.
+    /// Sets the schema that every later connection must use.
     pub(super) fn set_schema(&self, schema: String) {
-        // A second call sets the same schema, which the first connection was checked against.
+        // A second call sets the same schema, because later connections are checked against the schema of the first call.
         let _ = self.schema.set(schema);
     }
 
-    /// Returns the schema of all connections, once one was opened.
+    /// Returns the schema of all connections; `None` before the first connection was opened.
     pub(super) fn schema(&self) -> Option<&str> {
         self.schema.get().map(String::as_str)
     }
@@ -141,7 +142,7 @@ impl Session {
             if !pinned.contains(&info.search_path) {
                 return refuse(Report::hinted(
                     format!(
-                        "is not pinned to the schema '{schema}' but to {}: a proxy drops the options of connections",
+                        "is not pinned to the schema '{schema}' but to {}, because a proxy drops the options of connections",
                         info.search_path
                     ),
                     "if the proxy is a transaction pooler, add pgbouncer=true to the URL",
@@ -154,7 +155,7 @@ impl Session {
         let actual = info.schema.as_deref().unwrap_or("none");
         if actual != expected {
             return refuse(format!(
-                "is in the schema '{actual}' instead of '{expected}': the schema is gone, or the role lost the right to use it"
+                "is in the schema '{actual}'; the schema '{expected}' no longer exists, or the role is no longer allowed to use it"
             ).into());
         }
         match &info.tables {
@@ -187,7 +188,7 @@ impl Session {
         &self.begin
     }
 
-    /// Runs a statement in a transaction of its own and returns the rows of its answer.
+    /// Runs a statement in a separate transaction, and returns the rows of its answer.
     pub(super) async fn fetch<S: Statement, T: FromSqlRow<S::Row, Pg>>(
         &self,
         connection: &Connection,
@@ -197,16 +198,10 @@ impl Session {
             return statement.load(connection).await;
         }
         let request = connection.prepare(&statement).await?;
-        let control = |text| -> Step<'_, Vec<T>> {
-            Box::pin(async move {
-                connection.batch_execute(text).await?;
-                Ok(Vec::new())
-            })
-        };
-        let steps = vec![
-            control(self.begin()),
+        let steps: Vec<Step<Vec<T>>> = vec![
+            driver::control(connection, self.begin()),
             Box::pin(request.load()),
-            control("COMMIT"),
+            driver::control(connection, "COMMIT"),
         ];
         Ok(driver::pipeline(steps)
             .await?
@@ -234,7 +229,7 @@ impl Session {
             config.password(&password.0);
         }
         config.connect_timeout(options.connect_timeout);
-        // Shorter than a lease, so that a runner can open another connection before its lease ends.
+        // These times are shorter than a lease, so that a runner can open another connection before its lease ends.
         config.keepalives_idle(Duration::from_secs(4));
         config.keepalives_interval(Duration::from_secs(2));
         config.keepalives_retries(3);
@@ -255,10 +250,11 @@ impl Session {
         config
     }
 
-    /// Returns the notification channel of the schema. Each schema has its own, because channels belong to the whole
-    /// database.
+    /// Returns the name of the schema's notification channel. Each schema needs a separate channel, because a channel
+    /// belongs to the whole database.
     pub(super) fn channel(&self) -> String {
-        // The options need not name a schema: the server then chooses one by the role's `search_path`.
+        // The options need not contain a schema. The server then uses the role's `search_path`, so the name is computed
+        // from the schema that the session really uses.
         let digest = Sha256::digest(self.schema().unwrap_or_default().as_bytes());
         let short = (digest.iter().take(8)).fold(0, |short, byte| short << 8 | u64::from(*byte));
         format!("cloacina_{short:016x}")
@@ -268,7 +264,7 @@ impl Session {
         self.listener_pid.store(pid, Ordering::Release);
     }
 
-    /// Returns the process id of the session that listens for this store, if there is one.
+    /// Returns the process id of the session that listens for this store; `None` if no session listens.
     pub(super) fn listener_pid(&self) -> Option<i32> {
         Some(AtomicI32::load(&self.listener_pid, Ordering::Acquire)).filter(|pid| *pid != 0)
     }
@@ -291,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn b16_lock_timeout_is_shorter_than_the_client_timeout() {
+    fn lock_timeout_is_shorter_than_client_timeout() {
         let settings = settings_of("postgresql://u@h/d");
         assert!(settings.contains("-c lock_timeout=4000ms"), "{settings}");
         assert!(settings.contains("-c statement_timeout=60s"), "{settings}");
     }
 
     #[test]
-    fn b16_options_of_the_url_override_settings() {
+    fn options_of_the_url_override_settings() {
         let settings = settings_of("postgresql://u@h/d?options=-c%20lock_timeout%3D9s");
         assert_eq!(settings.matches("lock_timeout").count(), 1, "{settings}");
         assert!(settings.contains("-c lock_timeout=9s"), "{settings}");

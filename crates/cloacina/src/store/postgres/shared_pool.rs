@@ -1,11 +1,12 @@
-//! Connections shared by the stores of many tenants, under one limit (semantics H4).
+//! A pool of connections that the stores of many tenants share, with one limit (semantics H4).
 //!
-//! A connection belongs to one schema for life. A tenant without an idle connection of its own gets a new one, which
-//! replaces another tenant's idle connection. Waiting callers are served in turn, tenant by tenant.
+//! A connection belongs to one schema until it is closed. If a tenant needs a connection and has no idle one, it opens
+//! a new connection, which replaces an idle connection of another tenant. Waiting callers are served tenant by tenant,
+//! in turn.
 //!
-//! The limit applies to the sessions that the server counts, and a session that was closed here takes a while to end
-//! there. Closed sessions are therefore counted until the server no longer lists them, and one slot is kept spare for
-//! the connection that asks the server.
+//! The limit applies to the sessions that the server counts. A session that was closed by the client takes a while to
+//! end on the server. Closed sessions are therefore counted until the server no longer lists them. One slot is kept
+//! spare for the connection that queries the server for its sessions.
 //!
 //! See docs/explanation/decisions/061-shared-workers.md
 
@@ -23,7 +24,7 @@ use super::statement::query;
 use crate::store::StoreError;
 use crate::types::sync::{Condvar, Mutex};
 
-/// A store's membership in a shared pool.
+/// The membership of a store in a shared pool.
 pub(super) struct PoolSlot {
     pub(super) pool: Arc<SharedPool>,
     pub(super) key: StoreKey,
@@ -31,15 +32,16 @@ pub(super) struct PoolSlot {
     pub(super) listener: Option<Arc<Listener>>,
 }
 
-/// Minimum time a tenant keeps a connection while others wait: reconnecting costs milliseconds, and requests come in
-/// bursts.
+/// Minimum time that a tenant keeps a connection while other tenants wait. Without this minimum, tenants with bursts
+/// of requests would reconnect too often, which costs milliseconds.
 const MIN_HOLD: Duration = Duration::from_millis(20);
-/// Time after which a closed session that has not ended counts as hung. It is left to the server.
+/// How long the pool waits for closed sessions to end on the server before it stops counting them.
 const SESSION_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two queries for the sessions that have not ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 query! {
-    /// Returns which of these sessions the server still lists.
+    /// Returns each given process id whose session the server still lists.
     LivePids { pids: Vec<i32> => Array<Integer> } -> Integer;
     "SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS a WHERE a.pid = ANY ($1::int[])"
 }
@@ -47,9 +49,9 @@ query! {
 /// Identifies a store within its pool.
 pub(super) type StoreKey = u64;
 
-/// Connections shared by many stores.
+/// A pool of connections that many stores share.
 pub(super) struct SharedPool {
-    /// Maximum number of open connections and ending sessions together, without the spare slot.
+    /// Maximum number of open connections and ending sessions together, not counting the spare slot.
     limit: usize,
     state: Mutex<PoolState>,
 }
@@ -57,17 +59,17 @@ pub(super) struct SharedPool {
 #[derive(Default)]
 struct PoolState {
     last_key: StoreKey,
-    /// Idle connections, the most recently used one last.
+    /// Idle connections. The most recently used one is last.
     idle: Vec<IdleConnection>,
-    /// Number of connections that are open here, including idle ones.
+    /// Number of connections that are open in this process, including idle ones.
     open: usize,
-    /// Process ids of sessions that were closed here and may not have ended on the server.
+    /// Process ids of sessions that were closed by this process and may not have ended on the server.
     ending: Vec<i32>,
     /// Whether the spare slot is in use.
     spare_in_use: bool,
     /// Waiting callers, by store.
     waiting: FxHashMap<StoreKey, VecDeque<Arc<Condvar>>>,
-    /// Stores with waiting callers, the next one to serve first.
+    /// Stores with waiting callers. The store to serve next is first.
     turns: VecDeque<StoreKey>,
 }
 
@@ -77,19 +79,19 @@ struct IdleConnection {
     opened: Instant,
 }
 
-/// A connection that a caller may use, not necessarily open yet.
+/// A connection that a caller can use. The connection need not be open yet.
 struct Grant {
     connection: BlockingConnection,
     opened: Instant,
-    /// Whether it uses the spare slot until a session has ended.
+    /// Whether the connection uses the spare slot until another session has ended.
     uses_spare: bool,
-    /// The idle connection that it replaces, to be closed first.
+    /// The idle connection that this connection replaces. It must be closed first.
     replaced: Option<BlockingConnection>,
 }
 
 enum Admission {
     Granted(Box<Grant>),
-    /// Try again at this time, or when a connection comes back.
+    /// Try again at this time, or when a connection is returned.
     Wait(Option<Instant>),
 }
 
@@ -106,8 +108,8 @@ impl PoolState {
         })
     }
 
-    /// Like [`Self::take_own`], without waiting for a turn: if no caller waits, or if the connection was opened
-    /// recently.
+    /// Takes an idle connection of the store for a caller that has not queued. If other callers wait, takes only a
+    /// connection that was opened recently. Returns `None` if no connection can be taken.
     fn take_own_at_once(&mut self, key: StoreKey, now: Instant) -> Option<Grant> {
         let is_new = |idle: &IdleConnection| now < idle.opened + MIN_HOLD;
         let newest = self.idle.iter().rfind(|idle| idle.key == key)?;
@@ -117,7 +119,7 @@ impl PoolState {
         None
     }
 
-    /// Decides what the next waiting caller gets.
+    /// Decides whether the next waiting caller gets a connection.
     fn admit(&mut self, key: StoreKey, limit: usize, now: Instant) -> Admission {
         if let Some(grant) = self.take_own(key) {
             return Admission::Granted(Box::new(grant));
@@ -164,7 +166,7 @@ impl PoolState {
         self.waiting.get(self.turns.front()?)?.front()
     }
 
-    /// Removes the caller that was served, and moves its store to the end of the queue.
+    /// Removes the caller that was served. If more callers of the same store wait, moves the store to the end of the queue.
     fn dequeue(&mut self) {
         let Some(key) = self.turns.pop_front() else {
             return;
@@ -187,7 +189,7 @@ impl PoolState {
 }
 
 impl SharedPool {
-    /// Creates a pool of at most `connections` connections, and at least two.
+    /// Creates a pool of at most `connections` connections, but at least two.
     pub(super) fn new(connections: usize) -> Self {
         Self {
             limit: connections.saturating_sub(1).max(1),
@@ -195,7 +197,7 @@ impl SharedPool {
         }
     }
 
-    /// Adds a store.
+    /// Adds a store to the pool.
     pub(super) fn join(&self) -> StoreKey {
         let mut state = self.state.lock();
         state.last_key += 1;
@@ -215,7 +217,7 @@ impl SharedPool {
         drop(state);
     }
 
-    /// Waits until these sessions, which were opened outside the pool, have ended.
+    /// Waits until these sessions, which were opened outside of the pool, have ended on the server.
     pub(super) fn await_ends(
         &self,
         key: StoreKey,
@@ -229,7 +231,7 @@ impl SharedPool {
         Ok(())
     }
 
-    /// Runs `work` on a connection, waiting while all are in use.
+    /// Runs `work` on a connection. Waits while all connections are in use.
     pub(super) fn run<T>(
         &self,
         key: StoreKey,
@@ -243,7 +245,7 @@ impl SharedPool {
 
     fn borrow(&self, key: StoreKey) -> BorrowedConnection<'_> {
         let grant = self.take(key);
-        // Closed before its replacement is opened.
+        // The replaced connection is closed before the new one is opened.
         drop(grant.replaced);
         BorrowedConnection {
             pool: self,
@@ -305,8 +307,8 @@ impl BorrowedConnection<'_> {
 
     /// Waits until enough ending sessions have ended, and then frees the spare slot.
     ///
-    /// `allowed` is the number of open connections and ending sessions that may remain; 0 waits for all ending
-    /// sessions.
+    /// `allowed` is the number of open connections and ending sessions that can remain. If it is 0, waits for all
+    /// ending sessions.
     fn await_session_ends(&mut self, session: &Session, allowed: usize) {
         let until = Instant::now() + SESSION_END_TIMEOUT;
         loop {

@@ -1,7 +1,7 @@
-//! Macros that declare each statement as a type with a constant text, which can be pasted into `psql`.
+//! Macros that declare a statement as a type with a constant text. The text can be pasted into `psql`.
 
-/// Declares a statement that returns rows of the SQL types after the arrow. Its fields are the parameters `$1`, `$2`, …
-/// of the text, in order.
+/// Declares a statement that returns rows. The SQL types of a row follow the arrow. The fields are the parameters `$1`,
+/// `$2`, … of the text, in order.
 macro_rules! query {
     (
         $(#[$attribute:meta])*
@@ -52,7 +52,7 @@ macro_rules! statement {
 
 pub(super) use {query, statement};
 
-/// Returns the highest parameter number in a text.
+/// Returns the highest parameter number in an SQL text.
 pub(super) const fn parameters(text: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut highest, mut at) = (0, 0);
@@ -77,7 +77,7 @@ mod tests {
     use super::parameters;
 
     #[test]
-    fn parameters_are_counted_by_their_highest_number() {
+    fn parameters_returns_the_highest_parameter_number() {
         assert_eq!(parameters("COMMIT"), 0);
         assert_eq!(parameters("SELECT $2::text, $1, $2"), 2);
         assert_eq!(parameters("SELECT $12"), 12);

@@ -1,4 +1,4 @@
-//! Stores of several tenants that share connections (semantics H4).
+//! Opens stores for several tenants that share connections (semantics H4).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::url::PostgresOptions;
 use super::{PostgresStore, migration};
 use crate::store::{Report, StoreError};
 
-/// Minimum number of connections for sharing: one that listens, one that works, and a spare one for switching between
+/// Minimum number of connections that can be shared: one listens, one works, and a spare one is used to switch between
 /// tenants.
 const MIN_SHARED_CONNECTIONS: usize = 3;
 
@@ -23,12 +23,12 @@ impl PostgresStore {
         &self.session.options
     }
 
-    /// Opens a tenant's schema, within this store's connection limit and on its listener.
+    /// Opens the schema of a tenant, using this store's connection limit and listener.
     ///
-    /// `options` must name the same database: only the role and the schema may differ.
+    /// `options` must name the same database. Only the role and the schema can differ.
     ///
     /// # Errors
-    /// As for [`Self::open`], and if there are too few connections to share.
+    /// See [`Self::open`]. Also fails if there are too few connections to share.
     pub fn open_tenant(&self, options: &PostgresOptions) -> Result<Self, StoreError> {
         let pool = self.share_connections()?;
         let session = Arc::new(Session::new(options.clone()));
@@ -46,7 +46,7 @@ impl PostgresStore {
             self.connections,
         );
         store.readers.close_and_wait();
-        // Set before anything can fail, so that dropping the store closes its connections.
+        // The pool slot is set before anything can fail, so that dropping the store closes its connections.
         let _ = store.pool_slot.set(pool_slot);
         store.write(migration::prepare)?;
         Ok(store)
@@ -75,7 +75,7 @@ impl PostgresStore {
         }
     }
 
-    /// Replaces the store's own connections by a shared pool, when the first tenant is opened.
+    /// Replaces the store's own connections with a shared pool when the first tenant is opened.
     fn share_connections(&self) -> Result<Arc<SharedPool>, StoreError> {
         let mut listener = self.listener.lock();
         if let Some(pool_slot) = self.pool_slot.get() {
@@ -97,7 +97,8 @@ impl PostgresStore {
             .transpose()?;
         let pool = Arc::new(SharedPool::new(self.connections - usize::from(listens)));
         let key = pool.join();
-        // Holding the writer and the listener, with the readers closed, keeps all other work out until this is done.
+        // While the writer and the listener are locked and the readers are closed, no other thread can use the
+        // database.
         let mut writer = self.writer.lock();
         let mut pids = self.readers.close_and_wait();
         pids.extend(close(&mut writer));
@@ -122,7 +123,7 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        // The listener is closed first, because it may still read.
+        // The listener is closed first, because it may still use other connections to read.
         drop(self.listener.lock().take());
         self.close_shared_connections();
     }

@@ -1,4 +1,4 @@
-//! The ticks of schedules, and their counts.
+//! Reads, counts and deletes the ticks of schedules.
 
 use diesel::sql_types::{BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::driver::Connection;
 use super::error::Fault;
 use super::session::Session;
 use super::statement::query;
-use crate::store::schedule::bounded;
+use crate::store::schedule::saturating_i64;
 use crate::types::{ScheduleId, ScheduleKind, TickOutcome, TickRecord, Timestamp};
 
 query! {
@@ -15,6 +15,20 @@ query! {
     -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
     "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = $1
      ORDER BY due_at DESC LIMIT $2 OFFSET $3"
+}
+
+query! {
+    TicksBefore { schedule_id: Uuid => SqlUuid, from: i64 => BigInt, limit: i64 => BigInt }
+    -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
+    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks
+     WHERE schedule_id = $1 AND due_at < $2 ORDER BY due_at DESC LIMIT $3"
+}
+
+query! {
+    TicksAfter { schedule_id: Uuid => SqlUuid, from: i64 => BigInt, limit: i64 => BigInt }
+    -> (BigInt, SmallInt, Nullable<SqlUuid>, BigInt, BigInt, Nullable<Text>);
+    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks
+     WHERE schedule_id = $1 AND due_at > $2 ORDER BY due_at LIMIT $3"
 }
 
 query! {
@@ -31,6 +45,8 @@ query! {
      RETURNING t.due_at) SELECT count(*) FROM gone"
 }
 
+type TickColumns = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
+
 pub(super) async fn ticks(
     connection: &Connection,
     session: &Session,
@@ -38,13 +54,44 @@ pub(super) async fn ticks(
     limit: usize,
     offset: usize,
 ) -> Result<Vec<TickRecord>, Fault> {
-    type TickColumns = (i64, i16, Option<Uuid>, i64, i64, Option<String>);
     let statement = Ticks {
         schedule_id: schedule.uuid(),
-        limit: bounded(limit),
-        offset: bounded(offset),
+        limit: saturating_i64(limit),
+        offset: saturating_i64(offset),
     };
-    let rows: Vec<TickColumns> = session.fetch(connection, statement).await?;
+    records(schedule, session.fetch(connection, statement).await?)
+}
+
+/// If `ascending` is set, returns the ticks after `from`, oldest first. Otherwise, returns the
+/// ticks before `from`, newest first.
+pub(super) async fn ticks_from(
+    connection: &Connection,
+    session: &Session,
+    schedule: ScheduleId,
+    from: Timestamp,
+    ascending: bool,
+    limit: usize,
+) -> Result<Vec<TickRecord>, Fault> {
+    let (schedule_id, from, limit) = (schedule.uuid(), from.0, saturating_i64(limit));
+    let rows = if ascending {
+        let statement = TicksAfter {
+            schedule_id,
+            from,
+            limit,
+        };
+        session.fetch(connection, statement).await?
+    } else {
+        let statement = TicksBefore {
+            schedule_id,
+            from,
+            limit,
+        };
+        session.fetch(connection, statement).await?
+    };
+    records(schedule, rows)
+}
+
+fn records(schedule: ScheduleId, rows: Vec<TickColumns>) -> Result<Vec<TickRecord>, Fault> {
     let read = |(due_at, outcome, execution, created_at, updated_at, detail): TickColumns| {
         Ok(TickRecord {
             schedule,
@@ -94,7 +141,7 @@ pub(super) async fn prune(
 ) -> Result<(), Fault> {
     let statement = PruneTicks {
         before: before.0,
-        limit: bounded(limit),
+        limit: saturating_i64(limit),
     };
     session.fetch::<_, i64>(connection, statement).await?;
     Ok(())

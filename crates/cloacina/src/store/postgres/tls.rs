@@ -1,4 +1,4 @@
-//! TLS with the meaning of libpq's `sslmode`.
+//! Creates TLS connectors that check certificates as libpq's `sslmode` requires.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::url::{PostgresOptions, TlsMode};
 use crate::store::{Report, StoreError};
 
-/// A certificate verifier that checks the signature if CA certificates are given, and never the host name.
+/// A certificate verifier that never checks the host name. Checks the certificate's signature only if CA certificates
+/// are given.
 #[derive(Debug)]
 struct Lenient {
     roots: Option<RootCertStore>,
@@ -131,7 +132,8 @@ pub(super) fn connector(options: &PostgresOptions) -> Result<MakeRustlsConnect, 
 
 fn roots_of(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    if path.as_os_str() == "system" {
+    let is_system = path.as_os_str() == "system";
+    if is_system {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
     } else {
@@ -145,10 +147,12 @@ fn roots_of(path: &Path) -> Result<RootCertStore, String> {
         }
     }
     if roots.is_empty() {
-        return Err(format!(
-            "the CA file {} contains no certificate",
-            path.display()
-        ));
+        let place = if is_system {
+            "this system's certificate store".to_owned()
+        } else {
+            format!("the CA file {}", path.display())
+        };
+        return Err(format!("{place} contains no certificate"));
     }
     Ok(roots)
 }

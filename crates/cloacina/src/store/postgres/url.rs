@@ -1,4 +1,5 @@
-//! Parses PostgreSQL URLs like libpq, with the same parameters, environment variables and password file.
+//! Parses PostgreSQL URLs as libpq does, with most of its parameters, its environment variables and its password file, and
+//! with the parameters `listen` and `pgbouncer`, which libpq does not have.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,21 +37,21 @@ const PARAMETERS: [&str; 24] = [
     "pgbouncer",
 ];
 
-/// TLS requirements of a connection, named like libpq's `sslmode`.
+/// How much TLS security a connection requires. The names are those of libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsMode {
     /// No TLS.
     Disable,
-    /// TLS only if the server refuses a plain connection.
+    /// TLS only if the server refuses a connection without TLS.
     Allow,
-    /// TLS if the server supports it; its certificate is not checked.
+    /// TLS if the server supports it. The certificate is not checked.
     #[default]
     Prefer,
-    /// TLS required; the certificate is checked only if `sslrootcert` is given.
+    /// TLS is required. The certificate is checked only if `sslrootcert` is given.
     Require,
-    /// TLS required, with a certificate signed by a trusted CA.
+    /// TLS is required, with a certificate that a trusted CA has signed.
     VerifyCa,
-    /// Like `VerifyCa`, and the certificate must match the host name.
+    /// Like `VerifyCa`, but the certificate must also match the host name.
     VerifyFull,
 }
 
@@ -79,7 +80,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The kind of server to connect to when a URL names several hosts.
+/// The kind of server to use if a URL names several hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSession {
     /// The first server that answers.
@@ -93,22 +94,22 @@ pub enum TargetSession {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent settings")]
 pub struct PostgresOptions {
-    /// Hosts to try in order; the first that answers is used.
+    /// The hosts, in the order in which they are tried. The first one that answers and fits `target_session` is used.
     pub hosts: Vec<Host>,
     /// The database.
     pub database: String,
     /// The role.
     pub user: String,
-    /// Its password.
+    /// The role's password.
     pub password: Option<Secret>,
-    /// Application name that the server shows for the sessions.
+    /// The application name that the server shows for the sessions.
     pub application_name: String,
     /// Maximum total time for opening a connection.
     pub connect_timeout: Duration,
-    /// Maximum time without an answer from the server before a connection is dropped. Shorter than a third of a lease,
-    /// so that a heartbeat can still be sent over a new connection in time.
+    /// Maximum time to wait for an answer from the server before the connection is dropped. For a runner, it is at
+    /// most a third of a lease, so that a heartbeat can still be sent in time over a new connection.
     pub answer_timeout: Duration,
-    /// Whether the server refuses all writes of the sessions.
+    /// Whether the server must refuse all writes of the sessions.
     pub read_only: bool,
     /// Server settings in command-line form (libpq's `options`).
     pub options: Option<String>,
@@ -116,25 +117,25 @@ pub struct PostgresOptions {
     pub tls: TlsMode,
     /// File with trusted CA certificates, or `system`.
     pub root_certificates: Option<PathBuf>,
-    /// Client's certificate and key.
+    /// The client's certificate file and key file.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The kind of server to connect to.
+    /// The kind of server to use.
     pub target_session: TargetSession,
-    /// Whether to learn of other runners' changes by LISTEN.
+    /// Whether to use LISTEN to learn of other runners' changes.
     pub listen: bool,
-    /// Whether a transaction pooler is in front of the server, so that no session state may be relied on.
+    /// Whether a transaction pooler is in front of the server, so that nothing can be stored in a session.
     pub pooled: bool,
-    /// Schema of the tables; `None` means the first one on the role's search path.
+    /// The schema of the tables. `None` means the first schema on the role's search path.
     pub schema: Option<String>,
     /// Whether opening the database applies pending migrations.
     pub auto_migrate: bool,
 }
 
 impl PostgresOptions {
-    /// Parses a URL. Parts that it does not contain are taken from the environment variables.
+    /// Parses a URL. Parts that are missing in the URL are taken from libpq's environment variables and password file.
     ///
     /// # Errors
-    /// `UrlInvalid`, naming the invalid part and the allowed values, never a password.
+    /// Returns `UrlInvalid`. The error names the invalid part and the allowed values, but never shows a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         Self::read(
             url,
@@ -148,7 +149,7 @@ impl PostgresOptions {
     /// Parses a URL in the given environment.
     ///
     /// # Errors
-    /// As for [`Self::from_url`].
+    /// See [`Self::from_url`].
     pub fn read(url: &str, environment: &Environment) -> Result<Self, Error> {
         let (authority, path, parameters) = split(url)?;
         let (user_part, host_part) = match authority.rsplit_once('@') {
@@ -231,14 +232,14 @@ impl PostgresOptions {
     /// Returns options for the same database, pinned to a schema.
     ///
     /// # Errors
-    /// `Configuration` if the name does not match `[A-Za-z_][A-Za-z0-9_]{0,62}` or is reserved.
+    /// Returns `Configuration` if the name does not match `[A-Za-z_][A-Za-z0-9_]{0,62}` or is reserved.
     pub fn with_schema(mut self, schema: &str) -> Result<Self, Error> {
         check_schema_name(schema)?;
         self.schema = Some(schema.to_owned());
         Ok(self)
     }
 
-    /// Returns the database for use in messages, with its schema.
+    /// Returns a description of the database with its schema, for messages.
     #[must_use]
     pub fn location(&self) -> String {
         let schema = self
@@ -248,7 +249,7 @@ impl PostgresOptions {
         format!("{}{schema}", self.location_without_schema())
     }
 
-    /// Returns the database for use in messages, without its schema.
+    /// Returns a description of the database without its schema, for messages.
     #[must_use]
     pub fn location_without_schema(&self) -> String {
         let host = |host: &Host| {
@@ -268,10 +269,11 @@ impl PostgresOptions {
     }
 }
 
-type Parameters = Vec<(String, String)>;
+/// The names and decoded values of a URL's parameters.
+type UrlParameters = Vec<(String, String)>;
 
 /// Splits a URL into authority (user and hosts), path and parameters.
-fn split(url: &str) -> Result<(&str, &str, Parameters), Error> {
+fn split(url: &str) -> Result<(&str, &str, UrlParameters), Error> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, query) = rest
         .split_once('?')
@@ -283,15 +285,15 @@ fn split(url: &str) -> Result<(&str, &str, Parameters), Error> {
             ),
         );
     }
-    // The last `@` ends the user part, which may contain slashes.
+    // The user part ends at the last `@`. It can contain slashes.
     let host_start = base.rfind('@').map_or(0, |at| at + 1);
     let path_start = base[host_start..].find('/').map(|at| host_start + at);
     let (authority, path) = path_start.map_or((base, ""), |at| (&base[..at], &base[at + 1..]));
-    let mut parameters = Parameters::new();
+    let mut parameters = UrlParameters::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if !PARAMETERS.contains(&name) {
-            // This may be the rest of a password with an unencoded `&`, which must not be shown.
+            // This may be the rest of a password that contains an unencoded `&`, so it must not be shown.
             if parameters.iter().any(|(known, _)| known.contains("pass")) {
                 return Err(invalid(
                     "the PostgreSQL URL has an unknown parameter after its password",
@@ -336,8 +338,8 @@ fn tls_mode(text: &str) -> Result<TlsMode, Error> {
     })
 }
 
-/// Requires `verify-full`, like libpq: anyone can get a certificate from one of the system's CAs, so the host name must
-/// be checked.
+/// Requires `verify-full` for `sslrootcert=system`, as libpq does. Anyone can get a certificate from one of the
+/// system's CAs, so the host name must be checked.
 fn require_verify_full(mode: Option<TlsMode>) -> Result<TlsMode, Error> {
     match mode {
         None | Some(TlsMode::VerifyFull) => Ok(TlsMode::VerifyFull),
@@ -372,7 +374,7 @@ fn timeout(text: Option<String>) -> Result<Duration, Error> {
         Err(_) => Err(wrong_value(
             "connect_timeout",
             &text,
-            "a number of seconds, or 0 to wait forever",
+            "a number of seconds, or 0 for no limit of its own",
         )),
     }
 }

@@ -1,20 +1,21 @@
-//! Writes the waits of tasks with the decision that opens or ends them, and reads what is due.
+//! Writes the waits of tasks together with the decision that opens or ends them, and reads the waits that are due.
 
 use std::collections::HashSet;
 
 use diesel::Queryable;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use futures_util::future::try_join3;
 use uuid::Uuid;
 
-use super::driver::{Connection, Statement};
+use super::driver::{self, Connection, Statement, Step};
 use super::error::Fault;
 use super::inbox;
 use super::row::{Decoded, count, micros};
 use super::session::Session;
 use super::statement::{query, statement};
-use super::{children, signals};
+use super::{children, wakes};
 use crate::store::waits::{EXECUTION, cancel_message, ordinal_of};
-use crate::store::{DueWaits, FlowWrites, WaitQuery, WaitWrite};
+use crate::store::{DueWaits, FlowWrites, InboxMessage, WaitQuery, WaitWrite};
 use crate::types::{Cursor, ExecutionId, Json, Timestamp, Topic, WaitKind, WaitRow};
 use crate::workflow::queue;
 
@@ -61,7 +62,7 @@ statement! {
 }
 
 query! {
-    /// The registered waits whose signal is stored already.
+    /// Returns the new waits whose signal is already stored.
     FindSignals {
         ids: Vec<Uuid> => Array<SqlUuid>,
         ordinals: Vec<i64> => Array<BigInt>,
@@ -109,7 +110,7 @@ type Columns = (
 );
 
 query! {
-    /// Open waits, oldest first.
+    /// Returns open waits, oldest first.
     ListWaits {
         kind: i16 => SmallInt,
         name: Option<String> => Nullable<Text>,
@@ -128,7 +129,7 @@ query! {
 }
 
 query! {
-    /// Open waits, newest first.
+    /// Returns open waits, newest first.
     ListWaitsBack {
         kind: i16 => SmallInt,
         name: Option<String> => Nullable<Text>,
@@ -154,7 +155,7 @@ query! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct StoredWait {
     execution: Uuid,
     ordinal: i64,
     slot: i64,
@@ -171,16 +172,29 @@ struct Row {
     detail: Option<Decoded<Json>>,
 }
 
-/// The topics that a batch registers.
+/// Returns the topics of the waits that a batch opens.
 pub(super) fn topics(flow: &FlowWrites) -> impl Iterator<Item = &Topic> {
     let rows = flow.waits.iter().flat_map(|wait| &wait.rows);
     rows.filter_map(|row| row.cursor.as_ref())
         .map(|cursor| &cursor.topic)
 }
 
-/// Applies the changes of waits of the executions that were written, and deletes the messages that these changes settle.
-/// The open transaction must have the locks of the topics. Returns the executions with a wait whose signal is stored
-/// already.
+/// Locks the messages of the inbox that a batch applies. Returns the executions whose changes apply a message that
+/// another runner has applied already. These changes must not be written. The revision check does not always catch
+/// them: a runner that read the execution after the message was applied has the current revision, and would apply the
+/// message a second time.
+pub(super) async fn applied_elsewhere(
+    connection: &Connection,
+    flow: &FlowWrites,
+) -> Result<HashSet<ExecutionId>, Fault> {
+    let found = inbox::lock(connection, flow.settled.iter().map(|(id, _)| *id)).await?;
+    let gone = (flow.settled.iter()).filter(|(id, _)| !found.contains(id));
+    Ok(gone.map(|(_, execution)| *execution).collect())
+}
+
+/// Applies the changes of waits whose executions were written, deletes the messages of the inbox that these executions
+/// have applied, and adds messages and links of children. The open transaction must hold the locks of the topics. Returns
+/// the executions with a wait whose signal is already stored.
 pub(super) async fn apply(
     connection: &Connection,
     flow: &FlowWrites,
@@ -192,21 +206,23 @@ pub(super) async fn apply(
         .collect();
     let mut due = Vec::new();
     if !waits.is_empty() {
-        DeleteWaits {
+        let delete = DeleteWaits {
             ids: waits.iter().map(|wait| wait.execution.uuid()).collect(),
             ordinals: waits.iter().map(|wait| ordinal_of(wait.task)).collect(),
-        }
-        .execute(connection)
-        .await?;
+        };
         let of_tasks = || waits.iter().filter(|wait| wait.task.is_some());
-        SetWaits {
+        let set = SetWaits {
             ids: of_tasks().map(|wait| wait.execution.uuid()).collect(),
             ordinals: of_tasks().map(|wait| ordinal_of(wait.task)).collect(),
             waits: of_tasks().map(|wait| wait.state.clone()).collect(),
             queues: of_tasks().map(|wait| wait.queue.0).collect(),
-        }
-        .execute(connection)
-        .await?;
+        };
+        let (delete, set) = (
+            connection.prepare(&delete).await?,
+            connection.prepare(&set).await?,
+        );
+        let steps: Vec<Step<u64>> = vec![Box::pin(delete.execute()), Box::pin(set.execute())];
+        driver::pipeline(steps).await?;
         due = register(connection, &waits, now).await?;
     }
     let settled = (flow.settled.iter()).filter(|(_, execution)| applied.contains(execution));
@@ -217,7 +233,8 @@ pub(super) async fn apply(
     Ok(due)
 }
 
-/// Inserts the rows of waits, and looks for their signals.
+/// Inserts the rows of waits. If a signal for a wait is already stored, makes the task due, or adds the message that
+/// cancels the execution. Returns the executions of these waits.
 async fn register(
     connection: &Connection,
     waits: &[&WaitWrite],
@@ -258,7 +275,7 @@ async fn register(
     if listening.is_empty() {
         return Ok(Vec::new());
     }
-    let found: Vec<(Uuid, i64, String, i64)> = FindSignals {
+    let signals: Vec<(Uuid, i64, String, i64)> = FindSignals {
         ids: listening
             .iter()
             .map(|(row, _)| row.execution.uuid())
@@ -281,7 +298,7 @@ async fn register(
     .await?;
     let mut due: Vec<ExecutionId> = Vec::new();
     let mut tasks: Vec<(Uuid, i64)> = Vec::new();
-    for (id, ordinal, name, seq) in found {
+    for (id, ordinal, name, seq) in signals {
         due.push(id.into());
         if ordinal == EXECUTION {
             let message = cancel_message(id.into(), &name, seq, now);
@@ -290,7 +307,7 @@ async fn register(
             tasks.push((id, ordinal));
         }
     }
-    signals::make_due(connection, tasks, now).await?;
+    wakes::make_due(connection, tasks, now).await?;
     due.sort_unstable();
     due.dedup();
     Ok(due)
@@ -302,24 +319,28 @@ pub(super) async fn due(
     now: Timestamp,
     limit: usize,
 ) -> Result<DueWaits, Fault> {
-    let statement = DueExecutions {
+    let due = DueExecutions {
         queue: queue::WAITING,
         now: now.0,
         limit: i64::try_from(limit).unwrap_or(i64::MAX),
     };
-    let found: Vec<Uuid> = session.fetch(connection, statement).await?;
-    let mut executions: Vec<ExecutionId> = found.into_iter().map(Into::into).collect();
-    let are_full = executions.len() >= limit;
-    let mut seen = HashSet::new();
-    executions.retain(|id| seen.insert(*id));
-    let statement = NextDue {
+    let later = NextDue {
         queue: queue::WAITING,
         now: now.0,
     };
-    let next: Vec<i64> = session.fetch(connection, statement).await?;
-    let inbox = inbox::open_messages(connection, session, limit).await?;
+    let answers: (Vec<Uuid>, Vec<i64>, Vec<InboxMessage>) = try_join3(
+        session.fetch(connection, due),
+        session.fetch(connection, later),
+        inbox::open_messages(connection, session, limit),
+    )
+    .await?;
+    let (found, next, inbox) = answers;
+    let mut executions: Vec<ExecutionId> = found.into_iter().map(Into::into).collect();
+    let limit_reached = executions.len() >= limit;
+    let mut seen = HashSet::new();
+    executions.retain(|id| seen.insert(*id));
     Ok(DueWaits {
-        is_full: are_full || inbox.len() >= limit,
+        is_full: limit_reached || inbox.len() >= limit,
         executions,
         next: (next.first().copied())
             .filter(|at| *at != i64::MAX)
@@ -337,7 +358,7 @@ pub(super) async fn list(
         let statement = WaitsOfExecution {
             id: execution.uuid(),
         };
-        let rows: Vec<Row> = session.fetch(connection, statement).await?;
+        let rows: Vec<StoredWait> = session.fetch(connection, statement).await?;
         let mut rows: Vec<WaitRow> = rows.into_iter().map(row).collect::<Result<_, _>>()?;
         rows.retain(|row| {
             query.kinds.contains(&row.kind)
@@ -346,9 +367,9 @@ pub(super) async fn list(
         return Ok(rows);
     }
     let (from, execution, ordinal, slot) = query.after.unwrap_or_else(|| query.start());
-    let mut found = Vec::new();
+    let mut waits = Vec::new();
     for kind in &query.kinds {
-        // A macro instead of a function, because each statement has its own type.
+        // This is a macro instead of a function, because each statement has a different type.
         macro_rules! fetch {
             ($statement:ident) => {{
                 let statement = $statement {
@@ -364,20 +385,20 @@ pub(super) async fn list(
                 session.fetch(connection, statement).await?
             }};
         }
-        let rows: Vec<Row> = if query.descending {
+        let rows: Vec<StoredWait> = if query.descending {
             fetch!(ListWaitsBack)
         } else {
             fetch!(ListWaits)
         };
-        for found_row in rows {
-            found.push(row(found_row)?);
+        for stored in rows {
+            waits.push(row(stored)?);
         }
     }
-    query.sort(&mut found);
-    Ok(found)
+    query.sort(&mut waits);
+    Ok(waits)
 }
 
-fn row(row: Row) -> Result<WaitRow, Fault> {
+fn row(row: StoredWait) -> Result<WaitRow, Fault> {
     Ok(WaitRow {
         execution: row.execution.into(),
         task: u32::try_from(row.ordinal).ok(),

@@ -1,4 +1,4 @@
-//! Collects the rows of a batch as columns, for the one statement that writes them.
+//! Collects the rows of a batch as columns, for the statement that writes them.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::statement::query;
 use crate::store::{Advance, Submit, TaskWrite};
 use crate::types::{ExecutionRecord, HistoryEvent, StepChanges, TaskStatus};
 
-/// The rows that a batch writes, as one array per column (see `write_statement`).
+/// The rows that a batch writes, as one array for each column (see `write_statement`).
 #[derive(Default)]
 pub(super) struct WriteColumns<'a> {
     pub(super) runner: Uuid,
@@ -108,21 +108,22 @@ pub(super) struct WriteColumns<'a> {
     pub(super) end_ids: Vec<Uuid>,
     pub(super) end_states: Vec<i16>,
     pub(super) end_times: Vec<i64>,
-    /// The workflows of executions that end as they are submitted.
+    /// For each ended execution: its workflow, if the execution ends at its submission.
     pub(super) end_workflows: Vec<Option<&'a str>>,
-    /// Whether the statement is refused if triggers follow ends of executions.
+    /// Whether the server must refuse the statement if any trigger fires at the end of executions.
     pub(super) refuses_followers: bool,
 
+    /// The distinct definitions of the submitted executions. The server checks that they are stored.
     pub(super) known_definitions: Vec<i64>,
 }
 
-/// A row of the answer: the part of the statement that wrote it, and the execution.
+/// A row of the answer: the part of the statement that wrote the row, and the execution.
 pub(super) type WrittenRow = (i16, Option<Uuid>);
 pub(super) const SUBMITTED: i16 = 1;
 pub(super) const ADVANCED: i16 = 2;
 
 query! {
-    /// The executions that have these keys, each with its key's `place` in the request.
+    /// Returns the executions with these keys, each with the position (`place`) of its key in the request.
     #[derive(Default)]
     ExecutionsOfKeys {
         places: Vec<i64> => Array<BigInt>,
@@ -203,7 +204,7 @@ impl<'a> WriteColumns<'a> {
         Ok(())
     }
 
-    /// Adds the end of an execution for the triggers that follow it.
+    /// Adds the end of an execution, to be stored for the triggers that must be called for this end.
     pub(super) fn end(&mut self, record: &ExecutionRecord, workflow: Option<&'a str>) {
         self.end_ids.push(record.id.uuid());
         self.end_states.push(record.status.code());
@@ -299,15 +300,15 @@ impl<'a> WriteColumns<'a> {
     }
 }
 
-/// A submission or an advance of a batch, by its index.
+/// A submission or an advance, by its index in the batch.
 #[derive(Clone, Copy)]
 pub(super) enum Change {
     Submit(usize),
     Advance(usize),
 }
 
-/// Splits a batch into statements. A statement does not see its own writes, so it cannot contain two changes of one
-/// execution.
+/// Splits the changes of a batch into one group per statement. A statement does not see its own writes, so a group
+/// cannot contain two changes of the same execution.
 pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change>> {
     let mut rounds: Vec<(HashSet<Uuid>, Vec<Change>)> = Vec::new();
     let submitted = submits
@@ -319,7 +320,7 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         .enumerate()
         .map(|(index, advance)| (advance.record.id, Change::Advance(index)));
     for (id, change) in submitted.chain(advanced) {
-        // The first round after all rounds that change this execution.
+        // The change goes into the first group after all groups that change this execution.
         let after = rounds
             .iter()
             .rposition(|(ids, _)| ids.contains(&id.uuid()))
@@ -331,8 +332,8 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
         rounds[after].1.push(change);
     }
     let mut rounds: Vec<Vec<Change>> = rounds.into_iter().map(|(_, changes)| changes).collect();
-    // All writers take row locks and unique keys in the same order, so that they cannot deadlock. The sort is stable:
-    // of two submissions with the same key, the first stays first.
+    // All writers lock rows and unique keys in the same order, so that they cannot deadlock. The sort is stable, so of
+    // two submissions with the same key, the first stays first.
     for changes in &mut rounds {
         changes.sort_by_key(|change| match change {
             Change::Submit(index) => {
@@ -353,7 +354,8 @@ pub(super) fn rounds(submits: &[Submit], advances: &[Advance]) -> Vec<Vec<Change
     rounds
 }
 
-/// Returns whether a change matters to other runners: a task to claim, an end, or a pause, cancel or retry.
+/// Returns whether other runners must be notified of a change: a task to claim, an end, a pause, a cancellation or a
+/// retry.
 pub(super) fn concerns_others(record: &ExecutionRecord, tasks: &[TaskWrite]) -> bool {
     record.status.is_terminal()
         || record.paused_at.is_some()

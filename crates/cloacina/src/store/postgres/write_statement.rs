@@ -1,5 +1,5 @@
-//! The statement that writes a batch. It contains only the parts that the batch needs, because each part costs the server
-//! time. A connection has soon prepared the few combinations that occur.
+//! Builds the statement that writes a batch. The statement contains only the parts that the batch needs, because each
+//! part costs time on the server. Few combinations of parts occur, so a connection soon has all of them prepared.
 //!
 //! See docs/explanation/decisions/011-postgres-commits.md
 
@@ -14,7 +14,7 @@ use super::driver::{Parameters, Statement};
 use super::error::Fault;
 use super::write::WriteColumns;
 
-/// A statement under construction.
+/// The text and the parameters of a statement under construction.
 #[derive(Default)]
 struct StatementBuilder {
     text: String,
@@ -37,7 +37,7 @@ impl StatementBuilder {
     }
 }
 
-/// Appends a table of the columns' values: as arrays, or as one row of `VALUES`, which costs the server far less.
+/// Appends a table with the values of columns: arrays or, for a single row, `VALUES`, which cost the server far less.
 macro_rules! rows {
     ($out:ident, $is_one:expr, $($column:ident . $name:ident : $sql:ty as $cast:literal),* $(,)?) => {{
         $out.push_sql(if $is_one { "(VALUES (" } else { "unnest(" });
@@ -61,15 +61,15 @@ macro_rules! rows {
     }};
 }
 
-// Everything is in one statement, so that a batch costs one round trip and is atomic by itself.
+// One statement writes everything, so that a batch costs one round trip and is atomic without an explicit transaction.
 //
-// - `submitted` runs before `advanced`, because the first reader of `applied` pulls them in this order. Both follow the
-//   order of their arrays, which are sorted, so two batches cannot deadlock.
+// - `submitted` runs before `advanced`, because the first part that reads `applied` reads the two in this order. Both
+//   process their arrays in order. The arrays are sorted, so two batches cannot deadlock.
 // - `(x IN (SELECT …)) IS TRUE` instead of a join makes the planner use a hash table, whatever the join settings are.
-// - The fence is written so that the planner does not estimate it as selective (see `benchmarks/limits`).
-// - The start of an attempt may be stored after the execution was read, so the end of the attempt (states from 3) keeps the
-//   stored start.
-// - `cloacina_refuse` raises an error if a check fails, which rolls back the statement and its transaction.
+// - The check of claims is written in a form that the planner does not consider selective (see `benchmarks/limits`).
+// - The start of an attempt can be stored after the runner has read the execution. The end of the attempt (states from
+//   3) therefore keeps the stored start.
+// - `cloacina_refuse` raises an error if a check fails. The error rolls back the statement and its transaction.
 impl Statement for WriteColumns<'_> {
     type Row = (SmallInt, Nullable<SqlUuid>);
 
@@ -118,7 +118,6 @@ impl Statement for WriteColumns<'_> {
         if !self.end_ids.is_empty() {
             self.ended(out)?;
         }
-        self.refused(out)?;
         out.push_sql(match (self.submits(), self.advances()) {
             (true, true) => {
                 " SELECT 1::smallint, id FROM submitted UNION ALL SELECT 2::smallint, id FROM advanced"
@@ -126,14 +125,13 @@ impl Statement for WriteColumns<'_> {
             (true, false) => " SELECT 1::smallint, id FROM submitted",
             _ => " SELECT 2::smallint, id FROM advanced",
         });
-        if self.needs_checks() {
-            out.push_sql(" UNION ALL SELECT 0::smallint, NULL::uuid FROM refused");
-        }
+        self.checks(out, is_one)?;
         Ok((builder.text.into(), builder.parameters))
     }
 }
 
-/// Returns the condition that a row's execution was written. For a single execution, any written row will do.
+/// Returns the SQL condition for "the execution of this row was written". For a single execution, it is enough that any
+/// execution was written.
 const fn is_applied(is_one: bool, of_many: &'static str) -> &'static str {
     if is_one {
         "EXISTS (SELECT 1 FROM applied)"
@@ -157,7 +155,7 @@ impl WriteColumns<'_> {
         !self.update_ids.is_empty()
     }
 
-    /// Returns whether there is one execution, with at most one row in each part.
+    /// Returns whether the batch has only one execution, with at most one row in each part.
     const fn is_one(&self) -> bool {
         self.ids.len() + self.advance_ids.len() == 1
             && self.insert_ids.len() <= 1
@@ -167,7 +165,14 @@ impl WriteColumns<'_> {
             && self.drop_ids.len() <= 1
     }
 
-    /// Returns whether the statement needs a check that may refuse it.
+    /// Returns whether the batch ends an attempt (states from 3) and the runner does not know the attempt's start. The
+    /// stored start is then kept.
+    fn needs_stored_starts(&self) -> bool {
+        let mut ends = self.update_states.iter().zip(&self.update_started);
+        ends.any(|(state, started)| *state >= 3 && started.is_none())
+    }
+
+    /// Returns whether the statement needs a check that can refuse it.
     const fn needs_checks(&self) -> bool {
         self.needs_runner || self.refuses_followers || self.submits() || self.updates()
     }
@@ -179,7 +184,7 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the new executions, and the check for definitions that are not stored.
+    /// Appends the part that inserts executions, and the check for definitions that are not stored.
     fn submitted(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             "submitted AS (
@@ -292,14 +297,20 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the task updates, and the check for rows that were not updated.
+    /// Appends the part that updates tasks.
     fn updated(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", updated AS (
              UPDATE cloacina_tasks AS t SET state = n.state, attempt = n.attempt, uncounted = n.uncounted,
-             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at,
-             started_at = coalesce(n.started_at, CASE WHEN n.state >= 3 AND n.attempt = t.attempt THEN t.started_at END),
-             ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip FROM ",
+             rescues = n.rescues, runner_id = n.runner_id, ready_at = n.ready_at, started_at = ",
+        );
+        out.push_sql(if self.needs_stored_starts() {
+            "coalesce(n.started_at, CASE WHEN n.state >= 3 AND n.attempt = t.attempt THEN t.started_at END)"
+        } else {
+            "n.started_at"
+        });
+        out.push_sql(
+            ", ended_at = n.ended_at, delta = n.delta, error = n.error, skip = n.skip FROM ",
         );
         rows!(
             out,
@@ -327,8 +338,14 @@ impl WriteColumns<'_> {
                  OR (t.state = 2 AND t.runner_id = n.fence_runner AND t.attempt = n.fence_attempt), false) AND ",
         );
         out.push_sql(is_applied(is_one, OF_APPLIED));
+        out.push_sql(" RETURNING t.execution_id, t.ordinal)");
+        Ok(())
+    }
+
+    /// Appends the check that all tasks of written executions were updated.
+    fn check_updated(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
-            " RETURNING t.execution_id, t.ordinal), missing AS (SELECT n.id, n.ordinal FROM ",
+            ", (SELECT cloacina_refuse('ZC003', n.ordinal || ' of execution ' || n.id) FROM ",
         );
         rows!(
             out,
@@ -346,7 +363,7 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// The labels are arrays even if there is one execution, because an execution may have several labels.
+    /// Appends the part that inserts labels. It always uses arrays, because a single execution can have several labels.
     fn labels(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
         out.push_sql(
             ", labels AS (INSERT INTO cloacina_labels (name, value, execution_id) SELECT n.* FROM ",
@@ -406,7 +423,8 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the recorded steps. `-1` is the item of a task that is not a map's item.
+    /// Appends the part that inserts recorded steps. The item number is `-1`, because these steps do not belong to
+    /// items of maps.
     fn recorded_steps(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         out.push_sql(
             ", recorded_steps AS (
@@ -432,7 +450,7 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the ends of executions for the triggers that follow them (G4).
+    /// Appends the part that stores the ends of executions for which triggers must be called (G4).
     fn ended(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
         out.push_sql(
             ", ends AS (
@@ -456,34 +474,25 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the checks that refuse the whole statement.
-    fn refused(&self, out: &mut StatementBuilder) -> Result<(), Fault> {
+    /// Appends the checks, which refuse the statement by raising an error. They form one condition that is never true.
+    fn checks(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         if !self.needs_checks() {
             return Ok(());
         }
-        out.push_sql(", refused AS MATERIALIZED (");
-        let mut separator = "";
+        out.push_sql(" UNION ALL SELECT 0::smallint, NULL::uuid WHERE coalesce(NULL::boolean");
         if self.needs_runner {
-            out.push_sql("SELECT cloacina_refuse('ZC001', ");
+            out.push_sql(", (SELECT cloacina_refuse('ZC001', ");
             out.push_bind_param::<SqlUuid, _>(&self.runner)?;
-            out.push_sql("::text) WHERE NOT EXISTS (SELECT 1 FROM alive)");
-            separator = " UNION ALL ";
+            out.push_sql("::text) WHERE NOT EXISTS (SELECT 1 FROM alive))");
         }
         if self.submits() {
-            out.push_sql(separator);
-            out.push_sql("SELECT cloacina_refuse('ZC002', u.id::text) FROM unknown AS u");
-            separator = " UNION ALL ";
+            out.push_sql(", (SELECT cloacina_refuse('ZC002', u.id::text) FROM unknown AS u)");
         }
         if self.updates() {
-            out.push_sql(separator);
-            out.push_sql("SELECT cloacina_refuse('ZC003', m.ordinal || ' of execution ' || m.id) FROM missing AS m");
-            separator = " UNION ALL ";
+            self.check_updated(out, is_one)?;
         }
         if self.refuses_followers {
-            out.push_sql(separator);
-            out.push_sql(
-                "SELECT cloacina_refuse('ZC004', '') WHERE EXISTS (SELECT 1 FROM cloacina_follows)",
-            );
+            out.push_sql(", (SELECT cloacina_refuse('ZC004', '') FROM cloacina_follows LIMIT 1)");
         }
         out.push_sql(")");
         Ok(())

@@ -1,4 +1,5 @@
-//! Stores children after the changes of their parents, and the links between them.
+//! Stores children after the changes of their parents, and stores the links between children and
+//! parents.
 
 use std::collections::HashSet;
 
@@ -12,11 +13,12 @@ use super::write;
 use crate::store::{Batch, LinkWrite, SubmitOutcome};
 use crate::types::ExecutionId;
 
-/// The stored item number of a child that does not belong to an item.
+/// The item number that is stored for a child that was started by a task, and not by an item of a
+/// map.
 const NO_ITEM: i64 = -1;
 
 statement! {
-    /// The unique key of the table refuses a second child of the same node and generation.
+    /// Inserts a link. The unique key of the table prevents a second child of the same node and generation.
     InsertLink<'a> {
         child_id: &'a [u8] => Binary,
         parent_id: &'a [u8] => Binary,
@@ -36,17 +38,20 @@ statement! {
 }
 
 statement! {
+    /// Marks an execution as a child. Only for marked executions, other statements look up the link to the parent.
     MarkChild<'a> { id: &'a [u8] => Binary }
     "UPDATE cloacina_executions SET links = coalesce(links, 0) | 2 WHERE id = ?"
 }
 
 statement! {
-    MarkFirst<'a> { id: &'a [u8] => Binary }
+    /// Marks an execution whose final tasks were started.
+    MarkFinale<'a> { id: &'a [u8] => Binary }
     "UPDATE cloacina_executions SET links = coalesce(links, 0) | 4 WHERE id = ?"
 }
 
-/// Stores the children of the batch whose parents were written, parents before their children. `started`: the children that
-/// items of maps have started.
+/// Stores the submissions that depend on written changes: the children of written executions, the executions without a
+/// parent that written executions start, and the children in `started`, which items of maps have started. Parents are
+/// stored before their children.
 pub(super) fn submit(
     connection: &mut SqliteConnection,
     batch: &Batch,
@@ -77,7 +82,7 @@ pub(super) fn submit(
     Ok(())
 }
 
-/// Writes the links of the children that were written.
+/// Writes the links of the children whose executions were written.
 pub(super) fn write_links(
     connection: &mut SqliteConnection,
     links: &[LinkWrite],
@@ -106,7 +111,7 @@ pub(super) fn write_links(
         .execute(connection)?;
         MarkChild { id: child_id }.execute(connection)?;
         if link.finale.is_some() {
-            MarkFirst {
+            MarkFinale {
                 id: link.execution.as_bytes(),
             }
             .execute(connection)?;

@@ -13,9 +13,9 @@ use super::statement::query;
 use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
-// Each queue is read by its own statement, in index order and only as far as needed: one statement over all queues
-// would sort the whole backlog at each claim. The next two queries return the queues that have any tasks, by skipping
-// from one queue to the next in the index, so that a runner with many workflows does not query empty queues.
+// Each queue is read by a separate statement, in index order and only as far as needed. One statement for all queues
+// would sort the whole backlog for each claim. The next two queries return the queues that have tasks: they skip from
+// queue to queue in the index, so that a runner with many workflows does not query empty queues.
 query! {
     DueQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
@@ -64,7 +64,7 @@ ready_tasks! {
     "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// The time at which a task is ready, its priority, execution, ordinal and definition.
+/// A ready task: the time at which it is ready, its priority, its execution, its ordinal, and its definition.
 type ReadyRow = (i64, i16, Id, i64, i64);
 
 query! {
@@ -86,19 +86,20 @@ query! {
      WHERE execution_id = ? AND ordinal = ? AND state = 1 RETURNING attempt"
 }
 
-/// A task that may be claimed. Sorts in claim order: higher priority, then older execution, then order of declaration.
+/// A task that can be claimed. The order is the claim order: higher priority, then older execution, then order of
+/// declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Candidate {
+struct ClaimCandidate {
     priority: Reverse<i16>,
     execution: Id,
     ordinal: Ordinal,
 }
 
-/// The tasks that a request may claim.
+/// The tasks that a request can claim.
 #[derive(Debug, Default)]
 pub(super) struct ClaimCandidates {
-    /// Candidates per class, in claim order.
-    classes: Vec<Vec<Candidate>>,
+    /// The candidates of each class, in claim order.
+    classes: Vec<Vec<ClaimCandidate>>,
     pub(super) more: Vec<bool>,
     pub(super) next_due: Option<Timestamp>,
 }
@@ -109,7 +110,7 @@ impl ClaimCandidates {
     }
 }
 
-/// Finds the tasks that may be claimed. Changes nothing.
+/// Finds the tasks that can be claimed. Changes nothing.
 pub(super) fn find(
     connection: &mut SqliteConnection,
     request: &ClaimRequest,
@@ -144,27 +145,27 @@ pub(super) fn find(
         }
         let mut candidates = search.candidates;
         candidates.sort_unstable();
-        // A class may name a queue twice.
+        // The class may name a queue twice.
         candidates.dedup();
         found.more.push(candidates.len() > class.limit);
         candidates.truncate(class.limit);
-        // Two classes may share a queue.
+        // Several classes may share a queue.
         taken.extend(candidates.iter().copied());
         found.classes.push(candidates);
     }
     Ok(found)
 }
 
-/// The search for the tasks of one class.
+/// The search for tasks of one class.
 struct Search<'a> {
     limit: usize,
     excluded: HashSet<(DefinitionId, Ordinal)>,
-    taken: &'a HashSet<Candidate>,
-    candidates: Vec<Candidate>,
+    taken: &'a HashSet<ClaimCandidate>,
+    candidates: Vec<ClaimCandidate>,
 }
 
 impl Search<'_> {
-    /// Adds the first due tasks of a queue: one more than the limit, to know whether there are more.
+    /// Adds the first due tasks of a queue. Adds one task more than the limit, to learn whether the queue has more.
     fn find_due(&mut self, connection: &mut SqliteConnection, queue: QueueId) -> Result<(), Fault> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
@@ -188,7 +189,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Adds the first waiting tasks of a queue that are due, and returns when the next one is due.
+    /// Adds a queue's first waiting tasks that are due. Returns the time at which the next waiting task becomes due.
     fn find_waiting(
         &mut self,
         connection: &mut SqliteConnection,
@@ -198,7 +199,7 @@ impl Search<'_> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
         let mut next = None;
-        // Once enough tasks are found, only the first one after `now` is still needed.
+        // If the first pass finds enough due tasks, a second pass reads only the first task that is due after `now`.
         for from in [i64::MIN, now.0.saturating_add(1)] {
             let rows = if self.excluded.is_empty() {
                 WaitingTasks { queue, from }
@@ -230,15 +231,15 @@ impl Search<'_> {
         Ok(next)
     }
 
-    /// Returns the task of a row and the time at which it is ready, unless the class excludes the task.
-    fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, Candidate)>, Fault> {
+    /// Returns the task of a row and the time at which it is ready. `None` if the class excludes the task.
+    fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, ClaimCandidate)>, Fault> {
         let (ready_at, priority, execution, ordinal, definition) = row;
         let ordinal = count("ordinal", ordinal)?;
         if !self.excluded.is_empty() && self.excluded.contains(&(DefinitionId(definition), ordinal))
         {
             return Ok(None);
         }
-        let candidate = Candidate {
+        let candidate = ClaimCandidate {
             priority: Reverse(priority),
             execution,
             ordinal,
@@ -247,13 +248,13 @@ impl Search<'_> {
     }
 }
 
-/// Claims the tasks that were found, in the same transaction.
+/// Claims the tasks that `find` returned, in the same transaction.
 pub(super) fn take(
     connection: &mut SqliteConnection,
     found: ClaimCandidates,
     runner: RunnerId,
 ) -> Result<Committed, Fault> {
-    // Write each execution's row once, however many of its tasks are claimed.
+    // The row of an execution is written only once, for all its claimed tasks.
     let mut claims: HashMap<Id, i64> = HashMap::new();
     for candidate in found.classes.iter().flatten() {
         *claims.entry(candidate.execution).or_default() += 1;
@@ -261,7 +262,7 @@ pub(super) fn take(
     let mut executions: HashMap<Id, (i64, DefinitionId)> = HashMap::with_capacity(claims.len());
     let mut claimed = Vec::new();
     for candidate in found.classes.into_iter().flatten() {
-        let Candidate {
+        let ClaimCandidate {
             execution, ordinal, ..
         } = candidate;
         if let Some(count) = claims.remove(&execution) {
@@ -269,7 +270,7 @@ pub(super) fn take(
                 claims: count,
                 id: &execution.0,
             };
-            // No row means that the execution is paused or has ended. Its tasks must not be claimed.
+            // If the statement returns no row, the execution is paused or has ended, and its tasks must not be claimed.
             if let Some((revision, definition)) = statement.load::<(i64, i64)>(connection)?.first()
             {
                 executions.insert(execution, (revision - count, DefinitionId(*definition)));

@@ -1,5 +1,5 @@
-//! Commits a batch in one transaction: checks that the runner is alive, then applies schedules, submissions, advances
-//! and claims.
+//! Commits a batch in one transaction: checks that the runner is alive, then applies schedules, submissions, advances,
+//! the writes of children, maps and waits, and claims.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,8 @@ use crate::store::{Batch, Committed, SubmitOutcome};
 use crate::types::{ExecutionId, RunnerId};
 
 query! {
-    /// Returns one row if the runner is alive: whether triggers follow ends of executions, which costs no statement here.
+    /// Returns one row if the runner was not declared dead. The row tells whether any trigger fires at the end of
+    /// executions, so that this needs no second statement.
     IsAlive<'a> { id: &'a [u8] => Binary } -> BigInt;
     "SELECT EXISTS (SELECT 1 FROM cloacina_follows) FROM cloacina_runners WHERE id = ? AND dead_at IS NULL"
 }
@@ -32,14 +33,14 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     }
     let connection = &mut *writer.lock()?;
     if !writes {
-        // A search for work takes no write lock, which other processes may need. If it finds any, it is repeated under
-        // the lock.
-        let found = writer.peek(connection, |connection| {
+        // A search for work takes no write lock, because other processes may need the lock. If the search finds work,
+        // it is repeated with the lock.
+        let candidates = writer.peek(connection, |connection| {
             check_alive(connection, batch.runner)?;
             claim::find(connection, &batch.claim, batch.now)
         })?;
-        if found.is_empty() {
-            return Ok(claimed_nothing(found));
+        if candidates.is_empty() {
+            return Ok(claimed_nothing(candidates));
         }
     }
     writer.write(connection, |connection| {
@@ -63,23 +64,24 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
                 _ => write::submit(connection, submit),
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let stale = waits::applied_elsewhere(connection, &batch.flow)?;
         let mut advances = batch
             .advances
             .iter()
             .map(|advance| match advance.requires {
-                [] => write::advance(connection, advance),
+                [] if !stale.contains(&advance.record.id) => write::advance(connection, advance),
                 _ => Ok(false),
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut of_maps = Committed::default();
-        // Most batches need no set of what was written.
+        // Most batches do not need the set of written executions.
         let tells_triggers = !batch.flow.ends.is_empty() && has_followers != Some(false);
         let mut applied = if batch.flow.is_empty() && !tells_triggers {
             HashSet::new()
         } else {
             applied(batch, &submits, &advances)
         };
-        advance_parents(connection, batch, &mut advances, &mut applied)?;
+        advance_parents(connection, batch, &stale, &mut advances, &mut applied)?;
         let due = if batch.flow.is_empty() {
             Vec::new()
         } else {
@@ -106,8 +108,8 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
         };
         ends::note(connection, &batch.flow.ends, &applied, has_followers)?;
         let claimed = if claims {
-            let found = claim::find(connection, &batch.claim, batch.now)?;
-            claim::take(connection, found, batch.runner)?
+            let candidates = claim::find(connection, &batch.claim, batch.now)?;
+            claim::take(connection, candidates, batch.runner)?
         } else {
             Committed::default()
         };
@@ -124,16 +126,19 @@ pub(super) fn commit(writer: &Writer, batch: &Batch) -> Result<Committed, Fault>
     })
 }
 
-/// Writes the changes of parents whose children's ends were written.
+/// Writes the changes of parents that are caused by the ends of their children (`requires`). Writes such a change only
+/// if the changes of all these children were written and the parent is not in `stale`.
 fn advance_parents(
     connection: &mut SqliteConnection,
     batch: &Batch,
+    stale: &HashSet<ExecutionId>,
     advances: &mut [bool],
     applied: &mut HashSet<ExecutionId>,
 ) -> Result<(), Fault> {
     for index in batch.dependents() {
         let advance = &batch.advances[index];
-        if advance.requires.iter().all(|id| applied.contains(id)) {
+        let is_due = advance.requires.iter().all(|id| applied.contains(id));
+        if is_due && !stale.contains(&advance.record.id) {
             advances[index] = write::advance(connection, advance)?;
             applied.extend(advances[index].then_some(advance.record.id));
         }
@@ -152,15 +157,15 @@ fn applied(batch: &Batch, submits: &[SubmitOutcome], advances: &[bool]) -> HashS
     submitted.chain(advanced).collect()
 }
 
-fn claimed_nothing(found: ClaimCandidates) -> Committed {
+fn claimed_nothing(candidates: ClaimCandidates) -> Committed {
     Committed {
-        more: found.more,
-        next_due: found.next_due,
+        more: candidates.more,
+        next_due: candidates.next_due,
         ..Committed::default()
     }
 }
 
-/// Refuses a dead runner. Returns whether triggers follow ends of executions.
+/// Refuses a runner that was declared dead. Returns whether any trigger fires at the end of executions.
 fn check_alive(connection: &mut SqliteConnection, runner: RunnerId) -> Result<bool, Fault> {
     let alive = IsAlive {
         id: runner.as_bytes(),

@@ -16,12 +16,13 @@ use super::file::DatabaseFile;
 use super::statement::{query, statement};
 use crate::store::prune_cursor::PruneCursor;
 
-/// Maximum number of read connections. They are opened when they are first needed.
+/// Maximum number of read connections. A connection is opened when it is first needed.
 const MAX_READERS: usize = 4;
 
 /// How long SQLite itself waits for the write lock before the loop in [`Writer::until_free`] tries again. SQLite's own
-/// wait grows to 100 ms between two attempts, and four busy processes on one file then waited up to 4 s. With an
-/// attempt every millisecond they waited 0.1 s, at 0.9 of the throughput of one process.
+/// pauses between attempts grow to 100 ms. With these pauses, four busy processes on one file waited up to 4 s for the
+/// lock. With an attempt every millisecond, they waited at most 0.1 s, and together had 0.9 times the throughput of one
+/// process.
 const LOCK_POLL: Duration = Duration::from_millis(1);
 
 statement! { BeginWrite {} "BEGIN IMMEDIATE" }
@@ -30,32 +31,33 @@ statement! { Commit {} "COMMIT" }
 statement! { Rollback {} "ROLLBACK" }
 
 query! {
-    /// Changes when another connection commits, but not with the connection's own commits.
+    /// Returns a number that changes when another connection commits, but not when this connection commits.
     DataVersion {} -> BigInt;
     "PRAGMA data_version"
 }
 
 query! {
-    /// Number of rows that the connection has changed since it was opened.
+    /// Returns the number of rows that the connection has changed since it was opened.
     TotalChanges {} -> BigInt;
     "SELECT total_changes()"
 }
 
-/// The connection that writes. Writers of one process wait for the mutex, writers of different processes for SQLite's lock.
+/// The connection that writes. Threads of one process wait for the mutex; processes wait for SQLite's lock.
 pub(super) struct Writer {
     connection: Arc<Mutex<Option<SqliteConnection>>>,
-    /// `None` for an in-memory database, which ends with its connection.
+    /// `None` for an in-memory database, which exists only as long as its connection.
     file: Option<Arc<DatabaseFile>>,
     busy_timeout: Duration,
     is_wal: bool,
-    /// Number of rows that this writer has changed, if other writers share the connection.
+    /// Number of rows that this writer has changed. `None` for a writer that [`share`](Self::share) has not created:
+    /// only shared writers tell their own changes from those of other writers by this number.
     own_changes: Option<AtomicI64>,
     pub(super) prune_cursor: PruneCursor,
 }
 
 impl Writer {
-    /// Creates a writer. In WAL mode it polls for the lock itself; with another journal a commit also waits for
-    /// readers, which is left to SQLite.
+    /// Creates a writer. In WAL mode, the writer itself polls for the lock. In other modes, a commit also waits for
+    /// readers, so SQLite does the waiting.
     pub(super) fn new(
         mut connection: SqliteConnection,
         file: Option<Arc<DatabaseFile>>,
@@ -75,7 +77,8 @@ impl Writer {
         })
     }
 
-    /// Returns another writer on the same connection. Used for in-memory databases, which have only one connection.
+    /// Returns another writer on the same connection. In-memory databases need this, because they have only one
+    /// connection.
     pub(super) fn share(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
@@ -87,7 +90,7 @@ impl Writer {
         }
     }
 
-    /// Locks the connection. If the store was closed, opens one for this use.
+    /// Locks the connection. If the store was closed, opens a connection for this use.
     pub(super) fn lock(&self) -> Result<WriteConnection<'_>, Fault> {
         let mut held = self.connection.lock();
         if let Some(file) = &self.file {
@@ -103,7 +106,7 @@ impl Writer {
         Ok(WriteConnection { held, writer: self })
     }
 
-    /// Closes the connection once it is free, and marks the file as closed.
+    /// Marks the file as closed, and closes the connection when it is free.
     pub(super) fn close(&self) {
         if let Some(file) = &self.file {
             file.close();
@@ -111,8 +114,8 @@ impl Writer {
         }
     }
 
-    /// Runs `work` in a transaction that takes the write lock at its start. A transaction that takes the lock later fails
-    /// if another process has written meanwhile.
+    /// Runs `work` in a transaction that takes the write lock at its start. A transaction that takes the lock later
+    /// would fail if another process had written meanwhile.
     pub(super) fn write<T>(
         &self,
         connection: &mut SqliteConnection,
@@ -130,7 +133,7 @@ impl Writer {
             );
         }
         let value = result?;
-        // A write into a deleted file must not be acknowledged.
+        // A write to a deleted file must not be acknowledged.
         self.file
             .as_ref()
             .map_or(Ok(()), |file| file.check_files())?;
@@ -139,7 +142,8 @@ impl Writer {
 
     /// Returns a number that changes when another writer has changed the database.
     pub(super) fn change_marker(&self) -> Result<i64, Fault> {
-        // Read on the write connection: on a read connection, this store's own commits would count as foreign.
+        // The marker is read on the write connection, because on a read connection this store's own commits would count
+        // as changes by others.
         let connection = &mut *self.lock()?;
         self.peek(connection, |connection| match &self.own_changes {
             None => first(connection, DataVersion {}),
@@ -147,7 +151,7 @@ impl Writer {
         })
     }
 
-    /// Returns a number that changes when anyone has changed the database, also through this connection.
+    /// Returns a number that changes when any connection, including this one, has changed the database.
     pub(super) fn marker(&self) -> Result<i64, Fault> {
         let connection = &mut *self.lock()?;
         self.peek(connection, |connection| {
@@ -159,16 +163,17 @@ impl Writer {
         })
     }
 
-    /// Runs `work`, which only reads, on the write connection.
+    /// Runs `work` on the write connection, without a transaction. `work` must only read.
     pub(super) fn peek<T>(
         &self,
         connection: &mut SqliteConnection,
         mut work: impl FnMut(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        // Even a reader can find the file locked for a moment, while the last other connection closes it.
+        // Even a reader can find the file locked for a moment, while another process closes its last connection.
         self.until_free(|| work(connection))
     }
 
+    /// Repeats `attempt` while another connection holds the lock that it needs, but not longer than the busy timeout.
     fn until_free<T>(&self, mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
         let give_up = Instant::now() + self.busy_timeout;
         loop {
@@ -251,7 +256,7 @@ fn in_transaction<T>(
     Ok(value)
 }
 
-/// Rolls back when dropped without a commit, for example after a panic.
+/// An open transaction. Rolls back if it is dropped without a commit, e.g. after a panic.
 struct OpenTransaction<'a> {
     connection: &'a mut SqliteConnection,
     ended: bool,
@@ -260,13 +265,14 @@ struct OpenTransaction<'a> {
 impl Drop for OpenTransaction<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // Fails harmlessly if SQLite has already rolled back, as it does after some errors (disk full, I/O).
+            // The rollback fails if SQLite has already rolled back, as it does after some errors (disk full, I/O). The
+            // failure is harmless.
             let _ = Rollback {}.execute(self.connection);
         }
     }
 }
 
-/// A pool of connections that only read. In WAL mode they never wait for the writer.
+/// A pool of connections that only read. In WAL mode, they never wait for the writer.
 pub(super) struct ReadPool {
     file: Arc<DatabaseFile>,
     state: Mutex<ReadPoolState>,
@@ -288,7 +294,7 @@ impl ReadPool {
         }
     }
 
-    /// Runs `work` on a connection, waiting while all are in use.
+    /// Runs `work` on a connection. Waits while all connections are in use.
     pub(super) fn run<T>(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
@@ -312,7 +318,7 @@ impl ReadPool {
         state.idle.clear();
     }
 
-    /// Takes an idle connection; `None` means that a new one may be opened.
+    /// Takes an idle connection. `None` means that the caller can open a new connection.
     fn take(&self) -> Option<SqliteConnection> {
         let mut state = self.state.lock();
         loop {

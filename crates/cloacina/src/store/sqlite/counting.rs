@@ -8,7 +8,7 @@ use super::statement::query;
 use crate::store::Payload;
 use crate::types::{ExecutionId, ExecutionStatus, Ordinal};
 
-/// Declares a statement per state, because SQLite uses the partial index only for a literal state.
+/// Declares one statement for each state, because SQLite uses the partial index only if the state is a literal.
 macro_rules! count_state {
     ($($name:ident = $state:literal),*) => {
         $(query! {
@@ -23,14 +23,15 @@ macro_rules! count_state {
 count_state! { CountPending = 0, CountPaused = 2, CountFailed = 4, CountCancelled = 5 }
 
 query! {
-    /// The number of running executions, and how many of them have started.
+    /// Returns the number of executions in state 1, and the number of those with a start time. The others are claimed
+    /// but have not started, and count as pending.
     CountRunning { limit: i64 => BigInt } -> (BigInt, BigInt);
     "SELECT count(*), count(started_at) FROM (SELECT started_at FROM cloacina_executions \
      INDEXED BY cloacina_executions_state WHERE state = 1 LIMIT ?)"
 }
 
 query! {
-    /// The number of the newest executions, and how many of them have completed.
+    /// Reads the newest executions, at most `limit`. Returns how many there are, and how many of them have completed.
     CountCompleted { limit: i64 => BigInt } -> (BigInt, BigInt);
     "SELECT count(*), count(CASE WHEN state = 3 THEN 1 END) FROM (SELECT state FROM cloacina_executions ORDER BY id DESC LIMIT ?)"
 }
@@ -57,7 +58,7 @@ query! {
     "SELECT substr(delta, 1, ?), octet_length(delta) FROM cloacina_tasks WHERE execution_id = ? AND ordinal = ?"
 }
 
-/// Returns the number of executions in each state, and whether it is exact.
+/// Returns the number of executions in each state, and whether this number is exact.
 pub(super) fn states(
     connection: &mut SqliteConnection,
     limit: usize,
@@ -92,7 +93,8 @@ pub(super) fn states(
     ])
 }
 
-/// A count that is cut at a limit. `is_exact`: whether everything was counted.
+/// Returns the count of a state, limited to `most`, and whether this number is exact. `is_exact` tells whether all
+/// executions in this state were counted.
 fn counted(
     status: ExecutionStatus,
     count: i64,
@@ -106,7 +108,7 @@ fn counted(
     )
 }
 
-/// Returns the number of executions between two ids, and how many of them have failed.
+/// Returns the number of executions between two ids, and the number of failed ones among them.
 pub(super) fn between(
     connection: &mut SqliteConnection,
     after: ExecutionId,
@@ -131,7 +133,7 @@ pub(super) fn between(
     Ok((first(all), first(failed)))
 }
 
-/// Returns the beginning of an input or of the writes of a task.
+/// Returns the beginning of an execution's input or of a task's writes.
 pub(super) fn payload(
     connection: &mut SqliteConnection,
     id: ExecutionId,

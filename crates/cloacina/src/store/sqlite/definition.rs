@@ -1,4 +1,4 @@
-//! Stored definitions of workflows.
+//! Stores, reads and deletes the definitions of workflows.
 
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -48,8 +48,9 @@ query! {
 }
 
 query! {
-    /// Uses the index of states to find executions that have not ended. Includes the last 64 versions, which may belong
-    /// to running programs that have submitted nothing yet.
+    /// Returns the newest version of each workflow, and the versions of executions that have not ended (found in the
+    /// index of states). Also returns the last 64 versions, which can belong to running programs that have not
+    /// submitted anything yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\
          SELECT max(id) FROM cloacina_definitions GROUP BY workflow \
@@ -58,7 +59,7 @@ query! {
 }
 
 query! {
-    /// Versions that are not needed: old, not the newest of their workflow, and not used by any execution.
+    /// Returns unneeded versions: they are old, not the newest of their workflow, and not used by any execution.
     Unneeded { before: i64 => BigInt, limit: i64 => BigInt } -> BigInt;
     "SELECT d.id FROM cloacina_definitions AS d WHERE d.created_at < ? \
          AND EXISTS (SELECT 1 FROM cloacina_definitions AS n WHERE n.workflow = d.workflow AND n.id > d.id) \
@@ -66,7 +67,8 @@ query! {
 }
 
 statement! {
-    /// Checked again under the lock: a new execution may use the version.
+    /// Deletes a version if it is still unused. The statement checks this again under the lock, because a new execution
+    /// may use the version by now.
     DeleteUnneeded { id: i64 => BigInt, definition_id: i64 => BigInt }
     "DELETE FROM cloacina_definitions WHERE id = ? \
      AND NOT EXISTS (SELECT 1 FROM cloacina_executions AS e WHERE e.definition_id = ?)"
@@ -108,8 +110,8 @@ pub(super) fn put(
         Fault::Refused(format!("workflow '{}' has too many tasks", workflow.name()))
     })?;
     let connection = &mut *writer.lock()?;
-    // Usually the version is stored already, because every runner stores all its workflows when it starts. So this
-    // reads before it takes the write lock.
+    // Usually the version is already stored, because every runner stores all its workflows when it starts. Therefore
+    // this function reads before it takes the write lock.
     let select = || SelectVersion {
         workflow: workflow.name(),
         version: workflow.version(),
@@ -183,8 +185,8 @@ fn version((id, workflow): (i64, String)) -> StoredVersion {
     }
 }
 
-/// Deletes versions that are not needed, and returns their number. A submission that refers to a deleted one fails by
-/// its foreign key.
+/// Deletes unneeded versions, and returns their number. A submission that refers to a deleted version violates a
+/// foreign key and fails.
 pub(super) fn prune(
     writer: &Writer,
     connection: &mut SqliteConnection,

@@ -1,4 +1,4 @@
-//! Ends of executions that triggers follow (semantics G4).
+//! Stores the ends of executions for which triggers must be called (semantics G4).
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::error::Fault;
 use super::row::{Id, count};
 use super::statement::{query, statement};
 use crate::store::EndWrite;
-use crate::store::schedule::{bounded, followed};
+use crate::store::schedule::{followed, saturating_i64};
 use crate::types::{ExecutionId, PendingEnd, ScheduleId, ScheduleRecord, Timestamp};
 
 query! {
@@ -28,7 +28,8 @@ statement! {
 }
 
 statement! {
-    /// Adds an end for each trigger that follows it. Reads the execution's row as the batch has written it.
+    /// Stores the end of an execution once for each trigger that must be called for this end. Reads the execution's
+    /// row, which the batch has already written.
     NoteEnd<'a> { id: &'a [u8] => Binary }
     "INSERT OR IGNORE INTO cloacina_ends (schedule_id, execution_id, ended_at, due_at, attempts) \
      SELECT f.schedule_id, e.id, e.ended_at, e.ended_at, 0 FROM cloacina_executions AS e \
@@ -67,7 +68,7 @@ statement! {
     "DELETE FROM cloacina_ends WHERE ended_at < ?"
 }
 
-/// Stores which ends fire a trigger, within the open transaction.
+/// Stores the workflow and the final states that fire a trigger, in the open transaction.
 pub(super) fn follow(
     connection: &mut SqliteConnection,
     record: &ScheduleRecord,
@@ -89,8 +90,8 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Stores the ends of a batch for the triggers that follow them, within the open transaction. `has_followers`: whether there
-/// are such triggers, if it is known.
+/// Stores the ends in a batch for which triggers must be called, in the open transaction. `has_followers`: whether any
+/// trigger fires at the end of executions; `None` if this is unknown.
 pub(super) fn note(
     connection: &mut SqliteConnection,
     ends: &[ExecutionId],
@@ -112,7 +113,7 @@ pub(super) fn note(
     Ok(())
 }
 
-/// Returns ends for which a trigger is to be called.
+/// Returns ends of executions for which a trigger must be called.
 pub(super) fn pending(
     connection: &mut SqliteConnection,
     schedule: ScheduleId,
@@ -122,7 +123,7 @@ pub(super) fn pending(
     let statement = Pending {
         schedule_id: schedule.as_bytes(),
         now: now.0,
-        limit: bounded(limit),
+        limit: saturating_i64(limit),
     };
     let rows: Vec<(Id, i64, i64)> = statement.load(connection)?;
     let read = |(execution, ended_at, attempts): (Id, i64, i64)| {
@@ -135,7 +136,7 @@ pub(super) fn pending(
     rows.into_iter().map(read).collect()
 }
 
-/// Deletes or postpones the ends for which a trigger was called, within the open transaction.
+/// Deletes or postpones the ends for which a trigger was called, in the open transaction.
 pub(super) fn settle(
     connection: &mut SqliteConnection,
     schedule: ScheduleId,
@@ -164,7 +165,7 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// Returns whether there are ends to prune.
+/// Returns whether any ends are old enough to be pruned.
 pub(super) fn has_ends_before(
     connection: &mut SqliteConnection,
     before: Timestamp,
@@ -173,7 +174,7 @@ pub(super) fn has_ends_before(
     Ok(!found.is_empty())
 }
 
-/// Deletes old ends for which no program has called their trigger, within the open transaction.
+/// Deletes old ends for which no program has called the trigger, in the open transaction.
 pub(super) fn prune(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), Fault> {
     PruneEnds { before: before.0 }.execute(connection)?;
     Ok(())

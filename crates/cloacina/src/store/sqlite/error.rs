@@ -4,14 +4,14 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::store::{Report, StoreError};
 
-/// An error inside a request, without the database's location yet.
+/// An error of a request. Except for [`Fault::Store`], its message does not name the database yet.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// SQLite or Diesel reported an error.
     Sql(DieselError),
     /// A row, or the caller's decision, violates an invariant.
     Corrupt(String),
-    /// A problem with the schema, as the end of a sentence that begins with the database.
+    /// A problem with the schema. The text continues the sentence "the database …".
     Migration(Report),
     /// The request is not allowed in the current state.
     Refused(String),
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// Returns whether another connection's lock prevented the statement. Nothing was applied then.
+/// Returns whether the lock of another connection prevented the statement. In this case, nothing was applied.
 pub(super) fn is_busy(error: &DieselError) -> bool {
     message_of(error).is_some_and(|message| Cause::of(message) == Cause::Busy)
 }
@@ -75,8 +75,8 @@ fn message_of(error: &DieselError) -> Option<&str> {
     }
 }
 
-/// The cause of an SQLite error. Diesel passes on SQLite's text instead of its code. The texts come from the fixed
-/// table `sqlite3_errstr`, and a test checks how they are classified.
+/// The cause of an SQLite error. Diesel returns SQLite's text instead of its error code. The texts come from the fixed
+/// table `sqlite3_errstr`. A test checks their classification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Busy,
@@ -120,13 +120,13 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
         DieselError::DeserializationError(cause) => StoreError::Corrupt(format!(
             "cannot read a row of the database {location}: {cause}"
         )),
-        // The only foreign key refers from an execution to its definition.
+        // There is only one foreign key: from an execution to its definition.
         DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _) => {
             StoreError::DefinitionGone(format!(
                 "a submission refers to a workflow definition that is not stored in the database {location}"
             ))
         }
-        // The engine's writes never violate a constraint, so the row is not what the engine assumed.
+        // The engine's writes never violate a constraint, so the row is not in the state that the engine assumed.
         DieselError::DatabaseError(_, information) => StoreError::Corrupt(format!(
             "the database {location} refused a row: {}; no part of the batch was written",
             information.message()
@@ -135,7 +135,7 @@ fn classify(error: &DieselError, location: &str) -> StoreError {
     }
 }
 
-/// Translates one of SQLite's error texts.
+/// Translates an error text of SQLite.
 pub(super) fn explain(message: &str, location: &str) -> StoreError {
     match Cause::of(message) {
         Cause::Busy => StoreError::Unavailable(Report::hinted(
@@ -161,7 +161,7 @@ pub(super) fn explain(message: &str, location: &str) -> StoreError {
         )),
         Cause::CannotOpen => StoreError::Failed(Report::hinted(
             format!("cannot open the database {location}"),
-            "its folder must exist, and this user must be allowed to read \
+            "check that its folder exists, and that this user may read \
              and write the file and the folder",
         )),
         Cause::Damaged => StoreError::Failed(Report::hinted(

@@ -1,4 +1,4 @@
-//! The file of a store: opens connections to it, and detects that it was deleted or replaced.
+//! The file of a store. Opens connections to the file, and detects when it is deleted or replaced.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -14,21 +14,21 @@ use super::options::SqliteOptions;
 use crate::store::{Report, StoreError};
 use crate::types::sync::Mutex;
 
-/// Minimum time between two checks of the file names. A check costs three system calls, a commit about a hundred
-/// microseconds.
+/// Minimum time between two checks of the file names. A check takes three system calls. A check at each commit would slow
+/// down commits, because a commit takes only about 100 µs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The database file of a store.
 pub(super) struct DatabaseFile {
     uri: String,
     options: SqliteOptions,
-    /// Whether the store was closed: each connection is then closed after its use.
+    /// Whether the store was closed. Each connection is then closed after it is used.
     closed: AtomicBool,
     watched: Mutex<WatchedFiles>,
     lost: OnceLock<StoreError>,
 }
 
-/// The identities of the database, its write-ahead log and its shared memory when the store was opened.
+/// The identities of the database, its write-ahead log and its shared memory at the time when the store was opened.
 struct WatchedFiles {
     files: Vec<(PathBuf, FileId)>,
     next_check: Instant,
@@ -61,7 +61,8 @@ impl DatabaseFile {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Records the identities of the files. Call it while a connection is open, which keeps SQLite from removing them.
+    /// Records the identities of the files. Must be called while a connection is open, because SQLite removes the `-wal`
+    /// and `-shm` files when the last connection closes.
     pub(super) fn watch(&self) {
         let Some(path) = &self.options.path else {
             return;
@@ -77,15 +78,15 @@ impl DatabaseFile {
             .collect();
     }
 
-    /// Fails if a file was found to be deleted or replaced.
+    /// Returns an error if a file is known to have been deleted or replaced.
     pub(super) fn refuse_lost(&self) -> Result<(), Fault> {
         self.lost
             .get()
             .map_or(Ok(()), |error| Err(error.clone().into()))
     }
 
-    /// Checks from time to time whether the names still refer to the files that SQLite has open. What is written to a
-    /// deleted file is lost.
+    /// Checks at intervals whether the names still refer to the files that SQLite has open. Writes to a deleted file
+    /// are lost.
     pub(super) fn check_files(&self) -> Result<(), Fault> {
         if self.is_closed() {
             return Ok(());
@@ -103,12 +104,12 @@ impl DatabaseFile {
         if let Some((name, _)) = missing {
             let error = StoreError::Failed(Report::hinted(
                 format!(
-                    "the file {} of the database {} was deleted or replaced while it was open: later writes are lost, and \
-                 the store refuses further ones",
+                    "the file {} of the database {} was deleted or replaced while it was open; writes since then are lost, \
+                 and the store refuses further writes",
                     name.display(),
                     self.options.location()
                 ),
-                "stop all programs that use it, put the file back or restore a \
+                "stop all programs that use the database, put the file back or restore a \
                  backup, and start again",
             ));
             let _ = self.lost.set(error);

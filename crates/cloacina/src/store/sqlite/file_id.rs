@@ -1,6 +1,6 @@
 //! The identity of a database file.
 
-/// The identity of a file independent of its name: device and inode.
+/// The identity of a file, which does not depend on its name: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId(pub(super) u64, pub(super) u64);
 

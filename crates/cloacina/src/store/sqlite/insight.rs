@@ -1,4 +1,4 @@
-//! Offers, progress, logs and health of an SQLite database.
+//! Reads and writes offers, progress, logs and the health of an SQLite database.
 
 use diesel::sql_types::{BigInt, Binary, Double, Nullable, SmallInt, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -123,7 +123,7 @@ query! { PageCount {} -> BigInt; "PRAGMA page_count" }
 query! { FreePages {} -> BigInt; "PRAGMA freelist_count" }
 query! { PageSize {} -> BigInt; "PRAGMA page_size" }
 
-/// Minimum free space in bytes that is reported.
+/// Minimum unused space, in bytes, for which `check` gives advice.
 const MIN_REPORTED_FREE_SPACE: u64 = 16 << 20;
 
 pub(super) fn announce(
@@ -310,8 +310,8 @@ pub(super) fn check(connection: &mut SqliteConnection) -> Result<Health, Fault> 
     let mut advice = Vec::new();
     if free >= MIN_REPORTED_FREE_SPACE && free * 4 >= size {
         advice.push(format!(
-            "{} of {} MiB are unused: new executions will use them; to return them to the disk, stop all runners and \
-             run VACUUM on the file",
+            "{} of {} MiB are unused: new executions will use them; to return them to the disk, stop all programs \
+             that use the database, and run VACUUM on the file",
             free >> 20,
             size >> 20
         ));

@@ -1,6 +1,6 @@
-//! Lists executions by id, state, definition, key, label, schedule or deadline.
+//! Lists executions by id, state, definition, key, label, schedule, parent or deadline.
 //!
-//! Each list reads one index in order, only as far as needed (`store/listing.rs`).
+//! Each list reads one index in order, and only as many rows as needed (`store/listing.rs`).
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ macro_rules! columns {
     };
 }
 
-/// Declares two statements that read an index, one in each direction.
+/// Declares two statements that read an index, one for each direction.
 macro_rules! index {
     ($down:ident, $up:ident { $($field:ident: $rust:ty => $sql:ty),* } $id:literal, $text:expr) => {
         index! { @one $down { $($field: $rust => $sql),* } $text, concat!(" ORDER BY ", $id, " DESC"), $id }
@@ -80,7 +80,8 @@ index! {
      WHERE n.schedule_id = ? AND n.execution_id IS NOT NULL AND"
 }
 
-// The plus signs keep the planner from reading the primary key, which is the child's id, instead of the parent's index.
+// The plus sign before each use of the column prevents the planner from using the primary key (the child's id) instead of
+// the index of parents.
 index! {
     ByParentDown, ByParentUp { parent_id: &'a [u8] => Binary }
     "+n.child_id",
@@ -89,7 +90,7 @@ index! {
 
 index! { OneDown, OneUp { id: &'a [u8] => Binary } "e.id", "cloacina_executions AS e WHERE e.id = ? AND" }
 
-/// Declares statements per state, because SQLite uses the partial index only for a literal state.
+/// Declares statements for each state, because SQLite uses the partial index only if the state is a literal.
 macro_rules! by_state {
     ($($down:ident, $up:ident = $state:literal),*) => {
         $(index! {
@@ -115,7 +116,7 @@ query! {
 }
 
 query! {
-    /// The next deadline, and whether a task waits or the inbox has a message. One row.
+    /// Returns one row: the next deadline, and whether a task waits or the inbox has a message.
     NextDeadline { now: i64 => BigInt, queue: i64 => BigInt } -> (Nullable<BigInt>, Bool);
     "SELECT (SELECT deadline FROM cloacina_executions INDEXED BY cloacina_executions_deadline \
      WHERE deadline > ? AND state = 1 ORDER BY deadline LIMIT 1), \
@@ -137,7 +138,7 @@ type ListedRow = (
     bool,
 );
 
-/// Returns ids of executions.
+/// Returns the ids of the executions that match a query.
 #[expect(clippy::too_many_lines, reason = "one branch per index")]
 pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Result<Listed, Fault> {
     let definitions = definitions(connection, query)?;
@@ -152,7 +153,7 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
         .schedule
         .unwrap_or_else(|| ScheduleId::from_bytes([0; 16]));
     let scan = |indexes: usize| Scan::new(query, definitions.clone(), needs, indexes);
-    // A macro instead of a function, because each statement has its own type.
+    // This is a macro instead of a function, because each statement has a different type.
     macro_rules! read {
         ($scan:ident, $down:ident, $up:ident { $($fields:tt)* }) => {{
             let Needs { error, input, labels, schedule } = needs;
@@ -169,7 +170,7 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
     }
     let scan = match index {
         Index::Keys(keys) => {
-            // The index of keys begins with the workflow.
+            // The index of keys begins with the workflow, so each workflow is searched separately.
             let workflows: Vec<String> = match &query.workflow {
                 Some(workflow) => vec![workflow.clone()],
                 None => WorkflowNames {}.load(connection)?,
@@ -299,7 +300,7 @@ fn read_rows(
     Ok(())
 }
 
-/// Returns the definitions that the query allows; `None` means all.
+/// Returns the definitions that the query allows. `None` means all definitions.
 fn definitions(
     connection: &mut SqliteConnection,
     query: &ListQuery,
@@ -320,7 +321,8 @@ fn definitions(
     ))
 }
 
-/// Returns running executions whose deadline has passed, and the next deadline.
+/// Returns running executions whose deadline has passed, the next deadline, and whether any task waits or the
+/// inbox has a message.
 pub(super) fn overdue(
     connection: &mut SqliteConnection,
     now: Timestamp,

@@ -1,4 +1,4 @@
-//! Checks the query plans of lists: each condition that has an index is answered by this index.
+//! Checks the query plans of lists: a list with a condition on an indexed column must use the column's index.
 
 use diesel::RunQueryDsl;
 
@@ -7,7 +7,7 @@ use super::{SqliteOptions, SqliteStore};
 use crate::store::{ListQuery, Store};
 use crate::types::{DefinitionId, ExecutionId, ExecutionStatus, ScheduleId};
 
-/// Returns the plans of the statements of a list that read executions.
+/// Returns the query plans of the statements with which a list reads executions.
 fn plans(query: &ListQuery) -> Vec<String> {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let log = watch(&mut store.writer.lock().unwrap());
@@ -26,7 +26,7 @@ fn plans(query: &ListQuery) -> Vec<String> {
 }
 
 #[test]
-fn each_indexed_condition_of_a_list_is_answered_by_its_index() {
+fn list_with_an_indexed_condition_uses_the_index() {
     let label = || vec![("order".to_owned(), vec!["1".to_owned()])];
     let cases = [
         (ListQuery::default(), "e USING PRIMARY KEY (id>? AND id<?)"),
@@ -93,7 +93,7 @@ fn each_indexed_condition_of_a_list_is_answered_by_its_index() {
             for plan in plans {
                 assert!(plan.contains(index), "{plan} does not use {index}");
                 assert!(!plan.contains("SCAN"), "{plan}");
-                // The children of one execution are few, and are sorted.
+                // The children of an execution can be sorted, because there are only a few.
                 let is_in_order = query.parent.is_none();
                 assert!(!is_in_order || !plan.contains("TEMP B-TREE"), "{plan}");
             }

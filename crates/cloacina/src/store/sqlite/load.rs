@@ -102,8 +102,8 @@ struct EventRow {
     data: Option<Decoded<Json>>,
 }
 
-/// Returns the executions that exist, in the order of `ids`. `contents`: whether to read inputs and task results. Must
-/// be called in a transaction, because it takes several statements.
+/// Returns the executions that exist, in the order of `ids`. `contents` tells whether to read inputs and task results.
+/// Must be called in a transaction, because it runs several statements.
 pub(super) fn executions(
     connection: &mut SqliteConnection,
     ids: &[ExecutionId],

@@ -1,14 +1,15 @@
-//! File locks that survive an unrelated `close` and a fork (decision 001).
+//! File locks that are kept when the process forks, and when it closes another descriptor for the same file (decision
+//! 001).
 //!
 //! SQLite uses POSIX record locks. A process loses all its record locks on a file when it closes any descriptor for
-//! that file, and a second copy of SQLite in the same process does not see them. Linux's open file description locks
-//! have neither problem, so SQLite's calls of `fcntl` are redirected to them. SQLite counts its locks per process and
-//! file, and may release on one descriptor a lock that it took on another. [`LockTable`] therefore keeps all locks of a
-//! database file on the descriptor that took the first one.
+//! that file. Also, a second copy of SQLite in the same process does not see these locks. Linux's open file description
+//! locks have neither problem, so SQLite's calls of `fcntl` are redirected to them. SQLite counts its locks per process
+//! and file, and can release a lock on a different descriptor from the one on which it took the lock. [`LockTable`]
+//! therefore keeps all locks of a database file on one descriptor: the one that took the first lock.
 //!
-//! A forked child shares its parent's file descriptions and inherits SQLite's counters. The child replaces the
-//! descriptors and does not inherit the mapped memory, so that it cannot keep locks of a dead parent. [`is_inherited`]
-//! keeps SQLite in the child from opening those files.
+//! A forked child shares its parent's file descriptions and inherits SQLite's lock counters. If it kept the
+//! descriptions open, the locks of a dead parent would remain. The child therefore replaces the descriptors, and does
+//! not inherit the mapped memory. [`is_inherited`] prevents SQLite in the child from opening these files.
 //!
 //! See docs/explanation/decisions/001-sqlite-locks.md
 
@@ -25,15 +26,15 @@ use crate::types::sync::{Mutex, MutexGuard};
 
 /// Byte that SQLite locks before a connection's first lock on a database file.
 const PENDING_BYTE: i64 = 0x4000_0000;
-/// SQLite's last lock byte in the `-shm` file, locked as long as the file is in use.
+/// The last byte that SQLite locks in the `-shm` file. It stays locked while the file is in use.
 const DEAD_MAN_SWITCH: i64 = 128;
 
 /// A file that this process or one of its ancestors has locked.
 struct LockedFile {
     file: FileId,
-    /// The descriptor that has the locks.
+    /// The descriptor that holds the locks.
     descriptor: c_int,
-    /// Whether an ancestor had locked it when it forked, so that SQLite's counters for the file are wrong in this
+    /// Whether an ancestor had locked the file when it forked. SQLite's counters for the file are then wrong in this
     /// process.
     inherited: bool,
 }
@@ -47,27 +48,27 @@ type MapMemory =
     unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off_t) -> *mut c_void;
 
 static TABLE: Mutex<LockTable> = Mutex::new(Vec::new());
-/// Whether POSIX locks of SQLite may exist, either from before [`install`] or because the kernel lacks description
-/// locks.
+/// Whether SQLite may have taken POSIX locks, either before [`install`] was called or because the kernel has no
+/// description locks.
 static HAS_POSIX_LOCKS: AtomicBool = AtomicBool::new(false);
-/// Whether an ancestor of this process used SQLite.
+/// Whether an ancestor of this process has used SQLite.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The locked table, while this thread forks.
+    /// The guard of the locked table while this thread forks, otherwise `None`.
     static FORKING: RefCell<Option<MutexGuard<'static, LockTable>>> = const { RefCell::new(None) };
 }
 
-/// Redirects SQLite's system calls. Called before each opening; only the first call has an effect.
+/// Redirects SQLite's system calls. It is called each time a database is opened, but only the first call has an effect.
 #[expect(
     unsafe_code,
-    reason = "SQLite's interface to its system calls, and the C library's to forks"
+    reason = "SQLite's system calls and the C library's fork handlers need unsafe code"
 )]
 pub(super) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // SAFETY: the functions have the parameters of `fcntl`, `close` and `mmap`; on Linux, variadic arguments are
-        // passed like others. The fork handlers only use what is safe in a forked child.
+        // SAFETY: the functions have the parameters of `fcntl`, `close` and `mmap`; Linux passes variadic arguments
+        // like other arguments. The fork handlers use only functions that are safe in a forked child.
         unsafe {
             HAS_POSIX_LOCKS.store(ffi::sqlite3_memory_used() > 0, Ordering::Relaxed);
             let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
@@ -97,7 +98,7 @@ pub(super) fn install() {
     });
 }
 
-/// Returns whether SQLite must not open a file in this process, because an ancestor had it open when it forked.
+/// Returns whether SQLite must not open a file in this process, because an ancestor had the file open when it forked.
 pub(super) fn is_inherited(path: &Path) -> bool {
     FileId::of(path).is_some_and(|file| {
         TABLE
@@ -113,18 +114,19 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
         libc::F_SETLK => libc::F_OFD_SETLK,
         libc::F_SETLKW => libc::F_OFD_SETLKW,
         libc::F_GETLK => libc::F_OFD_GETLK,
-        // SAFETY: passed on as it came.
+        // SAFETY: the arguments are passed on unchanged.
         _ => return unsafe { libc::fcntl(descriptor, command, argument) },
     };
     if IS_CHILD.load(Ordering::Relaxed) && is_replaced(descriptor) {
-        // SAFETY: errno is this thread's.
+        // SAFETY: errno belongs to this thread.
         unsafe { *libc::__errno_location() = libc::EIO };
         return -1;
     }
-    // SAFETY: for these commands SQLite passes a lock.
+    // SAFETY: with these commands, SQLite passes a pointer to a lock.
     let lock = unsafe { &mut *argument };
     let descriptor = if (1..=DEAD_MAN_SWITCH).contains(&lock.l_start) {
-        // SQLite takes all locks of a process in the `-shm` file on one descriptor.
+        // SQLite takes all locks of a process in the `-shm` file on one descriptor, so this descriptor need not be
+        // replaced.
         if lock.l_start == DEAD_MAN_SWITCH && c_int::from(lock.l_type) == libc::F_RDLCK {
             set_descriptor(&mut TABLE.lock(), descriptor);
         }
@@ -141,7 +143,8 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
     set_lock(descriptor, command, lock)
 }
 
-/// Returns whether a descriptor belonged to an ancestor's connection and was replaced, so that it cannot lock.
+/// Returns whether a descriptor belongs to a connection of an ancestor. Such a descriptor was replaced, so it cannot
+/// take locks.
 fn is_replaced(descriptor: c_int) -> bool {
     TABLE
         .lock()
@@ -149,7 +152,7 @@ fn is_replaced(descriptor: c_int) -> bool {
         .any(|locked| locked.inherited && locked.descriptor == descriptor)
 }
 
-/// Makes the descriptor the one that has the locks of its file.
+/// Makes `descriptor` the descriptor that holds the locks of its file.
 fn set_descriptor(table: &mut LockTable, descriptor: c_int) -> c_int {
     if let Some(file) = file_of(descriptor) {
         table.retain(|locked| locked.inherited || locked.file != file);
@@ -162,7 +165,7 @@ fn set_descriptor(table: &mut LockTable, descriptor: c_int) -> c_int {
     descriptor
 }
 
-/// Returns the descriptor that has the locks of `descriptor`'s file.
+/// Returns the descriptor that holds the locks of the file of `descriptor`.
 fn descriptor_of(table: &LockTable, descriptor: c_int) -> c_int {
     file_of(descriptor)
         .and_then(|file| {
@@ -175,7 +178,7 @@ fn descriptor_of(table: &LockTable, descriptor: c_int) -> c_int {
 
 #[expect(unsafe_code, reason = "system call")]
 fn set_lock(descriptor: c_int, command: c_int, lock: &mut libc::flock) -> c_int {
-    // These commands require 0, and SQLite does not set it.
+    // These commands require the process id 0, which SQLite does not set.
     lock.l_pid = 0;
     let posix = match command {
         libc::F_OFD_SETLK => libc::F_SETLK,
@@ -183,21 +186,22 @@ fn set_lock(descriptor: c_int, command: c_int, lock: &mut libc::flock) -> c_int 
         _ => libc::F_GETLK,
     };
     let kind = c_int::from(lock.l_type);
-    // SAFETY: the descriptor is SQLite's, and `lock` is a lock.
+    // SAFETY: the descriptor belongs to SQLite, and `lock` is a valid lock.
     let mut result = unsafe { libc::fcntl(descriptor, command, &raw mut *lock) };
     let error = || std::io::Error::last_os_error().raw_os_error();
     if result == -1 && error() == Some(libc::EINVAL) {
-        // The kernel or the file system has no description locks.
+        // The kernel or the file system does not support description locks.
         HAS_POSIX_LOCKS.store(true, Ordering::Relaxed);
-        // SAFETY: as above.
+        // SAFETY: the descriptor belongs to SQLite, and `lock` is a valid lock.
         result = unsafe { libc::fcntl(descriptor, posix, &raw mut *lock) };
     } else if kind == libc::F_UNLCK && HAS_POSIX_LOCKS.load(Ordering::Relaxed) {
-        // SAFETY: as above.
+        // SAFETY: the descriptor belongs to SQLite, and `lock` is a valid lock.
         unsafe { libc::fcntl(descriptor, posix, &raw mut *lock) };
     }
     if result == -1 && error() == Some(libc::EBADF) && kind == libc::F_WRLCK {
-        // The locks are on a read-only descriptor, which cannot take a write lock. Reported as a conflicting lock.
-        // SAFETY: errno is this thread's.
+        // The descriptor that holds the locks is read-only, so it cannot take a write lock. SQLite is told that there
+        // is a conflicting lock.
+        // SAFETY: errno belongs to this thread.
         unsafe { *libc::__errno_location() = libc::EAGAIN };
     }
     result
@@ -221,11 +225,11 @@ unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     TABLE
         .lock()
         .retain(|locked| locked.inherited || locked.descriptor != descriptor);
-    // SAFETY: the descriptor is SQLite's, which no longer uses it.
+    // SAFETY: the descriptor belongs to SQLite, which no longer uses it.
     unsafe { libc::close(descriptor) }
 }
 
-/// Maps memory that a forked child does not inherit, because mapped memory keeps the file description open.
+/// Maps memory that a forked child does not inherit, because inherited memory would keep the file description open.
 #[expect(unsafe_code, reason = "called by SQLite in place of mmap")]
 unsafe extern "C" fn mmap(
     address: *mut c_void,
@@ -235,7 +239,7 @@ unsafe extern "C" fn mmap(
     descriptor: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
-    // SAFETY: the arguments are passed on as they came; the mapped memory is SQLite's.
+    // SAFETY: the other arguments are passed on unchanged, and the mapped memory belongs to SQLite.
     unsafe {
         let mapped = libc::mmap(address, length, protection, flags, descriptor, offset);
         if mapped != libc::MAP_FAILED {
@@ -247,7 +251,7 @@ unsafe extern "C" fn mmap(
 
 extern "C" fn before_fork() {
     let table = TABLE.lock();
-    // A thread that is ending has no thread-local storage. If it forks, the child may find the table locked.
+    // A thread that is ending has no thread-local storage. If it forks, the table may stay locked in the child.
     let _ = FORKING.try_with(|forking| *forking.borrow_mut() = Some(table));
 }
 
@@ -264,8 +268,9 @@ extern "C" fn after_fork_in_child() {
         let Some(mut table) = forking.borrow_mut().take() else {
             return;
         };
-        // SAFETY: the descriptors in the table are this process's copies of SQLite's. They are replaced by /dev/null
-        // and not closed, so that the inherited SQLite state never refers to a file that the program opens later.
+        // SAFETY: the descriptors in the table are this process's copies of SQLite's descriptors. They are replaced
+        // with /dev/null and not closed, so that SQLite's inherited state never refers to a file that the program opens
+        // later.
         unsafe {
             IS_CHILD.store(true, Ordering::Relaxed);
             let dev_null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);

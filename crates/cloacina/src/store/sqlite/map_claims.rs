@@ -1,4 +1,5 @@
-//! Claims items of maps: those that are due for another attempt, then new ones, in the order of the list (K5, K9).
+//! Claims items of maps. Items that are due for another attempt come before new items. New items are claimed in the
+//! order of the list (K5, K9).
 
 use diesel::connection::DefaultLoadingMode;
 use diesel::{RunQueryDsl, SqliteConnection};
@@ -11,10 +12,10 @@ use super::row::{Id, count};
 use crate::store::{ClaimClass, ClaimedItems, Committed};
 use crate::types::{DefinitionId, ItemRecord, MapRow, Ordinal, RunnerId, TaskStatus, Timestamp};
 
-/// Maximum number of maps that one claim takes items from.
+/// Maximum number of maps from which one claim takes items.
 const MAPS_PER_CLAIM: usize = 64;
 
-/// Claims items of the maps that have any, in claim order, up to the limits of the classes.
+/// Claims items of the maps that have claimable items, in claim order, up to the limits of the classes.
 pub(super) fn claim(
     connection: &mut SqliteConnection,
     (classes, free): (&[ClaimClass], &[usize]),
@@ -55,7 +56,7 @@ pub(super) fn claim(
             continue;
         };
         if row.is_over() {
-            // The last items of an aligned map were skipped. The runner ends it.
+            // The last items of an aligned map were skipped. The runner must end the map.
             let items = Vec::new();
             committed.items.push(ClaimedItems { row, items });
             continue;
@@ -88,8 +89,8 @@ pub(super) fn claim(
     Ok(())
 }
 
-/// Claims up to `room` items of a map: first those that wait for another attempt, then new ones. New items of an aligned map have
-/// rows that are due since time 0.
+/// Claims up to `room` items of a map. Items that wait for another attempt come before new items. New items of an
+/// aligned map already have rows, which are due at time 0.
 fn admit(
     connection: &mut SqliteConnection,
     row: &mut MapRow,

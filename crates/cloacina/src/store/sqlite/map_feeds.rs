@@ -1,4 +1,5 @@
-//! Feeds aligned maps: an item of theirs is added when the item of their source has ended (semantics K).
+//! Feeds aligned maps (semantics K). Item i of an aligned map processes the result of item i of its source map, so
+//! the aligned item is added when the source item ends.
 
 use diesel::{RunQueryDsl, SqliteConnection};
 
@@ -7,10 +8,10 @@ use super::map_reads::find;
 use super::map_row::put;
 use super::map_rows::FeedItems;
 use crate::store::ItemEnds;
-use crate::store::maps::{Fed, skipped_of, small};
+use crate::store::maps::{EndedItems, saturating_u32, skipped_of};
 use crate::types::{MapRow, MapState, Ordinal, Timestamp};
 
-/// Adds items of an aligned map for those of its source in a range that have ended. Returns the skipped ones.
+/// For each ended source item in a range, adds an item to an aligned map. Returns the skipped items.
 fn feed(
     connection: &mut SqliteConnection,
     row: &mut MapRow,
@@ -28,11 +29,15 @@ fn feed(
     }
     .load(connection)?;
     let skipped = skipped_of(&fed);
-    row.count_fed(small(fed.len() - skipped.len()), small(skipped.len()));
+    row.count_fed(
+        saturating_u32(fed.len() - skipped.len()),
+        saturating_u32(skipped.len()),
+    );
     Ok(skipped)
 }
 
-/// Adds all items of an aligned map whose elements are there. Returns the skipped ones.
+/// For each ended source item, adds an item to an aligned map. If the source map has ended, records that no more items
+/// follow. Returns the skipped items.
 pub(super) fn feed_all(
     connection: &mut SqliteConnection,
     row: &mut MapRow,
@@ -50,15 +55,15 @@ pub(super) fn feed_all(
     Ok(skipped)
 }
 
-/// Feeds the maps that are aligned with one whose items have ended. It is called after all ends of the batch, so that each map's
-/// own counters are complete. Returns the maps that end now.
+/// Adds items to the maps that are aligned with maps whose items have ended. The caller must have written all ends of the
+/// batch, so that the counters of each map are complete. Returns the aligned maps that must end now.
 pub(super) fn feed_followers(
     connection: &mut SqliteConnection,
     ends: &ItemEnds,
     now: Timestamp,
 ) -> Result<Vec<MapRow>, Fault> {
     let mut over = Vec::new();
-    let mut fed = Fed::of(ends);
+    let mut ended = EndedItems::of(ends);
     for (source, follower) in &ends.feeds {
         let Some(mut row) = find(connection, ends.execution, *follower)? else {
             continue;
@@ -68,11 +73,11 @@ pub(super) fn feed_followers(
         }
         if ends.is_last && *source == ends.task {
             let skipped = feed_all(connection, &mut row, now)?;
-            fed.note(*follower, skipped);
+            ended.note(*follower, skipped);
         } else {
-            for range in fed.ranges(*source) {
+            for range in ended.ranges(*source) {
                 let skipped = feed(connection, &mut row, *source, range, now)?;
-                fed.note(*follower, skipped);
+                ended.note(*follower, skipped);
             }
         }
         put(connection, &row)?;

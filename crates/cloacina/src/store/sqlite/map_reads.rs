@@ -1,4 +1,4 @@
-//! Reads maps, their items, and the steps of items.
+//! Reads maps, their items, and the recorded steps of items.
 
 use diesel::{RunQueryDsl, SqliteConnection};
 
@@ -28,7 +28,7 @@ pub(super) fn find(
     rows.into_iter().next().map(MapColumns::row).transpose()
 }
 
-/// Returns the maps of executions that have expanded.
+/// Returns the expanded maps of these executions.
 pub(super) fn maps(
     connection: &mut SqliteConnection,
     ids: &[ExecutionId],
@@ -63,7 +63,7 @@ pub(super) fn items(
     records(page.load(connection)?)
 }
 
-/// Returns the items of a map before an index, those next to it, in the order of the list.
+/// Returns the last items of a map before an index, in the order of the list.
 pub(super) fn items_before(
     connection: &mut SqliteConnection,
     query: &ItemQuery,
@@ -82,7 +82,7 @@ pub(super) fn items_before(
     Ok(items)
 }
 
-/// Returns items that a runner has claimed, by map.
+/// Returns items that a runner has claimed, grouped by map.
 pub(super) fn items_of(
     connection: &mut SqliteConnection,
     runner: RunnerId,
@@ -122,8 +122,8 @@ pub(super) fn steps(
     task: Ordinal,
     item: u32,
 ) -> Result<Vec<StepRecord>, Fault> {
-    type Row = (String, i64, String, i64, i64, i64, Decoded<Json>);
-    let rows: Vec<Row> = SelectItemSteps {
+    type StepColumns = (String, i64, String, i64, i64, i64, Decoded<Json>);
+    let rows: Vec<StepColumns> = SelectItemSteps {
         execution_id: id.as_bytes(),
         ordinal: task.into(),
         item: item.into(),

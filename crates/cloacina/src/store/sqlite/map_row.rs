@@ -7,7 +7,7 @@ use super::map_rows::{FirstWaiting, PutMap};
 use super::row::{encode, micros};
 use crate::types::{MapRow, Timestamp};
 
-/// Writes a map's row, with the time at which an item can be claimed.
+/// Writes a map's row, including the time at which a runner must process the map next (`MapRow::due_at`).
 pub(super) fn put(connection: &mut SqliteConnection, row: &MapRow) -> Result<(), Fault> {
     let execution_id = row.execution.as_bytes();
     let ordinal = row.task.into();

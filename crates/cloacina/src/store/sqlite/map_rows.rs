@@ -1,4 +1,4 @@
-//! The statements about maps and their items, and their rows.
+//! The statements that read and write maps and their items, and the types of their rows.
 
 use diesel::Queryable;
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text};
@@ -10,7 +10,7 @@ use crate::types::{
     DefinitionId, Failure, ItemRecord, Json, MapRow, MapState, TaskStatus, Timestamp,
 };
 
-/// Declares a query for rows of maps.
+/// Declares a query that returns rows of maps.
 macro_rules! maps_query {
     ($name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {
@@ -59,7 +59,7 @@ pub(super) struct MapColumns {
     queue: i64,
     priority: i16,
     detail: Option<Decoded<(u32, Failure)>>,
-    /// The source and the number of skipped items: diesel's rows have at most 16 parts.
+    /// The columns `source`, `has_all` and `skipped`. They are grouped, because Diesel supports at most 16 columns.
     aligned: (Option<i64>, bool, i64),
 }
 
@@ -135,8 +135,8 @@ statement! {
 }
 
 query! {
-    /// Adds items of an aligned map for those of its source that have ended: they are ready, or skipped if the source's item did
-    /// not complete.
+    /// For each ended item of the source map in a range, adds an item to an aligned map. The new item is ready if the
+    /// source item completed, and skipped otherwise.
     FeedItems<'a> {
         follower: i64 => BigInt,
         ended_at: i64 => BigInt,
@@ -157,28 +157,36 @@ statement! {
 }
 
 statement! {
-    /// Ends the items of a map that have not ended.
+    /// Cancels a map's ready and running items.
     CancelItems<'a> { ended_at: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET state = 6, runner_id = NULL, ready_at = NULL, ended_at = ? \
      WHERE execution_id = ? AND ordinal = ? AND state IN (1, 2)"
 }
 
 statement! {
-    /// Makes those items of a map ready that did not complete. Their earlier attempts do not count.
+    /// Postpones the items of a map that were not due yet when a pause began, by the length of the pause (D7).
+    HoldItems<'a> { held: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, since: i64 => BigInt }
+    "UPDATE cloacina_items SET ready_at = ready_at + ? \
+     WHERE execution_id = ? AND ordinal = ? AND state = 1 AND ready_at > ?"
+}
+
+statement! {
+    /// Makes each item of a map ready, unless the item has completed. Earlier attempts of these items no longer count.
     ReopenItems<'a> { ready_at: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET state = 1, runner_id = NULL, ready_at = ?, uncounted = attempt, rescues = 0, \
      started_at = NULL, ended_at = NULL WHERE execution_id = ? AND ordinal = ? AND state <> 3"
 }
 
 query! {
-    /// The children that belong to open items of a map, or to items that an earlier end of the map left open.
+    /// Returns the children that were started by items in state 2 (running) or 6 (cancelled when the map ended).
     OpenChildren<'a> { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt } -> Nullable<Binary>;
     "SELECT child_id FROM cloacina_items WHERE execution_id = ? AND ordinal = ? AND state IN (2, 6) AND runner_id IS NULL \
      AND child_id IS NOT NULL ORDER BY item"
 }
 
 statement! {
-    /// Removes the references to these children: their ends are no longer expected, and a retry starts new children.
+    /// Removes the references to the children that [`OpenChildren`] returns. Their ends are no longer expected, and a
+    /// retry starts new children.
     ForgetChildren<'a> { execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt }
     "UPDATE cloacina_items SET child_id = NULL WHERE execution_id = ? AND ordinal = ? AND state IN (2, 6) \
      AND runner_id IS NULL AND child_id IS NOT NULL"
@@ -190,7 +198,7 @@ query! {
 }
 
 statement! {
-    /// Updates no row if the item has another holder.
+    /// Writes an item. Updates no row if the item has another holder.
     EndItem<'a> {
         state: i16 => SmallInt,
         attempt: i64 => BigInt,
@@ -216,7 +224,7 @@ statement! {
 }
 
 statement! {
-    /// Inserts nothing if the item has another claim, or the step is recorded already.
+    /// Inserts a recorded step. Inserts nothing if the item has a different claim or the step is already recorded.
     InsertItemStep<'a> {
         key: &'a str => Text,
         position: i64 => BigInt,
@@ -260,7 +268,7 @@ statement! {
      VALUES (?, ?, ?, 2, 1, 0, 0, ?)"
 }
 
-/// Declares a query for rows of items.
+/// Declares a query that returns rows of items.
 macro_rules! items_query {
     ($name:ident { $($field:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         query! {

@@ -1,5 +1,5 @@
-//! Writes maps and their items (semantics K). A map's row is read, changed by its counters' own rules, and written, under the
-//! lock of the transaction.
+//! Writes maps and their items (semantics K). To change a map, this module reads its row, changes the counters with the
+//! methods of `MapRow`, and writes the row. The transaction holds the write lock.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::map_reads::find;
 use super::map_row::put;
 use super::map_rows::{
     CancelItems, DeleteItemSteps, DeleteItems, DeleteSkipped, EndItem, ForgetChildren, HasClaim,
-    InsertItemStep, OpenChildren, ReopenItems,
+    HoldItems, InsertItemStep, OpenChildren, ReopenItems,
 };
 use super::row::{Id, encode, micros};
 use super::signals;
@@ -22,7 +22,7 @@ use crate::types::{
     Timestamp,
 };
 
-/// Applies what the written changes of executions mean for their maps.
+/// Applies the changes of maps that belong to written changes of executions.
 pub(super) fn change(
     connection: &mut SqliteConnection,
     changes: &[(ExecutionId, MapChange)],
@@ -30,7 +30,7 @@ pub(super) fn change(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let changes = changes.iter().enumerate();
-    for (place, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
+    for (position, (execution, change)) in changes.filter(|(_, (id, _))| applied.contains(id)) {
         let execution_id = execution.as_bytes();
         let task = match change {
             MapChange::Expand(row) => {
@@ -53,12 +53,12 @@ pub(super) fn change(
                 continue;
             }
             MapChange::Tell(task, note) => {
-                tell(connection, *execution, *task, note, (now, place))?;
+                tell(connection, *execution, *task, note, (now, position))?;
                 continue;
             }
             MapChange::Close(task)
             | MapChange::Pause(task)
-            | MapChange::Resume(task)
+            | MapChange::Resume(task, _)
             | MapChange::Reopen(task) => *task,
         };
         let Some(mut row) = find(connection, *execution, task)? else {
@@ -72,7 +72,16 @@ pub(super) fn change(
                 row.state = MapState::Ended;
             }
             MapChange::Pause(_) if row.state == MapState::Open => row.state = MapState::Paused,
-            MapChange::Resume(_) if row.state == MapState::Paused => row.state = MapState::Open,
+            MapChange::Resume(_, pause) if row.state == MapState::Paused => {
+                HoldItems {
+                    held: pause.held,
+                    execution_id,
+                    ordinal,
+                    since: pause.since.0,
+                }
+                .execute(connection)?;
+                row.state = MapState::Open;
+            }
             MapChange::Reopen(_) => {
                 DeleteSkipped {
                     execution_id,
@@ -95,7 +104,7 @@ pub(super) fn change(
     Ok(())
 }
 
-/// Ends the items of a map that wait or run.
+/// Cancels a map's ready and running items.
 fn cancel_items(
     connection: &mut SqliteConnection,
     row: &MapRow,
@@ -110,7 +119,8 @@ fn cancel_items(
     Ok(())
 }
 
-/// Tells the children of a map's items something.
+/// Adds a message to the inbox for each open child of a map's items. If the message is a cancellation, the ends of these
+/// children are no longer expected.
 fn tell(
     connection: &mut SqliteConnection,
     execution: ExecutionId,
@@ -140,7 +150,8 @@ fn tell(
     Ok(())
 }
 
-/// Applies the ends of items, by map. `applied`: the executions whose changes were written.
+/// Applies the ends of items of each map, and feeds the maps that are aligned with it. `applied` contains the executions
+/// whose changes were written.
 pub(super) fn end(
     connection: &mut SqliteConnection,
     ends: &[ItemEnds],
@@ -174,20 +185,17 @@ fn end_of_map(
             ..MapOutcome::default()
         });
     }
-    // A message that belongs to another list than the runner knows is applied again.
+    // If the batch was decided for another generation of the map, the messages stay in the inbox and are decided again.
+    let mut already_applied = HashSet::new();
     if (row.as_ref()).is_none_or(|row| row.generation == ends.generation) {
-        for message in &ends.settled {
-            signals::delete(connection, *message)?;
+        for (message, item) in &ends.settled {
+            if signals::delete(connection, *message)? == 0 {
+                already_applied.insert(*item);
+            }
         }
     }
     let Some(mut row) = row.clone().filter(is_open) else {
-        if ends.is_last {
-            return Err(StoreError::MapMoved(Vec::new()).into());
-        }
-        return Ok(MapOutcome {
-            row,
-            ..MapOutcome::default()
-        });
+        return Ok(MapOutcome::not_written(row, ends.is_last)?);
     };
     let mut lost = Vec::new();
     for (claim, step) in &ends.steps {
@@ -199,7 +207,8 @@ fn end_of_map(
     for write in &ends.items {
         let record = write.record_for(&before);
         let is_held_back = write.otherwise.is_some() && !before.may_start();
-        let is_written = end_item(connection, ends, write, record)?;
+        let is_written = !already_applied.contains(&write.record.item)
+            && end_item(connection, ends, write, record)?;
         if is_written {
             row.count_end(record);
         }
@@ -297,7 +306,8 @@ fn insert_step(
     Ok(!held.is_empty())
 }
 
-/// Changes how many items of an open map run at once.
+/// Sets the limit on concurrent items of a map. `None` means no limit. Returns `false` if the map has not expanded yet or
+/// has ended.
 pub(super) fn set_parallel(
     connection: &mut SqliteConnection,
     id: ExecutionId,

@@ -1,7 +1,7 @@
 //! Applies migrations and reads the schema versions.
 //!
-//! The SQL is embedded by Diesel's macro, but the versions are kept in a separate table: Diesel's table of applied
-//! migrations has a fixed name, and an application in the same database may use Diesel itself.
+//! Diesel's macro embeds the SQL, but the versions are kept in a separate table. Diesel's own table of applied
+//! migrations has a fixed name, and an application in the same database may use that table.
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource};
@@ -37,7 +37,8 @@ const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS cloacina_migrations \
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// Returns the number of the queue with a name, which SQLite itself cannot compute.
+    /// Returns the number of the queue that has this name. It is an SQL function of this program, because SQLite itself
+    /// cannot compute the number.
     fn cloacina_queue(name: Text) -> BigInt;
 }
 
@@ -58,7 +59,7 @@ impl Schema {
         } else {
             Vec::new()
         };
-        let known = known()?;
+        let known = known_migrations()?;
         let pending = known
             .iter()
             .map(|(version, _)| version)
@@ -71,7 +72,7 @@ impl Schema {
 
     /// Refuses a database that a newer program has migrated.
     pub(super) fn refuse_newer(&self) -> Result<(), Fault> {
-        let known = known()?;
+        let known = known_migrations()?;
         let newer: Vec<&str> = self
             .applied
             .iter()
@@ -93,14 +94,15 @@ impl Schema {
     }
 }
 
-/// Applies pending migrations. Must be called in a transaction that has the write lock.
+/// Applies pending migrations. Must be called in a transaction that holds the write lock.
 pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    // Read again under the lock: another process may have migrated meanwhile.
+    // The versions are read again under the lock, because another process may have migrated
+    // meanwhile.
     let schema = Schema::read(connection)?;
     schema.refuse_newer()?;
     connection.batch_execute(CREATE_VERSIONS)?;
     cloacina_queue_utils::register_impl(connection, |name: String| number_of_name(&name))?;
-    for (version, migration) in known()? {
+    for (version, migration) in known_migrations()? {
         if schema.pending.contains(&version) {
             migration.run(connection).map_err(|error| {
                 Fault::Migration(
@@ -113,12 +115,13 @@ pub(super) fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     Ok(())
 }
 
-type Known = Vec<(String, Box<dyn Migration<Sqlite>>)>;
+/// The migrations of this program with their versions, oldest first.
+type KnownMigrations = Vec<(String, Box<dyn Migration<Sqlite>>)>;
 
-fn known() -> Result<Known, Fault> {
+fn known_migrations() -> Result<KnownMigrations, Fault> {
     let migrations = MigrationSource::<Sqlite>::migrations(&MIGRATIONS)
         .map_err(|error| Fault::Corrupt(format!("cannot read the embedded migrations: {error}")))?;
-    let mut known: Known = migrations
+    let mut known: KnownMigrations = migrations
         .into_iter()
         .map(|migration| (migration.name().version().to_string(), migration))
         .collect();

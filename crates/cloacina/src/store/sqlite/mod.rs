@@ -1,7 +1,7 @@
-//! The SQLite store, in a file or in memory.
+//! The SQLite store: a database in a file or in memory.
 //!
-//! One connection writes and a few read (`connection`). Every statement is a type with a constant text (`statement`),
-//! so that Diesel prepares it once per connection.
+//! One connection writes and up to four others read (`connection`). Each statement is a type with a constant text
+//! (`statement`), so that Diesel prepares it once per connection.
 
 mod children;
 mod claim;
@@ -31,6 +31,7 @@ mod migration;
 mod open;
 mod options;
 mod prune;
+mod ready;
 mod row;
 mod runner;
 mod schedule;
@@ -40,6 +41,7 @@ mod steps;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod ticks;
 mod waits;
 mod write;
 
@@ -68,10 +70,11 @@ impl std::fmt::Debug for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a database, creating and migrating it if the options allow that.
+    /// Opens a database. Creates and migrates it if the options allow it.
     ///
     /// # Errors
-    /// If the path, the file or its schema cannot be used. A failed call does not leave a new file behind.
+    /// Returns an error if the path, the file or its schema cannot be used. A failed call leaves no
+    /// new file behind.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let open::Opened {
             location,
@@ -85,10 +88,10 @@ impl SqliteStore {
         })
     }
 
-    /// Returns the newest schema version that is applied, if any. Changes nothing.
+    /// Returns the newest applied schema version, if any. Changes nothing.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn schema_version(options: &SqliteOptions) -> Result<Option<String>, StoreError> {
         open::schema(options).map(|Schema { mut applied, .. }| applied.pop())
     }
@@ -96,16 +99,17 @@ impl SqliteStore {
     /// Returns the schema versions that are not applied yet, oldest first. Changes nothing.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn pending_migrations(options: &SqliteOptions) -> Result<Vec<String>, StoreError> {
         open::schema(options).map(|schema| schema.pending)
     }
 
-    /// Returns another store on the same in-memory database, for another runner of this process. Its change marker
-    /// reports writes through the other stores.
+    /// Returns another store on the same in-memory database, for a runner of this process. The change marker of the
+    /// returned store reports the writes of all other stores on the database. The change marker of an
+    /// in-memory store that [`open`](Self::open) has returned never changes.
     ///
     /// # Panics
-    /// If the database is a file. Open the file a second time instead.
+    /// Panics if the database is a file. A caller can open the file again instead.
     #[must_use]
     pub fn share(&self) -> Self {
         assert!(
@@ -119,13 +123,13 @@ impl SqliteStore {
         }
     }
 
-    /// Reads in one snapshot.
+    /// Runs `work`, which reads from one snapshot.
     fn read<T>(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            // Holding the only connection keeps all writers out.
+            // No other thread can write while this one holds the only connection.
             None => self
                 .writer
                 .lock()
@@ -135,7 +139,7 @@ impl SqliteStore {
         .map_err(|fault| self.error(fault))
     }
 
-    /// Calls a function that writes, in transactions of its own.
+    /// Runs `work`, which opens its own transactions to write.
     fn write<T>(&self, work: impl FnOnce(&Writer) -> Result<T, Fault>) -> Result<T, StoreError> {
         work(&self.writer).map_err(|fault| self.error(fault))
     }
@@ -254,6 +258,9 @@ impl Store for SqliteStore {
             Request::Prune { before, limit } => {
                 Response::Prune(self.write(|writer| prune::prune(writer, before, limit))?)
             }
+            Request::CountPrunable { before, limit } => Response::CountPrunable(
+                self.read(|connection| prune::count(connection, before, limit))?,
+            ),
             Request::DeleteExecution { id } => {
                 Response::DeleteExecution(self.write(|writer| prune::delete(writer, id))?)
             }
@@ -286,11 +293,19 @@ impl Store for SqliteStore {
                 limit,
                 offset,
             } => Response::Ticks(
-                self.read(|connection| schedule::ticks(connection, schedule, limit, offset))?,
+                self.read(|connection| ticks::ticks(connection, schedule, limit, offset))?,
             ),
-            Request::CountTicks { kind, since } => Response::CountTicks(
-                self.read(|connection| schedule::count(connection, kind, since))?,
-            ),
+            Request::TicksFrom {
+                schedule,
+                from,
+                ascending,
+                limit,
+            } => Response::TicksFrom(self.read(|connection| {
+                ticks::ticks_from(connection, schedule, from, ascending, limit)
+            })?),
+            Request::CountTicks { kind, since } => {
+                Response::CountTicks(self.read(|connection| ticks::count(connection, kind, since))?)
+            }
             Request::Announce {
                 runner,
                 workflows,
@@ -319,6 +334,13 @@ impl Store for SqliteStore {
             Request::Backlog { limit } => {
                 Response::Backlog(self.read(|connection| insight::backlog(connection, limit))?)
             }
+            Request::ReadyExecutions {
+                now,
+                per_queue,
+                limit,
+            } => Response::ReadyExecutions(
+                self.read(|connection| ready::executions(connection, now, per_queue, limit))?,
+            ),
             Request::CountWaits { kind, limit } => Response::CountWaits(
                 self.read(|connection| insight::count_waits(connection, kind, limit))?,
             ),
@@ -337,6 +359,7 @@ impl Store for SqliteStore {
             ),
             Request::Marker {} => Response::Marker(self.write(Writer::marker)?),
             Request::Send {
+                runner: _,
                 signals,
                 settled,
                 now,
@@ -370,7 +393,7 @@ impl Store for SqliteStore {
                 Response::PruneSignals(self.write(|writer| signals::prune(writer, before, limit))?)
             }
             Request::Check {} => Response::Check(self.read(insight::check)?),
-            // No notification is needed, because every store polls its change marker.
+            // Nothing to do, because all runners on an SQLite database poll their change markers.
             Request::NotifyPeers {} => Response::NotifyPeers(()),
         })
     }

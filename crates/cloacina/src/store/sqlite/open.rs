@@ -1,4 +1,4 @@
-//! Opens a database. If that fails, no half-created files are left behind.
+//! Opens a database. If opening fails, leaves no new files behind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::store::{Report, StoreError};
 query! { JournalMode {} -> Text; "PRAGMA journal_mode" }
 query! { UseWal {} -> Text; "PRAGMA journal_mode = WAL" }
 
-/// Size in bytes of a page, and of a file without tables.
+/// Size of a page in bytes, which is also the size of a file without tables.
 const FIRST_PAGE: u64 = 4096;
 
 /// The parts of an open store.
@@ -86,8 +86,8 @@ pub(super) fn schema(options: &SqliteOptions) -> Result<Schema, StoreError> {
     read(&mut connection, Schema::read).map_err(|fault| fault.at(&options.location()))
 }
 
-/// Creates the empty file, readable by its owner only, because contexts may contain secrets. SQLite gives its other
-/// files the same permissions. Errors are ignored here: SQLite then fails to open the file and reports the cause.
+/// Creates an empty file that only its owner can read, because contexts can contain secrets. SQLite gives its other
+/// files the same permissions. Ignores errors: SQLite then fails to open the file, and reports the cause.
 fn create(path: &Path) {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -96,7 +96,7 @@ fn create(path: &Path) {
     drop(options.open(path));
 }
 
-/// Returns whether the file exists. Fails if the path shows that it cannot be opened.
+/// Returns whether the file exists. Fails if the file cannot be opened, or is missing and must not or cannot be created.
 fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> {
     let location = options.location();
     if path.is_dir() {
@@ -118,19 +118,19 @@ fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> 
             )));
         }
     }
+    if options.mode != OpenMode::Create {
+        return Err(StoreError::Failed(Report::hinted(
+            format!("the database {location} does not exist"),
+            "check the path; a runner creates its database, unless the URL has mode=ro or mode=rw",
+        )));
+    }
     if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
         return Err(StoreError::Failed(Report::hinted(
             format!(
                 "cannot create the database {location}: the folder {} does not exist",
                 folder.display()
             ),
-            "create it first",
-        )));
-    }
-    if options.mode != OpenMode::Create {
-        return Err(StoreError::Failed(Report::hinted(
-            format!("the database {location} does not exist"),
-            "check the path, or leave out mode= to create it",
+            "create the folder first",
         )));
     }
     if !options.auto_migrate {
@@ -146,7 +146,7 @@ fn finish(
 ) -> Result<Opened, StoreError> {
     let location = options.location();
     let fault = |fault: Fault| fault.at(&location);
-    // The first read of the file detects a file that is not a database, before anything is written.
+    // This first read detects a file that is not a database, before anything is written.
     let schema = read(&mut connection, Schema::read).map_err(fault)?;
     schema.refuse_newer().map_err(fault)?;
     let pending = !schema.pending.is_empty();
@@ -155,7 +155,7 @@ fn finish(
         if options.mode == OpenMode::ReadOnly {
             return Err(fault(Fault::Migration(Report::hinted(
                 format!("{what}, and mode=ro does not allow migrating it"),
-                "open it once without mode=ro",
+                "open the database once without mode=ro",
             ))));
         }
         if !options.auto_migrate {
@@ -190,9 +190,9 @@ fn not_migrated(location: &str, what: &str) -> StoreError {
     ))
 }
 
-/// Switches the file to write-ahead logging. Returns `false` on a file system without the shared memory that WAL needs;
-/// the store then works with one process at a time. SQLite does not wait for the lock if another connection switches at
-/// the same moment, so this function waits.
+/// Switches the file to write-ahead logging. Returns `false` if the file system does not support the shared memory that
+/// WAL needs; then only one process at a time can use the store. If another connection switches at the same moment,
+/// SQLite does not wait for the lock, so this function waits.
 fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<bool, Fault> {
     let give_up = Instant::now() + busy_timeout;
     let is_wal = |modes: Vec<String>| modes == ["wal"];
@@ -215,20 +215,21 @@ fn use_wal(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<
     }
 }
 
-/// Removes the files that a failed opening created, unless another process has created a database in them meanwhile.
+/// Removes the files that a failed opening has created, unless another process has created a database in them
+/// meanwhile.
 fn remove_created(path: &Path) {
     let files = ["", "-wal", "-shm"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     });
-    // On a full disk SQLite cannot even read the file. Tables need a second page or a journal, so a file without both
-    // is empty.
+    // On a full disk, SQLite cannot even read the file. Tables need a second page or a journal, so a file that has
+    // neither contains no tables.
     let size = |file: &Path| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     let has_no_pages = size(&files[0]) <= FIRST_PAGE && size(&files[1]) == 0;
     if has_no_pages || has_no_schema(path) {
         for file in files {
-            // Best effort: the caller gets the error of the opening.
+            // Errors are ignored, because the caller receives the error that prevented the opening.
             let _ = std::fs::remove_file(file);
         }
     }

@@ -7,7 +7,7 @@ use crate::store::error::invalid;
 use crate::store::percent::percent_decoded;
 use crate::types::{Error, nearest};
 
-/// The parameters that a URL may have after its `?`.
+/// The parameters that a URL can have after its `?`.
 const OPTIONS: [&str; 5] = [
     "synchronous",
     "busy_timeout",
@@ -16,17 +16,17 @@ const OPTIONS: [&str; 5] = [
     "_journal_mode",
 ];
 
-/// When SQLite waits for data to reach the disk.
+/// Determines when SQLite waits until data has reached the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// At checkpoints only: a power loss may undo the last commits, but does not damage the file.
+    /// At checkpoints only. A power failure can undo the last commits, but does not damage the file.
     Normal,
-    /// At every commit: an acknowledged commit survives a power loss.
+    /// At every commit. An acknowledged commit survives a power failure.
     #[default]
     Full,
 }
 
-/// How a file may be opened.
+/// Determines how a file can be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpenMode {
     /// Read only.
@@ -41,13 +41,13 @@ pub enum OpenMode {
 /// Settings for opening an SQLite database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// The file; `None` means an in-memory database of this store alone.
+    /// The file. `None` means an in-memory database that belongs to this store.
     pub path: Option<PathBuf>,
-    /// When to wait for data to reach the disk.
+    /// Determines when to wait until data has reached the disk.
     pub synchronous: Synchronous,
-    /// Maximum time to wait for another process's lock.
+    /// Maximum time to wait for the lock of another process.
     pub busy_timeout: Duration,
-    /// How the file may be opened.
+    /// Determines how the file can be opened.
     pub mode: OpenMode,
     /// Whether opening the database applies pending migrations.
     pub auto_migrate: bool,
@@ -78,7 +78,7 @@ impl SqliteOptions {
     /// Parses the part of a URL after `sqlite://`.
     ///
     /// # Errors
-    /// `UrlInvalid`, naming the invalid part and the allowed values.
+    /// Returns `UrlInvalid`. The error names the invalid part and the allowed values.
     pub fn from_url(rest: &str) -> Result<Self, Error> {
         let (path, query) = rest
             .split_once('?')
@@ -123,7 +123,7 @@ impl SqliteOptions {
             ("mode", "ro") => self.mode = OpenMode::ReadOnly,
             ("mode", "rw") => self.mode = OpenMode::ReadWrite,
             ("mode", "rwc") => self.mode = OpenMode::Create,
-            // WAL is always used. The option is accepted because other libraries require it in their URLs.
+            // WAL is always used. The option is accepted because URLs of other libraries contain it.
             ("journal_mode" | "_journal_mode", "wal") => {}
             ("busy_timeout", digits) => match digits.parse::<u32>() {
                 Ok(milliseconds) => self.busy_timeout = Duration::from_millis(milliseconds.into()),
@@ -150,7 +150,7 @@ impl SqliteOptions {
         Ok(())
     }
 
-    /// Returns the database for use in messages.
+    /// Returns a description of the database, for messages.
     #[must_use]
     pub fn location(&self) -> String {
         self.path.as_deref().map_or_else(
@@ -159,8 +159,8 @@ impl SqliteOptions {
         )
     }
 
-    /// Returns the URI under which SQLite opens the file at `path`. The path is absolute, so that a connection opened
-    /// after a change of the working directory uses the same file.
+    /// Returns the URI with which SQLite opens the file at `path`. The URI contains an absolute path, so that a
+    /// connection that is opened after a change of the working directory uses the same file.
     pub(super) fn uri(&self, path: &Path) -> String {
         use std::fmt::Write;
         let mut uri = String::from("file:");
@@ -206,7 +206,10 @@ fn decode(text: &str) -> Result<PathBuf, Error> {
 }
 
 #[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere a path must be Unicode")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "on other platforms, a path must be Unicode"
+)]
 fn path_of(bytes: Vec<u8>) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     Some(std::ffi::OsString::from_vec(bytes).into())
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_file_or_of_memory_is_accepted() {
+    fn urls_of_files_and_memory_are_parsed() {
         let file = |path: &str| SqliteOptions::file(path);
         let cases = [
             ("sqlite:///relative.db", file("relative.db")),
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_parts_are_refused_with_a_hint() {
+    fn invalid_url_is_refused_with_a_hint() {
         let cases = [
             ("sqlite://", "names no file"),
             ("sqlite:///", "names no file"),

@@ -11,8 +11,8 @@ use super::statement::{query, statement};
 use crate::types::{ExecutionId, Timestamp};
 
 query! {
-    /// A child whose parent is stored counts as not ended, so that parents are deleted before their children. An execution
-    /// whose final tasks are open counts as not ended too.
+    /// Reads the executions after an id, in the order of their ids. Returns no end time for two kinds of executions
+    /// that must not be deleted yet: a child whose parent is stored, and an execution whose final tasks have not ended.
     OldestFirst<'a> { after: &'a [u8] => Binary } -> (Binary, BigInt, Nullable<BigInt>);
     "SELECT id, created_at, CASE WHEN coalesce(links, 0) & 2 AND EXISTS (SELECT 1 FROM cloacina_children AS c \
      JOIN cloacina_executions AS p ON p.id = c.parent_id WHERE c.child_id = cloacina_executions.id) \
@@ -38,7 +38,8 @@ statement! {
 }
 
 statement! {
-    /// Deletes no child whose parent is stored, and no execution whose final tasks are open, as in [`OldestFirst`].
+    /// Deletes an execution that has ended. As in [`OldestFirst`], keeps a child whose parent is stored, and an
+    /// execution whose final tasks have not ended.
     DeleteEnded<'a> { id: &'a [u8] => Binary }
     "DELETE FROM cloacina_executions WHERE id = ? AND ended_at IS NOT NULL AND NOT (coalesce(links, 0) & 2 AND EXISTS \
      (SELECT 1 FROM cloacina_children AS c JOIN cloacina_executions AS p ON p.id = c.parent_id \
@@ -47,7 +48,7 @@ statement! {
      WHERE c.parent_id = cloacina_executions.id AND c.parent_ordinal = -1 AND f.ended_at IS NULL))"
 }
 
-/// Deletes an execution that has ended.
+/// Deletes an execution if [`DeleteEnded`] allows this. Returns whether the execution was deleted.
 pub(super) fn delete(writer: &Writer, id: ExecutionId) -> Result<bool, Fault> {
     let connection = &mut *writer.lock()?;
     writer.write(connection, |connection| {
@@ -87,7 +88,7 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         full.and_then(|Id(id)| Some(ExecutionId::from_bytes(id.as_slice().try_into().ok()?)));
     writer.prune_cursor.note(last, before);
     let has_ticks = writer.peek(connection, |connection| {
-        super::schedule::has_ticks_before(connection, before)
+        super::ticks::has_ticks_before(connection, before)
     })?;
     let has_ends = writer.peek(connection, |connection| {
         super::ends::has_ends_before(connection, before)
@@ -98,14 +99,14 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     }
     writer.write(connection, |connection| {
         if has_ticks {
-            super::schedule::prune(connection, before, limit)?;
+            super::ticks::prune(connection, before, limit)?;
         }
         if has_ends {
             super::ends::prune(connection, before)?;
         }
         let mut deleted = 0;
         for Id(id) in &ids {
-            // Checked again under the lock: a retry may have resumed the execution meanwhile.
+            // The end time is compared again under the lock, because a retry may have resumed the execution meanwhile.
             if (DeleteExecution {
                 id,
                 ended_before: before.0,
@@ -121,9 +122,19 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
     })
 }
 
-/// Returns executions that ended before `before`, reading from the oldest id that this pass has not read. Stops at the
-/// first execution that was submitted after `before`: ids grow with time, so no later execution can have ended earlier. No
-/// index of end times is needed.
+/// Returns the number of executions that [`prune`] would delete, counted up to `limit`.
+pub(super) fn count(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let first = ExecutionId::from_bytes([0; 16]);
+    Ok(ended_before(connection, first, before, limit)?.len())
+}
+
+/// Returns at most `limit` executions with ids above `after` that ended before `before`. Stops at the first execution
+/// that was submitted at or after `before`: ids grow with time, so no later execution can have ended before that time.
+/// This search needs no index of end times.
 fn ended_before(
     connection: &mut SqliteConnection,
     after: ExecutionId,

@@ -38,7 +38,7 @@ impl From<Id> for RunnerId {
     }
 }
 
-/// A JSON column, decoded without copying its text.
+/// A JSON column, decoded from SQLite's memory without a copy.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Decoded<T>(pub(super) T);
 
@@ -48,7 +48,8 @@ impl<T: DeserializeOwned> FromSql<Text, Sqlite> for Decoded<T> {
     }
 }
 
-/// A JSON column that may be undecodable without failing the whole query.
+/// A JSON column. If the column cannot be decoded, this value contains the reason, and the query
+/// does not fail.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct Tolerated<T>(pub(super) Result<T, String>);
 
@@ -59,7 +60,7 @@ impl<T: DeserializeOwned> FromSql<Text, Sqlite> for Tolerated<T> {
     }
 }
 
-/// A delta column.
+/// A column with the context changes (delta) of a task.
 #[derive(Clone, Debug, FromSqlRow)]
 pub(super) struct DeltaColumn(pub(super) Arc<Delta>);
 
@@ -69,7 +70,7 @@ impl FromSql<Text, Sqlite> for DeltaColumn {
     }
 }
 
-/// Converts a counter column.
+/// Converts the value of an integer column to `u32`. The error names the column.
 pub(super) fn count(column: &str, value: i64) -> Result<u32, Fault> {
     u32::try_from(value).map_err(|_| {
         Fault::Corrupt(format!(

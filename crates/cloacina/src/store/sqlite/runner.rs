@@ -1,4 +1,4 @@
-//! Rows of runners: leases, deaths and claims.
+//! The rows of runners: their leases, deaths and claims.
 
 use diesel::sql_types::{BigInt, Binary, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -12,7 +12,8 @@ use crate::store::RunnerRow;
 use crate::types::{ExecutionId, RunnerId, Timestamp};
 
 statement! {
-    /// Changes nothing if a runner sends it again because it did not learn the outcome.
+    /// Inserts a runner. Changes nothing if the row exists, because a runner sends the statement
+    /// again if it did not learn the outcome.
     InsertRunner<'a> {
         id: &'a [u8] => Binary,
         host: &'a str => Text,
@@ -49,7 +50,8 @@ statement! {
 }
 
 query! {
-    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes per task.
+    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes for each
+    /// task.
     ClaimsOf<'a> { running: &'a [u8] => Binary, paused: &'a [u8] => Binary } -> Binary;
     "SELECT execution.id FROM cloacina_executions AS execution INDEXED BY cloacina_executions_state \
      WHERE execution.state = 1 AND EXISTS (SELECT 1 FROM cloacina_tasks AS task \
@@ -165,7 +167,7 @@ pub(super) fn claims_of(
 
 pub(super) fn retire(writer: &Writer, runner: RunnerId) -> Result<(), Fault> {
     writer.write(&mut *writer.lock()?, |connection| {
-        // Without the row, no runner would ever rescue these claims.
+        // If the row of a runner with claims were deleted, no other runner would rescue the claims.
         let claims = claims_of(connection, runner)?.len();
         if claims > 0 {
             return Err(Fault::Refused(format!(

@@ -1,4 +1,4 @@
-//! Rows of schedules and their ticks.
+//! Reads and writes the rows of schedules, and writes their ticks.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,10 @@ use super::connection::Writer;
 use super::error::Fault;
 use super::row::{Id, Tolerated, encode, micros};
 use super::statement::{query, statement};
-use crate::store::schedule::bounded;
+use crate::store::schedule::saturating_i64;
 use crate::store::{DueQuery, DueSchedules, PutOutcome, ScheduleQuery, ScheduleWrite};
 use crate::types::{
-    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState,
-    TickOutcome, TickRecord, Timestamp,
+    ExecutionId, ScheduleId, ScheduleKind, ScheduleRecord, ScheduleSpec, ScheduleState, Timestamp,
 };
 
 type Columns = (
@@ -54,8 +53,16 @@ schedules! {
     "WHERE kind = ? AND identity = ? AND deleted_at IS NULL"
 }
 schedules! {
-    Listed { kind: i16 => SmallInt, least: i16 => SmallInt, limit: i64 => BigInt, offset: i64 => BigInt }
-    "WHERE kind = ? AND deleted_at IS NULL AND enabled >= ? ORDER BY id LIMIT ? OFFSET ?"
+    Listed<'a> {
+        kind: i16 => SmallInt, least: i16 => SmallInt, after: &'a [u8] => Binary, limit: i64 => BigInt, offset: i64 => BigInt
+    }
+    "WHERE kind = ? AND deleted_at IS NULL AND enabled >= ? AND id > ? ORDER BY id LIMIT ? OFFSET ?"
+}
+schedules! {
+    ListedBack<'a> {
+        kind: i16 => SmallInt, least: i16 => SmallInt, after: &'a [u8] => Binary, limit: i64 => BigInt, offset: i64 => BigInt
+    }
+    "WHERE kind = ? AND deleted_at IS NULL AND enabled >= ? AND id < ? ORDER BY id DESC LIMIT ? OFFSET ?"
 }
 schedules! {
     DueCron { now: i64 => BigInt, limit: i64 => BigInt }
@@ -67,14 +74,16 @@ schedules! {
      AND identity IN (SELECT value FROM json_each(?)) ORDER BY wake_at LIMIT ?"
 }
 schedules! {
-    /// The triggers with a pending end that no runner deals with.
+    /// Returns the triggers that must be called now for an ended execution and that no runner is calling at the
+    /// moment.
     DueByEnds<'a> { now: i64 => BigInt, now_again: i64 => BigInt, names: &'a str => Text, limit: i64 => BigInt }
     "WHERE kind = 1 AND deleted_at IS NULL AND enabled = 1 AND coalesce(wake_at, 0) <= ? \
      AND EXISTS (SELECT 1 FROM cloacina_ends AS e WHERE e.schedule_id = cloacina_schedules.id AND e.due_at <= ?) \
      AND identity IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
 }
 query! {
-    /// The time of the next call for an end whose last call failed.
+    /// Returns the earliest time after `now` at which a trigger is called again for an ended execution, after a
+    /// failed call.
     NextEnd<'a> { now: i64 => BigInt, names: &'a str => Text } -> BigInt;
     "SELECT e.due_at FROM cloacina_ends AS e JOIN cloacina_schedules AS s ON s.id = e.schedule_id \
      WHERE e.due_at > ? AND s.enabled = 1 AND s.identity IN (SELECT value FROM json_each(?)) ORDER BY e.due_at LIMIT 1"
@@ -134,8 +143,8 @@ statement! {
 }
 
 statement! {
-    /// Writes one row if the tick gets this outcome, and none if it keeps an earlier one. A queued tick may get any outcome,
-    /// and one that was missed, skipped or overlapped may still fire.
+    /// Changes one row if the tick gets this outcome, and no row if the tick keeps an earlier outcome. A queued tick
+    /// can get any outcome, and a missed, skipped or overlapped tick can still fire.
     PutTick<'a> {
         schedule_id: &'a [u8] => Binary,
         due_at: i64 => BigInt,
@@ -149,31 +158,6 @@ statement! {
      VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (schedule_id, due_at) DO UPDATE SET outcome = excluded.outcome, \
      execution_id = excluded.execution_id, updated_at = excluded.updated_at, detail = excluded.detail \
      WHERE cloacina_ticks.outcome = 4 OR (cloacina_ticks.outcome IN (1, 2, 3) AND excluded.outcome = 0)"
-}
-
-query! {
-    Ticks<'a> { schedule_id: &'a [u8] => Binary, limit: i64 => BigInt, offset: i64 => BigInt }
-    -> (BigInt, SmallInt, Nullable<Binary>, BigInt, BigInt, Nullable<Text>);
-    "SELECT due_at, outcome, execution_id, created_at, updated_at, detail FROM cloacina_ticks WHERE schedule_id = ? \
-     ORDER BY due_at DESC LIMIT ? OFFSET ?"
-}
-
-query! {
-    CountTicks { since: i64 => BigInt, kind: i16 => SmallInt } -> (SmallInt, BigInt);
-    "SELECT tick.outcome, count(*) FROM cloacina_ticks AS tick INDEXED BY cloacina_ticks_due \
-     JOIN cloacina_schedules AS schedule ON schedule.id = tick.schedule_id \
-     WHERE tick.due_at >= ? AND schedule.kind = ? GROUP BY tick.outcome"
-}
-
-statement! {
-    PruneTicks { before: i64 => BigInt, limit: i64 => BigInt }
-    "DELETE FROM cloacina_ticks WHERE (schedule_id, due_at) IN (SELECT schedule_id, due_at FROM cloacina_ticks \
-     INDEXED BY cloacina_ticks_due WHERE due_at < ? AND outcome <> 4 ORDER BY due_at LIMIT ?)"
-}
-
-query! {
-    TickBefore { before: i64 => BigInt } -> BigInt;
-    "SELECT due_at FROM cloacina_ticks INDEXED BY cloacina_ticks_due WHERE due_at < ? AND outcome <> 4 LIMIT 1"
 }
 
 #[derive(Queryable)]
@@ -220,13 +204,17 @@ impl TryFrom<ScheduleRow> for ScheduleRecord {
 }
 
 fn unreadable(column: &'static str) -> impl Fn(String) -> Fault {
-    move |error| Fault::Corrupt(format!("its column {column} cannot be read: {error}"))
+    move |error| {
+        Fault::Corrupt(format!(
+            "the column {column} of the schedule cannot be read: {error}"
+        ))
+    }
 }
 
-fn add_due(rows: Vec<ScheduleRow>, found: &mut DueSchedules) {
+fn add_due(rows: Vec<ScheduleRow>, schedules: &mut DueSchedules) {
     for row in rows {
         let id = ScheduleId::from_bytes(row.id.0);
-        found.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
+        schedules.add(id, ScheduleRecord::try_from(row).map_err(Fault::reason));
     }
 }
 
@@ -303,8 +291,8 @@ fn update(
     Ok(changed == 1)
 }
 
-/// Applies a schedule write with its ticks, and adds executions that must not be submitted to `dropped`. Returns
-/// `false` if the schedule was changed meanwhile.
+/// Applies a schedule write with its ticks. Adds to `dropped` the executions that must not be submitted. Returns
+/// `false` if the schedule has changed meanwhile.
 pub(super) fn apply(
     connection: &mut SqliteConnection,
     write: &ScheduleWrite,
@@ -358,13 +346,29 @@ pub(super) fn list(
     connection: &mut SqliteConnection,
     query: &ScheduleQuery,
 ) -> Result<Vec<ScheduleRecord>, Fault> {
-    let statement = Listed {
-        kind: query.kind.code(),
-        least: query.enabled_only.into(),
-        limit: bounded(query.limit),
-        offset: bounded(query.offset),
-    };
-    records(statement.load(connection)?)
+    let start = query.start();
+    let after = start.as_bytes().as_slice();
+    let (kind, least) = (query.kind.code(), query.enabled_only.into());
+    let (limit, offset) = (saturating_i64(query.limit), saturating_i64(query.offset));
+    records(if query.descending {
+        let statement = ListedBack {
+            kind,
+            least,
+            after,
+            limit,
+            offset,
+        };
+        statement.load(connection)?
+    } else {
+        let statement = Listed {
+            kind,
+            least,
+            after,
+            limit,
+            offset,
+        };
+        statement.load(connection)?
+    })
 }
 
 pub(super) fn due(
@@ -372,17 +376,17 @@ pub(super) fn due(
     query: &DueQuery,
     now: Timestamp,
 ) -> Result<DueSchedules, Fault> {
-    let (now, limit) = (now.0, bounded(query.limit));
-    let mut found = DueSchedules::default();
+    let (now, limit) = (now.0, saturating_i64(query.limit));
+    let mut schedules = DueSchedules::default();
     let mut next = Vec::new();
     if query.cron {
-        add_due(DueCron { now, limit }.load(connection)?, &mut found);
+        add_due(DueCron { now, limit }.load(connection)?, &mut schedules);
         next.extend(NextCron { now }.load::<i64>(connection)?);
     }
     if !query.triggers.is_empty() {
         let names = &encode(&query.triggers)?;
         let rows = DueTriggers { now, names, limit }.load(connection)?;
-        add_due(rows, &mut found);
+        add_due(rows, &mut schedules);
         next.extend(NextTrigger { now, names }.load::<i64>(connection)?);
         if query.ends {
             let rows = DueByEnds {
@@ -392,85 +396,10 @@ pub(super) fn due(
                 limit,
             }
             .load(connection)?;
-            add_due(rows, &mut found);
+            add_due(rows, &mut schedules);
             next.extend(NextEnd { now, names }.load::<i64>(connection)?);
         }
     }
-    found.next = next.into_iter().min().map(Timestamp);
-    Ok(found)
-}
-
-pub(super) fn ticks(
-    connection: &mut SqliteConnection,
-    schedule: ScheduleId,
-    limit: usize,
-    offset: usize,
-) -> Result<Vec<TickRecord>, Fault> {
-    type TickColumns = (i64, i16, Option<Id>, i64, i64, Option<String>);
-    let statement = Ticks {
-        schedule_id: schedule.as_bytes(),
-        limit: bounded(limit),
-        offset: bounded(offset),
-    };
-    let rows: Vec<TickColumns> = statement.load(connection)?;
-    let read = |(due_at, outcome, execution, created_at, updated_at, detail): TickColumns| {
-        Ok(TickRecord {
-            schedule,
-            due_at: Timestamp(due_at),
-            outcome: read_outcome(outcome)?,
-            execution: execution.map(Into::into),
-            created_at: Timestamp(created_at),
-            updated_at: Timestamp(updated_at),
-            detail,
-        })
-    };
-    rows.into_iter().map(read).collect()
-}
-
-fn read_outcome(code: i16) -> Result<TickOutcome, Fault> {
-    TickOutcome::from_code(code)
-        .ok_or_else(|| Fault::Corrupt(format!("invalid tick outcome {code}")))
-}
-
-pub(super) fn count(
-    connection: &mut SqliteConnection,
-    kind: ScheduleKind,
-    since: Timestamp,
-) -> Result<Vec<(TickOutcome, u64)>, Fault> {
-    let statement = CountTicks {
-        since: since.0,
-        kind: kind.code(),
-    };
-    let rows: Vec<(i16, i64)> = statement.load(connection)?;
-    rows.into_iter()
-        .map(|(code, count)| {
-            Ok((
-                read_outcome(code)?,
-                u64::try_from(count).unwrap_or_default(),
-            ))
-        })
-        .collect()
-}
-
-/// Returns whether there are ticks to prune.
-pub(super) fn has_ticks_before(
-    connection: &mut SqliteConnection,
-    before: Timestamp,
-) -> Result<bool, Fault> {
-    let found: Vec<i64> = TickBefore { before: before.0 }.load(connection)?;
-    Ok(!found.is_empty())
-}
-
-/// Deletes old ticks, within the open transaction.
-pub(super) fn prune(
-    connection: &mut SqliteConnection,
-    before: Timestamp,
-    limit: usize,
-) -> Result<(), Fault> {
-    PruneTicks {
-        before: before.0,
-        limit: bounded(limit),
-    }
-    .execute(connection)?;
-    Ok(())
+    schedules.next = next.into_iter().min().map(Timestamp);
+    Ok(schedules)
 }

@@ -1,4 +1,5 @@
-//! Stores signals, wakes the tasks that wait for them, and keeps the inbox. The write lock serialises senders and waiters.
+//! Stores signals, wakes the tasks that wait for them, and maintains the inbox. A transaction that sends a signal and a
+//! transaction that registers a wait both hold the write lock, so the later one sees the rows of the earlier one.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,8 @@ use super::error::Fault;
 use super::row::{Decoded, Id};
 use super::statement::{query, statement};
 use crate::store::waits::{
-    AdvanceBody, EXECUTION, TIMEOUT_MARGIN, advance_message, cancel_message,
+    AdvanceBody, CLOCK_TOLERANCE, EXECUTION, TIMEOUT_MARGIN, WAKE_MARGIN, advance_message,
+    cancel_message,
 };
 use crate::store::{InboxMessage, SEND_WAKES};
 use crate::types::{Cursor, InboxId, Json, NewSignal, Sent, SignalRecord, Timestamp, Topic};
@@ -31,9 +33,17 @@ statement! {
 }
 
 statement! {
-    /// Makes a waiting task due. A paused task is checked when it is resumed.
+    /// Sets the due time of a waiting task far enough in the past (`WAKE_MARGIN`) that the task is due on every runner,
+    /// even if a runner's clock is behind. Does not affect a paused task, which is checked when it is resumed.
     MakeDue<'a> { ready_at: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, queue: i64 => BigInt }
-    "UPDATE cloacina_tasks SET ready_at = ? WHERE execution_id = ? AND ordinal = ? AND state = 1 AND queue = ?"
+    "UPDATE cloacina_tasks SET ready_at = min(coalesce(ready_at, 0), ?) WHERE execution_id = ? AND ordinal = ? AND state = 1 AND queue = ?"
+}
+
+query! {
+    /// Returns the latest time of submission among the 16 executions with the highest ids. One execution is not enough,
+    /// because the order of the ids is not exactly the order of the submissions.
+    LastSubmission {} -> BigInt;
+    "SELECT coalesce(max(created_at), 0) FROM (SELECT created_at FROM cloacina_executions ORDER BY id DESC LIMIT 16)"
 }
 
 query! { LastSignal {} -> BigInt; "SELECT last_insert_rowid()" }
@@ -57,8 +67,9 @@ query! {
 }
 
 query! {
-    /// The executions of waiters that were not woken yet and whose timeout is near: see [`TIMEOUT_MARGIN`].
-    WaitersInTime<'a> {
+    /// Returns the executions with a waiting task that this signal has not woken yet and whose timeout is near (see
+    /// [`TIMEOUT_MARGIN`]).
+    WaitersNearTimeout<'a> {
         topic: &'a str => Text,
         execution: &'a [u8] => Binary,
         execution_again: &'a [u8] => Binary,
@@ -70,6 +81,7 @@ query! {
 }
 
 statement! {
+    /// Raises the revision of an execution, so that the store refuses decisions that were made before the signal.
     Touch<'a> { id: &'a [u8] => Binary }
     "UPDATE cloacina_executions SET revision = revision + 1 WHERE id = ?"
 }
@@ -99,6 +111,11 @@ statement! {
     "INSERT INTO cloacina_inbox (id, kind, target, body, created_at, note) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 }
 
+query! {
+    HasMessage<'a> { id: &'a [u8] => Binary } -> BigInt;
+    "SELECT EXISTS (SELECT 1 FROM cloacina_inbox WHERE id = ?)"
+}
+
 statement! { DeleteMessage<'a> { id: &'a [u8] => Binary } "DELETE FROM cloacina_inbox WHERE id = ?" }
 
 statement! {
@@ -123,7 +140,8 @@ query! {
 }
 
 statement! {
-    /// Keeps the signals that an open wait may still take: those after the wait's cursor.
+    /// Deletes old signals. Keeps each signal that comes after the cursor of an open wait, because the wait can still
+    /// receive it.
     PruneOld { before: i64 => BigInt, limit: i64 => BigInt }
     "DELETE FROM cloacina_signals WHERE seq IN (SELECT s.seq FROM cloacina_signals AS s WHERE s.sent_at < ? \
      AND NOT EXISTS (SELECT 1 FROM cloacina_waits AS w WHERE w.topic = s.topic AND w.cursor < s.seq \
@@ -177,6 +195,12 @@ fn send_one(
             woken: 0,
         });
     }
+    // A wait receives the signals that were sent since its execution was submitted (L4), but the sender's clock may be
+    // behind the submitter's clock. The signal's time is therefore raised to the time of the last submission, but at
+    // most by [`CLOCK_TOLERANCE`].
+    let last = LastSubmission {}.load::<i64>(connection)?;
+    let last = last.first().copied().unwrap_or_default();
+    let sent_at = last.min((now + CLOCK_TOLERANCE).0).max(now.0);
     let topic = signal.topic();
     InsertSignal {
         topic: &topic.0,
@@ -184,16 +208,17 @@ fn send_one(
         key: signal.key.as_deref(),
         target: signal.to.as_ref().map(|id| id.as_bytes().as_slice()),
         data: signal.data.as_str(),
-        sent_at: now.0,
+        sent_at,
         sender: signal.sender.as_deref(),
         id: signal.id.as_deref(),
     }
     .execute(connection)?;
     let seq = LastSignal {}.load::<i64>(connection)?;
-    let body = AdvanceBody::first(topic.0, seq.first().copied().unwrap_or_default(), now);
-    let (woken, rest) = wake(connection, &body, now)?;
-    if let Some(rest) = rest {
-        insert_message(connection, &advance_message(&rest, now))?;
+    let seq = seq.first().copied().unwrap_or_default();
+    let body = AdvanceBody::first(topic.0, seq, Timestamp(sent_at));
+    let (woken, remaining) = wake(connection, &body, now)?;
+    if let Some(remaining) = remaining {
+        insert_message(connection, &advance_message(&remaining, now))?;
     }
     Ok(Sent {
         seq: body.seq,
@@ -202,7 +227,8 @@ fn send_one(
     })
 }
 
-/// Wakes the next tasks that wait for a signal. Returns their number, and the body of the message for the rest.
+/// Wakes the next tasks that wait for a signal. Returns the number of woken tasks, and the message body for the
+/// remaining tasks.
 fn wake(
     connection: &mut SqliteConnection,
     body: &AdvanceBody,
@@ -210,7 +236,7 @@ fn wake(
 ) -> Result<(usize, Option<AdvanceBody>), Fault> {
     let (after, ordinal) = body.after;
     let limit = SEND_WAKES + 1;
-    let mut found: Vec<(Id, i64, String, Option<i64>)> = Waiters {
+    let mut waiters: Vec<(Id, i64, String, Option<i64>)> = Waiters {
         topic: &body.topic,
         execution: after.as_bytes(),
         execution_again: after.as_bytes(),
@@ -218,12 +244,13 @@ fn wake(
         limit: i64::try_from(limit).unwrap_or(i64::MAX),
     }
     .load(connection)?;
-    let more = found.len() == limit;
-    found.truncate(SEND_WAKES);
+    let more = waiters.len() == limit;
+    waiters.truncate(SEND_WAKES);
     let mut touched = BTreeSet::new();
-    for (execution, ordinal, name, since) in &found {
+    for (execution, ordinal, name, since) in &waiters {
         if *ordinal == EXECUTION {
-            // A task checks the time of the signal itself, but a cancellation is final.
+            // The time of the signal is checked here only for a cancellation, because a cancellation is final. For a
+            // waiting task, the engine checks the time when it evaluates the wait.
             if since.is_none_or(|since| body.sent_at.0 >= since) {
                 let message = cancel_message((*execution).into(), name, body.seq, now);
                 insert_message(connection, &message)?;
@@ -234,20 +261,20 @@ fn wake(
             Touch { id: &execution.0 }.execute(connection)?;
         }
         MakeDue {
-            ready_at: now.0,
+            ready_at: (now - WAKE_MARGIN).0,
             execution_id: &execution.0,
             ordinal: *ordinal,
             queue: queue::WAITING,
         }
         .execute(connection)?;
     }
-    let rest = found.last().filter(|_| more).map(|last| AdvanceBody {
+    let remaining = waiters.last().filter(|_| more).map(|last| AdvanceBody {
         after: (last.0.into(), last.1),
         ..body.clone()
     });
-    if let Some(rest) = rest.as_ref().filter(|_| body.is_first()) {
-        let (execution, ordinal) = (rest.after.0.as_bytes().as_slice(), rest.after.1);
-        let in_time: Vec<Id> = WaitersInTime {
+    if let Some(remaining) = remaining.as_ref().filter(|_| body.is_first()) {
+        let (execution, ordinal) = (remaining.after.0.as_bytes().as_slice(), remaining.after.1);
+        let near_timeout: Vec<Id> = WaitersNearTimeout {
             topic: &body.topic,
             execution,
             execution_again: execution,
@@ -255,13 +282,13 @@ fn wake(
             until: (now + TIMEOUT_MARGIN).0,
         }
         .load(connection)?;
-        for id in in_time {
+        for id in near_timeout {
             if touched.insert(id) {
                 Touch { id: &id.0 }.execute(connection)?;
             }
         }
     }
-    Ok((found.len(), rest))
+    Ok((waiters.len(), remaining))
 }
 
 pub(super) fn advance(
@@ -277,11 +304,11 @@ pub(super) fn advance(
     };
     let connection = &mut *writer.lock()?;
     writer.write(connection, |connection| {
-        let (woken, rest) = wake(connection, &body, now)?;
-        match rest {
+        let (woken, remaining) = wake(connection, &body, now)?;
+        match remaining {
             None => delete(connection, message.id)?,
-            Some(rest) => SetBody {
-                body: serde_json::to_string(&rest).ok().as_deref(),
+            Some(remaining) => SetBody {
+                body: serde_json::to_string(&remaining).ok().as_deref(),
                 id: message.id.as_bytes(),
             }
             .execute(connection)?,
@@ -335,6 +362,12 @@ pub(super) fn delete(connection: &mut SqliteConnection, id: InboxId) -> Result<u
     Ok(DeleteMessage { id: id.as_bytes() }.execute(connection)?)
 }
 
+/// Returns whether a message is still in the inbox, i.e. no other runner has applied it.
+pub(super) fn has_message(connection: &mut SqliteConnection, id: InboxId) -> Result<bool, Fault> {
+    let found = HasMessage { id: id.as_bytes() }.load::<i64>(connection)?;
+    Ok(found == [1])
+}
+
 pub(super) fn open_messages(
     connection: &mut SqliteConnection,
     limit: usize,
@@ -354,7 +387,7 @@ pub(super) fn open_messages(
     Ok(messages.collect())
 }
 
-/// A stored signal: its number, topic, data, time and sender.
+/// A stored signal: its number, its topic, its data, when it was sent, and its sender.
 type SignalRow = (i64, String, Decoded<Json>, i64, Option<String>);
 
 /// Returns the first signal after a cursor.
@@ -384,13 +417,13 @@ pub(super) fn behind(
     connection: &mut SqliteConnection,
     cursors: &[Cursor],
 ) -> Result<Vec<SignalRecord>, Fault> {
-    let mut found: Vec<SignalRecord> = Vec::new();
+    let mut signals: Vec<SignalRecord> = Vec::new();
     for cursor in cursors {
-        found.extend(first_behind(connection, cursor)?);
+        signals.extend(first_behind(connection, cursor)?);
     }
-    found.sort_by_key(|signal| signal.seq);
-    found.dedup_by_key(|signal| signal.seq);
-    Ok(found)
+    signals.sort_by_key(|signal| signal.seq);
+    signals.dedup_by_key(|signal| signal.seq);
+    Ok(signals)
 }
 
 pub(super) fn count_others(

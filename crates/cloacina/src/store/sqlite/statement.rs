@@ -1,9 +1,10 @@
-//! Macros that declare each statement as a type.
+//! Macros that declare a statement as a type.
 //!
-//! Diesel caches prepared statements by type. Most queries of its query builder have no type that determines their text, so
-//! they are prepared again at every call. A type with a constant text is prepared once per connection.
+//! Diesel caches prepared statements by type. For most queries of Diesel's query builder, the type does not determine
+//! the SQL text, so these queries are prepared again for every call. A type with a constant text is prepared once per
+//! connection.
 
-/// Declares a statement with a constant text. Its fields are bound in order to the `?` placeholders of the text.
+/// Declares a statement with a constant text. Its fields are bound, in order, to the `?` placeholders of the text.
 macro_rules! statement {
     (
         $(#[$attribute:meta])*
@@ -49,7 +50,7 @@ macro_rules! statement {
     };
 }
 
-/// Declares a statement that returns rows of the SQL types after the arrow.
+/// Declares a statement that returns rows. The SQL types of a row follow the arrow.
 macro_rules! query {
     (
         $(#[$attribute:meta])*

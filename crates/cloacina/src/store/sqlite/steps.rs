@@ -1,4 +1,4 @@
-//! Recorded steps of tasks.
+//! Reads and writes the recorded steps of tasks.
 
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use diesel::{Queryable, RunQueryDsl, SqliteConnection};
@@ -8,11 +8,11 @@ use super::row::{Decoded, count};
 use super::statement::{query, statement};
 use crate::types::{ExecutionId, Json, Ordinal, StepChanges, StepKind, StepRecord, Timestamp};
 
-/// The item of a task that is not a map's item.
+/// The item number of steps that do not belong to an item of a map.
 const NO_ITEM: i64 = -1;
 
 statement! {
-    /// Inserts nothing if the step is recorded already.
+    /// Inserts a step. Inserts nothing if the step is already recorded.
     InsertStep<'a> {
         execution_id: &'a [u8] => Binary,
         ordinal: i64 => BigInt,

@@ -1,4 +1,4 @@
-//! Tests of store internals: prepared statements, query plans, settings and SQLite's error texts.
+//! Tests of the store's internals: prepared statements, query plans, settings, and SQLite's error texts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,13 +22,14 @@ use crate::workflow::{TaskDefinition, Workflow, WorkflowDefinition};
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 
-/// The statements that Diesel prepared and executed.
+/// The statements that Diesel has prepared and executed.
 #[derive(Default)]
 pub(super) struct StatementLog {
     pub(super) prepared: Vec<String>,
     executed: BTreeSet<String>,
 }
 
+/// Logs the statements that Diesel prepares and executes on a connection from now on.
 pub(super) fn watch(connection: &mut SqliteConnection) -> Arc<Mutex<StatementLog>> {
     let log = Arc::new(Mutex::new(StatementLog::default()));
     let events = Arc::clone(&log);
@@ -59,7 +60,7 @@ fn workflow() -> Workflow {
     Workflow::new(definition).unwrap()
 }
 
-/// Makes the common requests at least once, and frequent ones in all their forms.
+/// Makes the most common requests, some of them in several forms.
 #[expect(clippy::too_many_lines, reason = "a linear sequence of steps")]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();
@@ -236,7 +237,7 @@ fn exercise(store: &SqliteStore) {
 
 #[test]
 fn each_statement_is_prepared_once_per_connection() {
-    // An in-memory database has one connection for everything.
+    // An in-memory database uses one connection for everything.
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let log = watch(&mut store.writer.lock().unwrap());
     for _ in 0..3 {
@@ -250,7 +251,7 @@ fn each_statement_is_prepared_once_per_connection() {
         "prepared twice: {:#?}",
         log.prepared
     );
-    // These were prepared when the database was opened.
+    // These statements were prepared when the database was opened.
     let opened = ["BEGIN", "BEGIN IMMEDIATE", "COMMIT"];
     let executed = log
         .executed
@@ -279,10 +280,6 @@ fn no_statement_scans_a_growing_table() {
     let prepared = log.lock().prepared.clone();
     let mut connection = store.writer.lock().unwrap();
     for sql in prepared.iter().filter(|sql| !sql.starts_with("PRAGMA")) {
-        // Pruning reads from the oldest execution and stops at the first one that is too young.
-        if sql.contains("SELECT id, created_at, ended_at FROM cloacina_executions ORDER BY id") {
-            continue;
-        }
         let Ok(plan) = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
             .load::<PlanStep>(&mut *connection)
         else {
@@ -381,7 +378,7 @@ fn read_connections_are_returned_after_a_panic() {
 }
 
 #[test]
-fn a_panic_in_a_transaction_leaves_the_writer_usable() {
+fn writer_is_usable_after_a_panic_in_a_transaction() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store
@@ -395,7 +392,7 @@ fn a_panic_in_a_transaction_leaves_the_writer_usable() {
 }
 
 #[test]
-fn a_full_disk_is_reported_and_nothing_is_written() {
+fn full_disk_is_reported_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("full.db");
     let store = SqliteStore::open(&SqliteOptions::file(&path)).unwrap();
@@ -428,7 +425,7 @@ fn a_full_disk_is_reported_and_nothing_is_written() {
 }
 
 #[test]
-fn an_unreadable_row_is_reported_as_corrupt() {
+fn unreadable_row_is_reported_as_corrupt() {
     let store = SqliteStore::open(&SqliteOptions::memory()).unwrap();
     let definition = store.put_definition(&workflow(), NOW).unwrap();
     let id = ExecutionId::generate();

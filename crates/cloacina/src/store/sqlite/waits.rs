@@ -1,4 +1,4 @@
-//! Writes the waits of tasks with the decision that opens or ends them, and reads what is due.
+//! Writes the waits of tasks together with the decision that opens or ends them, and reads the waits that are due.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::error::Fault;
 use super::row::{Decoded, Id, count, micros};
 use super::statement::{query, statement};
 use super::{children, signals};
-use crate::store::waits::{cancel_message, ordinal_of};
+use crate::store::waits::{WAKE_MARGIN, cancel_message, ordinal_of};
 use crate::store::{DueWaits, FlowWrites, WaitQuery, WaitWrite};
 use crate::types::{Cursor, ExecutionId, Json, Timestamp, Topic, WaitKind, WaitRow};
 use crate::workflow::queue;
@@ -63,7 +63,7 @@ query! {
 }
 
 query! {
-    /// Open waits, oldest first.
+    /// Returns open waits, oldest first.
     ListWaits<'a> {
         kind: i16 => SmallInt,
         any_name: bool => Bool,
@@ -89,7 +89,7 @@ query! {
 }
 
 query! {
-    /// Open waits, newest first.
+    /// Returns open waits, newest first.
     ListWaitsBack<'a> {
         kind: i16 => SmallInt,
         any_name: bool => Bool,
@@ -124,7 +124,7 @@ query! {
 }
 
 #[derive(Queryable)]
-struct Row {
+struct StoredWait {
     execution: Id,
     ordinal: i64,
     slot: i64,
@@ -141,8 +141,25 @@ struct Row {
     detail: Option<Decoded<Json>>,
 }
 
-/// Applies the changes of waits of the executions that were written, and deletes the messages that these changes settle.
-/// Returns the executions with a wait whose signal is stored already.
+/// Returns the executions whose changes apply a message of the inbox that another runner has applied already. These
+/// changes must not be written. The revision check does not always catch them: a runner that read the execution after
+/// the message was applied has the current revision, and would apply the message a second time.
+pub(super) fn applied_elsewhere(
+    connection: &mut SqliteConnection,
+    flow: &FlowWrites,
+) -> Result<HashSet<ExecutionId>, Fault> {
+    let mut found = HashSet::new();
+    for (message, execution) in &flow.settled {
+        if !signals::has_message(connection, *message)? {
+            found.insert(*execution);
+        }
+    }
+    Ok(found)
+}
+
+/// Applies the changes of waits whose executions were written, deletes the messages of the inbox that these executions
+/// have applied, and adds messages and links of children. Returns the executions with a wait whose signal is already
+/// stored.
 pub(super) fn apply(
     connection: &mut SqliteConnection,
     flow: &FlowWrites,
@@ -171,7 +188,7 @@ pub(super) fn apply(
     Ok(due)
 }
 
-/// Replaces the rows of a wait. Returns whether one of its signals is there already.
+/// Replaces the rows of a wait. Returns whether a signal for the wait is already stored.
 fn write(
     connection: &mut SqliteConnection,
     wait: &WaitWrite,
@@ -193,7 +210,7 @@ fn write(
         }
         .execute(connection)?;
     }
-    let mut found = None;
+    let mut signal = None;
     for row in &wait.rows {
         InsertWait {
             execution_id,
@@ -212,17 +229,17 @@ fn write(
             detail: row.detail.as_ref().map(Json::as_str),
         }
         .execute(connection)?;
-        if let (None, Some(cursor)) = (&found, &row.cursor) {
+        if let (None, Some(cursor)) = (&signal, &row.cursor) {
             let first = signals::first_behind(connection, cursor)?;
-            found = first.map(|signal| (row.name.as_str(), signal.seq));
+            signal = first.map(|stored| (row.name.as_str(), stored.seq));
         }
     }
-    let Some((name, seq)) = found else {
+    let Some((name, seq)) = signal else {
         return Ok(false);
     };
     if wait.task.is_some() {
         signals::MakeDue {
-            ready_at: now.0,
+            ready_at: (now - WAKE_MARGIN).0,
             execution_id,
             ordinal,
             queue: queue::WAITING,
@@ -240,14 +257,14 @@ pub(super) fn due(
     now: Timestamp,
     limit: usize,
 ) -> Result<DueWaits, Fault> {
-    let found: Vec<Id> = DueExecutions {
+    let ids: Vec<Id> = DueExecutions {
         queue: queue::WAITING,
         now: now.0,
         limit: i64::try_from(limit).unwrap_or(i64::MAX),
     }
     .load(connection)?;
-    let mut executions: Vec<ExecutionId> = found.into_iter().map(Into::into).collect();
-    let are_full = executions.len() >= limit;
+    let mut executions: Vec<ExecutionId> = ids.into_iter().map(Into::into).collect();
+    let limit_reached = executions.len() >= limit;
     let mut seen = HashSet::new();
     executions.retain(|id| seen.insert(*id));
     let next: Vec<Option<i64>> = NextDue {
@@ -257,7 +274,7 @@ pub(super) fn due(
     .load(connection)?;
     let inbox = signals::open_messages(connection, limit)?;
     Ok(DueWaits {
-        is_full: are_full || inbox.len() >= limit,
+        is_full: limit_reached || inbox.len() >= limit,
         executions,
         next: next
             .first()
@@ -274,7 +291,7 @@ pub(super) fn list(
     query: &WaitQuery,
 ) -> Result<Vec<WaitRow>, Fault> {
     if let Some(execution) = query.execution {
-        let rows: Vec<Row> = WaitsOfExecution {
+        let rows: Vec<StoredWait> = WaitsOfExecution {
             execution_id: execution.as_bytes(),
         }
         .load(connection)?;
@@ -286,9 +303,9 @@ pub(super) fn list(
         return Ok(rows);
     }
     let (from, execution, ordinal, slot) = query.after.unwrap_or_else(|| query.start());
-    let mut found = Vec::new();
+    let mut waits = Vec::new();
     for kind in &query.kinds {
-        // A macro instead of a function, because each statement has its own type.
+        // This is a macro instead of a function, because each statement has a different type.
         macro_rules! read {
             ($statement:ident) => {
                 $statement {
@@ -309,20 +326,20 @@ pub(super) fn list(
                 .load(connection)?
             };
         }
-        let rows: Vec<Row> = if query.descending {
+        let rows: Vec<StoredWait> = if query.descending {
             read!(ListWaitsBack)
         } else {
             read!(ListWaits)
         };
-        for found_row in rows {
-            found.push(row(found_row)?);
+        for stored in rows {
+            waits.push(row(stored)?);
         }
     }
-    query.sort(&mut found);
-    Ok(found)
+    query.sort(&mut waits);
+    Ok(waits)
 }
 
-fn row(row: Row) -> Result<WaitRow, Fault> {
+fn row(row: StoredWait) -> Result<WaitRow, Fault> {
     Ok(WaitRow {
         execution: row.execution.into(),
         task: u32::try_from(row.ordinal).ok(),

@@ -1,4 +1,4 @@
-//! Writes rows of executions and their tasks.
+//! Writes the rows of executions and their tasks.
 //!
 //! See docs/explanation/decisions/002-row-layout.md
 
@@ -12,7 +12,7 @@ use crate::store::{Advance, Submit, SubmitOutcome, TaskWrite};
 use crate::types::{ExecutionId, ExecutionRecord, HistoryEvent, Labels, TaskRecord};
 
 statement! {
-    /// Inserts nothing if the id or the key exists already.
+    /// Inserts an execution. Inserts nothing if the id or the key already exists.
     InsertExecution<'a> {
         id: &'a [u8] => Binary,
         definition_id: i64 => BigInt,
@@ -90,8 +90,8 @@ statement! {
      queue, priority, started_at, ended_at, delta, error, skip) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 }
 
-/// Declares an update of a task. A task's queue and priority never change. The start of an attempt may have been stored after
-/// the execution was read, so the update at the end of the attempt keeps the stored start.
+/// Declares an update of a task that keeps the task's queue and priority. The start of an attempt can be stored after
+/// the runner has read the execution, so the update that ends the attempt keeps the stored start.
 macro_rules! update_task {
     ($(#[$attribute:meta])* $name:ident { $($fence:ident: $rust:ty => $sql:ty),* } $condition:literal) => {
         statement! {
@@ -125,7 +125,7 @@ macro_rules! update_task {
 
 update_task! { UpdateTask {} "" }
 update_task! {
-    /// Updates no row if the claim belongs to another attempt or runner.
+    /// Updates no row if another attempt or another runner has claimed the task.
     UpdateClaimedTask { fence_runner: &'a [u8] => Binary, fence_attempt: i64 => BigInt }
     " AND state = 2 AND runner_id = ? AND attempt = ?"
 }
@@ -186,8 +186,8 @@ pub(super) fn submit(
     Ok(SubmitOutcome::Accepted)
 }
 
-/// Returns the execution that conflicts with a submission: the one with the same key, or the same execution, submitted
-/// again by a caller that did not learn the outcome of its first commit.
+/// Returns the stored execution that conflicts with a submission. It has the same key, or it is the submitted execution
+/// itself: its caller did not learn the outcome of the first commit, and submitted it again.
 fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<ExecutionId, Fault> {
     let Some(key) = submit.record.key.as_deref() else {
         return Ok(submit.record.id);
@@ -202,7 +202,8 @@ fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<Ex
         .map_or(submit.record.id, |id| ExecutionId::from(*id)))
 }
 
-/// Writes the changes of a decision, unless the execution has changed since it was read.
+/// Writes the changes of a decision. Returns `false`, and writes nothing, if the execution has changed since the runner
+/// read it.
 pub(super) fn advance(connection: &mut SqliteConnection, advance: &Advance) -> Result<bool, Fault> {
     let record = advance.record;
     let error = record.error.as_ref().map(encode).transpose()?;
@@ -272,7 +273,7 @@ fn write_task(
     let delta = task.delta.as_ref().map(|delta| delta.to_json());
     let error = task.error.as_ref().map(encode).transpose()?;
     let skip = task.skip.as_ref().map(encode).transpose()?;
-    // The columns that the three statements share.
+    // The columns that the three statements have in common.
     macro_rules! row {
         ($statement:ident { $($field:ident: $value:expr),* }) => {
             $statement {

@@ -1,4 +1,4 @@
-//! Tests of the merge, against a model that keeps the history of each member.
+//! Tests of the merge, with tables and with a model that records the writes of each member.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A graph of tasks, in order: for each task, the places of the earlier tasks that it has seen, as bits.
+/// A graph of tasks in topological order. It has, for each task, the places of the earlier tasks that the task has seen, as a
+/// bit set.
 #[derive(Clone, Debug)]
 struct Dag(Vec<Vec<u64>>);
 
@@ -27,7 +28,7 @@ impl Dag {
         Places::from_words(&self.0[task]).contains(other)
     }
 
-    /// The value that a task sees; the final value for a task beyond the last.
+    /// Returns the value that a task sees. If `task` is the number of tasks, returns the final value.
     fn view(
         &self,
         input: Option<&Json>,
@@ -56,7 +57,7 @@ fn json(text: &str) -> Json {
     Json::parse(text).unwrap()
 }
 
-/// The merge of values by tasks with the given dependencies.
+/// Merges the values that tasks with the given dependencies wrote.
 fn merged(input: Option<&str>, writes: &[(&[usize], &str)]) -> String {
     let dependencies: Vec<Vec<usize>> = writes.iter().map(|write| write.0.to_vec()).collect();
     let dag = Dag::of(&dependencies);
@@ -73,7 +74,7 @@ fn merged(input: Option<&str>, writes: &[(&[usize], &str)]) -> String {
 }
 
 #[test]
-fn a2_values_of_the_greatest_depth_merge_on_a_small_stack() {
+fn b3_values_of_maximum_depth_merge_on_a_small_stack() {
     let nested = |leaf: &str| format!("{}{leaf}{}", "{\"a\":".repeat(510), "}".repeat(510));
     let merge = move || {
         let writes: [(&[usize], &str); 2] =
@@ -89,7 +90,7 @@ fn a2_values_of_the_greatest_depth_merge_on_a_small_stack() {
 }
 
 #[test]
-fn b3_table_of_unordered_writes() {
+fn b3_unordered_writes_merge_as_in_the_table() {
     let cases: &[(&[&str], &str)] = &[
         (&["1", "2"], "2"),
         (&["[1,2]", "[2,3]"], "[1,2,2,3]"),
@@ -130,23 +131,23 @@ fn b3_table_of_unordered_writes() {
 }
 
 #[test]
-fn b3_table_of_changes_to_seen_values() {
+fn b3_changes_to_seen_values_merge_as_in_the_table() {
     let (left, right, after): (&[usize], &[usize], &[usize]) = (&[0], &[0], &[0, 1]);
     let cases: &[(Option<&str>, &[(&[usize], &str)], &str)] = &[
-        // Both extend the array that they saw: first the input, then the array of a task.
+        // Both tasks extend the array that they saw: in the first case the input, in the second case the array of a task.
         (Some("[0]"), &[(&[], "[0,1]"), (&[], "[0,1]")], "[0,1,1]"),
         (
             None,
             &[(&[], "[0]"), (left, "[0,1,2]"), (right, "[0,3]")],
             "[0,1,2,3]",
         ),
-        // A third array extends one of two others.
+        // A third task extends the array of one of two other tasks.
         (
             Some("[0]"),
             &[(&[], "[0,1]"), (&[], "[0,2]"), (&[0], "[0,1,3]")],
             "[0,1,2,3]",
         ),
-        // A third array extends what both wrote, while another one extends the first.
+        // A third task extends the merged array of two tasks, while a fourth task extends the array of the first.
         (
             Some("[0]"),
             &[
@@ -157,11 +158,11 @@ fn b3_table_of_changes_to_seen_values() {
             ],
             "[0,1,2,9,3]",
         ),
-        // An array that does not start with what its task saw is kept next to the other.
+        // An array that does not start with the elements that its task saw is kept in addition to the other array.
         (Some("[0]"), &[(&[], "[7]"), (&[], "[0,1]")], "[0,7,1]"),
         (Some("[0]"), &[(&[], "[0,1]"), (&[], "[7]")], "[0,1,7]"),
         (Some("[0]"), &[(&[], "[7]"), (&[], "[8]")], "[7,8]"),
-        // Every branch writes the members that it saw, and changes one.
+        // Every branch writes all members that it saw, and changes one of them.
         (
             Some(r#"{"a":1,"l":[1]}"#),
             &[(&[], r#"{"a":2,"l":[1]}"#), (&[], r#"{"a":1,"l":[1,1]}"#)],
@@ -175,7 +176,7 @@ fn b3_table_of_changes_to_seen_values() {
             ],
             r#"{"a":1,"b":{"c":2,"d":2}}"#,
         ),
-        // To remove a member is a change; to write it unchanged is not. A write beats a removal.
+        // Removing a member is a change; writing it unchanged is not. A write takes precedence over a removal.
         (
             Some(r#"{"a":1,"b":1}"#),
             &[(&[], r#"{"b":1}"#), (&[], r#"{"a":1,"b":2}"#)],
@@ -186,7 +187,7 @@ fn b3_table_of_changes_to_seen_values() {
             &[(&[], r#"{"a":2}"#), (&[], "{}")],
             r#"{"a":2}"#,
         ),
-        // A removed member stays removed for a later task of the branch, and returns if that task sets it.
+        // A removed member stays removed if a later task of the branch does not set it, and exists again if the task sets it.
         (
             Some(r#"{"a":1}"#),
             &[(&[], "{}"), (&[0], r#"{"b":1}"#), (&[], r#"{"a":1,"c":1}"#)],
@@ -212,7 +213,7 @@ fn b3_table_of_changes_to_seen_values() {
             "[1.10,2,2]",
         ),
         (Some("[1]"), &[(&[], "[1.0]"), (&[], "[1,2]")], "[1,1.0,2]"),
-        // One write that all others build on.
+        // All other writes build on one write.
         (
             None,
             &[
@@ -258,7 +259,7 @@ fn dependencies() -> impl Strategy<Value = Vec<Vec<usize>>> {
     })
 }
 
-/// Tasks, each with its steps if it writes anything.
+/// Generates tasks. Each task has steps, or `None` if it writes nothing.
 fn plan() -> impl Strategy<Value = (Dag, Vec<Option<Vec<Step>>>)> {
     let step = (0_usize..3, 0_usize..3, 0_u8..4).prop_map(|(object, member, kind)| Step {
         path: (object, member),
@@ -282,7 +283,7 @@ type Document = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 
 proptest! {
     #[test]
-    fn b3_every_added_element_is_there_exactly_once(
+    fn b3_every_added_element_is_kept_exactly_once(
         (dag, plan) in plan(),
         has_input in any::<bool>(),
     ) {
@@ -312,10 +313,10 @@ proptest! {
     }
 
     #[test]
-    fn b3_each_member_follows_its_own_writes((dag, plan) in plan()) {
+    fn b3_value_of_a_member_depends_only_on_writes_of_this_member((dag, plan) in plan()) {
         let input = json(r#"{"0":{"0":"in","1":"in"},"1":{"0":"in"},"2":{}}"#);
         let mut values: Vec<Option<Option<Json>>> = Vec::new();
-        // By member: its writes, `None` for a removal.
+        // The writes of each member: the task, and the value or `None` for a removal.
         let mut writes: BTreeMap<(usize, usize), Vec<(usize, Option<String>)>> = BTreeMap::new();
         for task in 0..=plan.len() {
             let saw = dag.view(Some(&input), &values, task).unwrap();
@@ -358,7 +359,7 @@ proptest! {
             }
             for (path, value) in own {
                 let was_there = expected[&path.0.to_string()].contains_key(&path.1.to_string());
-                // If one task sets and removes a new member, that is not a write.
+                // A task that sets a new member and removes it again has not written the member.
                 if value.is_some() || was_there {
                     writes.entry(path).or_default().push((task, value));
                 }

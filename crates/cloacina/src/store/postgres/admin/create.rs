@@ -1,4 +1,4 @@
-//! Creates tenants, and migrates their schemas.
+//! Creates tenants and migrates their schemas.
 
 use diesel::sql_types::{Bool, Text};
 
@@ -19,17 +19,18 @@ query! {
 }
 
 query! {
-    /// Privileges of a role beyond its own schema, which come from grants to PUBLIC.
+    /// Returns the privileges that a role has beyond those that it needs: for each, a text with the statement that revokes
+    /// it. They come from grants to PUBLIC.
     ExcessPrivileges { role: String => Text, schema: String => Text } -> Text;
     "WITH wanted AS (SELECT $1::name AS role, $2::name AS home)
-     SELECT 'create schemas in the database; REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) ||
+     SELECT 'create schemas in the database, so run REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) ||
      ' FROM PUBLIC' FROM wanted WHERE has_database_privilege(role, current_database(), 'CREATE')
      UNION ALL
-     SELECT 'create tables in the schema ' || n.nspname || '; REVOKE CREATE ON SCHEMA ' || quote_ident(n.nspname) ||
+     SELECT 'create tables in the schema ' || n.nspname || ', so run REVOKE CREATE ON SCHEMA ' || quote_ident(n.nspname) ||
      ' FROM PUBLIC' FROM wanted, pg_catalog.pg_namespace AS n
      WHERE has_schema_privilege(role, n.oid, 'CREATE')
      UNION ALL
-     SELECT 'use the table ' || n.nspname || '.' || c.relname || '; REVOKE ALL ON ALL TABLES IN SCHEMA ' ||
+     SELECT 'use the table ' || n.nspname || '.' || c.relname || ', so run REVOKE ALL ON ALL TABLES IN SCHEMA ' ||
      quote_ident(n.nspname) || ' FROM PUBLIC'
      FROM wanted, pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r' AND c.relname LIKE 'cloacina\\_%' AND n.nspname <> home
@@ -38,19 +39,21 @@ query! {
 }
 
 query! {
-    /// Whether the role may connect without an explicit grant.
+    /// Returns whether the role can connect without an explicit grant, and the quoted name of the database.
     MayConnect { role: String => Text } -> (Bool, Text);
     "SELECT has_database_privilege($1::name, current_database(), 'CONNECT'), quote_ident(current_database())"
 }
 
-/// Creates the schema that the options are pinned to, migrates it, and creates a role that may use it and nothing else.
+/// Creates and migrates the schema that the options are pinned to, and creates a role that can use this schema and
+/// nothing else.
 ///
 /// # Errors
-/// If the schema or the role exists, the administrator lacks a privilege, or the database does not answer. Nothing is
-/// created then.
+/// Returns an error if the schema or the role already exists, if the administrator lacks a privilege, or if the
+/// database does not answer. After an error, nothing is created, unless the error says that the outcome is unknown.
 pub fn create(options: &PostgresOptions, role: &str, password: &Secret) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
-    // The server and its log never see the password itself.
+    // Only a verifier of the password is sent, so the password itself does not reach the server or the server's
+    // log.
     let verifier = postgres_protocol::password::scram_sha_256(password.0.as_bytes());
     transaction::run(&session, async |connection, session| {
         let schema = session.options.schema.as_deref().unwrap_or_default();
@@ -89,7 +92,7 @@ async fn create_in_transaction(
             ))
             .await?;
     }
-    // Makes the credentials work with any client, and with a runner that names no schema.
+    // Sets a default for the role, so that clients and runners whose URL names no schema use the tenant's schema.
     connection
         .batch_execute(&format!(
             "ALTER ROLE \"{role}\" IN DATABASE {database} SET search_path = \"{schema}\""
@@ -125,7 +128,8 @@ async fn refuse_existing(
     ))))
 }
 
-/// Refuses a role that can do more than use its schema: grants to PUBLIC also apply to the tenant.
+/// Refuses a role that has more privileges than it needs to use its schema. Grants to PUBLIC can give the tenant's
+/// role such privileges.
 async fn refuse_excess_privileges(
     connection: &Connection,
     session: &Session,
@@ -149,10 +153,11 @@ async fn refuse_excess_privileges(
     )))
 }
 
-/// Migrates the schema that the options are pinned to, and grants the tenant's role the use of new tables.
+/// Migrates the schema that the options are pinned to, and allows the tenant's role to use new tables.
 ///
 /// # Errors
-/// If the schema does not exist, is newer than this program, or the administrator lacks a privilege.
+/// Returns an error if the schema does not exist or is newer than this program, or if the administrator lacks a
+/// privilege.
 pub fn migrate(options: &PostgresOptions) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
@@ -165,7 +170,7 @@ pub fn migrate(options: &PostgresOptions) -> Result<(), StoreError> {
                     "there is no tenant '{schema}' in the database {}",
                     session.options.location_without_schema()
                 ),
-                "list_tenants returns the existing ones",
+                "call list_tenants to see the existing tenants",
             ))));
         };
         migration::apply(connection, session).await?;

@@ -11,7 +11,7 @@ use super::super::url::PostgresOptions;
 use crate::store::StoreError;
 
 query! {
-    /// Schemas with the engine's tables, and the role that was created for each.
+    /// Returns the schemas that contain the engine's tables, except `public`, each with the role that was created for it.
     Tenants {} -> (Text, Nullable<Text>);
     "SELECT n.nspname::text, (SELECT min(r.rolname)::text FROM pg_catalog.pg_roles AS r
      WHERE shobj_description(r.oid, 'pg_authid') = 'cloacina tenant ' || n.nspname)
@@ -22,16 +22,16 @@ query! {
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantRow {
-    /// Its schema.
+    /// The schema.
     pub schema: String,
-    /// Its role, if it was created with one.
+    /// The role that was created for the schema, if any.
     pub role: Option<String>,
 }
 
 /// Returns all tenants, ordered by schema name.
 ///
 /// # Errors
-/// If the database cannot be read.
+/// Returns an error if the database cannot be read.
 pub fn list(options: &PostgresOptions) -> Result<Vec<TenantRow>, StoreError> {
     let session = Session::new(options.clone());
     BlockingConnection::new().run(&session, async |connection, session| {
@@ -40,7 +40,7 @@ pub fn list(options: &PostgresOptions) -> Result<Vec<TenantRow>, StoreError> {
     })
 }
 
-/// Returns all tenants, within the open transaction.
+/// Returns all tenants, using the open transaction.
 pub(super) async fn all(connection: &Connection) -> Result<Vec<TenantRow>, Fault> {
     let rows: Vec<(String, Option<String>)> = Tenants {}.load(connection).await?;
     Ok(rows.into_iter().map(row).collect())

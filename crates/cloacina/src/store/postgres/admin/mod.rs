@@ -1,8 +1,8 @@
-//! Creates, lists, migrates and removes the tenants of a PostgreSQL database. Each has a schema and a role (semantics
-//! H2).
+//! Creates, lists, migrates and removes the tenants of a PostgreSQL database. Each tenant has a schema and a role
+//! (semantics H2).
 //!
-//! Schemas, roles, grants and tables are transactional in PostgreSQL, so each operation is one transaction. Names were
-//! validated on entry (`types::tenant`) and only need quoting here.
+//! In PostgreSQL, schemas, roles, grants and tables are transactional, so each operation is one transaction. The names
+//! have already been validated (`types::tenant`) and only need quotes here.
 //!
 //! See docs/explanation/decisions/060-tenants-as-schemas.md
 

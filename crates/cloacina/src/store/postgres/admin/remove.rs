@@ -12,8 +12,8 @@ use super::transaction;
 use crate::store::{Report, StoreError};
 
 query! {
-    /// Whether the schema exists, whether it has the engine's tables, and the role that was created for it; whether the
-    /// named role exists, and whether it was created for this schema.
+    /// Returns whether the schema exists, whether it has the engine's tables, and the role that was created for it.
+    /// Also returns whether the named role exists, and whether it was created for this schema.
     FindTenant { schema: String => Text, mark: String => Text, role: String => Text, marked: String => Text } -> (
         Bool, Bool, Nullable<Text>, Bool, Bool,
     );
@@ -38,11 +38,12 @@ query! {
     "SELECT quote_ident(current_database())"
 }
 
-/// Drops the schema that the options are pinned to, with its contents, and the tenant's role.
+/// Drops the schema that the options are pinned to, all its contents, and the tenant's role.
 ///
 /// # Errors
-/// If the tenant does not exist, the schema and the role do not belong together, a runner uses the schema and `force`
-/// is not set, or the role owns objects elsewhere. Nothing is removed then.
+/// Returns an error if the tenant does not exist, if the role was not created for the schema, if a runner uses the
+/// schema and `force` is not set, or if the role owns objects elsewhere. After an error, nothing is removed, unless the
+/// error says that the outcome is unknown.
 pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), StoreError> {
     let session = Session::new(options.clone());
     transaction::run(&session, async |connection, session| {
@@ -55,15 +56,15 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
             Err(Fault::Store(StoreError::Failed(what.map(of_tenant))))
         };
         connection.batch_execute(LOCK).await?;
-        let found = find(connection, schema, role).await?;
-        if let Some(what) = found.objection(schema, role) {
+        let tenant = find(connection, schema, role).await?;
+        if let Some(what) = tenant.objection(schema, role) {
             return refuse(what.into());
         }
-        if found.schema == Ownership::Own {
-            if force && found.role == Ownership::Own {
+        if tenant.schema == Ownership::Own {
+            if force && tenant.role == Ownership::Own {
                 end_sessions(connection, role).await?;
             }
-            // A runner that starts now waits for this lock, and then finds no tables.
+            // A runner that starts now waits for this lock, and finds no tables after the removal.
             let lock = "SET LOCAL lock_timeout = '10s'; LOCK TABLE cloacina_runners IN ACCESS EXCLUSIVE MODE";
             connection.batch_execute(lock).await?;
             let live: Vec<i64> = LiveRunnerPids {}.load(connection).await?;
@@ -71,7 +72,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
                 let pids: Vec<String> = live.iter().map(ToString::to_string).collect();
                 return refuse(Report::hinted(
                     format!(
-                        "{} live runner(s) use it (process {})",
+                        "{} live runner(s) use the schema (process {})",
                         live.len(),
                         pids.join(", ")
                     ),
@@ -82,7 +83,7 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
                 .batch_execute(&format!("DROP SCHEMA \"{schema}\" CASCADE"))
                 .await?;
         }
-        if found.role == Ownership::Own {
+        if tenant.role == Ownership::Own {
             let database: Vec<String> = DatabaseName {}.load(connection).await?;
             let database = database.into_iter().next().unwrap_or_default();
             connection
@@ -95,14 +96,14 @@ pub fn remove(options: &PostgresOptions, role: &str, force: bool) -> Result<(), 
     })
 }
 
-/// Whether a schema or a role belongs to the tenant.
+/// Whether a schema or a role exists and belongs to the tenant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ownership {
-    /// It does not exist.
+    /// The schema or role does not exist.
     Missing,
-    /// It exists, but does not belong to the tenant.
+    /// The schema or role exists, but does not belong to the tenant.
     Foreign,
-    /// It belongs to the tenant.
+    /// The schema or role belongs to the tenant.
     Own,
 }
 
@@ -124,14 +125,15 @@ struct TenantParts {
 }
 
 impl TenantParts {
-    /// Returns why these two names are not a tenant, if they are not.
+    /// Returns the reason why the schema and the role must not be removed; `None` if they can be removed. One of
+    /// them can be missing, unless another role was created for the schema.
     fn objection(&self, schema: &str, role: &str) -> Option<String> {
         match (self.schema, self.role) {
             (Ownership::Missing, Ownership::Missing) => Some(format!(
                 "there is neither the schema '{schema}' nor the role '{role}'"
             )),
             (Ownership::Foreign, _) => Some(format!(
-                "the schema '{schema}' has none of the engine's tables, so it is something else"
+                "the schema '{schema}' has none of the engine's tables, so it is not a tenant"
             )),
             (_, Ownership::Foreign) => Some(format!(
                 "the role '{role}' was not created for it{}",
@@ -152,13 +154,13 @@ impl TenantParts {
 }
 
 async fn find(connection: &Connection, schema: &str, role: &str) -> Result<TenantParts, Fault> {
-    let found = FindTenant {
+    let query = FindTenant {
         schema: schema.to_owned(),
         mark: mark(schema),
         role: role.to_owned(),
         marked: mark(schema),
     };
-    let rows: Vec<(bool, bool, Option<String>, bool, bool)> = found.load(connection).await?;
+    let rows: Vec<(bool, bool, Option<String>, bool, bool)> = query.load(connection).await?;
     let row = rows.into_iter().next().unwrap_or_default();
     let (has_schema, has_tables, owner, has_role, is_its) = row;
     Ok(TenantParts {
@@ -168,7 +170,8 @@ async fn find(connection: &Connection, schema: &str, role: &str) -> Result<Tenan
     })
 }
 
-/// Ends the tenant's sessions, as far as the administrator may. A session that remains finds neither tables nor a role.
+/// Ends the tenant's sessions, if the administrator is allowed to. A session that remains finds neither tables nor a
+/// role.
 async fn end_sessions(connection: &Connection, role: &str) -> Result<(), Fault> {
     let end = format!(
         "DO $$BEGIN PERFORM pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename = '{role}'; \

@@ -1,16 +1,16 @@
-//! Statements that the tenant operations share: the lock, the mark of a role, and its grants.
+//! SQL that several tenant operations use: the lock, the mark of a role, and its grants.
 
-/// Lets one administrator at a time create or remove tenants.
+/// Allows only one administrator at a time to create or remove tenants.
 pub(super) const LOCK: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('cloacina:tenants', 0))";
 
-/// Returns the comment that marks a tenant's role, so that removing a tenant never drops a role of somebody else.
+/// Returns the comment that marks the role of a tenant. The removal of a tenant drops only a role with this mark.
 pub(super) fn mark(schema: &str) -> String {
     format!("cloacina tenant {schema}")
 }
 
-/// Returns the grants of a tenant's role in its schema, which also cover tables of later migrations. The role may not
-/// write the schema versions.
+/// Returns the SQL that grants a tenant's role access to its schema. The grants cover tables of later migrations. The role
+/// can read the schema versions, but cannot change them.
 pub(super) fn grants(schema: &str, role: &str) -> String {
     format!(
         "GRANT USAGE ON SCHEMA \"{schema}\" TO \"{role}\"; \

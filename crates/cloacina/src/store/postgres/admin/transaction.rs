@@ -1,4 +1,4 @@
-//! A transaction of an administrator whose outcome is determined even if the connection is lost during COMMIT.
+//! Runs an administrator's transaction, and determines its outcome even if the connection is lost during COMMIT.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use super::super::session::Session;
 use super::super::statement::query;
 use crate::store::{Report, StoreError};
 
-/// How long to ask for the outcome. The server ends the transaction of a lost client within this time, unless it is
-/// down.
+/// Maximum time to keep asking the server for the outcome. A server that is up ends the transaction of a lost
+/// client within this time.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Maximum number of attempts after deadlocks: a tenant's runners and its administrator lock the same tables in
-/// different orders.
+/// Maximum number of attempts at a transaction. A transaction is repeated after a deadlock. Deadlocks occur because
+/// a tenant's runners and its administrator lock the same tables in different orders.
 const MAX_ATTEMPTS: usize = 5;
 
 query! {
@@ -31,7 +31,7 @@ query! {
     "SELECT pg_catalog.pg_xact_status(($1::text)::pg_catalog.xid8)"
 }
 
-/// Runs `work` in a transaction, and again after a deadlock.
+/// Runs `work` in a transaction. Repeats the transaction after a deadlock.
 pub(super) fn run(
     session: &Session,
     work: impl AsyncFn(&Connection, &Session) -> Result<(), Fault> + Send + Sync,
@@ -72,10 +72,10 @@ fn attempt(
     }
 }
 
-/// Asks the server for the outcome of a COMMIT that was not answered.
+/// Asks the server for the outcome of a COMMIT to which no answer arrived.
 #[expect(
     clippy::disallowed_methods,
-    reason = "no event tells when a server is back, or has noticed that its client is gone"
+    reason = "no event tells when a server is up again or has noticed the lost client"
 )]
 fn resolve_outcome(session: &Session, name: &str, error: StoreError) -> Result<(), StoreError> {
     let until = Instant::now() + OUTCOME_TIMEOUT;
@@ -96,7 +96,7 @@ fn resolve_outcome(session: &Session, name: &str, error: StoreError) -> Result<(
         if Instant::now() >= until {
             let why = unknown.map_or_else(String::new, |error| format!("; {error}"));
             return Err(StoreError::Unavailable(Report::hinted(
-                format!("{error}; whether it was done is unknown{why}"),
+                format!("{error}; it is unknown whether the transaction was committed{why}"),
                 "check with DatabaseAdmin.list_tenants",
             )));
         }
