@@ -1,8 +1,9 @@
-//! The fingerprint of a task's function, which makes a change of its code change the workflow's version (semantics A4).
+//! The fingerprint of a task's function: a hash of its code. If the code changes, the workflow's version changes too
+//! (semantics A4).
 //!
-//! It is the 128-bit FNV-1a hash, in 32 hex characters, of the tokens of the function's parameters, return type and body,
-//! each followed by a zero byte, and of the defaults of parameters. Comments, attributes and layout do not change it, nor do parameters
-//! that are resources or the version of the compiler.
+//! The hash is a 128-bit FNV-1a hash, written as 32 hex characters. It covers the tokens of the function's parameters, of
+//! their `#[default]` and `#[result_of]` attributes, and of the return type and the body. A zero byte follows each token.
+//! The hash ignores comments, all other attributes, layout, parameters that receive resources, and the compiler's version.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a4_body_changes_the_hash_which_is_stable() {
+    fn a4_hash_is_stable_and_changes_with_the_body() {
         let one = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 1) }");
         let two = of("async fn load(c: &mut Context) -> Result<(), TaskError> { c.set(\"n\", 2) }");
         assert_ne!(one, two);

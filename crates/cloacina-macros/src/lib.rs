@@ -1,4 +1,5 @@
-//! The macros of `cloacina`. They expand to calls of its API and report invalid tasks and workflows while a program compiles.
+//! The macros of `cloacina`. They expand to calls of the public API of `cloacina`, and report many faults of tasks and
+//! workflows as compile errors.
 //!
 //! Use them through `cloacina`, which re-exports them.
 
@@ -23,72 +24,79 @@ use proc_macro::TokenStream;
 ///
 /// - It takes the context as `&mut Context`, and returns `Result<(), TaskError>`. Its writes to the context are kept only if
 ///   it returns `Ok`.
-/// - It takes values, and returns `Result<T, TaskError>`: what it returns is its result, which is stored under the task's id.
-///   See *Values* below. Such a function may also read the context, as `&Context` in the first place.
+/// - It takes values, and returns `Result<T, TaskError>`. The returned value is the task's result, which is stored under the
+///   task's id: see *Values* below. If its first parameter is a `&Context`, it can also read the context.
 ///
-/// Either may take a `&TaskHandle`. Where a *type* is expected, the
-/// function's name means the task: in the list of [`workflow!`](macro@workflow), and in
-/// `DefaultRunner::register_external`.
+/// A function of either style can take a `&TaskHandle`. Where a *type* is expected, the function's name refers to the task.
+/// This is the case in the list of [`workflow!`](macro@workflow) and in `DefaultRunner::register_external`.
 ///
 /// # Options
 ///
 /// | option | meaning |
 /// |---|---|
 /// | `id = "…"` | the task's id (default: the function's name) |
-/// | `dependencies = ["…", function]` | tasks that must have ended before this one starts, by id or by function |
-/// | `retry_attempts = 3` | maximum number of attempts, the first one included; 0 means 1 |
+/// | `dependencies = ["…", function]` | the tasks that must end before this task starts, each named by its id or its function |
+/// | `retry_attempts = 3` | maximum number of attempts, including the first attempt; 0 means 1 |
 /// | `retry_backoff = "exponential"` | how the delay grows: `fixed`, `linear` or `exponential` |
 /// | `retry_delay_ms = 1000` | delay before the first retry, in milliseconds |
 /// | `retry_max_delay_ms = 60000` | maximum delay, in milliseconds |
-/// | `retry_condition = "all"` | the retried failures: `never`, `transient` or `all`, or a list of texts to find in the error |
+/// | `retry_condition = "all"` | which failures are retried: `never`, `transient` or `all`, or a list of strings, one of which the error must contain |
 /// | `retry_jitter = true` | whether each delay varies at random by up to 25 % either way |
 /// | `retry_on = ["…"]`, `never_on = ["…"]` | names of the error types that are retried, or never retried |
-/// | `trigger_rule = "none_failed"` | the condition to start once its dependencies have ended, by name |
-/// | `trigger_rules = all(…)` | the same as an expression, see below |
+/// | `trigger_rule = "none_failed"` | the name of the trigger rule: the condition that decides, once all dependencies have ended, whether the task runs |
+/// | `trigger_rules = all(…)` | the trigger rule as an expression: see *Trigger rules* below |
 /// | `timeout_ms = 30000` | timeout of one attempt, in milliseconds (default: the runner's `task_timeout`) |
-/// | `priority = 0` | priority, -32768 to 32767: tasks with a higher one are claimed first |
-/// | `max_context_bytes = 1000000` | maximum size of what one attempt writes to the context |
-/// | `output = "…"` | the key that the result of a function with values is stored under (default: the task's id) |
+/// | `priority = 0` | priority, -32768 to 32767: tasks with a higher priority are claimed first |
+/// | `max_context_bytes = 1000000` | maximum number of bytes that one attempt can write to the context |
+/// | `output = "…"` | the key under which the result of a function with values is stored (default: the task's id) |
 /// | `over = "urls"` | runs the task once per element of a list: see *Maps* below |
-/// | `parallel = 8` | maximum number of items of a map that run at once, over all runners |
-/// | `tolerate = 0.05` | the number of failed items that a map tolerates, or the share of them with a decimal point |
-/// | `batch = 500` | maximum number of elements of one item, which is a `Vec` then |
+/// | `parallel = 8` | maximum number of items of a map that run at once, in all runners together |
+/// | `tolerate = 0.05` | how many failed items a map tolerates: a whole number is a number of items, a number with a decimal point is a share of all items |
+/// | `batch = 500` | maximum number of elements that one item receives, as a `Vec` (default: each item receives one element) |
 /// | `wait_for = signal("paid", key = "order_id")` | a condition that the task waits for: see *Waits* below |
-/// | `wait_timeout = "30d"` | maximum time of that wait: `"90s"`, `"10m"`, `"48h"`, `"7d"` |
-/// | `on_timeout = "fail"` | the consequence of a timeout of the wait: `"fail"`, `"skip"`, `"continue"` |
-/// | `final = "always"` | a final task, which runs after the execution has ended: `"always"`, `"failure"`, `"cancelled"`, `"success"`; a parameter `error: Option<ErrorInfo>` receives the error |
-/// | `undoes = [a, "b"]` | the tasks that a final task undoes: a retry of the execution runs them again |
-/// | `compensate = refund` | the task that undoes this one if the execution does not succeed |
-/// | `compensate_failed = true` | run it also if this task failed, was lost, or was cancelled while it ran (default: false) |
+/// | `wait_timeout = "30d"` | maximum time of the wait: `"90s"`, `"10m"`, `"48h"`, `"7d"` |
+/// | `on_timeout = "fail"` | what the task does when the wait times out: `"fail"`, `"skip"`, `"continue"` |
+/// | `final = "always"` | makes this a final task, which runs after the execution has ended: `"always"`, or only after a `"failure"`, a cancellation (`"cancelled"`) or a `"success"`; a parameter `error: Option<ErrorInfo>` receives the error |
+/// | `undoes = [a, "b"]` | the tasks that this final task undoes; a retry of the execution runs those tasks again |
+/// | `compensate = refund` | the task that undoes this task if the execution does not succeed |
+/// | `compensate_failed = true` | whether the compensation also runs if this task failed, was lost, or was cancelled while it ran (default: false) |
 ///
-/// Where an option has a default, the table shows it. The defaults of `timeout_ms` and `max_context_bytes` are the runner's
-/// settings.
+/// The values in the table are the defaults for `retry_attempts`, `retry_backoff`, `retry_delay_ms`, `retry_max_delay_ms`,
+/// `retry_condition`, `retry_jitter`, `trigger_rule`, `priority` and `on_timeout`. For the other options they are examples.
+/// The defaults of `timeout_ms` and `max_context_bytes` are the runner's settings.
 ///
 /// # Trigger rules
 ///
-/// The names `all_success`, `all_failed`, `all_done`, `one_success`, `one_failed`, `none_failed` and `always`; the
-/// conditions `task_success("a")`, `task_failed("a")`, `task_skipped("a")` and `context_value("key", operator, value)`;
-/// and `all(…)`, `any(…)` and `none(…)`, which combine conditions and can be nested. The tasks that a rule names count as
-/// dependencies. An operator is one of `equals`, `not_equals`, `greater_than`, `greater_or_equal`, `less_than`, `less_or_equal`,
-/// `contains`, `not_contains`, `exists` and `not_exists`, or its symbol (`==`, `>`, …); the last two take no value.
-/// A value is a literal or a list of literals.
+/// A rule is one of:
+///
+/// - a name: `all_success`, `all_failed`, `all_done`, `one_success`, `one_failed`, `none_failed` or `always`;
+/// - a condition: `task_success("a")`, `task_failed("a")`, `task_skipped("a")` or `context_value("key", operator, value)`;
+/// - `all(…)`, `any(…)` or `none(…)`, which combine rules and can be nested.
+///
+/// The tasks that a rule names are dependencies too. An operator is one of `equals`, `not_equals`, `greater_than`,
+/// `greater_or_equal`, `less_than`, `less_or_equal`, `contains`, `not_contains`, `exists` and `not_exists`. Most operators
+/// also have a symbol (`==`, `>`, …). `exists` and `not_exists` take no value; the other operators compare with a literal or
+/// a list of literals.
 ///
 /// # Values
 ///
-/// A parameter of any type that `serde` can decode is found by its name when the workflow is defined:
+/// A parameter can have any type that `serde` can decode. The parameter's name determines the source of its value. Elements
+/// of maps and data of signals come first: see *Maps* and *Waits* below. For any other parameter, the first of these
+/// sources that exists is chosen when the workflow is defined:
 ///
-/// 1. the result of the task with this id in the same workflow, which also becomes a dependency;
+/// 1. the result of the task in the same workflow whose id is this name; that task becomes a dependency;
 /// 2. a field of the `input:` of [`workflow!`](macro@workflow);
 /// 3. without an `input:`, a key of the context;
-/// 4. its default, `#[default]` (of the type), `#[default = 0.19]` or `#[default(expression)]`.
+/// 4. the parameter's default: `#[default]` (the default of the type), `#[default = 0.19]` or `#[default(expression)]`.
 ///
-/// `#[result_of(function)]` or `#[result_of("id")]` on a parameter names the task, so that the parameter may have any name.
+/// `#[result_of(function)]` or `#[result_of("id")]` on a parameter names the task, so that the parameter can have any name.
 ///
-/// A task that was skipped or failed has no result: then the parameter has its default, otherwise `None` if it is an
-/// `Option`. Otherwise the task fails with a `TaskInputError`, which is not retried. A value of another type fails the task in
-/// the same way, and the message names the path of the part that does not fit.
+/// A task that was skipped or failed has no result. A parameter that would receive the missing result gets its default
+/// instead. Without a default, an `Option` is `None`; any other type makes the task fail with a `TaskInputError`, which is
+/// not retried. A value that does not fit the type also makes the task fail with this error. The message then names the path
+/// of the part that does not fit.
 ///
-/// A function without parameters that returns `Result<(), TaskError>` stores nothing.
+/// A function that returns `Result<(), TaskError>` and has no parameters, or only parameters for resources, stores nothing.
 ///
 /// ```
 /// use cloacina::{TaskError, task, workflow};
@@ -116,11 +124,12 @@ use proc_macro::TokenStream;
 /// # Resources
 ///
 /// `#[resource(function)]` on a parameter of type `Arc<T>` gives the task an object that it shares with other tasks, such as a
-/// connection. A runner calls the function once, when the first task needs the object, and drops the object at its shutdown, when
-/// no task uses it any more. The function takes no parameters and returns a `Result` with `TaskError` or any error that implements
-/// `std::error::Error + Send + Sync + 'static`. It may be `async`; otherwise it may block, because it is called on a thread for
-/// that. If it fails, the attempt fails with its error, and the next attempt calls it again. Such a parameter adds no dependency
-/// and does not change the workflow's version.
+/// connection. A runner calls the function once, when the first task needs the object. At shutdown, the runner drops the
+/// object as soon as no task uses it any more. The function takes no parameters. It returns a `Result` whose error is
+/// `TaskError` or any type that implements `std::error::Error + Send + Sync + 'static`. The function can be `async`. A function
+/// that is not `async` can block, because it is called on a thread for blocking work. If the function fails, the attempt fails
+/// with the same error, and the next attempt calls the function again. A parameter for a resource adds no dependency and does
+/// not change the workflow's version.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -140,7 +149,7 @@ use proc_macro::TokenStream;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), TaskError> {
-/// // A test passes an object of its own.
+/// // A test can call the function with any object.
 /// assert_eq!(mail(3, Arc::new(Smtp)).await?, "sent 3 with 1 connections");
 /// # Ok(())
 /// # }
@@ -148,11 +157,13 @@ use proc_macro::TokenStream;
 ///
 /// # Maps
 ///
-/// A task with `over` runs once per element of a list: the result of a task, by id or by function, a field of the `input:`, or a
-/// key of the context. The parameter that has no other meaning receives the element; `over = { url = "urls", name = names }`
-/// names the parameters, and runs over several lists of equal lengths. What the function returns is the result of its item.
-/// A task with a parameter named like the map takes the results as `Vec<T>`, as `Vec<Option<T>>`, or as `MapResult<T>`, which
-/// also has the failed items.
+/// A task with `over` is a map: it runs once per element of a list. The run for one element is an item. The list is the
+/// result of a task (named by its id or its function), a field of the `input:`, or a key of the context. The element is
+/// passed to the one parameter whose name is neither a task nor a field of the input. Alternatively, a map can name its
+/// parameters, each with its list: `over = { url = "urls", name = names }`. Each item then receives one element of each list;
+/// the lists must have equal lengths. The value that the function returns is the result of the item. In another task, a
+/// parameter with the name of the map receives the results as `Vec<T>`, as `Vec<Option<T>>`, or as `MapResult<T>`, which also
+/// has the failed items.
 ///
 /// ```
 /// use cloacina::{TaskError, TaskHandle, task, workflow};
@@ -178,9 +189,9 @@ use proc_macro::TokenStream;
 ///
 /// # Waits
 ///
-/// A condition is `signal("name", key = "path", since = "ever")`, of which only the name is required, `delay("1h")`,
-/// `until("path")`, `any_of(…)` or `all_of(…)`. A path leads into the context. The data of a signal is the value of the
-/// parameter with the signal's name.
+/// A condition is one of `signal("name", key = "path", since = "ever")`, `delay("1h")`, `until("path")`, `any_of(…)` and
+/// `all_of(…)`. A signal needs only its name; `key` and `since` are optional. A path names a value in the context. A
+/// parameter with the name of the signal receives the signal's data.
 ///
 /// ```
 /// use cloacina::{TaskError, task};
@@ -228,49 +239,56 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
         .into()
 }
 
-/// Creates a workflow and defines it in this process, so that every runner of the process can run it by its name. The value
-/// is a `cloacina::Workflow`.
+/// Creates a workflow and defines it in this process: every runner of the process can then run it by its name. The macro
+/// returns a `cloacina::Workflow`. An earlier workflow with the same name is replaced.
 ///
 /// `name` and `tasks` are required; `description`, `tags`, `tenant`, `package`, `input`, `output` and `cancel_on` are
 /// optional.
 ///
-/// `input: Type` declares the input, a type with `serde::Serialize` and `serde::Deserialize`: an input of another shape is
-/// refused by `submit`, with nothing stored, and defaults are filled in. `output: "total"`, or a list of names, is the result
-/// that `WorkflowResult::output` decodes.
-/// A task is the path of a
-/// function with `#[task]`, or `external_task(id = "…", …)` for a task that another program runs, with the options of
-/// `#[task]`. Duplicate ids, unknown dependencies, trigger rules that name unknown tasks, and cycles are compile errors at
-/// the task, and so are two tasks with one result and an `output:` that no task has. A parameter that is neither a task nor a
-/// field of the declared input panics when the macro is evaluated, and so does an `output:` that names a map.
+/// `input: Type` declares the type of the input, which must implement `serde::Serialize` and `serde::Deserialize`. `submit`
+/// refuses an input that does not fit this type, and stores nothing. `submit` also fills in the defaults of absent fields.
 ///
-/// `cancel_on: signal("order.cancelled", key = "order_id")`, or a list of signals, cancels an execution that gets one of them.
+/// `output: "total"`, or a list of names, declares the results that `WorkflowResult::output` decodes.
 ///
-/// It replaces a workflow of the same name that was defined earlier.
+/// `cancel_on: signal("order.cancelled", key = "order_id")`, or a list of signals, declares which signals cancel an execution
+/// that receives them.
+///
+/// Each entry of `tasks` is the path of a function with `#[task]`, or a node without a function (see below). The entry
+/// `external_task(id = "…", …)` is a task that another program runs; it has the options of `#[task]`.
+///
+/// The following are compile errors at the task: a duplicate id, an unknown dependency, a trigger rule that names an
+/// unknown task, a cycle, and two tasks that store their results under the same key. An `output:` that is not the result of
+/// a task is a compile error too, unless the workflow has an `input:`, or a task without a result, which may write the key.
+///
+/// When the macro is evaluated, it panics if the definition is not valid for another reason: for example, if a parameter
+/// names neither a task nor a field of the declared input, if a result cannot fit its parameter, or if an `output:` names a
+/// map.
 ///
 /// # Nodes without a function
 ///
 /// | node | what it does |
 /// |---|---|
-/// | `child(id = "…", workflow = "…")` | runs another workflow, whose output is its result |
-/// | `wait(id = "…", wait_for = …)` | waits for a condition, see [`task`](macro@task); the data of the signal is its result |
-/// | `approval(id = "…")` | waits until somebody approves or rejects it; its result has the fields `approved`, `data`, `by`, `at` and `reason` |
+/// | `child(id = "…", workflow = "…")` | runs another workflow; the output of that workflow is the node's result |
+/// | `wait(id = "…", wait_for = …)` | waits for a condition, see *Waits* in [`task`](macro@task); the data of the signal is the node's result |
+/// | `approval(id = "…")` | waits until a person approves or rejects the node; its result has the fields `approved`, `data`, `by`, `at` and `reason` |
 ///
-/// They hold no worker. A parameter with the id of a node takes its result. All of them take `dependencies`, `trigger_rule`,
-/// `trigger_rules`, `priority`, and `timeout`, the maximum time of the child or of the wait as a text such as `"48h"`.
-/// `child` also takes the options `retry_…`, `over`, `parallel`, `tolerate`, `batch`, `compensate` and `compensate_failed` of a
-/// task. Without a `retry_…` it starts one child; with `over` it starts one for each element.
+/// These nodes do not occupy a worker. A parameter with the id of a node receives the node's result. Every node has the
+/// options `dependencies`, `trigger_rule`, `trigger_rules`, `priority` and `timeout`. `timeout` is the maximum time of the
+/// child or of the wait, as a string such as `"48h"`. `child` also has these options of a task: `retry_…`, `over`, `parallel`,
+/// `tolerate`, `batch`, `compensate` and `compensate_failed`. Without a `retry_…` option, a child that fails is not started
+/// again. With `over`, the node starts one child for each element.
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `workflow = "invoice"` | of a child: the name of its workflow, which any program may define, in either language |
-/// | `input = { order = "order_id" }` | of a child: the names of its input, each with the path of its value; the path `"item"` leads to the element of `over` (default: what a task in the node's place gets) |
-/// | `on_parent_end = "cancel"` | the fate of a child when its parent is cancelled, fails or times out: `"cancel"` or `"abandon"` |
-/// | `on_timeout = "fail"` | of a wait or approval, the consequence of its timeout: `"fail"`, `"skip"`, `"continue"` |
-/// | `on_reject = "fail"` | of an approval, the consequence of a rejection: `"fail"`, `"skip"`, `"continue"` |
-/// | `data = Type` | of an approval: the type of the data of a decision, a struct with `serde::Deserialize`; the macro panics if the type cannot be decoded from an object |
-/// | `title = "Release {order_id}?"`, `to = "finance"` | of an approval: a sentence for the person who decides, and that person or group |
+/// | `workflow = "invoice"` | child: the name of the workflow to run; any program can define it, in Rust or Python |
+/// | `input = { order = "order_id" }` | child: the fields of its input, each with the path of its value in the context; the path `"item"` is the element of `over` (default: the context that a task would receive in the node's place) |
+/// | `on_parent_end = "cancel"` | child: what happens to it when its parent is cancelled, fails or times out: `"cancel"` or `"abandon"` |
+/// | `on_timeout = "fail"` | wait or approval: what the node does when it times out: `"fail"`, `"skip"`, `"continue"` |
+/// | `on_reject = "fail"` | approval: what the node does when it is rejected: `"fail"`, `"skip"`, `"continue"` |
+/// | `data = Type` | approval: the type of the data that a decision carries, a struct with `serde::Deserialize`; the macro panics if the type cannot be decoded from an object |
+/// | `title = "Release {order_id}?"`, `to = "finance"` | approval: a question for the person who decides, and the person or group that decides |
 ///
-/// A workflow that would run itself without end, by its children, panics when the macro is evaluated.
+/// When the macro is evaluated, it also panics if the workflow would run itself endlessly through its children.
 ///
 /// ```
 /// use cloacina::{TaskError, task, workflow};

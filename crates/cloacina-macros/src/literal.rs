@@ -1,10 +1,10 @@
-//! Rust literals as JSON text, for the values that trigger rules compare with.
+//! Converts the Rust literals in trigger rules to JSON text. The rules compare values of the context with these literals.
 
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Lit, LitBool, Token, bracketed};
 
-/// A JSON value, written as a Rust literal or a list of literals.
+/// The JSON text of a value that the program writes as a Rust literal or a list of literals.
 pub struct JsonLiteral(pub String);
 
 impl Parse for JsonLiteral {
@@ -39,7 +39,7 @@ impl Parse for JsonLiteral {
     }
 }
 
-/// Adds the digit that JSON requires after the point: Rust allows `1.`, JSON does not.
+/// Adds the digit that JSON requires after a decimal point: `1.` is valid in Rust, but not in JSON.
 fn float(digits: &str) -> String {
     match digits.split_once('.') {
         Some((whole, rest)) if !rest.starts_with(|c: char| c.is_ascii_digit()) => {

@@ -8,10 +8,11 @@ use syn::{Error, Ident, Lit, LitStr, Token, braced, token};
 
 use crate::options::{Reference, whole};
 
-/// The lists of a mapped task, and how its items run.
+/// The options of a mapped task: its lists, and how its items run.
 #[derive(Default)]
 pub struct MapOptions {
-    /// By parameter, the list. The parameter of a list that stands alone is found when the workflow is defined.
+    /// Pairs of a parameter's name and its list. For `over = list`, the name is empty, and the parameter is found when the
+    /// workflow is defined.
     lists: Vec<(String, Reference)>,
     fields: Vec<TokenStream>,
 }
@@ -45,7 +46,7 @@ impl MapOptions {
             }
         }
         if self.lists.is_empty() {
-            let message = "`over` names no list: over = \"urls\", or over = { url = \"urls\" }";
+            let message = "`over` needs a list: over = \"urls\", or over = { url = \"urls\" }";
             return Err(Error::new(braces.span.join(), message));
         }
         Ok(())
@@ -60,22 +61,28 @@ impl MapOptions {
         Ok(())
     }
 
-    /// Parses `tolerate`: a number of items, or a share of them with a decimal point.
+    /// Parses `tolerate`: a whole number is a number of items, a number with a decimal point is a share of all items.
     pub fn read_tolerate(&mut self, value: ParseStream) -> Result<(), Error> {
-        let literal: Lit = value.parse().map_err(|error| refused(error.span()))?;
+        let literal: Lit = value
+            .parse()
+            .map_err(|error| invalid_tolerance(error.span()))?;
         let tolerance = match &literal {
             Lit::Int(number) => {
-                let count: u32 = number.base10_parse().map_err(|_| refused(literal.span()))?;
+                let count: u32 = number
+                    .base10_parse()
+                    .map_err(|_| invalid_tolerance(literal.span()))?;
                 quote!(Count(#count))
             }
             Lit::Float(number) => {
-                let share: f64 = number.base10_parse().map_err(|_| refused(literal.span()))?;
+                let share: f64 = number
+                    .base10_parse()
+                    .map_err(|_| invalid_tolerance(literal.span()))?;
                 if !(0.0..=1.0).contains(&share) {
-                    return Err(refused(literal.span()));
+                    return Err(invalid_tolerance(literal.span()));
                 }
                 quote!(Share(#share))
             }
-            _ => return Err(refused(literal.span())),
+            _ => return Err(invalid_tolerance(literal.span())),
         };
         self.fields.push(
             quote!(tolerate: ::std::option::Option::Some(::cloacina::macro_support::Tolerance::#tolerance)),
@@ -83,7 +90,7 @@ impl MapOptions {
         Ok(())
     }
 
-    /// The field `over` of the task's definition; empty for a task that is not mapped.
+    /// Returns the field `over` of the task's definition; empty for a task that is not mapped.
     pub fn definition(&self) -> TokenStream {
         if !self.is_given() {
             return TokenStream::new();
@@ -102,7 +109,7 @@ impl MapOptions {
         }
     }
 
-    /// Refuses options of maps without `over`, and what a mapped task cannot have.
+    /// Refuses `parallel`, `tolerate` and `batch` without `over`, and the options that a mapped task cannot have.
     pub fn check(&self, names: &[Ident]) -> Result<(), Error> {
         let given = |option: &str| names.iter().find(|name| *name == option);
         if !self.is_given() {
@@ -117,7 +124,7 @@ impl MapOptions {
         for (option, message) in [
             (
                 "wait_for",
-                "a mapped task waits for nothing: put the wait into a task before it",
+                "a mapped task cannot have `wait_for`: put it on a task that the mapped task depends on",
             ),
             ("final", "a final task cannot have `over`"),
             ("compensate", "a mapped task cannot have a compensation"),
@@ -132,7 +139,7 @@ impl MapOptions {
     /// Refuses a mapped function without a result.
     pub fn check_result(&self, result: Option<&LitStr>, function: &Ident) -> Result<(), Error> {
         if self.is_given() && result.is_none() {
-            let message = "a mapped task takes values, and what it returns is the result of its item\n\
+            let message = "a mapped task must take and return values: the result of an item is the returned value\n\
                            hint: async fn fetch(url: String) -> Result<Page, TaskError>";
             return Err(Error::new(function.span(), message));
         }
@@ -140,7 +147,7 @@ impl MapOptions {
     }
 }
 
-fn refused(span: proc_macro2::Span) -> Error {
+fn invalid_tolerance(span: proc_macro2::Span) -> Error {
     Error::new(
         span,
         "`tolerate` is a number of items, or a share of them from 0.0 to 1.0",

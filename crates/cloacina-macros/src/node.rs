@@ -10,7 +10,7 @@ use crate::options::{Options, check_not_own};
 use crate::task_names::task_names;
 use crate::wait::{duration, wait_end};
 
-/// The keywords of nodes in the list of tasks.
+/// The keywords that begin a node in the list of tasks.
 pub const KEYWORDS: [&str; 4] = ["external_task", "wait", "approval", "child"];
 
 const WAIT_OPTIONS: &[&str] = &[
@@ -68,14 +68,14 @@ const CHILD_OPTIONS: &[&str] = &[
 pub struct Node {
     pub keyword: Ident,
     id: LitStr,
-    /// The variant of `TaskKind`.
+    /// The name of the node's variant of `TaskKind`.
     kind: &'static str,
     result: Option<LitStr>,
     options: Options,
 }
 
 impl Node {
-    /// Parses the arguments that follow a keyword.
+    /// Parses the arguments that follow the keyword of a node.
     pub fn parse(keyword: Ident, input: ParseStream) -> Result<Self, Error> {
         let content;
         syn::parenthesized!(content in input);
@@ -111,18 +111,18 @@ impl Node {
         })
     }
 
-    /// The expression of its `TaskNames`.
+    /// Returns the expression that creates the node's `TaskNames`.
     pub fn names(&self) -> TokenStream {
         task_names(&self.id, &self.options, self.result.as_ref(), None)
     }
 
-    /// The expression of its `TaskDefinition`.
+    /// Returns the expression that creates the node's `TaskDefinition`.
     pub fn definition(&self) -> TokenStream {
         let result = self.result.as_ref();
         self.options.definition(&self.id, self.kind, "", result)
     }
 
-    /// The expression of its compensation.
+    /// Returns the expression that creates the node's `Option<Compensation>`.
     pub fn compensation(&self) -> TokenStream {
         self.options.compensation()
     }
@@ -235,7 +235,7 @@ fn read_child(keyword: &Ident, input: ParseStream) -> Result<Options, Error> {
     Ok(options)
 }
 
-/// Parses `{ page = "item", order = "order_id" }`: names, each with the path of its value.
+/// Parses `{ page = "item", order = "order_id" }`, and returns each name with the path of its value.
 fn read_paths(input: ParseStream) -> Result<Vec<(String, LitStr)>, Error> {
     let content;
     braced!(content in input);
@@ -263,12 +263,12 @@ fn read_paths(input: ParseStream) -> Result<Vec<(String, LitStr)>, Error> {
 fn not_empty(input: ParseStream) -> Result<LitStr, Error> {
     let text: LitStr = input.parse()?;
     if text.value().is_empty() {
-        return Err(Error::new(text.span(), "the text is empty"));
+        return Err(Error::new(text.span(), "the string must not be empty"));
     }
     Ok(text)
 }
 
-/// The keyword of a path that is followed by arguments.
+/// Returns the single keyword in a path. The path is followed by arguments, so it must be the keyword of a node.
 pub fn keyword_of(path: &Path) -> Result<Ident, Error> {
     let keyword = path
         .get_ident()
@@ -276,7 +276,7 @@ pub fn keyword_of(path: &Path) -> Result<Ident, Error> {
     keyword.cloned().ok_or_else(|| {
         Error::new_spanned(
             path,
-            "only `external_task`, `wait`, `approval` and `child` have arguments; name a function with `#[task]` by its path",
+            "only `external_task`, `wait`, `approval` and `child` take arguments; for a function with `#[task]`, write only its path",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! The options of `#[task(…)]` and `external_task(…)`.
+//! The options of `#[task(…)]`, `external_task(…)` and the other nodes of `workflow!`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -44,7 +44,7 @@ const OPTIONS: &[&str] = &[
     "compensate_failed",
 ];
 
-/// A reference to a task, by its id or by its function.
+/// A reference to a task, by the task's id or its function.
 #[derive(Clone)]
 pub enum Reference {
     Id(LitStr),
@@ -52,7 +52,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// The id as an expression, which can be used in constants.
+    /// Returns an expression for the task's id. The expression is valid in constants.
     pub fn as_id(&self) -> TokenStream {
         match self {
             Self::Id(id) => id.to_token_stream(),
@@ -84,12 +84,12 @@ pub struct Options {
     pub dependencies: Vec<Reference>,
     /// The key of the task's result.
     pub output: Option<LitStr>,
-    /// The task that undoes this one.
+    /// The task that undoes this task.
     compensate: Option<Path>,
     compensate_failed: bool,
     final_on: Option<TokenStream>,
     undoes: Vec<Reference>,
-    /// The lists that it runs over.
+    /// The lists that the task runs over.
     pub map: MapOptions,
     pub wait: WaitOptions,
     retry: Vec<TokenStream>,
@@ -98,12 +98,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// The tasks that the rule names.
+    /// Returns the tasks that the trigger rule names.
     pub fn rule_tasks(&self) -> &[Reference] {
         self.rule.as_ref().map_or(&[], |rule| &rule.tasks)
     }
 
-    /// The expression of the task's `TaskDefinition`.
+    /// Returns the expression that creates the task's `TaskDefinition`.
     pub fn definition(
         &self,
         id: &LitStr,
@@ -152,19 +152,19 @@ impl Options {
         }
     }
 
-    /// Adds a field of the task's `TaskDefinition`.
+    /// Adds a field to the task's `TaskDefinition`.
     pub fn add_field(&mut self, field: TokenStream) {
         self.fields.push(field);
     }
 
-    /// Allows one attempt unless the options have a retry policy.
+    /// Limits the task to one attempt if the options have no retry policy.
     pub fn retry_never_by_default(&mut self) {
         if self.retry.is_empty() {
             self.retry.push(quote!(max_attempts: 1));
         }
     }
 
-    /// The expression of the task's compensation.
+    /// Returns the expression that creates the task's `Option<Compensation>`.
     pub fn compensation(&self) -> TokenStream {
         let Some(path) = &self.compensate else {
             return quote!(::std::option::Option::None);
@@ -180,11 +180,12 @@ impl Options {
         }
     }
 
-    /// Refuses options that only make sense with another one.
+    /// Refuses `undoes` without `final`, `compensate_failed` without `compensate`, and a final task with a compensation.
     fn check_final(&self, names: &[Ident]) -> Result<(), Error> {
         let given = |option: &str| names.iter().find(|name| *name == option);
         if let (Some(name), true) = (given("undoes"), self.final_on.is_none()) {
-            let message = "`undoes` names what a final task undoes: add `final = \"always\"`";
+            let message =
+                "`undoes` names the tasks that a final task undoes: add `final = \"always\"`";
             return Err(Error::new(name.span(), message));
         }
         if let (Some(name), true) = (given("compensate_failed"), self.compensate.is_none()) {
@@ -325,7 +326,7 @@ impl Options {
                 "transient" => quote!(Transient),
                 "all" => quote!(All),
                 other => {
-                    let known = ["never", "transient", "all", "or a list of texts"];
+                    let known = ["never", "transient", "all", "or a list of strings"];
                     return Err(unknown(word.span(), "retry_condition", other, &known));
                 }
             }
@@ -343,8 +344,8 @@ impl Parse for Options {
 }
 
 impl Options {
-    /// Parses options with the names `known`. `read_own` reads the value of an option and returns whether it has; the others are
-    /// those of a task.
+    /// Parses options whose names are in `known`. `read_own` reads the value of an option and returns `true`, or returns
+    /// `false` if it does not know the option. Such an option is then read as an option of a task.
     pub fn read_all(
         input: ParseStream,
         known: &[&str],
@@ -353,7 +354,7 @@ impl Options {
         let mut options = Self::default();
         let mut seen: Vec<Ident> = Vec::new();
         while !input.is_empty() {
-            // `final` is a reserved word.
+            // `parse_any` also accepts words that Rust reserves, such as the option `final`.
             let name = input.call(Ident::parse_any)?;
             if seen.contains(&name) {
                 return Err(Error::new(name.span(), format!("`{name}` is given twice")));
@@ -379,7 +380,7 @@ impl Options {
     }
 }
 
-/// Refuses a task that refers to itself, the only cycle that can be found without the workflow.
+/// Refuses a task that depends on itself. Other cycles can be found only in the whole workflow.
 pub fn check_not_own(id: &LitStr, options: &Options) -> Result<(), Error> {
     for reference in options.dependencies.iter().chain(options.rule_tasks()) {
         if let Reference::Id(other) = reference
@@ -465,7 +466,7 @@ pub fn whole(input: ParseStream, least: i64, most: i64) -> Result<i64, Error> {
     }
 }
 
-/// Parses a list `[a, b]` of any items.
+/// Parses a list such as `[a, b]`.
 pub fn parse_list<T: Parse>(input: ParseStream) -> Result<Punctuated<T, Token![,]>, Error> {
     let content;
     bracketed!(content in input);

@@ -60,14 +60,14 @@ const ALIASES: [(&str, &str); 12] = [
     ("not_equal", "NotEquals"),
 ];
 
-/// A trigger rule: the expression that creates it, and the tasks that it names.
+/// A trigger rule: the expression that creates the rule, and the tasks that the rule names.
 pub struct Rule {
     pub expression: TokenStream,
     pub tasks: Vec<Reference>,
 }
 
 impl Rule {
-    /// Parses the name in `trigger_rule = "name"`.
+    /// Creates the rule of `trigger_rule = "name"`.
     pub fn named(name: &LitStr) -> Result<Self, Error> {
         let text = name.value();
         let rule = NAMES.iter().find(|(known, _)| *known == text);
@@ -200,7 +200,7 @@ fn unknown_rule(name: &Ident) -> Error {
     unknown(name.span(), "trigger rule", &name.to_string(), &known)
 }
 
-/// Parses an operator, which is a word, a symbol, or a string with one of them. Returns the name of the variant.
+/// Parses an operator: a word, a symbol, or a string that contains a word or a symbol. Returns the name of its variant.
 fn operator(input: ParseStream) -> Result<&'static str, Error> {
     let symbols: [(bool, &'static str, usize); 6] = [
         (input.peek(Token![==]), "Equals", 2),

@@ -1,4 +1,4 @@
-//! Reads the signature of a task's function: its context, its handle, and the values that it takes by name.
+//! Reads the signature of a task's function: the context, the handle, and the parameters that receive values or resources.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
@@ -11,7 +11,7 @@ use syn::{
 
 use crate::options::Reference;
 
-/// The parameters in their order, and the return type. Their spans let the compiler's messages point at them.
+/// The parameters in declaration order, and the return type. Compiler messages point at the spans of these types.
 pub struct Signature<'a> {
     pub parameters: Vec<Parameter<'a>>,
     pub output: &'a Type,
@@ -22,32 +22,32 @@ pub enum Parameter<'a> {
     Context(&'a Type),
     /// `&Context`: the function reads the context.
     View(&'a Type),
-    /// `&TaskHandle`.
+    /// `&TaskHandle`: the function receives the handle of its attempt.
     Handle(&'a Type),
     Value(Value<'a>),
     Resource(Resource<'a>),
 }
 
-/// A parameter that receives an object which the runner makes once (semantics J10).
+/// A parameter that receives a shared object, which the runner creates once (semantics J10).
 pub struct Resource<'a> {
     pub name: LitStr,
     pub kind: &'a Type,
-    /// The function that makes it.
+    /// The function that creates the object.
     pub open: Expr,
 }
 
-/// A parameter whose value is found by its name.
+/// A parameter whose value is found by the parameter's name, or is the result of the task that `#[result_of(…)]` names.
 pub struct Value<'a> {
     pub name: LitStr,
     pub kind: &'a Type,
-    /// The expression that replaces an absent value.
+    /// The expression of the parameter's default.
     pub default: Option<TokenStream>,
     /// The task that `#[result_of(…)]` names.
     pub task: Option<Reference>,
 }
 
 impl Value<'_> {
-    /// Whether it takes the items of a map with their states.
+    /// Returns whether the parameter's type is `MapResult`, which has the items of a map with their states.
     pub fn is_map_result(&self) -> bool {
         last_name(self.kind).as_deref() == Some("MapResult")
     }
@@ -77,8 +77,8 @@ impl<'a> Signature<'a> {
             })
     }
 
-    /// Whether what the function returns is its result: it does not write the context, and it returns a value or takes
-    /// parameters other than resources.
+    /// Returns whether the returned value is stored as the task's result. This is not the case if the function writes the
+    /// context, or if it returns nothing and has no parameters other than resources.
     pub fn has_result(&self) -> bool {
         let writes = |parameter: &Parameter| matches!(parameter, Parameter::Context(_));
         let takes = |parameter: &Parameter| !matches!(parameter, Parameter::Resource(_));
@@ -87,7 +87,7 @@ impl<'a> Signature<'a> {
     }
 }
 
-/// The attributes of a parameter that `#[task]` reads.
+/// Returns those attributes of a parameter that belong to `#[task]`.
 pub fn own_attributes(parameter: &FnArg) -> impl Iterator<Item = &Attribute> {
     let attributes = match parameter {
         FnArg::Typed(typed) => &typed.attrs,
@@ -96,12 +96,12 @@ pub fn own_attributes(parameter: &FnArg) -> impl Iterator<Item = &Attribute> {
     attributes.iter().filter(|attribute| is_own(attribute))
 }
 
-/// Whether a parameter receives a resource.
+/// Returns whether a parameter receives a resource.
 pub fn is_resource(parameter: &FnArg) -> bool {
     own_attributes(parameter).any(|attribute| attribute.path().is_ident("resource"))
 }
 
-/// Removes the attributes that `#[task]` reads from the parameters of a function.
+/// Removes the attributes that belong to `#[task]` from the parameters of a function.
 pub fn strip_attributes(function: &mut ItemFn) {
     for parameter in &mut function.sig.inputs {
         if let FnArg::Typed(typed) = parameter {
@@ -140,7 +140,7 @@ pub fn read(function: &ItemFn) -> Result<Signature<'_>, Error> {
     let ReturnType::Type(_, output) = &signature.output else {
         return refuse(
             signature.paren_token.span.close(),
-            "a task returns `Result<(), TaskError>`",
+            "a task must return `Result<(), TaskError>`",
         );
     };
     Ok(Signature { parameters, output })
@@ -168,33 +168,33 @@ fn read_parameter<'a>(
         };
     };
     if resource.is_some() {
-        let message = "the tasks of a runner share a resource: its type is `Arc<…>`";
+        let message = "a resource must be an `Arc<…>`, because the tasks of a runner share it";
         return Err(Error::new(
             kind.span(),
             format!("{message}\n{RESOURCE_FORM}"),
         ));
     }
     if let Some(attribute) = typed.attrs.iter().find(|attribute| is_own(attribute)) {
-        let message = "only a parameter with a value has a default or the result of a task";
+        let message = "only a parameter that receives a value can have this attribute";
         return Err(Error::new(attribute.span(), message));
     }
     if reference.mutability.is_some() {
         if !earlier.is_empty() {
-            return refuse("the context is the first parameter of a task");
+            return refuse("the context must be the first parameter of a task");
         }
         return Ok(Parameter::Context(kind));
     }
     match last_name(&reference.elem).as_deref() {
         Some("TaskHandle") if is_second(|known| matches!(known, Parameter::Handle(_))) => {
-            refuse("a task takes one handle")
+            refuse("a task can take only one handle")
         }
         Some("TaskHandle") => Ok(Parameter::Handle(kind)),
         Some("Context") if earlier.is_empty() => Ok(Parameter::View(kind)),
-        Some("Context") => refuse("the context is the first parameter of a task"),
+        Some("Context") => refuse("the context must be the first parameter of a task"),
         _ => Err(Error::new(
             kind.span(),
             format!(
-                "a task owns the values of its parameters: they are not references\n{VALUE_FORM}"
+                "a parameter for a value cannot be a reference, because the task owns the value\n{VALUE_FORM}"
             ),
         )),
     }
@@ -205,16 +205,16 @@ fn read_resource<'a>(typed: &'a PatType, attribute: &Attribute) -> Result<Resour
     if let Some(other) =
         (typed.attrs.iter()).find(|other| is_own(other) && !std::ptr::eq(*other, attribute))
     {
-        let message = "a resource has no other source and no default";
+        let message = "a resource cannot have another source or a default";
         return Err(Error::new(other.span(), message));
     }
     let open: Expr = attribute.parse_args().map_err(|error| {
-        let message = "a resource names the function that makes it: #[resource(open_smtp)]";
+        let message = "`#[resource]` must name the function that makes the resource";
         Error::new(error.span(), format!("{message}\n{RESOURCE_FORM}"))
     })?;
-    // Two expressions of another form may have one type, and the resource is found by the type.
+    // A resource is identified by the type of this expression. Only a path or a closure always has a unique type.
     if !matches!(open, Expr::Path(_) | Expr::Closure(_)) {
-        let message = "name a function: #[resource(open_smtp)]";
+        let message = "`#[resource]` takes the name of a function: #[resource(open_smtp)]";
         return Err(Error::new(
             open.span(),
             format!("{message}\n{RESOURCE_FORM}"),
@@ -222,7 +222,9 @@ fn read_resource<'a>(typed: &'a PatType, attribute: &Attribute) -> Result<Resour
     }
     let name = read_name(
         typed,
-        &format!("a resource has a name: `name: Arc<Type>`\n{RESOURCE_FORM}"),
+        &format!(
+            "a parameter for a resource needs a plain name: `name: Arc<Type>`\n{RESOURCE_FORM}"
+        ),
     )?;
     Ok(Resource {
         name,
@@ -240,8 +242,9 @@ fn read_name(typed: &PatType, message: &str) -> Result<LitStr, Error> {
 }
 
 fn read_value(typed: &PatType) -> Result<Value<'_>, Error> {
-    let message =
-        format!("a value is found by the name of its parameter: `name: Type`\n{VALUE_FORM}");
+    let message = format!(
+        "a parameter for a value needs a plain name, because the name selects the value: `name: Type`\n{VALUE_FORM}"
+    );
     let mut value = Value {
         name: read_name(typed, &message)?,
         kind: &typed.ty,
@@ -279,7 +282,7 @@ fn read_default(attribute: &Attribute, kind: &Type) -> Result<TokenStream, Error
             ..
         })
     );
-    // A text is the default of a `String` too.
+    // `into` converts a string literal to a `String`, if that is the parameter's type.
     Ok(if is_text {
         quote!(::std::convert::Into::into(#expression))
     } else {
@@ -292,13 +295,13 @@ fn is_own(attribute: &Attribute) -> bool {
     own.iter().any(|name| attribute.path().is_ident(name))
 }
 
-/// The last segment of a type's path.
+/// Returns the last segment of a type's path.
 fn last_name(kind: &Type) -> Option<String> {
     let Type::Path(path) = kind else { return None };
     path.path.segments.last().map(|last| last.ident.to_string())
 }
 
-/// Whether a return type is `Result<(), …>`.
+/// Returns whether a return type is `Result<(), …>`.
 fn returns_unit(output: &Type) -> bool {
     let Type::Path(path) = output else {
         return false;

@@ -1,4 +1,4 @@
-//! `#[task]`: expands to the unchanged function, and a type of the same name that implements `Task`.
+//! `#[task]`: expands to the unchanged function and to a type with the same name, which implements `Task`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -18,7 +18,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
             "`#[task]` applies only to functions: async fn name(context: &mut Context) -> Result<(), TaskError>",
         )
     })?;
-    // Keep the function, so that an invalid option does not cause errors wherever the program calls it.
+    // The function is kept even if an option is invalid, so that the program's calls of the function cause no further errors.
     let expanded = expand_task(options, &function);
     signature::strip_attributes(&mut function);
     match expanded {
@@ -30,7 +30,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
         Err(error) => {
             let error = error.into_compile_error();
             if function.sig.receiver().is_some() {
-                return Ok(quote!(#function #error)); // a type cannot be declared in an `impl`
+                return Ok(quote!(#function #error)); // a method's `impl` block cannot contain a type
             }
             let name = &function.sig.ident;
             let visibility = &function.vis;
@@ -47,7 +47,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream, Er
     }
 }
 
-/// Implements `Task` for a task with invalid options, so that a workflow that lists it does not cause a second error.
+/// Implements `Task` for a task with invalid options, so that a workflow that lists the task causes no second error.
 fn placeholder(name: &syn::Ident) -> TokenStream {
     let id = LitStr::new(&name.unraw().to_string(), name.span());
     quote! {
@@ -117,7 +117,7 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
         .parameters
         .iter()
         .map(|parameter| match parameter {
-            // Each argument has the span of its parameter's type, so that a type error points there.
+            // Each argument has the span of its parameter's type, so that a type error points at that type.
             Parameter::Context(kind) => quote_spanned!(kind.span()=> context),
             Parameter::View(kind) => quote_spanned!(kind.span()=> &*context),
             Parameter::Handle(kind) => quote_spanned!(kind.span()=> handle),
@@ -171,12 +171,12 @@ fn expand_task(options: TokenStream, function: &ItemFn) -> Result<TokenStream, E
     })
 }
 
-/// The variable that holds the value of a parameter.
+/// Returns the name of the variable for the value of a parameter.
 fn variable(index: usize) -> syn::Ident {
     format_ident!("value_{index}", span = Span::mixed_site())
 }
 
-/// The variable that holds a resource.
+/// Returns the name of the variable for a resource.
 fn resource_variable(index: usize) -> syn::Ident {
     format_ident!("resource_{index}", span = Span::mixed_site())
 }

@@ -7,7 +7,8 @@ use syn::{LitStr, Type};
 use crate::options::{Options, Reference};
 use crate::signature::Signature;
 
-/// `result` is the key of the task's result. A task without a function has no signature.
+/// Returns the expression that creates a task's `TaskNames`. `result` is the key of the task's result. `signature` is `None`
+/// for a task without a function.
 pub fn task_names(
     id: &LitStr,
     options: &Options,
@@ -52,24 +53,26 @@ pub fn task_names(
     }
 }
 
-/// The trait of a type of `macro_support`, which knows the kinds of JSON of some types.
+/// The trait and the wrapper type in `macro_support` that determine which kinds of JSON values a function can return.
 const OF_RESULT: [&str; 2] = ["OfResult", "ReturnType"];
+/// The trait and the wrapper type in `macro_support` that determine which kinds of JSON values a parameter accepts.
 const OF_DECODED: [&str; 2] = ["OfDecoded", "TakenType"];
 
-/// The function that returns the kinds of JSON of a type. They are all kinds for a type that `finder` does not know.
+/// Returns an expression for a closure. The closure returns the kinds of JSON values that a type can have, or all kinds if the
+/// trait of `finder` does not know the type.
 fn kinds(finder: &[&str; 2], of: &Type) -> TokenStream {
     let [known, wrapper] = finder.map(|name| format_ident!("{name}"));
     quote! {
         || {
-            #[allow(unused_imports, reason = "one of them is used")]
+            #[allow(unused_imports, reason = "only one of the two traits is used")]
             use ::cloacina::macro_support::{#known, Unknown};
-            #[allow(clippy::needless_borrow, reason = "it makes the methods of both traits known")]
+            #[allow(clippy::needless_borrow, reason = "the trait `Unknown` needs the reference")]
             (&::cloacina::macro_support::#wrapper::<#of>(::std::marker::PhantomData)).kinds()
         }
     }
 }
 
-/// The expression of an `Option`.
+/// Returns the expression that creates an `Option`.
 pub fn optional(value: Option<impl quote::ToTokens>) -> TokenStream {
     value.map_or_else(
         || quote!(::std::option::Option::None),

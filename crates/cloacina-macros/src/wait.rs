@@ -9,7 +9,7 @@ use syn::{Error, Ident, LitStr, Token, parenthesized};
 use crate::keyword::unknown;
 use crate::task_names::optional;
 
-/// The condition, its timeout, and the consequence of the timeout.
+/// The options of a wait: the condition, the timeout, and what the task does when the wait times out.
 #[derive(Default)]
 pub struct WaitOptions {
     condition: Option<Condition>,
@@ -39,7 +39,7 @@ impl WaitOptions {
         self.condition.is_some()
     }
 
-    /// The fields of the task's definition; empty for a task that does not wait.
+    /// Returns the fields of the task's definition; empty for a task that does not wait.
     pub fn definition(&self) -> TokenStream {
         let condition = self.condition.as_ref().map(|condition| {
             let condition = &condition.0;
@@ -49,7 +49,7 @@ impl WaitOptions {
         quote!(#condition #(#fields,)*)
     }
 
-    /// Refuses options of a wait without `wait_for`.
+    /// Refuses `wait_timeout` and `on_timeout` without `wait_for`.
     pub fn check(&self, names: &[Ident]) -> Result<(), Error> {
         if self.condition.is_some() {
             return Ok(());
@@ -64,7 +64,7 @@ impl WaitOptions {
     }
 }
 
-/// Parses `"fail"`, `"skip"` or `"continue"`.
+/// Parses the value of `on_timeout` or `on_reject`: `"fail"`, `"skip"` or `"continue"`.
 pub fn wait_end(option: &str, value: ParseStream) -> Result<TokenStream, Error> {
     let word: LitStr = value.parse()?;
     let variant = match word.value().as_str() {
@@ -122,7 +122,7 @@ impl Parse for Condition {
                 if conditions.is_empty() {
                     return Err(Error::new(
                         name.span(),
-                        format!("`{word}` needs conditions"),
+                        format!("`{word}` needs at least one condition"),
                     ));
                 }
                 let variant = if word == "any_of" {
@@ -181,16 +181,16 @@ fn signal(content: ParseStream) -> Result<TokenStream, Error> {
     }))
 }
 
-/// Parses a name or a path, which is not empty.
+/// Parses a name or a path, which must not be empty.
 fn path(input: ParseStream) -> Result<LitStr, Error> {
     let text: LitStr = input.parse()?;
     if text.value().trim().is_empty() {
-        return Err(Error::new(text.span(), "the text is empty"));
+        return Err(Error::new(text.span(), "the string must not be empty"));
     }
     Ok(text)
 }
 
-/// The units of durations, and their microseconds.
+/// The units of durations, each with its length in microseconds.
 const UNITS: [(&str, f64); 5] = [
     ("ms", 1e3),
     ("s", 1e6),
@@ -198,10 +198,10 @@ const UNITS: [(&str, f64); 5] = [
     ("h", 3.6e9),
     ("d", 8.64e10),
 ];
-/// The longest duration in microseconds, as in Python.
+/// Maximum duration, in microseconds. Python has the same limit.
 const LONGEST: f64 = 1e18;
 
-/// Parses a text such as `"90s"`, `"10m"`, `"48h"` or `"7d"` to the engine's microseconds.
+/// Parses a string such as `"90s"`, `"10m"`, `"48h"` or `"7d"` and returns the duration in microseconds.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the duration is in the range of an i64"
@@ -220,7 +220,7 @@ pub fn duration(input: ParseStream) -> Result<i64, Error> {
         Some(micros) => Ok(micros.round() as i64),
         None => Err(Error::new(
             text.span(),
-            "a duration is a text such as \"90s\", \"10m\", \"48h\" or \"7d\"",
+            "a duration is a string such as \"90s\", \"10m\", \"48h\" or \"7d\"",
         )),
     }
 }

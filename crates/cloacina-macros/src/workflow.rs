@@ -1,4 +1,4 @@
-//! `workflow!`: parses its input, and expands to the static check and the call that defines the workflow.
+//! `workflow!`: parses the macro's input, and expands to the static check and to the call that defines the workflow.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -31,7 +31,7 @@ struct WorkflowInput {
     tags: Vec<(LitStr, LitStr)>,
     tenant: Option<LitStr>,
     package: Option<LitStr>,
-    /// The type of the input.
+    /// The declared type of the workflow's input.
     input: Option<Type>,
     output: Option<Output>,
     /// The signals that cancel an execution.
@@ -39,7 +39,7 @@ struct WorkflowInput {
     tasks: Vec<Entry>,
 }
 
-/// The keys of the values that are the output.
+/// The keys of the results that form the workflow's output.
 enum Output {
     One(LitStr),
     Many(Vec<LitStr>),
@@ -51,7 +51,10 @@ impl Parse for Output {
             let bracket = input.span();
             let keys: Vec<LitStr> = parse_list(input)?.into_iter().collect();
             if keys.is_empty() {
-                return Err(Error::new(bracket, "the output names at least one result"));
+                return Err(Error::new(
+                    bracket,
+                    "the output must name at least one result",
+                ));
             }
             return Ok(Self::Many(keys));
         }
@@ -71,7 +74,7 @@ impl Output {
         }
     }
 
-    /// The expression of the definition's `Output`.
+    /// Returns the expression that creates the definition's `Output`.
     fn expression(&self) -> TokenStream {
         let keys = self.keys();
         let keys = quote!(#(::std::string::String::from(#keys)),*);
@@ -168,12 +171,15 @@ fn parse_signals(input: ParseStream) -> Result<Vec<Condition>, Error> {
     let span = input.span();
     let signals = parse_list::<Signal>(input)?;
     if signals.is_empty() {
-        return Err(Error::new(span, "`cancel_on` names at least one signal"));
+        return Err(Error::new(
+            span,
+            "`cancel_on` must name at least one signal",
+        ));
     }
     Ok(signals.into_iter().map(|signal| signal.0).collect())
 }
 
-/// A condition that is a signal.
+/// A condition that must be a signal.
 struct Signal(Condition);
 
 impl Parse for Signal {
@@ -242,7 +248,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
     let functions = input.tasks.iter().filter_map(Entry::function);
     let compensations = input.tasks.iter().map(Entry::compensation);
     let checks = input.tasks.iter().enumerate().map(|(index, entry)| {
-        // The check has the span of the entry, so that the compiler reports its error there.
+        // The check has the span of the entry, so that the compiler reports the check's error at the entry.
         quote_spanned!(entry.span()=> const _: () = CHECK.check(#index);)
     });
     let text = |text: &Option<LitStr>, default: &str| {
@@ -292,7 +298,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream, Error> {
 impl Entry {
     fn span(&self) -> Span {
         match self {
-            // Only the last segment of a path like `tasks::load`.
+            // The span covers only the last segment of the path: `load` in `tasks::load`.
             Self::Function(path) => path
                 .segments
                 .last()
@@ -328,7 +334,7 @@ impl Entry {
         }
     }
 
-    /// The pair of id and function; `None` for a node without a function in this program.
+    /// Returns an expression for the pair of the task's id and function; `None` for a node without a function in this program.
     fn function(&self) -> Option<TokenStream> {
         match self {
             Self::Function(path) => Some(quote! {(

@@ -1,8 +1,8 @@
-//! The compiler's errors for invalid tasks and workflows: their messages and locations.
+//! Tests of the compiler errors for invalid tasks and workflows: their messages and locations.
 //!
-//! `TRYBUILD=overwrite cargo test -p cloacina-macros` updates the expected messages.
+//! `TRYBUILD=overwrite cargo test -p cloacina-macros` overwrites the expected messages in `tests/ui`.
 
 #[test]
-fn invalid_programs_are_refused_at_the_fault() {
+fn invalid_programs_fail_to_compile_with_the_expected_errors() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
