@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let input = Context::from_json(r#"{"name": "world"}"#)?;
     runner.execute(&hello, input).await?;
 
-    // The application knows who the caller is: here by a header, in a real one by its session.
+    // The application identifies the caller: this example by a header, a real application by its session.
     let web = Web::new(Database::open(url, None)?, |head| {
         let user = head.headers.get("x-user")?.to_str().ok()?;
         Some(match user {

@@ -11,9 +11,9 @@ pub enum Permission {
     View,
     /// Read inputs, results and contexts.
     ViewPayloads,
-    /// Cancel, pause, resume and retry executions.
+    /// Cancel, pause, resume and retry executions, change running maps, send signals, and decide approvals.
     Control,
-    /// Submit executions and run schedules now.
+    /// Submit and rerun executions, run schedules now, and backfill schedules.
     Start,
     /// Create, change and delete schedules.
     Schedule,
@@ -32,7 +32,7 @@ impl Permission {
         Self::Delete,
     ];
 
-    /// The public name, in snake case.
+    /// The permission's name in the API, in snake case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Permission {
         !matches!(self, Self::View | Self::ViewPayloads)
     }
 
-    /// The permission with a public name.
+    /// Returns the permission that has this name; `None` if the name is unknown.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         (Self::ALL.iter().copied()).find(|permission| permission.name() == name)
@@ -77,7 +77,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// The access of a user with some permissions, to all tenants. Since 1.0.
+    /// Grants a user the given permissions, for all tenants. Since 1.0.
     pub fn new(user: impl Into<String>, permissions: impl IntoIterator<Item = Permission>) -> Self {
         Self {
             user: user.into(),
@@ -86,12 +86,13 @@ impl Access {
         }
     }
 
-    /// The access of a user with every permission, to all tenants. Since 1.0.
+    /// Grants a user every permission, for all tenants. Since 1.0.
     pub fn full(user: impl Into<String>) -> Self {
         Self::new(user, Permission::ALL.iter().copied())
     }
 
-    /// Restricts the access to some tenants. The database without a tenant is then not accessible. Since 1.0.
+    /// Restricts the access to the given tenants. Requests that name no tenant, which use the default schema, are then
+    /// refused. Since 1.0.
     pub fn tenants(mut self, tenants: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tenants = Some(tenants.into_iter().map(Into::into).collect());
         self
@@ -109,7 +110,7 @@ impl Access {
         self.permissions.contains(&permission)
     }
 
-    /// Whether the caller may use a tenant; `None` is the database itself. Since 1.0.
+    /// Whether the caller may use a tenant; `None`: whether requests that name no tenant are allowed. Since 1.0.
     #[must_use]
     pub fn allows_tenant(&self, tenant: Option<&str>) -> bool {
         let Some(tenants) = &self.tenants else {
@@ -118,7 +119,7 @@ impl Access {
         tenant.is_some_and(|tenant| tenants.contains(tenant))
     }
 
-    /// The permissions, in their order.
+    /// The permissions, in the order of [`Permission`].
     pub(crate) fn permissions(&self) -> impl Iterator<Item = Permission> {
         self.permissions.iter().copied()
     }

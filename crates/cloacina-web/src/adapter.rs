@@ -1,4 +1,5 @@
-//! The service without a socket: an adapter of another language hands over requests, and fetches the parts of the answers.
+//! The web service without a socket. An adapter in another language passes requests to the service, and fetches the answers
+//! in parts.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,12 +22,12 @@ use crate::gate;
 use crate::router::router;
 use crate::web::Web;
 
-/// The head of a request as an adapter has it.
+/// The head of a request, as an adapter passes it.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     /// The method.
     pub method: String,
-    /// The path below the mount and the query, as they were sent.
+    /// The path below the mount, and the query, as the client sent them.
     pub target: String,
     /// The names and values of the headers.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
@@ -43,10 +44,10 @@ pub enum Part {
     End,
 }
 
-/// A function that is called, from a thread of the service, when a part can be fetched.
+/// A function that a thread of the service calls when a part of an answer can be fetched.
 pub type Notify = Box<dyn Fn() + Send + Sync>;
 
-/// The service, with threads of its own.
+/// The web service, which runs on its own threads.
 pub struct Adapter {
     runtime: Option<Runtime>,
     router: Router,
@@ -62,6 +63,7 @@ impl Adapter {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("cloaca-web")
+            .on_thread_start(web.on_thread_start())
             .enable_time()
             .build()
             .map_err(|error| {
@@ -75,13 +77,14 @@ impl Adapter {
         })
     }
 
-    /// Whether a request passes the checks that come before authentication. If not, its answer says why.
+    /// Whether a request passes the checks that come before authentication. If it does not, `begin` answers with a refusal.
     #[must_use]
     pub fn admits(&self, head: &Head) -> bool {
         parts(head).is_some_and(|parts| gate::check(&self.web, &parts).is_ok())
     }
 
-    /// Begins to answer a request of a caller who has an access. Without an access, the answer is 401.
+    /// Begins to answer the request of a caller with `access`. The answer has the status 400 if the head is not valid HTTP, and
+    /// 401 if `access` is `None`.
     #[must_use]
     pub fn begin(
         &self,
@@ -116,7 +119,7 @@ impl Adapter {
         let request = Request::from_parts(parts, Body::from(body));
         let mut router = self.router.clone();
         let task = runtime.spawn(async move {
-            // A router has no errors of its own.
+            // A router never returns an error.
             let Ok(response) = router.call(request).await;
             let (head, mut body) = response.into_parts();
             let headers = head.headers.iter().map(|(name, value)| {
@@ -151,7 +154,7 @@ impl fmt::Debug for Adapter {
     }
 }
 
-/// The head as the router needs it; `None` if it is not valid HTTP.
+/// Converts a head to the router's type; returns `None` if it is not valid HTTP.
 fn parts(head: &Head) -> Option<Parts> {
     let method = Method::from_bytes(head.method.as_bytes()).ok()?;
     let target = if head.target.starts_with('/') {
@@ -191,20 +194,20 @@ impl Answer {
     }
 }
 
-/// A request whose answer is being made. Dropping it ends the work on the answer.
+/// A request that is being answered. Dropping this value stops the work on the answer.
 pub struct Exchange {
     answer: Arc<Answer>,
     task: Option<AbortHandle>,
 }
 
 impl Exchange {
-    /// Returns the next part of the answer, if there is one yet.
+    /// Returns the next part of the answer, or `None` if it has not arrived yet.
     #[must_use]
     pub fn take(&self) -> Option<Part> {
         self.answer.state.lock().pop_front()
     }
 
-    /// Waits for the next part of the answer; `None` after `patience`.
+    /// Waits for the next part of the answer; returns `None` if no part arrives within `patience`.
     #[must_use]
     pub fn wait(&self, patience: Duration) -> Option<Part> {
         let until = Instant::now().checked_add(patience);

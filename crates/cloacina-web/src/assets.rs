@@ -1,4 +1,4 @@
-//! The built page, which is part of the program: `make ui` builds it from `ui/`.
+//! The files of the page, which are compiled into the program. `make ui` builds them from `ui/`.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -7,16 +7,16 @@ use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
 
-/// The page, with a relative base that is set for each request.
+/// The HTML of the page. Each answer replaces the `<base>` in it.
 pub(crate) const INDEX: &str = include_str!("../assets/index.html");
 
-/// The base in the page's text.
+/// The `<base>` in the HTML of the page.
 pub(crate) const BASE: &str = "<base href=\"./\">";
 
 struct Asset {
     name: &'static str,
     media_type: &'static str,
-    /// The digest of the content, as an entity tag.
+    /// The entity tag: a digest of the content.
     tag: &'static str,
     content: &'static [u8],
 }
@@ -40,7 +40,7 @@ const ASSETS: &[Asset] = assets! {
     "THIRD_PARTY.txt" "text/plain; charset=utf-8",
 };
 
-/// A file of the page.
+/// Answers a request for a file of the page.
 pub(crate) async fn serve(Path(name): Path<String>, request: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return Problem::new("not_found", "the page has no such file").into_response();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_has_one_base() {
+    fn page_has_one_base_element() {
         assert_eq!(INDEX.matches(BASE).count(), 1);
     }
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn page_has_no_inline_script_and_no_style() {
+    fn page_has_no_inline_scripts_or_styles() {
         for part in INDEX.split("<script").skip(1) {
             assert!(
                 part.contains(" src=") && part.contains("></script>"),

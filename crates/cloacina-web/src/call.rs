@@ -1,4 +1,4 @@
-//! A call of a route as its handler sees it, and the handler's reply.
+//! The call that the handler of a route receives, and the reply that the handler returns.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use cloacina::runner::Inspector;
 use cloacina::types::Audit;
 use cloacina::{Error, ErrorCode, ExecutionId, ScheduleId};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_path_to_error::{Path, Segment};
 
 use crate::access::{Access, Permission};
 use crate::cursor;
@@ -40,7 +41,7 @@ impl fmt::Debug for Call<'_> {
 }
 
 impl Call<'_> {
-    /// A variable part of the path.
+    /// Returns the value of a path parameter. Refuses a value that contains a NUL character.
     pub(crate) fn part(&self, name: &str) -> Result<&str, Problem> {
         let found = self.path.iter().find(|(key, _)| key == name);
         let value = found.map(|(_, value)| value.as_str());
@@ -49,13 +50,13 @@ impl Call<'_> {
             .ok_or_else(|| Problem::new("not_found", "a part of the path cannot be read"))
     }
 
-    /// The execution that the path names.
+    /// Returns the id of the execution that the path names.
     pub(crate) fn execution_id(&self) -> Result<ExecutionId, Problem> {
         let text = self.part("id")?;
         parse_execution(text)
     }
 
-    /// The schedule that the path names.
+    /// Returns the id of the schedule that the path names.
     pub(crate) fn schedule_id(&self) -> Result<ScheduleId, Problem> {
         let text = self.part("id")?;
         text.parse().map_err(|_| {
@@ -67,34 +68,41 @@ impl Call<'_> {
         })
     }
 
-    /// The body, decoded. An empty body stands for an empty object.
+    /// Decodes the body, which must be a JSON object. An empty body stands for an empty object.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let body = if self.body.is_empty() {
             b"{}"
         } else {
             self.body
         };
-        if let Ok(text) = std::str::from_utf8(body)
-            && (text.contains("\\u0000") || text.contains('\0'))
-        {
-            return Err(Problem::invalid("/", "a NUL character cannot be stored"));
+        let unreadable = |reason: String| Problem::new("bad_request", reason);
+        let text = std::str::from_utf8(body);
+        let text = text.map_err(|error| unreadable(format!("the body is not UTF-8: {error}")))?;
+        if text.contains("\\u0000") || text.contains('\0') {
+            return Err(Problem::invalid("", "a NUL character cannot be stored"));
         }
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::invalid("/", "the body must be a JSON object"));
+        if text.starts_with('\u{feff}') {
+            let reason = "the body begins with a byte order mark, which JSON does not allow";
+            return Err(unreadable(reason.to_owned()));
         }
-        serde_json::from_slice(body).map_err(|error| {
-            let message = error.to_string();
-            if error.is_syntax() || error.is_eof() {
-                return Problem::new("bad_request", format!("the body is not JSON: {message}"));
-            }
+        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+            return Err(unreadable(format!("the body is not JSON: {error}")));
+        }
+        if !text.trim_start().starts_with('{') {
+            return Err(Problem::invalid("", "it must be a JSON object"));
+        }
+        let mut decoder = serde_json::Deserializer::from_slice(body);
+        serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+            let pointer = pointer_to(error.path());
+            let message = error.into_inner().to_string();
             if message.starts_with("unknown field") {
                 return Problem::new("unknown_parameter", format!("the body has an {message}"));
             }
-            Problem::invalid("/", message)
+            Problem::invalid(pointer, message)
         })
     }
 
-    /// The caller and the reason of a change, for the history.
+    /// Returns the caller and the reason for a change, for the history.
     pub(crate) fn audit(&self, note: Option<String>) -> Audit {
         Audit {
             actor: Some(self.access.user().to_owned()),
@@ -102,10 +110,10 @@ impl Call<'_> {
         }
     }
 
-    /// Notes a change: in the log, and for clients that follow changes.
+    /// Records that this request changed something: writes a log line, and advances the change marker that clients follow.
     pub(crate) fn note_change(&self, action: &str, object: &str) {
         let (user, tenant) = (self.access.user(), self.tenant.as_deref());
-        tracing::info!(target: "cloaca.ui", user, tenant, "{action} {object}");
+        tracing::info!(target: "cloacina_web::changes", user, tenant, "{action} {object}");
         if let Ok(watcher) = self.web.database.watcher(tenant) {
             watcher.note_own_change();
         }
@@ -116,10 +124,25 @@ impl Call<'_> {
         self.access.allows(Permission::ViewPayloads) && !self.web.hides_payloads()
     }
 
-    /// The redactor of the server's patterns.
+    /// Returns a redactor with the server's patterns.
     pub(crate) fn redactor(&self) -> Redactor {
         self.web.redactor()
     }
+}
+
+/// Returns the JSON pointer (RFC 6901) to the part of a body at `path`.
+fn pointer_to(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        let part = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { .. } | Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.push_str(&part);
+    }
+    pointer
 }
 
 /// Parses the id of an execution.
@@ -140,17 +163,19 @@ pub struct Reply {
     body: String,
     media_type: &'static str,
     etag: Option<String>,
+    /// Whether the answer is sent even if the client has one with the same entity tag.
+    is_always_sent: bool,
     headers: Vec<(header::HeaderName, HeaderValue)>,
     redactor: Option<Redactor>,
 }
 
 impl Reply {
-    /// A reply with a page of a list, and with links to the pages around it.
+    /// Makes a reply with a page of a list, and with links to the previous and the next page.
     pub(crate) fn page<T: Serialize>(call: &Call<'_>, page: &Page<T>) -> Result<Self, Problem> {
         Ok(Self::json(page)?.links(call, page.next.as_deref(), page.prev.as_deref()))
     }
 
-    /// Sets the links to the pages around a page of a list, by their cursors.
+    /// Sets the links to the next and the previous page of a list. `next` and `prev` are the pages' cursors.
     pub(crate) fn links(self, call: &Call<'_>, next: Option<&str>, prev: Option<&str>) -> Self {
         match cursor::links(&call.query, next, prev) {
             Some(links) => self.header(header::LINK, &links),
@@ -158,7 +183,7 @@ impl Reply {
         }
     }
 
-    /// A reply with a value as JSON.
+    /// Makes a reply with a value as JSON.
     pub(crate) fn json<T: Serialize>(value: &T) -> Result<Self, Problem> {
         let body = serde_json::to_string(value).map_err(|error| {
             Problem::new("internal", format!("the answer cannot be written: {error}"))
@@ -168,23 +193,26 @@ impl Reply {
             body,
             media_type: "application/json",
             etag: None,
+            is_always_sent: false,
             headers: Vec::new(),
             redactor: None,
         })
     }
 
-    /// A reply with text of a media type, which is not redacted.
+    /// Makes a reply with text of a media type. The text is not redacted.
     pub(crate) fn text(body: impl Into<String>, media_type: &'static str) -> Self {
         Self {
             status: StatusCode::OK,
             body: body.into(),
             media_type,
             etag: None,
+            is_always_sent: false,
             headers: Vec::new(),
             redactor: None,
         }
     }
 
+    /// Makes a reply without a body, with the status 204.
     pub(crate) fn nothing() -> Self {
         let mut reply = Self::text("", "");
         reply.status = StatusCode::NO_CONTENT;
@@ -196,13 +224,20 @@ impl Reply {
         self
     }
 
-    /// Sets the entity tag, with which clients ask whether the answer has changed.
+    /// Sets the entity tag. Clients send it back to ask whether the answer has changed.
     pub(crate) fn etag(mut self, tag: impl fmt::Display) -> Self {
         self.etag = Some(format!("\"{tag}\""));
         self
     }
 
-    /// Sets a header. A value that is not valid in a header is left out.
+    /// Sends the answer even if the client has one with the same entity tag. This is for tags that are made from a revision:
+    /// when a worker starts a claimed task, the task's start time is written, but the revision does not change.
+    pub(crate) const fn always_sent(mut self, is_always_sent: bool) -> Self {
+        self.is_always_sent = is_always_sent;
+        self
+    }
+
+    /// Adds a header, unless the value is not valid in a header.
     pub(crate) fn header(mut self, name: header::HeaderName, value: &str) -> Self {
         self.headers
             .extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
@@ -215,7 +250,7 @@ impl Reply {
         self
     }
 
-    /// The response. `default` redacts if the handler has not chosen a redactor.
+    /// Converts the reply to a response. If the handler has not chosen a redactor, `default` redacts the body.
     pub(crate) fn into_response(self, default: &Redactor, request: &HeaderMap) -> Response {
         let is_json = self.media_type == "application/json";
         let body = if is_json {
@@ -234,7 +269,8 @@ impl Reply {
                     .any(|known| known.strip_prefix("W/").unwrap_or(known) == tag || known == "*")
             })
         };
-        let is_known = is_read && request.get_all(header::IF_NONE_MATCH).iter().any(matches);
+        let may_be_known = is_read && !self.is_always_sent;
+        let is_known = may_be_known && request.get_all(header::IF_NONE_MATCH).iter().any(matches);
         let mut response = Response::new(if is_known {
             Body::empty()
         } else {
@@ -258,7 +294,7 @@ impl Reply {
     }
 }
 
-/// An entity tag of a body.
+/// Returns the entity tag of a body: a hash in quotes.
 fn tag_of(body: &str) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

@@ -1,9 +1,9 @@
-//! The gate: the checks that every request passes, in one order, before any handler.
+//! The gate: the checks that every request must pass before a handler is called.
 //!
-//! Size and time limits, the host, the origin, authentication; then the permission of the matched route (`router.rs`).
-//! No check looks at a path: a route is public only if its own entry in the table says so.
+//! The checks are, in this order: size limits, the host, the origin, authentication, and the permission of the matched route
+//! (`router.rs`). The checks before the permission are the same for every path, so that no path can bypass them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
@@ -18,10 +18,10 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// Maximum length of a path with its query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// The name of the header that a page of another site cannot send.
+/// The name of the header that every change needs, because a page of another site cannot send it.
 pub(crate) const CHANGE_HEADER: &str = "x-cloaca";
 
-/// Applies the checks before authentication.
+/// Runs the checks that come before authentication.
 pub(crate) fn check(web: &Web, head: &Parts) -> Result<(), Problem> {
     check_size(head)?;
     check_host(web, head)?;
@@ -48,23 +48,21 @@ fn check_size(head: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The host that a request is for, without the port, in lower case.
+/// Returns the host that a request is for, without the port, in lower case.
 fn host_of(web: &Web, head: &Parts) -> Option<String> {
-    Some(without_port(&authority_of(web, head)?).to_owned())
+    without_port(&authority_of(web, head)?).map(str::to_owned)
 }
 
-/// The host and port that a request is for, in lower case.
+/// Returns the host and port that a request is for, in lower case.
 fn authority_of(web: &Web, head: &Parts) -> Option<String> {
     let forwarded = head.headers.get("x-forwarded-host");
-    let value = forwarded
-        .filter(|_| web.trusts_proxy)
-        .or_else(|| head.headers.get(header::HOST));
-    match value {
-        Some(value) => {
-            let text = value.to_str().ok()?;
-            // A proxy behind another proxy appends its own host: the first host is the one that the browser asked for.
-            Some(text.split(',').next()?.trim().to_ascii_lowercase())
-        }
+    if let Some(value) = forwarded.filter(|_| web.trusts_proxy) {
+        // Each further proxy appends a host, so the first host is the one that the browser asked for.
+        let first = value.to_str().ok()?.split(',').next()?;
+        return Some(first.trim().to_ascii_lowercase());
+    }
+    match head.headers.get(header::HOST) {
+        Some(value) => Some(value.to_str().ok()?.trim().to_ascii_lowercase()),
         None => head
             .uri
             .authority()
@@ -72,15 +70,28 @@ fn authority_of(web: &Web, head: &Parts) -> Option<String> {
     }
 }
 
-fn without_port(authority: &str) -> &str {
-    if authority.starts_with('[') {
-        return authority
-            .find(']')
-            .map_or(authority, |end| &authority[..=end]);
-    }
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
+/// Returns the host of an authority; `None` if brackets or the port are malformed.
+fn without_port(authority: &str) -> Option<&str> {
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(end);
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    let is_valid = port.is_empty() || port.starts_with(':');
+    let is_valid = is_valid && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_valid.then_some(host)
+}
+
+/// Whether a host is an IP address, as it is written in a URL: an IPv6 address is in brackets.
+fn is_address(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(rest) => {
+            let inner = rest.strip_suffix(']').map(str::parse::<Ipv6Addr>);
+            inner.is_some_and(|address| address.is_ok())
+        }
+        None => host.parse::<Ipv4Addr>().is_ok(),
     }
 }
 
@@ -94,11 +105,13 @@ fn check_host(web: &Web, head: &Parts) -> Result<(), Problem> {
             "the request has two Host headers",
         ));
     }
-    let host = host_of(web, head).unwrap_or_default();
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    if literal.parse::<IpAddr>().is_ok() || host == "localhost" || names.contains(&host) {
+    let host = host_of(web, head);
+    let is_allowed =
+        |host: &String| is_address(host) || host == "localhost" || names.contains(host);
+    if host.as_ref().is_some_and(is_allowed) {
         return Ok(());
     }
+    let host = host.or_else(|| authority_of(web, head)).unwrap_or_default();
     let shown: String = host.chars().take(80).collect();
     Err(Problem::new(
         "host_not_allowed",
@@ -107,7 +120,7 @@ fn check_host(web: &Web, head: &Parts) -> Result<(), Problem> {
     .hint("allow the name with --allowed-host, or allowed_hosts= in Python"))
 }
 
-/// Whether a method only reads. Every other method counts as a change, whatever its name.
+/// Whether a method only reads. Every other method counts as a change, even if it is unknown.
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
@@ -126,7 +139,7 @@ fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
     };
     match text(headers, "sec-fetch-site") {
         Some("same-origin" | "none") => {}
-        // A link on another site may lead here; a page of another site may not embed or fetch anything.
+        // A link on another site may open a page here, but a page of another site may not embed or fetch anything.
         Some(_) if safe && opens_a_page(headers) => {}
         Some(_) => return Err(foreign()),
         None => {
@@ -146,21 +159,22 @@ fn check_origin(web: &Web, head: &Parts) -> Result<(), Problem> {
         let detail = "a change needs the header Content-Type: application/json";
         return Err(Problem::new("unsupported_media_type", detail));
     }
-    if !headers.contains_key(CHANGE_HEADER) {
-        let detail = "a change needs the header X-Cloaca, which pages of other sites cannot send";
+    if text(headers, CHANGE_HEADER) != Some("1") {
+        let detail =
+            "a change needs the header X-Cloaca: 1, which pages of other sites cannot send";
         return Err(Problem::new("cross_site", detail).hint("send the header X-Cloaca: 1"));
     }
     Ok(())
 }
 
-/// Whether a browser opens a page in a tab. A frame is loaded with the mode `navigate` too, but for another destination.
+/// Whether a browser opens a page in a tab. A frame also loads with the mode `navigate`, but has another destination.
 fn opens_a_page(headers: &HeaderMap) -> bool {
     let destination = text(headers, "sec-fetch-dest");
     text(headers, "sec-fetch-mode") == Some("navigate")
         && matches!(destination, None | Some("document"))
 }
 
-/// Whether an origin is the server's own: the scheme may differ, because a proxy may end TLS.
+/// Whether an origin is the server's own. The scheme can differ, because a proxy can terminate TLS.
 fn is_own(web: &Web, head: &Parts, origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
@@ -175,7 +189,7 @@ fn is_own(web: &Web, head: &Parts, origin: &str) -> bool {
     own.is_some_and(|own| plain(&own) == plain(&authority.to_ascii_lowercase()))
 }
 
-/// The address of the caller, if the server knows it.
+/// Returns the IP address of the caller, if the server knows it.
 pub(crate) fn peer(head: &Parts) -> Option<IpAddr> {
     let info = head.extensions.get::<ConnectInfo<SocketAddr>>();
     info.map(|ConnectInfo(address)| address.ip())
@@ -187,7 +201,7 @@ pub(crate) fn is_https(web: &Web, head: &Parts) -> bool {
     head.uri.scheme_str() == Some("https") || (web.trusts_proxy && forwarded == Some("https"))
 }
 
-/// Finds out who the caller is.
+/// Authenticates the caller, and returns the caller's access.
 pub(crate) fn authenticate(web: &Web, head: &Parts) -> Result<Access, Problem> {
     match &web.authentication {
         Authentication::Function(authorize) => authorize(head),

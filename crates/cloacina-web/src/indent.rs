@@ -1,16 +1,17 @@
-//! Indentation of JSON texts for people.
+//! Indents JSON text for people.
 //!
-//! The text is read once and never as values, so numbers keep their digits, keys keep their order, and depth costs no stack.
+//! The text is copied token by token and never parsed into values. Therefore numbers keep their digits, keys keep their order,
+//! and deep nesting needs no stack.
 
-/// Maximum depth of an indented container. Deeper ones stay on one line, because their indentation would be much larger than
-/// the text.
+/// Maximum depth of an indented object or list. A deeper object or list stays on one line, because its indentation would be
+/// much larger than its text.
 const MAX_DEPTH: usize = 64;
 
-/// Returns a valid JSON text with a line for each member and item.
+/// Returns a valid JSON text with each member and each item on a line of its own.
 pub(crate) fn indented(text: &str) -> String {
     let mut written = String::with_capacity(text.len() * 2);
     let mut depth = 0_usize;
-    // Whether the container that was opened last has no member or item yet.
+    // Whether no member or item of the innermost open object or list has been written yet.
     let mut is_empty = false;
     let mut rest = text.trim_start();
     while let Some(byte) = rest.bytes().next() {
@@ -45,7 +46,7 @@ pub(crate) fn indented(text: &str) -> String {
     written
 }
 
-/// Begins a line of a container at `depth`, indented by `indent` levels.
+/// Begins a new line, indented by `indent` levels, in an object or list at `depth`.
 fn break_line(written: &mut String, depth: usize, indent: usize) {
     if depth > MAX_DEPTH {
         return;
@@ -54,7 +55,7 @@ fn break_line(written: &mut String, depth: usize, indent: usize) {
     written.extend(std::iter::repeat_n("  ", indent));
 }
 
-/// The length of the string that begins the text, with its quotes.
+/// Returns the length of the string at the start of the text, with its quotes.
 fn end_of_string(text: &str) -> usize {
     let mut is_escaped = false;
     let ends = |byte: u8| {

@@ -1,34 +1,36 @@
 //! The layout of a graph of tasks in rows, as a pure function.
 //!
-//! A task is one row below the lowest of its dependencies. The order inside a row comes from median sweeps, which keep the
-//! order with the fewest crossings. The position inside a row is the least-squares fit to the neighbours above and below
-//! that keeps one column between two tasks (isotonic regression). An edge over several rows has a bend in each row between.
-//! Bends are ordered and positioned like tasks, so that the edge does not cross the tasks. Each sweep costs O(V log V + E).
+//! A task is one row below the lowest of its dependencies. An edge that spans several rows gets a bend in each row between its
+//! two tasks. Bends are ordered and placed like tasks, so that the edge does not cross tasks.
+//!
+//! Median sweeps order each row; the order with the fewest crossings is kept. Then each long row is broken into several rows,
+//! and each task is placed as close to its neighbours above and below as possible, with at least one column between two tasks
+//! of a row. These positions are a least-squares fit, computed by isotonic regression. Each sweep costs O(V log V + E).
 
-/// The unit of horizontal positions: this many make one column.
+/// Width of a column, in units of horizontal positions.
 pub const COLUMN: i32 = 100;
 
-/// Maximum number of bends; a graph that needs more is drawn with straight edges.
+/// Maximum number of bends. If a graph needs more, its edges are straight.
 const MAX_BENDS: usize = 60_000;
 /// Number of sweeps that order the rows.
 const ORDER_SWEEPS: usize = 8;
-/// Number of sweeps that place the tasks inside the rows.
+/// Number of sweeps that place the tasks horizontally.
 const PLACE_SWEEPS: usize = 6;
-/// Rows of this length are never broken into several.
+/// A row with at most this many tasks and bends is never broken into several rows.
 const SHORT_ROW: usize = 16;
-/// How much stronger an edge between two bends pulls than an edge between two tasks.
+/// The weight of an edge between two bends. All other edges have the weight 1.
 const BEND_WEIGHT: f64 = 4.0;
 
-/// The places of the tasks and the bends of the edges.
+/// The positions of the tasks, and the bends of the edges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// The horizontal position of each task, in hundredths of a column.
     pub x: Vec<i32>,
     /// The row of each task.
     pub y: Vec<i32>,
-    /// The edges, as the dependency and the dependent.
+    /// The edges, each as the index of the dependency and the index of the dependent.
     pub edges: Vec<[u32; 2]>,
-    /// The bends of each edge, starting at its dependency: alternately a horizontal position and a row.
+    /// The bends of each edge, in order from the dependency. Each bend is two numbers: its horizontal position and its row.
     pub bends: Vec<Vec<i32>>,
     /// The largest horizontal position.
     pub width: i32,
@@ -36,7 +38,7 @@ pub struct Layout {
     pub height: i32,
 }
 
-/// A task or a bend.
+/// A task or a bend, with its neighbours in the rows above and below.
 struct Node {
     row: usize,
     is_bend: bool,
@@ -46,7 +48,7 @@ struct Node {
 
 /// Lays out a graph of tasks without cycles.
 ///
-/// `dependencies` has the dependencies of each task; `order` lists all tasks, each after its dependencies.
+/// `dependencies` contains the dependencies of each task. `order` contains all tasks; each task comes after its dependencies.
 #[must_use]
 pub fn layout(dependencies: &[Vec<u32>], order: &[u32]) -> Layout {
     let count = dependencies.len();
@@ -96,7 +98,7 @@ pub fn layout(dependencies: &[Vec<u32>], order: &[u32]) -> Layout {
     sort_rows(&nodes, &mut rows);
     let mut row_of: Vec<usize> = nodes.iter().map(|node| node.row).collect();
     let rows = break_rows(rows, &mut row_of);
-    let x = place(&nodes, &rows);
+    let x = place_nodes(&nodes, &rows);
     finish(count, &x, &row_of, edges, paths, rows.len())
 }
 
@@ -122,7 +124,7 @@ fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
     let mut fewest = crossings(nodes, rows);
     let mut place = vec![0.0; nodes.len()];
     for row in rows.iter() {
-        number(row, &mut place);
+        center_row(row, &mut place);
     }
     for sweep in 0..ORDER_SWEEPS {
         if fewest == 0 {
@@ -142,11 +144,11 @@ fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
                 let wanted = median(beside, &place).unwrap_or(place[*node]);
                 keys.push((wanted, *node));
             }
-            // Stable: tasks with equal medians keep their order.
+            // This sort is stable, so tasks with equal medians keep their order.
             keys.sort_by(|left, right| left.0.total_cmp(&right.0));
             row.clear();
             row.extend(keys.into_iter().map(|(_, node)| node));
-            number(row, &mut place);
+            center_row(row, &mut place);
         }
         let now = crossings(nodes, rows);
         if now < fewest {
@@ -158,9 +160,9 @@ fn sort_rows(nodes: &[Node], rows: &mut Vec<Vec<usize>>) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rows are far shorter than 2^52")]
-fn number(row: &[usize], place: &mut [f64]) {
+fn center_row(row: &[usize], place: &mut [f64]) {
     for (index, node) in row.iter().enumerate() {
-        // Centred, so that positions in rows of different lengths are comparable.
+        // Rows are centred, so that positions in rows of different lengths are comparable.
         place[*node] = index as f64 - (row.len() as f64 - 1.0) / 2.0;
     }
 }
@@ -176,7 +178,7 @@ fn median(beside: &[usize], place: &[f64]) -> Option<f64> {
     Some(f64::midpoint(places[middle - 1], upper))
 }
 
-/// The number of crossings of edges between neighbouring rows.
+/// Counts the crossings of edges between neighbouring rows.
 fn crossings(nodes: &[Node], rows: &[Vec<usize>]) -> u64 {
     let mut index = vec![0; nodes.len()];
     for row in rows {
@@ -187,7 +189,7 @@ fn crossings(nodes: &[Node], rows: &[Vec<usize>]) -> u64 {
     let mut count = 0;
     for row in rows.windows(2) {
         let (upper, lower) = (&row[0], row[1].len());
-        // A Fenwick tree of the ends that were seen already.
+        // A Fenwick tree that counts the lower ends of the edges visited so far.
         let (mut tree, mut seen) = (vec![0_u64; lower + 1], 0);
         for node in upper {
             let below = nodes[*node].below.iter();
@@ -218,9 +220,9 @@ fn crossings(nodes: &[Node], rows: &[Vec<usize>]) -> u64 {
     count
 }
 
-/// Breaks long rows into several, and returns them with the row of each task.
+/// Breaks each long row into several rows. Returns all rows, and sets the new row of each node in `row_of`.
 fn break_rows(rows: Vec<Vec<usize>>, row_of: &mut [usize]) -> Vec<Vec<usize>> {
-    // About as many columns as fit a wide picture of all nodes.
+    // The square root makes the picture about as wide as it is high, in columns and rows.
     let longest = row_of.len().isqrt().max(SHORT_ROW);
     let mut broken: Vec<Vec<usize>> = Vec::new();
     for row in rows {
@@ -236,11 +238,11 @@ fn break_rows(rows: Vec<Vec<usize>>, row_of: &mut [usize]) -> Vec<Vec<usize>> {
     broken
 }
 
-/// Places the tasks of each row near their neighbours.
-fn place(nodes: &[Node], rows: &[Vec<usize>]) -> Vec<f64> {
+/// Computes the horizontal position of each node, near the node's neighbours.
+fn place_nodes(nodes: &[Node], rows: &[Vec<usize>]) -> Vec<f64> {
     let mut x = vec![0.0; nodes.len()];
     for row in rows {
-        number(row, &mut x);
+        center_row(row, &mut x);
     }
     for sweep in 0..PLACE_SWEEPS {
         for step in 0..rows.len() {
@@ -250,22 +252,22 @@ fn place(nodes: &[Node], rows: &[Vec<usize>]) -> Vec<f64> {
             for node in row {
                 let node = &nodes[*node];
                 let last = sweep + 1 == PLACE_SWEEPS;
-                // The last sweep looks both ways, so that neither side wins.
+                // The last sweep uses the neighbours above and below, so that both count equally.
                 let beside = match (is_down, last) {
                     (_, true) => node.above.iter().chain(&node.below).copied().collect(),
                     (true, false) => node.above.clone(),
                     (false, false) => node.below.clone(),
                 };
-                wanted.push(target(node, &beside, nodes, &x));
+                wanted.push(wanted_position(node, &beside, nodes, &x));
             }
-            fit(row, &wanted, &mut x);
+            fit_row(row, &wanted, &mut x);
         }
     }
     x
 }
 
-/// The mean of the neighbours' positions, with its weight.
-fn target(node: &Node, beside: &[usize], nodes: &[Node], x: &[f64]) -> Option<(f64, f64)> {
+/// Returns the weighted mean of the positions of some neighbours, and the weight of this mean.
+fn wanted_position(node: &Node, beside: &[usize], nodes: &[Node], x: &[f64]) -> Option<(f64, f64)> {
     let (mut sum, mut weight) = (0.0, 0.0);
     for other in beside {
         let pull = if node.is_bend && nodes[*other].is_bend {
@@ -279,14 +281,14 @@ fn target(node: &Node, beside: &[usize], nodes: &[Node], x: &[f64]) -> Option<(f
     (weight > 0.0).then(|| (sum / weight, weight.min(16.0)))
 }
 
-/// Moves the tasks of a row as close to the wanted positions as possible, with at least one column between two tasks: the pool
-/// adjacent violators algorithm, on each position minus the task's index.
+/// Moves the nodes of a row as close to their wanted positions as possible, with at least one column between two nodes.
+/// Applies the pool adjacent violators algorithm (isotonic regression) to each position minus the node's index.
 #[expect(clippy::cast_precision_loss, reason = "rows are far shorter than 2^52")]
-fn fit(row: &[usize], wanted: &[Option<(f64, f64)>], x: &mut [f64]) {
-    // Pools: mean, weight, number of tasks.
+fn fit_row(row: &[usize], wanted: &[Option<(f64, f64)>], x: &mut [f64]) {
+    // A pool consists of a mean, a weight, and a number of nodes.
     let mut pools: Vec<(f64, f64, usize)> = Vec::with_capacity(row.len());
     for (index, node) in row.iter().enumerate() {
-        // A task without neighbours on this side stays where it is, if nothing pushes it.
+        // A node without neighbours on this side keeps its position, unless other nodes push it away.
         let (position, weight) = wanted[index].unwrap_or((x[*node], 0.05));
         let mut pool = (position - index as f64, weight, 1);
         while let Some(before) = pools.last().copied().filter(|before| before.0 > pool.0) {
@@ -308,10 +310,11 @@ fn fit(row: &[usize], wanted: &[Option<(f64, f64)>], x: &mut [f64]) {
     }
 }
 
+/// Converts the positions of the nodes to a layout. The leftmost node gets the horizontal position 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "positions are at most the number of nodes, which is bounded"
+    reason = "positions do not exceed the number of nodes, which is bounded"
 )]
 fn finish(
     count: usize,
@@ -342,7 +345,7 @@ fn finish(
 mod tests {
     use super::*;
 
-    /// The layout of tasks whose dependencies come before them.
+    /// Lays out tasks that are listed after their dependencies.
     fn of(dependencies: &[&[u32]]) -> Layout {
         let dependencies: Vec<Vec<u32>> = dependencies.iter().map(|task| task.to_vec()).collect();
         let order: Vec<u32> = (0..).take(dependencies.len()).collect();
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn no_task_makes_no_row() {
+    fn graph_without_tasks_has_no_rows() {
         assert_eq!(of(&[]), Layout::default());
     }
 
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn edge_over_a_row_passes_beside_its_task() {
+    fn edge_that_skips_a_row_passes_beside_the_task_there() {
         let skip = of(&[&[], &[0], &[0, 1]]);
         let long = skip.edges.iter().position(|edge| *edge == [0, 2]);
         let bend = &skip.bends[long.expect("the edge is there")];
@@ -386,7 +389,7 @@ mod tests {
         assert_eq!(pairs.x[0] < pairs.x[1], pairs.x[3] < pairs.x[2]);
     }
 
-    /// A graph from a seed: each task depends on up to three earlier ones.
+    /// Returns a random graph for a seed. Each task depends on up to three earlier tasks.
     fn random(seed: u64, count: u32) -> Vec<Vec<u32>> {
         let mut state = seed;
         let mut next = move || {
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_tasks_take_less_than_a_second() {
+    fn ten_thousand_tasks_are_laid_out_in_bounded_time() {
         let graph: Vec<Vec<u32>> = (0_u32..10_000)
             .map(|task| match task {
                 0..100 => Vec::new(),
@@ -444,7 +447,7 @@ mod tests {
         let began = std::time::Instant::now();
         let laid = layout(&graph, &order);
         assert_eq!(laid.x.len(), 10_000);
-        // The limit is for an unoptimised build on a busy machine. An optimised build needs a few hundredths of it.
+        // The limit allows for an unoptimised build on a busy machine. An optimised build takes a few hundredths of this time.
         assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     }
 }

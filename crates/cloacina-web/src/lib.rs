@@ -1,6 +1,6 @@
-//! The HTTP API of cloacina, and its page: everything that can be seen and done in a database of executions.
+//! The HTTP API and the web page of cloacina: they show and control the executions of a database.
 //!
-//! [`router`] returns an axum router, to serve on a port or to nest into a program's own router below any path:
+//! [`router`] returns an axum router. A program serves it on a port, or nests it into its own router below any path:
 //!
 //! ```no_run
 //! use cloacina_web::{Access, Database, Permission, Web, router};
@@ -9,7 +9,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let database = Database::open("sqlite:///etl.db", None)?;
 //! let web = Web::new(database, |head| {
-//!     // The program knows who the caller is; without an access the answer is 401.
+//!     // The program identifies the caller. If this function returns `None`, the answer is 401.
 //!     let user = head.headers.get("x-user")?.to_str().ok()?;
 //!     Some(Access::new(user, [Permission::View, Permission::Control]))
 //! });
@@ -20,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! The routes are below `api/v1`; `api/v1/openapi.json` describes them. Every request passes one gate: limits, the host,
-//! the origin, authentication, then the permission that the table of routes declares.
+//! The routes are below `api/v1`; `api/v1/openapi.json` describes them. Every request must pass the same checks: size limits,
+//! the host, the origin, authentication, and the permission that the table of routes declares.
 
 #![deny(missing_docs)]
 
@@ -47,6 +47,7 @@ mod redact;
 mod router;
 mod routes;
 mod schema;
+mod secret_values;
 mod server;
 mod stream;
 mod time;

@@ -9,7 +9,7 @@ use crate::problem::{CODES, ProblemBody};
 use crate::routes::operations;
 use crate::schema::{SchemaOf, Schemas};
 
-/// Returns the document as the text of the committed file.
+/// Returns the document as text. A test requires that the committed `openapi.json` equals this text.
 #[must_use]
 pub fn document() -> String {
     let mut schemas: Schemas = Vec::new();
@@ -42,8 +42,8 @@ pub fn document() -> String {
         "info": {
             "title": "cloaca",
             "version": "1",
-            "description": "Everything that can be seen and done in a database of executions. Times are RFC 3339 in UTC with \
-                            microseconds, durations are in microseconds, ids are strings. Lists answer \
+            "description": "Shows and controls the executions of a database. Times are RFC 3339 in UTC with \
+                            microseconds, durations are in microseconds, ids are strings. Lists return \
                             {items, next, prev}. Errors are RFC 9457 problems with a stable code.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -96,7 +96,7 @@ fn described(operation: &Operation) -> Value {
     if !operation.is_read() {
         parameters.push(json!({
             "name": "X-Cloaca", "in": "header", "required": true,
-            "description": "A header that pages of other sites cannot send.",
+            "description": "Send the value 1. Pages of other sites cannot send this header.",
             "schema": {"const": "1"},
         }));
     }
@@ -138,7 +138,7 @@ fn described(operation: &Operation) -> Value {
     described
 }
 
-/// The statuses of the problems that a route may answer with.
+/// Returns the HTTP statuses of the problems with which a route can answer.
 fn problems(operation: &Operation) -> Vec<u16> {
     let mut statuses = vec![400, 401, 403, 413, 421, 422, 429, 500, 503, 504];
     // `/compare` names its executions in the query.
@@ -155,7 +155,9 @@ fn problems(operation: &Operation) -> Vec<u16> {
 fn problem(status: u16) -> Value {
     let known = CODES.iter().find(|(_, known, _)| known.as_u16() == status);
     let about = match (status, known) {
-        (409, _) => "The state of the execution does not allow the change.",
+        (409, _) => {
+            "The state of the execution, or an earlier decision, does not allow the change."
+        }
         (503, _) => "The database cannot be reached.",
         (_, Some((_, _, about))) => about,
         (_, None) => "The request failed.",
@@ -206,7 +208,8 @@ fn query_parameter(parameter: &Parameter) -> Value {
         "description": parameter.about, "schema": schema,
     });
     if let Some((prefix, _)) = parameter.name.split_once('.') {
-        // `label.order=4711`: OpenAPI has no parameters with a free part in their names, but objects with free members.
+        // In a parameter like `label.order=4711`, the caller chooses a part of the name. OpenAPI cannot describe such a
+        // parameter, but it can describe an object whose members the caller chooses.
         described["name"] = prefix.into();
         described["schema"] = json!({"type": "object", "additionalProperties": {"type": "string"}});
         described["style"] = "form".into();
@@ -235,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// Set to write the document instead of comparing it.
+    /// The environment variable that makes the test write the document instead of comparing it.
     const WRITE: &str = "CLOACINA_WRITE_OPENAPI";
 
     #[test]

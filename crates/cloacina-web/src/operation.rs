@@ -1,6 +1,6 @@
-//! The table of routes. Each entry has a method, a path, the permission that it needs, its handler, and its documentation.
+//! The table of routes. Each entry has a method, a path, the permission that callers need, a handler, and documentation.
 //!
-//! The constructors take the permission, so a route without one does not compile:
+//! The constructors take the permission, so a route without a permission does not compile:
 //!
 //! ```compile_fail
 //! use cloacina_web::operation::Operation;
@@ -15,15 +15,15 @@ use crate::call::{Call, Reply};
 use crate::problem::Problem;
 use crate::schema::SchemaOf;
 
-/// Answers a call. It may block: it reads or writes the database.
+/// A function that answers a call. It blocks while it reads or writes the database.
 pub type Handler = fn(&Call<'_>) -> Result<Reply, Problem>;
 
 /// The way in which a route is answered.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
-    /// A handler that blocks, on a thread for blocking calls.
+    /// A handler answers the call, on a thread for blocking calls.
     Blocking(Handler),
-    /// The stream of changes, as server-sent events.
+    /// The answer is the stream of changes, as server-sent events.
     Changes,
 }
 
@@ -47,15 +47,15 @@ pub enum ParameterKind {
 /// A query parameter of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {
-    /// The name; an ending `.K` stands for a free part, as in `label.K`.
+    /// The name. In a name like `label.K`, callers choose the part `K`.
     pub name: &'static str,
     /// The kind of the value.
     pub kind: ParameterKind,
-    /// A sentence that says what it does.
+    /// A sentence that says what the parameter does.
     pub about: &'static str,
-    /// Whether it may be given several times.
+    /// Whether the parameter may be given several times.
     pub is_repeated: bool,
-    /// Whether it must be given.
+    /// Whether the parameter must be given.
     pub is_required: bool,
 }
 
@@ -75,7 +75,7 @@ impl Parameter {
         Self::new(name, ParameterKind::Text, about)
     }
 
-    /// A parameter with one of some words.
+    /// A parameter whose value is one of several words.
     pub const fn words(
         name: &'static str,
         words: &'static [&'static str],
@@ -109,7 +109,7 @@ impl Parameter {
         Self::new(name, ParameterKind::Id, about)
     }
 
-    /// Allows several values. An object matches if it matches one of them.
+    /// Allows the parameter to be given several times.
     pub const fn repeated(mut self) -> Self {
         self.is_repeated = true;
         self
@@ -121,7 +121,7 @@ impl Parameter {
         self
     }
 
-    /// Whether a name in a query means this parameter.
+    /// Whether a name in a query is this parameter's name, or begins with its prefix (`label.` for `label.K`).
     pub(crate) fn matches(&self, name: &str) -> bool {
         match self.name.split_once('.') {
             Some((prefix, _)) => name
@@ -144,7 +144,7 @@ pub struct Operation {
     pub permission: Permission,
     /// The unique name of the operation.
     pub id: &'static str,
-    /// A short imperative sentence.
+    /// A short imperative sentence that says what the route does.
     pub summary: &'static str,
     /// A longer description.
     pub about: &'static str,
@@ -158,13 +158,13 @@ pub struct Operation {
     pub(crate) answers: Vec<(u16, Option<SchemaOf>, &'static str)>,
     /// The media type of the answers.
     pub media_type: &'static str,
-    /// The media type of the text that is sent instead if a parameter asks for it.
+    /// The media type of the text that the route sends instead of JSON if a parameter asks for text.
     pub(crate) text_type: Option<&'static str>,
-    /// The way in which it is answered.
+    /// The way in which the route is answered.
     pub answer: Answer,
 }
 
-/// Maximum size of the body of a change, in bytes.
+/// Default of the maximum size of a request's body, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
 macro_rules! constructors {
@@ -280,7 +280,7 @@ impl Operation {
         self
     }
 
-    /// Adds the media type of the text that the route sends instead if a parameter asks for it.
+    /// Adds the media type of the text that the route sends instead of JSON if a parameter asks for text.
     pub(crate) const fn or_text(mut self, media_type: &'static str) -> Self {
         self.text_type = Some(media_type);
         self

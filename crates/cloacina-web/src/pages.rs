@@ -1,4 +1,4 @@
-//! The pages outside the API: the index, the login, and the check of the server's health.
+//! The routes outside the API: the page, the login, and the health check.
 
 use std::sync::Arc;
 
@@ -16,23 +16,24 @@ use crate::problem::Problem;
 use crate::router::{Server, see_other};
 use crate::web::{Authentication, Web};
 
-/// Whether a browser asks for a page: the router matched the page's route.
+/// Whether a request is for a page: the router has matched a page's route, and the client asks for HTML.
 pub(crate) fn is_page(head: &Parts) -> bool {
     head.extensions.get::<IsPage>().is_some() && wants_html(&head.headers)
 }
 
-/// Whether a client prefers a page to data, as browsers do.
+/// Whether a client asks for HTML, as browsers do.
 pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT);
     let text = accepts.and_then(|value| value.to_str().ok());
     text.is_some_and(|text| text.contains("text/html"))
 }
 
-/// Marks the requests whose matched route is a page.
+/// A marker in the extensions of a request whose matched route is a page.
 #[derive(Clone, Copy)]
 pub(crate) struct IsPage;
 
 /// Logs in a browser that follows a link with a token: sets the cookie, and redirects to the same page without the token.
+/// Refuses a wrong token. Returns `None` if the URL has no token, or if the server does not use tokens.
 pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     let Authentication::Token(login) = &web.authentication else {
         return None;
@@ -50,8 +51,11 @@ pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
         }
         Err(problem) => return Some(problem.into_response()),
     }
-    // Relative to this page, so that it works below any prefix.
-    let mut response = see_other("?");
+    let mut rest = form_urlencoded::Serializer::new(String::new());
+    let others = form_urlencoded::parse(query.as_bytes());
+    rest.extend_pairs(others.filter(|(name, _)| name != "token"));
+    // The location is relative to this page, so it works below any prefix.
+    let mut response = see_other(&format!("?{}", rest.finish()));
     let cookie = login.set_cookie(gate::is_https(web, head));
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -59,10 +63,10 @@ pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     Some(response)
 }
 
-/// The page for a browser without credentials.
+/// Answers a browser that has sent no valid credentials.
 pub(crate) fn login(web: &Web, problem: &Problem) -> Response {
     let how = if matches!(web.authentication, Authentication::Token(_)) {
-        "Open the link that <code>cloaca ui</code> printed: it has the token of this server."
+        "Open the link that <code>cloaca ui</code> printed. It contains the token of this server."
     } else {
         "Log in to the application that serves this page."
     };
@@ -77,7 +81,7 @@ pub(crate) fn login(web: &Web, problem: &Problem) -> Response {
     response
 }
 
-/// The paths of the page, below the mount. The script shows what the path names.
+/// The paths of the page, below the mount. All get the same HTML, whose script shows the object that the path names.
 pub(crate) const PATHS: &[&str] = &[
     "/",
     "/executions",
@@ -99,7 +103,7 @@ pub(crate) const PATHS: &[&str] = &[
 #[derive(Clone, Copy)]
 pub(crate) struct Depth(pub(crate) usize);
 
-/// The page. Its base leads from the asked path to the mount, so that it works below any prefix.
+/// Answers with the page. Its `<base>` leads from the requested path to the mount, so the page works below any prefix.
 pub(crate) async fn index(
     State(server): State<Arc<Server>>,
     Extension(access): Extension<Access>,
@@ -108,7 +112,8 @@ pub(crate) async fn index(
 ) -> Result<Response, Problem> {
     server.web.check(&access, Permission::View)?;
     let last = asked.path().rsplit('/').next().unwrap_or_default();
-    // A mount without a slash at its end is itself the last part of the path.
+    // At depth 0, the request is for the mount itself. Without a slash at the end, the last part of the path is the
+    // mount's name, and `<base>` must repeat it.
     let base = match depth {
         0 if last.is_empty() => "./".to_owned(),
         0 => format!("./{}/", escape(last)),
@@ -118,7 +123,7 @@ pub(crate) async fn index(
     Ok(respond(text))
 }
 
-/// The answer to a browser that asks for a page that is not there, with a link to the first page.
+/// Answers a browser that asks for a page that does not exist. The answer has a link to the first page.
 pub(crate) fn missing(path: &str) -> Response {
     let up = match path.matches('/').count() {
         0 | 1 => "./".to_owned(),
@@ -126,7 +131,7 @@ pub(crate) fn missing(path: &str) -> Response {
     };
     let shown: String = path.chars().take(200).collect();
     let body = format!(
-        "<h1>There is no such page</h1>\n<p><code>{}</code> is not a page of cloaca.</p>\n<p><a href=\"{up}\">Attention</a></p>",
+        "<h1>There is no such page</h1>\n<p><code>{}</code> is not a page of cloaca.</p>\n<p><a href=\"{up}\">Go to the Attention page</a></p>",
         escape(&shown)
     );
     let mut response = page("cloaca: no such page", &body);
@@ -134,12 +139,12 @@ pub(crate) fn missing(path: &str) -> Response {
     response
 }
 
-/// Whether the server can reach its database. The check needs no credentials, and reveals nothing else.
+/// Answers whether the server can reach its database. The caller needs no credentials, and learns nothing else.
 pub(crate) async fn health(State(server): State<Arc<Server>>) -> Response {
     let database = server.web.database.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let inspector = database.inspector(None)?;
-        inspector.backlog(1).map(drop)
+        inspector.backlog(1).map(drop).map_err(Problem::from)
     });
     let deadline = server.web.deadline.min(std::time::Duration::from_secs(2));
     let is_well = matches!(tokio::time::timeout(deadline, asked).await, Ok(Ok(Ok(()))));
@@ -155,7 +160,7 @@ pub(crate) async fn health(State(server): State<Arc<Server>>) -> Response {
     (status, kind, text).into_response()
 }
 
-/// A page that needs nothing else: a text under a title.
+/// Returns an HTML document without scripts and styles: a text under a title.
 pub(crate) fn document(title: &str, text: &str) -> String {
     let (title, text) = (escape(title), escape(text));
     html(&title, &format!("<h1>{title}</h1>\n<pre>{text}</pre>"))
@@ -179,7 +184,7 @@ fn respond(text: String) -> Response {
     response
 }
 
-/// Returns a text as HTML shows it.
+/// Escapes a text for HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

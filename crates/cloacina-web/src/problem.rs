@@ -1,4 +1,4 @@
-//! Errors of the API: RFC 9457 problems.
+//! Errors of the API, which are sent as problems (RFC 9457).
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -6,17 +6,17 @@ use std::ops::{Deref, DerefMut};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cloacina::{Error, ErrorCode, ExecutionStatus};
+use cloacina::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::redact::Redactor;
 
-/// The pages that explain the codes, relative to the root of the documentation: the API does not know where the documentation
-/// is published.
+/// The folder of the pages that explain the codes. The path is relative to the root of the documentation, because the API
+/// does not know where the documentation is published.
 const PAGES: &str = "reference";
 
-/// One part of a request that is not valid.
+/// An invalid part of a request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Invalid {
     /// A JSON pointer into the body, or the name of a parameter.
@@ -38,15 +38,17 @@ pub struct ProblemBody {
     status: u16,
     /// A sentence that says what failed and where.
     detail: String,
+    /// The id of this failure. If the server is at fault, its log has a line with this id.
+    instance: String,
     /// A stable name of the kind of error.
     code: String,
     /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// The current state of the execution that cannot be changed.
+    /// The current state of the execution, if the state does not allow the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<String>,
-    /// The parts of the request that are not valid.
+    /// The invalid parts of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Invalid>,
 }
@@ -55,7 +57,7 @@ pub struct ProblemBody {
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Details>);
 
-/// The parts of a problem.
+/// The contents of a problem.
 #[derive(Clone, Debug)]
 pub struct Details {
     pub(crate) status: StatusCode,
@@ -81,7 +83,7 @@ impl DerefMut for Problem {
     }
 }
 
-/// The codes that only the API has, with the status and the meaning of each.
+/// The error codes that only the API uses, each with its HTTP status and its meaning.
 pub const CODES: &[(&str, StatusCode, &str)] = &[
     (
         "bad_request",
@@ -96,12 +98,12 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     (
         "invalid_parameter",
         StatusCode::UNPROCESSABLE_ENTITY,
-        "A query parameter, a body member or a part of the path has a value that is not valid.",
+        "A query parameter, a body member or a part of the path has an invalid value.",
     ),
     (
         "unauthenticated",
         StatusCode::UNAUTHORIZED,
-        "The request has no credentials, or they are not valid.",
+        "The request has no valid credentials.",
     ),
     (
         "forbidden",
@@ -131,7 +133,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     (
         "revision_mismatch",
         StatusCode::PRECONDITION_FAILED,
-        "The execution has changed since the revision in If-Match.",
+        "The execution or schedule has changed since the revision in If-Match.",
     ),
     (
         "too_large",
@@ -151,7 +153,7 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     (
         "too_many_requests",
         StatusCode::TOO_MANY_REQUESTS,
-        "There were too many failed logins, or too many requests or streams are open.",
+        "There were too many failed logins, or the caller has too many open streams.",
     ),
     (
         "deadline",
@@ -161,12 +163,12 @@ pub const CODES: &[(&str, StatusCode, &str)] = &[
     (
         "internal",
         StatusCode::INTERNAL_SERVER_ERROR,
-        "The server failed in a way that it does not expect.",
+        "The request failed because of an unexpected error in the server.",
     ),
 ];
 
 impl Problem {
-    /// A problem with a code of [`CODES`].
+    /// Returns a problem with a code of [`CODES`].
     pub(crate) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         let known = CODES.iter().find(|(name, ..)| *name == code);
         let status = known.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, status, _)| *status);
@@ -181,10 +183,15 @@ impl Problem {
         }))
     }
 
-    /// A problem with a part of the request, named by a JSON pointer or by the parameter's name.
+    /// Returns the problem that a part of the request is invalid. `pointer` is a JSON pointer into the body (empty for the whole
+    /// body), or the name of a parameter.
     pub(crate) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let (pointer, detail) = (pointer.into(), detail.into());
-        let mut problem = Self::new("invalid_parameter", format!("{pointer}: {detail}"));
+        let message = match pointer.as_str() {
+            "" => format!("the body: {detail}"),
+            _ => format!("{pointer}: {detail}"),
+        };
+        let mut problem = Self::new("invalid_parameter", message);
         problem.errors.push(Invalid { pointer, detail });
         problem
     }
@@ -199,6 +206,17 @@ impl Problem {
         let path: String = path.chars().take(200).collect();
         Self::new("not_found", format!("the API has no route {method} {path}"))
             .hint("GET api/v1/openapi.json lists the routes")
+    }
+
+    /// Adds the part of the request that an error of the engine is about. An error with another code is not about a part of
+    /// the request, and stays as it is.
+    pub(crate) fn at(mut self, code: ErrorCode, pointer: impl Into<String>) -> Self {
+        if self.code == code.name() && self.errors.is_empty() {
+            let detail = self.detail.clone();
+            let pointer = pointer.into();
+            self.errors.push(Invalid { pointer, detail });
+        }
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -222,7 +240,7 @@ impl Problem {
         self.hint.as_deref()
     }
 
-    /// The value of the header `WWW-Authenticate`, if the problem has one.
+    /// Returns the value of the header `WWW-Authenticate`, if the response needs it.
     pub(crate) fn challenge(&self) -> Option<HeaderValue> {
         let header = self.header.as_ref();
         header
@@ -230,7 +248,7 @@ impl Problem {
             .map(|(_, value)| value.clone())
     }
 
-    /// The problem without the secrets in its texts.
+    /// Returns the problem with the secrets in its texts masked.
     pub(crate) fn redacted(&self, redactor: &Redactor) -> Self {
         let mut problem = self.clone();
         problem.detail = redactor.prose(&self.detail);
@@ -241,7 +259,7 @@ impl Problem {
         problem
     }
 
-    /// The body of the response.
+    /// Returns the body of the response.
     pub(crate) fn body(&self) -> ProblemBody {
         let is_own = CODES.iter().any(|(code, ..)| *code == self.code);
         let page = if is_own { "http-api" } else { "errors" };
@@ -250,6 +268,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
             status: self.status.as_u16(),
             detail: self.detail.clone(),
+            instance: format!("urn:uuid:{}", ExecutionId::generate()),
             code: self.code.to_owned(),
             hint: self.hint.clone(),
             current: self.current.map(|status| status.name().to_owned()),
@@ -258,7 +277,7 @@ impl Problem {
     }
 }
 
-/// The status of the engine's errors.
+/// Returns the HTTP status of an error of the engine.
 const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::ExecutionNotFound
@@ -304,8 +323,15 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_string(&self.body())
-            .unwrap_or_else(|_| r#"{"code":"internal"}"#.to_owned());
+        let body = self.body();
+        let (instance, code) = (&body.instance, &body.code);
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(%instance, code, "a request failed: {}", body.detail);
+        } else if self.status.is_server_error() {
+            tracing::debug!(%instance, code, "a request failed: {}", body.detail);
+        }
+        let body =
+            serde_json::to_string(&body).unwrap_or_else(|_| r#"{"code":"internal"}"#.to_owned());
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -1,14 +1,16 @@
-//! The query of a URL. A parameter that the route does not declare is refused.
+//! The query of a URL. A query that contains a parameter that the route does not declare is refused.
 
 use cloacina::Timestamp;
 
-use crate::operation::Parameter;
+use crate::operation::{Parameter, ParameterKind};
 use crate::problem::Problem;
 
-/// The parameters of one request, all of which the route has declared.
+/// The query parameters of one request. The route declares all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pairs: Vec<(String, String)>,
+    /// The path of the list that the query is for. A cursor of another list is refused.
+    path: String,
 }
 
 /// Maximum number of parameters of one request.
@@ -32,6 +34,12 @@ impl Query {
             let Some(parameter) = known.iter().find(|known| known.matches(&name)) else {
                 return Err(unknown(&name, known));
             };
+            if let ParameterKind::Words(words) = parameter.kind
+                && !words.contains(&&*value)
+            {
+                let detail = format!("it must be one of {}", words.join(", "));
+                return Err(Problem::invalid(shown(&name), detail));
+            }
             let is_repeated = pairs.iter().any(|(other, _)| *other == *name);
             if is_repeated && !parameter.is_repeated {
                 return Err(Problem::invalid(
@@ -41,11 +49,25 @@ impl Query {
             }
             pairs.push((name.into_owned(), value.into_owned()));
         }
-        Ok(Self { pairs })
+        Ok(Self {
+            pairs,
+            path: String::new(),
+        })
     }
 
-    /// The parameters that the members of a JSON object stand for: a list means several values, and an object a parameter with
-    /// a free part.
+    /// Sets the path of the list that the query is for.
+    pub(crate) fn of_path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Converts the members of the `filter` of a body to query parameters. A list is a parameter with several values. An object
+    /// stands for parameters like `label.K`: each of its keys is a `K`. An empty list or object is refused. A client that sends
+    /// one expects that no execution matches, but without the parameter every execution would match.
     pub(crate) fn of_members(
         members: &serde_json::Map<String, serde_json::Value>,
         known: &[Parameter],
@@ -60,7 +82,7 @@ impl Query {
                     let pointer = format!("/filter/{}", shown(name));
                     return Err(Problem::invalid(
                         pointer,
-                        "it must be text, or a list of texts",
+                        "it must be a string, or a list of strings",
                     ));
                 }
             };
@@ -68,6 +90,16 @@ impl Query {
             Ok(())
         };
         for (name, value) in members {
+            let is_empty = match value {
+                Value::Array(values) => values.is_empty(),
+                Value::Object(parts) => parts.is_empty(),
+                _ => false,
+            };
+            if is_empty {
+                let pointer = format!("/filter/{}", shown(name));
+                let detail = "it is empty; leave it out, or give it a value";
+                return Err(Problem::invalid(pointer, detail));
+            }
             match value {
                 Value::Array(values) => values.iter().try_for_each(|value| add(name, value))?,
                 Value::Object(parts) => {
@@ -80,7 +112,7 @@ impl Query {
         Self::parse(&text.finish(), known)
     }
 
-    /// An id.
+    /// Returns the value of a parameter that is an id; `None` if the parameter is not given.
     pub(crate) fn id<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -89,27 +121,27 @@ impl Query {
         text.parse().map(Some).map_err(refused)
     }
 
-    /// All parameters with their values.
+    /// Returns all parameters with their values.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The value of a parameter that is given at most once.
+    /// Returns the value of a parameter that is given at most once.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.pairs.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// All values of a parameter.
+    /// Returns all values of a parameter.
     pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let name = name.to_owned();
         let values = self.pairs.iter().filter(move |(key, _)| *key == name);
         values.map(|(_, value)| value.as_str())
     }
 
-    /// The parameters `prefix.REST`, as pairs of the rest and the value.
+    /// Returns the parameters whose names begin with `prefix` and a dot, as pairs of the rest of the name and the value.
     pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.pairs.iter().filter_map(move |(key, value)| {
             let rest = key.strip_prefix(prefix)?.strip_prefix('.')?;
@@ -117,7 +149,7 @@ impl Query {
         })
     }
 
-    /// A whole number in a range.
+    /// Returns the value of a parameter that is a whole number in a range; `default` if the parameter is not given.
     pub(crate) fn number(
         &self,
         name: &str,
@@ -137,7 +169,7 @@ impl Query {
         })
     }
 
-    /// A parameter that is `true` or `false`; false if it is not given.
+    /// Returns the value of a parameter that is `true` or `false`; false if the parameter is not given.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
@@ -146,7 +178,8 @@ impl Query {
         }
     }
 
-    /// A time, as RFC 3339 text or as a span before now, like `24h`.
+    /// Returns the value of a parameter that is a time: RFC 3339 text, or a span before `now`, like `24h`. Returns `None` if
+    /// the parameter is not given.
     pub(crate) fn time(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.get(name) else {
             return Ok(None);
@@ -172,8 +205,11 @@ fn unknown(name: &str, known: &[Parameter]) -> Problem {
     );
     match cloacina::types::nearest(&name, names.clone()) {
         Some(near) => problem.hint(format!("did you mean '{near}'?")),
-        None if known.is_empty() => problem.hint("it has no parameters"),
-        None => problem.hint(format!("it has {}", names.collect::<Vec<_>>().join(", "))),
+        None if known.is_empty() => problem.hint("the route has no parameters"),
+        None => {
+            let names: Vec<_> = names.collect();
+            problem.hint(format!("the route's parameters are {}", names.join(", ")))
+        }
     }
 }
 
@@ -190,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_parameter_means_or() {
+    fn repeated_parameter_keeps_all_values() {
         let query = Query::parse("status=Failed&status=Paused", &known()).expect("a query");
         assert_eq!(
             query.all("status").collect::<Vec<_>>(),

@@ -1,15 +1,18 @@
-//! Redaction: the values of keys that name a secret become `"•••"`, at every depth of a JSON text. The same holds for the
-//! member `value` of an object whose member `key` names a secret, as in a step.
+//! Redaction of JSON text: if a key names a secret, its value is replaced with `"•••"`, at every depth. In an object like
+//! `{"key": "password", "value": "x"}` (a recorded step), the value of `value` is replaced. In texts for people, such as error
+//! messages, only the secrets are masked.
 //!
-//! The text is read once and never as a tree, so numbers keep their digits, and depth costs no stack.
+//! The text is scanned once and never parsed into a tree. Therefore numbers keep their digits, and deep nesting needs no stack.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::secret_values::SecretValue;
+
 /// The text that replaces a secret.
 pub(crate) const MASK: &str = "•••";
 
-/// Parts of keys that name a secret, in lower case and without separators.
+/// The default patterns, in lower case and without separators. A key that contains a pattern names a secret.
 const PATTERNS: &[&str] = &[
     "password",
     "passwd",
@@ -22,7 +25,7 @@ const PATTERNS: &[&str] = &[
     "credential",
 ];
 
-/// Keys whose text is written by programs for people: secrets in it are masked too.
+/// Keys whose values are texts for people, like error messages. Secrets inside such a text are masked.
 const PROSE: &[&str] = &[
     "message",
     "traceback",
@@ -36,18 +39,15 @@ const PROSE: &[&str] = &[
     "remedy",
 ];
 
-/// Minimum length of a secret value that is searched for in texts, in characters.
-const MIN_VALUE: usize = 4;
-
 /// Replaces secrets in JSON texts.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
     patterns: Arc<Vec<String>>,
-    values: Arc<Vec<String>>,
+    values: Arc<Vec<SecretValue>>,
 }
 
 impl Redactor {
-    /// A redactor of the default patterns and of further ones.
+    /// Returns a redactor with the default patterns and the given further patterns.
     pub(crate) fn new(further: &[String]) -> Self {
         let further = further.iter().map(|pattern| normalised(pattern));
         let patterns = (PATTERNS.iter().map(|pattern| (*pattern).to_owned()))
@@ -59,13 +59,14 @@ impl Redactor {
         }
     }
 
-    /// A redactor that also masks, in texts for people, the secret values of some JSON texts.
+    /// Returns a redactor that also knows the secret values in the given JSON texts, and masks them in texts for people.
     pub(crate) fn with_secrets_of<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut values = Vec::new();
         for text in texts {
             Scan::new(text, self).run(Some(&mut values));
         }
-        values.sort_unstable_by_key(|value: &String| std::cmp::Reverse(value.len()));
+        // A longer value is masked before its parts.
+        values.sort_unstable();
         values.dedup();
         Self {
             patterns: Arc::clone(&self.patterns),
@@ -86,16 +87,17 @@ impl Redactor {
         Scan::new(text, self).run(None)
     }
 
-    /// Returns a text for people with its secrets replaced: known values, `key=value` with a secret key, and passwords
-    /// of URLs.
+    /// Returns a text for people with its secrets replaced: known secret values, the value in `key=value` if the key names a
+    /// secret, and passwords in URLs.
     pub(crate) fn prose(&self, text: &str) -> String {
-        let mut text = mask_urls(&mask_pairs(text, self));
+        // Known values come first: a secret of several words would no longer match after its first word was masked.
+        let mut text = Cow::Borrowed(text);
         for value in self.values.iter() {
-            if text.contains(value.as_str()) {
-                text = text.replace(value.as_str(), MASK);
+            if let Some(masked) = value.masked_in(&text) {
+                text = Cow::Owned(masked);
             }
         }
-        text
+        mask_urls(&mask_pairs(&text, self))
     }
 }
 
@@ -105,7 +107,7 @@ fn normalised(key: &str) -> String {
         .collect()
 }
 
-/// Masks what follows a secret key and `=` or `:`, to the next space or separator.
+/// Masks the value in `key=value` and `key: value` if the key names a secret. A value ends at the next space or separator.
 fn mask_pairs(text: &str, redactor: &Redactor) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -124,7 +126,7 @@ fn mask_pairs(text: &str, redactor: &Redactor) -> String {
         }
         let value = rest.trim_start_matches([' ', '\'', '"']);
         masked.push_str(&rest[..rest.len() - value.len()]);
-        // "Authorization: Bearer abc": the scheme is not the secret.
+        // In "Authorization: Bearer abc", the scheme "Bearer" is not secret.
         let value = match value.split_once(' ') {
             Some((scheme, credentials))
                 if ["bearer", "basic", "token"].contains(&scheme.to_lowercase().as_str()) =>
@@ -146,7 +148,7 @@ fn mask_pairs(text: &str, redactor: &Redactor) -> String {
     masked
 }
 
-/// Masks the passwords of URLs: `scheme://user:password@host`.
+/// Masks passwords in URLs like `scheme://user:password@host`.
 fn mask_urls(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -172,12 +174,12 @@ fn mask_urls(text: &str) -> String {
     masked
 }
 
-/// A container that is open at a place of a JSON text.
+/// The kind of an object or list that encloses the current position of a scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Container {
     List,
     Object,
-    /// An object whose `key` names a secret, so that its `value` is one.
+    /// An object whose member `key` names a secret, so its member `value` is secret.
     SecretPair,
 }
 
@@ -197,8 +199,9 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Returns the redacted text, or collects the secret values if `secrets` is given.
-    fn run(mut self, mut secrets: Option<&mut Vec<String>>) -> String {
+    /// Returns the redacted text. If `secrets` is given, instead adds the text's secret values to `secrets`, and returns the
+    /// text unchanged.
+    fn run(mut self, mut secrets: Option<&mut Vec<SecretValue>>) -> String {
         let mut written = String::with_capacity(self.text.len());
         let mut open: Vec<Container> = Vec::new();
         let mut expects_key = false;
@@ -241,7 +244,7 @@ impl<'a> Scan<'a> {
                         self.skip_value();
                         let value = &self.text[start..self.at];
                         match &mut secrets {
-                            Some(values) => collect_strings(value, values),
+                            Some(values) => collect_values(value, values),
                             // `null` is not a secret.
                             None if value != "null" => {
                                 written.push_str(&self.text[copied..start]);
@@ -274,13 +277,13 @@ impl<'a> Scan<'a> {
         written
     }
 
-    /// Whether the string that begins here names a secret. Does not move the position.
+    /// Whether the string at the current position names a secret. Does not move the position.
     fn names_a_secret(&self) -> bool {
         let mut ahead = Scan { ..*self };
         self.text.as_bytes().get(self.at) == Some(&b'"') && self.redactor.is_secret(&ahead.string())
     }
 
-    /// Reads the string that begins here, without its quotes and escapes.
+    /// Reads the string at the current position. Removes the quotes, and replaces the escapes.
     fn string(&mut self) -> Cow<'a, str> {
         let start = self.at;
         let is_escaped = self.skip_string();
@@ -292,7 +295,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Skips the string that begins here; returns whether it has escapes.
+    /// Skips the string at the current position; returns whether it has escapes.
     fn skip_string(&mut self) -> bool {
         let mut is_escaped = false;
         self.at += 1;
@@ -320,7 +323,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Skips the value that begins here, however deep it is.
+    /// Skips the value at the current position, at any depth of nesting.
     fn skip_value(&mut self) {
         let mut depth = 0_usize;
         while let Some(byte) = self.text.as_bytes().get(self.at).copied() {
@@ -355,18 +358,19 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Collects the strings of a JSON value that are long enough to be searched for in texts.
-fn collect_strings(value: &str, strings: &mut Vec<String>) {
+/// Collects the strings and numbers in a JSON value that are long enough to be searched for in texts.
+fn collect_values(value: &str, found: &mut Vec<SecretValue>) {
     let nothing = Redactor::default();
     let mut scan = Scan::new(value, &nothing);
     while let Some(byte) = value.as_bytes().get(scan.at) {
-        if *byte == b'"' {
-            let text = scan.string();
-            if text.chars().count() >= MIN_VALUE {
-                strings.push(text.into_owned());
+        match byte {
+            b'"' => SecretValue::add_text(&scan.string(), found),
+            b'-' | b'0'..=b'9' => {
+                let start = scan.at;
+                scan.skip_value();
+                SecretValue::add_number(&value[start..scan.at], found);
             }
-        } else {
-            scan.at += 1;
+            _ => scan.at += 1,
         }
     }
 }
@@ -403,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn value_beside_the_key_of_a_secret_is_redacted() {
+    fn value_member_is_redacted_if_the_key_member_names_a_secret() {
         let text = r#"[{"key":"db_password","position":0,"value":{"a":1},"n":2},{"value":3,"key":"total"},{"key":"a","value":4}]"#;
         let expected = r#"[{"key":"db_password","position":0,"value":"•••","n":2},{"value":3,"key":"total"},{"key":"a","value":4}]"#;
         assert_eq!(redacted(text), expected);
@@ -415,12 +419,34 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let deep = 200_000;
         let text = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
         assert_eq!(redacted(&text), text);
         let secret = format!(r#"{{"token":{text},"b":1}}"#);
         assert_eq!(redacted(&secret), r#"{"token":"•••","b":1}"#);
+    }
+
+    #[test]
+    fn secret_numbers_and_single_lines_of_secrets_are_masked() {
+        let input = r#"{"private_key":"-----BEGIN KEY-----\nMIIEvQIBADANBg\nab=\n","api_key":1234567890123,
+            "tokens":[{"pin":654321,"short":12345}]}"#;
+        let known = Redactor::new(&[]).with_secrets_of([input]);
+        for (text, expected) in [
+            ("-----BEGIN KEY-----", "•••"),
+            ("key MIIEvQIBADANBg!", "key •••!"),
+            ("pin 1234567890123", "pin •••"),
+            ("private_key: -----BEGIN KEY-----", "private_key: •••"),
+            ("654321 of 12345", "••• of 12345"),
+            ("at 1654321 and 654321.5", "at 1654321 and •••.5"),
+            // Python's repr and JSON escape the line breaks.
+            (
+                r"got '-----BEGIN KEY-----\nMIIEvQIBADANBg\nab=\n'",
+                "got '•••'",
+            ),
+        ] {
+            assert_eq!(known.prose(text), expected);
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The router: the gate around the routes of the table, the stream of changes and the pages.
+//! The router of the API and the page. Every request passes the gate (`gate.rs`). Only the health check needs no
+//! authentication.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use crate::routes;
 use crate::stream;
 use crate::web::Web;
 
-/// Maximum number of requests that use the database at once.
+/// Maximum number of requests whose handlers run at once. Further requests wait, at most until their deadlines.
 const MAX_QUERIES: usize = 4;
 
 /// The state that the routes share.
@@ -37,7 +38,7 @@ pub(crate) struct Server {
 
 /// Returns the API and the page of a database as a router, to serve or to nest below any path.
 ///
-/// Nothing in it depends on the path that it is nested below. It needs a tokio runtime with timers.
+/// The router needs a tokio runtime with timers.
 ///
 /// Since 1.0.
 pub fn router(web: Web) -> Router {
@@ -76,7 +77,7 @@ pub fn router(web: Web) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(gate)
         .layer(Extension(pages::IsPage));
-    // The one route without authentication.
+    // The health check is the only route without authentication.
     let health = Router::new()
         .route("/healthz", get(pages::health))
         .method_not_allowed_fallback(no_method)
@@ -111,12 +112,12 @@ fn route(server: &Arc<Server>, operation: Arc<Operation>) -> MethodRouter<Arc<Se
     })
 }
 
-/// A problem whose texts show no secret.
+/// Returns the response for a problem, with the secrets in the problem's texts masked.
 fn redacted(problem: &Problem, redactor: &crate::redact::Redactor) -> Response {
     problem.redacted(redactor).into_response()
 }
 
-/// The gate, around every route but `healthz`.
+/// Runs the checks of the gate for every route except `healthz`.
 async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
     if let Err(problem) = gate::check(&server.web, &head) {
@@ -135,7 +136,7 @@ async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) 
     }
 }
 
-/// The gate without authentication, for the check of the server's health.
+/// Runs the checks of the gate except authentication, for the health check.
 async fn guard_public(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     match gate::check(&server.web, &head) {
@@ -144,7 +145,7 @@ async fn guard_public(State(server): State<Arc<Server>>, request: Request, next:
     }
 }
 
-/// The headers that every answer has.
+/// The security headers that every answer gets.
 const HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -171,7 +172,7 @@ async fn protect(request: Request, next: Next) -> Response {
             HeaderValue::from_static(value),
         );
     }
-    // A cache must not answer in place of the server, but a client may revalidate an answer by its entity tag.
+    // A cache must not answer instead of the server, but a client may revalidate an answer with its entity tag.
     let cache = if headers.contains_key(header::ETAG) {
         "private, no-cache"
     } else {
@@ -207,6 +208,7 @@ async fn answer(
     server.web.check(&access, operation.permission)?;
     let path = path_of(&mut head).await?;
     let query = Query::parse(head.uri.query().unwrap_or_default(), &operation.parameters)?;
+    let query = query.of_path(filled(operation.path, &path));
     let tenant = query.get("tenant").map(str::to_owned);
     if !access.allows_tenant(tenant.as_deref()) {
         let detail = match &tenant {
@@ -229,7 +231,7 @@ async fn answer(
     let work = async move {
         let turn = Arc::clone(&server.queries).acquire_owned().await;
         let working = tokio::task::spawn_blocking(move || {
-            // Released when the database has answered, even if the caller no longer waits.
+            // The permit is kept until the database has answered, even if the caller no longer waits.
             let _turn = turn;
             let web = &server.web;
             let call = Call {
@@ -250,7 +252,7 @@ async fn answer(
             tracing::error!(%error, "a request failed");
             Err(Problem::new(
                 "internal",
-                "the request failed in a way that the server does not expect",
+                "the request failed because of an unexpected error in the server",
             ))
         })
     };
@@ -275,6 +277,13 @@ async fn path_of(head: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
     Ok(owned.collect())
 }
 
+/// Returns the path of a route with the values of its parameters. Unlike the path of the request, it has no prefix.
+fn filled(route: &str, values: &[(String, String)]) -> String {
+    let values = values.iter().map(|(_, value)| value.as_str());
+    let parts: Vec<&str> = std::iter::once(route).chain(values).collect();
+    parts.join("\n")
+}
+
 async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let bytes = axum::body::to_bytes(body, limit).await;
     bytes.map(Into::into).map_err(|_| {
@@ -285,7 +294,7 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     })
 }
 
-/// A response with a status and a location relative to the request.
+/// Returns a redirect (`303 See Other`) to a location that is relative to the request.
 pub(crate) fn see_other(location: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     if let Ok(location) = HeaderValue::from_str(location) {

@@ -1,4 +1,4 @@
-//! The server on a port, for `cloaca ui` and for programs without a web server of their own.
+//! The server on a port, for `cloaca ui` and for programs that have no web server.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,7 +24,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// A server that listens on a port, with threads of its own. It ends when this value is dropped.
+/// A server that listens on a port and runs on its own threads. Dropping this value stops the server.
 ///
 /// Since 1.0.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Starts to serve on an address. Port 0 means any free port.
+    /// Starts a server on an address. Port 0 means any free port.
     ///
     /// # Errors
     /// `Configuration` if the address is not a loopback address and callers need no credentials; `Connection` if the address
@@ -61,6 +61,7 @@ impl Listening {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("cloaca-web")
+            .on_thread_start(web.on_thread_start())
             .enable_all()
             .build()
             .map_err(|error| failed("serve on", &error))?;
@@ -96,7 +97,7 @@ async fn accept(listener: TcpListener, router: Router) {
     };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        // A connection beyond the limit waits until another one is closed.
+        // Above the maximum number of connections, a new connection waits until another connection is closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };

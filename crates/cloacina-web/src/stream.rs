@@ -1,4 +1,4 @@
-//! `GET /stream`: server-sent events that say that something has changed. Clients then reload what they show.
+//! `GET /stream`: server-sent events that tell clients that the database may have changed. Clients then reload their data.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -22,11 +22,12 @@ use crate::watch::Watcher;
 
 /// Maximum number of open streams of one user.
 const MAX_STREAMS: usize = 8;
-/// Time between two polls of the change marker while changes arrive.
+/// Time from the opening of a stream to its first poll of the change marker. Each pause between later polls is longer, up to
+/// `LONGEST_PAUSE`.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// Time between two polls when nothing has changed for a while. Also the minimum time between two events.
+/// Maximum time between two polls. Also the time from an event about a change to the next poll.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// Time between two signs of life, for proxies that close silent connections.
+/// Time between two comments that keep the connection alive, because some proxies close silent connections.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The number of open streams by user.
@@ -35,30 +36,30 @@ pub(crate) struct Streams {
     open: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// A place among the open streams of a user, given back when it is dropped.
-struct Place {
+/// The registration of an open stream in the user's count. Dropping it decreases the count.
+struct OpenStream {
     streams: Streams,
     user: String,
 }
 
 impl Streams {
-    fn enter(&self, user: &str) -> Result<Place, Problem> {
+    fn enter(&self, user: &str) -> Result<OpenStream, Problem> {
         let mut open = self.open.lock();
         let count = open.entry(user.to_owned()).or_default();
         if *count >= MAX_STREAMS {
             let detail = format!("{MAX_STREAMS} streams of this user are open already");
             return Err(Problem::new("too_many_requests", detail)
-                .hint("close one, or ask GET changes?after= every few seconds"));
+                .hint("close a stream, or ask GET changes?after= every few seconds"));
         }
         *count += 1;
-        Ok(Place {
+        Ok(OpenStream {
             streams: self.clone(),
             user: user.to_owned(),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock();
         if let Some(count) = open.get_mut(&self.user) {
@@ -93,14 +94,14 @@ pub(crate) async fn open(
     let opening = tokio::task::spawn_blocking(move || {
         let watcher = database.watcher(tenant.as_deref())?;
         let marker = watcher.marker()?;
-        Ok::<_, cloacina::Error>((watcher, marker))
+        Ok::<_, Problem>((watcher, marker))
     });
     let opened = opening.await;
     let (watcher, marker) =
         opened.map_err(|_| Problem::new("internal", "the stream cannot be opened"))??;
     let last = head.headers.get("last-event-id");
     let seen = last.and_then(|value| value.to_str().ok());
-    // A client that reconnects learns at once whether it has missed anything.
+    // A client that reconnects gets an event at once if it has missed a change.
     let is_news = seen.is_some_and(|seen| seen != marker);
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
@@ -114,7 +115,7 @@ pub(crate) async fn open(
         HeaderValue::from_static("text/event-stream"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Makes nginx pass events on at once.
+    // This header makes nginx pass events on without buffering.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
@@ -125,7 +126,7 @@ fn event(name: &str, marker: &str) -> Bytes {
     ))
 }
 
-/// Sends an event for each change, until the client is gone.
+/// Sends an event for each change, until the client is gone. The first event is `changed` if `is_news`, otherwise `open`.
 async fn follow(
     watcher: &Arc<Watcher>,
     mut marker: String,
@@ -147,7 +148,7 @@ async fn follow(
         }
         let asked = Arc::clone(watcher);
         let answer = tokio::task::spawn_blocking(move || asked.marker()).await;
-        // While the database does not answer, the client keeps its stream and hears nothing.
+        // While the database does not answer, the stream stays open without events.
         let now = answer
             .ok()
             .and_then(Result::ok)

@@ -3,11 +3,16 @@
 use chrono::DateTime;
 use cloacina::Timestamp;
 
-/// Parses a time; `None` if the text is not one.
+/// Parses a time; returns `None` if the text is not a time.
 pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
-    if let Some(span) = span(text) {
-        return Some(now - span);
+    match span(text) {
+        Some(span) => Some(now - span),
+        None => instant(text),
     }
+}
+
+/// Parses RFC 3339 text; returns `None` if the text is not such a time.
+pub(crate) fn instant(text: &str) -> Option<Timestamp> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     Some(Timestamp(time.timestamp_micros()))
 }

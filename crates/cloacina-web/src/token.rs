@@ -1,4 +1,4 @@
-//! Login by a token: as a bearer token, or as a cookie that a link with the token sets.
+//! Login with a token. A caller sends the token in the header `Authorization`, or as a cookie that a link with the token sets.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,12 +10,13 @@ use crate::problem::Problem;
 
 /// Maximum number of failed logins of one peer within `WINDOW`.
 const MAX_FAILURES: usize = 10;
-/// The time for which failures count.
+/// Time after which a failed login no longer counts.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Maximum number of peers whose failures are kept.
-const MAX_PEERS: usize = 1_000;
+/// Maximum number of failed logins that are remembered for all peers together. Above this number, the oldest failed login is
+/// forgotten.
+const MAX_REMEMBERED: usize = 1_000;
 
-/// A token and the failed attempts to use it.
+/// The token, and the recent failed logins by peer.
 pub(crate) struct TokenLogin {
     token: String,
     /// The name of the cookie.
@@ -32,14 +33,14 @@ impl TokenLogin {
         }
     }
 
-    /// The same login with another cookie.
+    /// Returns a login with the same token and another name for the cookie.
     pub(crate) fn with_cookie(&self, cookie: String) -> Self {
         Self::new(self.token.clone(), cookie)
     }
 
-    /// Refuses a text that is not the token, and counts it as a failure of the peer. After too many recent failures the
-    /// problem says that the peer has to wait. The token itself is always accepted: otherwise anybody behind the same proxy
-    /// could lock out the other callers.
+    /// Refuses a text that is not the token, and counts a failed login of the peer. After too many recent failures, the
+    /// problem says that the peer has to wait. The right token is accepted even then, because otherwise one caller could lock
+    /// out all other callers that use the same proxy.
     pub(crate) fn check(&self, token: &str, peer: Option<IpAddr>) -> Result<(), Problem> {
         if is_equal(token.as_bytes(), self.token.as_bytes()) {
             return Ok(());
@@ -53,14 +54,14 @@ impl TokenLogin {
                 .hint("send the right token, or wait a minute")
                 .header(header::RETRY_AFTER, "60"));
         }
-        if failures.len() >= MAX_PEERS {
+        if failures.len() >= MAX_REMEMBERED {
             failures.remove(0);
         }
         failures.push((peer, Instant::now()));
         Err(Problem::unauthenticated())
     }
 
-    /// Refuses headers without the token. Headers without credentials do not count as a failure.
+    /// Refuses headers without the token. Headers without credentials do not count as a failed login.
     pub(crate) fn check_headers(
         &self,
         headers: &HeaderMap,
@@ -84,7 +85,8 @@ impl TokenLogin {
         self.check(token, peer)
     }
 
-    /// The cookie that logs a browser in, for 30 days. Scripts cannot read it, and other sites cannot send it.
+    /// Returns the cookie that logs a browser in for 30 days. Scripts cannot read the cookie, and browsers do not send it with
+    /// requests that come from other sites.
     pub(crate) fn set_cookie(&self, is_secure: bool) -> String {
         let secure = if is_secure { "; Secure" } else { "" };
         format!(
@@ -94,7 +96,7 @@ impl TokenLogin {
     }
 }
 
-/// Compares in a time that does not depend on the position of a difference.
+/// Compares two byte strings in a time that does not depend on where they differ.
 fn is_equal(left: &[u8], right: &[u8]) -> bool {
     let differences = left.iter().zip(right).fold(0, |all, (a, b)| all | (a ^ b));
     std::hint::black_box(differences) == 0 && left.len() == right.len()
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn eleventh_failure_of_a_peer_is_refused() {
+    fn eleventh_failed_login_of_a_peer_is_too_many_requests() {
         let login = login();
         let peer = Some(IpAddr::from([10, 0, 0, 1]));
         for _ in 0..MAX_FAILURES {

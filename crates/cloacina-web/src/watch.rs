@@ -1,4 +1,4 @@
-//! The change marker of a database as clients see it. The database is asked only while a client asks.
+//! The change marker that clients see. It is computed from the database's own marker, which is read only when a client asks.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use cloacina::runner::Inspector;
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Clock, SystemClock};
 
-/// Minimum time between two queries of the database, however many clients ask.
+/// Minimum time between two reads of the database's marker, for any number of clients.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Counts the changes of a database.
+/// Counts the changes of a database that its marker has shown, and the changes that this server has made.
 pub(crate) struct Watcher {
     inspector: Inspector,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Distinguishes this watcher's markers from the markers of an earlier process.
+    /// The start time of this watcher. It distinguishes this watcher's markers from the markers of an earlier process.
     start: i64,
     count: u64,
     /// The database's own marker, and when it was read.
@@ -37,7 +37,7 @@ impl Watcher {
         }
     }
 
-    /// Returns a text that differs from an earlier one if the database may have changed in between. May block.
+    /// Returns the marker: a text that differs from an earlier marker if the database may have changed in between. May block.
     pub(crate) fn marker(&self) -> Result<String, Error> {
         let mut state = self.state.lock();
         let is_fresh = state
@@ -53,7 +53,7 @@ impl Watcher {
         Ok(format!("{:x}-{}", state.start, state.count))
     }
 
-    /// Notes a change that this server made, which the database's marker may leave out.
+    /// Records a change that this server made, because the database's marker may not show it.
     pub(crate) fn note_own_change(&self) {
         self.state.lock().count += 1;
     }

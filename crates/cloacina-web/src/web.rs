@@ -1,4 +1,4 @@
-//! `Web`: a database with the rules under which it is served.
+//! `Web`: a database and the settings for serving it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::request::Parts;
+use cloacina::Error;
 use cloacina::runner::{Access as Opening, DatabaseAdmin, Inspector, Tenant};
 use cloacina::types::sync::Mutex;
-use cloacina::{Error, ErrorCode};
+use tracing::Dispatch;
 
 use crate::access::{Access, Permission};
 use crate::problem::Problem;
@@ -16,19 +17,19 @@ use crate::redact::Redactor;
 use crate::token::TokenLogin;
 use crate::watch::Watcher;
 
-/// Decides who a caller is from the head of a request; `None` refuses the caller with status 401.
+/// A function that identifies a caller by the head of a request. If it returns `None`, the answer has the status 401.
 pub type Authorize = Arc<dyn Fn(&Parts) -> Option<Access> + Send + Sync>;
 
-/// How callers prove who they are.
+/// The way in which callers are authenticated.
 #[derive(Clone)]
 pub(crate) enum Authentication {
-    /// A function of the program.
+    /// A function of the program identifies the caller.
     Function(Authorize),
-    /// A token, as a bearer token or in a cookie.
+    /// The caller sends a token, in the header `Authorization` or in a cookie.
     Token(Arc<TokenLogin>),
-    /// Nothing: every caller has every permission.
+    /// Callers are not authenticated. Every caller has every permission.
     Open,
-    /// An adapter has asked the program, and has put the access into the request's extensions.
+    /// An adapter identifies the caller, and puts the caller's access into the request's extensions.
     Adapter,
 }
 
@@ -37,11 +38,30 @@ pub(crate) enum Authentication {
 pub(crate) enum Hosts {
     /// IP addresses, `localhost`, and these names.
     Named(Vec<String>),
-    /// Any host: the framework that embeds the server checks it.
+    /// Any host, because the framework that embeds the server checks the host.
     Any,
 }
 
-/// A database with the rules under which it is served: the access of callers, and the values that are hidden.
+/// How the page follows changes of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Updates {
+    /// The page follows the stream (`GET /stream`).
+    Stream,
+    /// The page requests the change marker every few seconds.
+    Poll,
+}
+
+impl Updates {
+    /// Returns the name in the API.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// A database and the settings for serving it: how callers are authenticated, and which values are hidden.
 ///
 /// ```no_run
 /// use cloacina_web::{Access, Database, Web, router};
@@ -67,9 +87,12 @@ pub struct Web {
     pub(crate) deadline: Duration,
     is_read_only: bool,
     hides_payloads: bool,
+    updates: Updates,
     redactor: Redactor,
     /// The template of the links to traces.
     trace_url: Option<String>,
+    /// The `tracing` dispatcher of the service's threads; `None`: the program's global dispatcher.
+    dispatch: Option<Dispatch>,
 }
 
 impl Web {
@@ -82,15 +105,15 @@ impl Web {
         Self::with_authentication(database.into(), authentication)
     }
 
-    /// Serves a database to callers who have a token, as a bearer token or as the cookie that a link with the token sets.
-    /// Since 1.0.
+    /// Serves a database to callers who send a token: in the header `Authorization`, or in the cookie that a link with the
+    /// token sets. Since 1.0.
     pub fn with_token(database: impl Into<Database>, token: impl Into<String>) -> Self {
         let login = TokenLogin::new(token.into(), "cloaca".to_owned());
         let authentication = Authentication::Token(Arc::new(login));
         Self::with_authentication(database.into(), authentication)
     }
 
-    /// Names the cookie after the port, because the servers of one host share their cookies.
+    /// Names the cookie after the port, because browsers send a host's cookies to all its ports.
     pub(crate) fn on_port(mut self, port: u16) -> Self {
         if let Authentication::Token(login) = &self.authentication {
             let login = login.with_cookie(format!("cloaca-{port}"));
@@ -99,7 +122,8 @@ impl Web {
         self
     }
 
-    /// Serves a database to every caller, with every permission. Such a server listens on loopback addresses only. Since 1.0.
+    /// Serves a database to every caller, with every permission. Such a server can listen only on loopback addresses. Since
+    /// 1.0.
     pub fn without_token(database: impl Into<Database>) -> Self {
         Self::with_authentication(database.into(), Authentication::Open)
     }
@@ -119,8 +143,10 @@ impl Web {
             deadline: Duration::from_secs(10),
             is_read_only: false,
             hides_payloads: false,
+            updates: Updates::Stream,
             redactor: Redactor::new(&[]),
             trace_url: None,
+            dispatch: None,
         }
     }
 
@@ -136,36 +162,43 @@ impl Web {
         self
     }
 
-    /// Redacts the values of more keys. A key matches if it contains one of the patterns, ignoring case and separators. Since
-    /// 1.0.
+    /// Makes the page poll for changes instead of following the stream, for a server that needs a thread for each open
+    /// stream. Since 1.0.
+    pub fn polled(mut self) -> Self {
+        self.updates = Updates::Poll;
+        self
+    }
+
+    /// Also redacts the values of keys that contain one of these patterns, ignoring case and separators. Another call
+    /// replaces these patterns, but not the default patterns. Since 1.0.
     pub fn redact(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let patterns: Vec<String> = patterns.into_iter().map(Into::into).collect();
         self.redactor = Redactor::new(&patterns);
         self
     }
 
-    /// Answers for these host names too, besides IP addresses and `localhost`. Since 1.0.
+    /// Allows these host names, besides IP addresses and `localhost`. Since 1.0.
     pub fn allowed_hosts(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(|name| name.into().to_lowercase());
         self.hosts = Hosts::Named(names.collect());
         self
     }
 
-    /// Answers for any host, because the program that embeds the server checks it. Since 1.0.
+    /// Allows any host name, for a program that checks the host itself. Since 1.0.
     pub fn any_host(mut self) -> Self {
         self.hosts = Hosts::Any;
         self
     }
 
-    /// Believes the headers `X-Forwarded-Host` and `X-Forwarded-Proto`, which a proxy must set. Since 1.0.
+    /// Trusts the headers `X-Forwarded-Host` and `X-Forwarded-Proto`, which a proxy must set. Since 1.0.
     pub fn trust_proxy(mut self) -> Self {
         self.trusts_proxy = true;
         self
     }
 
-    /// Links executions that were submitted in a trace to the page of the trace: the template's `{trace_id}` is replaced by the
-    /// trace's id in hexadecimal, and `{execution_id}` by the execution's id. A template that is not an `http` or `https` URL
-    /// is ignored. Since 1.0.
+    /// Sets the template of the links from executions to their traces. In the template, `{trace_id}` stands for the trace's id
+    /// in hexadecimal, and `{execution_id}` for the execution's id. Only executions that were submitted in a trace get a link.
+    /// A template that is not an `http` or `https` URL is ignored. Since 1.0.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), cloacina::Error> {
@@ -182,7 +215,25 @@ impl Web {
         self
     }
 
-    /// Sets the maximum time that the database may take for a request. Since 1.0.
+    /// Sets the `tracing` dispatcher of the service's threads. By default, they use the program's global dispatcher. Since 1.0.
+    pub fn log_to(mut self, dispatch: Dispatch) -> Self {
+        self.dispatch = Some(dispatch);
+        self
+    }
+
+    /// Returns a function that each thread of the service calls when it starts.
+    pub(crate) fn on_thread_start(&self) -> impl Fn() + Send + Sync + 'static {
+        let dispatch = self.dispatch.clone();
+        move || {
+            if let Some(dispatch) = &dispatch {
+                // The thread keeps the dispatcher until it ends.
+                std::mem::forget(tracing::dispatcher::set_default(dispatch));
+            }
+        }
+    }
+
+    /// Sets the maximum time that a request may take, including its wait for other requests. The default is 10 seconds. Since
+    /// 1.0.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -196,6 +247,10 @@ impl Web {
         self.hides_payloads
     }
 
+    pub(crate) const fn updates(&self) -> Updates {
+        self.updates
+    }
+
     /// The template of the links to traces.
     pub(crate) fn trace_template(&self) -> Option<&str> {
         self.trace_url.as_deref()
@@ -205,7 +260,7 @@ impl Web {
         self.redactor.clone()
     }
 
-    /// Refuses a caller without a permission, and every change in read-only mode.
+    /// Returns an error if the caller lacks a permission, or if the permission is for changes and the server refuses changes.
     pub(crate) fn check(&self, access: &Access, permission: Permission) -> Result<(), Problem> {
         if permission.is_write() && self.is_read_only {
             return Err(Problem::new("read_only", "the server is in read-only mode"));
@@ -218,9 +273,10 @@ impl Web {
         Err(Problem::new("forbidden", detail))
     }
 
-    /// The permissions that a caller can use, in their order.
+    /// Returns the permissions that a caller has and that the server's settings do not disable.
     pub(crate) fn usable(&self, access: &Access) -> Vec<Permission> {
-        let usable = |permission: &Permission| self.check(access, *permission).is_ok();
+        let is_hidden = |of: Permission| self.hides_payloads && of == Permission::ViewPayloads;
+        let usable = |of: &Permission| self.check(access, *of).is_ok() && !is_hidden(*of);
         access.permissions().filter(usable).collect()
     }
 }
@@ -234,7 +290,7 @@ impl fmt::Debug for Web {
     }
 }
 
-/// Maximum number of tenants whose connections are kept open.
+/// Maximum number of tenants whose connections are kept open. When another tenant is opened, all of them are closed first.
 const MAX_TENANTS: usize = 32;
 
 struct OpenDatabase {
@@ -243,15 +299,15 @@ struct OpenDatabase {
 }
 
 struct Shared {
-    /// The URL, from which tenants are opened. `None` if no tenants are served.
+    /// The URL of the database, with which tenants are opened. `None` if no tenants are served.
     url: Option<String>,
-    /// The access with which the connections are opened.
+    /// How the database is opened: for reading, or also for writing.
     opening: Opening,
     own: OpenDatabase,
     tenants: Mutex<HashMap<String, OpenDatabase>>,
 }
 
-/// A database that is served, with its tenants.
+/// A database to serve, with its tenants.
 ///
 /// Since 1.0.
 #[derive(Clone)]
@@ -260,8 +316,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens an existing database of this program's version. `schema`: serves only this PostgreSQL schema; if omitted, the
-    /// tenants of the database are served too.
+    /// Opens an existing database with the schema version of this program. With `schema`, only this PostgreSQL schema is
+    /// served; otherwise the tenants of the database are served too.
     ///
     /// # Errors
     /// `UrlInvalid`; `Configuration` for an invalid schema; `Database`, `Connection` or `Migration` when the database does
@@ -300,17 +356,17 @@ impl Database {
         }
     }
 
-    /// The database, or the schema of one of its tenants.
-    pub(crate) fn inspector(&self, tenant: Option<&str>) -> Result<Inspector, Error> {
+    /// Returns an inspector of the database, or of the schema of one of its tenants.
+    pub(crate) fn inspector(&self, tenant: Option<&str>) -> Result<Inspector, Problem> {
         self.opened(tenant, |open| open.inspector.clone())
     }
 
-    /// The watcher of the database, or of one of its tenants.
-    pub(crate) fn watcher(&self, tenant: Option<&str>) -> Result<Arc<Watcher>, Error> {
+    /// Returns the watcher of the database, or of one of its tenants.
+    pub(crate) fn watcher(&self, tenant: Option<&str>) -> Result<Arc<Watcher>, Problem> {
         self.opened(tenant, |open| Arc::clone(&open.watcher))
     }
 
-    /// The tenants of the database, in the order of their schemas; none on SQLite.
+    /// Returns the tenants of the database, in the order of their schemas; none on SQLite.
     pub(crate) fn tenants(&self) -> Result<Vec<Tenant>, Error> {
         match &self.shared.url {
             Some(url) => DatabaseAdmin::new(url)?.list_tenants(),
@@ -322,7 +378,7 @@ impl Database {
         &self,
         tenant: Option<&str>,
         read: impl Fn(&OpenDatabase) -> T,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Problem> {
         let Some(tenant) = tenant else {
             return Ok(read(&self.shared.own));
         };
@@ -334,9 +390,9 @@ impl Database {
             .filter(|_| known.iter().any(|known| known.schema_name == tenant))
         else {
             let shown: String = tenant.chars().take(80).collect();
-            let message = format!("tenant '{shown}' is not known in this database");
-            let error = Error::new(ErrorCode::Configuration, message);
-            return Err(error.with_hint("GET tenants lists the tenants of a PostgreSQL database"));
+            let detail = format!("tenant '{shown}' is not known in this database");
+            return Err(Problem::invalid("tenant", detail)
+                .hint("GET tenants lists the tenants of a PostgreSQL database"));
         };
         let inspector = Inspector::open(url, Some(tenant), self.shared.opening)?;
         let open = OpenDatabase::new(inspector);

@@ -1,4 +1,4 @@
-// Builds the page into ../assets: node build.mjs. The result depends on the sources and the lock file alone.
+// Builds the page into ../assets (run: node build.mjs). The result depends only on the sources and the lock file.
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -44,13 +44,13 @@ const licenses = packages.map((name) => {
 });
 writeFileSync(join(out, "THIRD_PARTY.txt"), licenses.join("\n---\n\n"));
 
-// An entity tag beside each file that is served.
+// Each served file gets an entity tag, in a file beside it.
 const digest = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
 for (const name of ["app.js", "app.css", "icon.svg", "icon-alert.svg", "THIRD_PARTY.txt"]) {
   writeFileSync(join(out, `${name}.etag`), `"${digest(join(out, name)).slice(0, 16)}"`);
 }
 
-// The digest of the sources, by which a check without Node sees that the page was built from them.
+// MANIFEST contains the digests of the sources. With it, a check without Node can tell whether the assets are up to date.
 const sources = ["build.mjs", "index.html", "icon.svg", "icon-alert.svg", "package.json", "package-lock.json"];
 for (const entry of readdirSync(join(here, "src"), { recursive: true, withFileTypes: true })) {
   if (entry.isFile()) sources.push(join(entry.parentPath, entry.name).slice(here.length + 1));

@@ -1,4 +1,4 @@
-//! Control of many executions at once, with a result for each.
+//! The route that applies an action to many executions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,16 +15,16 @@ use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::query::Query;
 
-/// Maximum number of executions of one request.
+/// Maximum number of executions in one request.
 const MAX_ITEMS: usize = 1_000;
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/executions/bulk", Control, "controlExecutions", "Control many executions", bulk)
             .about(
-                "Applies an action to the executions with some ids, or to those that match a filter, at most `limit` of them. \
-                 An execution whose state does not allow the action is refused, and the others are not affected. With a \
-                 filter, a client repeats the request with `cursor` until `next` is null. A dry run says what would happen.",
+                "Applies an action to the executions in `ids`, or to at most `limit` executions that match `filter`. An \
+                 execution whose state does not allow the action is refused; the other executions are changed. With `filter`, \
+                 a client repeats the request with `cursor` until `next` is null. A dry run reports what would happen.",
             )
             .takes::<Bulk>()
             .returns::<BulkView>(200, "The outcome."),
@@ -47,32 +47,32 @@ enum BulkAction {
 struct Bulk {
     /// The action.
     action: BulkAction,
-    /// The executions; excludes `filter`.
+    /// The ids of the executions. Cannot be combined with `filter`.
     #[schema(max_items = 1000)]
     ids: Option<Vec<String>>,
-    /// The conditions of a list of executions, under the names of its parameters; a list of values means any of them.
+    /// Conditions, named like the query parameters of the list of executions. A list of values matches any of the values.
     #[schema(value_type = Option<Object>)]
     filter: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Says what would happen, and changes nothing.
+    /// Whether to report what would happen, and to change nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Maximum number of executions.
+    /// Maximum number of executions that a request with `filter` examines; default: 100.
     #[schema(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
-    /// The reason, for the histories.
+    /// The reason, for the histories of the executions.
     note: Option<String>,
-    /// The `next` of the previous answer, with the same filter.
+    /// The `next` of the previous answer to a request with the same filter.
     cursor: Option<String>,
 }
 
 /// An execution that an action was not applied to.
 #[derive(Debug, Serialize, ToSchema)]
 struct Refused {
-    /// The execution.
+    /// The id of the execution.
     id: String,
     /// The code of the error.
     code: &'static str,
-    /// The reason as a sentence.
+    /// The reason, as a sentence.
     detail: String,
 }
 
@@ -81,13 +81,13 @@ struct Refused {
 pub(super) struct BulkView {
     /// The number of executions that this request has examined.
     matched: usize,
-    /// The number of executions that were changed, or would be.
+    /// The number of executions that were changed; in a dry run, the number that would be changed.
     done: usize,
-    /// The executions that were refused, or would be.
+    /// The executions that were refused; in a dry run, those that would be refused.
     refused: Vec<Refused>,
-    /// The cursor of the next request; null at the end.
+    /// The cursor for the next request; null if no more executions match.
     next: Option<String>,
-    /// Whether nothing was changed, because a dry run was asked for.
+    /// Whether this was a dry run, which changed nothing.
     dry_run: bool,
 }
 
@@ -121,7 +121,7 @@ impl BulkAction {
     }
 }
 
-/// The executions of a request, and the cursor of the next one.
+/// Returns the executions that a request names or that match its filter, and the cursor for the next request.
 fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<String>), Problem> {
     let limit = request.limit.unwrap_or(100);
     if !(1..=MAX_ITEMS).contains(&limit) {
@@ -158,7 +158,7 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
         }
         _ => Err(Problem::invalid(
             "/ids",
-            "name the executions by either `ids` or `filter`",
+            "name the executions with either `ids` or `filter`",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Two executions side by side.
+//! The comparison of two executions.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/compare", View, "compareExecutions", "Compare two executions", compare)
             .with([
                 Parameter::id("a", "The first execution.").required(),
-                Parameter::text("b", "The second execution, or `last-success`: the newest completed execution of the workflow of `a`.")
+                Parameter::text("b", "The second execution, or `last-success`: the last completed execution of the same workflow.")
                     .required(),
             ])
             .returns::<Comparison>(200, "Both executions and their differences."),
@@ -35,31 +35,31 @@ pub(super) fn operations() -> Vec<Operation> {
 struct InputDifference {
     /// The key.
     key: String,
-    /// The value in the first execution; null if it has none, and without the permission `view_payloads`. The value of a key
-    /// that names a secret is replaced, but the key is listed, because its values differ.
+    /// The value in the first execution; null if the input lacks the key, or if the caller lacks the permission
+    /// `view_payloads`. If the key names a secret, the value is redacted.
     #[schema(value_type = Option<serde_json::Value>)]
     a: Option<Box<RawValue>>,
-    /// The value in the second execution, likewise.
+    /// The value in the second execution; null in the same cases as `a`.
     #[schema(value_type = Option<serde_json::Value>)]
     b: Option<Box<RawValue>>,
 }
 
-/// A task of two executions.
+/// A task that at least one of two executions has.
 #[derive(Debug, Serialize, ToSchema)]
 struct TaskDifference {
     /// The id.
     id: String,
     /// The state in the first execution; null if its workflow lacks the task.
     a_status: Option<&'static str>,
-    /// The state in the second execution, likewise.
+    /// The state in the second execution; null if its workflow lacks the task.
     b_status: Option<&'static str>,
     /// The duration in the first execution, in microseconds.
     a_duration_us: Option<i64>,
     /// The duration in the second execution, in microseconds.
     b_duration_us: Option<i64>,
-    /// Whether the code of the function differs.
+    /// Whether the code of the task's function differs.
     code_changed: bool,
-    /// Whether what the task wrote differs, if it completed in both.
+    /// Whether the task completed in both executions and wrote different values.
     output_differs: bool,
 }
 
@@ -70,11 +70,11 @@ pub(super) struct Comparison {
     a: ExecutionView,
     /// The second execution.
     b: ExecutionView,
-    /// The keys whose values differ in the inputs.
+    /// The keys whose values in the two inputs differ.
     input: Vec<InputDifference>,
-    /// The tasks, in the order of the first execution, then those that only the second one has.
+    /// The tasks of the first execution in their order, followed by the tasks that only the second execution has.
     tasks: Vec<TaskDifference>,
-    /// The first task whose state or result differs.
+    /// The id of the first task whose state or result differs.
     first_divergence: Option<String>,
 }
 
@@ -128,7 +128,7 @@ fn input(call: &Call<'_>, a: &Ended, b: &Ended) -> Result<Vec<InputDifference>, 
     let keys: BTreeSet<&str> = a.iter().chain(b.iter()).map(|(key, _)| &**key).collect();
     let is_shown = call.may_view_payloads();
     let redactor = call.redactor();
-    // The redactor of the reply sees the members `a` and `b`, not the key that says whether their values are secrets.
+    // Secrets are masked here, because the redactor of the reply sees the keys `a` and `b`, not the key of the input.
     let value = |context: &cloacina::types::Context, key: &str| {
         let value = context.get(key).filter(|_| is_shown);
         let text = value.map(|value| match value.as_str() {

@@ -1,4 +1,4 @@
-//! Control of executions: cancel, pause, resume, retry.
+//! The routes that control an execution: cancel, pause, resume and retry.
 
 use axum::http::{HeaderMap, header};
 use cloacina::runtime::{self, Guarded};
@@ -13,7 +13,7 @@ use crate::operation::{Handler, Operation};
 use crate::problem::Problem;
 use crate::views::execution::ControlledView;
 
-/// Maximum number of entity tags of If-Match that are compared.
+/// Maximum number of entity tags that are read from the header If-Match.
 const MAX_TAGS: usize = 8;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -27,7 +27,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/executions/{id}/cancel",
             "cancelExecution",
             "Cancel an execution",
-            "With the header If-Match, only if the execution still has this revision.",
+            "With the header If-Match, the execution is cancelled only if it still has the revision in the header.",
             cancel,
         )
         .takes::<Change>(),
@@ -35,7 +35,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/executions/{id}/pause",
             "pauseExecution",
             "Pause an execution",
-            "Running tasks may finish, and nothing new starts until it is resumed.",
+            "Running tasks continue to their end, but no other task starts until the execution is resumed.",
             pause,
         )
         .takes::<Change>(),
@@ -51,27 +51,27 @@ pub(super) fn operations() -> Vec<Operation> {
             "/executions/{id}/retry",
             "retryExecution",
             "Run the failed tasks of an execution again",
-            "The same execution continues: completed tasks keep their results. With `from_task`, this task and all that \
-             depend on it run again.",
+            "The same execution continues: completed tasks keep their results. With `from_task`, the named task and all \
+             tasks that depend on it run again.",
             retry,
         )
         .takes::<Retry>(),
     ]
 }
 
-/// A change of an execution.
+/// The reason for a change to an execution or a schedule.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
     /// The reason, for the history.
-    note: Option<String>,
+    pub(super) note: Option<String>,
 }
 
 /// A retry of an execution.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
-    /// The task to run again, with all tasks that depend on it; if omitted, all failed tasks run again.
+    /// The task to run again, together with all tasks that depend on it. If omitted, all failed tasks run again.
     from_task: Option<String>,
     /// The reason, for the history.
     note: Option<String>,
@@ -122,12 +122,20 @@ fn control(
             let current = call.inspector.status(id)?;
             Err(Problem::from(error).current(current))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            let names_task = matches!(action, runtime::Control::Retry { from_task: Some(_) });
+            let problem = Problem::from(error);
+            Err(if names_task {
+                problem.at(ErrorCode::WorkflowInvalid, "/from_task")
+            } else {
+                problem
+            })
+        }
     }
 }
 
-/// Applies an action. If there is a header If-Match, the execution must have one of its revisions. The outer error is an error
-/// of the header.
+/// Applies an action. If the request has the header If-Match, the execution must have one of the header's revisions;
+/// otherwise the outer result is an error.
 fn controlled(
     call: &Call<'_>,
     id: ExecutionId,
@@ -149,20 +157,41 @@ fn controlled(
         || "another revision".to_owned(),
         |present| format!("revision {present}"),
     );
-    let detail = format!("execution {id} has {present}, which If-Match does not name");
-    Err(Problem::new("revision_mismatch", detail).hint("read it again"))
+    Err(mismatch(id, &present))
 }
 
-/// The revisions that the header If-Match names; `None` if any will do.
-fn wanted_revisions(headers: &HeaderMap) -> Option<Vec<i64>> {
-    let given = headers.get(header::IF_MATCH)?;
-    let text = given.to_str().unwrap_or_default();
-    if text.split(',').any(|tag| tag.trim() == "*") {
+impl Call<'_> {
+    /// If the request has the header If-Match, refuses it unless the execution has one of the header's revisions.
+    pub(super) fn check_revision(&self, id: ExecutionId) -> Result<(), Problem> {
+        let Some(wanted) = wanted_revisions(self.headers) else {
+            return Ok(());
+        };
+        let present = self.inspector.execution(id)?.record().revision;
+        if wanted.contains(&present) {
+            return Ok(());
+        }
+        Err(mismatch(id, &format!("revision {present}")))
+    }
+}
+
+fn mismatch(id: ExecutionId, present: &str) -> Problem {
+    let detail = format!("execution {id} has {present}, which If-Match does not name");
+    Problem::new("revision_mismatch", detail).hint("read the execution again")
+}
+
+/// Returns the revisions that the header If-Match names; `None` if any revision is allowed.
+pub(super) fn wanted_revisions(headers: &HeaderMap) -> Option<Vec<i64>> {
+    let given = headers.get_all(header::IF_MATCH);
+    let texts = given.iter().map(|text| text.to_str().unwrap_or_default());
+    let mut tags = texts.flat_map(|text| text.split(',')).peekable();
+    tags.peek()?;
+    let tags: Vec<&str> = tags.collect();
+    if tags.iter().any(|tag| tag.trim() == "*") {
         return None;
     }
-    let tags = text.split(',').filter_map(|tag| {
+    let revisions = tags.into_iter().filter_map(|tag| {
         let revision = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
         revision.parse().ok()
     });
-    Some(tags.take(MAX_TAGS).collect())
+    Some(revisions.take(MAX_TAGS).collect())
 }

@@ -1,11 +1,13 @@
-//! Lists of executions, and single ones.
+//! The routes that list, show and delete executions.
 
 use cloacina::runner::ListFilter;
 use cloacina::runtime::Ended;
+use cloacina::types::Masking;
 use cloacina::{ErrorCode, ExecutionId, ExecutionStatus, RunnerId, ScheduleId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::schedules::Nothing;
 use super::{LIMIT, MAX_PAGE};
 use crate::access::Permission::{Delete, View, ViewPayloads};
 use crate::call::{Call, Reply};
@@ -13,10 +15,11 @@ use crate::cursor;
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::query::Query;
+use crate::redact::MASK;
 use crate::views::execution::{ChildView, ExecutionSummary, ExecutionView};
 use crate::views::{Page, time};
 
-/// The names of the states.
+/// The names of the states of an execution.
 const STATES: &[&str] = &[
     "Pending",
     "Running",
@@ -26,45 +29,54 @@ const STATES: &[&str] = &[
     "Cancelled",
 ];
 
-/// The conditions of a list.
+/// The query parameters that select executions.
 pub(super) const FILTER: &[Parameter] = &[
-    Parameter::words("status", STATES, "Only in one of these states.").repeated(),
-    Parameter::words("-status", STATES, "Only in none of these states.").repeated(),
-    Parameter::text("workflow", "Only of one of these workflows.").repeated(),
-    Parameter::text(
-        "version",
-        "Only of the versions that begin with one of these texts.",
+    Parameter::words("status", STATES, "Only executions in one of these states.").repeated(),
+    Parameter::words(
+        "-status",
+        STATES,
+        "Only executions in none of these states.",
     )
     .repeated(),
-    Parameter::text("key", "Only submitted with one of these keys.").repeated(),
-    Parameter::text("label.K", "Only with this value of the label K.").repeated(),
-    Parameter::text("tag.K", "Only of workflows whose tag K has this value.").repeated(),
-    Parameter::text("id", "Only those whose id begins with this text."),
+    Parameter::text("workflow", "Only executions of one of these workflows.").repeated(),
+    Parameter::text(
+        "version",
+        "Only executions of workflow versions that begin with one of these texts.",
+    )
+    .repeated(),
+    Parameter::text("key", "Only executions submitted with one of these keys.").repeated(),
+    Parameter::text("label.K", "Only executions whose label K has this value.").repeated(),
+    Parameter::text(
+        "tag.K",
+        "Only executions of workflows whose tag K has this value.",
+    )
+    .repeated(),
+    Parameter::text("id", "Only executions whose id begins with this text."),
     Parameter::text(
         "error",
-        "Only those whose error has this text in its type or message, ignoring case.",
+        "Only executions whose error contains this text in its type or message, ignoring case. Masked secrets are not found.",
     ),
     Parameter::text(
         "input.PATH",
-        "Only those whose input has this value at a path of keys; needs `view_payloads`.",
+        "Only executions whose input has this value at a path of keys; needs `view_payloads`.",
     )
     .repeated(),
     Parameter::time(
         "since",
-        "Only submitted at or after this time, or span before now.",
+        "Only executions submitted at or after this time. A span like 24h means that long before now.",
     ),
     Parameter::time(
         "until",
-        "Only submitted before this time, or span before now.",
+        "Only executions submitted before this time. A span like 24h means that long before now.",
     ),
-    Parameter::id("schedule", "Only started by this schedule."),
+    Parameter::id("schedule", "Only executions started by this schedule."),
     Parameter::id(
         "parent",
         "Only children of this execution; if omitted, only executions that are not children.",
     ),
     Parameter::id(
         "runner",
-        "Only executions with tasks that this runner is running.",
+        "Only executions with a task that this runner has claimed.",
     ),
 ];
 
@@ -73,26 +85,26 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/executions", View, "listExecutions", "List executions, newest first", list)
             .about(
-                "A repeated parameter means any of its values, and different parameters must all match. A search that no index \
-                 answers looks at a limited number of executions for each request; `scanned_until` then says how far back it \
-                 looked, and `next` continues there.",
+                "An execution matches a repeated parameter if it matches any of the values, and it must match all parameters. \
+                 If no index covers the conditions, a request examines a limited number of executions: `scanned_until` says how \
+                 far back it has searched, and `next` continues from there.",
             )
             .with(FILTER.iter().copied())
             .with([LIMIT, cursor])
             .returns::<ExecutionPage>(200, "A page of executions."),
         Operation::get("/executions/{id}", View, "getExecution", "Show an execution", show)
-            .about("The entity tag is the revision, which grows with every change.")
+            .about("The entity tag is the revision, which grows with every change, except when a claimed task starts.")
             .returns::<ExecutionView>(200, "The execution."),
         Operation::delete("/executions/{id}", Delete, "deleteExecution", "Delete an execution that has ended", delete)
             .about(
-                "With its history, its logs and all its data. The answer is 409 for an open execution, and for a child of \
-                 a stored execution, which is deleted after its parent.",
+                "Its history, its logs and all its data are deleted too. The answer is 409 for an open execution, and for a \
+                 child whose parent is still stored: delete the parent first.",
             )
             .returns_nothing(204, "The execution is deleted."),
         Operation::get("/executions/{id}/children", View, "listChildren", "List the children of an execution", children)
-            .about("The executions that its tasks have started, newest first, without children of children.")
+            .about("Lists the executions that the execution's tasks started, newest first, without children of children.")
             .with([
-                Parameter::words("status", STATES, "Only in one of these states.").repeated(),
+                Parameter::words("status", STATES, "Only children in one of these states.").repeated(),
                 LIMIT,
                 cursor,
             ])
@@ -105,14 +117,14 @@ pub(super) fn operations() -> Vec<Operation> {
 struct ExecutionPage {
     /// The executions, newest first.
     items: Vec<ExecutionSummary>,
-    /// The cursor of the next page, which has older executions; null at the end.
+    /// The cursor of the next page, which has older executions; null on the last page.
     next: Option<String>,
-    /// The cursor of the page before, which has newer executions; null at the start.
+    /// The cursor of the previous page, which has newer executions; null on the first page.
     prev: Option<String>,
-    /// How far back the search looked, if it ended before the page was full.
+    /// When the last examined execution was submitted, if the search stopped before the page was full.
     #[schema(format = DateTime)]
     scanned_until: Option<String>,
-    /// The number of executions that such a search has examined.
+    /// The number of executions that were examined, if the search stopped before the page was full.
     scanned: Option<u64>,
 }
 
@@ -131,7 +143,15 @@ fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, St
         .collect()
 }
 
-/// The filter that a query describes.
+/// Whether a text is the beginning of an id. The dashes may be left out.
+fn begins_an_id(text: &str) -> bool {
+    let mut digits = text.bytes().filter(|byte| *byte != b'-').peekable();
+    digits.peek().is_some()
+        && digits.clone().count() <= 32
+        && digits.all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Returns the filter that a query describes.
 pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Problem> {
     let now = call.inspector.now();
     let keys = owned(query.all("key"));
@@ -141,12 +161,21 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
         let detail = format!("a search in inputs needs the permission '{name}'");
         return Err(Problem::new("forbidden", detail));
     }
-    let is_secret = |path: &str| path.split('.').any(|key| call.redactor().is_secret(key));
-    if inputs.iter().any(|(path, _)| is_secret(path)) {
+    let redactor = call.redactor();
+    let is_secret = |path: &str| path.split('.').any(|key| redactor.is_secret(key));
+    // The value itself may be an object with secret keys.
+    let has_secret = |value: &str| redactor.json(value).contains(MASK) && !value.contains(MASK);
+    let is_redacted = |(path, value): &(String, String)| is_secret(path) || has_secret(value);
+    let labels = pairs(query.below("label"));
+    if inputs.iter().any(is_redacted) || labels.iter().any(|(name, _)| redactor.is_secret(name)) {
         return Err(Problem::new(
             "forbidden",
-            "a search for the value of a redacted key is refused",
+            "keys whose values are redacted cannot be searched",
         ));
+    }
+    if query.get("id").is_some_and(|prefix| !begins_an_id(prefix)) {
+        let detail = "it must be the beginning of an id, which is a UUID";
+        return Err(Problem::invalid("id", detail));
     }
     let parent: Option<ExecutionId> = query.id("parent")?;
     let schedule: Option<ScheduleId> = query.id("schedule")?;
@@ -163,10 +192,11 @@ pub(super) fn filter_of(call: &Call<'_>, query: &Query) -> Result<ListFilter, Pr
             .map(|value| state("-status", value))
             .collect::<Result<_, _>>()?,
         tags: pairs(query.below("tag")),
-        labels: pairs(query.below("label")),
+        labels,
         keys: (!keys.is_empty()).then_some(keys),
         id_prefix: query.get("id").map(str::to_lowercase),
         error: query.get("error").map(str::to_owned),
+        masking: Some(Masking::new(move |text| redactor.prose(text))),
         inputs,
         schedule,
         parent,
@@ -197,7 +227,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(reply.links(call, next.as_deref(), prev.as_deref()))
 }
 
-/// An execution with its labels and the link to its trace.
+/// Returns the view of an execution, with its labels and the link to its trace.
 pub(super) fn view(call: &Call<'_>, execution: &Ended) -> Result<ExecutionView, Problem> {
     let id = execution.record().id;
     let labels = call.inspector.labels(id)?;
@@ -215,11 +245,14 @@ fn show(call: &Call<'_>) -> Result<Reply, Problem> {
     let reply = Reply::json(&view(call, &execution)?)?;
     Ok(reply
         .etag(execution.record().revision)
+        .always_sent(!execution.record().status.is_terminal())
         .redacted_by(redactor))
 }
 
 fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
+    let Nothing {} = call.decode()?;
     let id = call.execution_id()?;
+    call.check_revision(id)?;
     call.inspector.delete(id).map_err(|error| {
         let is_state = error.code == ErrorCode::ExecutionState;
         let current = call.inspector.status(id).ok().filter(|_| is_state);

@@ -1,4 +1,4 @@
-//! An execution as one document, to keep or to send.
+//! The export of an execution as one document, to keep or to send to other people.
 
 use axum::http::header;
 use serde::Serialize;
@@ -18,17 +18,20 @@ use crate::views::{context, time};
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/executions/{id}/export", View, "exportExecution", "Export an execution as one document", export)
-            .about("With its tasks, history and log lines, and with its input and context for callers who may see them.")
+            .about(
+            "The document contains the execution's tasks, history and log lines. Callers with `view_payloads` also get its \
+             input and context.",
+            )
             .with([Parameter::words("format", &["json", "html"], "The format; default: json.")])
             .returns::<Export>(200, "The document, as a download.")
             .or_text("text/html"),
     ]
 }
 
-/// An execution with all that is known about it.
+/// An execution with its tasks, history, logs and data.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Export {
-    /// When the document was made.
+    /// When the document was created.
     #[schema(format = DateTime)]
     exported_at: String,
     /// The execution.
@@ -42,7 +45,7 @@ pub(super) struct Export {
     /// The input; null without the permission `view_payloads`.
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
-    /// The context, likewise.
+    /// The context; null without the permission `view_payloads`.
     #[schema(value_type = Option<serde_json::Value>)]
     context: Option<Box<RawValue>>,
 }

@@ -1,4 +1,4 @@
-//! The drawing of a workflow's graph.
+//! The route that returns the layout of a workflow's graph.
 
 use cloacina::workflow::Workflow;
 

@@ -1,18 +1,19 @@
-//! The events, the log lines, the progress and the explanation of an execution.
+//! The routes for an execution's events, log lines and progress, and for the explanation of its state.
 
 use cloacina::runtime::Ended;
+use cloacina::types::LogLine;
 
 use super::{AFTER, CURSOR, LIMIT, MAX_PAGE};
 use crate::access::Permission::View;
 use crate::call::{Call, Reply};
-use crate::cursor::{Place, Window};
+use crate::cursor::{IndexedPage, PagePosition, first_index};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::history::{EventView, LogView, ProgressView};
 
-/// Maximum number of log lines of a page.
+/// Maximum number of log lines on a page.
 const MAX_LINES: usize = 1_000;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -24,7 +25,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the history of an execution",
             events,
         )
-        .about("Oldest first. Values that steps returned need `view_payloads`.")
+        .about("The oldest event comes first. Values that steps returned are shown only with `view_payloads`.")
         .with([AFTER, LIMIT, CURSOR])
         .returns_page::<EventView>("The events."),
         Operation::get(
@@ -34,7 +35,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the log lines of an execution",
             logs,
         )
-        .about("Oldest first, if its runners capture logs.")
+        .about("The oldest line comes first. The list is empty if the execution's runners do not capture logs.")
         .with([
             Parameter::text("task", "Only lines of this task."),
             Parameter::number(
@@ -47,7 +48,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 "level",
                 0,
                 100,
-                "Only lines of at least this severity: 10 to 50.",
+                "Only lines of at least this severity, from 10 (debug) to 50 (critical).",
             ),
             Parameter::text("q", "Only lines that contain this text, ignoring case."),
             AFTER,
@@ -75,7 +76,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "Explain the state of an execution",
             explain,
         )
-        .about("The reasons why it waits, runs or has ended, the most important first.")
+        .about("Lists the reasons why the execution waits, runs or has ended. The most important reason comes first.")
         .returns_page::<ReasonView>("The reasons."),
     ]
 }
@@ -90,12 +91,13 @@ fn reply<T: serde::Serialize>(
 }
 
 fn events(call: &Call<'_>) -> Result<Reply, Problem> {
-    let place = Place::of(&call.query)?;
+    let (place, first) = (PagePosition::of(&call.query)?, first_index(&call.query)?);
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
     let (execution, events) = call.inspector.history(call.execution_id()?)?;
     let shows_values = call.may_view_payloads();
-    let window = Window::of(events.into_iter().enumerate().map(indexed), place, limit);
-    let page = window.into_page();
+    let events = events.into_iter().enumerate().skip(first).map(indexed);
+    let window = IndexedPage::of(events, place, limit);
+    let page = window.into_page(&call.query);
     let items = page.items.into_iter();
     let items = items.map(|(index, event)| EventView::new(index, event, &execution, shows_values));
     let page = Page {
@@ -106,19 +108,26 @@ fn events(call: &Call<'_>) -> Result<Reply, Problem> {
     reply(call, &execution, &page)
 }
 
-/// Puts the index of an item also into the item.
+/// Pairs an item with its index, so that the item still has the index when it is on a page.
 fn indexed<T>((index, item): (usize, T)) -> (usize, (usize, T)) {
     (index, (index, item))
 }
 
 fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
-    let place = Place::of(&call.query)?;
+    let (place, first) = (PagePosition::of(&call.query)?, first_index(&call.query)?);
     let limit = call.query.number("limit", 200, 1..=MAX_LINES)?;
     let attempt = call.query.number("attempt", 0, 1..=u32::MAX as usize)?;
     let level = call.query.number("level", 0, 0..=100)?;
     let text = call.query.get("q").map(str::to_lowercase);
     let task = call.query.get("task");
     let (execution, chunks) = call.inspector.logs(call.execution_id()?)?;
+    // Also searches the masked text that the caller would see. Otherwise, a caller could find out a masked secret letter by
+    // letter.
+    let redactor = super::tasks::redactor(call, &execution);
+    let has_text = |line: &LogLine, text: &str| {
+        line.message.to_lowercase().contains(text)
+            && redactor.prose(&line.message).to_lowercase().contains(text)
+    };
     let mut lines = Vec::new();
     for chunk in chunks {
         let task = &execution.workflow().task(chunk.task).id;
@@ -133,13 +142,12 @@ fn logs(call: &Call<'_>) -> Result<Reply, Problem> {
             task.is_none_or(|task| *of == task)
                 && (attempt == 0 || *number as usize == attempt)
                 && usize::try_from(line.level).unwrap_or(0) >= level
-                && text
-                    .as_ref()
-                    .is_none_or(|text| line.message.to_lowercase().contains(text.as_str()))
+                && text.as_ref().is_none_or(|text| has_text(line, text))
         });
     let views = matching
         .map(|(index, (task, attempt, line))| (index, LogView::new(index, task, attempt, line)));
-    let page = Window::of(views, place, limit).into_page();
+    let views = views.filter(|(index, _)| *index >= first);
+    let page = IndexedPage::of(views, place, limit).into_page(&call.query);
     reply(call, &execution, &page)
 }
 

@@ -1,4 +1,4 @@
-//! The items of maps, and the change of a running map (semantics K).
+//! The routes that list the items of a map and change a running map (semantics K).
 
 use cloacina::runtime::Ended;
 use cloacina::types::{Json, MapRow};
@@ -11,7 +11,7 @@ use super::tasks::{ordinal, texts};
 use super::{CURSOR, LIMIT, MAX_PAGE};
 use crate::access::Permission::{Control, View};
 use crate::call::{Call, Reply};
-use crate::cursor::{Place, Window};
+use crate::cursor::{IndexedPage, PagePosition};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::Page;
@@ -37,9 +37,9 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the items of a map",
             list,
         )
-        .about("In the order of the list. Their values need `view_payloads`.")
+        .about("The items are in the order of the map's list. Their values are shown only with `view_payloads`.")
         .with([
-            Parameter::words("status", STATES, "Only in this state."),
+            Parameter::words("status", STATES, "Only items in this state."),
             LIMIT,
             CURSOR,
         ])
@@ -52,11 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
             change,
         )
         .about(
-            "Over all runners; null removes the limit. Running items continue, so a lower number is reached when enough of \
-             them have ended. A map that has not started or has ended answers 409.",
+            "The limit counts the items on all runners; null removes the limit. Running items continue, so a lower limit \
+             takes effect when enough items have ended. The answer is 409 if the map has not started or has ended.",
         )
         .takes::<MapChange>()
-        .returns::<MapView>(200, "The counts of its items."),
+        .returns::<MapView>(200, "The counts of the map's items."),
     ]
 }
 
@@ -74,13 +74,13 @@ struct MapChange {
     parallel: Option<Option<u32>>,
 }
 
-/// The rows of an execution's maps that have expanded.
+/// Returns the rows of an execution's maps, except maps whose list has not been read yet.
 pub(super) fn rows(call: &Call<'_>, execution: &Ended) -> Result<Vec<MapRow>, Problem> {
     Ok(call.inspector.maps_of(execution)?)
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let place = Place::of(&call.query)?;
+    let place = PagePosition::of(&call.query)?;
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
     let status = call.query.get("status").map(state).transpose()?;
     let execution = call.inspector.execution(call.execution_id()?)?;
@@ -91,7 +91,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let before =
         |end: usize, limit| (call.inspector).items_before(id, task, status, index(end), limit);
     let (items, next, prev) = match place {
-        Place::From(start) => {
+        PagePosition::From(start) => {
             let page = (call.inspector).items(id, task, status, index(start), limit)?;
             let first = page.items.first().map_or(start, |item| item.item as usize);
             let precedes = start > 0 && !before(first, 1)?.is_empty();
@@ -99,8 +99,8 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
             let next = page.next.and(last);
             (page.items, next, precedes.then_some(first))
         }
-        Place::Before(end) => {
-            // Reads one item more than the page has, to see whether other items precede the page.
+        PagePosition::Before(end) => {
+            // Reads one item more than the page has, to know whether a previous page exists.
             let mut items = before(end, limit + 1)?;
             let precedes = items.len() > limit;
             if precedes {
@@ -111,8 +111,8 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
             (items, Some(last), precedes.then_some(first))
         }
     };
-    let window = Window { items, next, prev };
-    let page = window.into_page();
+    let window = IndexedPage { items, next, prev };
+    let page = window.into_page(&call.query);
     let shows_values = call.may_view_payloads();
     let views = page
         .items
@@ -149,6 +149,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let execution = call.inspector.execution(call.execution_id()?)?;
     let id = execution.record().id;
+    call.check_revision(id)?;
     let task = ordinal(call, &execution)?;
     let name = &execution.workflow().task(task).id;
     call.inspector

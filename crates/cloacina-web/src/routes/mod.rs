@@ -1,4 +1,4 @@
-//! The routes of the API, one file for each group.
+//! The routes of the API, with one file for each group of routes.
 
 mod bulk;
 mod compare;
@@ -8,11 +8,13 @@ mod export;
 mod graph;
 mod history;
 mod maps;
+mod open;
 mod overdue;
 mod overview;
 mod payloads;
 mod rerun;
 mod schedule_changes;
+mod schedule_guard;
 mod schedules;
 mod server;
 mod start;
@@ -23,7 +25,7 @@ mod workflows;
 
 use crate::operation::{Operation, Parameter};
 
-/// Every route of the API.
+/// Returns every route of the API.
 #[must_use]
 pub fn operations() -> Vec<Operation> {
     let groups = [
@@ -50,28 +52,28 @@ pub fn operations() -> Vec<Operation> {
     all.map(|operation| operation.with([TENANT])).collect()
 }
 
-/// The parameter that every route has.
+/// A parameter of every route: the tenant.
 const TENANT: Parameter = Parameter::text(
     "tenant",
-    "The schema of a tenant; default: the database itself.",
+    "The schema of the tenant to use; if omitted, the default schema is used.",
 );
 
-/// Maximum number of items of a page.
+/// Maximum number of items on a page.
 const MAX_PAGE: usize = 200;
 
-/// The maximum number of items on a page.
+/// A parameter of lists: the maximum number of items on the page.
 const LIMIT: Parameter = Parameter::number(
     "limit",
     1,
     MAX_PAGE,
-    "Maximum number of items; default: 50.",
+    "Maximum number of items on the page; default: 50.",
 );
 
-/// The cursor of a page.
+/// A parameter of lists: the cursor of the page.
 const CURSOR: Parameter =
     Parameter::text("cursor", "A page's `next` or `prev`, with the same filter.");
 
-/// A position in a list.
+/// A parameter of lists whose items have indexes: the index after which the page begins.
 const AFTER: Parameter = Parameter::number(
     "after",
     0,

@@ -1,4 +1,4 @@
-//! Executions that run for much longer than their workflow does otherwise.
+//! Finds executions that have run for much longer than usual for their workflow.
 
 use std::collections::HashMap;
 
@@ -11,37 +11,37 @@ use crate::call::Call;
 use crate::problem::Problem;
 use crate::views::time;
 
-/// An execution is overdue once it has run for this many times the usual duration of its workflow.
+/// An execution is overdue when it has run for more than this many times the usual duration of its workflow.
 const FACTOR: i64 = 3;
-/// Number of completed executions of a workflow from which its usual duration, the 95th percentile, is computed.
+/// Maximum number of completed executions from which the usual duration of a workflow (the 95th percentile) is computed.
 const SAMPLE: usize = 100;
-/// Minimum number of completed executions. With fewer, a workflow has no usual duration.
+/// Minimum number of completed executions. A workflow with fewer completed executions has no usual duration.
 const MIN_SAMPLE: usize = 5;
-/// Minimum age of an execution that is looked at, in microseconds since its submission.
+/// Minimum age of an examined execution: the time since its submission, in microseconds.
 const MIN_AGE: i64 = 5_000_000;
-/// Maximum number of running executions that are looked at.
+/// Maximum number of running executions that are examined.
 const MAX_RUNNING: usize = 50;
-/// Maximum number of workflows whose usual duration is looked up.
+/// Maximum number of workflows whose usual duration is computed.
 const MAX_WORKFLOWS: usize = 5;
 
 /// An execution that runs for much longer than usual.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Overdue)]
 pub(super) struct OverdueView {
-    /// The execution.
+    /// The id of the execution.
     execution: String,
-    /// Its workflow.
+    /// The workflow.
     workflow: String,
-    /// The start of its first task.
+    /// The start of the execution's first task.
     #[schema(format = DateTime)]
     started_at: String,
-    /// The time since then, in microseconds.
+    /// The time since the start of the first task, in microseconds.
     running_us: i64,
-    /// 95 of 100 completed executions of the workflow took at most this long, in microseconds.
+    /// The usual duration of the workflow, in microseconds: 95 % of its last completed executions took at most this long.
     usual_us: i64,
 }
 
-/// The newest running executions that have run for longer than [`FACTOR`] times the usual duration of their workflow.
+/// Returns the overdue executions among the newest running executions.
 pub(super) fn find(call: &Call<'_>) -> Result<Vec<OverdueView>, Problem> {
     let now = call.inspector.now();
     let running = call.inspector.list(&ListFilter {
@@ -81,7 +81,8 @@ fn is_overdue(started: Timestamp, usual: i64, now: Timestamp) -> bool {
     now.since(started) > usual.saturating_mul(FACTOR)
 }
 
-/// The duration that 95 of 100 of the last completed executions of a workflow did not exceed; `None` if there are too few.
+/// Returns the usual duration of a workflow, or `None` if too few of its executions have completed. 95 % of the last completed
+/// executions took at most this long.
 fn usual_duration(call: &Call<'_>, workflow: &str) -> Result<Option<i64>, Problem> {
     let page = call.inspector.list(&ListFilter {
         workflows: vec![workflow.to_owned()],
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usual_duration_needs_some_executions() {
+    fn usual_duration_needs_five_completed_executions() {
         assert_eq!(percentile(vec![]), None);
         assert_eq!(percentile(vec![1, 2, 3, 4]), None);
         assert_eq!(percentile(vec![5, 1, 2, 3, 4]), Some(5));

@@ -1,13 +1,14 @@
-//! Counts, activity, failures by cause, and executions, schedules and runners that need attention.
+//! The routes for overviews: counts, activity, failures by cause, and everything that needs attention.
 
 use std::collections::BTreeMap;
 
-use cloacina::runner::{Count, FailureGroup, ListFilter};
+use cloacina::Timestamp;
+use cloacina::runner::{Count, FailureGroup};
 use cloacina::types::ScheduleKind;
-use cloacina::{ExecutionStatus, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::open::{self, Examined, WaitGroups, WaitView};
 use super::overdue::OverdueView;
 use crate::access::Permission::View;
 use crate::call::{Call, Reply};
@@ -17,51 +18,64 @@ use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::time;
 
-/// Maximum number of open executions and of schedules that one request explains.
+/// Maximum number of schedules of each kind whose state one request explains.
 const MAX_EXPLAINED: usize = 50;
-/// Maximum number of executions that a group names.
+/// Maximum number of executions whose ids are listed in a group.
 const MAX_NAMED: usize = 10;
-/// Maximum number of buckets.
+/// Maximum number of time spans in an answer about activity.
 const MAX_BUCKETS: usize = 200;
-/// A day in microseconds.
+/// One day, in microseconds.
 const DAY: i64 = 86_400_000_000;
 
 pub(super) fn operations() -> Vec<Operation> {
     let since = Parameter::time(
         "since",
-        "Only submitted at or after this time, or span before now; default: 24h.",
+        "Only executions submitted at or after this time. A span like 24h means that long before now; default: 24h.",
     );
     vec![
         Operation::get("/counts", View, "countExecutions", "Count the executions in each state", counts)
-            .about("Each state is counted up to 10,000. Beyond that, and for old completed executions, the kind is `at_least`.")
+            .about(
+            "At most 10,000 executions are counted in each state. The kind is `at_least` if more exist, or if old completed \
+             executions were not counted.",
+            )
             .returns::<Counts>(200, "The counts by state."),
         Operation::get("/activity", View, "getActivity", "Count the executions submitted over time", activity)
             .with([since, Parameter::number("buckets", 1, MAX_BUCKETS, "The number of spans; default: 48.")])
             .returns_page::<BucketView>("The spans, oldest first."),
         Operation::get("/failures", View, "listFailures", "Group the failed executions by their causes", failures)
-            .about("The newest 1,000: workflow, task, error type, and the message without numbers and ids.")
+            .about(
+            "Only the newest 1,000 failed executions are grouped. A cause consists of the workflow, the task, the error \
+             type, and the message without numbers and ids.",
+            )
             .with([since])
-            .returns_page::<FailureView>("The groups, starting with the one that has the newest failure."),
+            .returns_page::<FailureView>("The groups. The group with the newest failure comes first."),
         Operation::get("/waiting", View, "listWaiting", "Group the open executions by what they wait for", waiting)
-            .about("The newest 50 open executions.")
-            .returns_page::<WaitView>("The groups, the largest first."),
+            .about(
+            "Only some of the open executions are examined and grouped: some with ready tasks in each queue, the newest, \
+             and those that have run for longest. The answer says how many were examined.",
+            )
+            .returns::<WaitGroups>(200, "The groups, the largest first."),
         Operation::get("/attention", View, "getAttention", "List the executions, schedules and runners that need a person", attention)
-            .about("Open executions that cannot continue without help or run for too long, failures by cause, schedules that cannot fire, and runners that are gone.")
+            .about(
+            "Lists open executions that cannot continue without help or have run for too long, failures by cause, \
+             schedules that cannot fire, and runners that are gone. Only some of the open executions are examined: some with \
+             ready tasks in each queue, the newest, and those that have run for longest. The answer says how many were examined.",
+            )
             .with([since])
-            .returns::<Attention>(200, "All quiet if every list is empty."),
+            .returns::<Attention>(200, "The lists. If all lists are empty and all open executions were examined, nothing needs a person."),
     ]
 }
 
 /// A count of executions.
 #[derive(Debug, Serialize, ToSchema)]
-struct CountView {
+pub(super) struct CountView {
     /// The number.
-    value: u64,
+    pub(super) value: u64,
     /// The precision: `exact` or `at_least`.
-    kind: &'static str,
+    pub(super) kind: &'static str,
     /// The time of the count.
     #[schema(format = DateTime)]
-    as_of: String,
+    pub(super) as_of: String,
 }
 
 impl From<Count> for CountView {
@@ -88,12 +102,12 @@ pub(super) struct BucketView {
     /// The start of the span.
     #[schema(format = DateTime)]
     since: String,
-    /// Its end.
+    /// The end of the span.
     #[schema(format = DateTime)]
     until: String,
-    /// The number of executions submitted in it.
+    /// The number of executions submitted in the span.
     submitted: CountView,
-    /// The number of those that have failed.
+    /// The number of executions submitted in the span that have failed.
     failed: CountView,
 }
 
@@ -113,13 +127,13 @@ pub(super) struct FailureView {
     message: String,
     /// The number of executions.
     count: usize,
-    /// When the oldest of them was submitted.
+    /// When the oldest execution of the group was submitted.
     #[schema(format = DateTime)]
     first_at: String,
-    /// When the newest of them was submitted.
+    /// When the newest execution of the group was submitted.
     #[schema(format = DateTime)]
     last_at: String,
-    /// Some of them, newest first.
+    /// The ids of some of the executions, newest first.
     executions: Vec<String>,
 }
 
@@ -140,41 +154,29 @@ impl From<FailureGroup> for FailureView {
     }
 }
 
-/// Open executions that wait for the same reason.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WaitGroup)]
-pub(super) struct WaitView {
-    /// The workflow.
-    workflow: String,
-    /// The reason of the newest of them.
-    reason: ReasonView,
-    /// The number of executions.
-    count: usize,
-    /// Some of them, newest first.
-    executions: Vec<String>,
-}
-
 /// The executions, schedules and runners that need a person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Attention {
     /// Open executions that cannot continue without help, by reason.
     blocked: Vec<WaitView>,
+    /// The number of open executions that were examined for `blocked`.
+    examined: Examined,
     /// Failures by cause.
     failures: Vec<FailureView>,
     /// Schedules and triggers that cannot fire, with the reason.
     schedules: Vec<ScheduleTrouble>,
-    /// Runners whose process or lease has ended.
+    /// The ids of runners whose process or lease has ended.
     gone_runners: Vec<String>,
-    /// Executions that have run for more than three times the usual duration of their workflow, the 95th percentile.
+    /// Executions that have run for more than three times the usual duration (the 95th percentile) of their workflow.
     overdue: Vec<OverdueView>,
 }
 
 /// A schedule or trigger that cannot fire.
 #[derive(Debug, Serialize, ToSchema)]
 struct ScheduleTrouble {
-    /// The schedule or trigger.
+    /// The id of the schedule or trigger.
     id: String,
-    /// The workflow that it starts.
+    /// The workflow that the schedule or trigger starts.
     workflow: String,
     /// The reason.
     reason: ReasonView,
@@ -213,57 +215,15 @@ fn failures(call: &Call<'_>) -> Result<Reply, Problem> {
     Reply::json(&Page::whole(items))
 }
 
-/// The newest open executions, grouped by the workflow, the reason and its task.
-fn groups(call: &Call<'_>, wanted: impl Fn(&ReasonView) -> bool) -> Result<Vec<WaitView>, Problem> {
-    let filter = ListFilter {
-        statuses: vec![
-            ExecutionStatus::Pending,
-            ExecutionStatus::Running,
-            ExecutionStatus::Paused,
-        ],
-        limit: MAX_EXPLAINED,
-        ..ListFilter::default()
-    };
-    let now = call.inspector.now();
-    let mut groups: Vec<WaitView> = Vec::new();
-    for item in call.inspector.list(&filter)?.items {
-        // The execution may have been deleted since it was listed.
-        let reasons = call.inspector.explain(item.id, &[]).unwrap_or_default();
-        let mut reasons = reasons.iter().map(|reason| ReasonView::new(reason, now));
-        let Some(reason) = reasons.find(|reason| wanted(reason)) else {
-            continue;
-        };
-        let workflow = item.workflow().name();
-        let same =
-            |group: &&mut WaitView| group.workflow == workflow && group.reason.is_like(&reason);
-        match groups.iter_mut().find(same) {
-            Some(group) => {
-                group.count += 1;
-                if group.executions.len() < MAX_NAMED {
-                    group.executions.push(item.id.to_string());
-                }
-            }
-            None => groups.push(WaitView {
-                workflow: workflow.to_owned(),
-                reason,
-                count: 1,
-                executions: vec![item.id.to_string()],
-            }),
-        }
-    }
-    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
-    Ok(groups)
-}
-
 fn waiting(call: &Call<'_>) -> Result<Reply, Problem> {
     let is_wait =
         |reason: &ReasonView| !["ended", "deadline", "held_by_live"].contains(&reason.name());
-    Reply::json(&Page::whole(groups(call, is_wait)?))
+    Reply::json(&open::groups(call, is_wait)?)
 }
 
 fn attention(call: &Call<'_>) -> Result<Reply, Problem> {
     let now = call.inspector.now();
-    let blocked = groups(call, ReasonView::needs_help)?;
+    let blocked = open::groups(call, ReasonView::needs_help)?;
     let failures = call.inspector.failures(Some(since(call)?))?;
     let mut schedules = Vec::new();
     for kind in [ScheduleKind::Cron, ScheduleKind::Trigger] {
@@ -289,7 +249,8 @@ fn attention(call: &Call<'_>) -> Result<Reply, Problem> {
     let runners = call.inspector.runners()?.into_iter();
     let gone = runners.filter(|runner| !runner.is_alive(now));
     Reply::json(&Attention {
-        blocked,
+        blocked: blocked.items,
+        examined: blocked.examined,
         failures: failures.into_iter().map(FailureView::from).collect(),
         schedules,
         gone_runners: gone.map(|runner| runner.presence.id.to_string()).collect(),

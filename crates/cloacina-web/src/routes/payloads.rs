@@ -1,4 +1,4 @@
-//! Inputs, results and contexts.
+//! The routes for inputs, results and contexts.
 
 use axum::http::header;
 
@@ -13,10 +13,10 @@ use crate::views::{MAX_INLINE, raw};
 pub(super) fn operations() -> Vec<Operation> {
     let payload = |path, id, summary, handler: Handler| {
         Operation::get(path, ViewPayloads, id, summary, handler)
-            .about("A value of more than 64 KiB is left out unless `full` is true.")
+            .about("A value of more than 64 KiB is omitted unless `full` is true.")
             .with([Parameter::flag(
                 "full",
-                "Whether to send a value of any size, as a download.",
+                "Whether to send the value at any size, as a download.",
             )])
             .returns::<Payload>(200, "The value with its size.")
     };

@@ -1,15 +1,15 @@
-//! New executions like earlier ones, with edited inputs.
+//! The route that submits a copy of an earlier execution, with an edited input.
 
 use std::collections::BTreeMap;
 
 use axum::http::{StatusCode, header};
 use cloacina::runner::{Rerun, RerunVersion};
-use cloacina::types::{Context, Labels};
+use cloacina::types::Context;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::start::BODY_LIMIT;
+use super::start::{BODY_LIMIT, at_input, labels, masked};
 use crate::access::Permission::Start;
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
@@ -17,17 +17,17 @@ use crate::problem::Problem;
 use crate::redact::{MASK, Redactor};
 use crate::views::execution::SubmittedView;
 
-/// Maximum depth to which an edited input is searched for kept values.
+/// Maximum depth at which an edited input is searched for `$keep`.
 const MAX_DEPTH: usize = 64;
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::post("/executions/{id}/rerun", Start, "rerunExecution", "Submit an execution like an earlier one", rerun)
+        Operation::post("/executions/{id}/rerun", Start, "rerunExecution", "Submit a copy of an earlier execution", rerun)
             .about(
-                "With the same or an edited input, in the original or the latest version of the workflow. The history of the new \
-                 execution names the earlier one. In an edited input, `{\"$keep\": \"a.b\"}` stands for the earlier value at this \
-                 path, so that a client need not know redacted values. The value of a key that names a secret can be kept only \
-                 under such a key, so that it stays redacted.",
+                "The new execution has the same or an edited input, and the original or the latest version of the workflow. \
+                 Its history names the earlier execution. In an edited input, `{\"$keep\": \"a.b\"}` stands for the value at \
+                 this path of the earlier input, so a client does not need to know redacted values. A secret can be kept only \
+                 under a key that names a secret, so that it stays redacted.",
             )
             .takes::<RerunRequest>()
             .body_limit(BODY_LIMIT)
@@ -35,7 +35,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// An execution to repeat.
+/// The changes of a copy of an earlier execution.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RerunRequest {
@@ -66,13 +66,9 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
     let input = match request.input.as_deref().map(RawValue::get) {
         None | Some("null") => None,
         Some(text) => {
-            let text = if text.contains("$keep") || text.contains(MASK) {
+            let text = if may_refer(text) {
                 let earlier = call.inspector.execution(id)?;
-                let keep = Keep {
-                    earlier: &earlier.record().input,
-                    redactor: call.redactor(),
-                };
-                keep.kept(text, false, MAX_DEPTH)?
+                kept_input(text, &earlier.record().input, call.redactor())?
             } else {
                 text.to_owned()
             };
@@ -80,15 +76,14 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
             Some(input.map_err(|error| Problem::invalid("/input", error.to_string()))?)
         }
     };
-    let submitted = call.inspector.rerun(
-        id,
-        Rerun {
-            input,
-            version,
-            labels: request.labels.map(Labels::new).transpose()?,
-            audit: call.audit(request.note),
-        },
-    )?;
+    call.check_revision(id)?;
+    let new = Rerun {
+        input,
+        version,
+        labels: request.labels.as_ref().map(labels).transpose()?,
+        audit: call.audit(request.note),
+    };
+    let submitted = call.inspector.rerun(id, new).map_err(at_input)?;
     let new = submitted.id.to_string();
     call.note_change("rerun", &new);
     let reply = Reply::json(&SubmittedView {
@@ -102,27 +97,37 @@ fn rerun(call: &Call<'_>) -> Result<Reply, Problem> {
         .header(header::LOCATION, &location))
 }
 
-/// The earlier input from which values are kept, and the redactor that says which keys name secrets.
+/// Returns an edited input, in which each `$keep` is replaced by the earlier value. Refuses an input that contains the mask.
+pub(super) fn kept_input(
+    text: &str,
+    earlier: &Context,
+    redactor: Redactor,
+) -> Result<String, Problem> {
+    Keep { earlier, redactor }.kept(text, false, MAX_DEPTH)
+}
+
+/// Replaces each `$keep` in an edited input. Holds the earlier input, and the redactor that knows which keys name secrets.
 struct Keep<'a> {
     earlier: &'a Context,
     redactor: Redactor,
 }
 
 impl Keep<'_> {
-    /// Replaces each `$keep` of an edited input by the earlier value. `is_redacted`: a key that leads to `text` names a secret.
+    /// Replaces each `$keep` in `text`, a part of an edited input, with the earlier value, and refuses the mask. `is_redacted`
+    /// says whether `text` is below a key that names a secret. `depth` is the number of levels that may still be nested.
     fn kept(&self, text: &str, is_redacted: bool, depth: usize) -> Result<String, Problem> {
-        if text.contains(MASK)
-            && serde_json::from_str::<String>(text).is_ok_and(|text| text == MASK)
-        {
-            return Err(Problem::invalid(
-                "/input",
-                format!("'{MASK}' stands for a redacted value"),
-            )
-            .hint("send {\"$keep\": \"path.to.the.value\"} for a value that does not change"));
-        }
-        let deeper = depth.checked_sub(1);
-        let Some(depth) = deeper.filter(|_| text.contains("$keep") || text.contains(MASK)) else {
+        if !may_refer(text) {
             return Ok(text.to_owned());
+        }
+        if serde_json::from_str::<String>(text).is_ok_and(|text| text == MASK) {
+            return Err(masked("/input")
+                .hint("send {\"$keep\": \"path.to.the.value\"} for a value that does not change"));
+        }
+        let Some(depth) = depth.checked_sub(1) else {
+            let detail = format!(
+                "an input that contains $keep, '{MASK}' or an escape like \\u0024 may be nested at most {MAX_DEPTH} levels deep"
+            );
+            return Err(Problem::invalid("/input", detail));
         };
         if let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) {
             if members.len() == 1
@@ -148,8 +153,8 @@ impl Keep<'_> {
         Ok(text.to_owned())
     }
 
-    /// The earlier value at the path that `$keep` names. A secret must stay under a key by which it is redacted: otherwise a
-    /// caller could read it from the new execution.
+    /// Returns the earlier value at the path that `$keep` names. A secret must stay under a key that names a secret; otherwise
+    /// a caller could read the secret from the new execution.
     fn earlier_value(&self, path: &RawValue, is_redacted: bool) -> Result<String, Problem> {
         let path: Option<String> = serde_json::from_str(path.get()).ok();
         let missing = || Problem::invalid("/input", "$keep names no value of the earlier input");
@@ -158,7 +163,7 @@ impl Keep<'_> {
         if !is_redacted && path.split('.').any(|key| self.redactor.is_secret(key)) {
             let shown: String = path.chars().take(80).collect();
             let detail = format!(
-                "the value of '{shown}' is secret, and $keep would put it under a key that is not"
+                "the value of '{shown}' is secret, and $keep would put it under a key that names no secret"
             );
             return Err(Problem::invalid("/input", detail).hint(
                 "keep it under a key that names a secret, for example under the key that it has in the earlier input",
@@ -168,7 +173,13 @@ impl Keep<'_> {
     }
 }
 
-/// The JSON text of the value at a path of keys.
+/// Whether a JSON text can contain `$keep` or the mask, as plain text or with escapes (`\u0024keep`). If it cannot, the text
+/// does not need to be decoded.
+fn may_refer(text: &str) -> bool {
+    text.contains("$keep") || text.contains(MASK) || text.contains("\\u")
+}
+
+/// Returns the JSON text of the value at a path of keys.
 fn value_at(context: &Context, path: &str) -> Option<String> {
     let mut keys = path.split('.');
     let mut text = context.get(keys.next()?)?.as_str().to_owned();
@@ -202,10 +213,42 @@ mod tests {
     }
 
     #[test]
-    fn redacted_text_is_never_taken_as_a_value() {
+    fn mask_and_unknown_path_are_refused() {
         let earlier = r#"{"token":"t"}"#;
         assert!(kept(r#"{"token":"•••"}"#, earlier).is_err());
         assert!(kept(r#"{"token":{"$keep":"nothing"}}"#, earlier).is_err());
+    }
+
+    #[test]
+    fn escapes_do_not_hide_the_mask_or_keep() {
+        let earlier = r#"{"token":"t","day":"a"}"#;
+        for mask in [r"\u2022\u2022\u2022", r"\u2022••", r"•\u2022•"] {
+            for edited in [
+                format!(r#"{{"token":"{mask}"}}"#),
+                format!(r#"{{"a":[{{"token":"{mask}"}}]}}"#),
+            ] {
+                assert!(kept(&edited, earlier).is_err(), "{edited}");
+            }
+        }
+        for keep in [r"\u0024keep", r"$\u006beep", r"$kee\u0070"] {
+            let edited = format!(r#"{{"token":{{"{keep}":"tok\u0065n"}},"day":"\u00e4"}}"#);
+            let expected = r#"{"day":"\u00e4","token":"t"}"#;
+            assert_eq!(kept(&edited, earlier).expect("an input"), expected);
+        }
+    }
+
+    #[test]
+    fn deep_input_is_refused_only_if_it_may_refer_to_values() {
+        let nested = |value: &str| {
+            let deep = MAX_DEPTH + 1;
+            format!(r#"{{"a":{}{value}{}}}"#, "[".repeat(deep), "]".repeat(deep))
+        };
+        assert!(kept(&nested(r#"{"$keep":"day"}"#), r#"{"day":1}"#).is_err());
+        assert!(kept(&nested(r#""\u2022\u2022\u2022""#), "{}").is_err());
+        assert_eq!(
+            kept(&nested("1.50"), "{}").expect("an input"),
+            nested("1.50")
+        );
     }
 
     #[test]

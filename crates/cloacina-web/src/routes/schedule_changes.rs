@@ -1,20 +1,23 @@
-//! New schedules, and changes of their options.
+//! The routes that create, change and backfill schedules.
 
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use cloacina::runner::{Context, CronSchedule};
+use cloacina::runner::{Context, CronSchedule, cron_preview};
 use cloacina::types::ScheduleRecord;
 use cloacina::{Error, ErrorCode, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::rerun::kept_input;
+use super::schedule_guard::RevisionGuard;
 use super::start::{input, seconds};
 use crate::access::Permission::{Schedule, Start};
 use crate::call::{Call, Reply};
 use crate::operation::Operation;
 use crate::problem::Problem;
+use crate::redact::Redactor;
 use crate::views::schedule::ScheduleView;
 use crate::views::time;
 
@@ -22,13 +25,16 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::post("/schedules", Schedule, "createSchedule", "Create a schedule", create)
             .about(
-                "A schedule with the same workflow, expression, time zone and name is changed instead, and stays enabled or \
-                 disabled as it was.",
+                "If a schedule with the same workflow, expression, time zone and name exists, it is changed instead. The change \
+                 does not enable or disable it.",
             )
             .takes::<NewSchedule>()
             .returns::<ScheduleView>(201, "The schedule; the header Location leads to it."),
         Operation::patch("/schedules/{id}", Schedule, "changeSchedule", "Change a schedule", change)
-            .about("Members that are left out do not change; null removes a name, a limit or a time.")
+            .about(
+                "Omitted members do not change; null removes a name, a limit or a time. With the header If-Match, the \
+                 schedule is changed only if it still has the revision in the header.",
+            )
             .takes::<ScheduleChange>()
             .returns::<ScheduleView>(200, "The schedule."),
         Operation::post(
@@ -39,8 +45,9 @@ pub(super) fn operations() -> Vec<Operation> {
             backfill,
         )
         .about(
-            "For each due time of its expression in the range that has not fired, at most 1,000. Each due time fires once, \
-             by its tick or by a backfill. The rules about overlaps do not apply, and the next tick does not change.",
+            "Starts an execution for each due time in the range, unless the due time has already fired. A range can have at \
+             most 1,000 due times. Each due time fires only once, through its tick or through a backfill. The rules about \
+             overlaps do not apply, and the next tick does not change.",
         )
         .takes::<BackfillRequest>()
         .returns::<BackfillView>(200, "The due times."),
@@ -51,22 +58,22 @@ pub(super) fn operations() -> Vec<Operation> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewSchedule {
-    /// The workflow that it starts, which need not be stored yet.
+    /// The workflow that the schedule starts. It does not need to be stored yet.
     workflow: String,
     /// The cron expression: 5 fields, or 6 with seconds first.
     cron: String,
     /// The IANA time zone of the expression; default: UTC.
     timezone: Option<String>,
-    /// A name that distinguishes it from other schedules with the same workflow, expression and time zone.
+    /// A name that distinguishes the schedule from others with the same workflow, expression and time zone.
     name: Option<String>,
-    /// The input of its executions.
+    /// The input of the executions that the schedule starts.
     #[schema(value_type = Option<Object>)]
     input: Option<Box<RawValue>>,
-    /// The treatment of ticks that were due while no runner was live: skip, latest or all.
+    /// The missed ticks that fire later: skip (none), latest or all. A tick is missed if it was due while no runner was live.
     catchup: Option<String>,
     /// Maximum number of missed ticks that fire.
     max_catchup: Option<u32>,
-    /// The treatment of a tick while an earlier execution is open: allow, skip or queue.
+    /// The effect of a tick while an earlier execution of the schedule is open: allow (start anyway), skip or queue.
     overlap: Option<String>,
     /// No tick is due before this time.
     #[schema(format = DateTime)]
@@ -77,15 +84,12 @@ struct NewSchedule {
     /// Maximum random delay of a tick, in seconds.
     #[schema(minimum = 0, maximum = 1_000_000_000.0)]
     jitter_seconds: Option<f64>,
-    /// Whether it fires; default: true.
+    /// Whether the schedule fires; default: true.
     enabled: Option<bool>,
 }
 
 /// A change of a schedule.
-#[expect(
-    clippy::option_option,
-    reason = "a member that is null differs from one that is left out"
-)]
+#[expect(clippy::option_option, reason = "null differs from an omitted member")]
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ScheduleChange {
@@ -97,16 +101,16 @@ struct ScheduleChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
-    /// The input of its executions.
+    /// The input of the executions that the schedule starts.
     #[schema(value_type = Option<Object>)]
     input: Option<Box<RawValue>>,
-    /// The treatment of missed ticks: skip, latest or all.
+    /// The missed ticks that fire later: skip (none), latest or all.
     catchup: Option<String>,
     /// Maximum number of missed ticks that fire.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u32>)]
     max_catchup: Option<Option<u32>>,
-    /// The treatment of overlaps: allow, skip or queue.
+    /// The effect of a tick while an earlier execution of the schedule is open: allow (start anyway), skip or queue.
     overlap: Option<String>,
     /// No tick is due before this time.
     #[serde(default, deserialize_with = "given")]
@@ -119,7 +123,7 @@ struct ScheduleChange {
     /// Maximum random delay of a tick, in seconds.
     #[schema(minimum = 0, maximum = 1_000_000_000.0)]
     jitter_seconds: Option<f64>,
-    /// Whether it fires.
+    /// Whether the schedule fires.
     enabled: Option<bool>,
 }
 
@@ -127,25 +131,27 @@ struct ScheduleChange {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BackfillRequest {
-    /// The first time of the range: a time, or a span before now like 7d.
+    /// The start of the range: a time, or a span before now like 7d.
     from: String,
-    /// The last time of the range; default: now.
+    /// The end of the range; default: now.
     to: Option<String>,
-    /// Says what would be started, and starts nothing.
+    /// Whether to report what would be started, and to start nothing.
     #[serde(default)]
     dry_run: bool,
+    /// The reason, for the histories of the executions.
+    note: Option<String>,
 }
 
-/// A due time of a backfill.
+/// A due time in the range of a backfill.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BackfillItem)]
 struct BackfillItem {
     /// The time at which the schedule was due.
     #[schema(format = DateTime)]
     due_at: String,
-    /// Whether the schedule had fired for this time before, so that nothing was started.
+    /// Whether the schedule has already fired for this time. If so, nothing was started.
     has_fired: bool,
-    /// The execution that was started.
+    /// The execution that this request started for the due time; null if it started none.
     execution: Option<String>,
 }
 
@@ -155,19 +161,16 @@ struct BackfillItem {
 struct BackfillView {
     /// The number of due times in the range.
     matched: usize,
-    /// The number of executions that were started, or would be.
+    /// The number of executions that were started; in a dry run, the number that would be started.
     done: usize,
     /// The due times, oldest first.
     items: Vec<BackfillItem>,
-    /// Whether nothing was started, because a dry run was asked for.
+    /// Whether this was a dry run, which started nothing.
     dry_run: bool,
 }
 
-/// Distinguishes a member that is null from a member that is left out.
-#[expect(
-    clippy::option_option,
-    reason = "null differs from a member that is left out"
-)]
+/// Deserializes a member so that null differs from an omitted member.
+#[expect(clippy::option_option, reason = "null differs from an omitted member")]
 pub(super) fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
@@ -183,28 +186,28 @@ fn word<T: std::str::FromStr<Err = ()>>(
     text.map(|text| text.parse().map_err(refused)).transpose()
 }
 
-/// Returns the time that a change gives, or the stored one if the change has none.
+/// Returns the time in a change, or the stored time if the change omits it.
 fn instant(
     pointer: &str,
     given: Option<&Option<String>>,
     stored: Option<Timestamp>,
-    now: Timestamp,
 ) -> Result<Option<Timestamp>, Problem> {
     let Some(given) = given else {
         return Ok(stored);
     };
     let refused = || Problem::invalid(pointer, "it must be a time like 2026-01-31T12:00:00Z");
-    let parse = |text: &String| crate::time::parse(text, now).ok_or_else(refused);
+    let parse = |text: &String| crate::time::instant(text).ok_or_else(refused);
     given.as_ref().map(parse).transpose()
 }
 
 impl ScheduleChange {
-    /// Returns the options of a schedule after this change. Options that the change does not give keep their stored values.
+    /// Returns the options of a schedule after this change. Options that the change omits keep the values of `known`; without
+    /// `known`, they get their defaults.
     fn options(
         &self,
         workflow: &str,
         known: Option<&ScheduleRecord>,
-        now: Timestamp,
+        redactor: &Redactor,
     ) -> Result<CronSchedule, Problem> {
         let spec = known.map(|record| &record.spec);
         let stored = spec.and_then(|spec| spec.expression.clone());
@@ -221,6 +224,11 @@ impl ScheduleChange {
             options = options.instance_name(name);
         }
         options = options.input(match (&self.input, spec) {
+            (Some(given), Some(spec)) if given.get() != "null" => {
+                let text = kept_input(given.get(), &spec.input, redactor.clone())?;
+                Context::from_json(&text)
+                    .map_err(|error| Problem::invalid("/input", error.to_string()))?
+            }
             (Some(given), _) => input("/input", Some(given))?,
             (None, Some(spec)) => Context::from_json(&spec.input.to_json())?,
             (None, None) => Context::new(),
@@ -238,11 +246,11 @@ impl ScheduleChange {
             options = options.overlap(overlap);
         }
         let stored = spec.and_then(|spec| spec.start_at);
-        if let Some(start) = instant("/start_at", self.start_at.as_ref(), stored, now)? {
+        if let Some(start) = instant("/start_at", self.start_at.as_ref(), stored)? {
             options = options.start_at(start);
         }
         let stored = spec.and_then(|spec| spec.end_at);
-        if let Some(end) = instant("/end_at", self.end_at.as_ref(), stored, now)? {
+        if let Some(end) = instant("/end_at", self.end_at.as_ref(), stored)? {
             options = options.end_at(end);
         }
         let stored = spec.map(|spec| Duration::from_micros(spec.jitter.unsigned_abs()));
@@ -252,6 +260,24 @@ impl ScheduleChange {
         let enabled = self.enabled.or(known.map(|record| record.enabled));
         Ok(options.enabled(enabled.unwrap_or(true)))
     }
+}
+
+/// Returns the problem of an error of a new or changed schedule, with the member that the error is about.
+fn refused(error: Error, cron: Option<&str>, timezone: Option<&str>) -> Problem {
+    let problem = Problem::from(error);
+    if timezone.is_some_and(|timezone| !is_timezone(timezone)) {
+        return problem.at(ErrorCode::ScheduleInvalid, "/timezone");
+    }
+    let timezone = timezone.unwrap_or("UTC");
+    if cron.is_some_and(|cron| cron_preview(cron, timezone, 1, Timestamp(0)).is_err()) {
+        return problem.at(ErrorCode::ScheduleInvalid, "/cron");
+    }
+    problem.at(ErrorCode::WorkflowInputInvalid, "/input")
+}
+
+/// Whether a text is the name of a time zone.
+pub(super) fn is_timezone(text: &str) -> bool {
+    cron_preview("@daily", text, 1, Timestamp(0)).is_ok()
 }
 
 fn view(call: &Call<'_>, record: ScheduleRecord) -> Result<Reply, Problem> {
@@ -273,8 +299,10 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         jitter_seconds: new.jitter_seconds,
         enabled: new.enabled,
     };
-    let options = options.options(&new.workflow, None, call.inspector.now())?;
-    let record = call.inspector.add_schedule(&options)?;
+    let record = options.options(&new.workflow, None, &call.redactor())?;
+    let added = call.inspector.add_schedule(&record);
+    let (cron, timezone) = (options.cron.as_deref(), options.timezone.as_deref());
+    let record = added.map_err(|error| refused(error, cron, timezone))?;
     let id = record.id.to_string();
     call.note_change("create schedule", &id);
     let reply = view(call, record)?.status(StatusCode::CREATED);
@@ -283,13 +311,21 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let change: ScheduleChange = call.decode()?;
-    let (id, now) = (call.schedule_id()?, call.inspector.now());
-    // A problem with the request is found before anything is written.
-    let known = call.inspector.schedule(id)?;
-    change.options(&known.workflow, Some(&known), now)?;
-    let record = call.inspector.replace_schedule(id, |known| {
-        let options = change.options(&known.workflow, Some(known), now);
+    let known = call.cron_schedule("changed")?;
+    let (id, redactor, guard) = (known.id, call.redactor(), RevisionGuard::of(call));
+    // The request is checked completely before anything is written.
+    guard.check(&known).map_err(|error| guard.problem(error))?;
+    change.options(&known.workflow, Some(&known), &redactor)?;
+    let audit = change.enabled.map(|_| call.audit(None));
+    let changed = (call.inspector).replace_schedule_as(id, audit.as_ref(), |known| {
+        guard.check(known)?;
+        let options = change.options(&known.workflow, Some(known), &redactor);
         options.map_err(|problem| Error::new(ErrorCode::ScheduleInvalid, problem.to_string()))
+    });
+    let (cron, timezone) = (change.cron.as_deref(), change.timezone.as_deref());
+    let record = changed.map_err(|error| match guard.mismatch(&error) {
+        Some(problem) => problem,
+        None => refused(error, cron, timezone),
     })?;
     call.note_change("change schedule", &id.to_string());
     view(call, record)
@@ -297,7 +333,9 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn backfill(call: &Call<'_>) -> Result<Reply, Problem> {
     let request: BackfillRequest = call.decode()?;
-    let (id, now) = (call.schedule_id()?, call.inspector.now());
+    let record = call.cron_schedule("backfilled")?;
+    let (id, now, guard) = (record.id, call.inspector.now(), RevisionGuard::of(call));
+    guard.check(&record).map_err(|error| guard.problem(error))?;
     let parse = |pointer: &str, text: &str| {
         let refused = || Problem::invalid(pointer, "it must be a time like 2026-01-31T12:00:00Z");
         crate::time::parse(text, now).ok_or_else(refused)
@@ -305,7 +343,10 @@ fn backfill(call: &Call<'_>) -> Result<Reply, Problem> {
     let from = parse("/from", &request.from)?;
     let to = request.to.as_deref().map(|to| parse("/to", to));
     let to = to.transpose()?.unwrap_or(now);
-    let found = call.inspector.backfill(id, from, to, request.dry_run)?;
+    let (dry_run, audit) = (request.dry_run, call.audit(request.note));
+    let found = (call.inspector).backfill_as(id, from, to, dry_run, &audit);
+    let refused = |error| Problem::from(error).at(ErrorCode::ScheduleInvalid, "/from");
+    let found = found.map_err(refused)?;
     let done = found.iter().filter(|item| !item.has_fired).count();
     if done > 0 && !request.dry_run {
         call.note_change("backfill schedule", &id.to_string());

@@ -1,38 +1,36 @@
-//! Schedules and triggers.
+//! The routes that list, show, delete, enable and run schedules and triggers.
 
 use axum::http::StatusCode;
 use cloacina::runner::cron_preview;
-use cloacina::types::{ScheduleKind, ScheduleRecord};
+use cloacina::types::{ScheduleKind, ScheduleRecord, TickRecord};
 use cloacina::{Error, ErrorCode, Timestamp};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::control::Change;
+use super::schedule_changes::is_timezone;
+use super::schedule_guard::RevisionGuard;
 use super::{CURSOR, LIMIT, MAX_PAGE};
 use crate::access::Permission::{Schedule, Start, View};
 use crate::call::{Call, Reply};
+use crate::cursor::{page_by_key, unreadable};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::Page;
 use crate::views::explain::ReasonView;
 use crate::views::schedule::{FiringView, RunNow, ScheduleView, TickView};
 
-/// Maximum number of schedules that a list of firings looks at.
+/// Maximum number of schedules whose firings are listed.
 const MAX_SCHEDULES: usize = 1_000;
-/// Maximum number of firings of one schedule in a list, and of a preview.
+/// Maximum number of firings in a preview, and of firings of one schedule in a list.
 const MAX_FIRINGS: usize = 100;
 
 #[expect(clippy::too_many_lines, reason = "a table of routes")]
 pub(super) fn operations() -> Vec<Operation> {
-    let offset = Parameter::number(
-        "after",
-        0,
-        u32::MAX as usize,
-        "The number of items to leave out: a page's `next`.",
-    );
     let kind = Parameter::words(
         "kind",
         &["cron", "trigger"],
-        "Schedules or triggers; default: cron.",
+        "The kind: cron for schedules, trigger for triggers; default: cron.",
     );
     vec![
         Operation::get(
@@ -44,9 +42,8 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .with([
             kind,
-            Parameter::flag("enabled", "Whether to leave out disabled ones."),
+            Parameter::flag("enabled", "Whether to omit disabled schedules or triggers."),
             LIMIT,
-            offset,
             CURSOR,
         ])
         .returns_page::<ScheduleView>("The schedules."),
@@ -65,7 +62,7 @@ pub(super) fn operations() -> Vec<Operation> {
             ),
         ])
         .returns_page::<FiringView>(
-            "The firings in the order of their times, at most 100 of each schedule.",
+            "The firings in the order of their times; at most 100 firings of each schedule.",
         ),
         Operation::get(
             "/schedules/preview",
@@ -84,7 +81,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/schedules/{id}",
             View,
             "getSchedule",
-            "Show a schedule",
+            "Show a schedule or a trigger",
             show,
         )
         .returns::<ScheduleView>(200, "The schedule."),
@@ -95,7 +92,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the ticks of a schedule, newest first",
             ticks,
         )
-        .with([LIMIT, offset, CURSOR])
+        .with([LIMIT, CURSOR])
         .returns_page::<TickView>("The ticks."),
         Operation::get(
             "/schedules/{id}/explain",
@@ -112,25 +109,28 @@ pub(super) fn operations() -> Vec<Operation> {
             "Delete a schedule",
             delete,
         )
-        .about("Its history can still be read.")
+        .about(
+            "Its history can still be read. With the header If-Match, the schedule is deleted only if it still has the \
+             revision in the header.",
+        )
         .returns_nothing(204, "The schedule is deleted."),
         Operation::post(
             "/schedules/{id}/enable",
             Schedule,
             "enableSchedule",
-            "Enable a schedule",
+            "Enable a schedule or a trigger",
             enable,
         )
-        .takes::<Nothing>()
+        .takes::<Change>()
         .returns::<ScheduleView>(200, "The schedule."),
         Operation::post(
             "/schedules/{id}/disable",
             Schedule,
             "disableSchedule",
-            "Disable a schedule",
+            "Disable a schedule or a trigger",
             disable,
         )
-        .takes::<Nothing>()
+        .takes::<Change>()
         .returns::<ScheduleView>(200, "The schedule."),
         Operation::post(
             "/schedules/{id}/run-now",
@@ -139,8 +139,8 @@ pub(super) fn operations() -> Vec<Operation> {
             "Start the workflow of a schedule now",
             run_now,
         )
-        .about("Regardless of its rules. The next tick does not change.")
-        .takes::<Nothing>()
+        .about("The schedule's rules do not apply, and its next tick does not change.")
+        .takes::<Change>()
         .returns::<RunNow>(201, "The execution."),
     ]
 }
@@ -154,15 +154,6 @@ fn view(call: &Call<'_>, record: ScheduleRecord) -> Result<ScheduleView, Problem
     ScheduleView::new(record, call.may_view_payloads())
 }
 
-/// The number of items to leave out.
-fn offset(call: &Call<'_>) -> Result<usize, Problem> {
-    let name = ["cursor", "after"]
-        .into_iter()
-        .find(|name| call.query.get(name).is_some());
-    call.query
-        .number(name.unwrap_or("after"), 0, 0..=u32::MAX as usize)
-}
-
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let kind = match call.query.get("kind") {
         None | Some("cron") => ScheduleKind::Cron,
@@ -170,18 +161,28 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         Some(_) => return Err(Problem::invalid("kind", "it must be cron or trigger")),
     };
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
-    let offset = offset(call)?;
     let enabled_only = call.query.flag("enabled")?;
-    let mut records = call
-        .inspector
-        .schedules(kind, enabled_only, limit + 1, offset)?;
-    let more = records.len() > limit;
-    records.truncate(limit);
-    let items = records.into_iter().map(|record| view(call, record));
+    let page = page_by_key(
+        &call.query,
+        limit,
+        |record: &ScheduleRecord| record.id.uuid().simple().to_string(),
+        |range| {
+            let after = range.key.map(|key| key.parse().map_err(|_| unreadable()));
+            let found = call.inspector.schedules_from(
+                kind,
+                enabled_only,
+                after.transpose()?,
+                range.is_back,
+                range.limit,
+            );
+            Ok(found?)
+        },
+    )?;
+    let items = page.items.into_iter().map(|record| view(call, record));
     let page = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,
-        next: more.then(|| (offset + limit).to_string()),
-        prev: (offset > 0).then(|| offset.saturating_sub(limit).to_string()),
+        next: page.next,
+        prev: page.prev,
     };
     Reply::page(call, &page)
 }
@@ -201,7 +202,7 @@ fn firings(call: &Call<'_>) -> Result<Reply, Problem> {
         };
         let starts = record.spec.start_at.map_or(from, |start| start.max(from));
         let ends = record.spec.end_at.map_or(to, |end| end.min(to));
-        // A stored expression that cannot be read any more has no firings; `explain` tells why.
+        // If this version cannot read a stored expression, the schedule has no firings; `explain` reports the reason.
         let times = cron_preview(expression, &record.spec.timezone, MAX_FIRINGS, starts)
             .unwrap_or_default();
         let times = times.iter().filter(|time| time.at <= ends);
@@ -219,29 +220,47 @@ fn preview(call: &Call<'_>) -> Result<Reply, Problem> {
     };
     let timezone = call.query.get("timezone").unwrap_or("UTC");
     let count = call.query.number("count", 5, 1..=MAX_FIRINGS)?;
-    let times = cron_preview(expression, timezone, count, call.inspector.now())?;
+    let times = cron_preview(expression, timezone, count, call.inspector.now());
+    let times = times.map_err(|error| {
+        let is_expression = is_timezone(timezone);
+        let name = if is_expression {
+            "expression"
+        } else {
+            "timezone"
+        };
+        Problem::from(error).at(ErrorCode::ScheduleInvalid, name)
+    })?;
     let items = times.iter().map(|time| FiringView::new(time, None));
     Reply::json(&Page::whole(items.collect()))
 }
 
 fn show(call: &Call<'_>) -> Result<Reply, Problem> {
-    let record = call.inspector.schedule(call.schedule_id()?)?;
+    let record = (call.inspector).schedule_or_trigger(call.schedule_id()?)?;
     let revision = record.revision;
     Ok(Reply::json(&view(call, record)?)?.etag(revision))
 }
 
 fn ticks(call: &Call<'_>) -> Result<Reply, Problem> {
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
-    let offset = offset(call)?;
-    let mut ticks = call
-        .inspector
-        .schedule_history(call.schedule_id()?, limit + 1, offset)?;
-    let more = ticks.len() > limit;
-    ticks.truncate(limit);
+    let id = call.schedule_id()?;
+    let page = page_by_key(
+        &call.query,
+        limit,
+        |tick: &TickRecord| tick.due_at.0.to_string(),
+        |range| {
+            // The newest tick comes first, so the list goes back in time.
+            let key = range.key.map(|key| key.parse().map_err(|_| unreadable()));
+            let end = if range.is_back { i64::MIN } else { i64::MAX };
+            let from = Timestamp(key.transpose()?.unwrap_or(end));
+            let found =
+                (call.inspector).schedule_history_from(id, from, range.is_back, range.limit);
+            Ok(found?)
+        },
+    )?;
     let page = Page {
-        items: ticks.into_iter().map(TickView::new).collect(),
-        next: more.then(|| (offset + limit).to_string()),
-        prev: (offset > 0).then(|| offset.saturating_sub(limit).to_string()),
+        items: page.items.into_iter().map(TickView::new).collect(),
+        next: page.next,
+        prev: page.prev,
     };
     Reply::page(call, &page)
 }
@@ -260,16 +279,22 @@ fn explain(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.schedule_id()?;
-    call.inspector.delete_schedule(id)?;
+    let Nothing {} = call.decode()?;
+    let id = call.cron_schedule("deleted")?.id;
+    let guard = RevisionGuard::of(call);
+    let deleted = (call.inspector).delete_schedule_if(id, |known| guard.check(known));
+    deleted.map_err(|error| guard.problem(error))?;
     call.note_change("delete schedule", &id.to_string());
     Ok(Reply::nothing())
 }
 
 fn switch(call: &Call<'_>, enabled: bool) -> Result<Reply, Problem> {
-    let Nothing {} = call.decode()?;
+    let Change { note } = call.decode()?;
     let id = call.schedule_id()?;
-    let record = call.inspector.set_schedule_enabled(id, enabled)?;
+    let (audit, guard) = (call.audit(note), RevisionGuard::of(call));
+    let check = |known: &ScheduleRecord| guard.check(known);
+    let switched = (call.inspector).set_schedule_enabled_as(id, enabled, &audit, check);
+    let record = switched.map_err(|error| guard.problem(error))?;
     let action = if enabled {
         "enable schedule"
     } else {
@@ -288,9 +313,12 @@ fn disable(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn run_now(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Nothing {} = call.decode()?;
-    let id = call.schedule_id()?;
-    let execution = call.inspector.run_schedule_now(id)?.to_string();
+    let Change { note } = call.decode()?;
+    let record = call.cron_schedule("run by hand")?;
+    let (id, guard) = (record.id, RevisionGuard::of(call));
+    guard.check(&record).map_err(|error| guard.problem(error))?;
+    let started = (call.inspector).run_schedule_now_as(id, &call.audit(note))?;
+    let execution = started.to_string();
     call.note_change("run schedule", &id.to_string());
     Ok(Reply::json(&RunNow { id: execution })?.status(StatusCode::CREATED))
 }

@@ -1,4 +1,4 @@
-//! The server itself, its runners, its tenants and its database.
+//! The routes for the server, and for the runners, tenants and state of its database.
 
 use cloacina::Timestamp;
 use serde::Deserialize;
@@ -9,12 +9,12 @@ use crate::call::{Call, Reply};
 use crate::operation::{Answer, Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::Page;
-use crate::views::people::{
+use crate::views::server::{
     ChangesView, DatabaseView, Meta, Pruned, RunnerView, TenantView, backend_of,
 };
 use crate::views::time;
 
-/// The committed document, which a test compares with the routes.
+/// The committed `OpenAPI` document. A test compares it with the routes.
 const DOCUMENT: &str = include_str!("../../openapi.json");
 
 /// Maximum number of executions that one request deletes.
@@ -33,14 +33,14 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/meta", View, "getMeta", "Show the server and the caller's permissions", meta)
             .returns::<Meta>(200, "The server."),
         Operation::get("/changes", View, "getChanges", "Ask whether anything has changed", changes)
-            .about("For clients that cannot follow the stream: ask every few seconds, and reload what is shown after a change.")
+            .about("A client that cannot follow the stream asks every few seconds, and reloads its data after a change.")
             .with([Parameter::text("after", "The marker of an earlier answer.")])
             .returns::<ChangesView>(200, "The marker."),
         stream
             .about(
-                "Server-sent events: `changed` when anything may have changed, at most twice a second, with the marker as its \
-                 id. A client then reloads what it shows. After a lost connection, the header Last-Event-ID tells the \
-                 server what the client has seen.",
+                "Sends the server-sent event `changed` when anything may have changed, at most twice a second, with the \
+                 marker as its id. A client then reloads its data. After a lost connection, the client sends the last marker \
+                 in the header Last-Event-ID.",
             )
             .media_type("text/event-stream")
             .returns::<String>(200, "The events."),
@@ -56,11 +56,11 @@ pub(super) fn operations() -> Vec<Operation> {
             .returns::<DatabaseView>(200, "The size and the health of the database."),
         Operation::post("/database/prune", Delete, "pruneDatabase", "Delete executions that ended long ago", prune)
             .about(
-                "At most 10,000 at once, the oldest first. There is no dry run: `dry_run` is refused, because the number of \
-                 executions is known only when they are deleted.",
+                "A request deletes at most 10,000 executions, the oldest first, with their children. A dry run counts the \
+                 executions that the request would delete, without their children, and deletes nothing.",
             )
             .takes::<Prune>()
-            .returns::<Pruned>(200, "The number of deleted executions."),
+            .returns::<Pruned>(200, "The number of executions that were deleted, or would be deleted."),
     ]
 }
 
@@ -76,6 +76,7 @@ fn meta(call: &Call<'_>) -> Result<Reply, Problem> {
         permissions: usable.into_iter().map(Permission::name).collect(),
         read_only: call.web.is_read_only(),
         payloads_hidden: call.web.hides_payloads(),
+        live: call.web.updates().name(),
         tenant: call.tenant.clone(),
     })
 }
@@ -134,9 +135,9 @@ fn database(call: &Call<'_>) -> Result<Reply, Problem> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Prune {
-    /// Deletes executions that ended before this time, or this span before now: a time like 2026-01-31T12:00:00Z, or 30d.
+    /// Executions that ended before this time are deleted: a time like 2026-01-31T12:00:00Z, or a span before now like 30d.
     older_than: String,
-    /// Must be false, or left out: this route has no dry run.
+    /// Whether to count the executions that would be deleted, and to delete nothing.
     #[serde(default)]
     dry_run: bool,
 }
@@ -152,20 +153,17 @@ fn prune(call: &Call<'_>) -> Result<Reply, Problem> {
         )
     };
     let before: Timestamp = before.ok_or_else(refused)?;
-    // Children are deleted after their parents, and executions with open final tasks stay, so only the deletion finds the
-    // number.
-    if request.dry_run {
-        let detail = "old executions cannot be counted without deleting them";
-        return Err(Problem::invalid("/dry_run", detail)
-            .hint("leave out dry_run, and send a larger older_than to delete less"));
-    }
-    let deleted = call.inspector.prune(before, MAX_PRUNED)?;
-    if deleted > 0 {
+    let deleted = if request.dry_run {
+        call.inspector.count_prunable(before, MAX_PRUNED)?
+    } else {
+        call.inspector.prune(before, MAX_PRUNED)?
+    };
+    if deleted > 0 && !request.dry_run {
         call.note_change("prune", &request.older_than);
     }
     Reply::json(&Pruned {
         deleted,
         more: deleted == MAX_PRUNED,
-        dry_run: false,
+        dry_run: request.dry_run,
     })
 }

@@ -1,4 +1,4 @@
-//! The tasks of an execution.
+//! The routes for the tasks of an execution, their attempts and their steps.
 
 use cloacina::TaskStatus;
 use cloacina::runtime::Ended;
@@ -6,7 +6,7 @@ use cloacina::workflow::TaskDefinition;
 
 use crate::access::Permission::View;
 use crate::call::{Call, Reply};
-use crate::cursor::{Place, Window};
+use crate::cursor::{IndexedPage, PagePosition, first_index};
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::redact::Redactor;
@@ -16,7 +16,7 @@ use crate::views::history::{EventView, StepView};
 
 use super::{AFTER, CURSOR, LIMIT, MAX_PAGE};
 
-/// The names of the states.
+/// The names of the states of a task.
 const STATES: &[&str] = &[
     "Pending",
     "Ready",
@@ -37,11 +37,16 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the tasks of an execution",
             list,
         )
-        .about("In the order of their declaration, without inputs and results.")
+        .about("The tasks are in the order of their declaration, without inputs and results.")
         .with([
-            Parameter::words("state", STATES, "Only in one of these states.").repeated(),
-            Parameter::text("after", "Only tasks declared after this one."),
-            LIMIT,
+            Parameter::words("state", STATES, "Only tasks in one of these states.").repeated(),
+            Parameter::text("after", "Only tasks declared after the task with this id."),
+            Parameter::number(
+                "limit",
+                1,
+                MAX_PAGE,
+                "Maximum number of tasks on the page; default: 200.",
+            ),
             CURSOR,
         ])
         .returns_page::<TaskView>("The tasks."),
@@ -54,29 +59,29 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .returns::<TaskView>(200, "The task."),
         Operation::get("/executions/{id}/tasks/{task}/attempts", View, "listAttempts", "List the attempts of a task", attempts)
-            .about("The events of the history that are about the task, by attempt, oldest first.")
+            .about("Each attempt contains its events from the history. The oldest attempt and event come first.")
             .returns_page::<AttemptView>("The attempts."),
         Operation::get("/executions/{id}/tasks/{task}/steps", View, "listSteps", "List the recorded steps of a task", steps)
-            .about("In the order in which they were recorded. Their values need `view_payloads`.")
+            .about("The steps are in the order in which they were recorded. Their values are shown only with `view_payloads`.")
             .with([AFTER, LIMIT, CURSOR])
             .returns_page::<StepView>("The steps."),
         Operation::get("/executions/{id}/states", View, "getStates", "Show the states of all tasks as one text", states)
             .about(
-                "A character for each task, in the order of the declaration: p(ending), r(eady), w(aiting), R(unning), \
-                 C(ompleted), F(ailed), S(kipped), X (cancelled).",
+                "The text has a character for each task, in the order of the declaration: p(ending), r(eady), w(aiting), \
+                 R(unning), C(ompleted), F(ailed), S(kipped), X (cancelled).",
             )
             .returns::<StatesView>(200, "The states."),
     ]
 }
 
-/// A redactor that also masks the secrets of an execution's contexts in its errors and logs.
+/// Returns a redactor that also knows the secrets in an execution's contexts, and masks them in its errors and logs.
 pub(super) fn redactor(call: &Call<'_>, execution: &Ended) -> Redactor {
     let texts = texts(execution);
     call.redactor()
         .with_secrets_of(texts.iter().map(String::as_str))
 }
 
-/// The contexts of an execution: its input, and the writes of its tasks.
+/// Returns an execution's input, and the writes of its tasks, as JSON texts.
 pub(super) fn texts(execution: &Ended) -> Vec<String> {
     let record = execution.record();
     let written = record.tasks.iter().filter_map(|task| task.delta.as_ref());
@@ -85,7 +90,7 @@ pub(super) fn texts(execution: &Ended) -> Vec<String> {
     texts
 }
 
-/// The ordinal of the task that the path names.
+/// Returns the ordinal of the task that the path names.
 pub(super) fn ordinal(call: &Call<'_>, execution: &Ended) -> Result<u32, Problem> {
     let name = call.part("task")?;
     execution.workflow().ordinal(name).ok_or_else(|| {
@@ -107,30 +112,20 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     }
     let execution = call.inspector.execution(call.execution_id()?)?;
     let (record, workflow) = (execution.record(), execution.workflow());
-    let place = match (call.query.get("cursor"), call.query.get("after")) {
-        (None, Some(name)) => {
+    let place = PagePosition::of(&call.query)?;
+    let first = match call.query.get("after") {
+        Some(name) => {
             let ordinal = workflow.ordinal(name);
             let refused = || Problem::invalid("after", "the workflow has no such task");
-            Place::From(ordinal.ok_or_else(refused)? as usize + 1)
+            ordinal.ok_or_else(refused)? as usize + 1
         }
-        // The `next` of a page is the id of its last task.
-        (Some(name), _) if workflow.ordinal(name).is_some() => Place::From(
-            workflow
-                .ordinal(name)
-                .map_or(0, |ordinal| ordinal as usize + 1),
-        ),
-        _ => Place::of(&call.query)?,
+        None => 0,
     };
     let rows = workflow.definition().tasks.iter().zip(&record.tasks);
-    let rows = rows.enumerate();
+    let rows = rows.enumerate().skip(first);
     let rows =
         rows.filter(|(_, (_, task))| states.is_empty() || states.contains(&task.status.name()));
-    let window = Window::of(rows, place, limit);
-    let page = Page {
-        next: (window.next)
-            .and_then(|index| Some(workflow.definition().tasks.get(index)?.id.clone())),
-        ..window.into_page()
-    };
+    let page = IndexedPage::of(rows, place, limit).into_page(&call.query);
     let maps = super::maps::rows(call, &execution)?;
     let map_of = |definition: &TaskDefinition| {
         let ordinal = workflow.ordinal(&definition.id);
@@ -183,14 +178,15 @@ fn attempts(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn steps(call: &Call<'_>) -> Result<Reply, Problem> {
-    let place = Place::of(&call.query)?;
+    let (place, first) = (PagePosition::of(&call.query)?, first_index(&call.query)?);
     let limit = call.query.number("limit", 50, 1..=MAX_PAGE)?;
     let execution = call.inspector.execution(call.execution_id()?)?;
     let task = ordinal(call, &execution)?;
     let task = &execution.workflow().task(task).id;
     let steps = call.inspector.steps(execution.record().id)?;
     let own = steps.into_iter().filter(|(of, _)| of == task);
-    let page = Window::of(own.map(|(_, step)| step).enumerate(), place, limit).into_page();
+    let own = own.map(|(_, step)| step).enumerate().skip(first);
+    let page = IndexedPage::of(own, place, limit).into_page(&call.query);
     let shows_values = call.may_view_payloads();
     let items = page
         .items
@@ -222,5 +218,7 @@ fn states(call: &Call<'_>) -> Result<Reply, Problem> {
         revision: record.revision,
         states: states.collect(),
     };
-    Ok(Reply::json(&view)?.etag(record.revision))
+    Ok(Reply::json(&view)?
+        .etag(record.revision)
+        .always_sent(!record.status.is_terminal()))
 }

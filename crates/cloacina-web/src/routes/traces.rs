@@ -1,4 +1,4 @@
-//! Links from executions to the pages of their traces.
+//! Links from executions to their traces.
 
 use cloacina::ExecutionId;
 use serde::Deserialize;
@@ -6,14 +6,14 @@ use serde::Deserialize;
 use crate::call::Call;
 use crate::problem::Problem;
 
-/// The trace context of a submission, as W3C Trace Context spells it.
+/// The trace context of a submission, in the format of W3C Trace Context.
 #[derive(Deserialize)]
 struct Carrier {
     traceparent: Option<String>,
 }
 
-/// The page of the trace that an execution was submitted in; `None` if the server has no template for it, or the execution has
-/// no trace. Without a template the history is not read.
+/// Returns the URL of the trace in which an execution was submitted. Returns `None` if the server has no template for such
+/// URLs, or if the execution has no trace.
 pub(super) fn url(call: &Call<'_>, id: ExecutionId) -> Result<Option<String>, Problem> {
     let Some(template) = call.web.trace_template() else {
         return Ok(None);
@@ -23,7 +23,7 @@ pub(super) fn url(call: &Call<'_>, id: ExecutionId) -> Result<Option<String>, Pr
     Ok(trace.map(|trace| filled(template, &trace, &id.to_string())))
 }
 
-/// The id of a trace in a carrier: the second part of `traceparent`, in hexadecimal.
+/// Returns the id of the trace in a carrier: the second part of `traceparent`, in hexadecimal.
 fn trace_id(carrier: &str) -> Option<String> {
     let carrier: Carrier = serde_json::from_str(carrier).ok()?;
     let id = carrier.traceparent?.split('-').nth(1)?.to_owned();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn template_gets_the_ids() {
+    fn template_is_filled_with_both_ids() {
         let url = filled("https://t.example/{trace_id}?e={execution_id}", TRACE, "7");
         assert_eq!(url, format!("https://t.example/{TRACE}?e=7"));
     }

@@ -1,27 +1,34 @@
-//! Open waits, signals, and decisions about approvals.
+//! The routes for open waits, signals, and decisions about approvals.
 
 use axum::http::StatusCode;
+use cloacina::engine::MAX_SIGNAL_KEY;
 use cloacina::runner::{Wait, WaitFilter};
 use cloacina::runtime;
-use cloacina::types::{Json, NewSignal};
+use cloacina::types::{Json, NewSignal, WaitKind};
 use cloacina::{Error, ErrorCode, ExecutionId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::start::refuse_mask;
 use super::{CURSOR, LIMIT, MAX_PAGE};
 use crate::access::Permission::{Control, View};
 use crate::call::{Call, Reply, parse_execution};
+use crate::cursor;
 use crate::operation::{Operation, Parameter};
 use crate::problem::Problem;
 use crate::views::execution::ControlledView;
-use crate::views::{Page, raw, time};
+use crate::views::{Page, due, raw, time};
+
+/// The names of the kinds of waits.
+const KINDS: &[&str] = &["signal", "approval", "timer", "cancel"];
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/waits", View, "listWaits", "List the open waits for signals and approvals", list)
-            .about("Oldest first.")
+            .about("The oldest wait comes first.")
             .with([
+                Parameter::words("kind", KINDS, "Only waits of this kind; default: signals and approvals."),
                 Parameter::text("name", "Only waits for this signal or approval."),
                 Parameter::text("workflow", "Only waits of this workflow."),
                 LIMIT,
@@ -31,16 +38,19 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/executions/{id}/waits", View, "listWaitsOf", "List the open waits of an execution", list_of)
             .returns_page::<WaitingView>("The waits."),
         Operation::post("/signals", Control, "sendSignal", "Send a signal", send)
-            .about("To the waits for its name and key, or to the mailbox of one execution. A second signal with the same `id` changes nothing.")
+            .about(
+            "The signal goes to the waits for its name and key, or to the mailbox of one execution. A second signal with \
+             the same `id` changes nothing.",
+            )
             .takes::<SignalRequest>()
             .returns::<SentView>(201, "The signal is stored.")
-            .returns::<SentView>(200, "An earlier signal has the id."),
-        Operation::post("/executions/{id}/tasks/{task}/approve", Control, "approveTask", "Approve what a task asks for", approve)
-            .about("The first decision counts: a later one answers 409.")
+            .returns::<SentView>(200, "Nothing was stored, because an earlier signal has the id."),
+        Operation::post("/executions/{id}/tasks/{task}/approve", Control, "approveTask", "Approve a task that waits for approval", approve)
+            .about("Only the first decision counts. A later decision is refused with the status 409.")
             .takes::<DecisionRequest>()
             .returns::<ControlledView>(200, "The state of the execution."),
-        Operation::post("/executions/{id}/tasks/{task}/reject", Control, "rejectTask", "Reject what a task asks for", reject)
-            .about("The first decision counts: a later one answers 409.")
+        Operation::post("/executions/{id}/tasks/{task}/reject", Control, "rejectTask", "Reject a task that waits for approval", reject)
+            .about("Only the first decision counts. A later decision is refused with the status 409.")
             .takes::<DecisionRequest>()
             .returns::<ControlledView>(200, "The state of the execution."),
     ]
@@ -65,7 +75,7 @@ pub(super) struct WaitingView {
     /// When the wait began.
     #[schema(format = DateTime)]
     since: String,
-    /// When it times out.
+    /// When the wait times out, or when the timer is due.
     #[schema(format = DateTime)]
     deadline_at: Option<String>,
     /// The title of the approval.
@@ -88,7 +98,7 @@ impl WaitingView {
             workflow: wait.workflow,
             task: wait.task,
             since: time(wait.since),
-            deadline_at: wait.deadline.map(time),
+            deadline_at: due(wait.deadline),
             title: wait.title,
             to: wait.to,
             schema: schema.transpose()?,
@@ -105,22 +115,22 @@ struct SignalRequest {
     /// The data.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    /// The key; excludes `to`.
+    /// The key. Cannot be combined with `to`.
     key: Option<String>,
-    /// The execution to whose mailbox it goes.
+    /// The execution whose mailbox receives the signal.
     to: Option<String>,
-    /// An idempotency id.
+    /// An id for idempotency: a second signal with the same id is not stored.
     id: Option<String>,
 }
 
-/// The answer to a signal.
+/// The result of sending a signal.
 #[derive(Debug, Serialize, ToSchema)]
 struct SentView {
     /// The signal's number.
     id: String,
-    /// Whether this request stored it.
+    /// Whether this request stored the signal.
     created: bool,
-    /// The number of waits that it woke at once.
+    /// The number of waits that the signal ended at once.
     woken: usize,
 }
 
@@ -128,13 +138,18 @@ struct SentView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DecisionRequest {
-    /// The data that comes with an approval.
+    /// The data of an approval.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    /// The reason of a rejection.
+    /// The reason for the decision.
     reason: Option<String>,
     /// The name of the person who decides; default: the caller.
     by: Option<String>,
+}
+
+fn kind_named(name: &str) -> Option<WaitKind> {
+    let mut kinds = WaitKind::ALL.iter().copied();
+    kinds.find(|kind| kind.name() == name)
 }
 
 fn page(call: &Call<'_>, execution: Option<ExecutionId>) -> Result<Reply, Problem> {
@@ -143,15 +158,15 @@ fn page(call: &Call<'_>, execution: Option<ExecutionId>) -> Result<Reply, Proble
         name: owned("name"),
         workflow: owned("workflow"),
         execution,
-        cursor: owned("cursor"),
+        kind: call.query.get("kind").and_then(kind_named),
+        cursor: cursor::for_engine(&call.query)?,
         limit: call.query.number("limit", 50, 1..=MAX_PAGE)?,
-        ..WaitFilter::default()
     })?;
     let items = found.items.into_iter().map(WaitingView::new);
     let page = Page {
         items: items.collect::<Result<Vec<_>, _>>()?,
-        next: found.next,
-        prev: found.prev,
+        next: (found.next).map(|next| cursor::of_engine(&next, &call.query)),
+        prev: (found.prev).map(|prev| cursor::of_engine(&prev, &call.query)),
     };
     Reply::page(call, &page)
 }
@@ -168,7 +183,25 @@ fn list_of(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn json(pointer: &str, data: Option<&RawValue>) -> Result<Json, Problem> {
     let text = data.map_or("null", RawValue::get);
+    refuse_mask(pointer, text)?;
     Json::parse(text).map_err(|error| Problem::invalid(pointer, error.to_string()))
+}
+
+/// Returns the member of a signal that is invalid, if the engine refuses the signal because of an option.
+fn invalid_member(signal: &NewSignal) -> &'static str {
+    let is_long = |text: &Option<String>| {
+        text.as_ref()
+            .is_some_and(|text| text.len() > MAX_SIGNAL_KEY)
+    };
+    if signal.key.is_some() && signal.to.is_some() {
+        "/to"
+    } else if is_long(&signal.key) {
+        "/key"
+    } else if is_long(&signal.id) {
+        "/id"
+    } else {
+        "/name"
+    }
 }
 
 fn send(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -182,7 +215,12 @@ fn send(call: &Call<'_>) -> Result<Reply, Problem> {
         id: request.id,
         sender: Some(call.access.user().to_owned()),
     };
-    let sent = call.inspector.send(&[signal])?;
+    let invalid = invalid_member(&signal);
+    let sent = call.inspector.send(&[signal]).map_err(|error| {
+        Problem::from(error)
+            .at(ErrorCode::ContextInvalid, "/data")
+            .at(ErrorCode::Configuration, invalid)
+    })?;
     let missing = || Problem::new("internal", "the signal was not stored");
     let sent = sent.first().ok_or_else(missing)?;
     call.note_change("signal", &name);
@@ -203,7 +241,11 @@ fn approve(call: &Call<'_>) -> Result<Reply, Problem> {
     let data = json("/data", request.data.as_deref())?;
     let task = call.part("task")?.to_owned();
     let by = request.by.or_else(|| Some(call.access.user().to_owned()));
-    decide(call, "approve", &runtime::Control::approve(task, data, by))
+    let mut action = runtime::Control::approve(task, data, by);
+    if let runtime::Control::Decide { decision, .. } = &mut action {
+        decision.reason = request.reason;
+    }
+    decide(call, "approve", &action)
 }
 
 fn reject(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -217,8 +259,15 @@ fn reject(call: &Call<'_>) -> Result<Reply, Problem> {
     )
 }
 
+/// Refuses a task that the execution's workflow does not have.
+fn known_task(call: &Call<'_>, id: ExecutionId) -> Result<(), Problem> {
+    let execution = call.inspector.outline(id)?;
+    super::tasks::ordinal(call, &execution).map(drop)
+}
+
 fn decide(call: &Call<'_>, name: &str, action: &runtime::Control) -> Result<Reply, Problem> {
     let id = call.execution_id()?;
+    call.check_revision(id)?;
     let decided = call.inspector.control_as(id, action, &call.audit(None));
     let status = decided.map_err(|error: Error| {
         let is_state = matches!(
@@ -226,7 +275,14 @@ fn decide(call: &Call<'_>, name: &str, action: &runtime::Control) -> Result<Repl
             ErrorCode::ExecutionState | ErrorCode::AlreadyDecided
         );
         let current = call.inspector.status(id).ok().filter(|_| is_state);
-        let problem = Problem::from(error);
+        if (is_state || error.code == ErrorCode::WorkflowInvalid)
+            && let Err(problem) = known_task(call, id)
+        {
+            return problem;
+        }
+        let problem = Problem::from(error)
+            .at(ErrorCode::WorkflowInputInvalid, "/data")
+            .at(ErrorCode::ContextInvalid, "/data");
         match current {
             Some(current) => problem.current(current),
             None => problem,

@@ -1,4 +1,4 @@
-//! Definitions of workflows.
+//! The routes for workflow definitions and their statistics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "List the workflows of the database",
             list,
         )
-        .returns_page::<WorkflowSummary>("The newest version of each workflow, by name."),
+        .returns_page::<WorkflowSummary>("The newest version of each workflow, ordered by name."),
         Operation::get(
             "/workflows/{name}",
             View,
@@ -46,7 +46,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "/workflows/{name}/stats",
             View,
             "getWorkflowStats",
-            "Show how the last executions of a workflow went",
+            "Show statistics of the last executions of a workflow",
             stats,
         )
         .with([Parameter::number(
@@ -55,11 +55,11 @@ pub(super) fn operations() -> Vec<Operation> {
             MAX_PAGE,
             "The number of executions; default: 200.",
         )])
-        .returns::<StatsView>(200, "The numbers."),
+        .returns::<StatsView>(200, "The statistics."),
     ]
 }
 
-/// The stored versions of each workflow, oldest first.
+/// Returns the stored versions of each workflow, oldest first.
 fn versions(call: &Call<'_>) -> Result<BTreeMap<String, Vec<Arc<Workflow>>>, Problem> {
     let mut by_name: BTreeMap<String, Vec<Arc<Workflow>>> = BTreeMap::new();
     for (stored, workflow) in call.inspector.workflows()? {
@@ -100,7 +100,7 @@ fn show(call: &Call<'_>) -> Result<Reply, Problem> {
     }
 }
 
-/// The version of the workflow that the path names.
+/// Returns the version of the workflow that the path names.
 pub(super) fn find_version(call: &Call<'_>) -> Result<Arc<Workflow>, Problem> {
     Ok(Arc::clone(select_version(call, &of_name(call)?)?))
 }

@@ -1,4 +1,4 @@
-//! Executions and their tasks.
+//! Views of executions and their tasks.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::history::EventView;
 use super::map::MapView;
-use super::time;
+use super::{due, time};
 
 /// Maximum length of an error's message in a list, in characters.
 const MAX_MESSAGE: usize = 300;
@@ -22,9 +22,9 @@ const MAX_MESSAGE: usize = 300;
 pub(crate) struct ErrorView {
     /// The name of the error's type.
     r#type: String,
-    /// The message; in lists its first 300 characters.
+    /// The message. Lists contain only its first 300 characters.
     message: String,
-    /// The task that caused it.
+    /// The task that caused the execution's error; null in the error of a task.
     task: Option<String>,
     /// The traceback; null in lists.
     traceback: Option<String>,
@@ -61,26 +61,26 @@ pub(crate) struct ExecutionSummary {
     version: String,
     /// The state: Pending, Running, Paused, Completed, Failed or Cancelled.
     status: String,
-    /// The key that it was submitted with.
+    /// The key that the execution was submitted with.
     key: Option<String>,
-    /// The labels that it was submitted with.
+    /// The labels that the execution was submitted with.
     labels: BTreeMap<String, String>,
     /// Tasks of executions with a higher priority are claimed first.
     priority: i16,
-    /// The execution whose task started it, if it is a child.
+    /// The execution that started this execution, if this execution is a child.
     parent: Option<String>,
-    /// Grows with every change.
+    /// The revision, which grows with every change, except when a claimed task starts.
     revision: i64,
-    /// When it was submitted.
+    /// When the execution was submitted.
     #[schema(format = DateTime)]
     created_at: String,
-    /// The earliest start.
+    /// The earliest time at which the execution can start.
     #[schema(format = DateTime)]
     start_at: Option<String>,
-    /// The start of its first task.
+    /// The start of the execution's first task.
     #[schema(format = DateTime)]
     started_at: Option<String>,
-    /// Its end.
+    /// The end of the execution.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
     /// The time from the first task's start to the end, in microseconds.
@@ -97,7 +97,7 @@ fn pairs(labels: &Labels) -> BTreeMap<String, String> {
 }
 
 impl ExecutionSummary {
-    /// An execution of a list, whose error is cut already.
+    /// Returns the view of an execution in a list. The query of the list has already shortened the error's message.
     pub(crate) fn listed(item: &ListedExecution) -> Self {
         let (record, workflow) = (item.summary(), item.workflow());
         let error = record.error.as_ref().map(|error| ErrorView {
@@ -173,9 +173,10 @@ impl ExecutionSummary {
 pub(crate) struct ChildView {
     #[serde(flatten)]
     summary: ExecutionSummary,
-    /// The task that started it.
+    /// The task that started the child.
     task: Option<String>,
-    /// The number of this child among the children of the task, from 1: each attempt of the task is a new child.
+    /// A number that distinguishes the children that the task started one after the other, for example in several attempts. The
+    /// first has the number 1.
     generation: Option<u32>,
 }
 
@@ -183,7 +184,7 @@ impl ChildView {
     pub(crate) fn new(item: &ListedExecution, parent: &Workflow) -> Self {
         let link = item.summary().parent.as_ref();
         let tasks = &parent.definition().tasks;
-        // Final tasks belong to the execution itself.
+        // The execution of final tasks belongs to the parent execution, not to one of its tasks.
         let of_task = link.filter(|link| link.finale.is_none());
         let task = of_task.and_then(|link| tasks.get(link.task as usize));
         Self {
@@ -201,7 +202,7 @@ pub(crate) struct ExecutionView {
     summary: ExecutionSummary,
     /// The timeout of the execution, in microseconds.
     timeout_us: Option<i64>,
-    /// When the timeout ends it.
+    /// When the timeout ends the execution.
     #[schema(format = DateTime)]
     deadline_at: Option<String>,
     /// The start of the current pause.
@@ -209,7 +210,7 @@ pub(crate) struct ExecutionView {
     paused_at: Option<String>,
     /// The number of tasks in each state.
     tasks: BTreeMap<String, usize>,
-    /// The page of the trace that it was submitted in, if the server knows where traces are shown.
+    /// The URL of the trace in which the execution was submitted, if the server has a template for such URLs.
     trace_url: Option<String>,
 }
 
@@ -228,7 +229,7 @@ impl ExecutionView {
         Self {
             summary,
             timeout_us: record.timeout,
-            deadline_at: record.deadline.map(time),
+            deadline_at: due(record.deadline),
             paused_at: record.paused_at.map(time),
             tasks,
             trace_url,
@@ -241,19 +242,19 @@ impl ExecutionView {
 pub(crate) struct TaskView {
     /// The id.
     id: String,
-    /// The state: Pending, Ready, Running, Completed, Failed, Skipped or Cancelled.
+    /// The state: Pending, Ready, Waiting, Running, Completed, Failed, Skipped or Cancelled.
     status: String,
-    /// The number of attempts so far, the running one included.
+    /// The number of attempts so far, including a running attempt.
     attempts: u32,
-    /// The maximum number of attempts of its retry policy.
+    /// The maximum number of attempts that the task's retry policy allows.
     max_attempts: u32,
-    /// The number of times that it was rescued from a dead runner.
+    /// The number of times that the task was rescued from a dead runner.
     rescues: u32,
-    /// The tasks that must have ended before it starts.
+    /// The tasks that must end before this task can start.
     dependencies: Vec<String>,
-    /// The runner that runs it.
+    /// The runner that runs the task, or ran the last attempt of a task that has ended.
     runner: Option<String>,
-    /// The earliest start of a ready task.
+    /// The earliest time at which a ready task can start, or at which a waiting task is due; null if no such time is set.
     #[schema(format = DateTime)]
     ready_at: Option<String>,
     /// The start of the last attempt.
@@ -262,13 +263,13 @@ pub(crate) struct TaskView {
     /// The end of the task.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
-    /// The time from the start of the last attempt to the end, in microseconds.
+    /// The time from the start of the last attempt to the end of the task, in microseconds.
     duration_us: Option<i64>,
     /// The last failure.
     error: Option<ErrorView>,
-    /// The reason why it was skipped.
+    /// Why the task was skipped.
     skip_reason: Option<String>,
-    /// Of a map: the counts of its items, once its list has been read.
+    /// The counts of a map's items. Null if the task is not a map, or if the map's list has not been read yet.
     map: Option<MapView>,
 }
 
@@ -291,7 +292,7 @@ impl TaskView {
             rescues: record.rescues,
             dependencies: definition.dependencies.clone(),
             runner: record.runner.map(|runner| runner.to_string()),
-            ready_at: record.ready_at.map(time),
+            ready_at: due(record.ready_at),
             started_at: record.started_at.map(time),
             ended_at: record.ended_at.map(time),
             duration_us: record
@@ -310,7 +311,7 @@ impl TaskView {
 pub(crate) struct AttemptView {
     /// The number of the attempt, counted from 1.
     pub(crate) attempt: u32,
-    /// The events that are about it, oldest first, with its error and traceback.
+    /// The events about the attempt, oldest first. They include its error and traceback.
     pub(crate) events: Vec<EventView>,
 }
 
@@ -319,38 +320,38 @@ pub(crate) struct AttemptView {
 pub(crate) struct StatesView {
     /// The revision of the execution.
     pub(crate) revision: i64,
-    /// A character for each task.
+    /// One character for the state of each task.
     pub(crate) states: String,
 }
 
-/// A value that may be large: whole, or its size if it exceeds the limit.
+/// A value and its size. A value that is too large is omitted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Payload {
-    /// The value; null if it is larger than 64 KiB and `full` was not asked for.
+    /// The value; null if it is larger than 64 KiB and `full` is not true.
     #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) value: Option<Box<RawValue>>,
     /// The size of the JSON text, in bytes.
     pub(crate) size_bytes: usize,
-    /// Whether the value was left out because of its size.
+    /// Whether the value was omitted because of its size.
     pub(crate) is_cut: bool,
 }
 
-/// The execution that a submission led to.
+/// The result of a submission.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SubmittedView {
-    /// The execution; null for a dry run.
+    /// The id of the execution; null for a dry run.
     pub(crate) id: Option<String>,
-    /// Whether the submission created it. False if an earlier execution has the key.
+    /// Whether the submission created the execution; false in a dry run, or if an earlier execution has the key.
     pub(crate) created: bool,
-    /// Whether nothing was submitted, because a dry run was asked for.
+    /// Whether this was a dry run, which submitted nothing.
     pub(crate) dry_run: bool,
 }
 
 /// The state of an execution after a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ControlledView {
-    /// The execution.
+    /// The id of the execution.
     pub(crate) id: String,
-    /// Its new state.
+    /// The new state.
     pub(crate) status: String,
 }

@@ -1,30 +1,30 @@
-//! The reasons why an execution or a schedule is in its state.
+//! Views of the reasons why an execution or a schedule is in its state.
 
 use cloacina::Timestamp;
 use cloacina::engine::{Reason, ScheduleReason, SeenRunner};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::time;
+use super::{due, time};
 
 /// A reason why an execution or a schedule is in its state.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ReasonView {
-    /// A stable name of the kind of reason.
+    /// The kind of reason, as a stable name.
     code: &'static str,
-    /// The reason as a sentence.
+    /// The reason, as a sentence.
     sentence: String,
-    /// The task that it is about.
+    /// The task that the reason is about.
     task: Option<String>,
-    /// The time until which it holds, if it is known.
+    /// The time until which the reason holds, if the time is known.
     #[schema(format = DateTime)]
     until: Option<String>,
-    /// The runner that it is about.
+    /// The runner that the reason is about.
     runner: Option<String>,
-    /// When a runner that could have helped was last seen.
+    /// When a runner that could run the execution was last seen.
     #[schema(format = DateTime)]
     last_seen_at: Option<String>,
-    /// The action that resolves it, if there is one.
+    /// The action that removes the reason, if such an action exists.
     remedy: Option<String>,
 }
 
@@ -141,17 +141,17 @@ impl ReasonView {
         }
     }
 
-    /// Whether another reason is of the same kind and about the same task.
+    /// Whether another reason has the same kind and is about the same task.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.code == other.code && self.task == other.task
     }
 
-    /// The name of the kind of reason.
+    /// Returns the name of the kind of reason.
     pub(crate) const fn name(&self) -> &'static str {
         self.code
     }
 
-    /// Whether the execution cannot continue until a person does something.
+    /// Whether the execution or schedule cannot continue until a person does something.
     pub(crate) fn needs_help(&self) -> bool {
         let blocks = [
             "no_handler",
@@ -175,7 +175,7 @@ impl ReasonView {
     }
 
     fn until(mut self, until: Timestamp) -> Self {
-        self.until = Some(time(until));
+        self.until = due(Some(until));
         self
     }
 
@@ -195,11 +195,12 @@ impl ReasonView {
         self
     }
 
+    /// Adds the remedy for a task of a dead runner, unless a live runner (`rescuer`) will rescue the task.
     fn rescue(self, rescuer: bool) -> Self {
         if rescuer {
             self
         } else {
-            self.remedy("start a runner: it takes the task back")
+            self.remedy("start a runner, which then rescues the task")
         }
     }
 }

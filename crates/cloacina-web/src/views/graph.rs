@@ -1,4 +1,4 @@
-//! The drawing of a graph.
+//! The view of a graph's layout.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ pub(crate) struct GraphView {
     y: Vec<i32>,
     /// The edges. Each is two numbers: the index of the dependency in `tasks`, then the index of the dependent.
     edges: Vec<u32>,
-    /// The bends of each edge: alternately a horizontal position and a row.
+    /// The bends of each edge. Each bend is two numbers: its horizontal position and its row.
     bends: Vec<Vec<i32>>,
     /// The largest horizontal position.
     width: i32,

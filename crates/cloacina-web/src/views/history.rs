@@ -1,7 +1,8 @@
-//! Events, log lines and progress.
+//! Views of events, recorded steps, log lines and progress.
 
 use std::collections::BTreeMap;
 
+use cloacina::Timestamp;
 use cloacina::runtime::Ended;
 use cloacina::types::{HistoryEvent, HistoryKind, LogLine, Progress, StepRecord};
 use serde::Serialize;
@@ -14,26 +15,26 @@ use crate::problem::Problem;
 /// An event of an execution's history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventView {
-    /// The event's place in the history.
+    /// The event's index in the history.
     index: usize,
-    /// When it happened.
+    /// When the event happened.
     #[schema(format = DateTime)]
     time: String,
     /// The kind of event, for example `task_started`.
     r#type: String,
-    /// The task that it is about.
+    /// The task that the event is about.
     task: Option<String>,
-    /// The attempt that it is about.
+    /// The attempt that the event is about.
     attempt: Option<u32>,
-    /// The runner that caused it.
+    /// The runner that caused the event.
     runner: Option<String>,
-    /// Details, which depend on the kind.
+    /// Details, which depend on the kind of event. Times are RFC 3339 text.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
 }
 
 impl EventView {
-    /// `shows_values`: whether the caller may see the values that steps returned.
+    /// Returns the view of an event. `shows_values` says whether the caller may see the values that steps returned.
     pub(crate) fn new(
         index: usize,
         event: HistoryEvent,
@@ -41,13 +42,7 @@ impl EventView {
         shows_values: bool,
     ) -> Result<Self, Problem> {
         let hides = !shows_values && event.kind == HistoryKind::StepRecorded.name();
-        let data = event.data.map(|data| {
-            if hides {
-                without_value(&data.to_string())
-            } else {
-                raw(data.to_string())
-            }
-        });
+        let data = event.data.map(|data| event_data(data.to_string(), hides));
         Ok(Self {
             index,
             time: time(event.time),
@@ -60,39 +55,56 @@ impl EventView {
     }
 }
 
-/// The data of a recorded step without the value that it returned.
-fn without_value(data: &str) -> Result<Box<RawValue>, Problem> {
-    let broken = |_| Problem::new("internal", "a stored value is not JSON");
-    let mut members: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(data).map_err(broken)?;
-    members.remove("value");
-    raw(serde_json::to_string(&members).map_err(broken)?)
+/// The members of an event's data that the engine stores as microseconds since 1970.
+const TIMES: &[&str] = &["started_at"];
+
+/// Returns the data of an event with its times as RFC 3339 text. If `hides`, leaves out the value that a step returned.
+fn event_data(data: String, hides: bool) -> Result<Box<RawValue>, Problem> {
+    if !hides && !TIMES.iter().any(|name| data.contains(name)) {
+        return raw(data);
+    }
+    let Ok(mut members) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(&data) else {
+        // Data that is not an object has no members to convert. It is hidden, because it may be the value of a step.
+        return raw(if hides { "null".to_owned() } else { data });
+    };
+    if hides {
+        members.remove("value");
+    }
+    for (name, value) in &mut members {
+        if TIMES.contains(&name.as_str())
+            && let Ok(micros) = value.get().parse()
+        {
+            *value = raw(format!("\"{}\"", time(Timestamp(micros))))?;
+        }
+    }
+    let failed = |_| Problem::new("internal", "a stored value is not JSON");
+    raw(serde_json::to_string(&members).map_err(failed)?)
 }
 
 /// A recorded step of a task.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Step)]
 pub(crate) struct StepView {
-    /// The key under which later attempts find it.
+    /// The key under which later attempts find the step.
     key: String,
-    /// Its place among the recorded steps of the task, counted from 0.
+    /// The step's index among the recorded steps of the task, from 0.
     position: u32,
-    /// The kind of the call that recorded it.
+    /// The kind of the call that recorded the step.
     kind: &'static str,
-    /// The attempt that recorded it.
+    /// The attempt that recorded the step.
     attempt: u32,
-    /// When it began.
+    /// When the step began.
     #[schema(format = DateTime)]
     started_at: String,
-    /// When it ended.
+    /// When the step ended.
     #[schema(format = DateTime)]
     ended_at: String,
-    /// Its duration, in microseconds.
+    /// The duration of the step, in microseconds.
     duration_us: i64,
-    /// Its result; null if it is larger than 64 KiB, or the caller may not see it.
+    /// The result of the step; null if it is larger than 64 KiB, or if the caller may not see inputs and results.
     #[schema(value_type = Option<serde_json::Value>)]
     value: Option<Box<RawValue>>,
-    /// The size of its result as JSON, in bytes.
+    /// The size of the result as JSON, in bytes.
     value_bytes: usize,
 }
 
@@ -117,9 +129,9 @@ impl StepView {
 /// A log line of a task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogView {
-    /// The line's place in the log of the execution.
+    /// The line's index in the log of the execution.
     pub(crate) index: usize,
-    /// When it was logged.
+    /// When the line was logged.
     #[schema(format = DateTime)]
     pub(crate) time: String,
     /// The severity, from 10 (debug) to 50 (critical).
@@ -169,13 +181,13 @@ pub(crate) struct ProgressView {
     task: String,
     /// The attempt.
     attempt: u32,
-    /// The amount of work that is done.
+    /// The amount of work that is done, in the task's own unit.
     done: f64,
-    /// The total amount of work.
+    /// The total amount of work, in the same unit.
     total: f64,
     /// The message that the task reported.
     message: Option<String>,
-    /// When it was reported.
+    /// When the task reported the progress.
     #[schema(format = DateTime)]
     time: String,
 }
@@ -190,5 +202,30 @@ impl ProgressView {
             message: progress.message,
             time: time(progress.time),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event_data;
+
+    #[test]
+    fn times_of_event_data_are_text_and_the_rest_is_unchanged() {
+        let shown = |data: &str, hides| {
+            let data = event_data(data.to_owned(), hides).expect("data");
+            data.get().to_owned()
+        };
+        assert_eq!(
+            shown(r#"{"delay_us":1.50,"started_at":1000001}"#, false),
+            r#"{"delay_us":1.50,"started_at":"1970-01-01T00:00:01.000001Z"}"#
+        );
+        for same in [
+            r#"{"started_at":null}"#,
+            r#"{"value":{"started_at":1}}"#,
+            r#"["started_at"]"#,
+        ] {
+            assert_eq!(shown(same, false), same);
+        }
+        assert_eq!(shown(r#"{"key":"a","value":1}"#, true), r#"{"key":"a"}"#);
     }
 }

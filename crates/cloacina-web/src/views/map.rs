@@ -1,4 +1,4 @@
-//! Maps and their items (semantics K).
+//! Views of maps and their items (semantics K).
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,21 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::execution::ErrorView;
-use super::{MAX_INLINE, raw, time};
+use super::{MAX_INLINE, due, raw, time};
 use crate::problem::Problem;
 
 /// The counts of a map's items.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Map)]
 pub(crate) struct MapView {
-    /// The number of all items.
+    /// The number of items.
     total: u32,
-    /// The number of items in each state that has any. Ready items wait for another attempt; Cancelled ones will not run.
+    /// The number of items in each state. States without items are omitted. Ready items wait for another attempt; Cancelled
+    /// items will not run.
     states: BTreeMap<String, u32>,
     /// Maximum number of items that run at once; null for no limit.
     parallel: Option<u32>,
-    /// Maximum number of failed items that the map tolerates; null if all items run whatever fails.
+    /// Maximum number of failed items that the map tolerates; null if the map never stops because of failed items.
     max_failed: Option<u32>,
 }
 
@@ -43,15 +44,15 @@ impl MapView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Item)]
 pub(crate) struct ItemView {
-    /// Its index in the list.
+    /// The index in the map's list.
     index: u32,
-    /// The state: Pending, Ready, Running, Completed, Failed or Cancelled. Ready items wait for another attempt.
+    /// The state: Pending, Ready, Running, Completed, Failed, Skipped or Cancelled. Ready items wait for another attempt.
     status: &'static str,
-    /// The number of attempts so far, the running one included.
+    /// The number of attempts so far, including a running attempt.
     attempts: u32,
-    /// The number of times that it was rescued from a dead runner.
+    /// The number of times that the item was rescued from a dead runner.
     rescues: u32,
-    /// The runner that runs it.
+    /// The runner that runs the item.
     runner: Option<String>,
     /// When the next attempt of a ready item is due.
     #[schema(format = DateTime)]
@@ -62,11 +63,11 @@ pub(crate) struct ItemView {
     /// The end of the item.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
-    /// The time from the start of the last attempt to the end, in microseconds.
+    /// The time from the start of the last attempt to the end of the item, in microseconds.
     duration_us: Option<i64>,
     /// The last failure.
     error: Option<ErrorView>,
-    /// The value that the function returned; null if it is larger than 64 KiB, or the caller may not see it.
+    /// The value that the function returned; null if the value is larger than 64 KiB, or if the caller may not see results.
     #[schema(value_type = Option<serde_json::Value>)]
     value: Option<Box<RawValue>>,
     /// The size of the value as JSON, in bytes; null without a value.
@@ -83,7 +84,7 @@ impl ItemView {
             attempts: item.attempt,
             rescues: item.rescues,
             runner: item.runner.map(|runner| runner.to_string()),
-            ready_at: item.ready_at.map(time),
+            ready_at: due(item.ready_at),
             started_at: item.started_at.map(time),
             ended_at: item.ended_at.map(time),
             duration_us: (item.started_at.zip(item.ended_at)).map(|(start, end)| end.since(start)),

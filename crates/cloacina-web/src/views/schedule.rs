@@ -1,4 +1,4 @@
-//! Schedules, triggers and their ticks.
+//! Views of schedules, triggers and their ticks.
 
 use cloacina::runner::CronTime;
 use cloacina::types::{ScheduleRecord, TickRecord};
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{context, time};
+use super::{context, due, time};
 use crate::problem::Problem;
 
 /// A schedule, or a trigger.
@@ -15,12 +15,12 @@ use crate::problem::Problem;
 pub(crate) struct ScheduleView {
     /// The id.
     id: String,
-    /// cron or trigger.
+    /// The kind: cron for a schedule, trigger for a trigger.
     kind: &'static str,
-    /// The workflow that it starts.
+    /// The workflow that the schedule or trigger starts.
     workflow: String,
-    /// The name that distinguishes it from other schedules with the same workflow, expression and time zone; the name of a
-    /// trigger.
+    /// The name of a trigger, or the name that distinguishes a schedule from others with the same workflow, expression and
+    /// time zone.
     name: Option<String>,
     /// The cron expression.
     cron: Option<String>,
@@ -28,14 +28,14 @@ pub(crate) struct ScheduleView {
     timezone: String,
     /// The time between a trigger's polls, in microseconds.
     interval_us: Option<i64>,
-    /// The input of its executions; null without the permission `view_payloads`.
+    /// The input of the executions that it starts; null without the permission `view_payloads`.
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
-    /// The treatment of ticks that were due while no runner was live: skip, latest or all.
+    /// The missed ticks that fire later: skip (none), latest or all. A tick is missed if it was due while no runner was live.
     catchup: &'static str,
     /// The maximum number of missed ticks that fire.
     max_catchup: Option<u32>,
-    /// The treatment of a tick while an earlier execution is open: allow, skip or queue.
+    /// The effect of a tick while an earlier execution of the schedule is open: allow (start anyway), skip or queue.
     overlap: &'static str,
     /// No tick is due before this time.
     #[schema(format = DateTime)]
@@ -45,11 +45,13 @@ pub(crate) struct ScheduleView {
     end_at: Option<String>,
     /// The maximum random delay of a tick, in microseconds.
     jitter_us: i64,
-    /// Whether it fires.
+    /// Whether the schedule or trigger fires.
     enabled: bool,
-    /// Grows with every change.
+    /// When and by whom it was last enabled or disabled through this API, and why; null if never.
+    switched: Option<SwitchView>,
+    /// The revision, which grows with every change.
     revision: i64,
-    /// The next tick or poll.
+    /// The time of the next tick or poll.
     #[schema(format = DateTime)]
     next_at: Option<String>,
     /// When a tick or poll last fired.
@@ -57,12 +59,25 @@ pub(crate) struct ScheduleView {
     last_fired_at: Option<String>,
     /// The error that a trigger's function raised at the last poll.
     last_error: Option<String>,
-    /// When it was registered.
+    /// When the schedule or trigger was registered.
     #[schema(format = DateTime)]
     created_at: String,
     /// When its settings last changed.
     #[schema(format = DateTime)]
     updated_at: String,
+}
+
+/// The last time that a schedule was enabled or disabled.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Switch)]
+struct SwitchView {
+    /// The time.
+    #[schema(format = DateTime)]
+    at: String,
+    /// The name of the person or program.
+    by: Option<String>,
+    /// The reason.
+    note: Option<String>,
 }
 
 impl ScheduleView {
@@ -90,8 +105,13 @@ impl ScheduleView {
             end_at: spec.end_at.map(time),
             jitter_us: spec.jitter,
             enabled: record.enabled,
+            switched: state.switched.map(|switch| SwitchView {
+                at: time(switch.at),
+                by: switch.by,
+                note: switch.note,
+            }),
             revision: record.revision,
-            next_at: record.next_due.map(time),
+            next_at: due(record.next_due),
             last_fired_at: state.last_fired_at.map(time),
             last_error: state.last_error,
             created_at: time(record.created_at),
@@ -106,14 +126,14 @@ impl ScheduleView {
 pub(crate) struct TickView {
     /// The schedule.
     schedule: String,
-    /// When it was due.
+    /// When the tick was due.
     #[schema(format = DateTime)]
     due_at: String,
     /// The outcome: fired, missed, skipped, overlapped, queued or failed.
     outcome: &'static str,
-    /// The execution that it started.
+    /// The execution that the tick started.
     execution: Option<String>,
-    /// When it got this outcome.
+    /// When this outcome was recorded.
     #[schema(format = DateTime)]
     updated_at: String,
     /// The reason, or the error of a trigger's function.
@@ -133,7 +153,7 @@ impl TickView {
     }
 }
 
-/// A time at which a cron expression fires.
+/// A time at which a schedule or a cron expression fires.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Firing)]
 pub(crate) struct FiringView {
@@ -144,7 +164,7 @@ pub(crate) struct FiringView {
     offset_seconds: i32,
     /// The schedule that fires; null in a preview.
     schedule: Option<String>,
-    /// The workflow that it starts; null in a preview.
+    /// The workflow that the schedule starts; null in a preview.
     workflow: Option<String>,
 }
 
@@ -159,9 +179,9 @@ impl FiringView {
     }
 }
 
-/// The execution that a schedule started at once.
+/// The execution that was started on request for a schedule.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RunNow {
-    /// The execution.
+    /// The id of the execution.
     pub(crate) id: String,
 }

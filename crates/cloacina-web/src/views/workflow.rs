@@ -1,4 +1,4 @@
-//! Definitions of workflows.
+//! Views of workflow definitions and statistics.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 use super::{raw, time};
 use crate::problem::Problem;
 
-/// A workflow: the newest version of its definition.
+/// A workflow, as one version defines it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WorkflowSummary {
     /// The name.
     name: String,
-    /// The newest version.
+    /// The version; in a list, the newest version.
     version: String,
     /// The description.
     description: String,
@@ -48,15 +48,15 @@ impl WorkflowSummary {
 pub(crate) struct DefinedTask {
     /// The id.
     id: String,
-    /// The tasks that must have ended before it starts.
+    /// The tasks that must end before this task can start.
     dependencies: Vec<String>,
-    /// The kind of worker that executes it: sync, async, external or engine.
+    /// How the task is executed: sync, async, external or engine.
     kind: &'static str,
     /// The maximum number of attempts.
     max_attempts: u32,
     /// The maximum duration of an attempt, in microseconds.
     timeout_us: Option<i64>,
-    /// Its own priority.
+    /// The task's own priority; null if the priority of the execution applies.
     priority: Option<i16>,
     /// A hash of the function's code.
     fingerprint: String,
@@ -110,19 +110,19 @@ impl WorkflowView {
     }
 }
 
-/// How the last executions of a workflow went.
+/// Statistics of the last executions of a workflow.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WorkflowStats)]
 pub(crate) struct StatsView {
     /// The number of executions that the statistics cover.
     executions: usize,
-    /// The number of them in each state.
+    /// The number of these executions in each state.
     states: BTreeMap<String, usize>,
-    /// The durations of those that completed.
+    /// The durations of the completed executions.
     duration: Option<DurationsView>,
-    /// The share of failed executions among those that have ended, from 0 to 1; null if none has ended.
+    /// The share of failed executions among the ended executions, from 0 to 1; null if no execution has ended.
     failure_rate: Option<f64>,
-    /// When the oldest of them was submitted.
+    /// When the oldest of these executions was submitted.
     #[schema(format = DateTime)]
     since: Option<String>,
     /// The executions, newest first.
@@ -137,13 +137,13 @@ pub(crate) struct StatsView {
     reason = "the API names the unit of each duration"
 )]
 struct DurationsView {
-    /// The shortest.
+    /// The shortest duration.
     min_us: i64,
-    /// Half of them took at most this long.
+    /// The median: half of the executions took at most this long.
     median_us: i64,
-    /// 95 of 100 took at most this long.
+    /// The 95th percentile: 95 % of the executions took at most this long.
     p95_us: i64,
-    /// The longest.
+    /// The longest duration.
     max_us: i64,
 }
 
@@ -151,19 +151,19 @@ struct DurationsView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Run)]
 struct RunView {
-    /// The execution.
+    /// The id of the execution.
     id: String,
-    /// Its state.
+    /// The state of the execution.
     status: String,
-    /// When it was submitted.
+    /// When the execution was submitted.
     #[schema(format = DateTime)]
     created_at: String,
-    /// The time from its first task's start to its end, in microseconds.
+    /// The time from the start of the first task to the end of the execution, in microseconds.
     duration_us: Option<i64>,
 }
 
 impl StatsView {
-    /// `items`: newest first.
+    /// Computes the statistics of the given executions. The newest execution must come first.
     pub(crate) fn new(items: &[ListedExecution]) -> Self {
         let duration = |item: &ListedExecution| Some(item.ended_at?.since(item.started_at?));
         let count =
@@ -202,10 +202,10 @@ impl StatsView {
 }
 
 impl DurationsView {
-    /// The distribution of durations in ascending order; `None` if there are none.
+    /// Returns the distribution of durations, which must be in ascending order; `None` if there are no durations.
     fn of(durations: &[i64]) -> Option<Self> {
         let (first, last) = (durations.first()?, durations.last()?);
-        // Percentiles by the nearest-rank method.
+        // Computes percentiles by the nearest-rank method.
         let at = |percent: usize| {
             let rank = (durations.len() * percent).div_ceil(100).max(1);
             durations.get(rank - 1).copied().unwrap_or(*last)

@@ -1,4 +1,4 @@
-//! Executions: submitted, followed, repeated, controlled, compared and exported.
+//! Tests of the routes that submit, follow, repeat, control, compare and export executions.
 
 use axum::http::{Method, StatusCode, header};
 use cloacina_web::Permission;
@@ -54,7 +54,7 @@ async fn execution_is_submitted_followed_and_cancelled() {
 }
 
 #[tokio::test]
-async fn invalid_submission_says_what_is_wrong() {
+async fn invalid_submission_is_refused_with_its_errors() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     for (body, status, code) in [
@@ -110,6 +110,9 @@ async fn execution_is_repeated_with_an_edited_input() {
     }
     let redacted = r#"{"input":{"password":"•••"}}"#;
     assert_eq!(server.post(&path, redacted).await.status.as_u16(), 422);
+    // Python's `json.dumps` escapes characters outside ASCII by default.
+    let escaped = r#"{"input":{"password":"\u2022\u2022\u2022","day":2}}"#;
+    assert_eq!(server.post(&path, escaped).await.status.as_u16(), 422);
     let same = server.post(&path, "{}").await;
     assert_eq!(same.status, StatusCode::CREATED);
 }
@@ -163,7 +166,7 @@ async fn many_executions_are_controlled_with_a_result_for_each() {
 }
 
 #[tokio::test]
-async fn revision_is_the_entity_tag_and_guards_changes() {
+async fn change_with_an_old_revision_as_entity_tag_is_refused() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/executions/{}", fixture.failed);
@@ -185,7 +188,7 @@ async fn revision_is_the_entity_tag_and_guards_changes() {
 }
 
 #[tokio::test]
-async fn signal_is_sent_once_and_decision_needs_an_approval() {
+async fn signal_is_sent_once_and_decision_needs_an_open_approval() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let body = r#"{"name":"paid","key":"order-42","data":{"n":1.50},"id":"evt-1"}"#;
@@ -229,7 +232,7 @@ async fn failed_execution_is_compared_with_the_last_success() {
         .filter_map(|difference| difference["key"].as_str())
         .collect();
     assert_eq!(keys, ["big", "day", "password"]);
-    // The other execution has no password: its null stays visible.
+    // The completed execution has no password, and its null is not masked.
     let password = json!({"key": "password", "a": "•••", "b": null});
     assert_eq!(compared["input"][2], password);
     assert_eq!(compared["input"][1]["b"], "2026-01-01");
@@ -241,7 +244,7 @@ async fn failed_execution_is_compared_with_the_last_success() {
     assert_eq!(viewer["input"][1]["b"], Value::Null);
 }
 
-/// Submits an execution like the failed one with an edited input, and returns its id.
+/// Runs the failed execution again with another input. Returns the id of the new execution.
 async fn rerun_with(fixture: &Fixture, input: &Value) -> String {
     let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
     let body = json!({"input": input}).to_string();
@@ -274,7 +277,7 @@ async fn comparison_masks_both_values_of_a_secret_key() {
 }
 
 #[tokio::test]
-async fn rerun_keeps_no_secret_under_a_visible_key() {
+async fn rerun_cannot_move_a_secret_to_a_visible_key() {
     let fixture = Fixture::new().await;
     let path = format!("/api/v1/executions/{}/rerun", fixture.failed);
     let moved = r#"{"input":{"x":{"$keep":"password"}}}"#;
@@ -293,7 +296,9 @@ async fn rerun_keeps_no_secret_under_a_visible_key() {
             .is_some_and(|detail| detail.contains("'password'"))
     );
     assert!(problem["hint"].is_string());
-    // Under another key that names a secret, the value stays redacted.
+    let escaped = r#"{"input":{"x":{"\u0024keep":"password"}}}"#;
+    assert_eq!(fixture.server().post(&path, escaped).await.status, 422);
+    // The secret may move to another key only if that key is redacted too.
     let renamed = json!({"new_password": {"$keep": "password"}});
     let id = rerun_with(&fixture, &renamed).await;
     let input = format!("/api/v1/executions/{id}/input");
@@ -302,7 +307,7 @@ async fn rerun_keeps_no_secret_under_a_visible_key() {
 }
 
 #[tokio::test]
-async fn html_export_keeps_digits_order_and_depth() {
+async fn html_export_keeps_digits_key_order_and_nesting() {
     let fixture = Fixture::new().await;
     let deep = format!("{}1.50{}", "[".repeat(300), "]".repeat(300));
     let path = format!("/api/v1/executions/{}/rerun", fixture.failed);

@@ -1,4 +1,4 @@
-//! A database with executions, and requests to a router over it.
+//! The fixture of these tests: a database with executions, and a router that serves it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower_service::Service;
 
-/// The token of the servers of these tests.
+/// The token that the server of a fixture accepts.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 #[task(id = "extract")]
@@ -31,14 +31,14 @@ async fn load(context: &mut Context) -> Result<(), TaskError> {
 
 /// A database with two ended executions of the workflow `etl`.
 pub struct Fixture {
-    /// Removed with the fixture.
+    /// The folder of the database. It is removed when the fixture is dropped.
     _folder: tempfile::TempDir,
     pub url: String,
-    /// A completed execution.
+    /// The id of a completed execution.
     pub completed: String,
-    /// A failed execution, whose error shows the password of its input.
+    /// The id of a failed execution. The error quotes the password in the execution's input.
     pub failed: String,
-    /// A schedule.
+    /// The id of a schedule.
     pub schedule: String,
 }
 
@@ -80,19 +80,19 @@ impl Fixture {
         Database::open(&self.url, None).expect("a database")
     }
 
-    /// A server with a token.
+    /// Returns a server that accepts `TOKEN`.
     pub fn server(&self) -> Server {
         Server::new(Web::with_token(self.database(), TOKEN))
     }
 
-    /// A server whose callers have these permissions.
+    /// Returns a server that grants only these permissions to every caller.
     pub fn server_for(&self, permissions: &'static [Permission]) -> Server {
         Server::new(Web::new(self.database(), move |_| {
             Some(Access::new("ann", permissions.iter().copied()))
         }))
     }
 
-    /// The number of executions and their states, to see that a refused request changed nothing.
+    /// Returns the executions and the schedules. A refused request must not change them.
     pub async fn state(&self) -> Value {
         let mut state = self.server().get("/api/v1/executions").await.json();
         state["schedules"] = self.server().get("/api/v1/schedules").await.json();
@@ -104,7 +104,7 @@ fn sqlite(folder: &Path) -> String {
     format!("sqlite:///{}", folder.join("web.db").display())
 }
 
-/// A router to which requests are sent without a socket.
+/// A router that receives requests without a socket.
 #[derive(Clone)]
 pub struct Server {
     router: Router,
@@ -123,6 +123,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
+    /// Returns the error code of a problem.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
@@ -135,6 +136,7 @@ impl Server {
         }
     }
 
+    /// Returns the router below a path prefix.
     pub fn nested(&self, prefix: &str) -> Self {
         Self {
             router: Router::new().nest(prefix, self.router.clone()),
@@ -146,7 +148,7 @@ impl Server {
         let (head, mut body) = response.into_parts();
         let kind = head.headers.get(header::CONTENT_TYPE);
         let bytes = if kind.is_some_and(|kind| kind == "text/event-stream") {
-            // A stream never ends by itself, so only its first event is read. The answer to HEAD has no event.
+            // A stream does not end, so only its first event is read. An answer to HEAD has no event.
             let frame = body.frame().await.and_then(Result::ok);
             frame
                 .and_then(|frame| frame.into_data().ok())
@@ -170,7 +172,7 @@ impl Server {
     }
 }
 
-/// A request with every header that the gate wants.
+/// Returns a request with every header that the gate requires.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "tests write the method in place"
@@ -191,7 +193,7 @@ pub fn request(method: Method, path: &str, body: &str) -> Request<Body> {
         .expect("a request")
 }
 
-/// The ids of the items of a list.
+/// Returns the ids of the items in a list.
 pub fn ids(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().expect("items");
     items

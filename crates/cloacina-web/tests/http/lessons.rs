@@ -1,4 +1,4 @@
-//! The lessons of security holes in other dashboards. Each test is named after the case.
+//! Tests for security holes that other dashboards had. Most names begin with the product and the CVE, issue or version.
 
 use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use cloacina_web::{Access, Listening, Permission, Web};
@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::fixture::{Fixture, Server, TOKEN, request};
 
+/// Sets a header of a request.
 fn with(
     mut request: Request<axum::body::Body>,
     name: &'static str,
@@ -18,13 +19,14 @@ fn with(
     request
 }
 
+/// Removes a header of a request.
 fn without(mut request: Request<axum::body::Body>, name: &str) -> Request<axum::body::Body> {
     request.headers_mut().remove(name);
     request
 }
 
 #[tokio::test]
-async fn ray_cve_2023_48022_wider_bind_without_credentials_does_not_start() {
+async fn ray_cve_2023_48022_only_a_loopback_server_needs_no_credentials() {
     let fixture = Fixture::new().await;
     let open = Web::without_token(fixture.database());
     let error = Listening::start(open.clone(), ([0, 0, 0, 0], 0).into()).expect_err("an error");
@@ -35,7 +37,7 @@ async fn ray_cve_2023_48022_wider_bind_without_credentials_does_not_start() {
 }
 
 #[tokio::test]
-async fn ray_cve_2026_27482_every_other_method_is_a_write() {
+async fn ray_cve_2026_27482_unsafe_methods_need_a_same_site_request() {
     let fixture = Fixture::new().await;
     let path = format!("/api/v1/schedules/{}", fixture.schedule);
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
@@ -44,7 +46,7 @@ async fn ray_cve_2026_27482_every_other_method_is_a_write() {
             ("origin", "http://evil.example"),
             ("sec-fetch-site", "cross-site"),
         ] {
-            // The check does not depend on the user agent.
+            // The check also applies to a user agent that is not a browser.
             let foreign = with(request(method.clone(), &path, "{}"), name, value);
             let answer = fixture
                 .server()
@@ -73,7 +75,7 @@ async fn ray_cve_2026_27482_every_other_method_is_a_write() {
 }
 
 #[tokio::test]
-async fn mlflow_cve_2025_14279_rebound_host_is_refused() {
+async fn mlflow_cve_2025_14279_unknown_host_is_refused() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     for host in [
@@ -118,7 +120,7 @@ async fn mlflow_cve_2025_14279_rebound_host_is_refused() {
 }
 
 #[tokio::test]
-async fn mlflow_cve_2026_2611_no_cors_header_for_any_origin() {
+async fn mlflow_cve_2026_2611_no_origin_gets_a_cors_header() {
     let fixture = Fixture::new().await;
     for path in [
         "/",
@@ -147,7 +149,7 @@ async fn mlflow_cve_2026_2611_no_cors_header_for_any_origin() {
 }
 
 #[tokio::test]
-async fn kestra_cve_2026_53576_public_routes_are_exact() {
+async fn kestra_cve_2026_53576_only_exact_public_paths_need_no_token() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     assert_eq!(
@@ -182,7 +184,7 @@ async fn kestra_cve_2026_53576_public_routes_are_exact() {
 }
 
 #[tokio::test]
-async fn marimo_cve_2026_39987_streams_pass_the_same_gate() {
+async fn marimo_cve_2026_39987_stream_needs_token_and_permission() {
     let fixture = Fixture::new().await;
     let upgrade = without(request(Method::GET, "/api/v1/stream", ""), "authorization");
     let upgrade = with(
@@ -194,9 +196,9 @@ async fn marimo_cve_2026_39987_streams_pass_the_same_gate() {
         fixture.server().send(upgrade).await.status,
         StatusCode::UNAUTHORIZED
     );
-    let nobody = fixture.server_for(&[]);
+    let no_permission = fixture.server_for(&[]);
     assert_eq!(
-        nobody.get("/api/v1/stream").await.status,
+        no_permission.get("/api/v1/stream").await.status,
         StatusCode::FORBIDDEN
     );
 }
@@ -220,7 +222,7 @@ async fn starlette_cve_2026_48710_host_header_does_not_change_the_route() {
 }
 
 #[tokio::test]
-async fn flower_cve_2022_30034_token_matches_only_as_a_whole() {
+async fn flower_cve_2022_30034_only_the_whole_token_is_accepted() {
     let fixture = Fixture::new().await;
     let longer = format!("Bearer {TOKEN}x");
     let prefix = format!("Bearer {}", &TOKEN[..20]);
@@ -246,7 +248,7 @@ async fn flower_cve_2022_30034_token_matches_only_as_a_whole() {
 }
 
 #[tokio::test]
-async fn windmill_cve_2026_22683_permission_is_checked_where_the_write_happens() {
+async fn windmill_cve_2026_22683_view_permission_allows_no_write() {
     let fixture = Fixture::new().await;
     let server = fixture.server_for(&[Permission::View, Permission::ViewPayloads]);
     let before = fixture.state().await;
@@ -269,7 +271,7 @@ async fn windmill_cve_2026_22683_permission_is_checked_where_the_write_happens()
 }
 
 #[tokio::test]
-async fn airflow_cve_2024_45784_secrets_reach_no_answer() {
+async fn airflow_cve_2024_45784_no_answer_contains_a_secret() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     for operation in cloacina_web::operations() {
@@ -287,7 +289,7 @@ async fn airflow_cve_2024_45784_secrets_reach_no_answer() {
                     "{path}: {}",
                     answer.text
                 );
-                // Lists read no inputs, so they mask only text that looks like a secret.
+                // A list does not read inputs, so it cannot know this password. It masks only text that looks like a secret.
                 if operation.path.contains("{id}") {
                     assert!(
                         !answer.text.contains("hunter2-long"),
@@ -313,11 +315,11 @@ async fn airflow_cve_2024_45784_secrets_reach_no_answer() {
 }
 
 #[tokio::test]
-async fn airflow_3_0_3_no_answer_has_a_password_of_the_database() {
+async fn airflow_3_0_3_meta_does_not_show_environment_or_configuration() {
     let fixture = Fixture::new().await;
     let meta = fixture.server().get("/api/v1/meta").await.json();
     assert!(meta["location"].is_string());
-    // A location never has a password: the store leaves it out. Nothing shows the environment or a configuration.
+    // The store leaves the password out of the location. No member shows the environment or a configuration.
     let members: Vec<&String> = meta.as_object().expect("an object").keys().collect();
     assert!(
         members
@@ -328,7 +330,7 @@ async fn airflow_3_0_3_no_answer_has_a_password_of_the_database() {
 }
 
 #[tokio::test]
-async fn oban_web_2_12_5_expression_is_bounded_before_it_is_described() {
+async fn oban_web_2_12_5_huge_cron_expression_is_refused() {
     let fixture = Fixture::new().await;
     for expression in [
         "0-999999999%20*%20*%20*%20*".to_owned(),
@@ -344,7 +346,7 @@ async fn oban_web_2_12_5_expression_is_bounded_before_it_is_described() {
 }
 
 #[tokio::test]
-async fn tensorboard_2387_server_listens_on_the_given_address_alone() {
+async fn tensorboard_2387_server_listens_only_on_the_given_address() {
     let fixture = Fixture::new().await;
     let web = Web::with_token(fixture.database(), TOKEN);
     let server = Listening::start(web, ([127, 0, 0, 1], 0).into()).expect("a server");
@@ -376,7 +378,7 @@ async fn jupyter_token_is_exchanged_for_a_cookie_that_scripts_cannot_read() {
         server.send(with(page, "cookie", pair)).await.status,
         StatusCode::OK
     );
-    // The token works in no other place of a URL.
+    // A token in the URL of an API route is not accepted.
     let elsewhere = without(
         request(Method::GET, &format!("/api/v1/meta?token={TOKEN}"), ""),
         "authorization",
@@ -407,7 +409,7 @@ async fn sidekiq_csp_allows_nothing_inline() {
 }
 
 #[tokio::test]
-async fn hostile_values_are_refused_or_data() {
+async fn hostile_values_are_refused() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let deep = format!(
@@ -475,15 +477,18 @@ async fn failed_logins_of_a_peer_are_limited() {
         server.send(link("wrong")).await.status,
         StatusCode::TOO_MANY_REQUESTS
     );
-    // Nobody can lock out a caller with the right token, and a request without a token is not a failure.
+    // The limit does not affect a correct token. A request without a token does not count as a failed login.
     assert_eq!(server.get("/api/v1/meta").await.status, StatusCode::OK);
     assert_eq!(server.send(link(TOKEN)).await.status, StatusCode::SEE_OTHER);
-    let nobody = without(request(Method::GET, "/api/v1/meta", ""), "authorization");
-    assert_eq!(server.send(nobody).await.status, StatusCode::UNAUTHORIZED);
+    let anonymous = without(request(Method::GET, "/api/v1/meta", ""), "authorization");
+    assert_eq!(
+        server.send(anonymous).await.status,
+        StatusCode::UNAUTHORIZED
+    );
 }
 
 #[tokio::test]
-async fn page_of_another_site_may_link_but_not_embed() {
+async fn another_site_can_link_to_the_page_but_not_embed_it() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let navigation = |site: &str, destination: Option<&str>| {
@@ -509,7 +514,7 @@ async fn page_of_another_site_may_link_but_not_embed() {
 }
 
 #[tokio::test]
-async fn hidden_payloads_are_hidden_from_everybody() {
+async fn hide_payloads_also_applies_to_callers_with_full_access() {
     let fixture = Fixture::new().await;
     let web = Web::new(fixture.database(), |_| Some(Access::full("ann"))).hide_payloads();
     let server = Server::new(web);

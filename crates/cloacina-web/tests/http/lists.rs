@@ -1,4 +1,4 @@
-//! Lists: filters, cursors, and what they refuse.
+//! Tests of the lists: filters, cursors, and refused parameters.
 
 use axum::http::{StatusCode, header};
 use cloacina_web::Permission;
@@ -51,7 +51,7 @@ async fn list_is_filtered_and_paged_by_opaque_cursors() {
 }
 
 #[tokio::test]
-async fn cursors_lead_both_ways() {
+async fn cursors_lead_forward_and_back() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = "/api/v1/executions?workflow=etl&workflow=other&limit=1";
@@ -104,7 +104,7 @@ async fn search_in_inputs_needs_the_permission_to_see_them() {
             .code(),
         "forbidden"
     );
-    // The matches of a search must not reveal a secret.
+    // A caller could guess a secret by searching for it, so secret keys cannot be searched.
     let guess = "/api/v1/executions?input.password=hunter2-long";
     assert_eq!(fixture.server().get(guess).await.code(), "forbidden");
 }

@@ -1,5 +1,6 @@
-//! The HTTP API over real databases: the gate, the routes, and the lessons from other dashboards.
+//! Tests of the HTTP API on real databases: the gate, the routes, and security holes that other dashboards had.
 
+mod contract;
 mod executions;
 mod fixture;
 mod lessons;

@@ -1,5 +1,5 @@
-//! Every route × method, generated from the table of routes: without credentials, with `view` alone, with a foreign host,
-//! with a foreign origin, and in read-only mode.
+//! Tests that send every method to every route of the route table: without credentials, with the permission `view` only,
+//! with a foreign host, with a foreign origin, and in read-only mode.
 
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use cloacina_web::operation::Operation;
@@ -19,7 +19,7 @@ const METHODS: &[Method] = &[
     Method::TRACE,
 ];
 
-/// The paths of all routes, with values for their variable parts.
+/// Returns the path of each route, with values for its variable parts, and the operations of that path.
 fn paths(fixture: &Fixture) -> Vec<(String, Vec<Operation>)> {
     let mut paths: Vec<(String, Vec<Operation>)> = Vec::new();
     for operation in operations() {
@@ -40,7 +40,9 @@ fn paths(fixture: &Fixture) -> Vec<(String, Vec<Operation>)> {
     paths
 }
 
-async fn each(
+/// Sends every method to every path. `change` edits each request and `check` examines its answer. No request may change
+/// the database.
+async fn send_every_request(
     fixture: &Fixture,
     server: &Server,
     change: impl Fn(&mut Request<axum::body::Body>),
@@ -77,7 +79,7 @@ async fn each(
     assert_eq!(
         fixture.state().await,
         before,
-        "a refused request changed something"
+        "a refused request changed the database"
     );
 }
 
@@ -87,7 +89,7 @@ async fn request_without_credentials_is_refused_on_every_route_and_method() {
     let without = |request: &mut Request<_>| {
         request.headers_mut().remove(header::AUTHORIZATION);
     };
-    each(
+    send_every_request(
         &fixture,
         &fixture.server(),
         without,
@@ -105,7 +107,7 @@ async fn foreign_host_is_refused_on_every_route_and_method() {
         let host = HeaderValue::from_static("evil.example:8765");
         request.headers_mut().insert(header::HOST, host);
     };
-    each(
+    send_every_request(
         &fixture,
         &fixture.server(),
         foreign,
@@ -127,7 +129,7 @@ async fn foreign_origin_is_refused_on_every_route_and_method() {
         let origin = HeaderValue::from_static("http://evil.example");
         request.headers_mut().insert(header::ORIGIN, origin);
     };
-    each(
+    send_every_request(
         &fixture,
         &fixture.server(),
         foreign,
@@ -139,10 +141,10 @@ async fn foreign_origin_is_refused_on_every_route_and_method() {
 }
 
 #[tokio::test]
-async fn caller_with_view_alone_can_read_but_not_change() {
+async fn caller_with_only_view_can_use_only_view_routes() {
     let fixture = Fixture::new().await;
     let server = fixture.server_for(&[Permission::View]);
-    each(
+    send_every_request(
         &fixture,
         &server,
         |_| {},
@@ -169,7 +171,7 @@ async fn caller_with_view_alone_can_read_but_not_change() {
 async fn read_only_mode_refuses_every_change() {
     let fixture = Fixture::new().await;
     let server = Server::new(Web::with_token(fixture.database(), TOKEN).read_only());
-    each(
+    send_every_request(
         &fixture,
         &server,
         |_| {},

@@ -1,10 +1,10 @@
-//! Pages of lists, deletion, and the routes for children, steps, statistics and backfills.
+//! Tests of pages of lists, deletion, and the routes for children, steps, statistics and backfills.
 
 use axum::http::{Method, StatusCode};
 use cloacina_web::Permission;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, request};
+use crate::fixture::{Fixture, ids as ids_of, request};
 
 /// Follows `next` to the end and then `prev` back to the start. Returns the items of each page, in both directions.
 async fn both_ways(server: &crate::fixture::Server, path: &str) -> (Vec<Value>, Vec<Value>) {
@@ -59,7 +59,41 @@ async fn cursors_of_every_list_lead_forward_and_back() {
 }
 
 #[tokio::test]
-async fn execution_is_deleted_when_it_has_ended() {
+async fn deleting_a_schedule_hides_no_item_of_the_next_page() {
+    let fixture = Fixture::new().await;
+    let server = fixture.server();
+    let mut ids = vec![fixture.schedule.clone()];
+    for hour in 1..5 {
+        let new = json!({"workflow": "etl", "cron": format!("0 {hour} * * *")}).to_string();
+        let created = server.post("/api/v1/schedules", &new).await.json();
+        ids.push(created["id"].as_str().expect("an id").to_owned());
+    }
+    let list = async |cursor: &Value| {
+        let cursor = cursor.as_str().map(|cursor| format!("&cursor={cursor}"));
+        let path = format!("/api/v1/schedules?limit=2{}", cursor.unwrap_or_default());
+        server.get(&path).await.json()
+    };
+    let first = list(&Value::Null).await;
+    assert_eq!(ids_of(&first), ids[..2]);
+    let path = format!("/api/v1/schedules/{}", ids[0]);
+    let deleted = server.send(request(Method::DELETE, &path, "")).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    let second = list(&first["next"]).await;
+    assert_eq!(ids_of(&second), ids[2..4]);
+    assert_eq!(ids_of(&list(&second["prev"]).await), ids[1..2]);
+    let last = list(&second["next"]).await;
+    assert_eq!(ids_of(&last), ids[4..]);
+    assert_eq!(last["next"], Value::Null);
+    assert_eq!(ids_of(&list(&last["prev"]).await), ids[2..4]);
+    let other = format!(
+        "/api/v1/schedules?enabled=true&cursor={}",
+        first["next"].as_str().expect("a cursor")
+    );
+    assert_eq!(server.get(&other).await.status.as_u16(), 422);
+}
+
+#[tokio::test]
+async fn only_ended_executions_can_be_deleted() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let waiting = server
@@ -81,15 +115,15 @@ async fn execution_is_deleted_when_it_has_ended() {
         StatusCode::NOT_FOUND
     );
     assert_eq!(delete(&fixture.failed).await.status, StatusCode::NOT_FOUND);
-    let may_not = fixture.server_for(&[Permission::View, Permission::Control, Permission::Start]);
-    let refused = may_not
+    let limited = fixture.server_for(&[Permission::View, Permission::Control, Permission::Start]);
+    let refused = limited
         .send(request(Method::DELETE, &path(&fixture.completed), ""))
         .await;
     assert_eq!(refused.code(), "forbidden");
 }
 
 #[tokio::test]
-async fn backfill_starts_each_due_time_once() {
+async fn backfill_starts_one_execution_per_due_time() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/schedules/{}/backfill", fixture.schedule);
@@ -206,7 +240,7 @@ async fn execution_without_children_and_steps_has_empty_lists() {
 }
 
 #[tokio::test]
-async fn problem_type_names_no_host() {
+async fn problem_type_is_a_relative_url() {
     let fixture = Fixture::new().await;
     let problem = fixture
         .server()

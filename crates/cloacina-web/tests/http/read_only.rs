@@ -1,4 +1,4 @@
-//! A database that was opened read-only refuses every change by itself.
+//! Tests that an inspector of a database opened read-only refuses changes, even without the checks of the HTTP layer.
 
 use cloacina::runner::{Access, Context, CronSchedule, Inspector, Rerun, Submission};
 use cloacina::runtime::Control;
@@ -8,7 +8,7 @@ use cloacina::{Error, ErrorCode};
 use crate::fixture::Fixture;
 
 #[tokio::test]
-async fn inspector_refuses_every_changing_method() {
+async fn inspector_of_a_read_only_database_refuses_changes() {
     let fixture = Fixture::new().await;
     let before = fixture.state().await;
     let inspector = Inspector::open(&fixture.url, None, Access::ReadOnly).expect("a database");
@@ -32,9 +32,9 @@ async fn inspector_refuses_every_changing_method() {
                 .map(drop),
         ),
         (
-            "submit_for",
+            "submit_version",
             inspector
-                .submit_for(Submission::new("etl", Context::new()), &audit)
+                .submit_version(Submission::new("etl", Context::new()), None, &audit)
                 .map(drop),
         ),
         ("rerun", inspector.rerun(failed, Rerun::default()).map(drop)),

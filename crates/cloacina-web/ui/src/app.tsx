@@ -26,8 +26,8 @@ const TITLES: Record<string, string> = {
 
 effect(() => {
   const [page = "", name, tab] = parts.value;
-  const place = [tab, name, TITLES[page] ?? "Attention"].filter(Boolean).join(" · ");
-  document.title = `${attention.value ? `(${attention.value}) ` : ""}${place} · cloaca`;
+  const pageTitle = [tab, name, TITLES[page] ?? "Attention"].filter(Boolean).join(" · ");
+  document.title = `${attention.value ? `(${attention.value}) ` : ""}${pageTitle} · cloaca`;
   const icon = document.querySelector<HTMLLinkElement>("link[rel=icon]");
   const wanted = attention.value ? "assets/icon-alert.svg" : "assets/icon.svg";
   if (icon && icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);

@@ -9,6 +9,7 @@ export class ApiError extends Error {
 }
 
 const cache = new Map<string, { tag: string; text: string }>();
+/** Maximum number of cached answers. */
 const MAX_CACHED = 200;
 
 function address(path: string): string {
@@ -36,7 +37,7 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   }
 }
 
-/** The text of an answer; the server sends it only if it has changed. */
+/** Returns the text of an answer, from the cache if the server reports that it has not changed. */
 export async function getText(path: string, signal?: AbortSignal): Promise<string> {
   const known = cache.get(address(path));
   const headers: HeadersInit = known ? { "If-None-Match": known.tag } : {};
@@ -65,12 +66,12 @@ export async function send<T>(method: string, path: string, body: unknown = {}):
   return (answer ? JSON.parse(answer) : null) as T;
 }
 
-/** All items of a list, at most `most`. `name` is the parameter for the next page. */
-export async function getAll<T>(path: string, name: string, most: number, signal?: AbortSignal): Promise<T[]> {
+/** Loads pages of a list, by their cursors, until it has at least `most` items or the list ends. */
+export async function getAll<T>(path: string, most: number, signal?: AbortSignal): Promise<T[]> {
   const items: T[] = [];
   let next: string | null = null;
   do {
-    const more: string = next === null ? "" : `&${name}=${encodeURIComponent(next)}`;
+    const more: string = next === null ? "" : `&cursor=${encodeURIComponent(next)}`;
     const page: Page<T> = await get<Page<T>>(path + more, signal);
     items.push(...page.items);
     next = page.next;
@@ -78,7 +79,7 @@ export async function getAll<T>(path: string, name: string, most: number, signal
   return items;
 }
 
-/** Runs `work` for each item, a few at a time. */
+/** Runs `work` for each item, for at most `width` items at once. */
 export async function each<T>(items: readonly T[], work: (item: T) => Promise<void>, width = 4): Promise<void> {
   const queue = items.values();
   const worker = async () => {

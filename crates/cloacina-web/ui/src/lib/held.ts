@@ -1,4 +1,4 @@
-// The open executions with their reasons, for the page of the runners.
+// Running executions with the reasons for their state. The Runners page shows which tasks a runner holds.
 import { each, get } from "./api.ts";
 import type { Page, Reason, Summary } from "./types.ts";
 
@@ -9,7 +9,7 @@ export interface Explained {
 
 const MAX_OPEN = 40;
 
-/** The newest running executions with their reasons. */
+/** Loads the newest running executions, with the reasons for their state. */
 export async function explainRunning(signal: AbortSignal): Promise<Explained[]> {
   const { items } = await get<Page<Summary>>(`/executions?status=Running&limit=${MAX_OPEN}`, signal);
   const found = new Map<string, Reason[]>();
@@ -17,7 +17,7 @@ export async function explainRunning(signal: AbortSignal): Promise<Explained[]> 
     try {
       found.set(id, (await get<Page<Reason>>(`/executions/${id}/explain`, signal)).items);
     } catch {
-      // The execution was deleted in between.
+      // The execution is shown without reasons. It may have been deleted after it was listed.
     }
   });
   return items.map((execution) => ({ execution, reasons: found.get(execution.id) ?? [] }));

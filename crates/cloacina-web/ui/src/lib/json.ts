@@ -1,5 +1,6 @@
-// JSON whose numbers keep their exact text.
+// Reads and writes JSON. Numbers keep their exact text.
 
+/** A number as its JSON text, because a JavaScript number would lose digits. */
 export class Num {
   constructor(readonly text: string) {}
 }
@@ -39,7 +40,7 @@ export interface Difference {
   after: Json | undefined;
 }
 
-/** The differences of two values, by path. */
+/** Returns the differences between two values, each with its path. */
 export function differences(before: Json | undefined, after: Json | undefined, path = "", found: Difference[] = []): Difference[] {
   if (isObject(before) && isObject(after)) {
     for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {

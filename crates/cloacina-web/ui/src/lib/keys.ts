@@ -1,4 +1,4 @@
-// Keys of the whole page. Pages register theirs while they are shown.
+// Keyboard shortcuts. Components register shortcuts while they are shown.
 import { useEffect, useRef } from "preact/hooks";
 import { singleKeys } from "./settings.ts";
 
@@ -11,7 +11,7 @@ let prefixTimer = 0;
 const isField = (target: EventTarget | null) =>
   target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
-/** Whether a key does something on the focused element itself. */
+/** Whether the browser handles the key for the focused element, for example Enter on a link. */
 const isOwnKey = (event: KeyboardEvent) =>
   (event.key === "Enter" || event.key === " ") && event.target instanceof Element && event.target.closest("a[href], button, summary") !== null;
 
@@ -20,6 +20,10 @@ export function handleKeys(): void {
     if (event.defaultPrevented) return;
     const isCommand = event.ctrlKey || event.metaKey;
     if (isCommand && event.key.toLowerCase() === "k") return run("Ctrl-K", event);
+    if (event.key === "Escape" && isField(event.target) && !document.querySelector("dialog[open]")) {
+      document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+      return;
+    }
     if (isCommand || event.altKey || isField(event.target) || isOwnKey(event) || document.querySelector("dialog[open]")) return;
     if (singleKeys.value === "off") return;
     const name = prefix ? `${prefix} ${event.key}` : event.key;
@@ -45,7 +49,7 @@ function run(name: string, event: KeyboardEvent): void {
   }
 }
 
-/** Registers keys while a component is shown. All other keys take precedence over the keys of the base. */
+/** Registers shortcuts while a component is shown. With `isBase`, shortcuts of other components take precedence. */
 export function useKeys(keys: Record<string, Action>, isBase = false): void {
   const latest = useRef(keys);
   latest.current = keys;

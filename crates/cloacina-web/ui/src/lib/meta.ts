@@ -1,4 +1,4 @@
-// The server, and what the person at the page may do.
+// Information about the server, and the permissions of the caller.
 import { signal } from "@preact/signals";
 import { get } from "./api.ts";
 import { setServerTime } from "./time.ts";
@@ -7,7 +7,7 @@ import type { Meta } from "./types.ts";
 export const meta = signal<Meta | null>(null);
 export const metaError = signal<Error | null>(null);
 
-/** The number of executions and schedules that are stuck; shown in the title and in the navigation. */
+/** The number of items that need attention. The title and the navigation show it. */
 export const attention = signal(0);
 
 export async function loadMeta(): Promise<void> {

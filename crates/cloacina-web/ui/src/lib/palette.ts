@@ -1,4 +1,4 @@
-// Colours of states for drawing on a canvas, read from the style sheet.
+// Reads the colours and the font of the page from the style sheet, for drawing on a canvas.
 
 export type Palette = Record<string, string>;
 

@@ -1,31 +1,31 @@
-// The place in the page: a path below the mount, the query, and the selected task in the fragment.
+// The current location: a path below the mount, the query, and the selected task in the fragment.
 import { computed, signal } from "@preact/signals";
 
-// The browser resolves the base element against the first URL. Later URLs do not change it.
+// The browser resolves the base element when the page loads, so later URLs do not change `document.baseURI`.
 export const MOUNT = new URL(document.baseURI).pathname;
 
 const read = () => ({ path: location.pathname, query: location.search, hash: location.hash });
-const place = signal(read());
+const current = signal(read());
 
-addEventListener("popstate", () => (place.value = read()));
-addEventListener("hashchange", () => (place.value = read()));
+addEventListener("popstate", () => (current.value = read()));
+addEventListener("hashchange", () => (current.value = read()));
 
 /** The parts of the path below the mount. */
 export const parts = computed(() => {
-  const { path } = place.value;
+  const { path } = current.value;
   const below = path.startsWith(MOUNT) ? path.slice(MOUNT.length) : "";
   return below.split("/").filter(Boolean).map(decodeURIComponent);
 });
 
-export const query = computed(() => new URLSearchParams(place.value.query));
-export const fragment = computed(() => new URLSearchParams(place.value.hash.slice(1)));
+export const query = computed(() => new URLSearchParams(current.value.query));
+export const fragment = computed(() => new URLSearchParams(current.value.hash.slice(1)));
 
-/** The tenant that the page is about; kept by all links. */
+/** The tenant whose data the page shows. All links keep it. */
 export const tenant = computed(() => query.value.get("tenant"));
 
 export type Query = Record<string, string | string[] | null | undefined>;
 
-/** The URL of a page below the mount. */
+/** Returns the URL of a page below the mount. */
 export function url(path: string, values: Query = {}, hash = ""): string {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
@@ -40,27 +40,30 @@ export function url(path: string, values: Query = {}, hash = ""): string {
 
 export function go(to: string, replace = false): void {
   history[replace ? "replaceState" : "pushState"](null, "", to);
-  const before = place.value.path;
-  place.value = read();
-  if (place.value.path !== before) {
+  const before = current.value.path;
+  current.value = read();
+  if (current.value.path !== before) {
     scrollTo(0, 0);
     requestAnimationFrame(() => document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true }));
   }
 }
 
-/** Sets parameters of the query, and leaves the others. */
+/** Sets some parameters of the query. The other parameters stay. */
 export function setQuery(values: Query, replace = false): void {
   const all: Query = {};
   for (const name of new Set(query.value.keys())) all[name] = query.value.getAll(name);
   go(url(parts.value.map(encodeURIComponent).join("/"), { ...all, ...values }), replace);
 }
 
+/** Returns the URL of this page with a task selected. A bare fragment would lead to the mount, because of the base element. */
+export const taskLink = (task: string): string => `${current.value.path}${current.value.query}#task=${encodeURIComponent(task)}`;
+
 export function select(task: string | null): void {
   const hash = task === null ? "" : `#task=${encodeURIComponent(task)}`;
   go(location.pathname + location.search + hash, true);
 }
 
-/** Follows links inside the page without loading it again. */
+/** Handles clicks on links to any path of the app (below the mount, except the API) without loading a page. */
 export function followLinks(): void {
   document.addEventListener("click", (event) => {
     if (event.defaultPrevented || event.button !== 0) return;

@@ -1,4 +1,4 @@
-// Settings of this browser.
+// Settings that are stored in this browser.
 import { effect, signal } from "@preact/signals";
 
 export type Theme = "system" | "light" | "dark";
@@ -9,7 +9,7 @@ function stored<T extends string>(name: string, allowed: readonly T[], otherwise
     const value = localStorage.getItem(`cloaca-${name}`) as T | null;
     if (value !== null && allowed.includes(value)) initial = value;
   } catch {
-    // Storage may be switched off.
+    // The browser does not allow storage.
   }
   const setting = signal<T>(initial);
   effect(() => {
@@ -17,7 +17,7 @@ function stored<T extends string>(name: string, allowed: readonly T[], otherwise
     try {
       localStorage.setItem(`cloaca-${name}`, value);
     } catch {
-      // The setting then lasts as long as the page.
+      // Without storage, the setting lasts until the page is closed.
     }
   });
   return setting;

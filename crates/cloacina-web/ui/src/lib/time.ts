@@ -1,8 +1,8 @@
-// Times and durations as text. Times have 24 hours and are always shown with their zone.
+// Converts times and durations to text. Times are in 24-hour format.
 import { computed, signal } from "@preact/signals";
 import { zone } from "./settings.ts";
 
-/** The current time, once a second; corrected by the server's clock. */
+/** The current time on the server's clock, in milliseconds since 1970. Updated every second. */
 export const now = signal(Date.now());
 let skew = 0;
 
@@ -32,7 +32,7 @@ function fields(date: Date): number[] {
     : [date.getFullYear(), date.getMonth() + 1, date.getDate(), date.getHours(), date.getMinutes(), date.getSeconds()];
 }
 
-/** The date and time; the date is left out today, unless `whole`. */
+/** Returns the date and time. The date is omitted if it is today, unless `whole` is true. */
 export function clock(text: string, whole = false): string {
   const date = new Date(text);
   const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = fields(date);
@@ -43,13 +43,19 @@ export function clock(text: string, whole = false): string {
   return `${year}-${two(month)}-${two(day)} ${time}`;
 }
 
-/** The date, the time with microseconds, and the zone. */
+/** Returns the date and time with milliseconds. The date is omitted if it is today. */
+export function exact(text: string): string {
+  const fraction = /\.(\d+)/.exec(text)?.[1] ?? "";
+  return `${clock(text)}.${fraction.slice(0, 3).padEnd(3, "0")}`;
+}
+
+/** Returns the date, the time with microseconds, and the time zone. */
 export function precise(text: string): string {
   const fraction = /\.(\d+)/.exec(text)?.[1] ?? "";
   return `${clock(text, true)}${fraction ? `.${fraction.slice(0, 6)}` : ""} ${zoneName(new Date(text))}`;
 }
 
-/** The microseconds since 1970. */
+/** Returns the microseconds since 1970. */
 export function micros(text: string): number {
   const digits = /\.(\d+)/.exec(text)?.[1]?.padEnd(6, "0").slice(3, 6) ?? "0";
   return Date.parse(text) * 1000 + Number(digits);
@@ -69,7 +75,7 @@ export function duration(microseconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** A time relative to now: "3 min ago", "in 2 h". */
+/** Returns a time relative to now: "3 min ago", "in 2 h". */
 export function relative(text: string, at = now.value): string {
   const seconds = (Date.parse(text) - at) / 1000;
   const size = Math.abs(seconds);
@@ -79,6 +85,9 @@ export function relative(text: string, at = now.value): string {
   const shown = `${Math.floor(size / length)} ${unit}`;
   return seconds < 0 ? `${shown} ago` : `in ${shown}`;
 }
+
+/** Returns a number with a comma between groups of three digits. */
+export const grouped = (number: number): string => number.toLocaleString("en");
 
 export function bytes(count: number): string {
   if (count < 1000) return `${count} B`;

@@ -1,4 +1,4 @@
-// The answers of the HTTP API, as openapi.json describes them.
+// Types of the answers of the HTTP API, as openapi.json describes them. Some members that the page does not use are omitted.
 
 export type Status = "Pending" | "Running" | "Paused" | "Completed" | "Failed" | "Cancelled";
 export type TaskStatus = "Pending" | "Ready" | "Waiting" | "Running" | "Completed" | "Failed" | "Skipped" | "Cancelled";
@@ -7,7 +7,7 @@ export interface Page<T> {
   items: T[];
   next: string | null;
   prev: string | null;
-  /** How far back a bounded search has looked, if it has not seen everything. */
+  /** When the last examined execution was submitted, if the search stopped before the page was full. */
   scanned_until?: string | null;
   scanned?: number | null;
 }
@@ -176,6 +176,7 @@ export interface Schedule {
   overlap: string;
   jitter_us: number;
   enabled: boolean;
+  switched: { at: string; by: string | null; note: string | null } | null;
   next_at: string | null;
   last_fired_at: string | null;
   last_error: string | null;
@@ -225,6 +226,7 @@ export interface Meta {
   permissions: string[];
   read_only: boolean;
   payloads_hidden: boolean;
+  live: "stream" | "poll";
   tenant: string | null;
 }
 
@@ -257,7 +259,17 @@ export interface FailureGroup {
   last_at: string;
 }
 
+export interface Examined {
+  executions: number;
+  open: Count;
+}
+
+export interface WaitGroups extends Page<WaitGroup> {
+  examined: Examined;
+}
+
 export interface Attention {
+  examined: Examined;
   blocked: WaitGroup[];
   failures: FailureGroup[];
   gone_runners: string[];

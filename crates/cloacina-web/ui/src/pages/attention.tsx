@@ -1,16 +1,17 @@
-// Home: executions that cannot continue and why, failures grouped by cause, schedules and runners that need attention.
+// The first page: everything that needs attention (executions that cannot continue or run for too long, failures by cause,
+// approvals, schedules and runners), and the newest executions.
 import { useEffect, useState } from "preact/hooks";
 import { attention } from "../lib/meta.ts";
 import { url } from "../lib/route.ts";
 import { duration, now } from "../lib/time.ts";
-import type { Attention, FailureGroup, Page, Summary, Wait } from "../lib/types.ts";
+import type { Attention, Examined, FailureGroup, Page, Summary, Wait } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
 import { ControlDialog, may } from "../parts/control.tsx";
 import { Mark, State } from "../parts/state.tsx";
 import { Waits } from "../parts/waits.tsx";
 import { NoExecutions } from "./executions.tsx";
-import { WaitItem } from "./waiting.tsx";
+import { ExaminedNote, WaitItem, isComplete } from "./waiting.tsx";
 
 function CauseRow({ cause }: { cause: FailureGroup }) {
   const [isAsking, setAsking] = useState(false);
@@ -38,7 +39,8 @@ function CauseRow({ cause }: { cause: FailureGroup }) {
   );
 }
 
-function Quiet({ completed, isMore }: { completed: Summary[]; isMore: boolean }) {
+/** Says that nothing needs attention, or that nothing was found among the open executions that were examined. */
+function Quiet({ completed, isMore, examined }: { completed: Summary[]; isMore: boolean; examined: Examined }) {
   const hours = Array.from({ length: 24 }, () => 0);
   for (const { created_at } of completed) {
     const hour = 23 - Math.floor((now.peek() - Date.parse(created_at)) / 3_600_000);
@@ -47,7 +49,10 @@ function Quiet({ completed, isMore }: { completed: Summary[]; isMore: boolean })
   const most = Math.max(1, ...hours);
   return (
     <div class="quiet-box">
-      <p class="big"><Mark of="Completed" /> All quiet.</p>
+      {isComplete(examined)
+        ? <p class="big"><Mark of="Completed" /> All quiet.</p>
+        : <p class="big">Nothing found that needs attention.</p>}
+      <ExaminedNote examined={examined} />
       <p>{isMore ? `${completed.length} or more` : completed.length} executions completed in the last 24 hours.</p>
       {completed.length > 0 && (
         <svg class="bars" viewBox="0 0 240 48" role="img" aria-label="Completed executions of the last 24 hours, by hour" preserveAspectRatio="none">
@@ -62,36 +67,37 @@ export function AttentionPage() {
   const { data, error, reload } = useGet<Attention>("/attention?since=24h");
   const done = useGet<Page<Summary>>("/executions?status=Completed&since=24h&limit=200");
   const any = useGet<Page<Summary>>("/executions?limit=1");
-  const waits = useGet<Page<Wait>>("/waits?limit=200");
-  const approvals = waits.data?.items.filter(({ kind }) => kind === "approval").length ?? 0;
+  const waits = useGet<Page<Wait>>("/waits?kind=approval&limit=200");
+  const approvals = waits.data?.items.length ?? 0;
   const total = data ? data.blocked.length + data.failures.length + data.overdue.length + data.schedules.length + data.gone_runners.length + approvals : null;
   useEffect(() => {
     if (total !== null) attention.value = total;
   }, [total]);
 
   if (error) return <><h1>Attention</h1><ErrorBox error={error} retry={reload} /></>;
-  if (!data || !done.data || !any.data) return <><h1>Attention</h1><Loading /></>;
+  if (!data || !done.data || !any.data || (!waits.data && !waits.error)) return <><h1>Attention</h1><Loading /></>;
   if (any.data.items.length === 0) return <><h1>Attention</h1><NoExecutions /></>;
   const failed = data.failures.reduce((sum, group) => sum + group.count, 0);
   return (
     <>
       <h1>Attention</h1>
-      {total === 0 && <Quiet completed={done.data.items} isMore={done.data.next !== null} />}
+      {total === 0 && <Quiet completed={done.data.items} isMore={done.data.next !== null} examined={data.examined} />}
       {data.blocked.length > 0 && (
         <section aria-labelledby="stuck">
           <h2 id="stuck">Cannot continue</h2>
           <ul class="items">{data.blocked.map((group) => <WaitItem key={group.workflow + group.reason.code + (group.reason.task ?? "")} group={group} />)}</ul>
+          <ExaminedNote examined={data.examined} />
         </section>
       )}
       {data.failures.length > 0 && (
         <section aria-labelledby="failed">
-          <h2 id="failed">Failed in the last 24 hours <span class="quiet">{failed >= 1000 ? "1000 or more" : failed}</span></h2>
+          <h2 id="failed">Failed in the last 24 hours <span class="quiet">{failed >= 1000 ? "1,000 or more" : failed}</span></h2>
           <ul class="items">{data.failures.slice(0, 30).map((cause) => <CauseRow key={[cause.workflow, cause.task, cause.type, cause.error].join()} cause={cause} />)}</ul>
         </section>
       )}
       {data.overdue.length > 0 && (
         <section aria-labelledby="overdue">
-          <h2 id="overdue">Run for much longer than usual</h2>
+          <h2 id="overdue">Running for much longer than usual</h2>
           <ul class="items">
             {data.overdue.map(({ execution, workflow, started_at, usual_us }) => (
               <li class="item" key={execution}>

@@ -1,4 +1,4 @@
-// Two executions side by side: inputs, the first difference, durations, errors, changed code.
+// The comparison of two executions: inputs, the first difference, durations, errors and changed code.
 import { get, getAll, part } from "../lib/api.ts";
 import { type Json, differences, write } from "../lib/json.ts";
 import { query, setQuery, url } from "../lib/route.ts";
@@ -22,7 +22,7 @@ async function load(id: string, signal: AbortSignal): Promise<Side> {
   const execution = await get<Execution>(`/executions/${part(id)}`, signal);
   const version = `/workflows/${part(execution.workflow)}/versions/${part(execution.version)}`;
   const [tasks, code, input] = await Promise.all([
-    getAll<Task>(`/executions/${execution.id}/tasks?limit=200`, "after", MAX_TASKS, signal),
+    getAll<Task>(`/executions/${execution.id}/tasks?limit=200`, MAX_TASKS, signal),
     get<WorkflowDetail>(version, signal).then((found) => found.defined_tasks, () => []),
     loadValue(`/executions/${execution.id}/input`, signal).then((found) => found.value, () => undefined),
   ]);
@@ -66,7 +66,7 @@ export function ComparePage() {
   if (!key) return <><h1>Compare</h1><Empty title="Choose two executions"><p>Select two rows of the list, or use “Compare with the last success” of an execution.</p><p><a class="button" href={url("executions")}>Show the list</a></p></Empty></>;
   if (error) return <><h1>Compare</h1><ErrorBox error={error} /></>;
   if (data === undefined) return <><h1>Compare</h1><Loading /></>;
-  if (data === null) return <><h1>Compare</h1><Empty title="There is no success to compare with"><p>No other execution of this workflow has completed.</p></Empty></>;
+  if (data === null) return <><h1>Compare</h1><Empty title="No completed execution to compare with"><p>No other execution of this workflow has completed.</p></Empty></>;
   const [left, right] = data;
   const names = [...new Set([...left.tasks.keys(), ...right.tasks.keys()])];
   const rows = names.map((name) => {
@@ -83,7 +83,7 @@ export function ComparePage() {
     <>
       <div class="title-line">
         <h1>Compare</h1>
-        <div class="actions"><button type="button" onClick={() => setQuery({ a: b, b: a })}>Exchange the sides</button></div>
+        <div class="actions"><button type="button" onClick={() => setQuery({ a: b, b: a })}>Swap A and B</button></div>
       </div>
       <div class="two"><Head side={left} name="A" /><Head side={right} name="B" /></div>
       <section aria-labelledby="first"><h2 id="first">First difference</h2>

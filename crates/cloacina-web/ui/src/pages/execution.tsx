@@ -1,9 +1,9 @@
-// One execution: its state, why it is not moving, and the tabs.
+// The page of an execution: its state, the reasons for its state, and the tabs.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get, send } from "../lib/api.ts";
 import { useKeys } from "../lib/keys.ts";
-import { MOUNT, fragment, go, select, url } from "../lib/route.ts";
-import { duration, now } from "../lib/time.ts";
+import { MOUNT, fragment, go, select, taskLink, url } from "../lib/route.ts";
+import { duration, grouped, now } from "../lib/time.ts";
 import type { Execution, Page, Reason, Summary, TaskStatus } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { Command, Copy, Dialog, Empty, ErrorBox, Loading, Time, copy, isLink, say, shortId, useShown } from "../parts/basics.tsx";
@@ -37,7 +37,7 @@ function Why({ execution }: { execution: Execution }) {
     return (
       <section class="why bad" aria-label="The error" tabIndex={-1} ref={box}>
         <p>
-          {error.task && <><a href={`#task=${encodeURIComponent(error.task)}`}><code>{error.task}</code></a> failed: </>}
+          {error.task && <><a href={taskLink(error.task)}><code>{error.task}</code></a> failed: </>}
           <strong>{error.type}</strong> {error.message}
         </p>
         {error.traceback && (
@@ -62,14 +62,14 @@ function Why({ execution }: { execution: Execution }) {
         {reasons.slice(0, 12).map((reason, index) => (
           <li key={index} class={index === 0 ? "first" : ""}>
             {reason.sentence}
-            {reason.task && <> <a href={`#task=${encodeURIComponent(reason.task)}`}>show {reason.task}</a></>}
+            {reason.task && <> <a href={taskLink(reason.task)}>show {reason.task}</a></>}
             {reason.until && <span class="quiet"> <Time at={reason.until} isRelative /></span>}
             {reason.remedy && <p class="remedy">To resolve it: {reason.remedy}.</p>}
             {reason.remedy && /runner/.test(reason.remedy) && <Command text="cloaca worker FILE.py" />}
           </li>
         ))}
       </ol>
-      {reasons.length > 12 && <p class="quiet">{reasons.length - 12} more reasons of other tasks.</p>}
+      {reasons.length > 12 && <p class="quiet">{reasons.length - 12} more reasons for other tasks.</p>}
     </section>
   );
 }
@@ -87,7 +87,7 @@ function Counts({ execution }: { execution: Execution }) {
           return <rect key={state} class={`fill-${state}`} x={x} y="0" height="6" width={(count / total) * 100} />;
         })}
       </svg>
-      <ul class="inline" aria-label="Tasks by state">{parts.map(([state, count]) => <li key={state}><State of={state} note={String(count)} /></li>)}</ul>
+      <ul class="inline" aria-label="Tasks by state">{parts.map(([state, count]) => <li key={state}><State of={state} note={grouped(count)} /></li>)}</ul>
     </div>
   );
 }
@@ -97,10 +97,10 @@ function Facts({ execution }: { execution: Execution }) {
   const labels = Object.entries(execution.labels ?? {});
   return (
     <dl class="facts">
-      <div><dt>Submitted</dt><dd><Time at={execution.created_at} /></dd></div>
+      <div><dt>Submitted</dt><dd><Time at={execution.created_at} isExact /></dd></div>
       {execution.start_at && !execution.started_at && <div><dt>Starts</dt><dd><Time at={execution.start_at} isRelative /></dd></div>}
-      <div><dt>Started</dt><dd><Time at={execution.started_at} /></dd></div>
-      <div><dt>Ended</dt><dd><Time at={execution.ended_at} /></dd></div>
+      <div><dt>Started</dt><dd><Time at={execution.started_at} isExact /></dd></div>
+      <div><dt>Ended</dt><dd><Time at={execution.ended_at} isExact /></dd></div>
       <div><dt>Duration</dt><dd>{execution.duration_us !== null ? duration(execution.duration_us) : running !== null ? duration(running) : "–"}</dd></div>
       {execution.key && <div><dt>Key</dt><dd class="mono">{execution.key}</dd></div>}
       {execution.parent && <div><dt>Child of</dt><dd><a class="mono" href={url(`executions/${execution.parent}`)}>{shortId(execution.parent)}</a></dd></div>}
@@ -178,7 +178,7 @@ export function ExecutionPage({ id, tab }: { id: string; tab: string }) {
             <summary aria-label="More actions"><span aria-hidden="true">⋯</span></summary>
             <div class="menu-body">
               <a href={url("compare", { a: "last-success", b: id })}>Compare with the last success</a>
-              <button type="button" class="plain" onClick={() => void copy(`cloaca show ${id}`)}>Copy the command of the terminal</button>
+              <button type="button" class="plain" onClick={() => void copy(`cloaca show ${id}`)}>Copy the terminal command</button>
               <a href={`${MOUNT}api/v1${path}/export?format=html`} download={`${id}.html`}>Export as an HTML file</a>
               <a href={`${MOUNT}api/v1${path}/export?format=json`} download={`${id}.json`}>Export as JSON</a>
               {may("control") && execution.ended_at === null && <button type="button" class="plain" onClick={() => setSending(true)}>Send a signal to it…</button>}

@@ -1,9 +1,9 @@
-// The list of executions: filters in the URL, actions on a selection or on all that match.
+// The list of executions, with filters in the URL, and actions on selected executions or on all that match.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { useKeys } from "../lib/keys.ts";
 import { go, query, setQuery, url } from "../lib/route.ts";
-import { duration, now } from "../lib/time.ts";
+import { duration, grouped, now } from "../lib/time.ts";
 import type { Count, Page, Status, Summary, Workflow } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
 import { Command, Copy, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
@@ -48,14 +48,14 @@ function drop(name: string, value: string): void {
   setQuery({ [name]: query.value.getAll(name).filter((other) => other !== value), cursor: null });
 }
 
-/** The filters as the API's bulk route takes them. */
+/** Returns the filters in the form that the API's bulk route expects. */
 function bulkFilter(): Record<string, string[]> {
   const filter: Record<string, string[]> = {};
   for (const [name, value] of activeFilters()) (filter[name] ??= []).push(value);
   return filter;
 }
 
-/** What a text in the box of filters means: a filter by its name, the beginning of an id, or a part of the error. */
+/** Interprets a text in the filter field: `name = value`, the beginning of an id, or a part of the error. */
 export function filterOf(text: string): [string, string] | null {
   const wanted = text.trim();
   if (!wanted) return null;
@@ -64,12 +64,14 @@ export function filterOf(text: string): [string, string] | null {
   return /^[0-9a-f]{6,8}(-[0-9a-f-]*)?$/i.test(wanted) ? ["id", wanted] : ["error", wanted];
 }
 
-/** A count with its precision: "≥ 10000" if there may be more. */
-const amount = (count: Count | undefined) => (count ? `${count.kind === "at_least" ? "≥ " : ""}${count.value}` : undefined);
+/** Returns a count as text: "≥ 10,000" if the count is a minimum. */
+const amount = (count: Count | undefined) => (count ? `${count.kind === "at_least" ? "≥ " : ""}${grouped(count.value)}` : undefined);
 
 function StateChips() {
   const wanted = query.value.getAll("status");
-  const { data } = useGet<{ states: Partial<Record<Status, Count>> }>("/counts");
+  // The counts cover all executions, so they are hidden if there is another filter.
+  const isOnlyFilter = activeFilters().every(([name]) => name === "status");
+  const { data } = useGet<{ states: Partial<Record<Status, Count>> }>(isOnlyFilter ? "/counts" : null);
   return (
     <div class="chips" role="group" aria-label="States">
       {STATES.map((state) => {
@@ -77,7 +79,7 @@ function StateChips() {
         return (
           <button type="button" key={state} class="chip" aria-pressed={isOn}
             onClick={() => setQuery({ status: isOn ? wanted.filter((other) => other !== state) : [...wanted, state], cursor: null })}>
-            <State of={state} note={amount(data?.states[state])} />
+            <State of={state} note={isOnlyFilter ? amount(data?.states[state]) : undefined} />
           </button>
         );
       })}
@@ -95,10 +97,12 @@ function Filters() {
       const added = filterOf(more);
       setMore("");
       setQuery({ key: key.trim() || null, cursor: null, ...(added && { [added[0]]: [...query.value.getAll(added[0]), added[1]] }) });
+      // The focus leaves the field, so that the keyboard shortcuts of the list work again.
+      document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
     }}>
       <label>
         <span>Workflow</span>
-        <select data-filter value={query.value.get("workflow") ?? ""} onChange={(event) => setQuery({ workflow: event.currentTarget.value, cursor: null })}>
+        <select value={query.value.get("workflow") ?? ""} onChange={(event) => setQuery({ workflow: event.currentTarget.value, cursor: null })}>
           <option value="">all</option>
           {data?.items.map(({ name }) => <option key={name} value={name}>{name}</option>)}
         </select>
@@ -116,7 +120,7 @@ function Filters() {
       </label>
       <label>
         <span>Error, id, or name = value</span>
-        <input class="filter-text" value={more} placeholder="timeout, or label.order = 4711" title="A part of the error, the beginning of an id, or a filter like label.order = 4711, input.user.id = 7, tag.team = data"
+        <input data-filter class="filter-text" value={more} placeholder="timeout, or label.order = 4711" title="A part of the error, the beginning of an id, or a filter like label.order = 4711, input.user.id = 7, tag.team = data"
           onInput={(event) => setMore(event.currentTarget.value)} />
       </label>
       <button type="submit" class="hidden" tabIndex={-1}>Apply the filters</button>
@@ -125,18 +129,18 @@ function Filters() {
   );
 }
 
-/** How far a bounded search has looked, with a button to search on. */
+/** Says how far back an incomplete search has looked, and has a button to continue it. */
 function Scanned({ page }: { page: Page<Summary> }) {
   if (!page.scanned_until) return null;
   return (
     <p class="quiet scanned" role="status">
-      Searched back to <Time at={page.scanned_until} />{page.scanned ? `: ${page.scanned.toLocaleString("en")} executions` : ""}.{" "}
+      Searched back to <Time at={page.scanned_until} />{page.scanned ? `: ${grouped(page.scanned)} executions` : ""}.{" "}
       {page.next && <button type="button" class="small" onClick={() => setQuery({ cursor: page.next })}>Search further back</button>}
     </p>
   );
 }
 
-/** What the filters hide, and how to see it. */
+/** For each active filter, says how many executions match without it, and has a button to drop it. */
 function NoMatch() {
   const filters = activeFilters();
   const { data } = useLoad(filterPath(), async (signal) => {
@@ -179,6 +183,7 @@ export function elapsed(execution: Summary): string {
   return duration(Math.max(0, (now.value - Date.parse(execution.started_at)) * 1000));
 }
 
+/** Loads a page of the list, and keeps its rows in place while the database changes. `waiting` is the number of new rows. */
 function useHeldList(path: string) {
   const loaded = useGet<Page<Summary>>(path);
   const [held, setHeld] = useState<{ path: string; page: Page<Summary> } | null>(null);
@@ -187,7 +192,7 @@ function useHeldList(path: string) {
     if (!data || loaded.isLoading) return;
     setHeld((before) => {
       if (before === null || before.path !== path || before.page.items.length === 0) return { path, page: data };
-      // Rows are updated in place and do not move; new ones wait.
+      // Rows are updated in place and do not move. New rows are shown only when the person asks for them.
       const fresh = new Map(data.items.map((item) => [item.id, item]));
       const items = before.page.items.map((item) => fresh.get(item.id) ?? item);
       return { path, page: { ...before.page, items } };
@@ -262,7 +267,7 @@ export function ExecutionsPage() {
       {error && <ErrorBox error={error} retry={reload} />}
       {!shown && !error && <Loading />}
       {shown && items.length === 0 && (shown.scanned_until
-        ? <Empty title="Nothing found so far"><p>No index answers these filters, so each request looks at a limited number of executions.</p><Scanned page={shown} /></Empty>
+        ? <Empty title="Nothing found so far"><p>No index covers these filters, so each request searches a limited number of executions.</p><Scanned page={shown} /></Empty>
         : activeFilters().length ? <NoMatch /> : <NoExecutions />)}
       {items.length > 0 && (
         <>
@@ -310,7 +315,7 @@ export function ExecutionsPage() {
                     <td><State of={item.status} /></td>
                     <td>{item.workflow}</td>
                     <td class="nowrap"><a href={url(`executions/${item.id}`)} class="mono" title={item.id} onFocus={() => setAt(index)}>{shortId(item.id)}</a><Copy text={item.id} what="the id" /></td>
-                    <td class="wide-only">
+                    <td class="wide-only nowrap">
                       {item.key && <span class="mono nowrap">{item.key}</span>}{" "}
                       {Object.entries(item.labels ?? {}).slice(0, 3).map(([name, value]) => <a key={name} class="label" href={url("executions", { [`label.${name}`]: value })}>{name} = {value}</a>)}
                     </td>

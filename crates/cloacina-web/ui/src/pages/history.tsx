@@ -1,14 +1,15 @@
-// The events of an execution, oldest first.
+// The list of an execution's events, oldest first.
 import { getAll } from "../lib/api.ts";
+import { taskLink } from "../lib/route.ts";
 import type { Event, Execution } from "../lib/types.ts";
 import { useLoad } from "../lib/use.ts";
-import { ErrorBox, Loading, Rows, shortId } from "../parts/basics.tsx";
-import { clock, duration, precise } from "../lib/time.ts";
+import { ErrorBox, Loading, Rows, rowHeight, shortId } from "../parts/basics.tsx";
+import { duration, exact, grouped, precise } from "../lib/time.ts";
 
 export const MAX_EVENTS = 20_000;
 
 export const loadEvents = (id: string, signal: AbortSignal) =>
-  getAll<Event>(`/executions/${id}/events?limit=200`, "after", MAX_EVENTS, signal);
+  getAll<Event>(`/executions/${id}/events?limit=200`, MAX_EVENTS, signal);
 
 function detail(data: Event["data"]): string {
   if (data === null) return "";
@@ -32,15 +33,15 @@ export function HistoryTab({ execution }: { execution: Execution }) {
   if (!data) return <Loading />;
   return (
     <>
-      {data.length >= MAX_EVENTS && <p class="quiet">The first {MAX_EVENTS} events.</p>}
-      <Rows count={data.length} height={26} label="Events" render={(index) => {
+      {data.length >= MAX_EVENTS && <p class="quiet">The first {grouped(MAX_EVENTS)} events.</p>}
+      <Rows count={data.length} height={rowHeight(26, 46)} label="Events" render={(index) => {
         const event = data[index];
         if (!event) return null;
         return (
           <div class="event">
-            <time dateTime={event.time} title={precise(event.time)}>{clock(event.time)}</time>
+            <time dateTime={event.time} title={precise(event.time)}>{exact(event.time)}</time>
             <span class="event-name">{event.type.replaceAll("_", " ")}</span>
-            <span class="event-task">{event.task && <a href={`#task=${encodeURIComponent(event.task)}`}>{event.task}</a>}{event.attempt ? <span class="quiet"> attempt {event.attempt}</span> : null}</span>
+            <span class="event-task">{event.task && <a href={taskLink(event.task)}>{event.task}</a>}{event.attempt ? <span class="quiet"> attempt {event.attempt}</span> : null}</span>
             <span class="event-data">{detail(event.data)}{event.runner && <span class="quiet" title={event.runner}> on {shortId(event.runner)}</span>}</span>
           </div>
         );

@@ -1,4 +1,4 @@
-// The items of a map: their counts, a page of them, and the change of its bound.
+// The items of a map: their counts, a list of them, and a dialog that changes how many run at once.
 import { useState } from "preact/hooks";
 import { ApiError, getText, part, send } from "../lib/api.ts";
 import { type Json, Num, isObject, parse } from "../lib/json.ts";
@@ -14,7 +14,7 @@ import { State } from "../parts/state.tsx";
 const PAGE = 50;
 const STATES = ["Failed", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"] as const;
 
-/** An item that is ready waits for another attempt. */
+/** Returns the name under which the page shows an item's state. A ready item waits for another attempt, so it is Retrying. */
 const shownState = (state: string) => (state === "Ready" ? "Retrying" : state);
 
 interface Item {
@@ -37,7 +37,7 @@ interface ItemPage {
 const text = (value: Json | undefined) => (value instanceof Num ? value.text : typeof value === "string" ? value : "");
 const optional = (value: Json | undefined) => text(value) || null;
 
-/** A page of items; the numbers in their values keep their digits. */
+/** Loads a page of items. The numbers in their values keep their digits. */
 async function loadItems(path: string, signal: AbortSignal): Promise<ItemPage> {
   const page: Json = parse(await getText(path, signal));
   const fields: { [name: string]: Json } = isObject(page) ? page : {};
@@ -49,13 +49,14 @@ async function loadItems(path: string, signal: AbortSignal): Promise<ItemPage> {
       index: text(item.index), status: text(item.status), attempts: text(item.attempts), started: optional(item.started_at),
       length: length === null ? null : Number(length), size: Number(text(item.value_bytes)),
       error: error && { type: text(error.type), message: text(error.message), traceback: text(error.traceback) },
+      // A null value with a size of 4 bytes is the result `null`. Otherwise null means that the value was not sent.
       value: item.value_bytes === null || (item.value === null && text(item.value_bytes) !== "4") ? undefined : item.value,
     };
   });
   return { items, next: optional(fields.next), prev: optional(fields.prev) };
 }
 
-/** The numbers of items as a bar and in words. */
+/** The number of items in each state, as a bar and as text. */
 export function ItemCounts({ map }: { map: MapCounts }) {
   const parts = STATES.map((state) => [state, map.states[state] ?? 0] as const).filter(([, count]) => count > 0);
   let left = 0;
@@ -70,13 +71,13 @@ export function ItemCounts({ map }: { map: MapCounts }) {
       </svg>
       <ul class="inline" aria-label="Items by state">
         {parts.map(([state, count]) => <li key={state}><State of={shownState(state)} note={count.toLocaleString("en")} /></li>)}
-        <li class="quiet">{map.total.toLocaleString("en")} items, {map.parallel === null ? "no limit at once" : `at most ${map.parallel.toLocaleString("en")} at once`}</li>
+        <li class="quiet">{map.total.toLocaleString("en")} items, {map.parallel === null ? "no limit on running items" : `at most ${map.parallel.toLocaleString("en")} at once`}</li>
       </ul>
     </div>
   );
 }
 
-/** Asks for the maximum number of items that run at once. */
+/** A dialog that changes the maximum number of items that run at once. */
 export function ParallelDialog({ path, map, close }: { path: string; map: MapCounts; close: () => void }) {
   const [given, setGiven] = useState(map.parallel === null ? "" : String(map.parallel));
   const [error, setError] = useState<ApiError | null>(null);
@@ -87,7 +88,7 @@ export function ParallelDialog({ path, map, close }: { path: string; map: MapCou
     setError(null);
     try {
       await send("PATCH", `${path}/map`, { parallel: given === "" ? null : Number(given) });
-      say(given === "" ? "The map has no limit any more." : `At most ${given} items run at once.`);
+      say(given === "" ? "The map no longer has a limit." : `At most ${given} items run at once.`);
       notice();
       close();
     } catch (problem) {
@@ -98,7 +99,7 @@ export function ParallelDialog({ path, map, close }: { path: string; map: MapCou
   return (
     <Dialog title="Items at once" close={close}>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void act(); }}>
-        <label for="map-parallel"><span>Maximum number of items that run at once, over all runners; empty for no limit</span>
+        <label for="map-parallel"><span>Maximum number of items that run at once on all runners; empty for no limit</span>
           <input id="map-parallel" inputMode="numeric" value={given} aria-invalid={isWrong} onInput={(event) => setGiven(event.currentTarget.value.trim())} />
         </label>
         <p class="error-text" role="status">{isWrong ? "It must be a whole number from 1." : ""}</p>
@@ -142,7 +143,7 @@ function ItemRow({ item }: { item: Item }) {
   );
 }
 
-/** The items of a map, page by page. */
+/** The items of a map, with their counts and pages. */
 export function Items({ path, map, isOpen }: { path: string; map: MapCounts; isOpen: boolean }) {
   const [status, setStatus] = useState("");
   const [cursor, setCursor] = useState<string | null>(null);
@@ -162,7 +163,7 @@ export function Items({ path, map, isOpen }: { path: string; map: MapCounts; isO
       </div>
       {error && <ErrorBox error={error} />}
       {!error && !data && <Loading />}
-      {data && data.items.length === 0 && <p class="quiet">No item {status ? `is ${shownState(status)}` : "is there"}.</p>}
+      {data && data.items.length === 0 && <p class="quiet">{status ? `No item is ${shownState(status)}.` : "No items."}</p>}
       {data && data.items.length > 0 && (
         <div class="scroll" role="region" aria-label="Table of items" tabIndex={0}>
           <table class="list">

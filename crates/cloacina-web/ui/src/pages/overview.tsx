@@ -1,7 +1,7 @@
-// The graph of an execution, and a table with the same.
+// The graph of an execution's tasks, and a table of the same tasks.
 import { useMemo, useState } from "preact/hooks";
 import { getAll, part } from "../lib/api.ts";
-import { select } from "../lib/route.ts";
+import { select, taskLink } from "../lib/route.ts";
 import { duration, now } from "../lib/time.ts";
 import type { Execution, Graph, Task } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
@@ -19,7 +19,7 @@ function TaskRow({ name, letter, task, isSelected }: { name: string; letter: str
   return (
     <div class={isSelected ? "task-row at" : "task-row"}>
       <State of={STATE_OF[letter] ?? "Pending"} />
-      <a href={`#task=${encodeURIComponent(name)}`} title={name}>{name}</a>
+      <a href={taskLink(name)} title={name}>{name}</a>
       <span class="number">{task && task.attempts > 1 ? `${task.attempts} attempts` : ""}</span>
       <span class="number">{length !== null && length >= 0 ? duration(length) : ""}</span>
       <span class="wide-only quiet" title={task?.runner ?? ""}>{task?.runner ? shortId(task.runner) : ""}</span>
@@ -33,7 +33,7 @@ export function OverviewTab({ execution, selected }: { execution: Execution; sel
   const graph = useGet<Graph>(`/workflows/${part(workflow)}/versions/${part(version)}/graph`, false);
   const states = useGet<{ states: string }>(`/executions/${id}/states`);
   const total = graph.data?.tasks.length ?? 0;
-  const tasks = useLoad(total > 0 && total <= MAX_DETAILED ? `tasks ${id}` : null, (signal) => getAll<Task>(`/executions/${id}/tasks?limit=200`, "after", MAX_DETAILED, signal));
+  const tasks = useLoad(total > 0 && total <= MAX_DETAILED ? `tasks ${id}` : null, (signal) => getAll<Task>(`/executions/${id}/tasks?limit=200`, MAX_DETAILED, signal));
   const [wanted, setWanted] = useState("");
   const [isFollowing, setFollowing] = useState(false);
   const [showsAgain, setAgain] = useState(false);
@@ -47,7 +47,7 @@ export function OverviewTab({ execution, selected }: { execution: Execution; sel
     const text = wanted.trim().toLowerCase();
     const found = [...names.keys()].filter((index) => !text || names[index]?.toLowerCase().includes(text) || (STATE_OF[letters[index] ?? ""] ?? "").toLowerCase() === text);
     if (found.length <= MAX_DETAILED) return found;
-    // If there are many tasks, those that need attention come first.
+    // If there are many tasks, the tasks that need attention come first.
     return found.sort((left, right) => SHOWN.indexOf(letters[left] ?? "") - SHOWN.indexOf(letters[right] ?? "") || left - right);
   }, [graph.data, letters, wanted]);
 
@@ -61,7 +61,7 @@ export function OverviewTab({ execution, selected }: { execution: Execution; sel
       <form class="filters" role="search" aria-label="Find tasks" onSubmit={(event) => event.preventDefault()}>
         <label><span>Task or state</span><input data-filter type="search" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} /></label>
         {execution.ended_at === null && <label class="box-label"><input type="checkbox" checked={isFollowing} onChange={(event) => setFollowing(event.currentTarget.checked)} /> <span>follow the running task</span></label>}
-        {place >= 0 && <label class="box-label"><input type="checkbox" checked={showsAgain} onChange={(event) => setAgain(event.currentTarget.checked)} /> <span>mark what would run again</span></label>}
+        {place >= 0 && <label class="box-label"><input type="checkbox" checked={showsAgain} onChange={(event) => setAgain(event.currentTarget.checked)} /> <span>mark the tasks that would run again</span></label>}
         <span class="quiet">{rows.length === names.length ? "" : `${rows.length} of `}{names.length === 1 ? "1 task" : `${names.length} tasks`}</span>
       </form>
       <Rows count={rows.length} height={30} label="Tasks" shown={place >= 0 ? rows.indexOf(place) : undefined} render={(index) => {

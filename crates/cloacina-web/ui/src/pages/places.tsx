@@ -1,4 +1,4 @@
-// Runners, tenants and the database.
+// The pages of the runners, the tenants and the database.
 import { useState } from "preact/hooks";
 import { ApiError, send } from "../lib/api.ts";
 import { explainRunning } from "../lib/held.ts";
@@ -77,7 +77,7 @@ function Prune({ close }: { close: () => void }) {
     setError(null);
     try {
       const answer = await send<{ deleted: number; more: boolean }>("POST", "/database/prune", { older_than: `${Number(days)}d` });
-      say(`${answer.deleted} executions were deleted.${answer.more ? " There are more: do it again." : ""}`);
+      say(`${answer.deleted} executions were deleted.${answer.more ? " More can be deleted: delete again." : ""}`);
       close();
     } catch (problem) {
       setError(problem instanceof ApiError ? problem : null);

@@ -1,4 +1,4 @@
-// The forms that create a schedule, and that start a schedule's workflow for earlier due times.
+// The form that creates a schedule, and the form that starts a schedule's workflow for earlier due times.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, part, send } from "../lib/api.ts";
 import { isObject, parse } from "../lib/json.ts";
@@ -12,7 +12,7 @@ import { Choice, Dialog, ErrorBox, Time, say } from "../parts/basics.tsx";
 const offset = (seconds: number) => `${seconds < 0 ? "−" : "+"}${String(Math.floor(Math.abs(seconds) / 3600)).padStart(2, "0")}:${String(Math.floor((Math.abs(seconds) % 3600) / 60)).padStart(2, "0")}`;
 const failed = (error: unknown) => (error instanceof ApiError ? error : new ApiError({ code: "page", title: "error", status: 0, detail: String(error) }));
 
-/** The next times of an expression, while it is typed. */
+/** Shows the next times of an expression while a person types it. */
 export function NextTimes({ expression, zone, count = 8 }: { expression: string; zone: string; count?: number }) {
   const [path, setPath] = useState<string | null>(null);
   useEffect(() => {
@@ -54,7 +54,7 @@ export function NewSchedule({ close }: { close: () => void }) {
     setBusy(true);
     setError(null);
     const fields = { workflow: chosen, cron: cron.trim(), timezone: zone.trim(), overlap, catchup, ...(name.trim() ? { name: name.trim() } : {}) };
-    // The input is sent as text, so that its numbers keep their digits.
+    // The input is inserted as text, so that its numbers keep their digits.
     const body = input.trim() ? `${JSON.stringify(fields).slice(0, -1)}, "input": ${input}}` : JSON.stringify(fields);
     try {
       const { id } = await send<Schedule>("POST", "/schedules", body);
@@ -77,7 +77,7 @@ export function NewSchedule({ close }: { close: () => void }) {
         <NextTimes expression={cron} zone={zone} count={3} />
         <details>
           <summary>Name, input, overlap, missed ticks</summary>
-          <label for="schedule-name"><span>Name: tells it from others with the same workflow and expression</span><input id="schedule-name" value={name} onInput={(event) => setName(event.currentTarget.value)} /></label>
+          <label for="schedule-name"><span>Name: distinguishes it from others with the same workflow and expression</span><input id="schedule-name" value={name} onInput={(event) => setName(event.currentTarget.value)} /></label>
           <label for="schedule-input"><span>Input, as a JSON object</span><textarea id="schedule-input" class="mono" rows={3} spellcheck={false} value={input} aria-invalid={wrong !== ""} onInput={(event) => setInput(event.currentTarget.value)} /></label>
           <p>While an earlier execution is open, a tick</p>
           <Choice label="Overlap" value={overlap} choose={setOverlap} options={[["allow", "starts another"], ["skip", "is skipped"], ["queue", "waits"]]} />
@@ -129,7 +129,7 @@ export function BackfillDialog({ schedule, close }: { schedule: Schedule; close:
   const fired = plan ? plan.matched - plan.done : 0;
   return (
     <Dialog title={`Backfill ${schedule.workflow}`} close={close}>
-      <p>An execution starts for each due time of the range that has not fired. The next tick stays as it is.</p>
+      <p>An execution starts for each due time in the range, unless the due time has already fired. The next tick stays as it is.</p>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void ask(true); }}>
         <label for="backfill-from"><span>From: a day, a time, or a span like 7d</span><input id="backfill-from" required value={from} onInput={(event) => { setFrom(event.currentTarget.value); setPlan(null); }} /></label>
         <label for="backfill-to"><span>To; now if empty</span><input id="backfill-to" value={to} onInput={(event) => { setTo(event.currentTarget.value); setPlan(null); }} /></label>

@@ -1,11 +1,11 @@
-// Schedules and triggers: the next firings on one line of time, and one schedule with its ticks.
+// The list of schedules and triggers, with the next firings on a time line; and the page of a schedule, with its ticks.
 import { useState } from "preact/hooks";
-import { part, send, ApiError } from "../lib/api.ts";
+import { ApiError, getAll, part, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
 import { go, url } from "../lib/route.ts";
-import { clock, duration, now, precise } from "../lib/time.ts";
+import { clock, duration, grouped, now, precise } from "../lib/time.ts";
 import type { Firing, Page, Reason, Schedule, Tick } from "../lib/types.ts";
-import { useGet } from "../lib/use.ts";
+import { useGet, useLoad } from "../lib/use.ts";
 import { Copy, Dialog, Empty, ErrorBox, Loading, Time, say, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
 import { Mark } from "../parts/state.tsx";
@@ -13,7 +13,7 @@ import { BackfillDialog, NewSchedule, NextTimes } from "./schedule-forms.tsx";
 
 const HOURS = 24;
 
-/** All firings of the next 24 hours on one line. */
+/** A time line of all firings in the next 24 hours. */
 function Line({ firings }: { firings: readonly Firing[] }) {
   const span = HOURS * 3_600_000;
   const start = now.value;
@@ -31,7 +31,7 @@ function Line({ firings }: { firings: readonly Firing[] }) {
   );
 }
 
-/** The next times of an expression, to try it out. */
+/** A field for a cron expression, which shows the next times. */
 function Preview() {
   const [expression, setExpression] = useState("0 2 * * *");
   const [zone, setZone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
@@ -60,8 +60,12 @@ async function act(path: string, done: string, method = "POST"): Promise<void> {
 
 const describe = (schedule: Schedule) => (schedule.kind === "cron" ? `${schedule.cron} ${schedule.timezone}` : `polls every ${duration(schedule.interval_us ?? 0)}`);
 
+const MAX_SCHEDULES = 2000;
+
+export const loadSchedules = (signal: AbortSignal) => getAll<Schedule>("/schedules?limit=200", MAX_SCHEDULES, signal);
+
 export function SchedulesPage() {
-  const { data, error, reload } = useGet<Page<Schedule>>("/schedules?limit=200");
+  const { data, error, reload } = useLoad("schedules", loadSchedules);
   const until = Math.ceil((now.value + HOURS * 3_600_000) / 60_000) * 60_000;
   const firings = useGet<Page<Firing>>(`/schedules/firings?to=${part(new Date(until).toISOString())}`);
   const [isNew, setNew] = useState(false);
@@ -73,18 +77,18 @@ export function SchedulesPage() {
       </div>
       {error && <ErrorBox error={error} retry={reload} />}
       {!data && !error && <Loading />}
-      {data?.items.length === 0 && (
+      {data?.length === 0 && (
         <Empty title="No schedules">
           <p>A program registers a schedule on its runner:</p>
           <pre class="code" tabIndex={0}>{'runner.register_cron_workflow("etl", "0 2 * * *", "Europe/Berlin")'}</pre>
         </Empty>
       )}
-      {firings.data && data && data.items.length > 0 && <Line firings={firings.data.items} />}
-      {data && data.items.length > 0 && (
+      {firings.data && data && data.length > 0 && <Line firings={firings.data.items} />}
+      {data && data.length > 0 && (
         <div class="scroll"><table class="list blocks schedule-list">
           <thead><tr><th>Schedule</th><th>Workflow</th><th>Next</th><th>Last</th><th>State</th><th class="grow"><span class="hidden">Error</span></th></tr></thead>
           <tbody>
-            {data.items.map((schedule) => (
+            {data.map((schedule) => (
               <tr key={schedule.id}>
                 <td class="nowrap"><a href={url(`schedules/${schedule.id}`)} class="mono">{describe(schedule)}</a>{schedule.name && <span class="quiet"> {schedule.name}</span>}</td>
                 <td><a href={url(`workflows/${part(schedule.workflow)}`)}>{schedule.workflow}</a></td>
@@ -97,6 +101,7 @@ export function SchedulesPage() {
           </tbody>
         </table></div>
       )}
+      {data && data.length >= MAX_SCHEDULES && <p class="quiet">The first {grouped(MAX_SCHEDULES)} schedules.</p>}
       <Preview />
       {isNew && <NewSchedule close={() => setNew(false)} />}
     </>
@@ -107,7 +112,8 @@ export function SchedulePage({ id }: { id: string }) {
   const path = `/schedules/${part(id)}`;
   const { data, error } = useGet<Schedule>(path);
   const why = useGet<Page<Reason>>(data ? `${path}/explain` : null);
-  const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=100` : null);
+  const [cursor, setCursor] = useState<string | null>(null);
+  const ticks = useGet<Page<Tick>>(data ? `${path}/ticks?limit=50${cursor === null ? "" : `&cursor=${part(cursor)}`}` : null);
   const [asks, setAsks] = useState<"run" | "delete" | "backfill" | null>(null);
   if (error) return <ErrorBox error={error} />;
   if (!data) return <Loading />;
@@ -119,12 +125,12 @@ export function SchedulePage({ id }: { id: string }) {
           {may("start") && data.kind === "cron" && <button type="button" class="primary" onClick={() => setAsks("run")}>Run now…</button>}
           {may("start") && data.kind === "cron" && <button type="button" onClick={() => setAsks("backfill")}>Backfill…</button>}
           {may("schedule") && <button type="button" onClick={() => void act(`${path}/${data.enabled ? "disable" : "enable"}`, data.enabled ? "The schedule is disabled." : "The schedule is enabled.")}>{data.enabled ? "Disable" : "Enable"}</button>}
-          {may("schedule") && <button type="button" class="danger" onClick={() => setAsks("delete")}>Delete…</button>}
+          {may("schedule") && data.kind === "cron" && <button type="button" class="danger" onClick={() => setAsks("delete")}>Delete…</button>}
         </div>
       </div>
       <p class="ids"><span class="mono">{data.id}</span><Copy text={data.id} what="the id" /></p>
       <dl class="facts">
-        <div><dt>State</dt><dd>{data.enabled ? "enabled" : "disabled"}</dd></div>
+        <div><dt>State</dt><dd>{data.enabled ? "enabled" : "disabled"}{data.switched && <span class="quiet"> by {data.switched.by ?? "a program"} <Time at={data.switched.at} isRelative />{data.switched.note && `: ${data.switched.note}`}</span>}</dd></div>
         <div><dt>Next</dt><dd><Time at={data.enabled ? data.next_at : null} /></dd></div>
         <div><dt>Last fired</dt><dd><Time at={data.last_fired_at} /></dd></div>
         <div><dt>Missed ticks</dt><dd>{data.catchup}</dd></div>
@@ -139,15 +145,22 @@ export function SchedulePage({ id }: { id: string }) {
       {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}
       <section aria-labelledby="ticks"><h2 id="ticks">Ticks</h2>
         {ticks.data?.items.length === 0 && <p class="quiet">No tick was due yet.</p>}
-        <div class="scroll"><table class="list"><tbody>
-          {ticks.data?.items.map((tick) => (
-            <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td>{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{tick.detail}</td></tr>
-          ))}
-        </tbody></table></div>
+        {ticks.data && ticks.data.items.length > 0 && <div class="scroll"><table class="list">
+          <thead><tr><th>Due</th><th>Outcome</th><th>Execution</th><th class="grow"><span class="hidden">Detail</span></th></tr></thead>
+          <tbody>{ticks.data.items.map((tick) => (
+            <tr key={tick.due_at}><td class="nowrap"><Time at={tick.due_at} /></td><td>{tick.outcome}</td><td class="nowrap">{tick.execution && <a class="mono" href={url(`executions/${tick.execution}`)}>{shortId(tick.execution)}</a>}</td><td class="grow quiet">{tick.detail}</td></tr>
+          ))}</tbody>
+        </table></div>}
+        {ticks.data && (ticks.data.prev || ticks.data.next) && (
+          <nav class="pager" aria-label="Pages of the ticks">
+            {ticks.data.prev && <button type="button" onClick={() => setCursor(ticks.data?.prev ?? null)}>Newer</button>}
+            {ticks.data.next && <button type="button" onClick={() => setCursor(ticks.data?.next ?? null)}>Older</button>}
+          </nav>
+        )}
       </section>
       {asks === "run" && (
         <Dialog title={`Run ${data.workflow} now`} close={() => setAsks(null)}>
-          <p>An execution starts with the input of the schedule. Its ticks stay as they are.</p>
+          <p>An execution starts with the input of the schedule. The ticks of the schedule stay as they are.</p>
           <footer><button type="button" onClick={() => setAsks(null)}>Close</button><button type="button" class="primary" onClick={() => { setAsks(null); void act(`${path}/run-now`, "Started."); }}>Run now</button></footer>
         </Dialog>
       )}

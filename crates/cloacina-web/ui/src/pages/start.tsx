@@ -1,4 +1,4 @@
-// The form that starts an execution: with new input, or with the input of an earlier execution.
+// The form that starts an execution, with new input or with the input of an earlier execution.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, part, send } from "../lib/api.ts";
 import { type Json, Num, differences, isObject, parse, write } from "../lib/json.ts";
@@ -17,14 +17,14 @@ function hasHidden(value: Json): boolean {
   return isObject(value) && Object.values(value).some(hasHidden);
 }
 
-/** Replaces hidden values by their paths. The server puts the earlier values in their place. */
+/** Replaces each hidden value with `$keep` and the value's path. The server inserts the earlier value. */
 function keepHidden(value: Json, path: string): Json {
   if (value === HIDDEN && path) return { $keep: path };
   if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, keepHidden(item, path ? `${path}.${name}` : name)]));
 }
 
-/** The fields of a flat object as single inputs; anything else is edited as text. */
+/** Form fields for the texts, numbers and booleans of an object. Other values are edited as JSON text. */
 function Fields({ value, change }: { value: { [name: string]: Json }; change: (value: Json) => void }) {
   return (
     <>
@@ -60,7 +60,7 @@ export function StartPage({ name }: { name: string }) {
   const [isBusy, setBusy] = useState(false);
   const [note, setNote] = useState("");
   const [version, setVersion] = useState<"original" | "latest">("latest");
-  // The form follows the schema of the version that will run.
+  // The form uses the input schema of the version that will run.
   const isOriginal = from !== null && version === "original";
   const execution = useGet<Execution>(from ? `/executions/${part(from)}` : null, false);
   const then = useGet<WorkflowDetail>(isOriginal && execution.data ? `/workflows/${part(name)}/versions/${part(execution.data.version)}` : null, false);
@@ -103,13 +103,13 @@ export function StartPage({ name }: { name: string }) {
     await submit("/executions", `{${rest.join(", ")}}`, isDry);
   }
 
-  /** Sends a body as text, so that numbers keep their digits. */
+  /** Sends a request. The body is text, so that numbers keep their digits. */
   async function submit(path: string, body: string, isDry: boolean): Promise<void> {
     try {
       const answer = await send<{ id: string | null; created: boolean }>("POST", path, body);
-      if (isDry) say("The server accepts it. Nothing was started.");
+      if (isDry) say("The request is valid. Nothing was started.");
       else if (answer.id) {
-        say(answer.created ? "Started." : "An execution with this key was there already.");
+        say(answer.created ? "Started." : "An execution with this key exists already.");
         go(url(`executions/${answer.id}`));
       }
     } catch (problem) {
@@ -126,7 +126,7 @@ export function StartPage({ name }: { name: string }) {
   return (
     <>
       <h1>{from ? "Run again: " : "Start "}<a href={url(`workflows/${part(name)}`)}>{name}</a></h1>
-      {from && <p>With the input of <a class="mono" href={url(`executions/${from}`)}>{shortId(from)}</a>. A new execution starts; the earlier one stays as it is.</p>}
+      {from && <p>Starts a new execution with the input of <a class="mono" href={url(`executions/${from}`)}>{shortId(from)}</a>. The earlier execution does not change.</p>}
       <form class="form" onSubmit={(event) => { event.preventDefault(); void start(false); }}>
         {fields && !wrong && <fieldset><legend>Input</legend><SchemaFields fields={fields} value={isObject(input) ? input : {}} change={(value) => setText(write(value))} prefix="input" /></fieldset>}
         {isFlat && <fieldset><legend>Fields</legend><Fields value={input as { [name: string]: Json }} change={(value) => setText(write(value))} /></fieldset>}
@@ -139,14 +139,14 @@ export function StartPage({ name }: { name: string }) {
         {from && original !== undefined && hasHidden(original) && <p class="quiet">A hidden value ({HIDDEN}) that you do not change keeps its value.</p>}
         {from && (
           <>
-            <Choice label="Version of the workflow" value={version} choose={setVersion} options={[["latest", "The newest version"], ["original", "The version of then"]]} />
+            <Choice label="Version of the workflow" value={version} choose={setVersion} options={[["latest", "The newest version"], ["original", "The original version"]]} />
             <label for="note"><span>Note, for the history</span><input id="note" value={note} onInput={(event) => setNote(event.currentTarget.value)} /></label>
           </>
         )}
         {!from && <details>
           <summary>Key, priority, delay</summary>
           <label for="key"><span>Key: a second execution with the same key is not started</span><input id="key" value={options.key} onInput={(event) => setOptions({ ...options, key: event.currentTarget.value })} /></label>
-          <label for="priority"><span>Priority: higher goes first</span><input id="priority" inputMode="numeric" value={options.priority} onInput={(event) => setOptions({ ...options, priority: event.currentTarget.value })} /></label>
+          <label for="priority"><span>Priority: executions with a higher number start first</span><input id="priority" inputMode="numeric" value={options.priority} onInput={(event) => setOptions({ ...options, priority: event.currentTarget.value })} /></label>
           <label for="delay"><span>Delay in seconds</span><input id="delay" inputMode="decimal" value={options.delay} onInput={(event) => setOptions({ ...options, delay: event.currentTarget.value })} /></label>
         </details>}
         {error && <ErrorBox error={error} />}

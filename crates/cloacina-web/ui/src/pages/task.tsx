@@ -1,8 +1,9 @@
-// The panel of a task: attempts with errors and logs, what it saw and what it wrote.
+// The panel of a task: its attempts with errors and logs, the context that it received, the values that it wrote, and its
+// items, steps and children.
 import { useState } from "preact/hooks";
 import { ApiError, part } from "../lib/api.ts";
 import { type Json, differences, isObject, write } from "../lib/json.ts";
-import { select } from "../lib/route.ts";
+import { select, taskLink } from "../lib/route.ts";
 import { duration, micros, now } from "../lib/time.ts";
 import type { Event, Execution, Page, Progress, Task } from "../lib/types.ts";
 import { useGet, useLoad } from "../lib/use.ts";
@@ -27,10 +28,10 @@ export interface Attempt {
 
 const ENDS: Record<string, string> = {
   task_completed: "Completed", task_failed: "Failed", task_retrying: "Failed", task_cancelled: "Cancelled",
-  task_rescued: "Cancelled", task_snoozed: "Paused", task_skipped: "Skipped",
+  task_rescued: "Cancelled", task_snoozed: "Paused", task_released: "Paused", task_skipped: "Skipped",
 };
 
-/** The attempts of a task, from the events and the task itself. */
+/** Returns the attempts of a task, from its events and its current state. */
 export function attemptsOf(task: Task, events: readonly Event[]): Attempt[] {
   const attempts: Attempt[] = [];
   for (const event of events) {
@@ -58,7 +59,7 @@ function AttemptView({ attempt, execution, task }: { attempt: Attempt; execution
   return (
     <li class="attempt">
       <p><strong>Attempt {attempt.number}</strong> <State of={attempt.state} /> <span class="quiet">{length !== null && duration(Math.max(0, length))}</span></p>
-      <p class="quiet"><Time at={started} />{attempt.runner && <> on <span class="mono" title={attempt.runner}>{shortId(attempt.runner)}</span></>}</p>
+      <p class="quiet"><Time at={started} isExact />{attempt.runner && <> on <span class="mono" title={attempt.runner}>{shortId(attempt.runner)}</span></>}</p>
       {error && <p class="error-text"><strong>{error.type}</strong> {error.message}</p>}
       {error?.traceback && <details open={attempt.state === "Failed"}><summary>Traceback</summary><pre class="code" tabIndex={0}>{error.traceback.trimEnd()}</pre></details>}
       <button type="button" class="plain" aria-expanded={hasLogs} onClick={() => setLogs(!hasLogs)}>{hasLogs ? "Hide the log lines" : "Show the log lines"}</button>
@@ -73,7 +74,7 @@ const shown = (value: Json | undefined) => {
   return text.length > 2000 ? `${text.slice(0, 2000)}…` : text;
 };
 
-/** What the task wrote, compared with what it saw. */
+/** The values that the task wrote, compared with the context that it received. */
 function Written({ execution, task }: { execution: Execution; task: string }) {
   const path = `/executions/${execution.id}/tasks/${part(task)}`;
   const { data, error } = useLoad(`${path} ${execution.revision}`, async (signal) => {
@@ -83,7 +84,7 @@ function Written({ execution, task }: { execution: Execution; task: string }) {
   if (error) return <ErrorBox error={error} />;
   if (!data) return <Loading />;
   if (data.wrote.isCut) return <Payload path={`${path}/output`} />;
-  // The stored form: the keys that were set, and those that were removed.
+  // In the stored form, `s` has the keys that were set, and `r` has the keys that were removed.
   const delta = isObject(data.wrote.value) ? data.wrote.value : {};
   const value = isObject(delta.s) ? delta.s : {};
   const removed = Array.isArray(delta.r) ? delta.r.filter((name) => typeof name === "string") : [];
@@ -138,7 +139,7 @@ export function TaskPanel({ execution, task, runAgain }: { execution: Execution;
       </p>
       {data.skip_reason && <p>Skipped: {data.skip_reason}</p>}
       {data.dependencies.length > 0 && (
-        <p class="quiet">after {data.dependencies.slice(0, 20).map((name) => <span key={name}><a href={`#task=${encodeURIComponent(name)}`}>{name}</a> </span>)}{data.dependencies.length > 20 && `and ${data.dependencies.length - 20} more`}</p>
+        <p class="quiet">after {data.dependencies.slice(0, 20).map((name) => <span key={name}><a href={taskLink(name)}>{name}</a> </span>)}{data.dependencies.length > 20 && `and ${data.dependencies.length - 20} more`}</p>
       )}
       {data.map && <ItemCounts map={data.map} />}
       {report && !data.map && (

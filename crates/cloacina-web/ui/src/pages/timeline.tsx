@@ -1,7 +1,8 @@
-// The timeline: for each task, or each runner, what it waited for and when it ran.
+// The timeline: shows for each task, or each runner, when tasks waited, why they waited, and when they ran.
 import { useMemo, useState } from "preact/hooks";
 import { getAll } from "../lib/api.ts";
-import { duration, micros, now } from "../lib/time.ts";
+import { duration, grouped, micros, now } from "../lib/time.ts";
+import { taskLink } from "../lib/route.ts";
 import type { Event, Execution, Task } from "../lib/types.ts";
 import { useLoad } from "../lib/use.ts";
 import { Choice, ErrorBox, Loading, Rows, shortId } from "../parts/basics.tsx";
@@ -11,7 +12,7 @@ import { attemptsOf } from "./task.tsx";
 
 const MAX_TASKS = 2000;
 
-/** The milliseconds since 1970, with their fractions. */
+/** Returns the milliseconds since 1970, with fractions. */
 const millis = (text: string) => micros(text) / 1000;
 
 interface Part {
@@ -27,7 +28,7 @@ interface Lane {
   task: string | null;
   parts: Part[];
   rescues: number[];
-  /** What is said instead of bars. */
+  /** A text that is shown instead of bars. */
   note: string;
 }
 
@@ -54,7 +55,7 @@ function lanesOf(execution: Execution, tasks: readonly Task[], events: readonly 
     attempts.forEach((attempt, index) => {
       const from = millis(attempt.started ?? "");
       const to = attempt.ended === null ? end : millis(attempt.ended);
-      // An attempt shorter than a millisecond is still drawn.
+      // An attempt that ends when it starts is drawn with a length of 1 µs, because `add` drops empty parts.
       add("run", attempt.state, from, Math.max(to, from + 0.001), `attempt ${attempt.number} ${attempt.state.toLowerCase()}`);
       const next = attempts[index + 1]?.started;
       if (next) add("retry", "Retrying", to, millis(next), "waited for the next attempt");
@@ -104,7 +105,7 @@ function Bars({ lane, from, span }: { lane: Lane; from: number; span: number }) 
 export function TimelineTab({ execution, selected }: { execution: Execution; selected: string | null }) {
   const { data, error } = useLoad(`timeline ${execution.id}`, async (signal) => {
     const [tasks, events] = await Promise.all([
-      getAll<Task>(`/executions/${execution.id}/tasks?limit=200`, "after", MAX_TASKS, signal),
+      getAll<Task>(`/executions/${execution.id}/tasks?limit=200`, MAX_TASKS, signal),
       loadEvents(execution.id, signal),
     ]);
     return { tasks, events };
@@ -148,13 +149,13 @@ export function TimelineTab({ execution, selected }: { execution: Execution; sel
           const text = lane.parts.map((part) => part.title).join("; ");
           return (
             <div class={lane.task !== null && lane.task === selected ? "lane at" : "lane"}>
-              {lane.task ? <a href={`#task=${encodeURIComponent(lane.task)}`} title={lane.title}>{lane.title}</a> : <span class="mono">{lane.title}</span>}
+              {lane.task ? <a href={taskLink(lane.task)} title={lane.title}>{lane.title}</a> : <span class="mono">{lane.title}</span>}
               <span class="hidden">{text}</span>
               {lane.note ? <span class="quiet">{lane.note}</span> : <Bars lane={lane} from={from} span={span} />}
             </div>
           );
         }} />
-      {data.tasks.length >= MAX_TASKS && <p class="quiet">The first {MAX_TASKS} tasks.</p>}
+      {data.tasks.length >= MAX_TASKS && <p class="quiet">The first {grouped(MAX_TASKS)} tasks.</p>}
     </>
   );
 }

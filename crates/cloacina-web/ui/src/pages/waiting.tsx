@@ -1,7 +1,7 @@
-// Open executions, grouped by the reason why they are still open.
+// The page of open executions, grouped by the reason why they have not ended.
 import { useState } from "preact/hooks";
 import { url } from "../lib/route.ts";
-import type { Page, WaitGroup } from "../lib/types.ts";
+import type { Examined, WaitGroup, WaitGroups } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { Command, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
@@ -18,6 +18,20 @@ const ORDER = ["no_handler", "workflow_unknown", "held_by_dead", "held_by_gone",
 const MARKS: Record<string, string> = { held_by_live: "Running", map: "Running", paused: "Paused", retry: "Retrying", waiting: "Waiting", no_handler: "Failed", workflow_unknown: "Failed", held_by_dead: "Failed", held_by_gone: "Failed" };
 
 const rank = (code: string) => ORDER.indexOf(code) + 1 || ORDER.length + 1;
+
+/** Whether all open executions were examined. */
+export const isComplete = ({ executions, open }: Examined) => open.kind === "exact" && executions >= open.value;
+
+/** Says how many open executions were examined, unless it was all of them. */
+export function ExaminedNote({ examined }: { examined: Examined }) {
+  if (isComplete(examined)) return null;
+  const { executions, open } = examined;
+  return (
+    <p class="quiet" role="note">
+      {executions.toLocaleString("en")} of {open.kind === "at_least" && "at least "}{open.value.toLocaleString("en")} open executions were examined: some with ready tasks in each queue, the newest, and those that have run for longest.
+    </p>
+  );
+}
 
 export function WaitItem({ group }: { group: WaitGroup }) {
   const { reason, workflow, count, executions } = group;
@@ -37,7 +51,7 @@ export function WaitItem({ group }: { group: WaitGroup }) {
 }
 
 export function WaitingPage() {
-  const { data, error, reload } = useGet<Page<WaitGroup>>("/waiting");
+  const { data, error, reload } = useGet<WaitGroups>("/waiting");
   const [isSending, setSending] = useState(false);
   if (error) return <><h1>Waiting</h1><ErrorBox error={error} retry={reload} /></>;
   if (!data) return <><h1>Waiting</h1><Loading /></>;
@@ -50,12 +64,17 @@ export function WaitingPage() {
         {may("control") && <div class="actions"><button type="button" onClick={() => setSending(true)}>Send a signal…</button></div>}
       </div>
       {isSending && <SignalDialog close={() => setSending(false)} />}
-      <section aria-labelledby="signals">
-        <h2 id="signals">Signals and approvals</h2>
-        <Waits empty="No task waits for a signal or an approval." />
+      <section aria-labelledby="approvals">
+        <h2 id="approvals">Approvals</h2>
+        <Waits kind="approval" empty="No task waits for an approval." />
       </section>
-      {data.items.length === 0 && <Empty title="Nothing waits"><p>No execution is open.</p></Empty>}
-      {data.items.length > 0 && <p class="quiet">The newest open executions, by what they wait for. <a href={url("executions", { status: ["Pending", "Running", "Paused"] })}>Show all that are open</a></p>}
+      <section aria-labelledby="signals">
+        <h2 id="signals">Signals</h2>
+        <Waits kind="signal" empty="No task waits for a signal." />
+      </section>
+      {data.items.length === 0 && data.examined.open.value === 0 && <Empty title="Nothing waits"><p>No execution is open.</p></Empty>}
+      <ExaminedNote examined={data.examined} />
+      {data.items.length > 0 && <p class="quiet">Open executions by what they wait for. <a href={url("executions", { status: ["Pending", "Running", "Paused"] })}>Show all that are open</a></p>}
       {sorted.map(([code, list]) => (
         <section key={code} aria-labelledby={`reason-${code}`}>
           <h2 id={`reason-${code}`}>{TITLES[code] ?? code.replaceAll("_", " ")} <span class="quiet">{list.reduce((sum, group) => sum + group.count, 0)}</span></h2>

@@ -1,17 +1,18 @@
-// The catalogue of workflows, and one workflow.
+// The list of workflows, and the page of a workflow.
 import { useState } from "preact/hooks";
 import { part } from "../lib/api.ts";
 import { query, setQuery, url } from "../lib/route.ts";
 import { duration } from "../lib/time.ts";
-import type { Graph, Page, Schedule, Summary, Workflow, WorkflowDetail } from "../lib/types.ts";
-import { useGet } from "../lib/use.ts";
+import type { Graph, Page, Summary, Workflow, WorkflowDetail } from "../lib/types.ts";
+import { useGet, useLoad } from "../lib/use.ts";
 import { Command, Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
 import { may } from "../parts/control.tsx";
 import { GraphCanvas } from "../parts/graph.tsx";
 import { State, family } from "../parts/state.tsx";
 import { FIRST_WORKFLOW, elapsed } from "./executions.tsx";
+import { loadSchedules } from "./schedules.tsx";
 
-/** The last executions as bars: the height is the duration, the colour the state. */
+/** The last executions as bars. The height is the duration, the colour is the state. */
 function LastRuns({ runs }: { runs: readonly Summary[] }) {
   const longest = Math.max(1, ...runs.map((run) => run.duration_us ?? 0));
   const text = runs.length === 0 ? "No executions" : `The last ${runs.length} executions: ${[...Map.groupBy(runs, (run) => run.status)].map(([state, list]) => `${list.length} ${state}`).join(", ")}`;
@@ -86,11 +87,11 @@ export function WorkflowPage({ name }: { name: string }) {
   const { data, error } = useGet<WorkflowDetail>(version ? `${path}/versions/${part(version)}` : path);
   const graph = useGet<Graph>(data ? `${path}/versions/${part(data.version)}/graph` : null, false);
   const runs = useGet<Page<Summary>>(`/executions?workflow=${part(name)}&limit=50`);
-  const schedules = useGet<Page<Schedule>>("/schedules?limit=200");
+  const schedules = useLoad("schedules", loadSchedules);
   const [selected, setSelected] = useState(-1);
   if (error) return <ErrorBox error={error} />;
   if (!data) return <Loading />;
-  const own = schedules.data?.items.filter((schedule) => schedule.workflow === name) ?? [];
+  const own = schedules.data?.filter((schedule) => schedule.workflow === name) ?? [];
   const task = data.defined_tasks.find((task) => task.id === graph.data?.tasks[selected]);
   return (
     <>
@@ -116,7 +117,7 @@ export function WorkflowPage({ name }: { name: string }) {
         {runs.data && <Durations runs={runs.data.items} />}
         {runs.data?.items.length === 0 && <p class="quiet">It never ran.</p>}
         <ul class="compact">{runs.data?.items.slice(0, 15).map((run) => (
-          <li key={run.id}><State of={run.status} /> <a class="mono" href={url(`executions/${run.id}`)}>{shortId(run.id)}</a> <span class="quiet"><Time at={run.created_at} /> · {elapsed(run)}</span> {run.error && <span class="error-cell">{run.error.type}: {run.error.message}</span>}</li>
+          <li key={run.id}><State of={run.status} /> <a class="mono" href={url(`executions/${run.id}`)}>{shortId(run.id)}</a> <span class="quiet"><Time at={run.created_at} />{elapsed(run) && ` · ${elapsed(run)}`}</span> {run.error && <span class="error-cell">{run.error.type}: {run.error.message}</span>}</li>
         ))}</ul>
       </section>
       {own.length > 0 && <section aria-labelledby="own"><h2 id="own">Schedules</h2><ul class="compact">{own.map((schedule) => <li key={schedule.id}><a href={url(`schedules/${schedule.id}`)}>{schedule.cron ?? schedule.name}</a> <span class="quiet">{schedule.enabled ? <>next <Time at={schedule.next_at} isRelative /></> : "disabled"}</span></li>)}</ul></section>}

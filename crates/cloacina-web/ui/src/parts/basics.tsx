@@ -1,9 +1,9 @@
-// Small parts that many pages use.
+// Small components that many pages use.
 import type { ComponentChildren } from "preact";
 import { signal } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ApiError } from "../lib/api.ts";
-import { clock, precise, relative } from "../lib/time.ts";
+import { clock, exact, precise, relative } from "../lib/time.ts";
 
 export const toast = signal<{ text: string; isError: boolean } | null>(null);
 let toastTimer = 0;
@@ -27,20 +27,20 @@ export function Toast() {
   );
 }
 
-/** A time, with the whole of it in the title. */
-export function Time({ at, isRelative = false }: { at: string | null | undefined; isRelative?: boolean }) {
+/** A time. Its title shows the date, the time with microseconds, and the zone. */
+export function Time({ at, isRelative = false, isExact = false }: { at: string | null | undefined; isRelative?: boolean; isExact?: boolean }) {
   if (!at) return <span class="quiet">–</span>;
   return (
     <time dateTime={at} title={isRelative ? precise(at) : `${precise(at)}, ${relative(at)}`}>
-      {isRelative ? relative(at) : clock(at)}
+      {isRelative ? relative(at) : isExact ? exact(at) : clock(at)}
     </time>
   );
 }
 
-/** Whether a text is the address of a page elsewhere. */
+/** Whether a text is an absolute `http` or `https` URL. */
 export const isLink = (text: string | null | undefined): text is string => /^https?:\/\//.test(text ?? "");
 
-/** Keeps the current entry of a row of links in sight, where the row is wider than the page. */
+/** Scrolls a row of links that is wider than the page, so that the current link is visible. */
 export function useShown(current: string) {
   const row = useRef<HTMLElement>(null);
   useEffect(() => {
@@ -69,7 +69,7 @@ export function Copy({ text, what }: { text: string; what: string }) {
   );
 }
 
-/** A command for a terminal, to copy. */
+/** A terminal command with a button that copies it. */
 export function Command({ text }: { text: string }) {
   return (
     <div class="command">
@@ -117,7 +117,8 @@ export function Dialog({ title, close, children, isWide = false }: {
   isWide?: boolean;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // The dialog opens before the browser paints, so that it receives the next key that a person presses.
+  useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     dialog.current?.showModal();
     return () => before?.focus();
@@ -136,7 +137,14 @@ export function Dialog({ title, close, children, isWide = false }: {
   );
 }
 
-/** A list that puts only its visible rows into the document. */
+const narrow = matchMedia("(max-width: 720px)");
+const isNarrow = signal(narrow.matches);
+narrow.addEventListener("change", () => (isNarrow.value = narrow.matches));
+
+/** Returns the height of a row in pixels. On a narrow page, a row has a second line. */
+export const rowHeight = (wide: number, tall: number) => (isNarrow.value ? tall : wide);
+
+/** A list that renders only its visible rows. */
 export function Rows({ count, height, label, render, shown }: {
   count: number;
   height: number;
@@ -178,7 +186,7 @@ export function Rows({ count, height, label, render, shown }: {
   );
 }
 
-/** Two or more options; one of them is chosen. */
+/** A choice of one of several options. */
 export function Choice<T extends string>({ label, value, options, choose }: {
   label: string;
   value: T;

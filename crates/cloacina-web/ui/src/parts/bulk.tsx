@@ -1,75 +1,110 @@
-// An action on everything that matches a filter: a dry run first, then the action, with the refusals.
-import { useEffect, useState } from "preact/hooks";
+// The dialog for an action on all executions that match a filter. It makes a dry run, asks, acts, and shows the refusals.
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
 import { Dialog, ErrorBox, Loading, say, shortId } from "./basics.tsx";
 import { ACTIONS, type Action } from "./control.tsx";
 
-interface Outcome {
-  matched: number;
-  done: number;
-  refused: { id: string; code: string; detail: string }[];
+interface Refusal {
+  id: string;
+  code: string;
+  detail: string;
 }
 
-interface Answer extends Outcome {
+interface Answer {
+  matched: number;
+  done: number;
+  refused: Refusal[];
   next: string | null;
 }
 
-/** Maximum number of executions of one request. */
-const STEP = 500;
-/** Maximum number of requests of one run. Executions that they do not reach are left unchanged. */
-const MAX_STEPS = 200;
+/** The sum of the answers so far. */
+interface Outcome {
+  matched: number;
+  done: number;
+  refused: number;
+  /** The numbers of refusals by their reason. */
+  reasons: ReadonlyMap<string, number>;
+  /** The first refusals. */
+  first: readonly Refusal[];
+  /** The cursor with which to continue; null if all matching executions were examined. */
+  next: string | null;
+}
 
-async function run(action: Action, filter: Record<string, string[]>, isDry: boolean, told: (outcome: Outcome, isMore: boolean) => void, isStopped: () => boolean): Promise<void> {
-  const sum: Outcome = { matched: 0, done: 0, refused: [] };
-  let cursor: string | null = null;
-  for (let step = 0; step < MAX_STEPS && !isStopped(); step++) {
-    const answer: Answer = await send<Answer>("POST", "/executions/bulk", { action, filter, dry_run: isDry, limit: STEP, ...(cursor === null ? {} : { cursor }) });
-    sum.matched += answer.matched;
-    sum.done += answer.done;
-    sum.refused.push(...answer.refused);
-    cursor = answer.next;
-    told({ ...sum, refused: [...sum.refused] }, cursor !== null);
-    if (cursor === null) return;
+/** Maximum number of executions that one request examines. */
+const STEP = 500;
+/** Maximum number of refusals that are shown one by one. */
+const MAX_SHOWN = 10;
+
+const NOTHING: Outcome = { matched: 0, done: 0, refused: 0, reasons: new Map(), first: [], next: null };
+
+function added(sum: Outcome, answer: Answer): Outcome {
+  const reasons = new Map(sum.reasons);
+  for (const { detail, id } of answer.refused) {
+    const text = detail.replace(id, "").replace(/^execution\s+/, "").trim();
+    reasons.set(text, (reasons.get(text) ?? 0) + 1);
   }
+  return {
+    matched: sum.matched + answer.matched,
+    done: sum.done + answer.done,
+    refused: sum.refused + answer.refused.length,
+    reasons,
+    first: [...sum.first, ...answer.refused].slice(0, MAX_SHOWN),
+    next: answer.next,
+  };
+}
+
+/** Applies the action, or counts in a dry run, until all matching executions were examined or `isStopped` returns true. */
+async function run(action: Action, filter: Record<string, string[]>, isDry: boolean, from: Outcome, told: (outcome: Outcome) => void, isStopped: () => boolean): Promise<void> {
+  let sum = from;
+  do {
+    const cursor = sum.next === null ? {} : { cursor: sum.next };
+    sum = added(sum, await send<Answer>("POST", "/executions/bulk", { action, filter, dry_run: isDry, limit: STEP, ...cursor }));
+    told(sum);
+  } while (sum.next !== null && !isStopped());
 }
 
 export function BulkDialog({ action, filter, close }: { action: Action; filter: Record<string, string[]>; close: () => void }) {
   const { title, about, done: past } = ACTIONS[action];
-  const [plan, setPlan] = useState<{ outcome: Outcome; isMore: boolean } | null>(null);
+  const [plan, setPlan] = useState<Outcome | null>(null);
   const [result, setResult] = useState<Outcome | null>(null);
-  const [isOver, setOver] = useState(false);
+  const [isRunning, setRunning] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
+  const isStopped = useRef(false);
   const fail = (problem: unknown) => setError(problem instanceof ApiError ? problem : new ApiError({ code: "page", title: "error", status: 0, detail: String(problem) }));
   useEffect(() => {
     let isGone = false;
-    run(action, filter, true, (outcome, isMore) => !isGone && setPlan({ outcome, isMore }), () => isGone).catch((problem: unknown) => !isGone && fail(problem));
-    return () => { isGone = true; };
+    run(action, filter, true, NOTHING, (outcome) => !isGone && setPlan(outcome), () => isGone).catch((problem: unknown) => !isGone && fail(problem));
+    return () => {
+      isGone = true;
+      isStopped.current = true;
+    };
   }, []);
   async function act(): Promise<void> {
-    setResult({ matched: 0, done: 0, refused: [] });
+    let last = result ?? NOTHING;
+    isStopped.current = false;
+    setError(null);
+    setResult(last);
+    setRunning(true);
     try {
-      let last: Outcome = { matched: 0, done: 0, refused: [] };
-      await run(action, filter, false, (outcome) => { last = outcome; setResult(outcome); }, () => false);
-      setOver(true);
-      notice();
-      // Refusals that the dry run has already reported are left out.
-      if (last.refused.length <= (plan?.outcome.refused.length ?? 0)) {
+      await run(action, filter, false, last, (outcome) => { last = outcome; setResult(outcome); }, () => isStopped.current);
+      // The dialog stays open if more executions were refused than in the dry run.
+      if (last.next === null && last.refused <= (plan?.refused ?? 0)) {
         say(`${last.done} executions are ${past}.`);
         close();
       }
     } catch (problem) {
       fail(problem);
-      setOver(true);
     }
+    setRunning(false);
+    notice();
   }
   const names = Object.entries(filter).map(([name, values]) => `${name} = ${values.join(" or ")}`);
-  const refusals = new Map<string, number>();
-  for (const { detail, id } of (result ?? plan?.outcome)?.refused ?? []) {
-    const text = detail.replace(id, "").replace(/^execution\s+/, "").trim();
-    refusals.set(text, (refusals.get(text) ?? 0) + 1);
-  }
-  const able = plan?.outcome.done ?? 0;
+  const able = plan?.done ?? 0;
+  const isCounting = plan !== null && plan.next !== null && error === null;
+  // Whether the action has ended, was stopped, or has failed.
+  const isOver = result !== null && !isRunning;
+  const canContinue = isOver && (result.next !== null || error !== null);
   return (
     <Dialog title={`${title}: all that match`} close={close}>
       <p>{about}</p>
@@ -77,20 +112,26 @@ export function BulkDialog({ action, filter, close }: { action: Action; filter: 
       {!plan && !error && <Loading />}
       {plan && (
         <ul class="plain-list" aria-label="What will happen">
-          <li><strong>{plan.outcome.done}</strong> of {plan.outcome.matched}{plan.isMore ? " so far" : ""} will be {past}.</li>
-          {[...refusals].map(([text, count]) => <li key={text}>{count} stay as they are: {text}</li>)}
+          <li><strong>{plan.done}</strong> of {plan.matched}{plan.next !== null ? " so far" : ""} will be {past}.</li>
+          {[...(result ?? plan).reasons].map(([text, count]) => <li key={text}>{count} stay as they are: {text}</li>)}
         </ul>
       )}
-      {result && !isOver && <progress max={Math.max(1, plan?.outcome.matched ?? 1)} value={result.matched} aria-label="Progress" />}
-      {result && isOver && (
-        <div class="box" role="status"><strong>{result.done} {past}, {result.refused.length} refused</strong>
-          <ul>{result.refused.slice(0, 10).map(({ id, detail }) => <li key={id}><code>{shortId(id)}</code> {detail}</li>)}</ul>
+      {isCounting && <p class="quiet" role="status">Still counting. The action can start when all that match are counted.</p>}
+      {isRunning && <progress max={Math.max(1, plan?.matched ?? 1)} value={result?.matched ?? 0} aria-label="Progress" />}
+      {isOver && (
+        <div class="box" role="status">
+          <strong>{canContinue && "Stopped: "}{result.done} {past}, {result.refused} refused</strong>
+          {canContinue && <p>The other executions that match were not examined.</p>}
+          <ul>{result.first.map(({ id, detail }) => <li key={id}><code>{shortId(id)}</code> {detail}</li>)}</ul>
         </div>
       )}
       {error && <ErrorBox error={error} />}
       <footer>
-        <button type="button" onClick={close}>{isOver ? "Close" : "Keep as it is"}</button>
-        {!isOver && <button type="button" class={action === "cancel" ? "danger" : "primary"} disabled={!plan || plan.isMore || able === 0 || result !== null} onClick={() => void act()}>{title} ({able})</button>}
+        {isRunning
+          ? <button type="button" onClick={() => (isStopped.current = true)}>Stop</button>
+          : <button type="button" onClick={close}>{isOver ? "Close" : "Keep as it is"}</button>}
+        {canContinue && <button type="button" class={action === "cancel" ? "danger" : "primary"} onClick={() => void act()}>Continue</button>}
+        {!isOver && <button type="button" class={action === "cancel" ? "danger" : "primary"} disabled={!plan || plan.next !== null || able === 0 || isRunning} onClick={() => void act()}>{title} ({able})</button>}
       </footer>
     </Dialog>
   );

@@ -1,4 +1,4 @@
-// Actions on executions: which states allow them, and the dialogs that ask first.
+// Actions on executions: the states that allow them, and the dialog that asks before acting.
 import { useState } from "preact/hooks";
 import { ApiError, each, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
@@ -11,7 +11,7 @@ export type Action = "cancel" | "pause" | "resume" | "retry";
 
 export const ACTIONS: Record<Action, { title: string; done: string; states: readonly Status[]; about: string }> = {
   retry: { title: "Retry failed tasks", done: "retried", states: ["Failed"], about: "The same execution continues: completed tasks keep their results." },
-  pause: { title: "Pause", done: "paused", states: ["Pending", "Running"], about: "Running tasks may finish. Nothing new starts until it is resumed." },
+  pause: { title: "Pause", done: "paused", states: ["Pending", "Running"], about: "Running tasks continue to their end. No other task starts until the execution is resumed." },
   resume: { title: "Resume", done: "resumed", states: ["Paused"], about: "The tasks continue where the pause stopped them." },
   cancel: { title: "Cancel", done: "cancelled", states: ["Pending", "Running", "Paused"], about: "A cancelled execution does not continue. Running tasks are asked to stop." },
 };
@@ -26,7 +26,7 @@ export async function control(id: string, action: Action, fromTask?: string): Pr
 
 type Item = Pick<Summary, "id" | "status" | "workflow">;
 
-/** Asks, then acts on one or many executions, and tells the result of each. */
+/** A dialog that asks, applies an action to one or more executions, and shows what was refused. */
 export function ControlDialog({ action, items, fromTask, close, done }: {
   action: Action;
   items: readonly Item[];

@@ -1,4 +1,4 @@
-// The graph of the tasks on a canvas: pan, zoom, three levels of detail, and the arrow keys.
+// Draws the graph of the tasks on a canvas, with pan, zoom, three levels of detail, and arrow keys.
 import { useEffect, useRef } from "preact/hooks";
 import { useKeys } from "../lib/keys.ts";
 import { type Palette, palette } from "../lib/palette.ts";
@@ -31,7 +31,7 @@ const centre = (graph: Graph, index: number): [number, number] => [
 function fit(graph: Graph, width: number, height: number): View {
   const w = (graph.width / 100) * COLUMN + WIDTH + 32;
   const h = Math.max(0, graph.height - 1) * ROW + HEIGHT + 32;
-  // The buttons are at the top right.
+  // On a wide canvas, the graph leaves room for the buttons at the top right.
   const free = width > 480 ? width - TOOLS : width;
   const scale = Math.min(1.1, free / w, height / h);
   return {
@@ -153,7 +153,7 @@ export function drawGraph(context: CanvasRenderingContext2D, size: { width: numb
   context.restore();
 }
 
-/** The task and all that depend on it. */
+/** Returns a task and all tasks that depend on it. */
 export function descendants(graph: Graph, index: number): Set<number> {
   const below = new Map<number, number[]>();
   for (let edge = 0; edge < graph.edges.length; edge += 2) {
@@ -173,7 +173,7 @@ export function descendants(graph: Graph, index: number): Set<number> {
   return found;
 }
 
-/** The nearest task in a direction. */
+/** Returns the nearest task in a direction. */
 function step(graph: Graph, from: number, dx: number, dy: number): number {
   const [x, y] = centre(graph, from);
   let best = from;
@@ -223,7 +223,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
       view.current ??= fit(graph, width, height);
       const began = performance.now();
       drawGraph(context, { width, height }, graph, states, view.current, palette(element.parentElement ?? element), selected, again);
-      // The tests read how long drawing takes.
+      // The tests read the time that drawing takes.
       element.dataset.drawMs = (performance.now() - began).toFixed(1);
     });
   };
@@ -271,7 +271,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", draw);
     const wheel = (event: WheelEvent) => {
-      // The wheel scrolls the page. With Ctrl, or if the graph has the focus, it zooms the graph.
+      // The wheel scrolls the page. If Ctrl is pressed or the graph has the focus, the wheel zooms the graph.
       if (!event.ctrlKey && document.activeElement !== element) return;
       event.preventDefault();
       const box = element.getBoundingClientRect();
@@ -304,8 +304,10 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   };
   const arrows: Record<string, [number, number]> = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
   const name = graph.tasks[selected];
+  // A small graph takes only the height that it needs, which leaves more room for the table below it.
+  const needed = Math.max(0, graph.height - 1) * ROW * 1.1 + HEIGHT + 100;
   return (
-    <div class="graph">
+    <div class="graph" style={{ height: `min(${Math.round(needed)}px, clamp(240px, 44vh, 520px))` }}>
       <canvas ref={canvas} tabIndex={0} role="application"
         aria-label={`Graph of ${graph.tasks.length} tasks. Arrow keys move between tasks; the table beside it lists the same tasks.${name ? ` Selected: ${name}, ${STATE_OF[states[selected] ?? ""] ?? ""}.` : ""}`}
         onPointerDown={(event) => {

@@ -1,4 +1,4 @@
-// Values as a tree that can be folded, with exact numbers.
+// Shows JSON values as a tree that can be folded. Numbers keep their digits.
 import { useState } from "preact/hooks";
 import { getText } from "../lib/api.ts";
 import { MOUNT } from "../lib/route.ts";
@@ -69,7 +69,7 @@ export async function loadValue(path: string, signal?: AbortSignal): Promise<Val
   return { value: fields.value, size, isCut: fields.is_cut === true };
 }
 
-/** The value behind a route of payloads. */
+/** Loads and shows the JSON value that a route returns: an input, a result or a context. */
 export function Payload({ path, empty = "Nothing." }: { path: string; empty?: string }) {
   const { data, error, isLoading } = useLoad(path, (signal) => loadValue(path, signal));
   if (error) return <ErrorBox error={error} />;

@@ -1,4 +1,4 @@
-// Ctrl-K: pages, workflows, executions by id or key, and settings.
+// The command palette (Ctrl-K), which finds pages, workflows, executions and settings; and the help for shortcuts.
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { go, parts, url } from "../lib/route.ts";
@@ -69,7 +69,7 @@ export function Palette({ close, help }: { close: () => void; help: () => void }
   const act = (entry: Entry | undefined) => {
     if (!entry) return;
     close();
-    // The dialog gives the focus back first.
+    // Acts later, because the dialog first returns the focus to the page.
     setTimeout(entry.act);
   };
   return (
@@ -115,7 +115,7 @@ export function Help({ close }: { close: () => void }) {
       <dl class="keys">
         {KEYS.map(([key, text]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{text}</dd></div>)}
       </dl>
-      <p class="quiet">The settings switch single keys off. No key changes anything without asking first.</p>
+      <p class="quiet">Single-key shortcuts can be switched off in the settings. No key changes anything without asking first.</p>
     </Dialog>
   );
 }

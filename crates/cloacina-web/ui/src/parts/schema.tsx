@@ -1,4 +1,4 @@
-// Forms from JSON schemas: single fields for what they describe, JSON text for the rest.
+// Forms from JSON schemas: a field for each simple value, and JSON text for all other values.
 import { useState } from "preact/hooks";
 import { type Json, Num, isObject, parse, write } from "../lib/json.ts";
 
@@ -21,7 +21,7 @@ export interface Field {
 type Schema = Record<string, unknown>;
 const record = (value: unknown): Schema => (value !== null && typeof value === "object" && !Array.isArray(value) ? (value as Schema) : {});
 
-/** A schema with its references resolved, and without the alternative `null`. */
+/** Resolves the references of a schema, and removes the alternative `null`. */
 function resolve(schema: unknown, root: Schema, depth = 0): Schema {
   const found = record(schema);
   const { $ref } = found;
@@ -38,7 +38,7 @@ function resolve(schema: unknown, root: Schema, depth = 0): Schema {
   return found;
 }
 
-/** The fields of an object's schema; `null` if it does not describe single fields. */
+/** Returns the fields that an object's schema describes; `null` if it does not describe fields. */
 export function fieldsOf(schema: unknown): Field[] | null {
   const root = record(schema);
   const object = resolve(root, root);
@@ -63,7 +63,7 @@ export function fieldsOf(schema: unknown): Field[] | null {
   });
 }
 
-/** The first value of a form: the defaults of the schema, and empty values of what is required. */
+/** Returns the initial value of a form: the defaults of its fields. A required flag or choice without a default is `false` or the first choice. */
 export function startValue(fields: readonly Field[]): { [name: string]: Json } {
   const value: { [name: string]: Json } = {};
   for (const { name, kind, isRequired, preset, choices } of fields) {
@@ -75,7 +75,7 @@ export function startValue(fields: readonly Field[]): { [name: string]: Json } {
   return value;
 }
 
-/** What a value lacks; empty if nothing. */
+/** Returns the names of the required fields that a value lacks. */
 export function missing(fields: readonly Field[], value: Json | undefined): string[] {
   const given = isObject(value) ? value : {};
   return fields.filter(({ name, isRequired }) => isRequired && given[name] === undefined).map(({ name }) => name);

@@ -39,8 +39,8 @@ function TenantPicker() {
   );
 }
 
-/** The end of the location: the file's name, or the host and the database. */
-function place(location: string): string {
+/** Shortens the location of the database: to the name of the file, or to the host and the database. */
+function shortLocation(location: string): string {
   const parts = location.split("/");
   return parts.slice(location.startsWith("postgres") ? 2 : -1).join("/");
 }
@@ -53,7 +53,7 @@ export function Header({ help }: { help: () => void }) {
         <svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="3.500" r="2" /><circle cx="3.500" cy="12" r="2" /><circle cx="12.500" cy="12" r="2" /><path d="M7 5.500 4.500 10M9 5.500l2.500 4.500" /></svg>
         <span>cloaca</span>
       </a>
-      {value && <span class="location" title={value.location}>{place(value.location)}</span>}
+      {value && <span class="location" title={value.location}>{shortLocation(value.location)}</span>}
       <TenantPicker />
       {value?.read_only && <span class="badge">read-only</span>}
       <span class="space" />
@@ -61,8 +61,8 @@ export function Header({ help }: { help: () => void }) {
         <span>Search</span> <kbd>Ctrl K</kbd>
       </button>
       <LiveSwitch />
-      <span class="clock" title="The time at the server, in the zone of all times on this page">
-        {clock(new Date(now.value).toISOString())} {currentZone.value}
+      <span class="clock" title="The time on the server, in the time zone of this page">
+        <span class="clock-time">{clock(new Date(now.value).toISOString())}</span> {currentZone.value}
       </span>
       <details class="menu">
         <summary aria-label="Settings"><span aria-hidden="true">⚙</span></summary>

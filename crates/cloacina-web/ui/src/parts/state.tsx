@@ -1,4 +1,4 @@
-// The mark of a state: colour, shape and word.
+// Shows a state with a colour, a shape and a word.
 import type { JSX } from "preact";
 
 type Family = "run" | "done" | "fail" | "wait" | "rest";

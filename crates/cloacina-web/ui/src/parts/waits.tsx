@@ -1,9 +1,9 @@
-// Open signals and approvals: the list, the decision, and the signal to send.
+// The list of open waits for signals and approvals, and the dialogs that decide an approval and send a signal.
 import { useState } from "preact/hooks";
 import { ApiError, part, send } from "../lib/api.ts";
 import { type Json, parse, write } from "../lib/json.ts";
 import { notice } from "../lib/live.ts";
-import { url } from "../lib/route.ts";
+import { taskLink, url } from "../lib/route.ts";
 import type { Page, Wait } from "../lib/types.ts";
 import { useGet } from "../lib/use.ts";
 import { Choice, Command, Dialog, ErrorBox, Time, say, shortId } from "./basics.tsx";
@@ -13,7 +13,7 @@ import { Mark } from "./state.tsx";
 
 const failed = (error: unknown) => (error instanceof ApiError ? error : new ApiError({ code: "page", title: "error", status: 0, detail: String(error) }));
 
-/** Reads JSON that a person typed; without text there is no value. */
+/** Parses JSON that a person has typed. An empty text means no value. */
 function typed(text: string): { value: Json | undefined; wrong: string } {
   if (!text.trim()) return { value: undefined, wrong: "" };
   try {
@@ -23,7 +23,7 @@ function typed(text: string): { value: Json | undefined; wrong: string } {
   }
 }
 
-/** Approves or rejects what a task asks for. */
+/** A dialog that approves or rejects an approval. */
 export function DecideDialog({ wait, close }: { wait: Wait; close: () => void }) {
   const fields = fieldsOf(wait.schema);
   const [approves, setApproves] = useState<"approve" | "reject">("approve");
@@ -56,7 +56,7 @@ export function DecideDialog({ wait, close }: { wait: Wait; close: () => void })
         <Choice label="Decision" value={approves} choose={setApproves} options={[["approve", "Approve"], ["reject", "Reject"]]} />
         {approves === "approve" && fields && <SchemaFields fields={fields} value={value} change={setValue} prefix="data" />}
         {approves === "approve" && !fields && (
-          <label for="data"><span>Data for the tasks that follow the approval, as JSON; may stay empty</span>
+          <label for="data"><span>Data for the tasks after the approval, as JSON; optional</span>
             <textarea id="data" class="mono" rows={4} spellcheck={false} value={text} aria-invalid={own.wrong !== ""} onInput={(event) => setText(event.currentTarget.value)} />
           </label>
         )}
@@ -72,7 +72,7 @@ export function DecideDialog({ wait, close }: { wait: Wait; close: () => void })
   );
 }
 
-/** Sends a signal: to all that wait for its name and key, or to one execution. */
+/** A dialog that sends a signal: to all waits for its name and key, or to one execution. */
 export function SignalDialog({ name: first = "", signalKey = null, to = null, close }: { name?: string; signalKey?: string | null; to?: string | null; close: () => void }) {
   const [name, setName] = useState(first);
   const [key, setKey] = useState(signalKey ?? "");
@@ -89,7 +89,7 @@ export function SignalDialog({ name: first = "", signalKey = null, to = null, cl
     if (own.value !== undefined) parts.push(`"data": ${write(own.value)}`);
     try {
       const { woken } = await send<{ woken: number }>("POST", "/signals", `{${parts.join(", ")}}`);
-      say(woken === 0 ? "Sent. No task waits for it now; a later one takes it." : `Sent. It woke ${woken} ${woken === 1 ? "task" : "tasks"}.`);
+      say(woken === 0 ? "Sent. No task waits for it now; a later wait receives it." : `Sent. It woke ${woken} ${woken === 1 ? "task" : "tasks"}.`);
       notice();
       close();
     } catch (problem) {
@@ -102,8 +102,8 @@ export function SignalDialog({ name: first = "", signalKey = null, to = null, cl
       <p class="quiet">{to === null ? "All tasks that wait for its name and key get it, now or later." : <>It goes to execution <span class="mono">{shortId(to)}</span> alone.</>}</p>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void act(); }}>
         <label for="signal-name"><span>Name</span><input id="signal-name" value={name} required onInput={(event) => setName(event.currentTarget.value)} /></label>
-        {to === null && <label for="signal-key"><span>Key; empty for waits without one</span><input id="signal-key" value={key} onInput={(event) => setKey(event.currentTarget.value)} /></label>}
-        <label for="signal-data"><span>Data, as JSON; may stay empty</span>
+        {to === null && <label for="signal-key"><span>Key; empty for waits without a key</span><input id="signal-key" value={key} onInput={(event) => setKey(event.currentTarget.value)} /></label>}
+        <label for="signal-data"><span>Data, as JSON; optional</span>
           <textarea id="signal-data" class="mono" rows={4} spellcheck={false} value={text} aria-invalid={own.wrong !== ""} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
         <p class="error-text" role="status">{own.wrong}</p>
@@ -117,9 +117,9 @@ export function SignalDialog({ name: first = "", signalKey = null, to = null, cl
   );
 }
 
-/** Open signals and approvals: of one execution, of one task, or of all. */
-export function Waits({ execution, task, empty, kind }: { execution?: string; task?: string; empty?: string; kind?: string }) {
-  const { data, error } = useGet<Page<Wait>>(execution ? `/executions/${part(execution)}/waits` : "/waits?limit=200");
+/** The open waits for signals and approvals: of all executions, of one execution, or of one task. */
+export function Waits({ execution, task, empty, kind }: { execution?: string; task?: string; empty?: string; kind?: "approval" | "signal" }) {
+  const { data, error } = useGet<Page<Wait>>(execution ? `/executions/${part(execution)}/waits` : `/waits?${kind ? `kind=${kind}&` : ""}limit=200`);
   const [decides, setDecides] = useState<Wait | null>(null);
   const [sends, setSends] = useState<Wait | null>(null);
   if (error) return <ErrorBox error={error} />;
@@ -127,7 +127,7 @@ export function Waits({ execution, task, empty, kind }: { execution?: string; ta
   if (items.length === 0) return empty ? <p class="quiet">{empty}</p> : null;
   return (
     <>
-      <ul class="items" aria-label="Open signals and approvals">
+      <ul class="items" aria-label={kind ? `Open ${kind}s` : "Open signals and approvals"}>
         {items.map((wait, index) => {
           const isApproval = wait.kind === "approval";
           return (
@@ -141,7 +141,7 @@ export function Waits({ execution, task, empty, kind }: { execution?: string; ta
                 </p>
                 <p class="quiet">
                   {execution === undefined && <><a href={url(`executions/${wait.execution}`, {}, wait.task ? `task=${encodeURIComponent(wait.task)}` : "")}>{wait.workflow} <span class="mono">{shortId(wait.execution)}</span></a>{" · "}</>}
-                  {execution !== undefined && wait.task && <><a href={`#task=${encodeURIComponent(wait.task)}`}>{wait.task}</a>{" · "}</>}
+                  {execution !== undefined && wait.task && <><a href={taskLink(wait.task)}>{wait.task}</a>{" · "}</>}
                   began <Time at={wait.since} isRelative />{wait.deadline_at && <> · times out <Time at={wait.deadline_at} isRelative /></>}
                 </p>
               </div>

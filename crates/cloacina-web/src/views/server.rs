@@ -1,4 +1,4 @@
-//! Runners, tenants, the database and the server itself.
+//! Views of runners, tenants, the database and the server.
 
 use cloacina::Timestamp;
 use cloacina::runner::{RunnerView as Registered, Tenant};
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::time;
 
-/// A runner that was not declared dead.
+/// A runner that has not been declared dead.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Runner)]
 pub(crate) struct RunnerView {
@@ -16,20 +16,20 @@ pub(crate) struct RunnerView {
     pub(crate) id: String,
     /// The machine.
     host: String,
-    /// The process on that machine.
+    /// The process id on that machine.
     pid: i64,
-    /// Whether it is alive: its process is not known to be gone, and its lease has not ended.
+    /// Whether the runner is alive: its lease has not ended, and its process is not known to be gone.
     is_alive: bool,
-    /// When it started.
+    /// When the runner started.
     #[schema(format = DateTime)]
     started_at: String,
-    /// Its last heartbeat.
+    /// When the runner last sent a heartbeat.
     #[schema(format = DateTime)]
     heartbeat_at: String,
-    /// The end of its lease.
+    /// When the runner's lease ends.
     #[schema(format = DateTime)]
     lease_until: String,
-    /// The workflows that it has handlers for.
+    /// The workflows for which the runner has handlers.
     workflows: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl RunnerView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Tenant)]
 pub(crate) struct TenantView {
-    /// The schema, which names the tenant in `?tenant=`.
+    /// The tenant's schema. Requests select the tenant by passing this name in the query parameter `tenant`.
     schema: String,
     /// The database role of the tenant.
     username: Option<String>,
@@ -72,17 +72,17 @@ impl TenantView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Database)]
 pub(crate) struct DatabaseView {
-    /// The location, without a password.
+    /// The location of the database, without a password.
     location: String,
-    /// Its kind: sqlite or postgres.
+    /// The kind of the database: sqlite or postgres.
     backend: &'static str,
-    /// Its size on disk, in bytes.
+    /// The size of the database on disk, in bytes.
     size_bytes: u64,
-    /// The unused part of that size, in bytes.
+    /// The unused part of `size_bytes`, in bytes; on PostgreSQL an estimate.
     free_bytes: u64,
-    /// Problems; empty if the database is sound.
+    /// The problems that were found; empty if the database is sound.
     problems: Vec<String>,
-    /// Recommendations.
+    /// Recommendations for reclaiming unused space.
     advice: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl DatabaseView {
     }
 }
 
-/// The kind of a database, by its location.
+/// Returns the kind of a database, from its location.
 pub(crate) fn backend_of(location: &str) -> &'static str {
     if location.starts_with("postgres") {
         "postgres"
@@ -108,7 +108,7 @@ pub(crate) fn backend_of(location: &str) -> &'static str {
     }
 }
 
-/// The server, and what the caller may do with it.
+/// The server, and the permissions of the caller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Meta {
     /// The version of the program.
@@ -117,7 +117,7 @@ pub(crate) struct Meta {
     pub(crate) backend: &'static str,
     /// The location of the database, without a password.
     pub(crate) location: String,
-    /// The server's clock.
+    /// The time on the server's clock.
     #[schema(format = DateTime)]
     pub(crate) time: String,
     /// The name of the caller.
@@ -128,6 +128,9 @@ pub(crate) struct Meta {
     pub(crate) read_only: bool,
     /// Whether inputs and results are hidden from everybody.
     pub(crate) payloads_hidden: bool,
+    /// How a page follows changes of the database: `stream` means `GET /stream`. `poll` means `GET /changes?after=` every few
+    /// seconds, for a server where each stream occupies a thread.
+    pub(crate) live: &'static str,
     /// The tenant that the answer is about.
     pub(crate) tenant: Option<String>,
 }
@@ -135,19 +138,19 @@ pub(crate) struct Meta {
 /// The change marker of a database.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChangesView {
-    /// A text that differs from an earlier one if the database may have changed in between.
+    /// The marker: a text that differs from an earlier marker if the database may have changed in between.
     pub(crate) marker: String,
-    /// Whether it may have changed since the marker in `after`; true without a marker.
+    /// Whether the database may have changed since the marker in `after`; true without a marker.
     pub(crate) changed: bool,
 }
 
 /// The number of executions that were deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Pruned {
-    /// The number of deleted executions.
+    /// The number of deleted executions; in a dry run, the number that would be deleted.
     pub(crate) deleted: usize,
-    /// Whether more such executions are left, because the limit was reached.
+    /// Whether more executions can be deleted, because the limit was reached.
     pub(crate) more: bool,
-    /// Always false: this route has no dry run.
+    /// Whether this was a dry run, which deleted nothing.
     pub(crate) dry_run: bool,
 }
