@@ -24,23 +24,9 @@ from cloaca._executions.status import TaskStatus, WorkflowStatus
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, RetryPolicyBuilder
 from cloaca._runner.config import DefaultRunnerConfig
-from cloaca._runner.database_admin import DatabaseAdmin, Tenant, TenantConfig, TenantCredentials
 from cloaca._runner.runner import DefaultRunner
 from cloaca._schedules.cron import CronSchedule, cron_preview
-from cloaca._schedules.trigger import TriggerResult, trigger
-from cloaca._tasks.conditions import delay, signal, until
 from cloaca._tasks.control import Abort, Retry, Snooze
-from cloaca._tasks.markers import resource, result
-from cloaca._tasks.rules import (
-    all_of,
-    always,
-    any_of,
-    context_value,
-    none_of,
-    task_failed,
-    task_skipped,
-    task_success,
-)
 from cloaca._values.error_info import ErrorInfo
 from cloaca._values.exceptions import (
     AlreadyDecidedError,
@@ -67,7 +53,6 @@ from cloaca._values.exceptions import (
     WorkflowTimeoutError,
     WorkflowValidationError,
 )
-from cloaca._values.variables import get_backend, var, var_or
 from cloaca._workers.task_handle import TaskHandle
 from cloaca._workflows.builder import WorkflowBuilder, register_workflow_constructor
 from cloaca._workflows.namespace import TaskNamespace, WorkflowContext
@@ -81,31 +66,74 @@ if TYPE_CHECKING:
     from cloaca._executions.items import Item, ItemPage, MapResult
     from cloaca._executions.overview import ActivityBucket, Count, FailureGroup
     from cloaca._executions.wait import Wait, WaitPage
+    from cloaca._runner.database_admin import (
+        DatabaseAdmin,
+        Tenant,
+        TenantConfig,
+        TenantCredentials,
+    )
+    from cloaca._schedules.trigger import TriggerResult, trigger
+    from cloaca._tasks.conditions import delay, signal, until
+    from cloaca._tasks.markers import resource, result
+    from cloaca._tasks.rules import (
+        all_of,
+        always,
+        any_of,
+        context_value,
+        none_of,
+        task_failed,
+        task_skipped,
+        task_success,
+    )
+    from cloaca._values.variables import get_backend, var, var_or
     from cloaca._workflows.child import child
     from cloaca._workflows.function import workflow
     from cloaca._workflows.group import TaskGroup, group
     from cloaca._workflows.nodes import approval, wait
 else:
-    #: Names that many programs do not use, with their modules.
+    #: The module of each name that many programs never use. The module is imported when the name is
+    #: first accessed.
     _LATER = {
         "ActivityBucket": "_executions.overview",
         "Count": "_executions.overview",
+        "DatabaseAdmin": "_runner.database_admin",
         "FailureGroup": "_executions.overview",
         "Item": "_executions.items",
         "ItemPage": "_executions.items",
         "MapResult": "_executions.items",
         "TaskGroup": "_workflows.group",
+        "Tenant": "_runner.database_admin",
+        "TenantConfig": "_runner.database_admin",
+        "TenantCredentials": "_runner.database_admin",
+        "TriggerResult": "_schedules.trigger",
         "Wait": "_executions.wait",
         "WaitPage": "_executions.wait",
+        "all_of": "_tasks.rules",
+        "always": "_tasks.rules",
+        "any_of": "_tasks.rules",
         "approval": "_workflows.nodes",
         "child": "_workflows.child",
+        "context_value": "_tasks.rules",
+        "delay": "_tasks.conditions",
+        "get_backend": "_values.variables",
         "group": "_workflows.group",
+        "none_of": "_tasks.rules",
+        "resource": "_tasks.markers",
+        "result": "_tasks.markers",
+        "signal": "_tasks.conditions",
+        "task_failed": "_tasks.rules",
+        "task_skipped": "_tasks.rules",
+        "task_success": "_tasks.rules",
+        "trigger": "_schedules.trigger",
+        "until": "_tasks.conditions",
+        "var": "_values.variables",
+        "var_or": "_values.variables",
         "wait": "_workflows.nodes",
         "workflow": "_workflows.function",
     }
 
     def __getattr__(name):
-        """Import on first access what most programs do not need."""
+        """Import a name of `_LATER` or a submodule on first access."""
         import sys
 
         if name in ("testing", "web"):
@@ -121,23 +149,23 @@ else:
         from cloaca._values.foreign_names import hint_for
 
         module = sys.modules[__name__]
-        told = f"module 'cloaca' has no attribute {name!r}"
+        message = f"module 'cloaca' has no attribute {name!r}"
         hint = hint_for(name)
         if hint is not None:
-            # `from cloaca import name` asks here first, and would replace an `AttributeError` by
-            # an `ImportError` without the hint.
+            # `from cloaca import name` also calls this function, and would replace an
+            # `AttributeError` with an `ImportError` that has no hint.
             if sys._getframe(1).f_code.co_name == "_handle_fromlist":
-                told = f"cannot import name {name!r} from 'cloaca'\nhint: {hint}"
-                raise ImportError(told, name="cloaca", path=__file__)
-            told += f"\nhint: {hint}"
-        raise AttributeError(told, name=name, obj=module)
+                message = f"cannot import name {name!r} from 'cloaca'\nhint: {hint}"
+                raise ImportError(message, name="cloaca", path=__file__)
+            message += f"\nhint: {hint}"
+        raise AttributeError(message, name=name, obj=module)
 
     def __dir__():
-        """The names that are loaded, and the names that are imported on first access."""
+        """Return the names that are loaded and the names that are imported on first access."""
         return sorted({*globals(), *_LATER, "testing", "web"})
 
 
-#: The names of earlier releases.
+#: Names from earlier releases, kept for compatibility.
 PipelineResult = WorkflowResult
 PipelineStatus = WorkflowStatus
 

@@ -1,11 +1,12 @@
-"""The Rust engine as Python sees it.
+"""The types of `cloaca._core`, the Rust engine's Python module.
 
-Private: everything public is re-exported or wrapped by `cloaca`.
+The module is private: `cloaca` re-exports or wraps everything public.
 
-Times are microseconds since the Unix epoch (`*_us`), durations are microseconds too, unless a name
-says otherwise. Every method that waits releases the interpreter and answers Ctrl-C; every method
-refuses a forked child. Errors are raised as the classes of `cloaca._values.exceptions`, with their
-`.code` and `.hint`. Plain data is returned as frozen classes with named fields.
+Names that end in `_us` are times in microseconds since the Unix epoch, or durations in
+microseconds. Every method that waits releases the interpreter lock and can be interrupted by
+Ctrl-C. Every method raises `ForkedProcessError` in a forked child. Other errors are raised as
+classes of `cloaca._values.exceptions`, with `.code` and `.hint`. Plain data is returned as frozen
+classes with named fields.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -61,6 +62,7 @@ __all__ = [
     "WaitRecord",
     "WebAccess",
     "WebExchange",
+    "WebLog",
     "WebOptions",
     "WebServer",
     "WebService",
@@ -85,12 +87,22 @@ __version__: str
 
 @final
 class Context(MutableMapping[str, Any]):
-    """Ordered map from string keys to JSON values.
+    """An ordered map from string keys to JSON values.
 
-    Encodes on write, decodes on read, records what was written.
+    The context encodes values on write, decodes them on read, and records which keys were written.
+
+    Example:
+        >>> context = cloaca.Context({"rows": [1, 2]})
+        >>> context["total"] = sum(context["rows"])
+        >>> context.to_json()
+        '{"rows":[1,2],"total":3}'
+
+    Since 1.0.
     """
 
-    def __new__(cls, data: Mapping[str, Any] | None = None) -> Context: ...
+    def __new__(cls, data: Mapping[str, Any] | None = None) -> Context:
+        """Make a context with the keys and values of a mapping; an empty context if omitted."""
+
     def __getitem__(self, key: str, /) -> Any: ...
     def __setitem__(self, key: str, value: Any, /) -> None: ...
     def __delitem__(self, key: str, /) -> None: ...
@@ -98,54 +110,95 @@ class Context(MutableMapping[str, Any]):
     def __len__(self) -> int: ...
     def __contains__(self, key: object, /) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
-    def get(self, key: str, default: Any = None) -> Any: ...
-    def setdefault(self, key: str, default: Any = None) -> Any: ...
-    def set(self, key: str, value: Any) -> None: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or `default` if the key is missing.
+
+        Every read of a list or dict returns the same object, and a change inside the object counts
+        as a write. Since 1.0.
+        """
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key; a missing key is first set to `default`. Since 1.0."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a key, like `context[key] = value`.
+
+        Raises `TypeError` if the value has no JSON form, and `ValueError` if it contains NaN, an
+        infinity or itself. Since 1.0.
+        """
+
     @overload  # type: ignore[override]
     def update(self, key: str, value: Any) -> None:
-        """Change a key that is present; `KeyError` if it is missing."""
+        """Change the value of a key; raise `KeyError` if the key is missing. Since 1.0."""
 
     @overload
     def update(
         self, data: Mapping[str, Any] | Iterable[tuple[str, Any]] = ..., /, **values: Any
     ) -> None:
-        """Works as for a dict."""
+        """Update the context like a dict. Since 1.0."""
 
-    def insert(self, key: str, value: Any) -> None: ...
-    def remove(self, key: str) -> Any: ...
-    def delete(self, key: str) -> None: ...
-    def get_required(self, key: str) -> Any: ...
+    def insert(self, key: str, value: Any) -> None:
+        """Set a key that is missing; raise `ValueError` if the key is present. Since 1.0."""
+
+    def remove(self, key: str) -> Any:
+        """Remove a key; return its value, or `None` if the key is missing. Since 1.0."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; raise `KeyError` if the key is missing. Since 1.0."""
+
+    def get_required(self, key: str) -> Any:
+        """Return the value of a key; raise `ContextError` if the key is missing. Since 1.0."""
+
     def __reversed__(self) -> Iterator[str]: ...
     def popitem(self) -> tuple[str, Any]:
-        """Remove the last key and return it with its value, as for a dict."""
+        """Remove the last key, and return the key and its value; raise `KeyError` if empty.
 
-    def to_dict(self) -> dict[str, Any]: ...
-    def update_from_dict(self, data: Mapping[str, Any]) -> None: ...
-    def to_json(self) -> str: ...
+        Since 1.0.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all keys and values as a new dict. Since 1.0."""
+
+    def update_from_dict(self, data: Mapping[str, Any]) -> None:
+        """Set all keys of a mapping, or none if a value has no JSON form. Since 1.0."""
+
+    def to_json(self) -> str:
+        """Return the context as a JSON object: compact text, without white space. Since 1.0."""
+
     @staticmethod
-    def from_json(text: str) -> Context: ...
+    def from_json(text: str) -> Context:
+        """Return a context with the keys and values of a JSON object.
+
+        Raises `ValueError` if the text is not a JSON object, or a value is nested deeper than 512
+        levels. Since 1.0.
+        """
+
     @property
-    def data(self) -> dict[str, Any]: ...
-    def copy(self) -> Context: ...
+    def data(self) -> dict[str, Any]:
+        """A new dict with all keys and values, like `to_dict()`. Since 1.0."""
+
+    def copy(self) -> Context:
+        """Return a separate context with the same keys and values. Since 1.0."""
+
     def __or__(self, other: Mapping[str, Any], /) -> Context: ...
     def __ror__(self, other: Mapping[str, Any], /) -> Context: ...
     def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]], /) -> Context: ...
     def _settle(self) -> None:
-        """Store the changes inside lists and dicts that reads have returned."""
+        """Store changes that the program made inside lists and dicts that it has read."""
 
     def _raw(self, key: str) -> str | None:
         """Return the JSON text of a key's value; `None` if the key is missing."""
 
     def _decoded(self, key: str, missing: object) -> Any:
-        """Return a new object with a key's value, or `missing`.
+        """Return a key's value as a new object, or `missing` if the key is missing.
 
-        A change inside of it does not count as written.
+        Changes inside the returned object are not stored.
         """
 
     def _replace_with(self, other: Context) -> None:
-        """Become a copy of `other`; the difference counts as written.
+        """Become a copy of `other`, the context that a task returned.
 
-        Used for a task's return value.
+        The keys that change are recorded as written.
         """
 
 @final
@@ -154,11 +207,14 @@ class Workflow:
 
     @staticmethod
     def build(definition: str) -> Workflow:
-        """Validate the JSON of a `WorkflowDefinition` (crates/cloacina/src/workflow)."""
+        """Build a workflow from the JSON of a `WorkflowDefinition` and validate it.
+
+        `WorkflowDefinition` is a Rust type of crates/cloacina/src/workflow.
+        """
 
     @property
     def always_runs(self) -> list[str]:
-        """The workflows that the nodes of every execution without failures run as children."""
+        """The names of workflows that every execution without failures runs as children."""
 
     @property
     def name(self) -> str: ...
@@ -174,20 +230,20 @@ class Workflow:
     def dependencies(self) -> dict[str, list[str]]: ...
     @property
     def input_schema(self) -> dict[str, Any] | None:
-        """The JSON schema of the input."""
+        """The JSON schema of the input; `None` if the workflow declares no input."""
     @property
     def output(self) -> str | tuple[str, ...] | None:
-        """The keys of the context that are the output. `None`: the output is the final context."""
+        """The context keys that form the output; `None` if the final context is the output."""
     @property
     def cancel_signals(self) -> list[str]:
-        """The names of the signals that cancel executions."""
+        """The names of the signals that cancel executions of the workflow."""
 
     @property
     def results(self) -> dict[str, str]:
-        """The key that each value task's result is stored under, by the task's short id."""
+        """The key of each value task's result in the context, by the task's short id."""
     @property
     def parameters(self) -> dict[str, list[dict[str, Any]]]:
-        """The resolved parameters of each typed task, by its short id."""
+        """The resolved parameters of each typed task, by the task's short id."""
     def topological_sort(self) -> list[str]: ...
     def get_execution_levels(self) -> list[list[str]]: ...
     def get_roots(self) -> list[str]: ...
@@ -199,10 +255,10 @@ class Workflow:
 
 @final
 class Failure:
-    """Why a task or an execution failed."""
+    """The cause of a failure of a task or an execution."""
 
     task_id: Final[str | None]
-    """The task; `None` if the execution itself failed, for example by its timeout."""
+    """The failed task; `None` if the execution itself failed, for example at its timeout."""
     type: Final[str]
     """The qualified name of the exception's type."""
     message: Final[str]
@@ -216,7 +272,7 @@ class TaskRecord:
     status: Final[str]
     attempts: Final[int]
     due_at_us: Final[int | None]
-    """When a ready task becomes due; `None` means now."""
+    """The time at which a ready task is due; `None` means now."""
     started_at_us: Final[int | None]
     ended_at_us: Final[int | None]
     error: Final[Failure | None]
@@ -224,7 +280,7 @@ class TaskRecord:
 
 @final
 class Execution:
-    """A snapshot of an execution. Its parts are decoded when they are read."""
+    """A snapshot of an execution. Each property is decoded when it is read."""
 
     @property
     def execution_id(self) -> str: ...
@@ -232,10 +288,10 @@ class Execution:
     def workflow_name(self) -> str: ...
     @property
     def output(self) -> str | tuple[str, ...] | None:
-        """The keys of the context that are the output. `None`: the output is the final context."""
+        """The context keys that form the output; `None` if the final context is the output."""
     @property
     def results(self) -> dict[str, str]:
-        """The key that each value task's result is stored under, by the task's short id."""
+        """The key of each value task's result in the context, by the task's short id."""
     @property
     def workflow_version(self) -> str: ...
     @property
@@ -248,50 +304,68 @@ class Execution:
     def created_at_us(self) -> int: ...
     @property
     def start_at_us(self) -> int | None:
-        """The earliest start; `None` means at once."""
+        """The earliest time at which the execution may start; `None` means at once."""
 
     @property
     def started_at_us(self) -> int | None: ...
     @property
     def ended_at_us(self) -> int | None: ...
     @property
+    def origin(self) -> tuple[int, str | None, int | None] | None:
+        """The parent task's position, the key of the call that started the child, and its number.
+
+        The key is `None` if no function started the child, and the number is `None` if the call or
+        the node has one child. The property is `None` if the execution is not the child of a task.
+        """
+
+    @property
     def labels(self) -> dict[str, str]:
         """The labels, by name."""
 
     @property
     def error(self) -> Failure | None:
-        """The first failed task's error, or the execution's own."""
+        """The error of the first failed task, or of the execution itself, for example a timeout."""
 
     def final_context(self) -> Context: ...
     @property
     def final_id(self) -> str | None:
-        """The id of the last execution of its final tasks, if there is one."""
+        """The id of the last execution of the final tasks; `None` if there is none."""
 
     def final(self) -> Execution | None:
-        """Return the last execution of its final tasks, as the database has it."""
+        """Read the last execution of the final tasks from the database."""
     def is_map(self, task_id: str) -> bool:
-        """Whether a task is a map."""
+        """Return whether a task is a map."""
 
     def item_results(self, task_id: str) -> list[str | None]:
-        """Return the results of a map's items as JSON texts, in the order of the list."""
+        """Return the results of a map's items as JSON texts, in the order of the list.
+
+        An item without a result is `None`.
+        """
 
     def tasks(self) -> list[TaskRecord]:
-        """Return the states of its tasks, in the order of their declaration."""
+        """Return the states of the tasks, in the order of their declaration."""
 
 @final
 class Work:
     """A claimed task to run, or a callback to call."""
 
     def start(self, key: str, workflow: str, input: str) -> None:
-        """Start an execution with the completion of the task. `input` is a JSON object."""
+        """Request an execution, which the transaction that completes the task submits.
+
+        `input` is a JSON object.
+        """
 
     @property
-    def handler(self) -> int: ...
+    def handler(self) -> int:
+        """The number of the task's function in the package's registry."""
+
     @property
-    def callback(self) -> bool: ...
+    def callback(self) -> bool:
+        """Whether this is a callback to call, not a task to run."""
+
     @property
     def error(self) -> str | None:
-        """The text of the error that is passed to a callback; `None` means success."""
+        """The text of the error that a callback receives; `None` means success."""
 
     @property
     def context(self) -> Context: ...
@@ -303,27 +377,39 @@ class Work:
     def task_id(self) -> str: ...
     @property
     def index(self) -> int | None:
-        """The index of the element that a mapped task runs for; `None` for other tasks."""
+        """The index of the map's item that this work runs; `None` for other tasks."""
 
     @property
     def attempt(self) -> int: ...
     @property
-    def token(self) -> int: ...
+    def token(self) -> int:
+        """The number that identifies the attempt in events; 0 for a callback."""
+
     @property
-    def timeout_us(self) -> int | None: ...
+    def timeout_us(self) -> int | None:
+        """The timeout of the attempt; `None` for no limit."""
+
     @property
     def forward_key(self) -> str | None:
-        """The idempotency key of the task's effects, if the workflow has final tasks."""
+        """The idempotency key of the task's effects.
+
+        `None` unless the workflow has final tasks or consists of final tasks.
+        """
 
     def begin_deferral(self) -> bool:
         """Release the worker's slot; return `False` if that is not possible."""
 
     def end_deferral(self) -> None:
-        """Reacquire a slot; a thread waits for a free one."""
+        """Reacquire a slot; a worker thread blocks until a slot is free."""
 
-    def beat(self) -> None: ...
-    def end_callback(self) -> None: ...
-    def is_cancelled(self) -> bool: ...
+    def beat(self) -> None:
+        """Record a sign of life, so that the task does not count as stalled."""
+
+    def end_callback(self) -> None:
+        """Record that the callback has returned; waiting callers then receive the result."""
+
+    def is_cancelled(self) -> bool:
+        """Return whether the execution was cancelled."""
 
 @final
 class Poll:
@@ -335,27 +421,27 @@ class Poll:
     def handler(self) -> int: ...
     @property
     def state(self) -> Any:
-        """The state that the function has kept, or `None`."""
+        """The state that the function's last call returned, or `None`."""
 
     @property
     def executions(self) -> list[str] | None:
-        """The executions for whose ends the function is called; `None` if it is polled."""
+        """The ended executions that the call is for; `None` if the trigger is polled."""
 
     def execution(self, execution_id: str) -> Execution | None:
-        """Return a snapshot of an execution, or `None` if it is deleted."""
+        """Return a snapshot of an execution; `None` if the execution was deleted."""
 
     def end_all(self) -> None:
-        """Report the results of the calls for ends of executions."""
+        """Report that the function was called for all of `executions`."""
 
     def end_many(self, fires: list[tuple[Context, str | None]], state: str | None = None) -> None:
-        """Report the executions to start, each with its key, and the state to keep as JSON."""
+        """Report the executions to start, each with its key, and the state to store as JSON."""
 
     def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
         """Report the result: `skip`, `fire` with a context, or `failed` with an error text."""
 
 @final
 class EndedSubscription:
-    """A subscription that is over: its execution has ended, or the runner has shut down."""
+    """A subscription that has ended: its execution has ended, or the runner has shut down."""
 
     token: Final[int]
     """The token that `Runner.subscribe` returned."""
@@ -364,11 +450,11 @@ class EndedSubscription:
 
 @final
 class Submitted:
-    """The execution that a submission led to."""
+    """The result of a submission: a new execution, or an earlier execution with the same key."""
 
     execution_id: Final[str]
     created: Final[bool]
-    """Whether the submission started it; false if an earlier execution has its key."""
+    """Whether the submission created the execution; false if an earlier execution has its key."""
 
 @final
 class AnsweredSubmission:
@@ -377,45 +463,51 @@ class AnsweredSubmission:
     token: Final[int]
     """The token that `Runner.begin_submit` returned."""
     submitted: Final[list[Submitted] | None]
-    """The executions; `None` if they were refused."""
+    """The executions; `None` if the submission was refused."""
     error: Final[BaseException | None]
-    """Why they were refused."""
+    """The reason for the refusal; `None` if the submission was accepted."""
 
 @final
 class AnsweredStep:
-    """The answer about a step of a task."""
+    """The answer to an attempt's request to read or record its steps."""
 
     token: Final[int]
     """The token that `load_steps`, `record_step` or `end_wait` of `Runner` returned."""
     error: Final[BaseException | None]
-    """Why the step was refused; `None` if it is durable."""
+    """The reason for the refusal; `None` if the request succeeded."""
 
 @final
 class StepLog:
-    """The steps of one attempt: the recorded ones, and the keys that the attempt has used."""
+    """The steps of one attempt: the recorded steps, and the keys that the attempt has used."""
 
     def __init__(self) -> None: ...
     def key(self, key: str) -> str:
-        """Return the key under which a call is recorded. To be called in the order of the calls."""
+        """Return the key under which a call with `key` is recorded: `key`, then `key#2`, and so on.
+
+        Must be called once for each call, in the order of the calls.
+        """
+
+    def replay(self, key: str) -> tuple[str, tuple[str, str] | None]:
+        """Call `key`, then `recorded` with the key that it returned; return both results."""
 
     @property
     def loaded(self) -> bool:
         """Whether the recorded steps were read."""
 
-    def recorded(self, key: str) -> str | None:
-        """Return the recorded value of a step as JSON text."""
-
-    def recorded_call(self, key: str) -> str | None:
-        """Return the name of the call that recorded a step, such as `run_many`."""
+    def recorded(self, key: str) -> tuple[str, str] | None:
+        """Return the name of the call that recorded a step, and its value as JSON text."""
 
     def recorded_children(self, key: str) -> list[str] | None:
-        """Return the recorded ends of the children of a call; `None` if the call has not ended."""
+        """Return the recorded outcomes of a call's children; `None` if the call has not ended."""
 
     def missing_children(self, key: str, count: int) -> list[int]:
-        """Return the numbers, below `count`, of the children whose ends are not recorded."""
+        """Of the first `count` children, return the numbers of those without a recorded outcome."""
 
     def reserve_children(self, work: Work, key: str, count: int | None) -> int:
-        """Return the position of the step that will record the end of a call that runs children."""
+        """Return the position of the step that will record the outcome of a call with children.
+
+        `count`: the number of children of `run_many`; `None` for `run`.
+        """
 
 @final
 class LoopWaker:
@@ -424,11 +516,11 @@ class LoopWaker:
     def __init__(self) -> None: ...
     def fileno(self) -> int: ...
     def completed(self) -> list[EndedSubscription | AnsweredSubmission | AnsweredStep]:
-        """Return the subscriptions that ended, and the submissions and steps that were answered.
+        """Return the subscriptions that ended, and the answered submissions and step requests.
 
-        This makes the descriptor unreadable. Call it first whenever the descriptor is readable,
-        also for `Runner.loop_waker`, and only then `async_notices` and `take_async`: whatever
-        arrives later makes it readable again.
+        This call makes the descriptor unreadable; later arrivals make it readable again. Therefore
+        call it first whenever the descriptor is readable. For `Runner.loop_waker`, call
+        `async_notices` and `take_async` after it.
         """
 
     def close(self) -> None: ...
@@ -438,29 +530,29 @@ class CancelNotice:
     """A coroutine that the event loop must cancel."""
 
     token: Final[int]
-    """The token of its attempt."""
+    """The token of the coroutine's attempt."""
     reason: Final[str]
     """`overrun` after a timeout, or `cancelled`."""
 
 @final
 class WorkerWanted:
-    """Another worker thread is needed."""
+    """An event: the runner needs another worker thread."""
 
 @final
 class LoopWanted:
-    """The event loop's thread is needed. Sent once."""
+    """An event that is sent once: the runner needs the thread of the event loop."""
 
 @final
 class SuperviseTimeout:
-    """The timeout of `Runner.supervise` is over."""
+    """An event: the timeout of `Runner.supervise` has expired."""
 
 @final
 class InterruptWorker:
-    """A worker's task overran its timeout and must be interrupted."""
+    """An event: the task of a worker overran its timeout and must be interrupted."""
 
     worker: Final[int]
     token: Final[int]
-    """The token of the attempt that it runs."""
+    """The token of the attempt to interrupt."""
 
 @final
 class LogRecord:
@@ -469,20 +561,20 @@ class LogRecord:
     level: Final[int]
     """The level as `logging` numbers it; 5 for the engine's finest level."""
     target: Final[str]
-    """The Rust module that logged it; it begins with `cloacina`."""
+    """The Rust module that logged the record; the name begins with `cloacina`."""
     message: Final[str]
     fields: Final[dict[str, Any]]
-    """Text, numbers and booleans by name."""
+    """The record's fields by name: texts, numbers and booleans."""
 
 @final
 class ExecutionEnded:
-    """An execution for which `Runner.announce_end` was called has ended."""
+    """The end of an execution for which `Runner.announce_end` was called."""
 
     execution_id: Final[str]
     status: Final[str]
     ended_at_us: Final[int | None]
     error: Final[str | None]
-    """The type and message of its failure."""
+    """The type and message of the execution's failure."""
 
 _SupervisorEvent: TypeAlias = (
     WorkerWanted
@@ -510,13 +602,13 @@ class Outcome:
         lineage: list[str],
         retryable: bool,
     ) -> Outcome:
-        """The function raised an exception. `lineage` names its base classes."""
+        """The function raised an exception. `lineage` names the exception's base classes."""
 
     @staticmethod
     def retry(after_us: int | None, type: str, message: str, traceback: str | None) -> Outcome:
         """The function asked for another attempt.
 
-        It starts after `after_us`, or after the delay of the task's retry policy.
+        The next attempt starts after `after_us`, or after the delay of the task's retry policy.
         """
 
     @staticmethod
@@ -532,11 +624,11 @@ class Outcome:
         timeout_us: int | None,
         runs: str | None,
     ) -> Outcome:
-        """The function waits for a condition, and starts again from its top afterwards."""
+        """The function waits for a condition; when it holds, the function is called again."""
 
     @property
     def kind(self) -> str:
-        """`completed`, `failed`, `retry` or `snooze`."""
+        """`completed`, `failed`, `retry`, `snooze` or `park`."""
 
     @property
     def type(self) -> str | None:
@@ -553,15 +645,15 @@ class SentSignal:
 
     @property
     def seq(self) -> int:
-        """Its number."""
+        """The signal's number."""
 
     @property
     def created(self) -> bool:
-        """Whether this call stored the signal; otherwise an earlier call with the same id did."""
+        """Whether this call stored the signal; false if an earlier call had the same id."""
 
     @property
     def woken(self) -> int:
-        """The number of tasks that it woke at once."""
+        """The number of waiting tasks that the signal woke at once."""
 
 @final
 class WaitRecord:
@@ -569,19 +661,19 @@ class WaitRecord:
 
     @property
     def kind(self) -> str:
-        """`signal`, `approval`, `timer` or `cancel`."""
+        """`signal`, `approval`, `timer`, `child` or `cancel`."""
 
     @property
     def name(self) -> str:
-        """The name of the signal or the approval."""
+        """The name of the signal or of the child's workflow; otherwise the id of the task."""
 
     @property
     def key(self) -> str | None:
-        """The key of the signal."""
+        """The key of the signal, if it has one."""
 
     @property
     def execution_id(self) -> str:
-        """The execution."""
+        """The id of the execution."""
 
     @property
     def workflow(self) -> str:
@@ -589,7 +681,7 @@ class WaitRecord:
 
     @property
     def task_id(self) -> str | None:
-        """The task's id."""
+        """The task's id; `None` for a signal that cancels the execution."""
 
     @property
     def since_us(self) -> int:
@@ -597,7 +689,10 @@ class WaitRecord:
 
     @property
     def deadline_us(self) -> int | None:
-        """The time at which it times out or its timer is due, in microseconds since 1970."""
+        """The time of the wait's timeout, or a timer's due time, in microseconds since 1970.
+
+        `None` if the wait has no timeout.
+        """
 
     @property
     def title(self) -> str | None:
@@ -605,11 +700,11 @@ class WaitRecord:
 
     @property
     def to(self) -> str | None:
-        """The person or group who decides."""
+        """The person or group who decides an approval."""
 
     @property
     def schema(self) -> str | None:
-        """The JSON schema of the data of an approval, as JSON."""
+        """The JSON schema of the data of an approval, as JSON text."""
 
 @final
 class WaitPage:
@@ -621,14 +716,14 @@ class WaitPage:
 
     @property
     def next(self) -> str | None:
-        """The cursor of the next page."""
+        """The cursor of the next page; `None` on the last page."""
 
 @final
 class RerunRequest:
-    """An execution to submit again.
+    """A request to submit an execution again.
 
-    `input`, `labels`: those of the earlier execution if omitted. `latest`: run the latest stored
-    version of the workflow.
+    If `input` or `labels` is omitted, the earlier execution's value is used. With `latest` the
+    latest stored version of the workflow runs.
     """
 
     def __new__(
@@ -643,7 +738,7 @@ class RerunRequest:
 
 @final
 class SubmitRequest:
-    """A submission: which workflow to start, with which input, and when."""
+    """A submission: the workflow to start, its input, and the time of the start."""
 
     def __new__(
         cls,
@@ -658,16 +753,16 @@ class SubmitRequest:
     ) -> SubmitRequest: ...
     workflow: Final[str]
     context: Final[Context | None]
-    """The input; `None` for an empty one."""
+    """The input; `None` means an empty input."""
     key: Final[str | None]
     """The key under which the submission is unique."""
     priority: Final[int]
-    """From -32768 to 32767. Higher priorities start first."""
+    """The priority, from -32768 to 32767. Higher priorities start first."""
     delay_us: Final[int | None]
     at_us: Final[int | None]
     timeout_us: Final[int | None]
     labels: Final[dict[str, str] | None]
-    """By name."""
+    """The labels, by name."""
     trace: Final[str | None]
     """The trace context that is stored with the execution, as JSON."""
     def with_trace(self, trace: str) -> SubmitRequest:
@@ -675,13 +770,13 @@ class SubmitRequest:
 
 @final
 class TaskHandler:
-    """A handler of a task: a number by which Python finds the function, and how to run it."""
+    """A task's handler: the number of the Python function, and the executor that runs it."""
 
     def __new__(
         cls, executor: str, number: int, on_success: bool, on_failure: bool
     ) -> TaskHandler: ...
     executor: Final[str]
-    """`threads` or `loop`."""
+    """The executor: `threads` or `loop`."""
     number: Final[int]
     """The number of the function in the package's registry."""
     on_success: Final[bool]
@@ -689,7 +784,7 @@ class TaskHandler:
 
 @final
 class WorkLoad:
-    """The numbers of tasks and callbacks that run, and that wait for a worker."""
+    """The numbers of tasks and callbacks that run and that wait for a worker."""
 
     running: Final[int]
     waiting: Final[int]
@@ -697,27 +792,28 @@ class WorkLoad:
 
 @final
 class Runner:
-    """The engine on one database, with its threads. It starts on construction."""
+    """A runner: the engine on one database, with its threads. The constructor starts it."""
 
     def __new__(
         cls, database_url: str, config: str, schema: str | None = None, held: bool = False
     ) -> Runner:
-        """`config` is JSON: see `RunnerSettings` in crates/cloaca-python/src/settings.rs.
+        """Start a runner.
 
-        `held`: the runner claims nothing until `begin` is called.
+        `config` is the JSON of a `RunnerSettings` (crates/cloaca-python/src/settings.rs). With
+        `held` the runner claims no tasks until `begin` is called.
         """
 
     def begin(self) -> None:
-        """Begin to claim tasks, if it was opened with `held`. Later calls do nothing."""
+        """Begin to claim tasks, if the runner was started with `held`. Later calls do nothing."""
 
     @property
     def begun(self) -> bool:
-        """Whether it claims tasks."""
+        """Whether the runner claims tasks."""
 
     def tenant(self, schema: str, database_url: str | None = None) -> Runner:
         """Return a runner for a tenant's schema.
 
-        It shares this runner's workers and connections.
+        The new runner shares this runner's workers and connections.
         """
 
     @property
@@ -727,10 +823,12 @@ class Runner:
     @property
     def runner_id(self) -> str: ...
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether the engine has stopped, on request or after a failure."""
+
     @property
     def reads(self) -> Reads:
-        """Reads from the runner's database."""
+        """An object that reads from the runner's database."""
 
     def register(self, workflow: Workflow, handlers: Mapping[str, TaskHandler]) -> None:
         """Register a workflow with handlers by task id."""
@@ -738,7 +836,7 @@ class Runner:
     def serve(self, workflow: str, definition: str, handler: TaskHandler) -> None:
         """Register a handler for an external task of a workflow that another program defines.
 
-        `definition` is the JSON of a `TaskDefinition`: what this program declares of the task.
+        `definition` is the JSON of a `TaskDefinition`: this program's declaration of the task.
         """
 
     def submit(self, requests: list[SubmitRequest]) -> list[Submitted]:
@@ -747,17 +845,17 @@ class Runner:
     def begin_submit(self, waker: LoopWaker, requests: list[SubmitRequest]) -> int:
         """Submit executions, all or none; return a token.
 
-        The waker wakes its loop when they are durable or refused.
+        The waker wakes its loop when the executions are durable or refused.
         """
 
     def runs(self, work: Work) -> bool:
-        """Return whether a task or a callback belongs to this runner."""
+        """Return whether work belongs to this runner, not to another runner on the same workers."""
 
     def execute(self, request: SubmitRequest) -> Execution:
         """Submit an execution and wait for its end."""
 
     def cancel(self, execution_id: str) -> bool:
-        """Cancel an execution; whether it was open."""
+        """Cancel an execution; return whether it was open."""
 
     def control(
         self,
@@ -791,7 +889,7 @@ class Runner:
         by: str | None = None,
         reason: str | None = None,
     ) -> str:
-        """Approve or reject an approval; return the execution's state once that is durable."""
+        """Approve or reject an approval; return the execution's state, which is durable."""
 
     def reschedule(
         self, execution_id: str, task: str, at_us: int | None = None, after_us: int = 0
@@ -799,21 +897,21 @@ class Runner:
         """Move the due time of a timer or of a retry delay; return the execution's state."""
 
     def prune(self, older_than_us: int, limit: int) -> int:
-        """Delete at most `limit` executions that ended at least this long ago.
+        """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return their number.
+        Return the number of deleted executions, or of deleted workflow versions if it is higher.
         """
 
     def metrics(self) -> str:
-        """Return the counters in the text format of Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
 
     def note_progress(self, work: Work, done: float, total: float, message: str | None) -> None:
-        """Store the progress of an attempt. It is written a few times a second."""
+        """Store the progress of an attempt. The runner writes progress ten times a second."""
 
     def note_logs(self, work: Work, lines: list[tuple[int, int, str, str]]) -> None:
-        """Store log lines of an attempt: time_us, level, logger, message.
+        """Store log lines of an attempt, each a tuple (time_us, level, logger, message).
 
-        They are tuples because an attempt may have many.
+        A line is a tuple, not an object, because an attempt can log many lines.
         """
 
     @property
@@ -823,11 +921,11 @@ class Runner:
     def load_steps(self, work: Work, log: StepLog, waker: LoopWaker | None) -> int | None:
         """Read the recorded steps of an attempt into its log.
 
-        With a `waker`, return a token at once, and wake it later.
+        With a `waker`, return a token at once, and wake the waker when the steps are read.
         """
 
     def reserve_step(self, work: Work, log: StepLog, key: str) -> int:
-        """Return the position of the step that will record the end of a sleep or a wait."""
+        """Return the position of the step that will record the outcome of a sleep or a wait."""
 
     def record_step(
         self,
@@ -839,36 +937,37 @@ class Runner:
         started_at_us: int,
         value: str,
     ) -> int | None:
-        """Record a step that ended; return when it is durable. `value` is JSON text.
+        """Record a step that ended; return when the step is durable. `value` is JSON text.
 
-        With a `waker`, return a token at once, and wake it when the step is durable or refused.
+        With a `waker`, return a token at once, and wake the waker when the step is durable or
+        refused.
         """
 
     def end_wait(
         self, work: Work, log: StepLog, waker: LoopWaker | None, key: str, condition: str
     ) -> int | None:
-        """Record the end of a wait whose condition already holds, and add it to the log.
+        """Record the outcome of a wait whose condition already holds, and add the step to the log.
 
-        Otherwise like `record_step`. `condition` is JSON text.
+        In all other respects, the method behaves like `record_step`. `condition` is JSON text.
         """
 
     def announce_end(self, execution_id: str) -> None:
         """Make `supervise` return an `ExecutionEnded` when an execution ends.
 
-        It does so also if the execution has ended already.
+        This also works for an execution that has already ended.
         """
 
     def wait(self, execution_id: str, timeout_us: int | None) -> Execution | None:
         """Wait for the end of an execution; return `None` after the timeout."""
 
     def subscribe(self, waker: LoopWaker, execution_id: str) -> int:
-        """Wake `waker` when an execution ends, also if it has ended already; return a token."""
+        """Wake `waker` when an execution ends, or at once if it has ended; return a token."""
 
     def unsubscribe(self, token: int) -> None:
         """Cancel a subscription."""
 
     def load(self) -> WorkLoad:
-        """Return how many tasks run in this process, and how many wait for a worker here."""
+        """Return how many tasks run in this process, and how many wait for its workers."""
 
     # Worker threads
     def next_work(self, worker: int) -> Work | None:
@@ -877,28 +976,32 @@ class Runner:
     def finish_and_next(self, worker: int, work: Work, outcome: Outcome) -> Work | None:
         """Report an outcome and take the next work; `None` ends the thread.
 
-        Detaches only when no work is queued.
+        Releases the interpreter lock only when no work is queued.
         """
+
+    def interrupted(self, work: Work) -> None:
+        """Report that the thread was interrupted after the function of `work` had returned."""
 
     # The supervisor thread
     def supervise(self, timeout_us: int | None = None) -> list[_SupervisorEvent]:
         """Wait for events for the supervisor thread.
 
-        Return an empty list once the runner has ended, and a `SuperviseTimeout` after the timeout.
+        Return an empty list once the runner has shut down. After the timeout, the list contains a
+        `SuperviseTimeout`.
         """
 
     def set_log_level(self, level: int) -> None:
-        """Set the lowest level of log records that `supervise` returns. It starts at 20."""
+        """Set the lowest level of log records that `supervise` returns. The initial level is 20."""
 
     # The event loop's thread
     @property
     def loop_waker(self) -> LoopWaker:
-        """Readable when there is something for `take_async` or `async_notices`."""
+        """The waker whose descriptor is readable when `take_async` or `async_notices` has items."""
 
     def take_async(self, limit: int) -> list[Work]:
         """Take queued work for the event loop, at most `limit` items.
 
-        The waker does not signal again for the rest.
+        The waker does not signal the remaining items again.
         """
 
     def async_notices(self) -> list[CancelNotice]:
@@ -907,19 +1010,20 @@ class Runner:
     def finish_async(self, work: Work, outcome: Outcome) -> None:
         """Report the outcome of a coroutine.
 
-        Report coroutines that overran or were cancelled too; their outcome is dropped.
+        Also report coroutines that overran their timeout or were cancelled; their outcomes are
+        dropped.
         """
 
     def stop(self, grace_us: int, count_open: int = 0) -> int:
-        """Shut down gracefully and wait for it.
+        """Shut down gracefully, and return when the shutdown is complete.
 
-        A second call with a shorter grace period shortens the first one's. Returns the number of
-        executions that are left open without a live runner, counted up to `count_open`.
+        A second call with a shorter grace period shortens the grace period of the first call.
+        Return the number of open executions without a live runner, counted up to `count_open`.
         """
 
 @final
 class Inspector:
-    """A database that is read and changed without a runner."""
+    """Access to a database without a runner, for reading and control."""
 
     def __new__(
         cls,
@@ -928,9 +1032,10 @@ class Inspector:
         migrate: bool = False,
         read_only: bool = False,
     ) -> Inspector:
-        """Open a database. With `migrate` it is created and migrated; otherwise it must exist.
+        """Open a database.
 
-        With `read_only` the database refuses every change.
+        With `migrate` the database is created or migrated; otherwise it must exist. With
+        `read_only` the database refuses every change.
         """
 
     @property
@@ -939,15 +1044,15 @@ class Inspector:
 
     @property
     def reads(self) -> Reads:
-        """Reads from the database."""
+        """An object that reads from the database."""
 
     def cancel(self, execution_id: str) -> bool:
-        """Cancel an execution; whether it was open."""
+        """Cancel an execution; return whether it was open."""
 
     def submit(self, request: SubmitRequest) -> Submitted:
         """Submit an execution of a stored workflow without a runner; return it once it is durable.
 
-        A live runner with handlers for its tasks runs it.
+        A live runner with handlers for the workflow's tasks runs the execution.
         """
 
     def rerun(
@@ -996,7 +1101,7 @@ class Inspector:
         by: str | None = None,
         reason: str | None = None,
     ) -> str:
-        """Approve or reject an approval; return the execution's state once that is durable."""
+        """Approve or reject an approval; return the execution's state, which is durable."""
 
     def reschedule(
         self, execution_id: str, task: str, at_us: int | None = None, after_us: int = 0
@@ -1004,14 +1109,14 @@ class Inspector:
         """Move the due time of a timer or of a retry delay; return the execution's state."""
 
     def prune(self, older_than_us: int, limit: int) -> int:
-        """Delete at most `limit` executions that ended at least this long ago.
+        """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return their number.
+        Return the number of deleted executions, or of deleted workflow versions if it is higher.
         """
 
 @final
 class WebOptions:
-    """How a database is served."""
+    """The options of an HTTP API."""
 
     def __new__(
         cls,
@@ -1021,25 +1126,43 @@ class WebOptions:
         allowed_hosts: list[str] | None,
         trust_proxy: bool,
         trace_url: str | None = None,
+        polled: bool = False,
     ) -> WebOptions:
-        """Describe it. Without `allowed_hosts`, requests for any host are answered."""
+        """Create options. Without `allowed_hosts`, requests for any host are answered.
+
+        `polled`: whether the page polls for changes instead of following the stream of events.
+        """
 
 @final
 class WebAccess:
     """The access of an authenticated caller."""
 
     def __new__(cls, user: str, permissions: list[str], tenants: list[str] | None) -> WebAccess:
-        """Describe it. Without `tenants`, it covers all tenants and the database itself."""
+        """Describe the access of a caller.
+
+        Without `tenants`, it covers all tenants, and requests that name no tenant.
+        """
+
+@final
+class WebLog:
+    """The log records of a web service's threads."""
+
+    def wait(self) -> list[LogRecord]:
+        """Wait for records, and return them. Return an empty list once the service has ended."""
 
 @final
 class WebService:
     """The HTTP API of a database, without a socket."""
 
     def __new__(cls, database_url: str, schema: str | None, options: WebOptions) -> WebService:
-        """Open a database that exists."""
+        """Open an existing database."""
+
+    @property
+    def log(self) -> WebLog:
+        """The log records of the service's threads."""
 
     def admits(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Return whether a request passes the checks that come before authentication."""
+        """Return whether a request passes the checks that precede authentication."""
 
     def begin(
         self,
@@ -1057,12 +1180,13 @@ class WebService:
 
 @final
 class WebExchange:
-    """A request whose answer is being made."""
+    """A request that is being answered."""
 
     def take(self) -> tuple[int, list[tuple[bytes, bytes]]] | bytes | None:
-        """Return the next part of the answer, or None if there is none yet.
+        """Return the next part of the answer, or `None` if it has not arrived.
 
-        First come the status and the headers, then parts of the body, and an empty one at the end.
+        The first part is the status with the headers. Then come parts of the body. An empty part
+        marks the end.
         """
 
     def wait(self) -> tuple[int, list[tuple[bytes, bytes]]] | bytes:
@@ -1070,7 +1194,7 @@ class WebExchange:
 
 @final
 class WebServer:
-    """The HTTP API of a database on a port."""
+    """A server that serves the HTTP API of a database on a port."""
 
     def __new__(
         cls,
@@ -1081,11 +1205,15 @@ class WebServer:
         port: int,
         token: str | None,
     ) -> WebServer:
-        """Open a database that exists, and listen. Without a token every caller is let in."""
+        """Open an existing database, and listen. Without a token every caller is accepted."""
 
     @property
     def port(self) -> int:
-        """The port."""
+        """The port that the server listens on."""
+
+    @property
+    def log(self) -> WebLog:
+        """The log records of the server's threads."""
 
     def close(self) -> None:
         """Stop listening, and close all connections."""
@@ -1095,17 +1223,17 @@ class ExecutionPage:
     """A page of a listing of executions."""
 
     executions: Final[list[Execution]]
-    """Newest first."""
+    """The executions, newest first."""
     next_cursor: Final[str | None]
-    """The cursor of the next page; `None` on the last one."""
+    """The cursor of the next page; `None` on the last page."""
     prev_cursor: Final[str | None]
-    """The cursor of the previous page; `None` on the first one."""
+    """The cursor of the previous page; `None` on the first page."""
     scanned_until_us: Final[int | None]
-    """When the last examined execution was submitted, if the search ended early."""
+    """The submission time of the last examined execution, if the search ended early."""
 
 @final
 class ListFilter:
-    """The conditions that the executions of a listing meet."""
+    """The conditions that an execution must meet to be listed."""
 
     def __new__(
         cls,
@@ -1125,6 +1253,7 @@ class ListFilter:
         since_us: int | None = None,
         until_us: int | None = None,
         children: bool = False,
+        parent: str | None = None,
     ) -> ListFilter: ...
 
 @final
@@ -1138,7 +1267,7 @@ class EventRecord:
     attempt: Final[int | None]
     runner_id: Final[str | None]
     data: Final[str | None]
-    """Details as a JSON object."""
+    """The details, as a JSON object."""
 
 @final
 class ProgressRecord:
@@ -1150,7 +1279,9 @@ class ProgressRecord:
     total: Final[float]
     message: Final[str | None]
     items: Final[list[tuple[str, int]] | None]
+    """The number of a map's items in each state; `None` for a task that is not a map."""
     parallel: Final[int | None]
+    """Maximum number of a map's items that run at once; `None` for no limit or no map."""
     time_us: Final[int]
 
 @final
@@ -1159,7 +1290,7 @@ class ProgressReport:
 
     execution: Final[Execution]
     tasks: Final[list[ProgressRecord]]
-    """The latest progress of each task that reported any."""
+    """The latest progress of each task that reported progress."""
 
 @final
 class LogLineRecord:
@@ -1183,16 +1314,16 @@ class RunnerRecord:
     heartbeat_at_us: Final[int]
     lease_until_us: Final[int]
     is_alive: Final[bool]
-    """Whether its lease is valid."""
+    """Whether the runner's lease is valid."""
     workflows: Final[list[str]]
-    """The workflows that it has handlers for."""
+    """The workflows that the runner has handlers for."""
 
 @final
 class StoredWorkflow:
     """A version of a workflow that is stored in the database."""
 
     number: Final[int]
-    """Its number in the database; later versions have higher numbers."""
+    """The version's number in the database; later versions have higher numbers."""
     workflow: Final[Workflow]
 
 @final
@@ -1200,10 +1331,10 @@ class DatabaseHealth:
     """The result of a check of a database."""
 
     problems: Final[list[str]]
-    """Empty if the database is sound."""
+    """The problems; empty if the database is sound."""
     size_bytes: Final[int]
     free_bytes: Final[int]
-    """The unused part of the size."""
+    """The unused part of the database's size."""
     advice: Final[list[str]]
 
 @final
@@ -1241,12 +1372,12 @@ class Reads:
         """Return the name of an execution's state."""
 
     def counts(self) -> list[tuple[str, int, bool]]:
-        """Return the number of executions in each state, and whether it is exact."""
+        """Return each state, with the number of executions and whether the number is exact."""
 
     def activity(
         self, since_us: int, until_us: int, buckets: int
     ) -> list[tuple[int, int, tuple[int, bool], tuple[int, bool]]]:
-        """Return spans, oldest first, with the numbers of submitted and of failed executions."""
+        """Return intervals, oldest first, with the numbers of submitted and failed executions."""
 
     def failures(self, since_us: int | None = None) -> list[dict[str, Any]]:
         """Return the failed executions grouped by cause, the newest failure first."""
@@ -1260,25 +1391,25 @@ class Reads:
         limit: int = 50,
         cursor: str | None = None,
     ) -> WaitPage:
-        """Return a page of open waits, oldest first."""
+        """Return a page of open waits, oldest first; all waits of an execution if it is given."""
 
     def find_executions(self, short_id: str, limit: int) -> list[str]:
-        """Return the ids of at most `limit` executions that a shortened id means, newest first.
+        """Return the ids of at most `limit` executions that match a short id, newest first.
 
-        A short id is a prefix of at least 4 characters, or the first 8 and at least the last 5,
-        like `01a213ed-9c2e41`. It is found through the index of ids.
+        `short_id` is a prefix of at least 4 characters, or the first 8 and at least the last 5
+        characters, like `01a213ed-9c2e41`. The search uses the index of ids.
         """
 
     def items(
         self, execution_id: str, task_id: str, status: str | None, first: int, limit: int
     ) -> tuple[list[str], int | None]:
-        """Return a page of a map's items as JSON, and the index from which the next one starts."""
+        """Return a page of a map's items as JSON, and the index of the next page's first item."""
 
     def maps(self, execution_id: str) -> list[tuple[str, list[tuple[str, int]], int | None]]:
-        """Return the maps of an execution that have expanded.
+        """Return the maps of an execution that have expanded into items.
 
-        Each has the task's id, the number of items in each state, and the maximum number of running
-        ones.
+        Each entry has the task's id, the number of items in each state, and the maximum number of
+        running items.
         """
 
     def set_map(self, execution_id: str, task_id: str, parallel: int | None) -> None:
@@ -1296,7 +1427,7 @@ class Reads:
         """Return a page of executions, newest first."""
 
     def find(self, workflow: str, key: str) -> str | None:
-        """Return the id of a workflow's execution with a key, or `None` if there is none."""
+        """Return the id of the workflow's execution that has this key, or `None`."""
 
     def key(self, execution_id: str) -> str | None:
         """Return the key that an execution was submitted with."""
@@ -1308,9 +1439,9 @@ class Reads:
         """Return the trace context that an execution was submitted with, as JSON."""
 
     def explain(self, id: str) -> list[str]:
-        """Return sentences that say why an execution is in its state, or what a schedule waits for.
+        """Return sentences that explain the state of an execution, a schedule or a trigger.
 
-        A runner's reads also know the handlers that this process has registered.
+        `Runner.reads` also considers the handlers that this process has registered.
         """
 
     def progress(self, execution_id: str) -> ProgressReport:
@@ -1320,7 +1451,7 @@ class Reads:
         """Return the captured log lines of an execution."""
 
     def runners(self) -> list[RunnerRecord]:
-        """Return the runners that were not declared dead."""
+        """Return the registered runners, except runners that were declared dead."""
 
     def workflows(self) -> list[StoredWorkflow]:
         """Return the stored versions of all workflows, oldest first."""
@@ -1347,7 +1478,7 @@ class Reads:
         """Return triggers, oldest first."""
 
     def trigger(self, name: str) -> dict[str, Any] | None:
-        """Return a trigger, or `None` if there is none of this name."""
+        """Return a trigger, or `None` if no trigger has this name."""
 
 @final
 class Schedules:
@@ -1357,7 +1488,7 @@ class Schedules:
     """
 
     def __new__(cls, target: Runner | Inspector) -> Schedules:
-        """Take a runner or an inspector. Only a runner can register schedules and triggers."""
+        """Use a runner or an inspector. Only a runner can register schedules and triggers."""
 
     def register(
         self,
@@ -1380,7 +1511,7 @@ class Schedules:
         """Change the expression or the time zone of a schedule; return the schedule."""
 
     def set_enabled(self, id: str, enabled: bool) -> dict[str, Any]:
-        """Enable or disable a schedule; return it."""
+        """Enable or disable a schedule; return the schedule."""
 
     def delete(self, id: str) -> None:
         """Delete a schedule. Its history stays."""
@@ -1406,7 +1537,7 @@ class Schedules:
         """
 
     def set_trigger_enabled(self, name: str, enabled: bool) -> dict[str, Any]:
-        """Enable or disable a trigger; return it."""
+        """Enable or disable a trigger; return the trigger."""
 
 @final
 class FireTime:
@@ -1414,16 +1545,16 @@ class FireTime:
 
     at_us: Final[int]
     offset_seconds: Final[int]
-    """The time zone's offset from UTC at that time."""
+    """The time zone's offset from UTC at this time."""
 
 @final
 class SchemaState:
     """The version of a database's schema."""
 
     current: Final[str | None]
-    """The newest migration that was applied, if any."""
+    """The newest applied migration, if any."""
     pending: Final[list[str]]
-    """The migrations that were not applied yet."""
+    """The migrations that have not been applied."""
 
 def cron_preview(expression: str, timezone: str, count: int, start_us: int) -> list[FireTime]:
     """Return the next times at which a cron expression fires after `start_us`."""
@@ -1432,40 +1563,41 @@ def now_us() -> int:
     """Return the time in microseconds since the Unix epoch."""
 
 def schema_state(database_url: str, schema: str | None = None) -> SchemaState:
-    """Return the version of a database's schema. Changes nothing."""
+    """Return the version of a database's schema, without changing the database."""
 
 def after_fork_child() -> None:
     """Mark this process as a forked child.
 
-    Every engine object that its parent made raises `ForkedProcessError`.
+    From now on, every engine object that the parent process created raises `ForkedProcessError`.
     """
 
 def set_exceptions(classes: dict[str, type[BaseException]]) -> None:
-    """Set the exception classes by error code. Each takes `(message, *, code, hint)`.
+    """Set the exception class of each error code. A class takes `(message, *, code, hint)`.
 
     Raises `ValueError` if a code has no class.
     """
 
-def set_encoder(encode: Any) -> None:
-    """Set the function `encode(key, value) -> str` for values that are not plain.
+def set_encoder(encode: Any, dataclasses: dict[type, tuple[str, ...]]) -> None:
+    """Set the function `encode(key, value) -> str` for values of types that JSON does not have.
 
-    It raises `TypeError` or `ValueError`.
+    The function raises `TypeError` or `ValueError` for a value that it cannot encode. `dataclasses`
+    contains the field names of each dataclass that the function encodes as an object.
     """
 
 def should_retry(policy: str, attempt: int, lineage: list[str], message: str) -> bool:
-    """Return whether another attempt follows a failed one.
+    """Return whether a policy retries a failed attempt.
 
-    The policy is JSON; `lineage` has the names of the error's type and its bases, nearest first.
+    The policy is JSON. `lineage` has the names of the error's type and its bases, nearest first.
     """
 
 def retry_delay_us(policy: str, attempt: int, random: float) -> int:
     """Return the delay after a failed attempt.
 
-    `random`, from 0 to 1, places it within the jitter.
+    `random`, from 0 to 1, selects the delay within the range of the jitter.
     """
 
 def nearest(typed: str, known: list[str]) -> str | None:
-    """Return the known word that is most similar to a typed one, if any is similar."""
+    """Return the known word that is most similar to a typed word, if any is similar."""
 
 @final
 class TenantCredentials:
@@ -1483,11 +1615,11 @@ class TenantRecord:
 
     schema_name: Final[str]
     username: Final[str | None]
-    """The role that was created for the schema, if it still exists."""
+    """The role that was created for the schema, if the role still exists."""
 
 @final
 class DatabaseAdmin:
-    """Creates, lists, migrates and removes tenants. It holds no open connection."""
+    """Creates, lists, migrates and removes tenants. It keeps no connection open."""
 
     def __new__(cls, database_url: str) -> DatabaseAdmin: ...
     @property
@@ -1495,10 +1627,10 @@ class DatabaseAdmin:
     def create_tenant(
         self, schema_name: str, username: str, password: str | None
     ) -> TenantCredentials:
-        """Create a tenant: its schema, its role and the tables."""
+        """Create a tenant: its schema, its role and its tables."""
 
     def remove_tenant(self, schema_name: str, username: str, force: bool) -> None:
-        """Remove a tenant with its data; with `force` also if its programs are connected."""
+        """Remove a tenant with its data; with `force`, even while a live runner uses its schema."""
 
     def list_tenants(self) -> list[TenantRecord]:
         """Return the schemas of tenants, each with the role that was created for it."""
@@ -1511,7 +1643,7 @@ def check_tenant(schema_name: str, username: str, password: str | None = None) -
 
 @final
 class BenchLoad:
-    """The work of a runner on a bench."""
+    """The number of tasks and callbacks that the runner of a `Bench` works on."""
 
     threads: Final[WorkLoad]
     event_loop: Final[WorkLoad]
@@ -1532,26 +1664,29 @@ class Bench:
 
 @final
 class BenchRunner:
-    """A runner on a bench, with control over its time and its crash."""
+    """A runner on a bench; tests control its time and make it crash."""
 
     @property
     def core(self) -> Runner: ...
     def crash_at(self, number: int, applied: bool) -> None:
-        """Plan a crash at the nth transaction from now, before or after it is applied."""
+        """Plan a crash at a transaction; `number` is 1 for the next transaction.
+
+        The crash happens after the transaction is applied if `applied`, otherwise before.
+        """
 
     @property
     def commits(self) -> int: ...
     @property
     def crashed(self) -> bool: ...
     def settle(self) -> int:
-        """Wait until everything that is due is done; return the time of the next wake-up."""
+        """Wait until the runner has done all due work; return the time of its next wake-up."""
 
     def work(self) -> BenchLoad:
-        """Return the numbers of tasks and callbacks on threads, and on the event loop."""
+        """Return how many tasks and callbacks are on threads, and how many on the event loop."""
 
     @property
     def in_flight(self) -> int:
-        """The number of claimed tasks whose end the coordinator has not processed."""
+        """The number of claimed tasks whose results the coordinator has not processed."""
 
     def hurry(self, grace_us: int) -> None:
-        """Begin to stop, and then advance only this runner's time, to skip its grace period."""
+        """Begin to stop, and skip the grace period by advancing only this runner's time."""

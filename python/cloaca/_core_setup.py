@@ -1,4 +1,4 @@
-"""Gives the Rust module the package's exceptions and encoder, while the package is imported."""
+"""Passes the package's exceptions and encoder to the Rust module, when the package is imported."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import MutableMapping
 
 from cloaca import _core
 from cloaca._runner.exit_and_fork import install
-from cloaca._values.encoding import encode
+from cloaca._values.encoding import dataclass_fields, encode
 from cloaca._values.exceptions import CLASS_BY_CODE
 
 _core.set_exceptions(dict(CLASS_BY_CODE))
-_core.set_encoder(encode)
+_core.set_encoder(encode, dataclass_fields)
 MutableMapping.register(_core.Context)
 install()

@@ -1,10 +1,10 @@
-"""Testing workflows: no real time, no database file, and a crash at every commit point.
+"""Helpers for tests of workflows: a runner with a virtual clock, and crashes at every transaction.
 
-Installing the package gives pytest the fixture `cloaca_runner`: a runner on an in-memory database
-whose clock only moves while a caller waits, or when the test calls `advance`.
+The package adds the fixture `cloaca_runner` to pytest: a runner on an in-memory database. The
+runner's clock moves only while a caller waits or when the test calls `advance`.
 
 Example:
-    >>> def test_the_report_is_sent_again_after_an_hour(cloaca_runner):
+    >>> def test_report_is_sent_again_after_an_hour(cloaca_runner):
     ...     handle = cloaca_runner.submit("report")
     ...     cloaca_runner.advance(3600)
     ...     assert handle.status() == "Completed"

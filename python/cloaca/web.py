@@ -1,4 +1,4 @@
-"""The HTTP API of a database: for FastAPI, Starlette, Litestar, Django and Flask, or on a port.
+"""The HTTP API of a database: inside FastAPI, Starlette, Litestar, Django or Flask, or on a port.
 
 Example:
     >>> import cloaca.web

@@ -1,5 +1,6 @@
-//! Refuses waits of worker threads for something that cannot end while they wait: a worker that waits occupies its slot, so
-//! when all workers of a pool wait for tasks that only this pool can run, none of them continues.
+//! Refuses a worker thread's wait if the wait would cause a deadlock. A waiting worker occupies its slot. If all workers of a
+//! pool waited for tasks that only this pool can run, none of these tasks would ever run. Therefore the wait of the last
+//! worker fails with an error.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::work::Work;
 
 /// The attempt that the current thread runs as a worker.
 struct CurrentAttempt {
-    /// Identifies the pool of the thread.
+    /// The id of the pool that the thread belongs to, from `BlockedWaits::id`.
     pool: usize,
     queue: Arc<WorkQueue>,
     token: u64,
@@ -27,13 +28,13 @@ thread_local! {
     static CURRENT: RefCell<Option<CurrentAttempt>> = const { RefCell::new(None) };
 }
 
-/// The tasks that worker threads of a runner run, by workflow.
+/// The ids of the tasks that a runner's worker threads run, by workflow.
 pub type ThreadTasks = Arc<Mutex<FxHashMap<String, FxHashSet<String>>>>;
 
-/// An execution that a worker waits for, or is about to submit and wait for.
+/// An execution that a worker waits for. Its submission may still be in progress.
 struct AwaitedExecution {
     id: ExecutionId,
-    /// The workflow, if the execution may not be stored yet.
+    /// The name of the workflow, if the caller knows it. The name is needed until the execution is stored.
     workflow: Option<String>,
     inspector: Inspector,
     runner: RunnerId,
@@ -41,7 +42,7 @@ struct AwaitedExecution {
 }
 
 impl AwaitedExecution {
-    /// Whether the execution can end only if a worker of this pool runs a task of it.
+    /// Whether the execution can end only if a worker of this pool runs one of its tasks.
     fn needs_pool(&self) -> bool {
         let (workflow, open): (String, Option<FxHashSet<String>>) =
             match self.inspector.outline(self.id) {
@@ -76,17 +77,18 @@ impl AwaitedExecution {
     }
 }
 
-/// A wait of a worker: the queue of its attempt, and what it waits for.
-type Wait = (Arc<WorkQueue>, Arc<AwaitedExecution>);
+/// A worker's wait: the queue of the worker's attempt, and the execution that the worker waits for.
+type WorkerWait = (Arc<WorkQueue>, Arc<AwaitedExecution>);
 
 /// The worker threads of a pool that wait for executions, by the tokens of their attempts.
 #[derive(Default)]
 pub struct BlockedWaits {
-    /// Never locked while the database is read, because a wait also ends while its thread holds the interpreter lock.
-    waits: Mutex<FxHashMap<u64, Wait>>,
+    /// The open waits. This lock is never held during a database read. Otherwise a thread that ends its wait could block on
+    /// this lock while it holds the interpreter lock, and no Python code would run until the read ends.
+    waits: Mutex<FxHashMap<u64, WorkerWait>>,
 }
 
-/// The registration of a wait, until it is dropped.
+/// The registration of a wait. Dropping it removes the registration.
 pub struct BlockedWait {
     pool: Arc<BlockedWaits>,
     token: u64,
@@ -103,7 +105,7 @@ impl BlockedWaits {
         Arc::as_ptr(self) as usize
     }
 
-    /// Notes what the current worker thread runs from now on.
+    /// Records the work that the current worker thread runs from now on.
     pub fn note_work(self: &Arc<Self>, engine: &EngineHandle, work: Option<&Work>) {
         let attempt = work.and_then(|work| {
             let (token, assignment) = work.task_token().zip(work.assignment())?;
@@ -121,12 +123,12 @@ impl BlockedWaits {
         CURRENT.set(attempt);
     }
 
-    /// Registers a wait of the current thread, if it is a worker of this pool.
+    /// Registers a wait of the current thread. Returns `None` if the thread is not a worker of this pool.
     ///
     /// `workflow`: the workflow of an execution that is not submitted yet.
     ///
     /// # Errors
-    /// `Deadlock` if the thread runs a task of the awaited execution itself, or if no worker of the pool would be left to run
+    /// `Deadlock` if the thread itself runs a task of the awaited execution, or if no worker of the pool would be left to run
     /// the awaited execution.
     pub fn enter(
         self: &Arc<Self>,
@@ -154,9 +156,9 @@ impl BlockedWaits {
             });
             let (registered, others) = self.register(current, &awaited);
             let limit = engine.config().max_concurrent_tasks;
-            let is_active = |(token, (queue, _)): &&(u64, Wait)| queue.is_running(*token);
+            let is_active = |(token, (queue, _)): &&(u64, WorkerWait)| queue.is_running(*token);
             let others: Vec<_> = others.iter().filter(is_active).collect();
-            // An attempt that has timed out has lost its slot to another worker.
+            // If the attempt has timed out, another worker has taken over its slot.
             let has_slot = current.queue.is_running(current.token);
             let would_block = has_slot
                 && others.len() + 1 >= limit
@@ -169,13 +171,13 @@ impl BlockedWaits {
         })
     }
 
-    /// Registers a wait, and returns the waits that were registered before it. If several workers begin to wait at the same
-    /// time, only the last one finds all others waiting.
+    /// Registers a wait, and returns the waits that were registered earlier. If several workers begin to wait at the same
+    /// time, only the worker that registers last sees that all other workers wait.
     fn register(
         self: &Arc<Self>,
         current: &CurrentAttempt,
         awaited: &Arc<AwaitedExecution>,
-    ) -> (BlockedWait, Vec<(u64, Wait)>) {
+    ) -> (BlockedWait, Vec<(u64, WorkerWait)>) {
         let token = current.token;
         let mut waits = self.waits.lock();
         let others = waits.iter().filter(|(other, _)| **other != token);
@@ -190,10 +192,10 @@ impl BlockedWaits {
     }
 }
 
-/// Refuses a wait for the execution whose task the current thread runs.
+/// Refuses a wait for an execution if the current thread runs a task of this execution.
 ///
 /// # Errors
-/// `Deadlock` if `id` is that execution.
+/// `Deadlock` if the thread runs such a task.
 pub fn refuse_own(id: ExecutionId) -> Result<(), Error> {
     let is_own = |current: &Option<CurrentAttempt>| {
         (current.as_ref()).is_some_and(|current| current.execution == id)
@@ -204,7 +206,7 @@ pub fn refuse_own(id: ExecutionId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds the tasks of a workflow that worker threads run.
+/// Adds the workflow's tasks whose handlers run on worker threads to `thread_tasks`.
 pub fn note_handlers<'a>(
     thread_tasks: &ThreadTasks,
     workflow: &str,
@@ -216,14 +218,14 @@ pub fn note_handlers<'a>(
     known.entry(workflow.to_owned()).or_default().extend(tasks);
 }
 
-/// Adds an external task that worker threads run. `definition` is its JSON.
+/// Adds an external task to `thread_tasks` if its handler runs on worker threads. `definition` is the task's JSON.
 pub fn note_service(
     thread_tasks: &ThreadTasks,
     workflow: &str,
     definition: &str,
     handler: &TaskHandler,
 ) {
-    // A definition that cannot be read is refused by the caller.
+    // An unreadable definition is skipped here, because the caller raises an error for it.
     if let Ok(task) = serde_json::from_str::<TaskDefinition>(definition) {
         note_handlers(
             thread_tasks,
@@ -238,7 +240,9 @@ fn waits_for_itself(id: ExecutionId) -> Error {
         ErrorCode::Deadlock,
         format!("a task of execution {id} waits for the end of its own execution"),
     )
-    .with_hint("an execution ends after its tasks: return instead, and wait outside the task")
+    .with_hint(
+        "return from the task and wait outside it; an execution ends only after all its tasks",
+    )
 }
 
 fn no_worker_left(limit: usize, id: ExecutionId, workflow: Option<&str>) -> Error {
@@ -246,16 +250,18 @@ fn no_worker_left(limit: usize, id: ExecutionId, workflow: Option<&str>) -> Erro
         || format!("execution {id}"),
         |workflow| format!("workflow '{workflow}'"),
     );
-    let workers = match limit {
-        1 => "the only worker of this runner".to_owned(),
-        more => format!("the last of the {more} workers of this runner, whose others wait too,"),
+    let wait = match limit {
+        1 => format!("the only worker of this runner would wait for {awaited}"),
+        all => {
+            format!("a wait for {awaited} would block the last of the {all} workers of this runner")
+        }
     };
     Error::new(
         ErrorCode::Deadlock,
-        format!("{workers} would wait for {awaited}, and no worker would be left to run its tasks"),
+        format!("{wait}, and no worker would be left to run its tasks"),
     )
     .with_hint(
-        "make the waiting task an `async def` and use `await handle`, or raise max_concurrent_tasks above the number of \
-         tasks that wait at once",
+        "run the other workflow with `handle.run(key, workflow, input)`, make the waiting task an `async def` and use `await \
+         handle`, or raise max_concurrent_tasks above the number of tasks that wait at once",
     )
 }

@@ -1,7 +1,7 @@
-//! Long calls from Python into Rust: each checks for a fork, detaches, answers Ctrl-C and maps errors.
+//! Long calls from Python into Rust. They detach from the interpreter, and check for forks and Ctrl-C.
 //!
 //! No Rust thread ever attaches to the interpreter. Python's threads detach here, wait, and attach again. If the
-//! interpreter ends meanwhile, PyO3 lets such a thread sleep forever, so they must be daemon threads.
+//! interpreter exits while a thread waits, PyO3 lets this thread sleep forever, so waiting threads must be daemon threads.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::process_guard::ProcessGuard;
 /// Interval at which a waiting main thread checks for Ctrl-C.
 const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Makes a call that reads or writes the database, detached.
+/// Detaches from the interpreter and makes a call that reads or writes the database.
 pub fn detached<T: Send>(
     py: Python<'_>,
     guard: ProcessGuard,
@@ -40,8 +40,8 @@ pub fn answer<T: Send>(
         .raise(py)
 }
 
-/// Like [`answer`], for a request whose sender may run the coordinator's step inline. The request is sent detached, and never
-/// by the main thread, which must answer Ctrl-C.
+/// Like [`answer`], for a request whose sender can run the coordinator's step inline. The sender is detached while it runs the
+/// step. It must not be the main thread, because the main thread must react to Ctrl-C.
 pub fn answer_inline<T: Send>(
     py: Python<'_>,
     guard: ProcessGuard,
@@ -61,12 +61,12 @@ pub fn answer_inline<T: Send>(
         .raise(py)
 }
 
-/// Returns whether this may be the process's main thread, the one that receives signals. True if the system does not
-/// tell.
+/// Returns whether the current thread may be the process's main thread, which receives signals. Also returns true if the
+/// operating system does not say which thread this is.
 pub fn may_be_main() -> bool {
     thread_local! {
         static MAIN: bool = std::fs::read_link("/proc/thread-self").map_or(true, |path| {
-            // "process/task/thread": the main thread has the process's number.
+            // The link is "process/task/thread". The main thread has the same number as the process.
             let thread = path.file_name();
             thread == path.iter().next()
         });
@@ -74,9 +74,9 @@ pub fn may_be_main() -> bool {
     MAIN.with(|main| *main)
 }
 
-/// Waits detached until `poll` returns a value; returns `None` at `end`. Raises `KeyboardInterrupt` on Ctrl-C.
+/// Detaches and waits until `poll` returns a value; returns `None` at `end`. Raises `KeyboardInterrupt` on Ctrl-C.
 ///
-/// `poll` gets the time that it may block.
+/// The argument of `poll` is the maximum time that the call may block.
 pub fn wait<T: Send>(
     py: Python<'_>,
     end: Option<Instant>,
@@ -95,7 +95,7 @@ pub fn wait<T: Send>(
         if left <= interval {
             return Ok(None);
         }
-        // Only the main thread handles signals: any other thread need not wake up for them.
+        // Only the main thread handles signals, so other threads do not wake up to check for them.
         if interval == SIGNAL_CHECK_INTERVAL && !is_main_thread(py)? {
             interval = Duration::MAX;
         }

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyList};
 
-/// Whether `value` equals `decoded` in value and type, at every depth. The order of keys does not count.
+/// Returns whether `value` equals `decoded` in value and type, at every depth. The order of keys does not matter.
 pub fn is_same(decoded: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !decoded.get_type().is(value.get_type()) {
         return Ok(false);
@@ -11,8 +11,8 @@ pub fn is_same(decoded: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult
     if let Ok(decoded) = decoded.cast_exact::<PyList>() {
         let value = value.cast_exact::<PyList>()?;
         for (index, item) in decoded.iter().enumerate() {
-            // The other list may be shorter.
             let Ok(other) = value.get_item(index) else {
+                // `value` is shorter than `decoded`.
                 return Ok(false);
             };
             if !is_same(&item, &other)? {

@@ -9,9 +9,10 @@ use rustc_hash::FxHashMap;
 use crate::comparing::is_same;
 use crate::decoding::decode;
 use crate::encoding::encode;
-use crate::parts::Parts;
+use crate::parts::DecodedParts;
 
-/// JSON values, and the lists and dicts that reads have returned: a change inside one of them counts as written (semantics B8).
+/// JSON values, and the lists and dicts that reads have returned. A change inside such a list or dict counts as a write
+/// (semantics B8).
 ///
 /// Callers must release the lock on the content before they drop returned objects, because dropping an object can run
 /// Python code.
@@ -23,14 +24,15 @@ pub struct Content {
 /// A list or dict that a read has returned.
 pub struct Returned {
     object: Py<PyAny>,
-    /// The stored value that the object was decoded from.
+    /// The key's stored value: the value that the object was decoded from, or was last encoded to.
     json: Json,
-    /// The object's parts as they were decoded, if they are known.
-    parts: Option<Arc<Parts>>,
+    /// The object's parts when it was decoded, to detect changes. `None` if Python's `json` decoded the object, or if the
+    /// object was encoded since then.
+    parts: Option<Arc<DecodedParts>>,
 }
 
 impl Content {
-    /// Returns a content that has not been read yet.
+    /// Returns the content of a context that has not been read yet.
     pub fn new(values: Overlay) -> Self {
         Self {
             values,
@@ -38,7 +40,7 @@ impl Content {
         }
     }
 
-    /// Returns the object that a read has returned, if there is one.
+    /// Returns the object that a read of the key has returned, if there is one.
     pub fn object(&self, py: Python<'_>, key: &str) -> Option<Py<PyAny>> {
         let returned = self.returned.get(key)?;
         Some(returned.object.clone_ref(py))
@@ -49,19 +51,19 @@ impl Content {
         self.returned.is_empty()
     }
 
-    /// Keeps a list or dict that was decoded from the value of a key, and returns the object to use. `None` if the key has another
-    /// value now.
+    /// Keeps a list or dict that was decoded from the value of a key, and returns the object to use. Returns `None` if the key
+    /// was set to another value in the meantime.
     pub fn keep(
         &mut self,
         key: &str,
         json: &Json,
         object: &Bound<'_, PyAny>,
-        parts: Option<Arc<Parts>>,
+        parts: Option<Arc<DecodedParts>>,
     ) -> Option<Py<PyAny>> {
         if self.values.get(key) != Some(json) {
             return None;
         }
-        // Another thread may have decoded the value, too.
+        // Another thread may have decoded the same value first. In that case, the object of that thread is used.
         if let Some(object) = self.object(object.py(), key) {
             return Some(object);
         }
@@ -74,7 +76,8 @@ impl Content {
         Some(object.clone().unbind())
     }
 
-    /// Sets a key to an encoded object. An object that a read of this key has returned stays the key's object.
+    /// Sets a key to an encoded value. Returns the list or dict that a read of the key has returned, if there is one. If
+    /// `object` is this list or dict, later reads still return it.
     pub fn set(
         &mut self,
         key: &str,
@@ -94,12 +97,12 @@ impl Content {
         Some(former)
     }
 
-    /// Removes a key. Returns its value, and the object that a read has returned.
+    /// Removes a key. Returns the key's value, and the list or dict that a read of the key has returned.
     pub fn remove(&mut self, key: &str) -> (Option<Json>, Option<Returned>) {
         (self.values.remove(key), self.returned.remove(key))
     }
 
-    /// Forgets the objects that reads have returned.
+    /// Forgets the objects that reads have returned, and passes them to the caller.
     pub fn forget(&mut self) -> FxHashMap<Arc<str>, Returned> {
         std::mem::take(&mut self.returned)
     }
@@ -112,7 +115,8 @@ impl Content {
             .collect()
     }
 
-    /// Stores the changed value of an object, unless the key was set meanwhile.
+    /// Stores the new value of a changed object if the key's stored value is still `before`. Returns the object's former
+    /// entry, which the caller drops.
     pub fn update(
         &mut self,
         py: Python<'_>,
@@ -150,7 +154,7 @@ impl Returned {
         self.object.into_bound(py)
     }
 
-    /// Returns the stored value that the object was decoded from.
+    /// Returns the stored value that the object was decoded from, or was last encoded to.
     pub const fn json(&self) -> &Json {
         &self.json
     }
@@ -164,13 +168,13 @@ impl Returned {
         {
             return Ok(None);
         }
-        // Another order of keys, or an equal object in place of another one, is not a change.
+        // A new order of keys, or an equal object in place of another object, is not a change.
         let object = self.object.bind(py);
         if is_same(&decode(py, &self.json)?, object)? {
             return Ok(None);
         }
         let now = encode(key, object)?;
-        // A tuple is encoded like a list.
+        // If a tuple with equal items replaced a list, the JSON is the same.
         Ok((now != self.json).then_some(now))
     }
 

@@ -58,11 +58,11 @@ pub fn pairs_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 
 /// Returns a new dict with the pairs of a mapping, or of an iterable of pairs.
 pub fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    // `dict` takes a string for a sequence of pairs, and its error message is about the first letter.
+    // Without this check, `dict` would read a string as a sequence of pairs and complain about its first letter.
     let is_text = data.is_instance_of::<PyString>() || data.is_instance_of::<PyBytes>();
     if is_text || (data.try_iter().is_err() && !data.hasattr("keys")?) {
         return Err(PyTypeError::new_err(format!(
-            "a context is made of a mapping from names to values, such as {{'day': 1}}, not of a value of type '{}'",
+            "a context takes a mapping from names to values, such as {{'day': 1}}, not a value of type '{}'",
             data.get_type().qualname()?
         )));
     }
@@ -71,7 +71,8 @@ pub fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict)
 }
 
-/// Returns the `KeyError` for a key that is missing. Its argument equals the key, its text names the most similar key.
+/// Returns the `KeyError` for a missing key. The error's argument equals the key. The error's text names the most similar
+/// key.
 pub fn key_error(key: &Bound<'_, PyAny>, keys: &[Arc<str>]) -> PyErr {
     let argument = key_with_sentence(key, keys);
     argument.map_or_else(|failure| failure, |key| PyKeyError::new_err(key.unbind()))
@@ -88,7 +89,7 @@ fn key_with_sentence<'py>(
         .call1((key, sentence))
 }
 
-/// Returns the `ContextError` for a key that is missing. Its hint names the most similar key.
+/// Returns the `ContextError` for a missing key. The error's hint names the most similar key.
 pub fn missing_key(py: Python<'_>, key: &str, keys: &[Arc<str>]) -> PyErr {
     let error = Error::new(
         ErrorCode::ContextInvalid,

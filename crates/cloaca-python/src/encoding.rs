@@ -1,7 +1,8 @@
 //! Encodes Python values as JSON text.
 //!
-//! This module encodes plain values. All others go to the package's encoder, which converts them or raises an error, so
-//! that error messages have one source.
+//! This module encodes plain values: `None`, booleans, numbers, strings, lists, tuples, dicts, and dataclasses that contain
+//! only such values. All other values go to the Python package's encoder, which converts them or raises an error, so error
+//! messages have one source.
 
 use std::cell::RefCell;
 use std::fmt::Write;
@@ -10,22 +11,33 @@ use cloacina::types::Json;
 use cloacina::types::sync::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-/// Maximum nesting that this module encodes. Deeper values go to the package's encoder, which refuses what is too deep.
+/// Maximum nesting depth that this module encodes. Deeper values go to the package's encoder, which refuses them if they
+/// exceed the limit.
 const MAX_PLAIN_DEPTH: usize = 100;
 
-/// The package's `encode(key, value) -> str`, set on import.
+/// The package's function `encode(key, value) -> str`, which the package sets when it is imported.
 static ENCODER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
-/// Sets the function `encode(key, value) -> str` for values that are not plain. It raises `TypeError` or `ValueError`.
+/// The names of the fields of dataclasses: a tuple for each class. The package adds the tuple of a class when it first
+/// encodes an object of the class.
+static DATACLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+/// Sets the function `encode(key, value) -> str` for values that are not plain. `encode` raises `TypeError` or `ValueError`.
+/// `dataclasses` contains the field names of each dataclass whose objects the function encodes field by field.
 #[pyfunction]
-pub fn set_encoder(encode: Bound<'_, PyAny>) {
+pub fn set_encoder(encode: Bound<'_, PyAny>, dataclasses: Bound<'_, PyDict>) {
+    let py = encode.py();
     let former = ENCODER.lock().replace(encode.unbind());
     drop(former);
+    // If the package is imported a second time, this module keeps the first dict. It then passes objects of classes that are
+    // only in the new dict to `encode`.
+    let _ = DATACLASSES.set(py, dataclasses.unbind());
 }
 
-/// Encodes a value. Errors name the context's key.
+/// Encodes a value. `key` is the value's key in the context, for error messages.
 pub fn encode(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let mut text = String::new();
     if write(&mut text, value, 0) {
@@ -47,7 +59,7 @@ fn encode_foreign(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
     let text = text.cast::<PyString>()?.to_str()?;
     Json::parse(text).map_err(|error| {
         PyValueError::new_err(format!(
-            "context key '{key}': the encoder did not write JSON: {error}"
+            "context key '{key}': the encoder returned text that is not JSON: {error}"
         ))
     })
 }
@@ -79,8 +91,33 @@ fn write(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> bool {
     } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
         write_array(out, tuple.iter(), depth)
     } else {
-        false
+        write_dataclass(out, value, depth).unwrap_or(false)
     }
+}
+
+/// Appends an object of a dataclass. Returns `false` for an object of another class.
+fn write_dataclass(out: &mut String, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
+    let py = value.py();
+    let Some(dataclasses) = DATACLASSES.get(py) else {
+        return Ok(false);
+    };
+    let Some(names) = dataclasses.bind(py).get_item(value.get_type())? else {
+        return Ok(false);
+    };
+    out.push('{');
+    for (index, name) in names.cast::<PyTuple>()?.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let name = name.cast_exact::<PyString>()?;
+        write_string(out, name.to_str()?);
+        out.push(':');
+        if !write(out, &value.getattr(name)?, depth + 1) {
+            return Ok(false);
+        }
+    }
+    out.push('}');
+    Ok(true)
 }
 
 fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
@@ -93,7 +130,7 @@ fn write_integer(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     text.to_str().map(|text| out.push_str(text)).is_ok()
 }
 
-/// Appends the shortest text that decodes to the same number. It never looks like an integer.
+/// Appends the shortest text that decodes to the same float. The text never looks like an integer.
 fn write_float(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     match value.extract::<f64>() {
         Ok(number) if number.is_finite() => write!(out, "{number:?}").is_ok(),
@@ -101,7 +138,7 @@ fn write_float(out: &mut String, value: &Bound<'_, PyAny>) -> bool {
     }
 }
 
-/// Appends an integer, faster than the formatter of the standard library.
+/// Appends an integer, faster than the standard library's formatter does.
 fn write_small(out: &mut String, number: i64) {
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
@@ -141,7 +178,7 @@ fn write_array<'py>(
 fn write_object(out: &mut String, dict: &Bound<'_, PyDict>, depth: usize) -> bool {
     out.push('{');
     let start = out.len();
-    // The closure must be an `Fn`, although no two calls of it overlap.
+    // `locked_for_each` needs an `Fn`, so the text to append to is in a `RefCell`. Calls of the closure never overlap.
     let target = RefCell::new(&mut *out);
     // Locks the dict on free-threaded Python, where another thread may change it.
     let whole = dict.locked_for_each(|key, value| {
@@ -187,11 +224,11 @@ fn write_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Returns the number of bytes before the first one that JSON escapes.
+/// Returns the number of leading bytes that JSON does not escape.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    // The lowest bit that is set belongs to the first byte below the limit.
+    // In the result, the lowest set bit is in the first byte of `word` that is below the limit.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
     let mut length = 0;
     while let Some(chunk) = bytes.get(length..).and_then(<[u8]>::first_chunk::<8>) {

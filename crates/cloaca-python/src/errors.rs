@@ -1,4 +1,4 @@
-//! Turns the engine's errors into the Python exceptions of their codes.
+//! Converts the engine's errors to Python exceptions. The error code determines the exception's class.
 
 use cloacina::types::sync::Mutex;
 use cloacina::types::{Error, ErrorCode};
@@ -6,10 +6,10 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// The exception classes by error code, set by the package on import.
+/// The exception classes by error code. The package sets them when it is imported.
 static CLASSES: Mutex<Option<Py<PyDict>>> = Mutex::new(None);
 
-/// Sets the exception classes by error code. Each takes `(message, *, code, hint)`.
+/// Sets the exception classes by error code. Each class takes `(message, *, code, hint)`.
 ///
 /// Raises `ValueError` if a code has no class.
 #[pyfunction]

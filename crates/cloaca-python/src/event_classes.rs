@@ -1,4 +1,4 @@
-//! The events of `Runner.supervise` as Python classes. The event to call a trigger's function is a `Poll`.
+//! Python classes for the events that `Runner.supervise` returns. The request to call a trigger's function is a `Poll`.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -8,11 +8,11 @@ use crate::log_record::Value;
 use crate::poll::Poll;
 use crate::record::record;
 
-/// Another worker thread is needed.
+/// The request to start another worker thread.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct WorkerWanted;
 
-/// The event loop's thread is needed. Sent once.
+/// The request to start the event loop's thread. A runner sends it once.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct LoopWanted;
 
@@ -21,11 +21,11 @@ pub struct LoopWanted;
 pub struct SuperviseTimeout;
 
 record! {
-    /// A worker's task overran its timeout and must be interrupted.
+    /// The request to interrupt a worker whose task has overrun its timeout.
     InterruptWorker {
         /// The worker's number.
         worker: u64,
-        /// The token of the attempt that it runs.
+        /// The token of the attempt that the worker runs.
         token: u64,
     }
 }
@@ -33,13 +33,13 @@ record! {
 record! {
     /// A log record of the engine.
     LogRecord {
-        /// The level as a number of Python's `logging`; 5 for the engine's finest level.
+        /// The level as a number of Python's `logging`; 5 for the engine's level TRACE.
         level: u8,
-        /// The Rust module that logged it; it begins with `cloacina`.
+        /// The Rust module that logged the record. Its path begins with `cloacina`.
         target: &'static str,
         /// The message.
         message: String,
-        /// Its fields: text, numbers and booleans by name.
+        /// The fields by name: text, numbers and booleans.
         fields: Py<PyDict>,
     }
 }
@@ -49,11 +49,11 @@ record! {
     ExecutionEnded {
         /// The execution.
         execution_id: String,
-        /// The name of its final state.
+        /// The name of the execution's final state.
         status: &'static str,
-        /// The time of its end, in microseconds since 1970.
+        /// The time at which the execution ended, in microseconds since 1970.
         ended_at_us: Option<i64>,
-        /// The type and message of its failure.
+        /// The type and message of the execution's failure.
         error: Option<String>,
     }
 }

@@ -12,7 +12,7 @@ use crate::failure_limit::{FailureLimit, FailureRecord};
 use crate::log_record::LogRecord;
 use crate::process_guard::ProcessOwned;
 
-/// Maximum number of waiting log records. Beyond it the oldest are dropped and counted.
+/// Maximum number of waiting log records. If more arrive, the oldest records are dropped and counted.
 const LOG_CAPACITY: usize = 10_000;
 
 /// An event for the supervisor thread: a request or a notification.
@@ -23,14 +23,14 @@ pub enum SupervisorEvent {
     Interrupt {
         /// The worker's number.
         worker: u64,
-        /// The token of the attempt that it runs.
+        /// The token of the attempt that the worker runs.
         token: u64,
     },
     /// Start the event loop's thread.
     LoopWanted,
-    /// Call a trigger's function, which may read executions from the database.
+    /// Call a trigger's function. The inspector lets the function read executions from the database.
     Poll(Poll, PollEnds, Arc<ProcessOwned<Inspector>>),
-    /// The wait of the supervisor thread timed out.
+    /// The supervisor thread's wait timed out.
     Timeout,
     /// Write a record to the log.
     Log(LogRecord),
@@ -38,11 +38,11 @@ pub enum SupervisorEvent {
     Ended {
         /// The execution's id.
         execution: String,
-        /// The name of its final state.
+        /// The name of the execution's final state.
         status: &'static str,
-        /// The time of its end, in microseconds since 1970.
+        /// The time at which the execution ended, in microseconds since 1970.
         ended_at_us: Option<i64>,
-        /// The type and message of its failure.
+        /// The type and message of the execution's failure.
         error: Option<String>,
     },
 }
@@ -81,20 +81,20 @@ impl SupervisorQueue {
         self.arrived.notify_one();
     }
 
-    /// Returns whether a failure may be logged. Beyond the limit, it is counted, and a later record reports the count.
+    /// Returns whether a failure may be logged. Failures beyond the limit are counted, and a later record reports the count.
     pub fn admit_failure(&self, record: FailureRecord) -> bool {
         let mut state = self.state.lock();
         let is_admitted = state.failures.admit(record, Instant::now());
         drop(state);
         if !is_admitted {
-            self.arrived.notify_one(); // the supervisor thread must wake up for the count
+            self.arrived.notify_one(); // the supervisor thread sets the time at which it will report the count
         }
         is_admitted
     }
 
-    /// Moves the notices of the worker threads' queue into this queue, and ends it when that queue has ended.
+    /// Moves the notices of `threads`, the worker threads' queue, into this queue. Ends this queue if `threads` has ended.
     pub fn collect(&self, threads: &WorkQueue) {
-        // The worker host of a shared queue collects its notices.
+        // If several runners share the worker threads, their worker host collects the notices.
         if threads.is_shared() {
             return;
         }
@@ -104,7 +104,7 @@ impl SupervisorQueue {
                 Notice::Overrun { worker, token } => {
                     self.push(SupervisorEvent::Interrupt { worker, token });
                 }
-                // A function checks `Work.is_cancelled` itself.
+                // A function on a thread checks `Work.is_cancelled` itself, so nothing is sent.
                 Notice::Cancelled { .. } => {}
             }
         }
@@ -119,8 +119,8 @@ impl SupervisorQueue {
         self.arrived.notify_all();
     }
 
-    /// Returns all waiting events as soon as there is one, an empty list once the queue has ended, or `None` after
-    /// `patience`.
+    /// Waits until an event arrives, and returns all queued events. Returns an empty list once the queue has ended, and
+    /// `None` if no event arrives within `patience`.
     pub fn wait(&self, patience: Duration) -> Option<Vec<SupervisorEvent>> {
         let until = Instant::now().checked_add(patience);
         let mut state = self.state.lock();

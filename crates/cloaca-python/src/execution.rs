@@ -15,18 +15,19 @@ use crate::process_guard::ProcessOwned;
 use crate::record::record;
 use crate::workflow::{output_keys, result_keys};
 
-/// A snapshot of an execution. Its parts are decoded when they are read.
+/// A snapshot of an execution. Each attribute is decoded when it is read.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Execution {
     snapshot: Snapshot,
-    /// The database, from which labels and data that a listing omits are read on request.
+    /// The database. Data that the snapshot lacks is read from the database on first use. A row of a listing lacks the tasks;
+    /// any other snapshot lacks the labels.
     database: Arc<ProcessOwned<Inspector>>,
     labels: OnceLock<Labels>,
 }
 
 enum Snapshot {
     Whole(Arc<engine::Execution>),
-    /// The row of a listing, and its tasks without their writes once they were read.
+    /// A row of a listing. The tasks of its execution, without their writes, are read on first use.
     Row(Box<ListedExecution>, OnceLock<Arc<engine::Execution>>),
 }
 
@@ -34,7 +35,7 @@ record! {
     /// Why a task or an execution failed.
     #[derive(Clone)]
     Failure {
-        /// The task that failed; `None` if the execution itself failed, for example by its timeout.
+        /// The task that failed; `None` if the execution itself failed, for example because it timed out.
         task_id: Option<String>,
         /// The qualified name of the exception's type.
         r#type: String,
@@ -61,25 +62,25 @@ record! {
     TaskRecord {
         /// The task.
         task_id: String,
-        /// The name of its state.
+        /// The name of the task's state.
         status: &'static str,
         /// The number of attempts so far.
         attempts: u32,
         /// When a ready task becomes due, in microseconds since 1970; `None` means now.
         due_at_us: Option<i64>,
-        /// When its last attempt started, in microseconds since 1970.
+        /// When the task's last attempt started, in microseconds since 1970.
         started_at_us: Option<i64>,
-        /// When it ended, in microseconds since 1970.
+        /// When the task ended, in microseconds since 1970.
         ended_at_us: Option<i64>,
-        /// Why its last attempt failed.
+        /// Why the task's last attempt failed.
         error: Option<Failure>,
-        /// Why it was skipped.
+        /// Why the task was skipped.
         skip_reason: Option<String>,
     }
 }
 
 impl Execution {
-    /// Returns a snapshot with all its data.
+    /// Returns a snapshot with the execution's tasks. The labels are read from the database when they are first needed.
     pub const fn new(
         snapshot: Arc<engine::Execution>,
         database: Arc<ProcessOwned<Inspector>>,
@@ -91,7 +92,7 @@ impl Execution {
         }
     }
 
-    /// Returns a snapshot of an execution's row. The rest is read from the database on request.
+    /// Returns a snapshot of a row of a listing. Data that the row lacks is read from the database when it is first needed.
     pub fn listed(item: ListedExecution, database: Arc<ProcessOwned<Inspector>>) -> Self {
         let labels = OnceLock::from(item.summary().labels.clone());
         Self {
@@ -131,7 +132,8 @@ impl Execution {
 }
 
 impl Execution {
-    /// The last execution of its final tasks.
+    /// Returns the id of the execution that runs this execution's final tasks. Returns `None` while this execution is open, and
+    /// if no final tasks were started when it ended.
     fn finale(&self, py: Python<'_>) -> PyResult<Option<ExecutionId>> {
         if self.workflow().finals().is_none() {
             return Ok(None);
@@ -142,7 +144,7 @@ impl Execution {
         let (Some(id), Some(end)) = (known, record.ended_at) else {
             return Ok(None);
         };
-        // The link may still name the final tasks of an earlier end. This end may have started none.
+        // After a retry, the link can still name the final tasks that were started before the retry.
         let database = &self.database;
         let finale = call::detached(py, database.guard(), || database.execution(id));
         let follows = finale.is_ok_and(|finale| finale.record().created_at >= end);
@@ -150,7 +152,8 @@ impl Execution {
     }
 }
 
-/// Defines getters of values that both the row and the whole execution have.
+/// Evaluates an expression in which `$record` is the record of the snapshot. The records of both kinds of snapshots have the
+/// fields that the expressions use.
 macro_rules! of_either {
     ($self:ident, $record:ident => $value:expr) => {
         match &$self.snapshot {
@@ -178,13 +181,13 @@ impl Execution {
         self.workflow().name()
     }
 
-    /// The key of the value that is the output, a tuple of keys, or `None`.
+    /// The key of the output value, a tuple of keys if the output has several values, or `None` if there is no output.
     #[getter]
     fn output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         output_keys(py, self.workflow())
     }
 
-    /// The key of the context that each value task's result is stored under, by the task's short id.
+    /// The context key under which the result of each value task is stored, by the task's short id.
     #[getter]
     fn results(&self) -> BTreeMap<&str, &str> {
         result_keys(self.workflow())
@@ -195,7 +198,7 @@ impl Execution {
         self.workflow().version()
     }
 
-    /// The name of its state.
+    /// The name of the execution's state.
     #[getter]
     fn status(&self) -> &'static str {
         of_either!(self, record => record.status.name())
@@ -204,6 +207,15 @@ impl Execution {
     #[getter]
     fn key(&self) -> Option<&str> {
         of_either!(self, record => record.key.as_deref())
+    }
+
+    /// The ordinal of the parent's task, the key of that task's call, and the number of this child. `None` if the execution is
+    /// not the child of a task.
+    #[getter]
+    fn origin(&self) -> Option<(u32, Option<&str>, Option<u32>)> {
+        let link = of_either!(self, record => record.parent.as_deref())?;
+        let is_child = link.finale.is_none();
+        is_child.then_some((link.task, link.key.as_deref(), link.item))
     }
 
     #[getter]
@@ -216,7 +228,7 @@ impl Execution {
         of_either!(self, record => record.created_at.0)
     }
 
-    /// The earliest start; `None` means at once.
+    /// The earliest time at which the execution can start, in microseconds since 1970; `None` means at once.
     #[getter]
     fn start_at_us(&self) -> Option<i64> {
         of_either!(self, record => record.start_at.map(|at| at.0))
@@ -248,7 +260,7 @@ impl Execution {
             .collect())
     }
 
-    /// Why it failed: the first failed task's error, or the execution's own.
+    /// The reason for a failure: the error of the first task that failed, or the execution's own error.
     #[getter]
     fn error(&self, py: Python<'_>) -> PyResult<Option<Failure>> {
         if let Snapshot::Row(row, _) = &self.snapshot
@@ -264,7 +276,7 @@ impl Execution {
         }))
     }
 
-    /// Returns the input with the writes of all completed tasks. A listed execution reads it from the database.
+    /// Returns the input with the writes of all completed tasks. A snapshot from a listing reads this context from the database.
     fn final_context(&self, py: Python<'_>) -> PyResult<Context> {
         let context = match &self.snapshot {
             Snapshot::Whole(execution) => execution.final_context(),
@@ -276,13 +288,13 @@ impl Execution {
         Ok(Context::plain(Arc::new(context)))
     }
 
-    /// The last execution of its final tasks, if there is one.
+    /// The id of the execution that runs this execution's final tasks; `None` if there is none.
     #[getter]
     fn final_id(&self, py: Python<'_>) -> PyResult<Option<String>> {
         Ok(self.finale(py)?.map(|id| id.to_string()))
     }
 
-    /// Returns the last execution of its final tasks, as the database has it.
+    /// Reads the execution of the final tasks (`final_id`) from the database; returns `None` if there is none.
     fn r#final(&self, py: Python<'_>) -> PyResult<Option<Self>> {
         let Some(id) = self.finale(py)? else {
             return Ok(None);
@@ -311,7 +323,8 @@ impl Execution {
         Ok(results.collect())
     }
 
-    /// Returns the states of its tasks, in the order of their declaration. A listed execution reads them from the database.
+    /// Returns the states of the tasks, in the order of their declaration. A snapshot from a listing reads the states from the
+    /// database.
     fn tasks(&self, py: Python<'_>) -> PyResult<Vec<TaskRecord>> {
         let execution = self.with_tasks(py)?;
         let definitions = &execution.workflow().definition().tasks;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::log_record::LogRecord;
 use cloacina::runtime::RUN_TARGET;
 
-/// Maximum number of records of a level in a window.
+/// Maximum number of records of each kind in a window.
 const LIMIT: u32 = 100;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -15,11 +15,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub enum FailureRecord {
     /// An attempt failed, and another one follows.
     Retry,
-    /// A task or an execution failed for good.
+    /// A task or an execution failed, and no attempt follows.
     End,
 }
 
-/// The records of the current window: how many were let through, and how many were only counted.
+/// For each kind of failure, the numbers of records in the current window that were logged, and that were omitted.
 #[derive(Debug, Default)]
 pub struct FailureLimit {
     ends_at: Option<Instant>,
@@ -28,7 +28,7 @@ pub struct FailureLimit {
 }
 
 impl FailureLimit {
-    /// Returns whether a record may be logged; otherwise it is counted.
+    /// Returns whether a record may be logged. If not, counts the record as omitted.
     pub fn admit(&mut self, record: FailureRecord, now: Instant) -> bool {
         let has_omitted = self.omitted != [0; 2];
         if self.ends_at.is_none_or(|end| end <= now && !has_omitted) {
@@ -44,13 +44,13 @@ impl FailureLimit {
         false
     }
 
-    /// The time at which [`take`](Self::take) returns a record, if records were omitted.
+    /// The time from which [`take`](Self::take) returns a record; `None` if no record was omitted.
     pub fn due(&self) -> Option<Instant> {
         self.ends_at.filter(|_| self.omitted != [0; 2])
     }
 
-    /// Ends the window, and returns a record with the number of omitted records. `None`: none were omitted, or the window is
-    /// not over. `at_once`: ends the window before its time.
+    /// Ends the window if its time is over or `at_once` is set. Returns a record that says how many records were omitted, or
+    /// `None` if the window continues or no record was omitted.
     pub fn take(&mut self, now: Instant, at_once: bool) -> Option<LogRecord> {
         if !at_once && self.due()? > now {
             return None;
@@ -59,12 +59,12 @@ impl FailureLimit {
         let message = match (ends, retries) {
             (0, 0) => return None,
             (0, retries) => format!(
-                "… and {} more attempts failed and are tried again",
+                "… and {} more attempts failed and will be retried",
                 grouped(retries)
             ),
             (ends, 0) => format!("… and {} more failed", grouped(ends)),
             (ends, retries) => format!(
-                "… and {} more failed, and {} more attempts failed and are tried again",
+                "… and {} more failed, and {} more attempts failed and will be retried",
                 grouped(ends),
                 grouped(retries)
             ),

@@ -23,7 +23,7 @@ pub struct Inspector {
     reads: Py<Reads>,
 }
 
-/// Returns the version of a database's schema. Changes nothing.
+/// Returns the version of a database's schema, without changing the database.
 #[pyfunction]
 #[pyo3(signature = (database_url, schema=None))]
 pub fn schema_state(
@@ -49,8 +49,8 @@ impl Inspector {
 
 #[pymethods]
 impl Inspector {
-    /// Opens a database. With `migrate` it is created and migrated; otherwise it must exist. With `read_only` the database
-    /// refuses every change.
+    /// Opens a database. With `migrate`, a missing database is created, and the schema is migrated. Without `migrate`, the
+    /// database must exist. `read_only` makes the database refuse every change.
     #[new]
     #[pyo3(signature = (database_url, schema=None, migrate=false, read_only=false))]
     fn new(
@@ -83,13 +83,13 @@ impl Inspector {
         self.database().location()
     }
 
-    /// Reads from the database.
+    /// The object that reads from the database.
     #[getter]
     fn reads(&self, py: Python<'_>) -> Py<Reads> {
         self.reads.clone_ref(py)
     }
 
-    /// Submits an execution without a runner; returns it once it is durable.
+    /// Submits an execution without a runner; returns the result once the execution is durable.
     fn submit(&self, py: Python<'_>, request: &Bound<'_, SubmitRequest>) -> PyResult<Submitted> {
         let request = requests::submission(py, request.get(), self.database().now())?;
         let reads = self.reads.get();
@@ -100,9 +100,10 @@ impl Inspector {
         })
     }
 
-    /// Submits an execution like an earlier one, which its history names; returns the new execution once it is durable.
+    /// Submits a copy of an earlier execution; returns the new execution's id once it is durable. The new execution's
+    /// history names the earlier execution.
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a repetition")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a rerun")]
     fn rerun(
         &self,
         py: Python<'_>,
@@ -117,7 +118,7 @@ impl Inspector {
         self.reads.get().rerun(py, &Bound::new(py, request)?)
     }
 
-    /// Cancels, pauses, resumes or retries an execution; returns its new state once it is durable.
+    /// Cancels, pauses, resumes or retries an execution; returns its new state once the change is durable.
     #[pyo3(signature = (execution_id, action, from_task=None, from_step=None))]
     fn control(
         &self,
@@ -134,7 +135,7 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Sends a signal, whose data is JSON; returns its number once it is durable.
+    /// Sends a signal with JSON data; returns the signal's number once the signal is durable.
     #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a signal")]
     fn send(
@@ -171,8 +172,8 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Moves the due time of a timer or of a retry delay to `at_us`, or by `after_us` from now; returns the state of the
-    /// execution once the change is durable.
+    /// Moves the due time of a timer or of a retry delay to `at_us`, or to `after_us` from now if `at_us` is `None`. Returns
+    /// the state of the execution once the change is durable.
     #[pyo3(signature = (execution_id, task, at_us=None, after_us=0))]
     fn reschedule(
         &self,
@@ -188,7 +189,7 @@ impl Inspector {
         Ok(status.name())
     }
 
-    /// Cancels an execution. Returns whether it was open, once the cancellation is durable.
+    /// Cancels an execution. Returns once the cancellation is durable: `true` if the execution was open.
     fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
         let id = requests::execution_id(execution_id).raise(py)?;
         let reads = self.reads.get();
@@ -197,7 +198,8 @@ impl Inspector {
         })
     }
 
-    /// Deletes at most `limit` executions that ended at least `older_than_us` ago; returns their number.
+    /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number
+    /// of deleted executions or of deleted versions of workflows, whichever is larger.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         self.reads.get().prune(py, older_than_us, limit)
     }

@@ -52,11 +52,11 @@ fn now_us() -> i64 {
     SystemClock.now().0
 }
 
-/// Returns the known word that is most similar to a typed one, or `None` if no word is similar.
+/// Returns the known word that is most similar to a typed word, or `None` if no word is similar.
 #[pyfunction]
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "arguments of Python come as values"
+    reason = "PyO3 passes arguments by value"
 )]
 fn nearest(typed: &str, known: Vec<String>) -> Option<String> {
     types::nearest(typed, known.iter().map(String::as_str)).map(str::to_owned)
@@ -97,7 +97,7 @@ mod _core {
         steps::StepLog,
         tenants::{DatabaseAdmin, check_tenant},
         testing::{Bench, BenchRunner},
-        web::{WebAccess, WebExchange, WebOptions, WebServer, WebService},
+        web::{WebAccess, WebExchange, WebLog, WebOptions, WebServer, WebService},
         work::Work,
         worker::CancelNotice,
         workflow::Workflow,
@@ -105,7 +105,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // Python spells a pre-release its own way: "1.0.0a1".
+        // Python's format for a pre-release is "1.0.0a1".
         let version = env!("CARGO_PKG_VERSION")
             .replace("-alpha.", "a")
             .replace("-beta.", "b")

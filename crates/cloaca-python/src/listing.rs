@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use crate::errors::Raise;
 use crate::requests::{execution_id, invalid, schedule_id};
 
-/// The beginning of the cursor of a previous page.
+/// The prefix of a cursor that leads to a previous page, whose executions are newer.
 const NEWER: &str = "newer-than:";
 
-/// The conditions that the executions of a listing meet.
+/// The conditions that an execution must meet to be listed.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct ListFilter {
     filter: runner::ListFilter,
@@ -24,12 +24,12 @@ impl ListFilter {
     #[pyo3(signature = (
         *, workflows=Vec::new(), versions=Vec::new(), statuses=Vec::new(), not_statuses=Vec::new(), tags=Vec::new(),
         labels=Vec::new(), keys=None, id_prefix=None, error=None, inputs=Vec::new(), schedule=None, runner=None,
-        since_us=None, until_us=None, children=false
+        since_us=None, until_us=None, children=false, parent=None
     ))]
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
+        reason = "PyO3 passes arguments by value"
     )]
     fn new(
         py: Python<'_>,
@@ -48,6 +48,7 @@ impl ListFilter {
         since_us: Option<i64>,
         until_us: Option<i64>,
         children: bool,
+        parent: Option<&str>,
     ) -> PyResult<Self> {
         let states = |names: &[String]| {
             let states = names.iter().map(|name| status(name));
@@ -70,6 +71,7 @@ impl ListFilter {
                 since: since_us.map(Timestamp),
                 until: until_us.map(Timestamp),
                 children,
+                parent: parent.map(execution_id).transpose().raise(py)?,
                 ..runner::ListFilter::default()
             },
         })
@@ -77,7 +79,7 @@ impl ListFilter {
 }
 
 impl ListFilter {
-    /// Returns the filter of a page.
+    /// Returns the engine's filter for one page of the listing.
     pub fn page(&self, limit: usize, cursor: Option<&str>) -> Result<runner::ListFilter, Error> {
         let newer = cursor.and_then(|cursor| cursor.strip_prefix(NEWER));
         let older = cursor.filter(|_| newer.is_none());
@@ -90,12 +92,12 @@ impl ListFilter {
     }
 }
 
-/// Returns the cursor of a previous page.
+/// Returns the cursor of the page before the execution `id`, which is the first execution of its page.
 pub fn previous(id: ExecutionId) -> String {
     format!("{NEWER}{id}")
 }
 
-/// Parses a listing's cursor: the id of the execution next to the page.
+/// Parses a listing's cursor: the id of the execution that the page follows or precedes.
 fn cursor_id(text: &str) -> Result<ExecutionId, Error> {
     execution_id(text).map_err(|error| Error {
         code: ErrorCode::Configuration,
@@ -117,8 +119,8 @@ fn status(name: &str) -> Result<ExecutionStatus, Error> {
         let error = invalid(format!("'{name}' is not an execution status"));
         let known = names.clone().collect::<Vec<_>>().join(", ");
         error.with_hint(match nearest(name, names) {
-            Some(near) => format!("did you mean '{near}'? It takes one of {known}"),
-            None => format!("it takes one of {known}"),
+            Some(near) => format!("did you mean '{near}'? A status is one of {known}"),
+            None => format!("a status is one of {known}"),
         })
     })
 }

@@ -1,4 +1,4 @@
-//! `LogRecord`: a log event of the engine, as data that crosses to Python.
+//! `LogRecord`: a log event of the engine, as data for Python.
 
 use std::fmt::{Debug, Write};
 
@@ -10,7 +10,7 @@ pub const TARGET: &str = "cloacina";
 
 /// The value of a field of a log record.
 pub enum Value {
-    /// Text, and every value of another type in its debug form.
+    /// Text, or the debug text of a value of any other type.
     Text(String),
     /// A whole number.
     Integer(i64),
@@ -39,7 +39,7 @@ impl LogRecord {
             level: number_of(Level::WARN),
             target: TARGET,
             message: format!(
-                "{count} log records were dropped: they came faster than they were written"
+                "{count} log records were dropped because they arrived faster than they could be written"
             ),
             fields: Vec::new(),
         }

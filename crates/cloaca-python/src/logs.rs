@@ -1,7 +1,7 @@
 //! The `tracing` subscriber that sends the engine's log events to Python's `logging`.
 //!
-//! It subscribes to a runner's own threads, never globally. It only queues: the supervisor thread hands the records to
-//! Python, so that logging waits neither for the interpreter nor for a handler.
+//! The subscriber is active only on a runner's own threads, never globally. It only queues records; the supervisor thread
+//! passes them to Python. An engine thread that writes a log record therefore never waits for the interpreter or a handler.
 //!
 //! See docs/explanation/decisions/081-logs-and-traces.md
 
@@ -18,10 +18,11 @@ use crate::events::{SupervisorEvent, SupervisorQueue};
 use crate::failure_limit::FailureRecord;
 use crate::log_record::{LogRecord, TARGET, number_of};
 
-/// The lowest level that is queued. The runner may change it at any time.
+/// The lowest level that is queued. Python can change it at any time (`Runner.set_log_level`).
 ///
-/// It applies to the events of executions and attempts, which are frequent. All other events are queued from INFO up in any
-/// case, so that the supervisor thread notices when the program lowers the level.
+/// A level above INFO applies only to the events of executions and attempts, which are frequent. All other events from INFO
+/// upwards are always queued. These other events wake the supervisor thread, which then notices if the program has lowered
+/// the level.
 #[derive(Clone)]
 pub struct Threshold(Arc<AtomicU8>);
 
@@ -50,11 +51,11 @@ impl Threshold {
     }
 }
 
-/// A second subscriber, which takes no event.
+/// A second subscriber, which ignores every event.
 ///
-/// If a program has a single subscriber, `tracing` decides about a log statement by the subscriber of the thread that
-/// reaches it first; if that thread has none, the statement is disabled for all threads. With two subscribers, it asks
-/// both.
+/// While a program has a single subscriber, the first thread that reaches a log statement decides for all threads whether
+/// the statement is enabled. If that thread does not use the subscriber, the statement is disabled everywhere. As soon as a
+/// second subscriber exists, `tracing` asks both subscribers instead.
 struct NullSubscriber;
 
 impl Subscriber for NullSubscriber {
@@ -81,7 +82,7 @@ impl Subscriber for NullSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// Returns the dispatch that a runner's engine threads log to.
+/// Returns the `tracing` dispatch that a runner's engine threads use.
 pub fn dispatch(queue: LogQueue) -> Dispatch {
     static NULL: OnceLock<Dispatch> = OnceLock::new();
     NULL.get_or_init(|| Dispatch::new(NullSubscriber));

@@ -19,7 +19,7 @@ use crate::record::record;
 use crate::records::Submitted;
 
 record! {
-    /// A subscription to the end of an execution that is over.
+    /// A subscription that is over: its execution has ended, or the runner has shut down.
     EndedSubscription {
         /// The token that `Runner.subscribe` returned.
         token: u64,
@@ -35,7 +35,7 @@ record! {
         token: u64,
         /// The executions; `None` if they were refused.
         submitted: Option<Vec<Py<Submitted>>>,
-        /// Why they were refused.
+        /// Why the executions were refused.
         error: Option<Py<PyAny>>,
     }
 }
@@ -43,14 +43,14 @@ record! {
 record! {
     /// The answer about a step of a task.
     AnsweredStep {
-        /// The token that `Runner.begin_load_steps` or `Runner.begin_record_step` returned.
+        /// The token that `Runner.load_steps`, `Runner.record_step` or `Runner.end_wait` returned.
         token: u64,
-        /// Why the step was refused; `None` if it is durable.
+        /// Why the steps could not be read or the step was refused; `None` after a success.
         error: Option<Py<PyAny>>,
     }
 }
 
-/// An answer for which a loop waits.
+/// An answer that an event loop waits for.
 enum Completed {
     /// The answer about a step.
     Stepped(Result<(), Error>),
@@ -102,7 +102,7 @@ impl Completed {
     }
 }
 
-/// The two ends of a stream. A byte in it means that there is something to fetch.
+/// The two ends of a stream. A byte in the stream means that `completed` has answers to return, or that work has arrived.
 struct Streams {
     reader: UnixStream,
     writer: UnixStream,
@@ -122,7 +122,7 @@ impl WakeState {
         if let Some(streams) = &mut self.streams
             && !self.signalled
         {
-            // The stream holds one byte at most, so that it is never full.
+            // The stream holds at most one byte, so it is never full.
             self.signalled = streams.writer.write(&[1]).is_ok();
         }
     }
@@ -136,8 +136,8 @@ impl WakeState {
     }
 }
 
-/// The side of a waker that Rust threads hold. It wakes nothing once Python has dropped the waker, which closes the
-/// descriptors.
+/// The side of a waker that Rust threads hold. Python closes the descriptors when it drops the waker; after that, this handle
+/// wakes nothing.
 #[derive(Clone)]
 pub struct WakeHandle {
     state: Weak<Mutex<WakeState>>,
@@ -216,8 +216,9 @@ impl LoopWaker {
         descriptor.ok_or_else(|| PyValueError::new_err("the waker is closed"))
     }
 
-    /// Returns the subscriptions that ended, and the submissions and steps that were answered since the last call, and makes the
-    /// descriptor unreadable. When the descriptor is readable, call this before anything else.
+    /// Returns the answers that arrived since the last call: ended subscriptions, answered submissions and answered steps.
+    /// Also clears the wake-up, so that the descriptor stops being readable. When the descriptor is readable, call this method
+    /// before any other.
     fn completed(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let mut state = self.state.lock();
         state.acknowledge();
@@ -229,7 +230,7 @@ impl LoopWaker {
             .collect()
     }
 
-    /// Closes the descriptors. This waker wakes nothing afterwards.
+    /// Closes the descriptors. A closed waker wakes nothing.
     fn close(&self) {
         let mut state = self.state.lock();
         state.streams = None;

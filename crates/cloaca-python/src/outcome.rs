@@ -11,8 +11,8 @@ use crate::errors::Raise;
 
 /// The result of an attempt.
 ///
-/// This class is on the hot path of each task. `completed` is one shared object, and reading it costs a type check and a
-/// match.
+/// An outcome is created and read for each task, so creating and reading it must be cheap. All completed attempts share one
+/// Python object.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Outcome {
     ending: Ending,
@@ -32,8 +32,8 @@ enum Ending {
 }
 
 impl Outcome {
-    /// Returns the engine's outcome. `delta` gives the writes of a completed task.
-    /// `starts` are the executions that start with the completion.
+    /// Converts this outcome to the engine's type. For a completed task, `delta` returns the task's writes, and `starts`
+    /// returns the executions that start when the task completes.
     pub fn to_engine(
         &self,
         delta: impl FnOnce() -> Delta,
@@ -68,7 +68,7 @@ impl Outcome {
     }
 }
 
-/// Returns the text of a user's exception. Lone surrogates are replaced, so that they cannot lose the outcome.
+/// Returns the text of a user's exception. Lone surrogates are replaced, because an error here would lose the outcome.
 fn lossy(text: &Bound<'_, PyString>) -> String {
     text.to_string_lossy().into_owned()
 }
@@ -87,7 +87,7 @@ impl Outcome {
     #[staticmethod]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
+        reason = "PyO3 passes arguments by value"
     )]
     fn failed(
         r#type: &Bound<'_, PyString>,
@@ -108,7 +108,7 @@ impl Outcome {
         }
     }
 
-    /// The function asked for another attempt: after `after_us`, or after the delay of its retry policy.
+    /// The function asked for another attempt: after `after_us`, or after the retry policy's delay if `after_us` is `None`.
     #[staticmethod]
     fn retry(
         after_us: Option<Micros>,
@@ -131,7 +131,7 @@ impl Outcome {
         }
     }
 
-    /// The function asked to run again after `after_us`, which does not count as an attempt.
+    /// The function asked to run again after `after_us`. The call that has ended does not count as an attempt.
     #[staticmethod]
     const fn snooze(after_us: Micros) -> Self {
         Self {
@@ -139,9 +139,9 @@ impl Outcome {
         }
     }
 
-    /// The function waits for a condition (JSON), and starts again from its top when the condition holds or `timeout_us` is
-    /// over. The end of the wait is recorded as the step `key` at `position`. This is not another attempt. `runs` are the
-    /// children that the function waits for (JSON).
+    /// The function waits for `condition` (JSON). It is called again, within the same attempt, when the condition holds or
+    /// after `timeout_us`. The end of the wait is recorded as the step `key` at `position`. `runs` describes the child
+    /// executions that the function waits for (JSON).
     #[staticmethod]
     fn park(
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! The parts of a decoded value, by which a change in place is noticed.
+//! The parts of a decoded value. Comparing them with the value later shows whether the value was changed in place.
 //!
 //! See docs/explanation/decisions/024-arrays-and-changes-in-place.md
 
@@ -9,52 +9,94 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 /// The lists and dicts of a decoded value, and the objects in them.
 ///
-/// All other objects of a decoded value are immutable: while each list and dict holds the same objects, the value is unchanged. The parts
-/// keep these objects alive, so that no other object can get the address of a removed object.
+/// Objects are compared by address. All objects of a decoded value except lists and dicts are immutable, so the value is
+/// unchanged while each list and dict holds the same objects. The parts keep these objects alive, so that no new object can
+/// get the address of a removed object.
 #[derive(Default)]
-pub struct Parts {
+pub struct DecodedParts {
     /// The lists and dicts with their lengths, inner ones first.
     containers: Vec<(Py<PyAny>, usize)>,
-    /// The items and values of the containers, in the same order.
+    /// The items of the lists and the values of the dicts, in the order of `containers`.
     values: Vec<Py<PyAny>>,
     /// The addresses of the keys of the dicts.
     keys: Vec<usize>,
-    /// The objects at these addresses.
+    /// The key objects, which are kept alive.
     kept: Vec<Py<PyString>>,
-    /// Values and keys of the dicts that are not complete yet.
+    /// The dicts that are not complete yet, outer ones first.
+    open: Vec<OpenDict>,
+    /// Values that were moved out of `values`, because an inner list or dict follows them in their dict.
     open_values: Vec<Py<PyAny>>,
+    /// The addresses of the keys of these values, which were moved out of `keys`.
     open_keys: Vec<usize>,
 }
 
-impl Parts {
-    /// Returns a mark of the beginning of a dict, for `end_dict`.
-    pub fn begin_dict(&self) -> usize {
-        self.open_values.len()
+/// A dict that is not complete yet.
+struct OpenDict {
+    /// The index of the dict's first member in `open_values` and `open_keys`.
+    open_start: usize,
+    /// The indexes, in `values` and `keys`, of the dict's first member that has not been moved out.
+    start: (usize, usize),
+}
+
+impl DecodedParts {
+    /// Begins a list or dict. Its parts must precede the members of the enclosing dict, so the members that the enclosing dict
+    /// already has are moved to `open_values` and `open_keys`.
+    pub fn begin(&mut self) {
+        let Some(dict) = self.open.last() else {
+            return;
+        };
+        let (values, keys) = dict.start;
+        if self.values.len() > values {
+            self.open_values.extend(self.values.drain(values..));
+            self.open_keys.extend(self.keys.drain(keys..));
+        }
     }
 
-    /// Adds a member of the innermost dict that is not complete.
+    /// Begins a dict.
+    pub fn begin_dict(&mut self) {
+        self.begin();
+        self.open.push(OpenDict {
+            open_start: self.open_values.len(),
+            start: (self.values.len(), self.keys.len()),
+        });
+    }
+
+    /// Adds a member of the innermost dict that is still being decoded.
     pub fn add_member(&mut self, key: &Bound<'_, PyString>, value: Bound<'_, PyAny>) {
-        self.open_keys.push(key.as_ptr().addr());
-        self.open_values.push(value.unbind());
+        self.keys.push(key.as_ptr().addr());
+        self.values.push(value.unbind());
     }
 
-    /// Completes a dict.
-    pub fn end_dict(&mut self, dict: &Bound<'_, PyDict>, start: usize) {
-        let length = self.open_values.len() - start;
-        let object = dict.clone().into_any().unbind();
-        self.containers.push((object, length));
-        self.keys.extend(self.open_keys.drain(start..));
-        self.values.extend(self.open_values.drain(start..));
+    /// Completes the innermost dict.
+    pub fn end_dict(&mut self, dict: &Bound<'_, PyDict>) {
+        let Some(OpenDict { open_start, start }) = self.open.pop() else {
+            return;
+        };
+        let (values, keys) = start;
+        if self.open_values.len() > open_start {
+            self.open_values.extend(self.values.drain(values..));
+            self.open_keys.extend(self.keys.drain(keys..));
+            self.values.extend(self.open_values.drain(open_start..));
+            self.keys.extend(self.open_keys.drain(open_start..));
+        }
+        self.end(dict.as_any(), self.values.len() - values);
     }
 
-    /// Adds a list.
-    pub fn add_list(&mut self, list: &Bound<'_, PyList>, items: Vec<Bound<'_, PyAny>>) {
-        let object = list.clone().into_any().unbind();
-        self.containers.push((object, items.len()));
+    /// Completes a list.
+    pub fn end_list(&mut self, list: &Bound<'_, PyList>, items: Vec<Bound<'_, PyAny>>) {
+        let length = items.len();
         self.values.extend(items.into_iter().map(Bound::unbind));
+        self.end(list.as_any(), length);
     }
 
-    /// Keeps keys alive.
+    fn end(&mut self, container: &Bound<'_, PyAny>, length: usize) {
+        self.containers.push((container.clone().unbind(), length));
+        if let Some(dict) = self.open.last_mut() {
+            dict.start = (self.values.len(), self.keys.len());
+        }
+    }
+
+    /// Keeps keys alive, so that no new key can get the address of a removed one.
     pub fn keep_keys<'py>(&mut self, keys: impl Iterator<Item = Bound<'py, PyString>>) {
         self.kept.extend(keys.map(Bound::unbind));
     }
@@ -76,7 +118,8 @@ impl Parts {
         })
     }
 
-    /// Visits all objects, for Python's garbage collector.
+    /// Visits the lists, the dicts and the objects in them, for Python's garbage collector. Keys are strings, which need no
+    /// visit.
     pub fn visit<E>(&self, visit: &mut impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
         let containers = self.containers.iter().map(|(container, _)| container);
         containers.chain(&self.values).try_for_each(visit)
@@ -91,7 +134,7 @@ fn holds_items(list: &Bound<'_, PyList>, items: &[Py<PyAny>]) -> bool {
                     unsafe_code,
                     reason = "a strong reference to each item takes three times as long"
                 )]
-                // SAFETY: it is a list, locked where there is no GIL. The address is only compared.
+                // SAFETY: `list` is a list, and is locked on free-threaded Python. The address is only compared.
                 let found = unsafe { ffi::PyList_GetItem(list.as_ptr(), index) };
                 found == item.as_ptr()
             })
@@ -108,7 +151,7 @@ fn holds_members(dict: &Bound<'_, PyDict>, keys: &[usize], values: &[Py<PyAny>])
                     unsafe_code,
                     reason = "strong references to each member take three times as long"
                 )]
-                // SAFETY: it is a dict, locked where there is no GIL. The addresses are only compared.
+                // SAFETY: `dict` is a dict, and is locked on free-threaded Python. The addresses are only compared.
                 let found = unsafe {
                     ffi::PyDict_Next(
                         dict.as_ptr(),

@@ -1,4 +1,4 @@
-//! `Poll`: a trigger's function that Python calls.
+//! `Poll`: the request to call a trigger's Python function.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::execution::Execution;
 use crate::process_guard::ProcessOwned;
 use crate::requests;
 
-/// One call of a trigger's function.
+/// The request to call a trigger's function: once for a polled trigger, or once for each of several ended executions.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Poll {
     work: runtime::Poll,
     ends: PollEnds,
     database: Arc<ProcessOwned<Inspector>>,
-    /// The outcomes of the calls for ends of executions.
+    /// The outcomes of the calls so far, if the function is called for ended executions.
     outcomes: Mutex<Vec<PollOutcome>>,
 }
 
@@ -43,7 +43,8 @@ impl Poll {
         }
     }
 
-    /// Reports the outcome of a poll. For a trigger that follows ends, notes the outcome of the call for one end.
+    /// Reports the outcome of a polled trigger's call at once. The outcome of a call for an ended execution is stored until
+    /// `end_all` reports it.
     fn note(&self, outcome: PollOutcome) {
         if self.work.ends.is_some() {
             self.outcomes.lock().push(outcome);
@@ -65,15 +66,15 @@ impl Poll {
         self.work.handler
     }
 
-    /// The state that the function has kept, or `None`.
+    /// The state that the function's last call asked to keep, or `None`.
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let state = self.work.state.as_ref();
         state.map(|state| decode(py, state)).transpose()
     }
 
-    /// The executions for whose ends the function is called, once each; `None` if the trigger is polled. Python notes the
-    /// result of each call in this order, and then reports all of them by `end_all`.
+    /// The ended executions; `None` if the trigger is polled. Python calls the function once for each execution, in this
+    /// order, and passes the result of each call to `end` or `end_many`. After the last call, Python calls `end_all`.
     #[getter]
     fn executions(&self) -> Option<Vec<String>> {
         let ends = self.work.ends.as_ref()?;
@@ -92,13 +93,13 @@ impl Poll {
         Ok(found.map(|execution| Execution::new(execution, Arc::clone(&self.database))))
     }
 
-    /// Reports the results of the calls for ends of executions.
+    /// Reports the results of all calls for ended executions.
     fn end_all(&self) {
         let outcomes = std::mem::take(&mut *self.outcomes.lock());
         self.ends.end(self.work.token, PollOutcome::Ends(outcomes));
     }
 
-    /// Reports several executions to start, each with its context and its key, and the state to keep as JSON.
+    /// Sets the result of the call: the executions to start, each with its context and its key, and the state to keep (JSON).
     #[pyo3(signature = (fires, state=None))]
     fn end_many(
         &self,
@@ -118,7 +119,7 @@ impl Poll {
         Ok(())
     }
 
-    /// Reports the result of the call: `skip`, `fire` with a context, or `failed` with an error text.
+    /// Sets the result of the call: `skip`, `fire` with a context, or `failed` with an error text.
     #[pyo3(signature = (kind, context=None, error=None))]
     fn end(
         &self,

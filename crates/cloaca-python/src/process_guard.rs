@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::errors::exception;
 
-/// The number of forks between the first process and this one. An object of an ancestor carries a lower number.
+/// The number of forks between the first process and this process. Objects that an ancestor made carry a lower number.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Marks this process as a forked child: every engine object that its parent made raises `ForkedProcessError`.
@@ -39,7 +39,7 @@ impl ProcessGuard {
         self.is_same_generation() && self.process == std::process::id()
     }
 
-    /// Like `is_here`, but without a system call: it misses forks that bypass Python's `os.fork`.
+    /// Like `is_here`, but makes no system call, and so misses forks that bypass Python's `os.fork`.
     fn is_same_generation(self) -> bool {
         self.generation == GENERATION.load(Ordering::Acquire)
     }
@@ -53,7 +53,7 @@ impl ProcessGuard {
         }
     }
 
-    /// Like `check`, for the hot path: it makes no system call.
+    /// Like `check`, but makes no system call. For calls that are made for every task.
     pub fn check_fast(self, py: Python<'_>) -> PyResult<()> {
         if self.is_same_generation() {
             Ok(())
@@ -67,19 +67,20 @@ impl ProcessGuard {
 fn forked(py: Python<'_>) -> PyErr {
     let error = Error::new(
         ErrorCode::Forked,
-        "this process was forked after the runner had started, and a fork inherits neither its threads nor its \
-         connections",
+        "this process was forked after the runner had started, and a forked process inherits neither the runner's \
+         threads nor its connections",
     );
     exception(
         py,
         &error.with_hint(
-            "start the process with 'spawn' instead of 'fork', or open a runner in the child; on the same SQLite file \
-             only after the parent has shut its own down before the fork",
+            "start the process with 'spawn' instead of 'fork', or open a runner in the child; if the child opens the same \
+            SQLite file, shut down the parent's runner before the fork",
         ),
     )
 }
 
-/// A value with threads or connections. A forked child leaks it instead of dropping it: neither belongs to the child.
+/// A value with threads or connections. A forked child leaks the value instead of dropping it, because the threads and
+/// connections belong to the parent.
 pub struct ProcessOwned<T> {
     value: ManuallyDrop<T>,
     guard: ProcessGuard,

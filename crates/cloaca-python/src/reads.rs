@@ -22,18 +22,19 @@ use crate::schedule_dict::schedule_dict;
 use crate::signals;
 use crate::workflow::Workflow;
 
-/// The start and the end of a span, the number of executions submitted in it, and the number of those that have failed.
+/// A time span: its start, its end, the number of executions submitted in it, and how many of these have failed. Each number
+/// is paired with a flag that says whether it is exact.
 type ActivityTuple = (i64, i64, (u64, bool), (u64, bool));
 
-/// A number, and whether it is exact.
+/// Returns the value of a count, and whether the value is exact.
 fn counted(count: Count) -> (u64, bool) {
     (count.value, count.kind == CountKind::Exact)
 }
 
-/// A map: its task, the number of its items in each state, and its bound.
+/// A map: its task's id, the number of its items in each state, and the maximum number that run at once.
 type MapCounts = (String, Vec<(&'static str, u32)>, Option<u32>);
 
-/// The number of a map's items in each state.
+/// Returns the number of a map's items in each state.
 fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
     let states = row.possible_states();
     states.map(|(state, count)| (state.name(), count)).collect()
@@ -43,7 +44,7 @@ fn states(row: &MapRow) -> Vec<(&'static str, u32)> {
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Reads {
     database: Arc<ProcessOwned<Inspector>>,
-    /// The runner that the reads belong to, if any. It knows the handlers of this process.
+    /// The runner that the reads belong to, if any. The runner knows the handlers of this process.
     engine: Weak<ProcessOwned<EngineHandle>>,
 }
 
@@ -84,7 +85,7 @@ impl Reads {
         call::detached(py, self.database.guard(), || call(&self.database))
     }
 
-    /// Deletes at most `limit` executions that ended at least `older_than` microseconds ago; returns their number.
+    /// Deletes executions that ended at least `older_than` microseconds ago, and other old rows. See `Inspector::prune`.
     pub fn prune(&self, py: Python<'_>, older_than: Micros, limit: usize) -> PyResult<usize> {
         self.call(py, |database| {
             let before = Timestamp(database.now().0.saturating_sub(older_than));
@@ -124,7 +125,7 @@ impl Reads {
             .map(ExecutionStatus::name)
     }
 
-    /// Returns the ids of at most `limit` executions that a shortened id may mean, newest first.
+    /// Returns the ids of at most `limit` executions that a shortened id can stand for, newest first.
     fn find_executions(
         &self,
         py: Python<'_>,
@@ -136,7 +137,7 @@ impl Reads {
         Ok(found.iter().map(ToString::to_string).collect())
     }
 
-    /// Returns the number of executions in each state: its name, the number, and whether it is exact.
+    /// Returns the number of executions in each state: the name of the state, the number, and whether the number is exact.
     fn counts(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, u64, bool)>> {
         let counts = self.call(py, Inspector::counts)?;
         let tuples = counts.into_iter().map(|(status, count)| {
@@ -146,8 +147,7 @@ impl Reads {
         Ok(tuples.collect())
     }
 
-    /// Returns activity by time span, oldest first. The spans have the same length. For each: its start and end, the number of
-    /// executions submitted in it, and how many of them have failed. Each number comes with whether it is exact.
+    /// For each of several equal time spans, oldest first, counts the submitted executions and how many of these have failed.
     fn activity(
         &self,
         py: Python<'_>,
@@ -164,7 +164,7 @@ impl Reads {
         Ok(tuples.collect())
     }
 
-    /// Returns the failed executions submitted since a time, grouped by cause, the newest failure first.
+    /// Returns the failed executions submitted since a time, grouped by cause. The group with the newest failure comes first.
     #[pyo3(signature = (since_us=None))]
     fn failures<'py>(
         &self,
@@ -228,8 +228,8 @@ impl Reads {
         Ok((items.collect(), page.next))
     }
 
-    /// Returns the maps of an execution that have expanded: the task's id, the number of items in each state, and the maximum
-    /// number of running ones.
+    /// Returns an execution's maps, except those whose list has not been read yet. For each map: the task's id, the number of
+    /// items in each state, and the maximum number of items that run at once.
     fn maps(&self, py: Python<'_>, execution_id: &str) -> PyResult<Vec<MapCounts>> {
         let id = requests::execution_id(execution_id).raise(py)?;
         let maps = self.call(py, |database| database.maps(id))?;
@@ -238,7 +238,7 @@ impl Reads {
         Ok(counts.collect())
     }
 
-    /// Changes how many items of a running map run at once.
+    /// Changes how many items of a running map may run at once.
     fn set_map(
         &self,
         py: Python<'_>,
@@ -250,7 +250,7 @@ impl Reads {
         self.call(py, |database| database.set_map(id, task_id, parallel))
     }
 
-    /// Submits an execution like an earlier one; returns the id of the new one once it is durable.
+    /// Submits a copy of an earlier execution; returns the new execution's id once it is durable.
     pub fn rerun(&self, py: Python<'_>, request: &Bound<'_, RerunRequest>) -> PyResult<String> {
         let (id, rerun) = request.get().parts();
         let submitted = self.call(py, |database| database.rerun(id, rerun))?;
@@ -288,7 +288,7 @@ impl Reads {
         })
     }
 
-    /// Returns the id of a workflow's execution with a key, or `None` if there is none.
+    /// Returns the id of the workflow's execution that has the given key, or `None` if no execution has the key.
     fn find(&self, py: Python<'_>, workflow: &str, key: &str) -> PyResult<Option<String>> {
         let found = self.call(py, |database| database.find(workflow, key))?;
         Ok(found.map(|id| id.to_string()))
@@ -379,7 +379,7 @@ impl Reads {
         Ok(records)
     }
 
-    /// Returns the runners that were not declared dead.
+    /// Returns the runners that have not been declared dead.
     fn runners(&self, py: Python<'_>) -> PyResult<Vec<RunnerRecord>> {
         let views = self.call(py, Inspector::runners)?;
         let now = self.database.now();

@@ -1,4 +1,4 @@
-//! The macro `record!`, which defines the classes in which `_core` returns plain data to Python.
+//! The macro `record!`, which defines classes for the plain data that `_core` returns to Python.
 
 use pyo3::prelude::*;
 

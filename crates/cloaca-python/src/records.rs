@@ -1,4 +1,4 @@
-//! The named, frozen classes in which `_core` returns rows and other plain data to Python.
+//! Frozen classes for the rows and other plain data that `_core` returns to Python.
 
 use pyo3::prelude::*;
 
@@ -15,18 +15,18 @@ record! {
         next_cursor: Option<String>,
         /// The cursor of the previous page; `None` on the first one.
         prev_cursor: Option<String>,
-        /// If the search ended before the page was full: when the last examined execution was submitted, in microseconds since
-        /// 1970.
+        /// The submission time of the last execution that the search examined, in microseconds since 1970, if the search ran
+        /// out of time before the page was full; otherwise `None`.
         scanned_until_us: Option<i64>,
     }
 }
 
 record! {
-    /// The execution that a submission led to.
+    /// The result of a submission.
     Submitted {
-        /// The execution.
+        /// The id of the execution.
         execution_id: String,
-        /// Whether the submission started it; false if an earlier execution has the submission's key.
+        /// Whether the submission created the execution; false if an earlier execution already had the submission's key.
         created: bool,
     }
 }
@@ -40,9 +40,9 @@ record! {
         r#type: String,
         /// The execution.
         execution_id: String,
-        /// The task, if the event is about one.
+        /// The task, if the event is about a task.
         task_id: Option<String>,
-        /// The attempt, if the event is about one.
+        /// The attempt, if the event is about an attempt.
         attempt: Option<u32>,
         /// The runner that caused the event, if it is known.
         runner_id: Option<String>,
@@ -62,11 +62,11 @@ record! {
         done: f64,
         /// The total amount of work.
         total: f64,
-        /// The message that the task reported with it.
+        /// The message that the task reported with its progress.
         message: Option<String>,
-        /// Of a map: the number of its items in each state.
+        /// The number of a map's items in each state; `None` for a task that is not a map.
         items: Option<Vec<(&'static str, u32)>>,
-        /// Of a map: maximum number of items that run at once.
+        /// Maximum number of a map's items that run at once; `None` if there is no limit, or if the task is not a map.
         parallel: Option<u32>,
         /// When the task reported it, in microseconds since 1970.
         time_us: i64,
@@ -152,7 +152,7 @@ record! {
     SchemaState {
         /// The newest migration that was applied, if any.
         current: Option<String>,
-        /// The migrations that were not applied yet.
+        /// The migrations that have not been applied yet.
         pending: Vec<String>,
     }
 }
@@ -233,7 +233,7 @@ record! {
     }
 }
 
-/// The numbers of running and of waiting tasks and callbacks.
+/// The number of running tasks and callbacks, and the number of waiting ones.
 #[pyclass(frozen, eq, get_all, module = "cloaca._core")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct WorkLoad {
@@ -256,13 +256,13 @@ impl WorkLoad {
     }
 }
 
-/// The work of a runner on a test bench.
+/// The running and waiting work of a runner on a [`Bench`](crate::testing::Bench).
 #[pyclass(frozen, eq, get_all, module = "cloaca._core")]
 #[derive(PartialEq, Eq)]
 pub struct BenchLoad {
-    /// The work of the worker threads.
+    /// The tasks and callbacks of the worker threads.
     pub threads: WorkLoad,
-    /// The work of the event loop.
+    /// The tasks and callbacks of the event loop.
     pub event_loop: WorkLoad,
 }
 

@@ -1,4 +1,4 @@
-//! Reports of running tasks (progress and log lines), and announcements of executions' ends.
+//! Reports of running tasks (progress and log lines), and announcements that executions have ended.
 
 use std::sync::Arc;
 

@@ -22,9 +22,9 @@ pub struct SubmitRequest {
     workflow: String,
     /// The input; `None` for an empty one.
     context: Option<Py<Context>>,
-    /// The key under which the submission is unique.
+    /// The submission's unique key. If an execution of the workflow has the key, nothing new starts.
     key: Option<String>,
-    /// The priority, from -32768 to 32767. Higher ones start first.
+    /// The priority, from -32768 to 32767. Executions with a higher priority start first.
     priority: i64,
     /// The delay before the start, in microseconds.
     delay_us: Option<Micros>,
@@ -42,7 +42,7 @@ pub struct SubmitRequest {
 impl SubmitRequest {
     #[new]
     #[pyo3(signature = (workflow, context=None, key=None, priority=0, delay_us=None, at_us=None, timeout_us=None, labels=None))]
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     const fn new(
         workflow: String,
         context: Option<Py<Context>>,
@@ -66,7 +66,7 @@ impl SubmitRequest {
         }
     }
 
-    /// Returns a copy with a trace context, which is JSON.
+    /// Returns a copy of this request with a trace context, given as JSON.
     fn with_trace(&self, py: Python<'_>, trace: String) -> Self {
         Self {
             workflow: self.workflow.clone(),
@@ -94,16 +94,16 @@ impl SubmitRequest {
     }
 }
 
-/// A handler of a task: a number by which Python finds the function, and how to run it.
+/// A task's handler: the number of the Python function, and how to run it.
 #[pyclass(frozen, get_all, module = "cloaca._core")]
 pub struct TaskHandler {
     /// `threads` or `loop`.
     executor: String,
     /// The number of the function in the package's registry.
     number: u64,
-    /// Whether the task has a callback for success.
+    /// Whether the task has a callback that is called after success.
     on_success: bool,
-    /// Whether the task has a callback for failure.
+    /// Whether the task has a callback that is called after failure.
     on_failure: bool,
 }
 
@@ -177,8 +177,7 @@ pub fn submissions(
         .collect()
 }
 
-/// Returns the result of each submission. `own`: the ids under which they were submitted; `stored`: the ids of the stored
-/// executions.
+/// Returns the result of each submission. `own` has the ids of the requests; `stored` has the ids of the stored executions.
 pub fn submitted(own: &[ExecutionId], stored: &[ExecutionId]) -> Vec<Submitted> {
     let pairs = own.iter().zip(stored);
     pairs
@@ -189,7 +188,7 @@ pub fn submitted(own: &[ExecutionId], stored: &[ExecutionId]) -> Vec<Submitted> 
         .collect()
 }
 
-/// Returns a workflow with this program's handlers, and whether one of them runs on the event loop.
+/// Returns a workflow with this program's handlers, and whether one of the handlers runs on the event loop.
 pub fn registration(
     workflow: &Arc<Workflow>,
     handlers: BTreeMap<String, Bound<'_, TaskHandler>>,
@@ -223,15 +222,14 @@ pub fn registration(
     ))
 }
 
-/// Whether a handler belongs to a final task or, if its name has the suffix `~final`, to a compensation.
+/// Whether a handler belongs to a final task. Compensations are final tasks too; their handlers' names end in `~final`.
 fn is_final(workflow: &Workflow, name: &str) -> bool {
     let id = name.strip_suffix("~final").unwrap_or(name);
     let mut finals = workflow.definition().finals.iter();
     (workflow.ordinal(name).is_none()) && finals.any(|task| task.id == id)
 }
 
-/// Returns a handler for an external task of a workflow that another program defines, and whether it runs on the event
-/// loop.
+/// Returns a handler for an external task of another program's workflow, and whether the handler runs on the event loop.
 pub fn service(
     workflow: String,
     definition: &str,
@@ -296,7 +294,7 @@ pub fn schedule_id(text: &str) -> Result<ScheduleId, Error> {
             ErrorCode::ScheduleInvalid,
             format!("Invalid schedule ID '{shown}'"),
         )
-        .with_hint("it is the UUID that register_cron_workflow returned")
+        .with_hint("use the UUID that register_cron_workflow returned")
     })
 }
 

@@ -1,4 +1,4 @@
-//! `RerunRequest`: an execution to submit again, with the changes.
+//! `RerunRequest`: the request to submit a copy of an earlier execution, with changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::errors::Raise;
 use crate::requests;
 
-/// An execution to submit again.
+/// The request to submit a copy of an earlier execution.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct RerunRequest {
     id: ExecutionId,
@@ -20,8 +20,8 @@ pub struct RerunRequest {
 
 #[pymethods]
 impl RerunRequest {
-    /// `input`, `labels`: if omitted, the earlier execution's are used. `latest`: run the latest stored version of the
-    /// workflow.
+    /// `input` and `labels` default to those of the earlier execution. With `latest`, the copy runs the latest stored version
+    /// of the workflow instead of the earlier execution's version.
     #[new]
     #[pyo3(signature = (execution_id, input=None, latest=false, labels=None, actor=None, note=None))]
     pub fn new(
@@ -51,7 +51,7 @@ impl RerunRequest {
 }
 
 impl RerunRequest {
-    /// Returns the earlier execution, and how it is repeated.
+    /// Returns the earlier execution's id, and the changes.
     pub fn parts(&self) -> (ExecutionId, Rerun) {
         (self.id, self.rerun.clone())
     }

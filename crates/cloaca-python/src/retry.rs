@@ -1,4 +1,4 @@
-//! The engine's retry decisions, for `RetryPolicy` of the package.
+//! The engine's retry decisions, for the Python package's `RetryPolicy`.
 
 use cloacina::engine;
 use cloacina::types::{Error, ErrorCode, Failure, Micros, RetryPolicy};
@@ -6,7 +6,8 @@ use pyo3::prelude::*;
 
 use crate::errors::Raise;
 
-/// Whether another attempt follows a failed one. The error's type names are given most specific first.
+/// Returns whether another attempt follows attempt number `attempt`, which has failed. `lineage` names the exception's type
+/// and its base classes, the most specific type first.
 #[pyfunction]
 pub fn should_retry(
     py: Python<'_>,
@@ -26,7 +27,7 @@ pub fn should_retry(
     Ok(engine::should_retry(&policy, &failure, attempt))
 }
 
-/// The delay after a failed attempt in microseconds; `random` in 0..1 places it within the jitter.
+/// Returns the delay, in microseconds, after attempt number `attempt` has failed. `random`, from 0 to 1, selects the jitter.
 #[pyfunction]
 pub fn retry_delay_us(py: Python<'_>, policy: &str, attempt: u32, random: f64) -> PyResult<Micros> {
     let policy = read(policy).raise(py)?;

@@ -43,7 +43,7 @@ pub struct Schedules {
     target: Target,
 }
 
-/// The receiver of changes: a runner, whose coordinator learns of them at once, or a database.
+/// The object that makes changes: a runner, whose coordinator notices the changes at once, or an inspector of the database.
 #[derive(FromPyObject)]
 enum Target {
     #[pyo3(transparent)]
@@ -52,8 +52,8 @@ enum Target {
     Database(Py<Inspector>),
 }
 
-/// Parses the name of a rule.
-fn word<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Error> {
+/// Parses the name of a catch-up rule or an overlap rule. `what` names the kind of rule in the error.
+fn rule<T: std::str::FromStr<Err = ()>>(what: &str, text: &str) -> Result<T, Error> {
     text.parse().map_err(|()| {
         Error::new(
             ErrorCode::ScheduleInvalid,
@@ -110,7 +110,7 @@ impl Schedules {
     }
 
     /// Registers a schedule; returns its id.
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn register(
         &self,
         py: Python<'_>,
@@ -131,9 +131,9 @@ impl Schedules {
         let new = NewSchedule {
             instance,
             input: input.map(|input| (*input).clone()).unwrap_or_default(),
-            catchup: word("catch-up", catchup).raise(py)?,
+            catchup: rule("catch-up", catchup).raise(py)?,
             max_catchup,
-            overlap: word("overlap", overlap).raise(py)?,
+            overlap: rule("overlap", overlap).raise(py)?,
             start_at: start_us.map(Timestamp),
             end_at: end_us.map(Timestamp),
             jitter: jitter_us,
@@ -161,7 +161,7 @@ impl Schedules {
         )
     }
 
-    /// Enables or disables a schedule; returns it.
+    /// Enables or disables a schedule; returns the schedule.
     fn set_enabled<'py>(
         &self,
         py: Python<'py>,
@@ -202,9 +202,9 @@ impl Schedules {
         Ok(execution?.to_string())
     }
 
-    /// Registers a trigger with the number of its function; returns its id. `Runner.supervise` returns a `Poll` for each
-    /// call of the function.
-    #[expect(clippy::too_many_arguments, reason = "Python's side names them")]
+    /// Registers a trigger with the number of its function; returns the trigger's id. `Runner.supervise` returns a `Poll` when
+    /// the function must be called.
+    #[expect(clippy::too_many_arguments, reason = "Python passes them by name")]
     fn register_trigger(
         &self,
         py: Python<'_>,
@@ -249,7 +249,7 @@ impl Schedules {
         Ok(id.to_string())
     }
 
-    /// Enables or disables a trigger; returns it.
+    /// Enables or disables a trigger; returns the trigger.
     fn set_trigger_enabled<'py>(
         &self,
         py: Python<'py>,

@@ -6,30 +6,30 @@ use cloacina::runtime::RunnerConfig;
 use cloacina::types::{Error, ErrorCode};
 use serde::Deserialize;
 
-/// The argument `config` of `Runner(database_url, config)`. No member is optional: the package sets the defaults.
+/// The argument `config` of `Runner(database_url, config)`. The package passes every member, so no member has a default here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunnerSettings {
     max_concurrent_tasks: usize,
     max_concurrent_async_tasks: usize,
     poll_interval_us: u64,
-    /// `null`: no limit.
+    /// Maximum run time of an attempt whose task sets no timeout; `null` means no limit.
     task_timeout_us: Option<u64>,
-    /// `null`: no limit.
+    /// Maximum run time of an execution that is submitted without a timeout; `null` means no limit.
     workflow_timeout_us: Option<u64>,
     enable_recovery: bool,
     heartbeat_interval_us: u64,
     lease_ttl_us: u64,
-    /// `null`: twice the lease.
+    /// Time without progress after which a running task counts as stalled; `null` means twice the lease.
     stall_threshold_us: Option<u64>,
     max_rescues: u32,
     max_context_bytes: u64,
     shutdown_timeout_us: u64,
     db_timeout_us: u64,
     db_pool_size: usize,
-    /// `null` keeps everything.
+    /// Age after which ended executions and ticks are deleted; `null` means never.
     retention_us: Option<u64>,
-    /// `null` keeps every signal.
+    /// Age after which a signal is deleted if no open wait can receive it; `null` means never.
     signal_retention_us: Option<u64>,
     auto_migrate: bool,
     enable_cron_scheduling: bool,
@@ -48,7 +48,7 @@ impl RunnerSettings {
         })
     }
 
-    /// Returns whether opening the database migrates it.
+    /// Whether the database is migrated when it is opened.
     pub const fn auto_migrate(&self) -> bool {
         self.auto_migrate
     }

@@ -11,13 +11,13 @@ use crate::record::record;
 use crate::requests;
 
 record! {
-    /// The answer to a signal.
+    /// The result of sending a signal.
     SentSignal {
-        /// Its number.
+        /// The signal's number.
         seq: i64,
-        /// Whether this call stored it; false if an earlier call with the same id has stored it.
+        /// Whether this call stored the signal; false if an earlier call with the same id stored it.
         created: bool,
-        /// The number of tasks that it woke at once.
+        /// The number of tasks that the signal woke at once.
         woken: usize,
     }
 }
@@ -25,9 +25,9 @@ record! {
 record! {
     /// An open wait.
     WaitRecord {
-        /// `signal`, `approval`, `timer` or `cancel`.
+        /// `signal`, `approval`, `timer`, `cancel` or `child`.
         kind: &'static str,
-        /// The name of the signal or the approval.
+        /// The name of the signal or the approval; for a child, the name of its workflow.
         name: String,
         /// The key of the signal.
         key: Option<String>,
@@ -35,17 +35,17 @@ record! {
         execution_id: String,
         /// The workflow's name.
         workflow: String,
-        /// The task's id.
+        /// The task's id; `None` for a wait for a signal that cancels the execution.
         task_id: Option<String>,
-        /// The beginning of the wait, in microseconds since 1970.
+        /// The time at which the wait began, in microseconds since 1970.
         since_us: i64,
-        /// The time at which the wait ends by itself, in microseconds since 1970.
+        /// The time at which a timer is due or the wait times out, in microseconds since 1970.
         deadline_us: Option<i64>,
         /// The title of an approval.
         title: Option<String>,
-        /// The person or group who decides.
+        /// The person or group who must decide an approval.
         to: Option<String>,
-        /// The JSON schema of the data of an approval, as JSON.
+        /// The JSON Schema of an approval's data, as JSON text.
         schema: Option<String>,
     }
 }
@@ -102,7 +102,7 @@ pub fn decision(
     })
 }
 
-/// Returns the action that moves a timer.
+/// Returns the action that moves the due time of a timer or of a retry delay.
 pub fn reschedule(task: String, at_us: Option<i64>, after_us: i64, now: Timestamp) -> Control {
     Control::Reschedule {
         task,
@@ -123,7 +123,7 @@ pub fn wait_filter(
         let known = WaitKind::ALL.iter().find(|known| known.name() == kind);
         known.copied().ok_or_else(|| {
             invalid(format!("'{kind}' is not a kind of wait"))
-                .with_hint("kinds are signal, approval, timer and cancel")
+                .with_hint("a kind is signal, approval, timer, child or cancel")
         })
     });
     Ok(WaitFilter {
@@ -136,7 +136,7 @@ pub fn wait_filter(
     })
 }
 
-/// Converts a page.
+/// Converts a page of open waits.
 pub fn wait_page(py: Python<'_>, page: EnginePage) -> PyResult<WaitPage> {
     let items = page.items.into_iter().map(|wait| Py::new(py, of(wait)));
     Ok(WaitPage {
@@ -161,11 +161,11 @@ fn of(wait: Wait) -> WaitRecord {
     }
 }
 
-/// Converts the answer to a signal.
+/// Returns the result of sending one signal, for Python.
 pub fn sent(sent: &[Sent]) -> PyResult<SentSignal> {
     let sent = sent
         .first()
-        .ok_or_else(|| PyRuntimeError::new_err("the signal has no answer"))?;
+        .ok_or_else(|| PyRuntimeError::new_err("the engine did not answer the signal"))?;
     Ok(SentSignal {
         seq: sent.seq,
         created: sent.is_new,

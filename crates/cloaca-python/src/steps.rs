@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cloacina::runner::EngineHandle;
-use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply, StepCall};
+use cloacina::runtime::{self, Answer, Assignment, EndedStep, Message, Reply};
 use cloacina::types::{Error, ErrorCode, Json, Park, ParkKind, StepKind, StepRecord, Timestamp};
 use pyo3::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::loop_waker::WakeHandle;
 use crate::process_guard::ProcessGuard;
 use crate::work::Work;
 
-/// The steps of one attempt: what earlier attempts recorded, and the keys that this one has used.
+/// The steps of one attempt: the steps that are already recorded, and the keys that this attempt has used.
 #[pyclass(frozen, module = "cloaca._core")]
 #[derive(Default)]
 pub struct StepLog {
@@ -28,9 +28,18 @@ impl StepLog {
         Self::default()
     }
 
-    /// Returns the key under which a call is recorded. Call it in the order of the calls.
+    /// Returns the key under which a step is recorded: `key`, made unique by a number. Python must call this method in the
+    /// order of the steps.
     fn key(&self, key: &str) -> String {
         self.inner.key(key)
+    }
+
+    /// Returns what `key` returns, and what `recorded` returns for this key. One call is faster than two, and a loop may read
+    /// thousands of steps again.
+    fn replay(&self, key: &str) -> (String, Option<(&'static str, String)>) {
+        let name = self.inner.key(key);
+        let recorded = self.recorded(&name);
+        (name, recorded)
     }
 
     /// Whether the recorded steps were read.
@@ -39,29 +48,26 @@ impl StepLog {
         self.inner.is_loaded()
     }
 
-    /// Returns the recorded value of a step as JSON text; `None` if it is not recorded.
-    fn recorded(&self, key: &str) -> Option<String> {
-        self.inner.recorded(key).map(|value| value.to_string())
+    /// Returns the name of the call that recorded a step (`step`, `sleep`, `wait`, `run` or `run_many`) and the recorded value
+    /// as JSON text; `None` if the step is not recorded.
+    fn recorded(&self, key: &str) -> Option<(&'static str, String)> {
+        let (call, value) = self.inner.recorded_with_call(key)?;
+        Some((call.name(), value.to_string()))
     }
 
-    /// Returns the name of the call that recorded a step: `step`, `sleep`, `wait`, `run` or `run_many`; `None` if it is not
-    /// recorded.
-    fn recorded_call(&self, key: &str) -> Option<&'static str> {
-        self.inner.recorded_call(key).map(StepCall::name)
-    }
-
-    /// Returns the recorded ends of the children of a call as JSON texts; `None` if the call has not ended.
+    /// Returns how each child of a call ended, as JSON texts; `None` if the call has not ended.
     fn recorded_children(&self, key: &str) -> Option<Vec<String>> {
         let ends = self.inner.recorded_children(key)?;
         Some(ends.iter().map(ToString::to_string).collect())
     }
 
-    /// Returns the numbers of the children of a call, among the first `count`, whose ends are not recorded.
+    /// Among the first `count` children of a call, returns the numbers of those whose end is not recorded.
     fn missing_children(&self, key: &str, count: u32) -> Vec<u32> {
         self.inner.missing_children(key, count)
     }
 
-    /// Returns the position of the step that will record the end of a call that runs one child, or `count` children.
+    /// Returns the position of the step that will record the end of a call with children. If the call runs several children,
+    /// `count` is their number, and a position for each child is reserved too.
     fn reserve_children(
         &self,
         py: Python<'_>,
@@ -81,16 +87,16 @@ impl StepLog {
     }
 }
 
-/// A step that ended, as Python reports it.
-pub struct Ended {
+/// A step that has ended, as Python reports it.
+pub struct ReportedStep {
     key: String,
     kind: String,
     started_at_us: i64,
     value: String,
 }
 
-impl Ended {
-    /// Returns the step from its parts: its key, its kind by name, its start, and its value as JSON text.
+impl ReportedStep {
+    /// Returns a step. `kind` is the name of the step's kind, and `value` is JSON text.
     pub const fn new(key: String, kind: String, started_at_us: i64, value: String) -> Self {
         Self {
             key,
@@ -113,8 +119,9 @@ pub fn reserve(py: Python<'_>, work: &Work, log: &StepLog, key: &str) -> PyResul
         .raise(py)
 }
 
-/// A call of an attempt about its steps. It waits for the answer, or wakes an event loop with it.
-pub struct Call<'a> {
+/// An attempt's request to load or record steps. Each method sends the request. Without a waker, the method blocks until
+/// the answer arrives. With a waker, it returns a token at once, and the answer later wakes an event loop.
+pub struct StepRequest<'a> {
     py: Python<'a>,
     engine: &'a EngineHandle,
     guard: ProcessGuard,
@@ -122,7 +129,7 @@ pub struct Call<'a> {
     log: &'a StepLog,
 }
 
-impl<'a> Call<'a> {
+impl<'a> StepRequest<'a> {
     pub const fn new(
         py: Python<'a>,
         engine: &'a EngineHandle,
@@ -139,7 +146,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Reads the recorded steps of the attempt into its log.
+    /// Reads the task's recorded steps into the attempt's log.
     pub fn load(self, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
         let Some(assignment) = self.work.assignment() else {
             return self.nothing(waker);
@@ -151,7 +158,7 @@ impl<'a> Call<'a> {
     }
 
     /// Records a step.
-    pub fn record(self, ended: Ended, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
+    pub fn record(self, ended: ReportedStep, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
         let Some(assignment) = self.work.assignment() else {
             return self.nothing(waker);
         };
@@ -160,7 +167,7 @@ impl<'a> Call<'a> {
         self.ask(waker, true, message, |_, ()| {})
     }
 
-    /// Asks whether the condition of a wait already holds. If so, records the end of the wait, and adds it to the log.
+    /// Checks whether the condition of a wait already holds. If so, records the end of the wait, and adds it to the log.
     pub fn end_wait(
         self,
         wait: (String, &str),
@@ -178,7 +185,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Answers a call of an attempt that no runner knows.
+    /// Answers a request that has nothing to load or record, for example in a callback.
     fn nothing(&self, waker: Option<WakeHandle>) -> PyResult<Option<u64>> {
         self.guard.check(self.py)?;
         Ok(waker.map(|waker| {
@@ -188,7 +195,9 @@ impl<'a> Call<'a> {
         }))
     }
 
-    /// Sends a message. `is_write`: the thread only waits for the commit, so it may run the coordinator's step.
+    /// Sends a message to the coordinator. The calling thread runs the coordinator's step inline on three conditions: the
+    /// message is a write, so that the thread would wait for the commit anyway; `waker` is `None`; and the runner does not
+    /// share its workers.
     fn ask<T: Send + 'static>(
         self,
         waker: Option<WakeHandle>,
@@ -231,7 +240,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The wait with a key and a condition. `None`: the task can record no further step.
+/// Returns a wait with the given key and condition, or `None` if the task has reached its maximum number of steps.
 fn park_of(log: &StepLog, (key, condition): (String, &str)) -> Result<Option<Box<Park>>, Error> {
     let condition = serde_json::from_str(condition).map_err(|error| {
         let text = format!("the condition of '{key}' cannot be read: {error}");
@@ -268,7 +277,7 @@ fn to_record(
     engine: &EngineHandle,
     assignment: &Assignment,
     log: &StepLog,
-    ended: Ended,
+    ended: ReportedStep,
 ) -> Result<StepRecord, Error> {
     let task = &assignment.workflow.task(assignment.task).id;
     let invalid = |problem: String| {
@@ -320,7 +329,7 @@ struct WakeUp {
 
 impl WakeUp {
     fn new(waker: WakeHandle) -> Self {
-        /// The last token. Loops of all runners use one table of tokens.
+        /// The last token. Tokens are unique in the process, because the event loops of all runners share one table of tokens.
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
             waker,

@@ -53,7 +53,7 @@ impl DatabaseAdmin {
         })
     }
 
-    /// Removes a tenant with its data. With `force`, also while programs are connected as the tenant.
+    /// Removes a tenant with its data. Without `force`, fails while a live runner uses the tenant's schema.
     fn remove_tenant(
         &self,
         py: Python<'_>,

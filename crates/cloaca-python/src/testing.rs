@@ -17,30 +17,32 @@ use crate::errors::Raise;
 use crate::records::BenchLoad;
 use crate::runner::Runner;
 
-/// How long a coordinator sleeps in real time, unless it is woken, while its next due time is in the virtual future.
+/// Real time that a coordinator sleeps while its next work is due later on the virtual clock. A message wakes the
+/// coordinator earlier.
 const SLEEP: Duration = Duration::from_hours(1);
 /// Interval at which a waiting thread checks whether the coordinator has ended.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum real time for a coordinator to become idle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One runner's view of the virtual time. It also tells when the runner's coordinator sleeps.
+/// A runner's view of the virtual time. It also records when the runner's coordinator begins to sleep.
 struct RunnerClock {
     now: Arc<AtomicI64>,
-    /// Whether the runner stops without waiting in real time: each sleep of the coordinator moves the runner's time to the next
-    /// due time.
+    /// Whether the runner is stopping and skips waits: when the coordinator is about to sleep, the runner's time moves towards
+    /// the next due time instead.
     hurries: AtomicBool,
-    /// How far this runner's time is ahead of the bench's time, in microseconds.
+    /// This runner's time minus the bench's time, in microseconds. It is positive after the runner has skipped waits.
     ahead: AtomicI64,
     sleep: Mutex<Sleep>,
     slept: Condvar,
 }
 
+/// The sleeps of a coordinator, as its clock records them.
 #[derive(Default)]
 struct Sleep {
     /// Number of times that the coordinator has asked how long to sleep.
     times: u64,
-    /// The time at which it wants to wake up.
+    /// The time at which the coordinator's next work is due.
     due: Monotonic,
 }
 
@@ -61,10 +63,10 @@ impl Clock for RunnerClock {
         drop(sleep);
         self.slept.notify_all();
         let left = due.since(self.monotonic());
-        // With a positive duration the coordinator would sleep instead of running due work.
+        // For due work the result must be zero, because the coordinator sleeps whenever the result is positive.
         if left > 0 && self.hurries.load(Ordering::Acquire) {
             self.ahead.fetch_add(left.min(60_000_000), Ordering::AcqRel);
-            return Duration::from_millis(1); // worker threads run in real time
+            return Duration::from_millis(1); // gives worker threads, which run in real time, time to finish
         }
         if left <= 0 { Duration::ZERO } else { SLEEP }
     }
@@ -105,7 +107,7 @@ impl Failpoints for Crash {
     }
 }
 
-/// An in-memory database with a virtual clock, on which runners can crash as planned.
+/// An in-memory database with a virtual clock. Its runners can be made to crash at a chosen transaction.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Bench {
     store: SqliteStore,
@@ -138,7 +140,7 @@ impl Bench {
         self.now.load(Ordering::Acquire)
     }
 
-    /// Moves the virtual clock forward, never back. Runners notice it in `settle`.
+    /// Moves the virtual clock forward, never back. Runners notice the new time when `settle` is called.
     fn move_to(&self, now_us: i64) {
         self.now.fetch_max(now_us, Ordering::AcqRel);
     }
@@ -175,7 +177,8 @@ impl BenchRunner {
         self.core.clone_ref(py)
     }
 
-    /// Plans a crash at the nth transaction from now, before or after it is applied.
+    /// Plans a crash at a transaction. `number` counts the transactions from now, starting at 1. `applied` says whether the
+    /// transaction is applied before the crash.
     fn crash_at(&self, number: u64, applied: bool) {
         let begun = self.crash.commits.load(Ordering::Acquire);
         *self.crash.planned.lock() = Some((begun + number, applied));
@@ -193,13 +196,14 @@ impl BenchRunner {
         self.crash.happened.load(Ordering::Acquire)
     }
 
-    /// Waits until the coordinator has done everything that is due; returns the time of its next wake-up.
+    /// Waits until the coordinator has done all work that is due; returns the time of its next wake-up.
     fn settle(&self, py: Python<'_>) -> i64 {
         let engine = self.core.get().engine();
         py.detach(|| {
             let end = Instant::now() + SETTLE_TIMEOUT;
             loop {
-                // A running step may miss the first message. After the second one, all earlier messages have been handled.
+                // A step that is running can miss the first message, so the first sleep can be too early. After the
+                // second sleep, the coordinator has handled all messages that were sent before.
                 self.nudge(engine, end);
                 let due = self.nudge(engine, end);
                 let is_idle = due > self.clock.monotonic() || engine.is_closed();
@@ -210,7 +214,7 @@ impl BenchRunner {
         })
     }
 
-    /// Returns the numbers of running and waiting tasks and callbacks: of the threads, and of the event loop.
+    /// Returns the numbers of running and waiting tasks and callbacks, for worker threads and for the event loop.
     fn work(&self) -> BenchLoad {
         let queues = self.core.get().engine().queues();
         BenchLoad {
@@ -219,18 +223,19 @@ impl BenchRunner {
         }
     }
 
-    /// The number of claimed tasks whose end the coordinator has not processed. It exceeds `work` while a worker reports.
+    /// The number of claimed tasks whose end the coordinator has not processed. It is higher than the sum of `work` while a
+    /// worker's report is on its way.
     #[getter]
     fn in_flight(&self) -> usize {
         self.core.get().engine().in_flight()
     }
 
-    /// Begins to stop the runner, and then advances only its own time, so that its grace period takes no real time.
+    /// Begins to stop the runner, and from then on lets it skip waits, so that its grace period takes no real time.
     fn hurry(&self, py: Python<'_>, grace_us: u64) {
         let engine = self.core.get().engine();
         drop(engine.begin_stop(Duration::from_micros(grace_us)));
         py.detach(|| {
-            // Only a stopping runner may skip time, because another runner would start later work too early.
+            // Waits until the coordinator is stopping, because a coordinator that starts tasks must not skip waits.
             let end = Instant::now() + SETTLE_TIMEOUT;
             self.nudge(engine, end);
             self.nudge(engine, end);
@@ -251,7 +256,8 @@ impl BenchRunner {
                 self.clock.slept.wait_for(&mut sleep, CHECK_INTERVAL);
             }
             let (slept, due) = (sleep.times != before, sleep.due);
-            // The coordinator calls this clock while it holds its mailbox: unlock the clock before using the mailbox.
+            // The coordinator locks its mailbox before it calls this clock. So this thread unlocks the clock before it uses
+            // the mailbox: the opposite order could deadlock.
             drop(sleep);
             // A stopped coordinator does not sleep again.
             if slept || engine.is_closed() || Instant::now() >= end {

@@ -1,4 +1,4 @@
-//! Waiting for the end of executions: blocking, or through an event loop's waker.
+//! Waiting for the end of executions: with a blocked thread, or with a waker of an event loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,7 @@ impl Drop for SubscriptionGuard<'_> {
     }
 }
 
+/// Receives the end of an execution.
 type End = OneShot<Result<Ended, Error>>;
 
 fn subscribe(engine: &EngineHandle, id: ExecutionId, end: &End) -> Result<Subscription, Error> {
@@ -47,16 +48,17 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
         engine,
         subscription,
     };
-    // The main thread sends the request and waits. Any other thread sends it detached, since it may run the step inline.
+    // The main thread sends the request here. Any other thread sends it below, while detached, because it can run the
+    // coordinator's step inline.
     let mut unsent = Some(vec![request]);
     let mut answer = None;
     if call::may_be_main() {
         answer = unsent.take().map(|requests| engine.begin_submit(requests));
     }
     let mut is_durable = false;
-    // The key may name an earlier execution. Then the call waits for the end of that execution.
+    // If an earlier execution has the key, this call waits for the end of the earlier execution.
     let mut earlier: Option<SubscriptionGuard<'_>> = None;
-    // One wait for both answers, so that the thread does not attach between them.
+    // One wait covers both answers (durable, and ended), so that the thread need not attach to the interpreter in between.
     let ended = call::wait(py, None, |patience| {
         if let Some(requests) = unsent.take() {
             answer = Some(engine.submit_inline(requests));
@@ -65,7 +67,7 @@ pub fn execute(py: Python<'_>, engine: &EngineHandle, request: SubmitRequest) ->
             match answer.as_ref()?.wait(patience)? {
                 Ok(ids) => {
                     for stored in ids.into_iter().filter(|stored| *stored != id) {
-                        // The key belongs to the execution whose task waits here.
+                        // Refuses a wait that would never end: the key can belong to the execution whose task makes this call.
                         if let Err(error) = refuse_own(stored) {
                             return Some(Err(error));
                         }
@@ -113,7 +115,7 @@ pub fn wait(
         .raise(py)
 }
 
-/// Answers a loop that waits for a submission. The answer is an error if the runner drops the request.
+/// Passes a submission's answer on to an event loop. The answer is an error if the runner drops the request.
 struct SubmissionReply {
     waker: WakeHandle,
     token: u64,
@@ -141,16 +143,16 @@ impl Drop for SubmissionReply {
     }
 }
 
-/// The subscriptions of a runner that event loops wait for.
+/// The open subscriptions of event loops, each to the end of one execution.
 #[derive(Default)]
 pub struct Subscriptions {
     last: AtomicU64,
-    /// By token. `None` until the engine has answered.
+    /// The subscriptions by token. An entry is `None` until the engine has returned the subscription.
     open: Arc<Mutex<FxHashMap<u64, Option<Subscription>>>>,
 }
 
 impl Subscriptions {
-    /// Wakes a loop when an execution ends, at once if it has ended already; returns the token of the subscription.
+    /// Wakes an event loop when an execution ends, or at once if it has ended already. Returns the token of the subscription.
     pub fn open(
         &self,
         engine: &EngineHandle,
@@ -180,7 +182,7 @@ impl Subscriptions {
         }
     }
 
-    /// Submits executions, and wakes a loop with the answer; returns its token.
+    /// Submits executions, and wakes an event loop with the answer. Returns the token of the answer.
     pub fn submit(
         &self,
         engine: &EngineHandle,

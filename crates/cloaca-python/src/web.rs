@@ -1,6 +1,7 @@
-//! `WebService`: the HTTP API for the ASGI and WSGI adapters. `WebServer`: the same on a port.
+//! `WebService`: the HTTP API for the ASGI and WSGI adapters. `WebServer`: the HTTP API on a port.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cloacina::types::{Error, ErrorCode};
 use cloacina_web::adapter::{Adapter, Exchange, Head, Notify, Part};
@@ -10,28 +11,35 @@ use pyo3::types::PyBytes;
 
 use crate::call;
 use crate::errors::Raise;
+use crate::event_classes::event_object;
+use crate::events::SupervisorQueue;
+use crate::logs::{self, LogQueue, Threshold};
 use crate::loop_waker::LoopWaker;
 use crate::process_guard::{ProcessGuard, ProcessOwned};
 
 /// The names and values of headers.
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// How a database is served.
+/// The options of a web service.
+#[expect(clippy::struct_excessive_bools, reason = "independent options")]
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct WebOptions {
     read_only: bool,
     hide_payloads: bool,
     redact: Vec<String>,
-    /// `None`: any host.
+    /// The host names that the service answers for; `None` allows any host.
     allowed_hosts: Option<Vec<String>>,
     trust_proxy: bool,
     trace_url: Option<String>,
+    /// Whether the page polls for changes instead of following the stream.
+    polled: bool,
 }
 
 #[pymethods]
 impl WebOptions {
     #[new]
-    #[pyo3(signature = (read_only, hide_payloads, redact, allowed_hosts, trust_proxy, trace_url=None))]
+    #[expect(clippy::fn_params_excessive_bools, reason = "the options")]
+    #[pyo3(signature = (read_only, hide_payloads, redact, allowed_hosts, trust_proxy, trace_url=None, polled=false))]
     const fn new(
         read_only: bool,
         hide_payloads: bool,
@@ -39,6 +47,7 @@ impl WebOptions {
         allowed_hosts: Option<Vec<String>>,
         trust_proxy: bool,
         trace_url: Option<String>,
+        polled: bool,
     ) -> Self {
         Self {
             read_only,
@@ -47,6 +56,7 @@ impl WebOptions {
             allowed_hosts,
             trust_proxy,
             trace_url,
+            polled,
         }
     }
 }
@@ -74,6 +84,9 @@ impl WebOptions {
         }
         if self.trust_proxy {
             web = web.trust_proxy();
+        }
+        if self.polled {
+            web = web.polled();
         }
         if let Some(template) = &self.trace_url {
             web = web.trace_url(template.as_str());
@@ -121,15 +134,54 @@ impl WebAccess {
     }
 }
 
+/// The log records of a web service's threads.
+#[pyclass(frozen, module = "cloaca._core")]
+pub struct WebLog {
+    queue: Arc<SupervisorQueue>,
+}
+
+#[pymethods]
+impl WebLog {
+    /// Waits for records, and returns them. Returns an empty list once the service has ended.
+    fn wait<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let events = call::wait(py, None, |patience| self.queue.wait(patience))?;
+        let events = events.unwrap_or_default().into_iter();
+        events.map(|event| event_object(py, event)).collect()
+    }
+}
+
+/// The queue of a service's log records. It ends when the service is dropped.
+#[derive(Default)]
+struct LogSource(Arc<SupervisorQueue>);
+
+impl LogSource {
+    fn dispatch(&self) -> tracing::Dispatch {
+        logs::dispatch(LogQueue::new(Arc::clone(&self.0), Threshold::info()))
+    }
+
+    fn reader(&self) -> WebLog {
+        WebLog {
+            queue: Arc::clone(&self.0),
+        }
+    }
+}
+
+impl Drop for LogSource {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The HTTP API of a database, without a socket.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct WebService {
     adapter: ProcessOwned<Adapter>,
+    log: LogSource,
 }
 
 #[pymethods]
 impl WebService {
-    /// Opens a database that exists.
+    /// Opens an existing database.
     #[new]
     fn new(
         py: Python<'_>,
@@ -139,13 +191,22 @@ impl WebService {
     ) -> PyResult<Self> {
         let guard = ProcessGuard::here();
         let options = options.get();
+        let log = LogSource::default();
         let adapter = call::detached(py, guard, || {
             let database = options.open(database_url, schema)?;
-            Adapter::start(options.apply(Web::for_adapter(database)))
+            let web = Web::for_adapter(database).log_to(log.dispatch());
+            Adapter::start(options.apply(web))
         })?;
         Ok(Self {
             adapter: ProcessOwned::new(adapter, guard),
+            log,
         })
+    }
+
+    /// The log records of the service's threads.
+    #[getter]
+    fn log(&self) -> WebLog {
+        self.log.reader()
     }
 
     /// Returns whether a request passes the checks that come before authentication.
@@ -164,8 +225,8 @@ impl WebService {
         }))
     }
 
-    /// Begins to answer a request. `waker` wakes an event loop when a part of the answer has arrived.
-    #[expect(clippy::too_many_arguments, reason = "a request has that many parts")]
+    /// Begins to answer a request. `waker` wakes an event loop when a part of the answer can be taken.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
     fn begin(
         &self,
         py: Python<'_>,
@@ -194,12 +255,13 @@ impl WebService {
     }
 }
 
-/// A request whose answer is being made.
+/// A request that is being answered.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct WebExchange {
     exchange: ProcessOwned<Exchange>,
 }
 
+/// Returns a part of an answer as the object that `WebExchange.take` describes.
 fn object(py: Python<'_>, part: Part) -> PyResult<Py<PyAny>> {
     let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
     match part {
@@ -216,8 +278,8 @@ fn object(py: Python<'_>, part: Part) -> PyResult<Py<PyAny>> {
 
 #[pymethods]
 impl WebExchange {
-    /// Returns the next part of the answer, or `None` if there is none yet: first the status and the headers, then parts of
-    /// the body, and at the end an empty one.
+    /// Returns the next part of the answer, or `None` if it has not arrived yet. The first part is a tuple of the status and
+    /// the headers. The other parts are bytes of the body; empty bytes mean the end.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.exchange
             .take()
@@ -233,16 +295,17 @@ impl WebExchange {
     }
 }
 
-/// The HTTP API of a database on a port. It ends when it is closed.
+/// A server that offers the HTTP API of a database on a port until the server is closed.
 #[pyclass(module = "cloaca._core")]
 pub struct WebServer {
     listening: Option<ProcessOwned<Listening>>,
     port: u16,
+    log: LogSource,
 }
 
 #[pymethods]
 impl WebServer {
-    /// Opens a database that exists, and listens. `token`: `None` lets in every caller on this machine.
+    /// Opens an existing database, and listens. Callers must send `token`; `None` admits every caller on this machine.
     #[new]
     fn new(
         py: Python<'_>,
@@ -260,21 +323,31 @@ impl WebServer {
                 ErrorCode::Configuration,
                 format!("the host '{host}' is not an IP address"),
             )
-            .with_hint("127.0.0.1 is this machine, 0.0.0.0 every address of it")
+            .with_hint(
+                "use 127.0.0.1 for this machine only, or 0.0.0.0 for all its network addresses",
+            )
         });
         let address = (host.raise(py)?, port).into();
+        let log = LogSource::default();
         let listening = call::detached(py, guard, || {
             let database = options.open(database_url, schema)?;
             let web = match token {
                 Some(token) => Web::with_token(database, token),
                 None => Web::without_token(database),
             };
-            Listening::start(options.apply(web), address)
+            Listening::start(options.apply(web.log_to(log.dispatch())), address)
         })?;
         Ok(Self {
             port: listening.address().port(),
             listening: Some(ProcessOwned::new(listening, guard)),
+            log,
         })
+    }
+
+    /// The log records of the server's threads.
+    #[getter]
+    fn log(&self) -> WebLog {
+        self.log.reader()
     }
 
     /// The port.
@@ -286,5 +359,6 @@ impl WebServer {
     /// Stops listening, and closes all connections.
     fn close(&mut self) {
         self.listening = None;
+        self.log.0.end();
     }
 }

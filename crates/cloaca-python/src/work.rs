@@ -15,7 +15,8 @@ use crate::context::Context;
 use crate::errors::Raise;
 use crate::outcome::Outcome;
 
-enum Item {
+/// The task or the callback of a [`Work`]. The number is the token of the task's attempt.
+enum WorkItem {
     Task(u64, Assignment),
     Callback(Callback),
 }
@@ -23,13 +24,13 @@ enum Item {
 /// A claimed task to run, or a callback to call.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Work {
-    item: Item,
+    item: WorkItem,
     entered: Monotonic,
     deferrals: Deferrals,
     /// The slot of the work's runner, if several runners share the workers.
     slot: Option<Arc<RunnerSlot>>,
     context: PyOnceLock<Py<Context>>,
-    /// The executions that start with the completion of the task.
+    /// The executions that start when the task completes.
     starts: Mutex<Vec<RootStart>>,
 }
 
@@ -37,20 +38,20 @@ impl Work {
     /// Returns the token of a task's attempt, or `None` for a callback.
     pub const fn task_token(&self) -> Option<u64> {
         match &self.item {
-            Item::Task(token, _) => Some(*token),
-            Item::Callback(_) => None,
+            WorkItem::Task(token, _) => Some(*token),
+            WorkItem::Callback(_) => None,
         }
     }
 
     /// Returns the assignment of a task, or `None` for a callback.
     pub const fn assignment(&self) -> Option<&Assignment> {
         match &self.item {
-            Item::Task(_, assignment) => Some(assignment),
-            Item::Callback(_) => None,
+            WorkItem::Task(_, assignment) => Some(assignment),
+            WorkItem::Callback(_) => None,
         }
     }
 
-    /// Returns the engine's outcome of this work.
+    /// Converts the outcome of this work to the engine's type.
     pub fn outcome(&self, py: Python<'_>, outcome: &Outcome) -> engine::Outcome {
         let delta = || {
             let context = self.context.get(py);
@@ -59,7 +60,7 @@ impl Work {
         outcome.to_engine(delta, || std::mem::take(&mut *self.starts.lock()))
     }
 
-    /// Returns work that a thread begins at `entered`, attached to the interpreter.
+    /// Wraps work of the engine. `entered` is the time at which the thread was attached to the interpreter.
     pub fn new(
         work: runtime::Work,
         entered: Monotonic,
@@ -67,8 +68,8 @@ impl Work {
         deferrals: Deferrals,
     ) -> Self {
         let item = match work {
-            runtime::Work::Task(token, assignment) => Item::Task(token, assignment),
-            runtime::Work::Callback(callback) => Item::Callback(callback),
+            runtime::Work::Task(token, assignment) => WorkItem::Task(token, assignment),
+            runtime::Work::Callback(callback) => WorkItem::Callback(callback),
         };
         Self {
             item,
@@ -90,8 +91,7 @@ impl Work {
         &self.deferrals
     }
 
-    /// Returns the time at which the thread was attached to the interpreter. Time before it does not count as the
-    /// task's duration.
+    /// Returns the time at which the thread was attached to the interpreter. The task's duration is counted from this time.
     pub const fn entered(&self) -> Monotonic {
         self.entered
     }
@@ -99,7 +99,7 @@ impl Work {
 
 #[pymethods]
 impl Work {
-    /// Starts an execution with the completion of the task. `input` is a JSON object.
+    /// Adds an execution that starts when the task completes. `input` is a JSON object.
     fn start(&self, py: Python<'_>, key: String, workflow: String, input: &str) -> PyResult<()> {
         let input = Json::parse(input)
             .map_err(|error| Error::new(ErrorCode::ContextInvalid, error.to_string()))
@@ -115,32 +115,32 @@ impl Work {
     #[getter]
     fn handler(&self) -> u64 {
         match &self.item {
-            Item::Task(_, assignment) => assignment.handler,
-            Item::Callback(callback) => callback.handler,
+            WorkItem::Task(_, assignment) => assignment.handler,
+            WorkItem::Callback(callback) => callback.handler,
         }
     }
 
     #[getter]
     fn callback(&self) -> bool {
-        matches!(self.item, Item::Callback(_))
+        matches!(self.item, WorkItem::Callback(_))
     }
 
     /// The error text that a callback receives; `None` means success.
     #[getter]
     fn error(&self) -> Option<&str> {
         match &self.item {
-            Item::Task(..) => None,
-            Item::Callback(callback) => callback.error.as_deref(),
+            WorkItem::Task(..) => None,
+            WorkItem::Callback(callback) => callback.error.as_deref(),
         }
     }
 
-    /// The context that the function gets; always the same object.
+    /// The context that the function receives. Every read returns the same object.
     #[getter]
     fn context(&self, py: Python<'_>) -> PyResult<Py<Context>> {
         let context = self.context.get_or_try_init(py, || {
             let context = match &self.item {
-                Item::Task(_, assignment) => Context::of_task(Arc::clone(&assignment.context)),
-                Item::Callback(callback) => Context::plain(Arc::clone(&callback.context)),
+                WorkItem::Task(_, assignment) => Context::of_task(Arc::clone(&assignment.context)),
+                WorkItem::Callback(callback) => Context::plain(Arc::clone(&callback.context)),
             };
             Py::new(py, context)
         })?;
@@ -150,34 +150,34 @@ impl Work {
     #[getter]
     fn execution_id(&self) -> String {
         match &self.item {
-            Item::Task(_, assignment) => assignment.execution.to_string(),
-            Item::Callback(callback) => callback.execution.to_string(),
+            WorkItem::Task(_, assignment) => assignment.execution.to_string(),
+            WorkItem::Callback(callback) => callback.execution.to_string(),
         }
     }
 
     #[getter]
     fn workflow_name(&self) -> &str {
         match &self.item {
-            Item::Task(_, assignment) => assignment.workflow.name(),
-            Item::Callback(callback) => callback.workflow.name(),
+            WorkItem::Task(_, assignment) => assignment.workflow.name(),
+            WorkItem::Callback(callback) => callback.workflow.name(),
         }
     }
 
     #[getter]
     fn task_id(&self) -> Cow<'_, str> {
         match &self.item {
-            Item::Task(_, assignment) => {
+            WorkItem::Task(_, assignment) => {
                 let id = &assignment.workflow.task(assignment.task).id;
                 match assignment.claim.item {
                     None => id.into(),
                     Some(item) => format!("{id}[{item}]").into(),
                 }
             }
-            Item::Callback(callback) => callback.task.as_str().into(),
+            WorkItem::Callback(callback) => callback.task.as_str().into(),
         }
     }
 
-    /// The index of the element that a mapped task runs for; `None` for other tasks.
+    /// The index of the list element that a mapped task runs for; `None` for other tasks.
     #[getter]
     fn index(&self) -> Option<u32> {
         self.assignment()
@@ -188,8 +188,8 @@ impl Work {
     #[getter]
     fn attempt(&self) -> u32 {
         match &self.item {
-            Item::Task(_, assignment) => assignment.claim.attempt,
-            Item::Callback(_) => 0,
+            WorkItem::Task(_, assignment) => assignment.claim.attempt,
+            WorkItem::Callback(_) => 0,
         }
     }
 
@@ -199,30 +199,30 @@ impl Work {
         self.task_token().unwrap_or(0)
     }
 
-    /// The idempotency key of the task's effects, if the workflow has final tasks.
+    /// The idempotency key for the task's effects; `None` unless the workflow has final tasks or consists of final tasks.
     #[getter]
     fn forward_key(&self) -> Option<&str> {
         match &self.item {
-            Item::Task(_, assignment) => assignment.forward_key.as_deref(),
-            Item::Callback(_) => None,
+            WorkItem::Task(_, assignment) => assignment.forward_key.as_deref(),
+            WorkItem::Callback(_) => None,
         }
     }
 
     #[getter]
     fn timeout_us(&self) -> Option<i64> {
         match &self.item {
-            Item::Task(_, assignment) => assignment.timeout,
-            Item::Callback(_) => None,
+            WorkItem::Task(_, assignment) => assignment.timeout,
+            WorkItem::Callback(_) => None,
         }
     }
 
-    /// Releases the worker's slot while the task waits; returns `False` if that is not possible.
+    /// Releases the worker's slot, because the task begins to wait. Returns `False` if the slot cannot be released.
     fn begin_deferral(&self, py: Python<'_>) -> bool {
         let token = self.task_token();
         py.detach(|| token.is_some_and(|token| self.deferrals.begin(token)))
     }
 
-    /// Reacquires a slot; a thread waits for a free one.
+    /// Reacquires a slot. A worker thread blocks until a slot is free.
     fn end_deferral(&self, py: Python<'_>) {
         if let Some(token) = self.task_token() {
             py.detach(|| self.deferrals.end(token));
@@ -231,14 +231,14 @@ impl Work {
 
     /// Records that the function makes progress, so that it does not count as stalled.
     fn beat(&self) {
-        if let Item::Task(_, assignment) = &self.item {
+        if let WorkItem::Task(_, assignment) = &self.item {
             assignment.pulse.beat();
         }
     }
 
-    /// Records that a callback has returned, so that callers that wait for the end of its execution can be answered.
+    /// Records that a callback has returned. Callers that wait for the execution to end are answered only then.
     fn end_callback(&self, py: Python<'_>) {
-        if let Item::Callback(callback) = &self.item {
+        if let WorkItem::Callback(callback) = &self.item {
             py.detach(|| callback.open.end());
         }
     }
@@ -246,8 +246,8 @@ impl Work {
     /// Returns whether the execution was cancelled.
     fn is_cancelled(&self) -> bool {
         match &self.item {
-            Item::Task(_, assignment) => assignment.cancelled.load(Ordering::Acquire),
-            Item::Callback(_) => false,
+            WorkItem::Task(_, assignment) => assignment.cancelled.load(Ordering::Acquire),
+            WorkItem::Callback(_) => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hands work from the engine's queues to Python's worker threads and event loop, and returns the outcomes to the engine.
+//! Passes work from the engine's queues to Python's worker threads and event loop, and the outcomes back to the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use cloacina::runtime::{
     self, Completion, DispatchedWork, Executor, Message, Notice, RunnerSlot, SharedWorkers,
     WorkQueue, WorkerHost,
 };
+use cloacina::types::{Failure, FailureKind};
 use pyo3::prelude::*;
 
 use crate::events::{SupervisorEvent, SupervisorQueue};
@@ -20,24 +21,24 @@ use crate::work::Work;
 record! {
     /// A coroutine that the event loop must cancel.
     CancelNotice {
-        /// The token of its attempt.
+        /// The token of the coroutine's attempt.
         token: u64,
-        /// `overrun` after a timeout, or `cancelled`.
+        /// Why it must be cancelled: `overrun` after a timeout, or `cancelled`.
         reason: &'static str,
     }
 }
 
 /// The worker number of the event loop.
 const LOOP_WORKER: u64 = 0;
-/// Length of one wait for work. Workers repeat it until the queue closes.
+/// Maximum length of one wait for work. Workers repeat the wait until the queue closes.
 const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Whether a worker takes further work after its task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WorkerState {
-    /// It takes the next work.
+    /// The worker takes further work.
     Current,
-    /// Another worker has taken its place after a timeout: its thread ends.
+    /// The worker's thread ends, because another worker has replaced it after a timeout.
     Replaced,
 }
 
@@ -75,7 +76,7 @@ pub fn connect_polls(
     }));
 }
 
-/// Ends an attempt in its queue. Returns whether the worker takes further work, and the message for the coordinator.
+/// Marks an attempt as ended in its queue. Returns whether the worker takes further work, and the message for the coordinator.
 fn ended(
     engine: &EngineHandle,
     executor: Executor,
@@ -83,7 +84,7 @@ fn ended(
     outcome: Outcome,
 ) -> (WorkerState, Option<Message>) {
     let Some(token) = work.task_token() else {
-        return (WorkerState::Current, None); // `Work::end_callback` ends a callback
+        return (WorkerState::Current, None); // `Work::end_callback` reports the end of a callback
     };
     let slot = work.slot();
     let queue = slot.map_or_else(|| engine.queues().of(executor), |slot| slot.queue(executor));
@@ -129,7 +130,7 @@ fn report(engine: &EngineHandle, slot: Option<&Arc<RunnerSlot>>, message: Option
     }
 }
 
-/// Reports the end of a thread's task and takes its next work; `None` ends the thread.
+/// Reports the end of a worker thread's task and returns the thread's next work. After `None`, the thread must end.
 pub fn finish_and_next(
     py: Python<'_>,
     engine: &EngineHandle,
@@ -149,7 +150,15 @@ pub fn finish_and_next(
     next_after(py, engine, supervisor, worker, message)
 }
 
-/// Waits for a thread's next work; `None` ends the thread.
+/// Handles an interrupt that reached a thread after the function had returned. The attempt was taken away from the thread
+/// before the interrupt, so its outcome is dropped, and the thread must end.
+pub fn interrupted(engine: &EngineHandle, work: &Work) {
+    let failure = Failure::engine(FailureKind::TaskTimeout, "the attempt was interrupted");
+    let (_, message) = ended(engine, Executor::Threads, work, Outcome::Failed(failure));
+    report(engine, work.slot(), message);
+}
+
+/// Waits for a worker thread's next work. After `None`, the thread must end.
 pub fn next(
     py: Python<'_>,
     engine: &EngineHandle,
@@ -159,8 +168,8 @@ pub fn next(
     next_after(py, engine, supervisor, worker, None)
 }
 
-/// Takes the next work after reporting `message`. Detaches only when no work is queued; then this thread runs the
-/// coordinator's step inline, because it would wait for the result anyway.
+/// Reports `message` and returns the next work. If no work is queued, the thread detaches. Unless runners share the workers,
+/// the thread then runs the coordinator's step inline, because it would wait for the step's result anyway.
 fn next_after(
     py: Python<'_>,
     engine: &EngineHandle,
@@ -200,7 +209,7 @@ fn next_after(
             (None, None) => return None,
         }
     };
-    // Taking may have found that more workers are needed.
+    // Taking work can make the queue request another worker.
     supervisor.collect(queue);
     Some(accept(engine, Executor::Threads, None, taken))
 }
@@ -221,8 +230,8 @@ fn wait(engine: &EngineHandle, queue: &WorkQueue, worker: u64) -> Option<Dispatc
     }
 }
 
-/// Waits for the next work of a thread that serves a runner and its tenants. It never runs a coordinator's step inline:
-/// another tenant's work may arrive while the step waits for the database.
+/// Waits for the next work of a thread that serves a runner and its tenants. The thread never runs a coordinator's step
+/// inline, because another tenant's work can arrive while the step waits for the database.
 fn next_shared(
     py: Python<'_>,
     engine: &EngineHandle,
@@ -246,7 +255,7 @@ fn next_shared(
     Some(accept(engine, Executor::Threads, Some(slot), taken))
 }
 
-/// Takes the event loop's queued work, at most `limit` items.
+/// Takes at most `limit` items of the event loop's queued work.
 pub fn take_for_loop(engine: &EngineHandle, limit: usize) -> Vec<Work> {
     if let Some(shared) = engine.shared_workers() {
         let taken = shared.take_async(LOOP_WORKER, limit).into_iter();

@@ -62,7 +62,8 @@ impl Workflow {
         })
     }
 
-    /// Returns the dependencies of a task in the order of their declaration, then tasks that only its trigger rule names.
+    /// Returns the declared dependencies of a task in the order of their declaration, followed by the tasks that only its
+    /// trigger rule names.
     fn dependencies_of(&self, task: Ordinal) -> Vec<&str> {
         let declared = &self.inner.task(task).dependencies;
         let mut ids: Vec<&str> = declared.iter().map(String::as_str).collect();
@@ -86,7 +87,8 @@ fn build(definition: &str) -> Result<workflow::Workflow, Error> {
     workflow::Workflow::new(definition)
 }
 
-/// Returns the key of the value that is a workflow's output, a tuple of keys, or `None`.
+/// Returns the key of a workflow's output value, a tuple of keys if the output has several values, or `None` if the workflow
+/// declares no output.
 pub fn output_keys<'py>(
     py: Python<'py>,
     workflow: &workflow::Workflow,
@@ -98,7 +100,7 @@ pub fn output_keys<'py>(
     }
 }
 
-/// Returns the key that each value task's result is stored under, by the task's short id.
+/// Returns the context key under which the result of each value task is stored, by the task's short id.
 pub fn result_keys(workflow: &workflow::Workflow) -> BTreeMap<&str, &str> {
     let tasks = workflow.definition().tasks.iter();
     tasks
@@ -116,7 +118,7 @@ impl Workflow {
         })
     }
 
-    /// The names of the workflows that every execution without failures runs as children of its nodes.
+    /// The names of the child workflows that every execution without failures runs.
     #[getter]
     fn always_runs(&self) -> Vec<&str> {
         self.inner.always_runs().collect()
@@ -153,7 +155,7 @@ impl Workflow {
             .collect()
     }
 
-    /// The short ids of each task's dependencies, by its short id.
+    /// The short ids of each task's dependencies, by the task's short id.
     #[getter]
     fn dependencies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = PyDict::new(py);
@@ -170,13 +172,13 @@ impl Workflow {
         schema.map(|schema| decode(py, schema)).transpose()
     }
 
-    /// The key of the value that is the output, a tuple of keys, or `None`.
+    /// The key of the output value, a tuple of keys if the output has several values, or `None` if there is no output.
     #[getter]
     fn output<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         output_keys(py, &self.inner)
     }
 
-    /// The names of the signals that cancel executions.
+    /// The names of the signals that cancel executions of this workflow.
     #[getter]
     fn cancel_signals(&self) -> Vec<&str> {
         let conditions = self.inner.definition().cancel_on.iter();
@@ -188,13 +190,13 @@ impl Workflow {
             .collect()
     }
 
-    /// The key of the context that each value task's result is stored under, by the task's short id.
+    /// The context key under which the result of each value task is stored, by the task's short id.
     #[getter]
     fn results(&self) -> BTreeMap<&str, &str> {
         result_keys(&self.inner)
     }
 
-    /// The resolved parameters of each typed task, as in the definition, by the task's short id.
+    /// The parameters of each typed task, as stored in the definition, by the task's short id.
     #[getter]
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = PyDict::new(py);
@@ -208,12 +210,12 @@ impl Workflow {
         Ok(all)
     }
 
-    /// Returns the full names of the tasks, each after its dependencies.
+    /// Returns the full names of the tasks in an order in which each task comes after its dependencies.
     fn topological_sort(&self) -> Vec<String> {
         self.full_names(self.inner.graph().order().iter().copied())
     }
 
-    /// Returns the full names of the tasks, grouped by the longest path from a root.
+    /// Returns the full names of the tasks, grouped by the length of the longest path from a root.
     fn get_execution_levels(&self) -> Vec<Vec<String>> {
         let graph = self.inner.graph();
         let mut levels: Vec<Vec<String>> = Vec::new();
@@ -237,7 +239,8 @@ impl Workflow {
         self.full_names(self.inner.graph().leaves())
     }
 
-    /// Returns whether neither of two tasks depends on the other, directly or not. Takes short ids and full names.
+    /// Returns whether two tasks can run in parallel: neither depends on the other, directly or indirectly. Takes short ids
+    /// and full names.
     fn can_run_parallel(&self, py: Python<'_>, a: &str, b: &str) -> PyResult<bool> {
         let (a, b) = (self.ordinal(a).raise(py)?, self.ordinal(b).raise(py)?);
         let graph = self.inner.graph();

@@ -1,7 +1,8 @@
-"""The command line `cloaca`. Each group of commands is a module, loaded when it is called."""
+"""The command line `cloaca`. The module of a command is loaded when the command is called."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -10,16 +11,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: The exit status of a process that Ctrl-C ended.
+#: The exit status of a command that was interrupted by Ctrl-C.
 INTERRUPTED = 130
+
+# The errors of a write to a file or a device that accepts no more data.
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        0: success. 1: the execution or the request failed; stderr says why. 2: wrong usage. 130:
-        interrupted by Ctrl-C.
+        The exit status. 0: success. 1: the execution or the request failed, or stdout cannot be
+        written; stderr says why. 2: wrong usage. 130: interrupted by Ctrl-C.
     """
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -28,9 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has closed the pipe. Python would report that when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has closed the pipe
         return 0
+    except OSError as error:
+        # An error about a file that a command opens has a file name; an error of a write has none.
+        if error.errno not in _CANNOT_WRITE or error.filename is not None:
+            raise
+        _drop_output()
+        try:
+            sys.stderr.write(f"error: cannot write to stdout: {error.strerror}\n")
+        except OSError:
+            return 1  # stderr cannot be written either
+        return 1
+
+
+def _drop_output() -> None:
+    """Discards what stdout still holds. Otherwise Python's flush at exit would report an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

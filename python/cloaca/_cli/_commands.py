@@ -5,8 +5,8 @@ This module does not import click, which would take most of the time of `cloaca 
 
 from __future__ import annotations
 
-#: The module and function of each command, and its line in `--help`, which is printed without
-#: loading any command.
+#: The module and function of each command, and the command's line in `--help`. `--help` is printed
+#: without loading any command.
 COMMANDS = {
     "run": ("running:run", "Run a workflow of a module and wait for its end."),
     "submit": ("submitting:submit", "Submit a workflow for the workers of a database."),
@@ -22,12 +22,12 @@ COMMANDS = {
     "pause": ("control:pause", "Pause executions; running tasks finish."),
     "resume": ("control:resume", "Resume paused executions."),
     "retry": ("control:retry", "Run the failed tasks of ended executions again."),
-    "rerun": ("overview:rerun", "Submit an execution like an earlier one."),
+    "rerun": ("overview:rerun", "Submit a new execution based on an earlier one."),
     "counts": ("overview:counts", "Count the executions in each state."),
     "activity": ("overview:activity", "Count the executions submitted over time."),
     "failures": ("overview:failures", "Group the failed executions by their causes."),
     "send": ("signals:send", "Send a signal to the tasks that wait for it."),
-    "waits": ("signals:waits", "List what tasks wait for."),
+    "waits": ("signals:waits", "List the open waits of tasks."),
     "approve": ("signals:approve", "Approve an open approval."),
     "reject": ("signals:reject", "Reject an open approval."),
     "items": ("maps:items", "List the items of a map."),
@@ -52,7 +52,7 @@ why), 2 wrong usage, 130 interrupted by Ctrl-C.
 
 
 def help_text() -> str:
-    """Returns the text of `cloaca --help`; a test compares it with what click would print."""
+    """Returns the text of `cloaca --help`. A test compares it with the help that click prints."""
     width = max(map(len, COMMANDS))
     lines = ["Usage: cloaca [OPTIONS] COMMAND [ARGS]...", ""]
     lines += [f"  {line}".rstrip() for line in SUMMARY.splitlines()]

@@ -1,4 +1,4 @@
-"""The database of `cloaca ui --demo`: executions that complete, fail and wait, and a runner."""
+"""The demo of `cloaca ui --demo`: a database with various executions, and a runner for them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shop")
 
-# Time between two executions that are submitted while the page is open, in seconds.
+# Seconds between two submissions while the demo runs.
 _PAUSE = 6.0
+# Number of parallel tasks of the workflow `thumbnails`.
 _SHARDS = 120
 _DAYS = ("2026-03-02", "2026-03-03", "2026-03-04", "2026-03-05")
 
 
 def _work(low: float, high: float) -> None:
-    """Takes time as real work does, so that the timeline shows something."""
+    """Sleeps for a random time in seconds, so that the timeline shows bars of different lengths."""
     time.sleep(random.uniform(low, high))
 
 
@@ -115,7 +116,7 @@ def _define_invoice() -> None:
             context["sent"] = True
 
 
-def _define_rest() -> None:
+def _define_other_workflows() -> None:
     with WorkflowBuilder("thumbnails") as builder:
         builder.description("Scales the pictures of a catalogue, one task for each part")
         names = []
@@ -154,7 +155,7 @@ def _define_rest() -> None:
             context["removed"] = 60
 
     with WorkflowBuilder("refund") as builder:
-        builder.description("Pays an order back, if a person allows it")
+        builder.description("Refunds an order if a person approves it")
         builder.tag("team", "billing")
 
         @task()
@@ -166,7 +167,7 @@ def _define_rest() -> None:
             "allow",
             dependencies=["assess"],
             data={"amount": float, "reason": str},
-            title="Pay this order back?",
+            title="Refund this order?",
             to="billing",
         )
 
@@ -191,7 +192,7 @@ def _define_rest() -> None:
 
 
 def _seed(runner: DefaultRunner) -> None:
-    """Submits executions that complete, fail, wait and pause."""
+    """Submits executions that complete, fail, wait or are paused, and registers two schedules."""
     handles = [runner.submit("orders", {"day": day}) for day in _DAYS]
     handles += [runner.submit("orders", {"day": _DAYS[-1], "missing": n}) for n in (12, 7)]
     for number in range(8):
@@ -216,7 +217,7 @@ def _seed(runner: DefaultRunner) -> None:
     runner.register_cron_workflow("cleanup", "*/30 8-18 * * 1-5", input={"folder": "/tmp/shop"})
 
 
-def _submit_now_and_then(runner: DefaultRunner, ended: threading.Event) -> None:
+def _submit_regularly(runner: DefaultRunner, ended: threading.Event) -> None:
     number = 0
     while not ended.wait(_PAUSE):
         number += 1
@@ -232,30 +233,33 @@ def _submit_now_and_then(runner: DefaultRunner, ended: threading.Event) -> None:
 
 @contextmanager
 def demo() -> Iterator[str]:
-    """Fill a database in a temporary folder, and keep a runner at work on it.
+    """Fill a database in a temporary folder, and run its workflows inside the block.
 
     Yields:
-        The URL of the database, which is removed at the end.
+        The URL of the database. The database is removed at the end of the block.
     """
     folder = Path(tempfile.mkdtemp(prefix="cloaca-demo-"))
     ended = threading.Event()
-    # The terminal shows the link; the page shows what the tasks log.
+    # Keeps the tasks' log lines off the terminal, so that the link stays visible. The page shows
+    # the log lines.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         _define_orders()
         _define_invoice()
-        _define_rest()
+        _define_other_workflows()
         url = f"sqlite:///{folder}/demo.db"
         config = DefaultRunnerConfig(capture_logs=True, max_concurrent_tasks=4)
         with DefaultRunner.with_config(url, config) as runner:
             _seed(runner)
-            busy = threading.Thread(target=_submit_now_and_then, args=(runner, ended), daemon=True)
-            busy.start()
+            submitter = threading.Thread(
+                target=_submit_regularly, args=(runner, ended), daemon=True
+            )
+            submitter.start()
             try:
                 yield url
             finally:
                 ended.set()
-                busy.join()
+                submitter.join()
                 runner.shutdown(timeout=0)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def family_document(reads: Any, result: WorkflowResult) -> dict[str, Any]:
-    """The execution, each child below its parent; at most 32 levels."""
+    """Returns the execution as JSON, with each child inside its parent; at most 32 levels."""
     document = summary_document(result)
     document["children"] = [
         {"started_by": origin, **family_document(reads, child)}
@@ -25,7 +25,7 @@ def family_document(reads: Any, result: WorkflowResult) -> dict[str, Any]:
 
 
 def family_text(reads: Any, root: WorkflowResult, *, verbose: bool) -> str:
-    """A line for each execution, drawn as a tree."""
+    """Returns the execution and its children as a tree, with one line for each execution."""
     members: list[tuple[str, WorkflowResult, str | None]] = [("", root, None)]
     for _, parent, _ in members:
         known = parent.execution_id

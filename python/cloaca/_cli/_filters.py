@@ -1,4 +1,4 @@
-"""The options that choose executions, for listing them and for controlling many at once."""
+"""The options that choose executions, for commands that list or control many executions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _STATUSES = ("Pending", "Running", "Paused", "Completed", "Failed", "Cancelled")
 
 
 def moment(text: str) -> int:
-    """Returns a time, or the time that is a span ago, in microseconds since 1970.
+    """Converts a string to a time, in microseconds since 1970.
 
-    For example `2026-01-31`, `2026-01-31T10:00+01:00`, `2h`.
+    The string is a time, like `2026-01-31` or `2026-01-31T10:00+01:00`, or a span before now, like
+    `2h`.
 
     Raises:
-        click.BadParameter: The text is neither a time nor a span.
+        click.BadParameter: The string is neither a time nor a span.
     """
     from datetime import datetime
 
@@ -49,13 +50,53 @@ def moment(text: str) -> int:
 
 
 def span(text: str) -> float | None:
-    """Converts a number, or a span like `90s` or `7d`, to seconds; `None` for other texts."""
-    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    """Converts a number of seconds, or a span like `90s` or `7d`, to seconds.
+
+    Returns `None` for other strings and for negative numbers.
+    """
+    from cloaca._values.duration import duration_to_us
+    from cloaca._values.exceptions import ConfigurationError
+
     try:
-        return float(number) * unit
+        number: float | str = float(text)
     except ValueError:
+        number = text
+    try:
+        return duration_to_us("the span", number, zero=True) / 1_000_000
+    except ConfigurationError:
         return None
+
+
+def span_option(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
+    """Reads an option that is a number of seconds or a span.
+
+    Raises:
+        click.BadParameter: The text is neither.
+    """
+    if text is None:
+        return None
+    seconds = span(text)
+    if seconds is None:
+        raise click.BadParameter(
+            f"'{text}' is neither a number of seconds nor a span like 5m or 2h"
+        )
+    return seconds
+
+
+def timeout_option(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
+    """Reads an option that is a number of seconds or a span, and is not zero.
+
+    Raises:
+        click.BadParameter: The text is neither, or is zero.
+    """
+    seconds = span_option(context, parameter, text)
+    if seconds == 0:
+        raise click.BadParameter(f"'{text}' is not greater than zero")
+    return seconds
 
 
 def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
@@ -63,22 +104,32 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
 
 
 def pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of options like `name=value`."""
-    return [(name, value) for name, _, value in (text.partition("=") for text in texts)]
+    """Splits options like `name=value` into pairs of name and value.
+
+    Raises:
+        click.UsageError: A text has no name or no `=`.
+    """
+    found = []
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            raise click.UsageError(f"{text!r} must have the form NAME=VALUE")
+        found.append((name, value))
+    return found
 
 
 class Filter:
-    """The conditions that chosen executions meet."""
+    """The conditions that an execution must meet to be chosen."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._given = {name: value for name, value in given.items() if value}
 
     def __bool__(self) -> bool:
-        """Whether the filter has a condition."""
+        """Returns whether the filter has a condition."""
         return bool(self._given)
 
     def narrow(self, statuses: Sequence[str]) -> None:
-        """Restricts the filter to these states, unless it has states already."""
+        """Restricts the filter to these states, unless the filter has states already."""
         self._given.setdefault("statuses", list(statuses))
 
     def all(self, reads: Reads) -> list[WorkflowResult]:
@@ -100,7 +151,7 @@ class Filter:
         return list_page(reads, ListFilter(**self._with_whole_ids(reads)), limit, cursor)
 
     def _with_whole_ids(self, reads: Reads) -> dict[str, Any]:
-        """Returns the conditions, with whole ids in place of short ids of a schedule or runner."""
+        """Returns the conditions, with whole ids in place of short ids of schedules and runners."""
         from cloaca._cli._ids import means
         from cloaca._cli.schedules import find
 
@@ -117,77 +168,83 @@ class Filter:
 
 
 def filter_options(command: Command) -> Command:
-    """Adds the options; the function gets `wanted`, a `Filter`."""
+    """Adds the options to a command, whose function receives them as `wanted`, a `Filter`."""
 
-    @click.option("-w", "--workflow", metavar="NAME", help="Only of this workflow.")
+    @click.option("-w", "--workflow", metavar="NAME", help="Only executions of this workflow.")
     @click.option(
         "-s",
         "--status",
         "statuses",
         multiple=True,
         type=click.Choice(_STATUSES, case_sensitive=False),
-        help="Only in this state; may be given several times.",
+        help="Only executions in this state; may be given several times.",
     )
     @click.option(
         "--since",
         "since_us",
         metavar="TIME",
         callback=_since,
-        help="Only submitted since: an ISO time, or a span before now like 2h.",
+        help="Only executions submitted since this time: an ISO time, or a span before now "
+        "like 2h.",
     )
     @click.option(
         "--tag",
         "tags",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Only of workflows with this tag; may be given several times.",
+        help="Only executions of workflows with this tag; may be given several times.",
     )
     @click.option(
         "--key",
         "keys",
         multiple=True,
         metavar="KEY",
-        help="Only submitted with this key; may be given several times.",
+        help="Only executions submitted with this key; may be given several times.",
     )
     @click.option(
         "--label",
         "labels",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Only submitted with this label; may be given several times.",
+        help="Only executions submitted with this label; may be given several times.",
     )
     @click.option(
         "--not-status",
         "not_statuses",
         multiple=True,
         type=click.Choice(_STATUSES, case_sensitive=False),
-        help="Only not in this state; may be given several times.",
+        help="No executions in this state; may be given several times.",
     )
     @click.option(
         "--version",
         "versions",
         multiple=True,
         metavar="HASH",
-        help="Only of the version whose hash begins with this.",
+        help="Only executions of the workflow version whose hash begins with this.",
     )
-    @click.option("--id-prefix", metavar="ID", help="Only with an id that begins with this.")
-    @click.option("--error", metavar="TEXT", help="Only with this text in the error.")
+    @click.option("--id-prefix", metavar="ID", help="Only executions whose id begins with this.")
+    @click.option("--error", metavar="TEXT", help="Only executions with this text in the error.")
     @click.option(
         "--input",
         "inputs",
         multiple=True,
         metavar="PATH=VALUE",
-        help="Only with this value in the input, like user.id=123.",
+        help="Only executions with this value in the input, like user.id=123.",
     )
     @click.option(
         "--until",
         "until_us",
         metavar="TIME",
         callback=_since,
-        help="Only submitted before: an ISO time, or a span before now like 2h.",
+        help="Only executions submitted before this time: an ISO time, or a span before now "
+        "like 2h.",
     )
-    @click.option("--schedule", metavar="ID", help="Only started by this schedule or trigger.")
-    @click.option("--runner", metavar="ID", help="Only with tasks that this runner runs now.")
+    @click.option(
+        "--schedule", metavar="ID", help="Only executions started by this schedule or trigger."
+    )
+    @click.option(
+        "--runner", metavar="ID", help="Only executions with tasks that this runner runs now."
+    )
     @wraps(command)
     def wrapped(
         workflow: str | None,

@@ -1,8 +1,8 @@
-"""Short ids: how tables show an id, and what a command accepts in its place.
+"""Short ids: tables show them, and commands accept them in place of whole ids.
 
-The first digits of an id are its time, so executions that were submitted together share them. A
-short id is therefore the first 8 digits and the last few, for example `01a213ed-9c2e41`. Like a
-prefix, it is looked up through the index of ids.
+The first digits of an id encode a time, so executions that were submitted together share these
+digits. A short id therefore consists of the first 8 digits and the last few digits, for example
+`01a213ed-9c2e41`. Like a prefix, a short id is looked up through the index of ids.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
+# Number of first digits in a short id.
 _FIRST = 8
-# Possible numbers of last digits. The smallest that keeps the ids of a table distinct is used.
+# Possible numbers of last digits. A table uses the smallest number that keeps its ids distinct.
 _LAST = (6, 8, 12, 24)
 _MIN_PREFIX = 4
-# Candidates that an error lists.
+# Maximum number of candidates that an error lists.
 _MAX_CANDIDATES = 10
 
 
 def shorten(ids: Iterable[str]) -> dict[str, str]:
-    """The short form of each id; no two are alike."""
+    """Returns the short form of each id; all short forms differ."""
     wanted = set(ids)
     for digits in _LAST:
         short = {id: f"{id[:_FIRST]}-{id.replace('-', '')[-digits:]}" for id in wanted}
@@ -41,7 +42,7 @@ def shorten(ids: Iterable[str]) -> dict[str, str]:
 
 
 def is_whole(text: str) -> bool:
-    """Whether a text is a whole id."""
+    """Returns whether a string is a whole id."""
     from uuid import UUID
 
     try:
@@ -52,9 +53,9 @@ def is_whole(text: str) -> bool:
 
 
 def means(text: str, id: str) -> bool:
-    """Whether a text is an id, a prefix of it or its short form."""
+    """Returns whether `text` is the given id, a prefix of the id, or its short form."""
     text = text.lower()
-    if len(text) < _MIN_PREFIX:
+    if len(text.replace("-", "")) < _MIN_PREFIX:
         return False
     first, _, last = text.partition("-")
     digits = id.replace("-", "")
@@ -64,7 +65,7 @@ def means(text: str, id: str) -> bool:
 
 
 def execution_id(reads: Reads, text: str) -> str:
-    """Returns the id of the execution that a text means.
+    """Returns the id of the execution that a text refers to.
 
     Raises:
         click.ClickException: The text matches no execution, or several.
@@ -83,20 +84,20 @@ def execution_id(reads: Reads, text: str) -> str:
 
 
 def ambiguous(what: str, text: str, candidates: list[str]) -> click.ClickException:
-    """The error that lists what a text may mean."""
+    """Returns the error for a text that matches several objects; the error lists them."""
     shown = candidates[:_MAX_CANDIDATES]
     more = "\n  and more" if len(candidates) > len(shown) else ""
     return click.ClickException(
-        f"'{text}' means several {what}:\n  " + "\n  ".join(shown) + more + "\n"
+        f"'{text}' matches several {what}:\n  " + "\n  ".join(shown) + more + "\n"
         "hint: type more of the id"
     )
 
 
 def newest(reads: Reads) -> str:
-    """The id of the newest execution.
+    """Returns the id of the newest execution.
 
     Raises:
-        click.ClickException: There is none.
+        click.ClickException: The database has no executions.
     """
     from cloaca._core import ListFilter
 
@@ -112,7 +113,7 @@ def _candidate(reads: Reads, id: str) -> str:
 
 
 def takes_execution(command: Command) -> Command:
-    """Adds the argument `ID` and `--last`; the function gets `id`, which is a whole id."""
+    """Adds the argument `ID` and the option `--last`; the function receives a whole `id`."""
 
     @click.argument("id", required=False, metavar="ID")
     @click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")

@@ -1,23 +1,28 @@
-"""The JSON object that a command takes as the input of an execution."""
+"""The input of an execution that a command submits, and the errors of the other options."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 
 import click
 
+from cloaca._values.exceptions import ConfigurationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cloaca._core import Context
 
 
 def json_context(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> Context | None:
-    """The JSON object in a text, in the file that `@FILE` names, or on stdin for `-`.
+    """Returns the JSON object in a text, in the file that `@FILE` names, or on stdin for `-`.
 
     Raises:
-        click.BadParameter: It cannot be read, or it is not a JSON object.
+        click.BadParameter: The file or stdin cannot be read, or the text is not a JSON object.
     """
     if text is None:
         return None
@@ -38,3 +43,16 @@ def json_context(
         return Context.from_json(text)
     except ValueError as error:
         raise click.BadParameter(f"{place}: {error}") from None
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Reports an option that the submission in the block refuses as wrong usage.
+
+    Raises:
+        click.UsageError: The submission raised a `ConfigurationError`.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Loading the user's code."""
+"""Loads the user's modules and finds the workflows in them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def load(name: str) -> ModuleType:
-    """Imports a module by its name, also from the current folder, or by the path of its file.
+def split(target: str) -> tuple[str, str | None]:
+    """Splits `MODULE:NAME` into the module and the name, which is `None` if it is missing.
 
     Raises:
-        click.ClickException: It does not exist, or its import fails.
+        click.UsageError: The module's name is missing.
+    """
+    module, _, name = (part.strip() for part in target.partition(":"))
+    if not module:
+        raise click.UsageError(f"the module's name is missing: give MODULE:{name or 'WORKFLOW'}")
+    return module, name or None
+
+
+def load(name: str) -> ModuleType:
+    """Imports a module by its name or by the path of its file.
+
+    A module of the current folder can be imported by its name.
+
+    Raises:
+        click.ClickException: The module does not exist, or its import fails.
     """
     from importlib import import_module
 
@@ -36,25 +50,31 @@ def load(name: str) -> ModuleType:
             raise click.ClickException(
                 f"there is no module '{name}' here ({here}) or on Python's path"
             ) from None
-        raise click.ClickException(_told(f"module '{name}' cannot be imported", error)) from None
+        raise click.ClickException(
+            _error_text(f"module '{name}' cannot be imported", error)
+        ) from None
     except (Exception, SystemExit) as error:
-        raise click.ClickException(_told(f"module '{name}' cannot be imported", error)) from None
+        raise click.ClickException(
+            _error_text(f"module '{name}' cannot be imported", error)
+        ) from None
 
 
 def call(module: str, name: str, function: Callable[[], object]) -> None:
     """Calls a user's function that defines workflows.
 
     Raises:
-        click.ClickException: It fails.
+        click.ClickException: The function fails.
     """
     try:
         function()
     except (Exception, SystemExit) as error:
-        raise click.ClickException(_told(f"'{name}' of module '{module}' failed", error)) from None
+        raise click.ClickException(
+            _error_text(f"'{name}' of module '{module}' failed", error)
+        ) from None
 
 
-def _told(what: str, error: BaseException) -> str:
-    """The error of the user's code, with the line that raised it."""
+def _error_text(what: str, error: BaseException) -> str:
+    """Returns the message of an error of the user's code, with the line that raised the error."""
     import traceback
 
     own = f"{Path(__file__).parent.parent}{os.sep}"
@@ -66,38 +86,78 @@ def _told(what: str, error: BaseException) -> str:
     ]
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     message, _, hint = str(error).partition("\nhint: ")
-    told = f"{what}: {type(error).__name__}: {message}{place}"
-    return f"{told}\nhint: {hint}" if hint else told
+    text = f"{what}: {type(error).__name__}: {message}{place}"
+    return f"{text}\nhint: {hint}" if hint else text
 
 
 def attribute(module: ModuleType, path: str) -> Any:
-    """Returns an attribute of a module, by its dotted name; `None` if it does not exist."""
+    """Returns the attribute of a module that has this dotted name; `None` if there is none."""
     found: Any = module
     for name in path.split("."):
         found = getattr(found, name, None)
     return found
 
 
+def find_workflow(module: ModuleType, wanted: str) -> str | None:
+    """Returns the name of the workflow that `module:wanted` refers to; `None` if there is none.
+
+    Args:
+        module: The module.
+        wanted: The name of a workflow, or of the variable with the workflow or its builder.
+    """
+    from cloaca._workflows.function import defined_workflow
+    from cloaca._workflows.registry import registry
+
+    if registry.has_workflow(wanted):
+        return wanted
+    name = defined_workflow(attribute(module, wanted))
+    return name if name is not None and registry.has_workflow(name) else None
+
+
 def workflow_name(module: ModuleType, wanted: str) -> str:
-    """Returns the workflow named by `module:wanted`: a workflow's name, or a variable.
+    """Returns the name of the workflow that `module:wanted` refers to; see `find_workflow`.
 
     Raises:
-        click.ClickException: There is none.
+        click.ClickException: The module has neither this workflow nor this variable.
     """
     from cloaca._values.suggestion import suggestion
     from cloaca._workflows.registry import registry
-    from cloaca._workflows.workflow import Workflow
 
+    name = find_workflow(module, wanted)
+    if name is not None:
+        return name
     known = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
-    if wanted in known:
-        return wanted
-    held = attribute(module, wanted)
-    if isinstance(held, Workflow):
-        return held.name
-    name = getattr(held, "name", None)
-    if isinstance(name, str) and name in known:
-        return name  # a builder
-    hint = suggestion(wanted, known, listing=True) or "it defines none"
+    hint = suggestion(wanted, known, listing=True) or "define one with cloaca.WorkflowBuilder"
     raise click.ClickException(
         f"module '{module.__name__}' defines no workflow '{wanted}'\nhint: {hint}"
     )
+
+
+def define_workflows(module: ModuleType, wanted: str) -> None:
+    """Calls `module:wanted`, a function that defines workflows, unless it refers to a workflow.
+
+    Raises:
+        click.ClickException: The module has neither this workflow nor this function, or the
+            function fails.
+    """
+    from cloaca._tasks.references import tasks_of
+
+    if find_workflow(module, wanted) is not None:
+        return
+    found = attribute(module, wanted)
+    name = module.__name__
+    if found is None:
+        raise click.ClickException(
+            f"module '{name}' defines no workflow '{wanted}' and has no attribute '{wanted}'"
+        )
+    if tasks_of(found):
+        raise click.ClickException(
+            f"'{wanted}' of module '{name}' is a task, which is not called here\n"
+            "hint: give the name of its workflow, or only the module"
+        )
+    if isinstance(found, type) or not callable(found):
+        raise click.ClickException(
+            f"'{wanted}' of module '{name}' is neither a workflow nor a function that defines "
+            "workflows"
+        )
+    call(name, wanted, found)

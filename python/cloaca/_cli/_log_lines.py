@@ -1,4 +1,4 @@
-"""Log lines of an execution, printed as they come."""
+"""Prints the log lines of an execution as they are written."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 # Minimum number of seconds between two reads.
 _PAUSE = 0.1
-# Minimum pause as a multiple of the duration of a read, so that reads do not load the database.
+# Minimum pause, as a multiple of the last read's duration. It limits the load on a slow database.
 _SHARE = 5
 
 
 def follow(reads: Reads, id: str) -> bool:
-    """Prints the lines of an execution until it has ended, whichever process runs it.
+    """Prints the lines of an execution until its end. The execution may run in any process.
 
     Returns:
-        Whether there were any.
+        Whether lines were printed.
     """
     printed: Counter[str] = Counter()
     while True:
         begun = time.monotonic()
-        # The status is read first, because the lines of an attempt are durable before its end.
+        # The status is read before the lines. An attempt's lines are durable no later than its
+        # outcome, so the read after the end of the execution finds all lines.
         has_ended = WorkflowStatus(reads.status(id)).is_terminal
         found: Counter[str] = Counter()
         for record in reads.logs(id):

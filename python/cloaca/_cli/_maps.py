@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from cloaca._core import Reads
 
-# Maximum number of failed items that are named.
+# Maximum number of failed items that are printed for each map.
 _SHOWN = 5
 
 
 class MapCounts:
-    """The number of a map's items in each state, and the maximum that may run at once."""
+    """The number of a map's items in each state, and the maximum number that may run at once."""
 
     def __init__(self, states: list[tuple[str, int]], parallel: int | None) -> None:
         self.states = dict(states)
@@ -23,7 +23,11 @@ class MapCounts:
         self.parallel = parallel
 
     def __str__(self) -> str:
-        """The counts in words: completed of all items, then each other state that has items."""
+        """Returns the counts in words.
+
+        The number of completed items out of all items comes first. The counts of the other states
+        follow, unless they are 0.
+        """
         states = self.states
         parts = [f"{states['Completed']}/{self.total} done"]
         words = {
@@ -39,12 +43,12 @@ class MapCounts:
         return ", ".join(parts)
 
     def document(self) -> dict[str, Any]:
-        """The counts for `--json`."""
+        """Returns the counts for `--json`."""
         return {"total": self.total, "states": self.states, "parallel": self.parallel}
 
 
 def map_counts(reads: Reads, execution_id: str) -> dict[str, MapCounts]:
-    """The counts of an execution's maps that have expanded, by task."""
+    """Returns the counts of each map that has expanded into its items, by the map's task."""
     maps = reads.maps(execution_id)
     return {task: MapCounts(states, parallel) for task, states, parallel in maps}
 

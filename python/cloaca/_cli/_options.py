@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
-HELP_NAMES = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+COMMAND_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class ListingGroup(click.Group):
-    """A group that runs its command `list` if no command is given."""
+    """A group of commands that runs `list` if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the arguments, with `list` in front if the first one is not a command."""
+        """Parses the arguments; inserts `list` unless a command or the help option comes first."""
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -43,7 +43,7 @@ class Database:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether `--database` or `--schema` was given, rather than the environment alone."""
+        """Whether `--database` or `--schema` was given. Environment variables do not count."""
         return self._url is not None or self.schema is not None
 
     @property
@@ -61,10 +61,10 @@ class Database:
         return url
 
     def inspect(self, *, migrate: bool = False) -> Inspector:
-        """The database, for reading and control; no runner is started.
+        """Opens the database for reading and control, without starting a runner.
 
         Args:
-            migrate: Whether to create and migrate the database; otherwise it must exist.
+            migrate: Whether to create or migrate the database. If not, the database must exist.
         """
         if self._inspector is None:
             from cloaca._core import Inspector
@@ -73,13 +73,34 @@ class Database:
         return self._inspector
 
 
+PRIORITY = click.option(
+    "--priority",
+    type=click.IntRange(-(2**15), 2**15 - 1),
+    metavar="N",
+    default=0,
+    help="Executions with a higher priority run first.",
+)
+
 VERBOSE = click.option(
     "-v", "--verbose", is_flag=True, help="Print full ids, times and texts on a terminal too."
 )
 
 
+# For commands that use no database, because aliases and scripts may pass it to every command.
+UNUSED_DATABASE = click.option(
+    "-c",
+    "--database",
+    metavar="URL",
+    expose_value=False,
+    help="Has no effect: the command uses no database.",
+)
+
+
 def database_options(command: Command) -> Command:
-    """Adds `-c/--database`, `--schema` and `--json`; the function gets `database` and `as_json`."""
+    """Adds `-c/--database`, `--schema` and `--json`.
+
+    The function receives `database`, a `Database`, and `as_json`.
+    """
     from functools import wraps
 
     @click.option(
@@ -90,7 +111,7 @@ def database_options(command: Command) -> Command:
         help="The database; CLOACA_DATABASE_URL if omitted.",
     )
     @click.option("--schema", metavar="NAME", help="The PostgreSQL schema to work in.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+    @click.option("--json", "as_json", is_flag=True, help="Print only one JSON document.")
     @wraps(command)
     def wrapped(url: str | None, schema: str | None, **given: Any) -> Any:
         return command(database=Database(url, schema), **given)

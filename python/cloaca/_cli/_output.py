@@ -12,7 +12,7 @@ from cloaca._values.visible_text import visible, visible_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from typing import Any, TextIO
 
@@ -30,7 +30,7 @@ STYLES = {
 
 
 def is_unicode() -> bool:
-    """Whether standard output can show the lines of a tree."""
+    """Returns whether standard output can show the box characters of a tree."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         "├─└│".encode(encoding)
@@ -40,7 +40,10 @@ def is_unicode() -> bool:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints text that may come from other programs, on stdout or stderr."""
+    """Prints text on stdout or stderr, and escapes the control characters in it.
+
+    The text may come from other programs, and must not be able to control the terminal.
+    """
     click.echo(visible(text), err=err)
 
 
@@ -54,12 +57,12 @@ def print_json(document: object, file: TextIO | None = None) -> None:
 
 @contextmanager
 def json_only_stdout(is_wanted: bool) -> Iterator[Callable[[object], None]]:
-    """Yields the function that prints a JSON document.
+    """Yields a function that prints a JSON document on stdout.
 
-    Inside the block, all other output, also of programs that tasks start, goes to stderr.
+    Inside the block, all other output goes to stderr, even the output of programs that tasks start.
 
     Args:
-        is_wanted: Whether stdout is for the document alone.
+        is_wanted: Whether stdout is reserved for the document. If not, nothing is redirected.
     """
     if not is_wanted:
         yield print_json
@@ -77,7 +80,7 @@ def json_only_stdout(is_wanted: bool) -> Iterator[Callable[[object], None]]:
 
 
 def is_terminal() -> bool:
-    """Whether stdout is a terminal."""
+    """Returns whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -90,13 +93,13 @@ def print_table(
 ) -> None:
     """Prints a table: drawn by rich on a terminal, aligned columns elsewhere.
 
-    On a terminal each row takes one line.
+    Each row takes one line.
 
     Args:
         head: The names of the columns.
         rows: The cells.
-        cut: The columns that are cut if a terminal is too narrow, the widest first.
-        verbose: Prints as if there were no terminal.
+        cut: The columns that are cut first if a terminal is too narrow, beginning with the widest.
+        verbose: Whether to print as if there were no terminal.
     """
     lines = [[visible(cell) for cell in row] for row in rows]
     if is_terminal() and not verbose:
@@ -118,7 +121,7 @@ def _draw(head: Sequence[str], rows: list[list[str]], cut: Sequence[str]) -> Non
     console.print(table_of(head, rows, console.width, cut))
 
 
-# A column is not cut below this width.
+# Minimum width of a column that is cut, in characters.
 _MIN_CUT = 8
 
 
@@ -177,22 +180,22 @@ def say_paragraph(text: str, indent: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Prints a remark that is not the result, on stderr."""
+    """Prints a remark on stderr, apart from the command's result."""
     say(text, err=True)
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks."""
+    """Returns a text without line breaks."""
     return " ".join(text.split()) if "\n" in text else text
 
 
 def time_text(time: datetime | None) -> str:
-    """A time in UTC to the second."""
+    """Formats a time in UTC to the second."""
     return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago(time: datetime | None) -> str:
-    """A time relative to now, like `3 min ago` or `in 2 h`."""
+    """Formats a time relative to now, like `3 min ago` or `in 2 h`."""
     if time is None:
         return ""
     from cloaca._core import now_us
@@ -211,7 +214,7 @@ def _rough(seconds: int) -> str:
 
 
 def duration_text(span: timedelta | None) -> str:
-    """A duration in readable units."""
+    """Formats a duration in hours, minutes and seconds."""
     if span is None:
         return ""
     seconds = span.total_seconds()
@@ -223,12 +226,12 @@ def duration_text(span: timedelta | None) -> str:
 
 
 def iso(time: datetime | None) -> str | None:
-    """A time in JSON."""
+    """Formats a time for JSON."""
     return None if time is None else time.isoformat()
 
 
 def summary_document(result: WorkflowResult) -> dict[str, Any]:
-    """An execution in a listing."""
+    """Returns an execution for JSON, as a listing shows it."""
     duration = result.duration
     return {
         "execution_id": result.execution_id,
@@ -245,7 +248,7 @@ def summary_document(result: WorkflowResult) -> dict[str, Any]:
 
 
 def result_document(result: WorkflowResult) -> dict[str, Any]:
-    """An execution with its tasks and its context."""
+    """Returns an execution with its tasks, its context and its final tasks for JSON."""
     error = result.error
     document = summary_document(result)
     document["error"] = error and {
@@ -273,6 +276,8 @@ def result_document(result: WorkflowResult) -> dict[str, Any]:
         }
         for task in result.tasks.values()
     ]
+    if result.final is not None:
+        document["final"] = result_document(result.final)
     return document
 
 
@@ -282,12 +287,12 @@ TASK_HEAD = ("task", "status", "attempts", "started", "duration", "note")
 def task_rows(
     result: WorkflowResult, *, is_short: bool = False, notes: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """The rows of the table of an execution's tasks.
+    """Returns the rows of the table of an execution's tasks.
 
     Args:
         result: The execution.
-        is_short: Leaves out the date of a start if it equals the date of the submission.
-        notes: Texts for the note of some tasks, which precede the error.
+        is_short: Whether to omit the date of a task's start if it is the day of the submission.
+        notes: Texts for the column `note`, by task; each is printed before the task's error.
     """
     notes = notes or {}
     return [
@@ -315,14 +320,14 @@ def _started(time: datetime | None, of_execution: datetime | None) -> str:
 
 
 def _without_task(error: ErrorInfo | None) -> str:
-    """An error's type and message."""
+    """Returns an error's type and message, without the task."""
     if error is None:
         return ""
     return f"{error.type}: {error.message}" if error.message else error.type
 
 
 def short_error(error: ErrorInfo | None) -> str:
-    """An error for a narrow column: the task, the type and the message."""
+    """Returns an error for a narrow column: the task, the type and the message."""
     if error is None or error.task_id is None:
         return _without_task(error)
     return f"{error.task_id}: {_without_task(error)}"
@@ -334,14 +339,16 @@ def print_result(
     verbose: bool = False,
     tells_error: bool = True,
     notes: Mapping[str, str] | None = None,
+    logged: Collection[str | None] = (),
 ) -> None:
-    """Prints an execution with its tasks, the tracebacks of the failed ones, and its context.
+    """Prints an execution with its tasks, the tracebacks of failed tasks, and its context.
 
     Args:
         result: The execution.
-        verbose: Prints as if there were no terminal, and adds details that are rarely needed.
+        verbose: Whether to print as if there were no terminal, with more details.
         tells_error: Whether to print the error of the execution.
-        notes: Texts for the note of some tasks, which precede the error.
+        notes: Texts for the column `note`, by task; each is printed before the task's error.
+        logged: The tasks whose tracebacks are already on stderr, and are therefore not printed.
     """
     import json
 
@@ -354,7 +361,7 @@ def print_result(
     ]
     parts = [f"{name} {value}" for name, value in times if value]
     if is_terminal() and not verbose:
-        # The start and the end are in the table of tasks.
+        # The table of tasks shows when tasks started and how long they took.
         parts = [part for part in parts if not part.startswith(("started", "ended"))]
     say("  ".join(parts))
     if verbose:
@@ -370,7 +377,7 @@ def print_result(
     is_short = is_terminal() and not verbose
     rows = task_rows(result, is_short=is_short, notes=notes)
     print_table(TASK_HEAD, rows, cut=("note", "task"), verbose=verbose)
-    print_tracebacks(result)
+    print_tracebacks(result, logged)
     context = result.final_context.to_dict()
     keys = result._execution.output
     if keys is not None:
@@ -384,9 +391,11 @@ def print_result(
             say(f"  {one_line(key)} = {text}")
 
 
-def print_tracebacks(result: WorkflowResult) -> None:
-    """Prints the traceback of the last attempt of each failed task."""
+def print_tracebacks(result: WorkflowResult, logged: Collection[str | None] = ()) -> None:
+    """Prints the traceback of the last attempt of each failed task that `logged` does not name."""
     for task in result.tasks.values():
+        if task.task_id in logged:
+            continue
         if task.status == "Failed" and task.error is not None and task.error.traceback:
             say(f"task '{task.task_id}' failed in attempt {task.attempts}:")
             for line in task.error.traceback.rstrip().splitlines():
@@ -399,8 +408,14 @@ def fail(message: str) -> None:
     raise click.exceptions.Exit(1)
 
 
-def exit_with_status(result: WorkflowResult) -> None:
-    """Prints the error on stderr and exits with status 1, unless the execution completed."""
+def exit_with_status(result: WorkflowResult, logged: Collection[str | None] = ()) -> None:
+    """Prints the error on stderr and exits with status 1, unless the execution completed.
+
+    Args:
+        result: The execution.
+        logged: The tasks whose errors are already on stderr; `None` stands for an error of the
+            execution that no task caused. The message of such an error is not repeated.
+    """
     from cloaca._executions.status import WorkflowStatus
 
     if result.status is WorkflowStatus.COMPLETED:
@@ -408,4 +423,8 @@ def exit_with_status(result: WorkflowResult) -> None:
     what = f"execution {result.execution_id} of workflow '{result.workflow_name}'"
     if result.status is WorkflowStatus.CANCELLED:
         fail(f"{what} was cancelled")
+    error = result.error
+    if error is not None and error.task_id in logged:
+        cause = error.type if error.task_id is None else f"task '{error.task_id}' failed"
+        fail(f"{what} failed: {cause}")
     fail(f"{what} failed: {one_line(result.error_message or 'no error is stored')}")

@@ -1,4 +1,4 @@
-"""Starting a worker again when one of its source files changes."""
+"""Restarts a worker when one of its source files changes."""
 
 from __future__ import annotations
 
@@ -15,43 +15,46 @@ if TYPE_CHECKING:
 
 # Seconds between two checks of the files.
 _INTERVAL = 0.5
-# The search for source files to watch stops once it has found more than this.
+# The search for source files ends when it has found more files than this.
 _MAX_FILES = 2000
 
 
 class Reloader:
     """Watches the source files of a program, and replaces its process with a new one.
 
-    The process keeps its id, so its supervisor does not notice.
+    The process keeps its id, so its supervisor does not notice the change.
     """
 
     def __init__(self, targets: tuple[str, ...]) -> None:
         self._targets = targets
-        #: The file whose change was seen.
+        #: The file that has changed; `None` until a change is noticed.
         self.changed: str | None = None
-        # Read before the modules are loaded, so that a change during the loading is noticed.
+        # These times are read before the modules load, so that a change while they load is noticed.
         self._before = _times(self._neighbours())
 
     def watch(self, runner: DefaultRunner) -> None:
-        """Shuts the runner down gracefully once a loaded file changes."""
+        """Shuts the runner down gracefully when a loaded file changes."""
         files = _loaded()
         times = {name: self._before.get(name, time) for name, time in _times(files).items()}
 
-        def look() -> None:
+        def shut_down_on_change() -> None:
             pause = threading.Event()
             while not runner._core.closed:
                 self.changed = _changed(times)
                 if self.changed is not None:
-                    note(f"{self.changed} has changed: starting again after the running tasks")
+                    note(
+                        f"{self.changed} has changed: starting again when the running tasks "
+                        "have finished"
+                    )
                     runner._shutdown_request.make()
                     return
                 pause.wait(_INTERVAL)
 
-        threading.Thread(target=look, name="cloaca-reload", daemon=True).start()
+        threading.Thread(target=shut_down_on_change, name="cloaca-reload", daemon=True).start()
 
     def wait(self) -> None:
-        """Waits for a change, after a module could not be loaded."""
-        note("waiting for a change of a source file")
+        """After a module could not be loaded, waits until a file changes."""
+        note("waiting for a source file to change")
         pause = threading.Event()
         while (changed := _changed(self._before)) is None:
             pause.wait(_INTERVAL)
@@ -65,23 +68,26 @@ class Reloader:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def _neighbours(self) -> set[str]:
-        """The source files in the folders of the targets."""
+        """Returns the source files in the folders of the targets."""
         folders = {
             Path(module).resolve().parent if module.endswith(".py") else Path.cwd()
             for module in (target.partition(":")[0] for target in self._targets)
         }
         found: set[str] = set()
         for folder in folders:
-            for place, names, files in os.walk(folder):
+            for parent, names, files in os.walk(folder):
                 names[:] = [name for name in names if not name.startswith((".", "__"))]
-                found |= {str(Path(place) / name) for name in files if name.endswith(".py")}
+                found |= {str(Path(parent) / name) for name in files if name.endswith(".py")}
                 if len(found) > _MAX_FILES:
                     return found
         return found
 
 
 def _loaded() -> set[str]:
-    """The source files of the loaded modules, without installed ones and the standard library."""
+    """Returns the source files of the loaded modules.
+
+    Modules of cloaca, of installed packages and of the standard library are left out.
+    """
     installed = tuple({sys.prefix, sys.base_prefix, str(Path(os.__file__).parent)})
     own = str(Path(__file__).parent.parent)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
@@ -106,5 +112,5 @@ def _time(file: str) -> int:
 
 
 def _changed(times: dict[str, int]) -> str | None:
-    """Returns a file whose time differs from the given one, or `None`."""
+    """Returns a file whose modification time differs from the given time, or `None`."""
     return next((file for file, time in times.items() if _time(file) != time), None)

@@ -1,4 +1,4 @@
-"""The commands by name. Only the one that is called is loaded."""
+"""The root command `cloaca`. A subcommand's module is loaded when the subcommand is called."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class LazyGroup(click.Group):
     """A group whose commands are loaded when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of `--help`."""
+        """Returns the names in the order of `--help`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name."""
+        """Loads and returns the command that has this name, or `None`."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -28,7 +28,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolves a command as every group does; suggests a similar name for an unknown one."""
+        """Resolves a command as other groups do; an unknown command gets a suggestion."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from cloaca._core import nearest
 
@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `--help`, without loading anything."""
+        """Writes the list of commands in `--help` without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -66,4 +66,4 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """The command line."""
+    """Runs the command line."""

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
     from cloaca._core import Reads
 
-# Maximum number of steps that are shown without -v: the last ones.
+# Number of steps that are shown without -v: the most recent ones.
 _SHOWN = 20
 
 
 def recorded_steps(reads: Reads, execution_id: str) -> list[Event]:
-    """The events of the recorded steps of an execution, oldest first."""
+    """Returns the events of an execution's recorded steps, oldest first."""
     events = reads.events(execution_id)
     return [Event(record) for record in events if record.type == "step_recorded"]
 
 
 def step_document(step: Event) -> dict[str, Any]:
-    """A recorded step for `--json`."""
+    """Returns a recorded step for `--json`."""
     data = step.data
     return {
         "task_id": step.task_id,
@@ -38,7 +38,7 @@ def step_document(step: Event) -> dict[str, Any]:
 
 
 def print_steps(steps: list[Event], *, verbose: bool) -> None:
-    """Prints recorded steps as a table; nothing if there are none."""
+    """Prints recorded steps as a table; prints nothing if there are no steps."""
     import json
 
     if not steps:

@@ -6,23 +6,23 @@ from __future__ import annotations
 def draw(tasks: list[str], dependencies: dict[str, list[str]], *, is_unicode: bool = True) -> str:
     """Returns the tree.
 
-    A task with several dependencies is drawn once, below the one that is declared last; the others
-    are named in its line.
+    A task with several dependencies is drawn once, below the dependency that is declared last. The
+    task's line names the other dependencies.
 
     Args:
-        tasks: The ids, in the order of their declaration.
+        tasks: The tasks' ids, in the order of their declaration.
         dependencies: The dependencies of each task.
         is_unicode: Whether lines may be drawn with box characters.
     """
-    place = {task: index for index, task in enumerate(tasks)}
+    position = {task: index for index, task in enumerate(tasks)}
     below: dict[str | None, list[str]] = {}
     for task in tasks:
-        befores = dependencies.get(task, [])
-        parent = max(befores, key=place.__getitem__) if befores else None
+        parents = dependencies.get(task, [])
+        parent = max(parents, key=position.__getitem__) if parents else None
         below.setdefault(parent, []).append(task)
     branch, last, line = ("├─ ", "└─ ", "│  ") if is_unicode else ("|- ", "`- ", "|  ")
     lines: list[str] = []
-    # Without recursion, because a chain of tasks may be longer than Python's stack is deep.
+    # Not recursive, because a chain of tasks can be longer than Python's recursion limit.
     stack = [(task, "", "", "") for task in reversed(below.get(None, []))]
     while stack:
         task, indent, mark, deeper = stack.pop()

@@ -1,21 +1,23 @@
-"""The quick version of the benchmark, on the user's database."""
+"""The command that runs a short benchmark on the user's database."""
 
 from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, database_options
 from cloaca._cli._output import print_json, print_table, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._runner.runner import DefaultRunner
 
+# Number of chains that are run, one after another.
 _CHAINS = 100
+# Default number of one-task executions that are submitted at once.
 _SINGLES = 2_000
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.option(
     "--executions",
     type=click.IntRange(10, 1_000_000),
@@ -26,10 +28,10 @@ _SINGLES = 2_000
 )
 @database_options
 def bench(database: Database, as_json: bool, executions: int) -> None:
-    """Measure the throughput of a database: tasks that do nothing, every result durable.
+    """Measure the throughput of a database, with tasks that do nothing. Every result is durable.
 
-    The executions, of the workflows `cloaca.bench.chain` and `cloaca.bench.single`, stay in the
-    database until they are pruned.
+    The benchmark runs the workflows `cloaca.bench.chain` and `cloaca.bench.single`. Their
+    executions stay in the database until they are pruned.
     """
     from cloaca._runner.runner import DefaultRunner
 
@@ -80,7 +82,7 @@ def _define() -> None:
 
 
 def _chains(runner: DefaultRunner) -> tuple[float, float]:
-    """Median and 99th percentile in milliseconds."""
+    """Runs chains one after another; returns the median and the 99th percentile in milliseconds."""
     from time import perf_counter
 
     times = []
@@ -93,7 +95,7 @@ def _chains(runner: DefaultRunner) -> tuple[float, float]:
 
 
 def _singles(runner: DefaultRunner, count: int) -> float:
-    """Executions per second, from the submission to the last result."""
+    """Submits executions at once; returns executions per second, from submission to last result."""
     from time import perf_counter
 
     begin = perf_counter()

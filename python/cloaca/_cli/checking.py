@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES
+from cloaca._cli._options import COMMAND_SETTINGS, UNUSED_DATABASE
 from cloaca._cli._output import json_only_stdout, say
 
 TYPE_CHECKING = False
@@ -24,19 +24,20 @@ _PURPOSES = {
 }
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("target", metavar="MODULE[:WORKFLOW]")
+@UNUSED_DATABASE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def check(as_json: bool, target: str) -> None:
     """Check the workflows of a module, and show what each parameter of their tasks receives.
 
-    Reads no database and runs nothing. Ends with status 1 if a workflow is not valid, because no
-    program could start with it.
+    Reads no database and runs no task. Ends with status 1 if a workflow is not valid, because no
+    runner could start with it.
     """
-    from cloaca._cli._loading import load, workflow_name
+    from cloaca._cli._loading import load, split, workflow_name
     from cloaca._workflows.registry import registry
 
-    module, _, wanted = target.partition(":")
+    module, wanted = split(target)
     with json_only_stdout(as_json) as tell:
         loaded = load(module)
         found = registry.workflows_since(0)[1]
@@ -85,7 +86,7 @@ def _task(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
 
 
 def _final(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
-    """A final task or a compensation, which has the id of the task that it undoes."""
+    """Returns a final task or a compensation. A compensation has the id of the task it undoes."""
     final = task.options.final
     document = _task(workflow, task)
     document["final"] = "compensation" if final is None else final.end
@@ -110,31 +111,31 @@ def _print(workflow: Workflow) -> None:
 
 
 def _keeps_none(task: TaskDefinition) -> bool:
-    """Whether a task stores its result even if it is `None`."""
+    """Returns whether a task stores its result even if the result is `None`."""
     return task.kind == "engine" or (task.call is not None and task.call.keeps_none)
 
 
 def _print_task(task: dict[str, Any], *, keeps_none: bool) -> None:
-    from cloaca._workflows.interface import told
+    from cloaca._workflows.interface import source_text
 
     purpose = _PURPOSES[task["final"]] if "final" in task else ""
     after = ", ".join(task["dependencies"])
     say(f"{task['id']}{purpose}" + (f"  after {after}" if after else ""))
     if "node" in task:
-        say(f"  {_told_node(task)}")
+        say(f"  {_node_text(task)}")
     width = max((len(entry["name"]) for entry in task["parameters"]), default=0)
     plain = {"context": "the context", "default": "its default"}
     for entry in task["parameters"]:
         is_value = "key" in entry
-        text = told(entry) if is_value else plain.get(entry["from"]) or told(entry)
+        text = source_text(entry) if is_value else plain.get(entry["from"]) or source_text(entry)
         say(f"  {entry['name'].ljust(width)}  {text}")
     if task["result"] is not None and keeps_none and task.get("final") != "compensation":
         say(f"  result under '{task['result']}'")
 
 
-def _told_node(task: dict[str, Any]) -> str:
-    """Describes a task without a function."""
-    from cloaca._workflows.interface import told_list
+def _node_text(task: dict[str, Any]) -> str:
+    """Describes a node, which has no function."""
+    from cloaca._workflows.interface import list_text
 
     node = task["node"]
     if node["kind"] == "wait":
@@ -143,7 +144,7 @@ def _told_node(task: dict[str, Any]) -> str:
         return "waits for an approval"
     if node["kind"] == "external":
         return "run by another program"
-    lists = " and ".join(map(told_list, task.get("over", {}).values()))
+    lists = " and ".join(map(list_text, task.get("over", {}).values()))
     each = f" for each item of {lists}" if lists else ""
     given = "" if node["input"] else ", with the context as its input"
     return f"runs workflow '{node['workflow']}'{each}{given}"

@@ -1,19 +1,20 @@
-"""Completion for shells."""
+"""The command that prints completion scripts for shells."""
 
 from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES
+from cloaca._cli._options import COMMAND_SETTINGS, UNUSED_DATABASE
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@UNUSED_DATABASE
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 
-    For bash, add `eval "$(cloaca completion bash)"` to ~/.bashrc; for zsh the same to ~/.zshrc; for
-    fish, write it to ~/.config/fish/completions/cloaca.fish.
+    For bash, add `eval "$(cloaca completion bash)"` to ~/.bashrc. For zsh, add the same line with
+    `zsh` to ~/.zshrc. For fish, write the script to ~/.config/fish/completions/cloaca.fish.
     """
     from click.shell_completion import get_completion_class
 

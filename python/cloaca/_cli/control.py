@@ -9,9 +9,9 @@ import click
 
 from cloaca._cli._filters import Filter, filter_options
 from cloaca._cli._ids import execution_id, newest
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, database_options
 from cloaca._cli._output import note, one_line, print_json, print_table, say
-from cloaca._values.exceptions import CloacaException
+from cloaca._values.exceptions import CloacaException, WorkflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
+# The word for each completed action in the command's output.
 _DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed", "retry": "runs again"}
-# The states of the executions that a filter without `--status` chooses.
+# The states of the executions that each action applies to if a filter has no `--status`.
 _STATUSES = {
     "cancel": ["Pending", "Running", "Paused"],
     "pause": ["Pending", "Running"],
@@ -34,14 +35,18 @@ _STATUSES = {
 
 
 def _controls(command: Command) -> Command:
-    """Adds the arguments that choose executions, and the options for many."""
+    """Adds the arguments that choose executions, and the options for changing many executions."""
 
     @click.argument("ids", nargs=-1, metavar="[ID]...")
     @click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")
     @filter_options
-    @click.option("--all", "everything", is_flag=True, help="All that the action applies to.")
-    @click.option("--dry-run", is_flag=True, help="Only list what would be changed.")
-    @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing many.")
+    @click.option(
+        "--all", "everything", is_flag=True, help="All executions that the action applies to."
+    )
+    @click.option(
+        "--dry-run", is_flag=True, help="Only list the executions that the command would change."
+    )
+    @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing many executions.")
     @database_options
     @wraps(command)
     def wrapped(**given: Any) -> Any:
@@ -78,8 +83,11 @@ def _control(
     else:
         wanted.narrow(_STATUSES[action])
         results = wanted.all(inspector.reads)
-        if not results and not as_json:
-            note(f"no execution to {action}")
+        if not results:
+            if as_json:
+                print_json({"action": action, "dry_run": dry_run, "items": []})
+            else:
+                note(f"no execution to {action}")
             return
     if dry_run:
         _tell_plan(as_json, action, results)
@@ -99,6 +107,26 @@ def _result(reads: Reads, id: str) -> WorkflowResult:
     return WorkflowResult(reads.execution(id))
 
 
+def _change(
+    inspector: Inspector, id: str, action: str, from_task: str | None, from_step: str | None
+) -> str:
+    """Applies an action to an execution, and returns the execution's new state.
+
+    Raises:
+        CloacaException: The action was refused. An execution that was cancelled before cannot be
+            cancelled again.
+    """
+    if action != "cancel":
+        return inspector.control(id, action, from_task, from_step)
+    if not inspector.cancel(id):
+        result = _result(inspector.reads, id)
+        raise WorkflowError(
+            f"execution {id} of workflow '{result.workflow_name}' has ended as {result.status}; "
+            "there is nothing to cancel"
+        )
+    return "Cancelled"
+
+
 def _control_one(
     inspector: Inspector,
     as_json: bool,
@@ -107,7 +135,7 @@ def _control_one(
     from_task: str | None,
     from_step: str | None,
 ) -> None:
-    status = inspector.control(id, action, from_task, from_step)
+    status = _change(inspector, id, action, from_task, from_step)
     if as_json:
         print_json({"execution_id": id, "action": action, "status": status})
     else:
@@ -148,7 +176,7 @@ def _control_many(
     for result in results:
         id = result.execution_id
         try:
-            status = inspector.control(id, action, from_task, from_step)
+            status = _change(inspector, id, action, from_task, from_step)
         except CloacaException as error:
             failed += 1
             items.append({**_item(result, str(result.status)), "error": str(error)})
@@ -178,49 +206,47 @@ def _count(number: int) -> str:
     return "1 execution" if number == 1 else f"{number} executions"
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @_controls
 def cancel(**given: Any) -> None:
     """Cancel executions: no more of their tasks start, and running coroutines are cancelled.
 
-    A filter without --status chooses those that have not ended.
+    A filter without --status chooses executions that have not ended.
     """
     _control("cancel", **given)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @_controls
 def pause(**given: Any) -> None:
-    """Pause executions: no new tasks start, running ones finish, timers stop.
+    """Pause executions: no new tasks start, running tasks finish, delays stop.
 
-    A filter without --status chooses those that are pending or running.
+    A filter without --status chooses pending and running executions.
     """
     _control("pause", **given)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @_controls
 def resume(**given: Any) -> None:
     """Resume paused executions.
 
-    A filter without --status chooses those that are paused.
+    A filter without --status chooses paused executions.
     """
     _control("resume", **given)
 
 
-@click.command(context_settings=HELP_NAMES)
-@click.option(
-    "--from-task", metavar="TASK", help="Also run this task and all its descendants again."
-)
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.option("--from-task", metavar="TASK", help="Also run this task and its descendants again.")
 @click.option(
     "--from-step",
     metavar="KEY",
-    help="Run the task with this recorded step again, from the step on.",
+    help="A recorded step; run its task again, starting with this step.",
 )
 @_controls
 def retry(**given: Any) -> None:
-    """Run the failed tasks of ended executions again; completed ones keep their results.
+    """Run the failed tasks of ended executions again; completed tasks keep their results.
 
-    A filter without --status chooses those that failed.
+    A filter without --status chooses failed executions.
     """
     _control("retry", **given)

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, database_options
 from cloaca._cli._output import fail, print_json, say
+from cloaca._values.exceptions import MigrationError
 
+# Microseconds in a day.
 _DAY_US = 86_400 * 1_000_000
 
 
-@click.group(context_settings=HELP_NAMES)
+class _Days(click.FloatRange):
+    """A number of days, at most a thousand years. Refuses NaN, which `FloatRange` accepts."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        days: float = super().convert(value, param, ctx)
+        if days != days:
+            self.fail(f"{value!r} is not a number of days", param, ctx)
+        return days
+
+
+_DAYS = _Days(0, 365_000)
+
+
+@click.group(context_settings=COMMAND_SETTINGS)
 def db() -> None:
     """Migrate, check and clean up a database."""
 
 
-@db.command(context_settings=HELP_NAMES)
+@db.command(context_settings=COMMAND_SETTINGS)
 @database_options
 def migrate(database: Database, as_json: bool) -> None:
     """Bring a database's schema up to date. A missing SQLite file is created."""
@@ -29,29 +48,45 @@ def migrate(database: Database, as_json: bool) -> None:
         say(f"{inspector.location} has the schema version {current}")
 
 
-@db.command(context_settings=HELP_NAMES)
+@db.command(context_settings=COMMAND_SETTINGS)
 @database_options
 def status(database: Database, as_json: bool) -> None:
-    """Show the version of a database's schema. Ends with status 1 if it must be migrated."""
+    """Show the version of a database's schema.
+
+    Ends with status 1 if the database must be migrated, or if a newer program has migrated it.
+    """
     from cloaca._core import schema_state
 
     state = schema_state(database.url, database.schema)
     current, pending = state.current, state.pending
+    newer = None if pending else _newer(database)
     if as_json:
-        print_json({"version": current, "pending": pending, "up_to_date": not pending})
+        is_current = not pending and newer is None
+        print_json({"version": current, "pending": pending, "up_to_date": is_current})
     elif pending:
         say(f"schema version {current or 'none'}, lacks {', '.join(pending)}")
-    else:
+    elif newer is None:
         say(f"schema version {current}, up to date")
+    if newer is not None:
+        raise newer
     if pending:
         fail("the database must be migrated\nhint: run `cloaca db migrate`")
 
 
-@db.command(context_settings=HELP_NAMES)
+def _newer(database: Database) -> MigrationError | None:
+    """Returns the error for a database that a newer program has migrated, or `None`."""
+    try:
+        database.inspect()  # refuses such a database
+    except MigrationError as error:
+        return error
+    return None
+
+
+@db.command(context_settings=COMMAND_SETTINGS)
 @click.option(
     "--older-than",
     "days",
-    type=click.FloatRange(0),
+    type=_DAYS,
     default=30,
     show_default=True,
     metavar="DAYS",
@@ -59,20 +94,21 @@ def status(database: Database, as_json: bool) -> None:
 )
 @database_options
 def prune(database: Database, as_json: bool, days: float) -> None:
-    """Delete ended executions with all that belongs to them, in small batches."""
+    """Delete ended executions with all their data, in small batches."""
     from cloaca._runner.inspection_methods import prune_all
 
     deleted = prune_all(database.inspect(), round(days * _DAY_US))
     if as_json:
         print_json({"deleted": deleted, "older_than_days": days})
     else:
-        say(f"deleted {deleted} executions that ended more than {days:g} days ago")
+        executions = "1 execution" if deleted == 1 else f"{deleted} executions"
+        say(f"deleted {executions} that ended more than {days:g} days ago")
 
 
-@db.command(context_settings=HELP_NAMES)
+@db.command(context_settings=COMMAND_SETTINGS)
 @database_options
 def check(database: Database, as_json: bool) -> None:
-    """Check that a database is sound, and how much space is unused. Status 1 if it is not sound."""
+    """Check that a database is sound, and show its unused space. Ends with status 1 if unsound."""
     inspector = database.inspect()
     health = inspector.reads.check()
     problems = health.problems

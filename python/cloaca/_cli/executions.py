@@ -6,7 +6,7 @@ import click
 
 from cloaca._cli._filters import Filter, filter_options
 from cloaca._cli._ids import execution_id, shorten, takes_execution
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
 from cloaca._cli._output import (
     ago,
     duration_text,
@@ -31,11 +31,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._executions.result import WorkflowResult
 
-# Seconds between two refreshes of `watch`, which polls because it gets no notifications.
-_LOOK_SECONDS = 0.2
+# Seconds between two refreshes of `watch`, which polls because it receives no notifications.
+_REFRESH_SECONDS = 0.2
 
 
-@click.command("list", context_settings=HELP_NAMES)
+@click.command("list", context_settings=COMMAND_SETTINGS)
 @filter_options
 @click.option(
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number."
@@ -98,9 +98,11 @@ def list_command(
         note(f"there are more: --cursor {next_cursor}")
 
 
-@click.command(context_settings=HELP_NAMES)
-@click.option("--tree", is_flag=True, help="Show its children, and theirs, instead of its tasks.")
-@click.option("--web", is_flag=True, help="Open its page in a browser, until Ctrl-C.")
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.option(
+    "--tree", is_flag=True, help="Show the tree of its child executions instead of its tasks."
+)
+@click.option("--web", is_flag=True, help="Serve its page and open a browser, until Ctrl-C.")
 @VERBOSE
 @database_options
 @takes_execution
@@ -132,8 +134,6 @@ def show(database: Database, as_json: bool, id: str, tree: bool, verbose: bool, 
             if task["task_id"] in maps:
                 task["map"] = maps[task["task_id"]].document()
         document["steps"] = [step_document(step) for step in steps]
-        if result.final is not None:
-            document["final"] = result_document(result.final)
         print_json(document)
         return
     print_result(
@@ -147,7 +147,7 @@ def show(database: Database, as_json: bool, id: str, tree: bool, verbose: bool, 
         print_result(result.final, verbose=verbose)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @VERBOSE
 @database_options
 @takes_execution
@@ -194,8 +194,10 @@ def events(database: Database, as_json: bool, id: str, verbose: bool) -> None:
     )
 
 
-@click.command(context_settings=HELP_NAMES)
-@click.option("--follow", "-f", is_flag=True, help="Print lines as they come, until the end.")
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.option(
+    "--follow", "-f", is_flag=True, help="Print lines as they arrive, until the execution ends."
+)
 @database_options
 @takes_execution
 def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
@@ -206,7 +208,10 @@ def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
         from cloaca._cli._log_lines import follow as follow_lines
 
         if as_json:
-            raise click.UsageError("--follow prints lines as they come, and --json one document")
+            raise click.UsageError(
+                "--follow cannot be combined with --json: --follow prints lines as they arrive, "
+                "but --json prints a single document"
+            )
         _end_of_logs(database, id, follow_lines(database.inspect().reads, id))
         return
     lines = [LogLine(record) for record in database.inspect().reads.logs(id)]
@@ -231,16 +236,16 @@ def logs(database: Database, as_json: bool, id: str, follow: bool) -> None:
 
 
 def _end_of_logs(database: Database, id: str, has_lines: bool) -> None:
-    """Prints what the log lines do not tell: tracebacks, or why there are no lines."""
+    """Prints the tracebacks of failed tasks, and a remark if there are no log lines."""
     print_tracebacks(_result(database, id))
     if not has_lines:
         note(
-            f"no logs were kept of execution {id}: set capture_logs=True or "
+            f"no log lines of execution {id} are stored: set capture_logs=True or "
             "CLOACA_CAPTURE_LOGS=true where its tasks run"
         )
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id", required=False, metavar="ID")
 @click.option("--last", is_flag=True, help="Take the newest execution instead of an ID.")
 @database_options
@@ -272,7 +277,7 @@ def explain(database: Database, as_json: bool, id: str | None, last: bool) -> No
         say_paragraph(sentence)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @database_options
 @takes_execution
 def watch(database: Database, as_json: bool, id: str) -> None:
@@ -299,11 +304,11 @@ def watch(database: Database, as_json: bool, id: str) -> None:
 
     if bars is None:
         while not refresh():
-            sleep(_LOOK_SECONDS)
+            sleep(_REFRESH_SECONDS)
     else:
         with bars:
             while not refresh():
-                sleep(_LOOK_SECONDS)
+                sleep(_REFRESH_SECONDS)
     result = _result(database, id)
     if as_json:
         print_json(result_document(result))
@@ -313,7 +318,7 @@ def watch(database: Database, as_json: bool, id: str) -> None:
 
 
 def _tell_changes(result: WorkflowResult, states: dict[str, str]) -> None:
-    """A line for each task whose state changed since the last refresh."""
+    """Prints a line for each task whose state has changed since the last refresh."""
     for task in result.tasks.values():
         if states.get(task.task_id, "Pending") != task.status:
             states[task.task_id] = str(task.status)

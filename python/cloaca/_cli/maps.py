@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._ids import execution_id
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
 from cloaca._cli._output import (
     duration_text,
     is_terminal,
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _STATES = ("Pending", "Ready", "Running", "Completed", "Failed", "Skipped", "Cancelled")
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id", metavar="ID")
 @click.argument("task")
 @click.option(
     "--status",
     type=click.Choice(_STATES, case_sensitive=False),
-    help="Only items in this state. Ready ones wait for another attempt.",
+    help="Only items in this state. Ready items wait for another attempt.",
 )
 @click.option(
     "-n",
@@ -103,14 +103,14 @@ def _span(item: Item) -> Any:
 
 
 def _result(item: Item, value: str, is_short: bool) -> str:
-    """The value of a completed item, otherwise its error."""
+    """Returns the value of a completed item, otherwise the item's error."""
     if item.status == "Completed":
         return value
     return one_line(short_error(item.error)) if is_short else short_error(item.error)
 
 
 def item_document(item: Item) -> dict[str, Any]:
-    """An item for `--json`."""
+    """Returns an item for `--json`."""
     error = item.error
     return {
         "index": item.index,
@@ -124,7 +124,7 @@ def item_document(item: Item) -> dict[str, Any]:
     }
 
 
-@click.command("set-map", context_settings=HELP_NAMES)
+@click.command("set-map", context_settings=COMMAND_SETTINGS)
 @click.argument("id", metavar="ID")
 @click.argument("task")
 @click.option(
@@ -135,9 +135,9 @@ def item_document(item: Item) -> dict[str, Any]:
 def set_map(
     database: Database, as_json: bool, id: str, task: str, parallel: int | None, no_limit: bool
 ) -> None:
-    """Change how many items of a running map run at once, over all runners.
+    """Change how many items of a running map run at once, on all runners together.
 
-    TASK is the task with `over=`. Running items go on.
+    TASK is the task with `over=`. Running items continue.
     """
     if (parallel is None) != no_limit:
         raise click.UsageError("give --parallel or --no-limit")

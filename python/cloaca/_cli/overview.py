@@ -1,4 +1,4 @@
-"""Commands that show numbers of executions, and repeat executions."""
+"""Commands that count executions and submit them again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from cloaca._cli._filters import moment, pairs
 from cloaca._cli._ids import execution_id, shorten
 from cloaca._cli._input import json_context
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
 from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, say, time_text
 
 TYPE_CHECKING = False
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cloaca._core import Context
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @database_options
 def counts(database: Database, as_json: bool) -> None:
     """Count the executions in each state.
 
-    A `+` means that there may be more: each state is counted up to 10,000.
+    A `+` means that there may be more executions, because each state is counted only up to 10,000.
     """
     from cloaca._executions.overview import counts_of
 
@@ -36,19 +36,23 @@ def counts(database: Database, as_json: bool) -> None:
     print_table(("state", "executions"), ([status, str(count)] for status, count in found.items()))
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.option(
     "--since", metavar="TIME", default="24h", show_default=True, help="A time, or a span like 2h."
 )
 @click.option("--until", metavar="TIME", help="The end of the time range; now if omitted.")
 @click.option(
-    "--buckets", type=click.IntRange(1, 200), default=24, show_default=True, help="Number of spans."
+    "--buckets",
+    type=click.IntRange(1, 200),
+    default=24,
+    show_default=True,
+    help="Number of intervals.",
 )
 @database_options
 def activity(
     database: Database, as_json: bool, since: str, until: str | None, buckets: int
 ) -> None:
-    """Count the executions that were submitted over time, and those that have failed."""
+    """Count the executions submitted in each interval, and how many of them have failed."""
     from cloaca._core import now_us
     from cloaca._executions.overview import activity_of
 
@@ -76,12 +80,14 @@ def activity(
     )
 
 
-@click.command(context_settings=HELP_NAMES)
-@click.option("--since", metavar="TIME", help="Only submitted since: a time, or a span like 2h.")
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.option(
+    "--since", metavar="TIME", help="Only executions submitted since: a time, or a span like 2h."
+)
 @VERBOSE
 @database_options
 def failures(database: Database, as_json: bool, since: str | None, verbose: bool) -> None:
-    """Group the failed executions by their causes, the newest first."""
+    """Group the failed executions by their causes, the newest cause first."""
     from cloaca._executions.overview import failures_of
 
     found = failures_of(database.inspect().reads, None if since is None else moment(since))
@@ -108,7 +114,7 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
         return
     is_short = is_terminal() and not verbose
     ids = shorten(group.execution_ids[0] for group in found)
-    told = ago if is_short else time_text
+    time_format = ago if is_short else time_text
     print_table(
         ("count", "workflow", "task", "last", "newest", "error"),
         (
@@ -116,7 +122,7 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
                 str(group.count),
                 group.workflow,
                 group.task_id or "",
-                told(group.last),
+                time_format(group.last),
                 ids[group.execution_ids[0]] if is_short else group.execution_ids[0],
                 f"{group.type}: {group.message}",
             ]
@@ -127,7 +133,7 @@ def failures(database: Database, as_json: bool, since: str | None, verbose: bool
     )
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id", metavar="ID")
 @click.argument("context", required=False, metavar="[JSON|@FILE|-]", callback=json_context)
 @click.option("--latest", is_flag=True, help="Run the latest stored version of the workflow.")
@@ -149,11 +155,11 @@ def rerun(
     labels: tuple[str, ...],
     reason: str | None,
 ) -> None:
-    """Submit an execution like an earlier one, and print the id of the new one.
+    """Submit a new execution with the input and options of an earlier one, and print its id.
 
-    The new one has the input, the version, the labels, the priority and the timeout of the earlier
-    one, but no key. The input can be replaced by a JSON object, `@` and the name of a file with
-    one, or `-` for stdin.
+    The new execution has the input, the version, the labels, the priority and the timeout of the
+    earlier execution, but no key. To replace the input, give a JSON object, `@` and the name of a
+    file with a JSON object, or `-` for stdin.
     """
     inspector = database.inspect()
     earlier = execution_id(inspector.reads, id)
@@ -165,7 +171,7 @@ def rerun(
 
 
 def _user() -> str | None:
-    """The name of the user who runs the command, for the history."""
+    """Returns the name of the user who runs the command, for the history."""
     import getpass
 
     try:

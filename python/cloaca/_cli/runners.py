@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._ids import shorten
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, database_options
 from cloaca._cli._output import ago, is_terminal, iso, note, print_json, print_table, time_text
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @VERBOSE
 @database_options
 def runners(database: Database, as_json: bool, verbose: bool) -> None:
@@ -39,7 +39,7 @@ def runners(database: Database, as_json: bool, verbose: bool) -> None:
         return
     is_short = is_terminal() and not verbose
     ids = shorten(runner.runner_id for runner in found)
-    told = ago if is_short else time_text
+    time_format = ago if is_short else time_text
     print_table(
         ("id", "host", "pid", "state", "started", "heartbeat", "workflows"),
         (
@@ -48,8 +48,8 @@ def runners(database: Database, as_json: bool, verbose: bool) -> None:
                 runner.host,
                 str(runner.pid),
                 "alive" if runner.is_alive else "dead",
-                told(us_to_instant(runner.started_at_us)),
-                told(us_to_instant(runner.heartbeat_at_us)),
+                time_format(us_to_instant(runner.started_at_us)),
+                time_format(us_to_instant(runner.heartbeat_at_us)),
                 ", ".join(runner.workflows),
             ]
             for runner in found

@@ -1,4 +1,4 @@
-"""Running workflows from the command line."""
+"""The commands `run` and `worker`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import click
 
 from cloaca._cli import INTERRUPTED
-from cloaca._cli._input import json_context
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._filters import timeout_option
+from cloaca._cli._input import json_context, usage_errors
+from cloaca._cli._options import COMMAND_SETTINGS, PRIORITY, Database, database_options
 from cloaca._cli._output import (
     exit_with_status,
     json_only_stdout,
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def _split(target: str) -> tuple[str, str | None]:
-    module, _, name = target.partition(":")
-    return module, name or None
-
-
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("target", metavar="MODULE:WORKFLOW")
 @click.option(
     "--context",
@@ -47,8 +43,10 @@ def _split(target: str) -> tuple[str, str | None]:
     help="The initial context: a JSON object, @ and the name of a file, or - for stdin.",
 )
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
-@click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Maximum run time of the execution.")
+@PRIORITY
+@click.option(
+    "--timeout", metavar="SPAN", callback=timeout_option, help="Maximum run time: 90, 5m or 2h."
+)
 @click.option(
     "--label",
     "labels",
@@ -69,36 +67,33 @@ def run(
 ) -> None:
     """Run a workflow of a module and wait for its end, with a live bar for each task.
 
-    MODULE is a module's name or the path of its file; WORKFLOW is the workflow's name, or the
-    variable that holds it. Ends with status 1 if the execution failed.
+    MODULE is a module's name or the path of its file. WORKFLOW is the workflow's name, or the name
+    of a variable with the workflow. Ends with status 1 if the execution failed.
     """
     from cloaca._cli._filters import pairs
-    from cloaca._cli._loading import load, workflow_name
-    from cloaca._observe.logger import show_other_failures
+    from cloaca._cli._loading import load, split, workflow_name
+    from cloaca._observe.logger import show_failures
     from cloaca._runner.runner import DefaultRunner
 
-    module, name = _split(target)
+    module, name = split(target)
     if name is None:
-        raise click.UsageError(f"the workflow is missing: give {target}:WORKFLOW")
-    leave_out = show_other_failures()  # the command prints the result itself
+        raise click.UsageError(f"the workflow is missing: give {module}:WORKFLOW")
+    shown = show_failures()
     url = database.url
     with json_only_stdout(as_json) as tell:
         workflow = workflow_name(load(module), name)
         with DefaultRunner(url, schema=database.schema) as runner:
-            # A task may run before the call that submits it returns.
-            with _later_interrupt() as raise_interrupt:
-                handle = None
-                try:
-                    handle = runner.submit(
-                        workflow,
-                        context,
-                        key=key,
-                        priority=priority,
-                        timeout=timeout,
-                        labels=dict(pairs(labels)) or None,
-                    )
-                finally:
-                    leave_out(None if handle is None else handle.id)
+            # Defers Ctrl-C until `submit` has returned the handle, which `_interrupted` needs. A
+            # task can already run before `submit` returns.
+            with _later_interrupt() as raise_interrupt, usage_errors():
+                handle = runner.submit(
+                    workflow,
+                    context,
+                    key=key,
+                    priority=priority,
+                    timeout=timeout,
+                    labels=dict(pairs(labels)) or None,
+                )
             try:
                 raise_interrupt()
                 result = _wait(handle, runner, is_quiet=as_json)
@@ -107,14 +102,17 @@ def run(
                 raise click.exceptions.Exit(INTERRUPTED) from None
         if as_json:
             tell(result_document(result))
+    # The runner's shutdown has printed all pending log records, so `shown` is complete.
+    logged = {task for id, task in shown if id == result.execution_id}
     if not as_json:
-        print_result(result, tells_error=False)  # `exit_with_status` does
-    exit_with_status(result)
+        # `exit_with_status` prints the error.
+        print_result(result, tells_error=False, logged=logged)
+    exit_with_status(result, logged)
 
 
 @contextmanager
 def _later_interrupt() -> Iterator[Callable[[], None]]:
-    """Defers the first Ctrl-C; returns the function that raises it afterwards."""
+    """Defers the first Ctrl-C in the block; yields a function that raises a deferred Ctrl-C."""
     import signal
 
     received: list[int] = []
@@ -148,9 +146,9 @@ def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> W
 
 
 def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
-    """Shuts the runner down after Ctrl-C, and says what it waits for and how to continue."""
+    """Shuts the runner down after Ctrl-C; prints which tasks it waits for, and how to continue."""
     from cloaca._executions.status import WorkflowStatus
-    from cloaca._runner.interruption import fate, is_in_memory, stop_untold, waiting
+    from cloaca._runner.interruption import fate, is_in_memory, shut_down_unreported, waiting
 
     running = [
         task.task_id for task in runner.get_execution(id).tasks.values() if task.status == "Running"
@@ -159,8 +157,8 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
         names = ", ".join(f"'{name}'" for name in running[:5])
         more = f" and {len(running) - 5} more" if len(running) > 5 else ""
         tasks = "task" if len(running) == 1 else "tasks"
-        note(waiting(runner, f"{tasks} {names}{more}", len(running)))
-    stop_untold(runner)
+        note(waiting(runner, f"{tasks} {names}{more}"))
+    shut_down_unreported(runner)
     if is_in_memory(runner._core):
         note(f"execution {id} {fate(runner._core, 1)}, unless it has ended")
         return
@@ -177,7 +175,7 @@ def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
         )
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("targets", metavar="MODULE[:ATTRIBUTE]...", nargs=-1, required=True)
 @click.option(
     "--concurrency",
@@ -217,9 +215,10 @@ def worker(
 ) -> None:
     """Run the work submitted to the database until SIGTERM or Ctrl-C.
 
-    Each MODULE defines workflows: a module's name or the path of its file. ATTRIBUTE, if given, is
-    one of its workflows, or a function that defines workflows and is called first. After a signal,
-    running tasks may finish; a second signal stops the worker at once.
+    Each MODULE is a module that defines workflows, given by its name or the path of its file.
+    ATTRIBUTE is one of its workflows, given as for `cloaca run`, or a function that defines
+    workflows and is called first. The worker runs all workflows that the modules define.
+    After a signal, the worker waits for running tasks; a second signal stops it at once.
     """
     from cloaca._cli._reload import Reloader
 
@@ -236,8 +235,8 @@ def worker(
             reloader.wait()
         else:
             config = _config(concurrency, metrics_port, capture_logs)
-            told = tell if as_json else None
-            _serve(database.schema, url, config, names, told, reloader)
+            report = tell if as_json else None
+            _serve(database.schema, url, config, names, report, reloader)
     if reloader is not None and reloader.changed is not None:
         reloader.restart()
 
@@ -248,21 +247,17 @@ def _define(targets: tuple[str, ...]) -> list[str]:
     Raises:
         click.ClickException: A module cannot be loaded, or none defines a workflow.
     """
-    from cloaca._cli._loading import attribute, call, load
+    from cloaca._cli._loading import define_workflows, load, split
     from cloaca._workflows.registry import registry
 
     for target in targets:
-        module, name = _split(target)
+        module, name = split(target)
         loaded = load(module)
         if name is not None:
-            found = attribute(loaded, name)
-            if found is None:
-                raise click.ClickException(f"module '{module}' has no attribute '{name}'")
-            if callable(found):
-                call(module, name, found)
+            define_workflows(loaded, name)
     names = sorted(workflow.name for workflow in registry.workflows_since(0)[1])
     if not names:
-        modules = [f"'{_split(target)[0]}'" for target in targets]
+        modules = [f"'{split(target)[0]}'" for target in targets]
         if len(modules) == 1:
             raise click.ClickException(f"module {modules[0]} defines no workflow")
         raise click.ClickException(f"the modules {', '.join(modules)} define no workflow")
@@ -301,12 +296,13 @@ def _serve(
             if reloader is not None:
                 note("the worker restarts when a source file changes")
 
-        # The handlers are set first: a program that reads the announcement may signal at once.
+        # `serve` sets the signal handlers before it calls `announce`, because a program that reads
+        # the announcement may send a signal at once.
         serve(runner, announce)
 
 
 def _log(level: str | None) -> None:
-    """Logs on stderr at a level, unless the program has set up handlers."""
+    """Sets the log level, and logs on stderr unless the program has set up a handler."""
     if level is None:
         return
     import logging

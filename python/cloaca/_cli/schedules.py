@@ -1,12 +1,13 @@
-"""Commands that read and switch schedules and triggers, without running any task."""
+"""Commands that show schedules and triggers, and switch them on and off, without a runner."""
 
 from __future__ import annotations
 
 import click
 
 from cloaca._cli._ids import ambiguous, is_whole, means, shorten
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, ListingGroup, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, ListingGroup, database_options
 from cloaca._cli._output import ago, is_terminal, note, print_json, print_table, say
+from cloaca._values.exceptions import CloacaException
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from cloaca._core import Reads, Schedules
 
+# The limit for a listing of all rows. No database has so many rows.
 _MAX = 2**62
 
 
@@ -25,7 +27,7 @@ def _schedules(database: Database) -> Schedules:
 
 
 def _rows(reads: Reads, *, enabled_only: bool = False) -> list[dict[str, Any]]:
-    """The schedules and then the triggers, oldest first, each with its `kind`."""
+    """Returns the rows of schedules, then those of triggers, oldest first; each has a `kind`."""
     schedules = reads.schedules(enabled_only, _MAX, 0)
     triggers = reads.triggers(enabled_only, _MAX, 0)
     return [{"kind": "schedule", **row} for row in schedules] + [
@@ -34,48 +36,48 @@ def _rows(reads: Reads, *, enabled_only: bool = False) -> list[dict[str, Any]]:
 
 
 def find(reads: Reads, text: str) -> dict[str, Any] | None:
-    """The schedule or trigger that a text means; `None` if there is none.
+    """Returns the schedule or trigger that a text refers to; `None` if the text matches none.
 
     The text is an id, the beginning of an id, a short id, the name of a trigger, or a schedule's
     instance name or workflow.
 
     Raises:
-        click.ClickException: It means several.
+        click.ClickException: The text matches several.
     """
     rows = _rows(reads)
     found = [row for row in rows if row["id"] == text.lower()]
     found = found or [row for row in rows if text in _names(row)]
     found = found or [row for row in rows if means(text, row["id"])]
     if len(found) > 1:
-        told = [f"{row['id']}  {row['kind']}  {_name(row)}  {_when(row)}" for row in found]
-        raise ambiguous("schedules", text, told)
+        candidates = [f"{row['id']}  {row['kind']}  {_name(row)}  {_when(row)}" for row in found]
+        raise ambiguous("schedules", text, candidates)
     return found[0] if found else None
 
 
-def _found(database: Database, text: str) -> dict[str, Any]:
-    """The schedule or trigger that a text means.
+def _schedule_or_trigger(database: Database, text: str) -> dict[str, Any]:
+    """Returns the schedule or trigger that a text refers to.
 
     Raises:
-        click.ClickException: It means several, or none.
+        click.ClickException: The text matches several, or none.
     """
     reads = database.inspect().reads
     row = find(reads, text)
     if row is not None:
         return row
     if is_whole(text):
-        return {"kind": "schedule", **reads.schedule(text)}  # raises, since there is none
+        return {"kind": "schedule", **reads.schedule(text)}  # raises: no schedule has this id
     raise click.ClickException(
         f"there is no schedule or trigger '{text}'\nhint: `cloaca schedules` lists them"
     )
 
 
 def _schedule(database: Database, text: str, action: str) -> dict[str, Any]:
-    """The schedule that a text means.
+    """Returns the schedule that a text refers to.
 
     Raises:
-        click.ClickException: It means none, several, or a trigger.
+        click.ClickException: The text matches none, several, or a trigger.
     """
-    row = _found(database, text)
+    row = _schedule_or_trigger(database, text)
     if row["kind"] == "trigger":
         raise click.ClickException(
             f"'{row['name']}' is a trigger: it cannot be {action}\n"
@@ -95,7 +97,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _when(row: dict[str, Any]) -> str:
-    """Tells when a row fires: by an expression, at an interval, or after ends of a workflow."""
+    """Returns when a schedule or trigger fires: by an expression, an interval, or `after=`."""
     if row["after"] is not None:
         workflow, statuses = row["after"]
         return f"after {workflow}: {', '.join(statuses)}"
@@ -107,9 +109,9 @@ def _when(row: dict[str, Any]) -> str:
 
 def _document(row: dict[str, Any]) -> dict[str, Any]:
     if row["kind"] == "trigger":
-        from cloaca._schedules.trigger_methods import told_trigger
+        from cloaca._schedules.trigger_methods import trigger_dict
 
-        return {"kind": "trigger", **told_trigger(row)}
+        return {"kind": "trigger", **trigger_dict(row)}
     from cloaca._schedules.cron_methods import schedule_dict
 
     return {"kind": "schedule", **schedule_dict(row)}
@@ -125,27 +127,29 @@ def _instant(us: int | None) -> datetime | None:
     return None if us is None else us_to_instant(us)
 
 
-def _told(time: str | None) -> str:
-    """Returns an RFC 3339 time as tables show it: in UTC, to the second."""
+def _time_text(time: str | None) -> str:
+    """Formats an RFC 3339 time for tables: in UTC, to the second."""
     return "" if time is None else time[:19].replace("T", " ")
 
 
-def _told_us(us: int | None) -> str:
+def _us_text(us: int | None) -> str:
     time = _instant(us)
     return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=COMMAND_SETTINGS)
 def schedules() -> None:
     """Inspect schedules and triggers, switch them on and off; `list` if no command is given."""
 
 
-@schedules.command("list", context_settings=HELP_NAMES)
-@click.option("--enabled", "enabled_only", is_flag=True, help="Only those that are enabled.")
+@schedules.command("list", context_settings=COMMAND_SETTINGS)
+@click.option(
+    "--enabled", "enabled_only", is_flag=True, help="Only schedules and triggers that are enabled."
+)
 @VERBOSE
 @database_options
 def list_command(database: Database, as_json: bool, enabled_only: bool, verbose: bool) -> None:
-    """List the schedules of a database, and its triggers, oldest first."""
+    """List the schedules and triggers of a database, oldest first."""
     rows = _rows(database.inspect().reads, enabled_only=enabled_only)
     if as_json:
         print_json([_document(row) for row in rows])
@@ -200,8 +204,8 @@ def list_command(database: Database, as_json: bool, enabled_only: bool, verbose:
                     row["expression"],
                     row["timezone"],
                     _state(row),
-                    _told_us(row["next_us"]),
-                    _told_us(row["fired_us"]),
+                    _us_text(row["next_us"]),
+                    _us_text(row["fired_us"]),
                 ]
                 for row in crons
             ),
@@ -217,8 +221,8 @@ def list_command(database: Database, as_json: bool, enabled_only: bool, verbose:
                     row["workflow"],
                     _when(row),
                     _state(row),
-                    _told_us(row["next_us"]),
-                    _told_us(row["fired_us"]),
+                    _us_text(row["next_us"]),
+                    _us_text(row["fired_us"]),
                 ]
                 for row in triggers
             ),
@@ -234,7 +238,7 @@ def _last(row: dict[str, Any]) -> str:
     return ago(_instant(row["fired_us"])) or "never"
 
 
-@schedules.command(context_settings=HELP_NAMES)
+@schedules.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id")
 @click.option(
     "-n",
@@ -246,13 +250,13 @@ def _last(row: dict[str, Any]) -> str:
 )
 @database_options
 def show(database: Database, as_json: bool, id: str, limit: int) -> None:
-    """Show a schedule with the results of its last ticks, or a trigger with its last polls.
+    """Show a schedule with its last ticks and their results, or a trigger with its last polls.
 
     ID may also be the beginning of an id, or a name.
     """
     from cloaca._schedules.cron_methods import tick_dict
 
-    row = _found(database, id)
+    row = _schedule_or_trigger(database, id)
     schedule = _document(row)
     reads = database.inspect().reads
     history = [tick_dict(tick) for tick in reads.schedule_history(row["id"], limit, 0)]
@@ -270,7 +274,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
         ("due", "outcome", "execution", "detail"),
         (
             [
-                _told(one["scheduled_time"]),
+                _time_text(one["scheduled_time"]),
                 one["outcome"],
                 ids.get(one["workflow_execution_id"]) or one["workflow_execution_id"] or "",
                 one["detail"] or "",
@@ -281,7 +285,7 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
     )
 
 
-@schedules.command(context_settings=HELP_NAMES)
+@schedules.command(context_settings=COMMAND_SETTINGS)
 @click.argument("what", metavar="ID|EXPRESSION")
 @click.option("--timezone", metavar="ZONE", help="The time zone of an expression; UTC if omitted.")
 @click.option(
@@ -294,14 +298,14 @@ def show(database: Database, as_json: bool, id: str, limit: int) -> None:
 )
 @database_options
 def preview(database: Database, as_json: bool, what: str, timezone: str | None, limit: int) -> None:
-    """Show the next times of a schedule, or, without a database, of a cron expression."""
+    """Show the next times of a schedule or of a cron expression, which needs no database."""
     from cloaca._schedules.cron import cron_preview
 
     expression = what
     if _is_reference(database, what):
         if timezone is not None:
             raise click.UsageError("a schedule has its own zone: leave --timezone out")
-        row = _found(database, what)
+        row = _schedule_or_trigger(database, what)
         if row["expression"] is None:
             raise click.ClickException(
                 f"trigger '{row['name']}' has no expression: it is called {_when(row)}"
@@ -316,14 +320,32 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
 
 
 def _is_reference(database: Database, text: str) -> bool:
-    """Whether a text is looked up. An expression is not: it has blanks or begins with `@`."""
+    """Returns whether a text refers to a schedule or trigger, not a cron expression.
+
+    An expression has several words or begins with `@`. So can an instance name, which is looked up
+    if the text is not a valid expression.
+    """
     if is_whole(text):
         return True
-    return database.is_given and not (text.startswith("@") or len(text.split()) > 1)
+    if not database.is_given:
+        return False
+    if not (text.startswith("@") or len(text.split()) > 1):
+        return True
+    from cloaca._schedules.cron import cron_preview
+
+    try:
+        cron_preview(text, "UTC", 1)
+        return False
+    except CloacaException:
+        pass
+    try:
+        return find(database.inspect().reads, text) is not None
+    except CloacaException:
+        return False  # no database to look in: the error is that of the expression
 
 
 def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
-    row = _found(database, id)
+    row = _schedule_or_trigger(database, id)
     changes = _schedules(database)
     if row["kind"] == "trigger":
         changed = changes.set_trigger_enabled(row["name"], enabled)
@@ -333,20 +355,20 @@ def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:
     if as_json:
         print_json(_document(changed))
         return
-    next_time = _told_us(changed["next_us"]) if enabled else ""
+    next_time = _us_text(changed["next_us"]) if enabled else ""
     next_text = f", next at {next_time} UTC" if next_time else ""
     say(f"{row['id']}  {_state(changed)}{next_text}")
 
 
-@schedules.command(context_settings=HELP_NAMES)
+@schedules.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id")
 @database_options
 def enable(database: Database, as_json: bool, id: str) -> None:
-    """Switch a schedule or a trigger on. Ticks that were due while it was off are not caught up."""
+    """Switch a schedule or a trigger on. Ticks that were due while it was off do not fire."""
     _switch(database, as_json, id, True)
 
 
-@schedules.command(context_settings=HELP_NAMES)
+@schedules.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id")
 @database_options
 def disable(database: Database, as_json: bool, id: str) -> None:
@@ -354,11 +376,11 @@ def disable(database: Database, as_json: bool, id: str) -> None:
     _switch(database, as_json, id, False)
 
 
-@schedules.command("run-now", context_settings=HELP_NAMES)
+@schedules.command("run-now", context_settings=COMMAND_SETTINGS)
 @click.argument("id")
 @database_options
 def run_now(database: Database, as_json: bool, id: str) -> None:
-    """Start a schedule's workflow once, now. A runner that has the workflow executes it."""
+    """Submit a schedule's workflow once, now. A runner that has the workflow executes it."""
     id = _schedule(database, id, "run by hand")["id"]
     execution = _schedules(database).run_now(id)
     if as_json:
@@ -367,7 +389,7 @@ def run_now(database: Database, as_json: bool, id: str) -> None:
         say(execution)
 
 
-@schedules.command(context_settings=HELP_NAMES)
+@schedules.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id")
 @database_options
 def delete(database: Database, as_json: bool, id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cloaca._cli._ids import execution_id, shorten
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, database_options
 from cloaca._cli._output import ago, is_terminal, note, print_json, print_table, say
 
 TYPE_CHECKING = False
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from cloaca._executions.wait import Wait
 
-_KINDS = click.Choice(["signal", "approval", "timer", "cancel"])
+_KINDS = click.Choice(["signal", "approval", "timer", "child", "cancel"])
 
 
 def _data(context: click.Context, parameter: click.Parameter, text: str | None) -> str:
-    """Checks that an argument is JSON, and returns it; `null` if it is omitted."""
+    """Checks that an argument is JSON, and returns it; returns `null` for an omitted argument."""
     if text is None:
         return "null"
     import json
@@ -28,16 +28,16 @@ def _data(context: click.Context, parameter: click.Parameter, text: str | None) 
         json.loads(text)
     except ValueError as error:
         raise click.BadParameter(
-            f"it is not JSON: {error}; a text needs quotes: '\"hello\"'"
+            f"it is not JSON: {error}; a string needs quotes: '\"hello\"'"
         ) from None
     return text
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("name")
 @click.argument("data", required=False, metavar="[JSON]", callback=_data)
-@click.option("--key", metavar="KEY", help="Only tasks that wait for this key get it.")
-@click.option("--to", metavar="ID", help="Only tasks of this execution get it.")
+@click.option("--key", metavar="KEY", help="Only tasks that wait with this key receive the signal.")
+@click.option("--to", metavar="ID", help="Only tasks of this execution receive the signal.")
 @click.option("--id", "signal_id", metavar="ID", help="Makes the signal idempotent.")
 @click.option("--sender", metavar="NAME", help="The name of the sender, for the history.")
 @database_options
@@ -53,8 +53,8 @@ def send(
 ) -> None:
     """Send a signal to the tasks that wait for it, now or later.
 
-    JSON is its data. Without `--key` and `--to` it reaches the tasks that wait for the name without
-    a key.
+    JSON is the signal's data. Without `--key` and `--to`, the signal reaches only tasks that wait
+    for its name without a key.
     """
     if key is not None and to is not None:
         raise click.UsageError("--key and --to exclude each other")
@@ -65,12 +65,12 @@ def send(
         print_json({"seq": sent.seq, "created": sent.created, "woken": sent.woken})
         return
     if not sent.created:
-        say(f"{sent.seq} sent before")
+        say(f"{sent.seq} was already sent")
         return
     say(f"{sent.seq} woke {sent.woken} task{'' if sent.woken == 1 else 's'}")
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("name", required=False)
 @click.option("--workflow", metavar="NAME", help="Only waits of this workflow.")
 @click.option(
@@ -88,7 +88,7 @@ def waits(
     limit: int,
     cursor: str | None,
 ) -> None:
-    """List what tasks wait for, oldest first.
+    """List the open waits of tasks, oldest first.
 
     NAME is the name of a signal or of an approval.
     """
@@ -123,7 +123,7 @@ def waits(
 
 
 def _to_seconds(time: datetime | None) -> str:
-    """A time to the second."""
+    """Formats a time in ISO format to the second."""
     return "" if time is None else time.isoformat(timespec="seconds")
 
 
@@ -143,7 +143,7 @@ def _as_json(wait: Wait) -> dict[str, Any]:
     }
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id", metavar="ID")
 @click.argument("task")
 @click.argument("data", required=False, metavar="[JSON]", callback=_data)
@@ -159,10 +159,10 @@ def approve(
     _decide(database, as_json, id, task, True, data, by, None)
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("id", metavar="ID")
 @click.argument("task")
-@click.option("--reason", metavar="TEXT", help="The reason.")
+@click.option("--reason", metavar="TEXT", help="The reason for the rejection.")
 @click.option("--by", metavar="NAME", help="The name of the person who rejects.")
 @database_options
 def reject(

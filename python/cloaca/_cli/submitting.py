@@ -1,12 +1,12 @@
-"""Submitting executions to the workers of a database, without their code."""
+"""The command that submits executions for the workers of a database, without importing code."""
 
 from __future__ import annotations
 
 import click
 
-from cloaca._cli._filters import pairs, span
-from cloaca._cli._input import json_context
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._filters import pairs, span_option, timeout_option
+from cloaca._cli._input import json_context, usage_errors
+from cloaca._cli._options import COMMAND_SETTINGS, PRIORITY, Database, database_options
 from cloaca._cli._output import note, print_json, say
 
 TYPE_CHECKING = False
@@ -14,17 +14,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cloaca._core import Context
-
-
-def _span(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    seconds = span(text)
-    if seconds is None:
-        raise click.BadParameter(
-            f"'{text}' is neither a number of seconds nor a span like 5m or 2h"
-        )
-    return seconds
 
 
 def _at(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
@@ -41,16 +30,21 @@ def _at(context: click.Context, parameter: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"'{text}' is not an ISO time like 2026-01-31T10:00") from None
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("workflow", metavar="NAME")
 @click.argument("context", required=False, metavar="[JSON|@FILE|-]", callback=json_context)
 @click.option("--key", metavar="KEY", help="Makes the submission idempotent.")
 @click.option(
-    "--delay", metavar="SPAN", callback=_span, help="Start this much later: 90, 90s, 5m, 2h or 1d."
+    "--delay",
+    metavar="SPAN",
+    callback=span_option,
+    help="Start after this delay: 90, 90s, 5m, 2h or 1d.",
 )
 @click.option("--at", metavar="TIME", callback=_at, help="Start at this ISO time, not before.")
-@click.option("--priority", type=int, default=0, help="-32768 to 32767, higher first.")
-@click.option("--timeout", metavar="SPAN", callback=_span, help="Maximum run time: 90, 5m or 2h.")
+@PRIORITY
+@click.option(
+    "--timeout", metavar="SPAN", callback=timeout_option, help="Maximum run time: 90, 5m or 2h."
+)
 @click.option(
     "--label",
     "labels",
@@ -73,25 +67,26 @@ def submit(
 ) -> None:
     """Submit a workflow that a worker runs, and print the id of the execution.
 
-    NAME is the name of a workflow that a program has stored in the database: the workflow's module
-    is not needed here. The input is a JSON object, `@` and the name of a file with one, or `-` for
-    stdin. It must have the shape that the workflow declares.
+    NAME is the name of a workflow that a program has stored in the database, so the command does
+    not need the workflow's module. The input is a JSON object, `@` and the name of a file with a
+    JSON object, or `-` for stdin. The input must have the shape that the workflow declares.
     """
     from cloaca._executions.submission import request
 
     inspector = database.inspect()
-    submitted = inspector.submit(
-        request(
-            workflow,
-            context,
-            key=key,
-            priority=priority,
-            delay=delay,
-            at=at,
-            timeout=timeout,
-            labels=dict(pairs(labels)) or None,
+    with usage_errors():
+        submitted = inspector.submit(
+            request(
+                workflow,
+                context,
+                key=key,
+                priority=priority,
+                delay=delay,
+                at=at,
+                timeout=timeout,
+                labels=dict(pairs(labels)) or None,
+            )
         )
-    )
     id = submitted.execution_id
     runners = [runner for runner in inspector.reads.runners() if runner.is_alive]
     able = [runner.runner_id for runner in runners if workflow in runner.workflows]

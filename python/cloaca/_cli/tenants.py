@@ -1,4 +1,4 @@
-"""Tenants of a PostgreSQL database."""
+"""Commands that manage the tenants of a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import sys
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, ListingGroup, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, ListingGroup, database_options
 from cloaca._cli._output import note, print_json, print_table, say
 
 
-@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=COMMAND_SETTINGS)
 def tenants() -> None:
-    """Create, list (if no command is given) and remove tenants, each a schema and a role."""
+    """Create, list and remove tenants; `list` if no command is given.
+
+    A tenant is a schema and a role.
+    """
 
 
-@tenants.command("list", context_settings=HELP_NAMES)
+@tenants.command("list", context_settings=COMMAND_SETTINGS)
 @database_options
 def list_command(database: Database, as_json: bool) -> None:
     """List the tenants of a database."""
@@ -35,7 +38,7 @@ def list_command(database: Database, as_json: bool) -> None:
     )
 
 
-@tenants.command(context_settings=HELP_NAMES)
+@tenants.command(context_settings=COMMAND_SETTINGS)
 @click.argument("schema_name", metavar="SCHEMA")
 @click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
 @click.option(
@@ -51,9 +54,9 @@ def create(
     username: str | None,
     password_stdin: bool,
 ) -> None:
-    """Create a tenant: its schema, its role, and the tables; all or nothing.
+    """Create a tenant: its schema, its role and its tables. If a part fails, nothing is created.
 
-    Prints its credentials once: the password is not stored.
+    Prints the tenant's credentials once: the password is not stored.
     """
     from cloaca._runner.database_admin import DatabaseAdmin, TenantConfig
 
@@ -73,15 +76,15 @@ def create(
         say(f"{name}  {value}")
 
 
-@tenants.command(context_settings=HELP_NAMES)
+@tenants.command(context_settings=COMMAND_SETTINGS)
 @click.argument("schema_name", metavar="SCHEMA")
 @click.option("--username", metavar="NAME", help="The role's name; the schema's if omitted.")
-@click.option("--force", is_flag=True, help="Remove it even if it is in use.")
+@click.option("--force", is_flag=True, help="Remove the tenant even if it is in use.")
 @database_options
 def remove(
     database: Database, as_json: bool, schema_name: str, username: str | None, force: bool
 ) -> None:
-    """Remove a tenant with all its data, and its role."""
+    """Remove a tenant with all its data and its role."""
     from cloaca._runner.database_admin import DatabaseAdmin
 
     DatabaseAdmin(database.url).remove_tenant(schema_name, username or schema_name, force=force)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, Database, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, Database, database_options
 from cloaca._cli._output import note, print_json, say
 
 TYPE_CHECKING = False
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 _PORT = 8765
 
 
-@click.command(context_settings=HELP_NAMES)
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The IP address to listen on.")
 @click.option(
     "--port",
@@ -34,18 +36,31 @@ _PORT = 8765
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with the token.",
 )
-@click.option("--no-token", is_flag=True, help="Let every program of this machine in.")
+@click.option(
+    "--no-token",
+    is_flag=True,
+    help="Require no token: every program on this machine has access.",
+)
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--hide-payloads", is_flag=True, help="Hide inputs and results.")
 @click.option(
-    "--redact", multiple=True, metavar="TEXT", help="Also hide values of keys with this text."
+    "--redact",
+    multiple=True,
+    metavar="TEXT",
+    help="Also hide the values of keys that contain this text.",
 )
 @click.option(
-    "--allowed-host", "hosts", multiple=True, metavar="NAME", help="Also answer for this host."
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Also accept requests to this host name.",
 )
-@click.option("--trust-proxy", is_flag=True, help="Believe the headers X-Forwarded-*.")
+@click.option("--trust-proxy", is_flag=True, help="Trust the headers X-Forwarded-*.")
 @click.option("--trace-url", metavar="URL", help="Link to traces: a URL with {trace_id}.")
-@click.option("--demo", is_flag=True, help="Show a demo database, with a runner at work.")
+@click.option(
+    "--demo", is_flag=True, help="Serve a demo database, with a runner that runs demo workflows."
+)
 @click.option("--open/--no-open", "opens", default=True, help="Whether to open a browser.")
 @database_options
 def ui(
@@ -66,10 +81,12 @@ def ui(
 ) -> None:
     """Serve the page and the HTTP API of a database until Ctrl-C.
 
-    The printed link has the token, which a browser keeps in a cookie. Programs send the header
-    Authorization: Bearer TOKEN. CLOACA_UI_TOKEN, or the file of --token-file, sets the token;
-    otherwise it is kept in ~/.local/state/cloaca/ui-token.
+    The printed link contains the token, which a browser keeps in a cookie. Programs send the header
+    Authorization: Bearer TOKEN. CLOACA_UI_TOKEN, or the file of --token-file, sets the token.
+    Otherwise the token is generated once and kept in ~/.local/state/cloaca/ui-token.
     """
+    if no_token and token_file is not None:
+        raise click.UsageError("--no-token and --token-file exclude each other")
     options = {
         "host": host,
         "token": None if no_token else _token(token_file),
@@ -106,14 +123,14 @@ def _serve(
     opens: bool,
     path: str = "",
 ) -> None:
-    """Serves a database until Ctrl-C. `path`: the page that the link leads to."""
+    """Serves a database until Ctrl-C. The link leads to the page `path`."""
     from cloaca._values.exceptions import ConnectionError
     from cloaca._web.server import serve
 
     def start(port: int) -> Server:
         return serve(database.url, port=port, schema=database.schema, **options)
 
-    # The database's own errors come first, with their hints.
+    # Opens the database before the server starts, so that its errors are reported with their hints.
     location = database.inspect().location
     try:
         server = start(_PORT if port is None else port)
@@ -121,7 +138,7 @@ def _serve(
         if port is not None:
             raise
         server = start(0)
-    wait = _heed_signals()
+    wait = _handle_signals()
     with server:
         link = server.link.replace(server.url, server.url + path, 1)
         if as_json:
@@ -129,7 +146,7 @@ def _serve(
         else:
             note(f"serving {location}; stop with Ctrl-C")
             if options["no_token"]:
-                note("there is no token: every program of this machine can use it")
+                note("no token is required: every program on this machine has access")
             say(link)
         sys.stdout.flush()
         if opens and not as_json and os.isatty(1):
@@ -137,8 +154,8 @@ def _serve(
         wait()
 
 
-def _heed_signals() -> Callable[[], None]:
-    """Handles SIGTERM and Ctrl-C from now on. Returns a function that waits for one of them."""
+def _handle_signals() -> Callable[[], None]:
+    """Handles SIGTERM and Ctrl-C from now on; returns a function that waits for either."""
     import signal
 
     received: list[int] = []
@@ -146,13 +163,13 @@ def _heed_signals() -> Callable[[], None]:
     def on_signal(number: int, frame: object) -> None:
         received.append(number)
 
-    # A signal writes a byte, so that it is noticed even if it comes before the wait. With a lock,
-    # the handler could block its own thread.
+    # Python writes a byte to the pipe for each signal, so that a signal before the wait is noticed
+    # too. A lock in place of the pipe could block `on_signal`, which runs in the waiting thread.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, on_signal)
-    # Not if the shell ignores Ctrl-C for this program.
+    # If the shell ignores Ctrl-C for this program, Ctrl-C stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, on_signal)
 
@@ -166,13 +183,15 @@ def _heed_signals() -> Callable[[], None]:
 
 
 def _token(file: Path | None) -> str:
-    """The token from the file or the environment; otherwise the token stored for this user."""
+    """Returns the token from the file or the environment; otherwise this user's stored token."""
     if file is not None:
+        _protect(file)
         return file.read_text(encoding="utf-8").strip()
     if token := os.environ.get("CLOACA_UI_TOKEN"):
         return token
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     kept = Path(state) / "cloaca" / "ui-token"
+    _protect(kept)
     try:
         if token := kept.read_text(encoding="utf-8").strip():
             return token
@@ -187,6 +206,33 @@ def _token(file: Path | None) -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
             opened.write(token)
     except OSError:
-        # The link is then valid until this server ends.
+        # A token that cannot be stored is valid until this server ends.
         pass
     return token
+
+
+def _protect(file: Path) -> None:
+    """Makes the file of a token readable by its owner only. A missing file is ignored.
+
+    Raises:
+        ConfigurationError: Every user can read the file, and its mode cannot be changed.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return  # reading the file reports the error
+    if os.name == "nt" or not mode & 0o077 or not stat.S_ISREG(mode):
+        return
+    try:
+        file.chmod(0o600)
+    except OSError as error:
+        if not mode & stat.S_IROTH or error.errno == errno.EROFS:
+            return  # for example a mounted secret
+        from cloaca._values.exceptions import ConfigurationError
+
+        raise ConfigurationError(
+            f"every user can read the token in '{file}', and its mode cannot be changed: "
+            f"{error.strerror}",
+            hint="make the file readable by its owner only: chmod 600",
+        ) from None
+    note(f"other users could read {file}: its mode is now 0600, but consider a new token")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cloaca._cli._options import HELP_NAMES, VERBOSE, Database, ListingGroup, database_options
+from cloaca._cli._options import COMMAND_SETTINGS, VERBOSE, Database, ListingGroup, database_options
 from cloaca._cli._output import fail, is_unicode, note, print_json, print_table, say
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ _MODULE = click.option(
 
 
 def _known(database: Database, module: str | None) -> list[_core.Workflow]:
-    """The latest version of each workflow, by name."""
+    """Returns the latest version of each workflow, sorted by name."""
     if module is None:
         stored = database.inspect().reads.workflows()
         latest = {version.workflow.name: version.workflow for version in stored}
@@ -48,12 +48,12 @@ def _document(workflow: _core.Workflow) -> dict[str, Any]:
     }
 
 
-@click.group(cls=ListingGroup, context_settings=HELP_NAMES)
+@click.group(cls=ListingGroup, context_settings=COMMAND_SETTINGS)
 def workflows() -> None:
     """Inspect workflow definitions; `list` if no command is given."""
 
 
-@workflows.command("list", context_settings=HELP_NAMES)
+@workflows.command("list", context_settings=COMMAND_SETTINGS)
 @_MODULE
 @VERBOSE
 @database_options
@@ -84,7 +84,7 @@ def list_command(database: Database, as_json: bool, module: str | None, verbose:
     )
 
 
-@workflows.command(context_settings=HELP_NAMES)
+@workflows.command(context_settings=COMMAND_SETTINGS)
 @click.argument("name")
 @click.option(
     "-f",

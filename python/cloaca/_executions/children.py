@@ -1,45 +1,53 @@
-"""The children of an execution, in the order in which it started them (semantics M8)."""
+"""The children of an execution, in the order in which they were started (semantics M8)."""
 
 from __future__ import annotations
 
-from cloaca._executions.history import Event
+from cloaca._core import ListFilter
 from cloaca._executions.result import WorkflowResult
-from cloaca._values.exceptions import WorkflowNotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cloaca._core import Execution
 
-# The events that start an execution, each with the field of its data that has the execution's id.
-_STARTED = {"child_started": "child", "final_started": "execution"}
+#: The number of children that one query reads.
+_PAGE = 500
 
 
 def children_of(reads: Any, execution_id: str) -> list[tuple[str, WorkflowResult]]:
-    """The children and the executions of final tasks that are stored, each with its origin.
+    """Returns an execution's children and the executions of its final tasks, each with its origin.
+
+    The origin is a string that names the task and, if there are several children, the number of
+    this child. If a function started the child, the origin also has the key of the function's call.
 
     Raises:
         WorkflowNotFoundError: No execution has this id.
     """
-    events = (Event(record) for record in reads.events(execution_id))
-    found = []
-    for event in events:
-        name = _STARTED.get(event.type)
-        if name is None:
-            continue
-        try:
-            child = WorkflowResult(reads.execution(event.data[name]))
-        except WorkflowNotFoundError:
-            continue  # it was deleted
-        found.append((_origin(event), child))
-    return found
+    parent = reads.execution(execution_id)
+    children: list[Execution] = []
+    cursor: str | None = None
+    while True:
+        page = reads.executions(ListFilter(parent=execution_id), _PAGE, cursor)
+        children += page.executions
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    tasks = [task.task_id for task in parent.tasks()] if children else []
+    children.sort(key=_started)
+    return [(_origin(child, tasks), WorkflowResult(child)) for child in children]
 
 
-def _origin(event: Event) -> str:
-    """The task that started a child, with the key of the call if its function started it."""
-    if event.type == "final_started":
+def _started(child: Execution) -> tuple[int, int, int]:
+    """Returns the sort key of a child: its creation time, its task, and its number."""
+    task, _, number = child.origin or (-1, None, None)
+    return child.created_at_us, task, -1 if number is None else number
+
+
+def _origin(child: Execution, tasks: list[str]) -> str:
+    """Returns a string that names what started a child."""
+    if child.origin is None:
         return "final tasks"
-    task, key, item = event.task_id or "", event.data.get("step"), event.data.get("item")
-    if key is None:
-        return task
-    return f"{task}.{key}" if item is None else f"{task}.{key}[{item}]"
+    task, key, number = child.origin
+    name = tasks[task] if key is None else f"{tasks[task]}.{key}"
+    return name if number is None else f"{name}[{number}]"

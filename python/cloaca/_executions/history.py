@@ -19,10 +19,10 @@ class Event:
 
     Attributes:
         type: The kind of event, e.g. `submitted`, `task_started`, `task_retrying`, `completed`.
-        execution_id: The execution.
+        execution_id: The id of the execution.
         task_id: The task that the event concerns, if any.
         attempt: The attempt that the event concerns, if any.
-        runner_id: The runner that caused it, if known.
+        runner_id: The runner that caused the event, if known.
         data: Further data, depending on the type: the error, the delay, the reason.
 
     Example:
@@ -35,7 +35,7 @@ class Event:
     __slots__ = ("_time_us", "attempt", "data", "execution_id", "runner_id", "task_id", "type")
 
     def __init__(self, record: _core.EventRecord) -> None:
-        """Private: made by `events`."""
+        """Private: `DefaultRunner.events` creates these objects."""
         self._time_us = record.time_us
         self.type = record.type
         self.execution_id = record.execution_id
@@ -50,11 +50,21 @@ class Event:
 
     @property
     def time(self) -> datetime:
-        """When it happened. Since 1.0."""
+        """The time of the event. Since 1.0."""
         return us_to_instant(self._time_us)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are the same event."""
+        if not isinstance(other, Event):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in Event.__slots__)
+
+    def __hash__(self) -> int:
+        """Return the hash of the event."""
+        return hash((self.execution_id, self._time_us, self.type, self.task_id, self.attempt))
+
     def __repr__(self) -> str:
-        """The event's time, type and task."""
+        """Return the event's time, type and task."""
         more = "" if self.task_id is None else f" task={self.task_id!r}"
         more += "" if self.attempt is None else f" attempt={self.attempt}"
         return f"<Event {self.time.isoformat()} {self.type}{more}>"
@@ -66,8 +76,9 @@ class Page:
     Attributes:
         items: The executions of this page.
         next_cursor: The `cursor` with which `list_executions` returns the next page; `None` on
-            the last one.
-        prev_cursor: The `cursor` with which it returns the previous page; `None` on the first one.
+            the last page.
+        prev_cursor: The `cursor` with which `list_executions` returns the previous page; `None`
+            on the first page.
 
     Example:
         >>> page = runner.list_executions(status="Failed")
@@ -86,7 +97,7 @@ class Page:
         prev_cursor: str | None = None,
         scanned_until_us: int | None = None,
     ) -> None:
-        """Private: made by `list_executions`."""
+        """Private: `DefaultRunner.list_executions` creates these objects."""
         self.items = items
         self.next_cursor = next_cursor
         self.prev_cursor = prev_cursor
@@ -94,28 +105,28 @@ class Page:
 
     @property
     def scanned_until(self) -> datetime | None:
-        """How far back the search has looked, if it ended before the page was full.
+        """The submission time of the last examined execution; `None` if the page is complete.
 
-        A search without an index ends after 20,000 examined executions or 100 ms. `next_cursor`
-        continues it. `None`: the page is complete. Since 1.0.
+        A search ends after 20,000 executions that do not match, or after 100 ms, even if the page
+        is not full. `next_cursor` continues the search. Since 1.0.
         """
         us = self._scanned_until_us
         return None if us is None else us_to_instant(us)
 
     def __iter__(self) -> Iterator[WorkflowResult]:
-        """The executions."""
+        """Return the executions."""
         return iter(self.items)
 
     def __len__(self) -> int:
-        """The number of executions in this page."""
+        """Return the number of executions in this page."""
         return len(self.items)
 
     def __getitem__(self, index: int) -> WorkflowResult:
-        """The execution at an index."""
+        """Return the execution at an index."""
         return self.items[index]
 
     def _repr_html_(self) -> str:
-        """The executions as a table, for notebooks."""
+        """Return the executions as a table, for notebooks."""
         from cloaca._values.html import MAX_ROWS, escape, seconds_text, status_text, table
 
         rows = [
@@ -134,5 +145,5 @@ class Page:
         return f"<div>{table(head, rows)}{more}</div>"
 
     def __repr__(self) -> str:
-        """The number of executions, and the cursor."""
+        """Return the number of executions, and the cursor."""
         return f"<Page items={len(self.items)} next_cursor={self.next_cursor!r}>"

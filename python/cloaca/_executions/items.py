@@ -17,35 +17,40 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class _Typed(Generic[T]):
-        """The base of a class with the type of its values."""
+        """The base of classes that are generic in the type of their values."""
 
         __slots__ = ()
 else:
     T = None
 
     class _Typed:
-        """The base of a class with the type of its values; `typing` is slow to import."""
+        """The same base without `typing`, which is slow to import."""
 
         __slots__ = ()
 
         def __class_getitem__(cls, kind: Any) -> Any:
-            """The class with the type of its values."""
+            """Returns the class, parameterized with the type of its values."""
             from types import GenericAlias
 
             return GenericAlias(cls, kind)
 
 
 class Item:
-    """One item of a map: what its function did with one element of the list.
+    """One item of a map: the call of the map's function for one element of the list.
 
     Attributes:
-        index: Its index in the list.
-        status: Its state. An item that has not started is `Pending`.
-        value: The value that the function returned; `None` unless it completed.
-        error: Why its last attempt failed.
-        attempts: The number of its attempts so far.
-        started_at: The start of its last attempt.
-        ended_at: The time of its end.
+        index: The element's index in the list.
+        status: The item's state. An item that has not started is `Pending`; when the map ends, it
+            becomes `Cancelled` or `Skipped`.
+        value: The value that the function returned; `None` unless the item has completed.
+        error: The error of the last attempt, if the attempt failed.
+        attempts: The number of attempts so far.
+        started_at: The start of the last attempt; `None` if no attempt has started.
+        ended_at: The time at which the item ended; `None` if it has not ended.
+
+    Example:
+        >>> for item in runner.items(handle, "fetch", status="Failed"):
+        ...     print(item.index, item.attempts, item.error)
 
     Since 1.0.
     """
@@ -53,7 +58,7 @@ class Item:
     __slots__ = ("attempts", "ended_at", "error", "index", "started_at", "status", "value")
 
     def __init__(self, data: dict[str, Any], value: Any) -> None:
-        """Private: made by `items` and `MapResult`."""
+        """Private: `DefaultRunner.items` and `MapResult` create these objects."""
         self.index: int = data["index"]
         self.status = TaskStatus(data["status"])
         self.value = value
@@ -66,7 +71,7 @@ class Item:
         self.ended_at = _instant(data["ended_at_us"])
 
     def __repr__(self) -> str:
-        """The index, the state and the error."""
+        """Return the index, the state and the error."""
         error = "" if self.error is None else f" error={str(self.error)!r}"
         return f"<Item {self.index} {self.status}{error}>"
 
@@ -76,7 +81,13 @@ class ItemPage:
 
     Attributes:
         items: The items of this page.
-        next_cursor: The `cursor` with which `items` returns the next page; `None` on the last one.
+        next_cursor: The `cursor` to pass to `DefaultRunner.items` for the next page; `None` on the
+            last page.
+
+    Example:
+        >>> page = runner.items(handle, "fetch")
+        >>> while page.next_cursor:
+        ...     page = runner.items(handle, "fetch", cursor=page.next_cursor)
 
     Since 1.0.
     """
@@ -84,32 +95,32 @@ class ItemPage:
     __slots__ = ("items", "next_cursor")
 
     def __init__(self, items: list[Item], next_cursor: str | None) -> None:
-        """Private: made by `DefaultRunner.items`."""
+        """Private: `DefaultRunner.items` creates these objects."""
         self.items = items
         self.next_cursor = next_cursor
 
     def __iter__(self) -> Iterator[Item]:
-        """The items."""
+        """Return the items."""
         return iter(self.items)
 
     def __len__(self) -> int:
-        """The number of items in this page."""
+        """Return the number of items in this page."""
         return len(self.items)
 
     def __getitem__(self, index: int) -> Item:
-        """The item at an index of the page."""
+        """Return the item at an index of the page."""
         return self.items[index]
 
     def __repr__(self) -> str:
-        """The number of items, and the cursor."""
+        """Return the number of items, and the cursor."""
         return f"<ItemPage items={len(self.items)} next_cursor={self.next_cursor!r}>"
 
 
 class MapResult(_Typed[T]):
-    """The items of a map, also those that failed, for a parameter that names the map.
+    """All items of a map, in any final state.
 
-    `MapResult[Page]` decodes the results as `Page`. Unlike `list[Page]` it accepts a map with
-    failed items, and a map that failed.
+    A task receives it through a parameter that has the map's name. `MapResult[Page]` decodes the
+    results as `Page`. Unlike `list[Page]`, it accepts a map that failed or that has failed items.
 
     Example:
         >>> @cloaca.task(trigger_rule="all_done")
@@ -125,7 +136,7 @@ class MapResult(_Typed[T]):
     _is_map_result = True
 
     def __init__(self, items: list[Item]) -> None:
-        """Make a result, for the test of a function.
+        """Make a result, for a test of a function.
 
         Args:
             items: The items in the order of the list.
@@ -134,58 +145,82 @@ class MapResult(_Typed[T]):
 
     @classmethod
     def _read(cls, text: str, decoder: Decoder | None) -> MapResult[Any]:
-        """The result from the engine's JSON."""
-        import json
+        """Return the result that the engine's JSON describes.
 
-        return cls([item_of(data, decoder) for data in json.loads(text)])
+        Raises:
+            Undecodable: A value does not match the annotation.
+        """
+        if decoder is None:
+            import json
+
+            return cls([Item(data, data["value"]) for data in json.loads(text)])
+        return cls(list(_decoded_items(text, decoder)))
 
     def values(self) -> list[T]:
-        """The results of the completed items, in the order of the list. Since 1.0."""
+        """Return the results of the completed items, in the order of the list.
+
+        Example:
+            >>> total = sum(fetch.values())
+
+        Since 1.0.
+        """
         done = TaskStatus.COMPLETED
         return [item.value for item in self._items if item.status is done]
 
     def errors(self) -> list[Item]:
-        """The items that failed, in the order of the list. Since 1.0."""
+        """Return the items that failed, in the order of the list.
+
+        Example:
+            >>> [item.index for item in fetch.errors()]
+
+        Since 1.0.
+        """
         return [item for item in self._items if item.status is TaskStatus.FAILED]
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Return the number of items."""
         return len(self._items)
 
     def __iter__(self) -> Iterator[Item]:
-        """The items in the order of the list."""
+        """Return the items in the order of the list."""
         return iter(self._items)
 
     def __getitem__(self, index: int) -> Item:
-        """The item at an index."""
+        """Return the item at an index."""
         return self._items[index]
 
     def __repr__(self) -> str:
-        """The numbers of items."""
+        """Return the numbers of all items and of failed items."""
         return f"<MapResult items={len(self)} errors={len(self.errors())}>"
 
 
-def item_of(data: dict[str, Any], decoder: Decoder | None = None) -> Item:
-    """Returns the item that an object of the engine describes.
+def item_of(data: dict[str, Any]) -> Item:
+    """Returns the item that a JSON object of the engine describes, with its value as plain JSON."""
+    return Item(data, data["value"])
 
-    Args:
-        data: The object.
-        decoder: Decodes its value; `None` keeps plain JSON.
+
+def _decoded_items(text: str, decoder: Decoder) -> Iterator[Item]:
+    """Yields the items that a JSON array of the engine describes, with decoded values.
 
     Raises:
-        Undecodable: The value does not match the annotation.
+        Undecodable: A value does not match the annotation.
     """
-    value = data["value"]
-    if decoder is not None and data["status"] == TaskStatus.COMPLETED:
-        import json
+    import msgspec
 
-        from cloaca._values.decoding import Undecodable
+    from cloaca._values.decoding import Undecodable
 
-        try:
-            value = decoder.decode(json.dumps(value))
-        except Undecodable as error:
-            raise Undecodable(f"[{data['index']}]{error.path}", error.reason) from None
-    return Item(data, value)
+    # Values keep their text until the decoder reads it, so that no number is rounded.
+    for raw in msgspec.json.decode(text, type=list[msgspec.Raw]):
+        parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        value_text = bytes(parts.pop("value")).decode()
+        data = {name: msgspec.json.decode(part) for name, part in parts.items()}
+        value = None
+        if data["status"] == TaskStatus.COMPLETED:
+            try:
+                value = decoder.decode(value_text)
+            except Undecodable as error:
+                raise error.under(f"[{data['index']}]") from error.__cause__
+        yield Item(data, value)
 
 
 def _instant(us: int | None) -> datetime | None:

@@ -7,6 +7,7 @@ from cloaca._executions.history import Page
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.status import WorkflowStatus
 from cloaca._executions.submission import checked_labels
+from cloaca._values.arguments import check_flag, check_optional_strings, check_string
 from cloaca._values.duration import instant_to_us
 from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.suggestion import suggestion
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cloaca import _core
     from cloaca._workflows.workflow import Workflow
 
-# Maximum number of executions read at once; larger pages are assembled from several reads.
+# Maximum number of executions per read; a larger page is assembled from several reads.
 _BATCH = 1000
 
 
@@ -42,24 +43,20 @@ def list_filter(
     runner: str | None = None,
     children: bool = False,
 ) -> ListFilter:
-    """The conditions of a listing.
+    """Returns the conditions of a listing.
 
     Raises:
-        ConfigurationError: One of them is not valid.
+        ConfigurationError: A condition is not valid.
     """
-    single = isinstance(workflow, str) or hasattr(workflow, "name")
-    given: Any = [workflow] if single else workflow
-    workflows = [getattr(one, "name", one) for one in given or ()]
+    workflows: list[Any] = [getattr(one, "name", one) for one in _list(workflow)]
     _check_texts("workflow", workflows)
-    for what, text in (("id_prefix", id_prefix), ("error", error)):
-        if text is not None:
-            _check_texts(what, [text])
+    check_optional_strings(id_prefix=id_prefix, error=error, schedule=schedule, runner=runner)
     return ListFilter(
         workflows=workflows,
         versions=_texts("version", version) or [],
         statuses=_statuses(status),
         not_statuses=_statuses(not_status),
-        tags=list((tags or {}).items()),
+        tags=[] if tags is None else list(checked_labels(tags, "tags").items()),
         labels=[] if labels is None else list(checked_labels(labels).items()),
         keys=_texts("key", key),
         id_prefix=id_prefix,
@@ -69,12 +66,13 @@ def list_filter(
         runner=runner,
         since_us=None if since is None else instant_to_us("since", since),
         until_us=None if until is None else instant_to_us("until", until),
-        children=bool(children),
+        children=check_flag("children", children),
     )
 
 
 def list_page(reads: _core.Reads, wanted: ListFilter, limit: int, cursor: str | None) -> Page:
-    """A page of any length, newest first."""
+    """Returns a page of any length, newest first."""
+    check_optional_strings(cursor=cursor)
     found: list[_core.Execution] = []
     before: str | None = None
     goes_back = cursor is not None and cursor.startswith("newer-than:")
@@ -92,10 +90,10 @@ def list_page(reads: _core.Reads, wanted: ListFilter, limit: int, cursor: str | 
 
 
 def check_limit(limit: object) -> None:
-    """Refuses an invalid limit of a page.
+    """Raises an error for an invalid limit of a page.
 
     Raises:
-        ConfigurationError: The limit is not a whole number from 1.
+        ConfigurationError: The limit is not a positive whole number.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ConfigurationError(f"limit must be a whole number from 1, not {limit!r}")
@@ -103,7 +101,13 @@ def check_limit(limit: object) -> None:
 
 def _inputs(input: Mapping[str, Any]) -> list[tuple[str, str]]:
     import json
+    from collections.abc import Mapping
 
+    if not isinstance(input, Mapping):
+        raise ConfigurationError(
+            f"input must be a mapping, not {type(input).__name__}",
+            hint='for example input={"user.id": 123}',
+        )
     pairs = []
     for path, value in input.items():
         _check_texts("the keys of input", [path])
@@ -120,24 +124,27 @@ def _inputs(input: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _texts(what: str, given: str | Iterable[str] | None) -> list[str] | None:
     if given is None:
         return None
-    try:
-        texts = [given] if isinstance(given, str) else list(given)
-    except TypeError:
-        texts = [given]  # type: ignore[list-item]
+    texts: list[Any] = _list(given)
     _check_texts(what, texts)
     return texts
 
 
+def _list(given: object) -> list[object]:
+    """Returns a list of the values of a filter, which may be one value, several or `None`."""
+    if given is None:
+        return []
+    is_single = isinstance(given, str) or hasattr(given, "name") or not hasattr(given, "__iter__")
+    values: Any = [given] if is_single else given
+    return list(values)
+
+
 def _check_texts(what: str, texts: Iterable[object]) -> None:
     for text in texts:
-        if not isinstance(text, str):
-            raise ConfigurationError(f"{what} must be a string, not {type(text).__name__}")
+        check_string(what, text)
 
 
 def _statuses(status: str | Iterable[str] | None) -> list[str]:
-    if status is None:
-        return []
-    given = [status] if isinstance(status, str) else list(status)
+    given: list[Any] = _list(status)
     known = [state.value for state in WorkflowStatus]
     for state in given:
         if state not in known:

@@ -1,4 +1,4 @@
-"""A captured log line of a task."""
+"""The log lines of tasks that runners capture."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ class LogLine:
     """A captured log line of a task.
 
     Attributes:
-        task_id: The task.
-        attempt: The attempt.
-        level: The level as a number of the module `logging`.
+        task_id: The id of the task.
+        attempt: The number of the attempt.
+        level: The level, a number of the module `logging`.
         logger: The logger's name.
-        message: The message, followed by the traceback if there was one.
+        message: The message, followed by the traceback if the record had one.
+
+    Example:
+        >>> [line.message for line in runner.logs(handle.id) if line.level_name == "ERROR"]
 
     Since 1.0.
     """
@@ -27,7 +30,7 @@ class LogLine:
     __slots__ = ("_time_us", "attempt", "level", "logger", "message", "task_id")
 
     def __init__(self, record: LogLineRecord) -> None:
-        """Private: made by `logs`."""
+        """Private: `DefaultRunner.logs` creates these objects."""
         self.task_id = record.task_id
         self.attempt = record.attempt
         self._time_us = record.time_us
@@ -37,7 +40,7 @@ class LogLine:
 
     @property
     def time(self) -> datetime:
-        """When it was logged. Since 1.0."""
+        """The time at which the line was logged. Since 1.0."""
         return us_to_instant(self._time_us)
 
     @property
@@ -48,12 +51,12 @@ class LogLine:
         return logging.getLevelName(self.level)
 
     def __str__(self) -> str:
-        """The line as text."""
+        """Return the line as text."""
         return (
             f"{self.time.isoformat(timespec='milliseconds')} {self.level_name} {self.task_id}"
             f"[{self.attempt}] {self.logger}: {self.message}"
         )
 
     def __repr__(self) -> str:
-        """The line."""
+        """Return the line."""
         return f"<LogLine {self}>"

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
     class Task(Protocol):
-        """The state of a task."""
+        """The property of a task that the functions here use."""
 
         status: TaskStatus
 
     class WorkflowResult(Protocol):
-        """The parts of a `WorkflowResult` that its results are read from."""
+        """The properties of a `WorkflowResult` that the functions here use."""
 
         _execution: Execution
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 def output_of(result: WorkflowResult) -> Any:
-    """The output of an execution: the results that its workflow names, or the context.
+    """Returns the output of an execution: the results that the workflow's `output=` names.
 
-    A missing result is `None`.
+    A missing result is `None`. Without `output=`, the output is the final context.
     """
     keys = result._execution.output
     if keys is None:
@@ -51,21 +51,21 @@ def output_of(result: WorkflowResult) -> Any:
         task = producers.get(key)
         if task is not None and result.tasks[task].status is not TaskStatus.COMPLETED:
             return None
-        return _decoded(key, result.final_context, _decoder(workflow, key))
+        return _decoded(key, result.final_context, result_decoder(workflow, key))
 
     return value(keys) if isinstance(keys, str) else tuple(map(value, keys))
 
 
 def result_of(result: WorkflowResult, task: str | Callable[..., object]) -> Any:
-    """The result of a task.
+    """Returns the result of a task.
 
     Args:
         result: The execution.
         task: The task's id, its function, or the name of its result.
 
     Raises:
-        ContextError: There is no such task, or it has not completed.
-        TaskInputError: The value does not match the return annotation of the function.
+        ContextError: The workflow has no such task, or the task has not completed.
+        TaskInputError: The value does not match the return annotation of the task's function.
     """
     keys = result._execution.results
     ids = [known.id for known in tasks_of(task) if known.id in result.tasks]
@@ -82,14 +82,14 @@ def result_of(result: WorkflowResult, task: str | Callable[..., object]) -> Any:
     if status is not TaskStatus.COMPLETED:
         raise ContextError(f"task '{id}' has no result: its state is {status}")
     key = keys.get(id, id)
-    decoder = _decoder(registry.workflow(result.workflow_name), key)
+    decoder = result_decoder(registry.workflow(result.workflow_name), key)
     if result._execution.is_map(id):
         return _items(result._execution, id, key, decoder)
     return _decoded(key, result.final_context, decoder)
 
 
 def _items(execution: Execution, id: str, key: str, decoder: Decoder | None) -> list[Any]:
-    """The results of a map in the order of its list; `None` where an item has none."""
+    """Returns the results of a map in the order of its list; `None` for items without a result."""
     import json
 
     from cloaca._values.decoding import Undecodable
@@ -103,8 +103,8 @@ def _items(execution: Execution, id: str, key: str, decoder: Decoder | None) -> 
                 found.append(json.loads(text) if decoder is None else decoder.decode(text))
         except Undecodable as error:
             problem = TaskInputError(
-                f"the result '{key}' does not match its annotation: `{key}[{index}]{error.path}`: "
-                f"{error.reason}",
+                f"the result '{key}' does not match its annotation: "
+                f"{error.text(f'{key}[{index}]')}",
                 hint="an earlier version of the function may have stored it",
             )
             problem.path = f"{key}[{index}]{error.path}"
@@ -125,8 +125,7 @@ def _decoded(key: str, context: Context, decoder: Decoder | None) -> Any:
         return decoder.decode(text)
     except Undecodable as error:
         problem = TaskInputError(
-            f"the result '{key}' does not match its annotation: `{key}{error.path}`: "
-            f"{error.reason}",
+            f"the result '{key}' does not match its annotation: {error.text(key)}",
             hint="an earlier version of the function may have stored it; "
             f"final_context[{key!r}] has it as JSON",
         )
@@ -134,8 +133,11 @@ def _decoded(key: str, context: Context, decoder: Decoder | None) -> Any:
         raise problem from None
 
 
-def _decoder(workflow: Workflow | None, key: str) -> Decoder | None:
-    """The decoder of a result, from its function in this process; `None` for plain JSON."""
+def result_decoder(workflow: Workflow | None, key: str) -> Decoder | None:
+    """Returns the decoder of a result, from its task's return annotation in this process.
+
+    Returns `None` if the result is plain JSON.
+    """
     known = {} if workflow is None else workflow._definitions
     task = next((task for task in known.values() if task.result_key == key), None)
     if task is None or task.signature is None or task.call is None or task.call.result_key is None:

@@ -17,7 +17,11 @@ class Count:
 
     Attributes:
         value: The number.
-        is_exact: Whether it is exact; otherwise there are at least as many.
+        is_exact: Whether the number is exact. If not, there may be more executions.
+
+    Example:
+        >>> str(runner.counts()["Completed"])
+        '10000+'
 
     Since 1.0.
     """
@@ -25,37 +29,41 @@ class Count:
     __slots__ = ("is_exact", "value")
 
     def __init__(self, value: int, is_exact: bool) -> None:
-        """Private: made by `counts` and `activity`."""
+        """Private: `DefaultRunner.counts` and `activity` create these objects."""
         self.value = value
         self.is_exact = is_exact
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same number with the same precision."""
+        """Return whether both are the same number with the same precision."""
         if not isinstance(other, Count):
             return NotImplemented
         return (self.value, self.is_exact) == (other.value, other.is_exact)
 
     def __hash__(self) -> int:
-        """The hash of the number."""
+        """Return the hash of the number."""
         return hash((self.value, self.is_exact))
 
     def __repr__(self) -> str:
-        """The number and its precision."""
+        """Return the number and its precision."""
         return f"Count(value={self.value}, is_exact={self.is_exact})"
 
     def __str__(self) -> str:
-        """The number, with a plus sign if there may be more."""
+        """Return the number, with a plus sign if there may be more."""
         return f"{self.value}" if self.is_exact else f"{self.value}+"
 
 
 class ActivityBucket:
-    """The executions that were submitted in a span of time.
+    """The numbers of executions that were submitted in an interval of time.
 
     Attributes:
-        since: The start of the span.
-        until: Its end.
-        submitted: The number of executions submitted in it.
-        failed: The number of those that have failed.
+        since: The start of the interval.
+        until: The end of the interval.
+        submitted: The number of executions submitted in the interval.
+        failed: The number of these executions that have failed.
+
+    Example:
+        >>> for hour in runner.activity(datetime.now(UTC) - timedelta(days=1)):
+        ...     print(hour.since, hour.submitted, hour.failed)
 
     Since 1.0.
     """
@@ -63,14 +71,14 @@ class ActivityBucket:
     __slots__ = ("failed", "since", "submitted", "until")
 
     def __init__(self, since: datetime, until: datetime, submitted: Count, failed: Count) -> None:
-        """Private: made by `activity`."""
+        """Private: `DefaultRunner.activity` creates these objects."""
         self.since = since
         self.until = until
         self.submitted = submitted
         self.failed = failed
 
     def __repr__(self) -> str:
-        """The start of the span, and the numbers."""
+        """Return the start of the interval, and the numbers."""
         since = self.since.isoformat()
         return f"<ActivityBucket {since} submitted={self.submitted} failed={self.failed}>"
 
@@ -80,14 +88,18 @@ class FailureGroup:
 
     Attributes:
         workflow: The name of the workflow.
-        task_id: The task that failed; `None` if the execution itself failed, e.g. by its timeout.
+        task_id: The task that failed; `None` if the execution itself failed, e.g. at its timeout.
         type: The type of the error.
-        cause: Its message without numbers and ids.
+        cause: The first line of the error's message, with `<n>` for numbers and `<id>` for ids.
         message: The message of the newest failure, at most 300 characters.
         count: The number of executions.
-        first: The time at which the oldest of them was submitted.
-        last: The time at which the newest of them was submitted.
-        execution_ids: At most 100 of them, newest first.
+        first: The time at which the oldest execution was submitted.
+        last: The time at which the newest execution was submitted.
+        execution_ids: The ids of the newest executions, at most 100, newest first.
+
+    Example:
+        >>> for group in runner.failures():
+        ...     print(group.count, group.workflow, group.type, group.message)
 
     Since 1.0.
     """
@@ -105,7 +117,7 @@ class FailureGroup:
     )
 
     def __init__(self, group: dict[str, Any]) -> None:
-        """Private: made by `failures`."""
+        """Private: `DefaultRunner.failures` creates these objects."""
         self.workflow: str = group["workflow"]
         self.task_id: str | None = group["task_id"]
         self.type: str = group["type"]
@@ -117,17 +129,17 @@ class FailureGroup:
         self.execution_ids: list[str] = group["execution_ids"]
 
     def __repr__(self) -> str:
-        """The workflow, the task, and the number of executions."""
+        """Return the workflow, the task, and the number of executions."""
         return f"<FailureGroup {self.workflow}.{self.task_id} {self.type} count={self.count}>"
 
 
 def counts_of(reads: Reads) -> dict[str, Count]:
-    """The number of executions by the name of their state."""
+    """Returns the number of executions in each state, by the state's name."""
     return {status: Count(value, is_exact) for status, value, is_exact in reads.counts()}
 
 
 def activity_of(reads: Reads, since_us: int, until_us: int, buckets: int) -> list[ActivityBucket]:
-    """The executions submitted in spans of the same length, oldest first."""
+    """Returns intervals of the same length with their executions, oldest interval first."""
     return [
         ActivityBucket(
             us_to_instant(since), us_to_instant(until), Count(*submitted), Count(*failed)
@@ -137,5 +149,5 @@ def activity_of(reads: Reads, since_us: int, until_us: int, buckets: int) -> lis
 
 
 def failures_of(reads: Reads, since_us: int | None) -> list[FailureGroup]:
-    """The failed executions by cause, the newest failure first."""
+    """Returns the failed executions grouped by cause, the newest failure first."""
     return [FailureGroup(group) for group in reads.failures(since_us)]

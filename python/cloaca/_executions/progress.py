@@ -13,17 +13,23 @@ class TaskProgress:
     """The progress of a task.
 
     Attributes:
-        task_id: The task.
-        status: Its state.
-        attempts: The number of its attempts so far.
-        done: The amount of work done that it reported with `TaskHandle.set_progress`; `None` if it
-            reported none.
-        total: The total amount of work that it reported.
-        message: The message that it reported.
-        items: For a map whose list has been read: the number of its items in each state, by state.
-            `Ready` items wait for another attempt, `Cancelled` ones will not run. `None` for other
-            tasks. For a map, `done` counts the completed and the failed items.
+        task_id: The id of the task.
+        status: The task's state.
+        attempts: The number of attempts so far.
+        done: The amount of work done that the task reported with `TaskHandle.set_progress`; `None`
+            if the task has reported none. For a map, the number of completed, failed and skipped
+            items.
+        total: The total amount of work that the task reported.
+        message: The message that the task reported.
+        items: For a map whose list has been read: the number of items in each state, by state.
+            `Ready` items wait for another attempt; `Cancelled` items will not run. `None` for other
+            tasks.
         parallel: For a map: the maximum number of items that run at once; `None` for no limit.
+
+    Example:
+        >>> task = handle.progress().tasks["copy"]
+        >>> task.done, task.total, task.fraction
+        (17, 40, 0.425)
 
     Since 1.0.
     """
@@ -50,7 +56,7 @@ class TaskProgress:
         items: dict[TaskStatus, int] | None = None,
         parallel: int | None = None,
     ) -> None:
-        """Private: made by `WorkflowHandle.progress`."""
+        """Private: `WorkflowHandle.progress` creates these objects."""
         self.task_id = task_id
         self.status = status
         self.attempts = attempts
@@ -70,10 +76,10 @@ class TaskProgress:
         return self.done / self.total
 
     def __repr__(self) -> str:
-        """The id, the state and the reported progress."""
-        said = "" if self.done is None else f" {self.done:g} of {self.total:g}"
-        said += "" if self.message is None else f" {self.message!r}"
-        return f"<TaskProgress {self.task_id!r} {self.status}{said}>"
+        """Return the id, the state and the reported progress."""
+        details = "" if self.done is None else f" {self.done:g} of {self.total:g}"
+        details += "" if self.message is None else f" {self.message!r}"
+        return f"<TaskProgress {self.task_id!r} {self.status}{details}>"
 
 
 class ExecutionProgress(dict[TaskStatus, int]):
@@ -85,7 +91,7 @@ class ExecutionProgress(dict[TaskStatus, int]):
         (2, 'file 17')
 
     Attributes:
-        tasks: A `TaskProgress` for each task, by id, in the order of their declaration.
+        tasks: A `TaskProgress` for each task, by id, in the order of the tasks' declaration.
 
     Since 1.0.
     """
@@ -97,7 +103,7 @@ class ExecutionProgress(dict[TaskStatus, int]):
         execution: _core.Execution,
         reported: list[_core.ProgressRecord],
     ) -> None:
-        """Private: made by `WorkflowHandle.progress`."""
+        """Private: `WorkflowHandle.progress` creates these objects."""
         super().__init__(dict.fromkeys(TaskStatus, 0))
         progress = {record.task_id: record for record in reported}
         self.tasks = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cloaca._core import RerunRequest
+from cloaca._executions.handle import id_of
 from cloaca._executions.submission import checked_labels
+from cloaca._values.arguments import check_optional_strings
 from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.inputs import context_of
 from cloaca._workflows.registry import registry
@@ -27,27 +29,24 @@ def rerun_request(
     labels: Mapping[str, str] | None,
     note: str | None,
 ) -> RerunRequest:
-    """Checks the arguments of a repetition. A new input is validated as for `submit`.
+    """Checks the arguments of `rerun` and returns the request.
+
+    A new input is validated as for `submit`.
 
     Raises:
-        ConfigurationError: One of them is not valid.
+        ConfigurationError: An argument is not valid.
         WorkflowInputError: The input does not match the workflow's model.
         TypeError: The input is not a mapping, or a value in it is not JSON.
         ValueError: A value in the input is NaN or an infinity.
         WorkflowNotFoundError: No execution has this id.
     """
-    id = execution if isinstance(execution, str) else getattr(execution, "id", None)
-    if not isinstance(id, str):
-        raise ConfigurationError(
-            f"execution_id must be an id or a handle, not {type(execution).__name__}"
-        )
+    id = id_of(execution)
     if version not in _VERSIONS:
         raise ConfigurationError(
             f"version must be 'original' or 'latest', not {version!r}",
-            hint="'original' is the version of the earlier execution",
+            hint="pass 'original' to run the version of the earlier execution",
         )
-    if note is not None and not isinstance(note, str):
-        raise ConfigurationError(f"note must be a string, not {type(note).__name__}")
+    check_optional_strings(note=note)
     context = None
     if input is not None:
         known = registry.workflow(reads.execution(id).workflow_name)

@@ -23,11 +23,11 @@ class TaskResult:
     """The result of one task of an execution.
 
     Attributes:
-        task_id: Its id.
-        status: Its state.
-        attempts: The number of its attempts so far.
-        error: Why its last attempt failed.
-        skip_reason: Why it was skipped.
+        task_id: The task's id.
+        status: The task's state.
+        attempts: The number of attempts so far.
+        error: The error of the last attempt, if the attempt failed.
+        skip_reason: The reason for which the task was skipped, if it was skipped.
 
     Example:
         >>> for task_id, task in runner.execute("etl").tasks.items():
@@ -47,7 +47,7 @@ class TaskResult:
     )
 
     def __init__(self, task: _core.TaskRecord) -> None:
-        """Private: see `WorkflowResult.tasks`."""
+        """Private: a `WorkflowResult` creates these objects."""
         self.task_id = task.task_id
         self.status = TaskStatus(task.status)
         self.attempts = task.attempts
@@ -58,21 +58,21 @@ class TaskResult:
 
     @property
     def started_at(self) -> datetime | None:
-        """When its last attempt started. Since 1.0."""
+        """The time at which the last attempt started; `None` if none has started. Since 1.0."""
         return None if self._started_us is None else us_to_instant(self._started_us)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended. Since 1.0."""
+        """The time at which the task ended; `None` if it has not ended. Since 1.0."""
         return None if self._ended_us is None else us_to_instant(self._ended_us)
 
     @property
     def duration(self) -> timedelta | None:
-        """The duration of its last attempt. Since 1.0."""
+        """The duration of the last attempt; `None` if the task has not ended. Since 1.0."""
         return _span(self._started_us, self._ended_us)
 
     def __repr__(self) -> str:
-        """The id, the state and further details."""
+        """Return the id, the state and further details."""
         more = [f"attempts={self.attempts}"]
         more += [f"error={self.error.type}"] if self.error else []
         more += [f"skip_reason={self.skip_reason!r}"] if self.skip_reason else []
@@ -80,7 +80,7 @@ class TaskResult:
 
 
 class _KeptExecution:
-    """The data of a result without the engine, for copies and other processes."""
+    """The data of a result, independent of the engine, for copies and pickles of the result."""
 
     def __init__(self, execution: _core.Execution) -> None:
         self.execution_id = execution.execution_id
@@ -125,7 +125,7 @@ class _KeptExecution:
 
 
 class WorkflowResult:
-    """An execution as it was at one instant. Its parts are decoded on first access.
+    """A snapshot of an execution. Its properties are decoded on first access.
 
     Example:
         >>> result = runner.execute("etl")
@@ -138,7 +138,7 @@ class WorkflowResult:
     __slots__ = ("_context", "_execution", "_final", "_tasks")
 
     def __init__(self, execution: _core.Execution) -> None:
-        """Private: made by `execute`, `result` and `get_execution`."""
+        """Private: `execute`, `result` and `get_execution` create these objects."""
         self._execution = execution
         self._context: _core.Context | None = None
         self._final: WorkflowResult | None = None
@@ -171,18 +171,18 @@ class WorkflowResult:
 
     @property
     def created_at(self) -> datetime:
-        """When the execution was submitted. Since 1.0."""
+        """The time at which the execution was submitted. Since 1.0."""
         return us_to_instant(self._execution.created_at_us)
 
     @property
     def started_at(self) -> datetime | None:
-        """When its first task started. Since 1.0."""
+        """The time at which the first task started; `None` if none has started. Since 1.0."""
         us = self._execution.started_at_us
         return None if us is None else us_to_instant(us)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the execution ended. Since 1.0."""
+        """The time at which the execution ended; `None` if it has not ended. Since 1.0."""
         us = self._execution.ended_at_us
         return None if us is None else us_to_instant(us)
 
@@ -193,12 +193,15 @@ class WorkflowResult:
 
     @property
     def duration(self) -> timedelta | None:
-        """From the first task's start to the end. Since 1.0."""
+        """The time from the first task's start to the execution's end.
+
+        `None` if no task has started, or the execution has not ended. Since 1.0.
+        """
         return _span(self._execution.started_at_us, self._execution.ended_at_us)
 
     @property
     def start_time(self) -> str:
-        """`started_at` as RFC 3339 text; the time of the submission if no task has started.
+        """`started_at` as RFC 3339 text, or `created_at` if no task has started.
 
         Since 1.0.
         """
@@ -207,13 +210,13 @@ class WorkflowResult:
 
     @property
     def end_time(self) -> str | None:
-        """`ended_at` as RFC 3339 text. Since 1.0."""
+        """`ended_at` as RFC 3339 text; `None` if the execution has not ended. Since 1.0."""
         us = self._execution.ended_at_us
         return None if us is None else rfc3339(us)
 
     @property
     def final_context(self) -> _core.Context:
-        """The input with what all completed tasks wrote. Since 1.0."""
+        """The input, with the keys that the completed tasks wrote. Since 1.0."""
         if self._context is None:
             self._context = self._execution.final_context()
         return self._context
@@ -222,9 +225,9 @@ class WorkflowResult:
     def output(self) -> Any:
         """The result that the workflow's `output=` names, or a tuple of results.
 
-        Values are decoded by the return annotations of the functions that this process knows, and
-        are plain JSON otherwise. A result is `None` if it is missing, because the execution failed
-        or the task was skipped. Without `output=`, this is the final context.
+        A value is decoded by the return annotation of its function if this process knows the
+        function. Otherwise the value is plain JSON. A result is `None` if it is missing because the
+        execution failed or the task was skipped. Without `output=`, this is the final context.
 
         Since 1.0.
         """
@@ -242,17 +245,17 @@ class WorkflowResult:
         def of(self, task: Callable[..., R], /) -> R: ...
 
     def of(self, task: Any, /) -> Any:
-        """The result of a task, decoded by the return annotation of its function.
+        """Return the result of a task, decoded by the return annotation of its function.
 
         Args:
             task: The task's function, its id, or the name of its result.
 
         Returns:
-            The returned value. For a task that takes the context: the value that it stored under
-            its id, or `None`.
+            The returned value. For a task that takes the context: the value that the task stored
+            under its own id, or `None`.
 
         Raises:
-            ContextError: There is no such task, or it has not completed.
+            ContextError: The workflow has no such task, or the task has not completed.
             TaskInputError: The stored value does not match the annotation.
 
         Example:
@@ -267,19 +270,22 @@ class WorkflowResult:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """Why the execution failed: the first failed task's error, or a timeout. Since 1.0."""
+        """The cause of the failure: the first failed task's error, or a timeout.
+
+        `None` if there is no failure. Since 1.0.
+        """
         failure = self._execution.error
         return None if failure is None else _error_info(failure)
 
     @property
     def error_message(self) -> str | None:
-        """`error` in one sentence that names the task. Since 1.0."""
+        """`error` as text that names the failed task; `None` if there is no failure. Since 1.0."""
         error = self.error
         return None if error is None else str(error)
 
     @property
     def tasks(self) -> dict[str, TaskResult]:
-        """The result of each task, by id, in the order of declaration. Since 1.0."""
+        """The result of each task, by id, in the order of the tasks' declaration. Since 1.0."""
         if self._tasks is None:
             tasks = self._execution.tasks()
             self._tasks = {task.task_id: TaskResult(task) for task in tasks}
@@ -287,10 +293,11 @@ class WorkflowResult:
 
     @property
     def final(self) -> WorkflowResult | None:
-        """The execution of the final tasks and compensations; `None` if the end started none.
+        """The execution of the final tasks and compensations; `None` if there is none.
 
-        `handle.result()` waits until that execution has ended. With `wait_final=False`, and in a
-        result of `get_execution`, this is its state at the first access.
+        `handle.result()` waits until the execution of the final tasks has ended. With
+        `wait_final=False`, and in a result from `get_execution`, this property is a snapshot that
+        is taken at the first access.
 
         Example:
             >>> result = runner.execute("order", {"order_id": "o-1"})
@@ -308,43 +315,47 @@ class WorkflowResult:
         """Raise an exception if the execution failed or was cancelled.
 
         Returns:
-            The result itself.
+            The result itself, also if the execution has not ended.
 
         Raises:
-            WorkflowTimeoutError: It overran its timeout.
-            WorkflowExecutionError: It failed otherwise, or was cancelled.
+            WorkflowTimeoutError: The execution overran its timeout.
+            WorkflowExecutionError: The execution failed for another reason, or was cancelled.
+
+        Example:
+            >>> total = handle.result().raise_for_status().final_context["total"]
 
         Since 1.0.
         """
         status = self.status
         what = f"execution {self.execution_id} of workflow '{self.workflow_name}'"
         if status is WorkflowStatus.CANCELLED:
-            raise self._of_child(
+            raise self._marked(
                 WorkflowExecutionError(f"{what} was cancelled", code="workflow_cancelled")
             )
         if status is WorkflowStatus.FAILED:
             error = self.error
             if error is not None and error.type == "WorkflowTimeoutError":
-                raise self._of_child(WorkflowTimeoutError(f"{what} timed out: {error.message}"))
-            raise self._of_child(WorkflowExecutionError(f"{what} failed: {error}"))
+                raise self._marked(WorkflowTimeoutError(f"{what} timed out: {error.message}"))
+            raise self._marked(WorkflowExecutionError(f"{what} failed: {error}"))
         return self
 
-    def _of_child(self, error: WorkflowError) -> WorkflowError:
-        """Returns the error, marked as not retryable if the execution has a key.
+    def _marked(self, error: WorkflowError) -> WorkflowError:
+        """Return the error, marked as not retryable if the execution has a key.
 
-        Another attempt of the task that raises the error would get the same ended execution again.
+        If a task raises the error, a retry of the task would not help: its submission with the same
+        key would return the same ended execution.
         """
         error._is_final = self.key is not None
         return error
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """Returns the result, with a `RuntimeWarning`: the earlier call blocked the event loop."""
+        """Returns the result, and warns that the call that returned it blocked the event loop."""
         import warnings
 
         warnings.warn(
-            "a WorkflowResult was awaited: result() or execute() has already waited for it, and "
-            "has blocked the event loop meanwhile; hint: 'await handle' instead of 'await "
-            "handle.result()', 'await runner.execute_async(...)' instead of 'execute(...)'",
+            "a WorkflowResult was awaited, but result() or execute() had already blocked the event "
+            "loop until the execution ended; hint: use 'await handle' instead of 'await "
+            "handle.result()', or 'await runner.execute_async(...)' instead of 'execute(...)'",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -352,11 +363,11 @@ class WorkflowResult:
         yield  # type: ignore[unreachable]  # makes this a generator, which `await` requires
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any]]:
-        """Copies and pickles the result with its data."""
+        """Return the class and the result's data, for copies and pickles."""
         return type(self), (_KeptExecution(self._execution),)
 
     def _repr_html_(self) -> str:
-        """The execution and its tasks as a table, for notebooks."""
+        """Return the execution and its tasks as a table, for notebooks."""
         from cloaca._values.html import MAX_ROWS, escape, seconds_text, status_text, table
 
         tasks = list(self.tasks.values())
@@ -379,7 +390,7 @@ class WorkflowResult:
         )
 
     def __repr__(self) -> str:
-        """Workflow, id, state and error."""
+        """Return the workflow, the id, the key, the state and the error."""
         error = self.error_message
         shown = "" if self.key is None else f" key={self.key!r}"
         shown += "" if error is None else f" error={error!r}"
@@ -399,7 +410,7 @@ def _error_info(failure: _core.Failure) -> ErrorInfo:
 
 
 def _plain(record: Any) -> Any:
-    """A copy of an engine's record that can be pickled."""
+    """Returns a copy of an engine record that can be pickled."""
     from types import SimpleNamespace
 
     names = (name for name in dir(record) if not name.startswith("_"))

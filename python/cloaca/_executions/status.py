@@ -8,6 +8,10 @@ from enum import StrEnum
 class WorkflowStatus(StrEnum):
     """The state of an execution. It is a string: `result.status == "Completed"`.
 
+    Example:
+        >>> cloaca.WorkflowStatus("Failed").is_final
+        True
+
     Since 1.0.
     """
 
@@ -16,11 +20,11 @@ class WorkflowStatus(StrEnum):
     RUNNING = "Running"
     """At least one task has started."""
     PAUSED = "Paused"
-    """Paused by `pause`: running tasks may finish, no new ones start."""
+    """Paused by `pause`: running tasks may finish, no new tasks start."""
     COMPLETED = "Completed"
     """Ended; no task failed, or every failure was handled."""
     FAILED = "Failed"
-    """Ended with an unhandled failure, or by its timeout."""
+    """Ended with an unhandled failure, or at its timeout."""
     CANCELLED = "Cancelled"
     """Ended by `cancel`."""
 
@@ -38,25 +42,29 @@ class WorkflowStatus(StrEnum):
 class TaskStatus(StrEnum):
     """The state of a task of an execution. It is a string.
 
+    Example:
+        >>> cloaca.TaskStatus.READY == "Ready", cloaca.TaskStatus.READY.is_final
+        (True, False)
+
     Since 1.0.
     """
 
     PENDING = "Pending"
     """Waits for its dependencies."""
     READY = "Ready"
-    """Waits for a worker, or for the end of a retry delay."""
+    """Waits for a worker, or for a time such as the end of a retry delay."""
     RUNNING = "Running"
-    """Running."""
+    """An attempt of the task is running."""
     COMPLETED = "Completed"
     """Ended successfully."""
     FAILED = "Failed"
     """Ended with a failure; no attempt is left."""
     SKIPPED = "Skipped"
-    """Never ran, because its trigger rule could not hold."""
+    """Did not run. `TaskResult.skip_reason` says why."""
     CANCELLED = "Cancelled"
     """Ended because its execution was cancelled or timed out."""
     WAITING = "Waiting"
-    """Waits for a signal, an approval or a time, and holds no worker."""
+    """Waits for a signal, an approval, a time or a child, without occupying a worker."""
 
     @property
     def is_final(self) -> bool:

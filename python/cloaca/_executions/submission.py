@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import SubmitRequest
 from cloaca._tasks.options import PRIORITIES
-from cloaca._values.duration import instant_to_us, seconds_to_us, timeout_to_us
+from cloaca._values.duration import duration_to_us, instant_to_us, timeout_to_us
 from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.inputs import context_of
 from cloaca._values.suggestion import suggestion
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cloaca._values.inputs import Input
 
+# Maximum length of a key, in characters.
 _MAX_KEY = 512
 _NAMES = ("workflow", "context", "key", "priority", "delay", "at", "timeout", "labels")
 
@@ -29,15 +30,15 @@ def request(
     *,
     key: str | None,
     priority: int,
-    delay: float | timedelta | None,
+    delay: float | timedelta | str | None,
     at: datetime | None,
-    timeout: float | timedelta | None,
+    timeout: float | timedelta | str | None,
     labels: Mapping[str, str] | None = None,
 ) -> SubmitRequest:
-    """Checks the arguments of a submission.
+    """Checks the arguments of a submission and returns the request.
 
     Raises:
-        ConfigurationError: One of them is not valid, or two exclude each other.
+        ConfigurationError: An argument is not valid, or two arguments exclude each other.
         WorkflowInputError: The input does not match the workflow's model.
         TypeError: The context is not a mapping, or a value in it is not JSON.
         ValueError: A value in the context is NaN or an infinity.
@@ -70,7 +71,7 @@ def request(
         context,
         key,
         priority,
-        None if delay is None else seconds_to_us("delay", delay, zero=True),
+        None if delay is None else duration_to_us("delay", delay, zero=True),
         None if at is None else instant_to_us("at", at),
         None if timeout is None else timeout_to_us(timeout),
         None if labels is None else checked_labels(labels),
@@ -78,10 +79,12 @@ def request(
 
 
 def request_of(entry: object) -> SubmitRequest:
-    """The request of an entry of `submit_many`: a pair, or a mapping of `submit`'s arguments.
+    """Returns the request for one entry of `submit_many`.
+
+    The entry is a pair of workflow and context, or a mapping of `submit`'s arguments.
 
     Raises:
-        ConfigurationError: The entry is neither, or an argument is not valid.
+        ConfigurationError: The entry has another type, or an argument is not valid.
     """
     if isinstance(entry, (tuple, list)) and len(entry) == 2:
         workflow, context = entry
@@ -124,28 +127,32 @@ def _check_key(key: object) -> None:
         raise ConfigurationError(f"key must be Unicode text without NUL characters, not {key!r}")
 
 
-def checked_labels(labels: object) -> dict[str, str]:
-    """Returns a copy of the labels of a submission or of a filter, once they are checked.
+def checked_labels(labels: object, what: str = "labels") -> dict[str, str]:
+    """Checks the labels of a submission, or the labels or tags of a filter, and returns a copy.
+
+    Args:
+        labels: The labels or tags.
+        what: The name of the argument, for messages: `labels` or `tags`.
 
     Raises:
-        ConfigurationError: They are not a mapping of strings to strings.
+        ConfigurationError: The labels are not a mapping of strings to strings.
     """
     from collections.abc import Mapping
 
     if not isinstance(labels, Mapping):
         raise ConfigurationError(
-            f"labels must be a mapping, not {type(labels).__name__}",
-            hint='for example labels={"order": "4711"}',
+            f"{what} must be a mapping, not {type(labels).__name__}",
+            hint=f'for example {what}={{"order": "4711"}}',
         )
     for name, value in labels.items():
         for text in (name, value):
             if not isinstance(text, str):
                 raise ConfigurationError(
-                    f"labels must be strings: label {name!r} has the value {value!r}",
+                    f"{what} must be strings: {what[:-1]} {name!r} has the value {value!r}",
                     hint="write numbers as text, for example str(4711)",
                 )
             if not _is_unicode(text):
-                raise ConfigurationError(f"a label must be Unicode text, not {text!r}")
+                raise ConfigurationError(f"a {what[:-1]} must be Unicode text, not {text!r}")
     return dict(labels)
 
 

@@ -1,4 +1,4 @@
-"""Open waits of tasks, and pages of them."""
+"""Open waits of tasks, and pages of open waits."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ class Wait:
     """An open wait of a task.
 
     Attributes:
-        kind: `signal`, `approval`, `timer` or `cancel`.
-        name: The name of the signal, or the id of the approval or of the timer's task.
+        kind: `signal`, `approval`, `timer`, `child` or `cancel`.
+        name: The name of the signal, or of the child's workflow. For an approval or a timer, the
+            id of the task.
         key: The key of the signal, if it has one.
-        execution_id: The execution.
+        execution_id: The id of the execution.
         workflow: The workflow's name.
-        task_id: The task; `None` for a signal that cancels the execution.
+        task_id: The id of the task; `None` for a signal that cancels the execution.
         since: The beginning of the wait.
-        deadline: The time at which it times out, or the timer is due; `None` if never.
+        deadline: The time at which the wait times out or the timer is due; `None` if never.
         title: The title of the approval.
-        to: The person or group who decides.
+        to: The person or group who decides the approval.
         schema: The JSON schema of the data of the approval, as a dict.
+
+    Example:
+        >>> for wait in runner.waits(kind="approval"):
+        ...     print(wait.title, wait.to, wait.deadline)
 
     Since 1.0.
     """
@@ -47,7 +52,7 @@ class Wait:
     )
 
     def __init__(self, record: _core.WaitRecord) -> None:
-        """Private: made by `waits`."""
+        """Private: `DefaultRunner.waits` creates these objects."""
         self.kind = record.kind
         self.name = record.name
         self.key = record.key
@@ -66,7 +71,7 @@ class Wait:
             self.schema = json.loads(record.schema)
 
     def __repr__(self) -> str:
-        """The kind, the name and the execution."""
+        """Return the kind, the name and the execution."""
         key = "" if self.key is None else f" key={self.key!r}"
         return f"<Wait {self.kind} {self.name!r}{key} execution={self.execution_id}>"
 
@@ -76,7 +81,12 @@ class WaitPage:
 
     Attributes:
         items: The waits of this page.
-        next_cursor: The `cursor` with which `waits` returns the next page; `None` on the last one.
+        next_cursor: The `cursor` with which `waits` returns the next page; `None` on the last page.
+
+    Example:
+        >>> page = runner.waits("paid")
+        >>> while page.next_cursor:
+        ...     page = runner.waits("paid", cursor=page.next_cursor)
 
     Since 1.0.
     """
@@ -84,22 +94,22 @@ class WaitPage:
     __slots__ = ("items", "next_cursor")
 
     def __init__(self, items: list[Wait], next_cursor: str | None) -> None:
-        """Private: made by `waits`."""
+        """Private: `DefaultRunner.waits` creates these objects."""
         self.items = items
         self.next_cursor = next_cursor
 
     def __iter__(self) -> Iterator[Wait]:
-        """The waits."""
+        """Return the waits."""
         return iter(self.items)
 
     def __len__(self) -> int:
-        """The number of waits in this page."""
+        """Return the number of waits in this page."""
         return len(self.items)
 
     def __getitem__(self, index: int) -> Wait:
-        """The wait at an index."""
+        """Return the wait at an index."""
         return self.items[index]
 
     def __repr__(self) -> str:
-        """The number of waits, and the cursor."""
+        """Return the number of waits, and the cursor."""
         return f"<WaitPage items={len(self.items)} next_cursor={self.next_cursor!r}>"

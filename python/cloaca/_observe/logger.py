@@ -1,4 +1,4 @@
-"""The records of the package's logger, which also receives the engine's records."""
+"""The logger `cloaca`: its level, its handler on stderr, and the engine's records in it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from cloaca._values.package_logger import logger as logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from logging import Handler, Logger
     from typing import Any
 
-# The attributes that every log record has.
+# The attributes that every `logging.LogRecord` has.
 _RECORD_ATTRIBUTES = frozenset(
     {"args", "asctime", "created", "exc_info", "exc_text", "filename", "funcName", "levelname"}
     | {"levelno", "lineno", "message", "module", "msecs", "msg", "name", "pathname", "process"}
@@ -20,26 +20,32 @@ _RECORD_ATTRIBUTES = frozenset(
 )
 
 
-# `logging.WARNING`, the level if the program sets none.
+# `logging.WARNING`, the logger's level if the program sets no level.
 _WARNING = 30
 
-# The target of the records of executions and attempts. Their messages end with the execution's id.
+# The `target` of records about executions and attempts. Their messages end with the execution's id.
 _RUN_TARGET = "cloacina::run"
 
 
 def effective_level() -> int:
-    """The level of the logger `cloaca`, without loading `logging` if the program has not."""
+    """Returns the level of the logger `cloaca`.
+
+    Does not load `logging` if the program has not loaded it.
+    """
     if "logging" not in sys.modules:
         return _WARNING
     found = logger()
-    return found.level or found.root.level  # its parent is the root; this runs at each submission
+    # Each submission calls this function, so it avoids the slower `getEffectiveLevel`. The logger's
+    # parent is the root logger.
+    return found.level or found.root.level
 
 
 def prepare() -> int:
     """Sets the level from `CLOACA_LOG_LEVEL`, and returns the effective level.
 
-    Python's handler of last resort prints nothing below WARNING. If the variable asks for more and
-    the program has set no handler, records go to stderr as well.
+    Python's handler of last resort prints nothing below WARNING. If the variable sets a lower
+    level, this function therefore adds a handler, which prints records on stderr while the program
+    has no handler of its own.
 
     Raises:
         ConfigurationError: The value of the variable is not a level.
@@ -48,8 +54,8 @@ def prepare() -> int:
 
     level = os.environ.get("CLOACA_LOG_LEVEL")
     if level is None and "logging" not in sys.modules:
-        # The program has not configured `logging`, and importing it takes as long as opening the
-        # database.
+        # The program has not configured `logging`. Importing it here would take as long as opening
+        # the database.
         return _WARNING
     if level is not None:
         try:
@@ -59,7 +65,7 @@ def prepare() -> int:
 
             raise ConfigurationError(
                 f"CLOACA_LOG_LEVEL is {level!r}",
-                hint="it takes DEBUG, INFO, WARNING, ERROR or CRITICAL",
+                hint="set it to DEBUG, INFO, WARNING, ERROR or CRITICAL",
             ) from None
         if logger().getEffectiveLevel() < _WARNING:
             show_on_stderr()
@@ -67,30 +73,29 @@ def prepare() -> int:
 
 
 def show_on_stderr() -> None:
-    """Prints records with their time and level on stderr, as long as the program sets no handler.
+    """Prints records with their time and level on stderr, while the program has set no handler.
 
-    Python's handler of last resort prints the message alone, and nothing below WARNING.
+    Python's handler of last resort prints only the message, and nothing below WARNING.
     """
     _stderr_handler()
 
 
-def show_other_failures() -> Callable[[str | None], None]:
-    """Like `show_on_stderr`, for a command that prints the failure of its execution itself.
+def show_failures() -> set[tuple[str, str | None]]:
+    """Prints records on stderr like `show_on_stderr`, and collects the failures among them.
 
-    The failures of all executions are held back until the id of that execution is known.
+    A command that prints failures itself can thereby leave out those that are already on stderr.
 
     Returns:
-        A function to call with the execution's id, or with `None` if it was not submitted: the
-        failures of all other executions are printed.
+        A set of execution ids and task ids, to which the handler adds each failure that it prints.
+        The task id is `None` if no task caused the failure.
     """
-    handler = _stderr_handler()
-    handler.keep_failures()
-    leave_out: Callable[[str | None], None] = handler.leave_out
-    return leave_out
+    shown: set[tuple[str, str | None]] = set()
+    _stderr_handler().shown = shown
+    return shown
 
 
 def _stderr_handler() -> Any:
-    """The handler of this package; it is added to the logger at the first call."""
+    """Returns this package's handler. The first call adds it to the logger."""
     found = logger()
     for handler in found.handlers:
         if getattr(handler, "is_cloacas", False):
@@ -104,33 +109,22 @@ def _make_stderr_handler() -> Handler:
     import logging
 
     class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-        """Prints a record unless another handler gets it too."""
+        """Prints a record unless another handler also receives it."""
 
         is_cloacas = True
-        #: The failures that are held back; `None` if they are printed.
-        _kept: list[logging.LogRecord] | None = None
-        _left_out: str | None = None
-
-        def keep_failures(self) -> None:
-            self._kept = []
-            self._left_out = None
-
-        def leave_out(self, id: str | None) -> None:
-            with self.lock:  # type: ignore[union-attr]
-                kept, self._kept, self._left_out = self._kept or [], None, id
-                for record in kept:
-                    self.emit(record)
+        #: The failures that were printed, by execution and task; `None` until `show_failures` is
+        #: called.
+        shown: set[tuple[str, str | None]] | None = None
 
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR and getattr(record, "target", "") == _RUN_TARGET:
-                if self._kept is not None:
-                    self._kept.append(record)
-                    return
-                if self._left_out == getattr(record, "execution_id", ""):
-                    return
-            if not _has_handler_beside(self):
-                self.stream = sys.stderr  # the program may have replaced it
-                super().emit(record)
+            if _has_handler_beside(self):
+                return
+            self.stream = sys.stderr  # the program may have replaced it
+            super().emit(record)
+            if self.shown is None or record.levelno < logging.ERROR:
+                return
+            if getattr(record, "target", "") == _RUN_TARGET and hasattr(record, "execution_id"):
+                self.shown.add((record.execution_id, getattr(record, "task_id", None)))
 
     handler = StderrHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -147,7 +141,7 @@ def _has_handler_beside(own: Handler) -> bool:
 
 
 def write(level: int, target: str, message: str, fields: Mapping[str, Any]) -> None:
-    """Logs a record of the engine; its fields become attributes of the record."""
+    """Logs a record of the engine. The engine's fields become attributes of the record."""
     if target == _RUN_TARGET:
         return _write_run(level, message, dict(fields))
     extra = {
@@ -171,6 +165,6 @@ def _write_run(level: int, message: str, fields: dict[str, Any]) -> None:
         found.name, level, __file__, 0, "%s", (message,), None, "write", fields
     )
     if traceback:
-        # Formatters append this text as they append the traceback of an exception.
+        # Formatters append this text like the traceback of an exception.
         record.exc_text = traceback.rstrip()
     found.handle(record)

@@ -1,4 +1,4 @@
-"""A tiny HTTP server for `/metrics`, on a thread of its own."""
+"""A small HTTP server for `/metrics`, on a separate thread."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsServer:
-    """Serves the text that `read` returns, until it is closed."""
+    """Serves the metrics as text at `/metrics`, until the server is closed."""
 
     def __init__(
         self, read: Callable[[], str], host: str, port: int, names: Iterable[str] = ()
     ) -> None:
-        """Start.
+        """Start the server.
 
         Args:
-            read: Returns the text.
-            host: The address to serve at.
-            port: The port; 0 for a free one.
-            names: Host names that requests may use, besides `localhost`, `host` and addresses;
-                `*` for any.
+            read: The function that returns the text.
+            host: The address to listen on.
+            port: The port; 0 picks a free port.
+            names: Host names that requests may use, besides `localhost`, `host` and IP addresses;
+                `*` allows any name.
 
         Raises:
             ConfigurationError: The address cannot be used.
@@ -36,11 +36,13 @@ class MetricsServer:
         known = {"localhost", host.lower(), *(name.strip().lower() for name in names)}
 
         class Handler(BaseHTTPRequestHandler):
-            # A client that sends nothing must not hold a thread for ever.
+            # Maximum time that a client may send nothing before it is disconnected, in seconds.
+            # Each client occupies a thread.
             timeout = 10
 
             def do_GET(self) -> None:
-                # Another site may let its own name resolve to this address (DNS rebinding).
+                # Refuses a host name that another website has pointed at this address (DNS
+                # rebinding).
                 if not ("*" in known or _may_ask(self.headers.get("Host"), known)):
                     self.send_error(421, "not served under this name")
                     return
@@ -69,7 +71,7 @@ class MetricsServer:
         except (OSError, OverflowError) as error:
             raise ConfigurationError(
                 f"metrics cannot be served at {host}:{port}: {error}",
-                hint="another process may use the port; metrics_port=0 takes a free one",
+                hint="another process may use the port; metrics_port=0 picks a free one",
             ) from None
         self._server.daemon_threads = True
         shown = f"[{host}]" if ":" in host else host
@@ -80,18 +82,18 @@ class MetricsServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and free the port."""
+        """Stop the server, and free the port."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
 
 
 def _may_ask(header: str | None, known: Collection[str]) -> bool:
-    """Whether a request's `Host` is an address, or a name under which the metrics are served."""
+    """Returns whether a request's header `Host` is an address or a known name."""
     from ipaddress import ip_address
 
     if header is None:
-        return True  # not a browser, which always sends one
+        return True  # browsers always send `Host`, so the client is not a browser
     name, colon, port = header.strip().lower().rpartition(":")
     if not colon or not port.isdigit():
         name = header.strip().lower()

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from cloaca import _core
     from cloaca._executions.progress import TaskProgress
 
-# Microseconds between two refreshes: a shorter interval makes no visible difference.
+# Microseconds between two refreshes; a shorter interval makes no visible difference.
 _REFRESH_US = 100_000
-# More tasks than this are shown as one bar.
+# Maximum number of tasks with a bar each; more tasks are shown as one bar.
 _MAX_BARS = 25
 
 _STREAMS = ("stdout", "stderr")
@@ -34,7 +34,7 @@ _STYLES = {
 
 
 def is_shown() -> bool:
-    """Whether bars are visible: stderr is a terminal, or this is a notebook."""
+    """Returns whether bars can be shown: stderr is a terminal, or this is a notebook."""
     try:
         return sys.stderr.isatty() or "ipykernel" in sys.modules
     except (AttributeError, ValueError):
@@ -42,7 +42,7 @@ def is_shown() -> bool:
 
 
 def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
-    """Waits for the end of an execution of a runner, with bars if they are visible."""
+    """Waits for the end of a runner's execution; meanwhile shows bars if stderr can show them."""
     if not is_shown():
         ended = core.wait(execution_id, None)
         assert ended is not None
@@ -56,7 +56,7 @@ def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
 
 
 def _with_final(core: _core.Runner, ended: _core.Execution) -> WorkflowResult:
-    """The result, once the final tasks have ended too."""
+    """Waits for the end of the final tasks, and returns the result of the ended execution."""
     result = WorkflowResult(ended)
     finale = None if ended.final_id is None else core.wait(ended.final_id, None)
     result._final = None if finale is None else WorkflowResult(finale)
@@ -66,8 +66,8 @@ def _with_final(core: _core.Runner, ended: _core.Execution) -> WorkflowResult:
 class Bars:
     """The bars of one execution, as a context manager. The last drawing stays on the screen.
 
-    The bar of a running task moves; the bar of a waiting task does not. Text that is printed while
-    the bars are shown appears above them, line by line.
+    Until a running task first reports progress, its bar moves back and forth. Text that is printed
+    while the bars are shown appears above them, line by line.
     """
 
     def __init__(self, console: Any = None) -> None:
@@ -75,8 +75,8 @@ class Bars:
         from rich.live import Live
 
         self._console = console or Console(stderr=True)
-        self._rows: list[_Row] = []
-        # Lines that tasks print go through `_Printed`, because rich would print all on stderr.
+        self._rows: list[_BarLine] = []
+        # `_Printed` redirects the lines that tasks print; rich would print all of them on stderr.
         self._live = Live(
             console=self._console,
             get_renderable=self.drawing,
@@ -115,7 +115,9 @@ class Bars:
             ended = sum(task.status.is_terminal for task in progress.tasks.values())
             words = f"{ended} of {len(progress.tasks)} tasks"
             times = (execution.started_at_us, execution.ended_at_us)
-            self._rows = [_Row(execution.workflow_name, status, progress.fraction, times, words)]
+            self._rows = [
+                _BarLine(execution.workflow_name, status, progress.fraction, times, words)
+            ]
             return
         rows = []
         for record in execution.tasks():
@@ -123,11 +125,11 @@ class Bars:
             times = (record.started_at_us, record.ended_at_us)
             is_known = task.status.is_terminal or task.done is not None
             fraction = task.fraction if is_known else None
-            rows.append(_Row(task.task_id, task.status, fraction, times, _words(record, task)))
+            rows.append(_BarLine(task.task_id, task.status, fraction, times, _words(record, task)))
         self._rows = rows
 
     def drawing(self) -> Any:
-        """The bars in their current state, as a table of rich."""
+        """Return the bars in their current state, as a table of rich."""
         from rich.cells import cell_len
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -169,13 +171,13 @@ class Bars:
             stream = getattr(handler, "stream", None)
             if stream is None or not hasattr(handler, "setStream"):
                 continue
-            # A handler that writes to a layer of the stream is redirected already.
+            # A logging handler that writes to a layer of the stream is already redirected.
             if not isinstance(stream, Layer) and any(stream is one for one in known):
                 self._handlers.append((handler, stream))
                 handler.setStream(self._through(stream))
 
     def _through(self, stream: Any) -> Any:
-        """A stream that prints above the bars if `stream` is a terminal, else `stream` itself."""
+        """Return a stream that prints above the bars if `stream` is a terminal, else `stream`."""
         if stream is None or not _is_terminal(stream):
             return stream
         known = next((one for one in self._printed if one.stream is stream), None)
@@ -187,14 +189,14 @@ class Bars:
     def _restore(self) -> None:
         for handler, stream in self._handlers:
             handler.setStream(stream)
-        # A stream that a task has put there stays.
+        # A stream that a task has set in the meantime is kept.
         for name in _STREAMS:
             for printed in self._printed:
                 remove(name, printed)
 
 
-class _Row:
-    """The contents of a line with a bar."""
+class _BarLine:
+    """The contents of a line: a bar and its texts."""
 
     def __init__(
         self,
@@ -206,16 +208,17 @@ class _Row:
     ) -> None:
         self.name = name
         self.status = status
-        #: From 0 to 1; `None` if the task has reported no progress.
+        #: The part of the work that is done, 0 to 1. `None` for a task that has not ended, and has
+        #: not reported progress.
         self.fraction = fraction
         self.times = times
         self.words = words
 
 
 class _Printed(Layer):
-    """A stream of a terminal whose lines are printed above the bars.
+    """A layer over a terminal's stream. It prints lines above the bars.
 
-    A line is printed once it ends, since the bars would overwrite its beginning.
+    A line is printed when it is complete, because the bars would overwrite an incomplete line.
     """
 
     def __init__(self, stream: Any, console: Any) -> None:
@@ -229,11 +232,11 @@ class _Printed(Layer):
 
     @property
     def rich_proxied_file(self) -> Any:
-        """The stream that rich itself writes to."""
+        """The stream that rich writes to."""
         return self.stream
 
     def write(self, text: str) -> int:
-        """Prints the complete lines, and keeps the rest."""
+        """Prints the complete lines, and keeps an incomplete last line."""
         with self._lock:
             if self._has_ended:
                 self.stream.write(text)
@@ -244,14 +247,14 @@ class _Printed(Layer):
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing: complete lines are printed already, and the last one waits for its end."""
+        """Flushes the stream if the bars have ended; until then, there is nothing to flush."""
         if self._has_ended:
             self.stream.flush()
 
     def end(self) -> None:
         """Prints an incomplete last line. Later text is written directly to the stream.
 
-        A program that has kept a reference to this stream may still print to it.
+        Code that has kept a reference to this stream can still print to it.
         """
         with self._lock:
             if self._begun:
@@ -266,7 +269,7 @@ class _Printed(Layer):
 
 
 def _streams(name: str) -> list[Any]:
-    """The streams below the layers of a stream of `sys`."""
+    """Returns the streams below the layers of a stream of `sys`."""
     return [layer.stream for layer in layers(name)]
 
 
@@ -278,13 +281,13 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
-    """The text beside a bar."""
+    """Returns the text beside a bar."""
     error = record.error
-    told = (
+    error_text = (
         "" if error is None else f"{error.type}: {error.message}" if error.message else error.type
     )
     if task.status == "Failed":
-        return told
+        return error_text
     if task.status == "Skipped":
         return record.skip_reason or ""
     if task.status == "Ready" and record.due_at_us is not None:
@@ -293,7 +296,9 @@ def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
         seconds = (record.due_at_us - now_us()) / 1_000_000
         if seconds > 0 and record.attempts:
             return (
-                f"again in {_seconds(seconds)}: {told}" if told else f"again in {_seconds(seconds)}"
+                f"retry in {_seconds(seconds)}: {error_text}"
+                if error_text
+                else f"retry in {_seconds(seconds)}"
             )
         if seconds > 0:
             return f"starts in {_seconds(seconds)}"
@@ -302,13 +307,13 @@ def _words(record: _core.TaskRecord, task: TaskProgress) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    """A duration in whole seconds or minutes, rounded up, so that it is never shown as 0."""
+    """Formats a duration in whole seconds or minutes, rounded up so that it is never 0."""
     whole = int(-(-seconds // 1))
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def _elapsed(row: _Row) -> str:
-    """How long a task ran, or has been running."""
+def _elapsed(row: _BarLine) -> str:
+    """Formats the time for which a task has been running, or ran until it ended."""
     start, end = row.times
     if start is None or row.status in {"Pending", "Ready"}:
         return ""

@@ -1,24 +1,25 @@
 """The layers that the package puts over `sys.stdout` and `sys.stderr`.
 
-Captures and progress bars come and go in any order, so each removes its own layer, wherever it is.
+A layer is a stream that forwards to the stream below it. Output captures and progress bars can end
+in any order, so each removes its own layer, wherever that layer is.
 """
 
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_changing = allocate_lock()
+_changing = RLock()  # reentrant: a finalizer may shut a runner down
 
 
 class Layer:
-    """A stream that passes everything on to another one, `stream`."""
+    """A stream that forwards everything to another stream, `stream`."""
 
-    #: Whether it stays above the layers of other kinds, which are put below it.
+    #: Whether layers of other kinds are put below this layer, so that it stays outermost.
     is_outermost = False
 
     def __init__(self, stream: Any) -> None:
@@ -38,7 +39,7 @@ class Layer:
 
 
 def layers(name: str) -> list[Layer]:
-    """The layers over a stream of `sys`, the outermost first."""
+    """Returns the layers over a stream of `sys`, the outermost first."""
     found: list[Layer] = []
     stream = getattr(sys, name)
     while isinstance(stream, Layer):
@@ -48,13 +49,13 @@ def layers(name: str) -> list[Layer]:
 
 
 def below_outermost(name: str) -> Any:
-    """The stream over which a layer that is not outermost must be put."""
+    """Returns the stream over which to put a layer: below the outermost layer, if there is one."""
     stream = getattr(sys, name)
     return stream.stream if isinstance(stream, Layer) and stream.is_outermost else stream
 
 
 def put(name: str, layer: Layer) -> None:
-    """Puts a layer over the stream of `sys` for which it was made."""
+    """Puts a layer over the stream of `sys` that the layer forwards to."""
     with _changing:
         top = getattr(sys, name)
         if top is layer.stream:
@@ -64,7 +65,7 @@ def put(name: str, layer: Layer) -> None:
 
 
 def remove(name: str, layer: Layer) -> None:
-    """Removes a layer from a stream of `sys`, if it is there."""
+    """Removes a layer from a stream of `sys`, if the layer is over this stream."""
     with _changing:
         found = layers(name)
         for above, below in zip([None, *found], found, strict=False):

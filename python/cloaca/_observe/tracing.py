@@ -1,8 +1,9 @@
 """OpenTelemetry: a span for each execution and each attempt, if the program has set up tracing.
 
-This module does not import OpenTelemetry: a program that has not loaded `opentelemetry.trace` has
-not set up tracing. The submitter's trace context is stored in the execution's history, so that the
-spans of its tasks join the same trace in every process.
+This module imports OpenTelemetry only if the program has loaded `opentelemetry.trace`, because
+otherwise the program has not set up tracing. The submitter's trace context is stored in the
+execution's history, so that the spans of the execution's tasks join the same trace in every
+process.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def tracer() -> Tracer | None:
 
 
 class ExecutionSpan:
-    """The span of an execution, from its submission until this process learns of its end."""
+    """The span of an execution: it ends when this process learns that the execution has ended."""
 
     def __init__(self, tracer: Tracer, workflow: str) -> None:
         import json
@@ -53,25 +54,25 @@ class ExecutionSpan:
         self.carrier = json.dumps(headers)
 
     def identify(self, execution_id: str) -> None:
-        """Adds the execution's id."""
+        """Adds the execution's id to the span."""
         self._span.set_attribute("cloaca.execution_id", execution_id)
 
     def end(self, status: str, ended_at_us: int | None, error: Any = None) -> None:
-        """Ends the span with the execution."""
+        """Ends the span with the execution's state and error."""
         self._span.set_attribute("cloaca.status", status)
         _mark(self._span, status == "Completed", str(error) if error else status)
         self._span.end(None if ended_at_us is None else ended_at_us * 1000)
 
     def abandon(self, error: BaseException | None = None) -> None:
-        """Ends the span of an execution that was not submitted, or that outlives this process."""
+        """Ends the span of an execution that was not submitted, or did not end in this process."""
         if error is not None:
             self._span.record_exception(error)
             _mark(self._span, False, str(error))
         self._span.end()
 
 
-# The open spans of the whole process, because a runner's supervisor also receives the ends of its
-# tenants' executions.
+# The open spans by execution id. They belong to the process, not to a runner, because a runner's
+# supervisor is also notified when executions of its tenants end.
 _open: dict[str, tuple[ExecutionSpan, Tracing]] = {}
 
 
@@ -84,18 +85,18 @@ class Tracing:
         self._contexts: dict[str, Any] = {}
 
     def begin(self, request: SubmitRequest) -> ExecutionSpan | None:
-        """The span of an execution that is about to be submitted."""
+        """Return the span of an execution that is about to be submitted."""
         found = tracer()
         return None if found is None else ExecutionSpan(found, request.workflow)
 
     def submitted(self, spans: list[ExecutionSpan | None], ids: list[str]) -> None:
-        """Notes the ids of durable executions, and asks the engine to announce their ends."""
+        """Registers the spans of durable executions, so that the engine reports when they end."""
         for span, id in zip(spans, ids, strict=True):
             if span is not None:
                 span.identify(id)
                 before, _ = _open.setdefault(id, (span, self))
                 if before is not span:
-                    span.abandon()  # the key belongs to an execution that exists already
+                    span.abandon()  # an earlier execution has the key
                 else:
                     self._core.announce_end(id)
 
@@ -112,7 +113,7 @@ class Tracing:
                 span.abandon()
 
     def context_of(self, execution_id: str) -> Any:
-        """The trace context that the execution was submitted with; `None` if there is none."""
+        """Return the trace context that an execution was submitted with, or `None`."""
         if execution_id in self._contexts:
             return self._contexts[execution_id]
         import json
@@ -122,7 +123,7 @@ class Tracing:
         try:
             kept = self._core.reads.trace(execution_id)
         except Exception:
-            return None  # the database does not answer: the task matters more than its trace
+            return None  # the database does not answer; the task runs without a parent span
         found = propagate.extract(json.loads(kept)) if kept else None
         with self._lock:
             if len(self._contexts) >= _REMEMBERED:
@@ -163,7 +164,7 @@ class AttemptSpan:
         self._span.end()
 
     def note(self, outcome: Outcome) -> None:
-        """Records how the attempt ended."""
+        """Records the outcome of the attempt in the span."""
         self._span.set_attribute("cloaca.outcome", outcome.kind)
         if outcome.kind == "failed":
             self._span.add_event(
@@ -180,7 +181,7 @@ class AttemptSpan:
 
 
 def step_span(tracer: Tracer, key: str) -> Any:
-    """The span of a step's function, as a context manager. A recorded step has none."""
+    """Returns a span for the call of a step's function, as a context manager."""
     return tracer.start_as_current_span(f"step {key}", attributes={"cloaca.step": key})
 
 

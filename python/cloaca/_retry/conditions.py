@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloaca._values.arguments import check_string
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._values.type_name import lineage
 
@@ -14,7 +15,7 @@ _INFINITY = float("inf")
 
 
 class BackoffStrategy:
-    """The growth of the delay from attempt to attempt.
+    """The rule by which the delay grows from attempt to attempt.
 
     The static methods make strategies. Strategies are compared by value.
 
@@ -35,21 +36,31 @@ class BackoffStrategy:
 
     @staticmethod
     def fixed() -> BackoffStrategy:
-        """The same delay every time. Since 1.0."""
+        """Return a strategy with the same delay after every attempt.
+
+        Example:
+            >>> cloaca.RetryPolicy(backoff=cloaca.BackoffStrategy.fixed(), initial_delay=5)
+
+        Since 1.0.
+        """
         return BackoffStrategy({"strategy": "fixed"})
 
     @staticmethod
     def linear(multiplier: float = 1) -> BackoffStrategy:
-        """A delay of `initial_delay * multiplier * attempt`.
+        """Return a strategy with the delays `initial_delay * multiplier * attempt`.
 
         Args:
-            multiplier: A factor on every delay.
+            multiplier: The factor by which every delay is multiplied.
 
         Returns:
             The strategy.
 
         Raises:
-            TaskValidationError: It is negative or not finite.
+            TaskValidationError: The multiplier is negative or not finite.
+
+        Example:
+            >>> cloaca.BackoffStrategy.linear(multiplier=2)
+            BackoffStrategy.linear(multiplier=2)
 
         Since 1.0.
         """
@@ -59,17 +70,21 @@ class BackoffStrategy:
 
     @staticmethod
     def exponential(base: float = 2, multiplier: float = 1) -> BackoffStrategy:
-        """A delay of `initial_delay * multiplier * base ** (attempt - 1)`.
+        """Return a strategy with the delays `initial_delay * multiplier * base ** (attempt - 1)`.
 
         Args:
-            base: The growth from one attempt to the next.
-            multiplier: A factor on every delay.
+            base: The factor by which the delay grows from one attempt to the next.
+            multiplier: The factor by which every delay is multiplied.
 
         Returns:
             The strategy.
 
         Raises:
-            TaskValidationError: One of them is negative or not finite.
+            TaskValidationError: The base or the multiplier is negative or not finite.
+
+        Example:
+            >>> cloaca.BackoffStrategy.exponential(base=3)
+            BackoffStrategy.exponential(base=3, multiplier=1)
 
         Since 1.0.
         """
@@ -82,19 +97,19 @@ class BackoffStrategy:
         )
 
     def _to_definition(self) -> dict[str, Any]:
-        """The form of the strategy that the engine reads."""
+        """Return the form of the strategy that the engine reads."""
         return self._data
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are equal."""
+        """Return whether both are equal."""
         return self._data == other._data if isinstance(other, BackoffStrategy) else NotImplemented
 
     def __hash__(self) -> int:
-        """The hash of the value."""
+        """Return the hash of the value."""
         return hash(tuple(self._data.items()))
 
     def __repr__(self) -> str:
-        """The constructor call."""
+        """Return the constructor call."""
         arguments = [f"{k}={v:g}" for k, v in self._data.items() if k != "strategy"]
         return f"BackoffStrategy.{self._data['strategy']}({', '.join(arguments)})"
 
@@ -120,12 +135,25 @@ class RetryCondition:
 
     @staticmethod
     def never() -> RetryCondition:
-        """Matches no failure. Since 1.0."""
+        """Return the condition that matches no failure.
+
+        Example:
+            >>> policy = cloaca.RetryPolicy(condition=cloaca.RetryCondition.never())
+            >>> policy.should_retry(1, TimeoutError())
+            False
+
+        Since 1.0.
+        """
         return RetryCondition("never")
 
     @staticmethod
     def transient_only() -> RetryCondition:
-        """Matches timeouts and connection errors, by type or by words such as "unavailable".
+        """Return the condition that matches timeouts and connection errors.
+
+        Such an error is recognised by its type, or by words such as "unavailable" in its message.
+
+        Example:
+            >>> cloaca.RetryPolicy(condition=cloaca.RetryCondition.transient_only())
 
         Since 1.0.
         """
@@ -133,48 +161,60 @@ class RetryCondition:
 
     @staticmethod
     def all_errors() -> RetryCondition:
-        """Matches every failure; the default. Since 1.0."""
+        """Return the default condition, which matches every failure.
+
+        Example:
+            >>> cloaca.RetryPolicy().condition == cloaca.RetryCondition.all_errors()
+            True
+
+        Since 1.0.
+        """
         return RetryCondition("all")
 
     @staticmethod
     def error_pattern(patterns: Iterable[str]) -> RetryCondition:
-        """Matches failures whose type or message contains one of the texts, ignoring case.
+        """Return the condition that matches failures whose type or message contains a given string.
 
         Args:
-            patterns: The texts, at least one.
+            patterns: The strings to look for, at least one. Case is ignored.
 
         Returns:
             The condition.
 
         Raises:
-            TaskValidationError: There is no text, or one of them is empty or not a string.
+            TaskValidationError: There is no pattern, or a pattern is empty or not a string.
 
         Example:
             >>> cloaca.RetryCondition.error_pattern(["rate limit", "try again"])
 
         Since 1.0.
         """
-        texts = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        is_single = isinstance(patterns, str) or not hasattr(patterns, "__iter__")
+        texts: tuple[Any, ...] = (patterns,) if is_single else tuple(patterns)
         if not texts or not all(_is_text(text) for text in texts):
             raise TaskValidationError(
-                f"the patterns of a retry condition must be texts, at least one: {patterns!r}"
+                "a retry condition needs at least one pattern, each a non-empty string, "
+                f"not {patterns!r}"
             )
-        return RetryCondition(texts)
+        # The order of a set differs between processes, and would change the workflow's version.
+        return RetryCondition(
+            tuple(sorted(texts)) if isinstance(patterns, (set, frozenset)) else texts
+        )
 
     def _to_definition(self) -> str | dict[str, list[str]]:
-        """The form of the condition that the engine reads."""
+        """Return the form of the condition that the engine reads."""
         return self._data if isinstance(self._data, str) else {"patterns": list(self._data)}
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are equal."""
+        """Return whether both are equal."""
         return self._data == other._data if isinstance(other, RetryCondition) else NotImplemented
 
     def __hash__(self) -> int:
-        """The hash of the value."""
+        """Return the hash of the value."""
         return hash(self._data)
 
     def __repr__(self) -> str:
-        """The constructor call."""
+        """Return the constructor call."""
         match self._data:
             case "never":
                 return "RetryCondition.never()"
@@ -187,15 +227,19 @@ class RetryCondition:
 
 
 def names_of(error: BaseException | type[BaseException] | str) -> tuple[list[str], str]:
-    """The names of an error's types, most specific first, and its message. Private.
+    """Returns the names of an error's types, most specific first, and its message. Private.
 
-    A text is used as the name and as the message.
+    A string is used both as the name and as the message.
+
+    Raises:
+        TaskValidationError: The error is neither an exception nor a type nor a string.
     """
     if isinstance(error, BaseException):
         return lineage(type(error)), str(error)
     if isinstance(error, type):
         return lineage(error), ""
-    return [error], error
+    text = check_string("error", error, TaskValidationError)
+    return [text], text
 
 
 def _is_text(value: object) -> bool:

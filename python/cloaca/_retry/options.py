@@ -1,10 +1,12 @@
-"""The retry options of a task as one policy."""
+"""Converts the retry options of a task into a policy."""
 
 from __future__ import annotations
 
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition
 from cloaca._retry.policy import RetryPolicy, attempts, exception_names
-from cloaca._values.exceptions import TaskValidationError
+from cloaca._values.arguments import check_flag
+from cloaca._values.duration import milliseconds_to_us
+from cloaca._values.exceptions import ConfigurationError, TaskValidationError
 from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
@@ -24,7 +26,7 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
     "transient": RetryCondition.transient_only,
     "all": RetryCondition.all_errors,
 }
-# The keys of `retry_policy={...}`; each duration can also be given in milliseconds.
+# The keys of `retry_policy={...}`. Numbers are in seconds, or in milliseconds with `_ms`.
 _WORDS = (
     "max_attempts",
     "backoff",
@@ -37,7 +39,7 @@ _WORDS = (
     "retry_on",
     "never_on",
 )
-# Other names of these keys, which the options of a task and `RetryPolicy` use.
+# Other names of these keys, from the options of a task and from `RetryPolicy`.
 _SYNONYMS = {
     "attempts": "max_attempts",
     "retry_attempts": "max_attempts",
@@ -54,21 +56,37 @@ _SYNONYMS = {
 
 
 def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
-    """The policy that the options of a task define.
+    """Returns the policy that the options of a task define.
+
+    Warns if the first delay is longer than the longest delay, because such a delay is cut.
 
     Args:
         options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` if omitted.
 
     Raises:
-        TaskValidationError: One of them is not valid, or two exclude each other.
+        TaskValidationError: An option is not valid, or two options exclude each other.
     """
+    policy = _policy(options)
+    if policy.initial_delay > policy.max_delay:
+        from cloaca._values.package_logger import logger
+
+        logger().warning(
+            "no retry is delayed by more than %g s, so the first delay of %g s is cut to that; "
+            "hint: also set the longest delay (retry_max_delay_ms or max_delay)",
+            policy.max_delay,
+            policy.initial_delay,
+        )
+    return policy
+
+
+def _policy(options: Mapping[str, Any]) -> RetryPolicy:
     given = {name: value for name, value in options.items() if value is not None}
     for whole in ("retry", "retry_policy"):
         others = sorted(name for name in given if name not in {whole, "never_on"})
         if whole in given and others:
             raise TaskValidationError(
                 f"give {whole} or {', '.join(others)}, not both",
-                hint=f"{whole} is a whole policy: say everything in it",
+                hint=f"{whole} is a whole policy: set all retry options in it",
             )
     if "retry" in given:
         return _with_never_on(_checked(given["retry"]), given.get("never_on"))
@@ -81,9 +99,9 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
     """Returns the policy that a dict describes.
 
     Args:
-        data: Any of `max_attempts`, `backoff`, `initial_delay` and `max_delay` (seconds),
-            `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on`, `never_on`;
-            or the names that the options of a task and `RetryPolicy` have for these.
+        data: The dict. Its keys are `max_attempts`, `backoff`, `initial_delay` and `max_delay` (in
+            seconds), `initial_delay_ms` and `max_delay_ms`, `jitter`, `condition`, `retry_on` and
+            `never_on`. The names that the options of a task and `RetryPolicy` use also work.
 
     Raises:
         TaskValidationError: A key or a value is not known.
@@ -101,7 +119,7 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
                 hint=suggestion(name, _WORDS, listing=True),
             )
         if word in data:
-            raise TaskValidationError(f"retry_policy says {word} twice")
+            raise TaskValidationError(f"retry_policy sets {word} twice")
         data[word] = value
     keywords: dict[str, Any] = {
         name: data[name] for name in ("max_attempts", "retry_on", "never_on") if name in data
@@ -114,7 +132,7 @@ def from_mapping(data: Mapping[str, Any]) -> RetryPolicy:
         elif f"{span}_ms" in data:
             keywords[span] = _milliseconds(f"{span}_ms", data[f"{span}_ms"])
     if "jitter" in data:
-        keywords["with_jitter"] = _flag("jitter", data["jitter"])
+        keywords["with_jitter"] = check_flag("jitter", data["jitter"], TaskValidationError)
     if "backoff" in data:
         keywords["backoff"] = _backoff("backoff", data["backoff"])
     if "condition" in data:
@@ -135,7 +153,8 @@ def _keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     if "retry_condition" in given:
         keywords["condition"] = _condition("retry_condition", given["retry_condition"])
     if "retry_jitter" in given:
-        keywords["with_jitter"] = _flag("retry_jitter", given["retry_jitter"])
+        jitter = check_flag("retry_jitter", given["retry_jitter"], TaskValidationError)
+        keywords["with_jitter"] = jitter
     for types in ("retry_on", "never_on"):
         if types in given:
             keywords[types] = exception_names(types, given[types])
@@ -181,13 +200,9 @@ def _word(option: str, value: object, words: Mapping[str, Callable[[], T]]) -> C
     )
 
 
-def _milliseconds(option: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 10**15:
-        raise TaskValidationError(f"{option} must be milliseconds from 0 on, not {value!r}")
-    return value / 1000
-
-
-def _flag(option: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise TaskValidationError(f"{option} must be True or False, not {value!r}")
+def _milliseconds(option: str, value: Any) -> float:
+    """Returns a delay in seconds. A number is in milliseconds."""
+    try:
+        return milliseconds_to_us(option, value, zero=True) / 1_000_000
+    except ConfigurationError as error:
+        raise TaskValidationError(error.message, hint=error.hint) from None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cloaca._core import retry_delay_us, should_retry
 from cloaca._retry.conditions import BackoffStrategy, RetryCondition, names_of
-from cloaca._values.duration import seconds_to_us
+from cloaca._values.arguments import check_flag
+from cloaca._values.duration import duration_to_us
 from cloaca._values.encoding import encode_as
-from cloaca._values.exceptions import ConfigurationError, TaskValidationError
+from cloaca._values.exceptions import ConfigurationError, TaskValidationError, is_final
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", BackoffStrategy, RetryCondition)
 
+#: The upper bound for the `max_attempts` of a policy.
 MAX_ATTEMPTS = 1_000_000
 # The engine counts attempts in 32 bits.
 _MAX_ATTEMPT = 2**32 - 1
 
 
 class RetryPolicy:
-    """The number of attempts of a task and their delays. Immutable; compared by value.
+    """The number of attempts of a task, and the delays between them.
 
-    The default is three attempts, with delays of one and two seconds, for every error.
+    A policy is immutable and compared by value. The default policy allows three attempts, with
+    delays of about one and two seconds.
 
     Example:
         >>> policy = (
@@ -57,8 +60,8 @@ class RetryPolicy:
         *,
         max_attempts: int = 3,
         backoff: BackoffStrategy | None = None,
-        initial_delay: float | timedelta = 1.0,
-        max_delay: float | timedelta = 60.0,
+        initial_delay: float | timedelta | str = 1.0,
+        max_delay: float | timedelta | str = 60.0,
         with_jitter: bool = True,
         condition: RetryCondition | None = None,
         retry_on: Iterable[type[BaseException] | str] = (),
@@ -67,23 +70,26 @@ class RetryPolicy:
         """Make a policy.
 
         Args:
-            max_attempts: Maximum number of attempts, the first included; 0 and 1 both mean one.
+            max_attempts: Maximum number of attempts, including the first; 0 and 1 both mean one
+                attempt.
             backoff: The growth of the delay; exponential with base 2 if omitted.
-            initial_delay: The first delay, in seconds.
-            max_delay: The longest delay, in seconds.
+            initial_delay: The first delay: seconds, a timedelta, or a string such as `"10s"`.
+            max_delay: The longest delay: seconds, a timedelta, or a string such as `"10m"`.
             with_jitter: Whether each delay varies randomly by up to a quarter.
-            condition: The failures that are retried; all if omitted.
-            retry_on: Only these exception types and their subclasses, when not empty.
-            never_on: Never these exception types and their subclasses.
+            condition: The condition that a failure must meet to be retried;
+                `RetryCondition.all_errors()` if omitted.
+            retry_on: The exception types that are retried, with their subclasses. If empty, all
+                types except `NameError`, `SyntaxError`, `ImportError` and `NotImplementedError`.
+            never_on: These exception types and their subclasses are never retried.
 
         Raises:
-            TaskValidationError: One of them is not valid.
+            TaskValidationError: A value is not valid.
         """
         self._max_attempts = attempts("max_attempts", max_attempts)
         self._backoff = instance("backoff", backoff, BackoffStrategy, BackoffStrategy.exponential)
         self._initial_us = delay("initial_delay", initial_delay)
         self._max_us = delay("max_delay", max_delay)
-        self._jitter = bool(with_jitter)
+        self._jitter = check_flag("with_jitter", with_jitter, TaskValidationError)
         self._condition = instance(
             "condition", condition, RetryCondition, RetryCondition.all_errors
         )
@@ -92,17 +98,31 @@ class RetryPolicy:
 
     @staticmethod
     def builder() -> RetryPolicyBuilder:
-        """A builder that begins with the default policy. Since 1.0."""
+        """Return a builder that begins with the default policy.
+
+        Example:
+            >>> cloaca.RetryPolicy.builder().max_attempts(5).build().max_attempts
+            5
+
+        Since 1.0.
+        """
         return RetryPolicyBuilder()
 
     @staticmethod
     def default() -> RetryPolicy:
-        """The policy of a task that does not set one. Since 1.0."""
+        """Return the policy of a task that does not set one.
+
+        Example:
+            >>> cloaca.RetryPolicy.default().max_attempts
+            3
+
+        Since 1.0.
+        """
         return RetryPolicy()
 
     @property
     def max_attempts(self) -> int:
-        """Maximum number of attempts, the first included. Since 1.0."""
+        """The maximum number of attempts, including the first. Since 1.0."""
         return self._max_attempts
 
     @property
@@ -132,46 +152,64 @@ class RetryPolicy:
 
     @property
     def retry_on(self) -> tuple[str, ...]:
-        """Names of the only exception types that are retried; empty for any. Since 1.0."""
+        """The names in `retry_on`; empty means the types that are retried by default. Since 1.0."""
         return self._retry_on
 
     @property
     def never_on(self) -> tuple[str, ...]:
-        """Names of the exception types that are never retried. Since 1.0."""
+        """The names of the exception types that are never retried. Since 1.0."""
         return self._never_on
 
     def should_retry(
         self, attempt: int, error: BaseException | type[BaseException] | str = ""
     ) -> bool:
-        """Whether another attempt follows a failed one.
+        """Return whether another attempt follows a failed attempt.
+
+        No attempt follows an `Abort` or a `TaskInputError`, whatever the policy says.
 
         Args:
-            attempt: The number of the failed attempt; the first is 1.
-            error: The exception, its type, or the text of either.
+            attempt: The number of the failed attempt; the first attempt is 1.
+            error: The exception, its type, or text that stands for the type and the message.
 
         Returns:
-            True if another attempt follows.
+            `True` if another attempt follows.
+
+        Raises:
+            TaskValidationError: `attempt` is not a whole number, or `error` is neither an
+                exception, nor an exception type, nor text.
+
+        Example:
+            >>> cloaca.RetryPolicy(max_attempts=2).should_retry(2, TimeoutError())
+            False
 
         Since 1.0.
         """
         from cloaca._values.database_text import storable
 
         names, message = names_of(error)
-        return should_retry(
+        number = min(max(_whole(attempt), 0), _MAX_ATTEMPT)
+        return not is_final(error) and should_retry(
             self._to_json(),
-            min(max(attempt, 0), _MAX_ATTEMPT),
+            number,
             [storable(name) for name in names],
             storable(message),
         )
 
     def calculate_delay(self, attempt: int) -> float:
-        """The delay after a failed attempt, in seconds. With jitter it differs from call to call.
+        """Return the delay after a failed attempt. With jitter it differs from call to call.
 
         Args:
-            attempt: The number of the failed attempt; the first is 1.
+            attempt: The number of the failed attempt; the first attempt is 1.
 
         Returns:
-            Seconds.
+            The delay, in seconds.
+
+        Raises:
+            TaskValidationError: The attempt is not a whole number.
+
+        Example:
+            >>> cloaca.RetryPolicy(initial_delay=2, with_jitter=False).calculate_delay(3)
+            8.0
 
         Since 1.0.
         """
@@ -180,21 +218,21 @@ class RetryPolicy:
             from random import random
 
             place = random()
-        us = retry_delay_us(self._to_json(), min(max(attempt, 1), _MAX_ATTEMPT), place)
+        us = retry_delay_us(self._to_json(), min(max(_whole(attempt), 1), _MAX_ATTEMPT), place)
         return us / 1_000_000
 
     def replace(self, **changes: Any) -> RetryPolicy:
-        """A policy with some values changed.
+        """Return a policy with some values changed.
 
         Args:
-            **changes: New values by the constructor's argument names.
+            **changes: The new values, by the names of the constructor's arguments.
 
         Returns:
-            The new policy; this one is unchanged.
+            The new policy. The original policy does not change.
 
         Raises:
             TaskValidationError: A value is not valid. The error is a `ValueError`.
-            TypeError: There is no such argument.
+            TypeError: The constructor has no such argument.
 
         Example:
             >>> cloaca.RetryPolicy().replace(max_attempts=5).max_attempts
@@ -215,11 +253,11 @@ class RetryPolicy:
         return RetryPolicy(**{**values, **changes})
 
     def _to_json(self) -> str:
-        """The policy as text, for the engine's decisions."""
+        """Return the policy as JSON text for the engine."""
         return encode_as("a retry policy", self._to_definition())
 
     def _to_definition(self) -> dict[str, Any]:
-        """The policy as the engine reads it."""
+        """Return the policy in the form that the engine reads."""
         return {
             "max_attempts": self._max_attempts,
             "backoff": self._backoff._to_definition(),
@@ -232,17 +270,17 @@ class RetryPolicy:
         }
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are equal."""
+        """Return whether both are equal."""
         if not isinstance(other, RetryPolicy):
             return NotImplemented
         return self._to_definition() == other._to_definition()
 
     def __hash__(self) -> int:
-        """The hash of the value."""
+        """Return the hash of the value."""
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        """The constructor call that makes it."""
+        """Return the constructor call that makes the policy."""
         parts = [
             f"max_attempts={self._max_attempts}",
             f"backoff={self._backoff!r}",
@@ -279,36 +317,49 @@ class RetryPolicyBuilder:
         """Set the maximum number of attempts.
 
         Args:
-            attempts: Maximum number of attempts, the first included; 0 and 1 both mean one.
+            attempts: Maximum number of attempts, including the first; 0 and 1 both mean one
+                attempt.
 
         Returns:
             The builder.
+
+        Example:
+            >>> cloaca.RetryPolicy.builder().max_attempts(5)
+            RetryPolicyBuilder(max_attempts=5)
 
         Since 1.0.
         """
         return self._with("max_attempts", attempts)
 
-    def initial_delay(self, delay: float | timedelta) -> RetryPolicyBuilder:
+    def initial_delay(self, delay: float | timedelta | str) -> RetryPolicyBuilder:
         """Set the first delay.
 
         Args:
-            delay: Seconds, or a timedelta.
+            delay: Seconds, a timedelta, or a string such as `"10s"`.
 
         Returns:
             The builder.
+
+        Example:
+            >>> cloaca.RetryPolicy.builder().initial_delay("10s").build().initial_delay
+            10.0
 
         Since 1.0.
         """
         return self._with("initial_delay", delay)
 
-    def max_delay(self, delay: float | timedelta) -> RetryPolicyBuilder:
+    def max_delay(self, delay: float | timedelta | str) -> RetryPolicyBuilder:
         """Set the longest delay.
 
         Args:
-            delay: Seconds, or a timedelta.
+            delay: Seconds, a timedelta, or a string such as `"10m"`.
 
         Returns:
             The builder.
+
+        Example:
+            >>> cloaca.RetryPolicy.builder().max_delay("10m").build().max_delay
+            600.0
 
         Since 1.0.
         """
@@ -318,36 +369,48 @@ class RetryPolicyBuilder:
         """Set the growth of the delay.
 
         Args:
-            strategy: Made by `BackoffStrategy.fixed` and the like.
+            strategy: The strategy, made by a static method of `BackoffStrategy`.
 
         Returns:
             The builder.
+
+        Example:
+            >>> builder = cloaca.RetryPolicy.builder()
+            >>> builder.backoff_strategy(cloaca.BackoffStrategy.fixed())
 
         Since 1.0.
         """
         return self._with("backoff", strategy)
 
     def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder:
-        """Set the failures that are retried.
+        """Set the condition that a failure must meet to be retried.
 
         Args:
-            condition: Made by `RetryCondition.all_errors` and the like.
+            condition: The condition, made by a static method of `RetryCondition`.
 
         Returns:
             The builder.
+
+        Example:
+            >>> builder = cloaca.RetryPolicy.builder()
+            >>> builder.retry_condition(cloaca.RetryCondition.transient_only())
 
         Since 1.0.
         """
         return self._with("condition", condition)
 
     def with_jitter(self, jitter: bool = True) -> RetryPolicyBuilder:
-        """Set whether delays vary.
+        """Set whether delays vary randomly.
 
         Args:
-            jitter: Whether each varies randomly by up to a quarter, before it is capped.
+            jitter: Whether each delay varies by up to a quarter, before it is capped.
 
         Returns:
             The builder.
+
+        Example:
+            >>> cloaca.RetryPolicy.builder().with_jitter(False).build().with_jitter
+            False
 
         Since 1.0.
         """
@@ -362,6 +425,10 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
+        Example:
+            >>> cloaca.RetryPolicy.builder().retry_on(TimeoutError).build().retry_on
+            ('TimeoutError',)
+
         Since 1.0.
         """
         return self._with("retry_on", types)
@@ -375,22 +442,31 @@ class RetryPolicyBuilder:
         Returns:
             The builder.
 
+        Example:
+            >>> cloaca.RetryPolicy.builder().never_on(KeyError).build().never_on
+            ('KeyError',)
+
         Since 1.0.
         """
         return self._with("never_on", types)
 
     def build(self) -> RetryPolicy:
-        """The policy.
+        """Return the policy.
 
         Raises:
             TaskValidationError: A value is not valid.
+
+        Example:
+            >>> policy = cloaca.RetryPolicyBuilder().initial_delay("10s").build()
+            >>> policy.initial_delay
+            10.0
 
         Since 1.0.
         """
         return RetryPolicy(**self._values)
 
     def __repr__(self) -> str:
-        """The steps so far."""
+        """Return the values that were set."""
         return f"RetryPolicyBuilder({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
 
     def _with(self, name: str, value: object) -> RetryPolicyBuilder:
@@ -399,10 +475,10 @@ class RetryPolicyBuilder:
 
 
 def instance(option: str, value: T | None, kind: type[T], default: Callable[[], T]) -> T:
-    """Returns the value if it has the right class, or the default if it is `None`.
+    """Returns a value of the right class, or the default for `None`.
 
     Raises:
-        TaskValidationError: It is of another class.
+        TaskValidationError: The value has another class.
     """
     if value is None:
         return default()
@@ -414,41 +490,48 @@ def instance(option: str, value: T | None, kind: type[T], default: Callable[[], 
     return value
 
 
+def _whole(attempt: Any) -> int:
+    if not hasattr(attempt, "__index__"):
+        raise TaskValidationError(f"attempt must be a whole number, not {attempt!r}")
+    return int(attempt)
+
+
 def attempts(option: str, value: object) -> int:
-    """A number of attempts as the engine takes it.
+    """Checks a number of attempts, and returns it; returns 1 for 0.
 
     Raises:
-        TaskValidationError: It is not a whole number, or is negative or absurdly high.
+        TaskValidationError: The number is not a whole number, is negative or is too high.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_ATTEMPTS:
         raise TaskValidationError(
             f"{option} must be a whole number from 0 to {MAX_ATTEMPTS}, not {value!r}",
-            hint="it counts all tries: 0 and 1 both mean one",
+            hint="it includes the first attempt: 0 and 1 both mean one attempt",
         )
     return max(value, 1)
 
 
-def delay(option: str, value: float | timedelta) -> int:
-    """A retry delay in microseconds.
+def delay(option: str, value: float | timedelta | str) -> int:
+    """Returns a retry delay in microseconds.
 
     Raises:
-        TaskValidationError: It is negative, not finite, or not a duration.
+        TaskValidationError: The value is not a duration, is negative or is not finite.
     """
     try:
-        return seconds_to_us(option, value, zero=True)
+        return duration_to_us(option, value, zero=True)
     except ConfigurationError as error:
-        raise TaskValidationError(error.message) from None
+        raise TaskValidationError(error.message, hint=error.hint) from None
 
 
 def exception_names(
     option: str, types: Iterable[type[BaseException] | str] | type[BaseException] | str
 ) -> tuple[str, ...]:
-    """Qualified names of exception types, given one by one or together.
+    """Returns the qualified names of one exception type or several.
 
     Raises:
-        TaskValidationError: One of them is neither an exception type nor a name.
+        TaskValidationError: A value is neither an exception type nor a name.
     """
-    given: tuple[object, ...] = (types,) if isinstance(types, (str, type)) else tuple(types)
+    is_single = isinstance(types, (str, type)) or not hasattr(types, "__iter__")
+    given: tuple[Any, ...] = (types,) if is_single else tuple(types)  # type: ignore[arg-type]
     names = []
     for kind in given:
         if isinstance(kind, type) and issubclass(kind, BaseException):
@@ -459,4 +542,5 @@ def exception_names(
             raise TaskValidationError(
                 f"{option} takes exception types or their qualified names, not {kind!r}"
             )
-    return tuple(names)
+    # The order of a set differs from process to process, and would change the workflow's version.
+    return tuple(sorted(names) if isinstance(types, (set, frozenset)) else names)

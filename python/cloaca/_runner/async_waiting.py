@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 class Waiters:
     """The coroutines that wait for executions of one runner.
 
-    There is one waker per event loop, for any number of coroutines.
+    Each event loop has one waker, which serves any number of coroutines.
     """
 
     def __init__(self, core: Runner) -> None:
         self._core = core
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer may shut the runner down
         self._by_loop: WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] = WeakKeyDictionary()
 
     async def wait(self, execution_id: str) -> Execution:
-        """The execution, once it has ended.
+        """Wait for the end of an execution, and return the execution.
 
         Raises:
-            RunnerClosedError: The runner was shut down meanwhile.
+            RunnerClosedError: The runner was shut down during the wait.
         """
         return await self._of_running_loop().wait(execution_id)
 
     async def submit(self, requests: list[SubmitRequest]) -> list[Submitted]:
-        """Submits executions, all or none; they are durable when it returns.
+        """Submit executions, all or none. They are durable when the method returns.
 
         Raises:
-            CloacaException: The engine refused them, or the runner was shut down meanwhile.
+            CloacaException: The engine refused the submission, or the runner was shut down.
         """
         return await self._of_running_loop().submit(requests)
 
@@ -53,11 +53,10 @@ class Waiters:
         return waiters
 
     def close(self) -> None:
-        """Removes the wakers from the loops, after their waiters were told of the shutdown."""
+        """Notify the waiting coroutines of the shutdown, and remove the wakers from the loops."""
         with self._lock:
-            left = list(self._by_loop.items())
-            self._by_loop.clear()
-        for loop, waiters in left:
+            by_loop, self._by_loop = self._by_loop, WeakKeyDictionary()
+        for loop, waiters in list(by_loop.items()):
             try:
                 loop.call_soon_threadsafe(waiters.close, loop)
             except RuntimeError:
@@ -65,7 +64,7 @@ class Waiters:
 
 
 class _LoopWaiters:
-    """The waiters of one loop. Used on the loop's thread only."""
+    """The waiting coroutines of one loop. Only the loop's thread uses this object."""
 
     def __init__(self, core: Runner, loop: AbstractEventLoop) -> None:
         self._core = core
@@ -77,7 +76,8 @@ class _LoopWaiters:
         import asyncio
 
         future: Future[Execution] = asyncio.get_running_loop().create_future()
-        # The loop reads the waker only after this coroutine has yielded.
+        # The future can be stored after this call: the loop reads the waker only after this
+        # coroutine has yielded.
         token = self._core.subscribe(self._waker, execution_id)
         self._futures[token] = future
         try:
@@ -115,7 +115,7 @@ class _LoopWaiters:
                 else:
                     future.set_exception(done.error)
             elif isinstance(done, AnsweredStep):
-                continue  # a step's answer wakes the loop of the runner's tasks
+                continue  # answers to steps belong to the event loop of the runner's tasks
             elif done.execution is None:
                 future.set_exception(
                     RunnerClosedError(

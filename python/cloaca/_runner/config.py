@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class DefaultRunnerConfig:
-    """The settings of a `DefaultRunner`. Each is an attribute, checked whenever it is set.
+    """The settings of a `DefaultRunner`: attributes whose values are checked when they are set.
 
-    An omitted setting is taken from the environment variable `CLOACA_` + the setting's name in
-    capital letters (`none` stands for `None`), or has its default.
+    If a setting is omitted, its environment variable applies, or else its default. The variable's
+    name is `CLOACA_` with the setting's name in capital letters; the text `none` means `None`.
 
     Example:
         >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, task_timeout_seconds=60)
@@ -98,18 +98,18 @@ class DefaultRunnerConfig:
             max_concurrent_tasks: Maximum number of functions that run at once, each on a thread.
             scheduler_poll_interval_ms: Interval at which the runner polls for changes by other
                 processes when no notification arrives, in milliseconds.
-            task_timeout_seconds: Timeout of one attempt of a task without its own; `None` for no
-                timeout.
-            workflow_timeout_seconds: Timeout of an execution that was submitted without one; `None`
-                for no timeout.
-            pipeline_timeout_seconds: Another name of `workflow_timeout_seconds`.
+            task_timeout_seconds: Timeout of one attempt of a task that sets no timeout, in seconds;
+                `None` for no timeout.
+            workflow_timeout_seconds: Timeout of an execution that was submitted without a timeout,
+                in seconds; `None` for no timeout.
+            pipeline_timeout_seconds: Another name for `workflow_timeout_seconds`.
             db_pool_size: Maximum number of connections to the database.
-            connection_pool_size: Another name of `db_pool_size`.
+            connection_pool_size: Another name for `db_pool_size`.
             enable_recovery: Whether this runner rescues tasks of dead runners.
             enable_cron_scheduling: Whether this runner fires schedules.
             cron_poll_interval_seconds: Has no effect: the scheduler wakes up at the next due time.
-            cron_max_catchup_executions: Maximum number of missed ticks that a schedule without a
-                limit of its own fires.
+            cron_max_catchup_executions: Maximum number of missed ticks that a schedule fires if the
+                schedule itself sets no limit.
             cron_enable_recovery: Has no effect: ticks are recorded together with their executions
                 and cannot be lost.
             cron_recovery_interval_seconds: Has no effect.
@@ -118,32 +118,33 @@ class DefaultRunnerConfig:
             cron_max_recovery_attempts: Has no effect.
             max_concurrent_async_tasks: Maximum number of coroutines that run at once.
             heartbeat_interval: Interval at which the runner extends its lease, in seconds.
-            lease_ttl: Time after the last heartbeat at which the lease on the runner's claims
-                expires, in seconds; at least twice `heartbeat_interval`.
-            stall_threshold: Seconds without a sign of life after which a running task is named in
-                the log, once; `None` for twice `lease_ttl`. `TaskHandle.heartbeat`,
-                `set_progress` and `is_cancelled` are signs of life.
-            max_rescues: Maximum number of times a task is rescued from a dead runner before it
-                fails.
-            max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
+            lease_ttl: Time from the last heartbeat until the lease on the runner's claims expires,
+                in seconds; at least twice `heartbeat_interval`.
+            stall_threshold: Maximum time that a task may give no sign of life, in seconds, before
+                the runner logs one warning about the task; `None` means twice `lease_ttl`. Calls of
+                `TaskHandle.heartbeat`, `set_progress` and `is_cancelled` are signs of life.
+            max_rescues: Maximum number of times a task is rescued from a dead runner before the
+                task fails.
+            max_context_bytes: Maximum size of the values that one attempt writes to the context, in
+                bytes.
             shutdown_timeout: Maximum time that shutdown waits for running tasks, in seconds.
             db_timeout: Maximum time that a call waits for a database that does not answer, in
                 seconds.
-            retention_days: Age in days at which ended executions are deleted; `None` keeps all.
-            signal_retention_days: Age in days at which signals are deleted; `None` keeps all. A
-                signal that an open wait could still take is kept.
+            retention_days: Age in days at which ended executions are deleted; `None` keeps them.
+            signal_retention_days: Age in days at which signals are deleted; `None` keeps them. A
+                signal that an open wait can still receive is kept.
             max_map_items: Maximum number of items of a task with `over=`; a longer list fails the
                 task before any item starts.
-            auto_migrate: Whether opening a database migrates it.
-            capture_logs: Whether what tasks log and print is stored with their executions: the
-                first 500 lines and 256 KiB of each attempt, at the levels that the program's
-                loggers let through.
-            metrics_port: The port at which `/metrics` is served; 0 picks a free one, `None` turns
-                metrics off.
-            metrics_host: The address at which it is served; the default is reachable from this
-                machine only.
+            auto_migrate: Whether the runner migrates the database at its start.
+            capture_logs: Whether log records and printed lines of tasks are stored with the
+                executions: the first 500 lines and 256 KiB of each attempt, at the levels that the
+                program's loggers let through.
+            metrics_port: The port at which `/metrics` is served; 0 picks a free port, `None` turns
+                the server off.
+            metrics_host: The address at which `/metrics` is served; the default is reachable from
+                this machine only.
             metrics_allowed_hosts: Host names that requests may use besides `localhost`,
-                `metrics_host` and addresses, separated by commas; `*` for any.
+                `metrics_host` and IP addresses, separated by commas; `*` allows any name.
 
         Raises:
             ConfigurationError: A value is not valid. The error is a `ValueError`.
@@ -155,14 +156,30 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The settings from the environment and the defaults. Since 1.0."""
+        """Return the settings from the environment variables and the defaults.
+
+        Raises:
+            ConfigurationError: The value of a variable is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> config = cloaca.DefaultRunnerConfig.default()
+            >>> config.max_concurrent_tasks = 8
+
+        Since 1.0.
+        """
         return DefaultRunnerConfig()
 
     def check(self) -> None:
-        """Check that the settings are consistent. A runner does this when it starts.
+        """Check that the settings are consistent. A runner calls this method when it starts.
 
         Raises:
-            ConfigurationError: Two settings contradict each other.
+            ConfigurationError: `lease_ttl` is less than twice `heartbeat_interval`. The error is a
+                `ValueError`.
+
+        Example:
+            >>> config = cloaca.DefaultRunnerConfig()
+            >>> config.lease_ttl, config.heartbeat_interval = 60, 20
+            >>> config.check()
 
         Since 1.0.
         """
@@ -170,15 +187,22 @@ class DefaultRunnerConfig:
             raise ConfigurationError(
                 f"lease_ttl ({self.lease_ttl:g} s) must be at least twice heartbeat_interval "
                 f"({self.heartbeat_interval:g} s)",
-                hint="a lease must survive one lost heartbeat",
+                hint="raise lease_ttl, so that a lease survives one lost heartbeat",
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name. Since 1.0."""
+        """Return all settings by name.
+
+        Example:
+            >>> cloaca.DefaultRunnerConfig(lease_ttl=60).to_dict()["lease_ttl"]
+            60
+
+        Since 1.0.
+        """
         return {name: self.__dict__[name] for name in SETTINGS}
 
     def _to_engine(self) -> dict[str, Any]:
-        """The settings as the engine reads them."""
+        """Return the settings in the form that the engine reads."""
         data: dict[str, Any] = {}
         for name, setting in SETTINGS.items():
             if setting.to_engine is not None:
@@ -189,26 +213,27 @@ class DefaultRunnerConfig:
 
     def __setattr__(self, name: str, value: object) -> None:
         """Check a setting and set it."""
-        name = ALIASES.get(name, name)
-        setting = SETTINGS.get(name)
+        stored = ALIASES.get(name, name)
+        setting = SETTINGS.get(stored)
         if setting is None:
+            hint = suggestion(name, SETTINGS)
             raise AttributeError(
-                f"DefaultRunnerConfig has no setting {name!r}; {suggestion(name, SETTINGS) or ''}"
+                f"DefaultRunnerConfig has no setting {name!r}" + (f"; {hint}" if hint else "")
             )
-        self.__dict__[name] = setting.check(name, value)
+        self.__dict__[stored] = setting.check(name, value)
 
     @property
     def pipeline_timeout_seconds(self) -> float | None:
-        """Another name of `workflow_timeout_seconds`. Since 1.0."""
+        """Another name for `workflow_timeout_seconds`. Since 1.0."""
         return self.workflow_timeout_seconds
 
     @property
     def connection_pool_size(self) -> int:
-        """Another name of `db_pool_size`. Since 1.0."""
+        """Another name for `db_pool_size`. Since 1.0."""
         return self.db_pool_size
 
     def __eq__(self, other: object) -> bool:
-        """Whether all settings are the same."""
+        """Return whether all settings are the same."""
         if not isinstance(other, DefaultRunnerConfig):
             return NotImplemented
         return self.to_dict() == other.to_dict()
@@ -216,5 +241,5 @@ class DefaultRunnerConfig:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Every setting."""
+        """Return all settings."""
         return f"DefaultRunnerConfig({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"

@@ -1,8 +1,9 @@
-"""Tenants of a PostgreSQL database: a schema and a role each."""
+"""Tenants of a PostgreSQL database. Each tenant is a schema and a role."""
 
 from __future__ import annotations
 
 from cloaca import _core
+from cloaca._values.arguments import check_flag, check_string
 from cloaca._values.exceptions import ConfigurationError
 
 TYPE_CHECKING = False
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TenantConfig:
-    """The description of a tenant. The names are checked at once, without using a database.
+    """The description of a tenant. The constructor checks the names without using a database.
 
     Example:
         >>> cloaca.TenantConfig(schema_name="acme", username="acme_user")
@@ -26,10 +27,10 @@ class TenantConfig:
         """Create the description of a tenant.
 
         Args:
-            schema_name: The schema: at most 63 letters, digits and `_`, not beginning with a
-                digit, and not reserved.
-            username: The role, under the same rule.
-            password: Its password. A strong one is generated if omitted.
+            schema_name: The name of the schema: at most 63 letters, digits and `_`. It must not
+                begin with a digit, and must not be reserved.
+            username: The name of the role. The same rules apply.
+            password: The role's password. If omitted, a strong password is generated.
 
         Raises:
             ConfigurationError: A name or the password is not valid. The error is a `ValueError`.
@@ -39,19 +40,19 @@ class TenantConfig:
             ("username", username),
             ("password", "" if password is None else password),
         ):
-            if not isinstance(value, str):
-                raise ConfigurationError(f"{what} must be a string, not {type(value).__name__}")
+            check_string(what, value)
         try:
             _core.check_tenant(schema_name, username, password)
         except UnicodeEncodeError:
-            # Its message would show the text, which may be the password.
+            # The `UnicodeError` is dropped, because its message shows the string, which may be the
+            # password.
             raise ConfigurationError("a tenant's names and password must be Unicode text") from None
         self.schema_name = schema_name
         self.username = username
         self.password = password
 
     def __eq__(self, other: object) -> bool:
-        """Whether both describe the same tenant, password included."""
+        """Return whether both describe the same tenant with the same password."""
         if not isinstance(other, TenantConfig):
             return NotImplemented
         return _fields(self) == _fields(other)
@@ -59,36 +60,41 @@ class TenantConfig:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """The schema and the role, without the password."""
+        """Return the schema and the role, without the password."""
         return f"TenantConfig(schema_name={self.schema_name!r}, username={self.username!r})"
 
 
 class TenantCredentials:
     """The credentials of a tenant. Keep the password: it is not stored anywhere else.
 
+    Example:
+        >>> made = admin.create_tenant(cloaca.TenantConfig("acme", "acme_user"))
+        >>> made.username, made.schema_name
+        ('acme_user', 'acme')
+
     Since 1.0.
     """
 
     __slots__ = ("connection_string", "password", "schema_name", "username")
 
-    #: The role.
+    #: The name of the role.
     username: str
-    #: Its password.
+    #: The role's password.
     password: str
-    #: The schema.
+    #: The name of the schema.
     schema_name: str
-    #: A URL with the password, for the host, port and database of the administrator's URL.
+    #: A URL with the role and the password, and the administrator's host, port and database.
     connection_string: str
 
     def __init__(
         self, username: str, password: str, schema_name: str, connection_string: str
     ) -> None:
-        """Private: `DatabaseAdmin.create_tenant` returns credentials.
+        """Private: `DatabaseAdmin.create_tenant` creates these objects.
 
         Args:
-            username: The role.
-            password: Its password.
-            schema_name: The schema.
+            username: The name of the role.
+            password: The role's password.
+            schema_name: The name of the schema.
             connection_string: The URL of the tenant.
         """
         self.username = username
@@ -97,7 +103,7 @@ class TenantCredentials:
         self.connection_string = connection_string
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same, password included."""
+        """Return whether both are the same credentials."""
         if not isinstance(other, TenantCredentials):
             return NotImplemented
         return self.connection_string == other.connection_string and _fields(self) == _fields(other)
@@ -105,45 +111,57 @@ class TenantCredentials:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """The role and the schema, without the password."""
+        """Return the role and the schema, without the password."""
         return f"TenantCredentials(username={self.username!r}, schema_name={self.schema_name!r})"
 
 
 class Tenant:
-    """An existing tenant. Since 1.0."""
+    """An existing tenant.
+
+    Attributes:
+        schema_name: The name of the schema.
+        username: The role that was created for the schema; `None` for a schema that `with_schema`
+            created.
+
+    Example:
+        >>> admin.list_tenants()
+        [Tenant(schema_name='acme', username='acme_user')]
+
+    Since 1.0.
+    """
 
     __slots__ = ("schema_name", "username")
 
     def __init__(self, schema_name: str, username: str | None) -> None:
-        """Private: `DatabaseAdmin.list_tenants` returns tenants.
+        """Private: `DatabaseAdmin.list_tenants` creates these objects.
 
         Args:
-            schema_name: The schema.
-            username: The role that was created for it; `None` for a schema that `with_schema`
-                created.
+            schema_name: The name of the schema.
+            username: The role that was created for the schema; `None` for a schema that
+                `with_schema` created.
         """
         self.schema_name = schema_name
         self.username = username
 
     def __eq__(self, other: object) -> bool:
-        """Whether both name the same tenant."""
+        """Return whether both name the same tenant."""
         if not isinstance(other, Tenant):
             return NotImplemented
         return (self.schema_name, self.username) == (other.schema_name, other.username)
 
     def __hash__(self) -> int:
-        """The hash of both names."""
+        """Return the hash of both names."""
         return hash((self.schema_name, self.username))
 
     def __repr__(self) -> str:
-        """Both names."""
+        """Return both names."""
         return f"Tenant(schema_name={self.schema_name!r}, username={self.username!r})"
 
 
 class DatabaseAdmin:
     """Creates, lists, migrates and removes the tenants of a PostgreSQL database.
 
-    It holds no connection between calls. A call that fails changes nothing.
+    It keeps no connection open between calls. A call that fails changes nothing.
 
     Example:
         >>> admin = cloaca.DatabaseAdmin("postgresql://postgres@db.example/app")
@@ -154,36 +172,37 @@ class DatabaseAdmin:
     Since 1.0.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, url: str) -> None:
         """Create an administrator of a database.
 
         Args:
-            database_url: A `postgresql://` URL. Its role must be allowed to create roles, and to
+            url: A `postgresql://` URL. Its role must be allowed to create roles, and to
                 create schemas in the database.
 
         Raises:
             ConfigurationError: The URL cannot be read, or is an SQLite URL: on SQLite, a tenant is
                 a file. The error is a `ValueError`.
         """
-        if not isinstance(database_url, str):
-            raise ConfigurationError(
-                f"the database URL must be a string, not {type(database_url).__name__}"
-            )
-        self._core = _core.DatabaseAdmin(database_url)
+        self._core = _core.DatabaseAdmin(check_string("the database URL", url))
 
     def create_tenant(self, config: TenantConfig) -> TenantCredentials:
         """Create a tenant: a migrated schema, and a role that may read and write only that schema.
 
         Args:
-            config: The names, and optionally the password; one is generated if omitted.
+            config: The names, and optionally the password. If the config has no password, one is
+                generated.
 
         Returns:
             The tenant's credentials. Keep the password: it is not stored anywhere else.
 
         Raises:
-            DatabaseError: The schema or the role exists already, or this administrator lacks a
-                privilege. In that case nothing was created.
-            ConnectionError: The database does not answer. It is a `DatabaseError`.
+            DatabaseError: The schema or the role already exists, or the URL's role lacks a
+                privilege. Nothing was created.
+            ConnectionError: The database does not answer. The error is a `DatabaseError`.
+
+        Example:
+            >>> made = admin.create_tenant(cloaca.TenantConfig("acme", "acme_user"))
+            >>> print(made.connection_string)
 
         Since 1.0.
         """
@@ -201,46 +220,60 @@ class DatabaseAdmin:
         """Remove a tenant: its schema with everything in it, and its role.
 
         Args:
-            schema_name: The schema.
-            username: The role that was created for it.
-            force: Whether to remove it even while runners use it; their sessions are ended.
+            schema_name: The name of the schema.
+            username: The role that was created for the schema.
+            force: Whether to remove the tenant even while runners use it; their sessions are ended.
 
         Raises:
             ConfigurationError: A name is not valid. The error is a `ValueError`.
             DatabaseError: There is no such tenant, the role is not the tenant's, or a runner uses
-                the tenant and `force` is not set. In that case nothing was removed.
+                the tenant and `force` is not set. Nothing was removed.
+
+        Example:
+            >>> admin.remove_tenant("acme", "acme_user")
 
         Since 1.0.
         """
         TenantConfig(schema_name, username)
-        self._core.remove_tenant(schema_name, username, force)
+        self._core.remove_tenant(schema_name, username, check_flag("force", force))
 
     def list_tenants(self) -> list[Tenant]:
-        """The tenants of the database, by the names of their schemas.
+        """Return the tenants of the database, sorted by the names of their schemas.
 
         Raises:
             DatabaseError: The database cannot be read.
+
+        Example:
+            >>> [tenant.schema_name for tenant in admin.list_tenants()]
+            ['acme', 'globex']
 
         Since 1.0.
         """
         return [Tenant(found.schema_name, found.username) for found in self._core.list_tenants()]
 
     def migrate_tenant(self, schema_name: str) -> None:
-        """Migrate a tenant's schema to this program's version. The tenant's role may not do this.
+        """Migrate a tenant's schema to this program's version.
+
+        The tenant's role does not have the privileges to do this.
 
         Args:
-            schema_name: The schema.
+            schema_name: The name of the schema.
 
         Raises:
+            ConfigurationError: The name is not valid. The error is a `ValueError`.
             DatabaseError: There is no such tenant.
-            MigrationError: Its schema is newer than this program.
+            MigrationError: The tenant's schema is newer than this program.
+
+        Example:
+            >>> for tenant in admin.list_tenants():
+            ...     admin.migrate_tenant(tenant.schema_name)
 
         Since 1.0.
         """
-        self._core.migrate_tenant(schema_name)
+        self._core.migrate_tenant(check_string("schema_name", schema_name))
 
     def __repr__(self) -> str:
-        """The database, without a password."""
+        """Return the database, without a password."""
         return f"<DatabaseAdmin {self._core.location}>"
 
 

@@ -8,8 +8,8 @@ import os
 from cloaca import _core
 from cloaca._workflows.registry import registry
 
-# Maximum time that running tasks get when the interpreter exits, in seconds. A task that does not
-# finish in time runs again at the next start.
+# Maximum time for running tasks to finish when the interpreter exits, in seconds. A task that does
+# not finish in time runs again in another runner, or when the program starts again.
 _EXIT_GRACE = 5.0
 
 
@@ -20,7 +20,7 @@ def install() -> None:
 
 
 def _close_runners() -> None:
-    """Stops the live runners one after the other, because no more threads can be started."""
+    """Stops the live runners one after another, because no more threads can be started."""
     from time import monotonic
 
     until = monotonic() + _EXIT_GRACE

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def serve_external(core: _core.Runner, workflow: str, task: TaskDefinition) -> None:
-    """Registers an external task of a workflow with an engine.
+    """Registers a handler of an external task with an engine.
 
     Raises:
-        TaskValidationError: The workflow's definition has no such task, does not declare it as
-            external, or contradicts the options given here.
+        TaskValidationError: The workflow's definition has no such task, does not declare the task
+            as external, or contradicts the options given here.
     """
     from cloaca._values.encoding import encode_as
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cloaca._executions.handle import check_id
 from cloaca._executions.log_line import LogLine
-from cloaca._values.duration import seconds_to_us
+from cloaca._values.duration import duration_to_us
 from cloaca._values.exceptions import ConfigurationError
 
 TYPE_CHECKING = False
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from cloaca._observe.tracing import ExecutionSpan, Tracing
     from cloaca._runner.config import DefaultRunnerConfig
 
-# Executions deleted in one transaction: few enough not to delay other transactions.
+# Number of executions deleted in one transaction: small enough not to delay other transactions.
 _PRUNE_BATCH = 500
 
 
 class InspectionMethods:
-    """The part of `DefaultRunner` that explains, counts and cleans up. Private."""
+    """The part of `DefaultRunner` that explains, counts and deletes executions. Private."""
 
     _core: _core.Runner
     _config: DefaultRunnerConfig
@@ -35,30 +36,31 @@ class InspectionMethods:
         """Explain the state of an execution: what it waits for, and which runner runs it.
 
         Args:
-            execution_id: Its id. For the id of a schedule or a trigger, the sentences say why it
-                does not fire, or when it fires next.
+            execution_id: The execution's id, or the id of a schedule or a trigger. For a schedule
+                or a trigger, the sentences explain why it does not fire, or when it fires next.
 
         Returns:
-            Plain sentences, one for each reason, or the outcome of an ended execution.
+            Plain sentences: one for each reason, or the outcome of an ended execution.
 
         Raises:
             WorkflowNotFoundError: Neither an execution nor a schedule has this id.
 
         Example:
             >>> runner.explain(handle.id)
-            ["Task 'load' is ready, but no live runner has task 'load' of workflow 'etl' ..."]
+            ["Task 'load' is ready, but no live runner has a handler for task 'load' ..."]
 
         Since 1.0.
         """
-        return self._core.reads.explain(execution_id)
+        return self._core.reads.explain(check_id(execution_id))
 
     def counts(self) -> dict[str, Count]:
         """Count the executions in each state.
 
-        Each state is counted up to 10,000, and completed executions among the newest 20,000.
+        Each state is counted up to 10,000. Only the newest 20,000 executions are searched for
+        completed ones.
 
         Returns:
-            The counts by the name of the state.
+            The counts by the states' names.
 
         Example:
             >>> runner.counts()["Failed"]
@@ -73,19 +75,20 @@ class InspectionMethods:
     def activity(
         self, since: datetime, until: datetime | None = None, buckets: int = 24
     ) -> list[ActivityBucket]:
-        """Count the executions that were submitted over time, and the failed ones among them.
+        """Count the executions submitted in each interval, and how many of these have failed.
 
         Args:
-            since: The start of the time range, with a time zone.
-            until: Its end; now if omitted.
-            buckets: The number of spans of the same length, from 1 to 200. Each is counted up to
-                1,000.
+            since: The start of the first interval, with a time zone.
+            until: The end of the last interval; now if omitted.
+            buckets: The number of intervals of the same length, from 1 to 200. At most 1,000
+                executions are counted in each.
 
         Returns:
-            The spans, oldest first.
+            The intervals, oldest first.
 
         Raises:
-            ConfigurationError: The range is empty, or the number of buckets is out of range.
+            ConfigurationError: The range is empty, a time has no time zone, or the number of
+                buckets is out of range. The error is a `ValueError`.
 
         Example:
             >>> day = runner.activity(datetime.now(UTC) - timedelta(days=1))
@@ -102,16 +105,20 @@ class InspectionMethods:
         return activity_of(self._core.reads, since_us, until_us, buckets)
 
     def failures(self, since: datetime | None = None) -> list[FailureGroup]:
-        """Group the newest 1,000 failed executions by their causes.
+        """Group the newest 1,000 failed executions by their causes. Children are left out.
 
-        Failures with the same workflow, task, type of error and message, apart from numbers and
-        ids, have one cause.
+        Failures have the same cause if their workflow, task, type of error and the first line of
+        the message are the same. Numbers and ids in the message are ignored.
 
         Args:
-            since: Leave out executions submitted before this time, which has a time zone.
+            since: Leave out executions submitted before this time; a datetime with a time zone.
 
         Returns:
             The groups, in the order of their newest failures, the newest first.
+
+        Raises:
+            ConfigurationError: `since` is not a datetime with a time zone. The error is a
+                `ValueError`.
 
         Example:
             >>> for group in runner.failures():
@@ -128,13 +135,14 @@ class InspectionMethods:
         )
 
     def logs(self, execution_id: str) -> list[LogLine]:
-        """The log lines of an execution's tasks, from the runners where `capture_logs` is on.
+        """Return the log lines of an execution's tasks, captured by runners with `capture_logs`.
 
-        They are what the tasks logged, and what they printed (the loggers `stdout` and `stderr`).
-        The lines of a running attempt can be read within a quarter of a second.
+        The lines are log records and printed text of the tasks. Printed text has the logger
+        `stdout` or `stderr`. The lines of a running attempt can be read within a quarter of a
+        second.
 
         Args:
-            execution_id: Its id.
+            execution_id: The execution's id.
 
         Returns:
             The lines, in the order in which they were logged.
@@ -142,16 +150,24 @@ class InspectionMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
+        Example:
+            >>> for line in runner.logs(handle.id):
+            ...     print(line)
+
         Since 1.0.
         """
-        return [LogLine(record) for record in self._core.reads.logs(execution_id)]
+        return [LogLine(record) for record in self._core.reads.logs(check_id(execution_id))]
 
     def metrics(self) -> str:
-        """Counters and histograms of this runner, in the text format of Prometheus.
+        """Return the counters and histograms of this runner, in the text format of Prometheus.
 
-        By workflow and task: attempts started, completed, failed and retried, their durations and
-        waits. Also: queue depth, backlog of the database, commit batch sizes, rescues. The
-        setting `metrics_port` serves the same over HTTP.
+        The metrics count attempts that started, completed, failed and were retried, by workflow and
+        task, with durations and waiting times. They also show the queue depth, the backlog of the
+        database, the sizes of commits, and rescues. With the setting `metrics_port`, the runner
+        also serves the metrics over HTTP.
+
+        Example:
+            >>> print(runner.metrics())
 
         Since 1.0.
         """
@@ -162,19 +178,27 @@ class InspectionMethods:
         """The URL of `/metrics`; `None` without the setting `metrics_port`. Since 1.0."""
         return None if self._metrics_server is None else self._metrics_server.url
 
-    def prune(self, older_than: float | timedelta | None = None) -> int:
-        """Delete ended executions now, with all that belongs to them, in small batches.
+    def prune(self, older_than: float | timedelta | str | None = None) -> int:
+        """Delete ended executions now, with all their data, in small batches.
 
-        A runner also does this in the background: see the setting `retention_days`.
+        A runner also does this in the background: see the setting `retention_days`. Children are
+        deleted together with their parents. Versions of workflows that no execution uses are
+        deleted too.
 
         Args:
-            older_than: Seconds since their end; `retention_days` if omitted.
+            older_than: Minimum time since the executions' end: seconds, a timedelta, or text such
+                as `"30d"`; `retention_days` if omitted.
 
         Returns:
-            The number of deleted executions.
+            The number of deleted executions, or of deleted versions if more versions were deleted.
 
         Raises:
-            ConfigurationError: `older_than` is omitted, and `retention_days` is `None`.
+            ConfigurationError: `older_than` is not a duration, or is omitted while `retention_days`
+                is `None`. The error is a `ValueError`.
+
+        Example:
+            >>> runner.prune(older_than="90d")
+            1204
 
         Since 1.0.
         """
@@ -186,7 +210,7 @@ class InspectionMethods:
                     hint="give one: runner.prune(older_than=timedelta(days=30))",
                 )
             older_than = days * 86_400
-        age_us = seconds_to_us("older_than", older_than, zero=True)
+        age_us = duration_to_us("older_than", older_than, zero=True)
         return prune_all(self._core, age_us)
 
     def _serve_metrics(self) -> None:
@@ -212,7 +236,11 @@ class InspectionMethods:
 
 
 def prune_all(database: _core.Runner | _core.Inspector, age_us: int) -> int:
-    """Deletes older ended executions in batches; returns their number. Private."""
+    """Deletes executions that ended at least `age_us` ago. Private.
+
+    Returns:
+        The number that `DefaultRunner.prune` returns.
+    """
     total = 0
     while deleted := database.prune(age_us, _PRUNE_BATCH):
         total += deleted

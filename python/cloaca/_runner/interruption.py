@@ -1,4 +1,4 @@
-"""Ctrl-C, and the exit of a program with a live runner: says what the shutdown waits for."""
+"""Shuts a runner down after Ctrl-C or at exit, and reports what the shutdown waits for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cloaca._runner.config import DefaultRunnerConfig
 
     class InterruptedRunner(Protocol):
-        """The parts of a `DefaultRunner` that its shutdown after Ctrl-C needs."""
+        """The methods of `DefaultRunner` that a shutdown after Ctrl-C uses."""
 
         _core: Runner
         _tells_open: bool
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
         def config(self) -> DefaultRunnerConfig: ...
         def list_executions(self, *, status: Any = None, limit: int = 50) -> Any: ...
         def shutdown(self, *, timeout: float | None = None) -> None: ...
+        def _stop_at_once(self) -> None: ...
 
 
 def shut_down(runner: InterruptedRunner) -> None:
-    """Shuts a runner down after Ctrl-C; a second Ctrl-C cuts that short, without another error."""
+    """Shuts a runner down after Ctrl-C; a second Ctrl-C ends the wait for running tasks.
+
+    The second Ctrl-C raises no further error.
+    """
     try:
-        tell(runner)
+        report_shutdown(runner)
         runner.shutdown()
     except KeyboardInterrupt:
-        runner.shutdown(timeout=0)
+        runner._stop_at_once()
 
 
 def shut_down_at_exit(runner: InterruptedRunner, grace: float) -> None:
-    """Shuts a runner down that the program has left open; Ctrl-C cuts that short.
+    """Shuts down a runner that the program has left open; Ctrl-C ends the wait for running tasks.
 
     Args:
         runner: The runner.
@@ -41,44 +45,50 @@ def shut_down_at_exit(runner: InterruptedRunner, grace: float) -> None:
     """
     try:
         if grace > 0:
-            # The interpreter stores here the exception that has ended the program.
+            # The interpreter stores the exception that ended the program in `sys.last_type`.
             ended_by = getattr(sys, "last_type", None)
             if isinstance(ended_by, type) and issubclass(ended_by, KeyboardInterrupt):
-                tell(runner, grace)
+                report_shutdown(runner, grace)
             else:
-                _tell_exit(runner, grace)
+                _report_exit(runner, grace)
         runner.shutdown(timeout=grace)
     except KeyboardInterrupt:
-        # The process ends anyway, so the threads need not be joined.
+        # The process ends, so the threads need not be joined.
         runner._core.stop(0)
 
 
 async def shut_down_async(runner: InterruptedRunner) -> None:
-    """Shuts a runner down after Ctrl-C without blocking the loop; a second Ctrl-C cuts it short."""
+    """Shuts a runner down after Ctrl-C, without blocking the event loop.
+
+    A second Ctrl-C ends the wait for running tasks.
+    """
     import asyncio
 
     def stop() -> None:
-        tell(runner)
+        report_shutdown(runner)
         runner.shutdown()
 
     try:
         await asyncio.to_thread(stop)
     except asyncio.CancelledError:
-        runner.shutdown(timeout=0)
+        runner._stop_at_once()
         raise
 
 
-def stop_untold(runner: InterruptedRunner) -> None:
-    """Shuts a runner down after Ctrl-C, without saying what it leaves open."""
+def shut_down_unreported(runner: InterruptedRunner) -> None:
+    """Shuts a runner down after Ctrl-C, without reporting the executions that it leaves open."""
     runner._tells_open = False
     try:
         runner.shutdown()
     except KeyboardInterrupt:
-        runner.shutdown(timeout=0)
+        runner._stop_at_once()
 
 
 def is_by_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an exception is due to Ctrl-C: `asyncio.run` cancels its main task for it."""
+    """Returns whether Ctrl-C caused an exception.
+
+    The exception can be a `CancelledError`, because `asyncio.run` cancels its main task on Ctrl-C.
+    """
     if error is None or isinstance(error, KeyboardInterrupt):
         return error is not None
     if type(error).__name__ != "CancelledError":
@@ -92,35 +102,33 @@ def is_by_ctrl_c(error: BaseException | None) -> bool:
 
 
 def is_in_memory(core: Runner) -> bool:
-    """Whether the database is in memory, so that it is lost with its runner."""
+    """Returns whether the database is in memory, and is therefore lost with its runner."""
     return core.location.endswith(":memory:")
 
 
 def fate(core: Runner, count: int) -> str:
-    """The predicate that says what becomes of open executions of a runner that ends."""
+    """Returns what happens to open executions when their runner ends, as the rest of a sentence."""
     if is_in_memory(core):
         return f"{'is' if count == 1 else 'are'} lost with the database in memory"
     return f"{'continues' if count == 1 else 'continue'} with the next runner"
 
 
-def waiting(runner: InterruptedRunner, tasks: str, count: int, grace: float | None = None) -> str:
-    """The line that says what a shutdown after Ctrl-C waits for.
+def waiting(runner: InterruptedRunner, tasks: str, grace: float | None = None) -> str:
+    """Returns the line that reports which tasks a shutdown after Ctrl-C waits for.
 
     Args:
         runner: The runner.
-        tasks: The tasks.
-        count: The number of tasks.
+        tasks: The tasks, as text.
         grace: Maximum time of the wait, in seconds; the setting `shutdown_timeout` if omitted.
     """
     seconds = runner.config.shutdown_timeout if grace is None else round(grace, 2)
     return (
-        f"interrupted: waits up to {seconds:g} s for {tasks} "
-        f"(press Ctrl-C again to leave {'it' if count == 1 else 'them'})"
+        f"interrupted: waiting up to {seconds:g} s for {tasks} (press Ctrl-C again to stop waiting)"
     )
 
 
-def tell(runner: InterruptedRunner, grace: float | None = None) -> None:
-    """Says on stderr how many tasks are waited for, and what becomes of their executions.
+def report_shutdown(runner: InterruptedRunner, grace: float | None = None) -> None:
+    """Reports on stderr how many tasks the shutdown waits for, and the fate of their executions.
 
     Args:
         runner: The runner.
@@ -129,22 +137,21 @@ def tell(runner: InterruptedRunner, grace: float | None = None) -> None:
     running = runner._core.load().running
     if running == 0:
         return
-    # The shutdown need not say it again.
+    # The shutdown need not report the executions again.
     runner._tells_open = False
-    _write(f"{waiting(runner, _tasks(running), running, grace)}; {_executions(runner)}")
+    _write(f"{waiting(runner, _tasks(running), grace)}; {_executions(runner)}")
 
 
-def _tell_exit(runner: InterruptedRunner, grace: float) -> None:
-    """Says on stderr how many tasks the end of a program waits for.
+def _report_exit(runner: InterruptedRunner, grace: float) -> None:
+    """Reports on stderr how many tasks the exit of the program waits for.
 
-    The shutdown says which executions stay open.
+    The shutdown itself reports the number of executions that stay open.
     """
     running = runner._core.load().running
     if running:
         seconds = f"{round(grace, 2):g} s"
-        them = "it" if running == 1 else "them"
         _write(
-            f"exiting: waits up to {seconds} for {_tasks(running)} (press Ctrl-C to leave {them})"
+            f"exiting: waiting up to {seconds} for {_tasks(running)} (press Ctrl-C to stop waiting)"
         )
 
 
@@ -152,12 +159,12 @@ def _tasks(count: int) -> str:
     return "1 running task" if count == 1 else f"{count} running tasks"
 
 
-def _write(told: str) -> None:
+def _write(message: str) -> None:
     try:
-        sys.stderr.write(f"{told}\n")
+        sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
-        return  # no stderr, or one that is closed
+        return  # stderr is missing or closed
 
 
 def _executions(runner: InterruptedRunner) -> str:

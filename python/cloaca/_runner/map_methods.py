@@ -1,8 +1,10 @@
-"""The runner's methods for maps: listing the items, and changing a running map."""
+"""Methods of a runner that list the items of maps and change running maps."""
 
 from __future__ import annotations
 
+from cloaca._executions.handle import id_of
 from cloaca._executions.status import TaskStatus
+from cloaca._tasks.references import task_id as task_of
 from cloaca._values.exceptions import ConfigurationError
 
 TYPE_CHECKING = False
@@ -13,9 +15,12 @@ if TYPE_CHECKING:
     from cloaca._executions.handle import WorkflowHandle
     from cloaca._executions.items import Item, ItemPage
 
+# The engine counts items in 32 bits.
+_MAX_PARALLEL = 2**32 - 1
+
 
 class MapMethods:
-    """The methods of `DefaultRunner` for maps."""
+    """The part of `DefaultRunner` that reads and changes maps. Private."""
 
     _core: Any
 
@@ -31,7 +36,7 @@ class MapMethods:
         """List the items of a map in the order of its list, page by page.
 
         Args:
-            execution_id: The execution.
+            execution_id: The execution, as a handle or an id.
             task_id: The mapped task, by id or by function.
             status: Only items in this state; items that have not started are `Pending`.
             cursor: `next_cursor` of the previous page.
@@ -42,7 +47,7 @@ class MapMethods:
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
-            TaskValidationError: The task is not a map.
+            TaskValidationError: The execution has no such task, or the task is not a map.
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
 
         Example:
@@ -60,31 +65,32 @@ class MapMethods:
         *,
         parallel: int | None,
     ) -> None:
-        """Change how many items of a running map run at once, over all runners.
+        """Change how many items of a running map run at once, on all runners together.
 
-        Items that already run continue, so that a lower number is reached when they have ended.
+        Running items continue. A lower limit is therefore reached after some of them have ended.
 
         Args:
-            execution_id: The execution.
+            execution_id: The execution, as a handle or an id.
             task_id: The mapped task, by id or by function.
-            parallel: The new maximum, at least 1; `None` for no limit.
+            parallel: The new maximum number of running items, at least 1; `None` for no limit.
 
         Raises:
             WorkflowNotFoundError: No execution has this id.
-            TaskValidationError: The task is not a map, or `parallel` is not valid.
-            WorkflowError: The map does not run.
+            TaskValidationError: The execution has no such task, or the task is not a map.
+            ConfigurationError: `parallel` is not valid. The error is a `ValueError`.
+            WorkflowError: The map has not read its list yet, or has ended.
 
         Example:
             >>> runner.set_map(handle, "fetch", parallel=2)
 
         Since 1.0.
         """
-        if parallel is not None and not _is_whole(parallel, 2**32 - 1):
-            raise ConfigurationError(f"parallel must be a whole number from 1, not {parallel!r}")
-        from cloaca._tasks.references import task_id as id_of
-
-        task = id_of("the task of set_map", task_id)
-        self._core.reads.set_map(_execution(execution_id), task, parallel)
+        if parallel is not None and not _is_whole(parallel, _MAX_PARALLEL):
+            raise ConfigurationError(
+                f"parallel must be a whole number from 1 to {_MAX_PARALLEL}, not {parallel!r}"
+            )
+        task = task_of("the task of set_map", task_id)
+        self._core.reads.set_map(id_of(execution_id), task, parallel)
 
 
 def item_page(
@@ -95,7 +101,7 @@ def item_page(
     cursor: str | None,
     limit: int,
 ) -> ItemPage:
-    """A page of a map's items.
+    """Returns a page of a map's items.
 
     Raises:
         ConfigurationError: An argument is not valid.
@@ -112,11 +118,10 @@ def item_page(
     import json
 
     from cloaca._executions.items import ItemPage, item_of
-    from cloaca._tasks.references import task_id as id_of
 
     found, next_first = reads.items(
-        _execution(execution_id),
-        id_of("the task of items", task),
+        id_of(execution_id),
+        task_of("the task of items", task),
         None if status is None else str(status),
         first,
         limit,
@@ -133,7 +138,3 @@ def _first(cursor: object) -> int:
     if isinstance(cursor, str) and cursor.isdecimal():
         return int(cursor)
     raise ConfigurationError(f"{cursor!r} is not the cursor of a page of items")
-
-
-def _execution(execution_id: str | WorkflowHandle) -> str:
-    return execution_id if isinstance(execution_id, str) else execution_id.id

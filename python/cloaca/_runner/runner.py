@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cloaca._executions.handle import WorkflowHandle
+from cloaca._executions.handle import WorkflowHandle, check_id
 from cloaca._runner.control_methods import ControlMethods
 from cloaca._runner.inspection_methods import InspectionMethods
 from cloaca._runner.map_methods import MapMethods
@@ -13,29 +13,34 @@ from cloaca._runner.submission_methods import SubmissionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
-from cloaca._values.arguments import names_arguments_with
+from cloaca._values.arguments import check_flag, names_arguments_with
+from cloaca._values.duration import timeout_to_us
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
-from cloaca._workers.blocking import check_blocking, refuse_own
+from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own, runs_coroutines
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import timedelta
     from types import TracebackType
     from typing import Any, NoReturn, Self
 
     from cloaca._core import Execution
+    from cloaca._executions.result import WorkflowResult
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._runner.start import Started
     from cloaca._runner.start_gate import StartGate
 
-# Seconds that threads get to end once the engine has stopped.
+# Maximum time for the threads to end after the engine has stopped, in seconds.
 _JOIN = 2.0
-# Maximum number of open executions that are counted at the end.
+# The same maximum after a second Ctrl-C. Idle threads and cancelled coroutines end much sooner.
+_SHORT_JOIN = 0.2
+# Maximum number of open executions that a shutdown counts.
 _MAX_COUNTED = 100
 
 
 def _settings_advice(argument: str) -> str | None:
-    """A hint for a setting that was given to the runner itself."""
+    """Returns a hint for a setting that was passed to the runner instead of its config."""
     from cloaca._runner.config import DefaultRunnerConfig
     from cloaca._values.arguments import meant
 
@@ -56,13 +61,13 @@ class DefaultRunner(
     TenantMethods,
     TriggerMethods,
 ):
-    """The engine on one database.
+    """A runner: the engine on one database.
 
-    It starts on construction, and runs every workflow that this process defines.
+    The constructor starts the runner. The runner runs every workflow that this process defines. It
+    also runs tasks of executions that other processes submitted to the same database, if this
+    process has the tasks' functions.
 
-    Use it as a context manager, also with `async with`, or call `shutdown()`. It also runs
-    tasks of executions that other processes submitted to the same database, if this process has the
-    functions.
+    Use the runner as a context manager, with `with` or `async with`, or call `shutdown()`.
 
     Example:
         >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
@@ -73,12 +78,14 @@ class DefaultRunner(
 
     _polls_triggers = True
     _starts_by_itself = True
-    #: Whether the shutdown says how many executions it leaves open.
+    #: Whether the shutdown reports how many executions it leaves open.
     _tells_open = True
+    # Maximum time for the threads to end after the engine has stopped, in seconds.
+    _join_timeout = _JOIN
     _gate: StartGate | None = None
-    # For `__del__`, which at the interpreter's end finds `None` instead of modules.
+    # Kept for `__del__`: when the interpreter exits, the names of modules may be `None`.
     _is_finalizing = staticmethod(sys.is_finalizing)
-    #: None until the runner has started: `__del__` is also called if starting failed.
+    #: `None` until the runner has started, because `__del__` is also called if the start failed.
     _worker_host: Any = None
 
     @names_arguments_with(_settings_advice)
@@ -90,35 +97,37 @@ class DefaultRunner(
         schema: str | None = None,
         start: bool = True,
     ) -> None:
-        """Open a database and start.
+        """Open a database and start the runner.
 
         No task runs before the constructor has returned to its caller.
 
         Args:
             database_url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `:memory:`, a bare
-                path, or a `postgresql://` URL. The environment's `CLOACA_DATABASE_URL` if
-                omitted.
-            config: Settings; the environment's and the defaults if omitted.
-            schema: The PostgreSQL schema to work in: one for each tenant.
-            start: Whether the runner starts by itself. If not, it takes submissions, and runs
-                nothing until `start()` is called.
+                path, or a `postgresql://` URL. If omitted, the environment variable
+                `CLOACA_DATABASE_URL`.
+            config: The settings. If omitted, the environment variables and the defaults.
+            schema: The PostgreSQL schema to work in. Each tenant has one.
+            start: Whether the runner starts by itself. If not, it accepts submissions, but runs no
+                task until `start()` is called.
 
         Raises:
-            ConfigurationError: The URL, the schema's name or a setting is not valid. It is a
-                `ValueError`.
-            ConnectionError: The database cannot be opened. It is a `DatabaseError` and a builtin
-                `ConnectionError`.
+            ConfigurationError: The URL, the schema's name or a setting is not valid. The error is
+                a `ValueError`.
+            ConnectionError: The database cannot be opened. The error is a `DatabaseError` and a
+                builtin `ConnectionError`.
             MigrationError: The database's schema is newer than this program.
         """
         from cloaca._runner.start import start as open_runner
 
-        if not isinstance(start, bool):
-            raise ConfigurationError(f"start must be True or False, not {start!r}")
-        self._starts_by_itself = start
+        self._starts_by_itself = check_flag("start", start)
         self._begin(open_runner(database_url, config, schema, is_gated=start))
 
     def _begin(self, started: Started) -> None:
-        """Adopt an open engine, and have it claim tasks once the caller has the runner."""
+        """Adopt an open engine.
+
+        Unless the runner was created with `start=False`, the engine claims tasks once the caller
+        has assigned the runner to a variable.
+        """
         TenantMethods.__init__(self)
         self._shut = False
         self._core = started.core
@@ -145,11 +154,11 @@ class DefaultRunner(
             self._worker_host.watch(self._gate)
 
     def start(self) -> None:
-        """Start a runner that was made with `start=False`. A second call does nothing.
+        """Start a runner that was created with `start=False`. A second call does nothing.
 
-        Until then the runner is open: it takes submissions and control actions, claims no task,
-        rescues none, and fires no schedule and no trigger. Runners that its method `tenant` has
-        made start with it.
+        Before the start, the runner accepts submissions and control actions. It does not claim or
+        rescue tasks, and does not fire schedules or triggers. Runners that `tenant()`
+        returned before this call start together with this runner.
 
         Raises:
             RunnerClosedError: The runner was shut down.
@@ -165,35 +174,43 @@ class DefaultRunner(
         self._begin_claims()
 
     def _begin_claims(self) -> None:
-        """Begin to claim tasks, also those of tenants that this runner has made."""
+        """Begin to claim tasks of this runner and of its tenants' runners."""
         self._core.begin()
         for tenant in self._tenant_runners():
             tenant._core.begin()
 
     def _watch_caller(self) -> None:
-        """Delay the first claim until the `as` of a `with` statement has stored the runner."""
+        """Delay the first claim until a `with` statement has assigned the runner to a variable."""
         if self._gate is not None and not self._core.begun:
             self._gate.watch()
 
     def _begin_early(self) -> None:
-        """Start at once if the runner starts by itself: a caller that uses it has stored it."""
+        """Begin to claim now, unless the runner was created with `start=False`.
+
+        The caller already uses the runner, so there is no reason to wait.
+        """
         if self._starts_by_itself and not self._core.begun:
             self._core.begin()
 
     @staticmethod
     def with_config(database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with settings: the same as `DefaultRunner(database_url, config)`.
+        """Return a runner with the given settings, like `DefaultRunner(database_url, config)`.
 
         Args:
             database_url: As for the constructor.
             config: The settings.
 
         Returns:
-            The runner, started.
+            The started runner.
 
         Raises:
             ConfigurationError: The URL or a setting is not valid. The error is a `ValueError`.
             ConnectionError: The database cannot be opened.
+            MigrationError: The database's schema is newer than this program.
+
+        Example:
+            >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8)
+            >>> runner = cloaca.DefaultRunner.with_config("sqlite:///etl.db", config)
 
         Since 1.0.
         """
@@ -201,18 +218,23 @@ class DefaultRunner(
 
     @staticmethod
     def with_schema(database_url: str, schema: str) -> DefaultRunner:
-        """A runner in a PostgreSQL schema, which is created if it does not exist.
+        """Return a runner in a PostgreSQL schema, which is created if it does not exist.
 
         Args:
             database_url: A `postgresql://` URL.
             schema: The schema's name: letters, digits and `_`.
 
         Returns:
-            The runner, started.
+            The started runner.
 
         Raises:
-            ConfigurationError: The name is not valid, or the database has no schemas. It is a
-                `ValueError`.
+            ConfigurationError: The name is not valid, or the database has no schemas. The error is
+                a `ValueError`.
+            ConnectionError: The database cannot be opened.
+            MigrationError: The database's schema is newer than this program.
+
+        Example:
+            >>> runner = cloaca.DefaultRunner.with_schema("postgresql://db.example/app", "acme")
 
         Since 1.0.
         """
@@ -221,10 +243,10 @@ class DefaultRunner(
         return DefaultRunner(database_url, schema=schema)
 
     def get_handle(self, execution_id: str) -> WorkflowHandle:
-        """The handle of an execution that exists, e.g. one that another process submitted.
+        """Return a handle of an existing execution, for example one that another process submitted.
 
         Args:
-            execution_id: Its id.
+            execution_id: The execution's id.
 
         Returns:
             A handle like the one that `submit` returned.
@@ -232,64 +254,92 @@ class DefaultRunner(
         Raises:
             WorkflowNotFoundError: No execution has this id.
 
+        Example:
+            >>> runner.get_handle(execution_id).result().status
+
         Since 1.0.
         """
-        self._core.reads.status(execution_id)
+        self._core.reads.status(check_id(execution_id))
         return WorkflowHandle(self, execution_id)
 
     def run_forever(self) -> None:
-        """Run until SIGTERM or SIGINT, then shut down. Running tasks finish, others are returned.
+        """Run until SIGTERM or SIGINT, then shut down.
 
-        A runner that was made with `start=False` starts here.
-
-        A second signal stops the runner at once. On any thread but the main one, it runs until
-        `shutdown` is called.
+        Running tasks finish; other claimed tasks are returned to the database. A second signal
+        stops the runner at once. A runner that was created with `start=False` starts here. Only the
+        main thread receives signals. On another thread the method returns after `shutdown` is
+        called.
 
         Raises:
-            SystemExit: After a second signal.
-            RunnerClosedError: The runner has failed; the log says why.
+            SystemExit: A second signal has arrived. The exit status is 128 plus its number.
+            RunnerClosedError: The runner has failed; the log shows the reason.
+
+        Example:
+            >>> with cloaca.DefaultRunner("sqlite:///etl.db") as runner:
+            ...     runner.run_forever()
 
         Since 1.0.
         """
         from cloaca._runner.signals import serve
 
-        # The handlers are installed first, because a signal may arrive with the first task.
+        # Signal handlers are installed before the runner begins to claim, because a signal may
+        # arrive with the first task.
         serve(self, begun=self._begin_claims)
 
-    def shutdown(self, *, timeout: float | None = None) -> None:
-        """Shut down: no new task starts, running ones may finish, other claims are returned.
+    def shutdown(self, *, timeout: float | timedelta | str | None = None) -> None:
+        """Shut down: no new task starts, running tasks may finish, other claims are returned.
 
-        Calling it twice is harmless.
+        A second call is harmless.
 
         Args:
-            timeout: Maximum time for running tasks to finish, in seconds; the setting
-                `shutdown_timeout` if omitted.
+            timeout: Maximum time for running tasks to finish: seconds, a timedelta, or text such
+                as `"30s"`; `math.inf` means no limit; the setting `shutdown_timeout` if omitted.
+
+        Raises:
+            ConfigurationError: The timeout is not a duration, or is negative. The error is a
+                `ValueError`.
+
+        Example:
+            >>> runner.shutdown(timeout="5s")
 
         Since 1.0.
         """
+        if timeout is None:
+            grace_us = round(self._config.shutdown_timeout * 1_000_000)
+        else:
+            grace_us = timeout_to_us(timeout, zero=True)
         tenants = self._tenant_runners()
         for runner in (self, *tenants):
             runner._shutdown_request.expect()
             registry.remove_runner(runner)
             if runner._gate is not None:
                 runner._gate.close()
-        grace = self._config.shutdown_timeout if timeout is None else timeout
-        # Only a program that submits may wrongly believe that its executions are done. A runner
-        # that is stopped at once must not wait for the database.
-        is_told = self._tells_open and self._has_submitted and grace > 0
+        # A program may believe that the executions it submitted have ended, so the shutdown
+        # reports open executions. A runner that is stopped at once must not wait for the database.
+        is_told = self._tells_open and self._has_submitted and grace_us > 0
         count_open = _MAX_COUNTED if is_told else 0
-        left_open = self._core.stop(round(grace * 1_000_000), count_open)
+        left_open = self._core.stop(grace_us, count_open)
         if left_open:
             self._tell_left_open(left_open)
         for tenant in tenants:
-            # The engine has stopped them too.
+            # The engine has already stopped the tenants' runners.
             tenant.shutdown(timeout=0)
         self._shut = True
         self._close_insight()
         self._shutdown_request.make()
         self._waiters.close()
-        self._worker_host.join(_JOIN)
+        self._worker_host.join(self._join_timeout)
         self._tracing.close()
+
+    def _stop_at_once(self) -> None:
+        """Shut down after a second Ctrl-C: return all claims, and do not wait for running tasks.
+
+        If an earlier shutdown still waits for running tasks, this call ends that wait too.
+        """
+        self._join_timeout = _SHORT_JOIN
+        self.shutdown(timeout=0)
+        # The block of a `with` statement calls `shutdown` again when it ends.
+        self._join_timeout = 0.0
 
     @property
     def config(self) -> DefaultRunnerConfig:
@@ -304,17 +354,19 @@ class DefaultRunner(
         if count == _MAX_COUNTED:
             what = f"{count} or more executions are"
         logger().warning(
-            "%s open: %s %s; wait before the end with handle.result() or runner.wait_until_idle()",
+            "%s open: %s %s; to wait for %s, call handle.result() or runner.wait_until_idle() "
+            "before the runner shuts down",
             what,
             "it" if count == 1 else "they",
             fate(self._core, count),
+            "it" if count == 1 else "them",
         )
 
     def _catch_up(self, *, quietly: bool = False) -> None:
         """Register everything that was defined since the last call.
 
         Args:
-            quietly: Whether an error is only logged: the next submission tries again.
+            quietly: Whether to log an error instead of raising it. The next submission tries again.
         """
         self._worker_host.follow_log_level()
         if self._revision == registry.revision:
@@ -350,20 +402,33 @@ class DefaultRunner(
 
             logger().warning("a workflow could not be registered now: %s", error)
 
-    def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> None:
-        """Prepares a wait for the end of an execution, which may block the calling thread."""
+    def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> WorkflowResult | None:
+        """Prepare a wait for the end of an execution.
+
+        Args:
+            execution_id: The id of the execution.
+            blocks: Whether the wait blocks this thread.
+
+        Returns:
+            The result if this thread must not be blocked, but the execution has already ended.
+        """
         from cloaca._workers.attempt_scope import end_own_callback
 
         self._check_open()
+        if blocks and runs_coroutines():
+            found = self.get_execution(execution_id)
+            if found.status.is_final:
+                return found
         if blocks:
-            check_blocking("result()", "`await handle`")
+            check_blocking("result()", "`await handle`", FOR_CHILD)
         refuse_own(execution_id)
         end_own_callback(execution_id)
+        return None
 
     async def _await_end(self, execution_id: str) -> Execution:
-        """Waits for the end of an execution on an event loop.
+        """Wait for the end of an execution on an event loop.
 
-        A coroutine of this runner or of another one releases its slot while it waits.
+        A coroutine of a runner releases its slot while it waits.
         """
         from cloaca._workers.slot_release import coroutine_waits
 
@@ -372,7 +437,7 @@ class DefaultRunner(
             return await self._waiters.wait(execution_id)
 
     def _check_open(self) -> None:
-        """Refuse to wait for anything once the runner is shut down.
+        """Check that the runner is not shut down.
 
         Raises:
             RunnerClosedError: The runner is shut down.
@@ -384,17 +449,17 @@ class DefaultRunner(
             )
 
     def _close_at_exit(self, grace: float) -> None:
-        """Stop at the interpreter's end; nothing may be raised there."""
+        """Stop when the interpreter exits, without raising an exception."""
         from cloaca._runner.interruption import shut_down_at_exit
 
         try:
             shut_down_at_exit(self, min(grace, self._config.shutdown_timeout))
         except BaseException:
-            # Other runners rescue the running tasks when the lease expires.
+            # After a failure, other runners rescue the running tasks when the lease expires.
             return
 
     def __enter__(self) -> Self:
-        """The runner itself."""
+        """Return the runner itself."""
         self._watch_caller()
         return self
 
@@ -404,7 +469,7 @@ class DefaultRunner(
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Shut down."""
+        """Shut the runner down."""
         if isinstance(error, KeyboardInterrupt):
             from cloaca._runner.interruption import shut_down
 
@@ -413,7 +478,7 @@ class DefaultRunner(
             self.shutdown()
 
     async def __aenter__(self) -> Self:
-        """The runner itself."""
+        """Return the runner itself."""
         self._watch_caller()
         return self
 
@@ -423,7 +488,7 @@ class DefaultRunner(
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Shut down, without blocking the loop."""
+        """Shut the runner down, without blocking the event loop."""
         import asyncio
 
         from cloaca._runner.interruption import is_by_ctrl_c, shut_down_async
@@ -434,14 +499,14 @@ class DefaultRunner(
             await asyncio.to_thread(self.shutdown)
 
     def __del__(self) -> None:
-        """Warn about a runner that was not shut down, and stop it as a crash would.
+        """Warn about a runner that was not shut down, and stop it without waiting for its tasks.
 
         No work is lost.
         """
-        # The parent shuts a tenant's runner down.
+        # The parent runner shuts down a tenant's runner.
         if self._worker_host is None or self._shut or self._worker_host.is_shared:
             return
-        # At the interpreter's end nothing can be imported, and no thread can be started.
+        # When the interpreter exits, no module can be imported and no thread can be started.
         if self._is_finalizing():
             return
         import warnings
@@ -462,7 +527,7 @@ class DefaultRunner(
             abandon(self._core, self._worker_host)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to copy, because each of two objects would shut the engine down.
+        """Refuse to copy a runner, because each copy would shut the engine down.
 
         Raises:
             TypeError: Always.
@@ -470,10 +535,26 @@ class DefaultRunner(
         raise TypeError("a runner cannot be copied or pickled; start one in each process")
 
     def __repr__(self) -> str:
-        """The database, and whether it is shut down or not started yet."""
+        """Return the database, and whether the runner is shut down or has not started."""
         state = ""
         if self._core.closed:
             state = " closed"
         elif not (self._starts_by_itself or self._core.begun):
             state = " not started"
         return f"<DefaultRunner {self._core.location}{state}>"
+
+
+def _name_methods() -> None:
+    """Names the inherited methods after `DefaultRunner`, the class that error messages should name.
+
+    Python's error for a wrong argument contains the function's `__qualname__`.
+    """
+    for base in DefaultRunner.__bases__:
+        for name, member in vars(base).items():
+            functions: tuple[Any, Any] = (member, getattr(member, "__wrapped__", None))
+            for function in functions:
+                if hasattr(function, "__code__"):
+                    function.__qualname__ = f"DefaultRunner.{name}"
+
+
+_name_methods()

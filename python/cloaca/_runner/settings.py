@@ -1,4 +1,4 @@
-"""The settings of a runner: kind, range, and the engine's name of each."""
+"""The settings of a runner, each with its type, its range and its name in the engine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+# The texts that an environment variable may have for a setting of type `bool`.
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class Setting:
-    """One setting. A duration is in the unit that its name contains, or in seconds."""
+    """One setting. A duration is in the unit that the setting's name contains, or in seconds."""
 
     __slots__ = ("is_limit", "is_optional", "kind", "maximum", "minimum", "to_engine")
 
@@ -33,26 +34,28 @@ class Setting:
         to_engine: tuple[str, float] | None = None,
     ) -> None:
         self.kind = kind
-        #: The inclusive minimum; for a positive float, the smallest accepted value.
+        #: The inclusive minimum. For a float that must be greater than 0, this is the smallest
+        #: accepted value.
         self.minimum = minimum
         self.maximum = maximum
         #: Whether `None` is allowed.
         self.is_optional = is_optional
         #: Whether infinity is allowed, with the meaning of `None`.
         self.is_limit = is_limit
-        #: The engine's name, and microseconds per unit; 0 for a setting that is not a duration.
+        #: The setting's name in the engine, and the number of microseconds in its unit; 0 for a
+        #: setting that is not a duration.
         self.to_engine = to_engine
 
     def check(self, name: str, value: Any) -> Any:
-        """Validates a value, and returns it as it is stored.
+        """Validates a value, and returns it in the form in which it is stored.
 
         Raises:
-            ConfigurationError: It has the wrong type or is out of range.
+            ConfigurationError: The value has the wrong type or is out of range.
         """
         if self.is_optional and (value is None or (self.is_limit and value == float("inf"))):
             return None
         is_right = isinstance(value, bool) == (self.kind is bool)
-        # An integer is kept as an integer, because earlier releases had integer seconds.
+        # Stores an integer as an integer, because earlier releases had integer seconds.
         kinds = (int, float) if self.kind is float else self.kind
         if not is_right or not isinstance(value, kinds):
             raise ConfigurationError(f"{name} must be {self.rule()}, not {value!r}")
@@ -67,7 +70,7 @@ class Setting:
         """Parses and validates the value of an environment variable.
 
         Raises:
-            ConfigurationError: It cannot be read, or is out of range.
+            ConfigurationError: The value cannot be read, or is out of range.
         """
         word = text.strip().lower()
         try:
@@ -84,19 +87,20 @@ class Setting:
             raise ConfigurationError(f"{name} must be {self.rule()}, not {text!r}") from None
 
     def rule(self) -> str:
-        """Returns the rule for the value, as error messages state it."""
+        """Returns the rule for the value, for error messages."""
         if self.kind is bool:
             return "True or False"
         if self.kind is str:
             return "a string"
         number = "a whole number" if self.kind is int else "a number"
-        # Whole numbers without an exponent, however large.
+        # `.15g` prints whole numbers without an exponent.
         limits = f"from {self.minimum:.15g}"
         if self.maximum < 1e15:
             limits += f" to {self.maximum:.15g}"
         return f"{number} {limits}" + (" or None" if self.is_optional else "")
 
 
+# Microseconds in a second.
 _SECOND = 1_000_000
 
 SETTINGS: dict[str, Setting] = {
@@ -146,7 +150,7 @@ SETTINGS: dict[str, Setting] = {
     "cron_max_recovery_attempts": Setting(int, 0),
 }
 
-#: Names of earlier releases.
+#: Other names of settings, from earlier releases.
 ALIASES = {
     "pipeline_timeout_seconds": "workflow_timeout_seconds",
     "connection_pool_size": "db_pool_size",
@@ -154,7 +158,7 @@ ALIASES = {
 
 
 class Default:
-    """A default value in a signature, which can be distinguished from an equal argument."""
+    """A default value in a signature. It can be distinguished from an equal argument."""
 
     __slots__ = ("value",)
 
@@ -162,16 +166,16 @@ class Default:
         self.value = value
 
     def __repr__(self) -> str:
-        """The value: `help()` shows it."""
+        """Return the value's representation, which `help()` shows."""
         return repr(self.value)
 
 
-#: Marks a default. The marked default has the type of the value.
+#: Marks a value as a default. For type checkers, the result has the type of the value.
 default_value: Callable[[T], T] = Default  # type: ignore[assignment]
 
 
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
-    """Returns a checked value for each setting: the caller's, the environment's, or the default.
+    """Returns a checked value for each setting: from the caller, the environment or the default.
 
     Args:
         given: A value or a `Default` for every setting and alias.
@@ -185,7 +189,8 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
             continue
         if not isinstance(given[name], Default):
             raise ConfigurationError(f"{name} and {alias} are the same setting: give one")
-        given[name] = value
+        # The error for a bad value names the alias, which is what the caller wrote.
+        given[name] = SETTINGS[name].check(alias, value)
     return {name: _resolve_one(name, value) for name, value in given.items()}
 
 

@@ -1,9 +1,9 @@
-"""Waits for a runner's shutdown request or failure, and on the main thread also for signals."""
+"""Waits for a runner's shutdown request or failure. The main thread also waits for signals."""
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ _CHECK_INTERVAL = 1.0
 
 
 class ShutdownRequest:
-    """The request to shut a runner down, for threads that wait for it or for the runner's failure.
+    """The request to shut a runner down. Threads wait for the request or for the runner's failure.
 
-    A wait reads a pipe, and Python's low-level signal handler writes to it. A lock or a queue
-    would not work, because a signal that arrives just before the main thread blocks would not wake
-    it.
+    A wait reads a pipe, to which Python's low-level signal handler writes. A lock or a queue would
+    not work, because a signal that arrives just before the main thread blocks would not wake the
+    thread.
     """
 
     def __init__(self, core: Runner) -> None:
         self._core = core
-        self._lock = allocate_lock()
+        self._lock = RLock()  # reentrant: a finalizer may shut the runner down
         self._made = False
         self._expected = False
         self._writers: set[int] = set()
@@ -35,16 +35,16 @@ class ShutdownRequest:
         """Requests shutdown, which ends all current and future waits."""
         with self._lock:
             self._made = True
-            for writer in self._writers:
+            for writer in tuple(self._writers):
                 _write(writer)
 
     def expect(self) -> None:
-        """Records that the engine stops on request, and has not failed."""
+        """Records that a stop of the engine was requested, so it does not count as a failure."""
         self._expected = True
 
     @property
     def failed(self) -> bool:
-        """Whether the engine stopped without having been asked to."""
+        """Whether the engine stopped without a request."""
         return self._core.closed and not self._expected
 
     def wait(self) -> None:
@@ -54,7 +54,7 @@ class ShutdownRequest:
     def wait_with_signals(self, received: Sequence[int]) -> None:
         """Waits for the request or a failure, or until a signal handler fills `received`.
 
-        On the main thread only.
+        Only the main thread may call this method.
         """
         self._wait(received, is_main=True)
 
@@ -68,7 +68,7 @@ class ShutdownRequest:
             self._writers.add(writer)
         previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False) if is_main else -1
         try:
-            # Not `select.select`, which refuses descriptors from 1,024 on.
+            # Not `select.select`, which refuses file descriptors of 1,024 and more.
             with selectors.DefaultSelector() as selector:
                 selector.register(reader, selectors.EVENT_READ)
                 while not (self._made or received or self.failed):
@@ -87,4 +87,4 @@ def _write(writer: int) -> None:
     try:
         os.write(writer, b"\0")
     except BlockingIOError:
-        return  # full: the reader will wake up anyway
+        return  # the pipe is full, so the reader wakes up without another byte

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from cloaca._executions.handle import id_of
 from cloaca._executions.listing import check_limit
 from cloaca._executions.status import WorkflowStatus
+from cloaca._values.arguments import check_optional_strings, check_string
 from cloaca._values.duration import duration_to_us, instant_to_us
 from cloaca._values.encoding import encode_as
 from cloaca._values.exceptions import ConfigurationError, WorkflowInputError
-from cloaca._workflows.payloads import check_approval, check_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from typing import Any
 
     from cloaca import _core
     from cloaca._executions.handle import WorkflowHandle
@@ -36,15 +38,16 @@ class SignalMethods:
     ) -> int:
         """Send a signal to the tasks that wait for its name and key, now or later.
 
-        Every task that waits gets it. It is durable when this returns.
+        Every waiting task receives the signal. The signal is durable when the method returns.
 
         Args:
             name: The signal's name.
-            data: Its data: JSON, or a value that the context can hold.
-            key: The key of the waits that get the signal; if omitted, waits without a key get it.
-            to: The execution whose waits get it, as a handle or an id; excludes `key`.
-            id: An idempotency id: a second signal with the same id changes nothing while the first
-                is kept.
+            data: The signal's data: JSON, or a value that the context can hold.
+            key: The key of the waits that receive the signal. If omitted, waits without a key
+                receive the signal.
+            to: The execution whose waits receive the signal, as a handle or an id; excludes `key`.
+            id: An idempotency id. A second signal with the same id has no effect while the first
+                signal is stored.
             sender: The name of the sender, for the history.
 
         Returns:
@@ -52,10 +55,13 @@ class SignalMethods:
 
         Raises:
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
-            TypeError: The data is not JSON.
-            WorkflowInputError: Tasks of this process wait for the signal, and the data does not
-                match the parameter of any of them. It is a `ValueError`. Signals with `to=`, and
-                signals that cancel executions of a workflow of this process, may have any data.
+            ContextError: The data takes more than 16 MiB.
+            TypeError: A part of the data has no JSON form.
+            ValueError: The data contains NaN or an infinity.
+            WorkflowInputError: This process defines tasks that wait for the signal, and the data
+                does not match the parameter of any of them. The error is a `ValueError`. Signals
+                with `to=`, and signals that cancel executions of a workflow of this process, may
+                have any data.
 
         Example:
             >>> runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1")
@@ -64,6 +70,8 @@ class SignalMethods:
         """
         arguments = signal_arguments(name, data, key, to, id, sender)
         if to is None:
+            from cloaca._workflows.payloads import check_signal
+
             try:
                 check_signal(name, arguments[1])
             except WorkflowInputError:
@@ -82,14 +90,15 @@ class SignalMethods:
         limit: int = 50,
         cursor: str | None = None,
     ) -> WaitPage:
-        """List what tasks wait for now, oldest first, page by page.
+        """List the open waits of tasks, oldest first, page by page.
 
         Args:
-            name: Only waits for the signal or approval of this name.
+            name: Only waits with this name: see `Wait.name`.
             workflow: Only waits of this workflow, given as an object or by name.
-            kind: `"signal"`, `"approval"`, `"timer"` or `"cancel"`; signals and approvals if
-                omitted.
-            execution_id: Only waits of this execution.
+            kind: `"signal"`, `"approval"`, `"timer"`, `"child"` or `"cancel"`; signals and
+                approvals if omitted.
+            execution_id: Only waits of this execution, ordered by task. The page contains all of
+                them: `workflow`, `limit` and `cursor` have no effect.
             limit: Maximum number of waits in the page, at least 1.
             cursor: `next_cursor` of the previous page.
 
@@ -128,16 +137,17 @@ class SignalMethods:
         Args:
             execution_id: The execution, as a handle or an id.
             task_id: The id of the approval.
-            data: Data that becomes part of its result.
+            data: Data that becomes part of the approval's result.
             by: The name of the person who approves, for the result and the history.
 
         Returns:
             The state of the execution, which is durable.
 
         Raises:
-            AlreadyDecidedError: Somebody decided before; the message says who and when.
-            WorkflowError: The task does not wait for a decision.
-            WorkflowInputError: The data does not match `data=` of the approval. It is a
+            AlreadyDecidedError: The approval is already decided; the message says who decided,
+                and when.
+            WorkflowError: The task does not wait for a decision, or the execution has no such task.
+            WorkflowInputError: The data does not match `data=` of the approval. The error is a
                 `ValueError`.
             ContextError: The data takes more than 16 MiB.
             WorkflowNotFoundError: No execution has this id.
@@ -147,6 +157,10 @@ class SignalMethods:
 
         Since 1.0.
         """
+        from cloaca._workflows.payloads import check_approval
+
+        check_string("task_id", task_id)
+        check_optional_strings(by=by)
         text = encode_as(f"the data of approval {task_id!r}", data)
         execution = id_of(execution_id)
         reads = self._core.reads
@@ -161,7 +175,7 @@ class SignalMethods:
         reason: str | None = None,
         by: str | None = None,
     ) -> WorkflowStatus:
-        """Reject an open approval. Its `on_reject` says what follows.
+        """Reject an open approval. The approval's `on_reject` defines the consequence.
 
         Args:
             execution_id: The execution, as a handle or an id.
@@ -173,12 +187,18 @@ class SignalMethods:
             The state of the execution, which is durable.
 
         Raises:
-            AlreadyDecidedError: Somebody decided before; the message says who and when.
-            WorkflowError: The task does not wait for a decision.
+            AlreadyDecidedError: The approval is already decided; the message says who decided,
+                and when.
+            WorkflowError: The task does not wait for a decision, or the execution has no such task.
             WorkflowNotFoundError: No execution has this id.
+
+        Example:
+            >>> runner.reject(wait.execution_id, wait.task_id, reason="no budget", by="ann")
 
         Since 1.0.
         """
+        check_string("task_id", task_id)
+        check_optional_strings(by=by, reason=reason)
         execution = id_of(execution_id)
         answer = self._core.decide(execution, task_id, False, "null", by=by, reason=reason)
         return WorkflowStatus(answer)
@@ -197,18 +217,25 @@ class SignalMethods:
             execution_id: The execution, as a handle or an id.
             task_id: The id of the task.
             at: The new due time, a datetime with a time zone.
-            after: Instead, the time from now: seconds, a timedelta, or a text such as `"1h"`.
+            after: The time from now, instead of `at`: seconds, a timedelta, or a string such as
+                `"1h"`.
 
         Returns:
             The state of the execution, which is durable.
 
         Raises:
-            ConfigurationError: Neither or both of `at` and `after` are given. It is a `ValueError`.
-            WorkflowError: The task has neither an open timer nor a retry delay.
+            ConfigurationError: Neither or both of `at` and `after` are given. The error is a
+                `ValueError`.
+            WorkflowError: The task has neither an open timer nor a retry delay, or the execution
+                has no such task.
             WorkflowNotFoundError: No execution has this id.
+
+        Example:
+            >>> runner.reschedule(handle, "cool_down", after="10m")
 
         Since 1.0.
         """
+        check_string("task_id", task_id)
         if (at is None) == (after is None):
             raise ConfigurationError("reschedule takes either at= or after=")
         due = None if at is None else instant_to_us("at", at)
@@ -217,15 +244,10 @@ class SignalMethods:
 
 
 def _cancels(name: str) -> bool:
-    """Whether a workflow of this process is cancelled by signals of this name."""
+    """Returns whether signals with this name cancel executions of a workflow of this process."""
     from cloaca._workflows.registry import registry
 
     return any(name in workflow._core.cancel_signals for workflow in registry.all_workflows())
-
-
-def id_of(execution: object) -> str:
-    """The id of an execution that is given as a handle or by its id."""
-    return str(getattr(execution, "id", execution))
 
 
 def signal_arguments(
@@ -236,18 +258,16 @@ def signal_arguments(
     id: str | None,
     sender: str | None,
 ) -> tuple[str, str, str | None, str | None, str | None, str | None]:
-    """The arguments of the engine's `send`.
+    """Returns the arguments of the engine's `send`.
 
     Raises:
-        ConfigurationError: One of them is not a string.
+        ConfigurationError: The name, the key or another argument is not a string.
     """
     for what, value in (("name", name), ("key", key), ("id", id), ("sender", sender)):
-        if not isinstance(value, str) and (what == "name" or value is not None):
-            raise ConfigurationError(
-                f"the {what} of a signal must be a string, not {type(value).__name__}"
-            )
+        if what == "name" or value is not None:
+            check_string(f"the {what} of a signal", value)
     text = encode_as(f"the data of signal {name!r}", data)
-    return name, text, key, None if to is None else id_of(to), id, sender
+    return name, text, key, None if to is None else id_of(to, "to"), id, sender
 
 
 def wait_page(
@@ -260,9 +280,12 @@ def wait_page(
     limit: int = 50,
     cursor: str | None = None,
 ) -> WaitPage:
-    """A page of open waits."""
+    """Returns a page of open waits."""
     check_limit(limit)
-    workflow_name = workflow if workflow is None or isinstance(workflow, str) else workflow.name
+    workflow_name: Any = getattr(workflow, "name", workflow)
+    check_optional_strings(
+        name=name, workflow=workflow_name, kind=kind, execution_id=execution_id, cursor=cursor
+    )
     page = reads.waits(name, workflow_name, execution_id, kind, limit, cursor)
     from cloaca._executions.wait import Wait, WaitPage
 

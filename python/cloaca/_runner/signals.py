@@ -1,4 +1,4 @@
-"""Serving until a signal (semantics D8)."""
+"""Lets a runner serve until a signal arrives (semantics D8)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     from cloaca._runner.shutdown import ShutdownRequest
 
     class ServingRunner(InterruptedRunner, Protocol):
-        """The parts of a `DefaultRunner` that serving needs."""
+        """The attributes of `DefaultRunner` that `serve` uses."""
 
         _shutdown_request: ShutdownRequest
 
 
+# The signals that end `serve`.
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> None:
     """Waits for SIGTERM or SIGINT and shuts the runner down; a second signal stops it at once.
 
-    Only the main thread receives signals; any other thread waits for `shutdown`.
+    Only the main thread receives signals; on another thread, the function waits for `shutdown`.
 
     Args:
         runner: The runner that serves.
-        begun: Called once the signal handlers are installed, or at once on another thread.
+        begun: A function to call after the signal handlers are installed. On another thread, which
+            installs no handlers, it is called at once.
 
     Raises:
-        SystemExit: With 128 + the signal's number, after a second signal.
+        SystemExit: A second signal has arrived. The status is 128 + the signal's number.
         RunnerClosedError: The runner has failed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -64,18 +66,18 @@ def serve(runner: ServingRunner, begun: Callable[[], None] | None = None) -> Non
 
 
 def _check(runner: ServingRunner) -> None:
-    """Raises if the runner has failed, so that serving does not appear to end normally."""
+    """Raises an error if the runner has failed, so that `serve` does not appear to end normally."""
     if runner._shutdown_request.failed:
         from cloaca._values.exceptions import RunnerClosedError
 
         raise RunnerClosedError(
-            "the runner failed and works no more",
-            hint="the log says why; what is in the database is safe: start the program again",
+            "the runner failed and has stopped",
+            hint="see the log for the reason, and start the program again; no stored data is lost",
         )
 
 
 def _stop(runner: ServingRunner, received: list[int]) -> None:
-    """Shuts down on another thread, so that this one stays free for a second signal.
+    """Shuts down on another thread, so that the main thread can receive a second signal.
 
     Raises:
         BaseException: The shutdown failed.
@@ -85,9 +87,9 @@ def _stop(runner: ServingRunner, received: list[int]) -> None:
     def stop() -> None:
         try:
             if received[:1] == [signal.SIGINT]:
-                from cloaca._runner.interruption import tell
+                from cloaca._runner.interruption import report_shutdown
 
-                tell(runner)
+                report_shutdown(runner)
             runner.shutdown()
         except BaseException as error:
             failures.append(error)
@@ -95,10 +97,10 @@ def _stop(runner: ServingRunner, received: list[int]) -> None:
     stopping = threading.Thread(target=stop, name="cloaca-shutdown", daemon=True)
     stopping.start()
     while stopping.is_alive():
-        # Python runs signal handlers between two waits of the main thread at the latest.
+        # Python runs signal handlers between two of these waits at the latest.
         stopping.join(0.1)
         if len(received) > 1:
-            runner.shutdown(timeout=0)
+            runner._stop_at_once()
             return
     if failures:
         raise failures[0]

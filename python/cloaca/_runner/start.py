@@ -12,7 +12,12 @@ from cloaca._observe.tracing import Tracing
 from cloaca._runner.async_waiting import Waiters
 from cloaca._runner.config import DefaultRunnerConfig
 from cloaca._runner.shutdown import ShutdownRequest
-from cloaca._values.exceptions import CloacaException, ConfigurationError, ForkedProcessError
+from cloaca._values.exceptions import (
+    CloacaException,
+    ConfigurationError,
+    DatabaseError,
+    ForkedProcessError,
+)
 from cloaca._values.variables import note_location
 from cloaca._workers.attempt_scope import install
 from cloaca._workers.host import WorkerHost
@@ -27,19 +32,19 @@ _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class SharedWorkerHost:
-    """The threads of a tenant's runner, which belong to the runner that made it."""
+    """The worker host of a tenant's runner, whose threads belong to the parent runner."""
 
     is_shared = True
 
     def follow_log_level(self) -> None:
-        """Does nothing: the runner that made the tenant's runner follows the level."""
+        """Does nothing, because the parent runner follows the log level."""
 
     def watch(self, gate: StartGate) -> None:
-        """Starts a tenant's runner once the code that made it has stored it."""
+        """Starts the tenant's runner once its creator has assigned the runner to a variable."""
         threading.Thread(target=gate.wait, name="cloaca-start", daemon=True).start()
 
     def join(self, timeout: float) -> None:
-        """Does nothing, because the threads belong to the parent."""
+        """Does nothing, because the threads belong to the parent runner."""
 
 
 class Started:
@@ -59,8 +64,8 @@ class Started:
         self.worker_host = worker_host
         self.waiters = Waiters(core)
         self.shutdown_request = ShutdownRequest(core)
-        self.lock = threading.Lock()
-        #: The URL and the schema, by which other parts of the process open the database.
+        self.lock = threading.RLock()  # reentrant: a finalizer may submit during a registration
+        #: The URL and the schema with which other parts of the process open the database.
         self.database: tuple[str, str | None] | None = None
 
 
@@ -74,10 +79,10 @@ def start(
     """Opens the database and starts the Python threads of an engine that claims nothing yet.
 
     Args:
-        database_url: The database; the environment's if omitted.
-        config: The settings; the environment's and the defaults if omitted.
+        database_url: The database; if omitted, the environment variable `CLOACA_DATABASE_URL`.
+        config: The settings; if omitted, the environment variables and the defaults.
         schema: The PostgreSQL schema.
-        is_gated: Whether a `StartGate` is going to start the engine.
+        is_gated: Whether a `StartGate` will start the engine.
 
     Raises:
         ConfigurationError: An argument is not valid.
@@ -106,12 +111,16 @@ def start(
         )
     config.check()
     if config.capture_logs:
-        import logging as logging  # loaded, so that its records can be captured
+        import logging as logging  # log capture requires the loaded module
     log_level = prepare()
     install()
     settings = json.dumps(config._to_engine())
     if schema is None:
-        core = _core.Runner(database_url, settings, held=True)
+        try:
+            core = _core.Runner(database_url, settings, held=True)
+        except DatabaseError as error:
+            _name_absolute_path(error, database_url)
+            raise
     else:
         core = _open_schema(schema, lambda: _core.Runner(database_url, settings, schema, held=True))
     note_location(core.location if "://" in core.location else database_url)
@@ -120,12 +129,29 @@ def start(
     return started
 
 
+def _name_absolute_path(error: DatabaseError, url: str) -> None:
+    """Completes the hint about a missing folder if the URL seems to lack a slash.
+
+    `sqlite:///tmp/app.db` is a relative path, but is often meant to be the absolute `/tmp/app.db`.
+    """
+    from pathlib import Path
+
+    prefix = "sqlite:///"
+    path = url.removeprefix(prefix).partition("?")[0]
+    top, slash, _ = path.partition("/")
+    is_relative = url.startswith(prefix) and top and slash
+    is_missing = error.hint is not None and not Path(path).parent.is_dir()
+    if is_relative and is_missing and Path("/", top).is_dir():
+        absolute = f"for the absolute path /{path} write four slashes: {prefix}/{path}"
+        error.hint = f"{error.hint}; {absolute}"
+
+
 def _refuse_green_threads() -> None:
     """Refuses to start if gevent or eventlet has replaced threads by greenlets.
 
     Raises:
-        ConfigurationError: Threads are replaced. A greenlet that waits for the engine would block
-            all others.
+        ConfigurationError: Threads are replaced. A greenlet that waited for the engine would block
+            all other greenlets.
     """
     import _thread
 
@@ -167,13 +193,13 @@ def start_tenant(
 
 
 def abandon(core: _core.Runner, worker_host: WorkerHost | SharedWorkerHost) -> None:
-    """Stops an engine whose runner was dropped, without waiting for it."""
+    """Stops an engine whose runner was dropped, without waiting for the engine."""
 
     def stop() -> None:
         try:
             core.stop(0)
         except ForkedProcessError:
-            return  # the parent's runner continues
+            return  # this is a forked child; the workers belong to the parent process
         worker_host.join(1)
 
     try:
@@ -191,7 +217,7 @@ def _open_schema(schema: str, open_runner: Callable[[], _core.Runner]) -> _core.
         raise ConfigurationError(
             f"Schema name '{schema[:80]}' must contain only alphanumeric characters "
             "and underscores",
-            hint="at most 63 of A-Z a-z 0-9 _, not beginning with a digit",
+            hint="use at most 63 of A-Z a-z 0-9 _, and do not begin with a digit",
         )
     try:
         return open_runner()

@@ -1,9 +1,8 @@
-"""Delays a runner's first claim until the runner's constructor has returned to its caller."""
+"""Delays a runner's first claim until the program has assigned the runner to a variable."""
 
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,37 +10,41 @@ if TYPE_CHECKING:
 
     from cloaca._core import Runner
 
-# Seconds after which a runner starts in any case.
+# Seconds after which a runner starts even if its caller has not assigned it to a variable.
 _LIMIT = 1.0
 # Seconds between two checks of the caller.
 _PAUSE = 0.005
-# Maximum number of frames that may pass the runner on to each other.
+# Maximum number of frames to examine: functions that return the runner to their callers.
 _DEPTH = 8
 
 
 class StartGate:
-    """Lets a runner claim tasks only after the code that creates it has stored it.
+    """Lets a runner claim tasks only after the program has assigned the runner to a variable.
 
-    A task may use the variable to which the program assigns the new runner. So the first claim
-    waits until the calling frame has executed the instruction after the call, which stores the
-    runner in that variable.
+    A task may use the variable to which the program assigns the new runner. Therefore the first
+    claim waits until the calling frame has executed the instruction after the call, which stores
+    the runner in the variable.
+
+    The gate has no lock. When it drops the caller's frames, finalizers of the variables in these
+    frames may run, for example the finalizer of the runner. A finalizer may call `close`, and must
+    not wait for a lock of the gate.
     """
 
-    __slots__ = ("_core", "_frames", "_is_open", "_lock", "_runner_id", "_until")
+    __slots__ = ("_core", "_frames", "_is_open", "_runner_id", "_until")
 
     def __init__(self, core: Runner, runner: object) -> None:
         from time import monotonic
 
         self._core = core
-        # The id and not the runner, because the gate must not keep the runner alive.
+        # Keeps the id instead of the runner, because the gate must not keep the runner alive.
         self._runner_id = id(runner)
         self._until = monotonic() + _LIMIT
-        self._lock = allocate_lock()
         self._is_open = False
+        self._frames: list[tuple[FrameType, int]] = []
         self.watch()
 
     def watch(self) -> None:
-        """Notes the frames that call the runner now: the gate opens once they have gone on."""
+        """Records the frames that now call the runner. The gate opens when they have continued."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and self._is_of_runner(frame):
             frame = frame.f_back
@@ -49,30 +52,30 @@ class StartGate:
         while frame is not None and len(frames) < _DEPTH:
             frames.append((frame, frame.f_lasti))
             frame = frame.f_back
-        with self._lock:
-            # An open gate keeps no frame, because a frame keeps the caller's variables alive.
-            self._frames = [] if self._is_open else frames
+        self._frames = frames
+        if self._is_open:
+            # An open gate keeps no frame, because a frame keeps the caller's variables alive. The
+            # check comes after the assignment, because another thread may open the gate meanwhile.
+            self._frames = []
 
     def open_if_due(self) -> bool:
-        """Opens the gate if the caller has gone on. Returns whether the gate is open."""
+        """Opens the gate if the caller has continued or the time limit has passed.
+
+        Returns:
+            Whether the gate is open.
+        """
         from time import monotonic
 
-        with self._lock:
-            if self._is_open:
-                return True
-            is_due = self._core.begun or self._has_gone_on() or monotonic() >= self._until
-            if is_due:
-                self._release()
+        if self._is_open:
+            return True
+        is_due = self._core.begun or self._has_gone_on() or monotonic() >= self._until
         if is_due:
             self._core.begin()
+            self.close()
         return is_due
 
     def close(self) -> None:
-        """Forgets the caller of a runner that is shut down before it has started."""
-        with self._lock:
-            self._release()
-
-    def _release(self) -> None:
+        """Opens the gate without starting the runner, and drops the frames of the caller."""
         self._is_open = True
         self._frames = []
 
@@ -84,7 +87,7 @@ class StartGate:
             sleep(_PAUSE)
 
     def _is_of_runner(self, frame: FrameType) -> bool:
-        """Whether a frame belongs to the runner's construction, also in a subclass."""
+        """Return whether a frame runs code of this package, or a constructor of the runner."""
         code = frame.f_code
         if code.co_filename.startswith(_PACKAGE):
             return True
@@ -97,12 +100,12 @@ class StartGate:
                 return False
             if not _returns_next(frame, at):
                 return True
-        # All these frames only return the runner, so the code that receives it is not Python.
+        # All examined frames only return the runner, so no Python code in them stores the runner.
         return True
 
 
 def _returns_next(frame: FrameType, at: int) -> bool:
-    """Whether a frame returns the value of the call at an offset, so that its caller stores it."""
+    """Returns whether a frame only returns the result of its call at offset `at`."""
     from opcode import opname
 
     code = frame.f_code.co_code

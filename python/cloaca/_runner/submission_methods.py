@@ -5,9 +5,9 @@ from __future__ import annotations
 from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.submission import request, request_of
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import check_flag, names_arguments
 from cloaca._values.exceptions import WorkflowNotFoundError
-from cloaca._workers.blocking import check_blocking, refuse_own_key
+from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own_key
 from cloaca._workflows.registry import registry
 
 TYPE_CHECKING = False
@@ -46,10 +46,10 @@ class SubmissionMethods:
         workflow_name: str | Workflow,
         context: Input | None = None,
         *,
-        timeout: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
         key: str | None = None,
         priority: int = 0,
-        delay: float | timedelta | None = None,
+        delay: float | timedelta | str | None = None,
         at: datetime | None = None,
         progress: bool = False,
         check: bool = False,
@@ -58,39 +58,45 @@ class SubmissionMethods:
         """Run a workflow and wait for its end. Ctrl-C stops waiting; the execution continues.
 
         Args:
-            workflow_name: The workflow.
+            workflow_name: The workflow, or its name.
             context: The initial context: a mapping, a `Context`, or an instance of a model. If the
-                workflow declares `input=`, it is validated, and defaults are filled in.
-            timeout: Maximum run time of the execution in seconds, from its first task's start. The
-                execution fails when it is exceeded. `math.inf` means no limit, whatever the
-                runner's `workflow_timeout_seconds` says.
-            key: Makes the submission idempotent: if an execution with this key exists, it is waited
-                for, and none is started.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
+                workflow declares `input=`, the context is validated and defaults are filled in.
+            timeout: Maximum run time of the execution, from its first task's start: seconds,
+                a timedelta, or a string such as `"1h"`. The execution fails when it exceeds this
+                time. `math.inf` means no limit, regardless of the runner's
+                `workflow_timeout_seconds`.
+            key: Makes the submission idempotent: if an execution of this workflow with this key
+                exists, the method waits for that execution and starts none.
+            priority: -32768 to 32767; executions with higher priorities start first.
+            delay: Time until the execution may start: seconds, a timedelta, or a string such as
+                `"10m"`.
             at: The earliest start time; a datetime with a time zone.
-            progress: Show a bar for each task on stderr while it runs. Nothing is shown if stderr
+            progress: Whether to show a bar for each task on stderr. Nothing is shown if stderr
                 is neither a terminal nor a notebook.
-            check: Raise if the execution does not complete. Without it, a failure is only in the
-                result and in the log.
-            labels: Texts by name, to find the execution by later: `list_executions(labels=...)`.
-                At most 32; they do not affect how it runs.
+            check: Whether to raise an error if the execution does not complete. If not, only the
+                result and the log show a failure.
+            labels: The labels, by name, with which `list_executions` can find the execution later.
+                At most 32. They do not affect how the execution runs.
 
         Returns:
-            The result, also of an execution that failed, timed out or was cancelled, unless `check`
-            is set.
+            The result. Without `check`, it is also returned for an execution that failed, timed out
+            or was cancelled.
 
         Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            WorkflowNotFoundError: There is no such workflow. The error is a `ValueError` and
+                a `KeyError`.
             WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
-                stored. It is a `ValueError`.
+                stored. The error is a `ValueError`.
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
+            ContextError: The context takes more than `max_context_bytes`.
+            TypeError: The context is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in the context is NaN or an infinity.
+            DatabaseError: The database did not accept the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
-            WorkflowError: The code is `deadlock`: a coroutine of a runner calls this, or a task
-                does and no worker would be left to run the workflow.
+            WorkflowError: The code is `deadlock`: a coroutine of a runner calls this method, or a
+                task calls it and no worker is left to run the workflow.
             WorkflowExecutionError: With `check`, the execution failed or was cancelled.
-            WorkflowTimeoutError: With `check`, the execution exceeded its timeout. It is a
+            WorkflowTimeoutError: With `check`, the execution exceeded its timeout. The error is a
                 `TimeoutError`.
 
         Example:
@@ -98,7 +104,9 @@ class SubmissionMethods:
 
         Since 1.0.
         """
-        check_blocking("execute()", "`await runner.execute_async(...)`")
+        check_flag("progress", progress)
+        check_flag("check", check)
+        check_blocking("execute()", "`await runner.execute_async(...)`", FOR_CHILD)
         if key is not None:
             refuse_own_key(self._core, workflow_name, key)
         self._catch_up()
@@ -126,7 +134,7 @@ class SubmissionMethods:
                 registry.explain_unknown(error)
                 raise
             except KeyboardInterrupt:
-                # The program has not seen the end of the execution, so the shutdown names it.
+                # The program did not wait for the end, so the shutdown reports the open execution.
                 self._has_submitted = True
                 raise
         try:
@@ -139,7 +147,7 @@ class SubmissionMethods:
         return _checked(result, check)
 
     def _with_final(self, execution: Execution) -> WorkflowResult:
-        """The result of an execution that has ended, once its final tasks have ended too."""
+        """Wait for the final tasks of an ended execution, and return the execution's result."""
         result = WorkflowResult(execution)
         if execution.final_id is not None:
             ended = self._core.wait(execution.final_id, None)
@@ -152,33 +160,41 @@ class SubmissionMethods:
         workflow_name: str | Workflow,
         context: Input | None = None,
         *,
-        timeout: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
         key: str | None = None,
         priority: int = 0,
-        delay: float | timedelta | None = None,
+        delay: float | timedelta | str | None = None,
         at: datetime | None = None,
         check: bool = False,
         labels: Mapping[str, str] | None = None,
     ) -> WorkflowResult:
         """Run a workflow and wait for its end on an event loop.
 
-        The arguments and errors are the same as for `execute`.
+        The arguments and errors are the same as for `execute`, but there is no `progress`.
 
         Args:
-            workflow_name: The workflow.
+            workflow_name: The workflow, or its name.
             context: The initial context: a mapping, a `Context`, or an instance of a model. If the
-                workflow declares `input=`, it is validated, and defaults are filled in.
-            timeout: Maximum run time of the execution in seconds.
+                workflow declares `input=`, the context is validated and defaults are filled in.
+            timeout: Maximum run time of the execution: seconds, a timedelta, or a string such as
+                `"1h"`.
             key: Makes the submission idempotent.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
+            priority: -32768 to 32767; executions with higher priorities start first.
+            delay: Time until the execution may start: seconds, a timedelta, or a string such as
+                `"10m"`.
             at: The earliest start time.
-            check: Raise if the execution does not complete.
-            labels: Texts by name, to find the execution by later.
+            check: Whether to raise an error if the execution does not complete.
+            labels: The labels, by name, with which the execution can be found later.
 
         Returns:
-            The result, also of an execution that failed, timed out or was cancelled, unless `check`
-            is set.
+            The result. Without `check`, it is also returned for an execution that failed, timed out
+            or was cancelled.
+
+        Raises:
+            WorkflowNotFoundError: There is no such workflow. For the other errors, see `execute`.
+
+        Example:
+            >>> result = await runner.execute_async("etl", {"day": "2026-01-01"}, check=True)
 
         Since 1.0.
         """
@@ -192,6 +208,7 @@ class SubmissionMethods:
             timeout=timeout,
             labels=labels,
         )
+        check_flag("check", check)
         (handle,) = await self._submit_async([submission])
         return _checked(await handle, check)
 
@@ -203,9 +220,9 @@ class SubmissionMethods:
         *,
         key: str | None = None,
         priority: int = 0,
-        delay: float | timedelta | None = None,
+        delay: float | timedelta | str | None = None,
         at: datetime | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> WorkflowHandle:
         """Start a workflow, without waiting for its end.
@@ -213,31 +230,42 @@ class SubmissionMethods:
         The submission is durable when this method returns.
 
         Args:
-            workflow: The workflow.
+            workflow: The workflow, or its name.
             context: The initial context: a mapping, a `Context`, or an instance of a model. If the
-                workflow declares `input=`, it is validated, and defaults are filled in.
-            key: Makes the submission idempotent: while an execution of this workflow with this key
-                exists, its handle is returned and none is started, whatever the context.
-                `handle.created` tells whether one was started. At most 512 characters.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
+                workflow declares `input=`, the context is validated and defaults are filled in.
+            key: Makes the submission idempotent, at most 512 characters. If an execution of this
+                workflow with this key exists, the method returns a handle of that execution and
+                starts none, even if the context differs. `handle.created` shows whether an
+                execution was started.
+            priority: -32768 to 32767; executions with higher priorities start first.
+            delay: Time until the execution may start: seconds, a timedelta, or a string such as
+                `"10m"`.
             at: The earliest start time; a datetime with a time zone.
-            timeout: Maximum run time of the execution in seconds, from its first task's start. The
-                execution fails when it is exceeded. `math.inf` means no limit, whatever the
-                runner's `workflow_timeout_seconds` says.
-            labels: Texts by name, to find the execution by later: `list_executions(labels=...)`.
-                At most 32; they do not affect how it runs.
+            timeout: Maximum run time of the execution, from its first task's start: seconds,
+                a timedelta, or a string such as `"1h"`. The execution fails when it exceeds this
+                time. `math.inf` means no limit, regardless of the runner's
+                `workflow_timeout_seconds`.
+            labels: The labels, by name, with which `list_executions` can find the execution later.
+                At most 32. They do not affect how the execution runs.
 
         Returns:
-            A handle that follows and controls the execution; await it, or call its `result()`.
+            A handle of the execution. To wait for the end, await the handle or call `result()`.
 
         Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            WorkflowNotFoundError: There is no such workflow. The error is a `ValueError` and
+                a `KeyError`.
             WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
-                stored. It is a `ValueError`.
+                stored. The error is a `ValueError`.
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
+            ContextError: The context takes more than `max_context_bytes`.
+            TypeError: The context is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in the context is NaN or an infinity.
+            DatabaseError: The database did not accept the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
+
+        Example:
+            >>> handle = runner.submit("etl", {"day": "2026-01-01"}, key="2026-01-01")
+            >>> handle.result(timeout=60).status
 
         Since 1.0.
         """
@@ -261,35 +289,41 @@ class SubmissionMethods:
         *,
         key: str | None = None,
         priority: int = 0,
-        delay: float | timedelta | None = None,
+        delay: float | timedelta | str | None = None,
         at: datetime | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> WorkflowHandle:
-        """Start a workflow from a coroutine, without blocking the event loop meanwhile.
+        """Start a workflow from a coroutine, without blocking the event loop.
 
-        The submission is durable when this returns. If the caller is cancelled before that, the
-        workflow may have been started: give a key, so that it is safe to submit again.
+        The submission is durable when this method returns. If the caller is cancelled earlier, the
+        workflow may have been started. With a key it is safe to submit again.
 
         Args:
-            workflow: The workflow.
+            workflow: The workflow, or its name.
             context: The initial context, as for `submit`.
             key: Makes the submission idempotent, as for `submit`.
-            priority: -32768 to 32767, higher first.
-            delay: Seconds until it may start.
-            at: The earliest start; a datetime with a time zone.
-            timeout: Maximum run time of the execution in seconds, from its first task's start.
-            labels: Texts by name, to find the execution by later.
+            priority: -32768 to 32767; executions with higher priorities start first.
+            delay: Time until the execution may start: seconds, a timedelta, or a string such as
+                `"10m"`.
+            at: The earliest start time; a datetime with a time zone.
+            timeout: Maximum run time of the execution, from its first task's start: seconds,
+                a timedelta, or a string such as `"1h"`.
+            labels: The labels, by name, with which the execution can be found later.
 
         Returns:
-            The execution to follow and control; await it for its result.
+            A handle of the execution. To wait for the result, await the handle.
 
         Raises:
-            WorkflowNotFoundError: There is no such workflow. It is a `ValueError` and a `KeyError`.
+            WorkflowNotFoundError: There is no such workflow. The error is a `ValueError` and
+                a `KeyError`.
             WorkflowInputError: The context does not match the workflow's `input=`. Nothing is
-                stored. It is a `ValueError`.
+                stored. The error is a `ValueError`.
             ConfigurationError: An argument is not valid. The error is a `ValueError`.
-            DatabaseError: The database did not take the submission within `db_timeout`.
+            ContextError: The context takes more than `max_context_bytes`.
+            TypeError: The context is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in the context is NaN or an infinity.
+            DatabaseError: The database did not accept the submission within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
         Example:
@@ -315,20 +349,23 @@ class SubmissionMethods:
         self,
         submissions: Iterable[tuple[str | Workflow, Input | None] | Mapping[str, Any]],
     ) -> list[WorkflowHandle]:
-        """Start many executions in one commit: all or none.
+        """Start many executions in one commit, all or none.
 
         Args:
             submissions: `(workflow, context)` pairs, or mappings with the names of `submit`'s
                 arguments.
 
         Returns:
-            A handle for each, in the order of the submissions.
+            A handle for each submission, in their order.
 
         Raises:
-            WorkflowNotFoundError: One of the workflows is not known.
-            WorkflowInputError: One of the contexts does not match its workflow's `input=`.
-            ConfigurationError: An argument of one of them is not valid.
-            DatabaseError: The database did not take them within `db_timeout`.
+            WorkflowNotFoundError: A workflow is not known.
+            WorkflowInputError: A context does not match its workflow's `input=`.
+            ConfigurationError: An argument of a submission is not valid.
+            ContextError: A context takes more than `max_context_bytes`.
+            TypeError: A context is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in a context is NaN or an infinity.
+            DatabaseError: The database did not accept the submissions within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
         Example:
@@ -346,16 +383,19 @@ class SubmissionMethods:
         """Start many executions in one commit from a coroutine, without blocking the event loop.
 
         Args:
-            submissions: As for `submit_many`.
+            submissions: The submissions, as for `submit_many`.
 
         Returns:
-            A handle for each, in the order of the submissions.
+            A handle for each submission, in their order.
 
         Raises:
-            WorkflowNotFoundError: One of the workflows is not known.
-            WorkflowInputError: One of the contexts does not match its workflow's `input=`.
-            ConfigurationError: An argument of one of them is not valid.
-            DatabaseError: The database did not take them within `db_timeout`.
+            WorkflowNotFoundError: A workflow is not known.
+            WorkflowInputError: A context does not match its workflow's `input=`.
+            ConfigurationError: An argument of a submission is not valid.
+            ContextError: A context takes more than `max_context_bytes`.
+            TypeError: A context is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in a context is NaN or an infinity.
+            DatabaseError: The database did not accept the submissions within `db_timeout`.
             RunnerClosedError: The runner was shut down.
 
         Example:
@@ -376,18 +416,18 @@ class SubmissionMethods:
         labels: Mapping[str, str] | None = None,
         note: str | None = None,
     ) -> WorkflowHandle:
-        """Start a new execution like an earlier one, which stays as it is.
+        """Start a new execution with the input and the options of an earlier execution.
 
         The new execution has the input, the labels, the priority and the timeout of the earlier
-        one, but no key. Its history names the earlier one in the event `rerun_of`. To continue the
-        earlier execution itself, use `retry_execution`.
+        execution, but no key. The event `rerun_of` in its history names the earlier execution,
+        which does not change. To continue the earlier execution itself, use `retry_execution`.
 
         Args:
-            execution_id: The earlier execution, in any state: its id, or its handle.
-            input: The new initial context, as for `submit`; the earlier execution's if omitted.
+            execution_id: The earlier execution, in any state, as a handle or an id.
+            input: The initial context, as for `submit`; if omitted, the earlier execution's input.
             version: The version of the workflow to run: "original" for the version of the earlier
                 execution, or "latest".
-            labels: Texts by name, in place of the earlier execution's labels.
+            labels: The labels, by name, in place of the earlier execution's labels.
             note: The reason, for the history.
 
         Returns:
@@ -396,8 +436,10 @@ class SubmissionMethods:
         Raises:
             WorkflowNotFoundError: No execution has this id.
             WorkflowInputError: The input does not match the workflow's `input=`. Nothing is
-                stored. It is a `ValueError`.
-            ConfigurationError: An argument is not valid. It is a `ValueError`.
+                stored. The error is a `ValueError`.
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
+            TypeError: The input is not a mapping, or a value in it has no JSON form.
+            ValueError: A value in the input is NaN or an infinity.
             DatabaseError: The database does not answer.
             RunnerClosedError: The runner was shut down.
 
@@ -453,7 +495,7 @@ class SubmissionMethods:
     def _begin_traces(
         self, requests: list[SubmitRequest]
     ) -> tuple[list[SubmitRequest], list[ExecutionSpan | None]]:
-        """The requests with their trace contexts, and the spans; no spans if tracing is off."""
+        """Return the requests with trace contexts, and the spans; no spans if tracing is off."""
         spans = [self._begin_trace(entry) for entry in requests]
         if not any(spans):
             return requests, []

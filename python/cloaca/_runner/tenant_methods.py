@@ -27,33 +27,34 @@ class TenantMethods:
         def _begin(self, started: Started) -> None: ...
 
     def __init__(self) -> None:
-        # By schema: the runner, and the URL with which it was opened.
+        # The tenants' runners by schema, each with the URL with which it was opened.
         self._tenants: dict[str, tuple[Self, str | None]] = {}
         self._opening = allocate_lock()
 
     def tenant(self, schema: str, database_url: str | None = None) -> Self:
-        """A runner for a tenant's schema of the same PostgreSQL database, within this process.
+        """Return a runner for a tenant's schema of the same PostgreSQL database.
 
-        It has this runner's settings, and shares its worker threads, event loop and connections:
-        `max_concurrent_tasks` and `db_pool_size` limit all tenants together, and the tenants take
-        turns. Executions, schedules, leases and recovery are the tenant's own. It ends with this
-        runner at the latest; shut it down earlier if this process no longer serves the tenant. It
-        starts by itself, unless this runner was made with `start=False` and has not started: then
-        it starts with this runner, or when its own `start()` is called. A second call with the same
-        schema returns the same runner while it is open.
+        The tenant's runner has this runner's settings, and shares its worker threads, event loop
+        and connections. `max_concurrent_tasks` and `db_pool_size` limit all tenants together, and
+        the tenants take turns. Executions, schedules, leases and recovery are separate for each
+        tenant.
+
+        The tenant's runner ends with this runner at the latest. Shut it down earlier if this
+        process no longer serves the tenant. The tenant's runner starts by itself, unless this
+        runner was created with `start=False` and has not started. In this case the tenant's runner
+        starts together with this runner, or when its own `start()` is called.
 
         Args:
-            schema: The tenant's schema. It is created if it does not exist and the role may create
-                it.
-            database_url: The tenant's own credentials for the same database; this runner's if
-                omitted. They are kept in memory while the tenant's runner is open.
+            schema: The tenant's schema. A missing schema is created if the role may create it.
+            database_url: A URL of the same database with the tenant's credentials; this runner's
+                URL if omitted. The URL is kept in memory while the tenant's runner is open.
 
         Returns:
-            A `DefaultRunner`.
+            A `DefaultRunner`. While it is open, further calls with the same schema return it too.
 
         Raises:
             ConfigurationError: The schema's name is not valid, the URL leads to another database,
-                or this runner is on SQLite, where a tenant is a file. It is a `ValueError`.
+                or this runner is on SQLite, where a tenant is a file. The error is a `ValueError`.
             DatabaseError: The schema cannot be opened, or `db_pool_size` is below 3.
             RunnerClosedError: This runner was shut down.
 
@@ -83,5 +84,5 @@ class TenantMethods:
             return tenant
 
     def _tenant_runners(self) -> list[Self]:
-        """The runners of tenants that this one has made."""
+        """Return the tenants' runners that `tenant` has created."""
         return [tenant for tenant, _ in self._tenants.values()]

@@ -1,9 +1,10 @@
-"""Schedules as values, and a preview of the times at which an expression fires."""
+"""Schedules as objects, and a preview of the times at which an expression fires."""
 
 from __future__ import annotations
 
 from cloaca import _core
-from cloaca._values.duration import instant_to_us, seconds_to_us, us_to_instant
+from cloaca._values.arguments import check_flag, check_string
+from cloaca._values.duration import duration_to_us, instant_to_us, us_to_instant
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
 from cloaca._values.suggestion import suggestion
 
@@ -14,21 +15,23 @@ if TYPE_CHECKING:
 
     from cloaca._values.inputs import Input
 
+# Maximum number of times that `cron_preview` returns.
 _MAX_PREVIEW = 100_000
 _CATCHUPS = ("skip", "latest", "all")
 _OVERLAPS = ("allow", "skip", "queue")
 
 
 class CronSchedule:
-    """A schedule to register by `DefaultRunner.add_cron_schedule`.
+    """A schedule, to register with `DefaultRunner.add_cron_schedule`.
 
     Attributes:
-        workflow_name: The workflow that it starts.
+        workflow_name: The workflow that the schedule starts.
         cron_expression: The cron expression, with 5 fields, or 6 with seconds first.
         timezone: The IANA time zone of the expression.
-        enabled: Whether it fires.
-        context: The initial context of its executions.
-        max_missed_runs: Maximum number of missed ticks that fire.
+        enabled: Whether the schedule fires.
+        context: The initial context of the schedule's executions.
+        max_missed_runs: Maximum number of missed ticks that fire; with `None`, the setting
+            `cron_max_catchup_executions` applies.
         catch_up: The handling of missed ticks: `"skip"`, `"latest"` or `"all"`; `True` means
             `"all"`, `False` means `"skip"`.
 
@@ -59,39 +62,48 @@ class CronSchedule:
         max_missed_runs: int | None = None,
         catch_up: bool | str = False,
     ) -> None:
-        """Make a schedule. It is checked here, and registered by `add_cron_schedule`.
+        """Make a schedule and check it. `add_cron_schedule` registers it.
 
         Args:
-            workflow_name: The workflow that it starts.
+            workflow_name: The workflow that the schedule starts.
             cron_expression: The cron expression.
             timezone: The IANA time zone of the expression.
-            enabled: Whether it fires.
-            context: The initial context of its executions.
-            max_missed_runs: Maximum number of missed ticks that fire.
-            catch_up: The handling of missed ticks.
+            enabled: Whether the schedule fires.
+            context: The initial context of the schedule's executions.
+            max_missed_runs: Maximum number of missed ticks that fire; the setting
+                `cron_max_catchup_executions` if omitted.
+            catch_up: The handling of missed ticks: `"skip"`, `"latest"` or `"all"`, or a boolean.
 
         Raises:
-            ScheduleError: The expression, the zone or the rule cannot be read. It is a
+            ScheduleError: The expression, the zone or the rule cannot be read. The error is a
                 `ValueError`.
         """
         cron_preview(cron_expression, timezone, 1)
         self.workflow_name = workflow_name
         self.cron_expression = cron_expression
         self.timezone = timezone
-        self.enabled = enabled
+        self.enabled = check_flag("enabled", enabled, ScheduleError)
         self.context = context
         self.max_missed_runs = max_missed_runs
         self.catch_up = catch_up
         self._catchup_rule()
 
     def _catchup_rule(self) -> str:
-        """The name of the catch-up rule."""
+        """Return the name of the catch-up rule."""
         if isinstance(self.catch_up, bool):
             return "all" if self.catch_up else "skip"
         return rule("catch_up", self.catch_up, _CATCHUPS)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both have the same values."""
+        if not isinstance(other, CronSchedule):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in CronSchedule.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
-        """Workflow, expression and zone."""
+        """Return the workflow, the expression and the zone."""
         return (
             f"CronSchedule(workflow_name={self.workflow_name!r}, "
             f"cron_expression={self.cron_expression!r}, timezone={self.timezone!r})"
@@ -101,20 +113,21 @@ class CronSchedule:
 def cron_preview(
     expression: str, timezone: str = "UTC", n: int = 5, start: datetime | None = None
 ) -> list[datetime]:
-    """The next times at which a cron expression fires.
+    """Return the next times at which a cron expression fires.
 
     Args:
-        expression: 5 fields, or 6 with seconds first.
+        expression: The cron expression, with 5 fields, or 6 with seconds first.
         timezone: An IANA time zone.
-        n: The number of ticks, 0 to 100000.
-        start: The time after which the ticks begin; a datetime with a time zone. Now if omitted.
+        n: The number of times to return, 0 to 100000.
+        start: The time after which the returned times begin, as a datetime with a time zone. Now if
+            omitted.
 
     Returns:
-        Datetimes with the offset from UTC that the zone has at each of them.
+        Datetimes, each with the zone's UTC offset at that time.
 
     Raises:
-        ScheduleError: The expression or the zone cannot be read, or the expression never fires. It
-            is a `ValueError`.
+        ScheduleError: The expression or the zone cannot be read, or the expression never fires. The
+            error is a `ValueError`.
         ConfigurationError: `n` or `start` is not valid. The error is a `ValueError`.
 
     Example:
@@ -141,7 +154,8 @@ def cron_preview(
 def _local(at_us: int, offset_seconds: int) -> datetime:
     """Returns a fire time with a fixed UTC offset instead of the zone.
 
-    While a zone's clocks go back, Python treats its datetimes as unequal to all others.
+    In the hour that a zone repeats when its clocks go back, a datetime with this zone would be
+    unequal to every datetime with another zone.
     """
     from datetime import timedelta, timezone
 
@@ -149,18 +163,17 @@ def _local(at_us: int, offset_seconds: int) -> datetime:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number from 0."""
+    """Returns whether a value is a whole number from 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def check_text(what: str, value: object) -> None:
-    """Refuse a value that is not text.
+    """Checks that a value is a string.
 
     Raises:
-        ScheduleError: The value is not text.
+        ScheduleError: The value is not a string.
     """
-    if not isinstance(value, str):
-        raise ScheduleError(f"{what} must be a string, not {type(value).__name__}")
+    check_string(what, value, ScheduleError)
 
 
 def rule(name: str, value: object, known: tuple[str, ...]) -> str:
@@ -185,11 +198,11 @@ def options(
     overlap: str,
     start_at: datetime | None,
     end_at: datetime | None,
-    jitter_seconds: float | timedelta,
+    jitter_seconds: float | timedelta | str,
     enabled: bool,
     input: _core.Context | None,
 ) -> tuple[Any, ...]:
-    """The arguments of the engine's `register` that follow the time zone.
+    """Returns the arguments for the engine's `register`, beginning with the instance name.
 
     Raises:
         ScheduleError: An option is not valid.
@@ -200,8 +213,6 @@ def options(
         check_text("instance_name", instance_name)
     if max_catchup is not None and not is_count(max_catchup):
         raise ScheduleError(f"max_catchup must be a whole number from 0, not {max_catchup!r}")
-    if not isinstance(enabled, bool):
-        raise ScheduleError(f"enabled must be True or False, not {enabled!r}")
     return (
         instance_name,
         input,
@@ -210,8 +221,8 @@ def options(
         rule("overlap", overlap, _OVERLAPS),
         None if start_at is None else instant_to_us("start_at", start_at),
         None if end_at is None else instant_to_us("end_at", end_at),
-        seconds_to_us("jitter_seconds", jitter_seconds, zero=True),
-        enabled,
+        duration_to_us("jitter_seconds", jitter_seconds, zero=True),
+        check_flag("enabled", enabled, ScheduleError),
     )
 
 

@@ -1,9 +1,10 @@
-"""The methods of a runner for schedules."""
+"""Methods of a runner that register, read and control schedules."""
 
 from __future__ import annotations
 
 from cloaca._core import Context
-from cloaca._schedules.cron import check_text, is_count, options
+from cloaca._schedules.cron import CronSchedule, check_text, is_count, options
+from cloaca._values.arguments import check_flag
 from cloaca._values.duration import rfc3339
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
 from cloaca._values.inputs import context_of
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._core import Runner, Schedules, TickRecord
-    from cloaca._schedules.cron import CronSchedule
     from cloaca._values.inputs import Input
     from cloaca._workflows.workflow import Workflow
 
@@ -26,12 +26,12 @@ _ADDED = {
     "schedule_timezone": "UTC",
     "schedule_expression": "@hourly",
 }
-# A limit that no database reaches.
+# The limit that is used if the caller gives none. No database has so many rows.
 _ALL = 2**62
 
 
 class ScheduleMethods:
-    """The part of `DefaultRunner` that deals with schedules. Private."""
+    """The part of `DefaultRunner` that registers and controls schedules. Private."""
 
     _core: Runner
     _schedules: Schedules
@@ -53,35 +53,38 @@ class ScheduleMethods:
         overlap: str = "allow",
         start_at: datetime | None = None,
         end_at: datetime | None = None,
-        jitter_seconds: float | timedelta = 0,
+        jitter_seconds: float | timedelta | str = 0,
         enabled: bool = True,
     ) -> str:
         """Start a workflow at the times of a cron expression.
 
-        Any runner on the database may fire it, and each tick fires once. Registering the same
-        workflow, expression, zone and instance name again, e.g. at every start of a program,
-        returns the same schedule with these options; it stays enabled or disabled as it was.
+        Any runner on the database can fire the schedule, and each tick fires once. A program may
+        register the same workflow, expression, zone and instance name again, e.g. at every start.
+        The call then returns the same id, and updates the schedule's options except `enabled`.
 
         Args:
-            workflow_name: The workflow. It need not be known here, because another worker may have
-                it.
-            cron_expression: 5 fields, or 6 with seconds first. A field may have lists, ranges,
-                steps, names, `L` for the last day of the month, and `MON#1` for its first Monday.
-                `@hourly` and similar words are expressions too.
+            workflow_name: The workflow. This process need not know the workflow, because another
+                worker may have it.
+            cron_expression: The cron expression, with 5 fields, or 6 with seconds first. A field
+                may have lists, ranges, steps, names, `L` for the last day of the month, and `MON#1`
+                for the month's first Monday. `@hourly` and similar words are expressions too.
             timezone: The IANA time zone of the expression.
-            instance_name: Distinguishes schedules with the same workflow, expression and zone.
-            input: The initial context of its executions, to which `scheduled_time`, `schedule_id`,
-                `schedule_timezone` and `schedule_expression` are added. If the workflow declares
-                `input=`, it is validated here.
+            instance_name: A name that distinguishes schedules with the same workflow, expression
+                and zone.
+            input: The initial context of the schedule's executions. The engine adds
+                `scheduled_time`, `schedule_id`, `schedule_timezone` and `schedule_expression`. If
+                the workflow declares `input=`, the input is validated now.
             catchup: The handling of ticks that were due while no runner was live: `"skip"` records
-                them as missed, `"latest"` fires the last one, `"all"` fires them, oldest first.
+                them as missed, `"latest"` fires the last of them, `"all"` fires all, oldest first.
             max_catchup: Maximum number of missed ticks that fire; the setting
                 `cron_max_catchup_executions` if omitted.
             overlap: The handling of a tick while an execution of the schedule is open: `"allow"`
-                fires it, `"skip"` records it as overlapped, `"queue"` fires it afterwards.
-            start_at: The schedule has no ticks before this time; a datetime with a time zone.
-            end_at: The schedule has no ticks after this time.
-            jitter_seconds: Maximum delay of a tick in seconds. Each tick gets a random delay.
+                fires the tick, `"skip"` records it as overlapped, `"queue"` fires it after the
+                execution has ended.
+            start_at: The time before which the schedule has no ticks; a datetime with a time zone.
+            end_at: The time after which the schedule has no ticks; a datetime with a time zone.
+            jitter_seconds: Maximum delay of a tick: seconds, a timedelta, or text such as
+                `"30s"`. Each tick has a random delay.
             enabled: Whether a new schedule fires.
 
         Returns:
@@ -89,7 +92,7 @@ class ScheduleMethods:
 
         Raises:
             ScheduleError: The expression, the zone or an option cannot be read, or the expression
-                never fires. It is a `ValueError`.
+                never fires. The error is a `ValueError`.
             ConfigurationError: A time or a duration is not valid. The error is a `ValueError`.
             WorkflowInputError: The input does not match the workflow's `input=`.
             TypeError: A value of the input is not JSON.
@@ -135,13 +138,23 @@ class ScheduleMethods:
             schedule: The schedule.
 
         Returns:
-            Its id.
+            The schedule's id.
 
         Raises:
-            ScheduleError: It cannot be registered. It is a `ValueError`.
+            ScheduleError: The schedule cannot be registered. The error is a `ValueError`.
+
+        Example:
+            >>> schedule = cloaca.CronSchedule("etl", "0 2 * * *", catch_up="latest")
+            >>> id = runner.add_cron_schedule(schedule)
 
         Since 1.0.
         """
+        given: object = schedule
+        if not isinstance(given, CronSchedule):
+            raise ScheduleError(
+                f"schedule must be a CronSchedule, not {type(given).__name__}",
+                hint="the arguments themselves go to register_cron_workflow",
+            )
         return self.register_cron_workflow(
             schedule.workflow_name,
             schedule.cron_expression,
@@ -158,58 +171,72 @@ class ScheduleMethods:
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Returns the schedules, oldest first.
+        """Return the schedules, oldest first.
 
         Args:
             enabled_only: Whether to leave out schedules that are switched off.
-            limit: Maximum number of rows.
-            offset: Number of the oldest rows to skip.
+            limit: Maximum number of schedules; no limit if omitted.
+            offset: Number of the oldest schedules to leave out; 0 if omitted.
 
         Returns:
             Dicts in the form of `get_cron_schedule`.
 
+        Raises:
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> [schedule["next_run_at"] for schedule in runner.list_cron_schedules()]
+
         Since 1.0.
         """
-        rows = self._core.reads.schedules(bool(enabled_only), *window(limit, offset))
+        wanted = False if enabled_only is None else check_flag("enabled_only", enabled_only)
+        rows = self._core.reads.schedules(wanted, *window(limit, offset))
         return [schedule_dict(row) for row in rows]
 
     def get_cron_schedule(self, id: str) -> dict[str, Any]:
-        """A schedule.
+        """Return a schedule.
 
         Args:
-            id: Its id.
+            id: The id of the schedule.
 
         Returns:
             A dict with `id`, `workflow_name`, `cron_expression`, `timezone`, `instance_name`,
             `enabled`, `catchup_policy`, `max_catchup`, `overlap_policy`, `jitter_seconds`, `input`,
-            and times as RFC 3339 text or `None`: `next_run_at`, `last_run_at` (its last tick that
+            and times as RFC 3339 text or `None`: `next_run_at`, `last_run_at` (the last tick that
             fired), `start_at`, `end_at`, `created_at`, `updated_at`.
 
         Raises:
-            ScheduleError: There is no such schedule. It is a `ValueError`.
+            ScheduleError: There is no such schedule. The error is a `ValueError`.
+
+        Example:
+            >>> runner.get_cron_schedule(id)["next_run_at"]
+            '2026-01-02T01:00:00.000000Z'
 
         Since 1.0.
         """
-        with Failing("Failed to get cron schedule"):
+        with ErrorPrefix("Failed to get cron schedule"):
             return schedule_dict(self._core.reads.schedule(_id(id)))
 
     def update_cron_schedule(
         self, id: str, cron_expression: str | None = None, timezone: str | None = None
     ) -> None:
-        """Change the expression or time zone of a schedule. Its next tick is computed again.
+        """Change the expression or time zone of a schedule. The next tick is computed again.
 
         Args:
-            id: Its id.
+            id: The id of the schedule.
             cron_expression: The new expression; the old one if omitted.
             timezone: The new time zone; the old one if omitted.
 
         Raises:
             ScheduleError: There is no such schedule, the new values cannot be read, or another
-                schedule has them already. It is a `ValueError`.
+                schedule already has them. The error is a `ValueError`.
+
+        Example:
+            >>> runner.update_cron_schedule(id, "0 3 * * *")
 
         Since 1.0.
         """
-        with Failing("Failed to update cron schedule"):
+        with ErrorPrefix("Failed to update cron schedule"):
             for what, value in (
                 ("the cron expression", cron_expression),
                 ("the time zone", timezone),
@@ -219,90 +246,112 @@ class ScheduleMethods:
             self._schedules.update(_id(id), cron_expression, timezone)
 
     def set_cron_schedule_enabled(self, id: str, enabled: bool) -> None:
-        """Switch a schedule on or off. Ticks that were due while it was off are not caught up.
+        """Switch a schedule on or off. Ticks that were due while it was off do not fire.
 
         Args:
-            id: Its id.
-            enabled: Whether it fires.
+            id: The id of the schedule.
+            enabled: Whether the schedule fires.
 
         Raises:
-            ScheduleError: There is no such schedule. It is a `ValueError`.
+            ScheduleError: There is no such schedule. The error is a `ValueError`.
+
+        Example:
+            >>> runner.set_cron_schedule_enabled(id, False)
 
         Since 1.0.
         """
-        with Failing("Failed to update cron schedule"):
-            self._schedules.set_enabled(_id(id), bool(enabled))
+        with ErrorPrefix("Failed to update cron schedule"):
+            self._schedules.set_enabled(_id(id), check_flag("enabled", enabled, ScheduleError))
 
     def delete_cron_schedule(self, id: str) -> None:
         """Delete a schedule. Its history stays readable until it is pruned.
 
         Args:
-            id: Its id.
+            id: The id of the schedule.
 
         Raises:
-            ScheduleError: There is no such schedule. It is a `ValueError`.
+            ScheduleError: There is no such schedule. The error is a `ValueError`.
+
+        Example:
+            >>> runner.delete_cron_schedule(id)
 
         Since 1.0.
         """
-        with Failing("Failed to delete cron schedule"):
+        with ErrorPrefix("Failed to delete cron schedule"):
             self._schedules.delete(_id(id))
 
     def run_cron_schedule_now(self, id: str) -> str:
-        """Start a schedule's workflow once, now, whatever its rules. Its next tick is unchanged.
+        """Start a schedule's workflow once, now. The schedule's rules and next tick are unaffected.
 
         Args:
-            id: Its id.
+            id: The id of the schedule.
 
         Returns:
             The execution's id.
 
         Raises:
-            ScheduleError: There is no such schedule. It is a `ValueError`.
-            WorkflowNotFoundError: No program has stored a definition of its workflow.
+            ScheduleError: There is no such schedule. The error is a `ValueError`.
+            WorkflowNotFoundError: No program has stored a definition of the workflow.
+
+        Example:
+            >>> execution_id = runner.run_cron_schedule_now(id)
+            >>> runner.get_handle(execution_id).result().status
 
         Since 1.0.
         """
-        with Failing("Failed to run cron schedule"):
+        with ErrorPrefix("Failed to run cron schedule"):
             return self._schedules.run_now(_id(id))
 
     def get_cron_execution_history(
         self, id: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """The ticks of a schedule with their outcomes, newest first, also of a deleted schedule.
+        """Return the ticks of a schedule with their outcomes, newest first.
+
+        The history of a deleted schedule can also be read.
 
         Args:
-            id: Its id.
-            limit: Maximum number of rows.
-            offset: Number of the newest rows to skip.
+            id: The id of the schedule.
+            limit: Maximum number of ticks; no limit if omitted.
+            offset: Number of the newest ticks to leave out; 0 if omitted.
 
         Returns:
-            Dicts with `id`, `schedule_id`, `scheduled_time`, `claimed_at`, `outcome` (`fired`,
-            `missed`, `skipped`: its workflow was not known, `overlapped`, `queued`), `detail`,
+            Dicts with `id`, `schedule_id`, `scheduled_time`, `claimed_at`, `outcome`, `detail`,
             `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
+            The outcome is `fired`, `missed`, `skipped` (the workflow was not known), `overlapped`
+            or `queued`.
 
         Raises:
-            ScheduleError: There never was such a schedule. It is a `ValueError`.
+            ScheduleError: No schedule had this id. The error is a `ValueError`.
+            ConfigurationError: `limit` or `offset` is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> for tick in runner.get_cron_execution_history(id, limit=10):
+            ...     print(tick["scheduled_time"], tick["outcome"], tick["workflow_execution_id"])
 
         Since 1.0.
         """
-        with Failing("Failed to get cron schedule"):
+        with ErrorPrefix("Failed to get cron schedule"):
             ticks = self._core.reads.schedule_history(_id(id), *window(limit, offset))
         return [tick_dict(tick) for tick in ticks]
 
     def get_cron_execution_stats(self, since: str | datetime) -> dict[str, Any]:
-        """The number of ticks that started an execution since a time.
+        """Return how many ticks since a time should have started an execution, and how many did.
 
         Args:
             since: RFC 3339 text or a datetime, with a time zone.
 
         Returns:
-            A dict with `total_executions` (ticks that should have started an execution),
-            `successful_executions` (ticks that started one), `lost_executions` (missed ticks, and
-            ticks of an unknown workflow), `success_rate` (0 to 1; 0 if there were no ticks), and
+            A dict with `total_executions` (all these ticks), `successful_executions` (ticks that
+            started an execution), `lost_executions` (missed ticks, and ticks of an unknown
+            workflow), `success_rate` (0 to 1; 0 if there were no ticks), and
             `missed_executions`, `skipped_executions`, `overlapped_executions`, `queued_executions`.
 
         Raises:
-            ScheduleError: The time cannot be read. It is a `ValueError`.
+            ScheduleError: The time cannot be read. The error is a `ValueError`.
+
+        Example:
+            >>> runner.get_cron_execution_stats("2026-01-01T00:00:00Z")["success_rate"]
+            0.98
 
         Since 1.0.
         """
@@ -321,7 +370,10 @@ class ScheduleMethods:
 
 
 def _checked_input(workflow_name: str, input: Input | None) -> Context | None:
-    """The input of a schedule, validated if its workflow is known here and declares one."""
+    """Returns the input of a schedule.
+
+    The input is validated if this process knows the workflow, and the workflow declares an input.
+    """
     workflow = registry.workflow(workflow_name)
     context = context_of(input)
     if workflow is None or workflow._input is None:
@@ -342,7 +394,7 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
     """Validates `limit` and `offset`, and returns them as integers.
 
     Raises:
-        ConfigurationError: One of them is negative or not a whole number.
+        ConfigurationError: A value is negative or not a whole number.
     """
     for name, value in (("limit", limit), ("offset", offset)):
         if value is not None and not is_count(value):
@@ -350,8 +402,11 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
     return (_ALL if limit is None else min(limit, _ALL), min(offset or 0, _ALL))
 
 
-class Failing:
-    """Adds the failed operation to an engine error, which contains only the reason."""
+class ErrorPrefix:
+    """Puts the failed operation before the message of a `ScheduleError` that the block raises.
+
+    The engine's message contains only the reason.
+    """
 
     __slots__ = ("_what",)
 
@@ -369,7 +424,7 @@ class Failing:
 
 
 def tick_dict(tick: TickRecord) -> dict[str, Any]:
-    """A tick, in the form of `get_cron_execution_history`."""
+    """Returns a tick, in the form of `get_cron_execution_history`."""
     due_at = rfc3339(tick.due_us)
     return {
         "id": f"{tick.schedule_id}/{due_at}",
@@ -386,7 +441,7 @@ def tick_dict(tick: TickRecord) -> dict[str, Any]:
 
 
 def when(value: int | None) -> str | None:
-    """A time as text."""
+    """Returns a time as RFC 3339 text."""
     return None if value is None else rfc3339(value)
 
 
@@ -397,7 +452,7 @@ def _id(id: object) -> str:
 
 
 def schedule_dict(row: dict[str, Any]) -> dict[str, Any]:
-    """A schedule, in the form of `get_cron_schedule`."""
+    """Returns a schedule, in the form of `get_cron_schedule`."""
     return {
         "id": row["id"],
         "workflow_name": row["workflow"],

@@ -1,8 +1,12 @@
-"""Triggers: functions that are polled, or called after ends, and may start a workflow."""
+"""Triggers: functions that may start a workflow when they are called.
+
+A runner calls them at intervals (it polls them), or after executions of another workflow end.
+"""
 
 from __future__ import annotations
 
-from cloaca._values.duration import seconds_to_us
+from cloaca._values.arguments import check_flag, names_arguments
+from cloaca._values.duration import duration_to_us
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
 from cloaca._values.inputs import context_of
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
@@ -23,12 +27,12 @@ if TYPE_CHECKING:
 _DEFAULT_INTERVAL = "30s"
 # The states in which executions end.
 _FINAL = ("Completed", "Failed", "Cancelled")
-_SPAN = r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*"
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class TriggerResult:
-    """The return value of a trigger: `skip()`, `fire(context)` or `fire_many([(context, key), …])`.
+    """The return value of a trigger's function.
+
+    It is made by `skip()`, `fire(context)` or `fire_many([(context, key), …])`.
 
     Example:
         >>> cloaca.TriggerResult.fire({"path": "inbox.csv"}).is_fire_result()
@@ -46,7 +50,7 @@ class TriggerResult:
         many: list[tuple[Context | None, str | None]] | None = None,
         state: object = None,
     ) -> None:
-        """Private: made by `skip`, `fire` and `fire_many`."""
+        """Private: use `skip`, `fire` or `fire_many`."""
         self._fires = fires
         self._context = context
         self._many = many
@@ -61,14 +65,18 @@ class TriggerResult:
         """Do not start the workflow.
 
         Args:
-            state: The state to keep; the earlier one if omitted. The function gets it in the next
-                call, if it has a parameter `state`.
+            state: The state to store. The next call of the function receives it, if the function
+                has a parameter `state`. If omitted, the stored state does not change.
 
         Returns:
             The value that the trigger's function must return.
 
         Raises:
             TypeError: The state is not JSON.
+
+        Example:
+            >>> cloaca.TriggerResult.skip().is_skip_result()
+            True
 
         Since 1.0.
         """
@@ -80,19 +88,20 @@ class TriggerResult:
     ) -> TriggerResult:
         """Start the workflow several times.
 
-        The executions and the new state are committed together: after a crash, the function is
-        called again with the state that matches the started executions.
+        One transaction stores the executions and the new state. If the process crashes, the next
+        call of the function therefore receives a state that matches the started executions.
 
         Args:
             fires: Pairs of an initial context and a key. A key makes the start idempotent: nothing
-                is started if an execution of the workflow has it. `None` means no key.
-            state: The state to keep; the earlier one if omitted.
+                is started if an execution of the workflow has the key. `None` means no key.
+            state: The state to store. If omitted, the stored state does not change.
 
         Returns:
             The value that the trigger's function must return.
 
         Raises:
-            TypeError: A value is not JSON, or an entry is not a pair.
+            TypeError: A value is not JSON, an entry is not a pair, or a key is not text of 1 to 512
+                characters.
 
         Example:
             >>> @cloaca.trigger(on="import_row", poll_interval="10s")
@@ -120,35 +129,60 @@ class TriggerResult:
         """Start the workflow.
 
         Args:
-            context: The initial context of the execution. It is validated when the function
-                returns, if the workflow declares `input=`.
-            state: The state to keep; the earlier one if omitted.
+            context: The initial context of the execution. If the workflow declares `input=`, the
+                context is validated when the function returns.
+            state: The state to store. If omitted, the stored state does not change.
 
         Returns:
             The value that the trigger's function must return.
 
         Raises:
-            TypeError: A value in it is not JSON.
+            TypeError: A value in the context or the state is not JSON.
+
+        Example:
+            >>> cloaca.TriggerResult.fire({"path": "inbox.csv"}, state="inbox.csv")
 
         Since 1.0.
         """
         return TriggerResult(True, context_of(context), state=state)
 
     def is_fire_result(self) -> bool:
-        """Whether it starts the workflow. Since 1.0."""
+        """Return whether the result starts the workflow.
+
+        Example:
+            >>> cloaca.TriggerResult.fire().is_fire_result()
+            True
+
+        Since 1.0.
+        """
         return self._fires
 
     def is_skip_result(self) -> bool:
-        """Whether it does not start the workflow. Since 1.0."""
+        """Return whether the result does not start the workflow.
+
+        Example:
+            >>> cloaca.TriggerResult.fire().is_skip_result()
+            False
+
+        Since 1.0.
+        """
         return not self._fires
 
     @property
     def context(self) -> Context | None:
-        """The initial context of the execution. Since 1.0."""
+        """The initial context of the execution, or `None`. Since 1.0."""
         return self._context
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both have the same effect."""
+        if not isinstance(other, TriggerResult):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in TriggerResult.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
-        """The decision, and the initial context."""
+        """Return the decision, and the initial context."""
         if not self._fires:
             return "<TriggerResult Skip>"
         if self._many is not None:
@@ -156,6 +190,7 @@ class TriggerResult:
         return f"<TriggerResult Fire {self._context!r}>"
 
 
+@names_arguments
 def trigger(
     *,
     name: str | None = None,
@@ -167,34 +202,40 @@ def trigger(
     after: str | Workflow | None = None,
     status: str | Iterable[str] | None = None,
 ) -> Callable[[F], F]:
-    """Register a function that is polled, and starts a workflow when it returns `fire`.
+    """Register a function that can start a workflow.
 
-    The function takes no argument, or one named `state`: the state that it last returned with
-    `state=`, at first `None`. It returns a `TriggerResult`, and may be an `async def`. One runner
-    at a time calls it. It does not use a worker: a slow trigger does not delay tasks or other
-    triggers. An exception is logged and recorded, and the next poll takes place as usual.
+    Runners call the function at intervals, or, with `after`, when executions of another workflow
+    have ended. The function returns a `TriggerResult`. It takes no argument, or an argument named
+    `state`: the state that the function last returned with `state=`, or `None` at the first call.
+    The function may be an `async def`. One runner at a time calls the function. The call does not
+    occupy a worker, so a slow trigger does not delay tasks or other triggers. If the function
+    raises an exception, the exception is logged and recorded, and the next call takes place as
+    usual.
 
     Args:
         name: The trigger's name, the same in every program. Defaults to the function's name.
-        on: The workflow to start. Without it, the function is never called, and a warning says so.
-        poll_interval: Time between two calls: text such as `"500ms"`, `"30s"` (the default),
+        on: The workflow to start. If omitted, the function is never called, and a warning is
+            logged.
+        poll_interval: Time between two calls: a string such as `"500ms"`, `"30s"` (the default),
             `"5m"`, `"1h"`, or seconds, or a timedelta.
         cron: A cron expression for the times of the calls, instead of `poll_interval`.
         timezone: The IANA time zone of the expression; UTC if omitted.
-        allow_concurrent: Whether it starts the workflow while an execution that it started is open.
-            With `after` it always does.
-        after: A workflow: the function is called once for each end of its executions instead of
-            being polled. It may take the `WorkflowResult` of the ended execution as its argument.
-            The end is stored with the execution, by whichever program ends it, so that none is
-            lost; after an exception the function is called again, at most 10 times.
-        status: The final states that count with `after`: `"Completed"` (the default), `"Failed"`,
-            `"Cancelled"`, or several of them.
+        allow_concurrent: Whether the trigger starts the workflow while an execution that it started
+            earlier is open. With `after` this is always allowed.
+        after: A workflow. The function is called once for each execution of this workflow that
+            ends, and not at intervals. The function may take the `WorkflowResult` of the ended
+            execution as an argument. The transaction that ends the execution also records it for
+            the trigger, so no ended execution is missed. After an exception the function is called
+            again, until it has been called 10 times for this execution.
+        status: The final states for which `after` calls the function: `"Completed"` (the default),
+            `"Failed"`, `"Cancelled"`, or several of them.
 
     Returns:
         A decorator that returns the function unchanged.
 
     Raises:
-        ScheduleError: An option is not valid. The error is a `ValueError`.
+        ScheduleError: An option is not valid, or the function has a parameter for which it receives
+            no value. The error is a `ValueError`.
 
     Example:
         >>> @cloaca.trigger(on="import_file", poll_interval="10s")
@@ -214,9 +255,9 @@ def trigger(
             hint="write @cloaca.trigger(on='workflow')",
         )
     if cron is not None and poll_interval is not None:
-        raise ScheduleError("poll_interval and cron exclude each other: both say when to poll")
+        raise ScheduleError("poll_interval and cron exclude each other: both set the poll times")
     if cron is None and timezone is not None:
-        raise ScheduleError("timezone is the zone of cron, which is not given")
+        raise ScheduleError("timezone is the zone of cron=, but cron= is not given")
     zone = "UTC" if timezone is None else timezone
     follows = _after(after, status, cron is not None or poll_interval is not None)
     interval_us = None
@@ -236,9 +277,10 @@ def trigger(
         )
     if name is not None:
         _check_name(name)
+    check_flag("allow_concurrent", allow_concurrent, ScheduleError)
 
     def decorate(function: F) -> F:
-        from cloaca._tasks.parameters import is_coroutine_function
+        from cloaca._tasks.parameters import call_problem, is_coroutine_function
         from cloaca._workflows.registry import registry
         from cloaca._workflows.trigger_definition import TriggerDefinition
 
@@ -249,17 +291,26 @@ def trigger(
         own = name if name is not None else getattr(function, "__name__", None)
         if not isinstance(own, str) or own == "<lambda>":
             raise ScheduleError(
-                f"{function!r} has no name that could be the trigger's",
+                f"{function!r} has no name that the trigger could take",
                 hint="give it one: name='...'",
             )
         if workflow is None:
             from cloaca._observe.logger import logger
 
             logger().warning(
-                "trigger '%s' starts no workflow and is never polled: give it one, on='...'", own
+                "trigger '%s' starts no workflow and is never polled; name one with on='...'", own
             )
             return function
         assert isinstance(workflow, str)
+        takes_state = any(parameter.name == "state" for parameter in _parameters(function, own))
+        result = None if follows is None else _result_parameter(function, own)
+        named = (("state",) if takes_state else ()) + (() if result is None else (result,))
+        problem = call_problem(function, named=named)
+        if problem is not None:
+            raise ScheduleError(
+                f"the function of trigger '{own}': {problem}",
+                hint="it can take `state` and, with after=, the ended execution, both by name",
+            )
         registry.add_trigger(
             TriggerDefinition(
                 own,
@@ -267,12 +318,12 @@ def trigger(
                 interval_us,
                 None if cron is None else cron.strip(),
                 zone,
-                bool(allow_concurrent),
+                allow_concurrent,
                 function,
                 is_coroutine_function(function),
-                any(parameter.name == "state" for parameter in _parameters(function, own)),
+                takes_state,
                 follows,
-                None if follows is None else _result_parameter(function, own),
+                result,
             )
         )
         return function
@@ -281,7 +332,7 @@ def trigger(
 
 
 def _parameters(function: Callable[..., object], name: str) -> tuple[Parameter, ...]:
-    """The parameters of a trigger's function; none if they cannot be read."""
+    """Returns the parameters of a trigger's function; an empty tuple if they cannot be read."""
     from cloaca._tasks.parameters import read_signature
     from cloaca._values.exceptions import TaskValidationError
 
@@ -292,14 +343,14 @@ def _parameters(function: Callable[..., object], name: str) -> tuple[Parameter, 
 
 
 def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[str]] | None:
-    """The workflow and the final states that a trigger follows; `None` if it is polled."""
+    """Returns the workflow that `after=` names, and the final states; `None` without `after=`."""
     if after is None:
         if status is not None:
-            raise ScheduleError("status selects the ends of `after`, which is not given")
+            raise ScheduleError("status selects final states for after=, but after= is not given")
         return None
     if is_polled:
         raise ScheduleError(
-            "a trigger with after= is not polled: poll_interval and cron do not go with it"
+            "a trigger with after= is not polled, so it takes neither poll_interval nor cron"
         )
     workflow: object = getattr(after, "name", after)
     if not isinstance(workflow, str) or not is_workflow_name(workflow):
@@ -307,7 +358,7 @@ def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[st
             f"after must be the name of a workflow, not {workflow!r}", hint=NAME_HINT
         )
     given: Any = "Completed" if status is None else status
-    words = [given] if isinstance(given, str) else list(given)
+    words = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
     statuses: list[str] = []
     for word in words:
         if word not in _FINAL:
@@ -317,12 +368,12 @@ def _after(after: object, status: object, is_polled: bool) -> tuple[str, list[st
         if str(word) not in statuses:
             statuses.append(str(word))
     if not statuses:
-        raise ScheduleError("status names no state: name one, or leave it out")
+        raise ScheduleError("status names no state", hint="name at least one state, or omit status")
     return workflow, statuses
 
 
 def _result_parameter(function: Callable[..., object], name: str) -> str | None:
-    """The parameter that receives the ended execution; `None` if there is none."""
+    """Returns the parameter that receives the ended execution; `None` if there is none."""
     from cloaca._tasks.parameters import MISSING
 
     others = [
@@ -352,18 +403,8 @@ def _check_name(name: object) -> None:
 
 
 def _interval_us(value: str | float | timedelta) -> int:
-    if isinstance(value, str):
-        import re
-
-        match = re.fullmatch(_SPAN, value)
-        if match is None:
-            raise ScheduleError(
-                f"poll_interval {value[:40]!r} cannot be read",
-                hint="write a number with ms, s, m, h or d, like '30s'",
-            )
-        value = float(match[1]) * _SECONDS[match[2]]
     try:
-        return seconds_to_us("poll_interval", value)
+        return duration_to_us("poll_interval", value)
     except ConfigurationError as error:
         raise ScheduleError(error.message, hint=error.hint) from None
 

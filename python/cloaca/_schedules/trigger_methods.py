@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloaca._schedules.cron_methods import tick_dict, when, window
+from cloaca._values.arguments import check_flag
 from cloaca._values.exceptions import ScheduleError
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TriggerMethods:
-    """The part of `DefaultRunner` that deals with triggers. Private."""
+    """The part of `DefaultRunner` that reads and controls triggers. Private."""
 
     _core: Runner
     _schedules: Schedules
@@ -24,71 +25,98 @@ class TriggerMethods:
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[dict[str, Any]]:
-        """The triggers of programs on this database, oldest first.
+        """Return the triggers of programs on this database, oldest first.
 
         Args:
-            enabled_only: Whether to leave out those that are switched off.
-            limit: Maximum number of rows.
-            offset: Number of the oldest rows to skip.
+            enabled_only: Whether to leave out triggers that are switched off.
+            limit: Maximum number of triggers; no limit if omitted.
+            offset: Number of the oldest triggers to leave out; 0 if omitted.
 
         Returns:
             Dicts in the form of `get_trigger_schedule`.
 
+        Raises:
+            ConfigurationError: An argument is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> [trigger["name"] for trigger in runner.list_trigger_schedules()]
+
         Since 1.0.
         """
-        rows = self._core.reads.triggers(bool(enabled_only), *window(limit, offset))
-        return [told_trigger(row) for row in rows]
+        wanted = False if enabled_only is None else check_flag("enabled_only", enabled_only)
+        rows = self._core.reads.triggers(wanted, *window(limit, offset))
+        return [trigger_dict(row) for row in rows]
 
     def get_trigger_schedule(self, name: str) -> dict[str, Any] | None:
-        """A trigger.
+        """Return a trigger.
 
         Args:
-            name: Its name.
+            name: The name of the trigger.
 
         Returns:
-            `None` if it does not exist, else a dict with `id`, `name` (also as `trigger_name`),
-            `workflow_name`, `poll_interval` (seconds) and `poll_interval_ms`, or `cron_expression`
-            and `timezone`, or `after` (a workflow) and `after_status` (a list), each `None` where
-            it does not apply, `allow_concurrent`, `enabled`, `last_error`, and times as RFC 3339
-            text or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`, `created_at`,
-            `updated_at`.
+            `None` if there is no such trigger, else a dict with `id`, `name` (also as
+            `trigger_name`), `workflow_name`, `allow_concurrent`, `enabled` and `last_error`. It
+            also has `poll_interval` (seconds), `poll_interval_ms`, `cron_expression`, `timezone`,
+            `after` (a workflow) and `after_status` (a list); each is `None` if it does not apply.
+            Times are RFC 3339 text or `None`: `next_poll_at`, `last_poll_at`, `last_fired_at`,
+            `created_at`, `updated_at`.
+
+        Raises:
+            ScheduleError: The name is not a string. The error is a `ValueError`.
+
+        Example:
+            >>> runner.get_trigger_schedule("new_file")["last_fired_at"]
 
         Since 1.0.
         """
         row = self._row(name)
-        return None if row is None else told_trigger(row)
+        return None if row is None else trigger_dict(row)
 
     def set_trigger_enabled(self, name: str, enabled: bool) -> None:
         """Switch a trigger on or off, for all runners.
 
         Args:
-            name: Its name.
-            enabled: Whether it is polled.
+            name: The name of the trigger.
+            enabled: Whether the trigger's function is called.
 
         Raises:
-            ScheduleError: There is no such trigger. It is a `ValueError`.
+            ScheduleError: There is no such trigger. The error is a `ValueError`.
+
+        Example:
+            >>> runner.set_trigger_enabled("new_file", False)
 
         Since 1.0.
         """
+        wanted = check_flag("enabled", enabled, ScheduleError)
         if "\0" in _name(name):
             raise _unknown(name)
-        self._schedules.set_trigger_enabled(name, bool(enabled))
+        self._schedules.set_trigger_enabled(name, wanted)
 
     def get_trigger_execution_history(
         self, name: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """The polls of a trigger that had consequences, newest first; none for an unknown trigger.
+        """Return the polls of a trigger, newest first, except polls that only skipped.
 
         Args:
-            name: Its name.
-            limit: Maximum number of rows.
-            offset: Number of the newest rows to skip.
+            name: The name of the trigger.
+            limit: Maximum number of polls; no limit if omitted.
+            offset: Number of the newest polls to leave out; 0 if omitted.
 
         Returns:
-            Dicts with `id`, `trigger_name`, `schedule_id`, `scheduled_time` (when the poll began),
-            `claimed_at`, `outcome` (`fired`, `overlapped`: an execution was open, `skipped`: the
-            workflow was not known, `failed`: the function raised), `detail` (the exception),
-            `workflow_execution_id` (also as `pipeline_execution_id`), `created_at`, `updated_at`.
+            Dicts with `id`, `trigger_name`, `schedule_id`, `scheduled_time` (the start of the
+            poll), `claimed_at`, `outcome`, `detail` (the exception), `workflow_execution_id` (also
+            as `pipeline_execution_id`), `created_at`, `updated_at`. The outcome is `fired`,
+            `overlapped` (an execution was open), `skipped` (the workflow was not known, or an
+            execution already had the key) or `failed` (the function raised an exception). The list
+            is empty for an unknown trigger.
+
+        Raises:
+            ScheduleError: The name is not a string. The error is a `ValueError`.
+            ConfigurationError: `limit` or `offset` is not valid. The error is a `ValueError`.
+
+        Example:
+            >>> for poll in runner.get_trigger_execution_history("new_file", limit=10):
+            ...     print(poll["scheduled_time"], poll["outcome"], poll["detail"])
 
         Since 1.0.
         """
@@ -99,7 +127,7 @@ class TriggerMethods:
         return [{"trigger_name": name, **tick_dict(poll)} for poll in polls]
 
     def _row(self, name: str) -> dict[str, Any] | None:
-        # No trigger has such a name, and PostgreSQL cannot store such text.
+        # No trigger has a name with NUL, and PostgreSQL cannot store NUL in text.
         return None if "\0" in _name(name) else self._core.reads.trigger(name)
 
 
@@ -107,7 +135,7 @@ def _unknown(name: str) -> ScheduleError:
     return ScheduleError(
         f"there is no trigger '{name[:80]}'",
         code="schedule_not_found",
-        hint="a trigger is stored when a runner starts in a program that has it",
+        hint="start a runner in a program that defines the trigger; the runner stores it",
     )
 
 
@@ -117,8 +145,8 @@ def _name(name: object) -> str:
     return name
 
 
-def told_trigger(row: dict[str, Any]) -> dict[str, Any]:
-    """A trigger, as `get_trigger_schedule` gives it."""
+def trigger_dict(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a trigger, in the form of `get_trigger_schedule`."""
     interval_us = row["interval_us"]
     after: tuple[str | None, list[str] | None] = row["after"] or (None, None)
     return {

@@ -10,31 +10,34 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any
 
+# The values of `since=`.
 _SINCE = ("submitted", "ever")
+
+#: Maximum length of a signal's name, in bytes.
+MAX_NAME = 255
+
+#: Maximum length of a signal's key, in bytes.
+MAX_KEY = 1024
 
 
 class Condition:
-    """A condition that a task waits for. Made by `signal`, `delay`, `until`, `any_of`, `all_of`."""
+    """A condition to wait for, made by `signal`, `delay`, `until`, `any_of` or `all_of`."""
 
     __slots__ = ("_data", "_text", "signals")
 
     def __init__(self, data: dict[str, Any], text: str, signals: tuple[str, ...] = ()) -> None:
-        """Private: made by the functions of `cloaca`."""
+        """Private: use `cloaca.signal` and the other functions."""
         self._data = data
         self._text = text
-        #: The names of its signals.
+        #: The names of the signals in the condition.
         self.signals = signals
 
     def _to_definition(self) -> dict[str, Any]:
-        """The condition as the engine reads it."""
+        """Return the condition in the form that the engine reads."""
         return self._data
 
-    def _literal(self) -> Condition:
-        """The condition with literal keys of signals, not paths to the keys, for a wait in code."""
-        return Condition(_literal(self._data), self._text, self.signals)
-
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """Return the call that makes the condition."""
         return self._text
 
 
@@ -47,19 +50,18 @@ def _literal(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Condition:
-    """The condition that a signal with this name and key has been sent.
+    """Return the condition that a signal with this name and key has been sent.
 
-    A wait takes the first such signal that no earlier wait of the execution has taken. The task
-    receives its data as a value with the name of the signal.
+    A wait receives the first of these signals that no earlier wait of the execution received. The
+    task receives the signal's data as a value with the name of the signal.
 
     Args:
         name: The signal's name.
-        key: A path into the context, such as `"order_id"` or `"order.id"`: the value there is the
-            key of the signal. It is read when the wait begins. In `handle.wait`, `key` is the key
-            itself. If omitted, the signal must have no key, or must have been sent to the
-            execution.
-        since: The earlier signals that count: with `"submitted"`, signals sent since the execution
-            was submitted; with `"ever"`, all that are kept.
+        key: The path of the signal's key in the context, such as `"order_id"` or `"order.id"`. The
+            path is read when the wait begins. In `handle.wait`, `key` is the key itself. If
+            omitted, the signal must have no key, or must have been sent to the execution.
+        since: The earlier signals that the wait can receive: `"submitted"` means signals sent since
+            the execution was submitted, `"ever"` means all stored signals.
 
     Returns:
         The condition, for `wait_for` and `cancel_on`.
@@ -76,11 +78,11 @@ def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Co
     given: Any = name
     if not isinstance(given, str) or not given:
         raise TaskValidationError(f"the name of a signal must be a string, not {name!r}")
-    path: Any = key
-    if path is not None and (not isinstance(path, str) or not path):
+    if key is not None and not isinstance(key, str):
         raise TaskValidationError(
-            f"the key of signal {name!r} must be a string, not {key!r}",
-            hint='it is a path into the context: key="order_id"',
+            f"the key of signal {name!r} must be a string, not {key!r:.100}",
+            hint='for a task, it is a path into the context, such as "order_id"; '
+            "for handle.wait, it is the key itself",
         )
     if since not in _SINCE:
         raise TaskValidationError(
@@ -98,10 +100,12 @@ def signal(name: str, *, key: str | None = None, since: str = "submitted") -> Co
 
 
 def delay(duration: float | timedelta | str) -> Condition:
-    """The condition that a time has passed since the wait began. Pauses do not count.
+    """Return the condition that the given time has passed since the wait began.
+
+    The time during which the execution is paused does not count.
 
     Args:
-        duration: Seconds, a timedelta, or a text such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
+        duration: Seconds, a timedelta, or a string such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
 
     Returns:
         The condition, for `wait_for`.
@@ -122,17 +126,23 @@ def delay(duration: float | timedelta | str) -> Condition:
 
 
 def until(when: datetime | str) -> Condition:
-    """The condition that a point in time has come. A pause of the execution does not shift it.
+    """Return the condition that a point in time has come.
+
+    A pause of the execution does not move this point.
 
     Args:
-        when: A datetime with a time zone, or a path into the context to an ISO 8601 text with an
-            offset, such as `"due_at"`.
+        when: A datetime with a time zone, or a path into the context, such as `"due_at"`. The value
+            at the path must be ISO 8601 text with a UTC offset.
 
     Returns:
         The condition, for `wait_for`.
 
     Raises:
-        TaskValidationError: `when` is neither, or has no time zone. The error is a `ValueError`.
+        TaskValidationError: `when` is not a datetime or path, or has no time zone. The error is a
+            `ValueError`.
+
+    Example:
+        >>> cloaca.wait("due", wait_for=cloaca.until("due_at"), dependencies=["order"])
 
     Since 1.0.
     """
@@ -148,10 +158,10 @@ def until(when: datetime | str) -> Condition:
 
 
 def group(name: str, conditions: tuple[object, ...]) -> Condition:
-    """Joins conditions: `any_of` or `all_of`.
+    """Joins conditions with `any_of` or `all_of`.
 
     Raises:
-        TaskValidationError: One of them is a trigger rule, or is repeated.
+        TaskValidationError: A condition is a trigger rule, or is repeated.
     """
     parts: list[Condition] = []
     for condition in conditions:
@@ -168,9 +178,10 @@ def group(name: str, conditions: tuple[object, ...]) -> Condition:
 
 
 def _check_repeated(name: str, parts: list[Condition]) -> None:
-    """Refuses two signals of one name that must both come, and one condition twice.
+    """Raises an error for repeated conditions.
 
-    The result has one payload for each name, so the second payload would be lost.
+    `any_of` must not have the same condition twice. `all_of` must not have two signals with the
+    same name: the result has one payload for each name, so the second payload would be lost.
     """
     for index, part in enumerate(parts):
         earlier = parts[:index]
@@ -187,18 +198,76 @@ def _check_repeated(name: str, parts: list[Condition]) -> None:
 
 
 def as_condition(what: str, value: object) -> Condition:
-    """Returns a value that must be a condition.
+    """Checks that a value is a condition of a task's definition, and returns it.
 
     Args:
         what: The subject of the error message.
-        value: The given value.
+        value: The value.
 
     Raises:
-        TaskValidationError: The value is not a condition.
+        TaskValidationError: The value is not a condition, or the path of a key is empty.
     """
+    condition = _checked(what, value)
+    for data in _signals(condition._data):
+        if data.get("key") == "":
+            raise TaskValidationError(
+                f"the key of signal {data['name']!r} must be a string that is not empty",
+                hint='it is a path into the context: key="order_id"',
+            )
+    return condition
+
+
+def literal_definition(what: str, value: object) -> dict[str, Any]:
+    """Returns a condition of a wait in code, in the form that the engine reads.
+
+    The keys of its signals are the keys themselves, not paths into the context.
+
+    Args:
+        what: The subject of the error message.
+        value: The value.
+
+    Raises:
+        TaskValidationError: The value is not a condition, or no signal can have its name or key.
+    """
+    condition = _checked(what, value)
+    for data in _signals(condition._data):
+        name, key = data["name"], data.get("key", "")
+        if not 0 < _size(name) <= MAX_NAME or any(map(_is_control, name)):
+            raise TaskValidationError(
+                f"{what}: {name!r:.100} cannot be the name of a signal: a name has 1 to {MAX_NAME} "
+                "bytes and no control characters"
+            )
+        if not 0 <= _size(key) <= MAX_KEY or "\0" in key:
+            raise TaskValidationError(
+                f"{what}: {key!r:.100} cannot be the key of signal {name!r}: a key has at most "
+                f"{MAX_KEY} bytes and no NUL"
+            )
+    return _literal(condition._data)
+
+
+def _checked(what: str, value: object) -> Condition:
     if isinstance(value, Condition):
         return value
     raise TaskValidationError(
         f"{what} must be a condition to wait for, not {value!r}",
-        hint='such as cloaca.signal("paid", key="order_id") or cloaca.delay("1h")',
+        hint='pass cloaca.signal("paid", key="order_id") or cloaca.delay("1h"), for example',
     )
+
+
+def _signals(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the definitions of the signals in a condition."""
+    if "conditions" in data:
+        return [found for part in data["conditions"] for found in _signals(part)]
+    return [data] if data["wait"] == "signal" else []
+
+
+def _size(text: str) -> int:
+    """Returns the length of a text in bytes; -1 if the text is not Unicode."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return -1
+
+
+def _is_control(char: str) -> bool:
+    return char < " " or "\x7f" <= char <= "\x9f"

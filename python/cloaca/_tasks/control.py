@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca._values.duration import seconds_to_us
+from cloaca._values.duration import duration_to_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ class TaskControl(Exception):
 
 
 class Retry(TaskControl):
-    """Raised by a task that wants another attempt. The attempt that raises it counts.
+    """A task raises this exception to get another attempt. The attempt that raises it counts.
 
-    The policy's `max_attempts` still applies; its condition and its exception types do not.
+    The retry policy's `max_attempts` still applies; its condition and exception types do not.
 
     Example:
         >>> raise cloaca.Retry(after=30, reason="rate limit")
@@ -29,27 +29,28 @@ class Retry(TaskControl):
 
     code = "task_retry"
 
-    def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
+    def __init__(self, after: float | timedelta | str | None = None, reason: str = "") -> None:
         """Ask for another attempt.
 
         Args:
-            after: Seconds until it may start; `None` leaves the delay to the policy.
+            after: Time until the attempt may start: seconds, a timedelta, or a string such as
+                `"10m"`. `None` leaves the delay to the policy.
             reason: The reason that the history records.
 
         Raises:
-            ConfigurationError: `after` is negative.
+            ConfigurationError: `after` is not a duration, or is negative.
         """
-        self._after_us = None if after is None else seconds_to_us("after", after, zero=True)
+        self._after_us = None if after is None else duration_to_us("after", after, zero=True)
         self.reason = reason
         super().__init__(after, reason)
 
     def __str__(self) -> str:
-        """The reason."""
+        """Return the reason."""
         return self.reason or "the task asked for another attempt"
 
 
 class Abort(TaskControl):
-    """Raised by a task that failed and must not be tried again.
+    """A task raises this exception to fail without another attempt.
 
     Example:
         >>> raise cloaca.Abort("the customer does not exist")
@@ -58,19 +59,21 @@ class Abort(TaskControl):
     """
 
     code = "task_abort"
+    # See `cloaca._values.exceptions.is_final`.
+    _is_always_final = True
 
     def __init__(self, reason: str = "the task gave up") -> None:
         """Fail without another attempt.
 
         Args:
-            reason: Becomes the error's message.
+            reason: The error's message.
         """
         self.reason = reason
         super().__init__(reason)
 
 
 class Snooze(TaskControl):
-    """Raised by a task that wants to run later. The attempt that raises it does not count.
+    """A task raises this exception to run again later. The attempt that raises it does not count.
 
     Example:
         >>> raise cloaca.Snooze(60)
@@ -80,27 +83,28 @@ class Snooze(TaskControl):
 
     code = "task_snooze"
 
-    def __init__(self, seconds: float | timedelta) -> None:
+    def __init__(self, seconds: float | timedelta | str) -> None:
         """Run again later.
 
         Args:
-            seconds: The delay, in seconds.
+            seconds: The delay: seconds, a timedelta, or a string such as `"10m"`.
 
         Raises:
-            ConfigurationError: `seconds` is negative.
+            ConfigurationError: `seconds` is not a duration, or is negative.
         """
-        self._after_us = seconds_to_us("seconds", seconds, zero=True)
+        self._after_us = duration_to_us("seconds", seconds, zero=True)
         super().__init__(seconds)
 
     def __str__(self) -> str:
-        """The delay, for messages."""
+        """Return the delay, for messages."""
         return f"snoozed for {self._after_us / 1_000_000:g} s"
 
 
 class TaskParked(BaseException):
     """Leaves the function of a task that sleeps or waits. Private.
 
-    It is not an `Exception`: the function ends, and starts again from its top when the wait ends.
+    The function is called again when the wait ends. The class is not an `Exception`, so that a
+    function that catches every error does not catch it.
     """
 
     def __init__(
@@ -116,8 +120,8 @@ class TaskParked(BaseException):
 
         Args:
             call: `sleep`, `wait`, or `run` for children.
-            key: The key of the step that records the end of the wait.
-            position: The position of that step.
+            key: The key of the step that records the outcome of the wait.
+            position: The position of the step that records the outcome.
             condition: The condition as JSON.
             timeout_us: Maximum time to wait, in microseconds.
             runs: The children to wait for, as JSON.
@@ -132,10 +136,10 @@ class TaskParked(BaseException):
 
 
 class AttemptEnded(BaseException):
-    """Leaves the function of an attempt whose result is dropped in any case. Private.
+    """Leaves the function of an attempt whose result will be dropped. Private.
 
-    It is not an `Exception`, so that a function that catches every error does not go on with
-    effects that nothing records.
+    The class is not an `Exception`, so that a function that catches every error does not catch it
+    and continue with effects that are not recorded.
     """
 
 

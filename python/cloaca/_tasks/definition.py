@@ -1,4 +1,4 @@
-"""A task as this process knows it: the stored definition and the function."""
+"""A task of this process: its definition, which is also stored, and its function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TaskOptions:
-    """The validated options of `task` and `external_task`, without id and dependencies."""
+    """The validated options of `task` and `external_task`, except the id and the dependencies."""
 
     __slots__ = (
         "compensation",
@@ -64,10 +64,10 @@ class TaskOptions:
 
 
 class TaskDefinition:
-    """A task. `function` and `signature` are `None` if another program runs it.
+    """A task. `function` and `signature` are `None` if another program runs the task.
 
-    `call` is `None` until the task is bound to a workflow, because the meaning of its parameters
-    depends on the workflow's other tasks and its input.
+    `call` is `None` until the task is bound to a workflow: the sources of its parameters depend on
+    the workflow's other tasks and its input.
     """
 
     __slots__ = (
@@ -101,18 +101,18 @@ class TaskDefinition:
         self.options = options
         self.function = function
         self.signature = signature
-        #: The key of its result, if it is not the id.
+        #: The key of the task's result, if the key is not the id.
         self.output = output
-        #: The prefix of the ids of its group, such as `section.`; empty outside of groups.
+        #: The prefix of the task's group, such as `section.`; empty outside of groups.
         self.group = group
-        #: The trigger rule; in a workflow with groups, with the full names of its tasks.
+        #: The trigger rule. In a workflow with groups it contains the full names of tasks.
         self.rule = options.rule
         self.call: Call | None = None
-        #: Its call in the workflow that it was bound to last, for a direct run in a test.
+        #: The call in the workflow to which the task was last bound, for tests that run the task.
         self.last_call: Call | None = None
-        #: By parameter, the key of the list that a mapped task runs over.
+        #: For a mapped task: the key of the list that each parameter takes its elements from.
         self.lists: Mapping[str, str] | None = None
-        #: The number under which the engine knows the function; given at registration.
+        #: The number by which the engine knows the function; set at registration.
         self.handler: int | None = None
 
     def bound(
@@ -122,13 +122,14 @@ class TaskDefinition:
         lists: Mapping[str, str] | None = None,
         rule: TriggerRule | None = None,
     ) -> TaskDefinition:
-        """Returns the task as a part of one workflow, in which its parameters have a meaning.
+        """Return a copy of the task that is bound to a workflow.
 
         Args:
-            call: The arguments of the function; `None` if another program runs it.
-            dependencies: The declared dependencies, and those that parameters add.
-            lists: By parameter, the key of the list that a mapped task runs over.
-            rule: The trigger rule, if it names tasks differently than the options do.
+            call: The call of the function; `None` if another program runs the task.
+            dependencies: The declared dependencies, and the dependencies that parameters add.
+            lists: For a mapped task: the key of the list that each parameter takes its elements
+                from.
+            rule: The trigger rule, if its names of tasks differ from the names in the options.
         """
         twin = TaskDefinition(
             self.id,
@@ -146,17 +147,17 @@ class TaskDefinition:
 
     @property
     def result_key(self) -> str:
-        """The key of the context that holds its result."""
+        """The key of the context that holds the task's result."""
         return self.id if self.output is None else self.output
 
     @property
     def returns_value(self) -> bool:
-        """Whether its function's return value is a result of its own: a value task."""
+        """Whether the task is a value task: its function's return value is stored as its result."""
         return self.call is not None and self.call.result_key is not None
 
     @property
     def kind(self) -> str:
-        """The kind of its executor, as the engine names it."""
+        """The kind of the task's executor, by its name in the engine."""
         if self.signature is None:
             wait = self.options.wait
             return "engine" if wait is not None and wait.is_node else "external"
@@ -164,11 +165,11 @@ class TaskDefinition:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the function's code; computed on first access."""
+        """The hash of the function's code, computed on first access."""
         return "" if self.signature is None else self.signature.fingerprint
 
     def core_handler(self) -> TaskHandler | None:
-        """The engine's handler of the task; `None` if this program does not run it."""
+        """Return the engine's handler of the task; `None` if this program does not run it."""
         if self.handler is None:
             return None
         return TaskHandler(
@@ -179,7 +180,7 @@ class TaskDefinition:
         )
 
     def to_definition(self) -> dict[str, Any]:
-        """The task as the engine reads it."""
+        """Return the task in the form that the engine reads."""
         options = self.options
         data: dict[str, Any] = {
             "id": self.id,
@@ -204,7 +205,8 @@ class TaskDefinition:
             data["over"] = options.map.to_definition(self.lists or {})
         if self.call is not None:
             key = self.call.result_key
-            # A function that need not return a value keeps the definition of earlier releases.
+            # If `None` is not stored and the key is the id, the key is left out, so that the
+            # definition is the same as in earlier releases.
             if key is not None and (self.call.keeps_none or key != self.id):
                 data["result"] = key
             if self.call.sources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloaca._tasks.parameters import name_of
+from cloaca._values.arguments import check_flag
 from cloaca._values.exceptions import TaskValidationError
 
 TYPE_CHECKING = False
@@ -10,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-#: The ends of an execution after which a final task runs.
+#: The values of `final=`: how an execution must have ended for a final task to run.
 ENDS = ("always", "failure", "cancelled", "success")
 
 
 class FinalOptions:
-    """The options of a final task: the ends after which it runs, and the tasks that it undoes."""
+    """The options of a final task: when it runs (a value of `ENDS`), and the tasks it undoes."""
 
     __slots__ = ("end", "undoes")
 
     def __init__(self, end: str, undoes: tuple[object, ...]) -> None:
         self.end = end
-        #: Ids or functions of ordinary tasks.
+        #: The ids or functions of the tasks that the final task undoes.
         self.undoes = undoes
 
 
 class Compensation:
-    """The function that undoes a task, and whether it also runs after a failure of the task."""
+    """The function that undoes a task, and whether it is also called if the task failed."""
 
     __slots__ = ("after_failure", "function")
 
@@ -38,10 +39,10 @@ class Compensation:
 def read_final(
     final: object, undoes: object, compensate: object, compensate_failed: object
 ) -> tuple[FinalOptions | None, Compensation | None]:
-    """Validates the options; `None` and `False` stand for omitted ones.
+    """Validates the options; an omitted option is `None` or `False`.
 
     Raises:
-        TaskValidationError: An option is not valid, or two exclude each other.
+        TaskValidationError: An option is not valid, or two options exclude each other.
     """
     if final is not None and final not in ENDS:
         raise TaskValidationError(
@@ -50,19 +51,16 @@ def read_final(
     if undoes is not None:
         if final is None:
             raise TaskValidationError(
-                "undoes names what a final task undoes",
+                "undoes names the tasks that a final task undoes",
                 hint='add final="always", or another value of final=',
             )
         if isinstance(undoes, str) or callable(undoes) or not hasattr(undoes, "__iter__"):
             raise TaskValidationError(
                 f"undoes must be a list of tasks, not {undoes!r}", hint="write undoes=[...]"
             )
-    if not isinstance(compensate_failed, bool):
-        raise TaskValidationError(
-            f"compensate_failed must be True or False, not {compensate_failed!r}"
-        )
+    after_failure = check_flag("compensate_failed", compensate_failed, TaskValidationError)
     if compensate is None:
-        if compensate_failed:
+        if after_failure:
             raise TaskValidationError(
                 "compensate_failed needs a function that undoes the task",
                 hint="give it with compensate=",
@@ -76,4 +74,4 @@ def read_final(
         raise TaskValidationError(f"compensate must be a function, not {type(compensate).__name__}")
     if name_of(compensate) == "":
         raise TaskValidationError("compensate must be a function with a name")
-    return None, Compensation(compensate, compensate_failed)
+    return None, Compensation(compensate, after_failure)

@@ -1,16 +1,18 @@
-"""A hash of a function that changes with its code, and not with the release of Python (A4).
+"""A hash of a function that changes with its code, but not with the release of Python (A4).
 
-The hash covers the syntax tree of the function's source, the values of its defaults, and the plain
-values that it closes over: numbers, texts, `None`, and lists, dicts and sets. Of a collection with
-very many parts only the length counts. The hash does not cover
-other objects that it closes over, decorators, annotations, docstrings, comments, positions, and
-empty fields of the tree, because new releases of Python add such fields. Two ways to write the same
-tree (quotes, parentheses, line breaks) give the same hash. Without source (a REPL without
-history, `exec`), the compiled code is hashed, which differs between releases of Python.
+The hash covers the syntax tree of the function's source, the values of the function's defaults, and
+the plain values that the function closes over: numbers, strings, `None`, and lists, dicts and sets.
+For a very large collection, the hash covers only the length.
 
-The text of a node is `(Class field=value …)` with fields in alphabetical order; the hash is the
-first 16 hex characters of BLAKE2b over `cloaca-fingerprint-1` and the texts of the function, of
-what it wraps, and of their defaults.
+The hash does not cover other objects that the function closes over, decorators, annotations,
+docstrings, comments and positions. It also ignores empty fields of the tree, because new releases
+of Python add such fields. Two ways to write the same tree (quotes, parentheses, line breaks) give
+the same hash. If there is no source (a REPL without history, `exec`), the compiled code is hashed,
+which differs between releases of Python.
+
+The text of a node is `(Class field=value …)` with the fields in alphabetical order. The hash is
+BLAKE2b with a digest of 8 bytes, written as 16 hex characters. Its input is `cloaca-fingerprint-1`,
+and the texts of the function, of its defaults and closure, and of the function that it wraps.
 """
 
 from __future__ import annotations
@@ -32,19 +34,21 @@ if TYPE_CHECKING:
 _IGNORED_FIELDS = frozenset(
     {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
 )
+# The types of the values whose text is hashed if a function closes over them.
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
-# Number of attempts to cut the function out, before the rest of the file is parsed.
+# Number of attempts to find the function's last line, before the rest of the file is parsed.
 _MAX_TRIES = 32
-# Limits of a value that a function closes over or has as a default: its parts and its depth.
-# Beyond them, only types and lengths count.
+# Maximum number of parts, and maximum depth, of a value that a function closes over or has as a
+# default. Beyond these limits, only types and lengths are hashed.
 _MAX_PARTS = 100_000
 _MAX_DEPTH = 50
-# Characters or bytes of a text that is hashed as it is.
+# Maximum length of a string that is written out, in characters or bytes. For a longer string, its
+# length and hash are written.
 _MAX_TEXT = 100_000
 
 _sources: dict[CodeType, str] = {}
-# Some releases of Python count the depth of a tree per process: threads that parse at the same
-# time interfere with each other ("AST constructor recursion depth mismatch").
+# Some releases of Python count the depth of a tree for the whole process, so threads that parse at
+# the same time interfere ("AST constructor recursion depth mismatch").
 _parsing = allocate_lock()
 
 
@@ -57,7 +61,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def fingerprint(function: Callable[..., object]) -> str:
-    """Sixteen hex characters over a function's code, constants and defaults.
+    """Returns the hash of a function's code, constants and defaults: 16 hex characters.
 
     Args:
         function: A function, method, partial or callable object.
@@ -65,14 +69,14 @@ def fingerprint(function: Callable[..., object]) -> str:
     from hashlib import blake2b
 
     digest = blake2b(b"cloaca-fingerprint-1", digest_size=8)
-    for part in _parts(function):
+    for part in _hashed_texts(function):
         digest.update(b"\0")
         digest.update(part.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
-def _parts(function: Any) -> Iterator[str]:
-    """The texts that make up a callable, through partials, methods, objects and wrappers."""
+def _hashed_texts(function: Any) -> Iterator[str]:
+    """Yields the texts to hash for a callable: a function, partial, method, object or wrapper."""
     for _ in range(32):
         if type(function) is FunctionType:
             yield _code_text(function)
@@ -94,12 +98,12 @@ def _parts(function: Any) -> Iterator[str]:
 
 
 def _closure_texts(function: FunctionType) -> Iterator[str]:
-    """The plain values that a function closes over, by name; nothing for other objects."""
+    """Yields the names and texts of the plain values that a function closes over."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
         except ValueError:
-            continue  # not assigned yet
+            continue  # the variable has no value yet
         if isinstance(value, _PLAIN):
             yield f"closure {name}={_value_text(value)}"
 
@@ -107,13 +111,15 @@ def _closure_texts(function: FunctionType) -> Iterator[str]:
 def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] = ()) -> str:
     """Returns the text of a value, without the parts that differ between processes.
 
-    Only the type of other objects counts; `cloaca.result` counts as the id of its task.
+    The text of `cloaca.result` contains the id of its task. The text of another object contains
+    only its type.
 
     Args:
         value: The value.
-        budget: Maximum number of parts. Of a larger collection only the length counts. The parts
-            share the rest equally, so that the order of a set does not matter.
-        above: The collections that contain the value, by identity.
+        budget: Maximum number of parts. The text of a larger collection contains only its length.
+            The elements share the remaining budget equally, so that the order of a set does not
+            matter.
+        above: The ids of the collections that contain the value.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return f"{type(value).__name__}:{_scalar_text(value)}"
@@ -139,7 +145,7 @@ def _value_text(value: object, budget: int = _MAX_PARTS, above: tuple[int, ...] 
 
 
 def _scalar_text(value: object) -> str:
-    """The text of a constant. The text of a large constant has a fixed length."""
+    """Returns the text of a constant. The text of a large constant has a fixed length."""
     try:
         if isinstance(value, (str, bytes)) and len(value) > _MAX_TEXT:
             from hashlib import blake2b
@@ -148,7 +154,7 @@ def _scalar_text(value: object) -> str:
             return f"{len(value)} {blake2b(data).hexdigest()}"
         return repr(value)
     except ValueError:
-        return hex(value)  # type: ignore[arg-type]  # an integer with too many decimal digits
+        return hex(value)  # type: ignore[arg-type]  # `repr` refuses an integer of many digits
 
 
 def _code_text(function: FunctionType) -> str:
@@ -166,15 +172,71 @@ def _code_text(function: FunctionType) -> str:
 
 
 def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
-    """The function's part of its source's syntax tree.
+    """Returns the syntax tree of a function, from its source.
 
     Raises:
-        ValueError: The function was not found.
+        ValueError: The function was not found in the source.
         SyntaxError: The source is not Python.
     """
     import linecache
 
-    lines = linecache.getlines(code.co_filename, module)
+    node = _find_in(linecache.getlines(code.co_filename, module), code)
+    lines = _changed_lines(code.co_filename)
+    if lines and not _defines(node, code):
+        # The module was probably reloaded after its file had changed.
+        try:
+            changed = _find_in(lines, code)
+        except (ValueError, SyntaxError):
+            return node
+        return changed if _defines(changed, code) else node
+    return node
+
+
+def _changed_lines(path: str) -> list[str]:
+    """Returns the lines of a file that has changed since it was cached; otherwise none."""
+    import linecache
+
+    cached = linecache.cache.get(path, ())
+    if len(cached) < 4 or cached[1] is None:
+        return []
+    try:
+        now = os.stat(path)  # noqa: PTH116 - pathlib is not imported otherwise
+        if (now.st_size, now.st_mtime) == (cached[0], cached[1]):
+            return []
+        import tokenize
+
+        with tokenize.open(path) as file:
+            return file.readlines()
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return []
+
+
+def _defines(node: ast.AST, code: CodeType) -> bool:
+    """Returns whether a function's syntax tree compiles to the given code."""
+    import ast
+
+    holder = ast.Module([ast.Expr(node) if isinstance(node, ast.Lambda) else node], [])  # type: ignore[list-item]
+    try:
+        compiled = compile(ast.fix_missing_locations(holder), code.co_filename, "exec")
+    except (SyntaxError, ValueError):
+        return False  # for example `nonlocal`, whose variable belongs to an enclosing function
+    plain = [value for value in code.co_consts if not isinstance(value, CodeType)]
+    return any(
+        isinstance(found, CodeType)
+        and found.co_name == code.co_name
+        and (found.co_code, found.co_names) == (code.co_code, code.co_names)
+        and [value for value in found.co_consts if not isinstance(value, CodeType)] == plain
+        for found in compiled.co_consts
+    )
+
+
+def _find_in(lines: list[str], code: CodeType) -> ast.AST:
+    """Returns the syntax tree of a function, from the lines of its file.
+
+    Raises:
+        ValueError: The function was not found in the source.
+        SyntaxError: The source is not Python.
+    """
     first = code.co_firstlineno - 1
     if not 0 <= first < len(lines):
         raise ValueError("no source")
@@ -184,9 +246,10 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 
 
 def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
-    """Cuts the function out by its indentation.
+    """Finds the end of a function by its indentation, and parses the function.
 
-    A cut inside brackets or a string does not parse; then a later line is tried.
+    If the line that seems to end the function is inside brackets or a string, the text does not
+    parse, and a later line is tried.
     """
     import ast
 
@@ -204,7 +267,8 @@ def _find_def(lines: list[str], first: int, name: str) -> ast.AST:
             continue
         tries += 1
         bottom = end if tries < _MAX_TRIES else len(lines)
-        # The `if` makes the indentation valid; removing it would change strings of several lines.
+        # The `if` makes the indentation valid. Removing the indentation would change multi-line
+        # strings.
         text = "".join(lines[top:bottom])
         try:
             tree = _parse(f"if 1:\n{text}" if indent else text)
@@ -224,7 +288,7 @@ def _parse(text: str) -> ast.Module:
         try:
             return ast.parse(text)
         except SystemError:
-            continue  # a thread of the program parses something at this moment
+            continue  # another thread of the program is parsing at the same time
     raise ValueError("cannot be parsed now")
 
 
@@ -237,7 +301,7 @@ def _ends_block(line: str, indent: int) -> bool:
 
 
 def _find_lambda(lines: list[str], line: int) -> ast.AST:
-    """The only lambda that begins on the line."""
+    """Returns the only lambda that begins on the line."""
     import ast
 
     tree = _parse("".join(lines))
@@ -259,7 +323,8 @@ def _write(value: Any, out: list[str]) -> None:
         out.append(f"({type(value).__name__}")
         for field in sorted(value._fields):
             part = getattr(value, field, None)
-            # Also omits the value None of a `Constant`: no other constant is without a value.
+            # This also drops the value of `Constant(None)`. The text stays unambiguous, because
+            # every other constant writes its value.
             if field in _IGNORED_FIELDS or part is None or part == []:
                 continue
             if field == "body" and isinstance(part, list):
@@ -288,7 +353,7 @@ def _without_docstring(holder: ast.AST, body: list[Any]) -> list[Any]:
 
 
 def _joined(parts: list[Any]) -> list[Any]:
-    """The parts of an f-string, adjacent texts joined, because releases split them differently."""
+    """Joins adjacent texts of an f-string, because releases of Python split them differently."""
     joined: list[Any] = []
     for part in parts:
         text = part.value if type(part).__name__ == "Constant" else part
@@ -300,7 +365,7 @@ def _joined(parts: list[Any]) -> list[Any]:
 
 
 def _compiled_text(code: CodeType) -> str:
-    """The text that is hashed for a function without source text."""
+    """Returns the text to hash for a function without source."""
     constants = [
         _compiled_text(part) if isinstance(part, CodeType) else _constant_text(part)
         for part in code.co_consts

@@ -1,4 +1,4 @@
-"""Calls that start a task in other tools. Here they raise an error that says what to use."""
+"""Calls that start a task in other tools, like `delay()`. Here they raise an error with a hint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class _ForeignCall:
-    """A call that only other tools support. It replaces Python's own error, which has no hint."""
+    """A call that only other tools support. Python's own error for it would have no hint."""
 
     __slots__ = ("_hint", "_name")
 
@@ -21,7 +21,7 @@ class _ForeignCall:
 
 
 _START = "a task runs in a workflow: runner.submit('name', {...}) or runner.execute('name', {...})"
-#: The calls by the name of the attribute. All functions share these objects.
+#: The calls, by attribute name. All tasks' functions share these objects.
 FOREIGN_CALLS = {
     "delay": _ForeignCall("delay", _START),
     "apply_async": _ForeignCall("apply_async", _START),

@@ -1,4 +1,4 @@
-"""The options of a task that runs once per element of a list (semantics K)."""
+"""The options of a map: a task that runs once per element of a list (semantics K)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+# The engine counts items in 32 bits.
+_MAX_COUNT = 2**32 - 1
+
 
 class MapOptions:
     """The validated options of a map.
 
     Attributes:
-        over: The list, or the lists by parameter: each a task, a key, or a field of the input.
+        over: The list, or the lists by parameter. Each list is the result of a task, a key of the
+            context, or a field of the input.
         parallel: Maximum number of items that run at once; `None` for no limit.
-        batch: Maximum number of elements of an item, which is then a list; `None` for one element.
+        batch: Maximum number of elements in an item, which is then a list. With `None`, an item is
+            one element.
         tolerate: Maximum number or share of failed items; with `None`, all items run.
     """
 
@@ -35,7 +40,11 @@ class MapOptions:
         self.tolerate = tolerate
 
     def to_definition(self, lists: Mapping[str, str]) -> dict[str, Any]:
-        """The options as the engine reads them, with the key of the list of each parameter."""
+        """Return the options in the form that the engine reads.
+
+        Args:
+            lists: The key of each parameter's list.
+        """
         data: dict[str, Any] = {"lists": dict(lists)}
         for name in ("parallel", "batch", "tolerate"):
             value = getattr(self, name)
@@ -45,7 +54,7 @@ class MapOptions:
 
 
 def read_map(over: Any, parallel: Any, batch: Any, tolerate: Any) -> MapOptions | None:
-    """The options of `task`; `None` for a task that is not mapped.
+    """Validates the options of a map, and returns them; `None` for a task that is not a map.
 
     Raises:
         TaskValidationError: An option is not valid, or `over` is missing.
@@ -59,7 +68,7 @@ def read_map(over: Any, parallel: Any, batch: Any, tolerate: Any) -> MapOptions 
         if not over or not all(isinstance(name, str) and name for name in over):
             raise TaskValidationError(
                 f"over must map parameters to lists, not {over!r}",
-                hint='over={"url": "urls", "name": "names"}',
+                hint='write over={"url": "urls", "name": "names"}',
             )
         over = dict(over)
     return MapOptions(
@@ -70,21 +79,25 @@ def read_map(over: Any, parallel: Any, batch: Any, tolerate: Any) -> MapOptions 
 def _count(option: str, value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**32:
-        raise TaskValidationError(f"{option} must be a whole number from 1, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_COUNT:
+        raise TaskValidationError(
+            f"{option} must be a whole number from 1 to {_MAX_COUNT}, not {value!r}"
+        )
     return value
 
 
 def _tolerance(value: object) -> float | None:
-    """A number of items as `int`, or a share of them as `float`."""
+    """Returns a number of items as `int`, or a share of the items as `float`."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TaskValidationError(f"tolerate must be a number, not {value!r}")
     if isinstance(value, int):
-        if 0 <= value < 2**32:
+        if 0 <= value <= _MAX_COUNT:
             return value
-        raise TaskValidationError(f"tolerate must be a number of items from 0, not {value!r}")
+        raise TaskValidationError(
+            f"tolerate must be a number of items from 0 to {_MAX_COUNT}, not {value!r}"
+        )
     if 0.0 <= value <= 1.0:
         return value
     raise TaskValidationError(

@@ -1,4 +1,4 @@
-"""Defaults that say where a parameter's value comes from: `result` and `resource`."""
+"""Defaults that name the source of a parameter's value: `result` and `resource`."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 class Marker:
     """The default of a parameter whose value cloaca fills in. Private.
 
-    Any use of it as a value raises an error that says what it is: it becomes visible only where a
-    function is called directly, without this argument.
+    A function receives the marker only if the program calls it directly, without this argument.
+    Every use of the marker as a value raises an error that explains this.
     """
 
     __slots__ = ()
 
     def _version_text(self) -> str:
-        """The part that counts for the version of the workflow."""
+        """Return the text that enters the hash from which the workflow's version is made."""
         return ""
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Raise an error that says what this is."""
+        """Raise an error that explains the marker."""
         if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)  # copies, pickles and the like look for these
+            raise AttributeError(name)  # copying and pickling look these attributes up
         self._misused()
 
     def _misused(self, *_: object) -> NoReturn:
         raise TaskError(
             f"{self!r} is the default of a parameter, not a value",
-            hint="call the function with a value, or run it by cloaca.testing.run_task",
+            hint="call the function with a value, or run it with cloaca.testing.run_task",
         )
 
     __bool__ = __len__ = __iter__ = __contains__ = __getitem__ = __call__ = _misused
@@ -53,14 +53,14 @@ class Marker:
     __rtruediv__ = __lt__ = __le__ = __gt__ = __ge__ = _misused
 
     def __exit__(self, *error: object) -> None:
-        """Complete the protocol of `__enter__`, which raises."""
+        """Is never called, because `__enter__` raises; `with` requires that it exists."""
 
     async def __aexit__(self, *error: object) -> None:
-        """Complete the protocol of `__aenter__`, which raises."""
+        """Is never called, because `__aenter__` raises; `async with` requires that it exists."""
 
 
 class ResultMarker(Marker):
-    """The result of another task."""
+    """The marker for the result of another task."""
 
     __slots__ = ("reference",)
 
@@ -68,7 +68,7 @@ class ResultMarker(Marker):
         self.reference = reference
 
     def _version_text(self) -> str:
-        """The task's id, for the version of the workflow."""
+        """Return the task's id, for the version of the workflow."""
         return f"result:{self._id()}"
 
     def _id(self) -> str:
@@ -77,12 +77,12 @@ class ResultMarker(Marker):
         return tasks_of(self.reference)[-1].id
 
     def __repr__(self) -> str:
-        """The call that made it."""
+        """Return the call that made the marker."""
         return f"cloaca.result({self._id()!r})"
 
 
 class ResourceMarker(Marker):
-    """An object that each runner makes once."""
+    """The marker for an object that each runner makes once."""
 
     __slots__ = ("factory",)
 
@@ -90,11 +90,11 @@ class ResourceMarker(Marker):
         self.factory = factory
 
     def _version_text(self) -> str:
-        """Omits the factory: the version does not depend on what a task connects to."""
+        """Return a text without the factory, which does not affect the workflow's version."""
         return "resource"
 
     def __repr__(self) -> str:
-        """The call that made it."""
+        """Return the call that made the marker."""
         return f"cloaca.resource({name_of(self.factory).removesuffix('()')})"
 
 
@@ -111,18 +111,18 @@ if TYPE_CHECKING:
 def result(task: Any, /) -> Any:
     """Give a parameter the result of another task: `total: Total = cloaca.result(total)`.
 
-    It is the default of a parameter, adds the dependency, and tells type checkers the type of the
-    value. A parameter with the name of a task needs no marker.
+    The marker is the default of a parameter. It adds the dependency, and type checkers see the type
+    of the value. A parameter with the name of a task needs no marker.
 
     Args:
         task: The task's function, or its id.
 
     Returns:
-        A marker. The task receives the result in its place; a direct call of the function must give
-        a value.
+        A marker. The task receives the result in place of the marker. A direct call of the function
+        must pass a value.
 
     Raises:
-        TaskValidationError: It is neither the id nor the function of a task.
+        TaskValidationError: The argument is neither the id nor the function of a task.
 
     Example:
         >>> @cloaca.task
@@ -158,19 +158,20 @@ if TYPE_CHECKING:
 def resource(factory: Any, /) -> Any:
     """Give a parameter an object that each runner makes once, such as a client or a pool.
 
-    The first task that needs it calls the factory; the runner closes it when it shuts down. If the
-    factory raises, the attempt fails, and the task's retry policy decides about another one.
+    The runner calls the factory for the first task that needs the object, and closes the object
+    when the runner shuts down. If the factory raises an exception, the attempt fails, and the
+    task's retry policy decides whether another attempt follows.
 
     Args:
-        factory: A function without arguments. It returns the object, or a context manager, which is
-            entered and left; or it is a generator function that yields the object once, and cleans
-            up after that. It may be asynchronous. A context manager that supports both `with` and
-            `async with` is entered by `async with` if the factory or the first task that needs the
-            object is a coroutine function. An object that is not a context manager is closed by its
-            `close()` or `aclose()`, if it has one.
+        factory: A function without arguments, which may be asynchronous. It returns the object, or
+            a context manager, which is entered and left. Or it is a generator function that yields
+            the object once and then cleans up. A context manager that supports both `with` and
+            `async with` is entered with `async with` if the factory or the first task that needs
+            the object is a coroutine function. An object that is not a context manager is closed
+            with its `close()` or `aclose()`, if it has one.
 
     Returns:
-        A marker. The task receives the object in its place.
+        A marker. The task receives the object in place of the marker.
 
     Raises:
         TaskValidationError: The factory is not a function.

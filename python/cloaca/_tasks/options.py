@@ -1,10 +1,11 @@
-"""The options of a task besides id and dependencies, checked one by one (semantics A2)."""
+"""The options of a task, except id and dependencies, and their checks (semantics A2)."""
 
 from __future__ import annotations
 
 from cloaca._retry.options import policy_of
 from cloaca._tasks.definition import TaskOptions
-from cloaca._tasks.trigger_rule import as_rule
+from cloaca._tasks.parameters import call_problem
+from cloaca._tasks.trigger_rule import task_rule
 from cloaca._values.duration import timeout_to_us
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 
@@ -41,33 +42,33 @@ def read_options(
     tolerate: Any = None,
     **retry: Any,
 ) -> TaskOptions:
-    """Validates options; `None` stands for an omitted one.
+    """Validates options; an omitted option is `None`.
 
     Args:
         task: The subject of error messages, e.g. `task 'load'`.
         timeout: Maximum duration of one attempt, in seconds.
-        timeout_seconds: The same.
-        trigger_rule: A rule, or the name of one.
-        trigger_rules: The same.
-        priority: The priority of its claim.
-        max_context_bytes: Maximum size of what one attempt may write, in bytes.
-        on_success: Called after it completed.
-        on_failure: Called after it failed.
-        wait_for: The condition that it waits for.
-        wait_timeout: Maximum time of that wait.
-        on_timeout: The consequence of the timeout.
-        final: The ends of an execution after which it runs, if it is a final task.
-        undoes: The tasks that it undoes.
-        compensate: The function that undoes it.
+        timeout_seconds: Another name for `timeout`.
+        trigger_rule: A trigger rule, or its name.
+        trigger_rules: Another name for `trigger_rule`.
+        priority: The priority with which the task is claimed.
+        max_context_bytes: Maximum size of the values that one attempt writes, in bytes.
+        on_success: The function to call after the task has completed.
+        on_failure: The function to call after the task has failed.
+        wait_for: The condition that the task waits for.
+        wait_timeout: Maximum time of the wait.
+        on_timeout: The consequence of the wait's timeout.
+        final: For a final task: how the execution must have ended for the task to run.
+        undoes: For a final task: the tasks that it undoes.
+        compensate: The function that undoes the task.
         compensate_failed: Whether `compensate` also runs if the task failed.
         over: The list, or the lists by parameter. The task runs once per element.
         parallel: Maximum number of items that run at once.
-        batch: Maximum number of elements of an item.
+        batch: Maximum number of elements in an item.
         tolerate: Maximum number or share of failed items.
         **retry: `retry`, `retry_policy`, `never_on` and every `retry_*`.
 
     Raises:
-        TaskValidationError: An option is not valid, or two exclude each other.
+        TaskValidationError: An option is not valid, or two options exclude each other.
     """
     try:
         is_final, compensation = None, None
@@ -92,8 +93,8 @@ def read_options(
             timeout_us=_timeout(timeout, timeout_seconds),
             priority=None if priority is None else check_priority(priority),
             max_context_bytes=_bytes(max_context_bytes),
-            on_success=_callback("on_success", on_success),
-            on_failure=_callback("on_failure", on_failure),
+            on_success=_callback("on_success", on_success, ("task_id", "context")),
+            on_failure=_callback("on_failure", on_failure, ("task_id", "error_text", "context")),
             wait=wait,
             map=of_map,
         )
@@ -102,10 +103,10 @@ def read_options(
 
 
 def check_priority(value: object) -> int:
-    """A priority in its range.
+    """Checks a priority, and returns it.
 
     Raises:
-        TaskValidationError: It is not a whole number from -32768 to 32767.
+        TaskValidationError: The value is not a whole number from -32768 to 32767.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value not in PRIORITIES:
         raise TaskValidationError(
@@ -122,15 +123,16 @@ def _rule(trigger_rule: object, trigger_rules: object) -> TriggerRule | None:
             hint="join conditions with cloaca.all_of(...) or cloaca.any_of(...)",
         )
     if trigger_rule is not None:
-        return as_rule("trigger_rule", trigger_rule)
-    return None if trigger_rules is None else as_rule("trigger_rules", trigger_rules)
+        return task_rule("trigger_rule", trigger_rule)
+    return None if trigger_rules is None else task_rule("trigger_rules", trigger_rules)
 
 
 def _timeout(timeout: Any, timeout_seconds: Any) -> int | None:
     if timeout is not None and timeout_seconds is not None:
         raise TaskValidationError("timeout and timeout_seconds are the same option: give one")
-    value = timeout if timeout is not None else timeout_seconds
-    return None if value is None else timeout_to_us(value)
+    if timeout_seconds is not None:
+        return timeout_to_us(timeout_seconds, "timeout_seconds")
+    return None if timeout is None else timeout_to_us(timeout)
 
 
 def _bytes(value: object) -> int | None:
@@ -143,7 +145,12 @@ def _bytes(value: object) -> int | None:
     return value
 
 
-def _callback(option: str, value: Any) -> Any:
-    if value is None or callable(value):
-        return value
-    raise TaskValidationError(f"{option} must be a function, not {type(value).__name__}")
+def _callback(option: str, value: Any, arguments: tuple[str, ...]) -> Any:
+    if value is None:
+        return None
+    if not callable(value):
+        raise TaskValidationError(f"{option} must be a function, not {type(value).__name__}")
+    problem = call_problem(value, arguments)
+    if problem is not None:
+        raise TaskValidationError(f"{option}: {problem}")
+    return value

@@ -20,24 +20,27 @@ if TYPE_CHECKING:
         def _group_name(self) -> str: ...
 
 
-# The attribute in which a function keeps the tasks that were made of it.
+# The attribute of a function that holds the tasks defined with this function.
 _ATTRIBUTE = "__cloaca_tasks__"
 
 
 def remember(function: Callable[..., object], task: TaskDefinition) -> None:
-    """Records on a function that a task was made of it, so that the function can be used as its id.
+    """Records on a function that it is a task's function.
 
-    A later task with the same id replaces an earlier one.
+    The function can then be used in place of the task's id. A later task with the same id replaces
+    an earlier task.
     """
     try:
         owner, tasks = function.__dict__.get(_ATTRIBUTE, (None, {}))
         if owner is not function:
-            # Nothing yet, or what `functools.wraps` copied from another function.
+            # The attribute is missing, or `functools.wraps` has copied it from another function.
             tasks = {}
-            function.__dict__.update({**FOREIGN_CALLS, **function.__dict__})
+            # Another object, such as a task of another library, may have such methods of its own.
+            if type(function) is type(remember):
+                function.__dict__.update({**FOREIGN_CALLS, **function.__dict__})
             function.__dict__[_ATTRIBUTE] = (function, tasks)
     except (AttributeError, TypeError):
-        # Built-in functions and bound methods take no attributes, so their tasks are referenced by
+        # Built-in functions and bound methods cannot have attributes. Their tasks are referenced by
         # id.
         return
     tasks.pop(task.id, None)
@@ -45,7 +48,7 @@ def remember(function: Callable[..., object], task: TaskDefinition) -> None:
 
 
 def tasks_of(function: object) -> tuple[TaskDefinition, ...]:
-    """The tasks that were made of a function, oldest first."""
+    """Returns the tasks that were defined with a function, oldest first."""
     found = getattr(function, _ATTRIBUTE, None)
     return tuple(found[1].values()) if isinstance(found, tuple) else ()
 
@@ -55,11 +58,12 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
 
     Args:
         what: The role of the reference, for messages.
-        reference: An id, or a function that `task` decorated.
-        among: Tasks to search first, if a function was decorated several times.
+        reference: An id, a function that `task` decorated, or a group.
+        among: The tasks to search first if several tasks have the function.
 
     Raises:
-        TaskValidationError: It is neither, or the function is several tasks.
+        TaskValidationError: The reference is neither an id nor a task's function, or several tasks
+            have the function.
     """
     if isinstance(reference, str):
         return reference

@@ -1,6 +1,7 @@
-"""Decides what each parameter of a task's function receives in a workflow (semantics J1, J2).
+"""Decides which value each parameter of a task's function receives (semantics J1, J2).
 
-Pure: it reads a signature and the names of a workflow, and returns a `Call` or raises.
+The functions are pure: they read a signature and the names of a workflow, and return a `Call` or
+raise an error.
 """
 
 from __future__ import annotations
@@ -25,16 +26,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from cloaca._tasks.call import DefaultOfInput
     from cloaca._tasks.map_options import MapOptions
     from cloaca._tasks.parameters import Parameter, Signature
     from cloaca._values.decoding import Decoder
 
+# The names of parameters that receive the handle, and of parameters for the context.
 HANDLE_NAMES = frozenset({"handle", "task_handle"})
 CONTEXT_NAMES = frozenset({"context", "ctx"})
 
+# Frequent return annotations whose values need neither a decoder nor a conversion to be stored.
+_PLAIN_RESULTS = (MISSING, None, "None", bool, dict, float, int, list, str)
+
 _HINT = (
     "a task takes the context, and a parameter named 'handle' or 'task_handle'; "
-    "give others a default"
+    "give every other parameter a default"
 )
 _METHOD_HINT = (
     "@cloaca.task is on a method without an object; decorate a function, or a method "
@@ -43,7 +49,10 @@ _METHOD_HINT = (
 
 
 def marked_alone(parameter: str, marker: ResultMarker) -> tuple[str, str]:
-    """The id and the result's key of the task to which a marker refers, without a workflow."""
+    """Returns the id and the result's key of the task that a marker refers to.
+
+    The task is looked up by its function, without a workflow.
+    """
     tasks = tasks_of(marker.reference)
     id = task_id(f"cloaca.result of parameter '{parameter}'", marker.reference)
     return id, tasks[-1].result_key if tasks else id
@@ -54,18 +63,22 @@ class Scope:
 
     Attributes:
         task: The task's id.
-        result_key: The key of its own result.
-        find: Returns the id of the task that a name stands for, or `None`.
+        result_key: The key of the task's result.
+        find: A function that returns the id of the task with the given name, or `None`.
         keys: The keys of the results of all tasks, by id.
-        fields: The keys of the declared input by field; `None` if the workflow declares none.
+        fields: The keys of the declared input by field; `None` if the workflow declares no input.
+        default_of_input: The function that returns the default of a field of the declared input;
+            see `Source`.
         signals: The names of the signals that the task waits for.
-        error: Decodes the error of the ended execution, for the parameter `error` of final tasks;
-            `None` in ordinary tasks.
-        map: The options of a mapped task.
-        marked: Returns the id and the key of the task that a parameter's default refers to.
+        error: For final tasks: the decoder of the ended execution's error, for the parameter
+            `error`. `None` for ordinary tasks.
+        map: For a mapped task: the options of the map.
+        marked: A function that returns the id and the key of the task that a parameter's default
+            refers to.
     """
 
     __slots__ = (
+        "default_of_input",
         "error",
         "fields",
         "find",
@@ -85,6 +98,7 @@ class Scope:
         find: Callable[[str], str | None] = lambda name: None,
         keys: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        default_of_input: DefaultOfInput | None = None,
         signals: tuple[str, ...] = (),
         map: MapOptions | None = None,
         marked: Callable[[str, ResultMarker], tuple[str, str]] = marked_alone,
@@ -96,37 +110,41 @@ class Scope:
         self.find = find
         self.keys = keys or {}
         self.fields = fields
+        self.default_of_input = default_of_input
         self.signals = signals
         self.map = map
         self.marked = marked
 
     def suggest(self, name: str) -> str | None:
-        """A hint that names the nearest known name, except that of the task itself."""
+        """Return a hint with the most similar known name, except the task's own name."""
         others = [id for id in self.keys if id != self.task]
         return suggestion(name, [*others, *(self.fields or ())])
 
 
 def resolve(signature: Signature, scope: Scope) -> Call:
-    """Decides what each parameter of a function receives.
+    """Decides which value each parameter of a function receives.
 
     Raises:
-        TaskValidationError: A parameter has no meaning in the workflow, or its annotation cannot be
-            decoded. The message names the task and the parameter.
+        TaskValidationError: A parameter has no source in the workflow, or no decoder can be made
+            for its annotation. The message names the task and the parameter.
     """
     found: dict[str, str | Source] = {}
     for name in items_of(signature, scope):
         found[name] = Source(name, "item", key=name, decoder=_decoder(signature, scope, name))
+    items = tuple(found)
     has_context = _assign(signature, scope, found)
+    _refuse_replaced(scope, found, items)
     if has_context and scope.map is not None:
         raise TaskValidationError(
             f"task '{scope.task}': {name_of(signature.function)} takes the context, which an item "
             "of a map cannot write",
-            hint="take the values as parameters; what it returns is the item's result",
+            hint="take the values as parameters; the return value is the item's result",
         )
     positional: list[str | Source] = []
     named: list[tuple[str, str | Source]] = []
     unfilled: list[str] = []
-    skipped = False  # once a positional parameter keeps its default, later ones are passed by name
+    # Whether a positional parameter keeps its default. Later arguments are then passed by name.
+    skipped = False
     for parameter in signature.parameters:
         name, kind = parameter.name, parameter.kind
         what = found.get(name)
@@ -145,7 +163,7 @@ def resolve(signature: Signature, scope: Scope) -> Call:
         elif skipped:
             raise TaskValidationError(
                 f"task '{scope.task}': {name_of(signature.function)} takes '{name}' only by "
-                "position, behind a parameter that a task does not get",
+                "position, after a parameter that a task does not receive",
                 hint=_HINT,
             )
         else:
@@ -166,14 +184,35 @@ def resolve(signature: Signature, scope: Scope) -> Call:
         scope.result_key,
         keeps_none=has_values or _promises_value(signature),
         by_name=found,
+        encoder=_encoder(signature, scope),
     )
 
 
-def items_of(signature: Signature, scope: Scope) -> list[str]:
-    """The parameters that receive the elements of a mapped task's lists.
+def _refuse_replaced(
+    scope: Scope, found: Mapping[str, str | Source], items: tuple[str, ...]
+) -> None:
+    """Refuses the result of a task if a signal or an element of a map has the same key.
 
     Raises:
-        TaskValidationError: No parameter, or more than one, can be the element.
+        TaskValidationError: The task would read the signal's data or the element instead.
+    """
+    for name, what in found.items():
+        if isinstance(what, str) or what.kind != "task":
+            continue
+        for keys, other in ((scope.signals, "the signal"), (items, "the element")):
+            if what.key in keys:
+                raise TaskValidationError(
+                    f"task '{scope.task}': parameter '{name}' is the result '{what.key}' of task "
+                    f"'{what.task}', but {other} '{what.key}' of the task would replace it",
+                    hint=f"give {other} another name, or rename the result with output=",
+                )
+
+
+def items_of(signature: Signature, scope: Scope) -> list[str]:
+    """Returns the parameters that receive the elements of a mapped task's lists.
+
+    Raises:
+        TaskValidationError: No parameter can receive the element, or several can.
     """
     if scope.map is None:
         return []
@@ -206,23 +245,24 @@ def items_of(signature: Signature, scope: Scope) -> list[str]:
     if not free:
         raise TaskValidationError(
             f"{what} has no parameter for the element of '{own}'",
-            hint="the parameter that names neither a task nor a field of the input receives it",
+            hint="add a parameter for the element, with a name that is neither a task nor a field "
+            "of the input",
         )
     found = "', '".join(parameter.name for parameter in free)
     raise TaskValidationError(
-        f"{what} has several parameters that could be the element of '{own}': '{found}'",
+        f"{what} has several parameters that could receive the element of '{own}': '{found}'",
         hint=f'say which: over={{"{free[0].name}": "{own}"}}',
     )
 
 
 def refuse_loose(signature: Signature, task_id: str) -> None:
-    """Refuses a function that no workflow can call, at the line that defines it.
+    """Raises an error for a function that no workflow can call, at the line of its definition.
 
-    A function that takes the context needs an annotation for each further parameter without a
-    default: without an annotation, such a parameter is far more often a mistake than a value.
+    If a function takes the context, its other parameters without defaults need annotations. Such a
+    parameter without an annotation is usually a mistake.
 
     Raises:
-        TaskValidationError: The function has a parameter for which a task gets no value.
+        TaskValidationError: The function has a parameter for which a task receives no value.
     """
     scope = Scope(task_id, task_id)
     found: dict[str, str | Source] = {}
@@ -239,7 +279,9 @@ def refuse_loose(signature: Signature, task_id: str) -> None:
 
 
 def _assign(signature: Signature, scope: Scope, found: dict[str, str | Source]) -> bool:
-    """Assigns the handle, the context, markers, results of tasks and fields of the input.
+    """Finds the sources of parameters, except keys of the context, and stores them in `found`.
+
+    The sources are the handle, the context, markers, results of tasks and fields of the input.
 
     Returns:
         Whether the function takes the context.
@@ -280,10 +322,11 @@ def _assign(signature: Signature, scope: Scope, found: dict[str, str | Source]) 
 
 
 def _is_key(signature: Signature, scope: Scope, parameter: Parameter, *, has_context: bool) -> bool:
-    """Whether a parameter without another meaning is a key of the context.
+    """Returns whether a parameter without another source is a key of the context.
 
-    A function that takes the context reads keys from it. There, a parameter with a default keeps
-    it, and one without an annotation is far more often a mistake than a key.
+    No parameter is a key if the workflow declares its input. If the function takes the context, it
+    can read keys itself. A parameter is then a key only if it has an annotation and no default,
+    because a parameter without an annotation is usually a mistake.
     """
     if scope.fields is not None or not has_context:
         return scope.fields is None
@@ -297,7 +340,11 @@ def _is_annotated(signature: Signature, name: str, class_name: str) -> bool:
 def _known(
     signature: Signature, scope: Scope, parameter: Parameter, *, without_own: bool
 ) -> Source | None:
-    """The source of a parameter that is a marker, or named like a task or a field of the input."""
+    """Returns the source of a parameter with a marker, or with the name of a task or input field.
+
+    Returns `None` for other parameters. With `without_own`, the name of the parameter's own task
+    does not count.
+    """
     name, default = parameter.name, parameter.default
     if isinstance(default, ResourceMarker):
         return Source(name, "resource", marker=default)
@@ -313,7 +360,9 @@ def _known(
     if found is not None and not (without_own and found == scope.task):
         return _source(signature, scope, parameter, "task", scope.keys[found], found)
     if scope.fields is not None and name in scope.fields:
-        return _source(signature, scope, parameter, "input", scope.fields[name])
+        source = _source(signature, scope, parameter, "input", scope.fields[name])
+        source.default_of_input = scope.default_of_input
+        return source
     return None
 
 
@@ -325,25 +374,26 @@ def _source(
     key: str,
     task: str | None = None,
 ) -> Source:
-    default = parameter.default
-    if kind == "task":
-        items = _items(signature, scope, parameter.name)
-        if items is not None:
-            source = Source(parameter.name, kind, key=key, task=task, decoder=items[1])
-            source.items = items[0]
-            return source
-    return Source(
+    given = parameter.default
+    default = MISSING if isinstance(given, ResultMarker) else given
+    items = _items(signature, scope, parameter.name) if kind == "task" else None
+    source = Source(
         parameter.name,
         kind,
         key=key,
         task=task,
-        default=MISSING if isinstance(default, ResultMarker) else default,
-        decoder=_decoder(signature, scope, parameter.name),
+        default=default,
+        decoder=_decoder(signature, scope, parameter.name) if items is None else items[1],
     )
+    if items is not None:
+        source.items, _, source.items_or_none = items
+    return source
 
 
-def _items(signature: Signature, scope: Scope, name: str) -> tuple[Any, Decoder | None] | None:
-    """The class and the decoder of a parameter that takes the items of a map."""
+def _items(
+    signature: Signature, scope: Scope, name: str
+) -> tuple[Any, Decoder | None, bool] | None:
+    """Returns how a parameter receives the items of a map; see `Signature.map_result`."""
     from cloaca._values.decoding import Unreadable
 
     try:
@@ -351,7 +401,8 @@ def _items(signature: Signature, scope: Scope, name: str) -> tuple[Any, Decoder 
     except Unreadable as error:
         raise TaskValidationError(
             f"task '{scope.task}': the annotation of parameter '{name}' of "
-            f"{name_of(signature.function)} cannot be used: {error}"
+            f"{name_of(signature.function)} cannot be used: {error}",
+            hint=error.hint,
         ) from None
 
 
@@ -365,12 +416,40 @@ def _decoder(signature: Signature, scope: Scope, name: str) -> Decoder | None:
     except Unreadable as error:
         raise TaskValidationError(
             f"task '{scope.task}': the annotation of parameter '{name}' of "
-            f"{name_of(signature.function)} cannot be used: {error}"
+            f"{name_of(signature.function)} cannot be used: {error}",
+            hint=error.hint,
         ) from None
 
 
+def _encoder(signature: Signature, scope: Scope) -> Decoder | None:
+    """Returns the decoder that converts the results of a function to JSON.
+
+    Returns `None` if the results need no conversion.
+
+    Raises:
+        TaskValidationError: Results of the annotated type cannot be decoded.
+    """
+    written = signature.annotation("return")
+    if written in _PLAIN_RESULTS or signature.is_annotated("return", "Context"):
+        return None
+    from cloaca._values.decoding_errors import UnknownName, Unreadable
+
+    try:
+        decoder = signature.decoder("return")
+    except UnknownName:
+        # If only type checkers import a name of the annotation, the result is plain JSON (J4).
+        return None
+    except Unreadable as error:
+        raise TaskValidationError(
+            f"task '{scope.task}': the return annotation of {name_of(signature.function)} cannot "
+            f"be used: {error}",
+            hint=error.hint or "annotate the type of the stored value, or object for plain JSON",
+        ) from None
+    return decoder if decoder is not None and decoder.converts else None
+
+
 def _promises_value(signature: Signature) -> bool:
-    """Whether the function has a return annotation other than `None`."""
+    """Returns whether the function has a return annotation other than `None`."""
     return signature.annotation("return") not in (MISSING, None, "None")
 
 
@@ -379,13 +458,16 @@ def _unknown(
 ) -> TaskValidationError:
     problem = f"task '{scope.task}': {name_of(signature.function)} needs a parameter '{name}'"
     if signature.parameters[0].name == "self":
-        return TaskValidationError(f"{problem} that a task does not get", hint=_METHOD_HINT)
+        return TaskValidationError(f"{problem} that a task does not receive", hint=_METHOD_HINT)
     near = scope.suggest(name)
+    fields = f"the input has: {', '.join(scope.fields)}; " if scope.fields else ""
     if has_context:
-        hint = near or f"read it from the context: context[{name!r}]; {_HINT}"
-        return TaskValidationError(f"{problem} that a task does not get", hint=hint)
+        advice = f"read it from the context: context[{name!r}]; {_HINT}"
+        if fields:
+            advice = f"{fields}what other tasks write is in the context: context[{name!r}]"
+        return TaskValidationError(f"{problem} that a task does not receive", hint=near or advice)
     places = "neither a task of the workflow nor a field of its input"
     return TaskValidationError(
         f"{problem}, which is {places}",
-        hint=near or "declare it in input=, name a task, or give it a default",
+        hint=near or f"{fields}declare it in input=, name a task, or give it a default",
     )

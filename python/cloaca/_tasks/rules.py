@@ -1,4 +1,4 @@
-"""The functions that make trigger rules: `always`, `all_of`, `task_failed` and the others."""
+"""The functions that make trigger rules, such as `always`, `all_of` and `task_failed`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ _OPERATOR_BY_SPELLING = {
 
 
 def always() -> TriggerRule:
-    """The task runs regardless of the outcome of its dependencies.
+    """Return the rule that the task runs regardless of the outcome of its dependencies.
+
+    Example:
+        >>> @cloaca.task(dependencies=["load"], trigger_rule=cloaca.always())
+        ... def clean_up(context): ...
 
     Since 1.0.
     """
@@ -60,9 +64,9 @@ if TYPE_CHECKING:
 
 
 def all_of(*conditions: Any) -> Any:
-    """Every condition holds.
+    """Return the condition that every given condition holds.
 
-    It joins trigger rules, or conditions that a task waits for.
+    The given conditions are trigger rules, or conditions that a task waits for.
 
     Args:
         *conditions: Rules, or names of rules such as `"one_failed"`; or conditions such as
@@ -73,8 +77,8 @@ def all_of(*conditions: Any) -> Any:
         The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, they are not all of one kind, or two signals
-            have the same name.
+        TaskValidationError: No condition is given, the conditions are of different kinds, or two
+            signals have the same name.
 
     Example:
         >>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
@@ -95,9 +99,9 @@ if TYPE_CHECKING:
 
 
 def any_of(*conditions: Any) -> Any:
-    """At least one condition holds.
+    """Return the condition that at least one given condition holds.
 
-    It joins trigger rules, or conditions that a task waits for.
+    The given conditions are trigger rules, or conditions that a task waits for.
 
     Args:
         *conditions: Rules, or names of rules; or conditions such as `cloaca.signal("paid")`.
@@ -106,8 +110,11 @@ def any_of(*conditions: Any) -> Any:
         The condition, for `trigger_rules`, or for `wait_for`.
 
     Raises:
-        TaskValidationError: There is no condition, they are not all of one kind, or a condition to
-            wait for is given twice.
+        TaskValidationError: No condition is given, the conditions are of different kinds, or a
+            condition to wait for is given twice.
+
+    Example:
+        >>> cloaca.any_of(cloaca.signal("paid", key="order_id"), cloaca.delay("7d"))
 
     Since 1.0.
     """
@@ -117,7 +124,7 @@ def any_of(*conditions: Any) -> Any:
 
 
 def none_of(*conditions: TriggerRule | str) -> TriggerRule:
-    """No condition holds.
+    """Return the condition that none of the given conditions holds.
 
     Args:
         *conditions: Rules, or names of rules.
@@ -126,71 +133,87 @@ def none_of(*conditions: TriggerRule | str) -> TriggerRule:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: There is no condition, or one of them is not a rule.
+        TaskValidationError: No condition is given, or a condition is not a rule.
+
+    Example:
+        >>> cloaca.none_of(cloaca.task_failed("load"), cloaca.task_skipped("load"))
 
     Since 1.0.
     """
     return _group("none_of", conditions)
 
 
-def task_success(task: Reference) -> TriggerRule:
-    """The named task completed. For a group: all of its tasks completed.
+def task_success(id: Reference) -> TriggerRule:
+    """Return the condition that a task completed. For a group: all of its tasks completed.
 
     Args:
-        task: Its id, its function, or a group. It counts as a dependency.
+        id: The id or function of a task, or a group. The task or group counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is none of these.
+        TaskValidationError: The argument is neither a task nor a group.
+
+    Example:
+        >>> cloaca.task_success("load")
 
     Since 1.0.
     """
-    return _about_task("task_success", task)
+    return _about_task("task_success", id)
 
 
-def task_failed(task: Reference) -> TriggerRule:
-    """The named task failed. For a group: at least one of its tasks failed.
+def task_failed(id: Reference) -> TriggerRule:
+    """Return the condition that a task failed. For a group: at least one of its tasks failed.
 
     A task that completes under this rule handles the failure.
 
     Args:
-        task: Its id, its function, or a group. It counts as a dependency.
+        id: The id or function of a task, or a group. The task or group counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is none of these.
+        TaskValidationError: The argument is neither a task nor a group.
+
+    Example:
+        >>> @cloaca.task(trigger_rule=cloaca.task_failed("load"))
+        ... def load_from_backup(context): ...
 
     Since 1.0.
     """
-    return _about_task("task_failed", task)
+    return _about_task("task_failed", id)
 
 
-def task_skipped(task: Reference) -> TriggerRule:
-    """The named task was skipped. For a group: all of its tasks were skipped.
+def task_skipped(id: Reference) -> TriggerRule:
+    """Return the condition that a task was skipped. For a group: all of its tasks were skipped.
 
     Args:
-        task: Its id, its function, or a group. It counts as a dependency.
+        id: The id or function of a task, or a group. The task or group counts as a dependency.
 
     Returns:
         The condition, for `trigger_rules`.
 
     Raises:
-        TaskValidationError: It is none of these.
+        TaskValidationError: The argument is neither a task nor a group.
+
+    Example:
+        >>> cloaca.task_skipped("load")
 
     Since 1.0.
     """
-    return _about_task("task_skipped", task)
+    return _about_task("task_skipped", id)
 
 
 def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
-    """A comparison with a value of the context that the task would see.
+    """Return a condition that compares a value of the context with a given value.
+
+    The context is the context that the task receives if it runs.
 
     Args:
-        key: The context's key, or a path into its value, such as `"order.total"` or `"rows.0"`.
+        key: The key in the context, or a path into its value, such as `"order.total"` or
+            `"rows.0"`.
         operator: `==` `!=` `>` `>=` `<` `<=` `contains` `not_contains` `exists` `not_exists`, or
             another spelling of these such as `eq`, `Equals` or `greater_than`.
         value: The value to compare with; `exists` and `not_exists` need none.

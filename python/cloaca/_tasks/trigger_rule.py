@@ -1,4 +1,4 @@
-"""Trigger rules: the conditions under which a task starts once its dependencies have ended.
+"""Trigger rules: the conditions under which a task runs after its dependencies have ended.
 
 See semantics C2.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-#: The names that `trigger_rule=` takes.
+#: The names of rules that `trigger_rule=` accepts.
 NAMES = (
     "all_success",
     "all_failed",
@@ -23,6 +23,9 @@ NAMES = (
     "none_failed",
     "always",
 )
+
+# Maximum nesting depth of `all_of`, `any_of` and `none_of`, as in the engine.
+_MAX_DEPTH = 32
 
 
 class TriggerRule:
@@ -38,33 +41,39 @@ class TriggerRule:
         self._text = text
 
     def _to_definition(self) -> str | dict[str, Any]:
-        """The form of the rule that the engine reads."""
+        """Return the form of the rule that the engine reads."""
         return self._data
 
     @property
     def tasks(self) -> list[str]:
-        """The ids of the tasks that it names."""
+        """The ids of the tasks that the rule names."""
         return _tasks_in(self._data)
 
     def with_tasks(self, find: Callable[[str], list[str]]) -> TriggerRule:
-        """The rule with other names of tasks. A name that stands for several tasks names a group.
+        """Return a copy of the rule with other task names.
 
         Args:
-            find: Returns the ids of the tasks that a name stands for; none if it is not known.
+            find: A function that returns the ids of the tasks that a name means: several for a
+                group, none for an unknown name.
         """
         return TriggerRule(_renamed(self._data, find), self._text)
 
     def __repr__(self) -> str:
-        """The constructor call."""
+        """Return the constructor call."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        """Whether both rules are equal."""
-        return self._data == other._data if isinstance(other, TriggerRule) else NotImplemented
+        """Return whether both rules are equal."""
+        return self._key() == other._key() if isinstance(other, TriggerRule) else NotImplemented
 
     def __hash__(self) -> int:
-        """The hash of the value."""
-        return hash(self._text)
+        """Return the hash of the value."""
+        return hash(self._key())
+
+    def _key(self) -> str:
+        import json
+
+        return json.dumps(self._data, sort_keys=True)
 
 
 def _tasks_in(data: str | dict[str, Any]) -> list[str]:
@@ -89,15 +98,32 @@ def _renamed(data: Any, find: Callable[[str], list[str]]) -> Any:
     conditions = [{name: {"task": task}} for task in found]
     if len(conditions) == 1:
         return conditions[0]
-    # A group has failed if one of its tasks has, and is in another state if all of them are.
+    # A group has failed if one of its tasks has failed. It is in another state if all of its tasks
+    # are in that state.
     return {"any_of" if name == "task_failed" else "all_of": {"conditions": conditions}}
 
 
-def named(name: str) -> TriggerRule:
-    """Returns the rule with a name.
+def task_rule(option: str, value: object) -> TriggerRule:
+    """Converts the value of a task's option to a rule, like `as_rule`.
 
     Raises:
-        TaskValidationError: No rule has this name; the hint has the nearest one.
+        TaskValidationError: Also if the rule is nested more deeply than the engine accepts.
+    """
+    rule = as_rule(option, value)
+    level: list[Any] = [rule._to_definition()]
+    for _ in range(_MAX_DEPTH + 1):
+        bodies = [body for part in level if isinstance(part, dict) for body in part.values()]
+        level = [part for body in bodies for part in body.get("conditions", ())]
+    if level:
+        raise TaskValidationError(f"{option} is nested deeper than {_MAX_DEPTH} levels")
+    return rule
+
+
+def named(name: str) -> TriggerRule:
+    """Returns the rule that has this name.
+
+    Raises:
+        TaskValidationError: No rule has this name; the hint suggests a similar name.
     """
     if name not in NAMES:
         raise TaskValidationError(
@@ -107,10 +133,10 @@ def named(name: str) -> TriggerRule:
 
 
 def as_rule(option: str, value: object) -> TriggerRule:
-    """Converts the value of an option, a rule or the name of one, to a rule.
+    """Converts the value of an option to a rule. The value is a rule or the name of a rule.
 
     Raises:
-        TaskValidationError: The value is neither a rule nor the name of one.
+        TaskValidationError: The value is neither a rule nor the name of a rule.
     """
     if isinstance(value, TriggerRule):
         return value

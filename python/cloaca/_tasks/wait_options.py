@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from cloaca._tasks.conditions import Condition
 
+# The consequences of a timeout or a rejection.
 _ENDS = ("fail", "skip", "continue")
 
 
 class WaitOptions:
-    """The validated options of a wait. `approval` and `child` have the engine's form."""
+    """The validated options of a wait. `approval` and `child` are in the engine's form."""
 
     __slots__ = ("approval", "child", "condition", "data", "is_node", "on_timeout", "timeout_us")
 
@@ -37,16 +38,16 @@ class WaitOptions:
         self.is_node = is_node
         self.approval = approval
         self.child = child
-        #: The model of an approval's data, if it declares one.
+        #: The model of an approval's data, if the approval declares one.
         self.data: Any = None
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """The names of the signals that the task gets."""
+        """The names of the signals that the task waits for."""
         return () if self.condition is None or self.is_node else self.condition.signals
 
     def to_definition(self) -> dict[str, Any]:
-        """The options as the engine reads them."""
+        """Return the options in the form that the engine reads."""
         data: dict[str, Any] = {}
         if self.condition is not None:
             data["wait_for"] = self.condition._to_definition()
@@ -62,10 +63,10 @@ class WaitOptions:
 
 
 def end_of(option: str, value: object) -> str:
-    """The consequence of a timeout or a rejection.
+    """Checks the consequence of a timeout or a rejection, and returns it.
 
     Raises:
-        TaskValidationError: It is not one of the three.
+        TaskValidationError: The value is not `fail`, `skip` or `continue`.
     """
     if value not in _ENDS:
         raise TaskValidationError(f"{option} must be 'fail', 'skip' or 'continue', not {value!r}")
@@ -73,17 +74,17 @@ def end_of(option: str, value: object) -> str:
 
 
 def wait_timeout(option: str, value: float | timedelta | str | None) -> int | None:
-    """Whole microseconds of a timeout; `None` and `math.inf` mean no limit."""
+    """Returns a timeout in whole microseconds; `None` and `math.inf` mean no limit."""
     if value is None or value == float("inf"):
         return None
-    return duration_to_us(option, value)
+    return duration_to_us(option, value, endless=True)
 
 
 def read_wait(wait_for: object, timeout: Any, on_timeout: object) -> WaitOptions | None:
-    """The options of `task`; `None` for a task that does not wait.
+    """Validates the options of a wait, and returns them; `None` for a task that does not wait.
 
     Raises:
-        TaskValidationError: An option is not valid, or there is nothing to wait for.
+        TaskValidationError: An option is not valid, or `wait_for` is missing.
     """
     if wait_for is None:
         for option, value in (("wait_timeout", timeout), ("on_timeout", on_timeout)):

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 
 from cloaca import _core
-from cloaca._testing.runner import VirtualRunner
+from cloaca._testing.runner import Crash, Jumps, VirtualRunner, rescue
 from cloaca._values.exceptions import CloacaException
 from cloaca._workers import event_loop, pool
 
@@ -21,35 +21,46 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
 _KEY = "crash_everywhere"
+# The kinds of waits, the keys of a decision, and the types of events that record the end of a wait.
 _WAITS = ("signal", "approval", "timer")
 _DECISION = {"approved", "data", "by", "at", "reason"}
 _WAIT_ENDS = ("decided", "wait_timed_out")
-# Maximum number of transactions of a workflow; a workflow with more probably does not end.
-_MOST_POINTS = 10_000
+# Maximum number of transactions of a workflow. A workflow with more transactions may never end.
+_MAX_TRANSACTIONS = 10_000
 
 
 class CrashReport:
-    """The findings of `crash_everywhere`. Since 1.0."""
+    """The findings of `crash_everywhere`.
+
+    Attributes:
+        points: Descriptions of the points at which the runner was killed.
+        ran_twice: For each task that ran again because of a crash: the points of these crashes.
+
+    Example:
+        >>> report = crash_everywhere("etl")
+        >>> report.ran_twice
+        {'load': ['after transaction 3']}
+
+    Since 1.0.
+    """
 
     def __init__(self) -> None:
-        #: The points at which the runner was killed, in words.
         self.points: list[str] = []
-        #: The points after which a task ran more than once, by task.
         self.ran_twice: dict[str, list[str]] = {}
 
     def __str__(self) -> str:
-        """The findings as text."""
+        """Return the findings as text."""
         lines = [f"killed at {len(self.points)} points, the end was always the same"]
         for task, points in self.ran_twice.items():
             lines.append(f"  '{task}' ran twice after a crash {', '.join(points)}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        """The numbers."""
+        """Return the number of points, and the tasks that ran twice."""
         return f"<CrashReport points={len(self.points)} ran_twice={sorted(self.ran_twice)}>"
 
 
-class _End:
+class _RunOutcome:
     """The outcome of one run of an execution."""
 
     def __init__(self) -> None:
@@ -58,7 +69,7 @@ class _End:
         self.views: dict[str, dict[str, Any]] = {}
         self.result: WorkflowResult | None = None
         self.observed: Any = None
-        # What is wrong with the waits and steps that are stored at the end, in words.
+        # Messages about open waits, and about steps, decisions and timeouts recorded twice.
         self.left_over: list[str] = []
 
     def states(self) -> dict[str, str]:
@@ -66,10 +77,10 @@ class _End:
         return {id: str(task.status) for id, task in self.result.tasks.items()}
 
 
-class _Watch:
-    """Counts the runs of each task, and records its writes to the context."""
+class _RunRecorder:
+    """Counts the runs of each task, and records the task's context after each run."""
 
-    def __init__(self, end: _End) -> None:
+    def __init__(self, end: _RunOutcome) -> None:
         self._end = end
         self._lock = threading.Lock()
         self._attempt, self._outcome_of = pool.attempt, event_loop._outcome_of
@@ -110,18 +121,21 @@ def crash_everywhere(
     setup: Callable[[], object] | None = None,
     observe: Callable[[], object] | None = None,
 ) -> CrashReport:
-    """Run a workflow once per transaction, kill the runner there, restart, and compare the results.
+    """Run a workflow, kill and restart its runner at every transaction, and compare the results.
 
-    Each run has its own in-memory database and takes no real time: sleeps, delays and the
-    lease of the killed runner pass on a virtual clock. A runner is killed once before a transaction
-    is applied, and once after it, before the runner receives the answer. At the end no wait of the
-    execution may be open, and no step, decision or timeout recorded twice.
+    Each run of the workflow has one crash: either before a transaction is applied, or after it is
+    applied but before the runner receives the answer. Each run has its own in-memory database and
+    takes no real time: sleeps, delays and the lease of the killed runner use a virtual clock. At
+    the end of a run, no wait of the execution may be open, and no step, decision or timeout may be
+    recorded twice.
 
     Args:
         workflow: The workflow.
         context: The initial context.
-        setup: Called before each run, to reset everything that tasks change outside of the context.
-        observe: Called after each run; its return value must be the same after every crash.
+        setup: A function to call before each run. It resets everything that tasks change outside of
+            the context.
+        observe: A function to call after each run. Its return value must be the same after every
+            crash.
 
     Returns:
         The points at which the runner was killed, and the tasks that ran twice.
@@ -137,11 +151,13 @@ def crash_everywhere(
 
     Since 1.0.
     """
-    expected = _live(workflow, context, None, False, setup, observe)
+    jumps = Jumps()
+    expected = _run_once(workflow, context, None, jumps, setup, observe)
     report = CrashReport()
-    for number in range(1, _MOST_POINTS):
+    for number in range(1, _MAX_TRANSACTIONS):
         for applied in (False, True):
-            end = _live(workflow, context, number, applied, setup, observe)
+            crash = Crash(number, applied, jumps)
+            end = _run_once(workflow, context, crash, None, setup, observe)
             if not end.crashed:
                 return report
             moment = "after" if applied else "before"
@@ -151,31 +167,49 @@ def crash_everywhere(
             for id in twice:
                 report.ran_twice.setdefault(id, []).append(point)
             _compare(expected, end, point, twice)
-    raise AssertionError(f"the workflow has more than {_MOST_POINTS} transactions")
+    raise AssertionError(f"the workflow has more than {_MAX_TRANSACTIONS} transactions")
 
 
-def _live(
+def _run_once(
     workflow: str | Workflow,
     context: Context | Mapping[str, Any] | None,
-    crash_at: int | None,
-    applied: bool,
+    crash: Crash | None,
+    jumps: Jumps | None,
     setup: Callable[[], object] | None,
     observe: Callable[[], object] | None,
-) -> _End:
+) -> _RunOutcome:
+    """Runs the workflow on a new database, with at most one crash.
+
+    Args:
+        workflow: The workflow.
+        context: The initial context.
+        crash: The planned crash; `None` for a run without a crash.
+        jumps: The record to which the jumps of the clock are added.
+        setup: See `crash_everywhere`.
+        observe: See `crash_everywhere`.
+    """
     if setup is not None:
         setup()
-    end = _End()
+    end = _RunOutcome()
     bench = _core.Bench()
-    with _Watch(end):
-        with VirtualRunner(
-            _bench=bench, _crash_at=crash_at, _applied=applied, _alone=False
-        ) as runner:
+    with _RunRecorder(end):
+        # Polls of triggers would add an endless series of transactions.
+        with VirtualRunner(_bench=bench, _crash=crash, _polls_triggers=False) as runner:
+            if jumps is not None:
+                jumps.start_us = bench.now_us
+                runner._pacer.jumps = jumps
             end.result = _until_crash(runner, workflow, context)
+            try:
+                if end.result is not None:
+                    end.left_over = _left_over(runner, end.result.execution_id)
+            except CloacaException:
+                # The runner may be killed at a transaction after the end of the execution.
+                if not runner._bench_runner.crashed:
+                    raise
             end.crashed = runner._bench_runner.crashed
-            if end.result is not None and not end.crashed:
-                end.left_over = _left_over(runner, end.result.execution_id)
         if end.crashed:
-            with VirtualRunner(_bench=bench, _alone=False) as runner:
+            rescue(bench)
+            with VirtualRunner(_bench=bench, _polls_triggers=False) as runner:
                 end.result = runner.submit(workflow, context, key=_KEY).result()
                 end.left_over = _left_over(runner, end.result.execution_id)
     if observe is not None:
@@ -192,16 +226,11 @@ def _until_crash(
         if runner._bench_runner.crashed:
             return None
         raise
-    while not runner._bench_runner.crashed:
-        try:
-            return handle.result(timeout=1)
-        except TimeoutError:
-            continue
-    return None
+    return runner._result_or_crash(handle.id)
 
 
 def _left_over(runner: VirtualRunner, execution_id: str) -> list[str]:
-    """Returns the waits that are still open at the end, and what is recorded twice."""
+    """Returns messages about open waits, and steps, decisions and timeouts recorded twice."""
     found = []
     for kind in _WAITS:
         for wait in runner.waits(kind=kind, execution_id=execution_id):
@@ -224,7 +253,7 @@ def _left_over(runner: VirtualRunner, execution_id: str) -> list[str]:
 
 
 def _context(result: WorkflowResult) -> dict[str, Any]:
-    """The final context without the times of decisions, which differ from run to run."""
+    """Returns the final context without the times of decisions, which differ from run to run."""
     context = result.final_context.to_dict()
     for key, value in context.items():
         if isinstance(value, dict) and value.keys() == _DECISION:
@@ -232,7 +261,7 @@ def _context(result: WorkflowResult) -> dict[str, Any]:
     return context
 
 
-def _compare(expected: _End, end: _End, point: str, twice: list[str]) -> None:
+def _compare(expected: _RunOutcome, end: _RunOutcome, point: str, twice: list[str]) -> None:
     assert expected.result is not None
     assert end.result is not None
     differences = []
@@ -251,7 +280,8 @@ def _compare(expected: _End, end: _End, point: str, twice: list[str]) -> None:
             differences.append(f"task '{id}' is {end.states()[id]} instead of {state}")
     if not differences:
         return
-    # The first task, in the order of the workflow, whose writes differ is the cause.
+    # The tasks whose contexts differ, in the order in which they ended in the run without a crash.
+    # The first of these tasks that ran twice is the most likely cause.
     order = [id for id in expected.result.tasks if id in expected.views]
     order.sort(key=list(expected.views).index)
     others = [id for id in order if end.views.get(id) != expected.views[id]]

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `cloaca_runner`. Loaded by pytest through its entry point."""
+"""The pytest plugin with the fixture `cloaca_runner`. Pytest loads it through its entry point."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cloaca_runner() -> Iterator[VirtualRunner]:
-    """A runner on an in-memory database, with a clock that moves only while a caller waits.
+    """A runner on an in-memory database, with a clock that moves while a caller waits.
 
-    Sleeps, retries, timeouts and schedules take no real time. `advance(seconds)` moves the clock.
+    Sleeps, retries, timeouts and schedules take no real time. `advance(seconds)` also moves the
+    clock.
+
+    Example:
+        >>> def test_report(cloaca_runner):
+        ...     assert cloaca_runner.execute("report").status == "Completed"
+
+    Since 1.0.
     """
     from cloaca._testing.runner import VirtualRunner
 

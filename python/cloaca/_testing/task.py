@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from contextvars import copy_context
 from copy import copy
 
 from cloaca._core import Context
@@ -17,26 +19,30 @@ from cloaca._workers.task_handle import TaskHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
     from typing import Any
 
+    from cloaca._executions.items import MapResult
     from cloaca._tasks.call import Source
 
 
 class _LoneWork:
-    """Takes the place of a claimed task, for the handle of a function without a runner."""
+    """Replaces the claimed task that a handle needs, when a function runs without a runner."""
 
     callback = False
     error = None
     forward_key = None
     handler = 0
-    index = None
     timeout_us = None
     token = 0
     workflow_name = "run_task"
 
-    def __init__(self, task_id: str, context: Context, attempt: int) -> None:
-        self.task_id = task_id
+    def __init__(
+        self, task_id: str, context: Context, attempt: int, *, index: int | None = None
+    ) -> None:
+        self.task_id = task_id if index is None else f"{task_id}[{index}]"
+        self.index = index
         self.context = context
         self.attempt = attempt
         self.execution_id = str(uuid.uuid4())
@@ -45,10 +51,10 @@ class _LoneWork:
         return False
 
     def beat(self) -> None:
-        """Does nothing: no runner waits for a sign of life."""
+        """Does nothing, because no runner watches for signs of life."""
 
     def begin_deferral(self) -> bool:
-        return False  # there is no worker's slot to release
+        return False  # without a runner, there is no worker slot to release
 
 
 def run_task(
@@ -58,28 +64,34 @@ def run_task(
     attempt: int = 1,
     **values: Any,
 ) -> Context:
-    """Run a task's function as a worker would, but without a runner and without retries.
+    """Run a task's function like a worker, but without a runner and without retries.
 
-    The parameters have the meaning that they have in the workflow of the task; without a workflow,
-    they are keys of the context. Their values come from the context, or are given by name. They are
-    encoded and decoded as between two tasks, so that a test sees what a worker would pass. A
-    resource that is given by name is used instead of the factory's.
+    The parameters have the same sources as in the task's workflow; without a workflow, they are
+    keys of the context. Values come from the context, or are given by name. They are encoded and
+    decoded as between two tasks, so that the function receives the same values as from a worker. A
+    resource that is given by name is used instead of calling its factory. A parameter annotated
+    with `MapResult` takes a `MapResult`, or a list of results, as if all items had completed. The
+    function of a map runs for one element, as item 0.
+
+    If an event loop runs on the calling thread, coroutines run on a thread of their own, in a copy
+    of the caller's context variables. The call still blocks the calling thread.
 
     Args:
         function: The function; it may be an `async def`.
-        context: The context it receives. A `Context` is changed in place; a mapping is copied.
-        attempt: The number of the attempt, as its handle reports it.
-        **values: Values by name, which are added to the context, and resources.
+        context: The context that the function receives. A `Context` is changed in place; a mapping
+            is copied.
+        attempt: The number of the attempt that the handle reports.
+        **values: Values and resources by name. The values are added to the context.
 
     Returns:
         The context after the call, with the function's return value applied: the result of a value
-        task is stored under its id.
+        task is stored under the task's id.
 
     Raises:
         TaskValidationError: The function cannot be called as a task.
-        TaskInputError: A parameter has no value, or one that does not match its annotation.
+        TaskInputError: A parameter has no value, or its value does not match the annotation.
         TypeError: The function returned a value that a task may not return.
-        Exception: Whatever the function raised, `Retry`, `Abort` and `Snooze` included.
+        Exception: The exception that the function raised, for example `Retry`, `Abort` or `Snooze`.
 
     Example:
         >>> assert run_task(total, {"rows": [1, 2]})["total"] == 3
@@ -87,15 +99,22 @@ def run_task(
 
     Since 1.0.
     """
-    task_id = getattr(function, "__name__", "task")
+    task = next(reversed(tasks_of(function)), None)
+    task_id = getattr(function, "__name__", "task") if task is None else task.id
     call = _call(function, task_id)
-    seen = context if isinstance(context, Context) else Context(context)
+    items: dict[str, MapResult[Any]] = {}
+    seen = _context(context, call, items)
     given = {source.parameter: source for source in call.sources if source.marker is not None}
     for name, value in values.items():
         if name not in given:
-            seen[_key(call, task_id, name)] = value
-    call = _by_names(call, seen)
-    work: Any = _LoneWork(task_id, seen, attempt)
+            source = _source(call, task_id, name)
+            decoder = source.decoder
+            if source.items is None and decoder is not None and decoder.converts:
+                value = decoder.plain_input(value)
+            seen[source.key] = _given(source, value, items)
+    call = _for_test(call, seen, items)
+    index = None if task is None or task.options.map is None else 0
+    work: Any = _LoneWork(task_id, seen, attempt, index=index)
     returned = _called(
         function, call, work, {name: values[name] for name in given if name in values}
     )
@@ -112,7 +131,11 @@ def run_task(
 
 
 def _call(function: Callable[..., Any], task_id: str) -> Call:
-    """The call of a function in the last workflow that has it as a task, or outside of one."""
+    """Returns the sources of a function's parameters, and the key of its result.
+
+    The newest workflow that contains the function's task determines them. If no workflow contains
+    the task, the function's signature determines them.
+    """
     known = tasks_of(function)
     call = known[-1].last_call if known else None
     if call is not None:
@@ -120,17 +143,54 @@ def _call(function: Callable[..., Any], task_id: str) -> Call:
     return read_call(function, task_id, known[-1].result_key if known else task_id)
 
 
-def _by_names(call: Call, context: Context) -> Call:
-    """The call, in which a parameter whose key is missing reads the key of its own name.
+def _context(
+    given: Context | Mapping[str, Any] | None, call: Call, items: dict[str, MapResult[Any]]
+) -> Context:
+    """Returns the context that a test passes; a mapping is copied."""
+    if isinstance(given, Context):
+        return given
+    maps = {source.key: source for source in call.sources if source.items is not None}
+    if isinstance(given, Mapping) and maps:
+        given = {
+            key: _given(maps[key], value, items) if key in maps else value
+            for key, value in given.items()
+        }
+    return Context(given)
 
-    The key of a result differs from the parameter's name in a group, or with `output=`.
+
+def _given(source: Source, value: Any, items: dict[str, MapResult[Any]]) -> Any:
+    """Returns the value of a parameter as it is stored in the context.
+
+    If the value is a `MapResult`, it is also stored in `items`, by the name of the parameter.
+    """
+    if source.items is None:
+        return value
+    from cloaca._executions.items import MapResult
+    from cloaca._testing.map_items import results_of
+
+    if isinstance(value, MapResult):
+        items[source.parameter] = value
+    return results_of(value, source.decoder)
+
+
+def _for_test(call: Call, context: Context, items: Mapping[str, MapResult[Any]]) -> Call:
+    """Returns a copy of the call whose parameters read the values of the test.
+
+    If the key of a parameter is missing, but the context has a key with the parameter's name, the
+    parameter reads this key. In a group, or with `output=`, the key of a result differs from the
+    parameter's name. Parameters that take the items of a map read the results that the test gives.
     """
 
     def renamed(what: str | Source) -> str | Source:
-        if isinstance(what, str) or what.key in context or what.parameter not in context:
+        if isinstance(what, str):
             return what
         twin = copy(what)
-        twin.key = what.parameter
+        if what.key not in context and what.parameter in context:
+            twin.key = what.parameter
+        if what.items is not None:
+            from cloaca._testing.map_items import GivenItems
+
+            twin.items = GivenItems(what, items.get(what.parameter))
         return twin
 
     return Call(
@@ -139,14 +199,15 @@ def _by_names(call: Call, context: Context) -> Call:
         call.is_async,
         call.result_key,
         keeps_none=call.keeps_none,
+        encoder=call.encoder,
         by_name=call.by_name,
         unfilled=call.unfilled,
     )
 
 
-def _key(call: Call, task_id: str, name: str) -> str:
-    """The key of the context that a parameter reads."""
-    found = next((source.key for source in call.sources if source.parameter == name), None)
+def _source(call: Call, task_id: str, name: str) -> Source:
+    """Returns the source of a parameter's value."""
+    found = next((source for source in call.sources if source.parameter == name), None)
     if found is not None:
         return found
     takes = ", ".join(source.parameter for source in call.sources) or "no values"
@@ -186,18 +247,34 @@ def _called(function: Callable[..., Any], call: Call, work: _LoneWork, made: dic
 
 
 class _LoneLoop:
-    """An event loop that runs while the function and its asynchronous resources do."""
+    """An event loop for the function and its asynchronous resources, created on first use.
+
+    If another loop runs on the calling thread, the loop runs on a thread of its own.
+    """
 
     def __init__(self) -> None:
         import asyncio
 
         self._runner = asyncio.Runner()
+        self._context = copy_context()
+        self._thread: ThreadPoolExecutor | None = None
+        if asyncio._get_running_loop() is not None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._thread = ThreadPoolExecutor(1, "cloaca-run-task")
 
     def run(self, coroutine: Any) -> Any:
-        return self._runner.run(coroutine)
+        if self._thread is None:
+            return self._runner.run(coroutine, context=self._context)
+        run = self._thread.submit(self._runner.run, coroutine, context=self._context)
+        return run.result()
 
     def close(self) -> None:
-        self._runner.close()
+        if self._thread is None:
+            self._runner.close()
+            return
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
 
 
 async def _awaited(called: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Virtual time for Python's side of a runner: sleeps on worker threads, timers of event loops."""
+"""Virtual time for sleeps on worker threads and for timers of event loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cloaca._core import Bench, Runner
 
 _real_sleep = time.sleep
-# Seconds of real time between two wake-ups of a sleeper, so that an interrupt reaches it.
+# Seconds of real time between two wake-ups of a sleeping thread, so that it notices interrupts.
 _SLICE = 0.01
 
 
@@ -39,14 +39,14 @@ class VirtualTime:
         self._bench.move_to(now_us)
         with self._changed:
             for thread in [t for t, due in self._sleepers.items() if due <= now_us]:
-                del self._sleepers[thread]  # counts as awake, although it has not run yet
+                del self._sleepers[thread]  # the thread counts as awake even before it runs
             self._changed.notify_all()
             loops = list(self._loops)
         for loop in loops:
             loop.nudge()
 
     def end(self) -> None:
-        """Ends all sleeps: the runner is being shut down."""
+        """Ends all sleeps, because the runner is being shut down."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -75,12 +75,12 @@ class VirtualTime:
             self._loops.append(loop)
 
     def sleepers(self) -> list[int]:
-        """The virtual times at which the sleeping threads are due."""
+        """Return the virtual times at which the sleeping threads are due."""
         with self._changed:
             return list(self._sleepers.values())
 
     def timers(self) -> list[int]:
-        """Settles the loops, and returns the virtual times at which their timers are due."""
+        """Let the loops run everything due; return the virtual due times of the other timers."""
         with self._changed:
             loops = list(self._loops)
         found: list[int] = []
@@ -94,13 +94,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
-        # The loop's time starts at 0, because asyncio adds its clock resolution to it: a number as
-        # large as the seconds since the epoch would not change.
+        # The loop's time starts at 0, because asyncio adds its clock resolution to the time, and
+        # this small number would be lost in a number as large as the seconds since the epoch.
         self._start_us = virtual.now_us
         super().__init__()
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return (self._virtual.now_us - self._start_us) / 1_000_000
 
     def nudge(self) -> None:
@@ -108,7 +108,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         try:
             self.call_soon_threadsafe(lambda: None)
         except RuntimeError:
-            return  # closed
+            return  # the loop is closed
 
     def settled_timers(self) -> list[int]:
         """Runs everything that is due, and returns the times at which the next timers are due."""
@@ -116,7 +116,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         done = threading.Event()
 
         def check() -> None:
-            # Private to asyncio, and the same in every version: ready and scheduled handles.
+            # Uses the loop's private lists of ready and scheduled handles, which all versions of
+            # asyncio have.
             loop: Any = self
             timers = [handle for handle in loop._scheduled if not handle._cancelled]
             if loop._ready or any(handle._when < self.time() for handle in timers):
@@ -146,14 +147,14 @@ def _method(function: Any) -> Any:
 
 
 class Patched:
-    """`time.sleep` and the engine's event loops, with the virtual times of the live runners."""
+    """Replaces `time.sleep` and the event loops of runners with versions on virtual time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._times: dict[int, VirtualTime] = {}
 
     def add(self, core: Runner, virtual: VirtualTime) -> None:
-        """Makes the worker threads of a runner sleep by a virtual time."""
+        """Makes the worker threads and event loop of a runner use a virtual time."""
         with self._lock:
             if not self._times:
                 sleep: Any = self._sleep
@@ -162,7 +163,7 @@ class Patched:
             self._times[id(core)] = virtual
 
     def remove(self, core: Runner) -> None:
-        """Undoes `add`."""
+        """Undoes `add` for a runner."""
         with self._lock:
             self._times.pop(id(core), None)
             if not self._times:

@@ -1,1 +1,1 @@
-"""Values and texts that every other package uses: exceptions, time spans, JSON, hints."""
+"""Values and texts that all other packages use: exceptions, durations, JSON, hints."""

@@ -11,14 +11,19 @@ if TYPE_CHECKING:
 
 
 def contains(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
-    """Whether an annotation has a part, at any depth, for which a function is true."""
-    return _contains(annotation, wanted, set())
+    """Returns whether `wanted` returns true for a part of an annotation, at any depth."""
+    return first_part(annotation, wanted) is not None
+
+
+def first_part(annotation: Any, wanted: Callable[[Any], bool]) -> Any:
+    """Returns the first part, at any depth, for which `wanted` returns true; `None` without one."""
+    return _first(annotation, wanted, set())
 
 
 def hints_of(kind: type) -> dict[str, Any]:
-    """The annotations of a class; empty if they cannot be read.
+    """Returns the annotations of a class; empty if they cannot be read.
 
-    The library that decodes the class says what is wrong with it.
+    The library that decodes the class reports the error.
     """
     try:
         return class_hints(kind)
@@ -26,19 +31,24 @@ def hints_of(kind: type) -> dict[str, Any]:
         return {}
 
 
-def _contains(annotation: Any, wanted: Callable[[Any], bool], seen: set[int]) -> bool:
+def _first(annotation: Any, wanted: Callable[[Any], bool], seen: set[int]) -> Any:
     if id(annotation) in seen:
-        return False
+        return None
     seen.add(id(annotation))
     from typing import get_args, get_origin
 
     if wanted(annotation):
-        return True
-    if any(_contains(part, wanted, seen) for part in get_args(annotation)):
-        return True
+        return annotation
+    parts = list(get_args(annotation))
     kind = get_origin(annotation) or annotation
     if type(kind).__name__ == "TypeAliasType":
-        return _contains(kind.__value__, wanted, seen)
-    if not isinstance(kind, type) or kind.__module__ == "builtins":
-        return False
-    return any(_contains(part, wanted, seen) for part in hints_of(kind).values())
+        parts.append(kind.__value__)
+    elif type(kind).__name__ == "NewType":
+        parts.append(kind.__supertype__)
+    elif isinstance(kind, type) and kind.__module__ != "builtins":
+        parts += hints_of(kind).values()
+    for part in parts:
+        found = _first(part, wanted, seen)
+        if found is not None:
+            return found
+    return None

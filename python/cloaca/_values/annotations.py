@@ -1,4 +1,4 @@
-"""The annotations of functions, read without failing on names that exist only for type checkers."""
+"""Reads the annotations of functions, even if they contain names that only type checkers import."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def call_method(kind: type) -> Any:
-    """Returns the `__call__` of a class, if it has one."""
+    """Returns the `__call__` that a class or its base defines; `None` if there is none."""
     return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
 
 
 def underlying(function: Any) -> Any:
-    """The function behind partials, methods, callable objects and wrappers."""
+    """Returns the function that a partial, method, callable object or wrapper calls."""
     for _ in range(32):
         if hasattr(function, "func") and not hasattr(function, "__code__"):
             function = function.func
@@ -37,11 +37,13 @@ def underlying(function: Any) -> Any:
 
 
 def raw_annotations(function: Any) -> Mapping[str, Any]:
-    """The annotations of a function as they are written: values, strings, or forward references."""
+    """Returns the annotations of a function without evaluating them.
+
+    An annotation is a value, a string, or a forward reference.
+    """
     function = underlying(function)
     if sys.version_info >= (3, 14):
-        # Reading `__annotations__` evaluates all of them, and fails if a name in one does not
-        # exist.
+        # Reading `__annotations__` evaluates all annotations, and fails if a name does not exist.
         if getattr(function, "__annotate__", None) is not None:
             from annotationlib import Format, get_annotations
 
@@ -51,9 +53,9 @@ def raw_annotations(function: Any) -> Mapping[str, Any]:
 
 
 def own_annotations(kind: type) -> Mapping[str, Any]:
-    """The annotations of a class, without those of its bases, as they are written."""
+    """Returns the annotations of a class without its bases, and without evaluating them."""
     if sys.version_info >= (3, 14):
-        # The class computes them only when they are first read.
+        # The class computes its annotations when they are first read.
         from annotationlib import Format, get_annotations
 
         return get_annotations(kind, format=Format.FORWARDREF)
@@ -62,15 +64,16 @@ def own_annotations(kind: type) -> Mapping[str, Any]:
 
 
 def names(annotation: object, class_name: str, function: Any) -> bool:
-    """Whether a written annotation is a class of cloaca, alone or joined with `None`.
+    """Returns whether a written annotation is a class of cloaca, alone or joined with `None`.
 
-    Nothing but a dotted name is evaluated. A name that does not exist at run time, because only
-    type checkers import it, counts if it ends with the name of the class.
+    If the annotation is a string, only a name such as `Context` or `cloaca.Context` is looked up;
+    any other expression returns false. A name that does not exist at run time, because only type
+    checkers import it, matches if it ends with `class_name`.
 
     Args:
         annotation: The annotation as it is written.
         class_name: The name of the class, such as `Context`.
-        function: The annotated function, whose module has the names.
+        function: The annotated function, in whose module the names are looked up.
     """
     if not isinstance(annotation, str):
         annotation = getattr(annotation, "__forward_arg__", annotation)
@@ -92,6 +95,29 @@ def names(annotation: object, class_name: str, function: Any) -> bool:
     return text.rpartition(".")[2] == class_name
 
 
+def without_none(annotation: Any) -> tuple[Any, bool]:
+    """Returns an annotation without its metadata and without `None`.
+
+    Returns:
+        The only other type of a union with `None`, or else the annotation, and whether the
+        annotation is such a union.
+    """
+    accepts_none = False
+    while True:
+        kind = type(annotation).__name__
+        if kind == "_AnnotatedAlias":
+            annotation = annotation.__origin__
+        elif kind == "TypeAliasType":
+            annotation = annotation.__value__
+        elif _is_union(annotation):
+            rest = [part for part in annotation.__args__ if part is not type(None)]
+            if len(rest) != 1:
+                return annotation, accepts_none
+            annotation, accepts_none = rest[0], True
+        else:
+            return annotation, accepts_none
+
+
 def _is_union(annotation: object) -> bool:
     return type(annotation).__name__ in {"UnionType", "_UnionGenericAlias", "Union"}
 
@@ -103,10 +129,10 @@ def _is_own(kind: object, class_name: str) -> bool:
 
 
 def evaluate(name: str, annotation: object, function: Any) -> Any:
-    """The value of a written annotation, with its metadata.
+    """Returns the value of a written annotation, with its metadata.
 
     Args:
-        name: The parameter, for Python's own messages.
+        name: The parameter's name, for Python's error messages.
         annotation: The annotation as it is written.
         function: The annotated function.
 
@@ -123,7 +149,7 @@ def evaluate(name: str, annotation: object, function: Any) -> Any:
 
 
 def class_hints(kind: type) -> dict[str, Any]:
-    """The annotations of a class and its bases, evaluated.
+    """Returns the evaluated annotations of a class and its bases.
 
     Raises:
         NameError: A name is not defined.
@@ -132,10 +158,10 @@ def class_hints(kind: type) -> dict[str, Any]:
 
 
 def _hints(holder: Any, module: dict[str, Any] | None, local: dict[str, Any]) -> dict[str, Any]:
-    """The evaluated annotations.
+    """Returns the evaluated annotations of a function or class.
 
-    Local names of the code that defines or reads a workflow are found too, because a test may
-    define its classes in a function.
+    The local names of the calling code are also looked up, because a test may define its classes
+    in a function.
     """
     from typing import get_type_hints
 
@@ -147,7 +173,7 @@ def _hints(holder: Any, module: dict[str, Any] | None, local: dict[str, Any]) ->
 
 
 def _local_names_of_caller() -> dict[str, Any]:
-    """The local names of the code outside of this package that is being run."""
+    """Returns the local names of the nearest calling code outside of this package."""
     from sys import _getframe
 
     frame = _getframe(1)
@@ -157,7 +183,7 @@ def _local_names_of_caller() -> dict[str, Any]:
 
 
 def _namespaces(function: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The names of a function's module, and the variables that the function closes over."""
+    """Returns the names of a function's module, and the variables that the function closes over."""
     module = getattr(function, "__globals__", None) or vars(
         sys.modules.get(getattr(function, "__module__", ""), sys)
     )
@@ -168,5 +194,5 @@ def _namespaces(function: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
             try:
                 closure[name] = cell.cell_contents
             except ValueError:
-                continue  # not assigned yet
+                continue  # the variable has no value yet
     return module, closure

@@ -1,7 +1,8 @@
-"""Hints for arguments that a function does not have."""
+"""Checks of arguments, and hints for unknown arguments."""
 
 from __future__ import annotations
 
+from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.suggestion import suggestion
 
 TYPE_CHECKING = False
@@ -9,9 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from cloaca._values.exceptions import CloacaException
+
     F = TypeVar("F", bound=Callable[..., Any])
 
-# The names that other tools use for an argument. A hint is given only if the function has it.
+# Names of arguments in other tools, with the arguments here that mean the same. A hint names an
+# argument only if the function has it.
 _MEANINGS: dict[str, tuple[str, ...]] = {
     "args": ("context", "input"),
     "concurrency": ("max_concurrent_tasks",),
@@ -22,9 +26,12 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "depends": ("dependencies",),
     "depends_on": ("dependencies",),
     "eta": ("at",),
+    "every": ("poll_interval",),
+    "execution_key": ("key",),
     "idempotency_key": ("key",),
     "input": ("context",),
     "inputs": ("context", "input"),
+    "interval": ("poll_interval",),
     "max_attempts": ("retry_attempts",),
     "max_retries": ("retry_attempts",),
     "max_workers": ("max_concurrent_tasks",),
@@ -45,22 +52,71 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     "url": ("database_url",),
     "wait_for": ("dependencies",),
     "workers": ("max_concurrent_tasks",),
+    "workflow": ("on",),
     "workflow_id": ("key",),
 }
-# The flag of the code of an `async def` function: `inspect.CO_COROUTINE`.
+# `inspect.CO_COROUTINE`, a flag in the code of an `async def` function.
 _COROUTINE = 0x80
-# Extra advice for arguments whose unit or meaning differs.
+# Remarks for hints about arguments whose unit or meaning differs here.
 _REMARKS = {
-    "retries": "it counts all tries, the first one too",
-    "max_retries": "it counts all tries, the first one too",
+    "retries": "it counts all attempts, including the first",
+    "max_retries": "it counts all attempts, including the first",
     "retry_delay": "in milliseconds",
     "retry_delay_seconds": "in milliseconds",
     "timeout_ms": "in seconds",
 }
 
 
+def check_flag(name: str, value: object, error: type[CloacaException] = ConfigurationError) -> bool:
+    """Checks that a value is a boolean, and returns it.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: The value.
+        error: The class of the error.
+
+    Raises:
+        CloacaException: The value is not a boolean.
+    """
+    if isinstance(value, bool):
+        return value
+    raise error(f"{name} must be True or False, not {value!r}")
+
+
+def check_string(
+    name: str, value: object, error: type[CloacaException] = ConfigurationError
+) -> str:
+    """Checks that a value is a string, and returns it.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: The value.
+        error: The class of the error.
+
+    Raises:
+        CloacaException: The value is not a string.
+    """
+    if isinstance(value, str):
+        return value
+    raise error(f"{name} must be a string, not {type(value).__name__}")
+
+
+def check_optional_strings(**values: object) -> None:
+    """Checks that each value is a string or `None`.
+
+    Args:
+        **values: The values, by the names of the arguments.
+
+    Raises:
+        ConfigurationError: A value is neither a string nor `None`.
+    """
+    for name, value in values.items():
+        if value is not None:
+            check_string(name, value)
+
+
 def meant(argument: str, known: list[str]) -> str | None:
-    """Returns the argument that other tools call by this name, if it is among the known ones."""
+    """Returns the known argument that other tools call by this name; `None` if there is none."""
     return next((name for name in _MEANINGS.get(argument, ()) if name in known), None)
 
 
@@ -81,18 +137,18 @@ def hint_for(argument: str, known: list[str]) -> str | None:
 
 
 def names_arguments(function: F, advice: Callable[[str], str | None] | None = None) -> F:
-    """Decorates a function so that the error for an unknown argument names the nearest known one.
+    """Decorates a function so that the error for an unknown argument suggests a known one.
 
     Args:
         function: The function.
-        advice: Returns a specific hint for an argument, or `None`.
+        advice: A function that returns a specific hint for an argument, or `None`.
     """
     code = function.__code__
     count = code.co_argcount + code.co_kwonlyargcount
     known = [name for name in code.co_varnames[:count] if name not in {"self", "function"}]
 
     def problem(error: TypeError, options: dict[str, Any]) -> TypeError | None:
-        # An error of the call itself, not of what the function calls.
+        # Changes only errors of the call itself, not errors that the function raises.
         unknown = [name for name in options if name not in known]
         traceback = error.__traceback__
         if not unknown or (traceback and traceback.tb_next):
@@ -100,7 +156,7 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
         hint = (advice(unknown[0]) if advice else None) or hint_for(unknown[0], known)
         text = str(error)
         if hint:
-            # Since Python 3.13 the message suggests an argument too; the hint replaces that.
+            # Since Python 3.13 the message also suggests an argument; the hint replaces it.
             text = f"{text.partition('. Did you mean')[0]}\nhint: {hint}"
         return TypeError(text)
 
@@ -108,24 +164,24 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
         try:
             return function(*args, **options)
         except TypeError as error:
-            told = problem(error, options)
-            if told is None:
+            clearer = problem(error, options)
+            if clearer is None:
                 raise
-        raise told from None
+        raise clearer from None
 
     async def call_async(*args: Any, **options: Any) -> Any:
         try:
             coroutine = function(*args, **options)
         except TypeError as error:
-            told = problem(error, options)
-            if told is None:
+            clearer = problem(error, options)
+            if clearer is None:
                 raise
         else:
             return await coroutine
-        raise told from None
+        raise clearer from None
 
     wrapper: Any = call_async if code.co_flags & _COROUTINE else call
-    # By hand, because importing `functools` would slow down the package's import.
+    # Copied without `functools.wraps`, because the import would slow down the package's import.
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(wrapper, attribute, getattr(function, attribute))
     wrapper.__wrapped__ = function
@@ -133,10 +189,10 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
 
 
 def names_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:
-    """The same decorator, with specific hints.
+    """Returns the decorator `names_arguments` with specific hints.
 
     Args:
-        advice: Returns a hint for an argument, or `None`.
+        advice: A function that returns a hint for an argument, or `None`.
     """
 
     def decorate(function: F) -> F:

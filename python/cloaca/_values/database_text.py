@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def storable(text: str) -> str:
-    """Replaces what PostgreSQL or UTF-8 refuse: NUL with U+FFFD, lone surrogates with `?`.
+    """Replaces characters that PostgreSQL or UTF-8 refuses: NUL by U+FFFD, lone surrogates by `?`.
 
     Args:
-        text: Text for people, which may lose a character.
+        text: Text for people, in which a character may change.
     """
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()

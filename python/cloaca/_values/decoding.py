@@ -1,7 +1,8 @@
-"""Decoders turn the JSON text of a value into what an annotation describes (semantics J4, J6).
+"""Decoders of values: from JSON text to a value of an annotated type (semantics J4, J6).
 
-An annotation that contains a pydantic model is read by pydantic, any other by msgspec. Each library
-is imported when the first such annotation is read.
+If an annotation contains a type of pydantic, pydantic decodes the value. If the annotation contains
+a constraint of `annotated_types`, pydantic decodes the value strictly, because msgspec ignores such
+constraints. Otherwise msgspec decodes the value. Each library is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,20 @@ import sys
 
 from cloaca._values.annotation_parts import hints_of
 from cloaca._values.annotations import own_annotations
+from cloaca._values.constraints import has_constraints, refuse_ignored, refused_constraint
 from cloaca._values.decoding_errors import Undecodable, Unreadable
+from cloaca._values.encoding import encode_as, plain
 from cloaca._values.exceptions import TaskTimeoutError
 from cloaca._values.kinds import kinds_of_info
-from cloaca._values.pydantic_models import has_pydantic, pydantic_decoder
+from cloaca._values.pydantic_models import (
+    PydanticShape,
+    has_pydantic,
+    is_encoded,
+    pydantic_decoder,
+    special_encoder,
+)
+from cloaca._values.shapes import InfoShape
+from cloaca._values.text_keys import has_other_keys
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -22,38 +33,61 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cloaca._values.kinds import Kinds
+    from cloaca._values.shapes import Shape
 
 __all__ = ["Decoder", "Undecodable", "Unreadable", "is_plain"]
 
 
 class Decoder:
-    """Decodes JSON text by an annotation. Made once for each annotation."""
+    """Decodes JSON text to a value of an annotated type. Each annotation has one decoder."""
 
-    __slots__ = ("_run", "accepts_null", "annotation", "kinds", "library", "stored_kinds")
+    __slots__ = (
+        "_dump",
+        "_is_encoded",
+        "_is_strict",
+        "_run",
+        "accepts_null",
+        "annotation",
+        "converts",
+        "has_text_keys",
+        "kinds",
+        "library",
+        "stored_kinds",
+    )
 
     def __init__(self, annotation: Any) -> None:
         """Make the decoder of an annotation.
 
         Raises:
-            Unreadable: The library cannot decode it, or is not installed.
+            Unreadable: The library cannot decode the annotated type, or is not installed.
         """
         self.annotation = annotation
-        self.library = "pydantic" if has_pydantic(annotation) else "msgspec"
-        make = pydantic_decoder if self.library == "pydantic" else _msgspec
+        is_lax = has_pydantic(annotation)
+        is_constrained = self._is_strict = not is_lax and has_constraints(annotation)
+        self.library = "pydantic" if is_lax or is_constrained else "msgspec"
+        refuse_ignored(annotation, self.library)
+        make = _constrained if is_constrained else pydantic_decoder if is_lax else _msgspec
         self._run: Callable[[str], Any]
-        #: The kinds of JSON that it takes; `None` if they are not known.
+        #: The kinds of JSON values that the decoder accepts; `None` if they are not known.
         self.kinds: Kinds
-        #: The kinds of JSON that its values are stored as; `None` if they are not known.
+        #: The kinds of JSON in which values of the type are stored; `None` if they are not known.
         self.stored_kinds: Kinds
         self._run, self.kinds, self.stored_kinds = make(annotation)
-        #: Whether it takes null.
+        #: Whether the annotation has objects whose keys are not strings.
+        self.has_text_keys = has_other_keys(annotation)
+        # The function by which pydantic converts values of its own types to JSON.
+        self._dump = special_encoder(annotation) if is_lax else None
+        self._is_encoded = self._dump is not None and is_encoded(annotation)
+        #: Whether `plain` must convert values before they are stored.
+        self.converts = self.has_text_keys or self._dump is not None
+        #: Whether the decoder accepts null.
         self.accepts_null = self._takes("null")
 
     def decode(self, text: str) -> Any:
-        """The value of a JSON text.
+        """Returns the value of a JSON text.
 
         Raises:
-            Undecodable: It does not match the annotation.
+            Undecodable: The text does not match the annotation.
         """
         try:
             return self._run(text)
@@ -62,10 +96,42 @@ class Decoder:
         except RecursionError:
             raise Undecodable("", "it is nested too deeply") from None
         except Exception as error:
-            # Validators and `__post_init__` of a model may raise anything.
-            told = str(error)
+            # Validators and `__post_init__` of a model may raise any exception.
+            message = str(error)
             name = type_name(type(error))
-            raise Undecodable("", f"{name}: {told}" if told else name) from error
+            raise Undecodable("", f"{name}: {message}" if message else name) from error
+
+    def plain(self, value: object) -> object:
+        """Return the JSON form from which `decode` restores a value of the annotated type.
+
+        Raises:
+            TypeError: A part of the value has no JSON form.
+            ValueError: The value is nested too deeply, or contains NaN or an infinity.
+        """
+        return self._plain(value, dumps_first=self._is_encoded)
+
+    def plain_input(self, value: object) -> object:
+        """Return the JSON form of a caller's value, which is JSON or a value of the annotated type.
+
+        Raises:
+            TypeError: A part of the value has no JSON form.
+            ValueError: The value is nested too deeply, or contains NaN or an infinity.
+        """
+        return self._plain(value, dumps_first=False)
+
+    def _plain(self, value: object, *, dumps_first: bool) -> object:
+        if self._dump is not None and dumps_first:
+            value = self._dump(value)
+        try:
+            return plain(value, has_text_keys=self.has_text_keys)
+        except TypeError:
+            if self._dump is None or dumps_first:
+                raise
+        return plain(self._dump(value), has_text_keys=self.has_text_keys)
+
+    def encode(self, what: str, value: object) -> str:
+        """Return the JSON text of a value of the annotated type; see `encode_as`."""
+        return encode_as(what, value, self.plain if self.converts else None)
 
     def _takes(self, text: str) -> bool:
         try:
@@ -74,16 +140,21 @@ class Decoder:
             return False
         return True
 
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema of what it takes, with the model's own properties at the top."""
+    def shape(self, *, stored: bool) -> Shape:
+        """Return the shape of the values that the decoder accepts.
+
+        Args:
+            stored: Whether to return the shape of the values that are stored instead.
+        """
         if self.library == "pydantic":
-            from pydantic import TypeAdapter
+            return PydanticShape([self.annotation], stored=stored, is_strict=self._is_strict)
+        import msgspec
 
-            found: dict[str, Any] = TypeAdapter(self.annotation).json_schema(by_alias=False)
-        else:
-            import msgspec
+        return InfoShape([msgspec.inspect.type_info(self.annotation)], stored=stored)
 
-            found = msgspec.json.schema(self.annotation, schema_hook=_any_schema)
+    def schema(self) -> dict[str, Any]:
+        """Returns the JSON schema of accepted values, with the model's properties at the top."""
+        found = self._schema_of(self.annotation)
         reference = found.get("$ref")
         definitions = found.get("$defs", {})
         if not isinstance(reference, str):
@@ -91,36 +162,69 @@ class Decoder:
         name = reference.rpartition("/")[2]
         top: dict[str, Any] = dict(definitions.get(name, {}))
         if repr(reference) in repr(definitions):
-            top["$defs"] = definitions  # it contains itself
+            top["$defs"] = definitions  # the model contains itself
         elif rest := {key: value for key, value in definitions.items() if key != name}:
             top["$defs"] = rest
         return top
 
+    def field_schema(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the JSON schema of a field with the annotation, and the schemas of its models."""
+        from types import GenericAlias
+
+        # As an item of a list, a model has a schema that only refers to the model's definition.
+        found = self._schema_of(GenericAlias(list, (self.annotation,)))
+        return found["items"], found.get("$defs", {})
+
+    def _schema_of(self, annotation: Any) -> dict[str, Any]:
+        if self.library == "pydantic":
+            from pydantic import TypeAdapter
+
+            found: dict[str, Any] = TypeAdapter(annotation).json_schema(by_alias=False)
+            return found
+        import msgspec
+
+        found = msgspec.json.schema(annotation, schema_hook=_any_schema)
+        return found
+
 
 def is_plain(annotation: object) -> bool:
-    """Whether an annotation takes every JSON value as it is, so that it needs no decoder."""
+    """Returns whether an annotation accepts every JSON value unchanged and needs no decoder."""
     if annotation is object:
         return True
     typing: Any = sys.modules.get("typing")
-    return typing is not None and annotation is typing.Any
+    # A function with the type `Never` or `NoReturn` returns no value that could be decoded.
+    return typing is not None and annotation in (typing.Any, typing.Never, typing.NoReturn)
+
+
+def _constrained(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
+    """Returns the strict decoder of an annotation with constraints that only pydantic checks."""
+    try:
+        import pydantic  # noqa: F401
+    except ImportError:
+        raise refused_constraint(annotation, "it is not installed") from None
+    try:
+        return pydantic_decoder(annotation, is_strict=True)
+    except Unreadable as error:
+        raise refused_constraint(annotation, f"it cannot decode the type: {error}") from None
 
 
 def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
-    """The function that decodes a text, the kinds that it takes, and those that are stored."""
+    """Returns a function that decodes JSON text, with its accepted kinds and the stored kinds."""
     try:
         import msgspec
     except ImportError:
         raise Unreadable(
-            "msgspec is not installed, which decodes annotated values: pip install msgspec"
+            "msgspec, which decodes annotated values, is not installed: run pip install msgspec"
         ) from None
     try:
         try:
             info = msgspec.inspect.type_info(annotation)
         except NameError:
-            # A class inside a function: its annotations are text that names other local classes.
+            # The annotations of a class that a function defines may be text with names of local
+            # classes.
             _evaluate_classes(annotation, set())
             info = msgspec.inspect.type_info(annotation)
-        parts = list(_parts(info))
+        parts = list(_types_in(info))
         decoder: Any = msgspec.json.Decoder(annotation, dec_hook=_any)
     except Exception as error:
         raise Unreadable(str(error)) from None
@@ -148,7 +252,7 @@ def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
 
 
 def _evaluate_classes(annotation: Any, seen: set[int]) -> None:
-    """Replaces annotations of models that are written as text by their values."""
+    """Replaces the annotations of models, if they are written as text, by their values."""
     from typing import get_args, get_origin
 
     if id(annotation) in seen:
@@ -171,12 +275,12 @@ def _any_schema(kind: object) -> dict[str, Any]:
 
 
 def _any(kind: object, value: object) -> object:
-    """Passes a value that is annotated with `object` as it is."""
+    """Returns a value that is annotated with `object`, unchanged."""
     return value
 
 
-def _parts(info: Any) -> Iterator[Any]:
-    """A type of `msgspec.inspect` with all types inside of it, each model once."""
+def _types_in(info: Any) -> Iterator[Any]:
+    """Yields a type of `msgspec.inspect` and all types inside it, each model once."""
     import msgspec
 
     kinds = msgspec.inspect

@@ -1,8 +1,8 @@
-"""Durations that are stored as numbers of seconds, for msgspec.
+"""Prepares durations, which are stored as numbers of seconds, for msgspec.
 
-A strict decoder of msgspec takes a duration only as ISO 8601 text. One that is not strict takes
-numbers, but also takes `"5"` for an `int`. So the numbers are rewritten where the annotation has a
-duration, and the decoder stays strict.
+A strict decoder of msgspec accepts a duration only as ISO 8601 text. A decoder that is not strict
+accepts numbers, but also accepts `"5"` for an `int`. So the decoder is strict, and where the
+annotation has a duration, the number is rewritten as text.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from cloaca._values.json_numbers import Number, parsed, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import timedelta
     from typing import Any
 
+# Microseconds in a day.
 _DAY_US = 86_400_000_000
 
 
 def with_duration_texts(info: Any, text: str) -> str:
-    """A JSON text in which the numbers in the places of durations are ISO 8601 texts.
+    """Returns a JSON text in which the durations are ISO 8601 texts instead of numbers.
 
     Args:
         info: The annotation as `msgspec.inspect` describes it.
@@ -35,7 +37,7 @@ def _changed(info: Any, value: Any) -> Any:
         part = _part_of_union(info, value)
         return value if part is None else _changed(part, value)
     if isinstance(info, inspect.TimeDeltaType):
-        return _iso_text(value) if type(value) is Number else value
+        return iso_text(value) if type(value) is Number else value
     if type(value) is list:
         for index, part in enumerate(_infos_of_items(info, value)):
             if part is not None:
@@ -52,7 +54,7 @@ def _changed(info: Any, value: Any) -> Any:
 
 
 def _infos_of_items(info: Any, items: list[Any]) -> list[Any]:
-    """The type of each item of an array; `None` for an item without a type."""
+    """Returns the type of each item of an array; `None` for an item without a type."""
     from msgspec import inspect
 
     found: list[Any]
@@ -69,7 +71,7 @@ def _infos_of_items(info: Any, items: list[Any]) -> list[Any]:
 
 
 def _part_of_union(info: Any, value: Any) -> Any:
-    """The type of a union that a value belongs to; `None` if the value stays as it is."""
+    """Returns the part of a union that a value belongs to; `None` if the value is not rewritten."""
     from msgspec import inspect
 
     if type(value) is Number:
@@ -101,19 +103,26 @@ def _is_array(info: Any) -> bool:
 
 
 def _has_tag(info: Any, found: list[Any]) -> bool:
-    """Whether a value has the tag of a type, which distinguishes the structs of a union."""
+    """Returns whether a value has the tag of a struct type; true if the type has no tag."""
     tag = getattr(info, "tag", None)
     return tag is None or found == [str(tag)]
 
 
-def _iso_text(seconds: Number) -> str:
-    """A number of seconds as a duration in ISO 8601; the number itself if it is too large."""
+def iso_text(seconds: Number) -> str:
+    """Converts a number of seconds to ISO 8601 text; keeps a number that is too large."""
     from datetime import timedelta
 
     try:
         span = timedelta(seconds=int(seconds) if seconds.lstrip("-").isdigit() else float(seconds))
     except (OverflowError, ValueError):
         return seconds
+    return iso_duration(span)
+
+
+def iso_duration(span: timedelta) -> str:
+    """Returns the ISO 8601 text of a duration."""
+    from datetime import timedelta
+
     microseconds = span // timedelta(microseconds=1)
     days, rest = divmod(abs(microseconds), _DAY_US)
     whole, part = divmod(rest, 1_000_000)

@@ -1,10 +1,14 @@
-"""Python values as JSON text, for contexts, rules and definitions (semantics B1).
+"""Encodes Python values as JSON text, for contexts, rules and definitions (semantics B1).
 
-An `Enum` becomes its value; dataclass, attrs, pydantic and msgspec objects become objects;
-`datetime`, `date` and `time` become ISO 8601 text; `timedelta` becomes seconds; `Decimal` and
-`UUID` become text; tuples become arrays; sets become arrays too, sorted if their members can be
-compared; any `Mapping` becomes an object. Keys of objects must be strings, because `{1: "a"}` would
-come back as `{"1": "a"}`. `bytes` and everything else are refused.
+- An `Enum` becomes its value.
+- Dataclass, attrs, pydantic and msgspec objects and any `Mapping` become objects. Keys of objects
+  must be strings, because `{1: "a"}` would be decoded as `{"1": "a"}`. Other keys become strings
+  only inside of a msgspec.Struct, or if an annotation decodes them again, such as `dict[int, str]`.
+- `datetime`, `date` and `time` become ISO 8601 text. `timedelta` becomes a number of seconds.
+- `Decimal` and `UUID` become text.
+- Tuples and sets become arrays. A set is sorted.
+
+`bytes` and values of all other types are refused.
 """
 
 from __future__ import annotations
@@ -21,19 +25,20 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-#: Maximum number of arrays and objects around a part of a value: the engine's `MAX_JSON_DEPTH`.
-#: Deeper values are refused, so that code that reads the text does not run out of stack.
+#: Maximum number of nested arrays and objects in a value; the engine's `MAX_JSON_DEPTH`. Deeper
+#: values are refused, so that code that reads the text does not run out of stack.
 MAX_DEPTH = 512
 
 # A part of the text that pydantic writes instead of a secret.
 _MASK = "****"
 
 _NOTHING = object()
+# The types of values that JSON has, except arrays and objects.
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def encode(key: str, value: object) -> str:
-    """The compact JSON text of a value.
+    """Returns the compact JSON text of a value.
 
     Args:
         key: The context's key, for messages.
@@ -41,18 +46,24 @@ def encode(key: str, value: object) -> str:
 
     Raises:
         TypeError: A part of the value has no JSON form. The message names the key and the type.
-        ValueError: NaN, an infinity, a reference cycle, more than 512 levels, or a lone surrogate.
-            The message names the key.
+        ValueError: The value contains NaN, an infinity, a reference cycle, more than 512 levels, or
+            a lone surrogate. The message names the key.
     """
     return encode_as(f"context key {key!r}", value)
 
 
-def encode_as(what: str, value: object) -> str:
-    """Like `encode`, for a value outside of a context; error messages begin with `what`."""
+def encode_as(what: str, value: object, convert: Callable[[Any], object] | None = None) -> str:
+    """Encodes a value like `encode`; error messages begin with `what` instead of a key.
+
+    Args:
+        what: The subject of error messages.
+        value: The value.
+        convert: A function that replaces `plain`.
+    """
     import json
 
     try:
-        parts = plain(value)
+        parts = plain(value) if convert is None else convert(value)
         text = json.dumps(
             parts,
             ensure_ascii=False,
@@ -82,58 +93,69 @@ _NOT_FINITE = "NaN and infinities are not JSON; store None or a text instead"
 _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
-def plain(value: object, depth: int = 0) -> object:
-    """Returns the value, with all parts converted that JSON cannot represent.
+def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> object:
+    """Returns the value, in which parts that JSON cannot represent are converted.
 
-    Other parts are not copied.
+    A value that contains only strings, numbers, booleans and `None` is returned without a copy.
+
+    Args:
+        value: The value.
+        depth: The number of arrays and objects around the value.
+        has_text_keys: Whether keys of objects that are not strings are converted to text.
 
     Raises:
-        TypeError: A part of it has no JSON form, or an object's key is not a string.
-        ValueError: It is nested too deeply.
+        TypeError: A part of the value has no JSON form, or an object's key is not a string.
+        ValueError: The value is nested too deeply.
     """
     if type(value) in _SCALARS:
         return value
     if isinstance(value, (dict, list, tuple)) and depth >= MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
-    # Loops, because in Python 3.11 a comprehension adds a second frame to each level of recursion.
+    # Uses loops, because in Python 3.11 a comprehension adds a second frame to each recursion.
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
+                if has_text_keys:
+                    from cloaca._values.text_keys import with_text_keys
+
+                    return plain(with_text_keys(value), depth, has_text_keys=True)
                 raise TypeError(
                     f"the key {key!r} of an object is of type '{type_name(type(key))}', "
-                    f"but keys of JSON objects are strings{_key_advice(key)}"
+                    f"but keys of JSON objects are strings{key_advice(key)}"
                 )
         if _SCALARS.issuperset(map(type, value.values())):
             return value
         members = {}
         for key, part in value.items():
-            members[key] = plain(part, depth + 1)
+            members[key] = plain(part, depth + 1, has_text_keys=has_text_keys)
         return members
     if isinstance(value, (list, tuple)):
         if _SCALARS.issuperset(map(type, value)):
             return value
         items = []
         for part in value:
-            items.append(plain(part, depth + 1))
+            items.append(plain(part, depth + 1, has_text_keys=has_text_keys))
         return items
-    return _simplify(value, depth)
+    return _simplify(value, depth, has_text_keys)
 
 
-def _simplify(value: object, depth: int) -> object:
-    """The JSON form of a value whose type JSON does not have."""
+def _simplify(value: object, depth: int, has_text_keys: bool) -> object:
+    """Returns the JSON form of a value whose type JSON does not have."""
     from enum import Enum
 
     if isinstance(value, Enum):
-        return plain(value.value, depth)
+        return plain(value.value, depth, has_text_keys=has_text_keys)
     if isinstance(value, (str, int, float)):
         return value
     if isinstance(value, (set, frozenset)):
-        return plain(_ordered(value), depth)
+        return plain(_ordered(value), depth, has_text_keys=has_text_keys)
     if isinstance(value, Mapping):
-        return plain(dict(value), depth)
+        return plain(dict(value), depth, has_text_keys=has_text_keys)
     fields = _fields(value)
     if fields is not None:
-        return plain(fields, depth)
+        # The keys in a Struct belong to msgspec, which stores them as texts.
+        has_text_keys = has_text_keys or hasattr(type(value), "__struct_encode_fields__")
+        return plain(fields, depth, has_text_keys=has_text_keys)
     for kind, convert in _conversions():
         if isinstance(value, kind):
             return convert(value)
@@ -144,25 +166,27 @@ def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
     try:
         return sorted(members)
     except TypeError:
-        # The order must not depend on hashes, because the text must be the same in every process.
+        # The order must not depend on hashes, so that the text is the same in every process.
         return sorted(members, key=lambda member: (type_name(type(member)), repr(member)))
 
 
-_field_names: dict[type, tuple[str, ...]] = {}
+#: The field names of each dataclass whose objects have been encoded. The Rust module reads this
+#: dict, and encodes objects of these classes itself if all their parts are plain.
+dataclass_fields: dict[type, tuple[str, ...]] = {}
 
 
-def _dataclass_fields(kind: type) -> tuple[str, ...]:
-    """The names of a dataclass's fields, which are read once."""
-    names = _field_names.get(kind)
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Returns the names of a dataclass's fields, and caches them."""
+    names = dataclass_fields.get(kind)
     if names is None:
         from dataclasses import fields
 
-        names = _field_names[kind] = tuple(field.name for field in fields(kind))
+        names = dataclass_fields[kind] = tuple(field.name for field in fields(kind))
     return names
 
 
 def is_model(value: object) -> bool:
-    """Whether a value is a dataclass, attrs, pydantic or msgspec object."""
+    """Returns whether a value is a dataclass, attrs, pydantic or msgspec object."""
     kind = type(value)
     return (
         (hasattr(kind, "model_dump") and hasattr(kind, "model_fields"))
@@ -173,19 +197,20 @@ def is_model(value: object) -> bool:
 
 
 def _fields(value: object) -> object | None:
-    """The fields of a dataclass, attrs, pydantic or msgspec object by name.
+    """Returns the fields of a dataclass, attrs, pydantic or msgspec object by name.
 
-    `None` for anything else.
+    Returns `None` for other values.
     """
     kind = type(value)
     dump = getattr(kind, "model_dump", None)
     if dump is not None and hasattr(kind, "model_fields"):
-        # In the form that pydantic reads: by the names of the fields, without computed fields. A
-        # warning about a field of a wrong type is not needed: decoding the value names the field.
+        # Dumps in the form that pydantic reads: by the names of the fields, without computed
+        # fields. A warning about a field of a wrong type is not needed, because decoding the value
+        # reports the field.
         dumped: object = dump(value, mode="json", by_alias=False, round_trip=True, warnings=False)
         return dumped
     if hasattr(kind, "__dataclass_fields__"):
-        return _set_fields({name: getattr(value, name) for name in _dataclass_fields(kind)})
+        return _set_fields({name: getattr(value, name) for name in _field_names(kind)})
     if hasattr(kind, "__attrs_attrs__"):
         return _set_fields({each.name: getattr(value, each.name) for each in kind.__attrs_attrs__})
     if hasattr(kind, "__struct_encode_fields__"):
@@ -194,7 +219,7 @@ def _fields(value: object) -> object | None:
 
 
 def _struct_fields(kind: Any, value: object) -> object:
-    """The fields of a msgspec.Struct, in the form that msgspec decodes: with its tag, if any."""
+    """Returns the fields of a msgspec.Struct in the form that msgspec decodes, with its tag."""
     config = getattr(kind, "__struct_config__", None)
     values = [getattr(value, name) for name in kind.__struct_fields__]
     if config is not None and config.array_like:
@@ -209,7 +234,7 @@ def _struct_fields(kind: Any, value: object) -> object:
 
 
 def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are not `msgspec.UNSET`, which stands for a missing field."""
+    """Returns the fields, except missing fields: those with the value `msgspec.UNSET`."""
     unset = _unset()
     for value in fields.values():
         if value is unset:
@@ -218,7 +243,7 @@ def _set_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unset() -> object:
-    """The object `msgspec.UNSET`; if msgspec is not imported, an object that is in no field."""
+    """Returns `msgspec.UNSET`; if msgspec is not imported, an object that no field contains."""
     return getattr(sys.modules.get("msgspec"), "UNSET", _NOTHING)
 
 
@@ -226,7 +251,7 @@ _conversion_table: list[tuple[type | tuple[type, ...], Callable[[Any], object]]]
 
 
 def _conversions() -> list[tuple[type | tuple[type, ...], Callable[[Any], object]]]:
-    """Types of the standard library with the functions that convert them."""
+    """Returns types of the standard library, each with the function that converts its values."""
     if not _conversion_table:
         from datetime import date, time, timedelta
         from decimal import Decimal
@@ -242,7 +267,7 @@ def _conversions() -> list[tuple[type | tuple[type, ...], Callable[[Any], object
 
 
 def _iso_text(value: date | time) -> str:
-    # The NaT of pandas is a datetime that does not equal itself.
+    # pandas' NaT is a datetime that does not equal itself.
     if value != value:
         raise ValueError("NaT is not JSON; store None instead")
     return value.isoformat()
@@ -254,10 +279,10 @@ def _decimal_text(value: Decimal) -> str:
     return str(value)
 
 
-def _key_advice(key: object) -> str:
+def key_advice(key: object) -> str:
     if isinstance(key, (int, float)):
         return "; convert it with str(key)"
-    return "; make a text of it, or store a list of pairs"
+    return "; convert it to a string, or store a list of pairs"
 
 
 def _advice(value: object) -> str:
@@ -268,7 +293,9 @@ def _advice(value: object) -> str:
     if isinstance(value, PurePath):
         return "; convert it with str(path)"
     if hasattr(value, "get_secret_value"):
-        return "; store the name of the secret, and read its text in the task"
+        return "; store the name of the secret, and load the secret in the task"
+    if type(value).__name__ == "NAType":  # of pandas
+        return "; store None instead"
     if hasattr(value, "tolist"):
         return "; convert it with .tolist()"
     if type(value).__name__ == "DataFrame":

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 
 class ErrorInfo:
-    """Why a task or an execution failed.
+    """The cause of a failure of a task or an execution, compared by value.
 
     Attributes:
         type: The qualified name of the exception's type, e.g. `ValueError`.
         message: The message of the exception.
         traceback: The text of the traceback, if there is one.
-        task_id: The task that failed; `None` if the execution itself failed, e.g. by its
+        task_id: The task that failed; `None` if the execution itself failed, e.g. at its
             timeout.
+
+    Example:
+        >>> str(cloaca.ErrorInfo("ValueError", "no rows", task_id="load"))
+        "task 'load' failed: ValueError: no rows"
 
     Since 1.0.
     """
@@ -36,14 +40,24 @@ class ErrorInfo:
 
     @property
     def task(self) -> str | None:
-        """The task that failed, as `task_id`. Since 1.0."""
+        """The task that failed; another name for `task_id`. Since 1.0."""
         return self.task_id
 
+    def __eq__(self, other: object) -> bool:
+        """Returns whether both describe the same error."""
+        if not isinstance(other, ErrorInfo):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in ErrorInfo.__slots__)
+
+    def __hash__(self) -> int:
+        """Returns the hash of the type, the message and the task."""
+        return hash((self.type, self.message, self.task_id))
+
     def __str__(self) -> str:
-        """The failed task with type and message."""
+        """Returns the failed task with the error's type and message."""
         text = f"{self.type}: {self.message}" if self.message else self.type
         return text if self.task_id is None else f"task '{self.task_id}' failed: {text}"
 
     def __repr__(self) -> str:
-        """Type, message and task."""
+        """Returns the type, the message and the task."""
         return f"ErrorInfo(type={self.type!r}, message={self.message!r}, task_id={self.task_id!r})"

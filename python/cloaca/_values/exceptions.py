@@ -10,11 +10,18 @@ if TYPE_CHECKING:
 
 
 class CloacaException(Exception):
-    """The base of every error that cloaca raises.
+    """The base of the package's errors, except `Retry`, `Abort` and `Snooze`.
 
     Attributes:
-        code: A stable name of the kind of error, for programs.
+        message: The problem, without the hint.
+        code: The stable name of the kind of error, for programs.
         hint: The recommended next step, or `None`.
+
+    Example:
+        >>> try:
+        ...     runner.execute("etl")
+        ... except cloaca.CloacaException as error:
+        ...     print(error.code, error.message, error.hint)
 
     Since 1.0.
     """
@@ -23,7 +30,7 @@ class CloacaException(Exception):
     _default_message: ClassVar[str] = "cloaca failed"
     code: str
     hint: str | None
-    # Whether a task that raises the error is not tried again.
+    # Whether a task that raises the error fails without another attempt; see `is_final`.
     _is_final = False
 
     def __init__(
@@ -42,19 +49,38 @@ class CloacaException(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        """The message, and the hint on a line of its own."""
+        """Returns the message, and the hint on a separate line."""
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
 
 class WorkflowError(CloacaException):
-    """Something is wrong with a workflow or one of its executions. Since 1.0."""
+    """The base of the errors of workflows and their executions.
+
+    Example:
+        >>> try:
+        ...     runner.pause_execution(handle.id)
+        ... except cloaca.WorkflowError as error:
+        ...     print(error.code)
+
+    Since 1.0.
+    """
 
     _default_code = "workflow"
     _default_message = "the workflow failed"
 
 
 class WorkflowValidationError(WorkflowError, ValueError):
-    """A workflow's definition breaks a rule. Since 1.0."""
+    """A workflow's definition breaks a rule.
+
+    Example:
+        >>> try:
+        ...     cloaca.WorkflowBuilder("empty").build()
+        ... except cloaca.WorkflowValidationError as error:
+        ...     print(error.code)
+        workflow_invalid
+
+    Since 1.0.
+    """
 
     _default_code = "workflow_invalid"
     _default_message = "the workflow is not valid"
@@ -63,8 +89,19 @@ class WorkflowValidationError(WorkflowError, ValueError):
 class WorkflowInputError(WorkflowValidationError):
     """The input of an execution does not match the `input=` of its workflow. Nothing was stored.
 
+    The data of a signal or an approval that does not match its declared type also raises this
+    error.
+
     Attributes:
-        path: The part of the input that does not match, such as `urls[0]`; empty for the whole.
+        path: The part of the input or the data that does not match, such as `urls[0]`; empty for
+            the whole value.
+
+    Example:
+        >>> try:
+        ...     runner.submit("crawl", {"urls": [1]})
+        ... except cloaca.WorkflowInputError as error:
+        ...     print(error.path)
+        urls[0]
 
     Since 1.0.
     """
@@ -75,7 +112,17 @@ class WorkflowInputError(WorkflowValidationError):
 
 
 class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
-    """No workflow has this name, or no execution has this id. Since 1.0."""
+    """No workflow has this name, or no execution has this id.
+
+    Example:
+        >>> try:
+        ...     runner.submit("elt")
+        ... except cloaca.WorkflowNotFoundError as error:
+        ...     print(error.hint)
+        did you mean 'etl'?
+
+    Since 1.0.
+    """
 
     _default_code = "workflow_not_found"
     _default_message = "the workflow is not known"
@@ -84,7 +131,13 @@ class WorkflowNotFoundError(WorkflowError, ValueError, KeyError):
 class WorkflowExecutionError(WorkflowError):
     """An execution failed or was cancelled.
 
-    Raised by `WorkflowResult.raise_for_status`.
+    `WorkflowResult.raise_for_status` raises this error.
+
+    Example:
+        >>> try:
+        ...     runner.execute("etl", check=True)
+        ... except cloaca.WorkflowExecutionError as error:
+        ...     print(error)
 
     Since 1.0.
     """
@@ -94,56 +147,99 @@ class WorkflowExecutionError(WorkflowError):
 
 
 class WorkflowTimeoutError(WorkflowError, TimeoutError):
-    """An execution overran its own timeout. Since 1.0."""
+    """An execution overran its own timeout.
+
+    Example:
+        >>> try:
+        ...     runner.execute("etl", timeout="1h", check=True)
+        ... except cloaca.WorkflowTimeoutError as error:
+        ...     print(error)
+
+    Since 1.0.
+    """
 
     _default_code = "workflow_timeout"
     _default_message = "the execution overran its timeout"
 
 
 class TaskError(CloacaException):
-    """Something is wrong with a task. Since 1.0."""
+    """The base of the errors of tasks.
+
+    Example:
+        >>> issubclass(cloaca.TaskTimeoutError, cloaca.TaskError)
+        True
+
+    Since 1.0.
+    """
 
     _default_code = "task"
     _default_message = "the task failed"
 
 
 class TaskValidationError(TaskError, ValueError):
-    """A task's definition breaks a rule. Since 1.0."""
+    """A task's definition breaks a rule.
+
+    Example:
+        >>> try:
+        ...     cloaca.RetryPolicy(max_attempts=-1)
+        ... except cloaca.TaskValidationError as error:
+        ...     print(error.code)
+        task_invalid
+
+    Since 1.0.
+    """
 
     _default_code = "task_invalid"
     _default_message = "the task is not valid"
 
 
 class TaskInputError(TaskError, TypeError):
-    """A parameter of a task has no value, or one that does not match its annotation.
+    """A parameter of a task has no value, or its value does not match its annotation.
 
-    The task fails and is not retried, because another attempt would get the same value.
+    The task fails without another attempt, which would receive the same value.
 
     Attributes:
         parameter: The parameter's name.
-        producer: The task whose result it is; `None` for a value of the input or the context.
+        producer: The task whose result is the value; `None` for a value of the input or the
+            context.
         path: The part of the value that does not match, such as `rows[3].price`.
+
+    Example:
+        >>> result = runner.execute("etl")
+        >>> result.error.type, result.error.message
 
     Since 1.0.
     """
 
     _default_code = "task_input_invalid"
     _default_message = "a parameter of the task has no valid value"
+    _is_always_final = True
     parameter: str = ""
     producer: str | None = None
     path: str = ""
 
 
 class CaughtParkError(TaskValidationError):
-    """A function caught the exception by which it leaves to wait. Catch its base. Private."""
+    """A function caught the exception by which a wait leaves it. Private: catch the base class."""
+
+    _is_always_final = True
 
 
 class WholeTaskError(TaskValidationError):
-    """An item of a map made a call that only whole tasks may make. Catch its base. Private."""
+    """An item of a map made a call that only tasks may make. Private: catch the base class."""
+
+    _is_always_final = True
 
 
 class TaskExecutionError(TaskError):
-    """The execution of a task failed. Since 1.0."""
+    """The execution of a task failed.
+
+    Example:
+        >>> issubclass(cloaca.TaskExecutionError, cloaca.TaskError)
+        True
+
+    Since 1.0.
+    """
 
     _default_code = "task_failed"
     _default_message = "the task failed"
@@ -152,7 +248,16 @@ class TaskExecutionError(TaskError):
 class TaskTimeoutError(TaskError, TimeoutError):
     """An attempt overran its timeout.
 
-    Raised inside the task's function, as far as that is possible.
+    If possible, the error is raised inside the task's function.
+
+    Example:
+        >>> @cloaca.task(timeout=30)
+        ... def fetch(context, handle):
+        ...     try:
+        ...         handle.defer_until(is_ready)
+        ...     except cloaca.TaskTimeoutError:
+        ...         release()
+        ...         raise
 
     Since 1.0.
     """
@@ -162,32 +267,70 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
 
 class ContextError(CloacaException):
-    """A context lacks a key, is too large, or holds a value that is not JSON. Since 1.0."""
+    """A required key or result is missing, or a limit on stored data is exceeded.
+
+    Example:
+        >>> try:
+        ...     cloaca.Context({"rows": []}).get_required("row")
+        ... except cloaca.ContextError as error:
+        ...     print(error.code)
+        context_invalid
+
+    Since 1.0.
+    """
 
     _default_code = "context_invalid"
     _default_message = "the context is not valid"
 
 
 class ConfigurationError(CloacaException, ValueError):
-    """A setting, an argument or a database URL is not valid. Since 1.0."""
+    """A setting, an argument or a database URL is not valid.
+
+    Example:
+        >>> try:
+        ...     cloaca.DefaultRunnerConfig(max_concurrent_tasks=0)
+        ... except cloaca.ConfigurationError as error:
+        ...     print(error.code)
+        configuration
+
+    Since 1.0.
+    """
 
     _default_code = "configuration"
     _default_message = "the configuration is not valid"
 
 
 class VariableNotSetError(ConfigurationError, KeyError):
-    """A variable of the environment is not set. Catch it as `KeyError`. Private."""
+    """An environment variable is not set. Private: catch `KeyError`."""
 
 
 class DatabaseError(CloacaException):
-    """The database refused or failed an operation. Since 1.0."""
+    """The database refused or failed an operation.
+
+    Example:
+        >>> try:
+        ...     runner.submit("etl")
+        ... except cloaca.DatabaseError as error:
+        ...     print(error.message)
+
+    Since 1.0.
+    """
 
     _default_code = "database"
     _default_message = "the database failed"
 
 
 class ConnectionError(DatabaseError, builtins.ConnectionError):
-    """The database cannot be opened or does not answer. Since 1.0."""
+    """The database cannot be opened or does not answer.
+
+    Example:
+        >>> try:
+        ...     runner = cloaca.DefaultRunner("postgresql://db.example/app")
+        ... except cloaca.ConnectionError as error:
+        ...     print(error.message)
+
+    Since 1.0.
+    """
 
     _default_code = "connection"
     _default_message = "the database does not answer"
@@ -195,6 +338,12 @@ class ConnectionError(DatabaseError, builtins.ConnectionError):
 
 class MigrationError(DatabaseError):
     """The database's schema is newer than this program, or cannot be brought up to date.
+
+    Example:
+        >>> try:
+        ...     runner = cloaca.DefaultRunner("sqlite:///etl.db")
+        ... except cloaca.MigrationError as error:
+        ...     print(error.hint)
 
     Since 1.0.
     """
@@ -204,59 +353,110 @@ class MigrationError(DatabaseError):
 
 
 class ScheduleError(CloacaException, ValueError):
-    """A schedule is not valid or not known. Since 1.0."""
+    """A schedule or trigger is not valid or not known.
+
+    Example:
+        >>> try:
+        ...     cloaca.cron_preview("0 25 * * *")
+        ... except cloaca.ScheduleError as error:
+        ...     print(error.code)
+        schedule_invalid
+
+    Since 1.0.
+    """
 
     _default_code = "schedule_invalid"
     _default_message = "the schedule is not valid"
 
 
 class RunnerClosedError(CloacaException, RuntimeError):
-    """The runner was shut down. Since 1.0."""
+    """The runner was shut down or has failed, or a function runs without a runner.
+
+    Example:
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     pass
+        >>> try:
+        ...     runner.submit("etl")
+        ... except cloaca.RunnerClosedError as error:
+        ...     print(error.code)
+        runner_closed
+
+    Since 1.0.
+    """
 
     _default_code = "runner_closed"
     _default_message = "the runner is shut down"
 
 
 class ForkedProcessError(CloacaException, RuntimeError):
-    """The process was forked after the runner had started. Since 1.0."""
+    """The process was forked after the runner had started.
+
+    Example:
+        >>> if os.fork() == 0:
+        ...     try:
+        ...         runner.submit("etl")
+        ...     except cloaca.ForkedProcessError:
+        ...         runner = cloaca.DefaultRunner("sqlite:///etl.db")
+
+    Since 1.0.
+    """
 
     _default_code = "forked"
     _default_message = "the process was forked after the runner had started"
 
 
 class WaitTimeoutError(CloacaException, TimeoutError):
-    """A wait of a caller or of a task timed out. It is a `TimeoutError`.
+    """A wait of a caller or a task timed out. The error is a `TimeoutError`.
 
-    `result(timeout=...)` raises it; the execution continues. The failure of a task whose
-    `wait_timeout` is over has this type.
+    `result(timeout=...)` raises this error; the execution continues. The failure of a task whose
+    wait exceeded `wait_timeout` also has this type.
+
+    Example:
+        >>> try:
+        ...     handle.result(timeout=1)
+        ... except cloaca.WaitTimeoutError:
+        ...     handle.cancel()
 
     Since 1.0.
     """
 
     _default_code = "wait_timeout"
-    _default_message = "the time to wait is over"
+    _default_message = "the wait timed out"
 
 
 class AlreadyDecidedError(WorkflowError):
-    """An approval was decided before. The message says who decided, and when.
+    """An approval is already decided. The message says who decided, and when.
+
+    Example:
+        >>> try:
+        ...     runner.approve(wait.execution_id, wait.task_id, by="ann")
+        ... except cloaca.AlreadyDecidedError as error:
+        ...     print(error)
 
     Since 1.0.
     """
 
     _default_code = "already_decided"
-    _default_message = "the approval was decided before"
+    _default_message = "the approval has already been decided"
 
 
 class ChildFailedError(TaskError):
-    """A child failed, timed out or was cancelled. The message names it, and its error.
+    """A child failed, timed out or was cancelled. The message names the child and its error.
 
-    The failure of a node that runs another workflow has this type, and `TaskHandle.run` raises it.
+    `TaskHandle.run` raises this error. The failure of a node that runs another workflow also has
+    this type.
 
     Attributes:
-        child_id: The id of the child's execution; `None` if it was not raised by a handle.
+        child_id: The id of the child's execution; `None` if the error was not raised by a handle.
         status: The final status of the child, such as `"Failed"`.
-        error_type: The type of the child's error; `None` if it was cancelled.
+        error_type: The type of the child's error; `None` if the child was cancelled.
         error_message: The message of the child's error.
+
+    Example:
+        >>> try:
+        ...     handle.run("invoice", "invoice_workflow", {"order": 7})
+        ... except cloaca.ChildFailedError as error:
+        ...     print(error.child_id, error.status, error.error_message)
 
     Since 1.0.
     """
@@ -270,7 +470,7 @@ class ChildFailedError(TaskError):
     error_message: str | None = None
 
 
-# Public classes have the public module's name in tracebacks and in stored failures.
+# The public classes. In tracebacks and stored failures, their module is `cloaca`.
 _PUBLIC: list[type[CloacaException]] = [
     AlreadyDecidedError,
     ChildFailedError,
@@ -299,7 +499,7 @@ _PUBLIC: list[type[CloacaException]] = [
 for _public in _PUBLIC:
     _public.__module__ = "cloaca"
 
-#: The class of every error code, the engine's and Python's own.
+#: The class for each error code of the engine and of Python.
 CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "workflow_invalid": WorkflowValidationError,
     "workflow_input_invalid": WorkflowInputError,
@@ -330,3 +530,22 @@ CLASS_BY_CODE: dict[str, type[CloacaException]] = {
     "schedule_invalid": ScheduleError,
     "schedule_not_found": ScheduleError,
 }
+
+# The codes of errors after which a task has no further attempt.
+_FINAL_CODES = frozenset({"deadlock", "step_limit"})
+
+
+def is_final(error: object) -> bool:
+    """Returns whether a task that raises an error has no other attempt, whatever its policy is.
+
+    Another attempt would have the same deadlock, the same number of steps, or the same values.
+
+    Args:
+        error: The exception, or its type.
+    """
+    kind = error if isinstance(error, type) else type(error)
+    if getattr(kind, "_is_always_final", False):
+        return True
+    if not isinstance(error, CloacaException):
+        return False
+    return error._is_final or error.code in _FINAL_CODES

@@ -1,11 +1,11 @@
-"""Hints for names from other tools that have another name in `cloaca`."""
+"""Hints for names of other tools, for which `cloaca` has other names."""
 
 from __future__ import annotations
 
 _WORKFLOW = "with cloaca.WorkflowBuilder('name'): for a graph, @cloaca.workflow for one function"
 _RUNNER = "cloaca.DefaultRunner('sqlite:///app.db')"
 _STEP = "handle.step('key', function, ...) in a function with @cloaca.workflow"
-# By name in lower case, without underscores.
+# The names of other tools, in lower case and without underscores, with the names here.
 _MEANINGS = {
     "activity": _STEP,
     "app": _RUNNER,

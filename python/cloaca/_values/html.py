@@ -1,4 +1,4 @@
-"""Parts of the HTML that notebooks show. They need no network and no script."""
+"""Builds HTML for notebooks. The HTML needs no network and no script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
 
-#: Maximum number of rows of a table; the callers leave out the rest.
+#: Maximum number of rows in a table; callers leave out further rows.
 MAX_ROWS = 100
 
 _COLORS = {
@@ -23,12 +23,12 @@ _COLORS = {
 
 
 def escape(text: str) -> str:
-    """The text in HTML."""
+    """Escapes text for HTML."""
     return html.escape(visible(text))
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table; its cells are HTML already."""
+    """Returns a table. The cells must be HTML."""
     cells = "".join(f'<th style="text-align:left">{name}</th>' for name in head)
     body = "".join(map(_row, rows))
     return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
@@ -39,10 +39,10 @@ def _row(cells: list[str]) -> str:
 
 
 def status_text(status: str) -> str:
-    """A status in its colour."""
+    """Returns a status as coloured text."""
     return f'<span style="color:{_COLORS.get(str(status), "inherit")}">{escape(str(status))}</span>'
 
 
 def seconds_text(span: timedelta | None) -> str:
-    """A duration in seconds, or an empty text."""
+    """Returns a duration in seconds, or an empty string."""
     return "" if span is None else f"{span.total_seconds():.3f} s"

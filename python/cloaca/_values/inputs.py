@@ -1,4 +1,4 @@
-"""The input of an execution, as submissions, schedules and triggers take it."""
+"""The types of an input that submissions, schedules and triggers accept."""
 
 from __future__ import annotations
 
@@ -31,18 +31,21 @@ if TYPE_CHECKING:
 
         __attrs_attrs__: ClassVar[Any]
 
-    #: An instance of a model.
+    #: An instance of a model class.
     Model: TypeAlias = DataclassModel | PydanticModel | StructModel | AttrsModel
     #: The input of an execution.
     Input: TypeAlias = Context | Mapping[str, Any] | Model
 
 
 def context_of(given: Any) -> Context | None:
-    """The context of an input: a mapping, a `Context`, an instance of a model, or `None`.
+    """Converts an input to a context.
+
+    Args:
+        given: A mapping, a `Context`, an instance of a model, or `None`.
 
     Raises:
-        TypeError: It is none of these, or a value in it is not JSON.
-        ValueError: A value in it is NaN or an infinity.
+        TypeError: The input has another type, or a value in it is not JSON.
+        ValueError: A value in the input is NaN or an infinity.
     """
     if given is None or isinstance(given, Context):
         return given

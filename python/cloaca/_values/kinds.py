@@ -1,7 +1,7 @@
 """The kinds of JSON values, and the kinds that types of `msgspec.inspect` have (semantics J6).
 
 Stored and accepted kinds may differ: a `Decimal` is stored as text, and read from text or a number.
-`None` stands for kinds that are not known.
+`None` means that the kinds are not known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ARRAY, BOOLEAN, NULL, NUMBER, OBJECT, STRING = (
 
 
 def joined(parts: Iterable[Kinds]) -> Kinds:
-    """The kinds of a union."""
+    """Returns the kinds of a union."""
     found: set[str] = set()
     for part in parts:
         if part is None:
@@ -34,7 +34,7 @@ def joined(parts: Iterable[Kinds]) -> Kinds:
 
 
 def kind_of(value: object) -> str:
-    """The kind of a value of a `Literal` or an `Enum`."""
+    """Returns the kind of a value of a `Literal` or an `Enum`."""
     if value is None:
         return NULL
     if isinstance(value, bool):
@@ -45,7 +45,10 @@ def kind_of(value: object) -> str:
 
 
 def kinds_of_info(info: Any, *, stored: bool) -> Kinds:
-    """The kinds of a type of `msgspec.inspect`: as it is stored, or as it can be read."""
+    """Returns the kinds of JSON that a type accepts.
+
+    With `stored`, returns the kinds of JSON that values of the type have when they are stored.
+    """
     import msgspec
 
     types = msgspec.inspect
@@ -86,7 +89,7 @@ def kinds_of_info(info: Any, *, stored: bool) -> Kinds:
 
 
 def kinds_of_schema(schema: Any, definitions: dict[str, Any]) -> Kinds:
-    """The kinds of the values that a JSON schema describes."""
+    """Returns the kinds of the values that a JSON schema describes."""
     if not isinstance(schema, dict):
         return None
     if isinstance(schema.get("$ref"), str):

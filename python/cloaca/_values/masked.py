@@ -1,12 +1,14 @@
-"""Finds secrets of pydantic that were encoded as asterisks: what is stored could not be read back.
+"""Finds secrets of pydantic that were encoded as asterisks, which could not be read back.
 
-A model encodes a `SecretStr` as `"**********"`, unless a serializer of the model shows its text.
+A model encodes a `SecretStr` as `"**********"`, unless the model has a serializer that writes the
+secret itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cloaca._values.text_keys import text_of_key
 from cloaca._values.type_name import type_name
 
 TYPE_CHECKING = False
@@ -16,27 +18,27 @@ if TYPE_CHECKING:
 
 
 def refuse_masked(value: object, parts: object) -> None:
-    """Refuses a value that contains a masked secret.
+    """Raises an error for a value that contains a masked secret.
 
     Args:
         value: The value.
-        parts: Its JSON form, in the types of JSON.
+        parts: The value's JSON form, as Python objects.
 
     Raises:
-        TypeError: It contains one. The message names the path and the type.
+        TypeError: The value contains a masked secret. The message names the path and the type.
     """
     found = _masked(value, parts, "")
     if found is not None:
         path, kind = found
         raise TypeError(
             f"{f'`{path}`' if path else 'it'} is a '{kind}', which would be stored as asterisks; "
-            "store the name of the secret and read its text in the task, or declare the field as "
-            "str, which stores the text"
+            "store the name of the secret and load the secret in the task, or declare the field as "
+            "str to store the secret itself"
         )
 
 
 def _masked(value: Any, parts: Any, path: str) -> tuple[str, str] | None:
-    """The path and the type of the first masked secret, or `None`."""
+    """Returns the path and the type of the first masked secret, or `None`."""
     kind = type(value)
     if hasattr(kind, "get_secret_value"):
         is_masked = parts != "" and parts == str(value)
@@ -64,10 +66,10 @@ def _masked(value: Any, parts: Any, path: str) -> tuple[str, str] | None:
 
 
 def _members(value: Any) -> Iterable[tuple[str, Any]]:
-    """The parts of an object by the names under which they are stored."""
+    """Returns the parts of an object by the names under which they are stored."""
     kind = type(value)
     if isinstance(value, Mapping):
-        return value.items()
+        return [(text_of_key(key) or "", part) for key, part in value.items()]
     if hasattr(kind, "model_fields"):
         return [*vars(value).items(), *(value.__pydantic_extra__ or {}).items()]
     if hasattr(kind, "__struct_encode_fields__"):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 class MissingKey(str):
     """A key with a sentence about it.
 
-    It equals the key. A `KeyError` shows the `repr` of its argument, which here is the sentence.
+    The object equals the key. A `KeyError` shows the `repr` of its argument, which is the sentence.
     """
 
     __slots__ = ("_sentence",)

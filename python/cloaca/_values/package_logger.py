@@ -10,10 +10,10 @@ _logger: Logger | None = None
 
 
 def logger() -> Logger:
-    """The logger `cloaca`.
+    """Returns the logger `cloaca`.
 
-    If the program sets no level, WARNING and above are logged. If it sets no handler either,
-    Python's handler of last resort prints them on stderr.
+    If the program sets no level, records of WARNING and above are logged. If the program sets no
+    handler, Python's handler of last resort prints these records on stderr.
     """
     global _logger
     if _logger is None:

@@ -1,6 +1,7 @@
 """The names of types in stored failures, retry policies (semantics D1) and fingerprints.
 
-They are stored, so they never contain the path of a private module: modules may move.
+The names are stored. They do not contain the names of private modules, because a class may move to
+another module.
 """
 
 from __future__ import annotations
@@ -10,37 +11,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# The modules whose types are named without the module.
 _SHORT = frozenset({"builtins", "cloaca"})
 
 
 def type_name(kind: type) -> str:
-    """The qualified name of a type; builtins and cloaca's own types are named without their module.
+    """Returns the qualified name of a type; builtins and types of cloaca have no module name.
 
     Args:
         kind: The type.
 
     Returns:
-        For example `ValueError`, `TaskTimeoutError` or `shop.errors.PaymentError`.
+        The name, for example `ValueError`, `TaskTimeoutError` or `shop.errors.PaymentError`.
     """
     try:
         module = public_module(kind)
         return kind.__qualname__ if module in _SHORT else f"{module}.{kind.__qualname__}"
     except BaseException:
-        # A class may have any object as `__module__`, and a metaclass that raises.
+        # A class may have any object as `__module__`, and its metaclass may raise an exception.
         return _own_name(kind)
 
 
 def public_module(kind: type) -> str:
-    """The module of a type; `cloaca` for a type that one of its private modules defines."""
+    """Returns the module of a type; `cloaca` for a type of a private module of `cloaca`."""
     module = kind.__module__
     if str(module).startswith("cloaca._"):
         return "cloaca"
-    # Only Python 3.13 names the private modules of `pathlib`.
+    # In Python 3.13, the classes of `pathlib` belong to private modules.
     return "pathlib" if str(module).startswith("pathlib._") else module
 
 
 def lineage(kind: type) -> list[str]:
-    """The names of a type and its bases, most specific first, without `object`."""
+    """Returns the names of a type and its bases, most specific first, without `object`."""
     return [type_name(base) for base in _own_mro(kind)[:-1]]
 
 

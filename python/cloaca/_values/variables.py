@@ -1,9 +1,10 @@
-"""Settings of a deployment that tasks read from the environment."""
+"""Environment variables that tasks read, such as settings of a deployment."""
 
 from __future__ import annotations
 
 import os
 
+from cloaca._values.arguments import check_string
 from cloaca._values.exceptions import VariableNotSetError
 
 TYPE_CHECKING = False
@@ -13,29 +14,32 @@ if TYPE_CHECKING:
     D = TypeVar("D")
 
 _PREFIX = "CLOACINA_VAR_"
+# The subject of error messages.
+_WHAT = "the name of a variable"
 
-# The database of the runner that started last.
+# The location of the database of the runner that started last.
 _latest_location: list[str] = []
 
 
 def var(name: str) -> str:
-    """The value of the environment variable `CLOACINA_VAR_<name>`.
+    """Return the value of the environment variable `CLOACINA_VAR_<name>`.
 
     Args:
         name: The name without the prefix; upper and lower case differ.
 
     Returns:
-        Its text.
+        The variable's text.
 
     Raises:
-        KeyError: It is not set. It is a `ConfigurationError` too.
+        KeyError: The variable is not set. The error is also a `ConfigurationError`.
+        ConfigurationError: The name is not a string.
 
     Example:
         >>> cloaca.var("API_URL")  # CLOACINA_VAR_API_URL
 
     Since 1.0.
     """
-    value = os.environ.get(_PREFIX + name)
+    value = os.environ.get(_PREFIX + check_string(_WHAT, name))
     if value is None:
         raise VariableNotSetError(
             f"the variable {name!r} is not set",
@@ -45,25 +49,35 @@ def var(name: str) -> str:
 
 
 def var_or(name: str, default: D) -> str | D:
-    """The value of the environment variable `CLOACINA_VAR_<name>`, or a default.
+    """Return the value of the environment variable `CLOACINA_VAR_<name>`, or a default.
 
     Args:
         name: The name without the prefix; upper and lower case differ.
         default: The value to return if the variable is not set.
 
     Returns:
-        Its text, or the default.
+        The variable's text, or the default.
+
+    Raises:
+        ConfigurationError: The name is not a string.
+
+    Example:
+        >>> cloaca.var_or("API_URL", "http://localhost:8000")
 
     Since 1.0.
     """
-    return os.environ.get(_PREFIX + name, default)
+    return os.environ.get(_PREFIX + check_string(_WHAT, name), default)
 
 
 def get_backend() -> str:
-    """The kind of database that this program uses: `"sqlite"` or `"postgresql"`.
+    """Return the kind of database that this program uses: `"sqlite"` or `"postgresql"`.
 
-    It is the kind of the last started runner; without a runner, the kind of
-    `CLOACA_DATABASE_URL`; otherwise `"sqlite"`.
+    The last started runner determines the kind. If no runner has started, `CLOACA_DATABASE_URL`
+    determines the kind. Without this variable, the kind is `"sqlite"`.
+
+    Example:
+        >>> if cloaca.get_backend() == "sqlite":
+        ...     print("one machine")
 
     Since 1.0.
     """
@@ -74,5 +88,5 @@ def get_backend() -> str:
 
 
 def note_location(location: str) -> None:
-    """Keeps the database of a runner that starts, for `get_backend`."""
+    """Records the database of a runner that starts, for `get_backend`."""
     _latest_location[:] = [location]

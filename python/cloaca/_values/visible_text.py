@@ -15,10 +15,10 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _CONTROLS}
 
 
 def visible(text: str) -> str:
-    """The text with its control characters as escapes; tabs and line feeds are kept."""
+    """Escapes the control characters of a text, except tabs and line feeds."""
     return text.translate(_ESCAPES)
 
 
 def visible_json(document: str) -> str:
-    """The same for a JSON document, with JSON escapes, so that its value is unchanged."""
+    """Replaces control characters in a JSON document with JSON escapes, which keep its value."""
     return document.translate(_JSON_ESCAPES)

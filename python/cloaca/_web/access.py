@@ -1,4 +1,4 @@
-"""`Access`, which `authorize` returns, and `Request`, which it receives."""
+"""The types of an `authorize` function: it receives a `Request` and returns an `Access`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PERMISSIONS = ("view", "view_payloads", "control", "start", "schedule", "delete"
 
 
 class Access:
-    """The access of an authenticated caller: what `authorize` returns.
+    """The access of an authenticated caller. `authorize` returns it.
 
     Example:
         >>> cloaca.web.Access("ann", {"view", "control"})
@@ -33,37 +33,44 @@ class Access:
         *,
         tenants: Iterable[str] | None = None,
     ) -> None:
-        """Describe an access.
+        """Describe the access of a caller.
 
         Args:
             user: The name of the caller, for the log.
             permissions: Some of `view`, `view_payloads`, `control`, `start`, `schedule` and
-                `delete`; all of them if omitted.
-            tenants: The schemas of the tenants that the caller may use; all of them, and the
-                database itself, if omitted.
+                `delete`; all permissions if omitted.
+            tenants: The schemas of the tenants that the caller may use. If omitted, all tenants
+                and requests that name no tenant (the default schema).
 
         Raises:
             ConfigurationError: A permission is unknown. The error is a `ValueError`.
         """
         if isinstance(permissions, str) or isinstance(tenants, str):
-            raise ConfigurationError("permissions and tenants are collections of names, not a str")
+            raise ConfigurationError(
+                "permissions and tenants must be collections of names, not str"
+            )
         wanted = set(permissions)
         #: The name of the caller.
         self.user = str(user)
         self._core = _core.WebAccess(self.user, [*wanted], None if tenants is None else [*tenants])
         #: The permissions.
         self.permissions = tuple(name for name in PERMISSIONS if name in wanted)
-        #: The tenants, or None for all.
+        #: The schemas of the tenants; `None` for all tenants, and for requests that name no tenant.
         self.tenants = None if tenants is None else tuple(tenants)
 
     def __repr__(self) -> str:
-        """The user and the permissions."""
+        """Return the user and the permissions."""
         more = "" if self.tenants is None else f", tenants={self.tenants!r}"
         return f"Access(user={self.user!r}, permissions={self.permissions!r}{more})"
 
 
 class Request:
     """The method, path and headers of a request. `authorize` receives it.
+
+    Example:
+        >>> def authorize(request):
+        ...     user = request.headers.get("x-user")
+        ...     return cloaca.web.Access(user) if user else None
 
     Since 1.0.
     """
@@ -79,13 +86,13 @@ class Request:
         scope: Any = None,
         environ: Any = None,
     ) -> None:
-        """Describe a request.
+        """Create a request.
 
         Args:
             method: The HTTP method.
             path: The path below the mount.
             headers: The headers, by their names in lower case.
-            client: The address of the caller, if the server knows it.
+            client: The address of the caller, if the server knows the address.
             scope: The ASGI scope, for example for `scope["user"]` or `scope["session"]`.
             environ: The WSGI environment.
         """
@@ -95,19 +102,19 @@ class Request:
         self.path = path
         #: The headers, by their names in lower case.
         self.headers = headers
-        #: The address of the caller, if the server knows it.
+        #: The address of the caller, if the server knows the address.
         self.client = client
-        #: The ASGI scope; None for a WSGI request.
+        #: The ASGI scope; `None` for a WSGI request.
         self.scope = scope
-        #: The WSGI environment; None for an ASGI request.
+        #: The WSGI environment; `None` for an ASGI request.
         self.environ = environ
 
 
 def core_of(access: object) -> _core.WebAccess | None:
-    """Converts what `authorize` returned to the type of the native module.
+    """Converts the return value of `authorize` to the type of `cloaca._core`.
 
     Raises:
-        TypeError: `authorize` returned neither an `Access` nor None.
+        TypeError: `authorize` returned neither an `Access` nor `None`.
     """
     if access is None:
         return None

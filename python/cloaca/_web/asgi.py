@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from cloaca._core import LoopWaker
 from cloaca._web.access import Access, Request, core_of
 from cloaca._web.service import MAX_BODY, Service
+from cloaca._web.unavailable import STATUS, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,21 +41,24 @@ def asgi(
 ) -> AsgiApp:
     """Return the HTTP API of a database as an ASGI application, to mount below any path.
 
-    The database is opened at the first request. Nothing depends on lifespan events.
+    The application opens the database at the first request, and needs no lifespan events. Until the
+    database can be opened, every request is answered with status 503.
 
     Args:
-        database: The URL of the database, or a runner, whose database is then served.
-        authorize: Called with each request; returns the caller's access, or None to refuse with
-            status 401. It may be a coroutine function.
-        schema: The PostgreSQL schema to serve; without it, the tenants are served too.
+        database: The URL of the database, or a runner whose database to serve.
+        authorize: A function that receives each request that passes the checks of its size, host
+            and origin. It returns the caller's access, or `None` to refuse the request with status
+            401. It may be a coroutine function.
+        schema: The PostgreSQL schema to serve. If omitted, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Further texts. The value of a key that contains one of them is hidden.
+        redact: Strings, in addition to the built-in ones. If a key contains one of them, the key's
+            value is hidden.
         allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. If
-            omitted, only the framework's own check applies.
-        trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
-        trace_url: The URL of a trace's page, to which executions that were submitted in a trace are
-            linked: `{trace_id}` and `{execution_id}` in it are replaced.
+            omitted, only the framework's check applies.
+        trust_proxy: Whether to trust the headers X-Forwarded-Host and X-Forwarded-Proto.
+        trace_url: The URL of a trace's page. `{trace_id}` and `{execution_id}` in the URL are
+            replaced. Executions that were submitted in a trace have a link to the page.
 
     Returns:
         The application.
@@ -85,19 +89,23 @@ def asgi(
 class AsgiApp:
     """The HTTP API as an ASGI application; `asgi` makes it.
 
+    Example:
+        >>> app.mount("/cloaca", cloaca.web.asgi("sqlite:///etl.db", authorize=authorize))
+
     Since 1.0.
     """
 
     def __init__(self, service: Service) -> None:
+        """Private: use `asgi`."""
         self._service = service
         self._loops: WeakKeyDictionary[AbstractEventLoop, _Loop] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         if scope["type"] == "lifespan":
-            return await _live(receive, send)
+            return await _confirm_lifespan(receive, send)
         if scope["type"] != "http":
-            # There are no WebSockets: only HTTP requests pass the authorization.
+            # Refuses WebSockets, because only HTTP requests are authorized.
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return None
@@ -105,6 +113,8 @@ class AsgiApp:
         headers: list[tuple[bytes, bytes]] = [(bytes(k), bytes(v)) for k, v in scope["headers"]]
         loop = self._running_loop()
         core = await loop.in_thread(self._service.open)
+        if isinstance(core, Unavailable):
+            return await _send(core, method, send)
         access = None
         if core.admits(method, target, headers):
             names = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
@@ -116,7 +126,7 @@ class AsgiApp:
             access = core_of(found)
         body = await _body(receive) if access is not None else b""
         if body is None:
-            return None  # the client is gone
+            return None  # the client has disconnected
         exchange = core.begin(method, target, headers, body, access, loop.waker)
         await loop.answer(exchange, receive, send)
         return None
@@ -133,10 +143,10 @@ class AsgiApp:
 
 
 class _Loop:
-    """The requests of one event loop. Used on the loop's thread only.
+    """The requests of one event loop. Only the loop's thread uses this object.
 
-    It holds no reference to the loop, so that its entry in the application's map ends with the
-    loop.
+    The object holds no reference to the loop, so that the loop can be garbage-collected. The
+    application's map then drops this object.
     """
 
     def __init__(self) -> None:
@@ -144,15 +154,15 @@ class _Loop:
         self._waiting: dict[WebExchange, Future[None]] = {}
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
-        """Calls a function that may block on another thread, and returns its result."""
+        """Calls a function on another thread, because it may block, and returns its result."""
         import asyncio
 
         return await asyncio.get_running_loop().run_in_executor(None, call)
 
     def on_readable(self) -> None:
-        """Lets the waiting requests look for the next parts of their answers."""
+        """Wakes the waiting requests, so that they check for the next parts of their answers."""
         self.waker.completed()
-        # The service does not say whose part has arrived: each waiting request looks.
+        # The service does not report for which request a part has arrived, so every request checks.
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(None)
@@ -189,8 +199,15 @@ class _Loop:
             gone.cancel()
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Answers the events of the server's start and end; nothing depends on them."""
+async def _send(unavailable: Unavailable, method: str, send: Send) -> None:
+    """Sends the answer to a request that arrived while the database cannot be opened."""
+    headers, body = unavailable.answer(method)
+    await send({"type": "http.response.start", "status": STATUS, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _confirm_lifespan(receive: Receive, send: Send) -> None:
+    """Confirms the lifespan events of the server's start and end, without doing anything."""
     while True:
         event = await receive()
         await send({"type": f"{event['type']}.complete"})
@@ -199,7 +216,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The body of a request, cut where it exceeds the limit; None if the client is gone."""
+    """Returns the body of a request, cut off after the limit; `None` if the client disconnected."""
     parts, size = [], 0
     while True:
         event = await receive()
@@ -208,7 +225,7 @@ async def _body(receive: Receive) -> bytes | None:
         part = event.get("body", b"")
         parts.append(part)
         size += len(part)
-        # A longer body is refused by its size: the rest of it does not matter.
+        # The service refuses a longer body because of its size, so the rest is not read.
         if not event.get("more_body") or size > MAX_BODY:
             return b"".join(parts)
 
@@ -219,7 +236,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _path(scope: Scope) -> str:
-    """The decoded path below the mount."""
+    """Returns the decoded path below the mount."""
     path, root = scope["path"], scope.get("root_path", "")
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
@@ -227,7 +244,7 @@ def _path(scope: Scope) -> str:
 
 
 def _target(scope: Scope) -> str:
-    """The path below the mount and the query, as the client sent them."""
+    """Returns the path below the mount and the query, as the client sent them."""
     path = quote(_path(scope), safe=_PATH)
     raw = scope.get("raw_path")
     if raw:
@@ -235,7 +252,7 @@ def _target(scope: Scope) -> str:
         root = quote(scope.get("root_path", ""), safe=_PATH)
         if root and sent.startswith(root):
             sent = sent[len(root) :] or "/"
-        # A framework may have rewritten the path: then its path is used.
+        # A framework may have rewritten the path. The rewritten path is then used.
         if unquote(sent) == _path(scope):
             path = sent
     query = scope.get("query_string", b"").decode("latin-1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cloaca import _core
+from cloaca._values.arguments import check_flag, check_string
 from cloaca._values.exceptions import ConfigurationError
+from cloaca._web.log import write_log
 from cloaca._web.service import location_of, options
 
 TYPE_CHECKING = False
@@ -23,34 +25,46 @@ class Server:
 
     Use it as a context manager, or call `close()`.
 
+    Example:
+        >>> with cloaca.web.serve("sqlite:///etl.db", port=8765) as server:
+        ...     print(server.url)
+
     Since 1.0.
     """
 
     def __init__(self, core: _core.WebServer, host: str, token: str | None) -> None:
+        """Private: use `serve`."""
         self._core = core
         self._token = token
-        #: The address that it listens on.
+        #: The address that the server listens on.
         self.host = host
-        #: The port that it listens on.
+        #: The port that the server listens on.
         self.port = core.port
 
     @property
     def url(self) -> str:
-        """The URL of the server, without the token."""
+        """The URL of the server, without the token. Since 1.0."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/"
 
     @property
     def link(self) -> str:
-        """The link that logs a browser in: it has the token. Do not show it to others."""
-        return self.url if self._token is None else f"{self.url}?token={self._token}"
+        """The link that logs a browser in. It contains the token, so do not show it to others.
+
+        Without a token, the link is `url`. Since 1.0.
+        """
+        if self._token is None:
+            return self.url
+        from urllib.parse import quote
+
+        return f"{self.url}?token={quote(self._token, safe='')}"
 
     def close(self) -> None:
-        """Stop listening, and close all connections."""
+        """Stop listening, and close all connections. Since 1.0."""
         self._core.close()
 
     def __enter__(self) -> Self:
-        """The server itself."""
+        """Return the server itself."""
         return self
 
     def __exit__(
@@ -59,7 +73,7 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Closes the server."""
+        """Close the server."""
         self.close()
 
 
@@ -78,32 +92,34 @@ def serve(
     trust_proxy: bool = False,
     trace_url: str | None = None,
 ) -> Server:
-    """Serve the HTTP API of a database on a port, from threads of its own.
+    """Serve the HTTP API of a database on a port, on separate threads.
 
-    Callers need the token: as a bearer token, or by the server's link, which sets a cookie.
+    Callers need the token, unless `no_token` is set. They send it as a bearer token, or open the
+    server's link, which sets a cookie.
 
     Args:
-        database: The URL of the database, or a runner, whose database is then served.
+        database: The URL of the database, or a runner whose database to serve.
         host: The IP address to listen on.
-        port: The port to listen on; 0 for a free one.
-        token: The token, of at least 16 characters; a new one if omitted.
-        no_token: Whether to let every program of this machine in, with every permission. The
+        port: The port to listen on; 0 picks a free port.
+        token: The token, of at least 16 characters. If omitted, a token is generated.
+        no_token: Whether every program of this machine has every permission without a token. The
             address must then be a loopback address.
-        schema: The PostgreSQL schema to serve; without it, the tenants are served too.
+        schema: The PostgreSQL schema to serve. If omitted, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Further texts. The value of a key that contains one of them is hidden.
+        redact: Strings, in addition to the built-in ones. If a key contains one of them, the key's
+            value is hidden.
         allowed_hosts: The host names to answer for, besides IP addresses and `localhost`.
-        trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
-        trace_url: The URL of a trace's page, to which executions that were submitted in a trace are
-            linked: `{trace_id}` and `{execution_id}` in it are replaced.
+        trust_proxy: Whether to trust the headers X-Forwarded-Host and X-Forwarded-Proto.
+        trace_url: The URL of a trace's page. `{trace_id}` and `{execution_id}` in the URL are
+            replaced. Executions that were submitted in a trace have a link to the page.
 
     Returns:
-        The server, which listens already.
+        The server, which is already listening.
 
     Raises:
-        ConfigurationError: An argument is not valid, or the address can be reached from other
-            machines and callers need no token. It is a `ValueError`.
+        ConfigurationError: An argument is not valid, or other machines can reach the address with
+            `no_token`. The error is a `ValueError`.
         ConnectionError: The address is taken, or the database cannot be reached.
 
     Example:
@@ -112,19 +128,33 @@ def serve(
 
     Since 1.0.
     """
-    if no_token:
+    if check_flag("no_token", no_token):
         if token is not None:
             raise ConfigurationError("token and no_token exclude each other")
     elif token is None:
         from secrets import token_urlsafe
 
         token = token_urlsafe(32)
-    elif len(token) < MIN_TOKEN:
-        raise ConfigurationError(f"a token has at least {MIN_TOKEN} characters, not {len(token)}")
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(f"a port is a number from 0 to 65535, not {port}")
+    elif len(check_string("token", token)) < MIN_TOKEN:
+        raise ConfigurationError(
+            f"a token must have at least {MIN_TOKEN} characters, not {len(token)}"
+        )
+    elif not all("!" <= character <= "~" and character not in '",;\\' for character in token):
+        # Headers and cookies cannot carry other characters.
+        raise ConfigurationError(
+            'a token must consist of ASCII letters, digits and punctuation other than ",;\\',
+            hint="secrets.token_urlsafe(32) makes one",
+        )
+    _check_port(port)
+    check_string("host", host)
     address = "127.0.0.1" if host == "localhost" else host
     url, schema = location_of(database, schema)
     chosen = options(read_only, hide_payloads, redact, allowed_hosts, trust_proxy, trace_url)
     core = _core.WebServer(url, schema, chosen, address, port, token)
+    write_log(core.log)
     return Server(core, address, token)
+
+
+def _check_port(port: object) -> None:
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise ConfigurationError(f"a port must be a number from 0 to 65535, not {port!r}")

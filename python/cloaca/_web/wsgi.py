@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from cloaca._web.access import Access, Request, core_of
 from cloaca._web.service import MAX_BODY, Service
+from cloaca._web.unavailable import STATUS, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     StartResponse = Callable[..., Any]
 
 _PATH = "/-._~!$&'()*+,;=:@"
-# The same for the start of a relative URL, in which a colon would end a scheme.
+# The characters that are not escaped in the first part of a relative URL. A colon is escaped,
+# because it would make the text before it a scheme.
 _PART = "-._~!$&'()*+,;=@"
-# WSGI servers send these themselves.
+# The headers that WSGI servers send themselves.
 _HOP_BY_HOP = {b"connection", b"transfer-encoding"}
 
 
@@ -38,22 +40,25 @@ def wsgi(
 ) -> WsgiApp:
     """Return the HTTP API of a database as a WSGI application, to mount below any path.
 
-    A stream of changes keeps a thread of a WSGI server busy: clients can ask `GET changes?after=`
-    instead.
+    A stream of changes would occupy a thread of the WSGI server for as long as the page is open. So
+    the page polls `GET changes?after=` every three seconds instead. Other clients should do the
+    same.
 
     Args:
-        database: The URL of the database, or a runner, whose database is then served.
-        authorize: Called with each request; returns the caller's access, or None to refuse with
-            status 401.
-        schema: The PostgreSQL schema to serve; without it, the tenants are served too.
+        database: The URL of the database, or a runner whose database to serve.
+        authorize: A function that receives each request that passes the checks of its size, host
+            and origin. It returns the caller's access, or `None` to refuse the request with status
+            401.
+        schema: The PostgreSQL schema to serve. If omitted, the tenants are served too.
         read_only: Whether to refuse every change.
         hide_payloads: Whether to hide inputs, results and contexts from everybody.
-        redact: Further texts. The value of a key that contains one of them is hidden.
+        redact: Strings, in addition to the built-in ones. If a key contains one of them, the key's
+            value is hidden.
         allowed_hosts: The host names to answer for, besides IP addresses and `localhost`. If
-            omitted, only the framework's own check applies.
-        trust_proxy: Whether to believe the headers X-Forwarded-Host and X-Forwarded-Proto.
-        trace_url: The URL of a trace's page, to which executions that were submitted in a trace are
-            linked: `{trace_id}` and `{execution_id}` in it are replaced.
+            omitted, only the framework's check applies.
+        trust_proxy: Whether to trust the headers X-Forwarded-Host and X-Forwarded-Proto.
+        trace_url: The URL of a trace's page. `{trace_id}` and `{execution_id}` in the URL are
+            replaced. Executions that were submitted in a trace have a link to the page.
 
     Returns:
         The application.
@@ -78,6 +83,7 @@ def wsgi(
             allowed_hosts=allowed_hosts,
             trust_proxy=trust_proxy,
             trace_url=trace_url,
+            polled=True,
         )
     )
 
@@ -85,10 +91,14 @@ def wsgi(
 class WsgiApp:
     """The HTTP API as a WSGI application; `wsgi` makes it.
 
+    Example:
+        >>> api = cloaca.web.wsgi("sqlite:///etl.db", authorize=authorize)
+
     Since 1.0.
     """
 
     def __init__(self, service: Service) -> None:
+        """Private: use `wsgi`."""
         self._service = service
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -108,6 +118,10 @@ class WsgiApp:
             target = f"{target}?{query}"
         headers = list(_headers(environ))
         core = self._service.open()
+        if isinstance(core, Unavailable):
+            problem, body = core.answer(method)
+            _start(start_response, STATUS, problem)
+            return [body]
         access = None
         if core.admits(method, target, headers):
             names = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
@@ -121,10 +135,10 @@ class WsgiApp:
 
 
 def _with_slash(environ: dict[str, Any]) -> str | None:
-    """The URL of the mount with a slash at its end, if the request is for the mount without it.
+    """Returns a relative URL of the mount with a final slash; `None` if the request needs none.
 
-    Without the slash, the page's relative links would lead to a place outside the mount. The server
-    sees an empty path as "/", so it cannot tell the two URLs apart.
+    Without the slash, the page's relative links would lead out of the mount. The service cannot
+    distinguish the two URLs, because it receives an empty path as "/".
     """
     mount = environ.get("SCRIPT_NAME", "").rpartition("/")[2]
     if environ.get("PATH_INFO") or not mount:
@@ -144,7 +158,7 @@ def _headers(environ: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _body(environ: dict[str, Any]) -> bytes:
-    """The body of a request, cut where it exceeds the limit."""
+    """Returns the body of a request, cut off after the limit."""
     length = environ.get("CONTENT_LENGTH") or "0"
     size = int(length) if length.isdigit() else 0
     if not size and environ.get("wsgi.input_terminated"):
@@ -154,21 +168,27 @@ def _body(environ: dict[str, Any]) -> bytes:
 
 
 def _answer(exchange: WebExchange, start_response: StartResponse) -> Iterable[bytes]:
-    from http.client import responses
-
     head = exchange.wait()
     assert isinstance(head, tuple), "an answer begins with its head"
-    status, pairs = head
+    _start(start_response, *head)
+    return _body_parts(exchange)
+
+
+def _start(
+    start_response: StartResponse, status: int, pairs: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Starts a response with a status and headers."""
+    from http.client import responses
+
     shown = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in pairs
         if name not in _HOP_BY_HOP
     ]
     start_response(f"{status} {responses.get(status, 'Error')}", shown)
-    return _parts(exchange)
 
 
-def _parts(exchange: WebExchange) -> Iterator[bytes]:
+def _body_parts(exchange: WebExchange) -> Iterator[bytes]:
     while part := exchange.wait():
         assert isinstance(part, bytes), "a body follows the head"
         yield part

@@ -29,21 +29,21 @@ def arguments(
     Args:
         call: The parameters of the function.
         work: The attempt.
-        context: The context that the task sees.
-        handle: Its handle, if it takes one.
-        resources: Returns the object of a resource.
+        context: The context that the task receives.
+        handle: The handle, if the function takes it.
+        resources: A function that returns the object of a resource.
 
     Raises:
-        TaskInputError: A parameter has no value, or one that does not match its annotation.
+        TaskInputError: A parameter has no value, or its value does not match the annotation.
     """
     if call.unfilled:
-        _warn_of_unfilled(call, work.task_id, context)
+        _warn_of_unfilled(call, work, context)
 
     def value(what: str | Source) -> Any:
         if isinstance(what, Source):
             if what.kind == "resource":
                 return resources(what)
-            return read(what, context, work.task_id)
+            return read(what, context, work.task_id, work.execution_id)
         return context if what == "context" else handle
 
     return [value(what) for what in call.positional], {
@@ -51,63 +51,106 @@ def arguments(
     }
 
 
-def _warn_of_unfilled(call: Call, task_id: str, context: Mapping[str, Any]) -> None:
-    """Warns once of a parameter that keeps its default although the context has its name."""
+def _warn_of_unfilled(call: Call, work: Work, context: Mapping[str, Any]) -> None:
+    """Warns once about a parameter that keeps its default although the context has its key."""
     named = [name for name in call.unfilled if name in context]
     if named:
         call.unfilled = ()
+        named = [name for name in named if not _keeps_loop_variable(work, name)]
+    if named:
         from cloaca._values.package_logger import logger
 
         logger().warning(
-            "parameter '%s' of task '%s' keeps its default: a task that takes the context reads "
-            "keys from it; hint: context.get(%r), or annotate it and leave out the context",
+            "parameter '%s' of task '%s' keeps its default, because a task that takes the context "
+            "must read keys from the context; hint: use context.get(%r), or remove the context "
+            "parameter and annotate '%s'",
             named[0],
-            task_id,
+            work.task_id,
+            named[0],
             named[0],
         )
 
 
-def read(source: Source, context: Context, task_id: str) -> Any:
-    """The value of a parameter.
+def _keeps_loop_variable(work: Work, name: str) -> bool:
+    """Returns whether a parameter's default captures a loop variable.
+
+    An example is `def load(context, name=name)`. In this case, other tasks of the workflow have the
+    same code and other defaults.
+    """
+    from inspect import signature
+
+    from cloaca._workflows.registry import registry
+
+    workflow = registry.workflow(work.workflow_name)
+    tasks = [] if workflow is None else list(workflow._definitions.values())
+    function = next((task.function for task in tasks if task.id == work.task_id), None)
+    code = getattr(function, "__code__", None)
+    if function is None or code is None:
+        return False
+    twins = [task.function for task in tasks if getattr(task.function, "__code__", None) is code]
+    default = signature(function).parameters[name].default
+    return any(signature(twin).parameters[name].default is not default for twin in twins if twin)
+
+
+def read(source: Source, context: Context, task_id: str, execution_id: str) -> Any:
+    """Returns the value of a parameter.
 
     Raises:
-        TaskInputError: The parameter has no value, or one that does not match its annotation.
+        TaskInputError: The parameter has no value, or its value does not match the annotation.
     """
-    if source.items is not None:
-        text = context._raw(source.key)
-        return _missing(source, context, task_id) if text is None else decode(source, text, task_id)
-    if source.decoder is None:
+    if source.decoder is None and source.items is None:
         value = context._decoded(source.key, MISSING)
-        return value if value is not MISSING else _missing(source, context, task_id)
-    text = context._raw(source.key)
-    return _missing(source, context, task_id) if text is None else decode(source, text, task_id)
+        if value is not MISSING:
+            return value
+    else:
+        text = context._raw(source.key)
+        if text is not None:
+            return decode(source, text, task_id)
+    if source.default is MISSING and source.default_of_input is not None:
+        # The input may lack the field, because another program submitted the execution, or because
+        # the execution is a child.
+        text = source.default_of_input(source.key, context, execution_id)
+        if text is not None:
+            return decode(source, text, task_id)
+    return _missing(source, context, task_id)
 
 
 def decode(source: Source, text: str, task_id: str) -> Any:
-    """The value of a parameter from its JSON text.
+    """Returns the value of a parameter from its JSON text.
 
     Raises:
-        TaskInputError: It does not match the annotation.
+        TaskInputError: The text does not match the annotation.
     """
-    from cloaca._values.decoding import Undecodable
-
     try:
         if source.items is not None:
             return source.items._read(text, source.decoder)
-        assert source.decoder is not None
-        return source.decoder.decode(text)
-    except Undecodable as error:
-        path = f"{source.parameter}{error.path}"
+        if source.decoder is not None:
+            return source.decoder.decode(text)
+        from json import loads
+
+        return loads(text)
+    except ValueError as error:
+        from cloaca._values.decoding import Undecodable
+
+        if not isinstance(error, Undecodable):
+            raise
         raise _error(
             source,
-            f"task '{task_id}': {_told(source)} does not match the annotation of parameter "
-            f"'{source.parameter}': `{path}`: {error.reason}",
-            path=path,
+            f"task '{task_id}': {_source_text(source)} does not match the annotation of parameter "
+            f"'{source.parameter}': {error.text(source.parameter)}",
+            path=f"{source.parameter}{error.path}",
         ) from error.__cause__
 
 
 def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
-    """The value of a parameter whose key is missing: its default, or `None` for a result."""
+    """Returns the value for a missing key: the default, or else `None` if that is allowed.
+
+    `None` is allowed for a signal, and for a result or a field of the input if the parameter
+    accepts `None`.
+
+    Raises:
+        TaskInputError: The parameter has no default, and `None` is not allowed.
+    """
     if source.default is not MISSING:
         return source.default
     if source.kind == "signal":
@@ -127,18 +170,19 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
         from cloaca._values.suggestion import suggestion
 
         what += f"the context has no key '{source.key}'"
-        hint = suggestion(source.key, list(context)) or "submit it, or give it a default"
+        similar = suggestion(source.key, list(context))
+        hint = similar or "submit the key, or give the parameter a default"
     raise _error(source, what, path=source.parameter, hint=hint)
 
 
 def _reason(source: Source, hint: str) -> tuple[str, str]:
-    """The reason why the result of a task is missing, and a hint."""
+    """Returns the reason why the result of a task is missing, and a hint."""
     task, key = f"task '{source.task}'", source.key
     if source.maker_stores == "always":
         return f"{task} has no result, because it was skipped or failed", hint
     if source.maker_stores == "unless_none":
-        act, instead = "returned None", "annotate what that function returns, such as -> int | None"
-        hint = f"{hint}; if None is a result, {instead}"
+        act, instead = "returned None", f"annotate the return type of {task}, such as -> int | None"
+        hint = f"{hint}; if None is a valid result, {instead}"
     else:
         act = f"did not store '{key}'"
         hint = f"store it there: context[{key!r}] = ...; or {hint}"
@@ -146,7 +190,7 @@ def _reason(source: Source, hint: str) -> tuple[str, str]:
     return f"{task} {others}{act}", hint
 
 
-def _told(source: Source) -> str:
+def _source_text(source: Source) -> str:
     if source.kind == "task":
         return f"the result of task '{source.task}'"
     return f"'{source.key}' of the {source.kind}"

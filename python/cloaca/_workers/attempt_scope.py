@@ -1,7 +1,7 @@
-"""The attempt that a thread or coroutine runs: for log records, captured lines and traces.
+"""Stores which attempt a thread or coroutine runs, for log records, captured lines and traces.
 
-Outside of tasks, this module does nothing. Inside a task, the only cost is setting a context
-variable.
+Outside of tasks, this module does nothing. In a task without capture and tracing, the only cost is
+setting a context variable.
 """
 
 from __future__ import annotations
@@ -24,50 +24,56 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Source
     from cloaca._workers.resources import ResourcePool
 
-#: Checked for each attempt: a program that has not loaded this module has set up no tracing.
+#: The name of a module. Each attempt checks whether the module is loaded, because a program that
+#: has not loaded it has no tracing.
 TRACING = "opentelemetry.trace"
 modules = sys.modules
 
 #: The running work, or the capture of its log lines.
 current: ContextVar[Work | LogCapture | None] = ContextVar("cloaca_attempt", default=None)
 
-# Limits of the log lines stored for each attempt.
+# Limits of the captured log lines: the number of an attempt's lines, the total length of their
+# messages in characters, and the length of one message in characters.
 _MAX_LINES = 500
-_MAX_BYTES = 256 * 1024
+_MAX_LENGTH = 256 * 1024
 _MAX_LINE = 16 * 1024
 _MAX_LEVEL = 2**31 - 1
 
+# The attributes that log records of tasks have.
 _NAMES = ("execution_id", "task_id", "attempt", "workflow")
 
 
 def end_own_callback(execution_id: str) -> None:
-    """Called before a wait, because a callback must not hold back its own execution's result."""
+    """Ends the caller's callback before the callback waits for its own execution.
+
+    Otherwise the callback would delay the result for which it waits.
+    """
     work = current.get()
     if isinstance(work, Work) and work.callback and work.execution_id == execution_id:
         work.end_callback()
 
 
 class LogCapture:
-    """Keeps what an attempt logs and prints with its execution.
+    """Stores the log records and printed lines of an attempt with its execution.
 
-    Each line goes to the engine at once. The engine writes several times a second, so other
-    programs can read the lines while the attempt runs.
+    Each line is passed to the engine at once. The engine writes the lines ten times a second, so
+    other programs can read them while the attempt runs.
     """
 
-    __slots__ = ("_bytes", "_core", "_count", "_printed", "work")
+    __slots__ = ("_core", "_count", "_length", "_printed", "work")
 
     def __init__(self, work: Work, core: Runner) -> None:
         self.work = work
         self._core = core
-        # Printed text that has no line break yet, by stream, with its level.
+        # The incomplete last line of each printed stream, by stream, with its log level.
         self._printed: dict[str, tuple[int, str]] = {}
         self._count = 0
-        self._bytes = 0
+        self._length = 0
 
     def add(self, record: LogRecord) -> None:
-        """Keeps a record; beyond the limits, records are only counted.
+        """Stores a record; beyond the limits, records are only counted.
 
-        A record of `logging.makeLogRecord` is filled only afterwards, and is not kept.
+        A record that `logging.makeLogRecord` creates is not stored, because it is still empty now.
         """
         level: Any = record.levelno
         name: Any = record.name
@@ -82,12 +88,12 @@ class LogCapture:
 
                 message += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
         except Exception as error:
-            # A log call with wrong arguments; logging itself reports it when it writes the record.
+            # The log call has wrong arguments. `logging` reports this when it writes the record.
             message = f"{record.msg!r} (cannot be shown: {error})"
         self._keep(round(record.created * 1_000_000), level, name, message)
 
     def add_printed(self, stream: str, level: int, text: str) -> None:
-        """Keeps what was printed, line by line; text after a carriage return replaces its line."""
+        """Stores printed text line by line; a carriage return discards the text before it."""
         _, before = self._printed.pop(stream, (level, ""))
         *lines, rest = (before + text).split("\n")
         if len(rest) > _MAX_LINE:
@@ -105,44 +111,43 @@ class LogCapture:
 
     def _has_room(self) -> bool:
         self._count += 1
-        return self._count <= _MAX_LINES and self._bytes <= _MAX_BYTES
+        return self._count <= _MAX_LINES and self._length <= _MAX_LENGTH
 
     def _keep(self, time_us: int, level: int, name: str, message: str) -> None:
         message = storable(message)
         if len(message) > _MAX_LINE:
             message = f"{message[:_MAX_LINE]} …"
-        self._bytes += len(message)
+        self._length += len(message)
         self._note(time_us, min(max(level, 0), _MAX_LEVEL), storable(name), message)
 
     def _note(self, time_us: int, level: int, name: str, message: str) -> None:
-        """Passes a line to the engine. The line is durable before the attempt's end."""
+        """Passes a line to the engine. Once the attempt's end is durable, so is the line."""
         try:
             self._core.note_logs(self.work, [(time_us, level, name, message)])
         except Exception as error:
-            # For example, a record of the program's own class has a number that no database can
-            # store.
+            # For example, the program's own record class has a time that no database can store.
             from contextlib import suppress
 
             from cloaca._core import now_us
 
-            told = f"a line could not be kept: {error}"
-            with suppress(Exception):  # a forked child, which reports nothing
-                self._core.note_logs(self.work, [(now_us(), 30, "cloaca", told)])
+            message = f"a log line could not be stored: {error}"
+            with suppress(Exception):  # in a forked child, this call fails too
+                self._core.note_logs(self.work, [(now_us(), 30, "cloaca", message)])
 
     def close(self) -> None:
-        """Ends the capture: keeps incomplete lines, and notes how many lines were dropped."""
+        """Ends the capture: stores incomplete lines, and the number of lines that were dropped."""
         printed, self._printed = self._printed, {}
         for stream, (level, rest) in printed.items():
             self._add_line(stream, level, rest)
         dropped = self._count - _MAX_LINES
-        if dropped > 0 or self._bytes > _MAX_BYTES:
+        if dropped > 0 or self._length > _MAX_LENGTH:
             from cloaca._core import now_us
 
-            told = f"{dropped} more lines were" if dropped > 0 else "more was"
-            self._note(now_us(), 30, "cloaca", f"{told} logged, and not kept")
+            dropped_text = f"{dropped} more lines were" if dropped > 0 else "more text was"
+            self._note(now_us(), 30, "cloaca", f"{dropped_text} logged but not stored")
 
 
-# Held while a runner gets its pool of resources.
+# Held while a runner creates its pool of resources.
 _making = allocate_lock()
 
 
@@ -167,7 +172,7 @@ class AttemptScope:
         self.core = core
         self.tracing = tracing
         self.capture_logs = capture_logs
-        #: Called before each attempt whose lines are kept.
+        #: A function to call before each attempt whose lines are captured.
         self.before_capture: Callable[[], None] = _nothing
 
     @property
@@ -176,7 +181,7 @@ class AttemptScope:
         return self._resources is not None
 
     def resources(self) -> ResourcePool:
-        """The resources of the runner."""
+        """Return the resources of the runner."""
         if self._resources is None:
             from cloaca._workers.resources import ResourcePool
 
@@ -189,12 +194,12 @@ class AttemptScope:
         return self._resources
 
     def resource(self, source: Source) -> Any:
-        """The object of a parameter that takes a resource, on a worker thread."""
+        """Return the object of a parameter that takes a resource, on a worker thread."""
         assert source.marker is not None
         return self.resources().get(source.marker)
 
     def watch(self, work: Work) -> Watch:
-        """Returns a context manager around an attempt that traces it and captures its logs."""
+        """Return a context manager that traces an attempt and captures its logs."""
         return Watch(self, work)
 
 
@@ -228,20 +233,20 @@ class Watch:
             self._capture.close()
 
     def note(self, outcome: Outcome) -> None:
-        """Records how the attempt ended."""
+        """Records the outcome of the attempt in the span."""
         if self._span is not None:
             self._span.note(outcome)
 
 
 def install() -> None:
-    """Makes log records of tasks name their attempt.
+    """Installs a factory that adds the attempt to log records of tasks.
 
-    Python has one factory for all records, so this one calls its predecessor. Nothing is done while
-    the program has not loaded `logging`.
+    Python has one factory for all records, so the new factory calls its predecessor. The function
+    does nothing if the program has not loaded `logging`.
     """
     if "logging" not in sys.modules:
         return
-    # Another thread may be importing it at this moment: this waits for that.
+    # Another thread may be importing `logging`; this statement waits until that import is complete.
     import logging
 
     factory = logging.getLogRecordFactory()
@@ -267,39 +272,39 @@ def _factory(before: Callable[..., LogRecord]) -> Callable[..., LogRecord]:
     return make
 
 
-class _OfTask:
+class _AttemptRecord:
     """Adds the attempt to a log record.
 
-    The values are added on access, and only if the caller's `extra` has no such name, because
-    `logging` refuses an `extra` whose name the record has already.
+    The attributes are added when they are first read, after the caller's `extra`, because `logging`
+    refuses an `extra` with a name that the record already has. The caller's values are kept.
     """
 
     def getMessage(self) -> str:
-        """The message. Every formatter calls this before it reads the attributes."""
-        self._tell()
+        """Returns the message. Formatters call this method before they read the attributes."""
+        self._add_attributes()
         return super().getMessage()  # type: ignore[misc,no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES and "_cloaca_work" in self.__dict__:
-            self._tell()
+            self._add_attributes()
             return self.__dict__[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _tell(self) -> None:
+    def _add_attributes(self) -> None:
         work = self.__dict__.pop("_cloaca_work", None)
         if work is None:
             return
-        told = self.__dict__
-        told.setdefault("execution_id", work.execution_id)
-        told.setdefault("task_id", work.task_id)
-        told.setdefault("attempt", work.attempt)
-        told.setdefault("workflow", work.workflow_name)
+        attributes = self.__dict__
+        attributes.setdefault("execution_id", work.execution_id)
+        attributes.setdefault("task_id", work.task_id)
+        attributes.setdefault("attempt", work.attempt)
+        attributes.setdefault("workflow", work.workflow_name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles as a plain record with the values."""
+        """Pickles the record as a plain `LogRecord` with the attributes."""
         import logging
 
-        self._tell()
+        self._add_attributes()
         return logging.makeLogRecord, (dict(self.__dict__),)
 
 
@@ -309,7 +314,7 @@ _classes: dict[type, type] = {}
 def _class_of(kind: type) -> type:
     known = _classes.get(kind)
     if known is None:
-        if issubclass(kind, _OfTask):
+        if issubclass(kind, _AttemptRecord):
             return kind
-        known = _classes[kind] = type(kind.__name__, (_OfTask, kind), {})
+        known = _classes[kind] = type(kind.__name__, (_AttemptRecord, kind), {})
     return known

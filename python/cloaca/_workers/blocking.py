@@ -1,4 +1,4 @@
-"""Waits that would block an event loop, or never end, because a task makes them."""
+"""Refuses waits in tasks that would block an event loop or would never end."""
 
 from __future__ import annotations
 
@@ -11,38 +11,55 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloaca._core import Runner, Work
 
+#: The call with which an `async def` task runs another workflow, with the task's handle.
+FOR_CHILD = "`await handle.run(key, workflow, input)` of the task's handle"
+
 _warned = False
 
 
-def check_blocking(call: str, instead: str) -> None:
-    """Refuses a blocking call in a coroutine of a runner, and warns about one on another loop.
+def check_blocking(call: str, instead: str, for_child: str | None = None) -> None:
+    """Refuses a blocking call in a coroutine of a runner; on another loop, warns about the call.
 
     Args:
         call: The call, for the message.
         instead: The call to use.
+        for_child: The call to use in a task that starts a child execution.
 
     Raises:
         WorkflowError: The call would block the event loop that runs all `async def` tasks.
     """
-    if "asyncio" not in sys.modules:
+    if not _is_on_loop():
         return
-    import asyncio  # waits for another thread that is importing it
-
-    if asyncio._get_running_loop() is None:
-        return
-    import threading
-
-    if getattr(threading.current_thread(), "cloaca_runs_coroutines", False):
+    if runs_coroutines():
+        more = "" if for_child is None else f"; for a child of this task, use {for_child}"
         raise WorkflowError(
             f"{call} in an async def task blocks the event loop that runs all async def tasks",
             code="deadlock",
-            hint=f"use {instead}",
+            hint=f"use {instead}{more}",
         )
     _warn_once(call, instead)
 
 
+def _is_on_loop() -> bool:
+    """Returns whether an event loop runs on this thread."""
+    if "asyncio" not in sys.modules:
+        return False
+    import asyncio  # waits if another thread is still importing the module
+
+    return asyncio._get_running_loop() is not None
+
+
+def runs_coroutines() -> bool:
+    """Returns whether this thread is a runner's thread that runs `async def` tasks."""
+    import threading
+
+    return getattr(threading.current_thread(), "cloaca_runs_coroutines", False)
+
+
 def refuse_own(execution_id: str) -> None:
-    """Refuses a task's wait for its own execution, also on a thread for which the task waits.
+    """Refuses a task's wait for its own execution.
+
+    A thread that runs in a copy of the task's context counts as the task.
 
     Raises:
         WorkflowError: A task waits for the end of its own execution.
@@ -52,12 +69,13 @@ def refuse_own(execution_id: str) -> None:
         raise WorkflowError(
             f"a task of execution {execution_id} waits for the end of its own execution",
             code="deadlock",
-            hint="an execution ends after its tasks: return instead, and wait outside the task",
+            hint="return from the task and wait outside it; "
+            "an execution ends only after all its tasks",
         )
 
 
 def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
-    """Refuses a task's wait for its own execution, which it names by its key.
+    """Refuses a task's wait for its own execution, when the execution is given by its key.
 
     Raises:
         WorkflowError: A task waits for the end of its own execution.
@@ -71,29 +89,35 @@ def refuse_own_key(core: Runner, workflow: object, key: str) -> None:
 
 
 def refuse_idle_wait(core: Runner) -> None:
-    """Refuses a task's wait for its runner to be idle, also on a thread for which the task waits.
+    """Refuses a call with which a task would wait until its own runner is idle.
+
+    A thread that runs in a copy of the task's context counts as the task.
 
     Raises:
-        WorkflowError: The own execution of the task is open.
+        WorkflowError: The caller is a task of this runner, which is not idle while the task runs.
     """
     work = own_work()
     if work is not None and core.runs(work):
         raise WorkflowError(
-            "a task waits until its own runner is idle, which it is not while the task runs",
+            "a task waits until its own runner is idle, but the runner is not idle while the task "
+            "runs",
             code="deadlock",
             hint="call wait_until_idle outside tasks",
         )
 
 
 def own_work() -> Work | None:
-    """The work of the caller, if the caller is a task or runs in a copy of a task's context."""
+    """Returns the caller's work; `None` outside of tasks.
+
+    A thread that runs in a copy of a task's context has the task's work.
+    """
     scope = current.get()
     return scope.work if isinstance(scope, LogCapture) else scope
 
 
 def _warn_once(call: str, instead: str) -> None:
     global _warned
-    # The cells of a notebook run on a loop, and nothing else runs there while a cell waits.
+    # Cells of a notebook run on a loop, but a cell that waits blocks nothing else there.
     if _warned or "ipykernel" in sys.modules:
         return
     _warned = True

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Call
     from cloaca._workers.attempt_scope import AttemptScope
 
-# Maximum number of tasks taken from the engine before the loop gets a turn.
+# Maximum number of tasks to take from the engine before the loop runs other callbacks.
 _BATCH = 256
-# Seconds between two attempts to create a loop.
+# Shortest and longest pause between two attempts to create a loop, in seconds.
 _FIRST_PAUSE = 0.05
 _LAST_PAUSE = 1.0
 
 
 class LoopThread:
-    """One event loop on a thread of its own. It takes tasks when the engine's waker is readable."""
+    """An event loop on a separate thread. It takes tasks when the engine's waker is readable."""
 
     def __init__(self, core: Runner, scope: AttemptScope) -> None:
         self._core = core
@@ -39,21 +39,22 @@ class LoopThread:
         self._running: dict[int, tuple[Work, Task[None]]] = {}
         self._callbacks: set[Task[None]] = set()
         self._watch: LoopWatch | None = None
-        # Tasks that blocked the loop and were named in a warning, by workflow and id.
-        self._told: set[tuple[str, str]] = set()
+        # The tasks for which a warning was logged because they blocked the loop, by workflow and
+        # id.
+        self._warned: set[tuple[str, str]] = set()
         self._started = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloaca-loop", daemon=True)
-        # Marks the thread, so that blocking calls of the package on it are refused.
+        # Marks the thread, so that the package refuses blocking calls on it.
         self._thread.cloaca_runs_coroutines = True  # type: ignore[attr-defined]
 
     @property
     def core(self) -> Runner:
-        """The engine whose tasks it runs."""
+        """The engine whose tasks the thread runs."""
         return self._core
 
     def make_loop(self) -> AbstractEventLoop:
-        """Makes the loop; `cloaca.testing` replaces this by a loop with a virtual clock."""
+        """Makes the loop; `cloaca.testing` replaces this method to use a virtual clock."""
         import asyncio
 
         return asyncio.new_event_loop()
@@ -69,12 +70,12 @@ class LoopThread:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         except RuntimeError:
-            return  # it was closed in between
+            return  # the loop was closed in the meantime
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine on the loop, for a thread that waits for its result."""
+        """Runs a coroutine on the loop, and waits on the calling thread for its result."""
         import asyncio
 
         self._started.wait()
@@ -88,31 +89,32 @@ class LoopThread:
                 self._serve()
                 pause = _FIRST_PAUSE
             except BaseException as error:
-                # For example, the process may have no descriptor left for a loop.
+                # For example, the process may have no file descriptor left for a loop.
                 if pause == _FIRST_PAUSE:
                     _warn("the event loop failed (%s) and is replaced", error)
                 self._closing.wait(pause)
                 pause = min(2 * pause, _LAST_PAUSE)
 
     def _serve(self) -> None:
-        """Runs one loop until the runner ends, or until a task breaks the loop."""
+        """Runs one loop until the runner ends, or until the loop fails."""
         import asyncio
 
         loop = self.make_loop()
         try:
             asyncio.set_event_loop(loop)
             loop.add_reader(self._waker.fileno(), self._on_readable)
-            # Processes what arrived before the reader was added.
+            # Handles work and cancellation notices that arrived before the reader was added.
             loop.call_soon(self._on_readable)
             if LoopThread.make_loop is _make_loop:  # a loop with a virtual clock is not watched
-                self._watch = LoopWatch(loop, lambda: self._running, self._told)
+                self._watch = LoopWatch(loop, lambda: self._running, self._warned)
             self._loop = loop
             self._started.set()
             while not self._closing.is_set():
                 try:
                     loop.run_forever()
                 except (SystemExit, KeyboardInterrupt) as error:
-                    # A child or callback of a task raised it. The other tasks continue.
+                    # An asyncio task or callback that a task started has raised `error`. The other
+                    # tasks continue.
                     _warn("a coroutine stopped the event loop (%s); the loop continues", error)
         finally:
             watch, self._watch = self._watch, None
@@ -150,7 +152,7 @@ class LoopThread:
         for notice in core.async_notices():
             if notice.token in self._running:
                 work, running = self._running[notice.token]
-                # A task that is cancelled before its first step cannot report its own end.
+                # A coroutine that is cancelled before it has begun cannot report its outcome.
                 running.add_done_callback(self._report_cancelled(work))
                 running.cancel()
 
@@ -176,7 +178,7 @@ class LoopThread:
         self._report(work, outcome)
 
     def _report(self, work: Work, outcome: Outcome) -> None:
-        """Reports how a task ended, once."""
+        """Reports the outcome of a task, once."""
         if self._running.pop(work.token, None) is None:
             return
         try:
@@ -189,7 +191,7 @@ _make_loop = LoopThread.make_loop
 
 
 async def _cancel_all(loop: AbstractEventLoop, descriptor: int) -> None:
-    """Cancels all tasks of a loop, which takes no new ones from then on."""
+    """Cancels all tasks of a loop. From now on, the loop takes no new tasks."""
     import asyncio
 
     loop.remove_reader(descriptor)
@@ -207,11 +209,11 @@ def _warn(message: str, error: BaseException) -> None:
 
         logger().warning(message, f"{type(error).__name__}: {message_of(error)}")
     except BaseException:
-        return  # a log handler that raises
+        return  # a log handler has raised an exception
 
 
 async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
-    """Runs a coroutine in the context of its own asyncio task."""
+    """Runs a task's coroutine function, with tracing and log capture."""
     current.set(work)
     if not scope.capture_logs and TRACING not in modules:
         return await _outcome_of(work, scope)
@@ -222,9 +224,9 @@ async def _attempt(work: Work, scope: AttemptScope) -> Outcome:
 
 
 async def _outcome_of(work: Work, scope: AttemptScope) -> Outcome:
-    """Runs a coroutine to its outcome.
+    """Runs a task's coroutine function, and returns its outcome.
 
-    A cancelled coroutine fails; the engine knows whether it requested the cancellation.
+    A cancelled coroutine fails. The engine knows whether it requested the cancellation.
     """
     try:
         task = registry.task(work.handler)
@@ -248,7 +250,7 @@ async def _outcome_of(work: Work, scope: AttemptScope) -> Outcome:
 async def _called(
     function: Callable[..., Any], call: Call, work: Work, context: Context, scope: AttemptScope
 ) -> Any:
-    """Calls a coroutine function with the arguments that it takes."""
+    """Calls a task's coroutine function with its arguments."""
     from cloaca._workers.arguments import arguments
 
     made: dict[str, object] = {}
@@ -267,7 +269,8 @@ async def _called(
 async def _call_back(work: Work) -> None:
     """Calls a callback.
 
-    A coroutine function runs on the loop, any other on a thread, so that it cannot block the loop.
+    A coroutine function runs on the loop. Any other function runs on a thread, so that it cannot
+    block the loop.
     """
     import asyncio
 

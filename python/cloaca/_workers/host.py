@@ -1,4 +1,4 @@
-"""The supervisor thread: starts workers and the loop for the engine, interrupts tasks, and logs."""
+"""The supervisor thread: starts worker threads and the loop, interrupts tasks, and writes logs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from cloaca._observe.tracing import Tracing
 
     class Gate(Protocol):
-        """Decides when the runner starts; it is a `StartGate`."""
+        """Decides when the runner starts; `StartGate` implements it."""
 
         def open_if_due(self) -> bool: ...
 
 
-# The events that start a thread. They are retried until the operating system can start one.
+# The events that start a thread. They are handled again until the system can start the thread.
 _STARTS = (WorkerWanted, LoopWanted, Poll)
-# Microseconds between two attempts to start a thread.
+# Shortest and longest pause between two attempts to start a thread, in microseconds.
 _FIRST_PAUSE_US = 20_000
 _LAST_PAUSE_US = 1_000_000
 # Microseconds between two checks whether a runner may start.
@@ -43,7 +43,8 @@ _GATE_PAUSE_US = 5_000
 class WorkerHost:
     """The Python threads of one runner.
 
-    They reference the engine but not the `DefaultRunner`, which may be garbage-collected.
+    The threads reference the engine, not the `DefaultRunner`, so that a `DefaultRunner` without
+    references can be garbage-collected.
     """
 
     is_shared = False
@@ -68,7 +69,7 @@ class WorkerHost:
         """Starts the supervisor, which starts the other threads on demand.
 
         Args:
-            is_gated: Whether `watch` is going to be called.
+            is_gated: Whether `watch` will be called.
         """
         self._is_gated = is_gated
         if self._scope.capture_logs:
@@ -80,7 +81,7 @@ class WorkerHost:
         self._thread.start()
 
     def watch(self, gate: Gate) -> None:
-        """Starts the runner once the code that made it has stored it."""
+        """Starts the runner when the gate opens."""
         self._gate = gate
 
     def join(self, timeout: float) -> None:
@@ -103,7 +104,7 @@ class WorkerHost:
             end()
 
     def follow_log_level(self) -> None:
-        """Passes the level of the logger on to the engine if the program has changed it."""
+        """Passes the logger's level to the engine if the program has changed the level."""
         wanted = effective_level()
         if wanted != self._log_level:
             self._log_level = wanted
@@ -118,7 +119,7 @@ class WorkerHost:
                 try:
                     self._handle(event)
                 except BaseException as error:
-                    # The process may have no thread or descriptor left at the moment.
+                    # The process may have reached its limit of threads or file descriptors.
                     if isinstance(event, _STARTS):
                         later.append(event)
                     if pause_us == _FIRST_PAUSE_US or event in events:
@@ -130,7 +131,7 @@ class WorkerHost:
         if not self._is_gated:
             return None
         gate = self._gate
-        # The gate is told of a start in any case, so that it forgets the frames of the caller.
+        # `open_if_due` is called even after a start, so that the gate drops the caller's frames.
         if self._core.begun if gate is None else gate.open_if_due():
             self._gate = None
             self._is_gated = False
@@ -139,7 +140,7 @@ class WorkerHost:
 
     def _handle(self, event: object) -> None:
         if isinstance(event, WorkerWanted):
-            # The program may have loaded logging since the runner started.
+            # The program may have loaded `logging` since the runner started.
             install()
             self.follow_log_level()
             self._workers.start_worker()
@@ -155,7 +156,7 @@ class WorkerHost:
             self._tracing.ended(event)
 
     def _loop_thread(self) -> LoopThread:
-        """The thread with the event loop; it is started if it does not run yet."""
+        """Return the thread with the event loop; the first call starts it."""
         with self._starting:
             if self._loop is None:
                 loop = LoopThread(self._core, self._scope)
@@ -169,7 +170,7 @@ class WorkerHost:
 
 
 def _report(event: object, error: BaseException) -> None:
-    """Logs a thread that cannot be started or a log handler that raises, and continues."""
+    """Logs the error of an event: a thread that cannot start, or a log handler that raises."""
     try:
         logger().error("the supervisor could not handle %r: %s", event, error, exc_info=error)
     except BaseException:

@@ -1,7 +1,7 @@
-"""Notices a coroutine that holds up the event loop. Runs on a separate thread.
+"""A thread that detects coroutines that block the event loop.
 
-A few times a second it asks the loop for a sign of life. A task causes no extra work, and the watch
-rests while no coroutine runs.
+Twice a second, the thread asks the loop for a sign of life. A task causes no extra work, and the
+thread sleeps while no coroutine runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     Running = Mapping[int, tuple[Work, Task[None]]]
 
-# Seconds without a sign of life after which a coroutine is named.
+# Maximum time without a sign of life from the loop before a warning is logged, in seconds.
 _LIMIT = 1.0
-# Seconds between two questions.
+# Seconds between two requests for a sign of life.
 _PAUSE = 0.5
 
 
@@ -29,25 +29,26 @@ class LoopWatch:
     """Watches one loop, from the first `wake` until `close`."""
 
     def __init__(
-        self, loop: AbstractEventLoop, running: Callable[[], Running], told: set[tuple[str, str]]
+        self, loop: AbstractEventLoop, running: Callable[[], Running], warned: set[tuple[str, str]]
     ) -> None:
-        """Prepare; to be called on the loop's thread.
+        """Prepare the watch. The loop's thread must call the constructor.
 
         Args:
             loop: The loop.
-            running: Returns the coroutines that it runs.
-            told: The tasks that were named, by workflow and id; each is named once.
+            running: A function that returns the coroutines of the loop.
+            warned: The tasks for which a warning was logged, by workflow and id. There is one
+                warning for each task.
         """
         self._loop = loop
         self._running = running
-        self._told = told
+        self._warned = warned
         self._loop_thread = threading.get_ident()
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """Begins to watch: the loop has coroutines to run."""
+        """Begins to watch, because the loop has coroutines to run."""
         if self._awake.is_set():
             return
         self._awake.set()
@@ -78,16 +79,16 @@ class LoopWatch:
             except RuntimeError:
                 return  # the loop is closed
             if not beat.wait(_LIMIT):
-                self._tell()
+                self._warn()
                 while not (beat.wait(_PAUSE) or self._closing.is_set()):
                     pass
             self._closing.wait(_PAUSE)
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         work = self._holder()
-        if work is None or (work.workflow_name, work.task_id) in self._told:
+        if work is None or (work.workflow_name, work.task_id) in self._warned:
             return
-        self._told.add((work.workflow_name, work.task_id))
+        self._warned.add((work.workflow_name, work.task_id))
         frame = sys._current_frames().get(self._loop_thread)
         place = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
         try:
@@ -109,10 +110,13 @@ class LoopWatch:
                 },
             )
         except BaseException:
-            return  # a log handler that raises
+            return  # a log handler has raised an exception
 
     def _holder(self) -> Work | None:
-        """The work whose coroutine the loop runs now, also in an asyncio task that it started."""
+        """Return the work that the loop runs now.
+
+        The loop runs the coroutine of this work, or an asyncio task that the coroutine started.
+        """
         import asyncio
 
         try:

@@ -1,16 +1,10 @@
-"""The outcome of an attempt: what a function returned or raised (semantics B5, D1, D2)."""
+"""The outcome of an attempt, from a function's return value or exception (semantics B5, D1, D2)."""
 
 from __future__ import annotations
 
 from cloaca._core import Context, Outcome
-from cloaca._tasks.control import Abort, Retry, Snooze, TaskParked
-from cloaca._values.exceptions import (
-    CaughtParkError,
-    CloacaException,
-    TaskInputError,
-    TaskTimeoutError,
-    WholeTaskError,
-)
+from cloaca._tasks.control import Retry, Snooze, TaskParked
+from cloaca._values.exceptions import TaskTimeoutError, is_final
 from cloaca._values.type_name import lineage, type_name
 
 TYPE_CHECKING = False
@@ -21,25 +15,23 @@ if TYPE_CHECKING:
 
 COMPLETED = Outcome.completed()
 
-# The codes of errors after which a task is not tried again.
-_FINAL = frozenset({"deadlock", "step_limit"})
-
 # The folder of this package.
 _PACKAGE = __file__.rpartition("/_workers/")[0] + "/"
-# Maximum size of a traceback's text, in bytes; the end is kept, which has the innermost frames.
+# Maximum length of a traceback's text, in characters. The end of a longer text is kept, because it
+# has the innermost frames.
 _MAX_TRACEBACK = 64 * 1024
 # Maximum length of a message, in characters.
 _MAX_MESSAGE = 64 * 1024
 
 
 def of_return(context: Context, returned: object) -> Outcome:
-    """The outcome of a function that returned.
+    """Returns the outcome of a function that takes the context and has returned.
 
     Args:
-        context: The context that it received.
-        returned: The returned value. For `None` or the context itself, the writes to the context
-            count. Another context replaces it. A mapping is merged into it. Anything else fails
-            the task.
+        context: The context that the function received.
+        returned: The returned value. `None` and the received context keep the function's writes.
+            Another context replaces the received one. A mapping is merged into the received one. A
+            value of another type fails the task.
     """
     from collections.abc import Mapping
 
@@ -52,7 +44,10 @@ def of_return(context: Context, returned: object) -> Outcome:
         else:
             class_name = type(returned).__qualname__
             _close(returned)
-            advice = "it may return None, its context, another Context or a mapping"
+            advice = (
+                "it may return None, its context, another Context or a mapping; a task without a "
+                "parameter for the context may return any value"
+            )
             if hasattr(returned, "cr_code"):
                 advice = "await it, in a task that is 'async def'"
             raise TypeError(f"the task returned a value of type '{class_name}'; {advice}")
@@ -62,39 +57,39 @@ def of_return(context: Context, returned: object) -> Outcome:
 
 
 def of_value(context: Context, call: Call, returned: object) -> Outcome:
-    """The outcome of a value task that returned: the value is stored under the task's key (J3).
+    """Returns the outcome of a value task that has returned (J3).
 
     Args:
-        context: The context whose writes count.
-        call: The call, which names the key.
-        returned: The returned value. One without a JSON form fails the task.
+        context: The context in which the value is stored.
+        call: The call, which contains the key of the result.
+        returned: The returned value. A value without a JSON form fails the task.
     """
     key = call.result_key
     assert key is not None
     if returned is None and not call.keeps_none:
         return COMPLETED
     try:
-        context[key] = returned
+        context[key] = returned if call.encoder is None else call.encoder.plain(returned)
     except (TypeError, ValueError) as error:
         _close(returned)
-        told = message_of(error).removeprefix(f"context key {key!r}: ")
-        return _refused(type(error)(f"the returned value has no JSON form: {told}"))
+        reason = message_of(error).removeprefix(f"context key {key!r}: ")
+        return _refused(type(error)(f"the returned value has no JSON form: {reason}"))
     return COMPLETED
 
 
 def _refused(error: BaseException) -> Outcome:
-    """The outcome of a task that returned an invalid value; it is not retried."""
+    """Returns the outcome of a task that returned an invalid value; the task is not retried."""
     kind = type(error)
     return Outcome.failed(type_name(kind), message_of(error), None, lineage(kind), False)
 
 
 def of_exception(error: BaseException) -> Outcome:
-    """The outcome of a function that raised, even if the exception's own methods raise."""
+    """Returns the outcome of an exception, even if the exception's own methods raise."""
     try:
         return _outcome_of(error)
     except BaseException as broken:
-        told = f"<the exception cannot be read: {type(broken).__name__}>"
-        return Outcome.failed(type_name(type(error)), told, None, lineage(type(error)), True)
+        message = f"<the exception cannot be read: {type(broken).__name__}>"
+        return Outcome.failed(type_name(type(error)), message, None, lineage(type(error)), True)
 
 
 def _outcome_of(error: BaseException) -> Outcome:
@@ -110,22 +105,14 @@ def _outcome_of(error: BaseException) -> Outcome:
             error.runs,
         )
     kind = type(error)
-    told = (type_name(kind), message_of(error), _traceback(error))
+    details = (type_name(kind), message_of(error), _traceback(error))
     if isinstance(error, Retry):
-        return Outcome.retry(error._after_us, *told)
-    # Another attempt would meet the same deadlock, have too many steps again, or get the same
-    # values.
-    is_final_error = isinstance(error, CloacaException) and (
-        error._is_final or error.code in _FINAL
-    )
-    is_final = is_final_error or isinstance(
-        error, (Abort, CaughtParkError, TaskInputError, WholeTaskError)
-    )
-    return Outcome.failed(*told, lineage(kind), not is_final)
+        return Outcome.retry(error._after_us, *details)
+    return Outcome.failed(*details, lineage(kind), not is_final(error))
 
 
 def message_of(error: BaseException) -> str:
-    """The first 64 Ki characters of an exception's message, even if its `__str__` raises."""
+    """Returns the first 65,536 characters of an exception's message, even if `__str__` raises."""
     try:
         text = str(error)
         return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]} …"
@@ -134,10 +121,10 @@ def message_of(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str | None:
-    """The traceback's text, without this package's own frames at its top.
+    """Returns the traceback's text, without this package's frames at the top.
 
-    A timeout has no traceback: its result is dropped, and the interrupt that follows a timeout must
-    not arrive while a source file is open.
+    Returns `None` for a timeout: the attempt's result is dropped, and the interrupt that follows a
+    timeout must not arrive while this function has a source file open.
     """
     if isinstance(error, TaskTimeoutError):
         return None
@@ -162,7 +149,7 @@ def _without_own(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _close(returned: object) -> None:
-    """Closes a coroutine, which would otherwise warn that it was never awaited."""
+    """Closes a returned coroutine, which would otherwise warn that it was never awaited."""
     close = getattr(returned, "close", None)
     if close is not None and hasattr(returned, "cr_code"):
         close()

@@ -27,26 +27,29 @@ class WorkerPool:
     def __init__(self, core: Runner, scope: AttemptScope) -> None:
         self._core = core
         self._scope = scope
-        self._lock = threading.Lock()
+        # No lock protects the dictionary, because a finalizer that shuts the runner down calls
+        # `join`, and may run anywhere. Each operation on the dictionary is atomic.
         self._workers: dict[int, _Worker] = {}
         self._last = 0
 
     def start_worker(self) -> None:
-        """Starts a thread."""
-        with self._lock:
-            self._last += 1
-            worker = _Worker(self._core, self._scope, self._last, self._forget)
+        """Starts a worker thread. Only the supervisor calls this method."""
+        self._last += 1
+        worker = _Worker(self._core, self._scope, self._last, self._forget)
+        self._workers[worker.number] = worker
+        try:
             worker.start()
-            self._workers[worker.number] = worker
+        except BaseException:
+            self._forget(worker)
+            raise
 
     def interrupt(self, number: int) -> None:
-        """Raises `TaskTimeoutError` in the function that a worker runs, as far as Python can.
+        """Raises `TaskTimeoutError` in the function that a worker runs, if Python can do so.
 
-        The engine has given the worker's slot to another worker, and this one ends after its task.
-        So a late exception cannot hit another task.
+        The engine has already given the slot to another worker, and the interrupted worker ends
+        after its task. So a late exception cannot hit another task.
         """
-        with self._lock:
-            worker = self._workers.get(number)
+        worker = self._workers.get(number)
         if worker is not None:
             worker.interrupt()
 
@@ -55,15 +58,13 @@ class WorkerPool:
         from time import monotonic
 
         until = monotonic() + timeout
-        with self._lock:
-            workers = list(self._workers.values())
-        for worker in workers:
-            if worker.thread is not threading.current_thread():
-                worker.thread.join(max(until - monotonic(), 0))
+        for worker in list(self._workers.values()):
+            thread = worker.thread
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(max(until - monotonic(), 0))
 
     def _forget(self, worker: _Worker) -> None:
-        with self._lock:
-            self._workers.pop(worker.number, None)
+        self._workers.pop(worker.number, None)
 
 
 class _Worker:
@@ -94,7 +95,7 @@ class _Worker:
     def interrupt(self) -> None:
         from ctypes import c_ulong, py_object, pythonapi
 
-        # Under the lock the thread cannot end, so its number cannot belong to another thread yet.
+        # The thread cannot end while the lock is held, so no other thread has its `ident`.
         with self._lock:
             if not self._ended and self.thread.ident is not None:
                 pythonapi.PyThreadState_SetAsyncExc(
@@ -105,7 +106,7 @@ class _Worker:
         try:
             self._work()
         except TaskTimeoutError:
-            pass  # an interrupt that arrived after the function had returned
+            pass  # the interrupt arrived between two attempts
         finally:
             self._end()
 
@@ -120,15 +121,21 @@ class _Worker:
                         work = core.next_work(number)
                     else:
                         work = core.finish_and_next(number, work, attempt(work, scope))
-            except (TaskTimeoutError, ForkedProcessError):
+            except TaskTimeoutError:
+                # The interrupt arrived after the function had returned. Another thread has the
+                # slot, so this thread ends.
+                if work is not None:
+                    core.interrupted(work)
+                return
+            except ForkedProcessError:
                 raise
             except BaseException as error:
-                # The function has set a trace function that raises, or its outcome cannot be read.
+                # For example, the function has set a trace function that raises an exception.
                 assert work is not None
                 work = core.finish_and_next(number, work, of_exception(error))
 
     def _end(self) -> None:
-        # A late interrupt may arrive here; then the call is repeated.
+        # If a late interrupt arrives during these calls, they are repeated.
         for _ in range(2):
             try:
                 with self._lock:
@@ -140,8 +147,8 @@ class _Worker:
 
 
 def attempt(work: Work, scope: AttemptScope) -> Outcome:
-    """Runs a task's function to its outcome."""
-    # The thread's own context: the next attempt's value replaces this one.
+    """Runs a task's function, and returns its outcome."""
+    # The variable is not reset, because it belongs to the thread, whose next attempt sets it again.
     current.set(work)
     if not scope.capture_logs and TRACING not in modules:
         return outcome_of(work, scope)
@@ -152,7 +159,7 @@ def attempt(work: Work, scope: AttemptScope) -> Outcome:
 
 
 def outcome_of(work: Work, scope: AttemptScope) -> Outcome:
-    """Runs a task's function, without tracing and log capture."""
+    """Runs a task's function without tracing and log capture, and returns its outcome."""
     try:
         task = registry.task(work.handler)
         context = work.context
@@ -176,7 +183,7 @@ def outcome_of(work: Work, scope: AttemptScope) -> Outcome:
 def invoke(
     function: Callable[..., Any], call: Call, work: Work, context: Context, scope: AttemptScope
 ) -> Any:
-    """Calls a function with the arguments that it takes."""
+    """Calls a task's function with its arguments."""
     from cloaca._workers.arguments import arguments
 
     handle = handle_of(call, work, scope)
@@ -187,7 +194,7 @@ def invoke(
 
 
 def handle_of(call: Call, work: Work, scope: AttemptScope) -> TaskHandle | None:
-    """The handle of an attempt, if its function takes it."""
+    """Returns the handle of an attempt; `None` if the function does not take it."""
     if not call.wants_handle:
         return None
     from cloaca._workers.task_handle import TaskHandle
@@ -196,7 +203,7 @@ def handle_of(call: Call, work: Work, scope: AttemptScope) -> TaskHandle | None:
 
 
 def call_back(work: Work) -> None:
-    """Calls a callback on a thread; exceptions are logged."""
+    """Calls a callback on a worker thread, and logs its exception."""
     task = registry.task(work.handler)
     current.set(work)
     try:
@@ -227,11 +234,12 @@ def log_callback(task: TaskDefinition, work: Work, error: BaseException) -> None
 
     name = "on_success" if work.error is None else "on_failure"
     logger().error(
-        "%s of task '%s' raised %s: %s",
+        "%s of task '%s' of workflow '%s' raised %s [execution %s]",
         name,
         task.id,
-        type(error).__name__,
-        message_of(error),
+        work.workflow_name,
+        f"{type(error).__name__}: {message_of(error)}".removesuffix(": "),
+        work.execution_id,
         exc_info=error,
         extra={
             "workflow": work.workflow_name,

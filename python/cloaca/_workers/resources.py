@@ -1,8 +1,8 @@
-"""Objects that a runner makes once for its tasks, and closes at its shutdown (semantics J10)."""
+"""Resources: objects that a runner makes once for its tasks and closes at its shutdown (J10)."""
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock
 from concurrent.futures import Future
 
 from cloaca._tasks.parameters import is_async_generator_function, is_coroutine_function, name_of
@@ -17,30 +17,37 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Resource
 
     class Loop(Protocol):
-        """The event loop of a runner, for threads."""
+        """A runner's event loop, which runs coroutines for other threads."""
 
         def run(self, coroutine: Any) -> Any: ...
 
 
+# The value of a generator that has yielded no value.
+_NOTHING = object()
+
+
 class _Resource:
-    """An object that is being made, or was made."""
+    """A resource: its factory, and a future of the object that the factory makes."""
 
     __slots__ = ("close", "close_async", "factory", "future", "loop")
 
     def __init__(self, factory: Callable[[], Any]) -> None:
         self.factory = factory
         self.future: Future[Any] = Future()
-        # Otherwise a cancelled coroutine that waits for it would cancel it for all others.
+        # Without this call, the cancellation of one waiting coroutine would cancel the future for
+        # all others.
         self.future.set_running_or_notify_cancel()
         self.close: Callable[[], object] | None = None
         self.close_async: Callable[[], Any] | None = None
-        #: The loop that it belongs to, if it is asynchronous.
+        #: The loop that the object belongs to, if it is asynchronous.
         self.loop: AbstractEventLoop | None = None
 
     def enter(self, made: Any) -> Any:
-        """The value of an object that needs no event loop."""
+        """Opens an object that needs no event loop, and returns its value."""
         if hasattr(made, "__next__") and hasattr(made, "throw"):
-            value = next(made)
+            value = next(made, _NOTHING)
+            if value is _NOTHING:
+                raise self._yielded_nothing()
             self.close = lambda: next(made, None)
             return value
         if hasattr(type(made), "__enter__"):
@@ -53,7 +60,7 @@ class _Resource:
         return made
 
     async def enter_async(self, made: Any) -> Any:
-        """The value of an object that may be asynchronous; called on the loop."""
+        """Opens an object that may be asynchronous, on the loop, and returns its value."""
         import asyncio
 
         if hasattr(made, "__await__"):
@@ -62,7 +69,9 @@ class _Resource:
             return self.enter(made)
         self.loop = asyncio.get_running_loop()
         if hasattr(made, "__anext__"):
-            value = await made.__anext__()
+            value = await anext(made, _NOTHING)
+            if value is _NOTHING:
+                raise self._yielded_nothing()
             self.close_async = lambda: anext(made, None)
             return value
         if hasattr(type(made), "__aenter__"):
@@ -72,14 +81,17 @@ class _Resource:
         self.close_async = made.aclose
         return made
 
+    def _yielded_nothing(self) -> RuntimeError:
+        return RuntimeError(f"the generator {name_of(self.factory)} of a resource yielded no value")
+
 
 def is_asynchronous(made: object, *, prefers_async: bool) -> bool:
-    """Whether an object must be opened or closed on an event loop.
+    """Returns whether an object must be opened or closed on an event loop.
 
     Args:
         made: The object.
         prefers_async: Whether an object that supports both `with` and `async with` counts as
-            asynchronous. Its `__enter__` may only raise an error that asks for `async with`.
+            asynchronous. The `__enter__` of some objects only raises an error.
     """
     kind = type(made)
     return (
@@ -97,15 +109,15 @@ class ResourcePool:
         """Make an empty pool.
 
         Args:
-            loop: Returns the runner's event loop, which it starts if necessary.
+            loop: A function that returns the runner's event loop, and starts it if necessary.
         """
         self._loop = loop
-        self._lock = allocate_lock()
-        # By factory, in the order in which they were made.
+        self._lock = RLock()  # a finalizer may shut the runner down
+        # The resources by factory, in the order in which they were made.
         self._resources: dict[object, _Resource] = {}
 
     def get(self, marker: Resource, *, prefers_async: bool = False) -> Any:
-        """The object of a marker, on a worker thread; the first call makes it.
+        """Return the object of a marker, on a worker thread; the first call makes it.
 
         Args:
             marker: The marker.
@@ -113,7 +125,7 @@ class ResourcePool:
                 on the event loop.
 
         Raises:
-            Exception: Whatever the factory raises; the next call tries again.
+            Exception: The exception that the factory raised. The next call tries again.
         """
         while True:
             resource, is_new = self._claim(marker)
@@ -122,10 +134,10 @@ class ResourcePool:
             try:
                 return resource.future.result()
             except TaskTimeoutError:
-                continue  # the attempt that was making it was interrupted
+                continue  # the attempt that was making the object was interrupted
 
     async def get_async(self, marker: Resource) -> Any:
-        """The object of a marker, in a coroutine of the runner's loop."""
+        """Return the object of a marker, in a coroutine of the runner's loop."""
         import asyncio
 
         while True:
@@ -139,7 +151,7 @@ class ResourcePool:
                     continue
             if _is_async(resource.factory):
                 return await self._make_async(resource)
-            # A function may block while it connects.
+            # A synchronous factory may block, for example while it connects.
             return await asyncio.to_thread(self._make, resource, prefers_async=True)
 
     def _claim(self, marker: Resource) -> tuple[_Resource, bool]:
@@ -151,11 +163,11 @@ class ResourcePool:
             return found, True
 
     def _make(self, resource: _Resource, *, prefers_async: bool = False) -> Any:
-        """Makes an object on this thread, which is not the thread of the loop.
+        """Makes an object on the calling thread, which is not the thread of the loop.
 
         Args:
             resource: The resource.
-            prefers_async: Whether a coroutine asked for it first.
+            prefers_async: Whether a coroutine was the first to request the object.
         """
         try:
             if _is_async(resource.factory):
@@ -167,8 +179,11 @@ class ResourcePool:
                 else:
                     value = resource.enter(made)
         except BaseException as error:
-            self._fail(resource, error)
-            raise
+            failure = _failure(resource, error)
+            self._fail(resource, failure)
+            if failure is error:
+                raise
+            raise failure from error
         resource.future.set_result(value)
         return value
 
@@ -176,15 +191,19 @@ class ResourcePool:
         try:
             value = await _called(resource)
         except BaseException as error:
-            self._fail(resource, error)
-            raise
+            failure = _failure(resource, error)
+            self._fail(resource, failure)
+            if failure is error:
+                raise
+            raise failure from error
         resource.future.set_result(value)
         return value
 
     def _fail(self, resource: _Resource, error: BaseException) -> None:
         with self._lock:
             self._resources.pop(resource.factory, None)
-        # Others that wait for it fail likewise, or try again if only this attempt was stopped.
+        # Other attempts that wait for the object fail with the same error. If this attempt was
+        # interrupted or cancelled, they receive a `TaskTimeoutError`, and try again.
         resource.future.set_exception(error if isinstance(error, Exception) else TaskTimeoutError())
 
     async def close_async(self) -> None:
@@ -200,7 +219,7 @@ class ResourcePool:
                     _log(resource, error)
 
     def forget(self, loop: AbstractEventLoop) -> None:
-        """Drops what belongs to a loop that has failed; the next task makes it again."""
+        """Drops the objects of a loop that has failed; the next task makes them again."""
         self._taken(lambda resource: resource.loop is loop)
 
     def close(self) -> None:
@@ -214,10 +233,27 @@ class ResourcePool:
 
     def _taken(self, wanted: Callable[[_Resource], bool]) -> list[_Resource]:
         with self._lock:
-            found = [resource for resource in self._resources.values() if wanted(resource)]
+            found = [resource for resource in list(self._resources.values()) if wanted(resource)]
             for resource in found:
-                del self._resources[resource.factory]
+                self._resources.pop(resource.factory, None)
         return found[::-1]
+
+
+def _failure(resource: _Resource, error: BaseException) -> BaseException:
+    """Returns the error with which the attempt fails.
+
+    A future cannot pass on a `StopIteration`, so a coroutine that waits for it would wait forever.
+    The error is therefore a `RuntimeError`, as in a generator that raises `StopIteration`.
+    """
+    stopped: BaseException | None = error
+    if isinstance(error, RuntimeError):
+        stopped = error.__cause__  # a coroutine or generator has converted the exception
+    if not isinstance(stopped, StopIteration | StopAsyncIteration):
+        return error
+    return RuntimeError(
+        f"the factory {name_of(resource.factory)} of a resource raised "
+        f"{type(stopped).__name__}: {stopped}".removesuffix(": ")
+    )
 
 
 def _is_async(factory: Callable[..., object]) -> bool:

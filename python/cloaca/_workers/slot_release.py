@@ -1,4 +1,4 @@
-"""Releases the worker's slot of an attempt while it waits (semantics G2, U4)."""
+"""Releases the worker slot that an attempt occupies, while the attempt waits (semantics G2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Release:
-    """The waits of an attempt that go on at the same time."""
+    """The concurrent waits of an attempt: their number, and whether the slot is released."""
 
     __slots__ = ("count", "is_released")
 
@@ -22,12 +22,15 @@ class _Release:
         self.is_released = is_released
 
 
-# The waiting attempts, by the identity of their work.
+# The waits of waiting attempts, by the id of the work object.
 _waiting: dict[int, _Release] = {}
 
 
 def release_slot(work: Work) -> None:
-    """Releases the slot with the first of several waits; to be paired with `reacquire_slot`."""
+    """Releases the slot at the first of several concurrent waits.
+
+    Each call must be paired with a call of `reacquire_slot`.
+    """
     release = _waiting.get(id(work))
     if release is None:
         release = _waiting[id(work)] = _Release(work.begin_deferral())
@@ -35,7 +38,7 @@ def release_slot(work: Work) -> None:
 
 
 def reacquire_slot(work: Work) -> None:
-    """Reacquires the slot after the last of several waits."""
+    """Reacquires the slot after the last of several concurrent waits."""
     release = _waiting[id(work)]
     release.count -= 1
     if release.count == 0:
@@ -45,15 +48,15 @@ def reacquire_slot(work: Work) -> None:
 
 
 def is_slot_held(work: Work) -> bool:
-    """Whether the attempt occupies its worker's slot."""
+    """Returns whether the attempt occupies its worker's slot."""
     release = _waiting.get(id(work))
     return release is None or not release.is_released
 
 
 @contextmanager
 def coroutine_waits() -> Iterator[None]:
-    """Releases the slot of the coroutine that runs here, if it is an attempt of a runner."""
-    work = _coroutine()
+    """If the calling coroutine runs an attempt, releases the attempt's slot inside the block."""
+    work = _work_of_coroutine()
     if work is None:
         yield
         return
@@ -64,7 +67,8 @@ def coroutine_waits() -> Iterator[None]:
         reacquire_slot(work)
 
 
-def _coroutine() -> Work | None:
+def _work_of_coroutine() -> Work | None:
+    """Returns the attempt that the calling coroutine runs; `None` for other callers."""
     from cloaca._workers.blocking import own_work
 
     if not getattr(threading.current_thread(), "cloaca_runs_coroutines", False):

@@ -1,4 +1,4 @@
-"""Calls of steps: checks of their arguments, and a function with its retries (T1, T3)."""
+"""Calls of steps: the checks of their arguments, and their retries (T1, T3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cloaca._retry.policy import RetryPolicy
 
-#: Maximum length of a key, in characters.
+#: Maximum length of a step's key, in characters.
 MAX_KEY = 500
 
 
@@ -36,11 +36,11 @@ class StepCall:
         self._policy = policy
 
     def run(self) -> Any:
-        """Calls the function."""
+        """Call the function."""
         return self._function(*self._args, **self._kwargs)
 
     def delay(self, attempt: int, error: Exception) -> float | None:
-        """Seconds until the next call after a failed one; `None` if there is none."""
+        """Return the seconds from a failed call to the next call; `None` for no further call."""
         policy = self._policy
         if policy is None or isinstance(error, (Abort, Snooze)):
             return None
@@ -53,7 +53,7 @@ class StepCall:
 
 
 def check_arguments(task_id: str, key: str, function: object) -> None:
-    """Refuses an invalid key, and a value that is not a function.
+    """Checks the key and the function of a step.
 
     Raises:
         TaskValidationError: The key or the function is not valid.
@@ -66,11 +66,27 @@ def check_arguments(task_id: str, key: str, function: object) -> None:
         )
 
 
+def check_policy(task_id: str, key: str, policy: object) -> None:
+    """Checks the retry policy of a step.
+
+    Raises:
+        TaskValidationError: The policy is not a `RetryPolicy`.
+    """
+    from cloaca._retry.policy import RetryPolicy
+
+    if not isinstance(policy, RetryPolicy):
+        raise TaskValidationError(
+            f"step '{key}' of task '{task_id}': retry must be a RetryPolicy, not {policy!r:.100}",
+            hint="pass retry=cloaca.RetryPolicy(max_attempts=3), for example; other arguments by "
+            "name go to the step's function",
+        )
+
+
 def check_key(task_id: str, key: str) -> None:
     given: object = key
     if not isinstance(given, str) or not _is_storable(given):
         raise TaskValidationError(
-            f"task '{task_id}': the key of a step must be a text of 1 to {MAX_KEY} characters, "
+            f"task '{task_id}': the key of a step must be a string of 1 to {MAX_KEY} characters, "
             f"not {key!r:.100}"
         )
 

@@ -1,11 +1,11 @@
-"""Children of a task's function: their inputs, and their recorded ends (T5, T10)."""
+"""Children of a task's function: their inputs, and their recorded outcomes (T5, T10)."""
 
 from __future__ import annotations
 
 from cloaca._values.encoding import encode_as
-from cloaca._values.exceptions import ChildFailedError, TaskValidationError
+from cloaca._values.exceptions import ChildFailedError, TaskValidationError, WorkflowInputError
 from cloaca._values.inputs import context_of
-from cloaca._workers.step_values import check_call, value_text
+from cloaca._workers.step_values import recorded_by, value_text
 from cloaca._workers.step_waits import StepWait
 
 TYPE_CHECKING = False
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     Read = Callable[[str], Any]
 
-# The condition of a task that waits neither for signals nor for times, but for children.
+# The names that workflows can have: the maximum length, and the characters.
+_MAX_NAME = 255
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+# The condition of a task that waits only for children.
 _NONE: dict[str, Any] = {"wait": "all_of", "conditions": []}
 
 
@@ -55,35 +59,34 @@ class StepRun(StepWait):
         return count
 
     def recorded(self, log: StepLog) -> Any:
-        """The recorded ends of the children; `None` if one of them has not ended.
+        """Return the recorded outcomes of the children; `None` if a child has not ended.
 
         Raises:
             TaskValidationError: Another call recorded the key.
         """
-        check_call(log, self.name, "run" if self._count is None else "run_many")
+        one = recorded_by(log, self.name, "run" if self._count is None else "run_many")
         if self._count is not None:
             return log.recorded_children(self.name)
-        one = log.recorded(self.name)
         return None if one is None else [one]
 
     def over(self, log: StepLog) -> str | None:
-        """The text to record at once if all children of the call have ended."""
+        """Return the JSON to record if all children of `run_many` have ended, or `None`."""
         count = self._count
         if count is None or log.missing_children(self.name, count):
             return None
         return f'{{"count":{count}}}'
 
     def recorded_over(self, log: StepLog, text: str) -> Any:
-        """The ends of the children. All of them have been recorded."""
+        """Return the outcomes of the children, all of which are recorded."""
         ends = (log.recorded(f"{self.name}\x1f{index}") for index in range(self._count or 0))
-        return [end for end in ends if end is not None]
+        return [end[1] for end in ends if end is not None]
 
     def reserve(self, core: Runner, work: Work, log: StepLog) -> int:
-        """The position of the step that will record the end."""
+        """Return the position of the step that will record the outcome."""
         return log.reserve_children(work, self.name, self._count)
 
     def runs(self, log: StepLog) -> str | None:
-        """The children to wait for, as JSON."""
+        """Return the children to wait for, as JSON."""
         inputs, count = self._definition["inputs"], self._count
         missing = range(1) if count is None else log.missing_children(self.name, count)
         parts = (f'{{"index":{index},"input":{inputs[index]}}}' for index in missing)
@@ -91,10 +94,10 @@ class StepRun(StepWait):
         return f'{encode_as(self.name, rest)[:-1]},"inputs":[{",".join(parts)}]}}'
 
     def ended(self, task_id: str, recorded: Any) -> Any:
-        """The outputs of the children.
+        """Return the outputs of the children.
 
         Raises:
-            ChildFailedError: One did not complete.
+            ChildFailedError: A child did not complete.
         """
         outputs = [self._output(task_id, end) for end in recorded]
         return outputs[0] if self._count is None else outputs
@@ -111,22 +114,20 @@ class StepRun(StepWait):
 
 def _failure(task_id: str, name: str, failed: dict[str, Any]) -> ChildFailedError:
     error = ChildFailedError(f"'{name}' of task '{task_id}': {failed['message']}")
-    told = failed.get("error") or {}
-    # Another attempt gets the same recorded end.
+    details = failed.get("error") or {}
+    # The error is final, because another attempt would read the same recorded outcome.
     error._is_final = True
     error.child_id = failed["child"]
     error.status = failed["status"]
-    error.error_type = told.get("type")
-    error.error_message = told.get("message")
+    error.error_type = details.get("type")
+    error.error_message = details.get("message")
     return error
 
 
 def definition_of(
     task_id: str, name: str, workflow: object, inputs: list[Any], options: RunOptions
 ) -> dict[str, Any]:
-    """Returns the children of a call, in the form that the engine reads.
-
-    Their inputs are JSON texts.
+    """Returns the children of a call in the form that the engine reads, with inputs as JSON texts.
 
     Raises:
         TaskValidationError: An option is not valid.
@@ -166,34 +167,47 @@ def workflow_name(task_id: str, name: str, workflow: object) -> str:
     """Returns the name of a workflow, from a name, a `Workflow` or a decorated function.
 
     Raises:
-        TaskValidationError: `workflow` is none of these.
+        TaskValidationError: `workflow` is none of these, or no workflow can have the name.
     """
-    found = workflow
-    if not isinstance(workflow, str):
-        found = getattr(workflow, "name", None)
-        if callable(workflow):
-            from cloaca._workflows.task import id_of
+    from cloaca._workflows.function import defined_workflow
 
-            found = id_of(workflow)
-    if not isinstance(found, str) or not found:
+    found = workflow if isinstance(workflow, str) else defined_workflow(workflow)
+    if not found:
         raise TaskValidationError(
-            f"'{name}' of task '{task_id}' names a workflow by {workflow!r:.100}",
+            f"'{name}' of task '{task_id}' must name a workflow, not {workflow!r:.100}",
             hint="pass the name of the workflow, or the function that @cloaca.workflow decorates",
+        )
+    if found.endswith("~final"):
+        raise TaskValidationError(
+            f"'{name}' of task '{task_id}' names '{found}', which has the final tasks of "
+            f"'{found.removesuffix('~final')}'",
+            hint="leave the call out: the engine starts final tasks when an execution ends",
+        )
+    if len(found) > _MAX_NAME or not set(found) <= _NAME_CHARACTERS:
+        raise TaskValidationError(
+            f"'{name}' of task '{task_id}' must name a workflow, but {found!r:.100} cannot be the "
+            "name of a workflow",
+            hint=f"a name has 1 to {_MAX_NAME} of the characters A-Z a-z 0-9 _ . -",
         )
     return found
 
 
 def input_text(task_id: str, name: str, workflow: str, given: Any) -> str:
-    """The input of an execution as JSON text, with the defaults of the workflow's model.
+    """Returns the input of an execution as JSON text, with the defaults of the workflow's model.
 
     Raises:
-        WorkflowInputError: It does not match the workflow's model.
-        TypeError: It is not a mapping, or a value in it is not JSON.
+        WorkflowInputError: The input does not match the workflow's model.
+        TypeError: The input is not a mapping, or a value in it is not JSON.
     """
     from cloaca._workflows.registry import registry
 
     known = registry.workflow(workflow)
     if known is not None and known._input is not None:
-        return known._input.validate(given).to_json()
+        try:
+            return known._input.validate(given).to_json()
+        except WorkflowInputError as error:
+            # The error is final, because another attempt would pass the same input.
+            error._is_final = True
+            raise
     context = context_of(given)
     return "{}" if context is None else context.to_json()

@@ -1,9 +1,9 @@
-"""Sleeps and waits of a task's function: their conditions and their recorded ends (T5)."""
+"""Sleeps and waits of a task's function: their conditions and their recorded outcomes (T5)."""
 
 from __future__ import annotations
 
 from cloaca._values.exceptions import WaitTimeoutError
-from cloaca._workers.step_values import check_call, plain, value_text
+from cloaca._workers.step_values import plain, recorded_by, value_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 
 class EndNow:
-    """The end of a wait that is recorded without leaving the function, if the wait is over."""
+    """The functions that record and read the outcome of a wait that may already be over."""
 
     __slots__ = ("record", "recorded")
 
     def __init__(
         self, record: Callable[[LoopWaker | None], int | None], recorded: Callable[[], Any]
     ) -> None:
-        #: Records the end. With a waker, it returns a token at once, and wakes it later.
+        #: The function that records the outcome. Given a waker, it returns a token at once, and
+        #: calls the waker when the outcome is recorded.
         self.record = record
-        #: Returns the recorded end; `None` if the wait is open.
+        #: The function that returns the recorded outcome; `None` if the wait is not over.
         self.recorded = recorded
 
 
 class StepWait:
-    """A sleep or a wait of the function."""
+    """A sleep or a wait of a task's function."""
 
     __slots__ = ("_read", "call", "condition", "name", "timeout_us")
 
@@ -49,33 +50,32 @@ class StepWait:
         self._read = read
 
     def recorded(self, log: StepLog) -> Any:
-        """The recorded end; `None` if the wait is not over.
+        """Return the recorded outcome; `None` if the wait is not over.
 
         Raises:
-            TaskValidationError: Another call recorded the key.
+            TaskValidationError: Another kind of call recorded a step with this key.
         """
-        check_call(log, self.name, self.call)
-        return log.recorded(self.name)
+        return recorded_by(log, self.name, self.call)
 
     def over(self, log: StepLog) -> str | None:
-        """The text to record at once, for a sleep of zero length: the function continues."""
+        """Return the JSON to record at once for a sleep of zero seconds; `None` for other waits."""
         is_over = self.call == "sleep" and self.condition["duration"] == 0
         return "null" if is_over else None
 
     def recorded_over(self, log: StepLog, text: str) -> Any:
-        """The end that was recorded at once."""
+        """Return the outcome of a sleep of zero seconds, whose recorded JSON is `text`."""
         return text
 
     def reserve(self, core: Runner, work: Work, log: StepLog) -> int:
-        """The position of the step that will record the end."""
+        """Reserve a position for the step that will record the outcome, and return it."""
         return core.reserve_step(work, log, self.name)
 
     def runs(self, log: StepLog) -> str | None:
-        """The children to wait for, as JSON."""
+        """Return the children to wait for, as JSON; a sleep or a wait has none."""
         return None
 
     def ended(self, task_id: str, recorded: str) -> Any:
-        """The data that the wait received.
+        """Return the data that the wait received.
 
         Raises:
             WaitTimeoutError: The wait timed out.
@@ -87,7 +87,7 @@ class StepWait:
         end = json.loads(recorded)
         if end.get("timed_out"):
             error = WaitTimeoutError(f"task '{task_id}' waited for '{self.name}' until its timeout")
-            # Another attempt gets the same recorded end.
+            # The error is final, because another attempt would read the same recorded outcome.
             error._is_final = True
             raise error
         return self._read(value_text(recorded)) if self._is_typed else end.get("value")
@@ -98,11 +98,13 @@ class StepWait:
 
 
 def literal_condition(task_id: str, key: str, condition: object) -> dict[str, Any]:
-    """The definition of a condition in code, whose signals have literal keys.
+    """Returns the definition of a condition that a task's code waits for.
+
+    The keys of its signals are literal strings, not paths.
 
     Raises:
-        TaskValidationError: It is not a condition that a task can wait for.
+        TaskValidationError: The value is not a condition that a task can wait for.
     """
-    from cloaca._tasks.conditions import as_condition
+    from cloaca._tasks.conditions import literal_definition
 
-    return as_condition(f"'{key}' of task '{task_id}'", condition)._literal()._to_definition()
+    return literal_definition(f"'{key}' of task '{task_id}'", condition)

@@ -1,4 +1,8 @@
-"""Durable steps of a task's function: what `TaskHandle.step` does (semantics T)."""
+"""Implements the methods of `TaskHandle` that record durable steps (semantics T).
+
+A call that must sleep or wait *leaves the function*: it raises `TaskParked`, which ends the
+function and frees the worker. When the wait is over, the function is called again.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,18 @@ from cloaca._values.exceptions import (
     TaskValidationError,
     WholeTaskError,
 )
-from cloaca._workers.step_call import StepCall, check_arguments, check_key
+from cloaca._workers.departure import Departure, contains, follows
+from cloaca._workers.step_call import StepCall, check_arguments, check_key, check_policy
 from cloaca._workers.step_children import StepRun, definition_of, input_text, workflow_name
-from cloaca._workers.step_values import check_call, decoder, plain, reader
+from cloaca._workers.step_values import (
+    input_decoder,
+    output_decoder,
+    plain,
+    reader,
+    recorded_by,
+    text_by,
+    text_of,
+)
 from cloaca._workers.step_waits import EndNow, StepWait
 
 TYPE_CHECKING = False
@@ -33,21 +46,25 @@ if TYPE_CHECKING:
     Read = Callable[[str], Any]
 
     class Attempt(Protocol):
-        """The part of a task's handle that steps need."""
+        """The attributes of a task's handle that steps use."""
 
         @property
         def task_id(self) -> str:
             """The task's id."""
 
+        def is_cancelled(self) -> bool:
+            """Returns whether the execution was cancelled, or the claim is lost."""
+
         def _check(self) -> None:
-            """Raises if the function should stop."""
+            """Raises an error if the function should stop."""
 
         def _pause(self, seconds: float) -> None:
-            """Sleeps; raises if the function should stop."""
+            """Sleeps; raises an error if the function should stop."""
 
 
-# Rounds of the event loop without an activity before a call leaves the function. Each task of
-# asyncio between the function and a call needs up to two.
+# The number of consecutive event-loop rounds in which every `_Activity` must be blocked before a
+# call leaves the function. If the function started the call in nested asyncio tasks, each level of
+# nesting takes up to two rounds.
 _ROUNDS = 8
 
 # The coroutines that wait for the engine, by the token of their request.
@@ -55,7 +72,7 @@ _answers: dict[int, Future[None]] = {}
 
 
 def resolve(done: object) -> None:
-    """Continues the coroutine that waits for an answer; called on the loop's thread."""
+    """Resumes the coroutine that waits for an answer. The loop's thread calls this function."""
     if not isinstance(done, AnsweredStep):
         return
     future = _answers.pop(done.token, None)
@@ -68,17 +85,17 @@ def resolve(done: object) -> None:
 
 
 class _Activity:
-    """A step that runs in a coroutine, or a call that looks for its recorded end."""
+    """A running step of a coroutine, or a sleep, wait or run call that reads its outcome."""
 
     __slots__ = ("waits",)
 
     def __init__(self) -> None:
-        # The number of calls in the step's function that are about to leave. The step waits for
-        # them.
+        # The number of calls inside the step's function that are about to leave the task's
+        # function. While it is not zero, the step waits for these calls.
         self.waits = 0
 
 
-# The steps inside whose functions the current coroutine runs.
+# The steps whose functions enclose the current call.
 _enclosing: ContextVar[tuple[_Activity, ...]] = ContextVar("cloaca_steps", default=())
 
 
@@ -90,12 +107,12 @@ class Steps:
         "_beside",
         "_changed",
         "_core",
+        "_departure",
         "_handle",
         "_has_ended",
         "_leaving",
         "_loading",
         "_log",
-        "_parked",
         "_work",
     )
 
@@ -105,14 +122,15 @@ class Steps:
         self._core = core
         self._log = StepLog()
         self._loading: Future[None] | None = None
-        # The exception that leaves the function, once it sleeps or waits.
-        self._parked: TaskParked | None = None
+        # The sleep or wait for which a call has left the function; `None` until a call leaves it.
+        self._departure: Departure | None = None
         self._has_ended = False
-        # The call that is about to leave the function, and calls that it takes along.
+        # A future for the call that is about to leave the function, resolved when the call has left
+        # or failed. `None` if no call is about to leave.
         self._leaving: Future[None] | None = None
+        # Other calls that run children. They leave the function together with the leaving call.
         self._beside: list[StepRun] = []
-        # The coroutines that run a step or look for a recorded end, and the future of a change of
-        # them.
+        # The activities of the function, and a future that is resolved when they change.
         self._active: set[_Activity] = set()
         self._changed: Future[None] | None = None
 
@@ -126,27 +144,34 @@ class Steps:
         policy: RetryPolicy | None,
         is_async: bool,
     ) -> Any:
-        """Returns the value of a step, or an awaitable of it in an `async def` task."""
-        check_arguments(self._handle.task_id, key, function)
-        self._check_parked()
-        # Before the first await, so that keys are numbered in the order of the calls.
-        name = self._log.key(key)
+        """Returns the value of a step; in an `async def` task, an awaitable of the value."""
+        self._check_staying("step", key, is_async)
+        handle, log = self._handle, self._log
+        # A task function may replay thousands of recorded steps, so a recorded key is not checked.
+        may_replay = log.loaded and type(key) is str and key.isascii() and callable(function)
+        if not may_replay:
+            check_arguments(handle.task_id, key, function)
+        if policy is not None:
+            check_policy(handle.task_id, key, policy)
+        # Takes the key before the first await, so that keys are numbered in the order of the calls.
+        name, recorded = log.replay(key)
+        if recorded is not None and not is_async:
+            self._check_attempt()
+            return reader(name, function, kind)(text_by(recorded, name, "step"))
+        if may_replay:
+            check_arguments(handle.task_id, key, function)
         read = reader(name, function, kind)
+        if is_async and recorded is not None:
+            return self._given(name, read)
         call = StepCall(name, function, args, kwargs, policy)
-        if not is_async:
-            return self._run(call, read)
-        # A fast path, because a loop may read thousands of recorded steps again.
-        recorded = self._log.recorded(name)
-        if recorded is None:
+        if is_async:
             return self._run_async(call, read)
-        return self._given(name, recorded, read)
+        self._load_once()
+        text = recorded_by(log, name, "step")
+        return self._run(call, read) if text is None else read(text)
 
     def _run(self, call: StepCall, read: Read) -> Any:
         core, log = self._core, self._log
-        recorded = self._recorded(call.name)
-        if recorded is not None:
-            check_call(log, call.name, "step")
-            return read(recorded)
         started_us = 0 if core is None else core.clock_us
         with _span(call.name):
             returned = self._attempts(call)
@@ -157,21 +182,31 @@ class Steps:
             )
         return value
 
-    def _recorded(self, name: str) -> str | None:
-        core, log = self._core, self._log
+    def _check_attempt(self) -> None:
+        """Leaves the function if its result would be dropped.
+
+        Raises:
+            AttemptEnded: The execution was cancelled, or the claim is lost.
+            TaskTimeoutError: The task has overrun its timeout.
+        """
+        if self._handle.is_cancelled():
+            raise AttemptEnded(f"task '{self._handle.task_id}' was cancelled, or lost its claim")
         self._handle._check()
+
+    def _load_once(self) -> None:
+        """Reads the recorded steps, unless they were read already."""
+        core, log = self._core, self._log
+        self._check_attempt()
         if core is not None and not log.loaded:
             _leave_if_lost(lambda: core.load_steps(self._work, log, None))
-        return log.recorded(name)
 
-    async def _recorded_async(self, name: str) -> str | None:
-        self._handle._check()
+    async def _load_once_async(self) -> None:
+        self._check_attempt()
         if self._core is not None and not self._log.loaded:
             await self._load(self._core)
-        return self._log.recorded(name)
 
     def _attempts(self, call: StepCall) -> Any:
-        """Calls the function, again after failures that the policy of the step retries."""
+        """Calls the step's function until it succeeds or its policy allows no further retry."""
         attempt = 1
         while True:
             try:
@@ -184,12 +219,13 @@ class Steps:
             attempt += 1
 
     async def _run_async(self, call: StepCall, read: Read) -> Any:
-        # Before the first await, so that no other call leaves the function before this step begins.
+        # Begins the activity before the first await, so that no other call leaves the function
+        # before this step begins.
         activity = self._begin_activity()
         try:
-            recorded = await self._recorded_async(call.name)
+            await self._load_once_async()
+            recorded = recorded_by(self._log, call.name, "step")
             if recorded is not None:
-                check_call(self._log, call.name, "step")
                 return read(recorded)
             self._check_parked()
             token = _enclosing.set((*_enclosing.get(), activity))
@@ -200,10 +236,11 @@ class Steps:
         finally:
             self._end_activity(activity)
 
-    async def _given(self, name: str, recorded: str, read: Read) -> Any:
-        """Returns the value of a step that was recorded before the call."""
-        self._handle._check()
-        check_call(self._log, name, "step")
+    async def _given(self, name: str, read: Read) -> Any:
+        """Returns the value of a step that an earlier attempt recorded."""
+        self._check_attempt()
+        recorded = recorded_by(self._log, name, "step")
+        assert recorded is not None
         return read(recorded)
 
     def _begin_activity(self) -> _Activity:
@@ -258,12 +295,12 @@ class Steps:
         kind: Any,
         is_async: bool,
     ) -> Any:
-        """Returns the end of a sleep or a wait that is over; otherwise the function exits."""
+        """Returns the outcome of a sleep or a wait that is over; otherwise leaves the function."""
         check_key(self._handle.task_id, key)
         self._check_whole(call, key)
-        self._check_parked()
+        self._check_staying(call, key, is_async)
         name = self._log.key(key)
-        read = plain if kind is None else decoder(name, kind)
+        read = plain if kind is None else input_decoder("wait", name, kind)
         wait = StepWait(call, name, condition, timeout_us, read)
         return self._park_async(wait) if is_async else self._park(wait)
 
@@ -276,22 +313,26 @@ class Steps:
         kind: Any,
         is_async: bool,
     ) -> Any:
-        """Returns the outputs of children that have ended; otherwise the function exits."""
+        """Returns the outputs of the children if all have ended; otherwise leaves the function."""
         task_id = self._handle.task_id
         check_key(task_id, key)
-        self._check_whole("run_many" if options.many else "run", key)
-        self._check_parked()
+        call = "run_many" if options.many else "run"
+        self._check_whole(call, key)
+        self._check_staying(call, key, is_async)
         name = self._log.key(key)
-        read = plain if kind is None else decoder(name, kind)
+        if kind is None:
+            read = output_decoder(call, name, workflow)
+        else:
+            read = input_decoder(call, name, kind)
         wait = StepRun(name, definition_of(task_id, name, workflow, inputs, options), read)
         return self._park_async(wait) if is_async else self._park(wait)
 
     def start(self, key: str, workflow: object, given: Any, is_async: bool) -> Any:
-        """Starts an execution with the completion of the task."""
+        """Requests an execution. The transaction that completes the task will submit it."""
         task_id = self._handle.task_id
         check_key(task_id, key)
         self._check_whole("start", key)
-        self._check_parked()
+        self._check_staying("start", key, is_async)
         name = self._log.key(key)
         started = workflow_name(task_id, name, workflow)
         text = input_text(task_id, name, started, given)
@@ -300,7 +341,7 @@ class Steps:
         return _Started() if is_async else None
 
     def _park(self, wait: StepWait) -> Any:
-        self._recorded(wait.name)
+        self._load_once()
         core, log = self._core, self._log
         recorded = wait.recorded(log)
         if recorded is None and core is not None:
@@ -309,16 +350,16 @@ class Steps:
                 _leave_if_lost(lambda: end.record(None))
                 recorded = end.recorded()
         if recorded is None:
-            self._leave(wait)
+            self._leave(wait, is_async=False)
             return None
         return wait.ended(self._handle.task_id, recorded)
 
     async def _park_async(self, wait: StepWait) -> Any:
-        # So that another call of a `gather`, which finds the log loaded, does not leave without
-        # this.
+        # Begins the activity before the first await. Otherwise another call of the same `gather`,
+        # which finds the log already loaded, could leave the function without this call.
         activity = self._begin_activity()
         try:
-            await self._recorded_async(wait.name)
+            await self._load_once_async()
             core = self._core
             recorded = wait.recorded(self._log)
             if recorded is None and core is not None:
@@ -335,7 +376,7 @@ class Steps:
         return wait.ended(self._handle.task_id, recorded)
 
     def _ends_now(self, core: Runner, wait: StepWait) -> EndNow | None:
-        """The end of a wait that may be over already; `None` if it cannot be."""
+        """Return the calls that record and read the end of a wait; `None` if it cannot be over."""
         work, log = self._work, self._log
         text = wait.over(log)
         if text is not None:
@@ -354,7 +395,7 @@ class Steps:
         )
 
     async def _leave_together(self, wait: StepWait) -> None:
-        """Leaves the function. Calls that run children at the same time leave it together."""
+        """Leaves the function together with concurrent calls that run children."""
         from asyncio import get_running_loop
 
         enclosing = _enclosing.get()
@@ -367,7 +408,7 @@ class Steps:
             self._leaving = get_running_loop().create_future()
             try:
                 await self._settle()
-                self._leave(wait)
+                self._leave(wait, is_async=True)
             finally:
                 self._leaving.set_result(None)
                 self._leaving = None
@@ -376,9 +417,10 @@ class Steps:
                 activity.waits -= 1
 
     async def _leave_beside(self, wait: StepWait, leaving: Future[None]) -> None:
-        """Waits until another call has left the function, and takes this one along if it can.
+        """Waits until another call has left the function.
 
-        If that call was cancelled or failed instead, this one returns, and leaves by itself.
+        If this call runs children, the other call also starts them. If the other call fails or is
+        cancelled, this method returns, and this call then leaves the function itself.
         """
         from asyncio import shield
 
@@ -394,9 +436,9 @@ class Steps:
     async def _settle(self) -> None:
         """Waits until no other coroutine that the function started can continue.
 
-        Steps are recorded first, because their functions must not be called again. Calls that other
-        coroutines make now join this one and leave the function with it. If a step ends for which
-        the function waits, the function continues instead.
+        Running steps are recorded first, because their functions must not be called again. Calls
+        that other coroutines make meanwhile leave the function together with this call. If a
+        coroutine awaits a running step, it continues when the step ends.
         """
         from asyncio import get_running_loop, sleep
 
@@ -413,25 +455,29 @@ class Steps:
                 await sleep(0)
                 rounds += 1
 
-    def _leave(self, wait: StepWait) -> None:
-        """Leaves the function. Without a runner, a sleep returns at once."""
+    def _leave(self, wait: StepWait, is_async: bool) -> None:
+        """Leaves the function. Without a runner, a sleep returns and a wait raises an error."""
         if self._core is None:
             if wait.call == "sleep":
                 return
             raise TaskValidationError(
-                f"task '{self._handle.task_id}' waits for '{wait.name}', and runs without a runner",
+                f"task '{self._handle.task_id}' waits for '{wait.name}', but runs without a runner",
                 hint="test it with the fixture cloaca_runner",
             )
         if self._has_ended:
             from asyncio import CancelledError
 
-            raise CancelledError  # a coroutine that the function has left behind
+            raise CancelledError  # the function has ended, but it left this coroutine running
+        beside = list(self._beside)
+        if beside and not isinstance(wait, StepRun):
+            # Children are started before the function sleeps or waits: a child may send the signal.
+            wait = beside.pop(0)
         position = wait.reserve(self._core, self._work, self._log)
         runs = wait.runs(self._log)
-        if runs is not None and self._beside:
-            parts = ",".join(self._part(run) for run in self._beside)
+        if runs is not None and beside:
+            parts = ",".join(self._part(run) for run in beside)
             runs = f'{runs[:-1]},"beside":[{parts}]}}'
-        self._parked = TaskParked(
+        parked = TaskParked(
             wait.call,
             wait.name,
             position,
@@ -439,55 +485,68 @@ class Steps:
             wait.timeout_us,
             runs,
         )
-        raise self._parked
+        self._departure = Departure(parked, is_async)
+        raise parked
 
     def _check_whole(self, call: str, key: str) -> None:
-        """Refuses the call in an item of a map: only a whole task can wait or start executions."""
+        """Refuses a call in an item of a map: only whole tasks can wait or start executions."""
         if self._work.index is not None:
             raise WholeTaskError(
                 f"item '{self._handle.task_id}' calls handle.{call}({key!r}), but an item of a map "
-                "cannot wait for or start other executions",
-                hint="start a child for each element, whose tasks can: cloaca.child(..., over=...)",
+                "cannot wait, and cannot start other executions",
+                hint="start a child for each element with cloaca.child(..., over=...)",
             )
 
     def _part(self, run: StepRun) -> str:
-        """A call that leaves the function together with another call, as JSON."""
+        """Return the JSON of a call that leaves the function together with another call."""
         assert self._core is not None
         position = run.reserve(self._core, self._work, self._log)
         name = encode_as(f"the key {run.name!r}", run.name)
         return f'{{"key":{name},"position":{position},"runs":{run.runs(self._log)}}}'
 
     def _check_parked(self) -> None:
-        """Refuses calls of a function that is leaving to sleep or wait."""
-        if self._parked is not None:
-            raise self._parked
+        """Leaves the function if another call is leaving it to sleep or wait."""
+        if self._departure is not None:
+            raise self._departure.parked
 
-    def check_left(self, error: BaseException | None) -> None:
-        """Checks, after a function has ended, how it exited.
-
-        Args:
-            error: The exception that left it; `None` if it returned.
+    def _check_staying(self, call: str, key: str, is_async: bool) -> None:
+        """Refuses a further call on the handle while the function is leaving to sleep or wait.
 
         Raises:
-            CaughtParkError: The function caught the exception by which it leaves to sleep or wait.
+            CaughtParkError: The function caught the exception that should end it, and went on.
+        """
+        departure = self._departure
+        if departure is None:
+            return
+        if departure.is_caught(is_async):
+            then = f"handle.{call}({key!r})"
+            raise departure.error(self._handle.task_id, then) from departure.parked
+        raise departure.parked
+
+    def check_left(self, error: BaseException | None) -> None:
+        """Checks that a function that left to sleep or wait has ended with the right exception.
+
+        Args:
+            error: The exception that the function raised; `None` if it returned.
+
+        Raises:
+            CaughtParkError: The function caught the exception that a sleep or a wait raised to end
+            it.
         """
         self._has_ended = True
-        parked = self._parked
-        if parked is None or error is parked:
+        departure = self._departure
+        if departure is None or error is departure.parked or isinstance(error, CaughtParkError):
             return
-        if _contains(error, parked):
-            raise parked
-        if isinstance(error, Exception) and not _follows(error, parked):
-            # Another coroutine of a `gather` failed while this one left: that is the outcome.
+        if contains(error, departure.parked):
+            raise departure.parked
+        if isinstance(error, Exception) and not follows(error, departure.parked):
+            # Another coroutine of a `gather` failed while this one was leaving. The attempt ends
+            # with that failure.
             return
-        raise CaughtParkError(
-            f"task '{self._handle.task_id}' caught TaskParked, by which handle.{parked.call}"
-            f"({parked.key!r}) leaves the function until its wait ends",
-            hint="catch Exception instead of BaseException, and do not return in a finally block",
-        ) from error
+        raise departure.error(self._handle.task_id) from error
 
     async def _load(self, core: Runner) -> None:
-        """Reads the recorded steps once; concurrent steps wait for the same answer."""
+        """Reads the recorded steps once. Concurrent steps wait for the same answer."""
         from asyncio import shield
 
         if self._loading is None:
@@ -496,7 +555,7 @@ class Steps:
         await _awaited(shield(self._loading))
 
     def _ended(self, call: StepCall, returned: Any, read: Read) -> tuple[str, Any]:
-        """The text to record, and the value that this and every later attempt gets."""
+        """Return the JSON to record, and the value that this and every later attempt receives."""
         if hasattr(returned, "__await__"):
             close = getattr(returned, "close", None)
             if close is not None:
@@ -505,38 +564,18 @@ class Steps:
                 f"step '{call.name}' of task '{self._handle.task_id}' returned a coroutine",
                 hint="make the task an 'async def', and await handle.step(...) there",
             )
-        text = encode_as(f"step {call.name!r}", returned)
-        # Read before it is recorded: a value that no attempt can read must not become durable.
+        text = text_of(f"step {call.name!r}", returned, read)
+        # Decodes the JSON before it is recorded, because JSON that cannot be decoded must not be
+        # stored.
         return text, read(text)
 
 
-def _contains(error: BaseException | None, parked: TaskParked) -> bool:
-    """Whether a group of exceptions contains the one that leaves the function."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(part is parked or _contains(part, parked) for part in error.exceptions)
-    return False
-
-
-def _follows(error: BaseException, parked: TaskParked) -> bool:
-    """Whether an exception was raised while the one that leaves the function was handled."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        each = pending.pop()
-        if each is parked:
-            return True
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            pending += [each.__cause__, each.__context__]
-    return False
-
-
 def _leave_if_lost(ask: Callable[[], Any]) -> Any:
-    """Calls the engine. If the attempt can no longer record steps, the function exits.
+    """Calls the engine. If the attempt can no longer record steps, leaves the function.
 
     Raises:
-        AttemptEnded: The claim is lost, or the runner is shut down. A function that catches every
-            `Exception` must not go on with effects that nothing records.
+        AttemptEnded: The claim is lost, or the runner is shut down. The class is not an
+            `Exception`, so a function that catches every `Exception` does not continue.
     """
     try:
         return ask()
@@ -552,6 +591,7 @@ async def _awaited(answer: Awaitable[None]) -> None:
 
 
 def _left(error: CloacaException) -> BaseException:
+    """Returns `AttemptEnded` if the attempt can no longer record steps; otherwise the error."""
     is_lost = isinstance(error, TaskExecutionError) and error.code == "claim_lost"
     if is_lost or isinstance(error, RunnerClosedError):
         return AttemptEnded(error.message)
@@ -559,25 +599,29 @@ def _left(error: CloacaException) -> BaseException:
 
 
 def _answer(token: int | None) -> Future[None]:
-    """The future of an answer. The loop reads the answers only after this coroutine has yielded."""
+    """Returns the future of an answer.
+
+    The answer cannot arrive before the future is registered, because the loop reads answers only
+    after this coroutine has yielded.
+    """
     from asyncio import get_running_loop
 
-    assert token is not None  # the call had a waker
+    assert token is not None  # the request was made with a waker
     future: Future[None] = get_running_loop().create_future()
     _answers[token] = future
     return future
 
 
 class _Started:
-    """The result of `start` in an `async def` task, where the calls of a handle are awaited."""
+    """The result of `start` in an `async def` task, where calls of the handle are awaited."""
 
     def __await__(self) -> Generator[None, None, None]:
-        """Has nothing to wait for."""
+        """Returns at once, because there is nothing to wait for."""
         yield from ()
 
 
 class _NoSpan:
-    """Stands for the span of a step if the program has set up no tracing."""
+    """Replaces the span of a step if the program has set up no tracing."""
 
     def __enter__(self) -> None:
         """Does nothing."""

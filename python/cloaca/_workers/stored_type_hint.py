@@ -1,4 +1,4 @@
-"""Hints for errors that occur because a stored value comes back as a JSON type."""
+"""Hints for common errors in task functions, such as a stored date that is read back as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# Parts of Python's `TypeError` messages, each with the type of the value before it was stored, its
-# JSON type, and the code that converts it back.
+# For each kind of value: substrings of Python's `TypeError` messages, the type before the value was
+# stored, its type as JSON, and the code that converts the value back.
 _STORED = (
     (("'str'", "datetime.datetime"), "a datetime", "text", "datetime.fromisoformat(text)"),
     (("str", "datetime."), "a date or time", "text", "date.fromisoformat(text)"),
@@ -23,14 +23,14 @@ _STORED = (
     (("'list' and 'set'",), "a set", "a list", "set(value)"),
     (("'set' and 'list'",), "a set", "a list", "set(value)"),
 )
-# Attributes that other tools give to the functions of their tasks.
+# Attributes that task functions have in other workflow tools, such as `delay` in Celery.
 _CALLS = frozenset(
     {"apply_async", "delay", "expand", "map", "partial", "remote", "run", "s", "si", "submit"}
 )
 
 
 def add_hint(error: AttributeError | TypeError) -> None:
-    """Adds a note to an error that a value would not have caused before it was stored."""
+    """Adds a hint to an error that a task's function raised, if the cause can be recognised."""
     if isinstance(error, AttributeError):
         hint = _hint(error.obj, error.name)
     else:
@@ -42,10 +42,7 @@ def add_hint(error: AttributeError | TypeError) -> None:
 def _hint_for_operands(message: str) -> str | None:
     for parts, kind, stored, again in _STORED:
         if all(part in message for part in parts):
-            return (
-                f"a context holds JSON: {kind} comes out of it as {stored}, "
-                f"so make it again: {again}"
-            )
+            return f"a context stores JSON, so {kind} is read back as {stored}; convert it: {again}"
     return None
 
 
@@ -61,11 +58,11 @@ def _hint(value: Any, name: Any) -> str | None:
         )
     if type(value) is dict and name in value:
         return (
-            f"a context holds JSON: a model or dataclass comes out of it as a dict, "
-            f"so read value[{name!r}], or make the object again from the dict"
+            "a context stores JSON, so a model or dataclass is read back as a dict; "
+            f"read value[{name!r}], or create the object again from the dict"
         )
     if type(value) is list and hasattr(set, name):
-        return "a context holds JSON: a set comes out of it as a list, so make it again: set(value)"
+        return "a context stores JSON, so a set is read back as a list; convert it: set(value)"
     if type(value) is str:
         return _hint_for_text(name)
     return None
@@ -86,7 +83,5 @@ def _hint_for_text(name: str) -> str | None:
         (PurePath, "a path", "Path(text)"),
     ):
         if hasattr(kind, name):
-            return (
-                f"a context holds JSON: {what} comes out of it as text, so make it again: {again}"
-            )
+            return f"a context stores JSON, so {what} is read back as text; convert it: {again}"
     return None

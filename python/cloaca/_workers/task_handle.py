@@ -1,4 +1,4 @@
-"""The handle with which a task's function controls its own attempt."""
+"""The handle with which a task's function controls its attempt."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Seconds between two checks whether the execution was cancelled.
+# Seconds between two checks for a cancellation of the execution.
 _CHECK_INTERVAL = 0.1
 
 
 class TaskHandle:
-    """A task's own attempt.
+    """The handle with which a task's function controls its attempt.
 
-    A parameter named `handle` or `task_handle` of the task's function receives it.
+    The function receives it in a parameter named `handle` or `task_handle`.
 
     Example:
         >>> @cloaca.task
@@ -42,7 +42,7 @@ class TaskHandle:
     __slots__ = ("_core", "_deadline", "_is_async", "_steps", "_work")
 
     def __init__(self, work: Work, is_async: bool, core: Runner | None = None) -> None:
-        """Private: the engine makes it."""
+        """Private: each attempt of a task that takes a handle receives one."""
         from time import monotonic
 
         self._work = work
@@ -59,7 +59,7 @@ class TaskHandle:
 
     @property
     def index(self) -> int | None:
-        """The index of the element that a mapped task runs for; `None` otherwise. Since 1.0."""
+        """The index of the map's item; `None` for a task that is not a map. Since 1.0."""
         return self._work.index
 
     @property
@@ -74,15 +74,15 @@ class TaskHandle:
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt; the first is 1. Since 1.0."""
+        """The number of the attempt; the first attempt is 1. Since 1.0."""
         return self._work.attempt
 
     @property
     def forward_key(self) -> str:
-        """A key that makes the effects of the task idempotent: the same in all its attempts.
+        """An idempotency key for the task's effects, such as payments. All attempts have this key.
 
-        The compensation of a task has the key of the task that it undoes, so it can find what a
-        failed attempt may have done. The key changes once the task has been compensated.
+        A compensation has the key of the task that it undoes, so that it can find the effects of a
+        failed attempt. If the task runs again after its compensation, the task has a new key.
 
         Example:
             >>> def refund(charge, error, handle):
@@ -94,15 +94,15 @@ class TaskHandle:
 
     @property
     def runner(self) -> Any:
-        """The `DefaultRunner` that runs the task, for example to start other executions from it.
+        """The `DefaultRunner` that runs the task, for example to submit other executions.
 
-        In a function use `submit`, in an `async def` task `await handle.runner.submit_async(...)`.
-        A task runs again after a crash: a key made from `execution_id` keeps it from starting the
-        same execution twice.
+        In an ordinary function, use `handle.runner.submit(...)`. In an `async def` task, use
+        `await handle.runner.submit_async(...)`. A task runs again after a crash. A key made from
+        `execution_id` ensures that the task does not submit the same execution twice.
 
         Raises:
             RunnerClosedError: The function runs without a runner, as in `cloaca.testing.run_task`,
-                or the program has dropped the runner.
+                or the program no longer refers to the runner.
 
         Example:
             >>> @cloaca.task
@@ -122,13 +122,19 @@ class TaskHandle:
         found = registry.runner_of(self._work)
         if found is None:
             raise RunnerClosedError(
-                f"the runner of task '{self.task_id}' is gone: no variable refers to it",
+                f"the runner of task '{self.task_id}' was garbage-collected, because no variable "
+                "refers to it",
                 hint="keep it in a variable while tasks run, or use it in a 'with' block",
             )
         return found
 
     def is_cancelled(self) -> bool:
-        """Whether the execution was cancelled, so that the function's result will be dropped.
+        """Return whether the execution was cancelled. If it was, the function's result is dropped.
+
+        Example:
+            >>> for row in rows:
+            ...     if handle.is_cancelled():
+            ...         return
 
         Since 1.0.
         """
@@ -136,9 +142,15 @@ class TaskHandle:
         return self._work.is_cancelled()
 
     def is_slot_held(self) -> bool:
-        """Whether the task occupies a worker.
+        """Return whether the task occupies a worker.
 
-        It does not while it waits in `defer_until` or, in an `async def` task, for a handle.
+        A task occupies no worker while it waits in `defer_until`. An `async def` task also occupies
+        none while it waits for a `WorkflowHandle`. If a runner and the runners of tenants share
+        workers, their tasks keep the workers while they wait.
+
+        Example:
+            >>> handle.is_slot_held()
+            True
 
         Since 1.0.
         """
@@ -147,42 +159,62 @@ class TaskHandle:
         return is_slot_held(self._work)
 
     def heartbeat(self, progress: float | None = None) -> None:
-        """Report that the function is alive; raises if it should stop.
+        """Report that the function is alive. Raises an error if the function should stop.
 
-        The runner itself keeps the claim alive; a function need not call this.
+        The call is optional, because the runner itself keeps the claim alive.
 
         Args:
-            progress: The part that is done, from 0 to 1; a value above 1 is read as a percentage.
+            progress: The part of the work that is done, from 0 to 1; a value above 1 is a
+                percentage.
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
-            Abort: The execution was cancelled. Its result is dropped in any case.
+            Abort: The execution was cancelled. The function's result will be dropped.
+            TaskValidationError: The progress is not a number, or is negative or above 100.
+
+        Example:
+            >>> for number, row in enumerate(rows):
+            ...     handle.heartbeat(number / len(rows))
 
         Since 1.0.
         """
         if progress is not None:
-            self.set_progress(progress, 1 if progress <= 1 else 100)
+            try:
+                total = 1 if progress <= 1 else 100
+            except TypeError:
+                raise TaskValidationError(
+                    f"task '{self.task_id}': progress must be a number, not {progress!r}"
+                ) from None
+            self.set_progress(progress, total)
         self._check()
 
     def set_progress(self, done: float, total: float, message: str | None = None) -> None:
-        """Report progress, which `WorkflowHandle.progress`, `cloaca watch` and bars show.
+        """Report progress, which `WorkflowHandle.progress`, `cloaca watch` and progress bars show.
 
-        Call it as often as you like: the progress is written to the database at most a few times a
-        second, and other processes see it then.
+        The call is cheap. The runner writes the latest progress to the database at most ten times a
+        second; other processes can then read it.
 
         Args:
             done: The amount of work done.
             total: The total amount of work.
-            message: A short text, e.g. about the current step.
+            message: A short text, for example about the current step.
 
         Raises:
-            TaskValidationError: A number is negative, or `done` is more than `total`.
-            ForkedProcessError: This is a forked child; only the task's own process can report
+            TaskValidationError: A value is not a number or is negative, or `done` is more than
+                `total`.
+            ForkedProcessError: The caller is a forked child. Only the task's process can report
                 progress.
+
+        Example:
+            >>> handle.set_progress(17, 40, "file 17")
 
         Since 1.0.
         """
-        if not 0 <= done <= total:
+        try:
+            fits = 0 <= done <= total
+        except TypeError:
+            fits = False
+        if not fits:
             raise TaskValidationError(
                 f"task '{self.task_id}': progress must be 0 <= done <= total, "
                 f"not {done!r} of {total!r}"
@@ -242,37 +274,38 @@ class TaskHandle:
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call a function once and record its result, which every later attempt gets.
+        """Call a function once and record its result. Later attempts receive the recorded result.
 
-        The result is durable when this returns. If the task runs again, after a failure or a
-        crash, recorded steps return their values and their functions are not called: a loop goes
-        on where the last attempt ended. Steps are found by key, so code may change meanwhile.
+        The result is durable when the method returns. If the task runs again after a failure or a
+        crash, recorded steps return their values, and their functions are not called. A loop
+        therefore continues where the last attempt ended. Steps are found by their keys, so the code
+        may change between attempts.
 
-        In an `async def` task it must be awaited; the function may be a coroutine function there.
-        Steps may run concurrently, as in `asyncio.gather(handle.step(…), handle.step(…))`.
+        In an `async def` task the call must be awaited, and the function may be a coroutine
+        function. Steps can run concurrently: `asyncio.gather(handle.step(…), handle.step(…))`.
 
         Args:
             key: The name of the step in the task. A key that is used again in one attempt is
                 recorded as `key#2`, `key#3`, … in the order of the calls.
-            function: Called with the other arguments. If it raises, nothing is recorded and the
-                task's own retry policy decides.
-            *args: Arguments of the function.
-            type: The type of the result; by default the function's return annotation. A result
-                without either is plain JSON.
-            retry: A policy by which a failed function is called again within the attempt, before
-                the task's own policy applies.
-            **kwargs: Arguments of the function by name.
+            function: The function to call with the other arguments. If it raises an exception,
+                nothing is recorded, and the task's retry policy applies.
+            *args: The positional arguments of the function.
+            type: The type of the result; by default the function's return annotation. Without
+                either, the result is plain JSON.
+            retry: A policy for calling a failed function again within the attempt, before the
+                task's policy applies.
+            **kwargs: The arguments of the function by name.
 
         Returns:
-            The result as it was recorded: JSON, decoded by `type` or the return annotation.
+            The recorded result: JSON, decoded by `type` or the return annotation.
 
         Raises:
             ContextError: The task has more than 10,000 recorded steps, or they take more bytes than
-                `max_context_bytes`. It is not retried.
+                `max_context_bytes`. The task is not retried.
             TypeError: The result is not JSON.
-            TaskValidationError: The key is not a text of 1 to 500 characters, or the result does
+            TaskValidationError: The key is not a string of 1 to 500 characters, or the result does
                 not match its type.
-            Exception: Any exception of the function.
+            Exception: The exception that the function raised.
 
         Example:
             >>> @cloaca.task
@@ -286,24 +319,25 @@ class TaskHandle:
         return self._own_steps().begin(key, function, args, kwargs, type, retry, self._is_async)
 
     def sleep(self, key: str, duration: str | float | timedelta) -> Any:
-        """Sleep for a duration that survives restarts, without holding a worker.
+        """Sleep without occupying a worker. The sleep survives restarts of the program.
 
-        The function exits: `finally` blocks run, the worker is free, and no attempt is counted.
-        When the time is over, the function starts again from its top, and its recorded steps return
-        their values. A sleep that is over is a recorded step too.
+        The call leaves the function: `finally` blocks run, the worker is free, and no attempt is
+        counted. When the time is over, the function is called again from the beginning, and its
+        recorded steps return their values. A sleep that is over is also a recorded step.
 
-        In an `async def` task it must be awaited.
+        In an `async def` task the call must be awaited.
 
         Args:
             key: The name of the step, as for `step`.
             duration: Seconds, a timedelta, or text such as `"90s"`, `"10m"`, `"48h"` or `"7d"`.
 
         Returns:
-            An awaitable, in an `async def` task.
+            In an `async def` task, an awaitable; otherwise `None`.
 
         Raises:
             ConfigurationError: The duration cannot be read or is negative.
-            TaskValidationError: The key is not a text of 1 to 500 characters.
+            TaskValidationError: The key is not a string of 1 to 500 characters, or an item of a map
+                makes the call.
 
         Example:
             >>> handle.sleep("cool down", "1h")
@@ -324,26 +358,30 @@ class TaskHandle:
         timeout: str | float | timedelta | None = None,
         type: Any = None,
     ) -> Any:
-        """Wait until a condition holds, without holding a worker.
+        """Wait until a condition holds, without occupying a worker.
 
-        It returns at once if the condition already holds. Otherwise, as in `sleep`, the function
-        exits, and starts again from its top afterwards. In an `async def` task it must be awaited.
+        The method returns at once if the condition already holds. Otherwise, as in `sleep`, the
+        call leaves the function, and the function is called again from the beginning when the
+        condition holds. In an `async def` task the call must be awaited.
 
         Args:
             key: The name of the step, as for `step`.
-            condition: Made by `cloaca.signal`, `cloaca.delay`, `cloaca.until`, `cloaca.any_of` or
-                `cloaca.all_of`. The key of a signal is the key itself here, not a path.
+            condition: The condition, made by `cloaca.signal`, `cloaca.delay`, `cloaca.until`,
+                `cloaca.any_of` or `cloaca.all_of`. Here, the `key` of a signal is the key itself,
+                not a path into the context.
             timeout: Maximum time to wait: seconds, a timedelta, or text such as `"48h"`.
-            type: The type of the data of the signal; plain JSON if omitted.
+            type: The type of the signal's data. If omitted, the data is plain JSON.
 
         Returns:
-            The data of the signal; `None` for a timer; for several conditions, a dict of the data
-            by the names of the signals. An awaitable of it, in an `async def` task.
+            The data of the signal; `None` for a timer. For several conditions, a dict with the
+            data of each signal by the signal's name. In an `async def` task, an awaitable of this
+            value.
 
         Raises:
-            WaitTimeoutError: The wait timed out. Later attempts get the same error.
+            WaitTimeoutError: The wait timed out. Later attempts raise the same error.
             ConfigurationError: The timeout cannot be read.
-            TaskValidationError: The key or the condition is not valid.
+            TaskValidationError: The key or the condition is not valid, or an item of a map makes
+                the call.
 
         Example:
             >>> paid = handle.wait("payment", cloaca.signal("paid", key=order), timeout="48h")
@@ -368,36 +406,41 @@ class TaskHandle:
         priority: int | None = None,
         type: Any = None,
     ) -> Any:
-        """Run another workflow as a child, and wait for its output.
+        """Run another workflow as a child, and wait for the child's output.
 
-        As in `sleep`, the function exits while the child runs, holds no worker in the meantime,
-        and starts again from its top. The end is recorded like a step, so the child is started
-        once, whatever crashes. The child is cancelled when this execution is cancelled, fails or
-        times out. If no program has defined the workflow yet, the call waits until one does;
-        `explain` names the workflow.
+        As in `sleep`, the call leaves the function. The task occupies no worker while the child
+        runs. When the child has ended, the function is called again from the beginning. The child
+        is recorded like a step, so it is started once, even if processes crash. The child is
+        cancelled when this execution is cancelled, fails or times out. If no program has defined
+        the workflow, the call waits until a program defines it; `explain` names the workflow.
 
-        In an `async def` task it must be awaited.
+        In an `async def` task the call must be awaited.
 
         Args:
             key: The name of the step, as for `step`.
-            workflow: The name of the workflow, in either language; or a `Workflow`, or the function
-                that `@cloaca.workflow` decorates.
-            input: The child's input: a mapping, a `Context`, or an instance of its model.
-            timeout: Maximum run time of the child: seconds, a timedelta, or text such as `"1h"`.
-                The child has at most the time that is left of this execution's.
-            priority: The child's priority; this task's if omitted.
-            type: The type of the output; plain JSON if omitted.
+            workflow: The workflow: its name (it may be defined in Rust), a `Workflow`, or the
+                function that `@cloaca.workflow` decorates.
+            input: The child's input: a mapping, a `Context`, or an instance of the workflow's
+                model.
+            timeout: Maximum run time of the child: seconds, a timedelta, or text such as `"1h"`;
+                the runner's `workflow_timeout_seconds` if omitted. The child also times out when
+                this execution times out.
+            priority: The child's priority; this task's priority if omitted.
+            type: The type of the output. If omitted, it is the return annotation of the function
+                that makes the output, or plain JSON if `workflow` is a name.
 
         Returns:
-            The child's output; its final context if it has none. An awaitable of it, in an
-            `async def` task.
+            The child's output, or its final context if the workflow declares no output. In an
+            `async def` task, an awaitable of this value.
 
         Raises:
-            ChildFailedError: The child failed, timed out or was cancelled. Later attempts get the
-                same, so it is not retried by the task's policy. `retry_execution` retries the child
-                in place, `from_step=` starts a new one.
-            WorkflowInputError: The input does not match the workflow's model.
-            TaskValidationError: The key or an option is not valid.
+            ChildFailedError: The child failed, timed out or was cancelled. The task is not retried,
+                because later attempts would raise the same error. `retry_execution` retries the
+                child itself; with `from_step=` it starts a new child.
+            WorkflowInputError: The input does not match the workflow's model. The task is not
+                retried.
+            TaskValidationError: The key or an option is not valid, or an item of a map makes the
+                call.
             ConfigurationError: The timeout cannot be read.
             TypeError: The input is not a mapping, or a value in it is not JSON.
 
@@ -422,29 +465,31 @@ class TaskHandle:
         priority: int | None = None,
         type: Any = None,
     ) -> Any:
-        """Run a child for each input, and wait for all their outputs.
+        """Run a child for each input, and wait for the outputs of all children.
 
-        Like `run`, but the children run at the same time. All of them run to their end, even if one
-        fails. `retry_execution` retries only those that failed.
+        The call works like `run`, but the children run at the same time. If a child fails, the
+        other children still run to completion. `retry_execution` retries only the failed children.
 
         Args:
             key: The name of the step, as for `step`.
-            workflow: As for `run`.
+            workflow: The workflow, as for `run`.
             inputs: The inputs of the children.
-            parallel: Maximum number of children that are open at a time; all at once if omitted.
-            timeout: Maximum run time of a child.
-            priority: The priority of the children.
-            type: The type of an output.
+            parallel: Maximum number of children that are open at a time; no limit if omitted.
+            timeout: Maximum run time of each child, as for `run`.
+            priority: The priority of the children, as for `run`.
+            type: The type of each output, as for `run`.
 
         Returns:
-            The list of their outputs, in the order of the inputs. An awaitable of it, in an
-            `async def` task.
+            The list of the outputs, in the order of the inputs. In an `async def` task, an
+            awaitable of this list.
 
         Raises:
-            ChildFailedError: A child did not complete. If there are several, the error is about the
-                first, in the order of the inputs.
-            WorkflowInputError: An input does not match the workflow's model.
-            TaskValidationError: The key or an option is not valid.
+            ChildFailedError: A child did not complete. If several did not complete, the error
+                describes the first of them in the order of the inputs.
+            WorkflowInputError: An input does not match the workflow's model. The task is not
+                retried.
+            TaskValidationError: The key or an option is not valid, or an item of a map makes the
+                call.
             ConfigurationError: The timeout cannot be read.
             TypeError: An input is not a mapping, or a value in it is not JSON.
 
@@ -460,26 +505,28 @@ class TaskHandle:
         return self._own_steps().run(key, workflow, given, options, type, self._is_async)
 
     def start(self, key: str, workflow: object = None, input: Input | None = None) -> Any:
-        """Start another execution when this task completes, and do not wait for it.
+        """Start another execution when this task completes, without waiting for the execution.
 
-        It is submitted in the transaction that completes the task, so an attempt that fails submits
-        nothing. It has no parent, so it is not cancelled or retried with this execution. An event
-        `execution_started` of this task has its id.
+        The transaction that completes the task also submits the execution, so an attempt that fails
+        submits nothing. The new execution has no parent, so cancelling or retrying this execution
+        does not affect it. The event `execution_started` of this task contains the new id.
 
-        In an `async def` task it is awaited like the other calls.
+        In an `async def` task the call must be awaited.
 
         Args:
-            key: The name of the step. If the second argument is omitted, or is an input, this is
-                also the workflow.
-            workflow: As for `run`.
+            key: The name of the step. If the second argument is omitted, or is an input, the key is
+                also the name of the workflow.
+            workflow: The workflow, as for `run`.
             input: The input, as for `run`.
 
         Returns:
-            An awaitable, in an `async def` task.
+            In an `async def` task, an awaitable; otherwise `None`.
 
         Raises:
-            WorkflowInputError: The input does not match the workflow's model.
-            TaskValidationError: The key or the workflow is not valid.
+            WorkflowInputError: The input does not match the workflow's model. The task is not
+                retried.
+            TaskValidationError: The key or the workflow is not valid, or an item of a map makes the
+                call.
             TypeError: The input is not a mapping, or a value in it is not JSON.
 
         Example:
@@ -487,8 +534,10 @@ class TaskHandle:
 
         Since 1.0.
         """
+        from cloaca._workflows.function import defined_workflow
+
         is_workflow = isinstance(workflow, str) or callable(workflow)
-        if not is_workflow and not isinstance(getattr(workflow, "name", None), str):
+        if not is_workflow and defined_workflow(workflow) is None:
             key, workflow, input = key, key, workflow  # type: ignore[assignment]
         return self._own_steps().start(key, workflow, input, self._is_async)
 
@@ -503,7 +552,7 @@ class TaskHandle:
     def _run(
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        """Calls the task's function, and checks how it exited: see `Steps.check_left`."""
+        """Call the task's function, and check how it ended (see `Steps.check_left`)."""
         try:
             returned = function(*positional, **named)
         except BaseException as error:
@@ -517,7 +566,7 @@ class TaskHandle:
     async def _run_async(
         self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
     ) -> Any:
-        """The same for a coroutine function."""
+        """Call the task's coroutine function, and check how it ended (see `Steps.check_left`)."""
         try:
             returned = await function(*positional, **named)
         except BaseException as error:
@@ -531,38 +580,38 @@ class TaskHandle:
     def defer_until(
         self,
         condition: Callable[[], bool | Awaitable[bool]],
-        poll_interval_ms: float = 1000,
+        poll_interval_ms: float | timedelta | str = 1000,
     ) -> Awaitable[None]:
         """Wait until a condition holds, and release the worker's slot to other tasks meanwhile.
 
-        In a function it blocks; in an `async def` task it must be awaited. A function continues
-        once it has reacquired a slot. The wait counts towards the task's timeout. At most 256
-        functions of a runner release their slots at a time; further ones keep theirs.
+        In an ordinary function, the call blocks. In an `async def` task, it must be awaited. The
+        function continues after it has reacquired a slot. The waiting time counts towards the
+        task's timeout. At most 256 functions of a runner can release their slots at the same time;
+        further functions keep their slots while they wait. So does every task of a runner that
+        shares its workers with the runners of tenants.
 
         Args:
-            condition: Called at once and then after every interval; in an `async def` task it may
-                be a coroutine function.
-            poll_interval_ms: Time between two calls, in milliseconds.
+            condition: A function that returns whether the condition holds. It is called at once and
+                then after every interval. In an `async def` task it may be a coroutine function.
+            poll_interval_ms: Time between two calls: milliseconds, a timedelta, or text such as
+                `"1s"`.
 
         Returns:
-            An awaitable, in an `async def` task.
+            In an `async def` task, an awaitable.
 
         Raises:
             TaskTimeoutError: The attempt overran its timeout.
             Abort: The execution was cancelled.
-            TaskValidationError: The interval is not greater than zero.
+            ConfigurationError: The interval cannot be read or is not greater than zero.
 
         Example:
             >>> handle.defer_until(lambda: path.exists(), poll_interval_ms=500)
 
         Since 1.0.
         """
-        if not 0 < poll_interval_ms < 1e12:
-            raise TaskValidationError(
-                f"task '{self.task_id}': poll_interval_ms must be greater than zero, "
-                f"not {poll_interval_ms!r}"
-            )
-        seconds = poll_interval_ms / 1000
+        from cloaca._values.duration import milliseconds_to_us
+
+        seconds = milliseconds_to_us("poll_interval_ms", poll_interval_ms) / 1_000_000
         if self._is_async:
             return self._defer_async(condition, seconds)
         self._defer(condition, seconds)
@@ -583,13 +632,16 @@ class TaskHandle:
             reacquire_slot(self._work)
 
     def _pause(self, seconds: float) -> None:
-        """Sleeps; raises if the function should stop."""
-        from time import monotonic, sleep
+        """Sleep; raise an error if the function should stop."""
+        from time import sleep
 
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
+        # Adds up the sleeps instead of reading a clock, because a virtual clock moves only in them.
+        left = seconds
+        while left > 0:
             self._check()
-            sleep(min(left, _CHECK_INTERVAL, self._left()))
+            pause = min(left, _CHECK_INTERVAL, self._left())
+            sleep(pause)
+            left -= pause
         self._check()
 
     async def _defer_async(self, condition: Callable[[], Any], seconds: float) -> None:
@@ -598,7 +650,8 @@ class TaskHandle:
 
         from cloaca._workers.slot_release import reacquire_slot, release_slot
 
-        # Timeout and cancel arrive as a cancellation of the coroutine.
+        # This method does not check for a timeout or a cancellation of the execution, because each
+        # of them cancels the coroutine.
         released = False
         try:
             while True:
@@ -617,21 +670,23 @@ class TaskHandle:
                 reacquire_slot(self._work)
 
     def _left(self) -> float:
-        """Seconds until the attempt's deadline."""
+        """Return the seconds until the attempt's deadline; `_CHECK_INTERVAL` if it has none."""
         from time import monotonic
 
         return _CHECK_INTERVAL if self._deadline is None else max(self._deadline - monotonic(), 0)
 
     def _check(self) -> None:
-        from time import monotonic
-
         if self.is_cancelled():
             raise Abort("the execution was cancelled")
-        if self._deadline is not None and monotonic() >= self._deadline:
+        if self._deadline is None:
+            return
+        from time import monotonic
+
+        if monotonic() >= self._deadline:
             raise TaskTimeoutError(f"task '{self.task_id}' overran its timeout")
 
     def __repr__(self) -> str:
-        """Task, workflow, execution and attempt."""
+        """Return the task, the workflow, the execution and the attempt."""
         return (
             f"<TaskHandle {self.task_id!r} of workflow {self.workflow_name!r} "
             f"execution={self.execution_id} attempt={self.attempt}>"

@@ -1,7 +1,7 @@
 """Wraps `sys.stdout` and `sys.stderr`, and stores printed lines of tasks (`capture_logs`).
 
-The program's streams still print everything. They are wrapped while a runner captures; output
-outside of tasks costs only the read of a context variable.
+The program's streams still print everything. They are wrapped while at least one runner captures
+output. Outside of tasks, the only cost is reading a context variable.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+# The captured streams, with the log level of their lines.
 _LEVELS = {"stdout": 20, "stderr": 20}
-# Maximum number of frames above a write that are searched for a logging handler.
+# Maximum number of calling frames to search for a logging handler.
 _MAX_FRAMES = 40
 
-_lock = threading.Lock()
+# Reentrant, because a finalizer may shut down a runner while this thread holds the lock.
+_lock = threading.RLock()
 _capturing = 0
-# Whether the thread is inside a write, because the wrapped stream may itself print.
+# Whether this thread is inside `write`. If so, the wrapped stream itself prints, and its output is
+# not captured.
 _inside = threading.local()
 
 
 class TaskStream(Layer):
-    """A stream that also passes the output of a captured task to its capture."""
+    """A stream that also passes the output of a captured task to the task's capture."""
 
     is_outermost = True
 
@@ -37,7 +40,7 @@ class TaskStream(Layer):
         self._name = name
 
     def write(self, text: str) -> Any:
-        """Writes to the stream, and keeps the text if a captured task prints it."""
+        """Writes to the stream, and stores the text if a captured task prints it."""
         capture = current.get()
         if not isinstance(capture, LogCapture) or getattr(_inside, "write", False):
             return self.stream.write(text)
@@ -51,7 +54,7 @@ class TaskStream(Layer):
 
 
 def _is_logging(frame: FrameType | None) -> bool:
-    """Whether a logging handler writes; its record is stored already."""
+    """Returns whether a logging handler makes this call. The log record is already stored."""
     for _ in range(_MAX_FRAMES):
         if frame is None:
             return False
@@ -62,7 +65,7 @@ def _is_logging(frame: FrameType | None) -> bool:
 
 
 def begin() -> None:
-    """Wraps the streams when a runner that captures starts."""
+    """Registers a runner that captures output, and wraps the streams."""
     global _capturing
     with _lock:
         _capturing += 1
@@ -70,7 +73,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Restores the streams if no other runner captures."""
+    """Unregisters a runner, and restores the streams if no other runner captures output."""
     global _capturing
     with _lock:
         _capturing -= 1
@@ -83,7 +86,7 @@ def end() -> None:
 
 
 def wrap() -> None:
-    """Wraps the streams, also those that the program has set since the last time."""
+    """Wraps the streams, if the program has replaced them since the last call."""
     if isinstance(sys.stdout, TaskStream) and isinstance(sys.stderr, TaskStream):
         return
     with _lock:

@@ -1,4 +1,4 @@
-"""Calls the functions of triggers, each on its own thread, so that none waits for another."""
+"""Calls the functions of triggers, each on its own thread, so that they do not delay each other."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from cloaca._workers.event_loop import LoopThread
     from cloaca._workflows.trigger_definition import TriggerDefinition
 
+# Maximum number of characters of an error's text that are reported to the engine.
 _MAX_ERROR = 4096
 
-# The last logged error of each trigger. The same error is logged again only after a success.
+# The last logged error of each trigger. An error that repeats is logged again only after a success.
 _logged: dict[str, str] = {}
 
 
 def start_poll(poll: Poll, loop: Callable[[], LoopThread | None]) -> None:
-    """Calls a trigger's function on a thread of its own, and reports its result to the engine.
+    """Calls a trigger's function on a separate thread, and reports each result to the engine.
 
     Args:
-        poll: The call that the engine requests.
-        loop: Returns the event loop's thread, for coroutine functions.
+        poll: The requested call, or one call for each of several ended executions.
+        loop: A function that returns the event loop's thread, for coroutine functions.
     """
     threading.Thread(
         target=_poll,
@@ -71,7 +72,7 @@ def _report(
     state: object,
     ended: WorkflowResult | None,
 ) -> object:
-    """Calls the function and reports its result. Returns the state that the next call gets."""
+    """Calls the function and reports its result. Returns the state for the next call."""
     try:
         result, contexts = _call(trigger, loop, state, ended)
         _logged.pop(trigger.name, None)
@@ -93,7 +94,8 @@ def _report(
 
 def _report_error(poll: Poll, trigger: TriggerDefinition, error: BaseException) -> None:
     text = storable(f"{type_name(type(error))}: {message_of(error)}")
-    # Reported first: until then, no runner calls the function again.
+    # Reports the error before logging it, because no runner calls the function again until the
+    # error is reported.
     poll.end("failed", None, text[:_MAX_ERROR])
     if _logged.get(trigger.name) != text:
         _logged[trigger.name] = text

@@ -1,4 +1,4 @@
-"""The builder of a workflow."""
+"""The builder of workflows, and the registration of workflows without a `with` block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cloaca._tasks.references import tasks_of
 from cloaca._values.arguments import names_arguments
 from cloaca._values.exceptions import WorkflowValidationError
 from cloaca._workflows.late_binding import LateBinding
-from cloaca._workflows.registry import Place, registry
+from cloaca._workflows.registry import DefinitionSite, registry
 from cloaca._workflows.workflow import Workflow
 
 TYPE_CHECKING = False
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class WorkflowBuilder:
-    """Builds a workflow, from the tasks defined in its `with` block or step by step.
+    """Builds a workflow from the tasks defined in a `with` block, or step by step.
 
-    A `with` block registers the workflow at its end; it replaces an earlier one of the same name.
-    If its body raises, nothing is registered.
+    The end of the `with` block registers the workflow, which replaces an earlier workflow with the
+    same name. If the body of the block raises an exception, nothing is registered.
 
     Example:
         >>> with cloaca.WorkflowBuilder("etl") as builder:
@@ -55,19 +55,20 @@ class WorkflowBuilder:
         """Begin a workflow.
 
         Args:
-            name: Its name: 1 to 255 of the characters `A-Z a-z 0-9 _ . -`.
-            tenant: First part of the full task names; `public` if omitted.
-            package: Second part of the full task names; `embedded` if omitted.
-            workflow: Third part of the full task names; must equal `name` if given.
-            input: The input of an execution: a model (pydantic, msgspec, attrs, a dataclass or a
-                `TypedDict`), or a dict of names and types. Submissions are validated, and the
-                parameters of tasks can be named like its fields.
+            name: The workflow's name: 1 to 255 of the characters `A-Z a-z 0-9 _ . -`.
+            tenant: The first part of the full task names; `public` if omitted.
+            package: The second part of the full task names; `embedded` if omitted.
+            workflow: The third part of the full task names; must equal `name` if given.
+            input: The type of an execution's input: a model (pydantic, msgspec, attrs, a dataclass
+                or a `TypedDict`), or a dict of names and types. Submissions are validated. A
+                task's parameter receives the input field of the same name.
             output: The name of the task whose result is the execution's output, or a tuple of
-                names; the final context if omitted.
+                names. A name can also be a field of `input`. If omitted, the output is the final
+                context.
 
         Raises:
-            WorkflowValidationError: An argument is not a string, `workflow` is not the name, or
-                `input` cannot be read from JSON.
+            WorkflowValidationError: An argument is not a string, `workflow` differs from `name`, or
+                `input` cannot be decoded from JSON.
         """
         given: dict[str, object] = {"name": name, "tenant": tenant, "package": package}
         for what, value in given.items():
@@ -78,10 +79,10 @@ class WorkflowBuilder:
         if workflow is not None and workflow != name:
             raise WorkflowValidationError(
                 f"workflow {name!r} cannot have tasks of the workflow {workflow!r}",
-                hint="leave workflow= out: it is the name",
+                hint="leave workflow= out, because it must equal the name",
             )
         registry.note_builder(name)
-        self._place = _place_of_caller()
+        self._place = _site_of_caller()
         self._name = name
         self._tenant = tenant
         self._package = package
@@ -94,9 +95,9 @@ class WorkflowBuilder:
         self._input: InputModel | None = None
         self._groups: dict[str, TaskGroup] = {}
         self._cancel_on: list[Condition] = []
-        # The prefix for the ids of tasks that are defined now.
+        # The prefix of the open group, for the ids of new tasks.
         self._prefix = ""
-        # The task whose result is the output, if it has one.
+        # The id of the task whose result becomes the output, if that task is a value task.
         self._returns: str | None = None
         if input is not None:
             from cloaca._workflows.input_model import InputModel
@@ -109,7 +110,7 @@ class WorkflowBuilder:
         return self._name
 
     def description(self, text: str) -> Self:
-        """Describe the workflow, for people.
+        """Set a description of the workflow for human readers.
 
         Args:
             text: The description.
@@ -118,7 +119,10 @@ class WorkflowBuilder:
             The builder.
 
         Raises:
-            WorkflowValidationError: It is not a string.
+            WorkflowValidationError: The description is not a string.
+
+        Example:
+            >>> builder.description("Load the daily file")
 
         Since 1.0.
         """
@@ -131,23 +135,26 @@ class WorkflowBuilder:
         return self
 
     def tag(self, key: str, value: str) -> Self:
-        """Tag the workflow, for people and for `list_executions(tags=...)`.
+        """Tag the workflow, for human readers and for `list_executions(tags=...)`.
 
         Args:
             key: The tag's name.
-            value: The tag's value. Replaces an earlier one.
+            value: The tag's value, which replaces an earlier value.
 
         Returns:
             The builder.
 
         Raises:
-            WorkflowValidationError: One of them is not a string.
+            WorkflowValidationError: The key or the value is not a string.
+
+        Example:
+            >>> builder.tag("team", "data")
 
         Since 1.0.
         """
         if not all(isinstance(text, str) for text in (key, value)):
             raise WorkflowValidationError(
-                f"a tag of workflow '{self._name}' must be a string with a string: "
+                f"a tag of workflow '{self._name}' must have a string as key and as value: "
                 f"{key!r}: {value!r}"
             )
         self._tags[key] = value
@@ -157,14 +164,15 @@ class WorkflowBuilder:
         """Cancel an execution when one of these signals is sent.
 
         Args:
-            *signals: Signals. Their keys are paths into the input. If an input has no value there,
-                that signal cannot cancel the execution: a warning and `explain` say so.
+            *signals: The signals. Their keys are paths into the input. If an input has no value at
+                a path, the signal cannot cancel the execution; a warning and `explain` report
+                this.
 
         Returns:
             The builder.
 
         Raises:
-            TaskValidationError: One of them is not a signal. It is a `ValueError`.
+            TaskValidationError: An argument is not a signal. The error is a `ValueError`.
 
         Example:
             >>> builder.cancel_on(cloaca.signal("order.cancelled", key="order_id"))
@@ -179,17 +187,20 @@ class WorkflowBuilder:
     def add_task(self, task: str | Callable[..., object]) -> Self:
         """Add a task that was defined outside of the builder's block.
 
-        A task that the workflow already has, for example from the block, is unchanged.
+        If the workflow already has the task, for example from its `with` block, nothing changes.
 
         Args:
-            task: Its id, or its function.
+            task: The task's id, or its function.
 
         Returns:
             The builder.
 
         Raises:
-            WorkflowValidationError: There is no such task, or the workflow has one with its id. It
-                is a `ValueError`.
+            WorkflowValidationError: There is no such task, or the workflow has a different task
+                with the same id. The error is a `ValueError`.
+
+        Example:
+            >>> builder.add_task(extract).add_task("total")
 
         Since 1.0.
         """
@@ -220,12 +231,12 @@ class WorkflowBuilder:
         return self
 
     def _add_definition(self, task: TaskDefinition) -> None:
-        """Add a task, so that an error is raised at the line that defines the task.
+        """Add a task. An error is raised at the line that defines the task.
 
-        Adding the very same task again does nothing.
+        Adding the same task object again has no effect.
 
         Raises:
-            WorkflowValidationError: The workflow has another task with its id.
+            WorkflowValidationError: The workflow has a different task with the same id.
         """
         if self._definitions.get(task.id, task) is not task:
             raise WorkflowValidationError(
@@ -233,21 +244,26 @@ class WorkflowBuilder:
                 hint="give one of them another id=...",
             )
         if task.id not in self._definitions:
-            self._late_binding.note(task)
+            self._late_binding.check(task)
         self._definitions[task.id] = task
 
     def build(self) -> Workflow:
-        """Validate the workflow.
+        """Validate and return the workflow, without registering it.
 
-        This does not register it; the `with` block or a constructor does.
+        A `with` block or `register_workflow_constructor` registers a workflow.
 
         Returns:
             The workflow.
 
         Raises:
-            WorkflowValidationError: The definition breaks a rule; the message names the task. It
-                is a `ValueError`.
-            TaskValidationError: The definition of a task breaks a rule. It is a `ValueError`.
+            WorkflowValidationError: The definition breaks a rule; the message names the task. The
+                error is a `ValueError`.
+            TaskValidationError: The definition of a task breaks a rule. The error is a
+                `ValueError`.
+
+        Example:
+            >>> workflow = cloaca.WorkflowBuilder("etl").add_task(extract).build()
+            >>> workflow.version
 
         Since 1.0.
         """
@@ -303,14 +319,14 @@ class WorkflowBuilder:
         return Workflow(CoreWorkflow.build(text), tasks, self._input, handlers)
 
     def _return_result(self, task_id: str) -> None:
-        """Make the result of a task the output, if it turns out to be a value task."""
+        """Make the result of a task the output, if the task is a value task."""
         self._returns = task_id
 
     def _open_group(self, group: TaskGroup) -> None:
-        """Begin a group, so that an error is raised at the line that defines the group.
+        """Begin a group. An error is raised at the line that defines the group.
 
         Raises:
-            WorkflowValidationError: The workflow has a group or a task with its name.
+            WorkflowValidationError: The workflow already has a group or a task with this name.
         """
         if self._groups.get(group.name, group) is not group or group.name in self._definitions:
             raise WorkflowValidationError(
@@ -324,7 +340,7 @@ class WorkflowBuilder:
         self._prefix = group.parent
 
     def __enter__(self) -> Self:
-        """Begin the block whose tasks join the workflow."""
+        """Begin the block. Tasks that are defined in it belong to the workflow."""
         self._tokens.append(registry.enter(self))
         return self
 
@@ -334,28 +350,28 @@ class WorkflowBuilder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Register the workflow, unless the body raised."""
+        """Register the workflow, unless the body raised an exception."""
         registry.leave(self._tokens.pop())
         if kind is None:
             registry.add_workflow(self.build(), self._place)
 
     def __repr__(self) -> str:
-        """Name and tasks."""
+        """Return the name and the tasks."""
         return f"<WorkflowBuilder {self._name!r} tasks={list(self._definitions)}>"
 
 
 def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
-    """Register the workflow that a function makes.
+    """Register the workflow that a function returns.
 
-    The function is called at once, so that an error is raised at the call.
+    The function is called at once, so that this call raises its errors.
 
     Args:
         name: The workflow's name.
-        constructor: Returns what `WorkflowBuilder.build` made.
+        constructor: The function, which returns the result of `WorkflowBuilder.build`.
 
     Raises:
-        WorkflowValidationError: It returns no workflow, or one of another name. It is a
-            `ValueError`.
+        WorkflowValidationError: The function returns no workflow, or a workflow with another name.
+            The error is a `ValueError`.
 
     Example:
         >>> builder = cloaca.WorkflowBuilder("etl").add_task("extract").add_task("total")
@@ -379,7 +395,7 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         raise WorkflowValidationError(
             f"the constructor of workflow {name!r} returned the workflow {workflow.name!r}"
         )
-    registry.add_workflow(workflow, _place_of_caller())
+    registry.add_workflow(workflow, _site_of_caller())
 
 
 def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
@@ -392,11 +408,11 @@ def _checked_output(name: str, output: Any) -> str | tuple[str, ...] | None:
     return tuple(output) if isinstance(output, (tuple, list)) else output
 
 
-def _place_of_caller() -> Place:
-    """The line of the code outside of this package that is being run."""
+def _site_of_caller() -> DefinitionSite:
+    """Returns the line of the nearest calling code outside of this package."""
     from sys import _getframe
 
     frame = _getframe(1)
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("cloaca."):
         frame = frame.f_back
-    return Place(frame)
+    return DefinitionSite(frame)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from cloaca._retry.policy import RetryPolicy
     from cloaca._tasks.trigger_rule import TriggerRule
     from cloaca._workflows.group import TaskGroup
+    from cloaca._workflows.task import ExceptionTypes
 
     TaskReference: TypeAlias = str | Callable[..., object] | TaskGroup
 
+# The values of `on_parent_end=`.
 _ENDS = ("cancel", "abandon")
 
 
@@ -42,49 +44,52 @@ def child(
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
     retry_backoff: str | None = None,
-    retry_delay_ms: float | None = None,
-    retry_max_delay_ms: float | None = None,
+    retry_delay_ms: float | timedelta | str | None = None,
+    retry_max_delay_ms: float | timedelta | str | None = None,
     retry_condition: str | Iterable[str] | None = None,
     retry_jitter: bool | None = None,
+    retry_on: ExceptionTypes | None = None,
+    never_on: ExceptionTypes | None = None,
     retry_policy: Mapping[str, Any] | None = None,
     compensate: Callable[..., Any] | None = None,
     compensate_failed: bool = False,
 ) -> str:
-    """A node that runs another workflow and waits for it. It holds no worker meanwhile.
+    """Add a node that runs another workflow and waits for its end, without occupying a worker.
 
-    The child is an execution of its own, started in the transaction that makes the node ready. Its
-    output is the node's result, under the node's id. A child that fails, times out or is cancelled
-    fails the node with `ChildFailedError`.
+    The node starts a child: a separate execution, submitted in the transaction that makes the node
+    ready. The child's output is the node's result, stored under the node's id. If the child fails,
+    times out or is cancelled, the node fails with `ChildFailedError`.
 
-    With `over=` the node starts one child per element of a list, like a task with `over=`: its
-    result is the list of the outputs in the order of the elements.
+    With `over=` the node starts one child per element of a list, like a task with `over=`. The
+    node's result is then the list of the outputs in the order of the elements.
 
     Args:
         id: The node's id.
-        workflow: The name of the workflow. Any program may define it, in either language; the node
-            waits until one does.
+        workflow: The name of the workflow, which any program may define, in Python or in Rust. If
+            no program has defined it, the node waits until one does.
         input: The child's input: for each name the path of its value in the context, such as
-            `"order_id"` or `"fetch.url"`. If omitted, the child gets the context that a task in the
-            node's place would get, or only the keys that its workflow declares as its input. With
-            `over=`, the path `"item"` is the element, and `"item.url"` a value of it.
+            `"order_id"` or `"fetch.url"`. If omitted, the input is the node's context, reduced to
+            the declared keys if the child's workflow declares its input. With `over=`, the path
+            `"item"` means the element, and `"item.url"` means a value in the element.
         over: The list whose elements each start a child: a task, by id or by function, a field of
             the workflow's input, or a key of the context. A dict runs over several lists of equal
-            lengths; its names take the place of `item` in `input`.
-        parallel: Maximum number of children that are open at once, over all runners; no limit if
-            omitted.
-        batch: Maximum number of elements of one child, whose `item` is then a list.
-        tolerate: Maximum number (`3`) or share (`0.1`) of failed children. Beyond it no further
-            child starts, open ones run to their end, and the node fails. If omitted, all run, and
-            the node fails if any failed.
-        dependencies: Tasks that must have ended before it starts, by id or by function.
-        timeout: Maximum run time of a child: seconds, a timedelta, or a text such as `"1h"`. The
-            child has at most the time that is left of its parent's.
+            lengths; its names replace `item` in the paths of `input`.
+        parallel: Maximum number of children that are open at once, on all runners together; no
+            limit if omitted.
+        batch: Maximum number of elements for one child, whose `item` is then a list.
+        tolerate: Maximum number (`3`) or share (`0.1`) of failed children. If more children fail,
+            no further child starts, running children run to completion, and the node fails. If
+            omitted, all children run, and the node fails if any child failed.
+        dependencies: Tasks that must have ended before the node starts, by id or by function.
+        timeout: Maximum run time of a child: seconds, a timedelta, or a string such as `"1h"`; the
+            runner's `workflow_timeout_seconds` if omitted. A child also times out when its parent
+            times out.
         on_parent_end: The fate of the child when its parent is cancelled, fails or times out:
-            `"cancel"` or `"abandon"`.
-        trigger_rule: The condition under which it starts, once its dependencies have ended.
-        trigger_rules: The same.
-        priority: The priority of the child; the parent's if omitted.
-        retry: A retry policy. Each attempt is a new child. Without any `retry*` there is one
+            `"cancel"` cancels the child, `"abandon"` lets it run.
+        trigger_rule: The condition under which the node starts after its dependencies have ended.
+        trigger_rules: Another name for `trigger_rule`.
+        priority: The priority of the child; the parent's priority if omitted.
+        retry: A retry policy. Each attempt is a new child. Without any `retry*` option there is one
             attempt.
         retry_attempts: See `task`.
         retry_backoff: See `task`.
@@ -92,17 +97,20 @@ def child(
         retry_max_delay_ms: See `task`.
         retry_condition: See `task`.
         retry_jitter: See `task`.
+        retry_on: The only error types that are retried: `ChildFailedError`, or types of the error
+            with which the child failed.
+        never_on: The error types that are never retried.
         retry_policy: See `task`.
-        compensate: A function that undoes what the child has done, when the parent does not
-            succeed: see `task`. A parameter named like the node receives the child's output.
-        compensate_failed: Whether it also runs if the child did not complete.
+        compensate: A function that undoes the effects of the child if the parent does not succeed:
+            see `task`. A parameter with the name of the node receives the child's output.
+        compensate_failed: Whether `compensate` also runs if the child did not complete.
 
     Returns:
         The id, for use in the dependencies of other tasks.
 
     Raises:
         TaskValidationError: An option is not valid.
-        WorkflowValidationError: The workflow has a task with this id already.
+        WorkflowValidationError: The workflow already has a task with this id.
 
     Example:
         >>> cloaca.child("invoice", workflow="invoice", input={"order": "order_id"}, timeout="1h")
@@ -127,6 +135,8 @@ def child(
         "retry_max_delay_ms": retry_max_delay_ms,
         "retry_condition": retry_condition,
         "retry_jitter": retry_jitter,
+        "retry_on": retry_on,
+        "never_on": never_on,
         "retry_policy": retry_policy,
     }
     if all(value is None for value in retries.values()):
@@ -155,7 +165,7 @@ def child(
 def _text(id: str, option: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TaskValidationError(
-            f"child {id!r}: {option} must be a text that is not empty, not {value!r}"
+            f"child {id!r}: {option} must be a non-empty string, not {value!r}"
         )
     return value
 
@@ -165,7 +175,7 @@ def _paths(id: str, paths: Mapping[str, str]) -> dict[str, str]:
     if items is None:
         raise TaskValidationError(
             f"child {id!r}: input must be a dict of names and paths, not {type(paths).__name__}",
-            hint='such as input={"order": "order_id"}',
+            hint='write input={"order": "order_id"}, for example',
         )
     return {
         _text(id, "a name of input", name): _text(id, f"input[{name!r}]", path)

@@ -1,4 +1,4 @@
-"""A workflow's graph as an SVG drawing, for notebooks. Needs no network and no script."""
+"""Draws a workflow's graph as SVG, for notebooks. The drawing needs no network and no script."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-# All in CSS pixels.
+# Sizes in CSS pixels.
 _HEIGHT = 34
 _GAP_X = 56
 _GAP_Y = 18
 _MARGIN = 12
 _LETTER = 7.3
-# Larger graphs are described by a sentence, because a drawing would be unreadable.
+# Maximum number of tasks in a drawing. A larger graph is described by a sentence instead.
 _MAX_TASKS = 200
 _MAX_LETTERS = 32
 
@@ -29,11 +29,11 @@ def draw(
     """Draws the graph from left to right, one column for each level.
 
     Args:
-        caption: HTML that is shown above the graph.
-        levels: The task ids of each level.
-        dependencies: The ids that each task depends on.
+        caption: The HTML that is shown above the graph.
+        levels: The ids of the tasks in each level.
+        dependencies: The ids of the tasks that each task depends on.
         external: The tasks that another program runs; their boxes are dashed.
-        notes: Texts about tasks, shown while the mouse is over a box.
+        notes: Texts by task, shown while the mouse is over the task's box.
     """
     count = sum(map(len, levels))
     if count > _MAX_TASKS:

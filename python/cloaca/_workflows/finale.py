@@ -1,19 +1,21 @@
 """Binds the final tasks and the compensations of a complete workflow (semantics Q).
 
-Their parameters receive the results of ordinary tasks. These are values in the input of the derived
-workflow, not dependencies. A parameter `error` receives the `ErrorInfo`.
+These tasks form a derived workflow, which runs after an execution has ended. Its input contains the
+results of the execution's ordinary tasks. A parameter that names an ordinary task therefore reads
+the input and adds no dependency. A parameter `error` receives the `ErrorInfo`.
 """
 
 from __future__ import annotations
 
 from cloaca._tasks.definition import TaskDefinition
 from cloaca._tasks.options import read_options
-from cloaca._tasks.parameters import read_signature
+from cloaca._tasks.parameters import MISSING, name_of, read_signature
 from cloaca._tasks.references import task_id, tasks_of
 from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._values.suggestion import suggestion
 from cloaca._workflows.group_names import outer
+from cloaca._workflows.map_kinds import check_reader, is_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,18 +25,20 @@ if TYPE_CHECKING:
     from cloaca._tasks.call import Call
     from cloaca._tasks.final_options import Compensation
     from cloaca._tasks.markers import ResultMarker
+    from cloaca._tasks.parameters import Signature
     from cloaca._workflows.group_names import GroupNames
     from cloaca._workflows.input_model import InputModel
 
 
 class ErrorDecoder:
-    """Decodes the error of the ended execution: an `ErrorInfo`, or `None` if it completed."""
+    """Decodes the error of the ended execution: an `ErrorInfo`, or `None` if it has no error."""
 
     accepts_null = True
+    converts = False
     kinds = None
 
     def decode(self, text: str) -> Any:
-        """The error of a JSON text."""
+        """Return the error that a JSON text describes."""
         from json import loads
 
         from cloaca._values.error_info import ErrorInfo
@@ -45,12 +49,37 @@ class ErrorDecoder:
         return ErrorInfo(data["type"], data["message"], data.get("traceback"), data.get("task"))
 
 
+def _check_error(task: TaskDefinition, signature: Signature, call: Call) -> None:
+    """Refuses a parameter `error` whose annotation does not admit the error that it receives."""
+    written = signature.annotation("error")
+    takes_error = any(isinstance(source.decoder, ErrorDecoder) for source in call.sources)
+    if written is MISSING or not takes_error or signature.is_annotated("error", "ErrorInfo"):
+        return
+    from typing import Any
+
+    from cloaca._values.annotations import evaluate
+    from cloaca._values.error_info import ErrorInfo
+
+    try:
+        annotation = evaluate("error", written, signature.function)
+    except Exception:
+        return  # A name that only type checkers import; the annotation is theirs to check.
+    parts = (annotation, *getattr(annotation, "__args__", ()))
+    if not any(part in (ErrorInfo, object, Any) for part in parts):
+        shown = getattr(annotation, "__name__", annotation)
+        raise TaskValidationError(
+            f"task '{task.id}': parameter 'error' of {name_of(signature.function)} receives the "
+            f"error of the execution, not {shown}",
+            hint="annotate it with `cloaca.ErrorInfo | None`, or rename the parameter",
+        )
+
+
 class Finale:
     """The bound final tasks and compensations of a workflow.
 
     Attributes:
-        handlers: The tasks by the name of their handlers.
-        definitions: The tasks as the engine reads them.
+        handlers: The tasks by the names of their handlers.
+        definitions: The tasks in the form that the engine reads.
     """
 
     __slots__ = (
@@ -76,13 +105,13 @@ class Finale:
 
         Args:
             workflow: The workflow's name.
-            ordinary: Its ordinary tasks by id, as they were defined.
-            finals: Its final tasks by id, as they were defined.
-            input: Its declared input.
-            names: The names of all its tasks and groups.
+            ordinary: The workflow's ordinary tasks by id, before they are bound.
+            finals: The workflow's final tasks by id, before they are bound.
+            input: The workflow's declared input.
+            names: The names of all tasks and groups of the workflow.
 
         Raises:
-            TaskValidationError: A parameter has no meaning, or a reference is not known.
+            TaskValidationError: A parameter has no source, or a reference is not known.
             WorkflowValidationError: A group has no tasks.
         """
         self._workflow = workflow
@@ -153,17 +182,23 @@ class Finale:
             find=find,
             keys=self._keys,
             fields=None if self._input is None else self._input.fields,
+            default_of_input=None if self._input is None else self._input.default_of,
             marked=marked,
             error=ErrorDecoder(),
         )
         call = resolve(task.signature, scope)
+        _check_error(task, task.signature, call)
+        for source in call.sources:
+            maker = tasks.get(source.task or "")
+            if maker is not None and (source.items is not None or is_map(maker)):
+                check_reader(task, source, maker)
         rule = task.rule
         if rule is not None:
             rule = rule.with_tasks(lambda name: self._tasks(name, task.group, self._finals))
         return task.bound(call, self._edges(task, call), rule=rule)
 
     def _tasks(self, name: str, group: str, among: Mapping[str, TaskDefinition]) -> list[str]:
-        """The task that a name stands for, or those tasks of a group that are in a mapping."""
+        """Return the named task, or the tasks of the named group that are in `among`."""
         found = self._names.nearest(name, group)
         if found is None:
             return []
@@ -185,7 +220,10 @@ class Finale:
         return next((id for id in tasks if self._keys[id] == name), None)
 
     def _edges(self, task: TaskDefinition, call: Call) -> tuple[str, ...]:
-        """The final tasks that must have ended before: declared ones, and sources of parameters."""
+        """Return the final tasks that must end before a task.
+
+        These are the task's declared dependencies and the final tasks whose results it takes.
+        """
         edges: list[str] = []
         for name in task.dependencies:
             edges += self._tasks(name, task.group, self._finals) or [name]

@@ -1,9 +1,9 @@
-"""The `workflow` decorator: a workflow of one task, whose function is durable code (T10)."""
+"""The `workflow` decorator: a workflow with one task, whose function is durable code (T10)."""
 
 from __future__ import annotations
 
 from cloaca._values.arguments import names_arguments
-from cloaca._values.exceptions import WorkflowValidationError
+from cloaca._values.exceptions import TaskValidationError, WorkflowValidationError
 from cloaca._workflows.builder import WorkflowBuilder
 from cloaca._workflows.task import id_of, task
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     ExceptionTypes: TypeAlias = Iterable[type[BaseException] | str] | type[BaseException] | str
 
+# The attribute of a function that `workflow` decorated, with the name of the workflow.
+_ATTRIBUTE = "__cloaca_workflow__"
 
-# Importing `typing` would double the package's import time, so there are no overloads at run time.
+# The overloads do not exist at run time, because they need `typing`, whose import would double the
+# package's import time.
 if TYPE_CHECKING:
 
     @overload
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
         retry: RetryPolicy | None = None,
         retry_attempts: int | None = None,
         retry_backoff: str | None = None,
-        retry_delay_ms: float | None = None,
-        retry_max_delay_ms: float | None = None,
+        retry_delay_ms: float | timedelta | str | None = None,
+        retry_max_delay_ms: float | timedelta | str | None = None,
         retry_condition: str | Iterable[str] | None = None,
         retry_jitter: bool | None = None,
         retry_on: ExceptionTypes | None = None,
@@ -43,8 +46,8 @@ if TYPE_CHECKING:
         retry_policy: Mapping[str, Any] | None = None,
         on_success: Callable[[str, Context], object] | None = None,
         on_failure: Callable[[str, str, Context], object] | None = None,
-        timeout: float | timedelta | None = None,
-        timeout_seconds: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
+        timeout_seconds: float | timedelta | str | None = None,
         priority: int | None = None,
         max_context_bytes: int | None = None,
         compensate: Callable[..., object] | None = None,
@@ -63,8 +66,8 @@ def workflow(
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
     retry_backoff: str | None = None,
-    retry_delay_ms: float | None = None,
-    retry_max_delay_ms: float | None = None,
+    retry_delay_ms: float | timedelta | str | None = None,
+    retry_max_delay_ms: float | timedelta | str | None = None,
     retry_condition: str | Iterable[str] | None = None,
     retry_jitter: bool | None = None,
     retry_on: ExceptionTypes | None = None,
@@ -72,42 +75,43 @@ def workflow(
     retry_policy: Mapping[str, Any] | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
-    timeout: float | timedelta | None = None,
-    timeout_seconds: float | timedelta | None = None,
+    timeout: float | timedelta | str | None = None,
+    timeout_seconds: float | timedelta | str | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
     compensate: Callable[..., object] | None = None,
     compensate_failed: bool = False,
     finals: Iterable[Callable[..., Any]] = (),
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a workflow of one function, which is its only task.
+    """Define a workflow with one task: a function.
 
     The workflow and the task have the name of the function. The result of each `TaskHandle.step`
-    is durable, so loops, branches and agents can be written as ordinary Python. The parameters
-    are those of a task: values by name, the context, and the handle. The returned value is the
-    output of the execution. The function itself is unchanged: it can be called and tested.
+    is durable, so loops, branches and agents can be written as ordinary Python. The function can
+    have the same parameters as a task: values by name, the context, and the handle. The returned
+    value is the output of the execution. The function itself is unchanged: it can be called and
+    tested.
 
     Args:
         function: The function, if the decorator is used without parentheses.
         input: The input of an execution; see `WorkflowBuilder`.
         output: The name under which the result is stored; the name of the function if omitted.
-        retry: A whole retry policy; see `task`, as for all following options.
-        retry_attempts: Maximum number of attempts, the first included.
+        retry: A complete retry policy. For this option and all following ones, see `task`.
+        retry_attempts: Maximum number of attempts, including the first.
         retry_backoff: The growth of the delay.
-        retry_delay_ms: The first delay, in milliseconds.
-        retry_max_delay_ms: The longest delay, in milliseconds.
-        retry_condition: The failures that are retried.
-        retry_jitter: Whether delays vary.
-        retry_on: Exception types that are retried.
-        never_on: Exception types that are never retried.
-        retry_policy: The dict form of a policy.
-        on_success: Called once the completion is durable.
-        on_failure: Called once the failure is durable.
-        timeout: Maximum duration of one attempt, in seconds.
-        timeout_seconds: The same.
-        priority: Higher priorities start first.
-        max_context_bytes: Maximum size of the result, and of all recorded steps, in bytes.
-        compensate: A function that undoes what the function has done; see `task`.
+        retry_delay_ms: The first delay: milliseconds, a timedelta, or text such as `"10s"`.
+        retry_max_delay_ms: The longest delay: milliseconds, a timedelta, or text such as `"10m"`.
+        retry_condition: The condition that a failure must meet to be retried.
+        retry_jitter: Whether delays vary randomly.
+        retry_on: The exception types that are retried.
+        never_on: The exception types that are never retried.
+        retry_policy: A complete retry policy as a dict.
+        on_success: A function to call once the completion is durable.
+        on_failure: A function to call once the failure is durable.
+        timeout: Maximum duration of one attempt: seconds, a timedelta, or a string such as `"1h"`.
+        timeout_seconds: Another name for `timeout`.
+        priority: The priority, from -32768 to 32767; higher priorities start first.
+        max_context_bytes: Maximum size of the result, and of all recorded steps together, in bytes.
+        compensate: A function that undoes the effects of the workflow; see `task`.
         compensate_failed: Whether `compensate` also runs if the function failed or was cancelled.
         finals: Functions that run after the execution has ended, each decorated with
             `@cloaca.task(final=...)` outside of any workflow.
@@ -116,10 +120,10 @@ def workflow(
         The function itself.
 
     Raises:
-        TaskValidationError: An option is not valid, or the function cannot be a task. It is a
-            `ValueError`.
+        TaskValidationError: An option is not valid, or the function cannot be a task. The error is
+            a `ValueError`.
         WorkflowValidationError: The decorator is in the block of a workflow, or the definition
-            breaks a rule. It is a `ValueError`.
+            breaks a rule. The error is a `ValueError`.
 
     Example:
         >>> @cloaca.workflow
@@ -186,11 +190,43 @@ def _define(
         builder._return_result(name)
         for final in finals:
             builder.add_task(final)
+    attributes = getattr(function, "__dict__", None)
+    if isinstance(attributes, dict):  # a built-in function has none
+        attributes[_ATTRIBUTE] = name
     return function
 
 
+def defined_workflow(object: object) -> str | None:
+    """Returns the name of the workflow that an object defines; `None` if it defines none.
+
+    The object is a `Workflow`, a `WorkflowBuilder`, or a function that `workflow` decorated.
+    """
+    from cloaca._workflows.registry import registry
+    from cloaca._workflows.workflow import Workflow
+
+    if isinstance(object, (Workflow, WorkflowBuilder)):
+        return object.name
+    if isinstance(object, type) or not callable(object):
+        return None
+    name = getattr(object, _ATTRIBUTE, None)
+    if isinstance(name, str):
+        return name
+    try:
+        name = id_of(object)
+    except TaskValidationError:
+        return None
+    # `workflow` cannot mark built-in functions.
+    known = registry.workflow(name)
+    task = None if known is None else known._definitions.get(name)
+    return name if task is not None and task.function == object else None
+
+
 def _finals(finals: object) -> list[Callable[..., Any]]:
-    """The final tasks of a workflow of one function."""
+    """Checks the argument `finals` of `workflow`, and returns it as a list.
+
+    Raises:
+        WorkflowValidationError: The argument is not a list of the functions of final tasks.
+    """
     from cloaca._tasks.references import tasks_of
 
     if callable(finals) or isinstance(finals, str) or not hasattr(finals, "__iter__"):
@@ -202,7 +238,7 @@ def _finals(finals: object) -> list[Callable[..., Any]]:
         known = tasks_of(final) if callable(final) else ()
         if not known or known[-1].options.final is None:
             raise WorkflowValidationError(
-                f"finals names {final!r}, which is not a final task",
+                f"finals=[...] contains {final!r}, which is not a final task",
                 hint='decorate it with @cloaca.task(final="always"), or another value of final=',
             )
     return found

@@ -1,4 +1,4 @@
-"""Groups: tasks of a workflow that share a prefix and a start (semantics U1)."""
+"""Groups: tasks of a workflow that share a prefix and dependencies (semantics U1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 
 
 class TaskGroup:
-    """Tasks with a common prefix. Made by `cloaca.group`.
+    """A group of tasks with a common prefix, which `cloaca.group` creates.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("report"):
+        ...     with cloaca.group("load") as load:
+        ...         @cloaca.task
+        ...         def orders():
+        ...             return [1, 2]
+        >>> load.prefix
+        'load.'
 
     Since 1.0.
     """
@@ -23,11 +32,11 @@ class TaskGroup:
     def __init__(self, name: str, dependencies: Iterable[object] | None) -> None:
         """Private: use `cloaca.group`."""
         self._name = name
-        #: The name, with the names of the groups around it. Since 1.0.
+        #: The group's name, prefixed with the names of the enclosing groups. Since 1.0.
         self.name = name
-        #: The tasks and groups after which its first tasks start, as they were given.
+        #: The tasks and groups that must end before the group's first tasks start.
         self.dependencies = dependencies
-        #: The prefix of the group around it.
+        #: The prefix of the enclosing group.
         self.parent = ""
 
     @property
@@ -37,11 +46,11 @@ class TaskGroup:
 
     @property
     def prefix(self) -> str:
-        """The prefix of the ids of its tasks. Since 1.0."""
+        """The prefix of the ids of the group's tasks. Since 1.0."""
         return f"{self.name}."
 
     def __enter__(self) -> Self:
-        """Begin the block whose tasks join the group."""
+        """Begin the block. Tasks that are defined in it belong to the group."""
         builder = registry.current_builder()
         if builder is None:
             raise WorkflowValidationError(
@@ -65,7 +74,7 @@ class TaskGroup:
             builder._close_group(self)
 
     def __repr__(self) -> str:
-        """Its name."""
+        """Return the name."""
         return f"<cloaca.group {self.name!r}>"
 
 
@@ -73,24 +82,25 @@ def group(
     name: str,
     dependencies: Iterable[str | Callable[..., object] | TaskGroup] | None = None,
 ) -> TaskGroup:
-    """Group the tasks of a `with` block of a workflow: `with cloaca.group("section") as section:`.
+    """Group the tasks of a block in a workflow: `with cloaca.group("section") as section:`.
 
-    The ids of the tasks get the prefix `section.`. The tasks of the group that depend on no other
-    task of the group start after the group's dependencies. Other tasks can name the group, by the
-    object or its name, as one dependency: they start when all of its tasks have ended. Inside of
-    the group, other tasks of the group can be named without the prefix. Groups nest.
+    The ids of the tasks have the prefix `section.`. Tasks that depend on no other task of the group
+    start after the group's dependencies have ended. A task outside of the group can depend on the
+    group, by object or by name. Such a task starts when all tasks of the group have ended. Inside
+    the group, its tasks can be named without the prefix. Groups can be nested.
 
     Args:
         name: The group's name, without a dot.
-        dependencies: Tasks or groups that must have ended before, by id or function.
+        dependencies: Tasks or groups that must have ended before the group starts, by id or by
+            function.
 
     Returns:
         The group, for a `with` block and for `dependencies=`.
 
     Raises:
         TaskValidationError: The name is not valid.
-        WorkflowValidationError: Its block is outside of a workflow, or the workflow has a group
-            with this name.
+        WorkflowValidationError: The block is outside of a workflow, or the workflow already has a
+            group with this name.
 
     Example:
         >>> with cloaca.WorkflowBuilder("report"):
@@ -106,7 +116,7 @@ def group(
     given: object = name
     if not isinstance(given, str) or not name or "." in name:
         raise TaskValidationError(
-            f"the name of a group must be a text without dots, not {name!r}",
+            f"the name of a group must be a string without dots, not {name!r}",
             hint="nest groups: their names are joined by dots",
         )
     if isinstance(dependencies, str) or callable(dependencies):

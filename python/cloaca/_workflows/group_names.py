@@ -1,4 +1,4 @@
-"""The tasks and groups that a name stands for inside of a group (semantics U1)."""
+"""Finds the task or group that a name means inside a group (semantics U1)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class GroupNames:
     def __init__(
         self, workflow: str, tasks: Collection[str], groups: Collection[str], full_prefix: str
     ) -> None:
-        """Note the names.
+        """Store the names.
 
         Args:
             workflow: The workflow's name.
-            tasks: The ids of its tasks.
-            groups: The names of its groups.
-            full_prefix: The part of full names before the ids.
+            tasks: The ids of the workflow's tasks.
+            groups: The names of the workflow's groups.
+            full_prefix: The part of full task names before the id.
         """
         self._workflow = workflow
         self._tasks = tasks
@@ -31,15 +31,18 @@ class GroupNames:
         self._full_prefix = full_prefix
 
     def shortened(self, name: str) -> str:
-        """The id of a task that is given by its full name; any other name as it is."""
+        """Return the id if the name is a task's full name; otherwise return the name unchanged."""
         return name.removeprefix(self._full_prefix)
 
     def nearest(self, name: str, group: str) -> str | None:
-        """The task or the group that a name stands for, nearest first; `None` if there is none.
+        """Return the task or group that a name means; `None` for an unknown name.
+
+        The search begins in the group in which the name is used, and continues in the enclosing
+        groups.
 
         Args:
-            name: An id or a name of a group, with or without the prefix of the groups around it.
-            group: The prefix of the group in which it is used; empty outside of groups.
+            name: The id of a task or the name of a group, with or without prefixes of groups.
+            group: The prefix of the group in which the name is used; empty outside of groups.
         """
         if name.startswith(self._full_prefix):
             name, group = self.shortened(name), ""
@@ -51,21 +54,21 @@ class GroupNames:
             group = outer(group)
 
     def is_group(self, name: str) -> bool:
-        """Whether a name that `nearest` returned names a group."""
+        """Return whether a name that `nearest` returned is the name of a group."""
         return name not in self._tasks
 
     def members(
         self, group: str, among: Collection[str] | None = None, kind: str = "tasks"
     ) -> list[str]:
-        """The tasks of a group and of the groups in it.
+        """Return the tasks of a group and of the groups in it.
 
         Args:
             group: The group's name.
-            among: The tasks to look in; all if omitted.
-            kind: The name of those tasks, for the message.
+            among: The tasks to search; all tasks if omitted.
+            kind: The word for these tasks in the error message.
 
         Raises:
-            WorkflowValidationError: There are none.
+            WorkflowValidationError: The group has no such tasks.
         """
         ids = self._tasks if among is None else among
         found = [id for id in ids if id.startswith(f"{group}.")]
@@ -76,7 +79,7 @@ class GroupNames:
         return found
 
     def tasks(self, name: str, group: str) -> list[str]:
-        """The task that a name stands for, or all tasks of a group; none if it is not known."""
+        """Return the named task, or all tasks of the named group; an empty list for no match."""
         found = self.nearest(name, group)
         if found is None:
             return []
@@ -84,6 +87,9 @@ class GroupNames:
 
 
 def outer(group: str) -> str:
-    """The prefix of the group around a group, whose prefix is given; empty if there is none."""
+    """Returns the prefix of the group that encloses the group with the given prefix.
+
+    Returns an empty string if no group encloses it.
+    """
     around = group[:-1].rpartition(".")[0]
     return f"{around}." if around else ""

@@ -1,4 +1,4 @@
-"""Sentences about the declared input and output of a workflow, and the parameters of its tasks."""
+"""Texts about the declared input and output of a workflow, and about parameters of its tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def interface_lines(workflow: _core.Workflow) -> list[str]:
-    """The input and the output of a workflow, one line each; nothing if it declares none."""
+    """Returns a line about a workflow's input and a line about its output, if they are declared."""
     lines = []
     schema = workflow.input_schema
     if schema is not None:
@@ -28,7 +28,7 @@ def interface_lines(workflow: _core.Workflow) -> list[str]:
 
 
 def kind_of(schema: Mapping[str, Any]) -> str:
-    """The kind of JSON that a schema describes, in a word or a few."""
+    """Returns a few words that name the kind of JSON value that a schema describes."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     kind = schema.get("type")
@@ -47,8 +47,8 @@ def kind_of(schema: Mapping[str, Any]) -> str:
     return "any value"
 
 
-def told(parameter: Mapping[str, Any]) -> str:
-    """The origin of a parameter of a stored definition, or of `sources`."""
+def source_text(parameter: Mapping[str, Any]) -> str:
+    """Returns a text about a parameter's source, from a stored definition or from `sources`."""
     key = parameter.get("key", parameter.get("name"))
     origin = {
         "task": f"result of task '{parameter.get('task')}'",
@@ -63,20 +63,20 @@ def told(parameter: Mapping[str, Any]) -> str:
     if "of" in parameter:
         batch = parameter["of"].get("batch")
         items = "item" if batch is None else f"up to {batch} items"
-        origin = f"{items} of {told_list(parameter['of'])}"
+        origin = f"{items} of {list_text(parameter['of'])}"
     if "path" in parameter:
         origin = f"'{parameter['path']}' of the {origin}"
     return f"{origin}, or its default" if parameter.get("default") else str(origin)
 
 
-def told_list(source: Mapping[str, Any]) -> str:
-    """The origin of a list that a task or node runs over."""
-    return told(source) if "path" in source else f"the {told(source)}"
+def list_text(source: Mapping[str, Any]) -> str:
+    """Returns a text about the source of a list that a task or node runs over."""
+    return source_text(source) if "path" in source else f"the {source_text(source)}"
 
 
-def notes(workflow: _core.Workflow) -> dict[str, str]:
-    """The parameters of each typed task, in one text."""
+def parameter_texts(workflow: _core.Workflow) -> dict[str, str]:
+    """Returns a text about the parameters of each typed task, by the task's id."""
     return {
-        task: "".join(f"\n{entry['name']}: {told(entry)}" for entry in parameters)
+        task: "".join(f"\n{entry['name']}: {source_text(entry)}" for entry in parameters)
         for task, parameters in workflow.parameters.items()
     }

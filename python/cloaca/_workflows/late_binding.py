@@ -1,4 +1,4 @@
-"""A warning about functions made in a loop that read the loop's variable when they run."""
+"""Warns about functions that are defined in a loop and read the loop's variable when they run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LateBinding:
-    """Compares each task of a workflow with the one that was defined before it."""
+    """Compares each task of a workflow with the task that was defined before it."""
 
     __slots__ = ("_code", "_id", "_values")
 
@@ -22,10 +22,10 @@ class LateBinding:
         self._id = ""
         self._values: dict[str, tuple[object, object]] = {}
 
-    def note(self, task: TaskDefinition) -> None:
-        """Warns if a task has the same code as the last one, and a variable in it has changed.
+    def check(self, task: TaskDefinition) -> None:
+        """Warns if a task has the code of the previous task, but an outer variable has changed.
 
-        When they run, both functions see the variable's last value.
+        Both functions read the variable when they run, so both get its last value.
         """
         function = task.function
         if type(function) is not FunctionType:
@@ -36,21 +36,21 @@ class LateBinding:
             changed = [name for name in changed if name in code.co_freevars or _reads(code, name)]
             if changed:
                 _warn(self._id, task.id, function.__name__, changed[0])
-                values = {}  # one warning for each loop
+                values = {}  # Later tasks of the same loop cause no further warning.
         self._code, self._id, self._values = code, task.id, values
 
-    def _has_changed(self, name: str, place: object, value: Any) -> bool:
-        place_before, before = self._values.get(name, (None, value))
-        if place is not place_before or value is before:
+    def _has_changed(self, name: str, holder: object, value: Any) -> bool:
+        holder_before, before = self._values.get(name, (None, value))
+        if holder is not holder_before or value is before:
             return False
         try:
             return bool(value != before)
         except Exception:
-            return False  # a value that cannot be compared
+            return False  # The values cannot be compared.
 
 
 def _variables(function: FunctionType) -> dict[str, tuple[object, object]]:
-    """The outer variables of a function: where each is kept, and its value now."""
+    """Returns the outer variables of a function, each with its module or cell and its value."""
     module = function.__globals__
     names = function.__code__.co_names
     found: dict[str, tuple[object, object]] = {
@@ -60,12 +60,12 @@ def _variables(function: FunctionType) -> dict[str, tuple[object, object]]:
         try:
             found[name] = cell, cell.cell_contents
         except ValueError:
-            continue  # not assigned yet
+            continue  # The variable has no value yet.
     return found
 
 
 def _reads(code: CodeType, name: str) -> bool:
-    """Whether code reads a global variable, or perhaps an attribute of the same name."""
+    """Returns whether code reads a global variable with this name, not merely an attribute."""
     import dis
 
     return any(
@@ -79,7 +79,7 @@ def _warn(before: str, after: str, function: str, name: str) -> None:
 
     logger().warning(
         "tasks '%s' and '%s' read the variable '%s' when they run: both get its last value; "
-        "hint: keep the value of each with a default: def %s(context, %s=%s)",
+        "hint: keep each task's value in a default: def %s(context, %s=%s)",
         before,
         after,
         name,

@@ -1,7 +1,7 @@
-"""Binds the tasks of a complete workflow: what each parameter receives, and the edges it adds.
+"""Binds the tasks of a complete workflow: finds the sources of parameters and the dependencies.
 
-See semantics J1, J6, U1. The tasks that it returns are new objects, so that a task may be part of
-several workflows.
+See semantics J1, J6, U1. Binding creates new objects and leaves the given tasks unchanged, so that
+a task can be part of several workflows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from cloaca._tasks.resolver import Scope, resolve
 from cloaca._values.exceptions import TaskValidationError, WorkflowValidationError
 from cloaca._values.suggestion import suggestion
 from cloaca._workflows.group_names import GroupNames, outer
+from cloaca._workflows.map_kinds import (
+    MappedList,
+    check_lists,
+    check_reader,
+    is_map,
+    kinds_text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from cloaca._tasks.call import Call, Source
     from cloaca._tasks.definition import TaskDefinition
@@ -40,17 +47,17 @@ class Linker:
         groups: Mapping[str, TaskGroup],
         input: InputModel | None,
     ) -> None:
-        """Prepare the names of a workflow.
+        """Collect the names of the workflow's tasks, groups and results.
 
         Args:
             workflow: The workflow's name.
-            tasks: Its tasks as they were defined, by id.
-            full_prefix: The part of full names before the ids.
-            groups: Its groups by name.
-            input: Its declared input.
+            tasks: The workflow's tasks by id, before they are bound.
+            full_prefix: The part of full task names before the id.
+            groups: The workflow's groups by name.
+            input: The workflow's declared input.
 
         Raises:
-            WorkflowValidationError: Two tasks store their results under one key.
+            WorkflowValidationError: Two tasks store their results under the same key.
         """
         self._workflow = workflow
         self._tasks = tasks
@@ -60,20 +67,24 @@ class Linker:
         self._keys = {task.id: task.result_key for task in tasks.values()}
         self._by_key = self._owners()
         self._calls: dict[str, Call | None] = {}
-        # For mapped tasks: the key of the list of each parameter, and the tasks that make the
-        # lists.
+        # For each mapped task: the key of each parameter's list, the origin of each parameter's
+        # list, and the tasks whose results contain the lists.
         self._lists: dict[str, dict[str, str]] = {}
+        self._origins: dict[str, dict[str, MappedList]] = {}
         self._makers: dict[str, list[str]] = {}
-        # In a workflow with groups, the rules with the full names of their tasks.
+        # In a workflow with groups: the trigger rules, with each name replaced by the ids of the
+        # tasks that it means.
         self._rules: dict[str, TriggerRule] = {}
-        # The groups whose tasks are being looked for.
+        # The groups for which a call of `_leaves` is running. They reveal a group that depends on
+        # itself.
         self._expanding: set[str] = set()
 
     def link(self) -> dict[str, TaskDefinition]:
-        """The bound tasks by id.
+        """Return the bound tasks by id.
 
         Raises:
-            TaskValidationError: A parameter has no meaning, or its annotation does not fit.
+            TaskValidationError: A parameter has no source, or its annotation does not match the
+                source.
             WorkflowValidationError: A dependency or a group is not known.
         """
         calls = self._calls = {task.id: self._call(task) for task in self._tasks.values()}
@@ -94,10 +105,11 @@ class Linker:
         }
 
     def output_keys(self, output: str | tuple[str, ...] | None) -> list[str]:
-        """The keys of the results that are the workflow's output.
+        """Return the keys of the results and input fields that form the workflow's output.
 
         Raises:
-            WorkflowValidationError: No task has such a result.
+            WorkflowValidationError: A name is neither a task's result nor a field of the input, or
+                it names a map.
         """
         names = (output,) if isinstance(output, str) else (output or ())
         keys = []
@@ -106,7 +118,8 @@ class Linker:
             key = self._keys[id] if id is not None else name
             if id is None and (self._input is None or name not in self._input.fields):
                 raise WorkflowValidationError(
-                    f"workflow '{self._workflow}': output={name!r} is not the result of a task",
+                    f"workflow '{self._workflow}': output={name!r} is neither the result of a task "
+                    "nor a field of the input",
                     hint=suggestion(name, [*self._keys, *self._keys.values()]),
                 )
             if id is not None and self._tasks[id].options.map is not None:
@@ -119,7 +132,7 @@ class Linker:
         return keys
 
     def _owners(self) -> dict[str, str]:
-        """The task of each result, by the result's key."""
+        """Return the task of each result, by the result's key."""
         found: dict[str, str] = {}
         for task in self._tasks.values():
             other = found.get(task.result_key)
@@ -135,7 +148,7 @@ class Linker:
         return found
 
     def _find(self, name: str, group: str) -> str | None:
-        """The id of the task that a name stands for inside of a group: the nearest one."""
+        """Return the id of the nearest task that a name means inside a group, or `None`."""
         while True:
             if group + name in self._tasks:
                 return group + name
@@ -167,6 +180,7 @@ class Linker:
             find=lambda name: self._find(name, task.group),
             keys=self._keys,
             fields=None if self._input is None else self._input.fields,
+            default_of_input=None if self._input is None else self._input.default_of,
             signals=() if task.options.wait is None else task.options.wait.signals,
             map=task.options.map,
             marked=marked,
@@ -183,10 +197,14 @@ class Linker:
         return call
 
     def _read_lists(self, task: TaskDefinition, call: Call | None) -> None:
-        """Finds the lists of a mapped task or node: results of tasks, fields of the input, or keys.
+        """Records the keys of the lists that a mapped task or node runs over.
+
+        A list is the result of a task, a field of the input or, if the workflow declares no input,
+        the value of a context key.
 
         Raises:
-            TaskValidationError: A list is none of them.
+            TaskValidationError: The workflow declares an input, and `over=` names neither a task
+                nor a field of the input.
         """
         assert task.options.map is not None
         over = task.options.map.over
@@ -195,6 +213,7 @@ class Linker:
             items = [source.parameter for source in call.sources if source.kind == "item"]
         given = over if isinstance(over, dict) else dict.fromkeys(items, over)
         lists, makers = self._lists.setdefault(task.id, {}), self._makers.setdefault(task.id, [])
+        origins = self._origins.setdefault(task.id, {})
         for parameter, reference in given.items():
             what = f"over of task '{task.id}'"
             name = self._names.shortened(task_id(what, reference, dict(self._tasks)))
@@ -204,9 +223,11 @@ class Linker:
                 if maker is not None and maker != task.id:
                     makers.append(maker)
                     lists[parameter] = self._keys[maker] + path
+                    origins[parameter] = MappedList(maker, None, path)
                     break
                 if self._input is not None and part in self._input.fields:
                     lists[parameter] = self._input.fields[part] + path
+                    origins[parameter] = MappedList(None, part, path)
                     break
             else:
                 if self._input is not None:
@@ -219,7 +240,7 @@ class Linker:
                 lists[parameter] = name
 
     def _edges(self, task: TaskDefinition, call: Call | None) -> list[str]:
-        """The declared dependencies, and those that parameters add."""
+        """Return the declared dependencies, and the dependencies that parameters add."""
         declared = list(task.dependencies)
         if self._groups:
             declared = [name for id in declared for name in self._expanded(task, id)]
@@ -234,7 +255,7 @@ class Linker:
     # Groups
 
     def _expanded(self, task: TaskDefinition, name: str) -> list[str]:
-        """The tasks that a dependency stands for, by the nearest task or group of that name."""
+        """Return the task that a dependency names, or the last tasks of the group that it names."""
         return self._lookup(name, task.group) or [name]
 
     def _lookup(self, name: str, group: str) -> list[str]:
@@ -244,10 +265,10 @@ class Linker:
         return self._leaves(found) if self._names.is_group(found) else [found]
 
     def _leaves(self, group: str) -> list[str]:
-        """The tasks of a group that no other task of the group depends on."""
+        """Return the tasks of a group that no other task of the group depends on."""
         members = self._names.members(group)
         if group in self._expanding:
-            return members  # it depends on itself, which the engine refuses as a cycle
+            return members  # The group depends on itself. The engine will refuse the cycle.
         self._expanding.add(group)
         before: set[str | None] = set()
         for id in members:
@@ -265,19 +286,20 @@ class Linker:
         return [id for id in members if id not in before] or members
 
     def _named_by_rule(self, id: str) -> list[str]:
-        """The tasks that a task's rule names. The engine counts them as dependencies."""
+        """Return the tasks that a task's rule names. The engine counts them as dependencies."""
         return self._rules[id].tasks if id in self._rules else []
 
     def _group_dependencies(self, group: TaskGroup) -> list[str]:
-        """The dependencies of a group by id or name, as they were declared."""
+        """Return the declared dependencies of a group, by task id or group name."""
         what = f"a dependency of group '{group.name}'"
         known = dict(self._tasks)
         declared = group.dependencies or ()
         return [self._names.shortened(task_id(what, reference, known)) for reference in declared]
 
     def _join_groups(self, edges: dict[str, list[str]]) -> None:
-        """Adds a group's dependencies to its tasks that depend on no task of the group."""
-        # The inner ones first: a dependency of an inner group counts for the outer one.
+        """Adds a group's dependencies to its tasks that depend on no other task of the group."""
+        # Inner groups come first. If an inner group depends on a task of the outer group, the tasks
+        # of the inner group do not need the dependencies of the outer group.
         for group in reversed(list(self._groups.values())):
             names = self._group_dependencies(group)
             before = [id for name in names for id in self._lookup(name, group.parent) or [name]]
@@ -292,32 +314,28 @@ class Linker:
 
     def _check_kinds(self, calls: Mapping[str, Call | None]) -> None:
         for id, call in calls.items():
+            if id in self._origins:
+                check_lists(
+                    self._tasks[id], call, self._origins[id], self._tasks, calls, self._input
+                )
             for source in call.sources if call is not None else ():
                 accepted = source.decoder.kinds if source.decoder is not None else None
-                if source.items is not None:
-                    self._check_items(id, source)
+                maker = self._tasks.get(source.task or "")
+                if maker is not None and (source.items is not None or is_map(maker)):
+                    check_reader(self._tasks[id], source, maker)
                     continue
                 if accepted is None:
                     continue
-                made = self._made(calls, source)
+                made = self._kinds_of(calls, source)
                 if made is not None and not made & accepted:
                     raise TaskValidationError(
-                        f"task '{id}': parameter '{source.parameter}' takes {_told(accepted)}, but "
-                        f"{_origin(source)} is {_told(made)}",
+                        f"task '{id}': parameter '{source.parameter}' takes "
+                        f"{kinds_text(accepted)}, but {_origin(source)} is {kinds_text(made)}",
                         hint="change one of the two annotations",
                     )
 
-    def _check_items(self, id: str, source: Source) -> None:
-        maker = self._tasks.get(source.task or "")
-        if maker is None or maker.options.map is None:
-            raise TaskValidationError(
-                f"task '{id}': parameter '{source.parameter}' is a MapResult, but task "
-                f"'{source.task}' is not a map",
-                hint="a map is a task with over=",
-            )
-
-    def _made(self, calls: Mapping[str, Call | None], source: Source) -> frozenset[str] | None:
-        """The kinds of JSON that a source can have; `None` if they are not known."""
+    def _kinds_of(self, calls: Mapping[str, Call | None], source: Source) -> frozenset[str] | None:
+        """Return the JSON kinds of a source's values; `None` if they are not known."""
         if source.kind == "input" and self._input is not None:
             field = next(name for name, key in self._input.fields.items() if key == source.key)
             return self._input.kinds(field)
@@ -325,7 +343,7 @@ class Linker:
         if call is None or call.result_key is None or source.task is None:
             return None
         signature = self._tasks[source.task].signature
-        if signature is None or self._tasks[source.task].options.map is not None:
+        if signature is None:
             return None
         from cloaca._values.decoding import Unreadable
 
@@ -334,10 +352,6 @@ class Linker:
         except Unreadable:
             return None
         return None if decoder is None else decoder.stored_kinds
-
-
-def _told(kinds: Iterable[str]) -> str:
-    return " or ".join(sorted(kinds))
 
 
 def _origin(source: Source) -> str:

@@ -11,7 +11,7 @@ NAME_HINT = "a workflow's name has 1 to 255 of the characters A-Z a-z 0-9 _ . -"
 
 
 def is_workflow_name(value: object) -> bool:
-    """Whether a workflow can have this name (semantics A1)."""
+    """Returns whether a workflow can have this name (semantics A1)."""
     import re
 
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", value) is not None
@@ -26,7 +26,9 @@ class _Names:
         given: tuple[object, ...] = parts
         for part in given:
             if not isinstance(part, str) or not part or _SEPARATOR in part:
-                raise ValueError(f"a part of a full name must be a text without '::', not {part!r}")
+                raise ValueError(
+                    f"a part of a full name must be a string without '::', not {part!r}"
+                )
         object.__setattr__(self, "_parts", parts)
 
     _parts: tuple[str, ...]
@@ -36,34 +38,41 @@ class _Names:
         raise AttributeError(f"{type(self).__name__} cannot be changed")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, ...]]:
-        """Copies and pickles by a call of the constructor, because attributes cannot be set."""
+        """Makes copying and unpickling call the constructor, because attributes cannot be set."""
         return type(self), self._parts
 
     def as_components(self) -> tuple[str, ...]:
-        """The parts, beginning with the tenant. Since 1.0."""
+        """Returns the parts in order, starting with the tenant. Since 1.0."""
         return self._parts
 
     def __str__(self) -> str:
-        """The parts, joined by `::`."""
+        """Returns the parts, joined by `::`."""
         return _SEPARATOR.join(self._parts)
 
     def __repr__(self) -> str:
-        """The constructor call."""
+        """Returns the constructor call."""
         return f"{type(self).__name__}({', '.join(map(repr, self._parts))})"
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are of one class with the same parts."""
+        """Returns whether the two objects have the same class and the same parts."""
         return (
             isinstance(other, _Names) and type(other) is type(self) and self._parts == other._parts
         )
 
     def __hash__(self) -> int:
-        """The hash of the value."""
+        """Returns the hash of the value."""
         return hash(self._parts)
 
 
 class WorkflowContext(_Names):
-    """The prefix of a workflow's task names: tenant, package and workflow. Since 1.0."""
+    """The prefix of a workflow's task names: tenant, package and workflow.
+
+    Example:
+        >>> str(cloaca.WorkflowContext(workflow_id="etl").task_namespace("load"))
+        'public::embedded::etl::load'
+
+    Since 1.0.
+    """
 
     __slots__ = ()
 
@@ -101,13 +110,20 @@ class WorkflowContext(_Names):
         return self._parts[2]
 
     def task_namespace(self, task_id: str) -> TaskNamespace:
-        """The full name of a task of this workflow.
+        """Return the full name of a task of this workflow.
 
         Args:
             task_id: The task's short id.
 
         Returns:
-            Its parts.
+            The parts of the full name.
+
+        Raises:
+            ValueError: The id is empty or contains `::`.
+
+        Example:
+            >>> cloaca.WorkflowContext(workflow_id="etl").task_namespace("load").task_id
+            'load'
 
         Since 1.0.
         """
@@ -142,22 +158,29 @@ class TaskNamespace(_Names):
 
     @staticmethod
     def from_string(text: str) -> TaskNamespace:
-        """Parses a text such as `public::embedded::etl::load`.
+        """Parse a full name such as `public::embedded::etl::load`.
 
         Args:
-            text: Four parts, joined by `::`.
+            text: The four parts, joined by `::`.
 
         Returns:
-            Its parts.
+            The parts of the full name.
 
         Raises:
-            ValueError: It does not have four parts.
+            ValueError: The value is not text with four parts.
+
+        Example:
+            >>> cloaca.TaskNamespace.from_string("public::embedded::etl::load").workflow_id
+            'etl'
 
         Since 1.0.
         """
-        parts = text.split(_SEPARATOR)
+        given: object = text
+        parts = given.split(_SEPARATOR) if isinstance(given, str) else []
         if len(parts) != 4:
-            raise ValueError(f"a full task name is tenant::package::workflow::task, not {text!r}")
+            raise ValueError(
+                f"a full task name must be tenant::package::workflow::task, not {text!r}"
+            )
         return TaskNamespace(*parts)
 
     @property

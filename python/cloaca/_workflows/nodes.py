@@ -34,20 +34,21 @@ def wait(
     trigger_rules: str | TriggerRule | None = None,
     priority: int | None = None,
 ) -> str:
-    """A node that waits. It holds no worker, and any runner completes it.
+    """Add a node that waits for a condition, without occupying a worker.
 
-    The node's result, under its id, is the data of the signal; `None` for a timer; for `any_of` and
-    `all_of`, a dict of the received signals, by name.
+    The program needs no function for the node: any runner completes it. The node's result is stored
+    under the node's id. The result is the data of the signal, or `None` for a timer. For `any_of`
+    and `all_of`, the result is a dict with the data of each received signal by the signal's name.
 
     Args:
         id: The node's id.
         wait_for: The condition.
         dependencies: Tasks that must have ended before the wait begins, by id or by function.
-        timeout: Maximum time to wait: seconds, a timedelta, or a text such as `"48h"`.
-        on_timeout: The consequence of the timeout: `"fail"` (with `WaitTimeoutError`, without a
-            retry), `"skip"`, or `"continue"` (with `None` as the result).
-        trigger_rule: The condition under which the wait begins, once its dependencies have ended.
-        trigger_rules: The same.
+        timeout: Maximum time to wait: seconds, a timedelta, or a string such as `"48h"`.
+        on_timeout: The outcome of the node after a timeout: `"fail"` (with `WaitTimeoutError`,
+            without a retry), `"skip"`, or `"continue"` (with `None` as the result).
+        trigger_rule: The condition under which the wait begins after its dependencies have ended.
+        trigger_rules: Another name for `trigger_rule`.
         priority: See `task`.
 
     Returns:
@@ -55,7 +56,7 @@ def wait(
 
     Raises:
         TaskValidationError: An option is not valid.
-        WorkflowValidationError: The workflow has a task with this id already.
+        WorkflowValidationError: The workflow already has a task with this id.
 
     Example:
         >>> cloaca.wait("cool_down", wait_for=cloaca.delay("1h"), dependencies=[stop])
@@ -89,24 +90,24 @@ def approval(
     trigger_rules: str | TriggerRule | None = None,
     priority: int | None = None,
 ) -> str:
-    """A node that waits until somebody approves or rejects it.
+    """Add a node that waits until a person approves or rejects it.
 
-    Decide with `runner.approve` or `runner.reject`, or on the command line. The node's result,
-    under its id, is a dict of `approved`, `data`, `by`, `at` and `reason`.
+    The person decides with `runner.approve` or `runner.reject`, or on the command line. The node's
+    result is a dict with `approved`, `data`, `by`, `at` and `reason`, stored under the node's id.
 
     Args:
         id: The node's id.
         dependencies: Tasks that must have ended before the wait begins, by id or by function.
-        timeout: Maximum time to wait: seconds, a timedelta, or a text such as `"48h"`.
-        on_timeout: The consequence of the timeout: `"fail"`, `"skip"` or `"continue"`.
-        on_reject: The consequence of a rejection: `"fail"`, `"skip"` or `"continue"`.
-        data: The type of the data that comes with an approval, for programs that show a form. Its
-            JSON schema is in `runner.waits()`.
+        timeout: Maximum time to wait: seconds, a timedelta, or a string such as `"48h"`.
+        on_timeout: The outcome of the node after a timeout: `"fail"`, `"skip"` or `"continue"`.
+        on_reject: The outcome of the node after a rejection: `"fail"`, `"skip"` or `"continue"`.
+        data: The type of the data that the person gives with an approval. `runner.waits()` returns
+            the JSON schema of this type, from which programs can build a form.
         title: A sentence for the person who decides. Paths in braces, such as `{order_id}`, are
             replaced by values of the context.
         to: The person or group who decides.
-        trigger_rule: The condition under which the node begins to wait.
-        trigger_rules: The same.
+        trigger_rule: The condition under which the wait begins after its dependencies have ended.
+        trigger_rules: Another name for `trigger_rule`.
         priority: See `task`.
 
     Returns:
@@ -114,7 +115,7 @@ def approval(
 
     Raises:
         TaskValidationError: An option is not valid.
-        WorkflowValidationError: The workflow has a task with this id already.
+        WorkflowValidationError: The workflow already has a task with this id.
 
     Example:
         >>> cloaca.approval("approve", dependencies=[report], timeout="48h", on_timeout="skip")
@@ -134,7 +135,7 @@ def approval(
     if data is not None:
         from cloaca._workflows.input_model import InputModel
 
-        model = InputModel(f"approval {id!r}", data)
+        model = InputModel(f"approval {id!r}", data, of=(f"approval {id!r}", "data="))
         details["schema"] = model.schema()
     try:
         if end_of("on_reject", on_reject) != "fail":

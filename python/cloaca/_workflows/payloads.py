@@ -1,4 +1,4 @@
-"""Checks data before it is sent to tasks of this process (L12)."""
+"""Checks the data of signals and approvals before it is sent (L12)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 
 
 def check_signal(name: str, text: str) -> None:
-    """Refuses data if tasks of this process wait for the signal, but none could take the data.
+    """Checks that a signal's data matches at least one task that waits for the signal.
 
-    If this process has no such task, nothing is refused, because other programs may have one.
+    Only tasks that this process defines are considered. If none of them waits for the signal, the
+    data is not checked, because another program may define the task that waits.
 
     Args:
         name: The signal's name.
-        text: Its data as JSON.
+        text: The signal's data as JSON.
 
     Raises:
-        WorkflowInputError: The data does not match the parameter of any such task.
+        WorkflowInputError: At least one task waits for the signal, but the data matches the
+            parameter of none of these tasks.
     """
     from cloaca._values.decoding import Undecodable
 
@@ -38,13 +40,11 @@ def check_signal(name: str, text: str) -> None:
             try:
                 source.decoder.decode(text)
             except Undecodable as error:
-                path = error.path.removeprefix(".")
-                place = f"`{path}`: " if path else ""
                 refusal = WorkflowInputError(
                     f"the data of signal '{name}' does not match parameter '{source.parameter}' of "
-                    f"task '{task.id}' of workflow '{workflow.name}': {place}{error.reason}"
+                    f"task '{task.id}' of workflow '{workflow.name}': {error.text()}"
                 )
-                refusal.path = path
+                refusal.path = error.path.removeprefix(".")
             else:
                 return
     if refusal is not None:
@@ -52,16 +52,16 @@ def check_signal(name: str, text: str) -> None:
 
 
 def check_approval(task: str, data: object, workflow_of: Callable[[], str]) -> None:
-    """Refuses data that does not match `data=` of an approval of this process.
+    """Checks data against the type that an approval of this process declares in `data=`.
 
     Args:
         task: The approval's id.
-        data: The data; `None` is always accepted.
-        workflow_of: Reads the name of the workflow. It is called only if an approval of this
-            process has this id and declares its data.
+        data: The data; `None` is the same as an empty mapping.
+        workflow_of: A function that reads the name of the workflow. It is called only if this
+            process defines an approval that has this id and declares `data=`.
 
     Raises:
-        WorkflowInputError: The data does not match.
+        WorkflowInputError: The data does not match, or a required field is missing.
         TypeError: The data is not a mapping.
     """
     models = {}
@@ -70,8 +70,8 @@ def check_approval(task: str, data: object, workflow_of: Callable[[], str]) -> N
         wait = None if definition is None else definition.options.wait
         if wait is not None and wait.data is not None:
             models[workflow.name] = wait.data
-    if data is None or not models:
+    if not models:
         return
     model = models.get(workflow_of())
     if model is not None:
-        model.validate(data, f"the data of approval '{task}'")
+        model.validate({} if data is None else data, f"the data of approval '{task}'")

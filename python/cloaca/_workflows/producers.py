@@ -1,4 +1,7 @@
-"""Notes why the result of a task may be missing, for the error of a parameter (semantics J7)."""
+"""Records why a task's result may be missing.
+
+A parameter that does not receive the result states the reason in its error (semantics J7).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ if TYPE_CHECKING:
 def note_producers(
     tasks: Mapping[str, TaskDefinition], finals: Mapping[str, TaskDefinition]
 ) -> None:
-    """Notes, for each parameter that receives a result, what is known about the result's task.
+    """Records, for each parameter that receives a result, how the maker stores it.
+
+    The maker is the task that returns the result. Also records whether the maker has certainly
+    completed when the parameter is read.
 
     Args:
-        tasks: The ordinary tasks of a workflow, bound, by id.
-        finals: Its final tasks and compensations, bound, by the names of their handlers.
+        tasks: The bound ordinary tasks of a workflow, by id.
+        finals: The bound final tasks and compensations, by the names of their handlers.
     """
     for task in [*tasks.values(), *finals.values()]:
         for source in task.call.sources if task.call is not None else ():
@@ -30,7 +36,10 @@ def note_producers(
 
 
 def _stores(maker: TaskDefinition) -> str:
-    """When a task that completes stores a result: `always`, `explicitly`, or `unless_none`."""
+    """Returns the condition under which a task that completes stores a result.
+
+    The possible values are those of `Source.maker_stores`.
+    """
     if maker.kind == "engine" or maker.options.map is not None:
         return "always"
     if maker.call is None or maker.call.result_key is None:
@@ -39,9 +48,10 @@ def _stores(maker: TaskDefinition) -> str:
 
 
 def _has_completed(task: TaskDefinition, maker: TaskDefinition) -> bool:
-    """Whether a task runs only if `maker`, one of its dependencies, has completed.
+    """Returns whether a task runs only if `maker`, one of its dependencies, has completed.
 
-    The default rule also lets the task run if `maker` was skipped by its own rule.
+    A task with the default trigger rule also runs if `maker` was skipped. `maker` can be skipped if
+    it has another trigger rule, or a wait that skips it after a timeout or a rejection.
     """
     rule = _rule(task)
     wait = maker.options.wait

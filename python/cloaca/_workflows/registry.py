@@ -1,15 +1,16 @@
 """The definitions of a process: workflows, tasks outside of any workflow, and triggers.
 
-The registry also knows the live runners, and notifies them of every new definition.
+The registry also keeps track of the live runners, and notifies them of every new definition.
 """
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+import os
+import sys
+from _thread import RLock
 
-# `weakref` has the classes from there, but takes a millisecond to import.
+# `weakref` re-exports this class, but importing `weakref` takes a millisecond.
 from _weakref import ref
-from _weakrefset import WeakSet
 from contextvars import ContextVar
 
 from cloaca._values.suggestion import suggestion
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
     class OpenBuilder(Protocol):
-        """The parts of a `WorkflowBuilder` that tasks of its block need."""
+        """The attributes of a `WorkflowBuilder` that tasks and groups in its block use."""
 
         _definitions: dict[str, TaskDefinition]
         _prefix: str
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         def _close_group(self, group: Any) -> None: ...
 
     class LiveRunner(Protocol):
-        """The parts of a `DefaultRunner` that the registry and the end of the process need."""
+        """The attributes of a `DefaultRunner` that the registry and the exit handler use."""
 
         _core: Runner
 
@@ -47,27 +48,38 @@ if TYPE_CHECKING:
         def _close_at_exit(self, grace: float) -> None: ...
 
 
-class Place:
-    """The place in a program where a workflow is defined."""
+class DefinitionSite:
+    """The line at which a program defines a workflow."""
 
     __slots__ = ("_code", "_function", "file", "line")
 
     def __init__(self, frame: FrameType) -> None:
-        """Note the line that a frame runs."""
+        """Store the line that a frame is executing."""
         code = frame.f_code
         self.file = code.co_filename
         self.line = frame.f_lineno
         self._function = code.co_qualname
         self._code = ref(code)
 
-    def follows(self, earlier: Place) -> bool:
-        """Whether one run of a module reaches both places, the other one first.
+    def is_second(self, earlier: DefinitionSite) -> bool:
+        """Return whether this and `earlier` are two definitions, not one definition that ran twice.
 
-        A function may define what another one has defined, as tests do. A module may be loaded
-        again.
+        The result is false if one definition ran twice, for example because the module was loaded
+        again. It is also false for definitions inside tests and their helper functions, which may
+        define workflows with the same name.
         """
-        are_of_module = self._function == earlier._function == "<module>"
-        return are_of_module and self._code() is earlier._code()
+        functions = {self._function, earlier._function}
+        if self._code() is earlier._code():
+            is_second = self.line != earlier.line
+        else:
+            is_second = len(functions) > 1
+        return is_second and (functions == {"<module>"} or not _are_of_tests(functions))
+
+
+def _are_of_tests(functions: set[str]) -> bool:
+    """Returns whether functions belong to tests: pytest is running, or a name contains "test"."""
+    is_in_pytest = "_pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ
+    return is_in_pytest or any("test" in name.lower() for name in functions)
 
 
 _builder: ContextVar[OpenBuilder | None] = ContextVar("cloaca_builder", default=None)
@@ -77,20 +89,23 @@ class WorkflowRegistry:
     """The definitions of a process. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        # Reentrant, because a finalizer may use the registry while its thread holds the lock.
+        self._lock = RLock()
         self._workflows: dict[str, tuple[int, Workflow]] = {}
         self._loose: dict[str, TaskDefinition] = {}
-        # Tasks of workflows that other programs define, by workflow and id.
+        # The tasks of workflows that other programs define, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
-        self._runners: WeakSet[LiveRunner] = WeakSet()
-        # Also runners that are shut down, because their last tasks may still run.
-        self._owners: WeakSet[LiveRunner] = WeakSet()
-        # The places at which the workflows were defined.
-        self._places: dict[str, Place] = {}
-        # Names of builders that have registered nothing yet.
+        # The live runners, by `id(runner)`. Changed without the lock, because a finalizer that
+        # shuts down a runner may run at any point of a thread.
+        self._runners: dict[int, ref[LiveRunner]] = {}
+        # All runners, including those that are shut down, because their last tasks may still run.
+        self._owners: dict[int, ref[LiveRunner]] = {}
+        # The lines at which the workflows were defined, by workflow.
+        self._sites: dict[str, DefinitionSite] = {}
+        # The names of builders that have not registered a workflow.
         self._unregistered: set[str] = set()
-        # Every function that was ever registered, because queued work may still refer to a replaced
-        # one.
+        # All tasks with functions, including replaced tasks, because queued work may still refer to
+        # them. The index of a task is its handler's number.
         self._handlers: list[TaskDefinition] = []
         self._triggers: list[TriggerDefinition] = []
         self._trigger_revisions: dict[str, tuple[int, int]] = {}
@@ -98,11 +113,14 @@ class WorkflowRegistry:
 
     @property
     def revision(self) -> int:
-        """The number of definitions so far; a runner compares it to find new ones."""
+        """The number of definitions so far.
+
+        A runner compares it with the number that it last saw, to detect new definitions.
+        """
         return self._revision
 
     def current_builder(self) -> OpenBuilder | None:
-        """The builder whose `with` block the caller is in."""
+        """Return the builder whose `with` block the caller is in."""
         return _builder.get()
 
     def enter(self, builder: OpenBuilder) -> Token[OpenBuilder | None]:
@@ -114,30 +132,33 @@ class WorkflowRegistry:
         try:
             _builder.reset(token)
         except ValueError:
-            # Some fixtures leave the block in another context than they entered it in.
+            # Some test fixtures enter and leave the block in different `contextvars` contexts.
             _builder.set(None)
 
     def add_loose_task(self, task: TaskDefinition) -> None:
-        """Stores a task until a builder adds it. A later one of the same id replaces it."""
+        """Stores a task until a builder adds it. A later task with the same id replaces it."""
         with self._lock:
+            # This variable keeps the replaced task alive, so that its finalizers run after the lock
+            # is released.
+            _replaced = self._loose.get(task.id)
             self._loose[task.id] = task
 
     def loose_task(self, id: str) -> TaskDefinition | None:
-        """The task of an id that was defined outside of any workflow."""
+        """Return the task that has this id and was defined outside of any workflow, or `None`."""
         return self._loose.get(id)
 
     def suggest_task(self, id: str) -> str | None:
-        """A hint for an id that is not known."""
+        """Return a hint for an unknown id."""
         return suggestion(id, list(self._loose))
 
     def note_builder(self, name: str) -> None:
-        """Notes that a builder was made, for the error of a caller who never registers it."""
+        """Records that a builder was created, for `explain_unknown`."""
         with self._lock:
             if name not in self._workflows:
                 self._unregistered.add(name)
 
     def explain_unknown(self, error: WorkflowNotFoundError) -> None:
-        """Replaces the hint of an error if a builder of the unknown workflow was not registered."""
+        """Changes the hint of an error if a builder of the unknown workflow was not registered."""
         with self._lock:
             names = list(self._unregistered)
         for name in names:
@@ -147,38 +168,41 @@ class WorkflowRegistry:
                     f"block, or call register_workflow_constructor('{name}', builder.build)"
                 )
 
-    def add_workflow(self, workflow: Workflow, place: Place) -> None:
-        """Stores a workflow, replacing an earlier one of its name.
+    def add_workflow(self, workflow: Workflow, site: DefinitionSite) -> None:
+        """Stores a workflow, which replaces an earlier workflow with the same name.
 
         Notifies the live runners (semantics A3).
 
         Args:
             workflow: The workflow.
-            place: The place that defines it.
+            site: The line that defines the workflow.
 
         Raises:
-            WorkflowValidationError: It would run itself as a child of its children, without end.
+            WorkflowValidationError: The workflow would start itself again through its children,
+                without end.
         """
         name = workflow.name
         self._refuse_cycle(workflow)
-        before = self._places.get(name, place)
-        if before.file != place.file:
-            _warn_of_replacement(name, before.file, place.file)
+        before = self._sites.get(name, site)
+        if before.file != site.file:
+            _warn_of_replacement(name, before.file, site.file)
         elif name in self._workflows and workflow.version != self._workflows[name][1].version:
-            _tell_of_replacement(name, before, place)
+            _tell_of_replacement(name, before, site)
         with self._lock:
             self._unregistered.discard(name)
-            self._places[name] = place
+            self._sites[name] = site
             for task in [*workflow._definitions.values(), *workflow._finals.values()]:
                 self._give_handler(task)
             self._revision += 1
-            self._workflows[workflow.name] = (self._revision, workflow)
-            runners = list(self._runners)
-        for runner in runners:
+            # This variable keeps the replaced workflow alive, so that its finalizers run after the
+            # lock is released.
+            _replaced = self._workflows.get(name)
+            self._workflows[name] = (self._revision, workflow)
+        for runner in self.runners():
             runner._catch_up(quietly=True)
 
     def _refuse_cycle(self, workflow: Workflow) -> None:
-        """Refuses a cycle of children without a condition (M7)."""
+        """Refuses a workflow that would always start itself again through its children (M7)."""
         name = workflow.name
         open: list[list[str]] = [[name, child] for child in workflow._core.always_runs]
         seen: set[str] = set()
@@ -190,7 +214,7 @@ class WorkflowRegistry:
                 cycle = "' -> '".join(path)
                 raise WorkflowValidationError(
                     f"workflow '{name}' would run itself without end: '{cycle}'",
-                    hint="give a node of the cycle a trigger rule that ends it",
+                    hint="give a node of the cycle a trigger rule that ends the cycle",
                 )
             known = self.workflow(path[-1])
             if known is not None and path[-1] not in seen:
@@ -198,16 +222,15 @@ class WorkflowRegistry:
                 open.extend([*path, child] for child in known._core.always_runs)
 
     def serve(self, workflow: str, task: TaskDefinition) -> None:
-        """Stores a task of a workflow that another program defines, replacing one with its id.
+        """Stores a task of a workflow that another program defines.
 
-        Notifies the live runners.
+        The task replaces an earlier task with the same workflow and id. Notifies the live runners.
         """
         with self._lock:
             self._give_handler(task)
             self._revision += 1
             self._served[workflow, task.id] = (self._revision, task)
-            runners = list(self._runners)
-        for runner in runners:
+        for runner in self.runners():
             runner._catch_up(quietly=True)
 
     def _give_handler(self, task: TaskDefinition) -> None:
@@ -216,7 +239,7 @@ class WorkflowRegistry:
             self._handlers.append(task)
 
     def workflows_since(self, revision: int) -> tuple[int, list[Workflow]]:
-        """The workflows that were defined after a revision, oldest first, and the revision now."""
+        """Return the current revision, and the workflows defined after `revision`, oldest first."""
         with self._lock:
             found = sorted(
                 (entry for entry in self._workflows.values() if entry[0] > revision),
@@ -225,7 +248,7 @@ class WorkflowRegistry:
             return self._revision, [workflow for _, workflow in found]
 
     def served_since(self, revision: int) -> list[tuple[str, TaskDefinition]]:
-        """The tasks for workflows of other programs that were defined after a revision."""
+        """Return the tasks for other programs' workflows that were defined after `revision`."""
         with self._lock:
             return [
                 (workflow, task)
@@ -234,31 +257,33 @@ class WorkflowRegistry:
             ]
 
     def workflow(self, name: str) -> Workflow | None:
-        """The workflow of a name, if this process has defined it."""
+        """Return the workflow that has this name, or `None` if this process has not defined it."""
         entry = self._workflows.get(name)
         return None if entry is None else entry[1]
 
     def all_workflows(self) -> list[Workflow]:
-        """The workflows that this process has defined."""
+        """Return the workflows that this process has defined."""
         with self._lock:
             return [workflow for _, workflow in self._workflows.values()]
 
     def has_workflow(self, name: str) -> bool:
-        """Whether this process has defined a workflow."""
+        """Return whether this process has defined a workflow with this name."""
         return name in self._workflows
 
     def add_trigger(self, trigger: TriggerDefinition) -> None:
-        """Stores a trigger, replacing an earlier one of its name, and notifies the live runners."""
+        """Stores a trigger, which replaces an earlier trigger with the same name.
+
+        Notifies the live runners.
+        """
         with self._lock:
             self._triggers.append(trigger)
             self._revision += 1
             self._trigger_revisions[trigger.name] = (self._revision, len(self._triggers) - 1)
-            runners = list(self._runners)
-        for runner in runners:
+        for runner in self.runners():
             runner._catch_up(quietly=True)
 
     def triggers_since(self, revision: int) -> list[tuple[int, TriggerDefinition]]:
-        """The triggers that were defined after a revision, with the numbers of their functions."""
+        """Return the triggers defined after `revision`, each with its function's number."""
         with self._lock:
             found = sorted(
                 entry for entry in self._trigger_revisions.values() if entry[0] > revision
@@ -266,50 +291,56 @@ class WorkflowRegistry:
             return [(handler, self._triggers[handler]) for _, handler in found]
 
     def trigger(self, handler: int) -> TriggerDefinition:
-        """The trigger of a function's number."""
+        """Return the trigger whose function has the number `handler`."""
         return self._triggers[handler]
 
     def task(self, handler: int) -> TaskDefinition:
-        """The task of a handler's number."""
+        """Return the task whose handler has the number `handler`."""
         return self._handlers[handler]
 
     def add_runner(self, runner: LiveRunner) -> None:
-        """Adds a runner, which is notified of all later definitions."""
-        with self._lock:
-            self._runners.add(runner)
-            self._owners.add(runner)
+        """Adds a runner, which will be notified of later definitions."""
+        key = id(runner)
+
+        def forget(_: object) -> None:
+            self._runners.pop(key, None)
+            self._owners.pop(key, None)
+
+        self._owners[key] = self._runners[key] = ref(runner, forget)
 
     def remove_runner(self, runner: LiveRunner) -> None:
         """Removes a runner that is shut down."""
-        with self._lock:
-            self._runners.discard(runner)
+        self._runners.pop(id(runner), None)
 
     def runner_of(self, work: Work) -> LiveRunner | None:
-        """The runner that work belongs to; `None` if the program has dropped it."""
-        with self._lock:
-            owners = list(self._owners)
-        return next((owner for owner in owners if owner._core.runs(work)), None)
+        """Return the runner of a piece of work; `None` if the program has dropped the runner."""
+        return next((owner for owner in _alive(self._owners) if owner._core.runs(work)), None)
 
     def runners(self) -> list[LiveRunner]:
-        """The live runners."""
-        with self._lock:
-            return list(self._runners)
+        """Return the live runners."""
+        return _alive(self._runners)
 
     def after_fork(self) -> None:
         """Resets the registry in a forked child.
 
-        Removes the runners, which exist only in the parent, and a lock that another thread may
-        hold.
+        Removes the runners, which exist only in the parent process, and replaces the lock, which a
+        thread of the parent may have held.
         """
-        self._lock = allocate_lock()
-        self._runners = WeakSet()
-        self._owners = WeakSet()
+        self._lock = RLock()
+        self._runners = {}
+        self._owners = {}
+
+
+def _alive(runners: dict[int, ref[LiveRunner]]) -> list[LiveRunner]:
+    """Returns the runners that the program has not dropped."""
+    return [runner for kept in list(runners.values()) if (runner := kept()) is not None]
 
 
 def _warn_of_replacement(name: str, before: str, after: str) -> None:
-    """Warns that a workflow replaces one of another file, which is rarely intended.
+    """Warns that a workflow replaces a workflow of another file, which is rarely intended.
 
-    Cells of a notebook are not files: there, a workflow is changed by replacing it.
+    Cells of a notebook cause no warning, because running a cell again is the way to change its
+    workflow.
     """
     from pathlib import Path
 
@@ -319,7 +350,7 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
     from cloaca._values.package_logger import logger
 
     logger().warning(
-        "workflow '%s' of %s is replaced by the workflow of the same name of %s; "
+        "workflow '%s' in %s is replaced with the workflow of the same name in %s; "
         "hint: give one of them another name",
         name,
         before,
@@ -327,18 +358,18 @@ def _warn_of_replacement(name: str, before: str, after: str) -> None:
     )
 
 
-def _tell_of_replacement(name: str, before: Place, after: Place) -> None:
+def _tell_of_replacement(name: str, before: DefinitionSite, after: DefinitionSite) -> None:
     """Logs that a file defines a workflow again, with another version.
 
-    Two definitions at two lines of a module are rarely intended. A notebook, a function that is
-    called twice, and tests define a workflow again to change it.
+    Two definitions at different lines of a file are rarely intended, so they cause a warning. Any
+    other repetition is probably intended, for example in a notebook or in tests, and is logged as
+    information.
     """
     from pathlib import Path
 
     from cloaca._values.package_logger import logger
 
-    is_mistake = before.line != after.line and after.follows(before)
-    if is_mistake and Path(after.file).is_file():
+    if after.is_second(before) and Path(after.file).is_file():
         logger().warning(
             "workflow '%s' is defined at %s:%d and again at %s:%d; the later one replaces the "
             "earlier one; hint: give one of them another name",
@@ -349,7 +380,7 @@ def _tell_of_replacement(name: str, before: Place, after: Place) -> None:
             after.line,
         )
         return
-    logger().info("workflow '%s' is defined again; this definition replaces the earlier", name)
+    logger().info("workflow '%s' is defined again; this definition replaces the earlier one", name)
 
 
 registry = WorkflowRegistry()

@@ -1,4 +1,4 @@
-"""The sources of the values of a workflow's tasks and nodes, for people (`cloaca check`)."""
+"""Describes the sources of the values of a workflow's tasks and nodes, for `cloaca check`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def parameters_of(workflow: Workflow, task: TaskDefinition) -> list[dict[str, Any]]:
-    """The parameters of a task's function, including those that keep their default.
+    """Returns the parameters of a task's function, including parameters that keep their defaults.
 
-    For a node that runs another workflow, the names of the child's input.
+    For a node that runs another workflow, returns the names of the child's input.
     """
     if task.signature is None:
         return _input_of_child(workflow, task)
@@ -35,7 +35,7 @@ def parameters_of(workflow: Workflow, task: TaskDefinition) -> list[dict[str, An
 
 
 def list_of(workflow: Workflow, task: TaskDefinition, name: str = "item") -> dict[str, Any]:
-    """The list of a mapped task behind one of its parameters, or behind `item` of a node."""
+    """Returns the source of the list from which a mapped task's parameter, or `item`, is taken."""
     assert task.options.map is not None
     entry = origin_of(workflow, (task.lists or {})[name])
     if task.options.map.batch is not None:
@@ -44,7 +44,10 @@ def list_of(workflow: Workflow, task: TaskDefinition, name: str = "item") -> dic
 
 
 def origin_of(workflow: Workflow, path: str) -> dict[str, Any]:
-    """The source of a path into the context: a task's result, a field of the input, or a key."""
+    """Returns the source of the value at a path into the context.
+
+    The source is a task's result, a field of the input, or another key of the context.
+    """
     results = {task.result_key: task.id for task in workflow._definitions.values()}
     fields = () if workflow._input is None else workflow._input.fields.values()
     known = [name for name in (*results, *fields) if path == name or path.startswith(f"{name}.")]
@@ -75,7 +78,7 @@ def _input_of_child(workflow: Workflow, task: TaskDefinition) -> list[dict[str, 
 
 
 def node_of(task: TaskDefinition) -> dict[str, Any] | None:
-    """Describes a node without a function; `None` for a task with one."""
+    """Describes a node without a function; returns `None` for a task with a function."""
     wait = task.options.wait
     if task.signature is not None:
         return None

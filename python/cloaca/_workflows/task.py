@@ -6,7 +6,7 @@ from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
 from cloaca._tasks.parameters import MISSING, name_of, read_signature
 from cloaca._tasks.references import remember, task_id
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import names_arguments, names_arguments_with
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
 from cloaca._workflows.registry import registry
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     ExceptionTypes: TypeAlias = Iterable[type[BaseException] | str] | type[BaseException] | str
 
 
-# Importing `typing` would double the package's import time, so there are no overloads at run time.
+# The overloads do not exist at run time, because they need `typing`, whose import would double the
+# package's import time.
 if TYPE_CHECKING:
 
     @overload
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
         retry: RetryPolicy | None = None,
         retry_attempts: int | None = None,
         retry_backoff: str | None = None,
-        retry_delay_ms: float | None = None,
-        retry_max_delay_ms: float | None = None,
+        retry_delay_ms: float | timedelta | str | None = None,
+        retry_max_delay_ms: float | timedelta | str | None = None,
         retry_condition: str | Iterable[str] | None = None,
         retry_jitter: bool | None = None,
         retry_on: ExceptionTypes | None = None,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
         on_failure: Callable[[str, str, Context], object] | None = None,
         trigger_rule: str | TriggerRule | None = None,
         trigger_rules: str | TriggerRule | None = None,
-        timeout: float | timedelta | None = None,
-        timeout_seconds: float | timedelta | None = None,
+        timeout: float | timedelta | str | None = None,
+        timeout_seconds: float | timedelta | str | None = None,
         priority: int | None = None,
         max_context_bytes: int | None = None,
         wait_for: Condition | None = None,
@@ -85,8 +86,8 @@ def task(
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
     retry_backoff: str | None = None,
-    retry_delay_ms: float | None = None,
-    retry_max_delay_ms: float | None = None,
+    retry_delay_ms: float | timedelta | str | None = None,
+    retry_max_delay_ms: float | timedelta | str | None = None,
     retry_condition: str | Iterable[str] | None = None,
     retry_jitter: bool | None = None,
     retry_on: ExceptionTypes | None = None,
@@ -96,8 +97,8 @@ def task(
     on_failure: Callable[[str, str, Context], object] | None = None,
     trigger_rule: str | TriggerRule | None = None,
     trigger_rules: str | TriggerRule | None = None,
-    timeout: float | timedelta | None = None,
-    timeout_seconds: float | timedelta | None = None,
+    timeout: float | timedelta | str | None = None,
+    timeout_seconds: float | timedelta | str | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
     wait_for: Condition | None = None,
@@ -114,94 +115,103 @@ def task(
     output: str | None = None,
     workflow: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a task of a function. The function itself is unchanged: callable and testable.
+    """Make a task of a function. The function itself is unchanged: it can be called and tested.
 
-    Inside `with WorkflowBuilder(...)` the task joins that workflow. Outside it waits for
-    `WorkflowBuilder.add_task`. `async def` functions run on an event loop.
+    Inside `with WorkflowBuilder(...)` the task belongs to the workflow of the block. Outside of a
+    block, `WorkflowBuilder.add_task` adds it to a workflow. `async def` functions run on an event
+    loop.
 
-    A function that takes the context gets it as its first parameter, which is named `context` or
-    `ctx`, annotated with `Context`, or has no annotation. It returns `None` or its context, another
-    `Context` (which replaces it), or a mapping (which is merged into it).
+    A function takes the context if its first parameter is named `context` or `ctx`, is annotated
+    with `Context`, or has no annotation. The function may return `None` or the same context,
+    another `Context` (which replaces the context), or a mapping (which is merged into the context).
 
-    Any other function is a value task: it takes values, and what it returns is stored under its id.
-    A parameter receives the result of the task with its name, which becomes a dependency, or the
-    field with its name of the workflow's `input=`. In a workflow without `input=`, it receives the
-    value of the context's key with its name if there is no such task. The defaults `cloaca.result`
-    and `cloaca.resource` name the source. Values are decoded by the annotation. A parameter named
-    `handle` or `task_handle`, or annotated with `TaskHandle`, receives the `TaskHandle`.
+    Any other function is a value task: it takes values, and its return value is stored under the
+    task's id. The name of a parameter selects its source. If it is the name of a task, the
+    parameter receives the task's result, and the task becomes a dependency. Otherwise, the
+    parameter receives the field of the workflow's `input=` with this name, or, in a workflow
+    without `input=`, the value of the context key with this name. The defaults `cloaca.result` and
+    `cloaca.resource` set the source explicitly. Values are decoded by the annotation. A parameter
+    named `handle` or `task_handle`, or annotated with `TaskHandle`, receives the `TaskHandle`.
 
     Args:
         function: The function, if the decorator is used without parentheses.
         id: The task's id, unique in its workflow. Defaults to the function's name.
-        dependencies: Tasks that must have ended before, by id or by function.
-        retry: A whole retry policy; excludes every `retry_*`.
-        retry_attempts: Maximum number of attempts, the first included (default 3); 0 and 1 both
-            mean one.
+        dependencies: Tasks that must have ended before this task starts, by id or by function.
+        retry: A complete retry policy; cannot be combined with a `retry_*` option.
+        retry_attempts: Maximum number of attempts, including the first (default 3); 0 and 1 both
+            mean one attempt.
         retry_backoff: `"fixed"`, `"linear"` or `"exponential"` (the default).
-        retry_delay_ms: The first delay, in milliseconds (default 1000).
-        retry_max_delay_ms: The longest delay, in milliseconds (default 60000).
-        retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of texts to look
-            for in the error.
+        retry_delay_ms: The first delay: milliseconds (default 1000), a timedelta, or a string
+            such as `"10s"`.
+        retry_max_delay_ms: The longest delay: milliseconds (default 60000), a timedelta, or a
+            string such as `"10m"`.
+        retry_condition: `"never"`, `"transient"`, `"all"` (the default), or a list of strings. With
+            a list, a failure is retried if its error contains one of the strings.
         retry_jitter: Whether each delay varies randomly by up to a quarter (default true).
-        retry_on: Exception types that are retried, with their subclasses; others are not.
-        never_on: Exception types that are never retried, with their subclasses.
-        retry_policy: A whole retry policy as a dict: `max_attempts`, `backoff`, `initial_delay` and
-            `max_delay` (seconds), `jitter`, `condition`, `retry_on`, `never_on`, or the names of
-            the options above; excludes every other `retry_*`.
-        on_success: Called with `(task_id, context)` once the task's completion is durable, and
-            before callers in this process get the execution's result (they wait at most 30 s for
-            it). Its exceptions are logged.
-        on_failure: Called with `(task_id, error_text, context)` once the task's failure is durable,
-            likewise.
-        trigger_rule: The condition under which the task starts once its dependencies have ended: a
+        retry_on: The only exception types that are retried, with their subclasses.
+        never_on: The exception types that are never retried, with their subclasses.
+        retry_policy: A complete retry policy as a dict with the keys `max_attempts`, `backoff`,
+            `initial_delay` and `max_delay` (seconds), `jitter`, `condition`, `retry_on` and
+            `never_on`, or with the names of the options above. It cannot be combined with another
+            `retry_*` option.
+        on_success: A function that is called with `(task_id, context)` once the task's completion
+            is durable, and before callers in this process receive the execution's result. Callers
+            wait at most 30 s for this function. Its exceptions are logged.
+        on_failure: A function that is called with `(task_id, error_text, context)` once the task's
+            failure is durable. Otherwise it behaves like `on_success`.
+        trigger_rule: The condition under which the task runs after its dependencies have ended: a
             name such as `"one_failed"`, or a rule.
-        trigger_rules: The same.
-        timeout: Maximum duration of one attempt, in seconds; the runner's `task_timeout_seconds`
-            (300 unless set) if omitted, and `math.inf` for no limit.
-        timeout_seconds: The same.
-        priority: -32768 to 32767; of the tasks that wait for a worker, higher priorities start
-            first.
-        max_context_bytes: Maximum size of what one attempt may write to the context, in bytes.
-        wait_for: A condition such as `cloaca.signal("paid", key="order_id")`. Once the task could
-            run, it waits for the condition without holding a worker. A parameter with the signal's
-            name receives the data.
-        wait_timeout: Maximum time of that wait: seconds, a timedelta, or a text such as `"30d"`.
-        on_timeout: The consequence of the timeout: `"fail"` (the default: `WaitTimeoutError`, not
-            retried), `"skip"`, or `"continue"` (the task runs without the value).
-        final: Makes it a final task, which runs after the execution has ended: `"always"`, or only
-            after a `"failure"`, when it was `"cancelled"`, or after `"success"`. A parameter
-            `error` receives the `ErrorInfo`.
-        undoes: The tasks that a final task undoes, by id or by function: a retry of the execution
-            runs them again.
+        trigger_rules: Another name for `trigger_rule`.
+        timeout: Maximum duration of one attempt: seconds, a timedelta, or a string such as `"1h"`.
+            If omitted, the runner's `task_timeout_seconds` applies (default 300). `math.inf` means
+            no limit.
+        timeout_seconds: Another name for `timeout`.
+        priority: The priority, from -32768 to 32767. Among the tasks that wait for a worker, higher
+            priorities start first.
+        max_context_bytes: Maximum size of the values that one attempt writes to the context, in
+            bytes.
+        wait_for: A condition such as `cloaca.signal("paid", key="order_id")`. After the
+            dependencies have ended, the task waits for the condition without occupying a worker.
+            A parameter with the signal's name receives the signal's data.
+        wait_timeout: Maximum time of the wait: seconds, a timedelta, or a string such as `"30d"`.
+        on_timeout: The outcome if the wait times out: `"fail"` (the default; the task fails with
+            `WaitTimeoutError` and is not retried), `"skip"`, or `"continue"` (the task runs without
+            the value).
+        final: Makes the task a final task, which runs after the execution has ended: `"always"`, or
+            only after `"failure"`, `"cancelled"` or `"success"`. A parameter `error` receives the
+            `ErrorInfo`.
+        undoes: The tasks that this final task undoes, by id or by function. A retry of the
+            execution runs these tasks again.
         compensate: The function that undoes this task if the execution does not succeed, such as
             `refund(charge, error, handle)`.
-        compensate_failed: Whether `compensate` also runs if this task failed, was lost, or was
-            cancelled while it ran.
-        over: The task runs once per element of a list: the result of a task, given by id or by
-            function, a field of the workflow's `input=`, or a key of the context. The parameter
-            that has no other meaning receives the element. A dict of parameters and lists of equal
-            lengths runs over several at once. What the function returns is the result of the item;
-            a task with a parameter named like this one receives the list of results.
-        parallel: Maximum number of items that run at once, over all runners.
-        batch: Maximum number of elements of one item, which receives a list of them.
+        compensate_failed: Whether `compensate` also runs if this task failed, was lost with its
+            runner, or was cancelled while it ran.
+        over: A list over which the task runs, with one item per element. The list is the result of
+            a task (given by id or by function), a field of the workflow's `input=`, or the value of
+            a context key. The parameter that has no other source receives the element. To run over
+            several lists of equal lengths at once, give a dict that maps parameters to lists. The
+            function's return value is the result of the item. If another task has a parameter with
+            the name of this task, the parameter receives the list of results.
+        parallel: Maximum number of items that run at once, on all runners together.
+        batch: Maximum number of elements in one item. The function receives them as a list.
         tolerate: Maximum number of items that may fail, or their share as a fraction such as
-            `0.05`. Beyond it nothing more starts and the task fails. If omitted, all items run,
-            and the task fails if any failed.
+            `0.05`. If more items fail, no further item starts and the task fails. If omitted, all
+            items run, and the task fails if any item failed.
         output: The key under which the result of a value task is stored; the task's id if omitted.
-        workflow: The name of a workflow that another program defines, in Python or in Rust, and
-            that names this task as external. The runners of this process then run it, in executions
-            of any submitter. The other program's definition governs the task: only the id is needed
-            here, and other options must agree with the definition. A contradiction is refused when
-            the runner starts or submits; if the definition arrives later, the task is ignored and
-            the log says why.
+        workflow: The name of another program's workflow, in Python or in Rust, that declares this
+            task as external. The runners of this process then run the task, no matter which program
+            submitted the execution. The other program's definition applies. Only the id is needed
+            here; all other given options must agree with that definition. A contradiction raises an
+            error when a runner starts or submits. If the definition is stored only after that, the
+            contradicting task is ignored, and the reason is logged.
 
     Returns:
         The function itself.
 
     Raises:
-        TaskValidationError: An option is not valid, or the function cannot be called as a task. It
-            is a `ValueError`.
-        WorkflowValidationError: The workflow has a task with this id already.
+        TaskValidationError: An option is not valid, or the function cannot be called as a task. The
+            error is a `ValueError`.
+        WorkflowValidationError: The workflow already has a task with this id.
 
     Example:
         >>> @cloaca.task(dependencies=[extract], retry_attempts=5, timeout=30)
@@ -275,7 +285,17 @@ def task(
     return decorate if function is None else decorate(function)
 
 
-@names_arguments
+def _callback_advice(argument: str) -> str | None:
+    """Returns a hint for a callback given to `external_task`; `None` for other arguments."""
+    if argument not in {"on_success", "on_failure"}:
+        return None
+    return (
+        "another program runs the task, and only that program can call its callbacks: set them "
+        "there, with @cloaca.task(workflow=...), or add a task here that depends on this one"
+    )
+
+
+@names_arguments_with(_callback_advice)
 def external_task(
     id: str,
     dependencies: Iterable[TaskReference] | None = None,
@@ -283,8 +303,8 @@ def external_task(
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
     retry_backoff: str | None = None,
-    retry_delay_ms: float | None = None,
-    retry_max_delay_ms: float | None = None,
+    retry_delay_ms: float | timedelta | str | None = None,
+    retry_max_delay_ms: float | timedelta | str | None = None,
     retry_condition: str | Iterable[str] | None = None,
     retry_jitter: bool | None = None,
     retry_on: ExceptionTypes | None = None,
@@ -292,48 +312,49 @@ def external_task(
     retry_policy: Mapping[str, Any] | None = None,
     trigger_rule: str | TriggerRule | None = None,
     trigger_rules: str | TriggerRule | None = None,
-    timeout: float | timedelta | None = None,
-    timeout_seconds: float | timedelta | None = None,
+    timeout: float | timedelta | str | None = None,
+    timeout_seconds: float | timedelta | str | None = None,
     priority: int | None = None,
     max_context_bytes: int | None = None,
     compensate: Callable[..., object] | None = None,
     compensate_failed: bool = False,
 ) -> str:
-    """Name a task that another program runs, e.g. a worker written in Rust.
+    """Declare a task that another program runs, for example a worker written in Rust.
 
-    Inside `with WorkflowBuilder(...)` it joins that workflow, outside it waits for
-    `WorkflowBuilder.add_task`. It runs as soon as a program that has a task of this workflow and id
-    works on the same database; until then it waits. The options given here apply, with the same
-    meaning as for `task`.
+    Inside `with WorkflowBuilder(...)` the task belongs to the workflow of the block. Outside of a
+    block, `WorkflowBuilder.add_task` adds it to a workflow. The task waits until a program that has
+    a function for this workflow and id runs on the same database. The options given here apply,
+    with the same meaning as for `task`. `on_success` and `on_failure` are set in the program that
+    runs the task, because only that program calls them.
 
     Args:
         id: The task's id.
-        dependencies: Tasks that must have ended before, by id or by function.
-        retry: See `task`, as for all following options.
-        retry_attempts: Maximum number of attempts, the first included.
+        dependencies: Tasks that must have ended before this task starts, by id or by function.
+        retry: A complete retry policy. For this option and all following ones, see `task`.
+        retry_attempts: Maximum number of attempts, including the first.
         retry_backoff: The growth of the delay.
-        retry_delay_ms: The first delay, in milliseconds.
-        retry_max_delay_ms: The longest delay, in milliseconds.
-        retry_condition: The failures that are retried.
-        retry_jitter: Whether delays vary.
-        retry_on: Names of the only error types that are retried.
-        never_on: Names of the error types that are never retried.
-        retry_policy: The dict form of a policy.
-        trigger_rule: The condition under which it starts.
-        trigger_rules: The same.
-        timeout: Maximum duration of one attempt, in seconds.
-        timeout_seconds: The same.
-        priority: Higher priorities start first.
-        max_context_bytes: Maximum size of what one attempt may write, in bytes.
-        compensate: A function of this program that undoes what the task has done.
-        compensate_failed: Whether it also runs if the task failed or was cancelled.
+        retry_delay_ms: The first delay: milliseconds, a timedelta, or text such as `"10s"`.
+        retry_max_delay_ms: The longest delay: milliseconds, a timedelta, or text such as `"10m"`.
+        retry_condition: The condition that a failure must meet to be retried.
+        retry_jitter: Whether delays vary randomly.
+        retry_on: The names of the only error types that are retried.
+        never_on: The names of the error types that are never retried.
+        retry_policy: A complete retry policy as a dict.
+        trigger_rule: The condition under which the task runs after its dependencies have ended.
+        trigger_rules: Another name for `trigger_rule`.
+        timeout: Maximum duration of one attempt: seconds, a timedelta, or a string such as `"1h"`.
+        timeout_seconds: Another name for `timeout`.
+        priority: The priority, from -32768 to 32767; higher priorities start first.
+        max_context_bytes: Maximum size of the values that one attempt writes, in bytes.
+        compensate: A function of this program that undoes the effects of the task.
+        compensate_failed: Whether `compensate` also runs if the task failed or was cancelled.
 
     Returns:
         The id, for use in the dependencies of other tasks.
 
     Raises:
         TaskValidationError: An option is not valid.
-        WorkflowValidationError: The workflow has a task with this id already.
+        WorkflowValidationError: The workflow already has a task with this id.
 
     Example:
         >>> resize = cloaca.external_task("resize", dependencies=["load"], timeout=60)
@@ -371,9 +392,9 @@ def _define(
     workflow: str | None = None,
     **handler: Any,
 ) -> TaskDefinition:
-    """Makes a task and adds it to the current builder, or to the registry outside of a block.
+    """Creates a task, and adds it to the builder whose block the caller is in, or to the registry.
 
-    A task for a workflow of another program is registered with the runners.
+    A task for a workflow of another program is registered, and the live runners are notified.
     """
     if not isinstance(id, str):
         raise TaskValidationError(f"a task's id must be a string, not {type(id).__name__}")
@@ -381,7 +402,8 @@ def _define(
     if workflow is not None:
         if not is_workflow_name(workflow):
             raise TaskValidationError(
-                f"task {id!r}: workflow must be the name of one, not {workflow!r}", hint=NAME_HINT
+                f"task {id!r}: workflow must be the name of a workflow, not {workflow!r}",
+                hint=NAME_HINT,
             )
         if builder is None:
             served = TaskDefinition(id, _ids(id, dependencies, None), options, **handler)
@@ -411,7 +433,7 @@ def _define(
 def _warn_of_method(id: str, signature: Signature) -> None:
     """Warns that a parameter `self` receives the context.
 
-    A function that also has a parameter for the context is refused later.
+    If the function also has a parameter for the context, a later check raises an error.
     """
     from cloaca._tasks.resolver import CONTEXT_NAMES
 
@@ -442,7 +464,9 @@ def _ids(
             hint="write dependencies=[...]",
         )
     what = f"a dependency of task {id!r}"
-    return tuple(dict.fromkeys(task_id(what, reference, siblings) for reference in dependencies))
+    ids = dict.fromkeys(task_id(what, reference, siblings) for reference in dependencies)
+    # The order of a set differs from process to process, and would change the workflow's version.
+    return tuple(sorted(ids) if isinstance(dependencies, (set, frozenset)) else ids)
 
 
 def _is_text(value: object) -> bool:
@@ -450,7 +474,7 @@ def _is_text(value: object) -> bool:
 
 
 def id_of(function: object) -> str:
-    """A function's name. Looks through partials, which have none."""
+    """Returns the name of a function; for a `functools.partial`, the name of its function."""
     for _ in range(32):
         name = getattr(function, "__name__", None)
         if isinstance(name, str) and name != "<lambda>":

@@ -1,4 +1,4 @@
-"""A trigger as this process knows it: its workflow, when to poll, and its function."""
+"""A trigger of this process: its workflow, the times of its polls, and its function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class TriggerDefinition:
-    """A trigger as this process knows it."""
+    """A trigger that this process defines."""
 
     __slots__ = (
         "after",
@@ -48,7 +48,8 @@ class TriggerDefinition:
         self.is_async = is_async
         # Whether the function has a parameter `state`.
         self.takes_state = takes_state
-        # The workflow that it follows, and the final states that call it; `None` if it is polled.
+        # For a function that is called after executions of another workflow: that workflow, and the
+        # final states of these executions. `None` if the trigger is polled.
         self.after = after
-        # The parameter that receives the ended execution, if there is one.
+        # The name of the parameter that receives the ended execution, if there is one.
         self.result_parameter = result_parameter

@@ -1,4 +1,4 @@
-"""A valid workflow, built by a builder and run by a runner."""
+"""A valid workflow, which a builder creates and a runner runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Workflow:
     """A valid workflow: tasks, their order, and a version that changes with their behaviour.
 
-    Made by `WorkflowBuilder.build`. Task ids may be short (`load`) or full
+    `WorkflowBuilder.build` returns it. Methods accept a task's short id (`load`) or its full name
     (`public::embedded::etl::load`).
 
     Example:
@@ -50,7 +50,7 @@ class Workflow:
         self._finals = finals or {}
 
     def _handlers(self) -> dict[str, _core.TaskHandler]:
-        """The engine's handlers of the tasks that this program runs, by task."""
+        """Return the engine's handlers of the tasks that this program runs, by task."""
         return {
             name: handler
             for name, task in [*self._definitions.items(), *self._finals.items()]
@@ -59,17 +59,17 @@ class Workflow:
 
     @property
     def name(self) -> str:
-        """Its name. Since 1.0."""
+        """The workflow's name. Since 1.0."""
         return self._core.name
 
     @property
     def description(self) -> str:
-        """Its description. Since 1.0."""
+        """The workflow's description. Since 1.0."""
         return self._core.description
 
     @property
     def version(self) -> str:
-        """A hash of everything that affects its behaviour: see "Versions" in the docs.
+        """A hash of everything that affects the workflow's behaviour (see "Versions" in the docs).
 
         Since 1.0.
         """
@@ -77,66 +77,94 @@ class Workflow:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Its tags. Since 1.0."""
+        """The workflow's tags. Since 1.0."""
         return self._core.tags
 
     @property
     def tasks(self) -> list[str]:
-        """The ids of its tasks, in the order of their declaration. Since 1.0."""
+        """The ids of the tasks, in the order of their declaration. Since 1.0."""
         return self._core.tasks
 
     @property
     def dependencies(self) -> dict[str, list[str]]:
-        """The ids of each task's dependencies, which must have ended before it. Since 1.0."""
+        """The ids of each task's dependencies, by the task's id. Since 1.0."""
         return self._core.dependencies
 
     @property
     def input_schema(self) -> dict[str, Any] | None:
-        """The JSON schema of its `input=`; `None` if it declares none. Since 1.0."""
+        """The JSON schema of the input; `None` if the workflow declares no input. Since 1.0."""
         return self._core.input_schema
 
     @property
     def output(self) -> str | tuple[str, ...] | None:
-        """The keys of the results that its `output=` names; `None` if it declares none.
+        """The keys of the values that `output=` names; `None` if the workflow declares no output.
 
         Since 1.0.
         """
         return self._core.output
 
     def topological_sort(self) -> list[str]:
-        """The full names of the tasks, each after its dependencies, otherwise in declaration order.
+        """Return the full names of the tasks, each task after its dependencies.
+
+        Otherwise, the tasks are in the order of their declaration.
+
+        Example:
+            >>> workflow.topological_sort()
+            ['public::embedded::etl::load', 'public::embedded::etl::report']
 
         Since 1.0.
         """
         return self._core.topological_sort()
 
     def get_execution_levels(self) -> list[list[str]]:
-        """The full names of the tasks by level: tasks of one level can run in parallel.
+        """Return the full names of the tasks by level. Tasks of the same level can run in parallel.
+
+        Example:
+            >>> workflow.get_execution_levels()
+            [['public::embedded::etl::load'], ['public::embedded::etl::report']]
 
         Since 1.0.
         """
         return self._core.get_execution_levels()
 
     def get_roots(self) -> list[str]:
-        """The full names of the tasks without dependencies. Since 1.0."""
+        """Return the full names of the tasks without dependencies.
+
+        Example:
+            >>> workflow.get_roots()
+            ['public::embedded::etl::load']
+
+        Since 1.0.
+        """
         return self._core.get_roots()
 
     def get_leaves(self) -> list[str]:
-        """The full names of the tasks that nothing depends on. Since 1.0."""
+        """Return the full names of the tasks that no other task depends on.
+
+        Example:
+            >>> workflow.get_leaves()
+            ['public::embedded::etl::report']
+
+        Since 1.0.
+        """
         return self._core.get_leaves()
 
     def can_run_parallel(self, a: str, b: str) -> bool:
-        """Whether neither of two tasks must wait for the other.
+        """Return whether neither of two tasks must wait for the other.
 
         Args:
             a: A task's id.
             b: Another task's id.
 
         Returns:
-            True if they may run at the same time.
+            `True` if the tasks may run at the same time.
 
         Raises:
             WorkflowValidationError: There is no such task.
+
+        Example:
+            >>> workflow.can_run_parallel("load", "report")
+            False
 
         Since 1.0.
         """
@@ -147,18 +175,30 @@ class Workflow:
         self._core.validate()
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flow chart, with the declared input and output. Since 1.0."""
+        """Return the graph as a Mermaid chart, with the declared input and output.
+
+        Example:
+            >>> print(workflow.to_mermaid())
+
+        Since 1.0.
+        """
         return self._core.to_mermaid()
 
     def to_dot(self) -> str:
-        """The graph in Graphviz's language, with the declared input and output. Since 1.0."""
+        """Return the graph in Graphviz's language, with the declared input and output.
+
+        Example:
+            >>> Path("etl.dot").write_text(workflow.to_dot())
+
+        Since 1.0.
+        """
         return self._core.to_dot()
 
     def _repr_html_(self) -> str:
-        """The graph as a drawing, for notebooks."""
+        """Return the graph as an HTML drawing, which notebooks display."""
         from cloaca._values.html import escape
         from cloaca._workflows.drawing import draw
-        from cloaca._workflows.interface import interface_lines, notes
+        from cloaca._workflows.interface import interface_lines, parameter_texts
 
         caption = f"<b>{escape(self.name)}</b> <code>{self.version}</code>"
         if self.description:
@@ -168,8 +208,8 @@ class Workflow:
             [name.rpartition("::")[2] for name in level] for level in self.get_execution_levels()
         ]
         external = {task.id for task in self._definitions.values() if task.kind == "external"}
-        return draw(caption, levels, self.dependencies, external, notes(self._core))
+        return draw(caption, levels, self.dependencies, external, parameter_texts(self._core))
 
     def __repr__(self) -> str:
-        """Name, version and size."""
+        """Return the name, the version and the number of tasks."""
         return f"<Workflow {self.name!r} version={self.version} tasks={len(self.tasks)}>"

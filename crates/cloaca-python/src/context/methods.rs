@@ -61,11 +61,11 @@ impl Context {
         self.content.lock().values.len()
     }
 
-    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        match key.cast::<PyString>() {
-            Ok(key) => Ok(self.content.lock().values.contains(key.to_str()?)),
-            Err(_) => Ok(false),
-        }
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> bool {
+        // A lone surrogate is not valid UTF-8, so no key contains one.
+        let key = key.cast::<PyString>();
+        let key = key.ok().and_then(|key| key.to_str().ok());
+        key.is_some_and(|key| self.content.lock().values.contains(key))
     }
 
     fn __eq__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -118,10 +118,10 @@ impl Context {
         drop(forgotten);
     }
 
-    /// Return the value of a key, or a default. A stored `None` counts as present.
+    /// Return the value of a key, or a default if the key is missing. A key whose value is `None` is not missing.
     ///
-    /// A list or dict is the same object at each read, and a change inside it counts as written. A default does not become
-    /// part of the context; `setdefault` stores one.
+    /// Every read of a list or dict returns the same object, and a change inside the object counts as a write. The default is
+    /// not stored in the context; `setdefault` stores its default.
     ///
     /// Args:
     ///     key: The key.
@@ -152,7 +152,7 @@ impl Context {
         value.ok_or_else(|| missing_key(key.py(), name, &self.key_vec()))
     }
 
-    /// Set a key, whether or not it is present: the same as `context[key] = value`.
+    /// Set a key, whether or not the key is present, like `context[key] = value`.
     ///
     /// Args:
     ///     key: The key.
@@ -194,7 +194,7 @@ impl Context {
 
     /// Change a key that is present: `update(key, value)`.
     ///
-    /// With other arguments it works as `dict.update`: `update(mapping)`, `update(pairs)`, `update(name=value)`.
+    /// With other arguments it works like `dict.update`: `update(mapping)`, `update(pairs)`, `update(name=value)`.
     ///
     /// Raises:
     ///     KeyError: `update(key, value)` was called and the key is missing.
@@ -228,14 +228,14 @@ impl Context {
     ///     key: The key.
     ///
     /// Returns:
-    ///     Its value, or `None` if the key is missing.
+    ///     The removed value, or `None` if the key is missing.
     ///
     /// Since 1.0.
     fn remove<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.take(key.py(), key_text(key)?)
     }
 
-    /// Remove a key that must be present: the same as `del context[key]`.
+    /// Remove a key that must be present, like `del context[key]`.
     ///
     /// Args:
     ///     key: The key.
@@ -287,14 +287,14 @@ impl Context {
         loop {
             let last = self.content.lock().values.last_key();
             let key = last.ok_or_else(|| PyKeyError::new_err("the context is empty"))?;
-            // `None`: another thread has removed the key meanwhile.
+            // If another thread has just removed the key, the loop takes the new last key.
             if let Some(value) = self.take(py, &key)? {
                 return Ok((key.as_ref().to_owned(), value));
             }
         }
     }
 
-    /// Return the value of a key, and set it first if it is missing.
+    /// Return the value of a key. If the key is missing, set it to the default first.
     ///
     /// Args:
     ///     key: The key.
@@ -318,7 +318,7 @@ impl Context {
                 None => encode(name, py.None().bind(py))?,
             };
             let mut content = self.content.lock();
-            // If another thread has set the key meanwhile, its value is read.
+            // If another thread has just set the key, this thread's default is not stored.
             if !content.values.contains(name) {
                 content.values.set(name, json);
             }
@@ -365,13 +365,13 @@ impl Context {
         Ok(dict)
     }
 
-    /// All keys and values as a new dict, like `to_dict()`. Since 1.0.
+    /// A new dict with all keys and values, like `to_dict()`. Since 1.0.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.to_dict(py)
     }
 
-    /// Set all pairs of a mapping, or none of them if one has no JSON form.
+    /// Set all keys of a mapping, or none of them if a value has no JSON form.
     ///
     /// Args:
     ///     data: A mapping with string keys.
@@ -385,7 +385,7 @@ impl Context {
         self.put_all(data)
     }
 
-    /// Return the context as the compact text of a JSON object. Since 1.0.
+    /// Return the context as a JSON object: compact text, without white space. Since 1.0.
     fn to_json(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.snapshot(py)?.to_json())
     }
@@ -396,7 +396,7 @@ impl Context {
     ///     text: The text of a JSON object.
     ///
     /// Raises:
-    ///     ValueError: It is not the text of a JSON object, or a value is nested deeper than 512 levels.
+    ///     ValueError: `text` is not a JSON object, or a value is nested deeper than 512 levels.
     ///
     /// Since 1.0.
     #[staticmethod]
@@ -421,7 +421,7 @@ impl Context {
             .map(|json| json.as_str().to_owned()))
     }
 
-    /// Return a new object with a key's value, or `missing`. A change inside of it does not count as written.
+    /// Return a key's value as a new object, or `missing`. A change inside the new object does not count as a write.
     #[pyo3(name = "_decoded")]
     fn decoded<'py>(&self, key: &str, missing: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = missing.py();
@@ -433,7 +433,7 @@ impl Context {
         }
     }
 
-    /// Become a copy of `other`. The differences count as writes.
+    /// Replace all keys and values with those of `other`. Every key that changes counts as a write.
     #[pyo3(name = "_replace_with")]
     fn replace_with(&self, other: &Bound<'_, Self>) -> PyResult<()> {
         if std::ptr::eq(self, other.get()) {
@@ -448,7 +448,8 @@ impl Context {
         Ok(())
     }
 
-    /// Store the changes inside lists and dicts that reads have returned. Every method that reads values does this first.
+    /// Store the changes that were made inside returned lists and dicts. Methods that return JSON text or copies of values
+    /// call this first.
     #[pyo3(name = "_settle")]
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
         self.store_changes(py)

@@ -18,9 +18,11 @@ use crate::encoding::encode;
 
 /// The data of an execution: its input, what its tasks read and write, and its result.
 ///
-/// An ordered map from string keys to JSON values. A value is encoded when it is set. A list or dict that was read and then
-/// changed in place counts as written. Dataclass, attrs, pydantic and msgspec objects become objects, `Enum` members their
-/// values, dates ISO 8601 text, `timedelta` seconds, `Decimal` and `UUID` text, tuples and sets arrays.
+/// An ordered map from string keys to JSON values. A value is encoded when it is set. A change inside a list or dict that was
+/// read from the context counts as a write.
+///
+/// Encoding converts dataclass, attrs, pydantic and msgspec objects to JSON objects, `Enum` members to their values, dates to
+/// ISO 8601 text, `timedelta` to seconds, `Decimal` and `UUID` to text, and tuples and sets to arrays.
 ///
 /// Args:
 ///     data: The initial keys and values: a mapping with string keys.
@@ -48,7 +50,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Returns the context that a task gets. It records writes as the task's delta.
+    /// Returns a task's context. It records the task's writes, which form the task's delta.
     pub fn of_task(base: Arc<types::Context>) -> Self {
         Self::new_content(Overlay::new(base, true))
     }
@@ -64,18 +66,19 @@ impl Context {
         }
     }
 
-    /// Returns the recorded writes. Changes inside objects are included as of the last `_settle`.
+    /// Returns the recorded writes. Changes inside lists and dicts are included if `_settle` was called after them.
     pub fn delta(&self) -> Delta {
         self.content.lock().values.delta()
     }
 
-    /// Returns all keys and values; later writes do not change them.
+    /// Returns a copy of all keys and values, which later writes do not change.
     pub fn snapshot(&self, py: Python<'_>) -> PyResult<Arc<types::Context>> {
         self.store_changes(py)?;
         Ok(self.content.lock().values.snapshot())
     }
 
-    /// Returns the value of a key. A list or dict is the same object at each read, so that changes inside it can be stored.
+    /// Returns the value of a key. Every read of a list or dict returns the same object, so that changes inside the object
+    /// can be found and stored.
     fn read<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
         loop {
             let content = self.content.lock();
@@ -92,7 +95,7 @@ impl Context {
             let (value, parts) = decode_with_parts(py, &json)?;
             let parts = parts.map(Arc::new);
             let kept = self.content.lock().keep(key, &json, &value, parts);
-            // `None`: another thread has set the key meanwhile, so it is read again.
+            // `None` means that another thread has just set the key, so the key is read again.
             if let Some(kept) = kept {
                 return Ok(Some(kept.into_bound(py)));
             }
@@ -123,7 +126,7 @@ impl Context {
         Ok(())
     }
 
-    /// Sets all pairs of a mapping, or none of them if one has no JSON form.
+    /// Sets all keys of a mapping, or none of them if a value has no JSON form.
     fn put_all(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Ok(other) = data.cast::<Self>() {
             let other = other.get().snapshot(data.py())?;
@@ -152,7 +155,7 @@ impl Context {
         }
     }
 
-    /// Returns all keys and values. Lists and dicts are the same objects that earlier reads returned.
+    /// Returns all keys and values. For a list or dict that was read before, returns the same object.
     fn live_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let content = self.content.lock();
         let pairs: Vec<(Arc<str>, Json, Option<Py<PyAny>>)> = content
@@ -225,7 +228,7 @@ impl Context {
         Ok(equal.into_pyobject(py)?.to_owned().into_any())
     }
 
-    /// Stores the changes inside lists and dicts that reads have returned.
+    /// Stores the changes that were made inside returned lists and dicts.
     fn store_changes(&self, py: Python<'_>) -> PyResult<()> {
         let content = self.content.lock();
         if content.is_unread() {

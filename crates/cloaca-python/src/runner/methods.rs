@@ -28,6 +28,7 @@ use crate::workflow::Workflow;
 
 #[pymethods]
 impl Runner {
+    /// Opens a database and starts a runner. With `held`, the runner claims no tasks until `begin` is called.
     #[new]
     #[pyo3(signature = (database_url, config, schema=None, held=false))]
     fn new(
@@ -48,7 +49,7 @@ impl Runner {
         })
     }
 
-    /// Begins to claim tasks, if the runner was opened with `held`. Later calls do nothing.
+    /// Begins to claim tasks, if the runner was opened with `held`. Does nothing if the runner has begun already.
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
         self.guard().check(py)?;
         self.engine.begin();
@@ -61,7 +62,7 @@ impl Runner {
         self.engine.is_begun()
     }
 
-    /// Returns a runner for a tenant's schema. It shares this runner's workers and connections.
+    /// Returns a runner for a tenant's schema. The new runner shares this runner's workers and connections.
     #[pyo3(signature = (schema, database_url=None))]
     fn tenant(&self, py: Python<'_>, schema: &str, database_url: Option<&str>) -> PyResult<Self> {
         self.open_tenant(py, schema, database_url)
@@ -104,10 +105,10 @@ impl Runner {
         self.add_service(py, workflow, definition, handler.get())
     }
 
-    /// Submits executions, all or none; returns them once they are durable.
+    /// Submits executions; returns the results once all executions are durable. If one is refused, none is submitted.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
+        reason = "PyO3 passes arguments by value"
     )]
     fn submit(
         &self,
@@ -124,10 +125,11 @@ impl Runner {
         Ok(requests::submitted(&own, &ids))
     }
 
-    /// Submits executions, all or none, and wakes `waker` when they are durable or refused; returns a token.
+    /// Submits executions, and wakes `waker` when they are durable or refused. If one is refused, none is submitted. Returns a
+    /// token.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "arguments of Python come as values"
+        reason = "PyO3 passes arguments by value"
     )]
     fn begin_submit(
         &self,
@@ -141,7 +143,7 @@ impl Runner {
         Ok(self.subscriptions.submit(&self.engine, waker, requests))
     }
 
-    /// Returns whether a task or a callback belongs to this runner and not to a runner that shares its workers.
+    /// Returns whether a task or a callback belongs to this runner, not to another runner that shares its workers.
     fn runs(&self, work: &Bound<'_, Work>) -> bool {
         let work = work.get();
         self.engine.owns(work.slot(), work.deferrals())
@@ -157,18 +159,19 @@ impl Runner {
         Ok(Execution::new(ended, self.reads.get().shared_database()))
     }
 
-    /// Reads from the runner's database.
+    /// The object that reads from the runner's database.
     #[getter]
     fn reads(&self, py: Python<'_>) -> Py<Reads> {
         self.reads.clone_ref(py)
     }
 
-    /// Deletes at most `limit` executions that ended at least `older_than_us` ago; returns their number.
+    /// Deletes at most `limit` executions that ended at least `older_than_us` ago, and other old rows. Returns the number
+    /// of deleted executions or of deleted versions of workflows, whichever is larger.
     fn prune(&self, py: Python<'_>, older_than_us: Micros, limit: usize) -> PyResult<usize> {
         self.reads.get().prune(py, older_than_us, limit)
     }
 
-    /// Returns the counters in the text format of Prometheus.
+    /// Returns the runner's metrics in the text format of Prometheus.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
         call::detached(py, self.guard(), || Ok(self.engine.metrics_text()))
     }
@@ -187,7 +190,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Stores log lines of an attempt: `time_us`, level, logger, message. They are tuples because an attempt may have many.
+    /// Stores log lines of an attempt. Each line is a tuple of `time_us`, level, logger and message; tuples are cheaper than
+    /// objects, and an attempt can log many lines.
     fn note_logs(
         &self,
         py: Python<'_>,
@@ -205,7 +209,8 @@ impl Runner {
         self.engine.now().0
     }
 
-    /// Reads the recorded steps of an attempt into its log. With a `waker`, returns a token at once and wakes the waker later.
+    /// Reads a task's recorded steps into the attempt's log. With a `waker`, returns a token at once, and wakes the waker when
+    /// the steps have been read.
     fn load_steps(
         &self,
         py: Python<'_>,
@@ -213,14 +218,15 @@ impl Runner {
         log: &Bound<'_, StepLog>,
         waker: Option<&Bound<'_, LoopWaker>>,
     ) -> PyResult<Option<u64>> {
-        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
-        call.load(waker.map(|waker| waker.get().handle()))
+        let request =
+            steps::StepRequest::new(py, &self.engine, self.guard(), work.get(), log.get());
+        request.load(waker.map(|waker| waker.get().handle()))
     }
 
     /// Returns the position of the step that will record the end of a sleep or a wait.
     #[expect(
         clippy::unused_self,
-        reason = "a method, like the other functions for steps"
+        reason = "the other functions for steps are methods too"
     )]
     fn reserve_step(
         &self,
@@ -232,8 +238,8 @@ impl Runner {
         steps::reserve(py, work.get(), log.get(), key)
     }
 
-    /// Records a step that ended, and returns when it is durable. With a `waker`, returns a token at once and wakes the waker
-    /// when the step is durable or refused.
+    /// Records a step that has ended, and returns once it is durable. With a `waker`, returns a token at once, and wakes the
+    /// waker when the step is durable or refused.
     #[expect(clippy::too_many_arguments, reason = "the parts of a step")]
     fn record_step(
         &self,
@@ -246,12 +252,14 @@ impl Runner {
         started_at_us: i64,
         value: String,
     ) -> PyResult<Option<u64>> {
-        let ended = steps::Ended::new(key, kind, started_at_us, value);
-        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
-        call.record(ended, waker.map(|waker| waker.get().handle()))
+        let ended = steps::ReportedStep::new(key, kind, started_at_us, value);
+        let request =
+            steps::StepRequest::new(py, &self.engine, self.guard(), work.get(), log.get());
+        request.record(ended, waker.map(|waker| waker.get().handle()))
     }
 
-    /// Records the end of a wait whose condition already holds, and adds it to the log. Otherwise like `record_step`.
+    /// If the condition of a wait already holds, records the end of the wait, and adds it to the log. `waker` works as for
+    /// `record_step`.
     fn end_wait(
         &self,
         py: Python<'_>,
@@ -261,11 +269,12 @@ impl Runner {
         key: String,
         condition: &str,
     ) -> PyResult<Option<u64>> {
-        let call = steps::Call::new(py, &self.engine, self.guard(), work.get(), log.get());
-        call.end_wait((key, condition), waker.map(|waker| waker.get().handle()))
+        let request =
+            steps::StepRequest::new(py, &self.engine, self.guard(), work.get(), log.get());
+        request.end_wait((key, condition), waker.map(|waker| waker.get().handle()))
     }
 
-    /// Makes `supervise` return an `ExecutionEnded` when an execution ends, also if it has ended already.
+    /// Makes `supervise` return an `ExecutionEnded` when an execution ends, or at once if it has ended already.
     fn announce_end(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let id = requests::execution_id(execution_id).raise(py)?;
         let supervisor = Arc::clone(&self.supervisor);
@@ -285,7 +294,7 @@ impl Runner {
         self.await_end(py, id, timeout_us)
     }
 
-    /// Wakes `waker` when an execution ends, also if it has ended already; returns a token.
+    /// Wakes `waker` when an execution ends, or at once if it has ended already. Returns a token.
     fn subscribe(
         &self,
         py: Python<'_>,
@@ -307,7 +316,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Cancels, pauses, resumes or retries an execution; returns its new state once it is durable.
+    /// Cancels, pauses, resumes or retries an execution; returns its new state once the change is durable.
     #[pyo3(signature = (execution_id, action, from_task=None, from_step=None))]
     fn control(
         &self,
@@ -323,7 +332,7 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Sends a signal, whose data is JSON; returns its number once it is durable.
+    /// Sends a signal with JSON data; returns the signal's number once the signal is durable.
     #[pyo3(signature = (name, data, key=None, to=None, id=None, sender=None))]
     #[expect(clippy::too_many_arguments, reason = "the parts of a signal")]
     fn send(
@@ -360,8 +369,8 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Moves the due time of a timer or of a retry delay to `at_us`, or by `after_us` from now; returns the state of the
-    /// execution once the change is durable.
+    /// Moves the due time of a timer or of a retry delay to `at_us`, or to `after_us` from now if `at_us` is `None`. Returns
+    /// the state of the execution once the change is durable.
     #[pyo3(signature = (execution_id, task, at_us=None, after_us=0))]
     fn reschedule(
         &self,
@@ -377,7 +386,7 @@ impl Runner {
         Ok(status.name())
     }
 
-    /// Cancels an execution. Returns whether it was open, once the cancellation is durable.
+    /// Cancels an execution. Returns once the cancellation is durable: `true` if the execution was open.
     fn cancel(&self, py: Python<'_>, execution_id: &str) -> PyResult<bool> {
         let id = requests::execution_id(execution_id).raise(py)?;
         self.guard().check(py)?;
@@ -395,7 +404,7 @@ impl Runner {
         }
     }
 
-    /// Waits for work; `None` ends the thread.
+    /// Waits for work and returns it. After `None`, the worker thread must end.
     fn next_work(&self, py: Python<'_>, worker: u64) -> PyResult<Option<Work>> {
         self.guard().check_fast(py)?;
         let work = worker::next(py, &self.engine, &self.supervisor, worker);
@@ -403,7 +412,8 @@ impl Runner {
         Ok(work)
     }
 
-    /// Reports an outcome and takes the next work. Detaches only when no work is queued; `None` ends the thread.
+    /// Reports an outcome and returns the next work. Detaches from the interpreter only when no work is queued. After `None`,
+    /// the worker thread must end.
     fn finish_and_next(
         &self,
         py: Python<'_>,
@@ -420,7 +430,12 @@ impl Runner {
         Ok(next)
     }
 
-    /// Waits for events for the supervisor thread. Returns an empty list once the runner has ended, and a
+    /// Reports that the interrupt for a timeout reached a thread after the function had returned. The thread must end.
+    fn interrupted(&self, work: &Bound<'_, Work>) {
+        worker::interrupted(&self.engine, work.get());
+    }
+
+    /// Waits for events for the supervisor thread and returns them. Returns an empty list once the runner has ended, and a
     /// `SuperviseTimeout` after the timeout.
     #[pyo3(signature = (timeout_us=None))]
     fn supervise<'py>(
@@ -432,18 +447,18 @@ impl Runner {
         self.await_events(py, timeout_us.map(Duration::from_micros))
     }
 
-    /// Sets the lowest level of log records that `supervise` returns, as `logging` numbers it. It starts at 20.
+    /// Sets the lowest level of log records that `supervise` returns, as `logging` numbers it. The initial level is 20.
     fn set_log_level(&self, level: i64) {
         self.threshold.set(level);
     }
 
-    /// The waker that is readable when there is something for `take_async` or `async_notices`.
+    /// The waker of the event loop. It is readable when `take_async` or `async_notices` has something to return.
     #[getter]
     fn loop_waker(&self, py: Python<'_>) -> Py<LoopWaker> {
         self.loop_waker.clone_ref(py)
     }
 
-    /// Takes queued work for the event loop, at most `limit` items. The waker does not signal again for the rest.
+    /// Takes at most `limit` items of queued work for the event loop. The waker does not signal again for the remaining items.
     fn take_async(&self, py: Python<'_>, limit: usize) -> PyResult<Vec<Work>> {
         self.guard().check_fast(py)?;
         Ok(worker::take_for_loop(&self.engine, limit))
@@ -468,9 +483,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Shuts down gracefully, and returns when the runner has ended. A second call can shorten the grace period of the first.
+    /// Shuts down gracefully, and returns when the runner has ended. A second call can shorten the grace period.
     ///
-    /// Returns the number of executions that are left open without a live runner, counted up to `count_open`.
+    /// Returns the number of executions that stay open without a live runner, counted up to `count_open`.
     #[pyo3(signature = (grace_us, count_open=0))]
     fn stop(&self, py: Python<'_>, grace_us: Micros, count_open: usize) -> PyResult<usize> {
         self.guard().check(py)?;

@@ -27,9 +27,10 @@ use crate::waiting::{self, Subscriptions};
 use crate::worker::{self, PythonWorkerHost};
 use crate::workflow::Workflow;
 
-/// The engine on one database, with its threads. It starts on construction.
+/// The engine on one database, with its threads. Creating a runner starts it.
 ///
-/// The coordinator's thread never attaches to the interpreter, so dropping a runner may wait for it while attached.
+/// Dropping a runner waits for the coordinator's thread. The dropping thread can stay attached to the interpreter, because the
+/// coordinator's thread never attaches.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct Runner {
     engine: Arc<ProcessOwned<EngineHandle>>,
@@ -39,7 +40,7 @@ pub struct Runner {
     loop_waker: Py<LoopWaker>,
     loop_wanted: AtomicBool,
     subscriptions: Subscriptions,
-    /// The waits of worker threads. Tenants share the object of their parent, like the workers.
+    /// The waits of worker threads. A tenant's runner shares this object and the workers with the runner that opened it.
     blocked_waits: Arc<BlockedWaits>,
     thread_tasks: ThreadTasks,
 }
@@ -55,7 +56,7 @@ impl Runner {
         self.engine.guard()
     }
 
-    /// Requests the event loop's thread, once.
+    /// Requests that Python start the event loop's thread. Only the first call sends a request.
     pub fn want_loop(&self) {
         if !self.loop_wanted.swap(true, Ordering::AcqRel) {
             self.supervisor.push(SupervisorEvent::LoopWanted);
@@ -74,7 +75,7 @@ impl Runner {
         })
     }
 
-    /// Returns a runner for the engine that `open` returns.
+    /// Returns a runner for the engine that `open` returns. `config` is the JSON text of the settings.
     pub fn open(
         py: Python<'_>,
         config: &str,
@@ -131,7 +132,7 @@ impl Runner {
         })
     }
 
-    /// Returns a runner for a tenant's schema. It shares this runner's workers and connections.
+    /// Returns a runner for a tenant's schema. The new runner shares this runner's workers and connections.
     fn open_tenant(
         &self,
         py: Python<'_>,
@@ -156,7 +157,7 @@ impl Runner {
         )
     }
 
-    /// Registers a workflow with its handlers, and starts the event loop's thread if one of them needs it.
+    /// Registers a workflow with its handlers, and starts the event loop's thread if a handler needs it.
     fn add_handlers(
         &self,
         py: Python<'_>,
@@ -176,7 +177,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Registers the handler of an external task, and starts the event loop's thread if it needs it.
+    /// Registers the handler of an external task, and starts the event loop's thread if the handler needs it.
     fn add_service(
         &self,
         py: Python<'_>,
@@ -200,9 +201,9 @@ impl Runner {
         id: ExecutionId,
         timeout_us: Option<Micros>,
     ) -> PyResult<Option<Execution>> {
-        // An end that is known already needs no worker.
-        let is_over = timeout_us == Some(0);
-        let _blocked = if is_over {
+        // With a timeout of 0 the call does not wait, so it blocks no worker.
+        let returns_at_once = timeout_us == Some(0);
+        let _blocked = if returns_at_once {
             None
         } else {
             self.enter_wait(py, id, None)?
@@ -226,7 +227,7 @@ impl Runner {
             .collect()
     }
 
-    /// Shuts down and returns the number of executions that are left open without a live runner, up to `count_open`.
+    /// Shuts down and returns the number of executions that stay open without a live runner, counted up to `count_open`.
     fn shut_down(&self, py: Python<'_>, grace: Duration, count_open: usize) -> PyResult<usize> {
         let answer = self.engine.begin_stop(grace);
         // A refusal means that the coordinator has already ended.

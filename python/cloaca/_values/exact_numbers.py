@@ -1,21 +1,25 @@
-"""Decimals that are JSON numbers, for pydantic, which reads a number with a fraction as a `float`.
+"""Prepares JSON numbers that pydantic would round or, in strict mode, refuse.
 
-The numbers are passed as text where the model has a `Decimal`, so that all digits are kept.
+pydantic reads a number with a fraction as a `float`. Where the model has a `Decimal`, the number is
+therefore passed to pydantic as text. Durations are stored as numbers of seconds, but a strict
+decoder of pydantic accepts them only as text.
 """
 
 from __future__ import annotations
 
 import re
 
+from cloaca._values.durations import iso_text
 from cloaca._values.json_numbers import Number, parsed, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# A number with a fraction or an exponent, outside of a string.
+# Matches a number with a fraction or an exponent, outside of a string.
 _FRACTION = re.compile(r"(?:^|[\[:,])\s*-?\d+(?:\.\d|[eE])")
-# Schemas that wrap another one, and see the value only after it was decoded, or not at all.
+# The types of schemas that wrap an inner schema, each with the key of the inner schema. None of
+# these wrappers receives the raw JSON value.
 _INNER = {
     "chain": "steps",
     "custom-error": "schema",
@@ -27,42 +31,49 @@ _INNER = {
     "dataclass": "schema",
     "nullable": "schema",
 }
+# Types of pydantic's core schemas.
 _DECIMAL = frozenset({"decimal"})
 _ARRAYS = frozenset({"list", "set", "frozenset", "tuple"})
 _OBJECTS = frozenset({"dict", "dataclass-args", "model-fields", "typed-dict"})
 
 
-class ExactDecimals:
-    """Rewrites the numbers in the places of the decimals of one annotation."""
+class ExactNumbers:
+    """Rewrites numbers as text where an annotation has decimals or durations."""
 
-    __slots__ = ("_definitions", "_is_needed", "_schema")
+    __slots__ = ("_definitions", "_has_decimals", "_has_durations", "_schema")
 
-    def __init__(self, schema: Any) -> None:
-        """Find out whether the annotation has decimals.
+    def __init__(self, schema: Any, *, has_iso_durations: bool = False) -> None:
+        """Check whether the annotation has decimals or durations.
 
         Args:
-            schema: The core schema of the annotation.
+            schema: pydantic's core schema of the annotation.
+            has_iso_durations: Whether durations must be ISO 8601 text.
         """
         self._definitions: dict[str, Any] = {}
         self._schema = schema
-        # Whether the annotation has decimals.
-        self._is_needed = self._has_decimal(schema)
+        types = self._types(schema)
+        # Whether the annotation has decimals, and durations that must be text.
+        self._has_decimals = "decimal" in types
+        self._has_durations = has_iso_durations and "timedelta" in types
 
     def rewritten(self, text: str) -> str:
-        """The JSON text with the numbers in the places of decimals as texts."""
-        if not self._is_needed or _FRACTION.search(text) is None:
+        """Returns the JSON text, in which decimals and durations are texts instead of numbers."""
+        is_needed = self._has_decimals and _FRACTION.search(text) is not None
+        if not is_needed and not self._has_durations:
             return text
         return text_of(self._changed(self._schema, parsed(text)))
 
-    def _has_decimal(self, schema: Any) -> bool:
-        """Whether a schema contains a decimal. Notes the definitions that other parts refer to."""
-        found = False
+    def _types(self, schema: Any) -> set[str]:
+        """Returns the types of a schema's parts. Also collects the schema's definitions."""
+        found: set[str] = set()
         stack = [schema]
         while stack:
             part = stack.pop()
             if isinstance(part, dict):
-                found = found or part.get("type") == "decimal"
-                if part.get("type") == "definitions":
+                kind = part.get("type")
+                if isinstance(kind, str):
+                    found.add(kind)
+                if kind == "definitions":
                     self._definitions.update({each["ref"]: each for each in part["definitions"]})
                 stack += part.values()
             elif isinstance(part, (list, tuple)):
@@ -70,7 +81,7 @@ class ExactDecimals:
         return found
 
     def _inner(self, schema: Any) -> Any:
-        """The schema of the value itself; `None` if code sees the value before it is decoded."""
+        """Returns the schema inside wrappers; `None` if a function receives the raw value."""
         while schema is not None:
             kind = schema["type"]
             if kind == "definitions":
@@ -93,6 +104,9 @@ class ExactDecimals:
         kind = schema["type"]
         if kind == "decimal":
             return str(value) if type(value) is Number else value
+        if kind == "timedelta":
+            is_number = type(value) is Number and self._has_durations
+            return iso_text(value) if is_number else value
         if kind in {"union", "tagged-union"}:
             part = self._part_of_union(schema, value)
             return value if part is None else self._changed(part, value)
@@ -111,7 +125,7 @@ class ExactDecimals:
         return value
 
     def _part_of_union(self, schema: Any, value: Any) -> Any:
-        """The schema of a union that a value belongs to; `None` if there may be several."""
+        """Returns the part of a union that a value belongs to; `None` unless exactly one fits."""
         if schema["type"] == "tagged-union":
             field = schema["discriminator"]
             tag = value.get(field) if type(value) is dict and isinstance(field, str) else None
@@ -123,7 +137,8 @@ class ExactDecimals:
             return None
         kinds = _OBJECTS if type(value) is dict else _ARRAYS if type(value) is list else _DECIMAL
         if type(value) is Number:
-            # As text, the number could match another part of the union.
+            # A number is rewritten only if no other part of the union could match it, as a number
+            # or as text.
             others = {part["type"] for part in inner}
             if not others <= {"none"} | _DECIMAL | _ARRAYS | _OBJECTS:
                 return None
@@ -132,7 +147,7 @@ class ExactDecimals:
 
 
 def _schemas_of_items(schema: Any, count: int) -> list[Any]:
-    """The schema of each item of an array; `None` for an item without a schema."""
+    """Returns the schema of each item of an array; `None` for an item without a schema."""
     items = schema.get("items_schema")
     if not isinstance(items, list):
         return [items] * count
@@ -151,7 +166,7 @@ def _fields(schema: Any) -> list[tuple[str, Any]]:
 
 
 def _keys(name: str, field: Any) -> set[str]:
-    """The keys of an object that a field is read from. Paths into deeper objects are left out."""
+    """Returns the keys of an object from which a field can be read, except paths to deeper keys."""
     alias = field.get("validation_alias")
     found = {name}
     if isinstance(alias, str):

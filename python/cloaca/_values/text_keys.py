@@ -1,0 +1,73 @@
+"""Converts keys of objects to the texts from which msgspec and pydantic decode them (J4)."""
+
+from __future__ import annotations
+
+import math
+
+from cloaca._values.annotation_parts import contains
+from cloaca._values.durations import iso_duration
+from cloaca._values.type_name import type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+def has_other_keys(annotation: Any) -> bool:
+    """Returns whether an annotation has, at any depth, objects whose keys are not strings."""
+    return contains(annotation, _is_mapping_with_other_keys)
+
+
+def _is_mapping_with_other_keys(part: Any) -> bool:
+    from collections.abc import Mapping
+    from typing import Any, get_args, get_origin
+
+    kind, arguments = get_origin(part), get_args(part)
+    if not isinstance(kind, type) or not issubclass(kind, Mapping) or len(arguments) != 2:
+        return False
+    return arguments[0] not in (str, Any, object)
+
+
+def with_text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns a mapping whose keys are texts.
+
+    Raises:
+        TypeError: A key has no text, or two keys have the same text.
+    """
+    found: dict[str, Any] = {}
+    for key, part in value.items():
+        text = text_of_key(key)
+        if text is None:
+            raise TypeError(
+                f"the key {key!r} of an object is of type '{type_name(type(key))}', "
+                "but keys of JSON objects are strings; store a list of pairs"
+            )
+        if text in found:
+            raise TypeError(f"two keys of an object have the text {text!r} in JSON")
+        found[text] = part
+    return found
+
+
+def text_of_key(key: Any) -> str | None:
+    """Returns the text of a key; `None` for a key that the libraries cannot decode."""
+    from datetime import date, time, timedelta
+    from decimal import Decimal
+    from enum import Enum
+    from uuid import UUID
+
+    if isinstance(key, Enum):
+        return text_of_key(key.value)
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, bool):
+        return None
+    if isinstance(key, int):
+        return int.__repr__(key)
+    if isinstance(key, float):
+        return float.__repr__(key) if math.isfinite(key) else None
+    if isinstance(key, (date, time)):
+        return key.isoformat()
+    if isinstance(key, timedelta):
+        return iso_duration(key)
+    return str(key) if isinstance(key, (Decimal, UUID)) else None
