@@ -17,12 +17,15 @@ import pytest
 
 import cloaca
 
+#: Maximum time for a command, in seconds.
 PATIENCE = 60
 
 
+#: The width of the terminal of `Screen`, in columns.
 WIDTH = 80
 
 
+#: An id that no execution and no schedule has.
 UNKNOWN = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41"
 
 
@@ -65,7 +68,7 @@ class Shell:
         self.environment = {
             name: value for name, value in os.environ.items() if name != "CLOACA_DATABASE_URL"
         }
-        # Compiled modules are kept, as in an installed wheel.
+        # Python may write bytecode files, as it does for an installed wheel.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if database is not None:
             self.environment["CLOACA_DATABASE_URL"] = database
@@ -87,7 +90,7 @@ class Shell:
         process = self.start(*arguments)
         output, errors = process.communicate(timeout=PATIENCE)
         assert status in (None, process.returncode), (arguments, output, errors)
-        assert "Traceback" not in errors
+        assert "cloaca/_cli" not in errors, "the command has raised an exception"
         return output, errors
 
     def json(self, *arguments: str, status: int = 0):
@@ -110,13 +113,14 @@ def shell(tmp_path, database):
 
 @pytest.fixture
 def bare(tmp_path):
+    """A shell whose environment names no database."""
     (tmp_path / "pipeline.py").write_text(PIPELINE)
     return Shell(tmp_path, None)
 
 
 @pytest.fixture
 def schedule(shell):
-    """A schedule of `etl`. It is never due while a test runs."""
+    """The id of a schedule of `etl` that fires on 1 January, and therefore not during a test."""
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
         shell.run("run", "pipeline:etl")
         return runner.register_cron_workflow("etl", "30 2 1 1 *", "Europe/Berlin")
@@ -146,7 +150,7 @@ class Screen:
         return process, controller
 
     def run(self, *arguments: str, status: int = 0, typed: bytes = b"") -> list[str]:
-        """Runs a command and returns the lines that it shows, without colours."""
+        """Runs a command with the input `typed`, and returns its output lines without colours."""
         process, controller = self.start(*arguments)
         if typed:
             os.write(controller, typed)
@@ -171,4 +175,5 @@ def screen(shell):
 
 
 def short(id: str) -> str:
+    """Returns the short form in which tables on a terminal show an id."""
     return f"{id[:8]}-{id[-6:]}"

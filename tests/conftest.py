@@ -18,14 +18,15 @@ import pytest
 import cloaca
 from cli_support import bare, schedule, screen, shell  # noqa: F401
 from cloaca._workflows import registry as workflow_registry
+from web_support import filled, web  # noqa: F401
 
-# A shell ignores Ctrl-C for `nohup` and background jobs, and child processes inherit that. Tests
-# send Ctrl-C to programs that they start, so these must begin with the default handler.
+# `nohup` and background jobs of a shell ignore Ctrl-C, and child processes inherit this setting.
+# Tests send Ctrl-C to programs that they start, so these must start with the default handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER_SCRIPT = Path(__file__).parent.parent / "scripts" / "private_postgres.sh"
-# Tests do not need their data after a crash of the machine.
+# Without fsync, data may be lost if the machine crashes. Tests need no data after such a crash.
 SERVER_OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=300"
 
 
@@ -33,13 +34,13 @@ _TESTS = str(Path(__file__).parent)
 _warn_of_replacement = workflow_registry._warn_of_replacement
 
 
-def _warn_of_other_files(name: str, before: str, after: str) -> None:
-    """Warns as the package does, unless both files are tests, which may use the same names."""
+def _warn_unless_both_are_tests(name: str, before: str, after: str) -> None:
+    """Warns that a workflow is replaced, unless both files are tests, which may reuse names."""
     if not (before.startswith(_TESTS) and after.startswith(_TESTS)):
         _warn_of_replacement(name, before, after)
 
 
-workflow_registry._warn_of_replacement = _warn_of_other_files
+workflow_registry._warn_of_replacement = _warn_unless_both_are_tests
 
 
 class Server:
@@ -52,7 +53,7 @@ class Server:
         self.url = self.start()
 
     def start(self) -> str:
-        """Start the server, on the same port as before, and return its URL."""
+        """Starts the server and returns its URL. A server that starts again keeps its port."""
         command = [str(SERVER_SCRIPT), "start", str(self.folder)]
         environment = {**os.environ, "POSTGRES_OPTIONS": SERVER_OPTIONS}
         started = subprocess.run(
@@ -61,15 +62,15 @@ class Server:
         return started.stdout.strip()
 
     def stop(self, mode: str) -> None:
-        """Stop the server and wait until it has ended."""
+        """Stops the server and waits until it has stopped."""
         subprocess.run([str(SERVER_SCRIPT), "stop", str(self.folder), mode], check=True)
 
     def stop_in_background(self, mode: str) -> subprocess.Popen[str]:
-        """Begin to stop the server, without waiting."""
+        """Asks the server to stop, and returns without waiting until it has stopped."""
         return subprocess.Popen([str(SERVER_SCRIPT), "stop", str(self.folder), mode], text=True)
 
     def sql(self, text: str, database: str = "postgres") -> str:
-        """Run SQL as the superuser and return the rows, one per line."""
+        """Runs SQL as the superuser and returns the rows, one per line."""
         url = f"{self.url.rpartition('/')[0]}/{database}"
         command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align"]
         command += ["--set", "ON_ERROR_STOP=1", url, "--command", text]
@@ -77,7 +78,7 @@ class Server:
         return answer.stdout.strip()
 
     def close(self) -> None:
-        """Stop the server and remove its folder."""
+        """Stops the server and removes its folder."""
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -92,7 +93,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def private_server() -> Iterator[Server]:
-    """A PostgreSQL server for one test, which may stop and start it."""
+    """A PostgreSQL server for a single test. The test can stop and restart the server."""
     server = Server()
     yield server
     server.close()
@@ -137,7 +138,7 @@ Script = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Script]:
-    """Starts Python code in a process of its own, in an empty folder."""
+    """A function that starts Python code in a new process, in the test's temporary folder."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""Drives a runner of `cloaca._core` as the package does. Task functions take a `_core.Work`."""
+"""A test host for `cloaca._core.Runner`, whose task functions take a `_core.Work`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class CoreHost:
-    """Runs the workers and the supervisor of a runner, as the package does."""
+    """Runs the worker threads and the supervisor thread of a runner, as the package does."""
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.runner = _core.Runner(url, json.dumps(SETTINGS | settings))
@@ -67,10 +67,10 @@ class CoreHost:
 
     def wait_for(self, kind: type[Event]) -> Event:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.heard(kind), 20), self.events
-            return self.heard(kind)[0]
+            assert self.changed.wait_for(lambda: self.events_of_kind(kind), 20), self.events
+            return self.events_of_kind(kind)[0]
 
-    def heard(self, kind: type[Event]) -> list[Event]:
+    def events_of_kind(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def close(self, grace_us: int = 5_000_000) -> None:
@@ -109,6 +109,7 @@ def request(
 
 
 def once(id: str, *dependencies: str, **options: Any) -> dict[str, Any]:
+    """Returns the definition of a task that has a single attempt."""
     return {
         "id": id,
         "dependencies": dependencies,

@@ -1,4 +1,4 @@
-"""Workflows in the databases of the corpus. Later releases run them: do not change them."""
+"""The workflow of the databases in `tests/corpus`. Later releases run it, so do not change it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import cloaca
 
 
 def define(on_hold=None) -> None:
-    """Defines the workflow. Tasks that are running when the process is killed call `on_hold`."""
+    """Defines the workflow. If the input says `hold`, task `held` calls `on_hold`, which blocks.
+
+    The process that creates a database is killed while task `held` is blocked.
+    """
     with cloaca.WorkflowBuilder("corpus"):
 
         @cloaca.task()

@@ -1,4 +1,4 @@
-"""The documentation as the tests read it: pages, fenced blocks, code spans, headings and links."""
+"""Reads the documentation for tests: pages, fenced blocks, code spans, headings and links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-#: Pages outside the site, which are checked too.
+#: Pages that are not part of the documentation site but are checked like its pages.
 LOOSE = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"]
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+) *(?P<language>[\w+-]*)(?P<info>.*)$")
@@ -26,47 +26,47 @@ class Block:
 
     language: str
     title: str | None
-    #: The line number, in the page, of its first line of code; the first line is 1.
+    #: The line of the page on which the code begins, counted from 1.
     line: int
     code: str
-    #: The reason why the block is not run; `None` if it is run.
+    #: The reason why the block, or its main part, is not run; `None` if it is run completely.
     excuse: str | None
-    #: Whether the reason applies to the block's main part only.
+    #: Whether the block is imported without running its main part (`if __name__ ...`).
     is_imported: bool
 
 
 @dataclass(frozen=True)
 class Page:
-    """One Markdown file."""
+    """A Markdown file."""
 
     path: Path
     text: str
     blocks: list[Block]
-    #: The text without its blocks and comments; line numbers are kept.
+    #: The text, in which blank lines replace blocks and comments, so that line numbers stay valid.
     prose: str
 
     @property
     def name(self) -> str:
-        """Its path in the repository."""
+        """The page's path in the repository."""
         return self.path.relative_to(ROOT).as_posix()
 
     @property
     def only(self) -> str | None:
-        """The only kind of database on which its blocks can run; `None` if any kind is possible."""
+        """The kind of database that the page's blocks need; `None` if they run on any kind."""
         found = _ONLY.search(self.text)
         return found.group(1) if found else None
 
     def spans(self) -> list[str]:
-        """The texts of its code spans."""
+        """The texts of the page's code spans."""
         return _SPAN.findall(self.prose)
 
     def links(self) -> list[str]:
-        """The targets of its links and pictures."""
+        """The targets of the page's links and pictures."""
         without_spans = _SPAN.sub("", self.prose)
         return [link or picture for link, picture in _LINK.findall(without_spans)]
 
     def anchors(self) -> set[str]:
-        """The ids of its headings."""
+        """The ids that links can point to: those of headings, and those in HTML."""
         found: set[str] = set()
         for line in self.prose.splitlines():
             heading = _HEADING.match(line)
@@ -126,6 +126,6 @@ def read(path: Path) -> Page:
 
 
 def pages() -> list[Page]:
-    """Every page of the documentation, and the pages outside the site."""
+    """Returns every page of the documentation site and the pages of `LOOSE`."""
     paths = sorted(DOCS.rglob("*.md")) + [ROOT / name for name in LOOSE]
     return [read(path) for path in paths]

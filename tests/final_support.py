@@ -1,4 +1,4 @@
-"""Workflows with final tasks and compensations that several tests run."""
+"""Workflows with final tasks and compensations, which several tests run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 
 import cloaca
 
+#: The possible outcomes of the workflow of `define_cluster`.
 ENDS = ["success", "failure", "cancelled", "timeout"]
 
 
 class Ran:
-    """The names of the functions that ran, in the order of their ends."""
+    """Records the names of the functions that ran, in the order in which they ended."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -23,7 +24,10 @@ class Ran:
 
 
 def define_cluster(ran: Ran, started: threading.Event, end: str) -> None:
-    """A resource that is set up, used and torn down."""
+    """Defines a workflow that sets up, uses and tears down a cluster, with the outcome `end`.
+
+    The task `use` sets the event `started`.
+    """
 
     with cloaca.WorkflowBuilder("cluster", input={"size": int}):
 
@@ -68,7 +72,10 @@ def run_cluster(runner: cloaca.DefaultRunner, started: threading.Event, end: str
 
 
 def define_trip(ran: Ran, breaks: str, undo_breaks: str = "") -> None:
-    """A travel saga: flight and hotel are independent, the car needs both, the mail needs all."""
+    """Defines a travel saga: `car` depends on `flight` and `hotel`, `mail` on all bookings.
+
+    The task `breaks` and the compensation of the task `undo_breaks` fail.
+    """
 
     def undo(name: str):
         def function(error, handle):

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""Functions whose fingerprints are written down in test_fingerprint.py: do not change them."""
+"""Functions whose fingerprints are stored in test_fingerprint.py. Do not change the functions."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Mistakes of definitions: tasks, parameters, names, annotations."""
+"""Newcomers' mistakes in definitions: in tasks, parameters, names and annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ run("w")
     ),
     Mistake(
         2,
-        "the style of Prefect: a parameter named like an earlier task, and a list as the result",
+        "as in Prefect: a parameter with the name of an earlier task, and a list as the result",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -44,7 +44,8 @@ run("w")
 """,
         [
             "task 'extract' failed: TypeError: the task returned a value of type 'list'; "
-            "it may return None, its context, another Context or a mapping",
+            "it may return None, its context, another Context or a mapping; a task without a "
+            "parameter for the context may return any value",
             "attempts {'extract': 1}",
         ],
     ),
@@ -65,7 +66,7 @@ with cloaca.WorkflowBuilder("w"):
     ),
     Mistake(
         3,
-        "a parameter with a name like the task's own",
+        "a parameter name that is almost the name of the task itself",
         """
 def define(function, **options):
     with cloaca.WorkflowBuilder("w", input={"rows": list}):
@@ -73,12 +74,12 @@ def define(function, **options):
 def takes_context(context, loads): ...
 def marked(x=cloaca.result("loat")): ...
 def mapped(x): ...
-told(lambda: define(takes_context))
-told(lambda: define(marked))
-told(lambda: define(mapped, over="loat"))
+report(lambda: define(takes_context))
+report(lambda: define(marked))
+report(lambda: define(mapped, over="loat"))
 """,
         [
-            "hint: read it from the context: context['loads']",
+            "hint: the input has: rows; what other tasks write is in the context: context['loads']",
             "parameter 'x' is the result of task 'loat', which workflow 'w' does not have\n"
             "TaskValidationError: task 'load' runs over 'loat', which is neither a task of the "
             "workflow nor a field of its input\n",
@@ -139,7 +140,7 @@ with cloaca.WorkflowBuilder("w"):
     ),
     Mistake(
         10,
-        "a workflow that is defined in a function, twice",
+        "a function that defines a workflow and is called twice",
         """
 logging.basicConfig(level="INFO", format="%(message)s")
 def define(number, dependencies=()):
@@ -150,6 +151,46 @@ define(2)
 run("w")
 """,
         ["workflow 'w' is defined again; this definition replaces the earlier", "'task_2': 1"],
+    ),
+    Mistake(
+        10,
+        "two functions that define workflows of the same name",
+        """
+def make1():
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="first")(lambda context: None)
+def make2():
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="second")(lambda context: None)
+make1(); make2()
+""",
+        [
+            "workflow 'w' is defined at ",
+            "program.py:25 and again at ",
+            "program.py:28; the later one replaces the earlier one; hint: give one of them another",
+        ],
+    ),
+    Mistake(
+        10,
+        "a function with two definitions of a workflow, one of which runs in each call",
+        """
+with cloaca.WorkflowBuilder("w"):
+    cloaca.task(id="zeroth")(lambda context: None)
+def make(is_first):
+    if is_first:
+        with cloaca.WorkflowBuilder("w"):
+            cloaca.task(id="first")(lambda context: None)
+    else:
+        with cloaca.WorkflowBuilder("w"):
+            cloaca.task(id="second")(lambda context: None)
+make(True); make(False); make(False)
+""",
+        [
+            "program.py:24 and again at ",
+            "program.py:28; the later one replaces",
+            "program.py:28 and again at ",
+            "program.py:31; the later one replaces",
+        ],
     ),
     Mistake(
         10,
@@ -182,8 +223,8 @@ with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="here")(lambda context: None)
 """,
         [
-            "workflow 'w' of ",
-            "other.py is replaced by the workflow of the same name of ",
+            "workflow 'w' in ",
+            "other.py is replaced with the workflow of the same name in ",
             "program.py",
         ],
         files={
@@ -204,7 +245,7 @@ with cloaca.WorkflowBuilder("w"):
 """,
         [
             "tasks 'load_north' and 'load_south' read the variable 'region' when they run: both "
-            "get its last value; hint: keep the value of each with a default: "
+            "get its last value; hint: keep each task's value in a default: "
             "def load(context, region=region)",
         ],
     ),
@@ -235,7 +276,7 @@ with cloaca.WorkflowBuilder("w"):
     ),
     Mistake(
         30,
-        "the decorator on a method in the body of a class, without the context",
+        "the decorator on a method without a context parameter",
         """
 class Pipeline:
     @cloaca.task
@@ -257,7 +298,7 @@ with cloaca.WorkflowBuilder("w"):
 """,
         [
             "task 'Extract': Extract is a class",
-            "hint: a task is a function; a method of an object is one: cloaca.task(job.run)",
+            "hint: pass a function, or a method of an object: cloaca.task(job.run)",
         ],
         status=1,
     ),
@@ -282,7 +323,7 @@ def a(context):
 async def b(context):
     yield 1
 for function in (a, b):
-    told(lambda: cloaca.task(function))
+    report(lambda: cloaca.task(function))
 """,
         [
             "task 'a': a() is a generator function",
@@ -292,7 +333,7 @@ for function in (a, b):
     ),
     Mistake(
         34,
-        "a default that is expected to be filled from the context",
+        "a default that the input does not replace, because the task takes the context",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -301,13 +342,14 @@ with cloaca.WorkflowBuilder("w"):
 run("w", {"limit": 99})
 """,
         [
-            "parameter 'limit' of task 'a' keeps its default: a task that takes the context reads "
-            "keys from it; hint: context.get('limit'), or annotate it and leave out the context",
+            "parameter 'limit' of task 'a' keeps its default, because a task that takes the "
+            "context must read keys from the context; hint: use context.get('limit'), or remove "
+            "the context parameter and annotate 'limit'",
         ],
     ),
     Mistake(
         34,
-        "a default that is filled, because the task does not take the context",
+        "a default that the input replaces, because the task does not take the context",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
@@ -348,6 +390,27 @@ run("w", {"order": {"total": 3}})
         ["'n': 3"],
     ),
     Mistake(
+        36,
+        "a parameter for the whole input, although each field is a separate value",
+        """
+class Order(__import__("typing").TypedDict):
+    total: int
+def takes_context(context, order: Order): ...
+def takes_values(order: Order): ...
+for function in (takes_context, takes_values):
+    def define():
+        with cloaca.WorkflowBuilder("w", input=Order):
+            cloaca.task(function)
+    report(define)
+""",
+        [
+            "takes_context() needs a parameter 'order' that a task does not receive\n"
+            "hint: the input has: total; what other tasks write is in the context: ",
+            "takes_values() needs a parameter 'order', which is neither a task of the workflow nor "
+            "a field of its input\nhint: the input has: total; declare it in input=, name a task",
+        ],
+    ),
+    Mistake(
         37,
         "a model as a value of the input",
         """
@@ -361,8 +424,8 @@ with cloaca.WorkflowBuilder("w"):
 run("w", {"order": Order(total=3)})
 """,
         [
-            "hint: a context holds JSON: a model or dataclass comes out of it as a dict, so read "
-            "value['total'], or make the object again from the dict",
+            "hint: a context stores JSON, so a model or dataclass is read back as a dict; read "
+            "value['total'], or create the object again from the dict",
         ],
     ),
     Mistake(

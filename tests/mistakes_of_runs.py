@@ -1,4 +1,4 @@
-"""Mistakes of runs: databases, submissions, settings, processes."""
+"""Newcomers' mistakes in running workflows: databases, submissions, settings, processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ with cloaca.DefaultRunner(URL) as runner:
 print("all good")
 """,
         [
-            "task 'a' of workflow 'w' failed (attempt 1 of 3), again in ",
+            "task 'a' of workflow 'w' failed (attempt 1 of 3), retrying in ",
             "ZeroDivisionError: division by zero",
             "task 'a' of workflow 'w' failed (attempt 3 of 3)",
             'program.py", line',
@@ -72,7 +72,7 @@ with cloaca.DefaultRunner(URL) as one, cloaca.DefaultRunner(URL) as two:
         """
 for url in ["redis://localhost/0", "", None, 5, "sqlite:/x.db", "sqlite:///", "sqlite:///a/b/c.db",
             "postgresql://u:secret@127.0.0.1:1/db", "postgresql://localhost:99999/x"]:
-    told(lambda: cloaca.DefaultRunner(url))
+    report(lambda: cloaca.DefaultRunner(url))
 """,
         [
             "unknown scheme 'redis'\nhint: use sqlite:///relative.db, sqlite:////absolute.db",
@@ -81,7 +81,7 @@ for url in ["redis://localhost/0", "", None, 5, "sqlite:/x.db", "sqlite:///", "s
             "the database URL must be a string, not int\nhint: for example 'sqlite:///app.db'",
             "'sqlite:/x.db' lacks '//' after 'sqlite:'\nhint: ",
             "the SQLite URL names no file\nhint: ",
-            "a/b does not exist\nhint: create it first",
+            "a/b does not exist\nhint: create the folder first",
             "cannot connect to the database postgresql://u@127.0.0.1:1/db: ",
             "hint: check that the server runs there",
             "invalid port '99999'\nhint: a port is a number from 1 to 65535, usually 5432",
@@ -94,16 +94,22 @@ for url in ["redis://localhost/0", "", None, 5, "sqlite:/x.db", "sqlite:///", "s
 path = pathlib.Path.cwd() / "here.db"
 with cloaca.DefaultRunner(f"sqlite://{path}"): ...
 print(path.exists())
-told(lambda: cloaca.DefaultRunner("sqlite:///no/such/folder/x.db"))
+report(lambda: cloaca.DefaultRunner("sqlite:///no/such/folder/x.db"))
+report(lambda: cloaca.DefaultRunner("sqlite:///tmp/none/x.db"))
 """,
-        ["True", "no/such/folder does not exist\nhint: create it first"],
+        [
+            "True",
+            "no/such/folder does not exist\nhint: create the folder first\n",
+            "tmp/none does not exist\nhint: create the folder first; for the absolute path "
+            "/tmp/none/x.db write four slashes: sqlite:////tmp/none/x.db",
+        ],
     ),
     Mistake(
         14,
-        "the URL of SQLAlchemy",
+        "a database URL in the form of SQLAlchemy",
         """
-told(lambda: cloaca.DefaultRunner("postgresql+psycopg2://u:secret@h/db"))
-told(lambda: cloaca.DefaultRunner("sqlite+pysqlite:///x.db"))
+report(lambda: cloaca.DefaultRunner("postgresql+psycopg2://u:secret@h/db"))
+report(lambda: cloaca.DefaultRunner("sqlite+pysqlite:///x.db"))
 """,
         ["hint: leave out '+psycopg2'; use sqlite:///", "hint: leave out '+pysqlite'; use "],
     ),
@@ -118,24 +124,25 @@ print(pathlib.Path("m.db").exists())
     ),
     Mistake(
         41,
-        "arguments of a wrong type or with an unknown word",
+        "arguments of the wrong type or with an unknown value",
         """
 def load(context): ...
 with cloaca.WorkflowBuilder("w"):
     cloaca.task(load)
 with cloaca.DefaultRunner(URL) as runner:
-    told(lambda: runner.execute(load))
-    told(lambda: runner.submit("w", key=2026))
-    told(lambda: runner.execute("w", timeout="5s"))
-told(lambda: cloaca.task(retry_attempts="3")(load))
-told(lambda: cloaca.task(trigger_rule="one_fail")(load))
-told(lambda: cloaca.task(retry_backoff="expo")(load))
+    report(lambda: runner.execute(load))
+    report(lambda: runner.submit("w", key=2026))
+    report(lambda: runner.execute("w", timeout="5 secs"))
+report(lambda: cloaca.task(retry_attempts="3")(load))
+report(lambda: cloaca.task(trigger_rule="one_fail")(load))
+report(lambda: cloaca.task(retry_backoff="expo")(load))
 """,
         [
             "workflow must be the name of a workflow, not function\nhint: pass the name given to "
             "WorkflowBuilder, or the name of the @cloaca.workflow function",
             "key must be a string, not int",
-            "timeout must be a number of seconds or a timedelta, not str",
+            "timeout must be a duration, not '5 secs'\nhint: use seconds, a timedelta, or a string "
+            'such as "90s", "10m", "48h" or "7d"',
             "retry_attempts must be a whole number from 0 to 1000000, not '3'",
             "unknown trigger_rule 'one_fail'\nhint: did you mean 'one_failed'?",
             "unknown retry_backoff 'expo'\nhint: it takes fixed, linear, exponential",
@@ -143,31 +150,31 @@ told(lambda: cloaca.task(retry_backoff="expo")(load))
     ),
     Mistake(
         42,
-        "a list or a text as input",
+        "a list or a string as input",
         """
 with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
 with cloaca.DefaultRunner(URL) as runner:
     for value in ([1], "text", 5):
-        told(lambda: runner.execute("w", value))
+        report(lambda: runner.execute("w", value))
 """,
         [
             "must be a mapping or a Context, not list; name the value, such as {'rows': [1, 2]}",
             "must be a mapping or a Context, not str; name the value",
-            "a mapping from names to values, such as {'day': 1}, not of a value of type 'int'",
+            "a mapping from names to values, such as {'day': 1}, not a value of type 'int'",
         ],
     ),
     Mistake(
         43,
-        "the options of other tools",
+        "options with the names that other tools use",
         """
 def load(context): ...
 for option in ["retries", "name", "depends_on", "retry_delay", "rate_limit"]:
-    told(lambda: cloaca.task(**{option: 3})(load))
-told(lambda: cloaca.DefaultRunnerConfig(max_workers=4))
+    report(lambda: cloaca.task(**{option: 3})(load))
+report(lambda: cloaca.DefaultRunnerConfig(max_workers=4))
 """,
         [
-            "'retries'\nhint: did you mean 'retry_attempts'? (it counts all tries, the first one",
+            "'retries'\nhint: did you mean 'retry_attempts'? (it counts all attempts,",
             "'name'\nhint: did you mean 'id'?",
             "'depends_on'\nhint: did you mean 'dependencies'?",
             "'retry_delay'\nhint: did you mean 'retry_delay_ms'? (in milliseconds)",
@@ -187,10 +194,10 @@ told(lambda: cloaca.DefaultRunnerConfig(max_workers=4))
     ),
     Mistake(
         45,
-        "the names of other tools",
+        "attributes of cloaca with the names that other tools use",
         """
 for name in ["flow", "DAG", "step", "job", "Runner", "sleep", "run"]:
-    told(lambda: getattr(cloaca, name))
+    report(lambda: getattr(cloaca, name))
 """,
         [
             "'flow'\nhint: cloaca has instead: with cloaca.WorkflowBuilder('name'):",
@@ -204,10 +211,10 @@ for name in ["flow", "DAG", "step", "job", "Runner", "sleep", "run"]:
     ),
     Mistake(
         45,
-        "an import of a name of other tools",
+        "an import from cloaca of a name that exists only in other tools",
         """
 for name in ["flow", "DAG", "activity", "shared_task", "App", "get_run_logger"]:
-    told(lambda: exec(f"from cloaca import {name}"))
+    report(lambda: exec(f"from cloaca import {name}"))
     print(hasattr(cloaca, name))
 try:
     from cloaca import unheard_of
@@ -228,13 +235,13 @@ from cloaca import approval, testing, wait
     ),
     Mistake(
         45,
-        "the calls of other tools, on a task",
+        "a method of other tools called on a task",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task
     def a(context): ...
-told(lambda: a.delay(1))
-told(lambda: a.map([1, 2]))
+report(lambda: a.delay(1))
+report(lambda: a.map([1, 2]))
 """,
         [
             "AttributeError: a task has no delay()\nhint: a task runs in a workflow: runner.",
@@ -243,7 +250,7 @@ told(lambda: a.map([1, 2]))
     ),
     Mistake(
         45,
-        "the calls of other tools, in a task",
+        "a method of other tools called inside a task",
         """
 def other(): ...
 with cloaca.WorkflowBuilder("w"):
@@ -293,7 +300,7 @@ with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
 runner = cloaca.DefaultRunner(URL)
 def child():
-    told(lambda: runner.execute("w"))
+    report(lambda: runner.execute("w"))
     sys.stdout.flush()
 process = multiprocessing.get_context("fork").Process(target=child)
 process.start()
@@ -322,8 +329,8 @@ with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
 with cloaca.DefaultRunner(URL) as runner:
     handle = runner.submit("w", delay=60)
-told(lambda: runner.execute("w"))
-told(handle.result)
+report(lambda: runner.execute("w"))
+report(handle.result)
 """,
         [
             "1 execution is open: it continues with the next runner",
@@ -342,8 +349,8 @@ runner = cloaca.DefaultRunner(URL)
 runner.submit("w", delay=60)
 """,
         [
-            "1 execution is open: it continues with the next runner; wait before the end with "
-            "handle.result() or runner.wait_until_idle()",
+            "1 execution is open: it continues with the next runner; to wait for it, call "
+            "handle.result() or runner.wait_until_idle() before the runner shuts down",
         ],
     ),
     Mistake(
@@ -360,7 +367,7 @@ run("w")
     ),
     Mistake(
         53,
-        "a coroutine that nobody awaits",
+        "a coroutine that is never awaited",
         """
 async def load():
     return {"x": 1}
@@ -385,7 +392,7 @@ run("w")
     ),
     Mistake(
         0,
-        "a workflow is run inside a task and waits for the only worker",
+        "a task that runs a workflow and waits for it on the only worker",
         """
 with cloaca.WorkflowBuilder("child"):
     cloaca.task(id="a")(lambda context: None)
@@ -415,7 +422,7 @@ asyncio.run(main())
         [
             "execute() blocks the event loop that runs on this thread: use "
             "`await runner.execute_async(...)`",
-            "hint: 'await handle' instead of 'await handle.result()'",
+            "hint: use 'await handle' instead of 'await handle.result()'",
         ],
     ),
     Mistake(
@@ -425,10 +432,10 @@ asyncio.run(main())
 with cloaca.WorkflowBuilder("w"):
     cloaca.task(id="a")(lambda context: None)
 with cloaca.DefaultRunner(URL) as runner:
-    told(lambda: runner.register_cron_workflow("w", "every 5 minutes", "UTC"))
-    told(lambda: runner.register_cron_workflow("w", "0 9 31 2 *", "UTC"))
-    told(lambda: runner.register_cron_workflow("w", "0 9 * * *", "Europe/Berln"))
-    told(lambda: runner.register_cron_workflow("reprt", "0 9 * * *", "UTC"))
+    report(lambda: runner.register_cron_workflow("w", "every 5 minutes", "UTC"))
+    report(lambda: runner.register_cron_workflow("w", "0 9 31 2 *", "UTC"))
+    report(lambda: runner.register_cron_workflow("w", "0 9 * * *", "Europe/Berln"))
+    report(lambda: runner.register_cron_workflow("reprt", "0 9 * * *", "UTC"))
 """,
         [
             "hint: minute hour day-of-month month day-of-week, for example '30 9 * * MON-FRI'",

@@ -1,4 +1,4 @@
-"""Mistakes of values: what a context may hold and how it merges."""
+"""Newcomers' mistakes with values: what a context can hold and how it merges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import re, threading
 class Thing: ...
 context = cloaca.Context()
 for value in [Thing(), Thing, print, b"x", re.compile("x"), range(3), (x for x in []), 1j]:
-    told(lambda: context.set("k", value))
+    report(lambda: context.set("k", value))
 """,
         [
             "context key 'k': a value of type '__main__.Thing' is not JSON; store its data (text, "
@@ -30,7 +30,7 @@ for value in [Thing(), Thing, print, b"x", re.compile("x"), range(3), (x for x i
     Mistake(
         17,
         "a path",
-        """told(lambda: cloaca.Context().set("p", pathlib.Path("/x")))""",
+        """report(lambda: cloaca.Context().set("p", pathlib.Path("/x")))""",
         ["'p': a value of type 'pathlib.PosixPath' is not JSON; convert it with str(path)"],
     ),
     Mistake(
@@ -39,7 +39,7 @@ for value in [Thing(), Thing, print, b"x", re.compile("x"), range(3), (x for x i
         """
 class int64:
     def tolist(self): return 1
-told(lambda: cloaca.Context().set("n", int64()))
+report(lambda: cloaca.Context().set("n", int64()))
 """,
         ["context key 'n': ", "is not JSON; convert it with .tolist()"],
     ),
@@ -49,43 +49,48 @@ told(lambda: cloaca.Context().set("n", int64()))
         """
 class DataFrame:
     def to_dict(self, kind): ...
-told(lambda: cloaca.Context().set("frame", DataFrame()))
+report(lambda: cloaca.Context().set("frame", DataFrame()))
 """,
         ["context key 'frame': ", """is not JSON; convert it with .to_dict("records")"""],
     ),
     Mistake(
         20,
-        "NaT of pandas",
+        "the pandas values NaT and NA",
         """
 class NaT(datetime.datetime):
     def __eq__(self, other): return False
     def __ne__(self, other): return True
     __hash__ = None
-told(lambda: cloaca.Context().set("day", NaT(2026, 1, 1)))
+class NAType: ...
+report(lambda: cloaca.Context().set("day", NaT(2026, 1, 1)))
+report(lambda: cloaca.Context().set("day", NAType()))
 """,
-        ["ValueError: context key 'day': NaT is not JSON; store None instead"],
+        [
+            "ValueError: context key 'day': NaT is not JSON; store None instead",
+            "NAType' is not JSON; store None instead",
+        ],
     ),
     Mistake(
         21,
         "NaN and infinities",
         """
 for value in [math.nan, math.inf, [math.nan]]:
-    told(lambda: cloaca.Context().set("x", value))
+    report(lambda: cloaca.Context().set("x", value))
 """,
         ["'x': NaN and infinities are not JSON; store None or a text instead"] * 3,
     ),
     Mistake(
         22,
-        "keys of a dict that are not texts",
+        "keys of a dict that are not strings",
         """
-told(lambda: cloaca.Context().set("counts", {1: 2}))
-told(lambda: cloaca.Context().set("counts", {(1, 2): 3}))
+report(lambda: cloaca.Context().set("counts", {1: 2}))
+report(lambda: cloaca.Context().set("counts", {(1, 2): 3}))
 """,
         [
             "context key 'counts': the key 1 of an object is of type 'int', but keys of JSON "
             "objects are strings; convert it with str(key)",
             "the key (1, 2) of an object is of type 'tuple'",
-            "make a text of it, or store a list of pairs",
+            "convert it to a string, or store a list of pairs",
         ],
     ),
     Mistake(
@@ -137,18 +142,18 @@ run("w")
 """,
         [
             "AttributeError: 'str' object has no attribute 'year'\n"
-            "hint: a context holds JSON: a datetime comes out of it as text, so make it again: ",
-            "hint: a context holds JSON: a set comes out of it as a list, so make it again: set(",
+            "hint: a context stores JSON, so a datetime is read back as text; convert it: ",
+            "hint: a context stores JSON, so a set is read back as a list; convert it: set(",
             "unhashable type: 'list'",
-            "hint: a context holds JSON: a tuple comes out of it as a list, so make it again: ",
-            "hint: a context holds JSON: a date or time comes out of it as text, so make it again",
-            "hint: a context holds JSON: a date or time comes out of it as text, so make it again",
-            "hint: a context holds JSON: a timedelta comes out of it as seconds, so make it again",
+            "hint: a context stores JSON, so a tuple is read back as a list; convert it: ",
+            "hint: a context stores JSON, so a date or time is read back as text; convert it",
+            "hint: a context stores JSON, so a date or time is read back as text; convert it",
+            "hint: a context stores JSON, so a timedelta is read back as seconds; convert it",
         ],
     ),
     Mistake(
         25,
-        "a value of the context is changed in place",
+        "a context value that is changed in place",
         """
 with cloaca.WorkflowBuilder("w"):
     @cloaca.task

@@ -1,4 +1,4 @@
-"""A newcomer's mistake as a program, and a function that runs the program."""
+"""A program that makes a newcomer's mistake, and a function that runs the program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cloaca, datetime, functools, logging, math, multiprocessing, pathlib, sys
 
 URL = "sqlite:///work.db"
 
-# Each line is one write, because another thread writes the log.
+# Each line is a single write, so that log lines, which another thread writes, cannot split it.
 sys.stdout.reconfigure(line_buffering=True, write_through=False)
 
 def run(name, *arguments, **options):
@@ -23,7 +23,7 @@ def run(name, *arguments, **options):
         print("attempts", {id: task.attempts for id, task in result.tasks.items()})
         print("context", dict(result.final_context))
 
-def told(call):
+def report(call):
     try:
         call()
     except Exception as error:
@@ -38,18 +38,18 @@ class Mistake:
     """A program with a mistake.
 
     Attributes:
-        number: Its number in the list of 55 mistakes; 0 if it is not in the list.
-        title: The mistake.
-        program: The program, without the prelude that all programs share.
-        told: Texts that the program prints, in this order.
-        status: The exit status.
-        files: Other files of its folder.
+        number: The mistake's number in a list of 55 common mistakes; 0 if it is not in the list.
+        title: A description of the mistake.
+        program: The program's source, without the prelude that all programs share.
+        expected_texts: Texts that the program prints, in this order.
+        status: The expected exit status.
+        files: The contents of other files in the program's folder, by file name.
     """
 
     number: int
     title: str
     program: str
-    told: list[str]
+    expected_texts: list[str]
     status: int = 0
     files: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Mistake:
 def run_program(
     folder: Path, text: str, *command: str, stdin: str | None = None
 ) -> tuple[int, str]:
-    """Runs a program and returns its status and what it printed on both streams."""
+    """Runs a program; returns its exit status and its output on both streams."""
     (folder / "program.py").write_text(PRELUDE + text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
     done = subprocess.run(

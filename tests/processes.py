@@ -12,10 +12,11 @@ from pathlib import Path
 
 #: Duration of load tests in seconds, if the environment sets one.
 SECONDS = os.environ.get("CLOACA_TEST_SECONDS")
-#: Whether tests check the guaranteed times, which a busy machine may miss.
+#: Whether tests check guaranteed times. By default, they do not, because a busy machine can exceed
+#: these times.
 IS_STRICT = SECONDS is not None
 
-#: The beginning of every script; `note(...)` appends a line to the ledger in one write.
+#: The prelude of every script. `note(...)` appends a line to the ledger in a single write.
 PREAMBLE = """
 import os, sys, time
 import cloaca
@@ -31,7 +32,7 @@ def wait_for(name):
 
 """
 
-#: Code that drops root's rights in a process, so that file permissions apply to it.
+#: Code that drops the capabilities of root, so that file permissions apply to the process.
 DROP_RIGHTS = """
 import ctypes, os
 
@@ -42,15 +43,15 @@ if os.geteuid() == 0:
 
 
 def seconds(short: float) -> float:
-    """The duration of a load, in seconds: `short`, unless the environment sets another one."""
+    """Returns the duration of a load in seconds: `short`, unless the environment sets a value."""
     return float(SECONDS) if SECONDS else short
 
 
-def until(what: str, fact: Callable[[], bool], patience: float = 60) -> None:
-    """Wait for a condition that depends on other processes."""
+def until(what: str, is_true: Callable[[], bool], patience: float = 60) -> None:
+    """Waits until a condition that depends on other processes is true."""
     end = time.monotonic() + patience
-    while not fact():
-        assert time.monotonic() < end, f"never: {what}"
+    while not is_true():
+        assert time.monotonic() < end, f"did not happen in {patience} s: {what}"
         time.sleep(0.005)
 
 
@@ -61,20 +62,33 @@ class Ledger:
         self.path = folder / "ledger.txt"
 
     def lines(self, first: str) -> list[list[str]]:
-        """The words after `first` of all lines that begin with it."""
+        """Returns, for each line that begins with the word `first`, the other words."""
         text = self.path.read_text() if self.path.exists() else ""
         whole = text[: text.rfind("\n") + 1].splitlines()
         words = [line.split(" ") for line in whole]
         return [line[1:] for line in words if line[0] == first]
 
     def wait(self, first: str, count: int, patience: float = 60) -> list[list[str]]:
-        """Waits for at least `count` of these lines and returns them."""
+        """Waits for at least `count` lines that begin with `first`; returns their other words."""
         until(f"{count} times {first}", lambda: len(self.lines(first)) >= count, patience)
         return self.lines(first)
 
 
+def second_ctrl_c(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
+    """Sends a second signal, which must end the process at once. Returns the rest of its output.
+
+    The process must already have printed that it waits for running tasks.
+    """
+    time.sleep(0.2)  # Gives the shutdown time to start waiting.
+    begun = time.monotonic()
+    process.send_signal(number)
+    printed = process.communicate(timeout=30)
+    assert time.monotonic() - begun < (0.7 if IS_STRICT else 1.5)
+    return printed
+
+
 def suspend(process: subprocess.Popen[str], database: str) -> None:
-    """Suspends a process, but not in a transaction: it would keep the lock of an SQLite file."""
+    """Suspends a process, but not inside a transaction, which would keep an SQLite file locked."""
     while True:
         process.send_signal(signal.SIGSTOP)
         if not database.startswith("sqlite") or _is_unlocked(database.removeprefix("sqlite:///")):

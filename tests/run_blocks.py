@@ -1,10 +1,11 @@
 """Runs the Python blocks of one page in one namespace, in the working folder.
 
-Reads a list of blocks as JSON from stdin, and writes a list with the output of each to the file
-that its argument names. A block is `{"name", "line", "code", "title", "is_started"}`. A block
-with a title is written to a file of that name and imported; if it has a main part and `is_started`
-is true, it is also run as a program. In the other blocks, `__name__` is `__main__`. A block that
-begins with `>>>` is an interpreter session, whose output must match (`...` stands for anything).
+Reads a list of blocks as JSON from stdin, and writes the list of their outputs as JSON to the file
+that the argument names. A block is `{"name", "line", "code", "title", "is_started"}`. A block with
+a title is written to a file of that name and imported. If it has a main part (`if __name__ ...`)
+and `is_started` is true, the file is also run as a program. In blocks without a title, `__name__`
+is `__main__`. A block that starts with `>>>` is an interpreter session, whose output must match
+(`...` matches any text).
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from typing import Any
 MAIN = '__name__ == "__main__"'
 
 
-def converse(block: dict[str, Any], namespace: dict[str, Any]) -> None:
-    """Run a session of the interpreter; a wrong answer is an error."""
+def run_session(block: dict[str, Any], namespace: dict[str, Any]) -> None:
+    """Runs an interpreter session, and raises an error if its output differs from the block."""
     lines = block["line"] - 1
     session = doctest.DocTestParser().get_doctest(
         block["code"], namespace, block["name"], block["name"], lines
     )
-    # The parser copies the namespace, but later blocks must see what the session defines.
+    # The parser copied the namespace. Later blocks must see the names that the session defines.
     session.globs = namespace
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    told: list[str] = []
-    runner.run(session, out=told.append, clear_globs=False)
+    report: list[str] = []
+    runner.run(session, out=report.append, clear_globs=False)
     if runner.failures:
-        raise AssertionError("".join(told))
+        raise AssertionError("".join(report))
 
 
 def main() -> None:
-    """Run all blocks; the first that raises ends the program with its traceback."""
+    """Runs all blocks. If a block raises an exception, this program ends with its traceback."""
     sys.path.insert(0, str(Path.cwd()))
     namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     printed = []
@@ -57,7 +58,7 @@ def main() -> None:
                     subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 )
         elif block["code"].startswith(">>>"):
-            converse(block, namespace)
+            run_session(block, namespace)
         else:
             # Blank lines before the code make tracebacks show the line numbers of the page.
             source = "\n" * (block["line"] - 1) + block["code"]

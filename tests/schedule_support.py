@@ -1,4 +1,4 @@
-"""Helpers of the tests of schedules and triggers."""
+"""Helpers for tests of schedules and triggers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def define(name: str, body=lambda context: None) -> None:
 
 
 def until(fact, seconds: float = 30):
-    """Polls for a condition, because writes of another thread do not signal an event."""
+    """Polls until a condition is true, because no event signals the writes of other threads."""
     end = time.monotonic() + seconds
     while not (found := fact()):
-        assert time.monotonic() < end, "never"
+        assert time.monotonic() < end, f"the condition was not true within {seconds} s"
         time.sleep(0.01)
     return found
 

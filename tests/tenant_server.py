@@ -1,4 +1,4 @@
-"""A PostgreSQL server that asks tenants for their passwords."""
+"""A PostgreSQL server that requires passwords from tenants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OPTIONS = (
     "-c fsync=off -c full_page_writes=off -c max_connections=300 "
     "-c log_min_error_statement=debug1 -c log_statement="
 )
-# The superuser needs no password, so that tests can inspect the database; all other users do.
+# The superuser needs no password, so that tests can inspect the database. All other users need one.
 RULES = """\
 local all postgres trust
 host all postgres 127.0.0.1/32 trust
@@ -21,7 +21,7 @@ host all all 127.0.0.1/32 scram-sha-256
 
 
 class TenantServer:
-    """A server for one test module, in its own folder."""
+    """A PostgreSQL server for one test module, in its own folder."""
 
     def __init__(self, folder: Path, *, log: str = "all") -> None:
         self.folder = folder
@@ -38,25 +38,25 @@ class TenantServer:
         self.sql("SELECT pg_reload_conf()")
 
     def stop(self) -> None:
-        """Stop the server, and keep its folder."""
+        """Stops the server without removing its folder."""
         subprocess.run([str(SCRIPT), "stop", str(self.folder), "immediate"], check=True)
 
     def sql(self, statement: str, url: str | None = None) -> str:
-        """Run SQL, as the superuser if no URL is given, and return what `psql` prints."""
+        """Runs SQL (as the superuser, unless a URL is given) and returns the output of `psql`."""
         return psql(url or self.url, statement)
 
     def database(self, name: str) -> str:
-        """Create a database and return its URL for the superuser."""
+        """Creates a database and returns its URL for the superuser."""
         self.sql(f'CREATE DATABASE "{name}"')
         return f"{self.url.rpartition('/')[0]}/{name}"
 
     def log(self) -> str:
-        """The text of the server's log."""
+        """The contents of the server's log."""
         return (self.folder / "server.log").read_text(errors="replace")
 
 
 def psql(url: str, statement: str) -> str:
-    """Run SQL and return what `psql` prints. A failure raises the server's message."""
+    """Runs SQL and returns the output of `psql`; raises an error with its message if it fails."""
     command = ["psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", url, "-c", statement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""A call returns once its effect is stored: each process is killed right after one call."""
+"""A call returns only once its effect is stored. A process kills itself right after each call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import cloaca
 
-# Makes one call, prints its result in a single write, and dies right after that.
+# Makes one call, prints its result in a single write, and kills itself right after the write.
 SCRIPT = """
     import json, os, signal, sys
     import cloaca
@@ -38,8 +38,8 @@ SCRIPT = """
 """
 
 
-def killed(script, database: str, call: str):
-    """Makes a call in a process that is killed right after it; returns the result of the call."""
+def result_of(script, database: str, call: str):
+    """Makes a call in a process that then kills itself; returns the result of the call."""
     code = SCRIPT.replace("CALL", call)
     process = script(code, database)
     output, errors = process.communicate(timeout=60)
@@ -49,7 +49,7 @@ def killed(script, database: str, call: str):
 
 @pytest.fixture
 def after(database):
-    """Another runner, opened after the first one died; it runs nothing."""
+    """A function that opens a runner after the process died. The runner fires no schedules."""
     running = []
 
     def start():
@@ -63,13 +63,13 @@ def after(database):
 
 
 def test_returned_submission_is_stored(script, database, after):
-    id = killed(script, database, "call = lambda: later().id")
+    id = result_of(script, database, "call = lambda: later().id")
     assert after().get_execution_status(id) == "Pending"
 
 
 def test_returned_submissions_of_a_batch_are_stored(script, database, after):
     call = "call = lambda: [h.id for h in runner.submit_many([('quick', None)] * 100)]"
-    ids = killed(script, database, call)
+    ids = result_of(script, database, call)
     runner = after()
     assert [runner.get_execution(id).workflow_name for id in ids] == ["quick"] * 100
 
@@ -78,7 +78,7 @@ def test_returned_result_is_stored(script, database, after):
     call = """def call():
         result = runner.execute("quick")
         return [result.execution_id, result.final_context["answer"]]"""
-    id, answer = killed(script, database, call)
+    id, answer = result_of(script, database, call)
     result = after().get_execution(id)
     assert (result.status, result.final_context["answer"], answer) == ("Completed", 42, 42)
 
@@ -87,11 +87,11 @@ def test_awaited_result_is_stored(script, database, after):
     call = """import asyncio
     async def run(): return (await runner.execute_async("quick")).execution_id
     call = lambda: asyncio.run(run())"""
-    assert after().get_execution_status(killed(script, database, call)) == "Completed"
+    assert after().get_execution_status(result_of(script, database, call)) == "Completed"
 
 
 def test_returned_failure_is_stored(script, database, after):
-    id = killed(script, database, "call = lambda: runner.execute('bad').execution_id")
+    id = result_of(script, database, "call = lambda: runner.execute('bad').execution_id")
     result = after().get_execution(id)
     assert result.status == "Failed"
     assert result.error_message == "task 'fails' failed: ValueError: no"
@@ -103,7 +103,8 @@ def test_returned_failure_is_stored(script, database, after):
 )
 def test_cancel_pause_and_resume_are_stored(script, database, after, verbs, status):
     calls = ", ".join(f"handle.{verb}()" for verb in verbs.split())
-    id = killed(script, database, f"handle = later()\n    call = lambda: [handle.id, {calls}][0]")
+    call = f"handle = later()\n    call = lambda: [handle.id, {calls}][0]"
+    id = result_of(script, database, call)
     assert after().get_execution_status(id) == status
 
 
@@ -111,13 +112,13 @@ def test_retry_is_stored(script, database, after):
     call = """handle = runner.submit("bad")
     handle.result()
     call = lambda: [handle.id, handle.retry()][0]"""
-    id = killed(script, database, call)
+    id = result_of(script, database, call)
     assert "retried" in [event.type for event in after().events(id)]
 
 
 def test_registered_schedule_is_stored(script, database, after):
     call = "call = lambda: runner.register_cron_workflow('quick', '0 0 1 1 *')"
-    id = killed(script, database, call)
+    id = result_of(script, database, call)
     assert after().get_cron_schedule(id)["workflow_name"] == "quick"
 
 
@@ -125,14 +126,14 @@ def test_changes_of_a_schedule_are_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     runner.update_cron_schedule(id, '0 0 2 2 *')
     call = lambda: [runner.set_cron_schedule_enabled(id, False), id][1]"""
-    schedule = after().get_cron_schedule(killed(script, database, call))
+    schedule = after().get_cron_schedule(result_of(script, database, call))
     assert (schedule["enabled"], schedule["cron_expression"]) == (False, "0 0 2 2 *")
 
 
 def test_manual_run_of_a_schedule_is_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     call = lambda: [id, runner.run_cron_schedule_now(id)]"""
-    id, execution = killed(script, database, call)
+    id, execution = result_of(script, database, call)
     runner = after()
     (tick,) = runner.get_cron_execution_history(id)
     assert (tick["workflow_execution_id"], tick["outcome"]) == (execution, "fired")
@@ -142,6 +143,6 @@ def test_manual_run_of_a_schedule_is_stored(script, database, after):
 def test_deletion_of_a_schedule_is_stored(script, database, after):
     call = """id = runner.register_cron_workflow('quick', '0 0 1 1 *')
     call = lambda: [runner.delete_cron_schedule(id), id][1]"""
-    id = killed(script, database, call)
+    id = result_of(script, database, call)
     with pytest.raises(ValueError, match="is deleted"):
         after().get_cron_schedule(id)

@@ -1,4 +1,4 @@
-"""Triggers that are called after the ends of another workflow's executions (semantics G4)."""
+"""Triggers that are called when executions of another workflow have ended (semantics G4)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SKIP = cloaca.TriggerResult.skip
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
+    """Removes a test's triggers after the test. Otherwise the runners of later tests call them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
 @pytest.fixture
 def names() -> tuple[str, str]:
-    """Unique names of the workflow that is followed and of the workflow that is started."""
+    """Unique names for the watched workflow and for the workflow that the trigger starts."""
     suffix = uuid.uuid4().hex[:12]
     return f"extract{suffix}", f"load{suffix}"
 
@@ -41,7 +41,7 @@ def define_extract(name: str) -> None:
             context["rows"] = context.get("count", 1)
 
 
-def fired(runner: cloaca.DefaultRunner, trigger: str, count: int) -> list[dict]:
+def contexts_of(runner: cloaca.DefaultRunner, trigger: str, count: int) -> list[dict]:
     """Waits until a trigger has started `count` executions; returns their final contexts.
 
     The oldest execution comes first.
@@ -57,7 +57,7 @@ def fired(runner: cloaca.DefaultRunner, trigger: str, count: int) -> list[dict]:
     return [runner.get_handle(id).result(timeout=30).final_context for id in reversed(ids)]
 
 
-def test_g4_each_completed_execution_fires_once(names, runner):
+def test_g4_trigger_fires_once_for_each_completed_execution(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -72,7 +72,7 @@ def test_g4_each_completed_execution_fires_once(names, runner):
     runner.execute(load)
     results = [runner.execute(extract, {"count": count}) for count in range(3)]
     runner.execute(extract, {"fails": True})
-    contexts = fired(runner, load, 3)
+    contexts = contexts_of(runner, load, 3)
     assert before.execution_id not in [context["cause"] for context in contexts]
     assert sorted((context["cause"], context["rows"]) for context in contexts) == sorted(
         (result.execution_id, result.output) for result in results
@@ -87,11 +87,11 @@ def test_g4_each_completed_execution_fires_once(names, runner):
     }
     assert runner.explain(row["id"]) == [
         f"Trigger '{load}' is called after each execution of workflow '{extract}' that ends as "
-        f"Completed, and starts workflow '{load}'. No end waits for it."
+        f"Completed, and starts workflow '{load}'. No ended execution waits for it."
     ]
 
 
-def test_g4_only_ends_with_the_named_statuses_fire(names, runner):
+def test_g4_only_executions_with_the_named_statuses_fire_the_trigger(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -105,12 +105,12 @@ def test_g4_only_ends_with_the_named_statuses_fire(names, runner):
     runner.execute(extract)
     runner.execute(extract, {"fails": True})
     waiting = runner.submit(extract, delay=3600)
-    assert fired(runner, load, 1) == [{"status": "Failed", "error": "ValueError"}]
+    assert contexts_of(runner, load, 1) == [{"status": "Failed", "error": "ValueError"}]
     assert waiting.cancel()
-    assert fired(runner, load, 2)[1] == {"status": "Cancelled", "error": None}
+    assert contexts_of(runner, load, 2)[1] == {"status": "Cancelled", "error": None}
 
 
-def test_g4_function_may_skip_fire_many_and_keep_a_state(names, runner):
+def test_g4_function_can_skip_fire_several_times_and_keep_state(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -126,7 +126,7 @@ def test_g4_function_may_skip_fire_many_and_keep_a_state(names, runner):
     runner.execute(load)
     for count in range(4):
         runner.execute(extract, {"count": count})
-    assert [context["count"] for context in fired(runner, load, 4)] == [0, 1, 2, 3]
+    assert [context["count"] for context in contexts_of(runner, load, 4)] == [0, 1, 2, 3]
 
 
 def test_g4_failed_call_is_recorded_and_repeated(names, runner, caplog):
@@ -144,14 +144,14 @@ def test_g4_failed_call_is_recorded_and_repeated(names, runner, caplog):
 
     runner.execute(load)
     runner.execute(extract)
-    assert fired(runner, load, 1) == [{}]
+    assert contexts_of(runner, load, 1) == [{}]
     outcomes = [row["outcome"] for row in runner.get_trigger_execution_history(load)]
     assert outcomes == ["fired", "failed"]
     assert len(calls) == 2
     assert "not yet" in caplog.text
 
 
-def test_g4_retried_execution_fires_at_its_new_end(names, runner):
+def test_g4_retried_execution_fires_the_trigger_when_it_ends_again(names, runner):
     extract, load = names
     broken = [True]
 
@@ -170,13 +170,13 @@ def test_g4_retried_execution_fires_at_its_new_end(names, runner):
 
     runner.execute(load)
     result = runner.execute(extract)
-    assert fired(runner, load, 1) == [{"status": "Failed"}]
+    assert contexts_of(runner, load, 1) == [{"status": "Failed"}]
     broken.clear()
     runner.retry_execution(result.execution_id)
-    assert fired(runner, load, 2)[1] == {"status": "Completed"}
+    assert contexts_of(runner, load, 2)[1] == {"status": "Completed"}
 
 
-def test_g4_child_fires_and_disabled_trigger_misses_ends(names, runner):
+def test_g4_ended_child_fires_the_trigger_unless_it_is_disabled(names, runner):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -189,12 +189,12 @@ def test_g4_child_fires_and_disabled_trigger_misses_ends(names, runner):
         return FIRE({"rows": ended.output})
 
     runner.execute(parent)
-    assert fired(runner, load, 1) == [{"rows": 1}]
+    assert contexts_of(runner, load, 1) == [{"rows": 1}]
     runner.set_trigger_enabled(load, False)
     runner.execute(extract)
     runner.set_trigger_enabled(load, True)
     runner.execute(extract, {"count": 5})
-    assert fired(runner, load, 2)[1] == {"rows": 5}
+    assert contexts_of(runner, load, 2)[1] == {"rows": 5}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_g4_child_fires_and_disabled_trigger_misses_ends(names, runner):
     [
         ({"after": "a", "poll_interval": "1s"}, "is not polled"),
         ({"after": "a", "cron": "* * * * *"}, "is not polled"),
-        ({"status": "Completed"}, "which is not given"),
+        ({"status": "Completed"}, "is not given"),
         ({"after": "a", "status": "Running"}, "must be 'Completed', 'Failed' or 'Cancelled'"),
         ({"after": "a", "status": []}, "names no state"),
         ({"after": "a b"}, "after must be the name of a workflow"),
@@ -258,14 +258,14 @@ FOLLOWER = PREAMBLE + textwrap.dedent(
 )
 
 
-def test_g4_ends_survive_kill_9_between_end_and_fire(database, script, tmp_path):
+def test_g4_trigger_misses_no_ended_execution_despite_kill_9(database, script, tmp_path):
     ledger = Ledger(tmp_path)
-    # The first program registers the trigger and stops.
+    # The first program registers the trigger, and is killed.
     registers = script(FOLLOWER, database, "follow")
     ledger.wait("ready", 1)
     registers.kill()
     registers.wait(timeout=30)
-    # A second program, which does not define the trigger, ends executions and dies.
+    # A second program, which does not define the trigger, completes executions and dies.
     ends = script(FOLLOWER, database, "end")
     ends.communicate(timeout=60)
     assert ends.returncode == -signal.SIGKILL
@@ -289,7 +289,7 @@ def test_g4_ends_survive_kill_9_between_end_and_fire(database, script, tmp_path)
         assert len(runner.list_executions("load").items) == 3
 
 
-def test_g4_cli_shows_what_a_trigger_follows(names, tmp_path):
+def test_g4_cli_shows_the_workflow_whose_executions_fire_a_trigger(names, tmp_path):
     extract, load = names
     define_extract(extract)
     define(load)
@@ -301,7 +301,7 @@ def test_g4_cli_shows_what_a_trigger_follows(names, tmp_path):
 
     with cloaca.DefaultRunner(url) as runner:
         runner.execute(extract)
-        fired(runner, "follow", 1)
+        contexts_of(runner, "follow", 1)
     shell = Shell(tmp_path, url)
     assert f"after {extract}" in shell.run("schedules")[0]
     shown = shell.json("schedules", "show", "follow")

@@ -31,7 +31,10 @@ def runner():
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ({"retries": 3}, "did you mean 'retry_attempts'? (it counts all tries, the first one too)"),
+        (
+            {"retries": 3},
+            "did you mean 'retry_attempts'? (it counts all attempts, including the first)",
+        ),
         ({"depends_on": []}, "did you mean 'dependencies'?"),
         ({"dependancies": []}, "did you mean 'dependencies'?"),
         ({"name": "x"}, "did you mean 'id'?"),
@@ -43,7 +46,7 @@ def runner():
     [cloaca.task, lambda **options: cloaca.external_task("x", **options)],
     ids=["task", "external_task"],
 )
-def test_a2_error_for_an_unknown_task_option_names_the_nearest(call, options, hint):
+def test_a2_error_for_an_unknown_task_option_suggests_the_nearest(call, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         call(**options)
     assert hint in str(caught.value)
@@ -54,25 +57,98 @@ def test_a2_error_for_an_unknown_task_option_names_the_nearest(call, options, hi
     [
         ({"input": {}}, "did you mean 'context'?"),
         ({"idempotency_key": "x"}, "did you mean 'key'?"),
+        ({"execution_key": "x"}, "did you mean 'key'?"),
         ({"priorty": 1}, "did you mean 'priority'?"),
         ({"countdown": 1}, "did you mean 'delay'?"),
     ],
 )
 @pytest.mark.parametrize("name", ["submit", "execute"])
-def test_a2_error_for_an_unknown_submit_argument_names_the_nearest(runner, name, options, hint):
+def test_a2_error_for_an_unknown_submit_argument_suggests_the_nearest(runner, name, options, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
         getattr(runner, name)("w", **options)
     assert hint in str(caught.value)
+    assert str(caught.value).startswith(f"DefaultRunner.{name}() got an unexpected")
 
 
-def test_a2_hint_for_a_setting_of_the_runner_names_the_config(recwarn):
+def test_errors_of_calls_name_the_public_class(runner):
+    calls = {
+        "DefaultRunner.cancel_execution": lambda: runner.cancel_execution(),
+        "DefaultRunner.events": lambda: runner.events(x=1),
+        "DefaultRunner.register_cron_workflow": lambda: runner.register_cron_workflow(x=1),
+        "DefaultRunner.send": lambda: runner.send(x=1),
+        "DefaultRunner.tenant": lambda: runner.tenant(),
+        "DefaultRunner.list_trigger_schedules": lambda: runner.list_trigger_schedules(x=1),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert str(caught.value).startswith(f"{name}() "), name
+
+
+def test_a2_error_for_an_unknown_trigger_option_suggests_the_nearest():
+    meanings = {"interval": "poll_interval", "every": "poll_interval", "workflow": "on"}
+    for option, meant in meanings.items():
+        with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
+            cloaca.trigger(**{option: "1s"})
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+def test_d4_error_for_a_timeout_says_that_infinity_is_allowed(runner, timeout):
+    message = "timeout must be positive, or math.inf for no limit: "
+    with pytest.raises(ValueError, match=message):
+        runner.submit("w", timeout=timeout)
+    with pytest.raises(ValueError, match=message):
+        cloaca.task(id="x", timeout=timeout)(task)
+
+
+def test_d4_timeouts_and_delays_may_be_strings(runner):
+    with cloaca.WorkflowBuilder("texts"):
+
+        @cloaca.task(timeout="1h", retry_policy={"initial_delay": "10ms", "max_delay": "1m"})
+        def once(context, handle):
+            if handle.attempt == 1:
+                raise cloaca.Retry(after="1ms")
+            if handle.attempt == 2:
+                raise ConnectionError("not yet")
+
+    assert runner.execute("texts", timeout="1h", delay="10ms").status == "Completed"
+    result = runner.submit("texts", timeout="1h", delay="10ms").result(timeout="20s")
+    assert result.status == "Completed"
+    runner.wait_until_idle("20s")
+    assert runner.prune(older_than="30d") == 0
+    assert cloaca.RetryPolicy(initial_delay="90s", max_delay="1d").initial_delay == 90
+    assert str(cloaca.Snooze("2m")) == "snoozed for 120 s"
+
+
+@pytest.mark.parametrize("value", ["soon", "5 weeks", "", [5], True])
+def test_d4_error_for_an_invalid_duration_lists_the_valid_forms(runner, value):
+    calls = [
+        lambda: runner.submit("w", timeout=value),
+        lambda: runner.submit("w", delay=value),
+        lambda: runner.wait_until_idle(value),
+        lambda: runner.prune(older_than=value),
+        lambda: cloaca.task(id="x", timeout=value)(task),
+        lambda: cloaca.RetryPolicy(max_delay=value),
+        lambda: cloaca.Retry(after=value),
+        lambda: cloaca.Snooze(value),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="must be a duration, not") as caught:
+            call()
+        forms = 'use seconds, a timedelta, or a string such as "90s", "10m", "48h" or "7d"'
+        assert caught.value.hint == forms
+    with pytest.raises(ValueError, match=r"must be positive, or math.inf for no limit"):
+        runner.submit("w", timeout="0s")
+
+
+def test_a2_error_for_a_setting_as_argument_names_the_config(recwarn):
     for option in ({"max_concurrent_tasks": 4}, {"max_workers": 4}):
         with pytest.raises(TypeError, match=r"DefaultRunnerConfig\(max_concurrent_tasks=...\)"):
             cloaca.DefaultRunner(":memory:", **option)
     assert not recwarn.list
 
 
-def test_a2_error_for_an_unknown_setting_names_the_nearest():
+def test_a2_error_for_an_unknown_setting_suggests_the_nearest():
     with pytest.raises(TypeError, match="did you mean 'max_concurrent_tasks'"):
         cloaca.DefaultRunnerConfig(max_concurent_tasks=4)
     with pytest.raises(TypeError, match="did you mean 'tenant'"):
@@ -127,7 +203,7 @@ def test_d4_infinite_timeout_disables_the_limit():
         task_timeout_seconds=math.inf, workflow_timeout_seconds=math.inf
     )
     assert (config.task_timeout_seconds, config.workflow_timeout_seconds) == (None, None)
-    with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig()) as runner:
+    with cloaca.DefaultRunner(":memory:", config) as runner:
         assert runner.execute(builder.build(), timeout=math.inf).status == "Completed"
 
 
@@ -145,13 +221,13 @@ def test_d4_task_without_a_limit_outlives_the_default(cloaca_runner):
     assert result.duration.total_seconds() > 300_000
 
 
-def test_a_whole_number_of_seconds_stays_an_integer():
+def test_whole_number_of_seconds_stays_an_integer():
     config = cloaca.DefaultRunnerConfig(task_timeout_seconds=600)
     assert config.task_timeout_seconds == 600
     assert isinstance(config.task_timeout_seconds, int)
 
 
-def test_a_task_of_the_same_block_may_be_added_by_id():
+def test_task_of_the_same_block_can_be_added_by_id():
     with cloaca.WorkflowBuilder("w") as builder:
 
         @cloaca.task(id="x")
@@ -175,7 +251,7 @@ def test_repr_of_a_trigger_result_says_fire_or_skip():
     assert "'a': 1" in repr(cloaca.TriggerResult.fire({"a": 1}))
 
 
-def test_a_url_of_an_absolute_path_may_have_three_slashes(tmp_path):
+def test_url_of_an_absolute_path_can_have_three_slashes(tmp_path):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(task)
     path = tmp_path / "x.db"
@@ -185,7 +261,7 @@ def test_a_url_of_an_absolute_path_may_have_three_slashes(tmp_path):
     assert not Path(str(path).lstrip("/")).exists()
 
 
-def test_c2_rule_follows_a_path_and_names_a_missing_key():
+def test_c2_rule_reads_a_path_and_names_a_missing_key():
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -243,7 +319,7 @@ def test_a4_version_covers_plain_values_that_a_function_closes_over():
 
 
 @pytest.mark.parametrize("name", ["submit_async", "execute_async", "submit_many_async"])
-def test_error_for_an_unknown_async_argument_names_the_nearest(runner, name):
+def test_error_for_an_unknown_async_argument_suggests_the_nearest(runner, name):
     method = getattr(runner, name)
     assert inspect.iscoroutinefunction(method)
     argument = "submision" if "many" in name else "idempotency_key"
@@ -257,3 +333,10 @@ def test_type_error_raised_inside_a_coroutine_gets_no_argument_hint(runner):
     with pytest.raises(TypeError, match="context must be a mapping") as caught:
         asyncio.run(runner.submit_async("w", context=[1]))
     assert "did you mean" not in str(caught.value)
+
+
+def test_rules_and_the_database_admin_take_the_documented_names():
+    assert cloaca.task_success(id="a") == cloaca.task_success("a")
+    assert cloaca.task_failed(id="a") == cloaca.task_failed("a")
+    assert cloaca.task_skipped(id="a") == cloaca.task_skipped("a")
+    assert "db.example" in repr(cloaca.DatabaseAdmin(url="postgresql://db.example/app"))

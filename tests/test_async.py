@@ -1,4 +1,4 @@
-"""Coroutines as tasks, and waiting without threads (semantics C5, D4, D6; design §6)."""
+"""Coroutines as tasks, and waiting without threads (semantics C5, D4, D6)."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_c5_a_thousand_coroutines_run_at_once(runner):
     start = time.monotonic()
     for handle in runner.submit_many(("sleepers", None) for _ in range(1000)):
         assert handle.result(timeout=60).status == "Completed"
-    assert time.monotonic() - start < 10  # one after the other they take 200 s
+    assert time.monotonic() - start < 10  # One after another, they would take 200 s.
 
 
 def test_c5_coroutines_and_functions_respect_their_limits(database):
-    """The number of running coroutines and functions is bounded, with and without prefetch."""
+    """Prefetch does not increase the number of coroutines and functions that run at once."""
     lock = threading.Lock()
     running = {"coroutine": 0, "function": 0}
     most = {"coroutine": 0, "function": 0}
@@ -90,7 +90,7 @@ def test_c5_coroutines_and_functions_respect_their_limits(database):
     assert most == {"coroutine": 3, "function": 2}
 
 
-def test_a_failing_coroutine_fails_its_task_only(runner):
+def test_a_failing_coroutine_fails_only_its_task(runner):
     with cloaca.WorkflowBuilder("fails"):
 
         @cloaca.task(retry_attempts=2, retry_delay_ms=1)
@@ -155,7 +155,7 @@ def test_d6_a_running_coroutine_is_cancelled_within_50_ms(runner):
                 ended.put(time.monotonic())
 
     spans = []
-    # The best of five runs, because a busy machine may delay one.
+    # The fastest of five runs counts, because a busy machine can delay some runs.
     for _ in range(5):
         handle = runner.submit("cancelled")
         assert started.get(timeout=10)
@@ -171,7 +171,7 @@ def test_d6_a_running_coroutine_is_cancelled_within_50_ms(runner):
     assert min(spans) < 0.05
 
 
-def test_b2_coroutines_cancelled_at_once_free_their_slots(database):
+def test_d6_many_cancelled_coroutines_free_their_slots(database):
     with cloaca.WorkflowBuilder("slow"):
 
         @cloaca.task
@@ -208,8 +208,8 @@ def test_handles_and_execute_async_can_be_awaited(database):
             assert result.final_context == {"n": 2}
             handle = runner.submit("w")
             assert (await handle).status == "Completed"
-            assert (await handle).status == "Completed"  # also when it has ended
-            assert runner.execute("w").status == "Completed"  # blocking, inside a running loop
+            assert (await handle).status == "Completed"  # The handle can be awaited again.
+            assert runner.execute("w").status == "Completed"  # The call blocks the running loop.
             with pytest.raises(cloaca.WorkflowNotFoundError):
                 await runner.execute_async("unknown")
         with pytest.raises(cloaca.RunnerClosedError):
@@ -260,7 +260,7 @@ def test_an_abandoned_wait_does_not_affect_the_execution(database):
     asyncio.run(main())
 
 
-def test_wait_ends_when_its_runner_stops(database):
+def test_awaiting_a_handle_raises_once_its_runner_stops(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -281,7 +281,7 @@ def test_wait_ends_when_its_runner_stops(database):
     asyncio.run(main())
 
 
-def test_callbacks_may_be_coroutines_or_functions(runner):
+def test_callbacks_can_be_coroutines_or_functions(runner):
     seen = []
     told = threading.Semaphore(0)
 
@@ -328,7 +328,7 @@ def test_c5_coroutines_respect_their_limit(database: str) -> None:
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
-            # A few turns of the loop, so that other coroutines would start if the limit allowed it.
+            # Other coroutines could start in these turns of the loop. The limit must prevent this.
             for _ in range(5):
                 await asyncio.sleep(0)
             running -= 1

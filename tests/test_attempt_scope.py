@@ -1,4 +1,4 @@
-"""Log records of tasks: their attempt, and their storage."""
+"""Log records of tasks name their attempt, and the engine can store them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("the.program")
 
 
 class Keeper(logging.Handler):
-    """Stores unformatted records."""
+    """Keeps log records without formatting them."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ def define():
             log.info("hello too")
 
 
-def test_a_record_says_which_attempt_it_is_from(runner, keeper):
+def test_a_record_names_its_attempt(runner, keeper):
     define()
     result = runner.execute("w")
     assert result.status == "Completed"
@@ -78,7 +78,7 @@ def test_records_outside_of_tasks_are_unchanged(runner, keeper):
     assert not hasattr(keeper.records[0], "nonsense")
 
 
-def test_formatters_filters_and_other_processes_see_the_values(runner, keeper):
+def test_formatters_filters_and_pickled_records_have_the_attempt(runner, keeper):
     define()
     result = runner.execute("w")
     record = keeper.records[0]
@@ -90,8 +90,8 @@ def test_formatters_filters_and_other_processes_see_the_values(runner, keeper):
     json.dumps(vars(record), default=str)
 
 
-def test_extra_of_the_caller_is_kept(runner, keeper):
-    """`logging` refuses an `extra` that a record already has, so our fields must not count."""
+def test_log_extra_of_the_program_is_kept(runner, keeper):
+    """A program's `extra` can use the names of fields that cloaca adds to log records."""
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task(id="a", retry_attempts=1)
@@ -125,7 +125,7 @@ def test_captured_lines_are_stored_and_pruned_with_the_execution(database, keepe
         runner.prune(older_than=0)
         with pytest.raises(cloaca.WorkflowNotFoundError):
             handle.logs()
-    # The program's own handlers got the records too.
+    # The program's own handler received the records too.
     assert len(keeper.records) == 3
 
 
@@ -166,7 +166,7 @@ def test_captured_logs_are_bounded(database, keeper):
     }
     assert messages["many"][:2] == ["line 0", "line 1"]
     assert len(messages["many"]) == 501
-    assert messages["many"][-1] == "1500 more lines were logged, and not kept"
+    assert messages["many"][-1] == "1500 more lines were logged but not stored"
     assert sum(map(len, messages["large"])) < 300_000
     assert messages["odd"][0] == "nul \ufffd"
     assert "cannot be shown" in messages["odd"][1]

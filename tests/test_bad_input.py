@@ -1,12 +1,14 @@
-"""Bad input is refused at the API, with the right exception class, and has no partial effect."""
+"""The API refuses bad input with the right exception class, and has no partial effect."""
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 
 import pytest
 
 import cloaca
+import cloaca.web
 from processes import DROP_RIGHTS
 
 
@@ -52,7 +54,7 @@ def test_a_corrupt_file_is_refused_and_left_as_it_was(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["corrupt.db"]
 
 
-def test_an_unwritable_path_is_refused(tmp_path, script):
+def test_a_folder_without_write_permission_is_refused(tmp_path, script):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     code = DROP_RIGHTS + textwrap.dedent(
@@ -68,7 +70,7 @@ def test_an_unwritable_path_is_refused(tmp_path, script):
     assert list(closed.iterdir()) == []
 
 
-def test_a_path_without_write_permission_is_refused():
+def test_a_file_that_cannot_be_created_is_refused():
     with pytest.raises(cloaca.DatabaseError, match="/proc"):
         cloaca.DefaultRunner("sqlite:////proc/x.db")
 
@@ -163,3 +165,116 @@ def test_a_refused_batch_starts_nothing(runner):
     with pytest.raises(cloaca.WorkflowNotFoundError):
         runner.submit_many([("w", None), ("unknown", None)])
     assert runner.list_executions().items == []
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda runner: runner.set_cron_schedule_enabled("an id", "false"), "enabled"),
+        (lambda runner: runner.set_trigger_enabled("a name", "false"), "enabled"),
+        (lambda runner: runner.list_cron_schedules(enabled_only="no"), "enabled_only"),
+        (lambda runner: runner.list_trigger_schedules(enabled_only="no"), "enabled_only"),
+        (lambda runner: runner.list_executions(children="no"), "children"),
+        (lambda runner: runner.execute("w", check="no"), "check"),
+        (lambda runner: runner.execute("w", progress="no"), "progress"),
+        (lambda runner: asyncio.run(runner.execute_async("w", check="no")), "check"),
+        (lambda runner: runner.submit("w").result(wait_final="no"), "wait_final"),
+        (lambda runner: cloaca.CronSchedule("w", "@hourly", enabled="no"), "enabled"),
+        (
+            lambda runner: cloaca.DatabaseAdmin("postgresql://x").remove_tenant("a", "a", force=1),
+            "force",
+        ),
+        (lambda runner: cloaca.web.serve(runner, no_token="no"), "no_token"),
+        (lambda runner: cloaca.web.serve(runner, read_only="no"), "read_only"),
+        (lambda runner: cloaca.web.wsgi(runner, authorize=print, trust_proxy=1), "trust_proxy"),
+    ],
+)
+def test_a2_flag_that_is_not_a_boolean_is_refused_by_name(call, name, runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(nothing)
+    with pytest.raises(ValueError, match=f"{name} must be True or False, not ('|1)") as caught:
+        call(runner)
+    assert isinstance(caught.value, (cloaca.ConfigurationError, cloaca.ScheduleError))
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("get_execution", ()),
+        ("get_execution_status", ()),
+        ("events", ()),
+        ("children", ()),
+        ("explain", ()),
+        ("logs", ()),
+        ("cancel_execution", ()),
+        ("pause_execution", ()),
+        ("resume_execution", ()),
+        ("retry_execution", ()),
+        ("items", ("a",)),
+        ("approve", ("a",)),
+        ("reject", ("a",)),
+    ],
+)
+def test_a2_execution_id_of_another_type_is_refused_by_name(method, arguments, cloaca_runner):
+    with pytest.raises(cloaca.ConfigurationError, match=r"execution_id must be .*, not NoneType"):
+        getattr(cloaca_runner, method)(None, *arguments)
+
+
+def test_a2_handle_as_an_id_is_refused_with_a_hint(cloaca_runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(nothing)
+    with pytest.raises(cloaca.ConfigurationError, match=r"hint: pass handle\.id"):
+        cloaca_runner.events(cloaca_runner.submit("w"))
+
+
+@pytest.mark.parametrize(
+    ("filters", "text"),
+    [
+        ({"tags": "x"}, "tags must be a mapping, not str"),
+        ({"tags": {"a": 1}}, "tags must be strings: tag 'a' has the value 1"),
+        ({"input": "x"}, "input must be a mapping, not str"),
+        ({"workflow": 3}, "workflow must be a string, not int"),
+        ({"status": 3}, "unknown status 3"),
+        ({"cursor": 3}, "cursor must be a string, not int"),
+        ({"schedule": 3}, "schedule must be a string, not int"),
+        ({"runner": 3}, "runner must be a string, not int"),
+    ],
+)
+def test_a2_filter_of_another_type_is_refused_by_name(filters, text, cloaca_runner):
+    with pytest.raises(cloaca.ConfigurationError, match=text):
+        cloaca_runner.list_executions(**filters)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda runner: runner.waits(kind=3), "kind must be a string, not int"),
+        (lambda runner: runner.send("paid", to=3), "to must be an id or a handle, not int"),
+        (lambda runner: runner.approve("x", 3), "task_id must be a string, not int"),
+        (lambda runner: runner.reject("x", "a", by=3), "by must be a string, not int"),
+        (lambda runner: runner.retry_execution("x", 3), "from_task must be the id or the function"),
+        (lambda runner: runner.retry_execution("x", None, 3), "from_step must be a string"),
+        (lambda runner: runner.add_cron_schedule("x"), "schedule must be a CronSchedule, not str"),
+    ],
+)
+def test_a2_argument_of_another_type_is_refused_by_name(call, text, cloaca_runner):
+    with pytest.raises(ValueError, match=text):
+        call(cloaca_runner)
+
+
+def test_a2_progress_that_is_not_a_number_is_refused(cloaca_runner):
+    errors = []
+
+    def report(context, handle):
+        for call in (lambda: handle.heartbeat("x"), lambda: handle.set_progress("a", 2)):
+            with pytest.raises(cloaca.TaskValidationError) as caught:
+                call()
+            errors.append(caught.value.message)
+
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(report)
+    cloaca_runner.execute("w", check=True)
+    assert errors == [
+        "task 'a': progress must be a number, not 'x'",
+        "task 'a': progress must be 0 <= done <= total, not 'a' of 2",
+    ]

@@ -1,4 +1,4 @@
-"""An unreadable row, for example from a newer release, affects only its own execution."""
+"""A row that this release cannot read affects only the row's own execution or schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ connection.commit()
 
 
 def edit(database: str, statement: str) -> None:
-    """Change the database from another process."""
+    """Changes the database from another process."""
     if database.startswith("sqlite"):
         path = database.removeprefix("sqlite:///")
         command = [sys.executable, "-c", EDIT, path, statement]
@@ -34,7 +34,7 @@ def define(name: str) -> None:
             pass
 
 
-def test_a13_an_unreadable_schedule_does_not_stop_others(database: str) -> None:
+def test_unreadable_schedule_does_not_stop_other_schedules(database: str) -> None:
     define("badrows_good")
     define("badrows_bad")
     with cloaca.DefaultRunner(database) as runner:
@@ -50,7 +50,7 @@ def test_a13_an_unreadable_schedule_does_not_stop_others(database: str) -> None:
             )
 
 
-def test_a13_an_unreadable_execution_does_not_affect_others(database: str) -> None:
+def test_unreadable_execution_does_not_affect_other_executions(database: str) -> None:
     define("badrows_one")
     with cloaca.DefaultRunner(database) as runner:
         ids = [runner.submit("badrows_one", delay=3600).id for _ in range(3)]

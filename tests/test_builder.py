@@ -40,7 +40,7 @@ def diamond(name="diamond", **keywords):
     return builder
 
 
-def test_a1_a_workflow_shows_its_parts():
+def test_a1_a_workflow_describes_its_tasks_and_graph():
     builder = diamond()
     assert builder.description("a diamond") is builder
     assert builder.tag("team", "data") is builder
@@ -70,7 +70,7 @@ def test_a1_tenant_and_package_are_parts_of_full_names():
     assert workflow.get_roots() == ["acme::jobs::named::root"]
 
 
-def test_a1_dependencies_and_rules_may_use_full_task_names():
+def test_a1_dependencies_and_rules_can_use_full_task_names():
     with cloaca.WorkflowBuilder("fully", tenant="acme") as builder:
         cloaca.task(id="first")(lambda context: None)
         failed = cloaca.any_of("always", cloaca.task_failed("acme::embedded::fully::first"))
@@ -104,7 +104,7 @@ def test_a1_tags_and_description_must_be_strings():
 
 
 def test_the_graph_is_drawn_for_notebooks():
-    with cloaca.WorkflowBuilder("<drawn>".strip("<>")) as builder:
+    with cloaca.WorkflowBuilder("drawn") as builder:
         first = cloaca.external_task("a <&> b")
         cloaca.task(id="b" * 60, dependencies=[first])(nothing)
     html = builder.build()._repr_html_()
@@ -157,7 +157,7 @@ def test_a2_duplicate_task_id_is_refused_at_its_line():
             cloaca.task(id="a")(nothing)
 
 
-def test_a_task_of_the_block_may_be_added_by_name_too():
+def test_adding_a_task_of_the_block_again_changes_nothing():
     with cloaca.WorkflowBuilder("explicit") as builder:
         builder.add_task(cloaca.task(id="a")(nothing))
     assert builder.build().tasks == ["a"]
@@ -185,7 +185,7 @@ def test_function_as_dependency_means_its_task_of_the_same_workflow():
     assert builder.build().dependencies["end"] == ["two"]
 
 
-def test_a_wrapper_is_a_task_of_its_own():
+def test_wrapper_and_wrapped_function_are_separate_tasks():
     def inner(context):
         pass
 
@@ -290,7 +290,7 @@ def test_a3_a_constructor_registers_its_workflow():
 
 def test_unknown_workflow_is_explained_while_builders_are_made():
     class Unknown(cloaca.WorkflowNotFoundError):
-        """An error whose message is read while another thread makes a builder."""
+        """An error that creates a builder when its message is read, as another thread might."""
 
         @property
         def message(self):
@@ -322,7 +322,7 @@ def test_warning_names_tasks_that_read_a_loop_variable(caplog):
     assert "def load(context, region=region)" in record.message
 
 
-def test_no_warning_for_tasks_with_their_own_values(caplog):
+def test_tasks_with_their_own_values_cause_no_warning(caplog):
     def make(region, shared):
         @cloaca.task(id=f"made_{region}")
         def load(context):

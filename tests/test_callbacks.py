@@ -1,4 +1,4 @@
-"""`on_success` and `on_failure` have returned when callers get the result of the execution."""
+"""Callers get an execution's result only after `on_success` and `on_failure` have returned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def called(request) -> list[str]:
     seen = threading.Event()
 
     def succeeded(task_id, context):
-        seen.wait(0.002)  # a result that does not wait for callbacks would come earlier
+        # Takes so long that the result would arrive first if it did not wait for the callback.
+        seen.wait(0.002)
         called.append(task_id)
 
     def failed(task_id, error, context):
@@ -45,21 +46,21 @@ def called(request) -> list[str]:
 EXPECTED = ["bad: ValueError: no", "good"]
 
 
-def test_callbacks_have_returned_before_execute_does(called, runner):
+def test_execute_returns_after_the_callbacks(called, runner):
     for _ in range(ROUNDS):
         called.clear()
         assert runner.execute("w").status == "Failed"
         assert sorted(called) == EXPECTED
 
 
-def test_callbacks_have_returned_before_result_does(called, runner):
+def test_result_returns_after_the_callbacks(called, runner):
     for _ in range(ROUNDS):
         called.clear()
         runner.submit("w").result(timeout=60)
         assert sorted(called) == EXPECTED
 
 
-def test_callbacks_have_returned_before_an_awaited_handle(called, runner):
+def test_awaited_handle_returns_after_the_callbacks(called, runner):
     async def rounds():
         for _ in range(ROUNDS):
             called.clear()
@@ -69,7 +70,7 @@ def test_callbacks_have_returned_before_an_awaited_handle(called, runner):
     asyncio.run(rounds())
 
 
-def test_callback_may_wait_for_its_own_execution(runner):
+def test_callback_can_wait_for_its_own_execution(runner):
     statuses: list[str] = []
     handles: list[cloaca.WorkflowHandle] = []
     submitted = threading.Event()
@@ -113,7 +114,7 @@ def test_callback_does_not_wait_for_a_busy_worker(database):
         blocked.result(timeout=60)
 
 
-def test_callback_that_raises_does_not_hold_the_result(runner):
+def test_callback_that_raises_does_not_delay_the_result(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a", on_success=lambda task_id, context: 1 / 0)(lambda context: None)
     assert runner.submit("w").result(timeout=20).status == "Completed"

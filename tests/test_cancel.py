@@ -1,4 +1,4 @@
-"""Cancelling (semantics D6)."""
+"""Cancelling executions (semantics D6), and the maximum length of keys (C7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_d6_a_pending_execution_that_is_cancelled_never_starts(runner):
     handle.cancel()
     with cloaca.WorkflowBuilder("after"):
         cloaca.task(id="other")(lambda context: None)
-    # It is due after the cancelled execution would have been.
+    # This execution starts after the time at which the cancelled execution would have started.
     assert runner.submit("after", delay=0.4).result(timeout=20).status == "Completed"
     assert ran == []
     assert handle.status() == "Cancelled"

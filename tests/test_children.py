@@ -1,9 +1,10 @@
-"""Nodes that run other workflows (semantics M0 to M8)."""
+"""Nodes that run other workflows as children (semantics M0 to M8)."""
 
 from __future__ import annotations
 
 import itertools
 import threading
+import time
 import uuid
 
 import pytest
@@ -43,7 +44,7 @@ def test_m1_output_of_the_child_is_the_value_of_the_node(runner):
     assert result.status == "Completed"
     assert result.final_context["invoice"] == "invoice-7"
     assert result.final_context["mail"] == "sent invoice-7"
-    # M8: roots only, unless children are asked for.
+    # The list omits children by default (M8).
     assert [one.workflow_name for one in runner.list_executions()] == ["order"]
     every = runner.list_executions(children=True)
     assert {one.workflow_name for one in every} == {"order", "invoice"}
@@ -130,7 +131,8 @@ def test_m7_cycle_of_workflows_is_refused():
         cloaca.WorkflowBuilder(names[2]),
     ):
         cloaca.child("next", workflow=names[0])
-    # A condition ends the recursion.
+    # A cycle in which one child has a condition is accepted, because the condition can end the
+    # recursion.
     with cloaca.WorkflowBuilder(names[2]):
         rule = cloaca.context_value("more", "==", True)
         cloaca.child("next", workflow=names[0], trigger_rule=rule)
@@ -139,7 +141,7 @@ def test_m7_cycle_of_workflows_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workflow": ""}, "workflow must be a text"),
+        ({"workflow": ""}, "workflow must be a non-empty string"),
         ({"workflow": "w", "input": ["order"]}, "input must be a dict"),
         ({"workflow": "w", "on_parent_end": "stop"}, "on_parent_end must be"),
         ({"workflow": "w", "timeout": "soon"}, "timeout"),
@@ -151,3 +153,44 @@ def test_m0_invalid_option_is_refused(options, message):
         cloaca.WorkflowBuilder("outer"),
     ):
         cloaca.child("c", **options)
+
+
+def test_m4_abandoned_child_does_not_have_the_deadline_of_its_parent(runner):
+    gate = threading.Event()
+    with cloaca.WorkflowBuilder("long-child"):
+
+        @cloaca.task(retry_attempts=1)
+        def work(context: cloaca.Context) -> None:
+            assert gate.wait(30)
+
+    with cloaca.WorkflowBuilder("short-parent"):
+        cloaca.child("child", workflow="long-child", on_parent_end="abandon")
+    parent = runner.submit("short-parent", timeout=0.3)
+    assert "within its timeout of 0.3 s" in (parent.result().error_message or "")
+    [child] = runner.children(parent.id)
+    time.sleep(0.3)
+    gate.set()
+    assert runner.get_handle(child.execution_id).result().status == "Completed"
+
+
+def test_m0_child_is_retried_by_the_type_of_its_error(runner):
+    define_invoice(fail=True)
+    options = {"dependencies": ["approve"], "input": {"order": "cart.id"}, "retry_delay_ms": 1}
+    with cloaca.WorkflowBuilder("choosy"):
+
+        @cloaca.task
+        def approve(context):
+            context["cart"] = {"id": 7}
+
+        for id, retry in {
+            "named": {"retry_on": ValueError},
+            "own": {"retry_on": "ChildFailedError"},
+            "other": {"retry_on": [KeyError]},
+            "never": {"never_on": ValueError, "retry_attempts": 3},
+        }.items():
+            cloaca.child(id, workflow="invoice", **options, **retry)
+
+    handle = runner.submit("choosy")
+    assert handle.result(timeout=60).status == "Failed"
+    attempts = {id: task.attempts for id, task in handle.result().tasks.items()}
+    assert attempts == {"approve": 1, "named": 3, "own": 3, "other": 1, "never": 1}

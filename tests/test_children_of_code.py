@@ -1,33 +1,30 @@
-"""Children that a task's function runs, and executions that it starts (semantics T5, T10, M)."""
+"""Executions that a task's code runs with `handle.run` or starts with `handle.start`.
+
+The rules are T5, T10 and M of the semantics.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import signal
 import textwrap
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
 import cloaca
 from processes import PREAMBLE, Ledger
+from waiting_support import wait_until
 
 
 def children_of(runner, name: str):
     every = runner.list_executions(children=True)
     return [one for one in every if one.workflow_name == name]
-
-
-def wait_until(condition, seconds: float = 30):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("the condition did not become true")
 
 
 def define_double():
@@ -36,6 +33,34 @@ def define_double():
         @cloaca.task
         def result(n: int) -> int:
             return 2 * n
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("call", ["run", "run_many", "start"])
+def test_t10_invalid_input_of_a_child_is_not_retried(runner, call, is_async):
+    define_double()
+    given = [{"n": "two"}] if call == "run_many" else {"n": "two"}
+    attempts = []
+    with cloaca.WorkflowBuilder("outer"):
+        if is_async:
+
+            @cloaca.task(id="parent", retry_attempts=3, retry_delay_ms=1)
+            async def parent(handle: cloaca.TaskHandle) -> None:
+                attempts.append(handle.attempt)
+                await getattr(handle, call)("twice", "double", given)
+
+        else:
+
+            @cloaca.task(id="parent", retry_attempts=3, retry_delay_ms=1)
+            def parent(handle: cloaca.TaskHandle) -> None:
+                attempts.append(handle.attempt)
+                getattr(handle, call)("twice", "double", given)
+
+    result = runner.submit("outer").result(timeout=30)
+    error = result.tasks["parent"].error
+    assert error is not None
+    assert (error.type.rpartition(".")[2], attempts) == ("WorkflowInputError", [1])
+    assert children_of(runner, "double") == []
 
 
 def test_t10_run_parks_the_task_and_returns_the_output(runner):
@@ -83,7 +108,52 @@ def test_t10_run_takes_a_workflow_function_and_can_be_awaited(runner):
     assert result.output == [5, 8, {"given": 1, "written": 1}]
 
 
-def test_t5_run_many_keeps_the_order_and_the_bound(runner):
+@dataclasses.dataclass
+class Point:
+    """The output of a child."""
+
+    x: int
+
+
+def test_t10_output_of_a_child_is_decoded_by_its_annotation(runner):
+    @cloaca.workflow
+    async def locate(x: int) -> Point:
+        return Point(x)
+
+    @cloaca.workflow
+    def nothing() -> None:
+        pass
+
+    @cloaca.workflow
+    def untyped(x: int):
+        return {"x": x}
+
+    with cloaca.WorkflowBuilder("found", output="point") as builder:
+
+        @cloaca.task
+        def point() -> Point:
+            return Point(5)
+
+    found, seen = builder.build(), []
+
+    @cloaca.workflow
+    def outer(handle: cloaca.TaskHandle) -> int:
+        seen.clear()
+        seen.append(handle.run("one", locate, {"x": 1}))
+        seen.append(handle.run_many("many", locate, [{"x": 2}, {"x": 3}]))
+        seen.append(handle.run("found", found))
+        seen.append(handle.run("typed", locate, {"x": 4}, type=dict))
+        seen.append(handle.run("name", "locate", {"x": 5}))
+        seen.append(handle.run("untyped", untyped, {"x": 6}))
+        seen.append(handle.run("nothing", nothing))
+        return len(seen)
+
+    assert runner.execute("outer").raise_for_status().output == 7
+    assert seen[:3] == [Point(1), [Point(2), Point(3)], Point(5)]
+    assert seen[3:] == [{"x": 4}, {"x": 5}, {"x": 6}, None]
+
+
+def test_t5_run_many_keeps_the_order_and_respects_parallel(runner):
     running, most, lock = set(), [], threading.Lock()
 
     @cloaca.workflow
@@ -136,12 +206,13 @@ def test_m5_failed_child_is_recorded_until_retry_execution(runner):
     child = children_of(runner, "fragile")[0].execution_id
     assert told == [(child, "Failed", "ValueError", "no paper")]
     assert "no paper" in result.error.message
-    # Another attempt would get the same recorded failure.
+    # The function runs twice in the first attempt: before and after the child. There is no second
+    # attempt, because it would get the same recorded failure.
     assert attempts == [1, 1]
     broken.clear()
     runner.retry_execution(handle.id)
     assert handle.result(timeout=30).output == "printed"
-    # M6: the failed child was retried in place.
+    # The failed child itself was retried: it has the same id (M6).
     assert len(children_of(runner, "fragile")) == 1
 
 
@@ -169,7 +240,7 @@ def test_m6_retry_runs_only_the_failed_children_of_run_many(runner):
     assert handle.result(timeout=30).output == [0, 10, 20, 30, 40]
     assert sorted(calls) == [0, 1, 1, 2, 3, 3, 4]
     assert len(children_of(runner, "part")) == 5
-    # T6: the step is dropped, so all children are new.
+    # `from_step` deletes the step, so all its children run again as new executions (T6).
     runner.retry_execution(handle.id, from_step="parts")
     assert handle.result(timeout=30).output == [0, 10, 20, 30, 40]
     assert len(children_of(runner, "part")) == 10
@@ -211,14 +282,14 @@ def test_t10_start_takes_effect_only_if_the_attempt_completes(runner):
     assert handle.result(timeout=30).output == "done"
     assert runner.execute("outer_async").output == "done"
     roots = [one for one in runner.list_executions() if one.workflow_name == "audit"]
-    outputs = [cloaca_output(runner, one.execution_id) for one in roots]
+    outputs = [output_once_completed(runner, one.execution_id) for one in roots]
     assert sorted(outputs) == [2, 10, 20]
     started = [event.data for event in handle.events() if event.type == "execution_started"]
     assert {event["step"] for event in started} == {"audit", "audit#2"}
     assert {event["execution"] for event in started} <= {one.execution_id for one in roots}
 
 
-def cloaca_output(runner, execution_id: str):
+def output_once_completed(runner, execution_id: str):
     wait_until(lambda: runner.get_execution(execution_id).status == "Completed")
     return runner.get_execution(execution_id).output
 
@@ -243,7 +314,7 @@ def test_m4_cancel_reaches_the_children_of_code(runner):
     end.set()
 
 
-def test_m3_cancelled_child_fails_the_call_and_a_retry_starts_another(runner):
+def test_t10_retry_after_a_cancelled_child_starts_another_child(runner):
     started, end = threading.Event(), threading.Event()
 
     @cloaca.workflow
@@ -284,8 +355,8 @@ def test_m5_timeout_of_the_child_fails_the_call(runner):
     end.set()
 
 
-def test_m7_call_waits_for_an_unknown_workflow_and_explain_names_it(runner):
-    # Unique names, because this process knows the workflows of other tests.
+def test_m7_explain_names_the_unknown_workflow_a_call_waits_for(runner):
+    # The names are unique, because this process knows the workflows of other tests.
     unique = uuid.uuid4().hex
 
     @cloaca.workflow
@@ -338,8 +409,6 @@ def test_m1_four_parents_share_one_worker(database):
 
 
 def test_t5_pause_of_the_parent_pauses_its_children(runner):
-    release = threading.Event()
-
     @cloaca.workflow
     def two_steps(handle: cloaca.TaskHandle) -> int:
         handle.wait("go", cloaca.signal("go"))
@@ -357,14 +426,22 @@ def test_t5_pause_of_the_parent_pauses_its_children(runner):
     wait_until(lambda: runner.get_execution(child.execution_id).status != "Paused")
     runner.send("go")
     assert handle.result(timeout=30).output == 1
-    release.set()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda handle: handle.run("", "double"), "the key of a step"),
-        (lambda handle: handle.run("a", 7), "names a workflow by 7"),
+        (lambda handle: handle.run("a", 7), "must name a workflow, not 7"),
+        (lambda handle: handle.run("a", len), "must name a workflow, not <built-in"),
+        (lambda handle: handle.run("a", lambda: 1), "must name a workflow, not <function"),
+        (lambda handle: handle.run("a", define_double), "must name a workflow, not <function"),
+        (lambda handle: handle.run_many("a", dict, [{}]), "must name a workflow, not <class"),
+        (lambda handle: handle.start("a", len), "must name a workflow, not <built-in"),
+        (lambda handle: handle.run("a", Path("x")), "must name a workflow, not "),
+        (lambda handle: handle.run("a", "no\0pe"), "cannot be the name of a workflow"),
+        (lambda handle: handle.run("a", "x" * 256), "cannot be the name of a workflow"),
+        (lambda handle: handle.start("a", "two words"), "cannot be the name of a workflow"),
         (lambda handle: handle.run("a", "double", [1]), "mapping"),
         (lambda handle: handle.run_many("a", "double", [{"n": 1}], parallel=0), "parallel must be"),
         (lambda handle: handle.run("a", "double", {"n": "x"}), "double"),
@@ -382,6 +459,55 @@ def test_t10_invalid_call_fails_the_task(call, message, tmp_path):
     with cloaca.DefaultRunner(f"sqlite:///{tmp_path / 'a.db'}") as runner:
         result = runner.execute("outer")
     assert message in result.error.message
+
+
+def test_t10_function_of_a_task_is_not_a_workflow(tmp_path):
+    with cloaca.WorkflowBuilder("tasks"):
+
+        @cloaca.task
+        def double(n: int) -> int:
+            return 2 * n
+
+    @cloaca.workflow(retry_attempts=1)
+    def outer(handle: cloaca.TaskHandle) -> object:
+        return handle.run("a", double, {"n": 1})
+
+    with cloaca.DefaultRunner(f"sqlite:///{tmp_path / 'a.db'}") as runner:
+        result = runner.submit("outer").result(timeout=60)
+    assert "must name a workflow, not <function" in result.error.message
+
+
+def test_t10_run_takes_a_workflow_a_builder_and_wrapped_functions(runner):
+    with cloaca.WorkflowBuilder("plain") as builder:
+
+        @cloaca.task
+        def write(context):
+            context["written"] = 1
+
+    class Steps:
+        def inner(self, n: int) -> int:
+            return n
+
+    @cloaca.workflow
+    def plus(left: int, right: int = 1) -> int:
+        return left + right
+
+    @functools.wraps(plus)
+    def wrapped(*args, **kwargs):
+        return plus(*args, **kwargs)
+
+    method = Steps().inner
+    cloaca.workflow(method)
+
+    @cloaca.workflow
+    def outer(handle: cloaca.TaskHandle) -> list:
+        one = handle.run("one", builder)
+        two = handle.run("two", builder.build())
+        three = handle.run("three", method, {"n": 3})
+        return [one, two, three, handle.run("four", wrapped, {"left": 3})]
+
+    written = {"written": 1}
+    assert runner.execute("outer").output == [written, written, 3, 4]
 
 
 def test_t10_run_without_a_runner_is_refused():
@@ -445,7 +571,7 @@ def test_m2_kill_9_at_every_moment_starts_each_child_once(database, script, tmp_
     output, _ = last.communicate(timeout=90)
     assert output == "[0, 1, 2, 3]\n"
     ran = [n for (n,) in Ledger(tmp_path).lines("ran")]
-    # A child that was killed while it ran runs again; no child is started twice.
+    # A killed child runs again under its id. No child is started twice.
     assert sorted(set(ran)) == ["0", "1", "2", "3"]
     with cloaca.DefaultRunner(database) as runner:
         assert len(children_of(runner, "child")) == 4
@@ -453,7 +579,7 @@ def test_m2_kill_9_at_every_moment_starts_each_child_once(database, script, tmp_
         assert len(roots) == 1
 
 
-def test_t5_error_names_the_run_call_whose_parking_was_caught(runner):
+def test_t5_error_names_the_run_call_whose_exception_was_caught(runner):
     define_double()
 
     @cloaca.workflow(retry_attempts=1)
@@ -467,7 +593,7 @@ def test_t5_error_names_the_run_call_whose_parking_was_caught(runner):
     assert "handle.run('a')" in result.error.message
 
 
-def test_t5_step_beside_a_child_is_recorded_before_the_task_parks(runner):
+def test_t5_concurrent_step_is_recorded_before_the_task_parks(runner):
     define_double()
     calls = []
 
@@ -488,7 +614,7 @@ def test_t5_step_beside_a_child_is_recorded_before_the_task_parks(runner):
     assert calls == [1]
 
 
-def test_m8_children_lists_them_in_order(runner):
+def test_m8_children_are_listed_in_order(runner):
     define_double()
     with cloaca.WorkflowBuilder("family"):
         cloaca.child("node", workflow="double", input={"n": "n"})

@@ -86,7 +86,7 @@ def test_check_shows_each_edge_and_parameter(module):
     assert without_version(told.stdout) == TEXT.splitlines()
 
 
-def test_check_of_one_workflow_as_json(module):
+def test_check_prints_one_workflow_as_json(module):
     told = invoke("check", f"{module}:order", "--json")
     assert (told.returncode, told.stderr) == (0, "")
     (workflow,) = json.loads(told.stdout)
@@ -256,7 +256,7 @@ def test_only_external_tasks_are_drawn_with_dashes():
     assert [box.partition("<")[0] for box in boxes if "stroke-dasharray" in box] == ["rust"]
 
 
-def test_check_of_an_unknown_workflow_names_the_nearest_one(module):
+def test_check_of_an_unknown_workflow_suggests_the_nearest_name(module):
     told = invoke("check", f"{module}:ordr")
     assert told.returncode == 1
     assert "did you mean 'order'?" in told.stderr
@@ -310,7 +310,7 @@ def test_drawings_show_the_input_and_the_output():
     assert "<title>double\nn: input &#x27;n&#x27;" in html
 
 
-def test_drawing_of_a_workflow_without_values_has_tasks_only():
+def test_drawing_of_a_workflow_without_values_has_only_tasks():
     with cloaca.WorkflowBuilder("plain") as builder:
         cloaca.task(id="a")(lambda context: None)
     assert builder.build().to_mermaid() == 'flowchart TD\n    t0["a"]\n'

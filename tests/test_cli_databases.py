@@ -1,8 +1,10 @@
-"""The command line: databases, tenants, workflows and errors, each in its own process."""
+"""The command line: commands about databases, tenants and workflows, and error messages."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 
 import pytest
 
@@ -27,6 +29,15 @@ from cli_support import UNKNOWN
         (["shwo", "x"], 2, "Did you mean 'show'?"),
         (["list", "--limit", "0"], 2, "--limit"),
         (["list", "--since", "yesterday"], 2, "neither a time nor a span"),
+        (["run", ":etl"], 2, "the module's name is missing: give MODULE:etl\n"),
+        (["worker", ":etl"], 2, "the module's name is missing"),
+        (["check", ":etl"], 2, "the module's name is missing"),
+        (["run", "pipeline:"], 2, "the workflow is missing: give pipeline:WORKFLOW\n"),
+        (["run", "pipeline:etl", "--priority", "99999"], 2, "-32768<=x<=32767"),
+        (["run", "pipeline:etl", "--timeout", "0"], 2, "'0' is not greater than zero"),
+        (["run", "pipeline:etl", "--key", ""], 2, "key must have 1 to 512 characters"),
+        (["submit", "etl", "--priority", "-32769"], 2, "-32768<=x<=32767"),
+        (["submit", "etl", "--timeout", "0s"], 2, "'0s' is not greater than zero"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -44,7 +55,7 @@ with cloaca.WorkflowBuilder("etl"):
 """
     )
     url = f"sqlite:///{bare.folder / 'test.db'}"
-    _, errors = bare.run(*arguments[:1], *arguments[1:], "-c", url, status=status)
+    _, errors = bare.run(*arguments, "-c", url, status=status)
     assert told.format(folder=bare.folder) in errors
     assert "Traceback" not in errors
     if arguments[0] == "show":
@@ -123,8 +134,29 @@ def test_db_commands_migrate_check_and_prune(shell):
     assert "no problem was found" in shell.run("db", "check")[0]
     assert shell.json("db", "prune") == {"deleted": 0, "older_than_days": 30}
     output, _ = shell.run("db", "prune", "--older-than", "0")
-    assert output == "deleted 1 executions that ended more than 0 days ago\n"
+    assert output == "deleted 1 execution that ended more than 0 days ago\n"
     assert shell.json("list")["items"] == []
+
+
+def test_db_status_refuses_the_schema_of_a_newer_program(bare):
+    path = bare.folder / "test.db"
+    url = f"sqlite:///{path}"
+    bare.run("db", "migrate", "-c", url)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO cloacina_migrations VALUES ('99990101000000', 1)")
+    output, errors = bare.run("db", "status", "-c", url, status=1)
+    assert output == ""
+    assert "the schema version 99990101000000, which is newer than this program knows" in errors
+    document = bare.json("db", "status", "-c", url, status=1)
+    assert document == {"version": "99990101000000", "pending": [], "up_to_date": False}
+
+
+@pytest.mark.parametrize("command", [["check", "pipeline"], ["completion", "bash"]])
+def test_commands_without_a_database_accept_its_option(bare, command):
+    output, _ = bare.run(*command)
+    url = f"sqlite:///{bare.folder / 'missing.db'}"
+    assert bare.run(*command, "-c", url) == (output, "")
+    assert not (bare.folder / "missing.db").exists()
 
 
 def test_tenants_are_created_listed_and_removed(shell):

@@ -1,4 +1,4 @@
-"""The command line: commands that list, show and control executions, in their own processes."""
+"""The command line: commands that list, show and control executions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_keys_are_shown_and_listed(shell):
 
 
 @pytest.mark.parametrize("since", ["inf", "1e400h", "nand", "1e300h", "0001-01-01"])
-def test_since_out_of_range_is_refused_with_a_message(bare, since):
+def test_since_option_out_of_range_is_refused_with_a_message(bare, since):
     bare.environment["TZ"] = "Europe/Berlin"
     _, errors = bare.run("list", "--since", since, "--database", ":memory:", status=2)
     assert f"'{since}' is" in errors
@@ -102,6 +102,26 @@ def test_control_commands_print_text_or_json(shell):
     output, errors = shell.run("watch", id, status=1)
     assert output.splitlines()[-1] == f"etl  {id}  Cancelled"
     assert "was cancelled" in errors
+
+
+def test_d6_cancel_of_an_ended_execution_is_an_error(shell):
+    completed = shell.json("run", "pipeline:etl")["execution_id"]
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        cancelled = runner.submit("etl", delay=3600).id
+    shell.run("cancel", cancelled)
+    for id, status in ((completed, "Completed"), (cancelled, "Cancelled")):
+        told = f"error: execution {id} of workflow 'etl' has ended as {status}; there is nothing"
+        output, errors = shell.run("cancel", id, status=1)
+        assert (output, errors) == ("", f"{told} to cancel\n")
+    output, errors = shell.run("cancel", "--status", "cancelled", "--yes", status=1)
+    assert (output, errors.count("there is nothing to cancel")) == ("", 1)
+
+
+@pytest.mark.parametrize("action", ["cancel", "pause", "resume", "retry"])
+def test_control_command_that_matches_no_execution_succeeds(shell, action):
+    shell.run("run", "pipeline:etl")
+    assert shell.run(action, "--all") == ("", f"no execution to {action}\n")
+    assert shell.json(action, "--all") == {"action": action, "dry_run": False, "items": []}
 
 
 def test_log_lines_of_tasks_are_shown(shell):
@@ -229,7 +249,7 @@ def test_commands_accept_short_ids_and_last(shell, schedule):
         id = runner.submit("etl", delay=3600).id
 
     def answer(*arguments):
-        # Removes the time left until the start, which changes between two calls.
+        # Removes the time left until the start, which differs between two calls.
         return re.sub(r" \(in [^)]*\)", "", shell.run(*arguments)[0])
 
     for command in ("show", "events", "explain", "logs"):
@@ -237,7 +257,7 @@ def test_commands_accept_short_ids_and_last(shell, schedule):
         assert answer(command, "--last") == answer(command, id)
     assert shell.json("show", second[:35])["execution_id"] == second
     _, errors = shell.run("show", id[:4], status=1)
-    assert errors.startswith(f"error: '{id[:4]}' means several executions:\n")
+    assert errors.startswith(f"error: '{id[:4]}' matches several executions:\n")
     assert all(one in errors for one in (first, second, id))
     _, errors = shell.run("show", "ffff", status=1)
     assert "there is no execution 'ffff'" in errors
@@ -261,7 +281,7 @@ def test_tracebacks_of_failed_tasks_are_shown(shell):
     assert (output + errors).count("raise ValueError") == 1
 
 
-def test_many_executions_are_controlled_by_a_filter(shell):
+def test_commands_with_a_filter_control_many_executions(shell):
     shell.run("run", "pipeline:etl")
     shell.run("run", "pipeline:bad", status=1)
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
@@ -302,7 +322,7 @@ def test_control_of_many_executions_asks_for_confirmation(shell, screen):
     assert shell.json("show", id)["status"] == "Cancelled"
 
 
-def test_empty_tables_say_why(shell):
+def test_message_explains_why_a_table_is_empty(shell):
     shell.run("db", "migrate")
     for command, told in {
         "list": "there are no executions yet",

@@ -58,7 +58,7 @@ def test_help_uses_at_most_100_ms_of_cpu_time(bare):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    # The best of many rounds, because a busy machine only makes them slower.
+    # Only the fastest round counts, because a busy machine makes some rounds slower.
     times = [processor_seconds()]
     while min(times) > 0.1 and len(times) < 30:
         times.append(processor_seconds())

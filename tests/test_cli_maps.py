@@ -1,4 +1,4 @@
-"""The command line: maps and their items, each command in a process of its own."""
+"""The command line: commands about maps and their items."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ with cloaca.WorkflowBuilder("pages", input={"urls": list[str], "gate": str}):
 
 @pytest.fixture
 def running(shell):
-    """An execution whose map waits at its third item, and the file that lets it continue."""
+    """The id of an execution whose map is blocked at its third item, and the path of a file.
+
+    The item ends once the file exists.
+    """
     (shell.folder / "mapped.py").write_text(MAPPED)
     worker = shell.start("worker", "mapped")
     assert worker.stderr.readline()
@@ -105,6 +108,6 @@ def test_set_map_changes_a_running_map(shell, running):
     gate.touch()
     ended(shell, id)
     _, errors = shell.run("set-map", id, "fetch", "--parallel", "2", status=1)
-    assert "does not run" in errors
+    assert "is not running" in errors
     _, errors = shell.run("items", id, "after", status=1)
     assert "is not a map" in errors

@@ -1,15 +1,19 @@
-"""The command line: `run`, `watch`, `worker` and `submit`, each in its own process."""
+"""The command line: `run`, `watch`, `worker` and `submit`."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import cloaca
 from cli_support import PATIENCE, PIPELINE
+from processes import second_ctrl_c
 
 
 def test_run_shows_the_tasks_and_the_context(shell):
@@ -60,8 +64,9 @@ def test_run_takes_a_context_and_prints_json(shell):
 def test_run_of_a_failing_workflow_exits_1_and_names_the_task(shell):
     output, errors = shell.run("run", "pipeline:bad", status=1)
     assert "Failed" in output
-    assert errors.startswith("error: execution ")
-    assert "of workflow 'bad' failed: task 'boom' failed: ValueError: no way" in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("error: execution ")
+    assert last.endswith(" of workflow 'bad' failed: task 'boom' failed")
     document = shell.json("run", "pipeline:bad", status=1)
     assert document["error"]["type"] == "ValueError"
     assert document["error"]["task_id"] == "boom"
@@ -106,11 +111,62 @@ with cloaca.WorkflowBuilder("own"):
     assert process.returncode == 1
     assert errors.count("the callback failed") >= 1
     assert "ValueError: the other failed" in errors
-    assert errors.count("fails of workflow 'own'") + errors.count("the own one failed") == 1, errors
+    assert errors.count("\nValueError: the own one failed\n") == 1, errors
+
+
+FAILING = """
+import cloaca
+
+with cloaca.WorkflowBuilder("two"):
+    @cloaca.task(retry_attempts=1)
+    def first(context):
+        raise ValueError("one")
+
+    @cloaca.task(retry_attempts=1)
+    def second(context):
+        raise ValueError("two")
+
+    @cloaca.task(dependencies=[first, second], trigger_rule="one_failed")
+    def cleanup(context):
+        pass
+
+with cloaca.WorkflowBuilder("handled"):
+    @cloaca.task(retry_attempts=1)
+    def breaks(context):
+        raise ValueError("one")
+
+    @cloaca.task(dependencies=[breaks], trigger_rule="one_failed")
+    def repair(context):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("workflow", "status", "causes"), [("two", None, ["one", "two"]), ("handled", 0, ["one"])]
+)
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_e9_run_prints_each_failure_once_on_stderr(shell, workflow, status, causes, options):
+    (shell.folder / "failing.py").write_text(FAILING)
+    output, errors = shell.run("run", f"failing:{workflow}", *options, status=status)
+    assert errors.count("Traceback (most recent call last)") == len(causes)
+    for cause in causes:
+        lines = [line for line in errors.splitlines() if line.endswith(f"ValueError: {cause}")]
+        assert lines == [f"ValueError: {cause}"], "the last line of the traceback"
+        assert errors.count(f" failed (attempt 1 of 1): ValueError: {cause} [execution ") == 1
+    if not options:
+        assert "Traceback" not in output
+
+
+def test_run_prints_tracebacks_that_were_not_logged(shell):
+    shell.environment["CLOACA_LOG_LEVEL"] = "CRITICAL"
+    output, errors = shell.run("run", "pipeline:bad", status=1)
+    assert output.count("\n  Traceback (most recent call last):\n") == 1
+    assert errors.startswith("error: execution ")
+    assert errors.endswith(" of workflow 'bad' failed: task 'boom' failed: ValueError: no way\n")
 
 
 def test_worker_is_watched_and_controlled_by_other_processes(shell):
-    """`worker`, `runners`, `watch`, `pause`, `resume`, `cancel`: each in its own process."""
+    """The processes run `worker`, `runners`, `watch`, `pause`, `resume` and `cancel`."""
     worker = shell.start("worker", "pipeline", "--json")
     started = ""
     while not started.endswith("}\n"):
@@ -174,7 +230,7 @@ with cloaca.WorkflowBuilder("slow"):
 """
 
 
-def test_ctrl_c_in_a_worker_says_what_it_waits_for(shell):
+def test_worker_reports_its_running_tasks_after_ctrl_c(shell):
     (shell.folder / "slow.py").write_text(SLOW)
     worker = shell.start("worker", "slow.py")
     assert worker.stderr.readline().startswith("serving ")
@@ -182,11 +238,26 @@ def test_ctrl_c_in_a_worker_says_what_it_waits_for(shell):
     assert worker.stdout.readline() == "begun\n"
     worker.send_signal(signal.SIGINT)
     told = worker.stderr.readline()
-    assert told.startswith("interrupted: waits up to 30 s for 1 running task (press Ctrl-C again ")
+    assert told.startswith(
+        "interrupted: waiting up to 30 s for 1 running task (press Ctrl-C again "
+    )
     assert f"execution {id} continues with the next runner" in told
-    worker.send_signal(signal.SIGINT)
-    worker.communicate(timeout=PATIENCE)
+    second_ctrl_c(worker)
     assert worker.returncode == 130
+
+
+def test_second_ctrl_c_ends_run_at_once(shell):
+    (shell.folder / "slow.py").write_text(SLOW)
+    run = shell.start("run", "slow.py:slow")
+    assert run.stdout.readline() == "begun\n"
+    run.send_signal(signal.SIGINT)
+    assert run.stderr.readline().startswith("interrupted: waiting up to 30 s for task 'work' ")
+    output, errors = second_ctrl_c(run)
+    assert (run.returncode, output) == (130, "")
+    assert ": it continues with the next runner" in errors
+    (item,) = shell.json("list")["items"]
+    (task,) = shell.json("show", item["execution_id"])["tasks"]
+    assert (task["status"], task["attempts"]) == ("Ready", 0)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +276,37 @@ def test_output_to_a_closed_pipe_is_not_an_error(shell, arguments):
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list", "--help"],
+        ["list"],
+        ["list", "--json"],
+        ["events", "--last"],
+        ["events", "--last", "--json"],
+        ["run", "pipeline:etl"],
+        ["run", "pipeline:etl", "--json"],
+        ["db", "status"],
+    ],
+    ids=" ".join,
+)
+def test_output_to_a_full_disk_is_an_error_without_a_traceback(shell, arguments):
+    shell.run("run", "pipeline:etl")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cloaca", *arguments],
+            cwd=shell.folder,
+            env=shell.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert done.stderr == "error: cannot write to stdout: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_bench_prints_its_measurements(shell):
     document = shell.json("bench", "--executions", "20")
     assert document["chain_of_3_p50_ms"] > 0
@@ -216,13 +318,15 @@ def test_bench_prints_its_measurements(shell):
 def test_long_output_to_a_closed_pipe_prints_no_error(shell):
     shell.run("bench", "--executions", "500")
     process = shell.start("list", "--limit", "1000")
-    process.stdout.close()  # before anything was written
+    process.stdout.close()  # The pipe closes before the command writes anything.
     assert process.wait(PATIENCE) == 0
     assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("command", ["run", "watch"])
 def test_ctrl_c_says_what_happens_to_the_execution(shell, command):
+    # A deferred task counts as running, so the shutdown waits for it.
+    shell.environment["CLOACA_SHUTDOWN_TIMEOUT"] = "0.2"
     process = shell.start("run", "pipeline:unhurried")
     assert process.stdout.readline() == "waiting\n"
     if command == "watch":
@@ -260,7 +364,7 @@ def test_submit_needs_no_module_and_warns_without_a_live_runner(shell):
     later = shell.json("submit", "etl", "--delay", "2h", "--priority", "3")["execution_id"]
     assert "is delayed" in shell.run("explain", later)[0]
     at = shell.run("submit", "etl", "--at", "2999-01-01")[0].strip()
-    assert "to start at 2999-01-01" in shell.run("explain", at)[0]
+    assert "with the start time 2999-01-01" in shell.run("explain", at)[0]
     worker = shell.start("worker", "pipeline")
     assert shell.json("watch", id)["final_context"]["total"] == 10
     worker.send_signal(signal.SIGTERM)
@@ -309,8 +413,95 @@ def test_worker_reloads_when_a_source_file_changes(shell):
     module.write_text("not python")
     read_until("has changed: starting again")
     read_until("cannot be imported")
-    read_until("waiting for a change")
+    read_until("waiting for a source file to change")
     module.write_text(PIPELINE.replace('"etl"', '"renamed"'))
     assert "renamed" in read_until("serving workflows of ")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE) == 0
+
+
+DEFINING = """
+import cloaca
+
+@cloaca.workflow
+def nightly(day="today"):
+    print("called", flush=True)
+
+alias = nightly
+with cloaca.WorkflowBuilder("etl") as builder:
+    @cloaca.task
+    def load():
+        print("called", flush=True)
+
+with cloaca.WorkflowBuilder("load"):
+    cloaca.task(id="other")(lambda context: None)
+
+def define():
+    with cloaca.WorkflowBuilder("late"):
+        cloaca.task(id="one")(lambda context: None)
+
+@cloaca.task
+def loose():
+    print("called", flush=True)
+
+number = 3
+"""
+
+
+@pytest.mark.parametrize("name", ["nightly", "alias", "etl", "builder", "load", "define"])
+def test_worker_resolves_attributes_as_run_does(bare, name):
+    (bare.folder / "dw.py").write_text(DEFINING)
+    worker = bare.start("worker", f"dw:{name}", "-c", f"sqlite:///{bare.folder / 'test.db'}")
+    first = worker.stderr.readline()
+    worker.send_signal(signal.SIGTERM)
+    output, errors = worker.communicate(timeout=PATIENCE)
+    assert (worker.returncode, output) == (0, ""), first + errors
+    late = ["late"] if name == "define" else []
+    assert first.rstrip().endswith(": " + ", ".join(["etl", *late, "load", "nightly"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("loose", "'loose' of module 'dw' is a task, which is not called here\nhint: "),
+        ("number", "'number' of module 'dw' is neither a workflow nor a function that defines"),
+        ("other", "module 'dw' defines no workflow 'other' and has no attribute 'other'"),
+    ],
+)
+def test_worker_refuses_attributes_that_define_no_workflow(bare, name, told):
+    (bare.folder / "dw.py").write_text(DEFINING)
+    url = f"sqlite:///{bare.folder / 'test.db'}"
+    output, errors = bare.run("worker", f"dw:{name}", "-c", url, status=1)
+    assert output == ""
+    assert told in errors
+
+
+def test_run_takes_a_variable_with_a_workflow_function(bare):
+    (bare.folder / "dw.py").write_text(DEFINING)
+    output, _ = bare.run("run", "dw:alias", "-c", f"sqlite:///{bare.folder / 'test.db'}")
+    assert "nightly" in output
+
+
+def test_json_of_run_has_the_final_tasks(shell):
+    (shell.folder / "ending.py").write_text(
+        """
+import cloaca
+
+with cloaca.WorkflowBuilder("ending"):
+    @cloaca.task
+    def work(context):
+        pass
+
+    @cloaca.task(final="always")
+    def clean(context):
+        context["cleaned"] = True
+"""
+    )
+    document = shell.json("run", "ending:ending")
+    assert document["final"]["status"] == "Completed"
+    assert document["final"]["final_context"]["cleaned"] is True
+    assert [task["task_id"] for task in document["final"]["tasks"]] == ["clean"]
+    assert "final" not in document["final"]
+    for command in ("show", "watch"):
+        assert shell.json(command, document["execution_id"])["final"] == document["final"]
+    assert "final" not in shell.json("run", "pipeline:etl")

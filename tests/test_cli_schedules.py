@@ -1,4 +1,4 @@
-"""The command line: schedules and triggers, each command in its own process."""
+"""The command line: commands about schedules and triggers."""
 
 from __future__ import annotations
 
@@ -40,6 +40,21 @@ def test_schedules_and_expressions_are_previewed(shell, bare, schedule):
     _, errors = bare.run("schedules", "preview", "61 * * * *", status=1)
     assert "61" in errors
     bare.run("schedules", "preview", schedule, "--timezone", "UTC", status=2)
+
+
+def test_preview_finds_a_schedule_whose_instance_name_has_spaces(shell, bare, schedule):
+    with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
+        runner.register_cron_workflow("etl", "15 3 2 1 *", instance_name="every night @ home")
+    shown = shell.json("schedules", "show", "every night @ home")
+    assert shown["instance_name"] == "every night @ home"
+    (time,) = shell.json("schedules", "preview", "every night @ home", "-n", "1")
+    assert time[4:] == "-01-02T03:15:00+00:00"
+    _, errors = shell.run("schedules", "preview", "every day @ home", status=1)
+    assert "every day @ home" in errors
+    missing = f"sqlite:///{bare.folder / 'missing.db'}"
+    _, errors = bare.run("schedules", "preview", "61 * * * *", "-c", missing, status=1)
+    assert "61" in errors
+    assert "missing.db" not in errors
 
 
 def test_schedule_is_disabled_enabled_run_and_deleted(shell, schedule):

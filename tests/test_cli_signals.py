@@ -1,4 +1,4 @@
-"""The command line: signals, open waits and approvals, each command in a process of its own."""
+"""The command line: commands about signals, open waits and approvals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with cloaca.WorkflowBuilder("release"):
 
 @pytest.fixture
 def waiting(shell):
-    """The ids of an execution that waits for a signal and of another that waits for an approval."""
+    """The ids of an execution that waits for a signal and of one that waits for an approval."""
     (shell.folder / "waiting.py").write_text(WAITING)
     worker = shell.start("worker", "waiting")
     assert worker.stderr.readline()
@@ -71,7 +71,7 @@ def test_signal_is_sent_once_and_wakes_the_task(shell, waiting):
     assert sent["created"]
     again = shell.json(*arguments)
     assert (again["seq"], again["created"], again["woken"]) == (sent["seq"], False, 0)
-    assert shell.run(*arguments)[0] == f"{sent['seq']} sent before\n"
+    assert shell.run(*arguments)[0] == f"{sent['seq']} was already sent\n"
     assert result_of(shell, payment).final_context["book"] == 3
     output, _ = shell.run("send", "paid", '{"amount": 4}', "--key", "other")
     assert output.endswith(" woke 0 tasks\n")
@@ -88,7 +88,7 @@ def test_signal_can_be_sent_to_one_execution(shell, waiting):
 def test_text_that_is_not_json_is_refused(shell, waiting):
     _, errors = shell.run("send", "paid", "hello", status=2)
     assert "it is not JSON" in errors
-    assert """a text needs quotes: '"hello"'""" in errors
+    assert """a string needs quotes: '"hello"'""" in errors
 
 
 def test_approval_is_given_once(shell, waiting):
@@ -120,7 +120,7 @@ def test_approve_refuses_a_task_without_an_open_approval(shell, waiting):
         assert task in errors
 
 
-def test_waits_of_an_empty_database_prints_a_note(shell):
+def test_waits_command_prints_a_note_for_an_empty_database(shell):
     shell.run("db", "migrate")
     output, errors = shell.run("waits")
     assert (output, errors) == ("", "no task waits\n")

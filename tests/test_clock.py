@@ -1,4 +1,4 @@
-"""Two processes: one has a wall clock that jumps forward and back, the other a correct one."""
+"""Runners in two processes, one with a wall clock that jumps forward and back."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ with cloaca.DefaultRunner(sys.argv[1], config=config) as runner:
 
 @pytest.fixture(scope="module")
 def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that moves a process's wall clock."""
+    """A library that shifts the wall clock of each process that preloads the library."""
     library = tmp_path_factory.mktemp("clock") / "wall_clock.so"
     source = HERE / "wall_clock.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
     return library
 
 
-def test_b1_clock_jump_does_not_expire_leases_or_tasks(
+def test_e2_clock_jump_does_not_expire_leases_or_tasks(
     database: str, script: Script, tmp_path: Path, wall_clock: Path
 ) -> None:
     clock = tmp_path / "clock"
@@ -84,7 +84,7 @@ def test_b1_clock_jump_does_not_expire_leases_or_tasks(
     ledger.wait("started", 8)
     for offset in (HOUR, 0.0, -HOUR, 0.0, HOUR, -HOUR, 0.0):
         set_clock(clock, offset)
-        # Until 100 more executions have run, which takes longer than a lease.
+        # Waits until 100 more executions have run, which takes longer than a lease.
         done = len(ledger.lines("quick"))
         until("work continues", lambda done=done: len(ledger.lines("quick")) >= done + 100)
     (tmp_path / "end").touch()
@@ -104,7 +104,7 @@ def test_b1_clock_jump_does_not_expire_leases_or_tasks(
 
 
 def set_clock(file: Path, offset: float) -> None:
-    """Set the wall clock of the processes that map the file. The file is changed in place."""
+    """Shifts the wall clock of all processes that map the file, by changing the file in place."""
     if file.exists():
         with file.open("r+b") as opened:
             opened.write(struct.pack("d", offset))

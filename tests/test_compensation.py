@@ -46,7 +46,7 @@ def test_q3_failed_compensation_stops_the_compensations_after_it(runner):
     assert final.status == "Failed"
     assert [name.split()[1] for name in ran.names] == ["insurance"]
     assert final.tasks["flight"].status == "Skipped"
-    # Q4: the execution of the final tasks can be retried by itself.
+    # The execution of the final tasks can be retried without the main execution (Q4).
     ran.names.clear()
     define_trip(ran, "mail")
     assert runner.retry_execution(final.execution_id)
@@ -107,7 +107,7 @@ def test_q3_cancelled_task_is_compensated_for_partial_effects(runner):
     assert result.final.tasks["never"].status == "Skipped"
 
 
-def test_q3_clean_up_comes_after_the_compensations(runner):
+def test_q3_final_tasks_run_after_the_compensations(runner):
     ran = Ran()
 
     def undo(row):
@@ -266,7 +266,7 @@ def define_shop(name, ran, breaks, undo_breaks):
             ran.append("mail")
 
 
-def test_q5_later_retry_ignores_compensations_of_an_earlier_end(runner):
+def test_q5_second_retry_ignores_compensations_before_the_first_retry(runner):
     ran, breaks = [], [True]
     define_shop("shop_refunded_once", ran, breaks, [])
     handle = runner.submit("shop_refunded_once")
@@ -281,7 +281,7 @@ def test_q5_later_retry_ignores_compensations_of_an_earlier_end(runner):
     assert ran == ["mail"]
 
 
-def test_q4_final_tasks_of_an_earlier_end_cannot_be_retried(runner):
+def test_q4_final_tasks_from_before_a_retry_cannot_be_retried(runner):
     ran, breaks, undo_breaks = [], [True], [True]
     define_shop("shop_not_refunded", ran, breaks, undo_breaks)
     handle = runner.submit("shop_not_refunded")

@@ -61,7 +61,7 @@ def test_help_shows_every_setting_with_its_default():
         assert f"{name}: " in documentation
 
 
-def test_values_are_stored_and_can_be_set():
+def test_settings_can_be_read_and_changed():
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, retention_days=None)
     assert (config.max_concurrent_tasks, config.retention_days) == (8, None)
     config.max_concurrent_tasks = 2
@@ -70,6 +70,15 @@ def test_values_are_stored_and_can_be_set():
         config.max_concurrent_tasks = 0
     with pytest.raises(AttributeError, match="did you mean 'lease_ttl'"):
         config.lease_tll = 3  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"^DefaultRunnerConfig has no setting 'qqqqqqqq'$"):
+        config.qqqqqqqq = 3  # type: ignore[attr-defined]
+
+
+def test_a_runner_refuses_settings_that_do_not_fit_together():
+    config = cloaca.DefaultRunnerConfig()
+    config.lease_ttl = 0.5
+    with pytest.raises(cloaca.ConfigurationError, match=r"lease_ttl .* at least twice heartbeat"):
+        cloaca.DefaultRunner("sqlite://:memory:", config)
 
 
 def test_names_of_earlier_releases_are_accepted():
@@ -78,6 +87,15 @@ def test_names_of_earlier_releases_are_accepted():
     assert config.db_pool_size == config.connection_pool_size == 3
     with pytest.raises(cloaca.ConfigurationError, match="the same setting"):
         cloaca.DefaultRunnerConfig(pipeline_timeout_seconds=60, workflow_timeout_seconds=60)
+
+
+@pytest.mark.parametrize("name", ["pipeline_timeout_seconds", "connection_pool_size"])
+def test_error_for_a_bad_value_names_the_alias_that_was_given(name):
+    with pytest.raises(cloaca.ConfigurationError, match=f"^{name} must be "):
+        cloaca.DefaultRunnerConfig(**{name: -1})
+    config = cloaca.DefaultRunnerConfig()
+    with pytest.raises(cloaca.ConfigurationError, match=f"^{name} must be "):
+        setattr(config, name, -1)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +176,7 @@ def test_the_engine_gets_durations_in_microseconds():
     assert set(data) == names
 
 
-def test_the_url_may_come_from_the_environment(monkeypatch, tmp_path):
+def test_the_url_can_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("CLOACA_DATABASE_URL", raising=False)
     with pytest.raises(cloaca.ConfigurationError, match="no database URL"):
         cloaca.DefaultRunner()
@@ -193,7 +211,7 @@ def test_a_runner_refuses_settings_of_another_class(database):
         assert runner.config is config
 
 
-def test_the_log_level_may_come_from_the_environment(monkeypatch, database):
+def test_the_log_level_can_come_from_the_environment(monkeypatch, database):
     monkeypatch.setenv("CLOACA_LOG_LEVEL", "loud")
     with pytest.raises(cloaca.ConfigurationError, match="CLOACA_LOG_LEVEL"):
         cloaca.DefaultRunner(database)

@@ -1,4 +1,4 @@
-"""Errors about an unusable database come quickly and name cause and address, not the password."""
+"""An unusable database is reported quickly, with cause and address but without the password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ PASSWORD = "s3cr3t-w0rd"
 
 
 def refused(url, *words, within=15):
-    """Asserts that opening the database fails with all these words."""
+    """Asserts that opening a database fails within `within` seconds, and returns the error.
+
+    The error and its hint must contain all `words`, and must not contain the password.
+    """
     start = time.monotonic()
     with pytest.raises(cloaca.DatabaseError) as caught:
         cloaca.DefaultRunner(url)
@@ -30,7 +33,7 @@ def refused(url, *words, within=15):
 
 @pytest.fixture
 def role(server):
-    """A separate role, which must use its password."""
+    """The name of a new role that needs its password to log in."""
     name = f"role_{uuid.uuid4().hex[:12]}"
     server.sql(
         "DO $$BEGIN CREATE ROLE password_required; EXCEPTION WHEN OTHERS THEN NULL; END$$;"
@@ -59,7 +62,7 @@ def test_a_missing_database_is_reported(server):
 
 
 def test_role_without_write_access_gets_an_error(postgres, role, server):
-    # The role may log in, but has no other rights.
+    # The role can log in, but has no other privileges.
     refused(login(postgres, role, PASSWORD), "may not migrate", "'public'", role)
 
 
@@ -140,7 +143,7 @@ def test_a_server_that_shuts_down_is_reported(private_server):
         script.communicate(timeout=60)
 
 
-def test_a14_greenlets_instead_of_threads_are_refused(monkeypatch):
+def test_greenlets_instead_of_threads_are_refused(monkeypatch):
     monkeypatch.setattr("_thread.start_new_thread", lambda *args: 1)
     with pytest.raises(cloaca.ConfigurationError, match="gevent or eventlet") as caught:
         cloaca.DefaultRunner(":memory:")

@@ -131,7 +131,7 @@ def test_get_required_names_the_nearest_key():
     assert caught.value.hint == "did you mean 'rows'?"
 
 
-def test_b3_a_fan_in_keeps_equal_results(runner):
+def test_b3_equal_results_of_parallel_tasks_are_all_kept(runner):
     with cloaca.WorkflowBuilder("chord"):
         header = [
             cloaca.task(id=f"add_{index}")(lambda context: {"numbers": [2 + 2]})
@@ -202,7 +202,7 @@ def nested_text(levels, leaf):
     return '{"deep":' + '{"a":' * levels + leaf + "}" * levels + "}"
 
 
-def test_a2_values_at_the_depth_limit_merge(runner):
+def test_b3_values_at_the_depth_limit_merge(runner):
     with cloaca.WorkflowBuilder("deepest"):
 
         @cloaca.task()
@@ -224,7 +224,7 @@ def test_a2_values_at_the_depth_limit_merge(runner):
     assert result.final_context["whole"] == merged["deep"]
 
 
-def test_a2_result_deeper_than_the_limit_fails_the_task(runner):
+def test_b1_result_deeper_than_the_limit_fails_the_task(runner):
     with cloaca.WorkflowBuilder("too_deep"):
 
         @cloaca.task(retry_attempts=1)
@@ -236,7 +236,7 @@ def test_a2_result_deeper_than_the_limit_fails_the_task(runner):
     assert "key 'deep' is nested deeper than 512 levels" in result.error_message
 
 
-def test_a2_stored_row_over_the_limit_raises_an_error(tmp_path):
+def test_b1_stored_input_deeper_than_the_limit_raises_an_error(tmp_path):
     path = tmp_path / "x.db"
     with cloaca.WorkflowBuilder("stored"):
         cloaca.task(id="only")(lambda context: None)

@@ -1,4 +1,4 @@
-"""Lists and dicts of a context that are changed in place (semantics B8)."""
+"""Tasks can change lists and dicts of a context in place (semantics B8)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import cloaca
 from cloaca.testing import run_task
 
-# JSON texts that Python's `json` cannot write, or would write differently.
+# JSON texts that `json.dumps` does not reproduce exactly.
 UNUSUAL = [
     "[1.10]",
     "[-0]",
@@ -33,7 +33,7 @@ UNUSUAL = [
 
 
 def changed_in_task(change, value: Any) -> Any:
-    """Returns the value that a later task sees after an earlier one changed it in place."""
+    """Returns the value that a task reads after an earlier task has changed it in place."""
 
     def apply(context):
         change(context["key"])
@@ -69,11 +69,11 @@ def test_b8_a_change_in_place_is_seen_by_later_tasks(value, change, expected):
     assert repr(seen) == repr(expected)
 
 
-def final_of_reader_beside_writer(text: str, look) -> str:
-    """Returns the final value of a key that one task reads while a parallel task sets it."""
+def final_of_reader_beside_writer(text: str, read) -> str:
+    """Returns the final value of a key that one task sets and a parallel task reads."""
 
-    def looks(context):
-        look(context)
+    def read_key(context):
+        read(context)
 
     with cloaca.WorkflowBuilder("reading"):
 
@@ -81,7 +81,7 @@ def final_of_reader_beside_writer(text: str, look) -> str:
         def write(context):
             context["key"] = "written"
 
-        cloaca.task(id="look")(looks)
+        cloaca.task(id="read")(read_key)
 
     with cloaca.DefaultRunner(":memory:") as runner:
         result = runner.execute("reading", cloaca.Context.from_json(f'{{"key":{text}}}'))
@@ -91,7 +91,7 @@ def final_of_reader_beside_writer(text: str, look) -> str:
 
 @pytest.mark.parametrize("text", UNUSUAL)
 def test_b8_reading_alone_writes_nothing(text):
-    # `look` is declared after `write`, so a value that `look` wrote would win.
+    # The reader is defined after the writer, so if the reader wrote a value, that value would win.
     assert final_of_reader_beside_writer(text, lambda context: context["key"]) == "written"
 
 
@@ -151,7 +151,7 @@ def test_b8_every_operation_sees_the_change():
         assert twin == expected
 
 
-def test_b8_reads_return_one_object_and_copies_another():
+def test_b8_reads_return_the_same_object_and_copies_are_separate():
     context = cloaca.Context({"rows": [[1]], "text": "t"})
     rows = context["rows"]
     assert context["rows"] is rows
@@ -182,7 +182,7 @@ def test_b8_a_later_set_wins():
     assert context["rows"] == [9]
 
 
-def test_b8_object_set_at_its_own_key_still_counts_changes():
+def test_b8_object_that_is_set_again_still_stores_its_changes():
     context = cloaca.Context({"rows": [1]})
     rows = context["rows"]
     context["rows"] += [2]

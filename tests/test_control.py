@@ -1,4 +1,4 @@
-"""Retry, timeout, cancel, pause and re-run, from Python (semantics D)."""
+"""Retries, timeouts, cancelling, pausing and repeating executions (semantics D)."""
 
 from __future__ import annotations
 
@@ -142,6 +142,66 @@ def test_d4_stuck_functions_cannot_use_up_the_pool(runner):
     release.set()
 
 
+def test_d4_timeouts_of_executions_cannot_use_up_the_pool(database):
+    release = threading.Event()
+    with cloaca.WorkflowBuilder("stuck"):
+
+        @cloaca.task
+        def stuck(context):
+            release.wait(60)
+
+    with cloaca.WorkflowBuilder("quick"):
+        cloaca.task(id="quick")(lambda context: None)
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2)
+    with cloaca.DefaultRunner(database, config) as runner:
+        for handle in [runner.submit("stuck", timeout=0.2) for _ in range(5)]:
+            assert handle.result(timeout=30).error.type == "WorkflowTimeoutError"
+        assert runner.execute("quick", timeout=30).status == "Completed"
+        release.set()
+
+
+def test_d4_a_function_is_interrupted_when_its_execution_times_out(runner):
+    caught = threading.Event()
+    cancelled = []
+    with cloaca.WorkflowBuilder("overruns"):
+
+        @cloaca.task
+        def slow(context, handle):
+            try:
+                while True:
+                    time.sleep(0.001)
+            except cloaca.TaskTimeoutError:
+                cancelled.append(handle.is_cancelled())
+                caught.set()
+
+    assert runner.execute("overruns", timeout=0.05).error.type == "WorkflowTimeoutError"
+    assert caught.wait(10)
+    assert cancelled == [True]
+
+
+def test_q2_interrupt_after_a_function_does_not_block_final_tasks(runner, monkeypatch):
+    from cloaca._workers import pool
+
+    attempt = pool.attempt
+
+    def slow_attempt(*arguments):
+        outcome = attempt(*arguments)
+        if arguments[0].task_id == "returns":
+            for _ in range(10_000):
+                time.sleep(0.001)
+        return outcome
+
+    monkeypatch.setattr(pool, "attempt", slow_attempt)
+    with cloaca.WorkflowBuilder("limited"):
+        cloaca.task(id="returns")(lambda context: None)
+        cloaca.task(id="clean", final="always")(lambda context: None)
+
+    result = runner.submit("limited", timeout=0.1).result(timeout=60)
+    assert result.error.type == "WorkflowTimeoutError"
+    assert result.final.status == "Completed"
+
+
 def test_d4_a_late_interrupt_does_not_hit_another_task(database):
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=2)
     with cloaca.WorkflowBuilder("close"):
@@ -228,7 +288,7 @@ def test_d6_function_sees_its_cancellation_and_its_result_is_dropped(runner):
     assert caught.value.code == "execution_state"
 
 
-def test_d7_pause_stops_and_resume_continues(runner):
+def test_d7_paused_execution_starts_no_task_until_resumed(runner):
     started, release = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("paused"):
 
@@ -246,13 +306,35 @@ def test_d7_pause_stops_and_resume_continues(runner):
     assert handle.pause() == "Paused"
     release.set()
     while handle.progress()["Completed"] == 0:
-        time.sleep(0.001)  # another thread commits, and signals no event
+        time.sleep(0.001)  # Polls, because no event signals the commit of another thread.
     with pytest.raises(TimeoutError):
         handle.result(timeout=0.05)
     assert handle.resume() in {"Running", "Completed"}
     assert handle.result(timeout=30).final_context == {"second": True}
     with pytest.raises(cloaca.WorkflowError):
         handle.pause()
+
+
+def test_d7_result_after_a_peers_retry_is_the_next_end(database):
+    may_succeed: list[bool] = []
+    with cloaca.WorkflowBuilder("retried_by_a_peer"):
+
+        @cloaca.task(retry_attempts=1)
+        def only(context):
+            if not may_succeed:
+                raise ValueError("not yet")
+            time.sleep(0.2)
+
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.DefaultRunner(database, start=False) as peer,
+    ):
+        handle = runner.submit("retried_by_a_peer")
+        assert handle.result(timeout=30).status == "Failed"
+        may_succeed.append(True)
+        peer.retry_execution(handle.id)
+        assert not handle.status().is_final
+        assert handle.result(timeout=30).status == "Completed"
 
 
 def test_d7_retry_runs_failed_and_skipped_tasks(runner):
@@ -291,6 +373,27 @@ def test_d7_retry_runs_failed_and_skipped_tasks(runner):
         handle.retry(from_task="rigth")
 
 
+def test_retry_takes_the_function_of_a_task(cloaca_runner):
+    ran = []
+    with cloaca.WorkflowBuilder("chain"):
+
+        @cloaca.task
+        def first(context):
+            ran.append("first")
+
+        @cloaca.task(dependencies=[first])
+        def second(context):
+            ran.append("second")
+
+    handle = cloaca_runner.submit("chain")
+    handle.result()
+    handle.retry(from_task=second)
+    handle.result()
+    assert ran == ["first", "second", "second"]
+    with pytest.raises(cloaca.TaskValidationError, match=r"from_task: .* is not a task"):
+        handle.retry(from_task=print)
+
+
 def test_a_handle_describes_the_attempt(runner):
     with cloaca.WorkflowBuilder("handled"):
 
@@ -313,7 +416,7 @@ def test_a_handle_describes_the_attempt(runner):
     assert result.final_context == {"id": "work", "execution": result.execution_id, "attempt": 1}
 
 
-def test_g2_defer_until_waits_and_is_bounded_by_the_timeout(runner):
+def test_g2_defer_until_waits_at_most_for_the_timeout(runner):
     with cloaca.WorkflowBuilder("deferred"):
 
         @cloaca.task
@@ -359,7 +462,7 @@ def test_g2_defer_until_ends_at_cancel(runner):
     assert ended.wait(2)
 
 
-def test_an_external_task_waits_for_its_program(runner):
+def test_an_external_task_holds_its_execution_open(runner):
     with cloaca.WorkflowBuilder("external"):
 
         @cloaca.task

@@ -38,7 +38,7 @@ def host(url: str) -> Iterator[CoreHost]:
     host.close()
 
 
-def test_writes_reach_the_next_task_and_the_result(host: CoreHost) -> None:
+def test_next_task_and_result_contain_the_writes_of_a_task(host: CoreHost) -> None:
     def first(work: _core.Work) -> None:
         assert work.context is work.context
         assert work.context.to_dict() == {"in": 1, "gone": 2, "back": 3}
@@ -58,7 +58,7 @@ def test_writes_reach_the_next_task_and_the_result(host: CoreHost) -> None:
     assert tasks == [("a", "Completed", 1), ("b", "Completed", 1)]
 
 
-def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: CoreHost) -> None:
+def test_a_submitted_context_can_be_changed_and_submitted_again(host: CoreHost) -> None:
     host.define("one", once("a"))
     context = Context({"n": 1})
     first = host.execute("one", context)
@@ -67,7 +67,7 @@ def test_a_context_that_was_submitted_can_be_changed_and_submitted_again(host: C
     assert [first.final_context()["n"], second.final_context()["n"]] == [1, 2]
 
 
-def test_failed_outcome_reaches_the_error_of_the_execution(host: CoreHost) -> None:
+def test_error_of_a_failed_attempt_becomes_the_error_of_the_execution(host: CoreHost) -> None:
     outcome = Outcome.failed(
         "shop.PaymentError",
         "no \ud800 money",
@@ -119,7 +119,7 @@ def test_an_unknown_outcome_is_refused_and_the_attempt_continues(host: CoreHost)
     assert len(refused) == 4
 
 
-def test_callbacks_come_after_the_outcome(host: CoreHost) -> None:
+def test_callbacks_are_called_after_the_outcome(host: CoreHost) -> None:
     made: list[tuple[str, str | None, int, dict[str, Any]]] = []
     called = threading.Semaphore(0)
 
@@ -145,7 +145,7 @@ def test_callbacks_come_after_the_outcome(host: CoreHost) -> None:
     assert good == ("good", None, 7, {"x": 1})
 
 
-def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost) -> None:
+def test_worker_of_a_timed_out_task_is_replaced(host: CoreHost) -> None:
     release = threading.Event()
     host.functions = {"slow": lambda work: release.wait(20) and None}
     host.define("late", once("slow", timeout=50_000))
@@ -163,10 +163,10 @@ def test_a_worker_that_overran_is_replaced_and_its_result_dropped(host: CoreHost
     assert host.runner.reads.status(execution.execution_id) == "Failed"
 
 
-def test_more_workers_are_asked_for_only_up_to_the_limit(host: CoreHost) -> None:
+def test_workers_are_requested_up_to_the_limit(host: CoreHost) -> None:
     barrier = threading.Barrier(4)
     host.functions = {"a": lambda work: barrier.wait(20) and None}
-    # With callbacks, there would be one more worker.
+    # Callbacks would require one more worker.
     host.define("one", once("a"), has_callbacks=False)
     submitted = host.runner.submit([request("one") for _ in range(12)])
     ids = [execution.execution_id for execution in submitted]
@@ -272,13 +272,13 @@ def test_a_missing_class_for_a_code_is_an_error() -> None:
     "config",
     ["", "{}", json.dumps(SETTINGS | {"max_speed": 1}), json.dumps(SETTINGS | {"db_pool_size": 0})],
 )
-def test_settings_that_cannot_be_read_are_a_configuration_error(url: str, config: str) -> None:
+def test_unreadable_settings_are_a_configuration_error(url: str, config: str) -> None:
     with pytest.raises(ConfigurationError):
         _core.Runner(url, config)
 
 
 def test_sqlite_has_no_schemas(url: str) -> None:
-    """H3: a schema on SQLite is refused."""
+    """A schema is refused with an SQLite URL (H3)."""
     with pytest.raises(ConfigurationError, match="schema") as raised:
         _core.Runner(url, json.dumps(SETTINGS), "tenant_a")
     assert "file" in str(raised.value.hint)
@@ -292,7 +292,7 @@ def test_sqlite_has_no_schemas(url: str) -> None:
         ('{"name":"a b","tasks":[]}', "invalid"),
     ],
 )
-def test_a_definition_that_is_not_valid_is_refused(definition: str, message: str) -> None:
+def test_an_invalid_definition_is_refused(definition: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _core.Workflow.build(definition)
 

@@ -1,4 +1,4 @@
-"""`cloaca._core.Context` keeps values unchanged and behaves like a dict."""
+"""`cloaca._core.Context` keeps JSON values unchanged and behaves like a dict."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ values = st.recursive(
 @example(2**63)
 @example(-(2**63) - 1)
 @example(["\u2028", "\ud7ff\ue000", "\x00\x1f\x7f", '"\\/\b\f\n\r\t', "\U0001f600"])
-def test_value_comes_back_as_after_a_json_round_trip(value: object) -> None:
+def test_stored_value_is_the_same_as_after_a_json_round_trip(value: object) -> None:
     context = Context({"k": value})
     assert_same(context["k"], json.loads(json.dumps(value)))
     assert_same(json.loads(context.to_json())["k"], json.loads(json.dumps(value)))
@@ -141,7 +141,7 @@ def refuses(value: object) -> bool:
     return False
 
 
-def test_other_kinds_of_lists_and_mappings_are_encoded() -> None:
+def test_subclasses_tuples_and_sets_are_encoded() -> None:
     class Words(list[str]):
         pass
 
@@ -152,7 +152,7 @@ def test_other_kinds_of_lists_and_mappings_are_encoded() -> None:
     assert context.to_json() == '{"a":["x"],"b":[{"y":1}],"c":{"z":[1,[2]]}}'
 
 
-def test_a_write_of_many_pairs_is_all_or_nothing() -> None:
+def test_an_update_with_an_invalid_value_changes_nothing() -> None:
     context = Context({"a": 1})
     with pytest.raises(TypeError):
         context.update({"a": 2, "b": object()})
@@ -174,7 +174,7 @@ def test_key_that_is_not_a_string_is_a_type_error(key: Any) -> None:
     assert key not in context
 
 
-def test_get_required_error_names_the_key_and_the_nearest() -> None:
+def test_error_of_get_required_names_the_key_and_a_similar_key() -> None:
     with pytest.raises(ContextError, match="no key 'rwos'") as raised:
         Context({"rows": 1}).get_required("rwos")
     assert raised.value.code == "context_invalid"
@@ -193,7 +193,7 @@ def test_update_with_a_key_and_a_value_needs_a_present_key() -> None:
     assert context == {"a": 3}
 
 
-def test_update_with_other_arguments_works_like_dict() -> None:
+def test_update_with_a_mapping_or_pairs_works_like_dict() -> None:
     context = Context({"a": 1})
     context.update({"b": 2}, c=3)
     context.update([("d", 4)])
@@ -230,7 +230,7 @@ def test_copies_and_pickles_are_independent() -> None:
         assert context["a"] == [1]
 
 
-def test_views_follow_the_context() -> None:
+def test_views_show_later_changes_of_the_context() -> None:
     context = Context({"a": 1})
     keys, items, all_values = context.keys(), context.items(), context.values()
     context["b"] = 2
@@ -247,7 +247,7 @@ def test_text_that_is_not_an_object_is_refused() -> None:
             Context.from_json(text)
 
 
-def test_insert_needs_an_absent_key_and_delete_a_present_key() -> None:
+def test_insert_refuses_a_present_key_and_delete_an_absent_one() -> None:
     context = Context({"a": 1})
     with pytest.raises(ValueError, match="'a'"):
         context.insert("a", 2)

@@ -1,4 +1,4 @@
-"""Loop wakers, waiting, signals, forks, interpreter exit and log records of `cloaca._core`."""
+"""Tests of `cloaca._core`: loop wakers, waiting calls, Ctrl-C, forks, exit and log records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_readable(waker: _core.LoopWaker, seconds: float = 0) -> bool:
     return bool(select.select([waker.fileno()], [], [], seconds)[0])
 
 
-def test_a_waker_is_readable_while_it_has_ends_to_fetch(host: CoreHost) -> None:
+def test_a_waker_is_readable_until_all_completions_are_fetched(host: CoreHost) -> None:
     release = threading.Event()
     host.functions = {"a": lambda work: release.wait(20) and None}
     host.define("one", once("a"))
@@ -62,7 +62,7 @@ def test_a_waker_is_readable_while_it_has_ends_to_fetch(host: CoreHost) -> None:
     assert [end.token for end in waker.completed()] == [token]
 
 
-def test_a_waker_is_notified_of_the_end_of_its_runner(host: CoreHost) -> None:
+def test_a_waker_is_notified_when_its_runner_stops(host: CoreHost) -> None:
     host.define("never", once("a", kind="external"))
     id = host.runner.submit([request("never", delay_us=3_600_000_000)])[0].execution_id
     waker = _core.LoopWaker()
@@ -106,7 +106,7 @@ def test_the_loop_is_requested_once_and_woken_for_work(host: CoreHost) -> None:
         ended = host.runner.wait(id, None)
         assert ended is not None
         assert ended.status == "Completed"
-    assert len(host.heard(_core.LoopWanted)) == 1
+    assert len(host.events_of_kind(_core.LoopWanted)) == 1
 
 
 def test_the_loop_is_notified_of_timeouts_and_cancels(host: CoreHost) -> None:
@@ -132,7 +132,7 @@ def test_the_loop_is_notified_of_timeouts_and_cancels(host: CoreHost) -> None:
     assert [end and end.status for end in ends] == ["Failed", "Cancelled"]
 
 
-def test_waiting_ends_at_its_timeout(host: CoreHost) -> None:
+def test_wait_returns_at_its_timeout(host: CoreHost) -> None:
     host.define("later", once("a"))
     id = host.runner.submit([request("later", delay_us=3_600_000_000)])[0].execution_id
     assert host.runner.wait(id, 1000) is None
@@ -142,7 +142,7 @@ def test_waiting_ends_at_its_timeout(host: CoreHost) -> None:
 
 
 @pytest.mark.parametrize("how", ["wait", "execute", "stop"])
-def test_ctrl_c_interrupts_a_call_that_waits(host: CoreHost, how: str) -> None:
+def test_ctrl_c_interrupts_a_waiting_call(host: CoreHost, how: str) -> None:
     release, entered = threading.Event(), threading.Event()
 
     def task(work: _core.Work) -> None:
@@ -175,7 +175,7 @@ def test_ctrl_c_interrupts_a_call_that_waits(host: CoreHost, how: str) -> None:
     release.set()
 
 
-def test_a_thread_that_waits_lets_others_run(host: CoreHost) -> None:
+def test_waiting_threads_let_other_threads_run(host: CoreHost) -> None:
     host.functions = {"a": lambda work: None}
     host.define("one", once("a"))
     statuses: list[str] = []
@@ -261,7 +261,7 @@ def run_script(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_forked_child_is_refused_and_may_drop_inherited_objects(url: str) -> None:
+def test_a_forked_child_is_refused_but_can_delete_inherited_objects(url: str) -> None:
     done = run_script(FORK, url, json.dumps(SETTINGS))
     assert done.returncode == 0, done.stderr
     refused, calls = done.stdout.split()
@@ -298,7 +298,7 @@ def test_interpreter_exit_with_open_runners_neither_hangs_nor_crashes(url: str) 
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_runner_that_is_dropped_ends_its_threads(url: str) -> None:
+def test_deleting_a_runner_ends_its_threads(url: str) -> None:
     before = threads_of_this_process()
     runner = _core.Runner(url, json.dumps(SETTINGS))
     assert threads_of_this_process() > before

@@ -1,4 +1,7 @@
-"""I2: databases of every released schema, left by a killed process, are migrated and completed."""
+"""A runner migrates databases of every released schema and completes their executions (I2).
+
+Each database was created by a process that was killed while a task was running.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def restored(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Restores a copy of a stored database, and returns the URL of the copy."""
     if path.suffix == ".db":
         copy = tmp_path / path.name
         shutil.copy(path, copy)
@@ -29,7 +33,7 @@ def restored(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return url
 
 
-def test_there_is_a_database_of_each_kind():
+def test_the_corpus_has_a_database_of_each_kind():
     assert {path.suffix for path in CORPUS.iterdir()} == {".db", ".sql"}
 
 
@@ -38,7 +42,7 @@ def test_i2_an_old_database_is_migrated_and_completed(path, tmp_path, request):
     url = restored(path, tmp_path, request)
     define()
     with cloaca.DefaultRunner(url, cloaca.DefaultRunnerConfig(retention_days=None)) as runner:
-        # Each key still returns the execution that was stored.
+        # A submission with a stored key returns the stored execution.
         keys = ["completed", "failed", "paused", "cancelled", "delayed", "running", "retrying"]
         handles = {key: runner.submit("corpus", {"number": 0}, key=key) for key in keys}
         assert len(list(runner.list_executions())) == len(keys)

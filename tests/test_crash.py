@@ -1,4 +1,4 @@
-"""Real processes and real signals: nothing acknowledged is lost, nothing finished runs again."""
+"""If a process is killed, no acknowledged submission is lost and no finished task runs again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHAIN = """
 
 
 @pytest.mark.parametrize("victim", ["a", "b", "c", "d"])
-def test_e3_after_kill_9_in_any_task_the_restart_completes(database, script, tmp_path, victim):
+def test_e3_restart_completes_a_chain_after_any_kill_9(database, script, tmp_path, victim):
     first = script(CHAIN, database, victim)
     first.communicate(timeout=60)
     assert first.returncode == -signal.SIGKILL
@@ -110,7 +110,31 @@ def test_d3_a_retry_delay_survives_kill_9(database, script):
     assert (out, err) == ("Completed 2\n", "")
 
 
-def test_interpreter_exits_with_a_runner_left_open(database, script):
+def test_d5_no_task_starts_after_a_crash_and_a_timeout(database, script, tmp_path):
+    code = """
+        import os, signal, sys, time
+        import cloaca
+        with cloaca.WorkflowBuilder("limited"):
+            @cloaca.task
+            def work(context):
+                with open(sys.argv[2], "a") as starts:
+                    starts.write("start\\n")
+                time.sleep(0.2)
+                os.kill(os.getpid(), signal.SIGKILL)
+        runner = cloaca.DefaultRunner(sys.argv[1])
+        result = runner.submit("limited", key="k", timeout=0.5).result(timeout=60)
+        print(result.status, result.error.type)
+        runner.shutdown()
+    """
+    starts = tmp_path / "starts"
+    script(code, database, str(starts)).communicate(timeout=60)
+    time.sleep(0.6)
+    out, err = script(code, database, str(starts)).communicate(timeout=60)
+    assert (out, err.count("Traceback")) == ("Failed WorkflowTimeoutError\n", 0)
+    assert starts.read_text() == "start\n"
+
+
+def test_interpreter_can_exit_with_an_open_runner(database, script):
     process = script(
         """
         import sys, cloaca
@@ -186,15 +210,15 @@ def test_a_forked_child_gets_an_error_and_not_a_deadlock(database, script):
     assert (out, err) == ("refused\nCompleted\n", "")
 
 
-def test_d8_sigterm_lets_running_tasks_end_and_gives_back_the_rest(database, script):
+def test_d8_sigterm_lets_running_tasks_finish_and_returns_claims(database, script):
     process = script(
         """
         import signal, sys, time, cloaca
-        # The runner that checks below must not know this workflow: it would run the open tasks.
+        # Only this process defines the workflow, so that the test's own runner does not run it.
         with cloaca.WorkflowBuilder("stopped"):
             @cloaca.task()
             def work(context):
-                # Until run_forever listens, the signal would simply end the process.
+                # Before run_forever installs its handler, SIGTERM would kill the process.
                 while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                     time.sleep(0.01)
                 print("started", flush=True)
@@ -251,5 +275,5 @@ def test_e4_process_that_lost_its_lease_continues_under_a_new_id(database, scrip
     assert (out, err) == (f"started\n{second.pid}\n", "")
     first.send_signal(signal.SIGCONT)
     out, err = first.communicate(timeout=60)
-    # The late result was refused, and the process works under another id now.
+    # The first process's late result was refused, and the process continued under a new runner id.
     assert out.split() == [str(second.pid), "started", "Completed", "1", "False"]

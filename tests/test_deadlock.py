@@ -1,4 +1,4 @@
-"""Waits that could never end are refused at once, on worker threads and in coroutines."""
+"""Calls that would wait forever are refused at once, on worker threads and in coroutines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def define_child(name: str = "child") -> None:
             context["done"] = True
 
 
-def test_u4_last_free_worker_never_waits_for_a_child(database):
+def test_last_free_worker_cannot_wait_for_a_child(database):
     define_child()
     barrier = threading.Barrier(4)
     attempts = []
@@ -48,7 +48,7 @@ def test_u4_last_free_worker_never_waits_for_a_child(database):
     assert len(attempts) == 4, "a deadlock is not retried"
 
 
-def test_u4_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
+def test_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
     define_child()
     codes = []
 
@@ -69,7 +69,7 @@ def test_u4_execute_on_the_only_worker_is_refused_and_submits_nothing(database):
         assert runner.list_executions("child").items == []
 
 
-def test_u4_only_worker_may_wait_for_coroutines(database):
+def test_sole_worker_can_wait_for_coroutines(database):
     define_child("before")
     with cloaca.WorkflowBuilder("child"):
 
@@ -93,7 +93,7 @@ def test_u4_only_worker_may_wait_for_coroutines(database):
     assert result.status == "Completed", result.error
 
 
-def test_u4_only_worker_may_wait_for_work_of_another_live_runner(tmp_path):
+def test_sole_worker_can_wait_for_the_work_of_a_peer(tmp_path):
     define_child()
     with cloaca.WorkflowBuilder("parent"):
 
@@ -117,7 +117,7 @@ def test_u4_only_worker_may_wait_for_work_of_another_live_runner(tmp_path):
     assert result.status == "Completed", result.error
 
 
-def test_u4_task_that_waits_for_its_own_execution_is_refused(database):
+def test_task_that_waits_for_its_own_execution_is_refused(database):
     errors = []
 
     with cloaca.WorkflowBuilder("itself"):
@@ -144,7 +144,7 @@ def test_u4_task_that_waits_for_its_own_execution_is_refused(database):
     assert errors == ["deadlock"] * 2
 
 
-def test_u4_blocking_calls_in_a_coroutine_are_refused(database):
+def test_blocking_calls_in_a_coroutine_are_refused(database):
     define_child()
     attempts = []
 
@@ -153,7 +153,7 @@ def test_u4_blocking_calls_in_a_coroutine_are_refused(database):
         @cloaca.task
         async def blocks(context, handle):
             attempts.append(handle.attempt)
-            runner.submit("child").result()
+            runner.submit("child", delay="1h").result()
 
         @cloaca.task(retry_attempts=1)
         async def executes(context):
@@ -172,11 +172,71 @@ def test_u4_blocking_calls_in_a_coroutine_are_refused(database):
     blocks, executes = (parent.tasks[name].error for name in ("blocks", "executes"))
     assert "result() in an async def task blocks" in blocks.message
     assert "`await handle`" in blocks.traceback
+    assert "`await handle.run(key, workflow, input)`" in blocks.traceback
     assert "execute() in an async def task blocks" in executes.message
     assert "`await runner.execute_async(...)`" in executes.traceback
+    assert "`await handle.run(key, workflow, input)`" in executes.traceback
 
 
-def test_u4_blocking_calls_on_the_callers_event_loop_warn_once(database, caplog, monkeypatch):
+@pytest.mark.parametrize("has_final", [False, True])
+def test_u4_result_of_an_ended_execution_is_read_in_a_coroutine(database, has_final):
+    with cloaca.WorkflowBuilder("child"):
+
+        @cloaca.task
+        def work(context):
+            context["done"] = True
+
+        if has_final:
+
+            @cloaca.task(final="always")
+            def tidy() -> str:
+                return "tidied"
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_attempts=1)
+        async def reads(context):
+            awaited = await child
+            read = child.result()
+            assert read.final_context == awaited.final_context
+            return {"done": read.final_context["done"], "status": str(read.status)}
+
+    with cloaca.DefaultRunner(database) as runner:
+        child = runner.submit("child")
+        result = runner.execute("parent", timeout=30)
+    assert result.status == "Completed", result.error_message
+    assert (result.final_context["done"], result.final_context["status"]) == (True, "Completed")
+
+
+def test_u4_result_in_a_coroutine_does_not_wait_for_callbacks(database):
+    is_ended = threading.Event()
+
+    async def on_success(task_id, context):
+        await asyncio.to_thread(is_ended.wait, 30)
+
+    with cloaca.WorkflowBuilder("child"):
+
+        @cloaca.task(on_success=on_success)
+        async def work(context):
+            context["done"] = True
+
+    with cloaca.WorkflowBuilder("parent"):
+
+        @cloaca.task(retry_attempts=1)
+        async def reads(context):
+            while not child.done():
+                await asyncio.sleep(0.01)
+            context["done"] = child.result().final_context["done"]
+            is_ended.set()
+
+    with cloaca.DefaultRunner(database) as runner:
+        child = runner.submit("child")
+        result = runner.execute("parent", timeout=30)
+    assert result.status == "Completed", result.error_message
+    assert result.final_context["done"]
+
+
+def test_blocking_calls_on_an_event_loop_warn_once(database, caplog, monkeypatch):
     define_child()
     monkeypatch.setattr(blocking, "_warned", False)
 
@@ -192,7 +252,7 @@ def test_u4_blocking_calls_on_the_callers_event_loop_warn_once(database, caplog,
     assert "execute_async" in record.message
 
 
-def test_u4_self_waits_on_a_thread_of_a_coroutine_are_refused(database):
+def test_thread_of_a_coroutine_cannot_wait_for_its_execution(database):
     refused = []
 
     async def note(call, *arguments, **options):
@@ -216,7 +276,7 @@ def test_u4_self_waits_on_a_thread_of_a_coroutine_are_refused(database):
     assert "own runner is idle" in refused[2][1]
 
 
-def test_u4_wait_until_idle_in_a_coroutine_is_refused(database):
+def test_wait_until_idle_in_a_coroutine_is_refused(database):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -229,7 +289,7 @@ def test_u4_wait_until_idle_in_a_coroutine_is_refused(database):
     assert "own runner is idle" in result.error.message
 
 
-def test_u4_coroutine_may_not_wait_until_another_runner_is_idle(database, tmp_path):
+def test_coroutine_cannot_wait_until_another_runner_is_idle(database, tmp_path):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task
@@ -242,7 +302,7 @@ def test_u4_coroutine_may_not_wait_until_another_runner_is_idle(database, tmp_pa
     assert "wait_until_idle() in an async def task blocks" in result.error.message
 
 
-def test_u4_self_waits_of_a_tenants_task_are_refused(postgres):
+def test_task_of_a_tenant_cannot_wait_for_its_execution(postgres):
     refused = []
 
     with cloaca.WorkflowBuilder("itself"):
@@ -253,7 +313,8 @@ def test_u4_self_waits_of_a_tenants_task_are_refused(postgres):
                 with pytest.raises(cloaca.WorkflowError) as caught:
                     await asyncio.wait_for(asyncio.to_thread(call, 10), 20)
                 refused.append(caught.value.code)
-            await asyncio.to_thread(runner.wait_until_idle, 10)  # another schema: not refused
+            # This call is not refused, because `runner` uses a different schema from the task's.
+            await asyncio.to_thread(runner.wait_until_idle, 10)
 
         @cloaca.task(retry_attempts=1, dependencies=[in_a_coroutine])
         def on_a_thread(context, handle):
@@ -273,7 +334,7 @@ def test_u4_self_waits_of_a_tenants_task_are_refused(postgres):
     assert refused == ["deadlock"] * 4
 
 
-def test_u4_callback_may_wait_for_its_own_execution(database):
+def test_callback_can_wait_for_its_own_execution(database):
     ended = []
 
     async def wait_in_a_coroutine(task_id, context):
@@ -295,7 +356,7 @@ def test_u4_callback_may_wait_for_its_own_execution(database):
     assert ended == ["Completed"] * 2
 
 
-def test_d6_cancel_says_whether_the_execution_was_open(database):
+def test_d6_cancel_returns_whether_the_execution_was_open(database):
     define_child()
     with cloaca.DefaultRunner(database) as runner:
         ended, delayed = runner.submit("child"), runner.submit("child", delay=60)
@@ -308,7 +369,7 @@ def test_d6_cancel_says_whether_the_execution_was_open(database):
 
 
 @pytest.mark.parametrize("gathers", [False, True])
-def test_u4_coroutines_that_await_children_release_their_slots(database, gathers):
+def test_coroutines_that_await_children_release_their_slots(database, gathers):
     with cloaca.WorkflowBuilder("async_child"):
 
         @cloaca.task

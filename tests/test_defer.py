@@ -49,7 +49,7 @@ def test_waiting_function_releases_and_reacquires_its_slot(one_worker):
             busy[0] -= 1
 
     waiting = [one_worker.submit("waits") for _ in range(5)]
-    # The only worker's slot is released five times, and it still runs the other tasks.
+    # Five tasks wait, but do not hold the slot of the only worker, so other tasks can run.
     until(lambda: held.count(False) >= 5)
     for _ in range(20):
         assert one_worker.execute("works").status == "Completed"
@@ -57,7 +57,7 @@ def test_waiting_function_releases_and_reacquires_its_slot(one_worker):
     opened.set()
     for handle in [*waiting, *others]:
         assert handle.result(timeout=60).status == "Completed"
-    # No two tasks ever ran at the same time.
+    # Two tasks never ran at the same time.
     assert most[0] == 1
     assert held[0] is True
     assert held.count(False) >= 5
@@ -203,7 +203,7 @@ def test_a_shutdown_does_not_wait_for_a_waiting_task(database):
         runner.shutdown(timeout=0.1)
         assert time.monotonic() - started < 10
     with cloaca.DefaultRunner(database) as runner:
-        # The claim was returned, and the task started again.
+        # The stopped runner returned its claim, so the new runner starts the task again.
         began.clear()
         assert began.wait(30)
         assert runner.cancel_execution(handle.id)

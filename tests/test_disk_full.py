@@ -1,4 +1,4 @@
-"""A full disk gives a clear error and no corruption, and work continues once there is space.
+"""A full disk causes a clear error but no damage, and work continues once space is free.
 
 The tests run on SQLite and on PostgreSQL.
 """
@@ -29,14 +29,14 @@ class Disk:
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """Fill the file system."""
-        # Unbuffered: flushing a buffer would fail once more when the file is closed.
+        """Fills the file system."""
+        # Unbuffered, because closing a buffered file would try to flush the buffer again and fail.
         with self._filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(b"x" * 65536)
 
     def free(self) -> None:
-        """Free the space again."""
+        """Frees the space that `fill` used."""
         self._filler.unlink()
 
 
@@ -52,7 +52,10 @@ class SqliteOnDisk(Disk):
         yield
 
     def damage(self) -> str:
-        """Checks the file in another process, because the engine of this process has it open."""
+        """Returns the faults that SQLite finds in the file.
+
+        Another process checks the file, because this process's engine has the file open.
+        """
         code = """
 import sqlite3, sys
 for row in sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check"):
@@ -80,11 +83,11 @@ class PostgresOnDisk(Disk):
 
     def free(self) -> None:
         super().free()
-        # A server that could not write its log has stopped.
+        # The server may have stopped because it could not write its log.
         self.server.start()
 
     def damage(self) -> str:
-        """The faults that PostgreSQL's own checker finds in the tables and indexes."""
+        """Returns the faults that PostgreSQL's `amcheck` finds in tables and indexes."""
         self.server.sql("CREATE EXTENSION amcheck", "work")
         tables = """
             SELECT relation.oid::regclass, problem.msg
@@ -94,7 +97,7 @@ class PostgresOnDisk(Disk):
             SELECT bt_index_parent_check(index.indexrelid::regclass, true) FROM pg_index AS index
             JOIN pg_class AS relation ON relation.oid = index.indexrelid
             JOIN pg_am AS method ON method.oid = relation.relam AND method.amname = 'btree'"""
-        # The second statement raises an error if it finds a fault.
+        # The statement `indexes` raises an error if it finds a fault.
         self.server.sql(indexes, "work")
         return self.server.sql(tables, "work")
 
@@ -103,7 +106,8 @@ class PostgresOnDisk(Disk):
 def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | PostgresOnDisk]:
     """A database on a small file system."""
     kind = request.param
-    # Not pytest's folder, because the server's user must be able to enter it.
+    # The server's user cannot enter pytest's temporary folders, so this fixture creates a separate
+    # folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-small-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", f"size={kind.SIZE},mode=755", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
@@ -120,7 +124,7 @@ def small_disk(request: pytest.FixtureRequest) -> Iterator[SqliteOnDisk | Postgr
 
 
 def text(length: int) -> str:
-    """Text that databases cannot compress."""
+    """Returns text that databases cannot compress."""
     return os.urandom(length // 2).hex()
 
 
@@ -153,7 +157,7 @@ def test_e6_full_disk_is_reported_and_survived(small_disk):
     assert small_disk.damage() == ""
 
 
-def test_result_on_a_full_disk_is_recorded_once_there_is_room(small_disk):
+def test_result_on_a_full_disk_is_recorded_once_space_is_free(small_disk):
     filled = []
     with cloaca.WorkflowBuilder("fills"):
 

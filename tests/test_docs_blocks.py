@@ -1,13 +1,13 @@
 """Every Python block of the documentation runs, and prints what the page says it prints.
 
-A page is one program: its blocks share a namespace and a folder. A block of the language `output`
-is what the block before it prints; `...` in it stands for any text. A block that begins with `>>>`
-is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL.
+A page is one program: its blocks share a namespace and a folder. A block with the language `output`
+contains the output of the block before it, in which `...` matches any text. A block that starts
+with `>>>` is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL.
 
-Comments above a block change this: `<!-- not run: why -->` marks a block that cannot run, and
-`<!-- not started: why -->` marks a file whose main part must not be started. A page about one kind
-of database contains `<!-- sqlite only: why -->` or `<!-- postgres only: why -->`. A PostgreSQL page
-gets the URL of an empty database in `ADMIN_URL`.
+A comment above a block changes how it runs: `<!-- not run: why -->` marks a block that cannot run,
+and `<!-- not started: why -->` a file that is imported although its main part cannot run. A page
+about one kind of database contains `<!-- sqlite only: why -->` or `<!-- postgres only: why -->`. A
+page for PostgreSQL finds the URL of an empty database in the environment variable `ADMIN_URL`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ PAGES = pages()
 
 
 def runnable(page: Page) -> list[Block]:
-    """The blocks that run here. A title that is a path names a project file with its own test."""
+    """Returns the Python blocks of a page that can run and do not show a file of the project.
+
+    A block that shows a file of the project has the file's path as its title.
+    """
     return [
         block
         for block in page.blocks
@@ -42,7 +45,7 @@ def runnable(page: Page) -> list[Block]:
 
 
 def cases() -> list[object]:
-    """Each page with the databases to run it on."""
+    """Returns each page with each kind of database on which its blocks run."""
     found: list[object] = []
     for page in PAGES:
         blocks = runnable(page)
@@ -55,7 +58,10 @@ def cases() -> list[object]:
 
 
 def databases(kind: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Returns a function that replaces each database URL in a block by a fresh one of this kind."""
+    """Returns a function that adapts the SQLite URLs in a block to a kind of database.
+
+    For SQLite, the URLs stay as they are. For PostgreSQL, each becomes the URL of a fresh database.
+    """
     urls: dict[str, str] = {}
 
     def on_kind(code: str) -> str:
@@ -70,7 +76,7 @@ def databases(kind: str, request: pytest.FixtureRequest) -> Callable[[str], str]
 
 
 def expected_outputs(page: Page, blocks: list[Block]) -> list[str | None]:
-    """The output of each block according to the page."""
+    """Returns the output that the page shows for each block; `None` if it shows none."""
     outputs: list[str | None] = []
     for block in blocks:
         following = page.blocks[page.blocks.index(block) + 1 :]
@@ -80,7 +86,7 @@ def expected_outputs(page: Page, blocks: list[Block]) -> list[str | None]:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether a text was printed; `...` stands for anything."""
+    """Returns whether a printed text is as expected. In `expected`, `...` matches any text."""
     pattern = ".*?".join(re.escape(part) for part in expected.rstrip().split("..."))
     return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
 
@@ -153,7 +159,7 @@ def test_block_titled_with_a_path_equals_that_file() -> None:
                 assert text == block.code, f"{page.name}:{block.line} is not {block.title}"
 
 
-def test_rust_block_is_built_by_cargo_or_gives_a_reason() -> None:
+def test_rust_block_is_a_project_file_or_gives_a_reason() -> None:
     for page in PAGES:
         for block in page.blocks:
             if block.language.startswith("rust"):

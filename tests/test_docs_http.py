@@ -1,4 +1,4 @@
-"""The curl commands of the HTTP API's reference run, in the order of the page."""
+"""Each curl command in the reference of the HTTP API succeeds, or gets the expected error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from web_support import TOKEN, call
 
 PAGE = DOCS / "reference" / "http-api.md"
 COMMAND = re.compile(r"^### `(\w+) (\S+)` .*?^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# These fail by design: the state of the example's execution does not allow them.
+# Routes that respond with a conflict: the state of the example's execution forbids the request.
 CONFLICTS = {
     "/executions/{id}/cancel",
     "/executions/{id}/pause",
@@ -69,7 +69,7 @@ def test_each_command_of_the_reference_is_answered(tmp_path: Path) -> None:
             if path == "/stream":
                 assert "event: open" in done.stdout, done.stderr
             elif path.endswith(("/approve", "/reject")):
-                assert status.startswith("4"), body  # the task asks for no approval
+                assert status.startswith("4"), body  # The task needs no approval.
             elif path in CONFLICTS:
                 assert status == "409", (path, body)
                 assert json.loads(body)["current"] in ("Failed", "Completed", "Running")

@@ -1,4 +1,4 @@
-"""Every page of the site is in the navigation, and no link inside the site is broken."""
+"""The navigation contains every page of the site, and links inside the site have targets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EXTERNAL = re.compile(r"^(?:https?|mailto):")
 
 
 def navigation() -> list[str]:
-    """The files that the navigation names."""
+    """Returns the files that the navigation names."""
     text = SITE.read_text()
     return re.findall(r"[ :](\S+\.md)\s*$", text[text.index("\nnav:") :], re.MULTILINE)
 
 
 def problem(page: Page, target: str) -> str | None:
-    """The error of a link, or `None`."""
+    """Returns the reason why a link is broken; `None` if the link is valid."""
     if EXTERNAL.match(target):
         return None
     file, _, anchor = target.partition("#")
@@ -29,7 +29,7 @@ def problem(page: Page, target: str) -> str | None:
         return "it leaves the site"
     if anchor and path.suffix == ".md":
         anchors = PAGES[path].anchors() if path in PAGES else set()
-        # The reference's own headings are made when the site is built.
+        # Building the site adds the headings of the reference, so the files do not contain them.
         if anchor not in anchors and not anchor.startswith("cloaca."):
             return f"there is no heading {anchor!r}; there are {sorted(anchors)}"
     return None

@@ -1,4 +1,4 @@
-"""Every entry of the tables "from another tool" runs unchanged, and its waits can take days."""
+"""The code on the pages about migration from other tools runs, and waits in it can take days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBMIT = inspect.signature(cloaca.DefaultRunner.submit).parameters
 
 
 def entries() -> list[object]:
-    """The code spans in the last column of the tables."""
+    """Returns the tables' entries, which are the code spans in the last columns."""
     found: dict[str, object] = {}
     for line in PAGE.prose.splitlines():
         cells = line.strip().strip("|").split("|")
@@ -39,7 +39,7 @@ def entries() -> list[object]:
 
 
 def run(code: str, names: dict[str, Any]) -> None:
-    """Runs an entry according to its form: a decorator, a statement, an option, an expression."""
+    """Runs an entry, which is a decorator, a statement, an option, a command or an expression."""
     option = re.match(r"(\w+)=", code)
     if code.startswith("@"):
         exec(f"{code}\ndef entry(): return cloaca.TriggerResult.skip()", names)
@@ -64,7 +64,7 @@ def run(code: str, names: dict[str, Any]) -> None:
 
 
 def is_for_tasks(code: str) -> bool:
-    """Whether the entry is a method of the task's handle."""
+    """Returns whether the entry calls a method that only `TaskHandle` has."""
     method = re.match(r"handle\.(\w+)", code)
     return bool(method) and not hasattr(cloaca.WorkflowHandle, method.group(1))
 
@@ -73,7 +73,7 @@ def is_for_tasks(code: str) -> bool:
 def test_an_entry_of_a_migration_table_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The real method waits for a signal.
+    # The real `run_forever` does not return until a signal arrives.
     monkeypatch.setattr(cloaca.DefaultRunner, "run_forever", lambda runner: None)
     is_broken = code == "runner.retry_execution(id)"
 
@@ -81,7 +81,7 @@ def test_an_entry_of_a_migration_table_runs(
         if is_broken:
             raise cloaca.Abort("broken")
         if is_for_tasks(code):
-            # The entries on the page sleep for hours.
+            # Shortens the sleeps, which take an hour on the page.
             eval(code.replace('"1h"', '"1ms"'), {"handle": handle})
 
     with cloaca.WorkflowBuilder("name"):
@@ -111,12 +111,12 @@ def test_an_entry_of_a_migration_table_runs(
 
 
 def block_with(page: Page, text: str) -> str:
-    """The first block of a page that contains this text."""
+    """Returns the code of the first block of a page that contains a text."""
     return next(block.code for block in page.blocks if text in block.code)
 
 
 def test_a_wait_between_two_mails_sends_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the page's example the wait is a task of its own, because a snoozed task starts over."""
+    """The example waits in a separate task, because a snoozed task is run again completely."""
     code = block_with(PAGE, "second_mail").partition("with cloaca.DefaultRunner")[0]
     assert "+ 0.2" in code
     names: dict[str, Any] = {}
@@ -145,14 +145,15 @@ def test_the_approval_of_tutorial_07_waits_for_days() -> None:
 
 
 DURABLE = read(DOCS / "how-to" / "migrate-durable-code.md")
-#: The main parts of the other tools' programs, which the page leaves out.
+#: The main part of the DBOS program, which the page leaves out.
 DBOS_MAIN = """
 DBOS(config={"name": "orders", "system_database_url": "sqlite:///dbos.sqlite"})
 DBOS.launch()
 print(fulfil("o-1"), file=sys.stderr)
 DBOS.destroy()
 """
-#: Temporal's test server, which skips time. The client downloads it unless it gets a path.
+#: The name of Temporal's test server, which skips time. Without a path, Temporal's client downloads
+#: the server.
 TEST_SERVER = "temporal-test-server"
 TEMPORAL_MAIN = f"""
 import shutil
@@ -178,12 +179,12 @@ TEMPORAL_BLOCKS = ["from temporalio import activity", "class Review"]
 
 
 def blocks_with(*texts: str) -> str:
-    """The blocks of the page that contain these texts, as one program."""
+    """Returns a program made of the page's blocks with these texts."""
     return "\n".join(["import asyncio, sys", *(block_with(DURABLE, text) for text in texts)])
 
 
 def output_of(program: str, folder: Path) -> list[str]:
-    """The lines that a program prints, to either stream."""
+    """Runs a program and returns the lines that it prints to stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -198,13 +199,13 @@ def output_of(program: str, folder: Path) -> list[str]:
 
 
 def needs(package: str) -> None:
-    """Skips a test where the package of another tool is missing; this project needs none."""
+    """Skips a test if the package of another tool is not installed. The package is optional."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
 
 
 def output_on_the_page(*texts: str) -> list[str]:
-    """The output that the page shows below its blocks with these texts."""
+    """Returns the output lines that the page shows below the blocks with these texts."""
     shown = []
     for text in texts:
         (number,) = (n for n, block in enumerate(DURABLE.blocks) if text in block.code)
@@ -225,7 +226,7 @@ def test_temporal_code_is_valid_python() -> None:
 
 
 def test_workflows_of_temporal_are_accepted_by_its_client(tmp_path: Path) -> None:
-    """The decorators of the client check the definitions of workflows, signals and activities."""
+    """The decorators of Temporal's client check the definitions of workflows and activities."""
     needs("temporalio")
     program = f"""{blocks_with(*TEMPORAL_BLOCKS)}
 from temporalio.testing import ActivityEnvironment

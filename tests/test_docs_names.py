@@ -17,7 +17,7 @@ from documentation import DOCS, pages
 
 PAGES = pages()
 RUST = DOCS / "reference" / "rust.md"
-#: The variables that the documentation uses without defining them.
+#: The possible classes of each variable that the documentation uses without defining it.
 KINDS: dict[str, list[type]] = {
     "builder": [cloaca.WorkflowBuilder],
     "config": [cloaca.DefaultRunnerConfig],
@@ -29,12 +29,12 @@ KINDS: dict[str, list[type]] = {
 }
 DOTTED = re.compile(r"(?<![\w./-])(cloaca|" + "|".join(KINDS) + r")\.([A-Za-z]\w*(?:\.\w+)*)")
 PRIVATE = re.compile(r"(?:^|\s)Private(?:\.|:)")
-# Endings of file names, which are not names of the package.
+# Suffixes of file names. `steps.py`, for example, is not an attribute of `steps`.
 FILES = {"md", "py", "rs", "db", "toml", "yml", "txt"}
 
 
 def is_known(owner: str, path: str) -> bool:
-    """Whether a dotted name exists."""
+    """Returns whether an attribute exists in the package or in a class of the variable `owner`."""
     if owner != "cloaca":
         first = path.partition(".")[0]
         return any(
@@ -49,7 +49,7 @@ def is_known(owner: str, path: str) -> bool:
         try:
             found = importlib.import_module(f"cloaca.{part}")
         except ImportError:
-            # Attributes of instances: annotated ones, and those that a docstring names.
+            # An attribute of instances has an annotation or is named in the class's docstring.
             return isinstance(found, type) and (
                 part in getattr(found, "__annotations__", {}) or part in (found.__doc__ or "")
             )
@@ -91,7 +91,7 @@ def test_every_documented_environment_variable_exists() -> None:
     known |= {"CLOACA_DATABASE_URL", "CLOACA_LOG_LEVEL", "CLOACA_UI_TOKEN"}
     for page in PAGES:
         if DOCS not in page.path.parents:
-            continue  # its variables are for the project's own commands
+            continue  # Pages outside the site also name variables of the project's own commands.
         for name in re.findall(r"\bCLOACA_[A-Z_]+[A-Z]\b", page.text):
             assert name in known, f"{page.name}: {name}"
 
@@ -107,13 +107,13 @@ def test_every_public_name_is_in_the_reference_once() -> None:
 
 
 def is_alias(name: str) -> bool:
-    """Whether a public name is another name of a class."""
+    """Returns whether a public name is a second name of a class."""
     found = getattr(cloaca, name)
     return isinstance(found, type) and found.__name__ != name
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """Every public function and class, and the members that each class defines."""
+    """Returns every public function and class, and the members that each class defines."""
     for name in cloaca.__all__:
         found = getattr(cloaca, name)
         if name == "__version__" or is_alias(name):
@@ -139,7 +139,7 @@ DOCUMENTED = dict(documented())
 
 
 def listed_members() -> dict[str, list[str]]:
-    """The members of each class that a page of the reference lists, in the order of the list."""
+    """Returns the members that the reference lists for each class, in the order of the list."""
     text = "".join(path.read_text() for path in (DOCS / "reference" / "python").glob("*.md"))
     lists = re.findall(
         r"^::: cloaca\.(\w+)\n    options:\n      members:\n((?: {8}- \w+\n)+)", text, re.M
@@ -161,7 +161,7 @@ def test_a_public_name_has_a_docstring_with_its_version(name: str) -> None:
     text = inspect.getdoc(found)
     assert text, f"{name} has no docstring"
     assert text[0].isupper() or text[0] in "`", f"{name} begins with {text[:10]!r}"
-    assert re.search(r"Since 1\.\d", text), f"{name} does not say since when it is there"
+    assert re.search(r"Since 1\.\d", text), f"{name} does not say in which version it was added"
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

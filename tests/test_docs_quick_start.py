@@ -1,4 +1,4 @@
-"""The quick start's kill and restart behave as the page says."""
+"""The quick start's program can be killed and restarted, as the page says."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PAGE = read(DOCS / "quick-start.md")
 
 
 def block_with(text: str) -> int:
-    """The number of the first block of the page that contains this text."""
+    """Returns the index of the first block of the page that contains a text."""
     return next(number for number, block in enumerate(PAGE.blocks) if text in block.code)
 
 
 def shown(text: str) -> str:
-    """The output that the page shows below the first block that contains this text."""
+    """Returns the output that the page shows below the first block that contains a text."""
     return PAGE.blocks[block_with(text) + 1].code
 
 
@@ -37,7 +37,7 @@ def test_the_killed_program_continues_as_the_page_says(tmp_path: Path) -> None:
             text=True,
         )
 
-    # On the page, the kill follows a sleep; here it waits for the printed lines.
+    # On the page, a sleep precedes the kill. Here, the test first reads the expected lines instead.
     until_killed = shown("python steps.py & sleep")
     with start("steps.py") as killed:
         assert killed.stdout is not None
@@ -49,11 +49,11 @@ def test_the_killed_program_continues_as_the_page_says(tmp_path: Path) -> None:
         wanted = shown("python steps.py\n")
         assert (again.communicate(timeout=60)[0], again.returncode) == (wanted, 0)
 
-    look_back(tmp_path, environment)
+    check_tables(tmp_path, environment)
 
 
-def look_back(folder: Path, environment: dict[str, str]) -> None:
-    """`cloaca list` and `cloaca show` print the tables of the page, with other ids and times."""
+def check_tables(folder: Path, environment: dict[str, str]) -> None:
+    """Asserts that `cloaca list` and `show` print the page's tables, with other ids and times."""
 
     def cloaca(*arguments: str) -> str:
         command = [sys.executable, "-m", "cloaca", *arguments, "-c", "sqlite:///steps.db"]
@@ -67,15 +67,15 @@ def look_back(folder: Path, environment: dict[str, str]) -> None:
     assert "has ended already" in cloaca("explain", "--last")
 
 
-#: Words in times, which differ between runs.
+#: Words that occur in durations and times. Durations and times differ between runs.
 TIMES = {"s", "ms", "min", "h", "d", "ago", "now", "just"}
 
 
 def skeleton(table: str) -> str:
-    """The words and single digits of a table, without ids, dates, times and durations."""
+    """Returns the words and single digits of a table, without ids, dates, times and durations."""
     word = re.compile(r"(?<![\w.:-])(?:[A-Za-z]+|\d)(?![\w.:-])")
     rows = [
         [found for found in word.findall(row) if found not in TIMES] for row in table.splitlines()
     ]
-    # On a terminal, the names of columns are lowercase and underlined.
+    # The page shows a terminal, where column names are lowercase. In a pipe, they are uppercase.
     return "\n".join(" ".join(row).lower() for row in rows if row)

@@ -1,4 +1,4 @@
-"""The shell commands of the guide to tenants work; another test runs its Python blocks."""
+"""The shell commands of the guide to tenants work. `test_docs_blocks.py` runs the Python blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def databases(postgres: str) -> list[str]:
 
 
 def test_a_tenant_moves_as_the_guide_says(databases):
-    """After the move, the finished execution is there, and the unfinished execution continues."""
+    """After the move, the new database has the finished execution, and runs the open execution."""
     with cloaca.WorkflowBuilder("moves"):
 
         @cloaca.task

@@ -1,8 +1,8 @@
-"""A tutorial that is typed in step by step prints what its page shows, also the second time.
+"""A reader who types in a tutorial, block by block, gets the output that the page shows.
 
-As tutorial 01 tells its reader to do, the test appends the blocks to one file and runs the file
-whenever a block prints something. Then it does the same again in the same folder, so that the
-database exists already. For PostgreSQL, a page that is written for SQLite runs only as a whole.
+As tutorial 01 says, the test appends the blocks to one file, and runs the file after each block
+that has an output. It does all this twice in one folder, so the second time the database already
+exists. On PostgreSQL, the file of a page that is written for SQLite runs only after the last block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TUTORIALS = [read(path) for path in sorted((DOCS / "tutorials").glob("[0-9]*.md"
 
 
 def cases() -> list[object]:
-    """Each tutorial with the databases to run it on."""
+    """Returns each tutorial with each kind of database on which it runs."""
     return [
         pytest.param(page, kind, id=f"{page.path.stem}-{kind}")
         for page in TUTORIALS
@@ -30,7 +30,7 @@ def cases() -> list[object]:
 
 
 def run(program: Path, environment: dict[str, str]) -> str:
-    """Returns what the program prints; fails unless the program succeeds."""
+    """Runs a program, asserts that it succeeds, and returns its output."""
     process = subprocess.run(
         [sys.executable, program.name],
         cwd=program.parent,
@@ -45,7 +45,7 @@ def run(program: Path, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(("page", "kind"), cases())
-def test_a_tutorial_typed_along_twice_prints_what_the_page_says(
+def test_a_tutorial_typed_in_twice_prints_what_the_page_says(
     page: Page, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     blocks = runnable(page)

@@ -1,6 +1,7 @@
 """Examples in docstrings print the output that they show.
 
-An example runs if it defines every name that it uses. Other examples only show syntax.
+The test runs an example only if the example defines every name that it uses. Other examples only
+show syntax.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def code_of(name: str) -> str:
 
 
 def missing_names(code: str) -> set[str]:
-    """The names that a piece of code uses and does not define."""
+    """Returns the names that a piece of code uses but does not define."""
     used: set[str] = set()
     made = {*dir(builtins), "cloaca"}
     for node in ast.walk(ast.parse(code)):

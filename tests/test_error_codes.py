@@ -1,4 +1,4 @@
-"""Every error code is raised by a test here, and is listed in the reference."""
+"""Every error code has a function here that raises it, and is listed in the reference."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def database(tmp_path: Path) -> None:
 def migration(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     cloaca.DefaultRunner(f"sqlite:///{path}").shutdown()
-    # In another process, because two copies of SQLite in one process must not share a file.
+    # A separate process writes, because two copies of SQLite in one process must not share a file.
     code = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
         'db.execute("INSERT INTO cloacina_migrations(version, applied_at) "\n'

@@ -1,4 +1,4 @@
-"""Every example runs unchanged, on both databases."""
+"""Every example runs unchanged, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from documentation import DOCS, ROOT, read
 from test_docs_blocks import URL, matches
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-#: The environment variable that gives a database to an example that needs PostgreSQL.
+#: The environment variable in which an example that needs PostgreSQL finds the database's URL.
 ADMIN_URL = "ADMIN_URL"
 
 
 def cases() -> list[object]:
-    """Each example with the databases to run it on."""
+    """Returns each example with each kind of database on which it runs."""
     return [
         pytest.param(example, kind, id=f"{example.stem}-{kind}")
         for example in EXAMPLES
@@ -35,7 +35,7 @@ def test_an_example_runs(
 ) -> None:
     text = example.read_text()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
-    # Some tasks fail on purpose, and the log would report it on stderr.
+    # Some tasks fail on purpose. Their failures must not appear on stderr.
     environment["CLOACA_LOG_LEVEL"] = "CRITICAL"
     assert URL.search(text) or ADMIN_URL in text, "an example names its database"
     if kind == "postgres":
@@ -61,7 +61,7 @@ def test_an_example_runs(
 
 
 def printed_by(example: Path) -> list[str]:
-    """The output of an example according to the pages that show it."""
+    """Returns the output lines of an example as the pages show them."""
     found = []
     for page in map(read, DOCS.rglob("*.md")):
         for block, following in itertools.pairwise(page.blocks):

@@ -1,4 +1,4 @@
-"""`explain`: every reason that can hold an execution back, in plain words."""
+"""`explain` states every reason why an execution does not continue, in plain words."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import cloaca
 PATIENCE = 30
 
 
-def until(look, wanted):
-    """Polls until a sentence contains the wanted words, and returns all sentences."""
+def until(read_sentences, wanted):
+    """Polls until a sentence contains the wanted words; returns all sentences of the last poll."""
     import time
 
     end = time.monotonic() + PATIENCE
     while True:
-        sentences = look()
+        sentences = read_sentences()
         if any(wanted in sentence for sentence in sentences):
             return sentences
         assert time.monotonic() < end, f"{wanted!r} is not in {sentences}"
-        time.sleep(0.02)  # another process or thread changes the state
+        time.sleep(0.02)  # Polls, because another process or thread changes the state.
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def test_explains_a_snooze(runner):
             raise cloaca.Snooze(600)
 
     handle = runner.submit("w")
-    (sentence,) = until(handle.explain, "waits for its timer")
-    assert sentence.startswith("Task 'a' waits for its timer: it asked to run later and is due at")
+    (sentence,) = until(handle.explain, "was snoozed")
+    assert sentence.startswith("Task 'a' was snoozed and is due to run again at")
 
 
 @pytest.mark.parametrize("how", ["delay", "at"])
@@ -110,7 +110,7 @@ def test_explains_a_delay(runner, how):
         cloaca.task(id="b", dependencies=["a"])(lambda context: None)
 
     delayed, waits = runner.submit("w", **start).explain()
-    assert delayed.startswith("The execution is delayed: it was submitted to start at")
+    assert delayed.startswith("The execution is delayed: it was submitted with the start time")
     assert "(in 59 min" in delayed or "(in 1 h 0 min)" in delayed
     assert waits == "Task 'b' waits for its dependency 'a' (Ready)."
 
@@ -123,12 +123,12 @@ def test_explains_a_pause(runner):
     handle.pause()
     (sentence,) = handle.explain()
     assert sentence.startswith("The execution is paused since")
-    assert "nothing new starts until it is resumed" in sentence
+    assert "no task starts until it is resumed" in sentence
     handle.resume()
     assert "delayed" in handle.explain()[0]
 
 
-def test_explains_the_executions_timeout(runner, gate):
+def test_explains_the_timeout_of_an_execution(runner, gate):
     started = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -161,32 +161,37 @@ def test_explains_that_no_worker_is_free(database, gate):
         gate.set()
         running.result(PATIENCE)
         handle.result(PATIENCE)
-    # The task may have been prefetched.
+    # If the runner has prefetched the task, the runner holds it.
     assert "waits for a free worker of runner" in sentence or "is held by runner" in sentence
 
 
-def test_explains_that_no_live_runner_has_the_task(runner):
+def test_explains_that_no_live_runner_knows_the_task(runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.external_task("rust")
 
     handle = runner.submit("w")
-    (sentence,) = until(handle.explain, "no live runner has task")
+    (sentence,) = until(handle.explain, "no live runner has a handler for task")
     assert sentence == (
-        "Task 'rust' is ready, but no live runner has task 'rust' of workflow 'w' (never seen)."
+        "Task 'rust' is ready, but no live runner has a handler for task 'rust' of workflow 'w' "
+        "(never seen)."
     )
 
 
-def test_explains_that_no_live_runner_has_the_workflow(database):
+def test_explains_that_no_live_runner_knows_the_workflow(database):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as first:
         handle = first.submit("w", delay=0.3)
-    # Reads without a runner: any runner of this process would have the workflow.
+    # Reads through an inspector, because any runner of this process would know the workflow.
     reads = cloaca._core.Inspector(database).reads
-    unknown, missing = until(lambda: reads.explain(handle.id), "no live runner has task")
+    unknown, missing = until(
+        lambda: reads.explain(handle.id), "no live runner has a handler for task"
+    )
     seen = rf"last seen .* ago\) on host \S+ with pid {os.getpid()}\)"
     assert re.fullmatch(rf"No live runner knows workflow 'w' \({seen}: its tasks wait.*", unknown)
-    assert re.search(rf"no live runner has task 'a' of workflow 'w' \({seen}\.", missing)
+    assert re.search(
+        rf"no live runner has a handler for task 'a' of workflow 'w' \({seen}\.", missing
+    )
 
 
 HOLDER = """
@@ -206,7 +211,7 @@ def test_explains_a_runner_of_another_process_and_its_death(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     reads = cloaca._core.Inspector(database).reads
-    # The start of an attempt is stored once it has run for a moment.
+    # The start of an attempt is stored shortly after the attempt started.
     until(lambda: [reads.status(id)], "Running")
     (alive,) = reads.explain(id)
     assert "is held by runner" in alive
@@ -270,7 +275,7 @@ def test_runner_row_lists_workflows_registered_later(runner):
     assert "listed-first" in names()
 
 
-def test_suspended_process_counts_as_alive_until_its_lease_expires(script, database):
+def test_explain_names_a_suspended_process_as_the_holder(script, database):
     process = script(HOLDER, database)
     id = process.stdout.readline().strip()
     reads = cloaca._core.Inspector(database).reads

@@ -1,4 +1,4 @@
-"""Workflows whose tasks belong to several programs (design §4)."""
+"""Several programs run the tasks of one workflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OWNER = """
 
 @pytest.fixture(autouse=True)
 def forget_served_tasks():
-    """Handlers of one test must not reach the runners of other tests."""
+    """Removes a test's handlers after the test, so that runners of later tests do not use them."""
     yield
     registry._served.clear()
 
@@ -71,7 +71,7 @@ def test_task_of_another_programs_workflow_runs_in_this_program(database, script
         out, err = owner.communicate(timeout=60)
         assert (out, err) == ('{"n":40,"report":"n is 40"}\n', "")
         assert ran_here == [execution_id]
-        # This program can start the workflow too, but has no handler for the rest of it.
+        # This program can also submit the workflow, but has no handlers for the other tasks.
         handle = runner.submit("shared")
         with pytest.raises(TimeoutError):
             handle.result(timeout=0.1)
@@ -149,7 +149,7 @@ def test_task_is_not_run_if_a_later_definition_contradicts_it(database, script, 
         assert "WaitTimeoutError" in err
         status = runner.get_execution(execution_id).tasks["double"].status
         assert status == "Ready"
-        # Log records come through a thread of their own.
+        # Waits for the log record, because a separate thread logs it.
         until = time.monotonic() + 20
         warning = "this runner does not run a task"
         while not any(warning in record.getMessage() for record in caplog.records):
@@ -157,9 +157,17 @@ def test_task_is_not_run_if_a_later_definition_contradicts_it(database, script, 
             time.sleep(0.01)
 
 
+@pytest.mark.parametrize("option", ["on_success", "on_failure"])
+def test_hint_for_a_callback_names_the_program_that_calls_it(option):
+    with pytest.raises(TypeError, match=rf"{option}.*\nhint: .*only that program can call"):
+        cloaca.external_task("resize", **{option: print})
+
+
 def test_workflow_option_of_a_task_must_be_a_name():
     for name in (3, "", "a b", "nul \0"):
-        with pytest.raises(cloaca.TaskValidationError, match="workflow must be the name of one"):
+        with pytest.raises(
+            cloaca.TaskValidationError, match="workflow must be the name of a workflow"
+        ):
             cloaca.task(id="x", workflow=name)(lambda context: None)
     with (
         pytest.raises(cloaca.TaskValidationError, match="is in the block of 'here'"),

@@ -1,4 +1,4 @@
-"""Final tasks and compensations after the death of a process (semantics Q1, Q2)."""
+"""Final tasks and compensations run after their process is killed (semantics Q1, Q2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloaca.testing import crash_everywhere
 from final_support import Ran, define_trip
 
 
-def test_q_compensations_run_wherever_the_runner_is_killed():
+def test_q_compensations_run_after_a_kill_at_any_point():
     ran = Ran()
     define_trip(ran, "mail")
 
@@ -103,7 +103,7 @@ LOST = """
 """
 
 
-def test_q2_final_tasks_start_once_the_running_attempt_is_lost(database, script):
+def test_q2_final_tasks_start_after_the_running_attempt_is_lost(database, script):
     first = script(LOST, database, "die")
     out, _ = first.communicate(timeout=60)
     assert (first.returncode, out) == (-signal.SIGKILL, "")

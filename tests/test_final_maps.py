@@ -11,7 +11,7 @@ import cloaca
 
 
 def define_fetch(seen: dict[str, Any]) -> None:
-    """Two maps with compensations, one of which starts children, and a final task."""
+    """Defines a workflow with a final task and two compensated maps: of tasks and of children."""
 
     def undo(fetch: cloaca.MapResult[int]) -> None:
         seen["undo"] = (fetch.values(), [item.error.message for item in fetch.errors()])
@@ -78,7 +78,7 @@ def test_q3_compensation_and_final_task_get_the_items_of_maps(runner, urls, numb
     assert seen == expected
 
 
-def test_q3_failed_map_is_compensated_only_if_asked(runner):
+def test_q3_failed_map_is_compensated_only_with_compensate_failed(runner):
     undone: list[str] = []
 
     def undo() -> None:
@@ -97,7 +97,7 @@ def test_q3_failed_map_is_compensated_only_if_asked(runner):
 
 
 def test_q2_final_tasks_do_not_wait_for_an_unstarted_runner(database):
-    """A runner with `start=False` runs no item, so the final tasks need not wait for it."""
+    """Final tasks do not wait for a runner with `start=False`, because it runs no items."""
     begun = threading.Event()
     with cloaca.WorkflowBuilder("open_map"):
 

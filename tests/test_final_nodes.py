@@ -1,4 +1,4 @@
-"""Final tasks and compensations of nodes and of workflows of one function (semantics Q)."""
+"""Nodes, and workflows of one function, can have final tasks and compensations (semantics Q)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_q3_child_is_compensated_with_its_output(runner):
 
 
 @pytest.mark.parametrize("compensates", [False, True])
-def test_q3_failed_child_is_compensated_if_asked(runner, compensates):
+def test_q3_failed_child_is_compensated_only_with_compensate_failed(runner, compensates):
     ran = Ran()
     define_invoice(fails=True)
 
@@ -64,7 +64,7 @@ def test_q3_failed_child_is_compensated_if_asked(runner, compensates):
     assert ran.names == (["undo ChildFailedError"] if compensates else [])
 
 
-def test_q3_cancelled_parent_compensates_its_open_child_if_asked(runner):
+def test_q3_open_child_of_a_cancelled_parent_is_compensated(runner):
     ran = Ran()
     started = threading.Event()
     with cloaca.WorkflowBuilder("invoice"):
@@ -89,7 +89,7 @@ def test_q3_cancelled_parent_compensates_its_open_child_if_asked(runner):
     assert ran.names == ["Cancelled"]
 
 
-def test_q3_child_is_compensated_wherever_the_runner_is_killed():
+def test_q3_child_is_compensated_after_a_kill_at_any_point():
     ran = Ran()
     define_invoice()
     define_order(ran)
@@ -97,7 +97,7 @@ def test_q3_child_is_compensated_wherever_the_runner_is_killed():
     assert len(report.points) > 4
 
 
-def test_q1_workflow_of_one_function_may_have_final_tasks(runner):
+def test_q1_workflow_of_one_function_can_have_final_tasks(runner):
     ran = Ran()
 
     @cloaca.task(final="always")

@@ -8,7 +8,7 @@ import cloaca
 from final_support import Ran, define_trip
 
 
-def test_q1_workflow_of_final_tasks_cannot_be_submitted(runner):
+def test_q1_internal_workflow_of_final_tasks_cannot_be_submitted(runner):
     define_trip(Ran(), "")
     with pytest.raises(cloaca.WorkflowError, match="final tasks of 'trip' and cannot be submitted"):
         runner.submit("trip~final")
@@ -19,7 +19,7 @@ def test_q1_workflow_of_final_tasks_cannot_be_submitted(runner):
     ("options", "message"),
     [
         ({"final": "sometimes"}, "final must be one of"),
-        ({"undoes": ["setup"]}, "undoes names what a final task undoes"),
+        ({"undoes": ["setup"]}, "undoes names the tasks that a final task undoes"),
         ({"compensate_failed": True}, "compensate_failed needs a function"),
         ({"compensate": "refund"}, "compensate must be a function"),
         ({"final": "always", "compensate": print}, "a final task cannot have"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -12,7 +13,7 @@ from final_support import ENDS, Ran, define_cluster, run_cluster
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_q1_every_end_runs_the_final_tasks_that_ask_for_it(runner, end):
+def test_q1_each_outcome_runs_the_final_tasks_declared_for_it(runner, end):
     ran, started = Ran(), threading.Event()
     define_cluster(ran, started, end)
     handle, result = run_cluster(runner, started, end)
@@ -161,7 +162,7 @@ def test_q2_final_tasks_wait_for_the_last_running_attempt(runner):
     assert started.wait(30)
     handle.cancel()
     assert handle.result(timeout=30, wait_final=False).status == "Cancelled"
-    time.sleep(0.5)  # no final task may start meanwhile
+    time.sleep(0.5)  # Leaves time in which a final task could wrongly start.
     assert "clean" not in ran.names
     go.set()
     assert handle.result(timeout=30).final.status == "Completed"
@@ -203,7 +204,7 @@ def test_q6_lists_hide_final_tasks_and_prune_deletes_them(runner):
     assert runner.list_executions(children=True).items == []
 
 
-def test_q6_open_final_tasks_keep_the_execution_from_being_pruned(runner):
+def test_q6_execution_with_open_final_tasks_is_not_pruned(runner):
     go = threading.Event()
     with cloaca.WorkflowBuilder("kept"):
 
@@ -220,3 +221,120 @@ def test_q6_open_final_tasks_keep_the_execution_from_being_pruned(runner):
     assert handle.done()
     go.set()
     assert handle.result(timeout=30).final.status == "Completed"
+
+
+def test_q2_compensation_waits_for_an_item_that_overran_its_timeout(runner):
+    order: list[str] = []
+
+    def undo(context: cloaca.Context) -> None:
+        order.append("undone")
+
+    with cloaca.WorkflowBuilder("slow-items", input={"rows": list[int]}):
+
+        @cloaca.task(
+            over="rows", timeout=0.1, retry_attempts=1, compensate=undo, compensate_failed=True
+        )
+        def book(row: int) -> None:
+            end = time.monotonic() + 0.6
+            while time.monotonic() < end:
+                # The interrupt after the timeout does not end the function.
+                with contextlib.suppress(BaseException):
+                    time.sleep(0.02)
+            order.append("booked")
+
+    handle = runner.submit("slow-items", {"rows": [1]})
+    assert handle.result().status == "Failed"
+    assert handle.result().final is not None
+    runner.wait_until_idle(timeout=20)
+    assert order == ["booked", "undone"]
+
+
+@pytest.mark.parametrize("call", ["run", "run_many", "start"])
+def test_q1_final_tasks_cannot_be_started_by_a_task(runner, call):
+    define_cluster(Ran(), threading.Event(), "success")
+    with cloaca.WorkflowBuilder("starter"):
+
+        @cloaca.task(retry_attempts=1)
+        def begin(handle: cloaca.TaskHandle) -> None:
+            inputs = [{}] if call == "run_many" else {}
+            getattr(handle, call)("clean-up", "cluster~final", inputs)
+
+    result = runner.execute("starter")
+    assert result.status == "Failed"
+    assert "has the final tasks of 'cluster'" in (result.error_message or "")
+
+
+def test_q1_final_tasks_cannot_be_a_child():
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="final tasks of another workflow"),
+        cloaca.WorkflowBuilder("parent-of-finals"),
+    ):
+        cloaca.child("clean-up", workflow="cluster~final")
+
+
+def task_named_error() -> None:
+    @cloaca.task
+    def error() -> str:
+        return "a value"
+
+
+def output_named_error() -> None:
+    @cloaca.task(output="error")
+    def load() -> str:
+        return "a value"
+
+
+def field_named_error() -> None:
+    @cloaca.task
+    def load(error: str) -> str:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("input", "define", "what"),
+    [
+        (None, task_named_error, "a task"),
+        (None, output_named_error, "an output"),
+        ({"error": str}, field_named_error, "a field of the input"),
+    ],
+)
+def test_q2_value_named_error_cannot_be_read_by_a_final_task(input, define, what):
+    def define_all() -> None:
+        with cloaca.WorkflowBuilder("hidden-error", input=input):
+            define()
+
+            @cloaca.task(final="always")
+            def report(error: cloaca.ErrorInfo | None) -> None: ...
+
+    message = f"'error', which is the error of the execution, but the workflow also has {what}"
+    with pytest.raises(cloaca.TaskValidationError, match=message):
+        define_all()
+
+
+@pytest.mark.parametrize("annotation", [str, dict[str, int], "str | None"])
+def test_q2_parameter_error_must_admit_the_error(annotation):
+    def report(error) -> None: ...
+
+    report.__annotations__["error"] = annotation
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="receives the error of the execution, not"),
+        cloaca.WorkflowBuilder("wrong-error"),
+    ):
+        cloaca.task(final="always")(report)
+
+
+def test_j6_final_task_cannot_have_the_output_of_an_ordinary_task():
+    def define() -> None:
+        with cloaca.WorkflowBuilder("two-outputs"):
+
+            @cloaca.task(output="rows")
+            def load() -> int:
+                return 1
+
+            @cloaca.task(final="always", output="rows")
+            def clean() -> int:
+                return 2
+
+    message = "'load' and 'clean' of workflow 'two-outputs' both store"
+    with pytest.raises(cloaca.WorkflowValidationError, match=message):
+        define()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
+import os
 import pathlib
+import sys
 import textwrap
 import time
 
@@ -26,7 +29,7 @@ GOLDEN = {
 
 
 def function(code, name="f", filename=None, **names):
-    """The function that a source text defines. `inspect` can find the text again."""
+    """Returns the function that a source text defines. `inspect` can find the source text."""
     source = textwrap.dedent(code)
     filename = filename or f"<cloaca-test-{abs(hash(source))}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -81,7 +84,8 @@ def test_a4_the_fingerprint_depends_on_the_code(code):
 def test_a4_fingerprint_depends_on_the_values_of_defaults():
     code = "def f(context, x=value): pass"
     prints = [fingerprint(function(code, value=value)) for value in (1, 2, "1", (1,), [1], None)]
-    assert len(set(prints)) == len(prints) - 1  # a tuple and a list count as the same
+    # Only the tuple and the list have equal fingerprints.
+    assert len(set(prints)) == len(prints) - 1
     assert fingerprint(function(code, value={"a", "b"})) == fingerprint(
         function(code, value={"b", "a"})
     )
@@ -136,7 +140,7 @@ def test_a4_fingerprint_covers_wrapper_and_wrapped_function():
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_a4_fingerprints_are_the_same_on_every_release_of_python(name):
+def test_a4_fingerprints_are_the_same_on_every_python_release(name):
     value = samples
     for part in name.split("."):
         value = getattr(value, part)
@@ -155,7 +159,7 @@ def two(body=samples.simple, **options):
     cloaca.task(**{"id": "b", "dependencies": ["a"], **options})(body)
 
 
-def test_a4_the_version_changes_with_everything_that_a_workflow_does():
+def test_a4_each_change_of_behaviour_changes_the_version():
     base = version(two)
     assert version(two) == base
     assert len(base) == 16
@@ -180,7 +184,7 @@ def test_a4_description_and_tags_do_not_change_the_version():
     assert builder.build().version == before
 
 
-def test_b21_tuple_order_counts_and_set_order_does_not():
+def test_a4_tuple_order_counts_and_set_order_does_not():
     def compiled(expression):
         scope = {}
         exec(f"def f(context): return {expression}", scope)
@@ -188,8 +192,8 @@ def test_b21_tuple_order_counts_and_set_order_does_not():
 
     assert compiled("(1, 2)") != compiled("(2, 1)")
     assert compiled("((1, 'b'), 'a')") != compiled("('a', (1, 'b'))")
-    # The hashes of 8 and 16 collide, so these sets have different orders. Both begin with 0, as
-    # Python 3.14 also keeps the first constant outside of the set.
+    # The hashes of 8 and 16 collide, so these two sets have different orders. Both begin with 0,
+    # because Python 3.14 also stores the first constant of a set display outside the set.
     assert compiled("context in {0, 8, 16}") == compiled("context in {0, 16, 8}")
 
 
@@ -228,3 +232,38 @@ def test_a4_deep_large_and_long_values_have_a_fingerprint():
     assert fingerprint(closing_over({(1, 2), (3, (4, 5))})) == fingerprint(
         closing_over({(3, (4, 5)), (1, 2)})
     )
+
+
+def test_a4_version_follows_a_reloaded_module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(number: int) -> None:
+        (tmp_path / "reloaded_flow.py").write_text(
+            "import cloaca\n\nwith cloaca.WorkflowBuilder('reloaded') as builder:\n\n"
+            f"    @cloaca.task\n    def a(context):\n        context['x'] = {number}\n"
+        )
+
+    write(1)
+    module = importlib.import_module("reloaded_flow")
+    first = module.builder.build().version
+    write(2222)
+    # A file that has changed does not change the version of the code that is loaded.
+    assert module.builder.build().version == first
+    second = importlib.reload(module).builder.build().version
+    assert second != first
+    write(1)
+    assert importlib.reload(module).builder.build().version == first
+
+
+def test_a4_touched_file_does_not_change_the_version_of_loaded_code(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "touched_flow.py"
+    file.write_text(
+        "def make():\n    count = 0\n\n    def a(context):\n        nonlocal count\n"
+        "        count += 1\n\n    return a\n"
+    )
+    function = importlib.import_module("touched_flow").make()
+    before = fingerprint(function)
+    os.utime(file, (1, 1))
+    assert fingerprint(function) == before

@@ -1,8 +1,9 @@
-"""Annotations that name something defined later, on several interpreters (semantics J4).
+"""Annotations can name classes that are defined later, on each Python version (semantics J4).
 
 Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use
-each interpreter of the machine that has msgspec. `CLOACA_TEST_PYTHONS` names more interpreters,
-separated by colons. `make test-pythons` runs the tests with interpreters that it installs.
+each interpreter of the machine that can import msgspec. `CLOACA_TEST_PYTHONS` names more
+interpreters, separated by colons. `make test-pythons` installs interpreters and runs the tests with
+them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ try:
         @cloaca.task
         def second(n: Decimal): ...
 except cloaca.TaskValidationError as error:
-    assert "must be imported, not only for type checkers" in str(error), error
+    assert "import its names at run time, not only for type checkers" in str(error), error
 
 with cloaca.DefaultRunner(":memory:") as runner:
     print(runner.execute("w", check=True).final_context["n"])
@@ -98,11 +99,11 @@ with cloaca.DefaultRunner(":memory:") as runner:
     print(runner.execute("w", {"n": 1}, check=True).final_context["total"])
 """
 
-# Python 3.14 does not evaluate annotations at definition: names may come later without quotes.
+# Python 3.14 does not evaluate annotations when a function is defined, so they need no quotes.
 UNQUOTED = LATER.replace('"', "'").replace("'int'", "int").replace("'list[Order]'", "list[Order]")
 UNQUOTED = UNQUOTED.replace("'Order | None'", "Order | None")
 
-# The classes of a function are found through the frame that reads the annotations.
+# Classes that are local to a function are found through the frame that reads the annotations.
 OF_A_FUNCTION = """
 import cloaca
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def main():
 main()
 """
 
-# Python 3.14 defines such a class; reading its annotations fails.
+# Python 3.14 accepts this class, but reading the class's annotations fails.
 FIELD_ONLY_CHECKED = """
 import cloaca
 from typing import TYPE_CHECKING, NamedTuple
@@ -155,7 +156,7 @@ except cloaca.TaskValidationError as error:
 
 
 def interpreters() -> list[str]:
-    """The interpreters of the machine that have msgspec."""
+    """Returns this interpreter, those in `CLOACA_TEST_PYTHONS`, and installed ones with msgspec."""
     names = [f"python3.{minor}" for minor in range(12, 16)]
     given = os.environ.get("CLOACA_TEST_PYTHONS", "").split(":")
     found = [sys.executable, *(path for path in given if path)]
@@ -186,7 +187,7 @@ def version(python: str) -> tuple[int, int]:
         pytest.param(FIELD_ONLY_CHECKED, (3, 14), id="field for type checkers"),
     ],
 )
-def test_j4_annotation_may_name_something_defined_later(
+def test_j4_annotation_can_name_a_class_defined_later(
     program: str, since: tuple[int, int], python: str, tmp_path: Path
 ) -> None:
     if version(python) < since:

@@ -1,7 +1,7 @@
-"""Any input works, or is refused with an error that names the cause.
+"""Any input either works or is refused with an error that names the cause.
 
-`CLOACINA_FUZZ=n` tries n times as many inputs (`make fuzz`). Inputs that failed are kept in
-`tests/fuzz_cases`.
+With `CLOACINA_FUZZ=n`, which `make fuzz` sets, the tests try n times as many inputs.
+`tests/fuzz_cases` contains inputs that once exposed a bug.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMES = int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 
 def bounded(examples: int) -> settings:
-    """Settings with this number of examples, times the factor from the environment."""
+    """Returns settings with this number of examples, times the factor from the environment."""
     return settings(
         max_examples=examples * TIMES,
         deadline=None,
@@ -36,9 +36,11 @@ def bounded(examples: int) -> settings:
 BOUNDED = bounded(200)
 
 
-def kept(name: str) -> list[tuple[str, str | None]]:
-    """Earlier failing inputs of a kind, shared with the Rust tests. Each has a part of its error
-    message, or None if it is accepted."""
+def known_inputs(name: str) -> list[tuple[str, str | None]]:
+    """Returns inputs that once exposed a bug, from a file that the Rust tests also read.
+
+    Each input comes with a part of its error message, or with `None` if the input is valid.
+    """
     text = (Path(__file__).parent / "fuzz_cases" / f"{name}.json").read_text()
     return [(case["text"], case["refusal"]) for case in json.loads(text)]
 
@@ -80,7 +82,7 @@ def refuse(constant: str) -> None:
 
 
 def read_json(text: str) -> dict[str, Any] | None:
-    """The object that Python's own parser returns."""
+    """Returns the object that Python's own parser returns, or `None` if it refuses the text."""
     try:
         found = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
@@ -99,7 +101,9 @@ def test_b1_json_is_parsed_like_python_or_refused(text):
     assert read_context(text) == read_json(text)
 
 
-@pytest.mark.parametrize(("text", "refusal"), kept("contexts"), ids=range(len(kept("contexts"))))
+@pytest.mark.parametrize(
+    ("text", "refusal"), known_inputs("contexts"), ids=range(len(known_inputs("contexts")))
+)
 def test_b1_a_stored_context_is_parsed_or_refused(text, refusal):
     if refusal is None:
         assert isinstance(cloaca.Context.from_json(text).to_dict(), dict)
@@ -108,7 +112,7 @@ def test_b1_a_stored_context_is_parsed_or_refused(text, refusal):
             cloaca.Context.from_json(text)
 
 
-@pytest.mark.parametrize(("text", "refusal"), kept("crons"))
+@pytest.mark.parametrize(("text", "refusal"), known_inputs("crons"))
 def test_f1_a_bad_cron_expression_is_refused_with_its_cause(text, refusal):
     with pytest.raises(cloaca.ScheduleError, match=re.escape(refusal)):
         cloaca.cron_preview(text, "UTC", 2, datetime(2026, 1, 1, tzinfo=UTC))
@@ -199,7 +203,7 @@ def test_c2_executions_end_for_any_tree_of_rules(cloaca_runner, rule, fails, val
         assert "cannot be evaluated" in result.tasks["c"].error.message
 
 
-@pytest.mark.parametrize(("text", "refusal"), kept("urls"))
+@pytest.mark.parametrize(("text", "refusal"), known_inputs("urls"))
 def test_an_invalid_url_is_refused(tmp_path, monkeypatch, text, refusal):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cloaca.CloacaException, match=re.escape(refusal)) as caught:

@@ -1,4 +1,4 @@
-"""Children that a coroutine starts at the same time, by `asyncio.gather` (semantics T5)."""
+"""Children that a coroutine starts at the same time with `asyncio.gather` (semantics T5)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_t5_gathered_children_run_at_the_same_time(runner):
 
     result = runner.execute("both")
     assert result.output == ["left 1", "right 2"]
-    # The function starts once, and once more when both have ended.
+    # The function starts once, and starts again after both children have ended.
     assert starts == [1, 1]
     assert result.tasks["both"].attempts == 1
     children = runner.children(result.execution_id)
     assert sorted(child.workflow_name for child in children) == ["left", "right"]
 
 
-def test_t5_gathered_call_may_begin_while_another_loads_the_log(runner):
+def test_t5_gathered_call_can_begin_while_another_loads_the_log(runner):
     meet = threading.Barrier(2)
     define_named("early", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
     define_named("late", lambda context: context.set("value", meet.wait(timeout=20) >= 0))
@@ -56,7 +56,8 @@ def test_t5_gathered_call_may_begin_while_another_loads_the_log(runner):
     async def staggered(handle: cloaca.TaskHandle) -> list[object]:
         early = asyncio.ensure_future(handle.run("early", "early", {}))
         await asyncio.sleep(0)
-        # By now the engine has loaded the log, but the first call has not been resumed.
+        # The engine loads the step log during this sleep, which blocks the loop. The loop therefore
+        # resumes the first call only after the second call has been made.
         time.sleep(0.2)
         return await asyncio.gather(early, handle.run("late", "late", {}))
 
@@ -64,7 +65,7 @@ def test_t5_gathered_call_may_begin_while_another_loads_the_log(runner):
 
 
 @pytest.mark.parametrize("is_step", [False, True])
-def test_t5_failure_beside_a_gathered_wait_fails_the_task(runner, is_step):
+def test_t5_failure_fails_the_task_despite_a_gathered_wait(runner, is_step):
     define_named("slow", lambda context, handle: handle.sleep("long", "1h"))
 
     def fail() -> None:
@@ -84,7 +85,7 @@ def test_t5_failure_beside_a_gathered_wait_fails_the_task(runner, is_step):
     assert not runner.children(result.execution_id)
 
 
-def test_t5_gathered_calls_may_run_many_children_and_steps(runner):
+def test_t5_gathered_calls_can_run_many_children_and_steps(runner):
     define_named("square", lambda context: context.set("value", context["n"] ** 2))
     calls = []
 
@@ -154,7 +155,7 @@ def test_t5_cancel_reaches_all_gathered_children(runner):
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_t5_gathered_children_survive_a_crash_anywhere(groups):
+def test_t5_gathered_children_survive_a_crash_at_any_point(groups):
     def value(context):
         context["value"] = context["n"]
 

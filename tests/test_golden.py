@@ -1,4 +1,4 @@
-"""The golden vectors of `tests/golden`, which the Rust tests read too."""
+"""The Python package reproduces the golden vectors of `tests/golden`, like the Rust crate."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def vectors(name: str) -> Any:
-    """The content of a file."""
+    """Returns the vectors of a file."""
     return json.loads((GOLDEN / name).read_text())
 
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[cloaca.DefaultRunner]:
-    """One runner for all vectors: the rules do not depend on the database."""
+    """One runner for all vectors, because the rules do not depend on the database."""
     with cloaca.DefaultRunner(":memory:") as running:
         yield running
 
 
 @pytest.mark.parametrize("vector", vectors("contexts.json"), ids=lambda vector: vector["text"])
-def test_b1_contexts_keep_their_text(vector):
+def test_b1_contexts_have_the_golden_text_or_are_refused(vector):
     if vector["kept"] is None:
         with pytest.raises(ValueError, match=r".+"):
             cloaca.Context.from_json(vector["text"])
@@ -66,9 +66,9 @@ def test_b3_merges_are_deterministic(runner):
 
 
 def rule_of(stored: Any) -> Any:
-    """A rule in its stored form, as Python users write it."""
+    """Converts a rule from its stored form to the form that Python users write."""
     if isinstance(stored, str):
-        # Both forms are tested: the function for `always`, the plain name for the other rules.
+        # Uses both forms that Python accepts: a function for `always`, a string for other rules.
         return cloaca.always() if stored == "always" else stored
     ((kind, value),) = stored.items()
     match kind:
@@ -80,19 +80,20 @@ def rule_of(stored: Any) -> Any:
             return getattr(cloaca, kind)(value["task"])
 
 
-def named_inside(rule: Any) -> bool:
-    """Whether a group contains a rule name, which Python's rule functions do not accept."""
+def group_contains_name(rule: Any) -> bool:
+    """Returns whether a group contains a rule as a string, which Python's functions refuse."""
     if isinstance(rule, str):
         return False
     ((_, value),) = rule.items()
-    return any(isinstance(part, str) or named_inside(part) for part in value.get("conditions", []))
+    parts = value.get("conditions", [])
+    return any(isinstance(part, str) or group_contains_name(part) for part in parts)
 
 
 def test_c2_rules_give_the_golden_results(runner):
     golden = vectors("rules.json")
     judged = 0
     for vector in golden["rules"]:
-        if named_inside(vector["rule"]):
+        if group_contains_name(vector["rule"]):
             continue
         with cloaca.WorkflowBuilder("golden_rules"):
 
@@ -125,7 +126,7 @@ def test_c2_rules_give_the_golden_results(runner):
 
 
 def policy_of(stored: dict[str, Any]) -> cloaca.RetryPolicy:
-    """A policy in its stored form, as Python users write it."""
+    """Converts a policy from its stored form to the form that Python users write."""
     match stored["backoff"]:
         case {"strategy": "fixed"}:
             backoff = cloaca.BackoffStrategy.fixed()

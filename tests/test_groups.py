@@ -18,7 +18,7 @@ def dependencies(builder):
     return builder.build().dependencies
 
 
-def test_u1_tasks_get_the_prefix_and_follow_the_dependencies():
+def test_u1_tasks_of_a_group_get_its_prefix_and_its_dependencies():
     with cloaca.WorkflowBuilder("groups", output="section.total") as builder:
         define("before")
         with cloaca.group("section", dependencies=["before"]) as section:
@@ -59,7 +59,7 @@ def test_u1_tasks_get_the_prefix_and_follow_the_dependencies():
     assert result.final_context["n"] == 2
 
 
-def test_u1_groups_nest():
+def test_u1_groups_can_be_nested():
     with cloaca.WorkflowBuilder("groups") as builder:
         define("a")
         with cloaca.group("outer", dependencies=["a"]) as outer:
@@ -114,7 +114,7 @@ def test_u1_name_inside_a_group_means_the_nearest_task():
 
 
 def rule_of(builder, task):
-    """The rule of a task as the engine gets it."""
+    """Returns a task's rule in the form in which the engine receives it."""
     return builder.build()._definitions[task].to_definition()["rule"]
 
 
@@ -170,7 +170,7 @@ def unwanted(name):
         (["skipped", "skipped"], ["task_skipped"]),
     ],
 )
-def test_u1_trigger_rule_may_name_a_group(ends, rules):
+def test_u1_trigger_rule_can_name_a_group(ends, rules):
     makers = {
         "completed": define,
         "failed": lambda name: cloaca.task(id=name, retry_attempts=1)(broken),
@@ -189,7 +189,7 @@ def test_u1_trigger_rule_may_name_a_group(ends, rules):
     assert held == rules
 
 
-def test_u1_task_named_by_a_rule_does_not_end_its_group():
+def test_u1_rule_that_names_a_group_member_adds_a_dependency():
     with cloaca.WorkflowBuilder("rule_inside") as builder:
         define("before")
         with cloaca.group("g", dependencies=["before"]) as g:
@@ -204,7 +204,7 @@ def test_u1_task_named_by_a_rule_does_not_end_its_group():
     }
 
 
-def test_u1_list_of_a_map_does_not_end_its_group():
+def test_u1_map_inside_a_group_depends_on_its_list_task():
     with cloaca.WorkflowBuilder("map_inside") as builder:
         with cloaca.group("g") as g:
 
@@ -269,7 +269,7 @@ def test_u1_final_task_undoes_a_task_or_a_whole_group(of_group):
     assert sorted(ran) == (["b", "g.a", "undo"] if of_group else ["g.a", "undo"])
 
 
-def test_u1_final_task_cannot_follow_a_group_without_final_tasks():
+def test_u1_final_task_cannot_depend_on_a_group_without_final_tasks():
     def build():
         with cloaca.WorkflowBuilder("final_after_group"):
             with cloaca.group("g") as g:
@@ -286,7 +286,7 @@ def test_u1_group_outside_of_a_workflow_is_refused():
 
 
 @pytest.mark.parametrize("name", ["", "a.b", 3])
-def test_u1_group_name_must_be_text_without_dots(name):
+def test_u1_group_name_must_be_a_string_without_dots(name):
     with pytest.raises(cloaca.TaskValidationError, match="the name of a group"):
         cloaca.group(name)
 
@@ -302,7 +302,7 @@ def test_u1_dependency_on_an_empty_group_is_refused():
         build()
 
 
-def test_u1_two_groups_of_one_name_are_refused():
+def test_u1_two_groups_with_the_same_name_are_refused():
     def build():
         with cloaca.WorkflowBuilder("groups"):
             with cloaca.group("g"):
@@ -314,7 +314,7 @@ def test_u1_two_groups_of_one_name_are_refused():
         build()
 
 
-def test_u1_group_that_needs_itself_is_a_cycle():
+def test_u1_group_that_depends_on_itself_is_refused():
     def build():
         with cloaca.WorkflowBuilder("groups"), cloaca.group("g") as g:
             define("a")

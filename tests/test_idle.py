@@ -1,4 +1,4 @@
-"""An idle runner sends PostgreSQL few statements."""
+"""An idle runner sends only a few statements to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDLER = PREAMBLE + textwrap.dedent(
 
 
 def statements(server):
-    """The number of statements in the server's log."""
+    """Returns the number of statements in the server's log."""
     log = (server.folder / "server.log").read_text()
     return log.count("LOG:  execute ") + log.count("LOG:  statement: ")
 
@@ -36,11 +36,12 @@ def test_idle_runners_send_a_statement_at_most_every_two_seconds(
     server.sql(f"ALTER DATABASE {name} SET log_statement = 'all'")
     runners = [script(IDLER, postgres) for _ in range(2)]
     ledger.wait("ready", 2)
-    time.sleep(seconds(5))  # for the statements after a start
+    time.sleep(seconds(5))  # Skips the statements that a runner sends after its start.
     before, start = statements(server), time.monotonic()
     time.sleep(seconds(15))
     asked, passed = statements(server) - before, time.monotonic() - start
-    # Two more, for a heartbeat of each runner that may fall into the span.
+    # Two more statements are allowed, because each runner may send an extra heartbeat at the start
+    # or the end of the period.
     assert asked <= len(runners) * passed / 2 + 2, f"{asked} statements in {passed:.1f} s"
     (tmp_path / "stop").touch()
     for runner in runners:

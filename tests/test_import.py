@@ -1,4 +1,4 @@
-"""The time that `import cloaca` takes, and the names that it defines."""
+"""Tests of `import cloaca`: its duration, and the names that it defines."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import cloaca
 
+#: Modules of the standard library that `import cloaca` must not load, because that would take time.
 HEAVY = {
     "ast",
     "asyncio",
@@ -37,7 +38,7 @@ HEAVY = {
 
 
 def python(code: str, cache: str) -> str:
-    """Runs code in a fresh interpreter that keeps compiled modules, and returns its output."""
+    """Runs code in a new interpreter, which stores bytecode in `cache`, and returns its output."""
     environment = {name: value for name, value in os.environ.items() if "BYTECODE" not in name}
     environment["PYTHONPYCACHEPREFIX"] = cache
     done = subprocess.run(
@@ -63,8 +64,8 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     python("import cloaca", str(tmp_path))
-    # The best of many rounds, because a busy machine only makes them slower. The limit is for a
-    # machine that starts a bare interpreter in 8 ms; slower machines get proportionally more time.
+    # Only the fastest round counts, because a busy machine makes some rounds slower. The limit is
+    # for a machine that starts a bare interpreter in 8 ms; slower machines get more time.
     bare, full = [], []
     for _ in range(40):
         bare.append(processor_seconds("pass"))
@@ -77,7 +78,7 @@ def test_the_import_adds_at_most_20_ms(tmp_path):
 
 def test_all_lists_every_public_name():
     assert sorted(cloaca.__all__) == sorted(set(cloaca.__all__))
-    # A module such as `cloaca.testing` is an attribute once some code has imported it.
+    # Modules are skipped: `cloaca.testing`, for example, is an attribute once it has been imported.
     public = {
         name
         for name in dir(cloaca)

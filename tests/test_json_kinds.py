@@ -1,4 +1,4 @@
-"""The kind of JSON of a stored result must fit the parameter that takes it (semantics J6)."""
+"""Each result is stored as some kind of JSON value, which a parameter must accept (J6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Read(pydantic.BaseModel):
 
 
 def passing(made, taken):
-    """A builder with a task that returns one type, and a task that takes its result as another."""
+    """Returns a builder with two tasks: the result has type `made`, the parameter type `taken`."""
 
     def made_one():
         return None
@@ -68,7 +68,7 @@ def passing(made, taken):
         (Read, str),
     ],
 )
-def test_j6_result_whose_stored_kind_does_not_fit_is_refused(made, taken):
+def test_j6_parameter_that_does_not_accept_the_stored_kind_is_refused(made, taken):
     with pytest.raises(cloaca.TaskValidationError, match="parameter 'made_one' takes"):
         passing(made, taken).build()
 
@@ -86,7 +86,7 @@ def test_j6_result_whose_stored_kind_does_not_fit_is_refused(made, taken):
         (str, Annotated[list[Read], pydantic.BeforeValidator(str.split)]),
     ],
 )
-def test_j6_result_whose_stored_kind_fits_is_accepted(made, taken):
+def test_j6_parameter_that_accepts_the_stored_kind_is_allowed(made, taken):
     passing(made, taken).build()
 
 

@@ -75,7 +75,7 @@ def test_submission_that_finds_its_key_is_logged_at_debug(database, caplog):
     (line,) = [
         record.getMessage()
         for record in caplog.records
-        if "the submission starts none" in record.getMessage()
+        if "the submission starts no new one" in record.getMessage()
     ]
     assert first.id in line
     assert "twice" in line
@@ -138,7 +138,7 @@ def test_coroutines_submit_without_blocking_the_loop(database):
 
 
 def test_event_loop_runs_while_a_submission_waits_for_the_database(tmp_path):
-    """The file is locked for a while: a blocking `submit` would stop the loop for that time."""
+    """`submit_async` does not block the loop while another connection locks the database file."""
     import sqlite3
 
     define()
@@ -174,7 +174,7 @@ def test_cancelled_submission_leaves_the_runner_usable(runner):
     asyncio.run(main())
 
 
-def test_a_task_starts_executions_through_its_runner(database):
+def test_a_task_can_submit_executions_through_its_runner(database):
     with cloaca.WorkflowBuilder("child"):
 
         @cloaca.task
@@ -292,8 +292,9 @@ def test_shutdown_reports_open_executions(tmp_path, caplog):
         runner.execute("w")
         with cloaca.DefaultRunner(url) as other:
             other.submit("w", delay=3600)
-        assert messages_of(caplog) == []  # another runner is open
-    assert messages_of(caplog) == []  # this runner submitted nothing
+        assert messages_of(caplog) == []  # Another runner is open, so nothing is reported.
+    # This runner submitted none of the open executions, so it reports nothing.
+    assert messages_of(caplog) == []
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.submit("w", delay=3600)
         runner.submit("w", delay=3600)

@@ -1,4 +1,4 @@
-"""Labels of executions, and the conditions and cursors of `list_executions`."""
+"""Labels of executions, and the filters and cursors of `list_executions`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ids(page: Any) -> list[str]:
     return [result.execution_id for result in page]
 
 
-def test_u2_every_kind_of_submission_takes_labels(runner: Any) -> None:
+def test_every_kind_of_submission_takes_labels(runner: Any) -> None:
     labels = {"order": "4711"}
     results = [
         runner.execute("orders", labels=labels),
@@ -55,14 +55,14 @@ def test_u2_every_kind_of_submission_takes_labels(runner: Any) -> None:
     assert runner.get_execution(results[0].execution_id).labels == labels
 
 
-def test_u2_the_submitted_event_has_the_labels(runner: Any) -> None:
+def test_the_submitted_event_has_the_labels(runner: Any) -> None:
     result = runner.execute("orders", labels={"a": "1", "b": "2"})
     assert runner.events(result.execution_id)[0].data == {"labels": {"a": "1", "b": "2"}}
     plain = runner.execute("orders")
     assert (plain.labels, runner.events(plain.execution_id)[0].data) == ({}, {})
 
 
-def test_u2_wrong_labels_are_refused(runner: Any) -> None:
+def test_wrong_labels_are_refused(runner: Any) -> None:
     wrong: Any
     for wrong in (["order"], {"order": 4711}, {1: "a"}, {"": "a"}, {"a": "v" * 513}, {"a": "\0"}):
         with pytest.raises(cloaca.ConfigurationError):

@@ -1,8 +1,7 @@
 """The layers of the engine crate: imports point down only, and pure layers perform no I/O.
 
-ARCHITECTURE.md describes the layers. Inside the upper layers the files import each other in one
-direction too. This file reads the Rust sources, because the compiler accepts an import in any
-direction.
+ARCHITECTURE.md describes the layers. Inside the upper layers, the imports between files form no
+cycle. These tests read the Rust sources, because the compiler accepts imports in any direction.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "crates" / "cloacina" / "src"
 
-# The layers that each layer may import, besides itself.
+# The other layers that each layer can import.
 MAY_IMPORT = {
     "types": set[str](),
     "workflow": {"types"},
@@ -27,13 +26,13 @@ MAY_IMPORT = {
     "runner": {"types", "workflow", "engine", "store", "runtime"},
 }
 
-# Layers without side effects: results depend on the arguments only.
+# Layers without side effects, whose results depend only on their arguments.
 PURE_LAYERS = {"types", "workflow", "engine"}
 IO = re.compile(
     r"\b(?:tokio|diesel|diesel_migrations|libsqlite3_sys|std\s*::\s*(?:env|fs|io|net|process|thread))\b"
 )
 
-# Time and new ids are arguments: these layers use neither the clock of `types` nor randomness.
+# Layers that use no clock and no randomness. They receive times and new ids as arguments.
 TIMELESS_LAYERS = {"workflow", "engine"}
 CLOCK = re.compile(
     r"\b(?:SystemClock|fastrand|\w+Id\s*::\s*generate"
@@ -54,18 +53,18 @@ TOKEN = re.compile(r"\w+|::|\S")
 
 
 def without_noise(source: str) -> str:
-    """The source without comments and literals, with the same line numbers."""
+    """Returns the source without comments and literals, with the same line numbers."""
     return NOISE.sub(lambda match: " " + "\n" * match.group().count("\n"), source)
 
 
 def module_of(file: Path) -> list[str]:
-    """The module path of a file, relative to the sources: `store/mod.rs` is `store`."""
+    """Returns the module path of a file, relative to the sources: `store/mod.rs` is `store`."""
     parts = list(file.with_suffix("").parts)
     return parts[:-1] if parts[-1] in {"mod", "lib"} else parts
 
 
 def read_paths(tokens: list[str], position: int) -> Iterator[list[str]]:
-    """The paths that begin at a token: one, or each of `a::{b, c::{d, e}}`."""
+    """Returns the paths that start at a token: one path, or all paths of `a::{b, c::{d, e}}`."""
     head = [tokens[position]]
     position += 1
     while position + 1 < len(tokens) and tokens[position] == "::":
@@ -81,7 +80,7 @@ def read_paths(tokens: list[str], position: int) -> Iterator[list[str]]:
 
 
 def read_group(tokens: list[str], opening: int) -> Iterator[list[str]]:
-    """The paths inside the braces that open at a token."""
+    """Returns the paths inside the braces that open at a token."""
     depth = 0
     for position in range(opening, len(tokens)):
         token = tokens[position]
@@ -96,16 +95,21 @@ def read_group(tokens: list[str], opening: int) -> Iterator[list[str]]:
 
 
 def imports(source: str, module: list[str]) -> Iterator[list[str]]:
-    """The paths, from the crate's root, by which a source file names parts of its own crate."""
+    """Returns the paths that a source file uses for items of the same crate.
+
+    The paths start at the crate's root.
+    """
     tokens = TOKEN.findall(without_noise(source))
-    inline: list[str | None] = []  # one entry for each open brace: a module's name, or None
+    # One entry for each open brace: the name of the module that it opens, or `None`.
+    inline: list[str | None] = []
     for position, token in enumerate(tokens):
         if token == "{":
             named = position >= 2 and tokens[position - 2] == "mod"
             inline.append(tokens[position - 1] if named else None)
         elif token == "}" and inline:
             inline.pop()
-        # `self` alone is the receiver of a method; as a path it stays inside its module.
+        # `self` is skipped, because it is either the receiver of a method or the start of a path
+        # inside the same module.
         if token not in {"crate", "super"} or tokens[position + 1 : position + 2] != ["::"]:
             continue
         if position > 0 and tokens[position - 1] == "::":
@@ -121,10 +125,10 @@ def imports(source: str, module: list[str]) -> Iterator[list[str]]:
 
 
 def violations(file: Path, source: str) -> list[str]:
-    """The violations of a layer's rules in one of its files, as sentences."""
+    """Returns a sentence for each place where a file violates the rules of its layer."""
     module = module_of(file)
     if not module:
-        return []  # lib.rs: it re-exports names of every layer
+        return []  # This file is lib.rs, which re-exports names of every layer.
     layer = module[0]
     if layer not in MAY_IMPORT:
         return [
@@ -138,7 +142,8 @@ def violations(file: Path, source: str) -> list[str]:
             found.append(f"{file}: `{written}` goes through the crate's root; name the layer")
         elif target != layer and target not in MAY_IMPORT[layer]:
             found.append(f"{file}: `{written}` points up: {layer} may not import {target}")
-    # The tests of a pure layer may use anything. They are at the end of a file, or in `tests.rs`.
+    # Test modules may perform I/O and read clocks, so the checks below skip test modules, which are
+    # at the end of a file or in `tests.rs`.
     code = "" if module[-1] == "tests" else TEST_MODULE.split(without_noise(source))[0]
     if layer in PURE_LAYERS:
         found += [f"{file}: `{m.group()}` in the pure layer {layer}" for m in IO.finditer(code)]
@@ -160,7 +165,7 @@ def test_every_import_of_the_engine_crate_points_down() -> None:
     assert not found, "\n".join(found)
 
 
-def test_the_crate_root_only_re_exports() -> None:
+def test_the_crate_root_contains_only_re_exports() -> None:
     root = without_noise((SOURCES / "lib.rs").read_text(encoding="utf-8"))
     items = re.findall(r"\b(?:fn|struct|enum|trait|impl|static|const)\b", root)
     assert not items, f"lib.rs defines something: {items}"
@@ -168,18 +173,18 @@ def test_the_crate_root_only_re_exports() -> None:
 
 def test_the_macro_crate_does_not_depend_on_the_engine() -> None:
     manifest = SOURCES.parent.parent / "cloacina-macros" / "Cargo.toml"
-    # Only its tests may depend on `cloacina`, because they compile the expanded macros.
+    # The tests of the macro crate can depend on `cloacina`, because they compile expanded macros.
     dependencies = tomllib.loads(manifest.read_text(encoding="utf-8"))["dependencies"]
     assert "cloacina" not in dependencies
 
 
-# The layers whose files import each other in one direction only.
+# The layers in which the imports between files must form no cycle.
 ORDERED_LAYERS = ("store", "runtime", "runner")
 
-# The maximum number of lines of a file, in every layer.
+# Maximum number of lines in a file of any layer.
 MAX_LINES = 500
 
-# The files and folders of `runtime`, from the top: each imports only those after it.
+# The order of the files and folders of `runtime`. Each can import only the entries below it.
 RUNTIME_ORDER = (
     "coordinator_thread.rs",
     "coordinator.rs",
@@ -199,15 +204,15 @@ RUNTIME_ORDER = (
     "assignment.rs",
 )
 
-# Import cycles and long files that the tests accept.
-CYCLES_LEFT: frozenset[str] = frozenset()
-LONG_FILES_LEFT: frozenset[str] = frozenset()
+# Import cycles and long files that the tests accept as exceptions.
+ALLOWED_CYCLES: frozenset[str] = frozenset()
+ALLOWED_LONG_FILES: frozenset[str] = frozenset()
 
 Sources = Mapping[str, str]
 
 
 class ImportGraph:
-    """The imports between the files of the crate. Re-exports are followed to the defining file."""
+    """The imports between a crate's files. An import of a re-export leads to the defining file."""
 
     def __init__(self, sources: Sources) -> None:
         declared = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod\s+(\w+)\s*;")
@@ -228,11 +233,11 @@ class ImportGraph:
         }
 
     def _names(self, module: tuple[str, ...], code: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """The names that `use` brings into a module, and their paths from the crate's root."""
+        """Returns the names that `use` imports into a module, each with its path from the root."""
         for use in re.finditer(r"\buse\s+([^;]+);", code):
             text = re.sub(r"\bas\s+\w+", "", use.group(1))
             tokens = TOKEN.findall(text)
-            # A path that begins with neither `crate` nor `super` may name a module inside this one.
+            # A path that does not start with `crate` or `super` can name a module inside this one.
             for path in read_paths(tokens, 0):
                 full = list(module)
                 for part in path:
@@ -246,7 +251,7 @@ class ImportGraph:
                     yield path[-1], tuple(full)
 
     def _defining_file(self, path: tuple[str, ...], depth: int = 0) -> str | None:
-        """The file that defines what a path names."""
+        """Returns the file that defines the item of a path."""
         length = next((n for n in range(len(path), 0, -1) if path[:n] in self._files), 0)
         if length == 0:
             return None
@@ -258,9 +263,9 @@ class ImportGraph:
                 return found
         return self._files[module]
 
-    @cache  # noqa: B019 - the tests hold the few instances for as long as the module lives
-    def arrows(self, layer: str | None = None) -> dict[str, set[str]]:
-        """The imports between the files of a layer, or of the whole crate."""
+    @cache  # noqa: B019 - this test module keeps the few instances alive anyway
+    def between_files(self, layer: str | None = None) -> dict[str, set[str]]:
+        """Returns the imports between the files of a layer, or of the whole crate."""
         graph: dict[str, set[str]] = {}
         for module, file in self._files.items():
             if layer is not None and module[0] != layer:
@@ -268,7 +273,7 @@ class ImportGraph:
             code = self._code[file]
             paths = {tuple(path) for path in imports(code, list(module))}
             if file.endswith("mod.rs"):
-                # `mod.rs` re-exports its folder, so only names that its own code uses count.
+                # `mod.rs` re-exports items of its folder. Only names that its own code uses count.
                 own = re.sub(r"\buse\s+[^;]+;", "", code)
                 paths = {path for path in paths if path and re.search(rf"\b{path[-1]}\b", own)}
                 paths |= {
@@ -288,14 +293,14 @@ class ImportGraph:
 
 
 def child_of(file: str, folder: str) -> str | None:
-    """The file or folder directly inside `folder` that a file belongs to."""
+    """Returns the file or subfolder, directly inside `folder`, that is or contains `file`."""
     if not file.startswith(folder + "/"):
         return None
     return file[len(folder) + 1 :].split("/")[0]
 
 
 def between_children(graph: dict[str, set[str]], folder: str) -> dict[str, set[str]]:
-    """The imports between the files and folders of a folder; a subfolder counts as one node."""
+    """Returns the imports between the entries of a folder. A subfolder counts as one node."""
     children: dict[str, set[str]] = {}
     for file, targets in graph.items():
         here = child_of(file, folder)
@@ -308,7 +313,7 @@ def between_children(graph: dict[str, set[str]], folder: str) -> dict[str, set[s
 
 
 def cycles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
-    """The largest groups of nodes in which every node reaches every other one."""
+    """Returns the groups of nodes in which each node can reach every node of the group."""
 
     @cache
     def reached(start: str) -> frozenset[str]:
@@ -327,8 +332,8 @@ def cycles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
 
 
 def cycles_of_layer(layer: str, crate: ImportGraph) -> list[str]:
-    """The import cycles inside each folder of a layer, as sentences."""
-    graph = crate.arrows(layer)
+    """Returns a line for each import cycle inside a folder of a layer."""
+    graph = crate.between_files(layer)
     folders = {layer} | {
         "/".join(parts[:length])
         for parts in (file.split("/") for file in graph)
@@ -341,9 +346,9 @@ def cycles_of_layer(layer: str, crate: ImportGraph) -> list[str]:
     ]
 
 
-def upward_arrows(crate: ImportGraph) -> list[str]:
-    """The imports that contradict `RUNTIME_ORDER`."""
-    children = between_children(crate.arrows("runtime"), "runtime")
+def upward_imports(crate: ImportGraph) -> list[str]:
+    """Returns a line for each import that contradicts `RUNTIME_ORDER`."""
+    children = between_children(crate.between_files("runtime"), "runtime")
     return [
         f"runtime: {lower} may not import {upper}"
         for position, lower in enumerate(RUNTIME_ORDER)
@@ -353,7 +358,7 @@ def upward_arrows(crate: ImportGraph) -> list[str]:
 
 
 def long_files(sources: Sources) -> list[str]:
-    """The files with too many lines."""
+    """Returns a line for each file with too many lines."""
     limits = {"runtime/coordinator.rs": 250}
     return [
         f"{file}: {lines} lines, at most {limits.get(file, MAX_LINES)}"
@@ -380,27 +385,27 @@ def import_graph() -> ImportGraph:
 
 
 @pytest.mark.parametrize("layer", ORDERED_LAYERS)
-def test_the_files_of_a_layer_import_each_other_in_one_direction(layer: str) -> None:
+def test_the_files_of_a_layer_form_no_import_cycle(layer: str) -> None:
     found = cycles_of_layer(layer, import_graph())
-    assert not set(found) - CYCLES_LEFT, "\n".join(found)
+    assert not set(found) - ALLOWED_CYCLES, "\n".join(found)
 
 
-def test_the_exceptions_to_the_order_of_files_still_exist() -> None:
+def test_every_allowed_cycle_and_long_file_still_exists() -> None:
     found = {each for layer in ORDERED_LAYERS for each in cycles_of_layer(layer, import_graph())}
-    assert not CYCLES_LEFT - found
-    assert not LONG_FILES_LEFT - {each.split(":")[0] for each in long_files(crate_sources())}
+    assert not ALLOWED_CYCLES - found
+    assert not ALLOWED_LONG_FILES - {each.split(":")[0] for each in long_files(crate_sources())}
 
 
 def test_the_runtime_imports_in_the_declared_order() -> None:
     children = {child_of(file, "runtime") for file in crate_sources()}
     assert not set(RUNTIME_ORDER) - children, "a file or folder was renamed: update RUNTIME_ORDER"
-    found = upward_arrows(import_graph())
+    found = upward_imports(import_graph())
     assert not found, "\n".join(found)
 
 
-def test_extension_files_import_each_other_in_one_direction() -> None:
+def test_the_extension_files_form_no_import_cycle() -> None:
     extension = SOURCES.parent.parent / "cloaca-python" / "src"
-    assert not cycles(ImportGraph(sources_below(extension)).arrows())
+    assert not cycles(ImportGraph(sources_below(extension)).between_files())
 
 
 @pytest.mark.parametrize("crate", ["cloaca-python", "cloacina-web"])
@@ -411,7 +416,7 @@ def test_no_file_of_the_outer_crates_is_long(crate: str) -> None:
 
 def test_no_file_of_the_engine_crate_is_long() -> None:
     found = [
-        each for each in long_files(crate_sources()) if each.split(":")[0] not in LONG_FILES_LEFT
+        each for each in long_files(crate_sources()) if each.split(":")[0] not in ALLOWED_LONG_FILES
     ]
     assert not found, "\n".join(found)
 
@@ -474,7 +479,7 @@ def test_a_re_export_that_a_module_uses_is_an_import() -> None:
         ("types/json.rs", "use std::fs;"),
     ],
 )
-def test_a_wrong_import_is_found(file: str, source: str) -> None:
+def test_an_import_against_the_rules_is_found(file: str, source: str) -> None:
     assert violations(Path(file), source)
 
 
@@ -498,5 +503,5 @@ def test_a_wrong_import_is_found(file: str, source: str) -> None:
         ("runner/mod.rs", "use crate::{engine, runtime, store, types, workflow};"),
     ],
 )
-def test_a_right_import_is_accepted(file: str, source: str) -> None:
+def test_an_import_within_the_rules_is_accepted(file: str, source: str) -> None:
     assert violations(Path(file), source) == []

@@ -1,4 +1,4 @@
-"""Records of the package that go to Python's logging."""
+"""Log records that the package and the engine send to Python's `logging`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def test_exceptions_of_callbacks_are_logged_with_the_task(runner):
         record = records.get(timeout=10)
     logging.getLogger("cloaca").removeHandler(handler)
     assert (record.name, record.levelno) == ("cloaca", logging.ERROR)
-    assert record.getMessage() == "on_success of task 'a' raised KeyError: 'missing'"
+    assert record.getMessage() == (
+        "on_success of task 'a' of workflow 'w' raised KeyError: 'missing' "
+        f"[execution {result.execution_id}]"
+    )
     assert (record.workflow, record.task, record.execution_id) == ("w", "a", result.execution_id)
 
 
@@ -45,7 +48,9 @@ def test_callback_errors_are_printed_by_default(script, database):
     )
     out, err = process.communicate(timeout=60)
     assert out == ""
-    assert err.startswith("on_success of task 'a' raised ValueError: \nTraceback")
+    first, second = err.splitlines()[:2]
+    assert first.startswith("on_success of task 'a' of workflow 'w' raised ValueError [execution ")
+    assert second == "Traceback (most recent call last):"
 
 
 def test_records_of_the_engine_carry_their_fields(caplog):

@@ -1,4 +1,4 @@
-"""A coroutine that blocks the event loop is named in the log (S24)."""
+"""The log names a coroutine that blocks the event loop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_waiting_coroutines_are_not_named(runner, caplog, short_limit):
     assert held(caplog) == []
 
 
-def test_watching_thread_ends_with_the_runner():
+def test_watching_thread_ends_when_the_runner_stops():
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

@@ -1,4 +1,4 @@
-"""Several processes on one database: no task runs twice, no process starves or fails."""
+"""With several processes on one database, no task runs twice, and no process starves or fails."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RACER = PREAMBLE + textwrap.dedent(
         meet = mmap.mmap(file.fileno(), 0)
 
     def parent(context):
-        # Each process runs one of the two parents; both return at the same instant.
-        place = 2 * context["n"] + (side == "right")
-        meet[place] = 1
-        while not meet[place ^ 1]:
+        # Each process runs one of the two parents. Both parents return at the same instant.
+        flag = 2 * context["n"] + (side == "right")
+        meet[flag] = 1
+        while not meet[flag ^ 1]:
             time.sleep(0)
 
     with cloaca.WorkflowBuilder("join"):
@@ -40,8 +40,8 @@ RACER = PREAMBLE + textwrap.dedent(
         note("ready", side)
         if side == "left":
             wait_for("go")
-            # At most as many executions at once as a process has workers. With more, each process
-            # could run parents whose other half gets no worker in the other process.
+            # Opens at most one execution per worker of a process. With more executions, all
+            # workers could wait for parents that get no worker in the other process.
             for first in range(0, count, 4):
                 wave = range(first, min(first + 4, count))
                 for handle in runner.submit_many(("join", {"n": n}) for n in wave):
@@ -103,7 +103,8 @@ NEWER = """
 def test_i1_a_newer_schema_is_refused(database, script, request):
     cloaca.DefaultRunner(database).shutdown()
     if database.startswith("sqlite"):
-        # Another process, because two copies of SQLite in one process would corrupt the file.
+        # Another process writes, because two copies of SQLite in one process would corrupt the
+        # file.
         assert script(NEWER, database.removeprefix("sqlite:///")).communicate(timeout=60) == (
             "",
             "",
@@ -207,4 +208,4 @@ def test_work_of_a_fifth_process_is_shared_by_four_runners(database, script, tmp
     shares = collections.Counter(int(pid) for (pid,) in ledger.lines("work"))
     assert sum(shares.values()) == 400
     assert set(shares) == {worker.pid for worker in workers}
-    assert min(shares.values()) >= 20, "each gets a share"
+    assert min(shares.values()) >= 20, "a runner got less than its share"

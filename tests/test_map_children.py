@@ -1,4 +1,4 @@
-"""Nodes that start one child per element of a list (semantics M and K)."""
+"""Maps whose items are child executions, one for each element of a list (semantics M and K)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 import cloaca
-
-
-def wait_until(holds, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
+from cloaca._cli._family import family_text
+from waiting_support import wait_until
 
 
 class Render:
-    """A workflow `render` whose task can be held, and can fail for chosen pages."""
+    """Defines a workflow `render`. A test can block its task, or make it fail for some pages."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -48,7 +43,7 @@ class Render:
 
 
 def define_book(**options: Any) -> None:
-    """A workflow `book` with a child per page, and a task that takes the results."""
+    """Defines a workflow `book`, with one child for each page and a task that takes the results."""
     given: dict[str, Any] = {
         "workflow": "render",
         "over": "pages",
@@ -64,10 +59,10 @@ def define_book(**options: Any) -> None:
 
 
 def children(runner: cloaca.DefaultRunner, status: str | None = None) -> list[str]:
-    """The ids of the children of the only parent, oldest first."""
+    """Returns the ids of the children of the only parent execution, oldest first."""
     listed = runner.list_executions(children=True, limit=1000)
-    found = [one for one in listed if one.workflow_name == "render"]
-    return sorted(one.execution_id for one in found if status in (None, one.status))
+    found = [execution for execution in listed if execution.workflow_name == "render"]
+    return sorted(child.execution_id for child in found if status in (None, child.status))
 
 
 def retried(
@@ -92,8 +87,8 @@ def test_k4_outputs_are_in_the_order_of_the_elements(runner):
     assert [item.attempts for item in items] == [1] * 6
     assert all(item.started_at <= item.ended_at for item in items)
     assert len(children(runner)) == 6
-    # M8: lists show only the root of a tree.
-    assert [one.workflow_name for one in runner.list_executions()] == ["book"]
+    # Lists show only the root of a tree of executions (M8).
+    assert [execution.workflow_name for execution in runner.list_executions()] == ["book"]
 
 
 def test_k6_execution_has_the_same_events_for_any_number_of_items(runner):
@@ -117,10 +112,10 @@ def test_k1_empty_list_starts_no_child(runner):
 def test_k5_parallel_bounds_the_open_children_of_two_runners(database):
     render = Render()
     define_book(parallel=3)
-    with cloaca.DefaultRunner(database) as one, cloaca.DefaultRunner(database) as _two:
-        result = one.execute("book", {"pages": list(range(30))})
+    with cloaca.DefaultRunner(database) as first, cloaca.DefaultRunner(database) as _two:
+        result = first.execute("book", {"pages": list(range(30))})
         assert result.of("images") == [f"image-{page}" for page in range(30)]
-        assert len(children(one)) == 30
+        assert len(children(first)) == 30
     assert render.most <= 3
     assert sorted(render.calls) == list(range(30))
 
@@ -161,7 +156,7 @@ def test_m0_input_paths_read_the_element_and_the_context(runner):
     assert result.of("made") == ["ann@north", "bob@north"]
 
 
-def test_m0_without_input_the_child_gets_the_declared_fields(runner):
+def test_m0_child_without_input_option_gets_the_declared_fields(runner):
     with cloaca.WorkflowBuilder("double", input={"item": int}, output="twice"):
 
         @cloaca.task
@@ -175,7 +170,7 @@ def test_m0_without_input_the_child_gets_the_declared_fields(runner):
     assert result.of("made") == [2, 4, 6]
 
 
-def test_k_children_may_get_zipped_elements_or_batches(runner):
+def test_k_children_can_get_zipped_elements_or_batches(runner):
     with cloaca.WorkflowBuilder("pair", input={"name": str, "size": int}, output="text"):
 
         @cloaca.task
@@ -312,7 +307,7 @@ def test_m4_cancel_reaches_the_children(runner):
     assert {item.status for item in runner.items(handle.id, "images")} == {"Cancelled"}
 
 
-def test_m4_abandoned_children_go_on(runner):
+def test_m4_abandoned_children_continue(runner):
     render = Render()
     render.gate.clear()
     define_book(parallel=2, on_parent_end="abandon")
@@ -354,7 +349,7 @@ def test_m4_timeout_of_the_node_applies_to_each_child(runner):
     assert "WorkflowTimeoutError" in item.error.message
 
 
-def test_m7_map_waits_until_a_program_defines_the_workflow(runner):
+def test_m7_map_waits_until_a_program_defines_the_child_workflow(runner):
     name = f"render-{uuid.uuid4().hex}"
     define_book(workflow=name)
     handle = runner.submit("book", {"pages": [1, 2]})
@@ -370,7 +365,7 @@ def test_m7_map_waits_until_a_program_defines_the_workflow(runner):
     assert handle.result(timeout=60).of("images") == ["late-1", "late-2"]
 
 
-def test_k_children_may_start_children_of_their_own(runner):
+def test_k_children_can_start_children(runner):
     Render()
     define_book()
     with cloaca.WorkflowBuilder("shelf", input={"books": list[list[int]]}):
@@ -381,7 +376,7 @@ def test_k_children_may_start_children_of_their_own(runner):
     assert bound == [["image-1", "image-2"], [], ["image-3"]]
 
 
-def test_k_map_may_run_over_the_outputs_of_children(runner):
+def test_k_map_can_run_over_the_outputs_of_children(runner):
     Render()
     with cloaca.WorkflowBuilder("book", input={"pages": list[int]}):
         cloaca.child("images", workflow="render", over="pages", input={"page": "item"})
@@ -416,3 +411,17 @@ def test_m0_unknown_list_is_refused():
         cloaca.WorkflowBuilder("book", input={"pages": list[int]}),
     ):
         cloaca.child("images", workflow="render", over="page")
+
+
+def test_m8_children_lists_the_child_of_each_item(runner):
+    Render()
+    define_book()
+    book = runner.submit("book", {"pages": [1, 2, 3]})
+    assert book.result().status == "Completed"
+    children = runner.children(book.id)
+    assert [child.workflow_name for child in children] == ["render"] * 3
+    assert [child.final_context["image"] for child in children] == [
+        f"image-{page}" for page in (1, 2, 3)
+    ]
+    tree = family_text(runner._core.reads, book.result(), verbose=True)
+    assert [f"images[{item}]: render" in tree for item in range(3)] == [True] * 3

@@ -1,4 +1,4 @@
-"""Items of maps: calls, final tasks, poison items, fairness, deployments (K, Q2, E2)."""
+"""Items of maps: refused calls, final tasks, fairness, deployments, poison items (K, Q2, E2)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ import pytest
 import cloaca
 from conftest import Script
 from processes import PREAMBLE, Ledger
-
-
-def wait_until(holds, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-
+from waiting_support import wait_until
 
 WHOLE_CALLS: dict[str, Any] = {
     "sleep": lambda handle: handle.sleep("key", "1h"),
@@ -33,7 +26,7 @@ WHOLE_CALLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("call", WHOLE_CALLS)
-def test_k3_item_that_waits_or_starts_is_refused_at_the_call(runner, call):
+def test_k3_item_cannot_wait_or_start_executions(runner, call):
     caught = []
     with cloaca.WorkflowBuilder("whole", input={"rows": list[int]}):
 
@@ -54,7 +47,7 @@ def test_k3_item_that_waits_or_starts_is_refused_at_the_call(runner, call):
     assert "cloaca.child(..., over=...)" in caught[0].hint
 
 
-def test_k3_coroutine_item_that_sleeps_is_refused_at_the_call(runner):
+def test_k3_coroutine_item_cannot_sleep(runner):
     with cloaca.WorkflowBuilder("whole", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=1)
@@ -181,17 +174,17 @@ def test_k2_map_of_many_items_does_not_delay_another_task(database):
         handle = runner.submit("many", {"rows": list(range(count))})
         assert begun.wait(20)
         before = len(done)
-        behind = [runner.execute("single").output - before]
+        items_before = [runner.execute("single").output - before]
         for _ in range(4):
             before = len(done)
-            behind.append(runner.execute("single").output - before)
+            items_before.append(runner.execute("single").output - before)
         assert not handle.done()
-        # What was claimed ahead may run first, and nothing else.
-        assert max(behind) < count / 4, behind
+        # Only items that the runner has already prefetched can run before the other task.
+        assert max(items_before) < count / 4, items_before
         assert handle.result(timeout=120).of(work) == list(range(count))
 
 
-def test_k11_items_are_claimed_after_a_deploy_by_the_newer_code(database):
+def test_k11_newer_code_runs_the_items_after_a_deploy(database):
     gate = threading.Event()
     begun: list[int] = []
 

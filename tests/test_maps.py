@@ -1,19 +1,28 @@
-"""Tasks that run once per element of a list (semantics K)."""
+"""Maps: tasks that run once for each element of a list (semantics K).
+
+A map over the results of another map, its *source*, is *aligned* with the source.
+"""
 
 from __future__ import annotations
 
 import pickle
 import threading
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 import cloaca
+from cloaca._tasks.references import tasks_of
+from cloaca.testing import VirtualRunner
+from waiting_support import wait_until
 
 
 def define_fetch(workflow: str = "pages", **options: Any) -> dict[str, list[int]]:
-    """A map over the field `urls`. Returns the indexes of its calls by index."""
+    """Defines a map over the field `urls`.
+
+    Returns a dict whose key `started` has the indexes of the items that have started.
+    """
     calls: dict[str, list[int]] = {"started": []}
     with cloaca.WorkflowBuilder(workflow, input={"urls": list[str]}):
 
@@ -123,7 +132,7 @@ def test_k8_every_item_runs_and_the_map_fails_if_any_failed(runner):
     assert failed[0].error.message == "cannot fetch bad1"
 
 
-def test_k8_tolerated_failures_leave_holes(runner):
+def test_k8_tolerated_failures_leave_none_in_the_results(runner):
     with cloaca.WorkflowBuilder("holes", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=0.5, retry_attempts=1)
@@ -155,7 +164,66 @@ def test_k8_tolerated_failures_leave_holes(runner):
     assert "work[1]" in error.message
 
 
-def test_k8_zero_tolerance_starts_nothing_more(runner):
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        cloaca.MapResult[int] | None,
+        None | cloaca.MapResult,
+        Annotated[cloaca.MapResult[int], "all pages"],
+        Annotated[cloaca.MapResult[int] | None, "all pages"],
+        "cloaca.MapResult[int] | None",
+        "Annotated[cloaca.MapResult[int], 'all pages']",
+    ],
+)
+@pytest.mark.parametrize("has_default", [False, True])
+def test_k9_map_result_may_be_optional_or_have_metadata(annotation, has_default, runner):
+    def counted(work=None):
+        return [len(work), sum(work.values())]
+
+    def required(work):
+        return [len(work), sum(work.values())]
+
+    function = counted if has_default else required
+    function.__annotations__ = {"work": annotation}
+    with cloaca.WorkflowBuilder("optional_items", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows")
+        def work(row: int) -> int:
+            return row * 10
+
+        cloaca.task(id="counted")(function)
+
+    result = runner.execute("optional_items", {"rows": [1, 2]})
+    assert result.of("counted") == [2, 30], result.error_message
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "expected"),
+    [
+        (cloaca.MapResult[int] | None, None, (True, None)),
+        (cloaca.MapResult[int], (), (False, ())),
+        (Annotated[cloaca.MapResult | None, "m"], (), (True, ())),
+        (cloaca.MapResult, None, (False, None)),
+    ],
+)
+def test_j7_map_result_keeps_its_default_and_accepts_none(annotation, default, expected):
+    def counted(work=default):
+        return 0
+
+    counted.__annotations__ = {"work": annotation}
+    with cloaca.WorkflowBuilder("defaults_of_items", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows")
+        def work(row: int) -> int:
+            return row
+
+        cloaca.task(counted)
+    (task,) = [task for task in tasks_of(counted) if task.id == "counted"]
+    (source,) = task.last_call.sources
+    assert (source.accepts_none, source.default) == expected
+
+
+def test_k8_zero_tolerance_starts_no_item_after_a_failure(runner):
     calls = define_fetch(tolerate=0, parallel=1)
     result = runner.execute("pages", {"urls": ["a", "bad", "c", "d"]})
     assert result.status == "Failed"
@@ -198,6 +266,8 @@ def test_k5_parallel_of_a_running_map_can_be_changed(runner):
 
     handle = runner.submit("changed", {"rows": [1, 2, 3, 4]})
     wait_until(lambda: running_items(runner, handle) == 1)
+    with pytest.raises(cloaca.ConfigurationError, match="from 1 to 4294967295, not 4294967296"):
+        runner.set_map(handle.id, work, parallel=2**32)
     runner.set_map(handle.id, work, parallel=3)
     wait_until(lambda: running_items(runner, handle) == 3)
     gate.set()
@@ -208,13 +278,6 @@ def test_k5_parallel_of_a_running_map_can_be_changed(runner):
 
 def running_items(runner: cloaca.DefaultRunner, handle: cloaca.WorkflowHandle) -> int:
     return len(runner.items(handle.id, "work", status="Running"))
-
-
-def wait_until(holds, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_k7_cancel_stops_a_map(runner):
@@ -240,7 +303,7 @@ def test_k7_cancel_stops_a_map(runner):
     assert states == {"Cancelled"}
 
 
-def test_k7_pause_claims_no_items_and_resume_goes_on(runner):
+def test_k7_no_item_is_claimed_between_pause_and_resume(runner):
     gate, begun = threading.Event(), threading.Event()
     calls = []
     with cloaca.WorkflowBuilder("paused", input={"rows": list[int]}):
@@ -262,16 +325,41 @@ def test_k7_pause_claims_no_items_and_resume_goes_on(runner):
     assert handle.result().of(work) == [1, 2, 3]
 
 
+def test_d7_pause_holds_the_retry_delay_of_an_item() -> None:
+    attempts: list[int] = []
+    with cloaca.WorkflowBuilder("held", input={"rows": list[int]}):
+        policy = cloaca.RetryPolicy(initial_delay=3600, max_delay=3600, with_jitter=False)
+
+        @cloaca.task(over="rows", retry=policy)
+        def work(row: int) -> int:
+            attempts.append(row)
+            if len(attempts) == 1:
+                raise ConnectionError("offline")
+            return row
+
+    with VirtualRunner() as runner:
+        handle = runner.submit("held", {"rows": [7]})
+        wait_until(lambda: any(item.error for item in runner.items(handle.id, work)))
+        runner.advance(1800)
+        handle.pause()
+        runner.advance(36_000)
+        handle.resume()
+        runner.advance(1700)
+        assert attempts == [7]
+        runner.advance(200)
+        assert handle.result(timeout=60).of(work) == [7]
+
+
 def retried(
     runner: cloaca.DefaultRunner, result: cloaca.WorkflowResult, **options: Any
 ) -> cloaca.WorkflowResult:
-    """The result of an execution that is retried."""
+    """Retries an execution and returns its new result."""
     runner.retry_execution(result.execution_id, **options)
     wait_until(lambda: runner.get_execution_status(result.execution_id).is_final)
     return runner.get_execution(result.execution_id)
 
 
-def test_k10_retry_runs_only_what_did_not_complete(runner):
+def test_k10_retry_runs_only_the_failed_items(runner):
     calls = []
     broken = True
     with cloaca.WorkflowBuilder("again", input={"rows": list[int]}):
@@ -317,11 +405,11 @@ def test_k10_from_task_reads_the_list_again(runner):
     calls.clear()
     result = retried(runner, result, from_task="rows")
     assert result.of(work) == [200, 201]
-    assert sorted(calls) == [200, 201]  # two threads note their calls
+    assert sorted(calls) == [200, 201]  # Sorted, because two threads append to the list.
     assert len(runner.items(result.execution_id, work)) == 2
 
 
-def test_k_batch_and_zip(runner):
+def test_k_map_can_take_batches_or_zipped_lists(runner):
     with cloaca.WorkflowBuilder("lists", input={"names": list[str], "sizes": list[int]}):
 
         @cloaca.task(over="names", batch=2)
@@ -340,7 +428,7 @@ def test_k_batch_and_zip(runner):
     assert "2 elements for 'name', and 1 for 'size'" in result.tasks["pair"].error.message
 
 
-def test_k_map_over_the_results_of_a_map(runner):
+def test_k_map_can_run_over_the_results_of_a_map(runner):
     with cloaca.WorkflowBuilder("chained", input={"urls": list[str]}):
 
         @cloaca.task(over="urls")
@@ -462,7 +550,7 @@ def test_k_aligned_map_of_a_failed_source_is_skipped(runner):
     ]
 
 
-def test_k_aligned_map_without_elements_ends(runner):
+def test_k_aligned_map_completes_if_every_element_failed(runner):
     with cloaca.WorkflowBuilder("aligned_nothing", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=1.0, retry_attempts=1)
@@ -595,7 +683,7 @@ def test_k_aligned_children_start_item_by_item(runner):
     assert result.of("images") == [0, 2, 4]
 
 
-def test_k3_steps_of_items_are_their_own(runner):
+def test_k3_each_item_has_its_own_steps(runner):
     made = []
     with cloaca.WorkflowBuilder("steps", input={"rows": list[int]}):
 
@@ -615,7 +703,7 @@ def test_k3_steps_of_items_are_their_own(runner):
     assert sorted(made) == [1, 2, 3]
 
 
-def test_k3_timeout_is_that_of_an_item(runner):
+def test_k3_timeout_applies_to_each_item(runner):
     with cloaca.WorkflowBuilder("slow", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", timeout=0.2, retry_attempts=1)
@@ -631,7 +719,7 @@ def test_k3_timeout_is_that_of_an_item(runner):
     assert "item 'work[1]' did not end within its timeout" in items[1].error.message
 
 
-def test_k2_events_do_not_grow_with_the_width(runner):
+def test_k2_number_of_events_does_not_depend_on_the_items(runner):
     define_fetch()
     few = runner.execute("pages", {"urls": ["a"] * 2})
     many = runner.execute("pages", {"urls": ["a"] * 300})
@@ -671,7 +759,7 @@ def test_k12_callbacks_are_called_once_for_the_map(runner):
 
 @pytest.fixture
 def half_done(runner):
-    """An execution whose map has a completed, a failed, two running and two unstarted items."""
+    """An execution whose map has 1 completed, 1 failed, 2 running and 2 unstarted items."""
     gate = threading.Event()
     with cloaca.WorkflowBuilder("half", input={"urls": list[str]}):
 
@@ -699,7 +787,7 @@ def test_k12_progress_counts_the_items(half_done):
     assert (fetch.done, fetch.total, fetch.parallel) == (2, 6, 2)
     assert fetch.items[cloaca.TaskStatus.RUNNING] == 2
     assert fetch.fraction == 2 / 6
-    assert fetch.message == "1 of 6 items done, 1 failed, 2 run (bound 2)"
+    assert fetch.message == "1 of 6 items done, 1 failed, 2 running (limit 2)"
 
 
 def test_k12_progress_of_an_ended_map_keeps_its_counts(runner):
@@ -715,7 +803,7 @@ def test_k12_progress_of_an_ended_map_keeps_its_counts(runner):
 
 def test_k12_explain_counts_the_items(half_done):
     assert half_done.explain() == [
-        "Map 'fetch': 1 of 6 items done, 1 failed, 2 run (bound 2); the first error is that of "
+        "Map 'fetch': 1 of 6 items done, 1 failed, 2 running (limit 2); the first error is from "
         "item 1: ValueError: cannot fetch bad."
     ]
 
@@ -729,7 +817,7 @@ def test_k12_explain_counts_items_that_wait_for_their_retry(runner):
 
     handle = runner.submit("again", {"rows": [1, 2]})
     end = time.monotonic() + 60
-    wanted = "Map 'work': 0 of 2 items done, 0 run, 2 wait for their retry."
+    wanted = "Map 'work': 0 of 2 items done, 0 running, 2 waiting for a retry."
     while handle.explain() != [wanted]:
         assert time.monotonic() < end, handle.explain()
         time.sleep(0.01)
@@ -751,7 +839,7 @@ def test_k12_metrics_count_the_items_of_open_maps(runner, half_done):
     assert samples(runner.metrics()) == {}
 
 
-def test_k6_map_ends_once_with_two_runners(database):
+def test_k6_map_on_two_runners_ends_once(database):
     ends = []
     with cloaca.WorkflowBuilder("ends", input={"rows": list[int]}):
 
@@ -784,6 +872,9 @@ def test_mapped_function_that_takes_the_context_is_refused():
         ({"over": "rows", "batch": 0}, "batch must be a whole number from 1"),
         ({"over": "rows", "tolerate": 1.5}, "tolerate must be a number of items or a fraction"),
         ({"over": "rows", "tolerate": -1}, "tolerate must be a number of items from 0"),
+        ({"over": "rows", "parallel": 2**40}, "parallel must be .* from 1 to 4294967295, not 1099"),
+        ({"over": "rows", "batch": 2**32}, "batch must be .* from 1 to 4294967295, not 4294967296"),
+        ({"over": "rows", "tolerate": 2**40}, "tolerate must be .* from 0 to 4294967295, not 1099"),
         ({"parallel": 3}, "parallel needs over="),
         ({"over": {}}, "over must map parameters to lists"),
     ],
@@ -793,9 +884,9 @@ def test_invalid_options_of_a_map_are_refused(options, message):
         cloaca.task(**options)(lambda row: row)
 
 
-def test_element_of_a_map_must_be_clear():
+def test_map_with_ambiguous_element_parameter_is_refused():
     with (
-        pytest.raises(cloaca.TaskValidationError, match="several parameters that could be"),
+        pytest.raises(cloaca.TaskValidationError, match="several parameters that could receive"),
         cloaca.WorkflowBuilder("unclear"),
     ):
 
@@ -804,7 +895,7 @@ def test_element_of_a_map_must_be_clear():
             return one + two
 
 
-def test_list_of_a_map_must_be_known():
+def test_map_over_an_unknown_list_is_refused():
     with (
         pytest.raises(cloaca.TaskValidationError, match="runs over 'row', which is neither"),
         cloaca.WorkflowBuilder("unknown", input={"rows": list[int]}),

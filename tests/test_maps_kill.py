@@ -1,4 +1,4 @@
-"""A map runs on four processes, and two are killed: each result is recorded once (K4, K6)."""
+"""Each result of a map is recorded once, although two of four processes are killed (K4, K6)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import textwrap
 import time
 
 import cloaca
-from processes import IS_STRICT, PREAMBLE, Ledger
+from processes import IS_STRICT, PREAMBLE, Ledger, until
 
 ITEMS = 10_000 if IS_STRICT else 600
 PARALLEL = 8
-#: Long enough that the kills come while the map runs, because a long ledger is slow to read.
-ITEM_SECONDS = 0.02 if IS_STRICT else 0.002
+#: Run time of an item in seconds. It is long enough that both kills happen while the map runs,
+#: because before each kill the test must read the ledger, which is slow for many items.
+ITEM_SECONDS = 0.02 if IS_STRICT else 0.01
+#: Number of items behind the last started item that no process has claimed yet.
+AHEAD = 64
+#: Maximum time for each part of the map, in seconds.
 PATIENCE = 600 if IS_STRICT else 60
 
 WORKER = PREAMBLE + textwrap.dedent(
@@ -45,13 +49,21 @@ WORKER = PREAMBLE + textwrap.dedent(
 
 
 def open_items(ledger: Ledger, pid: int) -> set[str]:
-    """The items that a process has begun and not ended."""
+    """Returns the items that a process has started but not completed."""
     started = {item for of, item in ledger.lines("start") if int(of) == pid}
     return started - {item for of, item in ledger.lines("end") if int(of) == pid}
 
 
+def ended_items(ledger: Ledger) -> set[int]:
+    """Returns the items that have completed."""
+    return {int(item) for _, item in ledger.lines("end")}
+
+
 def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> subprocess.Popen[str]:
-    """Kill a process while it runs items; note the kill before others take the items over."""
+    """Kills a process that runs items, and first writes the kill to the ledger.
+
+    The ledger then contains the kill before any peer runs the rescued items.
+    """
     end = time.monotonic() + 30
     while time.monotonic() < end:
         for worker in workers:
@@ -70,7 +82,7 @@ def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> sub
 
 
 def most_at_once(ledger: Ledger) -> int:
-    """The largest number of items that ran at one time, according to the ledger."""
+    """Returns the largest number of items that ran at the same time, according to the ledger."""
     running: set[tuple[str, str]] = set()
     most = 0
     for line in ledger.path.read_text().splitlines():
@@ -92,11 +104,20 @@ def test_k6_map_over_four_processes_survives_two_kills(database, script, tmp_pat
     ledger.wait("ready", 4)
     (tmp_path / "go").touch()
     killed: set[str] = set()
-    for share in (ITEMS // 4, ITEMS // 2):
-        ledger.wait("end", share, PATIENCE)
+    ledger.wait("end", ITEMS // 4, PATIENCE)
+    for _ in range(2):
         victim = kill_with_items(workers, ledger)
         workers.remove(victim)
         killed.add(str(victim.pid))
+        if len(killed) == 2:
+            break
+        # No item may lose its runner twice, so the items of the victim must end before the next
+        # kill. First, all items end that it may have claimed without starting them.
+        claimed = max(int(item) for _, item in ledger.lines("start")) + AHEAD
+        items = set(range(min(claimed, ITEMS)))
+        until("the items have ended", lambda items=items: items <= ended_items(ledger), PATIENCE)
+        # Then also those end that it had ended, but whose results were not stored yet.
+        ledger.wait("end", len(ledger.lines("end")) + ITEMS // 8, PATIENCE)
     ledger.wait("total", 1, PATIENCE)
     (tmp_path / "stop").touch()
     for worker in workers:
@@ -122,9 +143,50 @@ def test_k6_map_over_four_processes_survives_two_kills(database, script, tmp_pat
         assert item.status == "Completed"
         assert square == item.index**2
         assert str(pid) in ends[item.index]
-        # An item runs again if its process was killed before the end of the item was stored.
+        # An item runs again if its process was killed before the item's result was stored.
         again = [of for of in ends[item.index] if of != str(pid)]
         assert set(again) <= killed
         assert len(again) < item.attempts
     assert [int(count) for (count,) in ledger.lines("total")] == [ITEMS]
     assert 1 < most_at_once(ledger) <= PARALLEL
+
+
+PAUSED = PREAMBLE + textwrap.dedent(
+    """
+    with cloaca.WorkflowBuilder("paused", input={"rows": list[int]}):
+        @cloaca.task(over="rows")
+        def work(row: int) -> int:
+            note("work", time.monotonic())
+            if sys.argv[2] == "hangs":
+                time.sleep(60)
+            return row
+
+    config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.25, lease_ttl=1)
+    with cloaca.DefaultRunner(sys.argv[1], config) as runner:
+        note("id", runner.submit("paused", {"rows": [7]}, key="only").id)
+        wait_for("stop")
+    """
+)
+
+
+def test_d7_item_rescued_during_a_pause_is_due_at_its_end(database, script, tmp_path):
+    ledger = Ledger(tmp_path)
+    dying = script(PAUSED, database, "hangs")
+    ((id,),) = ledger.wait("id", 1)
+    ledger.wait("work", 1)
+    with cloaca.DefaultRunner(database, start=False) as client:
+        client.pause_execution(id)
+        # The part of the pause before the rescue must not delay the item.
+        time.sleep(1.5)
+        dying.kill()
+        script(PAUSED, database, "returns")
+
+        def is_rescued() -> bool:
+            return client.items(id, "work").items[0].status == "Ready"
+
+        until("the rescue", is_rescued)
+        client.resume_execution(id)
+        resumed_at = time.monotonic()
+        (_, (started_at,)) = ledger.wait("work", 2)
+    assert float(started_at) - resumed_at < 1
+    (tmp_path / "stop").touch()

@@ -1,4 +1,4 @@
-"""The memory of a process that only submits."""
+"""A process that only submits uses a constant amount of memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Script
 
-#: The guarantee is for a million executions; the usual test run submits a tenth of that.
+#: The number of executions to submit. The guarantee applies to ten times as many, a million.
 SUBMISSIONS = 100_000
 
 PROGRAM = """
@@ -33,12 +33,12 @@ with cloaca.DefaultRunner(sys.argv[1]) as runner:
 """
 
 
-def test_b6_memory_stays_flat_while_a_process_only_submits(
+def test_memory_stays_flat_while_a_process_only_submits(
     database: str, script: Script, tmp_path: Path
 ) -> None:
     program: subprocess.Popen[str] = script(PROGRAM, database, str(SUBMISSIONS))
     out, errors = program.communicate(timeout=100)
     assert program.returncode == 0, errors
     grown = int(out)
-    # If the executions stayed in memory, they would take at least 36 MB.
+    # If the process kept the executions in memory, it would grow by at least 36 MB.
     assert grown < 16_000_000, f"{grown / 1e6:.1f} MB for {SUBMISSIONS} submissions"

@@ -1,4 +1,4 @@
-"""The metrics of a runner, in Prometheus format."""
+"""The metrics of a runner in the Prometheus format."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_endpoint_serves_metrics_until_the_runner_stops(database):
         urllib.request.urlopen(url, timeout=PATIENCE)
 
 
-def test_no_endpoint_by_default(runner):
+def test_the_runner_has_no_endpoint_by_default(runner):
     assert runner.metrics_url is None
 
 
@@ -175,7 +175,7 @@ def test_prune_deletes_ended_executions_older_than_an_age(runner):
 
 
 def status(url, host):
-    """The HTTP status of a request with this `Host` header."""
+    """Returns the HTTP status of a request with this `Host` header."""
     address = url.split("/")[2]
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:
@@ -188,7 +188,7 @@ def status(url, host):
         connection.close()
 
 
-def test_a21_endpoint_answers_only_requests_for_allowed_hosts():
+def test_endpoint_answers_only_requests_for_allowed_hosts():
     config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_allowed_hosts="shop.test, other")
     with cloaca.DefaultRunner(":memory:", config) as runner:
         url = runner.metrics_url
@@ -202,7 +202,7 @@ def test_a21_endpoint_answers_only_requests_for_allowed_hosts():
         assert status(runner.metrics_url, "evil.test") == 200
 
 
-def test_a21_the_endpoint_may_have_an_ipv6_address():
+def test_endpoint_can_have_an_ipv6_address():
     config = cloaca.DefaultRunnerConfig(metrics_port=0, metrics_host="::1")
     try:
         runner = cloaca.DefaultRunner(":memory:", config)

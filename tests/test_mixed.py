@@ -1,4 +1,4 @@
-"""The example `examples/mixed`: a workflow in two languages survives the death of either side."""
+"""The two-language workflow of `examples/mixed` completes even if one of its programs is killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = 120
 
 
 def load(name: str) -> ModuleType:
-    """A module of the example."""
+    """Imports a module of the example."""
     spec = importlib.util.spec_from_file_location(f"mixed_{name}", EXAMPLE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -34,13 +34,13 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def example() -> ModuleType:
-    """The functions with which the example starts its two sides."""
+    """The example's module `run`, whose functions start the Python program and the Rust program."""
     return load("run")
 
 
 @pytest.fixture(scope="session")
 def worker_program(example: ModuleType) -> Path:
-    """The Rust side, built once."""
+    """The path of the Rust program, which is built once."""
     if shutil.which("cargo") is None:
         os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo" / "bin")
     program: Path = example.build_worker("dev")
@@ -49,7 +49,7 @@ def worker_program(example: ModuleType) -> Path:
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that a test starts; they are ended with it."""
+    """A list for the processes that a test starts. The fixture kills them after the test."""
     started: list[subprocess.Popen[str]] = []
     yield started
     for process in started:
@@ -61,11 +61,11 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
                 pipe.close()
 
 
-def wait_for(what: str, fact: Callable[[], bool]) -> None:
-    """Wait for a file that another process writes."""
+def wait_for(what: str, is_true: Callable[[], bool]) -> None:
+    """Waits for a condition on a file that another process writes."""
     until = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < until, f"never: {what}"
+    while not is_true():
+        assert time.monotonic() < until, f"did not happen in {PATIENCE} s: {what}"
         time.sleep(0.002)
 
 
@@ -113,7 +113,7 @@ def test_either_side_is_killed_and_the_execution_completes(
     assert pipeline.returncode == 0
     report = Path(out.strip()).read_text()
     assert f"{LINES:,} requests" in report
-    # A finished task does not run again, whichever side dies after it.
+    # A finished task does not run again, no matter which program was killed later.
     assert journal().count(["fetch", "1 of 8 files"]) == fetched
     with cloaca.DefaultRunner(database) as runner:
         (result,) = runner.list_executions()
@@ -123,7 +123,7 @@ def test_either_side_is_killed_and_the_execution_completes(
 
 
 @pytest.mark.timeout(300)
-def test_one_command_runs_both_sides(tmp_path, worker_program, monkeypatch, capsys, example):
+def test_one_command_runs_both_programs(tmp_path, worker_program, monkeypatch, capsys, example):
     monkeypatch.setattr(example, "OUTPUT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["run.py", "--lines", "8000", "--profile", "dev"])
     assert example.main() == 0
@@ -145,7 +145,7 @@ LABELLER = """
 
 
 @pytest.mark.timeout(300)
-def test_a_workflow_that_rust_defines_is_served_by_python(
+def test_python_runs_a_task_of_a_workflow_defined_in_rust(
     database, script, worker_program, processes
 ):
     root = EXAMPLE.parent.parent
@@ -167,12 +167,13 @@ def test_a_workflow_that_rust_defines_is_served_by_python(
             reads = reads or cloaca._core.Inspector(database).reads
             page = reads.executions(cloaca._core.ListFilter(workflows=["images"]), 1)
         except cloaca.CloacaException:
-            return False  # there is no database yet
+            return False  # The database does not exist yet.
         results = [cloaca.WorkflowResult(execution) for execution in page.executions]
         return any(result.tasks["fetch"].status == "Completed" for result in results)
 
     wait_for("fetch", fetched)
-    # No runner has the task yet. The defining side dies and restarts; then Python starts.
+    # No runner knows the task `label` yet. The Rust program is killed and restarted. Then the
+    # Python program starts, which knows the task.
     first.kill()
     first.wait()
     second = define()

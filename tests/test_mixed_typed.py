@@ -1,4 +1,4 @@
-"""Workflows in two languages: typed tasks (semantics J11), and children across them (M8)."""
+"""Workflows in two languages: typed values (semantics J4), maps (K11) and children (M1, M3)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Total:
 
 @pytest.fixture(scope="session")
 def worker_program() -> Path:
-    """The Rust side, the example `orders_worker`, built once."""
+    """The path of the Rust example `orders_worker`, which is built once."""
     if shutil.which("cargo") is None:
         os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo" / "bin")
     command = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "orders_worker"]
@@ -49,7 +50,7 @@ def worker_program() -> Path:
 
 @pytest.fixture
 def worker(database: str, worker_program: Path) -> Iterator[subprocess.Popen[str]]:
-    """The Rust program, running on the test's database."""
+    """The process of the Rust program, which works on the test's database."""
     process = subprocess.Popen([str(worker_program), database], stdin=subprocess.PIPE, text=True)
     yield process
     assert process.stdin is not None
@@ -72,7 +73,7 @@ def define(input):
 
 
 @pytest.mark.timeout(600)
-def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
+def test_j4_values_pass_from_python_to_rust_and_back(database, worker):
     define({"order_id": str, "urls": list[str]})
     with cloaca.DefaultRunner(database) as runner:
         handle = runner.submit("order_in_two", {"order_id": "o-1", "urls": ["a", "b"]})
@@ -83,7 +84,7 @@ def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
         assert result.final_context["total"]["sum"] == 201
         with pytest.raises(cloaca.WorkflowInputError):
             runner.submit("order_in_two", {"order_id": "o-2", "urls": [7]})
-        # A value that the Rust task cannot decode fails it for good.
+        # If the Rust task cannot decode a value, it fails and is not retried.
         define({"order_id": str, "urls": list[str], "discount": str})
         wrong = cloaca.Context({"order_id": "o-3", "urls": ["a"], "discount": "much"})
         failed = runner.submit("order_in_two", wrong).result(timeout=PATIENCE)
@@ -91,6 +92,39 @@ def test_j11_values_pass_from_python_to_rust_and_back(database, worker):
         assert failed.error.type == "TaskInputError"
         assert "parameter 'discount' of task 'total'" in failed.error.message
         assert failed.tasks["total"].attempts == 1
+
+
+@pytest.mark.timeout(600)
+def test_k11_programs_of_two_languages_share_the_items_of_a_map(database, worker_program):
+    begun, gate = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("weights", input={"parcels": list[int]}, output="all_weights"):
+
+        @cloaca.task(over="parcels", parallel=4)
+        def weigh(number: int) -> str:
+            begun.set()
+            gate.wait(PATIENCE)
+            return f"python {number}"
+
+        @cloaca.task
+        def all_weights(weigh: list[str]) -> list[str]:
+            return weigh
+
+    config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(database, config) as runner:
+        handle = runner.submit("weights", {"parcels": list(range(40))})
+        assert begun.wait(PATIENCE)
+        command = [str(worker_program), database]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
+            end = time.monotonic() + PATIENCE
+            while len(runner.items(handle, weigh, status="Completed")) < 5:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            gate.set()
+            result = handle.result(timeout=PATIENCE).raise_for_status()
+            worker.stdin.close()
+    languages = [text.split(" ") for text in result.output]
+    assert [int(number) for _, number in languages] == list(range(40))
+    assert {language for language, _ in languages} == {"rust", "python"}
 
 
 class Order(BaseModel):
@@ -101,7 +135,7 @@ class Order(BaseModel):
 
 
 class Mailer:
-    """A resource that notes what it sends."""
+    """A resource that records the mails that it sends."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -112,7 +146,7 @@ class Mailer:
 
 
 @pytest.mark.timeout(600)
-def test_j11_typed_order_runs_with_a_task_in_rust(database, worker):
+def test_j4_typed_order_runs_with_a_task_in_rust(database, worker):
     mailers: list[Mailer] = []
 
     def open_mailer() -> Mailer:
@@ -160,7 +194,7 @@ def define_label(label, **options):
 
 
 @pytest.mark.timeout(600)
-def test_m8_children_call_each_other_across_languages(database, worker):
+def test_m1_children_call_each_other_across_languages(database, worker):
     attempts = []
 
     def label(order_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The public API agrees with a simple model, for random calls in random order."""
+"""For random API calls in random order, a runner behaves like a simple model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import cloaca
 from cloaca import _core
 from cloaca.testing import VirtualRunner
 
+# Seconds that an execution of the kind `slow` takes.
 SLEEP = 100
+# Seconds between the two attempts of the kind `flaky`.
 BACK_OFF = 50
-# Ended executions are pruned after this time, at most a minute late.
+# Seconds for which a runner keeps an ended execution. After this time, the runner deletes the
+# execution within a minute.
 RETENTION = 3600
 KINDS = ["quick", "fails", "flaky", "slow"]
 ENDED = {"Completed", "Failed", "Cancelled"}
@@ -53,7 +56,7 @@ def define(kind):
 
 
 class Modelled:
-    """One execution in the model: its phase, and the end of that phase."""
+    """An execution in the model, with its phase and the time at which the phase ends."""
 
     def __init__(self, kind, now, delay):
         self.kind = kind
@@ -103,18 +106,18 @@ class Modelled:
         self.status = "Running" if self.tries else "Pending"
         if self.phase == "backing off":
             self.due += held
-        elif self.phase == "given back":
+        elif self.phase == "returned":
             self.due = now
         elif self.phase == "waiting":
             self.due = max(self.start_at, now)
         self.pass_time(now)
 
     def restart(self, now):
-        """Running tasks are given back, and start again."""
+        """Applies a restart: the old runner returns its claims, and running tasks start again."""
         if self.phase == "sleeping":
             self.tries -= 1
             if self.status == "Paused":
-                self.phase = "given back"
+                self.phase = "returned"
             else:
                 self.run(now)
 
@@ -218,16 +221,16 @@ class Api(RuleBasedStateMachine):
 
     @rule(target=handles, kind=st.sampled_from(KINDS))
     def prune(self, kind):
-        # At least one execution has not ended.
+        # Submits an execution that is not yet due after the advance, so that it remains.
         id = self.submit(kind, 2 * RETENTION)
         self.advance(RETENTION + 61)
         listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
-        assert self.kept(RETENTION) <= listed <= self.kept(RETENTION + 61)
+        assert self.ids_within(RETENTION) <= listed <= self.ids_within(RETENTION + 61)
         self.model = {id: known for id, known in self.model.items() if id in listed}
         return id
 
-    def kept(self, seconds):
-        """Executions that must still be stored: a runner prunes once a minute."""
+    def ids_within(self, seconds):
+        """Returns the ids of executions that are open or ended in the last `seconds` seconds."""
         return {
             id
             for id, known in self.model.items()

@@ -1,4 +1,4 @@
-"""PostgreSQL stops and restarts: nothing acknowledged is lost or recorded twice (semantics E6)."""
+"""Restarts of PostgreSQL neither lose acknowledged work nor record it twice (semantics E6)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ LOADER = PREAMBLE + textwrap.dedent(
 )
 
 
-def everything(runner):
-    """All executions."""
+def all_executions(runner):
+    """Yields all executions, reading the list page by page."""
     cursor = None
     while True:
         page = runner.list_executions(limit=1000, cursor=cursor)
@@ -64,12 +64,12 @@ def test_e6_acknowledged_work_survives_restarts_of_the_server(private_server, sc
     end = time.monotonic() + seconds(9)
     outages = 0
     while time.monotonic() < end:
-        # The load between two outages is part of the test; the sleep does not wait for an event.
+        # The load runs for two seconds between outages.
         time.sleep(2)
         private_server.stop(["fast", "immediate"][outages % 2])
         private_server.start()
         outages += 1
-        # Throughput recovers.
+        # The runners must accept and complete further submissions.
         ledger.wait("taken", len(ledger.lines("taken")) + 10 * RUNNERS)
     (tmp_path / "enough").touch()
     with cloaca.DefaultRunner(database) as runner:
@@ -79,7 +79,7 @@ def test_e6_acknowledged_work_survives_restarts_of_the_server(private_server, sc
             assert loader.communicate(timeout=60) == ("", "")
         taken = [id for ids in ledger.lines("taken") for id in ids]
         assert len(taken) == len(set(taken))
-        found = {result.execution_id: result for result in everything(runner)}
+        found = {result.execution_id: result for result in all_executions(runner)}
         assert set(taken) <= set(found)
         for result in found.values():
             assert result.status == "Completed"
@@ -94,5 +94,5 @@ def test_e6_acknowledged_work_survives_restarts_of_the_server(private_server, sc
         gone = [line for line in mine if "does not take writes" in line]
         back = [line for line in mine if "takes writes again" in line]
         assert len(mine) == len(gone) + len(back), mine
-        assert 1 <= len(gone) <= outages, "one line for an outage"
+        assert 1 <= len(gone) <= outages, "at most one line for each outage"
         assert len(back) == len(gone)

@@ -1,4 +1,4 @@
-"""Counts, activity, causes of failures and reruns, in Python and on the command line."""
+"""Counts, activity, failures by cause, and reruns, in Python and on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloaca._core import Inspector
 
 @pytest.fixture
 def filled(runner: cloaca.DefaultRunner) -> cloaca.DefaultRunner:
-    """A runner with a completed execution and two that failed for the same cause."""
+    """A runner with one completed execution and two that failed for the same cause."""
     with cloaca.WorkflowBuilder("etl"):
 
         @cloaca.task(retry_attempts=1)
@@ -72,7 +72,7 @@ def test_failures_are_grouped_by_cause(filled):
 
 
 def cli(database: str, *arguments: str) -> str:
-    """The output of a command."""
+    """Runs a command and returns its output."""
     command = [sys.executable, "-m", "cloaca", *arguments, "-c", database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ class Payment:
     amount: int
 
 
-def test_l12_sender_refuses_data_that_no_known_task_takes(runner):
+def test_l12_sender_refuses_data_that_no_known_task_accepts(runner):
     with cloaca.WorkflowBuilder("booking"):
 
         @cloaca.task(wait_for=cloaca.signal("paid_l12"))
@@ -32,11 +32,11 @@ def test_l12_sender_refuses_data_that_no_known_task_takes(runner):
     assert not handle.done()
     runner.send("paid_l12", {"amount": 3})
     assert handle.result(timeout=30).of("book") == 3
-    # No task of this program waits for this signal, so its data is not checked here.
+    # No task of this program waits for this signal, so the sender cannot check the data.
     runner.send("unknown_l12", {"amount": "much"})
 
 
-def test_l12_signal_to_one_execution_may_have_any_data(runner):
+def test_l12_signal_to_one_execution_can_have_any_data(runner):
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(wait_for=cloaca.signal("note_l12"))
@@ -48,12 +48,13 @@ def test_l12_signal_to_one_execution_may_have_any_data(runner):
         return handle.wait("note", cloaca.signal("note_l12"))
 
     handle = runner.submit("plain")
-    # The type that another workflow declares does not apply to the wait of the function.
+    # This function declares no type for the data. The type that another workflow declares does not
+    # apply.
     runner.send("note_l12", "hello", to=handle)
     assert handle.result(timeout=30).output == "hello"
 
 
-def test_l12_signal_that_cancels_may_have_any_data(runner):
+def test_l12_signal_that_cancels_can_have_any_data(runner):
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(wait_for=cloaca.signal("stop_l12", key="key"))
@@ -69,7 +70,7 @@ def test_l12_signal_that_cancels_may_have_any_data(runner):
     assert handle.result(timeout=30).status == "Cancelled"
 
 
-def test_l12_signal_is_accepted_if_one_task_takes_its_data(runner):
+def test_l12_signal_is_accepted_if_one_task_accepts_its_data(runner):
     with cloaca.WorkflowBuilder("loose"):
 
         @cloaca.task(wait_for=cloaca.signal("mixed_l12"))
@@ -83,7 +84,7 @@ def test_l12_signal_is_accepted_if_one_task_takes_its_data(runner):
 
     strict = runner.submit("strict")
     runner.send("mixed_l12", "text", to=strict)
-    # The waiting task validates the data too.
+    # The waiting task also validates the data.
     result = strict.result(timeout=30)
     assert result.status == "Failed"
     assert result.error.type == "TaskInputError"
@@ -100,16 +101,38 @@ def test_l12_approval_refuses_data_that_does_not_match(runner):
     assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}
 
 
+def test_l12_approval_without_data_is_checked_like_an_empty_object(runner):
+    @dataclasses.dataclass
+    class Decision:
+        limit: int = 5
+
+    with cloaca.WorkflowBuilder("release"):
+        cloaca.approval("needs_amount", data=Payment)
+        cloaca.approval("needs_nothing", data=Decision)
+        cloaca.approval("plain")
+
+    handle = runner.submit("release")
+    with pytest.raises(cloaca.WorkflowInputError, match="amount"):
+        runner.approve(handle, "needs_amount")
+    runner.approve(handle, "needs_amount", {"amount": 3})
+    runner.approve(handle, "needs_nothing")
+    runner.approve(handle, "plain")
+    result = handle.result(timeout=30)
+    assert result.of("needs_nothing")["data"] == {"limit": 5}
+    assert result.of("plain")["data"] is None
+
+
 def test_l12_engine_validates_approval_data_from_any_client(runner):
     with cloaca.WorkflowBuilder("release"):
         cloaca.approval("approve", data=Payment)
 
     handle = runner.submit("release")
     core = runner._core
-    # The command line, the HTTP API and other programs send the text as it is.
+    # Other clients (the command line, the HTTP API) send the text without checking it.
     for text, message in (
         ('{"amount": "much"}', "`amount`: expected integer, got string"),
         ("{}", "the field 'amount' is missing"),
+        ("null", "the field 'amount' is missing"),
         ("[3]", "expected object, got array"),
     ):
         with pytest.raises(cloaca.WorkflowInputError, match=message):
@@ -120,3 +143,16 @@ def test_l12_engine_validates_approval_data_from_any_client(runner):
     assert "decided" not in [event.type for event in handle.events()]
     core.decide(handle.id, "approve", True, '{"amount": 3}')
     assert handle.result(timeout=30).of("approve")["data"] == {"amount": 3}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (int, "^approval 'ok': the model of data= cannot be used: int has no fields"),
+        ({"a": object()}, "^approval 'ok': the model of data= cannot be used: field 'a'"),
+        ({1: int}, "^approval 'ok': a name of data= must be a string, not 1"),
+    ],
+)
+def test_errors_of_the_model_of_an_approval_name_its_option(data, message):
+    with pytest.raises(cloaca.WorkflowValidationError, match=message):
+        cloaca.approval("ok", data=data)

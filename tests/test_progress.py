@@ -1,4 +1,4 @@
-"""Progress of tasks, in other threads, other processes, terminals and notebooks."""
+"""The progress of tasks is visible to other threads, processes, terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from cloaca._observe.progress_bars import Bars, _Printed
 PATIENCE = 30
 
 
-def until(look):
+def until(condition):
     end = time.monotonic() + PATIENCE
-    while not (found := look()):
+    while not (found := condition()):
         assert time.monotonic() < end
-        time.sleep(0.02)  # progress is written a few times a second
+        time.sleep(0.02)  # Polls, because progress is written only a few times a second.
     return found
 
 
 @pytest.fixture
 def halfway(runner):
-    """An execution whose task has reported half of its work, and the event that lets it end."""
+    """The handle of an execution whose task has reported that half of its work is done.
+
+    The second value is the event for which the task waits before it ends.
+    """
     go_on = threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -43,7 +46,7 @@ def halfway(runner):
     go_on.set()
 
 
-def test_progress_is_seen_from_outside(runner, halfway, database):
+def test_progress_can_be_read_while_the_task_runs(runner, halfway, database):
     handle, go_on = halfway
     progress = until(lambda: (found := handle.progress()).tasks["copy"].done == 4 and found)
     copy = progress.tasks["copy"]
@@ -53,7 +56,7 @@ def test_progress_is_seen_from_outside(runner, halfway, database):
     assert progress["Running"] == progress["Pending"] == 1
     assert sum(progress.values()) == 2
     assert "'copy' Running 4 of 8" in repr(copy)
-    # Through the database alone, as another process sees it.
+    # Another process would read the progress from the database, as this inspector does.
     (seen,) = cloaca._core.Inspector(database).reads.progress(handle.id).tasks
     assert (seen.task_id, seen.attempt) == ("copy", 1)
     assert (seen.done, seen.total, seen.message) == (4.0, 8.0, "file <4>")
@@ -62,7 +65,7 @@ def test_progress_is_seen_from_outside(runner, halfway, database):
     assert handle.progress().fraction == 1
 
 
-def test_progress_of_an_earlier_attempt_does_not_count(runner):
+def test_progress_of_an_earlier_attempt_is_not_shown(runner):
     started, go_on = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -90,15 +93,15 @@ def test_progress_accepts_a_percentage_and_any_text(runner):
         @cloaca.task(id="a", retry_attempts=1)
         def a(context, handle):
             handle.heartbeat(50)
-            look = runner._core.reads.progress
-            (found,) = until(lambda: look(handle.execution_id).tasks)
+            reads = runner._core.reads
+            (found,) = until(lambda: reads.progress(handle.execution_id).tasks)
             seen.append((found.done, found.total, found.message))
             handle.set_progress(3, 4, "nul \0, half \ud800")
 
     handle = runner.submit("w")
     assert handle.result(PATIENCE).raise_for_status()
     assert seen == [(50, 100, None)]
-    # The last report is written soon after the task's end.
+    # The last report is written shortly after the task ends.
     task = until(lambda: (told := handle.progress().tasks["a"]).message and told)
     assert (task.done, task.total, task.message) == (3, 4, "nul \ufffd, half ?")
 
@@ -138,7 +141,7 @@ def test_bars_show_each_task(runner, halfway):
     assert "Completed" in shown
 
 
-def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
+def test_bars_move_for_running_tasks_and_show_due_retries(runner):
     from rich.console import Console
 
     go_on = threading.Event()
@@ -163,7 +166,7 @@ def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
         tasks = handle.progress().tasks
         return tasks["busy"].status == "Running" and tasks["refused"].status == "Ready"
 
-    # A prefetched task that has not started is also Ready, so wait for the retry first.
+    # Waits for the retry first, because a prefetched task that has not started is also Ready.
     until(lambda: "task_retrying" in {event.type for event in handle.events()})
     until(is_settled)
     bars = Bars(Console(file=io.StringIO(), force_terminal=True, width=80, record=True))
@@ -175,7 +178,7 @@ def test_bars_move_for_running_tasks_and_say_when_a_retry_comes(runner):
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     (line,) = [line for line in lines if "refused" in line]
-    assert "again in 1 min " in line
+    assert "retry in 1 min " in line
     assert "ConnectionError" in line
     go_on.set()
     handle.cancel()
@@ -185,7 +188,7 @@ def _bars_of(bars):
     return list(bars.drawing().columns[1].cells)
 
 
-def test_prints_of_tasks_stay_above_the_bars(runner, monkeypatch):
+def test_text_that_tasks_print_stays_above_the_bars(runner, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -212,7 +215,7 @@ class Screen(io.StringIO):
         return True
 
 
-def test_streams_are_restored_after_bars_with_captured_prints(database, monkeypatch):
+def test_streams_are_restored_after_bars_while_prints_are_captured(database, monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)

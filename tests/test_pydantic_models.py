@@ -110,7 +110,7 @@ class Root(pydantic.RootModel[tuple[decimal.Decimal, ...]]):
 
 
 Paid = Annotated[Cash | Card, pydantic.Field(discriminator="kind")]
-# An annotation of pydantic, so that `Decoder` uses pydantic for the whole annotation.
+# A pydantic annotation. `Decoder` uses pydantic for every annotation that contains it.
 Anything = Annotated[object, pydantic.Field()]
 
 
@@ -124,11 +124,11 @@ Anything = Annotated[object, pydantic.Field()]
         (Point, '{"n":%s}', Point(EXACT)),
         (Root, "[1,%s]", Root((decimal.Decimal(1), EXACT))),
         (dict[str, Root | None], '{"a":[%s],"b":null}', {"a": Root((EXACT,)), "b": None}),
-        # The other type of the union could match a text, so the number stays a number.
+        # The number stays a number, because a string could match the other type of the union.
         (Annotated[decimal.Decimal | str, pydantic.Field()], "%s", decimal.Decimal("1.1")),
         (Annotated[decimal.Decimal | float, pydantic.Field()], "%s", 1.1),
         (tuple[Anything, decimal.Decimal], "[%s,1.5]", (1.1, decimal.Decimal("1.5"))),
-        # A validator that comes first gets the number.
+        # A validator that runs before pydantic's own decoding still receives a number.
         (
             Annotated[decimal.Decimal, pydantic.BeforeValidator(lambda n: n + 1)],
             "1.5",

@@ -1,9 +1,10 @@
-"""The order of the Python package: its packages and modules import each other in one direction.
+"""The private packages of `cloaca` import only packages below them, and no modules form a cycle.
 
-ARCHITECTURE.md describes the packages. This file reads the sources, as Python accepts a cycle if
-one of its imports runs late enough. Imports inside functions and under `TYPE_CHECKING` count too: a
-module whose annotations need another module cannot be read without it. A module that needs a part
-of a class from a higher module names that part in a `Protocol`.
+ARCHITECTURE.md describes the packages. These tests read the sources, because Python accepts an
+import cycle if one of its imports runs late enough. Imports inside functions and under
+`TYPE_CHECKING` also count: a module depends on another module even if it only names its classes in
+annotations. A module that needs a class of a higher package declares the needed members in a
+`Protocol`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pytest
 
 SOURCES = Path(__file__).resolve().parent.parent / "python" / "cloaca"
 
-# The packages and the modules of the root, from the top: each imports only what follows it.
+# The order of the packages and of the modules at the root. Each can import only the entries below
+# it.
 ORDER = (
     "__main__",
     "__init__",
@@ -45,7 +47,7 @@ Modules = Mapping[str, str]
 
 @cache
 def package() -> Modules:
-    """The sources of the package's modules by their names below `cloaca`."""
+    """Returns the sources of the package's modules, by their names relative to `cloaca`."""
     return {
         ".".join(file.relative_to(SOURCES).with_suffix("").parts): file.read_text(encoding="utf-8")
         for file in sorted(SOURCES.rglob("*.py"))
@@ -53,7 +55,7 @@ def package() -> Modules:
 
 
 def imported(source: str) -> Iterator[str]:
-    """The names below `cloaca` that a source imports; `__init__` stands for the package itself."""
+    """Returns the names in `cloaca` that a source imports. `__init__` means the package itself."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -68,8 +70,8 @@ def imported(source: str) -> Iterator[str]:
                 yield path or "__init__"
 
 
-def arrows(modules: Modules) -> dict[str, set[str]]:
-    """The modules that each module imports."""
+def between_modules(modules: Modules) -> dict[str, set[str]]:
+    """Returns the modules that each module imports."""
     graph: dict[str, set[str]] = {}
     for name, source in modules.items():
         graph[name] = set()
@@ -88,8 +90,8 @@ def arrows(modules: Modules) -> dict[str, set[str]]:
     return graph
 
 
-def upward(graph: dict[str, set[str]]) -> list[str]:
-    """The imports that contradict the order, as sentences."""
+def upward_imports(graph: dict[str, set[str]]) -> list[str]:
+    """Returns a line for each import that contradicts the order."""
     return [
         f"{module} may not import {target}"
         for module, targets in graph.items()
@@ -99,7 +101,7 @@ def upward(graph: dict[str, set[str]]) -> list[str]:
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
-    """The modules of a cycle, if there is one."""
+    """Returns the modules of an import cycle; an empty list if there is no cycle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -113,17 +115,18 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert there == set(ORDER)
 
 
-def test_packages_import_each_other_in_one_direction() -> None:
-    found = upward(arrows(package()))
+def test_each_package_imports_only_packages_below_it() -> None:
+    found = upward_imports(between_modules(package()))
     assert not found, "\n".join(found)
 
 
-def test_no_modules_import_each_other_in_a_cycle() -> None:
-    assert not cycle(arrows(package()))
+def test_the_modules_form_no_import_cycle() -> None:
+    assert not cycle(between_modules(package()))
 
 
 def test_packages_re_export_nothing() -> None:
-    # A name has one path, and loading one module of a package does not load the others.
+    # Without re-exports, each name has one path, and loading a module does not load the rest of its
+    # package.
     full = {
         name
         for name, source in package().items()
@@ -150,7 +153,7 @@ def test_each_form_of_import_closes_a_cycle(source: str) -> None:
         "_tasks.a": source,
         "_tasks.b": "from cloaca._tasks.a import A",
     }
-    assert set(cycle(arrows(modules))) == {"_tasks.a", "_tasks.b"}
+    assert set(cycle(between_modules(modules))) == {"_tasks.a", "_tasks.b"}
 
 
 @pytest.mark.parametrize(
@@ -159,5 +162,5 @@ def test_each_form_of_import_closes_a_cycle(source: str) -> None:
 )
 def test_an_import_that_points_up_is_found(source: str) -> None:
     modules = {"__init__": "", "_runner.a": "class A: ...", "_tasks.a": source}
-    (found,) = upward(arrows(modules))
+    (found,) = upward_imports(between_modules(modules))
     assert found.startswith("_tasks.a may not import ")

@@ -1,4 +1,4 @@
-"""Resources: objects that a runner makes once for its tasks, and closes (semantics J10)."""
+"""Resources: objects that a runner creates once for all its tasks and later closes (J10)."""
 
 import asyncio
 import contextlib
@@ -128,7 +128,7 @@ def test_j10_resource_is_made_once_and_closed_at_shutdown(factory):
 
 
 class Session(AsyncManager):
-    """A client that is used with `async with`; `with` raises an error that says so."""
+    """A client for `async with`. Its use in a plain `with` raises an error."""
 
     def __enter__(self) -> "Session":
         raise TypeError("use async with")
@@ -137,7 +137,7 @@ class Session(AsyncManager):
 
 
 class Both(Manager, AsyncManager):
-    """A context manager of both kinds."""
+    """An object that is both a plain and an async context manager."""
 
     def __enter__(self) -> "Both":
         events.append("plain")
@@ -154,7 +154,7 @@ async def async_both() -> Both:
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("factory", [async_session, async_both])
-def test_j10_async_context_manager_is_preferred_after_an_async_factory(factory, is_async):
+def test_j10_async_context_manager_of_an_async_factory_is_preferred(factory, is_async):
     def use(it=cloaca.resource(factory)) -> bool:
         return it is not None
 
@@ -251,6 +251,73 @@ def test_j10_failure_to_make_a_resource_is_retried(is_async):
     assert (result.of(first), result.tasks["first"].attempts) == ("value", 3)
 
 
+def stops():
+    raise StopIteration("no rows")
+
+
+async def async_stops():
+    raise StopIteration("no rows")
+
+
+class StopsAtEntry:
+    def __enter__(self):
+        raise StopIteration("no rows")
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def stops_at_entry():
+    return StopsAtEntry()
+
+
+def yields_nothing():
+    yield from ()
+
+
+async def async_yields_nothing():
+    for value in ():
+        yield value
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (stops, "the factory stops() of a resource raised StopIteration: no rows"),
+        (async_stops, "the factory async_stops() of a resource raised StopIteration: no rows"),
+        (
+            stops_at_entry,
+            "the factory stops_at_entry() of a resource raised StopIteration: no rows",
+        ),
+        (yields_nothing, "the generator yields_nothing() of a resource yielded no value"),
+        (
+            async_yields_nothing,
+            "the generator async_yields_nothing() of a resource yielded no value",
+        ),
+    ],
+)
+def test_j10_factory_that_stops_an_iteration_fails_the_attempt_at_once(factory, message, is_async):
+    with cloaca.WorkflowBuilder("resources"):
+        if is_async:
+
+            @cloaca.task(retry_attempts=2, retry_delay_ms=1, timeout=20)
+            async def first(it=cloaca.resource(factory)) -> int:
+                return 1
+
+        else:
+
+            @cloaca.task(retry_attempts=2, retry_delay_ms=1, timeout=20)
+            def first(it=cloaca.resource(factory)) -> int:
+                return 1
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("resources")
+    error = result.tasks["first"].error
+    assert (error.type, error.message) == ("RuntimeError", message)
+    assert result.tasks["first"].attempts == 2
+
+
 def test_j10_failure_to_close_a_resource_is_logged(caplog):
     class Broken:
         def close(self):
@@ -305,12 +372,12 @@ def test_run_task_closes_the_resources_that_it_makes(factory):
     assert events == ["entered", "closed"] * 2
 
 
-def test_resource_takes_functions_only():
+def test_resource_refuses_anything_but_a_function():
     with pytest.raises(cloaca.TaskValidationError, match="takes a function"):
         cloaca.resource(3)
 
 
-def test_j10_cancelled_waiter_does_not_take_the_resource_from_the_others():
+def test_j10_cancelled_waiter_does_not_cancel_the_shared_resource():
     released = threading.Event()
 
     def connect():

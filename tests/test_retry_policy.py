@@ -43,7 +43,7 @@ FIXED = cloaca.BackoffStrategy.fixed()
         (cloaca.BackoffStrategy.exponential(10**10, 0), 4000, 0),
     ],
 )
-def test_d1_delays_grow_as_the_strategy_says_up_to_the_cap(strategy, attempt, seconds):
+def test_d1_delays_follow_the_strategy_up_to_the_cap(strategy, attempt, seconds):
     assert build(strategy).calculate_delay(attempt) == seconds
 
 
@@ -75,7 +75,22 @@ def test_d1_condition_decides_whether_to_retry(condition, error, again):
     assert policy.should_retry(3, error) is False
 
 
-def test_d1_types_include_their_subclasses():
+@pytest.mark.parametrize(
+    "error",
+    [
+        cloaca.Abort("x"),
+        cloaca.Abort,
+        cloaca.TaskInputError("no value"),
+        cloaca.TaskInputError,
+        cloaca.WorkflowError("it waits for itself", code="deadlock"),
+    ],
+)
+def test_d2_no_attempt_follows_an_error_that_ends_the_task(error):
+    assert cloaca.RetryPolicy().should_retry(1, error) is False
+    assert cloaca.RetryPolicy(retry_on=[Exception]).should_retry(1, error) is False
+
+
+def test_d1_error_types_include_their_subclasses():
     only = cloaca.RetryPolicy(retry_on=[OSError], never_on=[FileNotFoundError])
     assert only.should_retry(1, ConnectionError())
     assert not only.should_retry(1, FileNotFoundError())
@@ -107,6 +122,9 @@ def test_d1_zero_and_one_attempts_both_mean_one(attempts):
         {"condition": "all"},
         {"retry_on": [int]},
         {"never_on": [""]},
+        {"retry_on": 3},
+        {"never_on": None},
+        {"with_jitter": "no"},
     ],
 )
 def test_d1_invalid_values_are_refused(values):
@@ -124,6 +142,11 @@ def test_d1_invalid_values_are_refused(values):
         lambda: cloaca.RetryCondition.error_pattern([]),
         lambda: cloaca.RetryCondition.error_pattern([""]),
         lambda: cloaca.RetryCondition.error_pattern([1]),
+        lambda: cloaca.RetryCondition.error_pattern(None),
+        lambda: cloaca.RetryPolicy.builder().with_jitter("no").build(),
+        lambda: cloaca.RetryPolicy().calculate_delay("x"),
+        lambda: cloaca.RetryPolicy().should_retry("x"),
+        lambda: cloaca.RetryPolicy().should_retry(1, 3),
     ],
 )
 def test_d1_invalid_parts_are_refused(make):
@@ -144,9 +167,9 @@ def test_policies_are_immutable_and_compare_by_value():
         one.max_attempts = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("place", "seconds"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
-def test_d1_jitter_changes_a_delay_by_at_most_a_quarter(monkeypatch, place, seconds):
-    monkeypatch.setattr("random.random", lambda: place)
+@pytest.mark.parametrize(("random_value", "seconds"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
+def test_d1_jitter_changes_a_delay_by_at_most_a_quarter(monkeypatch, random_value, seconds):
+    monkeypatch.setattr("random.random", lambda: random_value)
     policy = cloaca.RetryPolicy(backoff=FIXED, initial_delay=1)
     assert policy.calculate_delay(1) == seconds
 
@@ -167,5 +190,28 @@ def test_d1_delay_of_zero_stays_zero():
     assert build(cloaca.BackoffStrategy.exponential(10), initial_delay=0).calculate_delay(999) == 0
 
 
-def test_d1_error_message_may_contain_a_lone_surrogate():
+def test_d1_error_message_can_contain_a_lone_surrogate():
     assert cloaca.RetryPolicy.default().should_retry(1, ValueError("bad \ud800 text"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry_delay_ms": 120_000},
+        {"retry_policy": {"initial_delay": 120}},
+        {"retry": cloaca.RetryPolicy(initial_delay="2m")},
+    ],
+)
+def test_warning_names_a_first_delay_above_the_longest(options, caplog):
+    @cloaca.task(id="load", **options)
+    def load(context): ...
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "more than 60 s, so the first delay of 120 s is cut" in caplog.text
+
+
+def test_delays_up_to_the_longest_cause_no_warning(caplog):
+    @cloaca.task(id="load", retry_delay_ms=120_000, retry_max_delay_ms=600_000)
+    def load(context): ...
+
+    assert not caplog.records

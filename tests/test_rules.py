@@ -30,7 +30,7 @@ def test_c2_every_rule_name_is_accepted():
         assert cloaca.all_of(name)._to_definition() == {"all_of": {"conditions": [name]}}
 
 
-def test_c2_conditions_nest_and_have_a_repr():
+def test_c2_conditions_can_be_nested_and_have_a_repr():
     cloaca.task(named)
     rule = cloaca.any_of(
         cloaca.all_of(cloaca.task_success("a"), cloaca.context_value("n", ">", 3)),
@@ -110,3 +110,22 @@ def test_a2_a_bad_rule_is_refused_on_construction(make, error, text):
 def test_c2_values_are_encoded_as_in_contexts():
     assert compared("k", "==", (1, 2))["value"] == [1, 2]
     assert compared("k", "==", 2**80)["value"] == 2**80
+
+
+@pytest.mark.parametrize("depth", [33, 45, 900])
+def test_a2_rule_that_is_nested_too_deeply_names_its_task(depth):
+    rule = cloaca.always()
+    for _ in range(depth):
+        rule = cloaca.all_of(rule)
+    with (
+        pytest.raises(cloaca.TaskValidationError, match="'deep': trigger_rule is nested deeper"),
+        cloaca.WorkflowBuilder("too_deep"),
+    ):
+        cloaca.task(id="deep", trigger_rule=rule)(lambda context: None)
+
+
+def test_c2_equal_rules_have_equal_hashes():
+    left = cloaca.context_value("a", "==", {"x": 1, "y": 2})
+    right = cloaca.context_value("a", "==", {"y": 2, "x": 1})
+    assert left == right
+    assert hash(left) == hash(right)

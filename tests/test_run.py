@@ -1,4 +1,4 @@
-"""Executions from Python on a real database: semantics B, C and D1."""
+"""Executions from Python on a real database (semantics B, C and D1)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chain(name: str) -> None:
             context["total"] = sum(context["rows"])
 
 
-def test_the_example_of_the_docs_runs_unchanged(tmp_path, script):
+def test_the_example_of_the_readme_runs(tmp_path, script):
     process = script("""
         import cloaca
 
@@ -131,7 +131,7 @@ def test_c4_failure_names_its_task_and_other_branches_complete(runner):
         "free": "Completed",
     }
     assert "broken" in result.tasks["after"].skip_reason
-    # B7: what a failed attempt wrote is dropped.
+    # The writes of a failed attempt are dropped (B7).
     assert result.final_context.to_dict() == {"free": True}
     with pytest.raises(cloaca.WorkflowExecutionError, match="broken"):
         result.raise_for_status()
@@ -161,7 +161,7 @@ def test_d1_a_flaky_task_is_tried_again(runner):
         (lambda context: cloaca.Context({"a": 5}), {"a": 5}),
     ],
 )
-def test_b5_the_return_value_decides_which_writes_count(runner, returned, expected):
+def test_b5_the_return_value_decides_which_writes_are_stored(runner, returned, expected):
     with cloaca.WorkflowBuilder("returns"):
 
         @cloaca.task()
@@ -233,7 +233,7 @@ def test_c2_conditions_see_the_context(runner):
     assert result.tasks["bad"].status == "Skipped"
 
 
-def test_callbacks_follow_the_durable_outcome(runner):
+def test_callbacks_are_called_with_the_outcome_of_the_task(runner):
     seen: list[tuple[object, ...]] = []
     done = threading.Semaphore(0)
 
@@ -314,6 +314,6 @@ def test_the_benchmark_program_runs(tmp_path: Path, kind: str):
     command += ["--on", kind, "--json", str(report)]
     subprocess.run(command, check=True, timeout=290, stdout=subprocess.DEVNULL)
     figures = json.loads(report.read_text())[kind]
-    assert len(figures["workloads"]) == 20
+    assert len(figures["workloads"]) == 22
     assert all(figures["workloads"].values())
     assert figures["rust_workloads"].keys() == {"W1", "W2", "W3"}

@@ -1,10 +1,11 @@
-"""Semantics E9: the records of executions and attempts that `cloaca` logs by default."""
+"""The log records about executions and attempts: their levels, texts and fields."""
 
 from __future__ import annotations
 
 import logging
 import re
 import textwrap
+import threading
 import time
 
 import pytest
@@ -30,7 +31,7 @@ ETL = """
 
 
 def runs(caplog) -> list[logging.LogRecord]:
-    """The records of executions and attempts."""
+    """Returns the captured records of executions and attempts."""
     return [record for record in caplog.records if record.__dict__.get("target") == "cloacina::run"]
 
 
@@ -59,7 +60,7 @@ def test_e9_failures_are_printed_without_logging_set_up(script, database):
     id = out.strip()
     first, last, *traceback = err.splitlines()
     assert first == (
-        "task 'load' of workflow 'etl' failed (attempt 1 of 3), again in 50 ms: "
+        "task 'load' of workflow 'etl' failed (attempt 1 of 3), retrying in 50 ms: "
         f"ConnectionError: refused [execution {id}]"
     )
     assert last == (
@@ -76,7 +77,7 @@ def test_e9_environment_lowers_the_log_level(script, database):
     _, err = process.communicate(timeout=60)
     assert re.search(r"^\d{4}-.* INFO workflow 'etl' started \[execution", err, re.M)
     assert re.search(r" INFO workflow 'etl' failed after .* \[execution .*\]$", err, re.M)
-    assert err.count("ValueError: no rows") == 2, "the line, and the end of its traceback"
+    assert err.count("ValueError: no rows") == 2, "in the line and in its traceback"
 
 
 def test_e9_handlers_of_the_program_replace_the_default_handler(script, database):
@@ -106,7 +107,7 @@ def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, capl
             ("DEBUG", "task 'load' of workflow 'etl' starts (attempt 1)"),
             (
                 "WARNING",
-                "task 'load' of workflow 'etl' failed (attempt 1 of 3), again in T: "
+                "task 'load' of workflow 'etl' failed (attempt 1 of 3), retrying in T: "
                 "ConnectionError: refused",
             ),
             ("DEBUG", "task 'load' of workflow 'etl' starts (attempt 2)"),
@@ -124,7 +125,7 @@ def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, capl
             ("INFO", "workflow 'etl' failed after T"),
         ]
     )
-    assert "again in 1.0 s" in caplog.text
+    assert "retrying in 1.0 s" in caplog.text
 
 
 def test_e9_records_have_fields(etl, database, caplog):
@@ -137,7 +138,7 @@ def test_e9_records_have_fields(etl, database, caplog):
     assert failed.exc_text.endswith("ValueError: no rows")
 
 
-def test_e9_level_that_is_lowered_later_is_noticed(database, caplog):
+def test_e9_level_that_is_lowered_later_takes_effect(database, caplog):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as runner:
@@ -167,7 +168,26 @@ def test_e9_timeout_of_an_execution_is_an_error(database, caplog):
     assert record.getMessage().startswith("workflow 'w' failed: WorkflowTimeoutError: ")
 
 
-def test_e9_thousands_of_failures_are_logged_in_a_hundred_lines(caplog):
+def test_e9_end_of_a_cancelled_attempt_is_logged(database, caplog):
+    started = threading.Event()
+
+    with cloaca.WorkflowBuilder("waits"):
+
+        @cloaca.task
+        def waits(context, handle):
+            started.set()
+            while not handle.is_cancelled():
+                time.sleep(0.001)
+
+    with caplog.at_level(logging.DEBUG, logger="cloaca"), cloaca.DefaultRunner(database) as runner:
+        handle = runner.submit("waits")
+        assert started.wait(30)
+        handle.cancel()
+    told = [record.getMessage() for record in caplog.records]
+    assert any(text.startswith("task 'waits' of workflow 'waits' was interrupted") for text in told)
+
+
+def test_e9_failures_beyond_the_log_limit_are_counted(caplog):
     with cloaca.WorkflowBuilder("many"):
         for number in range(2000):
             cloaca.task(id=f"t{number}", retry_attempts=1)(lambda context: 1 / 0)

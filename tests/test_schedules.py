@@ -1,4 +1,4 @@
-"""Schedules from Python, on both databases (semantics F)."""
+"""Schedules from Python, on SQLite and on PostgreSQL (semantics F)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_f5_registering_on_every_start_keeps_one_row(database):
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second"
         )
         assert other not in ids
-        # A disabled schedule stays disabled, with the new options.
+        # A disabled schedule gets the new options, but stays disabled.
         runner.set_cron_schedule_enabled(other, False)
         again = runner.register_cron_workflow(
             "nightly", "0 2 * * *", "Europe/Berlin", instance_name="second", overlap="queue"
@@ -132,7 +132,7 @@ def test_a_schedule_can_be_disabled_enabled_and_deleted(runner):
     on = datetime.now(UTC)
     runner.set_cron_schedule_enabled(id, True)
     rows = until(lambda: runner.get_cron_execution_history(id))
-    # F6: no tick from the time when the schedule was disabled fires.
+    # Ticks that were due while the schedule was disabled do not fire (F6).
     assert at(rows[-1]["scheduled_time"]) > on
     runner.delete_cron_schedule(id)
     rows = runner.get_cron_execution_history(id)
@@ -142,7 +142,7 @@ def test_a_schedule_can_be_disabled_enabled_and_deleted(runner):
     assert runner.list_cron_schedules() == []
     with pytest.raises(cloaca.ScheduleError, match=r"^Failed to get cron schedule: .* is deleted"):
         runner.get_cron_schedule(id)
-    # The same schedule may be registered again, under a new id.
+    # The same schedule can be registered again. It gets a new id.
     assert runner.register_cron_workflow("tick", "* * * * * *", enabled=False) != id
 
 
@@ -160,7 +160,7 @@ def test_run_now_starts_executions_of_a_disabled_schedule(runner):
 
 
 def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
-    # A unique name, because a runner has all workflows that its process has defined.
+    # The name is unique, because a runner knows all workflows that its process has defined.
     name = f"elsewhere-{uuid.uuid4()}"
     with caplog.at_level(logging.WARNING, logger="cloaca"):
         id = runner.register_cron_workflow(name, "* * * * * *")
@@ -172,20 +172,20 @@ def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
     until(lambda: len(runner.get_cron_execution_history(id)) > 1)
     told = [record.getMessage() for record in caplog.records]
     missed = [text for text in told if text.startswith("a schedule has fired but started nothing")]
-    assert len(missed) == 1, "once, and not for each tick"
+    assert len(missed) == 1, "the log must have one warning, not one for each tick"
     assert f"workflow '{name}' is not known" in missed[0]
     define(name)
     until(lambda: runner.get_cron_execution_history(id)[0]["outcome"] == "fired")
 
 
-def test_stats_count_started_and_lost_ticks(database):
+def test_stats_count_fired_and_missed_ticks(database):
     define("tick")
     since = datetime.now(UTC) - timedelta(seconds=1)
     with cloaca.DefaultRunner(database) as runner:
         assert runner.get_cron_execution_stats(since)["success_rate"] == 0
         id = runner.register_cron_workflow("tick", "* * * * * *")
         until(lambda: runner.get_cron_execution_history(id))
-    # No runner is live for some ticks. The sleep is the tested condition, not a wait.
+    # No runner is live for about two ticks.
     time.sleep(2.1)
     with cloaca.DefaultRunner(database) as runner:
         until(lambda: runner.get_cron_execution_history(id)[0]["outcome"] == "fired")
@@ -200,7 +200,7 @@ def test_stats_count_started_and_lost_ticks(database):
     assert stats["overlapped_executions"] == 0
 
 
-def test_f4_latest_fires_one_missed_tick_and_all_fires_each(database):
+def test_f4_catchup_fires_the_latest_missed_tick_or_all_of_them(database):
     ran: list[str] = []
     define("tick")
     define("each", lambda context: ran.append(context["scheduled_time"]))
@@ -230,7 +230,7 @@ def test_f4_latest_fires_one_missed_tick_and_all_fires_each(database):
     assert missed.count("missed") >= 1
 
 
-def test_overlap_skip_drops_ticks_and_queue_runs_them_later(runner):
+def test_overlap_skip_drops_ticks_and_overlap_queue_delays_them(runner):
     import threading
 
     gate = threading.Event()
@@ -251,7 +251,7 @@ def test_overlap_skip_drops_ticks_and_queue_runs_them_later(runner):
     until(lambda: outcomes(skip)[-1] == "fired")
 
 
-def test_a_slow_workflow_does_not_delay_schedules(database):
+def test_a_slow_workflow_does_not_delay_ticks(database):
     import threading
 
     gate = threading.Event()
@@ -264,7 +264,7 @@ def test_a_slow_workflow_does_not_delay_schedules(database):
         rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
         gate.set()
         late = [at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows]
-        # Most ticks are on time; a busy machine may delay a single one.
+        # Compare the median, because a busy machine can delay single ticks.
         assert sorted(late)[len(late) // 2] < timedelta(seconds=0.5)
         assert {row["outcome"] for row in rows} == {"fired"}
         for schedule in runner.list_cron_schedules():
@@ -369,7 +369,7 @@ WORKER = """
 """
 
 
-def test_three_processes_fire_every_tick_once_though_one_is_killed(database, script):
+def test_three_processes_fire_every_tick_once_despite_a_kill(database, script):
     lasting = int(seconds(10))
     workers = [script(WORKER, database) for _ in range(3)]
     for worker in workers:
@@ -392,7 +392,7 @@ def test_three_processes_fire_every_tick_once_though_one_is_killed(database, scr
         for id in ids:
             rows = watcher.get_cron_execution_history(id)
             times = [at(row["scheduled_time"]) for row in reversed(rows)]
-            # Every second from the first to the last, and each with one execution.
+            # From the first tick to the last, each second has one tick with one execution.
             assert all(
                 later - earlier == timedelta(seconds=1)
                 for earlier, later in itertools.pairwise(times)

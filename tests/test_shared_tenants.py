@@ -1,4 +1,4 @@
-"""One process that serves many tenants with shared workers and connections (semantics H4)."""
+"""One process serves many tenants with shared workers and connections (semantics H4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunn
 from cloaca._workflows.registry import registry
 from tenant_server import TenantServer, psql
 
-# The full test: CLOACA_TEST_TENANT_EXECUTIONS=1000
+# CLOACA_TEST_TENANT_EXECUTIONS sets the number of executions per tenant. A full test uses 1000.
 TENANTS = 100
 EXECUTIONS = int(os.environ.get("CLOACA_TEST_TENANT_EXECUTIONS", "20"))
 CONNECTIONS = 10
@@ -44,19 +44,20 @@ def url(server: TenantServer) -> str:
 
 
 class Watch:
-    """Counts the sessions of a database while a block runs."""
+    """Records the largest number of database sessions while its `with` block runs."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.most = 0
-        self.looks = 0
+        self.counts = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         import subprocess
 
-        # One session stays open, so that each count is cheap. The count leaves it out.
+        # One session does all the counting, because a new connection for each count would be slow.
+        # The query does not count this session.
         command = ["psql", "--no-psqlrc", "-qAt", self.url]
         count = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -71,7 +72,7 @@ class Watch:
                 client.stdin.write(count)
                 client.stdin.flush()
                 self.most = max(self.most, int(client.stdout.readline()))
-                self.looks += 1
+                self.counts += 1
             client.stdin.close()
 
     def __enter__(self) -> Watch:
@@ -112,12 +113,13 @@ def test_h4_many_tenants_in_one_process_share_workers_and_connections(url):
             for number, handle in enumerate(submitted):
                 final = handle.result(timeout=600).final_context
                 assert final["second"] == f"{name}-{number}".upper()
-        # Python's threads: a runner's workers, event loop, loop watch and supervisor, and `Watch`.
+        # The Python threads are 4 workers, the event loop and the thread that watches it, the
+        # supervisor, and the thread of `Watch`.
         assert threading.active_count() <= before + 4 + 2 + 1 + 1
         foreign = handles[names[0]][0].id
         with pytest.raises(cloaca.CloacaException, match="no execution"):
             tenants[names[1]].get_execution(foreign)
-    assert watch.looks > 10
+    assert watch.counts > 10
     assert watch.most <= CONNECTIONS, f"{watch.most} sessions"
     for name in (names[0], names[-1]):
         count = f"SELECT count(*) FROM {name}.cloacina_executions WHERE state = 3"
@@ -132,7 +134,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
         @cloaca.task
         def work(context):
             done.append(context["tenant"])
-            time.sleep(0.002)  # a task that takes a while
+            time.sleep(0.002)
 
     settings = DefaultRunnerConfig(db_pool_size=connections, max_concurrent_tasks=2)
     with DefaultRunner(url, settings) as runner:
@@ -145,7 +147,7 @@ def test_h4_a_flood_of_one_tenant_does_not_starve_another(url, connections):
         for _ in range(5):
             result = quiet.execute("work", {"tenant": "quiet"})
             assert result.status == "Completed"
-        # The quiet tenant finished while most of the flood waited.
+        # The quiet tenant finished while most executions of the loud tenant still waited.
         assert done.count("loud") < 2500
         loud.shutdown(timeout=0)
         assert quiet.execute("work", {"tenant": "quiet"}).status == "Completed"
@@ -169,14 +171,14 @@ def test_h4_tenant_that_stops_mid_task_frees_its_workers(url):
     with DefaultRunner(url, DefaultRunnerConfig(max_concurrent_tasks=2)) as runner:
         ending, staying = runner.tenant("ending"), runner.tenant("staying")
         ending.submit_many([("held", None)] * 2)
-        entered.wait(60)  # both workers are in a task
+        entered.wait(60)  # Waits until both workers run a task.
         ending.shutdown(timeout=0)
         assert staying.execute("quick").status == "Completed"
         gate.set()
 
 
 def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
-    # Later runners of this process must not get the trigger.
+    # Remove the trigger after the test, so that runners of later tests do not call it.
     monkeypatch.setattr(registry, "_trigger_revisions", {})
     polled: list[str] = []
     with cloaca.WorkflowBuilder("tick"):
@@ -202,7 +204,7 @@ def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
             with pytest.raises(cloaca.ScheduleError, match="no schedule"):
                 stranger.delete_cron_schedule(id)
             assert execution not in {item.execution_id for item in stranger.list_executions()}
-        # Each runner has the trigger in its own table, and polls it independently.
+        # Each tenant has its own row of the trigger, so tenants poll it independently.
         acme.set_trigger_enabled(name, False)
         assert acme.get_trigger_schedule(name)["enabled"] is False
         assert other.get_trigger_schedule(name)["enabled"] is True
@@ -215,7 +217,7 @@ def test_h4_schedules_and_triggers_stay_inside_a_tenant(url, monkeypatch):
             each.set_trigger_enabled(name, False)
 
 
-def test_h4_tenants_may_have_their_own_credentials(url):
+def test_h4_tenants_can_have_their_own_credentials(url):
     define()
     admin = DatabaseAdmin(url)
     made = [
@@ -233,7 +235,7 @@ def test_h4_tenants_may_have_their_own_credentials(url):
             assert psql(url, count) == "t"
         with pytest.raises(ConfigurationError, match="other credentials"):
             runner.tenant(made[0].schema_name, made[1].connection_string)
-        # One tenant's credentials do not open another's schema.
+        # The credentials of one tenant do not give access to the schema of another.
         runner.tenant(made[0].schema_name, made[0].connection_string).shutdown()
         with pytest.raises(cloaca.DatabaseError):
             runner.tenant(made[0].schema_name, made[1].connection_string)
@@ -252,7 +254,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
         @cloaca.task(timeout=0.2, retry_attempts=1)
         def slow(context):
             while True:
-                time.sleep(0.01)  # until it is interrupted
+                time.sleep(0.01)  # Runs until the timeout interrupts the function.
 
     with cloaca.WorkflowBuilder("endless"):
 
@@ -260,7 +262,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
         async def endless(context):
             entered.set()
             try:
-                await asyncio.sleep(600)  # until it is cancelled
+                await asyncio.sleep(600)  # Sleeps until the execution is cancelled.
             finally:
                 leave.set()
 
@@ -268,7 +270,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
     settings = DefaultRunnerConfig(max_concurrent_tasks=2)
     with DefaultRunner(url, settings) as runner:
         a, b = runner.tenant("a"), runner.tenant("b")
-        # More timeouts than there are workers: each stuck worker is replaced.
+        # Four tasks time out on two workers, so each stuck worker must be replaced.
         for tenant in (a, b, a, b):
             result = tenant.execute("slow")
             assert result.status == "Failed"
@@ -283,7 +285,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
             assert result.final_context["first"] == f"{name}-0"
 
 
-def test_h4_work_running_when_the_first_tenant_joins_is_kept(url):
+def test_h4_running_work_is_kept_when_the_first_tenant_joins(url):
     go = threading.Event()
     with cloaca.WorkflowBuilder("waits"):
 
@@ -313,7 +315,7 @@ def test_h4_runner_shutdown_ends_its_tenants(url):
             ended.submit("shared", {"tenant": "x", "number": 0})
     with pytest.raises(cloaca.CloacaException, match="shut down"):
         runner.tenant("another")
-    tenant.shutdown()  # a second call has no effect
+    tenant.shutdown()  # A second call has no effect.
     assert psql(url, "SELECT count(*) FROM ends.cloacina_runners") == "0"
 
 

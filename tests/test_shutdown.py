@@ -1,4 +1,4 @@
-"""The end of runners and of processes (semantics D8; design §6)."""
+"""Shutdown of runners, and the exit of processes that have a runner (semantics D8)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cloaca
+from processes import second_ctrl_c
 
 # Prints "started" once run_forever has set its signal handlers.
 SERVE = """
@@ -38,12 +39,12 @@ SERVE = """
     runner.run_forever()
 """
 
-# Since Python 3.12, `fork` warns of a process with threads.
+# A pytest filter that ignores the warning of Python 3.12 and later about forks with threads.
 QUIET_FORK = "ignore::DeprecationWarning"
 
 
 def assert_only_names_open_executions(err):
-    """Asserts that a program only reports, at its end, the open executions that it submitted."""
+    """Asserts that a program printed a single line, which reports its open executions."""
     (line,) = err.splitlines()
     assert "open: " in line
     assert "with the next runner" in line
@@ -55,37 +56,33 @@ def attempts(database):
         return str(only.status), only.tasks["long"].attempts, str(only.tasks["long"].status)
 
 
-def test_d8_one_signal_lets_running_tasks_end(database, script):
+def test_d8_runner_finishes_running_tasks_after_one_signal(database, script):
     process = script(SERVE, database, "0.3")
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert out == ""
-    assert err.startswith("interrupted: waits up to 30 s for 1 running task ")
+    assert err.startswith("interrupted: waiting up to 30 s for 1 running task ")
     assert len(err.splitlines()) == 1
     assert process.returncode == 0
     assert attempts(database) == ("Completed", 1, "Completed")
 
 
-def test_d8_a_second_signal_ends_at_once_and_loses_nothing(database, script):
+def test_d8_second_signal_ends_the_process_at_once_and_loses_nothing(database, script):
     process = script(SERVE, database, "60")
     assert process.stdout.readline() == "started\n"
-    start = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)  # signals that come together count as one
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = second_ctrl_c(process, signal.SIGTERM)
     assert out == ""
     assert_only_names_open_executions(err)
     assert process.returncode == 128 + signal.SIGTERM
-    assert time.monotonic() - start < 5
     status, count, task = attempts(database)
     assert status in {"Running", "Pending"}
-    assert count == 0  # an interrupted attempt does not count
+    assert count == 0  # An interrupted attempt does not count.
     assert task in {"Ready", "Pending"}
 
 
-def test_d8_failure_of_the_shutdown_ends_the_program_with_an_error(script):
+def test_d8_failed_shutdown_ends_the_program_with_an_error(script):
     process = script(
         """
         import cloaca
@@ -126,7 +123,7 @@ def test_d8_run_forever_on_another_thread_ends_with_shutdown(database):
     assert not serving.is_alive()
 
 
-def test_d8_run_forever_works_beside_a_thousand_open_files(database):
+def test_d8_run_forever_works_with_a_thousand_open_files(database):
     most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, min(hard, 4096)), hard))
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
@@ -177,7 +174,7 @@ def test_d8_shutdown_ends_the_threads_of_a_runner(database):
     assert set(threading.enumerate()) <= before
 
 
-def test_d8_coroutine_that_outlasts_shutdown_is_cancelled_and_returned(database):
+def test_d8_coroutine_that_outlasts_the_shutdown_is_cancelled(database):
     started, cancelled = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("w"):
 
@@ -230,12 +227,12 @@ def test_a_process_with_running_work_exits_quickly(database, script):
     out, err = process.communicate(timeout=30)
     assert out == ""
     waiting, _, rest = err.partition("\n")
-    assert waiting.startswith("exiting: waits up to 0.2 s for 2 running tasks ")
+    assert waiting.startswith("exiting: waiting up to 0.2 s for 2 running tasks ")
     assert_only_names_open_executions(rest)
     assert process.returncode == 0
 
 
-def test_a_handle_that_waits_at_exit_does_not_hang_the_process(database, script):
+def test_a_waiting_handle_does_not_hang_the_exit(database, script):
     process = script(
         """
         import sys, threading, time
@@ -252,7 +249,7 @@ def test_a_handle_that_waits_at_exit_does_not_hang_the_process(database, script)
     assert (process.returncode, out) == (0, "")
 
 
-def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path):
+def test_a_forked_child_can_start_its_own_runner(database, script, tmp_path):
     process = script(
         """
         import os, sys, warnings
@@ -276,7 +273,7 @@ def test_a_forked_child_may_start_a_runner_of_its_own(database, script, tmp_path
     assert process.returncode == 0
 
 
-def test_a27_run_forever_raises_when_the_engine_has_failed(script):
+def test_run_forever_raises_when_the_engine_has_failed(script):
     process = script(
         """
         import threading
@@ -293,7 +290,7 @@ def test_a27_run_forever_raises_when_the_engine_has_failed(script):
 
         beside = threading.Thread(target=serve)
         beside.start()
-        # The engine stops without a request.
+        # Stops the engine without a call of shutdown().
         threading.Timer(0.3, lambda: runner._core.stop(0)).start()
         try:
             runner.run_forever()
@@ -305,7 +302,7 @@ def test_a27_run_forever_raises_when_the_engine_has_failed(script):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == "beside\n"
-    assert "RunnerClosedError: the runner failed and works no more" in err
+    assert "RunnerClosedError: the runner failed and has stopped" in err
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
@@ -318,7 +315,7 @@ def test_runner_refuses_to_be_copied_or_pickled(how):
         assert runner.execute("w").status == "Completed"
 
 
-def test_a_forked_child_drops_its_parents_runner_silently(script):
+def test_a_forked_child_deletes_its_parents_runner_silently(script):
     process = script(
         """
         import gc, os, threading, cloaca
@@ -339,7 +336,7 @@ def test_a_forked_child_drops_its_parents_runner_silently(script):
     assert process.communicate(timeout=60) == ("0\n", "")
 
 
-def test_child_forked_in_a_task_neither_reports_nor_hangs(script):
+def test_child_forked_in_a_task_ends_without_reporting_progress(script):
     process = script(
         """
         import logging, os, cloaca
@@ -370,7 +367,7 @@ def test_child_forked_in_a_task_neither_reports_nor_hangs(script):
     assert process.communicate(timeout=60) == ("7\n", "")
 
 
-def test_a12_runner_after_shutdown_has_no_server_session(server, postgres):
+def test_d8_runner_has_no_server_session_after_shutdown(server, postgres):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

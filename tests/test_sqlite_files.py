@@ -42,16 +42,16 @@ def acknowledge(runner: cloaca.DefaultRunner, count: int) -> int:
     return count
 
 
-def seen_elsewhere(file: Path) -> int:
-    """The number of executions found by another process, which opens and closes the file."""
+def count_of_a_runner(file: Path) -> int:
+    """Returns the number of executions that a runner in another process finds in the file."""
     found = subprocess.run(
         [sys.executable, "-c", COUNT, url(file)], capture_output=True, text=True, check=True
     )
     return int(found.stdout)
 
 
-def seen_by_sqlite(file: Path) -> int:
-    """The same count by Python's `sqlite3` in another process, which also checks the file."""
+def count_of_sqlite3(file: Path) -> int:
+    """Checks the file with `sqlite3` in another process, and returns its number of executions."""
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "assert c.execute('PRAGMA integrity_check').fetchall() == [('ok',)]; "
@@ -75,20 +75,20 @@ def use_sqlite3(file: Path) -> None:
 
 
 @pytest.mark.parametrize("touch", [close_all, use_sqlite3])
-def test_a24_opening_and_closing_the_file_in_this_process_loses_nothing(file, touch):
+def test_program_can_open_and_close_the_engines_file(file, touch):
     runner = cloaca.DefaultRunner(url(file))
     acknowledged = acknowledge(runner, 20)
-    for look in (seen_by_sqlite, seen_elsewhere, seen_by_sqlite):
+    for count_of in (count_of_sqlite3, count_of_a_runner, count_of_sqlite3):
         touch(file)
         acknowledged += acknowledge(runner, 20)
-        assert look(file) == acknowledged
+        assert count_of(file) == acknowledged
     touch(file)
     acknowledged += acknowledge(runner, 20)
     runner.shutdown()
-    assert seen_by_sqlite(file) == acknowledged
+    assert count_of_sqlite3(file) == acknowledged
 
 
-def test_a24_sqlite3_transaction_in_this_process_locks_the_engine_out(file):
+def test_sqlite3_transaction_in_this_process_blocks_the_engine(file):
     config = cloaca.DefaultRunnerConfig(db_timeout=1)
     with cloaca.DefaultRunner(url(file) + "?busy_timeout=200", config) as runner:
         acknowledge(runner, 1)
@@ -100,7 +100,7 @@ def test_a24_sqlite3_transaction_in_this_process_locks_the_engine_out(file):
         connection.execute("COMMIT")
         connection.close()
         acknowledge(runner, 1)
-    assert seen_by_sqlite(file) == 2
+    assert count_of_sqlite3(file) == 2
 
 
 FORK = """
@@ -117,7 +117,7 @@ runner.execute("w")
 """
 
 
-def test_a1_forked_child_is_refused_the_file_of_its_parent(file, script):
+def test_forked_child_cannot_open_the_file_of_its_parent(file, script):
     process = script(
         FORK
         + """
@@ -139,10 +139,10 @@ runner.shutdown()
         url(file),
     )
     assert process.communicate(timeout=60) == ("", "")
-    assert seen_by_sqlite(file) == 21
+    assert count_of_sqlite3(file) == 21
 
 
-def test_a1_a_child_forked_after_shutdown_works_on_the_same_file(file, script):
+def test_child_forked_after_shutdown_can_use_the_same_file(file, script):
     process = script(
         FORK
         + """
@@ -163,14 +163,14 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
         url(file),
     )
     assert process.stdout.readline() == "acknowledged\n"
-    assert seen_by_sqlite(file) == 21
-    assert seen_elsewhere(file) == 21
+    assert count_of_sqlite3(file) == 21
+    assert count_of_a_runner(file) == 21
     (file.parent / "go").touch()
     assert process.communicate(timeout=60) == ("", "")
-    assert seen_by_sqlite(file) == 41
+    assert count_of_sqlite3(file) == 41
 
 
-def test_a1_child_keeps_no_lock_of_its_killed_parent(file, script):
+def test_child_keeps_no_lock_of_its_killed_parent(file, script):
     process = script(
         FORK
         + """
@@ -191,7 +191,7 @@ signal.pause()
         with cloaca.DefaultRunner(url(file)) as runner:
             acknowledge(runner, 5)
         assert not Path(f"{file}-wal").exists()
-        assert seen_by_sqlite(file) == 6
+        assert count_of_sqlite3(file) == 6
     finally:
         os.kill(child, 9)
 
@@ -201,7 +201,7 @@ def open_files(folder: Path) -> list[Path]:
     return [link for link in links if folder in link.parents]
 
 
-def test_a12_results_are_readable_after_shutdown_closed_all_files(file):
+def test_results_are_readable_after_shutdown_closed_all_files(file):
     runner = cloaca.DefaultRunner(url(file))
     handle = runner.submit("w", {"given": 1})
     handle.result(timeout=30)
@@ -214,7 +214,7 @@ def test_a12_results_are_readable_after_shutdown_closed_all_files(file):
     assert open_files(file.parent) == []
 
 
-def test_a28_foreign_lock_blocks_a_caller_for_db_timeout_only(file, script):
+def test_lock_of_another_process_blocks_no_longer_than_db_timeout(file, script):
     config = cloaca.DefaultRunnerConfig(db_timeout=1)
     with cloaca.DefaultRunner(url(file), config) as runner:
         process = script(
@@ -237,7 +237,7 @@ def test_a28_foreign_lock_blocks_a_caller_for_db_timeout_only(file, script):
         acknowledge(runner, 1)
 
 
-def test_a10_deleted_file_is_reported_and_nothing_more_is_acknowledged(file):
+def test_runner_reports_a_deleted_file_and_stops_acknowledging(file):
     runner = cloaca.DefaultRunner(url(file))
     acknowledge(runner, 1)
     file.unlink()

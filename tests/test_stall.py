@@ -1,4 +1,4 @@
-"""The log names a task that hangs; a runner with a blocked interpreter is not declared dead."""
+"""The log names a task that hangs, and a runner with a blocked interpreter is not declared dead."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ HOLDER = PREAMBLE + textwrap.dedent(
         @cloaca.task
         def hold(context, handle):
             note("hold", os.getpid(), handle.attempt)
-            # A call into C that keeps the interpreter's lock, for three times the lease.
-            ctypes.PyDLL(None).sleep(3)
+            # A call into C that holds the interpreter lock for four times `lease_ttl`. By default,
+            # a task is named after twice `lease_ttl`, and the check is made once a second.
+            ctypes.PyDLL(None).sleep(4)
 
     config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.25, lease_ttl=1, **SETTINGS)
     with cloaca.DefaultRunner(sys.argv[1], config) as runner:
@@ -52,7 +53,7 @@ def test_e1_task_holding_the_interpreter_is_named_but_not_rescued(
     code = HOLDER.replace("SETTINGS", settings)
     holder = script(code, database, "holds")
     ledger.wait("hold", 1)
-    # Another runner, which would rescue the task if it found the holder dead.
+    # This runner would rescue the task if it declared the holder dead.
     other = script(code, database, "watches")
     assert ledger.wait("result", 1) == [["Completed", "1"]]
     (tmp_path / "stop").touch()
@@ -69,7 +70,7 @@ def test_e1_task_holding_the_interpreter_is_named_but_not_rescued(
 
 
 class Records(logging.Handler):
-    """Keeps records, and sets an event when one arrives."""
+    """Stores log records, and sets an event when a record arrives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ def test_stalled_task_is_named_once(database, records):
     assert record.execution_id == handle.id
 
 
-def test_task_that_reports_progress_is_not_named(database, records):
+def test_task_that_sends_heartbeats_is_not_named(database, records):
     release = threading.Event()
     with cloaca.WorkflowBuilder("pair"):
 
@@ -119,7 +120,7 @@ def test_task_that_reports_progress_is_not_named(database, records):
 
         @cloaca.task
         def lively(context, handle):
-            # It runs until the silent task has been named.
+            # Runs until the log has named the silent task.
             while not records.came.is_set():
                 handle.heartbeat()
                 release.wait(0.01)

@@ -1,4 +1,4 @@
-"""No task runs before its runner's constructor has returned, and none before `start()` (U3)."""
+"""No task runs before its runner's constructor has returned, or before `start()`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ if sys.argv[2] == "with":
     with cloaca.DefaultRunner(sys.argv[1]) as runner:
         result = runner.submit("parent", key="one").result(timeout=60)
 else:
-    # No call is needed to resume the work of the killed process.
+    # The runner resumes the work of the killed process without any call.
     if sys.argv[3] == "first":
         runner.submit("parent", key="one")
     while not (found := runner.list_executions("parent").items)[0].ended_at:
@@ -68,25 +68,25 @@ runner.shutdown(timeout=0)
 )
 
 
-def test_r01_recovered_task_runs_after_the_constructor_has_returned(database, script, tmp_path):
+def test_recovered_task_runs_after_the_constructor_has_returned(database, script, tmp_path):
     ledger = tmp_path / "ledger.txt"
 
     def lines(first):
         return [line for line in ledger.read_text().splitlines() if line.startswith(first)]
 
-    for way in ("assign", "function", "subclass", "slow", "with"):
+    for construction in ("assign", "function", "subclass", "slow", "with"):
         ledger.write_text("")
-        url = database if "postgres" in database else f"{database}.{way}"
-        first = script(PARENT.replace('"one"', f'"{way}"'), url, way, "first")
+        url = database if "postgres" in database else f"{database}.{construction}"
+        first = script(PARENT.replace('"one"', f'"{construction}"'), url, construction, "first")
         until("the first attempt starts", lambda: lines("started"))
         first.kill()
         first.wait()
-        second = script(PARENT.replace('"one"', f'"{way}"'), url, way, "second")
-        _, complaint = second.communicate(timeout=90)
-        assert lines("ended") == ["ended Completed None"], (way, lines(""), complaint)
+        second = script(PARENT.replace('"one"', f'"{construction}"'), url, construction, "second")
+        _, errors = second.communicate(timeout=90)
+        assert lines("ended") == ["ended Completed None"], (construction, lines(""), errors)
 
 
-def test_u3_unstarted_runner_takes_submissions_and_runs_nothing(database):
+def test_unstarted_runner_takes_submissions_and_runs_nothing(database):
     calls = []
     entered = threading.Event()
 
@@ -115,7 +115,7 @@ def test_u3_unstarted_runner_takes_submissions_and_runs_nothing(database):
         runner.shutdown()
 
 
-def test_u3_unstarted_runner_rescues_nothing(database, script):
+def test_unstarted_runner_rescues_nothing(database, script):
     url = database
     code = """
         import os, sys, time
@@ -130,7 +130,8 @@ def test_u3_unstarted_runner_rescues_nothing(database, script):
         time.sleep(60)
     """
     dead = script(code, url, "hangs")
-    # The task may start before its id is written. Each line is one write, so that none is torn.
+    # The two lines can come in either order, because the task can start before its id is written.
+    # The lines are not mixed, because each one is a single write.
     lines = {dead.stdout.readline().strip() for _ in range(2)}
     (id,) = lines - {"started"}
     dead.kill()
@@ -147,13 +148,14 @@ def test_u3_unstarted_runner_rescues_nothing(database, script):
 
 
 def _ends(runner, id, seconds):
+    """Returns whether an execution completes within a time."""
     try:
         return runner.get_handle(id).result(timeout=seconds).status == "Completed"
     except TimeoutError:
         return False
 
 
-def test_u3_run_forever_starts_an_unstarted_runner(script, database):
+def test_run_forever_starts_an_unstarted_runner(script, database):
     code = """
         import sys
         import cloaca
@@ -173,7 +175,7 @@ def test_u3_run_forever_starts_an_unstarted_runner(script, database):
     assert process.wait(30) == 0
 
 
-def test_u3_started_runner_keeps_no_variable_of_its_caller(database):
+def test_started_runner_keeps_no_variable_of_its_caller(database):
     class Large:
         """Stands for a large value of the caller."""
 
@@ -191,7 +193,7 @@ def test_u3_started_runner_keeps_no_variable_of_its_caller(database):
     runner.shutdown()
 
 
-def test_u3_runner_shut_down_before_its_start_keeps_no_variable(database):
+def test_unstarted_runner_drops_variables_of_its_caller_at_shutdown(database):
     class Large:
         """Stands for a large value of the caller."""
 
@@ -207,7 +209,7 @@ def test_u3_runner_shut_down_before_its_start_keeps_no_variable(database):
     until("the caller's variables are gone", lambda: gc.collect() >= 0 and large() is None)
 
 
-def test_u3_tenant_starts_once_its_caller_has_received_it(postgres):
+def test_tenant_starts_after_its_caller_has_received_it(postgres):
     seen = []
 
     with cloaca.WorkflowBuilder("w"):
@@ -223,7 +225,7 @@ def test_u3_tenant_starts_once_its_caller_has_received_it(postgres):
         until("the tenant works by itself", lambda: seen)
 
 
-def test_u3_tenant_of_an_unstarted_runner_starts_with_the_runner(postgres):
+def test_tenant_of_an_unstarted_runner_starts_with_the_runner(postgres):
     calls = []
 
     with cloaca.WorkflowBuilder("w"):
@@ -246,3 +248,19 @@ def test_u3_tenant_of_an_unstarted_runner_starts_with_the_runner(postgres):
         late = runner.tenant("late")
         assert late.submit("w", {"tenant": "late"}).result(timeout=30).status == "Completed"
     assert calls == ["early", "acme", "late"]
+
+
+def test_runner_before_its_start_is_not_shown_as_a_worker(database):
+    with cloaca.WorkflowBuilder("not-yet"):
+
+        @cloaca.task(id="a")
+        def a(context):
+            pass
+
+    with cloaca.DefaultRunner(database, start=False) as runner:
+        handle = runner.submit("not-yet")
+        time.sleep(0.2)
+        assert "free worker" not in str(runner.explain(handle.id))
+        assert [row.workflows for row in runner._core.reads.runners()] == [[]]
+        runner.start()
+        assert handle.result().status == "Completed"

@@ -1,4 +1,4 @@
-"""A prefetched task has the state Ready, and a running task shows when it started (U5)."""
+"""A prefetched task has the state Ready, and a running task shows when it started."""
 
 import asyncio
 import threading
@@ -18,7 +18,10 @@ def one_worker(database):
 
 
 def blocking_workflow(name="w"):
-    """Defines a workflow whose task waits; returns its release event and its start event."""
+    """Defines a workflow whose task blocks.
+
+    Returns the event that the task waits for, and the event that the task sets when it starts.
+    """
     release, entered = threading.Event(), threading.Event()
 
     with cloaca.WorkflowBuilder(name):
@@ -31,7 +34,7 @@ def blocking_workflow(name="w"):
     return release, entered
 
 
-def test_u5_prefetched_task_is_ready(one_worker):
+def test_prefetched_task_is_ready(one_worker):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 4)
     assert entered.wait(30)
@@ -58,10 +61,10 @@ def test_u5_prefetched_task_is_ready(one_worker):
         release.set()
     started = [handle.result(timeout=30).tasks["a"].started_at for handle in handles]
     assert started == sorted(started)
-    assert started[0] == first.tasks["a"].started_at, "the start does not move"
+    assert started[0] == first.tasks["a"].started_at, "a later read must show the same start"
 
 
-def test_u5_filters_by_status_agree_with_the_states(one_worker):
+def test_filters_by_status_find_the_executions_in_that_state(one_worker):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 3)
     assert entered.wait(30)
@@ -81,7 +84,7 @@ def test_u5_filters_by_status_agree_with_the_states(one_worker):
     assert one_worker.list_executions(status=["Pending", "Running"]).items == []
 
 
-def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
+def test_other_processes_see_the_start_of_a_long_task(one_worker, database):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 2)
     assert entered.wait(30)
@@ -105,7 +108,7 @@ def test_u5_other_processes_see_the_start_of_a_long_task(one_worker, database):
     assert handles[0].result(timeout=30).started_at == inside.started_at
 
 
-def test_u5_cancelled_task_that_never_started_has_no_start(one_worker):
+def test_cancelled_task_that_never_started_has_no_start(one_worker):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 2)
     assert entered.wait(30)
@@ -121,7 +124,7 @@ def test_u5_cancelled_task_that_never_started_has_no_start(one_worker):
         release.set()
 
 
-def test_u5_coroutines_are_running_once_the_loop_has_taken_them(database):
+def test_coroutine_is_running_once_the_loop_has_started_it(database):
     entered = threading.Event()
 
     with cloaca.WorkflowBuilder("w"):
@@ -139,8 +142,8 @@ def test_u5_coroutines_are_running_once_the_loop_has_taken_them(database):
         handle.cancel()
 
 
-def test_u5_state_never_goes_back_while_short_tasks_run(database):
-    """A reader between the end of an attempt and its commit still sees it as started."""
+def test_state_of_a_short_task_never_moves_backwards(database):
+    """After an attempt has ended, readers see it as running until its result is committed."""
 
     with cloaca.WorkflowBuilder("w"):
 

@@ -16,25 +16,25 @@ NO_DELAY = cloaca.RetryPolicy(max_attempts=3, initial_delay=0.001, with_jitter=F
 
 @dataclass
 class Plan:
-    """The plan of a model."""
+    """A plan such as a language model returns."""
 
     question: str
     items: list[int]
 
 
 def make_plan(question: str) -> Plan:
-    """A plan of three items."""
+    """Returns a plan of three items."""
     return Plan(question, [1, 2, 3])
 
 
 def recorded(result, runner):
-    """The keys of an execution's recorded steps, in order."""
+    """Returns the keys of an execution's recorded steps, in their order."""
     events = runner.events(result.execution_id)
     return [event.data["key"] for event in events if event.type == "step_recorded"]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_t2_recorded_steps_return_and_are_not_called_again(runner, kind):
+def test_t2_recorded_steps_return_their_values_without_a_call(runner, kind):
     calls, seen = [], []
 
     def call(name):
@@ -74,7 +74,7 @@ def test_t2_recorded_steps_return_and_are_not_called_again(runner, kind):
     assert recorded(result, runner) == ["a", "b"]
 
 
-def test_t1_key_used_again_is_numbered(runner):
+def test_t1_repeated_key_is_numbered(runner):
     with cloaca.WorkflowBuilder("numbered"):
 
         @cloaca.task(retry=NO_DELAY)
@@ -132,7 +132,7 @@ def test_t3_step_that_raises_records_nothing(runner):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_t3_retry_calls_the_function_again_in_place(runner, kind):
+def test_t3_retry_of_a_step_runs_within_the_attempt(runner, kind):
     calls = []
 
     def flaky():
@@ -159,7 +159,7 @@ def test_t3_retry_calls_the_function_again_in_place(runner, kind):
     assert len(calls) == 3
 
 
-def test_t3_abort_in_a_step_is_not_retried_in_place(runner):
+def test_t3_abort_in_a_step_is_not_retried(runner):
     calls = []
 
     def give_up():
@@ -191,7 +191,7 @@ def test_t4_value_is_decoded_by_return_annotation_or_type(runner):
                 raise ValueError("again")
 
     runner.execute("typed").raise_for_status()
-    # The first attempt gets decoded values too, not the objects that the functions returned.
+    # The first attempt also gets decoded values, not the objects that the functions returned.
     assert seen == [(Plan("why?", [1, 2, 3]), [3, 1], [3, {"k": 1.5}])] * 2
 
 
@@ -222,7 +222,7 @@ def test_t4_value_that_is_not_json_is_refused(runner):
     assert "step 'lock'" in result.error_message
 
 
-def test_t6_retry_keeps_steps_and_from_step_drops_them(runner):
+def test_t6_retry_keeps_steps_and_from_step_deletes_them(runner):
     calls, broken = [], [True]
 
     def call(name):
@@ -273,7 +273,7 @@ def test_t7_events_have_key_duration_and_value(runner):
     assert event.data["duration_us"] >= 0
 
 
-def test_t9_too_many_bytes_fail_the_task_for_good(runner):
+def test_t9_too_many_bytes_of_steps_fail_the_task_for_good(runner):
     with cloaca.WorkflowBuilder("large"):
 
         @cloaca.task(retry=NO_DELAY, max_context_bytes=1000)
@@ -407,3 +407,17 @@ def test_steps_of_many_concurrent_tasks_are_all_recorded(runner):
 
     result = runner.execute("many").raise_for_status()
     assert len(recorded(result, runner)) == 200
+
+
+@pytest.mark.parametrize("policy", [3, {"max_attempts": 3}, cloaca.RetryPolicy])
+def test_t3_retry_of_a_step_must_be_a_policy(runner, policy):
+    calls = []
+
+    @cloaca.workflow(retry_attempts=1)
+    def work(handle):
+        handle.step("flaky", calls.append, 1, retry=policy)
+
+    result = runner.execute("work")
+    assert result.error.type == "TaskValidationError"
+    assert "step 'flaky' of task 'work': retry must be a RetryPolicy, not " in result.error.message
+    assert calls == []

@@ -1,4 +1,4 @@
-"""Steps under the virtual clock, and with a crash at every transaction (semantics T2)."""
+"""Steps of tasks, with a crash at every transaction and under a virtual clock (semantics T)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloaca.testing import VirtualRunner, crash_everywhere
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_t2_no_recorded_step_runs_again_after_a_crash_anywhere(kind):
+def test_t2_no_recorded_step_runs_again_after_a_crash(kind):
     calls: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -43,14 +43,14 @@ def test_t2_no_recorded_step_runs_again_after_a_crash_anywhere(kind):
 
     report = crash_everywhere("agent", setup=setup)
     setup()
-    # Gathered steps may be recorded in one transaction.
+    # One transaction can record several gathered steps.
     assert len(report.points) >= (8 if kind == "sync" else 6)
-    # A step that ran during the crash runs again; nothing runs a third time.
+    # A step that ran during the crash runs again. No step runs a third time.
     assert set(most) == set("abc")
     assert max(most.values()) == 2
 
 
-def test_t3_retry_in_place_waits_in_virtual_time():
+def test_t3_retry_of_a_step_waits_in_virtual_time():
     policy = cloaca.RetryPolicy(max_attempts=3, initial_delay=10)
     tries = []
 

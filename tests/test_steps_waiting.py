@@ -1,4 +1,4 @@
-"""`TaskHandle.sleep` and `wait` park the task, which holds no worker meanwhile (semantics T5)."""
+"""`TaskHandle.sleep` and `wait` park a task, which then waits without a worker (semantics T5)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pytest
 
 import cloaca
 from cloaca.testing import VirtualRunner, crash_everywhere, run_task
+from waiting_support import wait_until
 
 HOUR = 3600
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_t5_sleep_leaves_the_function_and_starts_it_again(kind):
+def test_t5_task_is_parked_at_a_sleep_and_started_again(kind):
     calls, left, starts = [], [], []
 
     def call(name):
@@ -65,14 +66,14 @@ def test_t5_sleep_leaves_the_function_and_starts_it_again(kind):
         result = handle.result()
         assert result.output == "third"
         assert calls == ["first", "second", "third"]
-        # Parking is not an attempt.
+        # Parking does not start a new attempt.
         assert result.tasks["reminder"].attempts == 1
         assert starts == [1, 1, 1]
         kinds = [e.data["kind"] for e in handle.events() if e.type == "step_recorded"]
         assert kinds == ["step", "sleep", "step", "sleep", "step"]
 
 
-def test_t5_sleeping_tasks_hold_no_worker(runner):
+def test_t5_sleeping_tasks_hold_no_worker(database):
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
 
     @cloaca.workflow
@@ -83,13 +84,13 @@ def test_t5_sleeping_tasks_hold_no_worker(runner):
     def works():
         return 7
 
-    with cloaca.DefaultRunner(":memory:", config) as single:
-        for handle in single.submit_many([("sleeps", None)] * 50):
-            del handle
+    with cloaca.DefaultRunner(database, config) as single:
+        single.submit_many([("sleeps", None)] * 50)
+        wait_until(lambda: len(single.waits(kind="timer", limit=100).items) == 50)
         assert single.execute("works").output == 7
 
 
-def test_t5_short_sleep_continues_by_itself(runner):
+def test_t5_task_continues_after_a_short_sleep(runner):
     @cloaca.workflow
     def naps(handle):
         start = handle.step("start", time.time)
@@ -143,7 +144,7 @@ def test_t5_wait_for_a_timer_returns_none():
 
 
 @pytest.mark.parametrize("kind", ["returns", "goes on", "raises"])
-def test_t5_error_names_the_call_whose_parking_was_caught(kind):
+def test_t5_error_names_the_call_whose_park_exception_was_caught(kind):
     calls = []
 
     @cloaca.workflow
@@ -160,7 +161,7 @@ def test_t5_error_names_the_call_whose_parking_was_caught(kind):
     with VirtualRunner() as runner:
         result = runner.execute("greedy")
         if kind == "goes on":
-            # The next durable call leaves the function again.
+            # The durable call inside the `except` block parked the task again.
             assert result.status == "Completed"
             assert calls == []
             return
@@ -170,7 +171,7 @@ def test_t5_error_names_the_call_whose_parking_was_caught(kind):
         assert result.tasks["greedy"].attempts == 1
 
 
-def test_t5_steps_beside_a_sleep_are_recorded_before_it():
+def test_t5_step_gathered_with_a_sleep_is_recorded_first():
     calls = []
 
     async def slow(name):
@@ -188,7 +189,7 @@ def test_t5_steps_beside_a_sleep_are_recorded_before_it():
 
 
 @pytest.mark.parametrize("order", ["wait first", "step first", "started before"])
-def test_t5_step_beside_a_wait_runs_once_before_the_task_parks(runner, order):
+def test_t5_step_concurrent_with_a_sleep_runs_only_once(runner, order):
     calls = []
 
     async def slow():
@@ -215,7 +216,7 @@ def test_t5_step_beside_a_wait_runs_once_before_the_task_parks(runner, order):
 
 
 @pytest.mark.parametrize("gathers", [False, True])
-def test_t5_step_whose_function_waits_is_parked_and_runs_again(runner, gathers):
+def test_t5_step_whose_function_sleeps_is_parked_and_runs_again(runner, gathers):
     calls = []
 
     @cloaca.workflow
@@ -236,7 +237,7 @@ def test_t5_step_whose_function_waits_is_parked_and_runs_again(runner, gathers):
 
 
 @pytest.mark.parametrize("then", ["returns", "goes on"])
-def test_t5_function_may_handle_a_failed_step_beside_a_wait(then):
+def test_t5_function_can_handle_a_failed_step_gathered_with_a_sleep(then):
     def fail():
         raise ValueError("beside")
 
@@ -254,7 +255,7 @@ def test_t5_function_may_handle_a_failed_step_beside_a_wait(then):
         assert handle.result().output == "saved"
 
 
-def test_t5_cancelled_wait_leaves_the_others_waiting(runner):
+def test_t5_cancelled_wait_does_not_end_other_waits(runner):
     runs = []
 
     @cloaca.workflow
@@ -282,7 +283,7 @@ def test_t5_cancelled_wait_leaves_the_others_waiting(runner):
     assert handle.result(timeout=30).output == "hello"
 
 
-def test_t5_sleep_may_park_a_task_inside_a_task_group():
+def test_t5_sleep_inside_a_task_group_parks_the_task():
     @cloaca.workflow
     async def grouped(handle):
         async with asyncio.TaskGroup() as group:
@@ -313,7 +314,7 @@ def test_t5_zero_sleep_returns_and_invalid_durations_are_refused():
         run_task(waits)
 
 
-def test_t5_crash_anywhere_around_a_sleep_changes_nothing():
+def test_t5_crash_around_a_sleep_changes_nothing():
     @cloaca.workflow
     def sleeper(handle):
         handle.step("a", lambda: 1)
@@ -336,8 +337,8 @@ def test_t5_crash_around_a_wait_that_ends_at_once_changes_nothing():
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_t5_wait_in_a_paused_execution_returns_at_once_too(runner, kind):
-    """A function that is running continues when its execution is paused."""
+def test_t5_wait_in_a_paused_execution_can_return_at_once(runner, kind):
+    """A running function continues while its execution is paused."""
     started, paused = threading.Event(), threading.Event()
 
     def begin():
@@ -364,7 +365,7 @@ def test_t5_wait_in_a_paused_execution_returns_at_once_too(runner, kind):
     paused.set()
     while "signalled" not in {event.type for event in handle.events()}:
         time.sleep(0.01)
-    # The function may end the execution meanwhile.
+    # The execution may have completed before `resume` is called.
     with contextlib.suppress(cloaca.WorkflowError):
         handle.resume()
     assert handle.result(timeout=60).output == "one"
@@ -388,6 +389,52 @@ def test_t5_wait_returns_the_data_of_its_signal(runner, kind):
         runner.send("approve", {"of": name}, key=name)
         assert handle.result(timeout=60).output == {"of": name}
         assert handle.result().tasks["approval"].attempts == 1
+
+
+def test_t5_key_of_a_wait_in_code_can_be_empty(runner):
+    @cloaca.workflow
+    def unnamed(handle):
+        return handle.wait("answer", cloaca.signal("approve", key=""))
+
+    handle = runner.submit("unnamed")
+    wait_until(lambda: runner.waits().items)
+    runner.send("approve", 1)
+    runner.send("approve", 2, key="")
+    assert handle.result(timeout=60).output == 2
+
+
+@pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (cloaca.signal("paid", key="a\0b"), "cannot be the key of signal 'paid'"),
+        (cloaca.signal("paid", key="x" * 1025), "a key has at most 1024 bytes and no NUL"),
+        (cloaca.signal("paid", key="\u00e9" * 600), "a key has at most 1024 bytes and no NUL"),
+        (cloaca.signal("paid", key="\ud800"), "cannot be the key of signal 'paid'"),
+        (cloaca.any_of(cloaca.delay(9), cloaca.signal("paid", key="\0")), "cannot be the key"),
+        (cloaca.signal("pa\nid"), "cannot be the name of a signal"),
+        (cloaca.signal("x" * 256), "cannot be the name of a signal"),
+    ],
+)
+def test_t5_wait_in_code_refuses_impossible_keys_and_names(runner, signal, message):
+    @cloaca.workflow(retry_attempts=1)
+    def waiting(handle):
+        return handle.wait("answer", signal)
+
+    result = runner.submit("waiting").result(timeout=60)
+    assert result.error.type == "TaskValidationError"
+    assert message in result.error.message
+    assert result.error.message.startswith("'answer' of task 'waiting': ")
+    assert "path into the context" not in result.error.message
+
+
+def test_t5_longest_key_of_a_wait_in_code_is_received(runner):
+    @cloaca.workflow
+    def waiting(handle):
+        return handle.wait("answer", cloaca.signal("longest", key="x" * 1024))
+
+    handle = runner.submit("waiting")
+    runner.send("longest", 1, key="x" * 1024)
+    assert handle.result(timeout=60).output == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -432,8 +479,8 @@ def test_t5_wait_returns_at_once_if_its_condition_holds(runner, kind):
     assert "waiting" not in {event.type for event in handle.events()}
 
 
-def test_t5_signals_that_a_wait_took_at_once_stay_taken(runner):
-    """A retry gets the recorded signal; a wait of another task gets the next signal."""
+def test_t5_received_signal_stays_with_its_wait(runner):
+    """A retry receives the recorded signal again. Another task's wait receives the next signal."""
     sent, attempts, started = threading.Event(), [], threading.Event()
 
     with cloaca.WorkflowBuilder("taken_at_once", output="second"):
@@ -461,7 +508,7 @@ def test_t5_signals_that_a_wait_took_at_once_stay_taken(runner):
     assert attempts == [1, 2]
 
 
-def test_t5_waits_for_one_signal_get_its_messages_in_order(runner):
+def test_t5_successive_waits_receive_signals_of_one_name_in_order(runner):
     @cloaca.workflow
     def chat(handle):
         timeouts = [None, math.inf, "1h"]
@@ -495,6 +542,60 @@ def test_t5_data_of_a_wait_is_decoded_by_type(runner):
     assert handle.result(timeout=60).output == [1, 2]
 
 
+@pytest.mark.parametrize("call", ["wait", "run"])
+def test_j9_wrong_value_of_a_wait_or_child_is_not_retried(runner, call):
+    with cloaca.WorkflowBuilder("word", output="text"):
+
+        @cloaca.task
+        def text() -> str:
+            return "seven"
+
+    @cloaca.workflow(retry_attempts=3, retry_delay_ms=1)
+    def number(handle):
+        if call == "wait":
+            return handle.wait("n", cloaca.signal("n"), type=int)
+        return handle.run("n", "word", type=int)
+
+    handle = runner.submit("number")
+    runner.send("n", "seven", to=handle.id)
+    result = handle.result(timeout=60)
+    assert result.tasks["number"].attempts == 1
+    assert result.error.type == "TaskInputError"
+    assert f"the value of {call} 'n' does not match its type: " in result.error_message
+
+
+def test_b1_recorded_steps_keep_all_digits_in_events(runner):
+    @cloaca.workflow
+    def large(handle):
+        handle.step("number", lambda: 2**70)
+        return handle.wait("signal", cloaca.signal("digits"))
+
+    handle = runner.submit("large")
+    runner.send("digits", 2**80, to=handle.id)
+    assert handle.result(timeout=60).output == 2**80
+    data = [event.data for event in handle.events() if event.type == "step_recorded"]
+    assert data[0]["value"] == 2**70
+    assert data[1]["value"] == {"value": 2**80}
+
+
+def test_e7_step_of_a_wait_belongs_to_the_attempt_that_waited(runner):
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        def naps(context, handle):
+            handle.step("before", lambda: 1)
+            if handle.attempt == 1:
+                raise ValueError("once")
+            handle.sleep("nap", 0.05)
+            handle.step("after", lambda: 2)
+
+    handle = runner.submit("w")
+    assert handle.result(timeout=60).status == "Completed"
+    steps = [event for event in handle.events() if event.type == "step_recorded"]
+    attempts = [(event.data["key"], event.attempt) for event in steps]
+    assert attempts == [("before", 1), ("nap", 2), ("after", 2)]
+
+
 def test_t5_numbers_of_a_wait_keep_their_digits(runner):
     digits = "12345678901234567.89"
 
@@ -506,7 +607,7 @@ def test_t5_numbers_of_a_wait_keep_their_digits(runner):
         return [str(price), *map(str, prices["prices"])]
 
     handle = runner.submit("priced")
-    # The JSON text is sent directly, because a Python float has too few digits.
+    # Sends the JSON text directly, because a Python float has too few digits.
     runner._core.send("price", digits, None, handle.id)
     runner._core.send("prices", f"[{digits}, 1.10]", None, handle.id)
     assert handle.result(timeout=60).output == [digits, digits, "1.10"]
@@ -534,7 +635,7 @@ CALLS = ("step", "sleep", "wait", "run", "run_many")
 
 @pytest.mark.parametrize("made", CALLS)
 @pytest.mark.parametrize("recorded", CALLS)
-def test_t2_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded, made):
+def test_t5_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded, made):
     calls = {
         "step": lambda handle: handle.step("key", dict),
         "sleep": lambda handle: handle.sleep("key", "1ms"),
@@ -550,7 +651,7 @@ def test_t2_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded
 
     @cloaca.workflow(retry_attempts=3, retry_delay_ms=1)
     def changed(handle):
-        # The second attempt stands for the code after a deployment.
+        # The second attempt makes another call, as if a new deployment had changed the code.
         calls[recorded if handle.attempt == 1 else made](handle)
         if handle.attempt == 1:
             raise ValueError("a deployment")
@@ -568,7 +669,7 @@ def test_t2_key_recorded_by_another_kind_of_call_fails_the_task(runner, recorded
     assert "from_step='key'" in result.error.message
 
 
-def test_t6_recorded_timeout_stays_until_it_is_dropped(runner):
+def test_t6_recorded_timeout_stays_until_from_step_deletes_it(runner):
     broken = [True]
 
     @cloaca.workflow(retry_attempts=1)

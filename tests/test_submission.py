@@ -27,7 +27,7 @@ def fails(context):
     raise ValueError("boom")
 
 
-def test_a_handle_follows_its_execution(runner):
+def test_a_handle_shows_the_state_of_its_execution(runner):
     release = threading.Event()
     define(function=lambda context: {"waited": release.wait(30)})
     handle = runner.submit("w", {"day": 1})
@@ -204,7 +204,7 @@ def test_a2_a_context_that_is_not_json_is_refused(runner):
         runner.submit("w", 3)
 
 
-def test_listing_page_may_have_any_length(runner):
+def test_page_of_a_list_can_have_any_length(runner):
     define()
     runner.submit_many([("w", None)] * 2100)
     page = runner.list_executions(limit=2050)
@@ -238,7 +238,7 @@ def test_executions_are_listed_newest_first_page_by_page(runner):
     assert everything.next_cursor is None
     page = runner.list_executions("good", limit=2)
     seen = [result.execution_id for result in page]
-    runner.execute("good")  # later submissions do not change the next page
+    runner.execute("good")  # A later submission must not change the next page.
     while page.next_cursor:
         page = runner.list_executions("good", limit=2, cursor=page.next_cursor)
         seen += [result.execution_id for result in page]
@@ -296,7 +296,21 @@ def test_e7_events_list_the_history(runner):
     assert "task_retrying" in repr(retrying)
 
 
-def test_e7_the_history_keeps_the_ends_before_a_retry(runner):
+def test_e7_events_of_attempts_name_the_runner(runner):
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+        cloaca.task(id="b", dependencies=["a"], retry_attempts=2, retry_delay_ms=1)(fails)
+        cloaca.task(id="c", dependencies=["b"])(lambda context: None)
+    result = runner.execute("w")
+    attempts = [event for event in runner.events(result.execution_id) if event.attempt]
+    assert [event.type for event in attempts] == [
+        *("task_started", "task_completed", "task_started", "task_retrying"),
+        *("task_started", "task_failed"),
+    ]
+    assert {event.runner_id for event in attempts} == {runner._core.runner_id}
+
+
+def test_e7_history_keeps_the_earlier_events_after_a_retry(runner):
     attempts = []
 
     def fails_three_times(context):
@@ -361,7 +375,7 @@ def test_progress_counts_tasks_by_state(runner):
     assert handle.progress()["Completed"] == 3
 
 
-def test_wait_until_idle_waits_for_everything(runner):
+def test_wait_until_idle_waits_for_all_executions(runner):
     define()
     handles = runner.submit_many(("w", None) for _ in range(50))
     runner.wait_until_idle(timeout=30)
@@ -374,14 +388,14 @@ def test_wait_until_idle_waits_for_everything(runner):
     runner.wait_until_idle(timeout=30)
 
 
-def test_workflow_object_may_be_submitted(runner):
+def test_workflow_object_can_be_submitted(runner):
     workflow = define().build()
     assert runner.execute(workflow).workflow_name == "w"
     with pytest.raises(cloaca.ConfigurationError, match="int"):
         runner.execute(3)
 
 
-def test_threads_may_submit_and_define_at_once(runner):
+def test_threads_can_define_and_submit_at_once(runner):
     define()
     errors = []
 
@@ -428,7 +442,7 @@ def test_unreferenced_runner_warns_and_stops(database):
         assert not thread.is_alive()
 
 
-def test_unreferenced_runner_stops_where_warnings_are_errors(database, monkeypatch):
+def test_unreferenced_runner_stops_even_if_warnings_are_errors(database, monkeypatch):
     raised = []
     monkeypatch.setattr(sys, "unraisablehook", lambda failure: raised.append(failure.exc_type))
     before = set(threading.enumerate())

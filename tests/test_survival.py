@@ -1,4 +1,4 @@
-"""No task ends a thread of its runner, and a lack of resources only delays the start of threads."""
+"""No task can end a thread of its runner. A lack of resources only delays the start of threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE = cloaca.DefaultRunnerConfig(
 
 @pytest.fixture(params=["function", "coroutine"])
 def define(request):
-    """Defines a workflow `bad` whose task calls a function, and a harmless workflow `fine`."""
+    """Defines a workflow `bad`, whose task calls a function, and a harmless workflow `fine`."""
 
     def make(function):
         def plain(context):
@@ -51,7 +51,7 @@ def define(request):
 
 
 def raised(body):
-    """A function that raises an exception whose class has these attributes."""
+    """Returns a function that raises an exception whose class has these attributes."""
 
     def function():
         raise type("Hostile", (Exception,), body)
@@ -94,14 +94,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_a5_unreadable_exception_ends_only_its_attempt(define, how):
+def test_unreadable_exception_ends_only_its_attempt(define, how):
     define(HOSTILE[how])
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
         assert runner.submit("bad").result(timeout=30).status == "Failed"
         assert runner.submit("fine").result(timeout=30).status == "Completed"
 
 
-def test_a5_start_of_a_50_megabyte_message_is_kept(define):
+def test_message_of_50_megabytes_is_shortened(define):
     def work():
         raise ValueError("x" * 50_000_000)
 
@@ -112,17 +112,17 @@ def test_a5_start_of_a_50_megabyte_message_is_kept(define):
 
 
 @pytest.mark.parametrize("setting", ["settrace", "setprofile"])
-def test_a20_raising_trace_function_ends_only_its_attempt(define, setting):
+def test_raising_trace_function_ends_only_its_attempt(define, setting):
     define(lambda: getattr(sys, setting)(exits))
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
-        # The trace function may hit the next attempt of the thread instead.
+        # The trace function may instead raise in the next attempt that runs on the same thread.
         for name in ("bad", "fine"):
             assert runner.submit(name).result(timeout=30).status in {"Completed", "Failed"}
         assert runner.submit("fine").result(timeout=30).status == "Completed"
 
 
 class OddRecord(logging.LogRecord):
-    """A record with a time that no database can store."""
+    """A log record with a time that no database can store."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -138,7 +138,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_a22_odd_log_record_fails_neither_task_nor_runner(define, kind, monkeypatch):
+def test_odd_log_record_fails_neither_task_nor_runner(define, kind, monkeypatch):
     # pytest-xdist cannot send a report whose captured log contains a lone surrogate.
     for handler in logging.getLogger().handlers:
         if type(handler).__module__.startswith("_pytest"):
@@ -207,7 +207,7 @@ KILLERS = {
 
 
 @pytest.mark.parametrize("killer", KILLERS, ids=lambda killer: killer.__name__)
-def test_a4_coroutine_that_ends_the_event_loop_ends_no_other_task(killer):
+def test_coroutine_that_breaks_the_event_loop_ends_no_other_task(killer):
     other = threading.Event()
     attempts = []
     with cloaca.WorkflowBuilder("bad"):
@@ -240,7 +240,7 @@ def test_a4_coroutine_that_ends_the_event_loop_ends_no_other_task(killer):
     assert len(attempts) == (2 if killer is break_the_loop else 1)
 
 
-def test_b2_coroutine_cancelled_before_it_starts_reports_its_end():
+def test_coroutine_cancelled_before_it_starts_reports_its_end():
     started, ended = [], []
 
     class LoopWaker:
@@ -280,7 +280,7 @@ def test_b2_coroutine_cancelled_before_it_starts_reports_its_end():
 
 
 @pytest.mark.parametrize("what", ["worker", "loop", "trigger"])
-def test_a6_a_thread_that_could_not_be_started_is_started_later(monkeypatch, what):
+def test_thread_that_fails_to_start_is_started_later(monkeypatch, what):
     start, missing, polled = threading.Thread.start, [], threading.Event()
 
     def starved(thread):
@@ -312,7 +312,7 @@ def test_a6_a_thread_that_could_not_be_started_is_started_later(monkeypatch, wha
     assert len(missing) == 3
 
 
-def test_a6_event_loop_starts_once_descriptors_are_free(monkeypatch):
+def test_event_loop_starts_once_descriptors_are_free(monkeypatch):
     make, missing = event_loop.LoopThread.make_loop, []
 
     def starved(thread):
@@ -332,7 +332,7 @@ def test_a6_event_loop_starts_once_descriptors_are_free(monkeypatch):
         assert runner.submit("w").result(timeout=30).status == "Completed"
 
 
-def test_a6_trigger_with_an_unreadable_exception_is_polled_again():
+def test_trigger_with_an_unreadable_exception_is_polled_again():
     polls = []
 
     class Hostile(Exception):

@@ -1,10 +1,11 @@
-"""The options of `task` and `external_task`, and the functions that they take (A2, D1)."""
+"""The options of `task` and `external_task`, and the functions that they accept (A2, D1)."""
 
 from __future__ import annotations
 
 import datetime
 import functools
 import json
+from unittest import mock
 
 import pytest
 
@@ -26,6 +27,24 @@ def test_the_decorator_returns_the_function_itself():
     assert cloaca.task()(nothing) is nothing
     assert cloaca.task(id="other")(nothing) is nothing
     assert nothing({}) is None
+
+
+class OtherTask:
+    """A task of another library, which has its own methods."""
+
+    def __call__(self, context):
+        pass
+
+    def delay(self):
+        return "delayed"
+
+
+def test_decorated_object_keeps_its_methods():
+    other = OtherTask()
+    assert cloaca.task(id="other")(other) is other
+    assert other.delay() == "delayed"
+    assert not hasattr(other, "apply_async")
+    assert tasks_of(other)[-1].id == "other"
 
 
 def test_the_id_defaults_to_the_functions_name():
@@ -79,7 +98,7 @@ def test_d1_retry_options_make_one_policy(options, expected):
     assert {name: retry[name] for name in expected} == expected
 
 
-def test_other_options_reach_the_definition():
+def test_options_besides_retry_options_reach_the_definition():
     found = definition(
         timeout=1.5,
         priority=-5,
@@ -123,7 +142,8 @@ def test_other_options_reach_the_definition():
         ({"retry_policy": 3}, "mapping"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": -1}, "timeout"),
-        ({"timeout": "1s"}, "timeout"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"timeout": "-1s"}, "timeout"),
         ({"timeout": 1, "timeout_seconds": 1}, "the same option"),
         ({"trigger_rule": "one_faild"}, "did you mean 'one_failed'"),
         ({"trigger_rule": 3}, "trigger_rule"),
@@ -133,6 +153,14 @@ def test_other_options_reach_the_definition():
         ({"max_context_bytes": 0}, "max_context_bytes"),
         ({"on_success": 3}, "on_success"),
         ({"on_failure": "log"}, "on_failure"),
+        (
+            {"on_success": lambda context: None},
+            r"on_success: .*\(context\) and cannot be called with \(task_id, context\)",
+        ),
+        ({"on_success": lambda task_id, context, *, extra: None}, "extra"),
+        ({"on_success": nothing}, r"nothing\(\) has the signature \(context\)"),
+        ({"on_failure": lambda task_id, context: None}, r"\(task_id, error_text, context\)"),
+        ({"on_failure": {}.get}, "on_failure: dict.get"),
         ({"dependencies": "a"}, "must be a list"),
         ({"dependencies": [3]}, "must be the id or the function"),
         ({"dependencies": [print]}, "print.* is not a task"),
@@ -145,7 +173,34 @@ def test_a2_an_invalid_option_is_refused_with_its_name(options, text):
     assert isinstance(caught.value, ValueError)
 
 
-def test_a2_invalid_option_is_refused_before_the_function_is_known():
+class Notifier:
+    def succeeded(self, task_id, context, extra=None):
+        pass
+
+    def __call__(self, *given):
+        pass
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        print,
+        dict,
+        mock.Mock(),
+        mock.MagicMock(),
+        Notifier().succeeded,
+        Notifier(),
+        functools.partial(lambda number, task_id, context: None, 1),
+        lambda task_id, context: None,
+        lambda *given, **options: None,
+        functools.wraps(lambda task_id, context: None)(lambda *given: None),
+    ],
+)
+def test_a2_callback_that_takes_its_arguments_is_accepted(callback):
+    cloaca.task(id="x", on_success=callback)(nothing)
+
+
+def test_a2_invalid_option_is_refused_without_a_function():
     with pytest.raises(ValueError, match="retry_backoff"):
         cloaca.task(retry_backoff="quadratic")
 

@@ -1,4 +1,4 @@
-"""`task`, `workflow` and `external_task` share options, and each signature lists them."""
+"""`task`, `workflow` and `external_task` share options, which each signature lists in full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import cloaca
 
 WORKFLOWS = Path(cloaca.__file__).parent / "_workflows"
-#: Options of tasks that only make sense in a graph with other tasks.
+#: Options of `task` that make sense only in a graph with other tasks.
 GRAPH_ONLY = {
     "batch",
     "dependencies",
@@ -28,14 +28,14 @@ GRAPH_ONLY = {
     "wait_timeout",
     "workflow",
 }
-#: Options of `workflow` alone.
+#: Options that only `workflow` has.
 WORKFLOW_ONLY = {"input", "finals"}
 
 Options = dict[str, tuple[str, str]]
 
 
 def definitions(file: str, name: str) -> list[ast.FunctionDef]:
-    """The definitions of a function in a module of the package: overloads, then the function."""
+    """Returns a function's definitions in a module: the overloads, then the implementation."""
     tree = ast.parse((WORKFLOWS / file).read_text(encoding="utf-8"))
     return [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name
@@ -43,7 +43,7 @@ def definitions(file: str, name: str) -> list[ast.FunctionDef]:
 
 
 def options_of(function: ast.FunctionDef) -> Options:
-    """The annotation and the default of each parameter that is passed by name."""
+    """Returns the annotation and the default of each keyword-only parameter."""
     given = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     return {
         parameter.arg: (
@@ -95,6 +95,6 @@ def test_workflow_passes_every_option_to_its_task() -> None:
 @pytest.mark.parametrize("name", ["task", "workflow", "external_task"])
 def test_every_option_is_documented_in_the_order_of_the_signature(name: str) -> None:
     text = inspect.getdoc(getattr(cloaca, name)) or ""
-    places = [text.find(f"\n    {option}: ") for option in options_of(implementation(name))]
-    assert -1 not in places
-    assert places == sorted(places)
+    positions = [text.find(f"\n    {option}: ") for option in options_of(implementation(name))]
+    assert -1 not in positions
+    assert positions == sorted(positions)

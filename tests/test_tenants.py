@@ -73,7 +73,8 @@ def test_h2_the_credentials_work_in_the_requested_schema(admin, admin_url):
     assert (got.username, got.password) == (made.username, made.password)
     assert len(made.password) >= 24
     define("hello")
-    # Works with and without a schema name, because the role's sessions start in its own schema.
+    # The schema name can be omitted, because sessions of the tenant's role start in the tenant's
+    # schema.
     for schema in (made.schema_name, None):
         with DefaultRunner(made.connection_string, schema=schema) as runner:
             assert runner.execute("whoami", {"who": "you"}).final_context["answer"] == "hello you"
@@ -83,7 +84,7 @@ def test_h2_the_credentials_work_in_the_requested_schema(admin, admin_url):
 
 def test_h2_a_tenant_reaches_its_own_tables_and_nothing_else(admin, admin_url):
     with DefaultRunner(admin_url):
-        pass  # the administrator's own tables, in `public`
+        pass  # The runner has created the administrator's tables in `public`.
     a, b = admin.create_tenant(config()), admin.create_tenant(config())
     for denied in (
         f"SELECT * FROM {b.schema_name}.cloacina_executions",
@@ -123,7 +124,7 @@ def test_h2_a_tenant_reaches_its_own_tables_and_nothing_else(admin, admin_url):
         DefaultRunner.with_schema(a.connection_string, fresh("new"))
 
 
-def test_h2_tenant_may_write_tables_that_a_later_migration_adds(admin, admin_url):
+def test_h2_tenant_can_write_tables_of_later_migrations(admin, admin_url):
     made = admin.create_tenant(config())
     later = f"SET ROLE postgres; CREATE TABLE {made.schema_name}.cloacina_later (id bigint)"
     psql(admin_url, later)
@@ -144,9 +145,9 @@ def test_h2_tenants_with_equal_workflow_names_stay_separate(admin, admin_url):
             answers = {handle.result(60).final_context["answer"] for handle in submitted}
             assert answers == {f"shared name, {who}"}
         foreign = handles["b"][0].id
-        for look in (runner_a.get_execution, runner_a.events, runner_a.cancel_execution):
+        for call in (runner_a.get_execution, runner_a.events, runner_a.cancel_execution):
             with pytest.raises(cloaca.CloacaException, match="no execution"):
-                look(foreign)
+                call(foreign)
         assert {entry.execution_id for entry in runner_a.list_executions(limit=200)} == {
             handle.id for handle in handles["a"]
         }
@@ -181,10 +182,10 @@ def test_h2_rescues_and_events_stay_inside_a_tenant(admin, admin_url, script):
 
     state = f"SELECT state FROM {a.schema_name}.cloacina_tasks"
     with DefaultRunner(b.connection_string) as runner:
-        # Enough time for a rescue, if the execution belonged to this tenant.
+        # During the loop, this runner would rescue the task if the task belonged to its own tenant.
         for _ in range(3):
             assert runner.execute("dies").status == "Completed"
-            time.sleep(0.5)  # the search for dead runners runs once a second
+            time.sleep(0.5)  # A runner searches for dead runners once a second.
         assert psql(admin_url, state) == "2"
         with pytest.raises(cloaca.CloacaException, match="no execution"):
             runner.events(execution_id)
@@ -227,18 +228,18 @@ def test_h2_remove_undoes_create(admin, admin_url):
     assert psql(admin_url, left) == "0"
     with pytest.raises(DatabaseError, match="neither"):
         admin.remove_tenant(made.schema_name, made.username)
-    # The names are free again.
+    # The names can be used again.
     admin.create_tenant(TenantConfig(made.schema_name, made.username))
 
 
-def test_h2_schema_that_is_not_a_tenants_is_not_removed(admin, admin_url):
+def test_h2_schema_without_a_tenant_is_not_removed(admin, admin_url):
     psql(admin_url, "CREATE SCHEMA precious; CREATE TABLE precious.data (id int)")
-    with pytest.raises(DatabaseError, match="something else"):
+    with pytest.raises(DatabaseError, match="none of the engine's tables"):
         admin.remove_tenant("precious", fresh("nobody"))
     assert psql(admin_url, "SELECT count(*) FROM precious.data") == "0"
 
 
-def test_h2_removing_under_a_live_runner_needs_force(admin, admin_url):
+def test_h2_removing_a_tenant_with_a_live_runner_needs_force(admin, admin_url):
     made = admin.create_tenant(config())
     define("still here,")
     settings = cloaca.DefaultRunnerConfig(db_timeout=1.0)
@@ -255,7 +256,7 @@ def test_h2_removing_under_a_live_runner_needs_force(admin, admin_url):
         runner.shutdown(timeout=0)
 
 
-def test_h2_password_of_any_printable_character_works_and_stays_hidden(server, admin, caplog):
+def test_h2_password_can_have_any_printable_character_and_is_hidden(server, admin, caplog):
     caplog.set_level(logging.DEBUG)
     printable = "".join(sorted(set(string.printable) - set("\t\n\r\x0b\x0c")))
     passwords = [
@@ -283,7 +284,7 @@ def test_h2_password_of_any_printable_character_works_and_stays_hidden(server, a
         if len(password) > 5:
             for text in [*shown, caplog.text, server.log()]:
                 assert password not in text
-        # A wrong password is refused, so the right one was checked.
+        # The server refuses a wrong password, which shows that it checked the right one.
         wrong = made.connection_string.replace(made.username + ":", made.username + ":x")
         with pytest.raises(PermissionError, match="password authentication failed"):
             psql(wrong, "SELECT 1")
@@ -345,7 +346,7 @@ def test_h1_a_hostile_user_name_is_refused_before_any_sql(name):
         (("s", "u", "s3cret\ud800"), "Unicode"),
     ],
 )
-def test_h1_names_must_be_text(arguments, text):
+def test_h1_names_must_be_strings(arguments, text):
     with pytest.raises(ConfigurationError, match=text) as raised:
         TenantConfig(*arguments)
     assert "s3cret" not in str(raised.value)
@@ -364,10 +365,10 @@ def test_h1_keywords_and_mixed_case_are_valid_names(admin, admin_url):
 def test_h3_error_on_sqlite_suggests_a_file_per_tenant(url):
     with pytest.raises(ConfigurationError, match="no schemas") as raised:
         DatabaseAdmin(url)
-    assert "a file of its own" in str(raised.value.hint)
+    assert "a separate file for each tenant" in str(raised.value.hint)
 
 
-# The tags of statements that an event trigger makes the server refuse.
+# Command tags of statements of `create_tenant`, and its last check. A test makes one of them fail.
 STEPS = [
     "CREATE SCHEMA",
     "CREATE TABLE",
@@ -380,10 +381,10 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_h2_failed_step_of_the_creation_leaves_nothing_behind(step, admin, admin_url):
+def test_h2_failed_creation_of_a_tenant_changes_nothing(step, admin, admin_url):
     wanted = config()
     if step == "the last one":
-        # Privileges through PUBLIC are checked last.
+        # As its last step, `create_tenant` checks PUBLIC's privileges, and refuses this grant.
         psql(admin_url, "GRANT CREATE ON SCHEMA public TO PUBLIC")
     else:
         psql(
@@ -397,17 +398,17 @@ def test_h2_failed_step_of_the_creation_leaves_nothing_behind(step, admin, admin
         )
     with pytest.raises(DatabaseError, match=r"injected|REVOKE CREATE ON SCHEMA public"):
         admin.create_tenant(wanted)
-    look = f"""SELECT (SELECT count(*) FROM pg_roles WHERE rolname = '{wanted.username}'),
+    leftovers = f"""SELECT (SELECT count(*) FROM pg_roles WHERE rolname = '{wanted.username}'),
         (SELECT count(*) FROM pg_namespace WHERE nspname = '{wanted.schema_name}'),
         (SELECT count(*) FROM pg_default_acl), (SELECT count(*) FROM pg_db_role_setting)"""
-    assert psql(admin_url, look).split("|")[:3] == ["0", "0", "0"]
+    assert psql(admin_url, leftovers).split("|")[:3] == ["0", "0", "0"]
     psql(
         admin_url, "DROP EVENT TRIGGER IF EXISTS refuse; REVOKE CREATE ON SCHEMA public FROM PUBLIC"
     )
     admin.create_tenant(wanted)
 
 
-def test_h2_administrator_without_rights_gets_an_error(server, admin_url):
+def test_h2_administrator_without_privileges_gets_an_error(server, admin_url):
     role = fresh("weak")
     psql(admin_url, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     weak = admin_url.replace("postgres@", f"{role}:x@")
@@ -417,7 +418,7 @@ def test_h2_administrator_without_rights_gets_an_error(server, admin_url):
     psql(admin_url, f"ALTER ROLE {role} CREATEROLE")
     with pytest.raises(DatabaseError, match="permission denied"):
         DatabaseAdmin(weak).create_tenant(wanted)
-    # The role has only the rights that it needs; it is not a superuser.
+    # With CREATEROLE and this grant, a role that is not a superuser can create tenants.
     database = admin_url.rpartition("/")[2]
     psql(admin_url, f"GRANT CREATE ON DATABASE {database} TO {role}")
     made = DatabaseAdmin(weak).create_tenant(wanted)

@@ -1,10 +1,16 @@
-"""`cloaca.testing`: a virtual clock, an in-memory database, and a crash at every commit."""
+"""Tests of `cloaca.testing`: a virtual clock, an in-memory database, a crash at every commit."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import time
+import warnings
+from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -15,11 +21,10 @@ from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 
 @pytest.fixture
 def quick():
-    """Asserts that a test in which at least a virtual minute passes does not really wait.
+    """Asserts that a test in which at least a virtual minute passes takes less than 20 s.
 
-    A test alone takes some hundredths of a second. The bound leaves room for other work of the
-    process and the machine: threads and garbage of hundreds of earlier tests, and another pytest
-    process.
+    Run alone, such a test takes a few hundredths of a second. The limit is higher, because threads
+    and garbage of hundreds of earlier tests, and another pytest process, can slow the test down.
     """
     start = time.monotonic()
     yield
@@ -40,7 +45,7 @@ def test_an_hour_of_back_off_takes_no_time(quick, cloaca_runner):
     assert result.duration.total_seconds() > 3600
 
 
-def test_advance_runs_what_becomes_due(quick, cloaca_runner):
+def test_advance_runs_the_tasks_that_become_due(quick, cloaca_runner):
     ran = []
     with cloaca.WorkflowBuilder("later"):
 
@@ -84,7 +89,7 @@ def test_a_day_of_cron_takes_no_time(quick, cloaca_runner):
 
 
 def test_back_off_cron_and_timeout_take_no_time_in_one_test(quick, cloaca_runner):
-    """A typical user's test. `quick` also measures the start and the end of the runner."""
+    """A test as users write it. `quick` also measures the start and the shutdown of the runner."""
     with cloaca.WorkflowBuilder("flaky"):
 
         @cloaca.task(
@@ -187,7 +192,7 @@ def test_awaiting_a_handle_advances_the_virtual_time(quick, cloaca_runner):
     assert asyncio.run(main()).status == "Completed"
 
 
-def test_other_runners_keep_the_real_time(cloaca_runner, tmp_path):
+def test_runner_that_is_not_virtual_keeps_the_real_time(cloaca_runner, tmp_path):
     with cloaca.WorkflowBuilder("nap"):
 
         @cloaca.task()
@@ -260,6 +265,147 @@ def test_run_task_raises_the_errors_of_the_function():
         run_task(odd)
 
 
+def test_run_task_runs_coroutines_while_an_event_loop_runs():
+    number: ContextVar[int] = ContextVar("number")
+    closed = []
+
+    class Session:
+        async def aclose(self) -> None:
+            closed.append(asyncio.get_running_loop())
+
+    async def session() -> Session:
+        return Session()
+
+    async def later(n: int, it: Session = cloaca.resource(session)) -> int:
+        await asyncio.sleep(0)
+        return n + number.get()
+
+    def plain(it: Session = cloaca.resource(session)) -> bool:
+        return isinstance(it, Session)
+
+    async def fails(context) -> None:
+        raise KeyError("n")
+
+    async def main() -> None:
+        number.set(40)
+        assert run_task(later, n=2)["later"] == 42
+        assert run_task(plain)["plain"] is True
+        with pytest.raises(KeyError):
+            run_task(fails)
+        assert asyncio.get_running_loop() not in closed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(main())
+        gc.collect()
+    assert len(closed) == 2
+
+
+def test_run_task_gives_the_handle_the_id_of_the_task():
+    @cloaca.task(id="mine")
+    def named(handle) -> list[Any]:
+        return [handle.task_id, handle.index]
+
+    with cloaca.WorkflowBuilder("ids_of_tasks", input={"rows": list[int]}):
+        with cloaca.group("g"):
+
+            @cloaca.task
+            def ing(handle) -> list[Any]:
+                return [handle.task_id, handle.index]
+
+        @cloaca.task(over="rows")
+        def each(row: int, handle) -> list[Any]:
+            return [handle.task_id, handle.index, row]
+
+    def loose(handle) -> list[Any]:
+        return [handle.task_id, handle.index]
+
+    assert run_task(named)["mine"] == ["mine", None]
+    assert run_task(ing)["g.ing"] == ["g.ing", None]
+    assert run_task(each, row=7)["each"] == ["each[0]", 0, 7]
+    assert run_task(loose)["loose"] == ["loose", None]
+
+
+def define_total(annotation: Any, in_workflow: bool, default: Any = ...) -> Callable[..., Any]:
+    """Defines a task that returns the values, the indexes of errors and the number of items."""
+
+    def total(work):
+        if work is None:
+            return None
+        return [work.values(), [item.index for item in work.errors()], len(work)]
+
+    total.__annotations__ = {"work": annotation, "return": Any}
+    if default is not ...:
+        total.__defaults__ = (default,)
+    if in_workflow:
+        with cloaca.WorkflowBuilder("totals", input={"rows": list[int]}):
+
+            @cloaca.task(over="rows")
+            def work(row: int) -> Any:
+                return row
+
+            cloaca.task(total)
+    return total
+
+
+def some_items() -> cloaca.MapResult[Any]:
+    with cloaca.WorkflowBuilder("some_items", input={"rows": list[int]}):
+
+        @cloaca.task(over="rows", tolerate=1, retry_attempts=1)
+        def pages(row: int) -> int:
+            if row < 0:
+                raise ValueError("negative")
+            return row
+
+        @cloaca.task
+        def keep(pages: cloaca.MapResult[int]) -> None:
+            kept.append(pages)
+
+    kept: list[cloaca.MapResult[Any]] = []
+    with VirtualRunner() as runner:
+        runner.execute("some_items", {"rows": [1, -1, 3]})
+    return kept[0]
+
+
+@pytest.mark.parametrize("in_workflow", [False, True])
+@pytest.mark.parametrize("annotation", [cloaca.MapResult[int], cloaca.MapResult])
+def test_run_task_takes_the_items_of_a_map(annotation, in_workflow):
+    total = define_total(annotation, in_workflow)
+    assert run_task(total, work=[1, 2])["total"] == [[1, 2], [], 2]
+    assert run_task(total, {"work": (1, 2)})["total"] == [[1, 2], [], 2]
+    assert run_task(total, cloaca.Context({"work": []}))["total"] == [[], [], 0]
+    items = some_items()
+    assert run_task(total, work=items)["total"] == [[1, 3], [1], 3]
+    assert run_task(total, {"work": items})["total"] == [[1, 3], [1], 3]
+
+
+@pytest.mark.parametrize("in_workflow", [False, True])
+@pytest.mark.parametrize(
+    ("annotation", "wrong"),
+    [
+        (cloaca.MapResult[int], ["a"]),
+        *itertools.product(
+            (cloaca.MapResult[int], cloaca.MapResult), (5, "abc", {"values": [1]}, None)
+        ),
+    ],
+)
+def test_run_task_refuses_wrong_items_of_a_map(annotation, wrong, in_workflow):
+    with pytest.raises(cloaca.TaskInputError, match="work"):
+        run_task(define_total(annotation, in_workflow), work=wrong)
+
+
+@pytest.mark.parametrize("in_workflow", [False, True])
+def test_j7_run_task_gives_a_missing_map_the_default_or_none(in_workflow):
+    optional = define_total(cloaca.MapResult[int] | None, in_workflow)
+    assert run_task(optional, work=None)["total"] is None
+    assert run_task(optional, work=[1])["total"] == [[1], [], 1]
+    assert run_task(define_total(cloaca.MapResult[int], in_workflow, None))["total"] is None
+    assert run_task(optional)["total"] is None
+    for annotation in (cloaca.MapResult[int], cloaca.MapResult):
+        with pytest.raises(cloaca.TaskInputError, match="work"):
+            run_task(define_total(annotation, in_workflow))
+
+
 def test_crash_everywhere_accepts_an_idempotent_workflow():
     with cloaca.WorkflowBuilder("good"):
 
@@ -273,7 +419,8 @@ def test_crash_everywhere_accepts_an_idempotent_workflow():
             context["second"] = context["first"] + 1
 
     report = crash_everywhere("good", {"day": 1})
-    # Before and after each commit: the submission with the first claim, and each task's end.
+    # Each of the three commits has two crash points, one before it and one after it. The commits
+    # are the submission with the first claim, and the completion of each of the two tasks.
     assert len(report.points) >= 6
     assert {"first", "second"} <= set(report.ran_twice)
     assert "'first' ran twice" in str(report)
@@ -301,6 +448,44 @@ def test_crash_everywhere_names_the_task_that_is_not_idempotent():
     assert "context['charged'] is 10 instead of 5" in str(caught.value)
     with pytest.raises(AssertionError, match="'charge'"):
         crash_everywhere("bad", {})
+
+
+def test_crash_everywhere_takes_no_time_for_long_waits(quick):
+    with cloaca.WorkflowBuilder("patient"):
+
+        @cloaca.task(id="flaky", retry_attempts=2, retry_delay_ms=7_200_000, retry_jitter=True)
+        def flaky(context, handle):
+            if handle.attempt == 1:
+                raise ConnectionError("not yet")
+
+        cloaca.wait("ten_days", wait_for=cloaca.delay("10d"), dependencies=["flaky"])
+
+        @cloaca.task(id="answer", dependencies=["ten_days"])
+        def answer(handle: cloaca.TaskHandle) -> str | None:
+            handle.sleep("an hour", "1h")
+            try:
+                return handle.wait("answer", cloaca.signal("never"), timeout="1d")
+            except cloaca.WaitTimeoutError:
+                return None
+
+    report = crash_everywhere("patient")
+    assert len(report.points) >= 10
+    assert {"flaky", "answer"} <= set(report.ran_twice)
+
+
+def test_crash_everywhere_keeps_the_order_of_events(quick):
+    """The signal is sent an hour before the wait for it times out, wherever the crash occurs."""
+    with cloaca.WorkflowBuilder("ordered"):
+        cloaca.wait("one_day", wait_for=cloaca.delay("1d"))
+
+        @cloaca.task(id="sender", dependencies=["one_day"])
+        def sender(handle: cloaca.TaskHandle) -> None:
+            mine = handle.execution_id
+            handle.runner.send("news", 1, to=mine, id=f"news-{mine}")
+
+        cloaca.wait("reader", wait_for=cloaca.signal("news"), timeout="25h")
+
+    assert crash_everywhere("ordered").points
 
 
 def test_crash_everywhere_compares_what_observe_returns():

@@ -1,4 +1,4 @@
-"""Many threads on one runner at once."""
+"""Many threads use one runner at the same time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_32_threads_submit_cancel_and_read_for_ten_seconds(runner):
                 handle = runner.submit("busy", {"number": number})
                 cancelled = choose.random() < 0.3
                 if cancelled:
-                    cancelled = handle.cancel()  # false if it had ended before
+                    cancelled = handle.cancel()  # `False` if the execution had already ended.
                 handle.status()
                 result = handle.result(timeout=60)
                 assert result.status == ("Cancelled" if cancelled else "Completed")
@@ -52,7 +52,7 @@ def test_32_threads_submit_cancel_and_read_for_ten_seconds(runner):
         thread.join(60)
     assert not errors
     assert len(ends) > 100
-    # No lost update: the database holds what the calls returned.
+    # The database agrees with the results of the calls, so no update was lost.
     for id, (number, cancelled) in ends.items():
         stored = runner.get_execution(id)
         assert stored.status == ("Cancelled" if cancelled else "Completed")

@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans of executions and attempts, in one trace across processes."""
+"""OpenTelemetry: the spans of an execution and its attempts form one trace across processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _exporter = InMemorySpanExporter()
 
 @pytest.fixture
 def spans(monkeypatch):
-    """The exported spans by name. Other tests expect no traces, so the provider ends here."""
+    """A function that returns the exported spans by name. Other tests have no tracer provider."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
@@ -110,7 +110,7 @@ def test_each_run_of_a_step_has_a_span_within_its_attempt(database, spans, kind)
     found: dict[str, list[Any]] = {}
     for span in _exporter.get_finished_spans():
         found.setdefault(span.name, []).append(span)
-    # The second attempt gets the recorded result of the first step, and calls only the other step.
+    # The second attempt gets the recorded result of step `plan`, and calls only step `boom`.
     assert {name: len(of_name) for name, of_name in found.items()} == {
         "workflow stepping": 1, "task work": 2, "step plan": 1, "inner": 1, "step boom": 2,
     }  # fmt: skip

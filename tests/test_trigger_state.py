@@ -1,4 +1,4 @@
-"""Triggers that fire many times and keep a state between their polls (semantics G3)."""
+"""Triggers that start several executions in one poll, and keep a state between polls (G3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY = cloaca.TriggerResult.fire_many
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
+    """Removes a test's triggers after the test. Otherwise the runners of later tests poll them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -30,7 +30,7 @@ def contexts(runner: cloaca.DefaultRunner, name: str) -> list[dict]:
     return sorted((one.final_context.to_dict() for one in found), key=lambda one: one["n"])
 
 
-def test_g3_trigger_fires_many_and_keeps_its_state(name, runner):
+def test_g3_trigger_starts_many_executions_and_keeps_its_state(name, runner):
     define(name)
     seen = []
 
@@ -54,7 +54,7 @@ def test_g3_trigger_fires_many_and_keeps_its_state(name, runner):
     assert runner.find(name, "row-4") is not None
 
 
-def test_g3_key_that_exists_starts_nothing(name, runner):
+def test_g3_existing_key_starts_no_execution(name, runner):
     define(name)
     runner.submit(name, {"n": 0}, key="row-0")
     polls = []
@@ -69,7 +69,7 @@ def test_g3_key_that_exists_starts_nothing(name, runner):
     assert contexts(runner, name) == [{"n": 0}, {"n": 1}]
 
 
-def test_g3_state_can_be_kept_without_firing(name, runner):
+def test_g3_state_can_be_kept_without_starting_an_execution(name, runner):
     define(name)
     seen = []
 
@@ -83,7 +83,7 @@ def test_g3_state_can_be_kept_without_firing(name, runner):
     assert runner.get_trigger_execution_history(name) == []
 
 
-def test_g3_state_stays_while_an_execution_is_open(name, runner):
+def test_g3_state_does_not_change_while_an_execution_is_open(name, runner):
     go, seen = threading.Event(), []
     with cloaca.WorkflowBuilder(name):
 
@@ -98,7 +98,7 @@ def test_g3_state_stays_while_an_execution_is_open(name, runner):
         return MANY([({"n": n}, None)], state=n + 1)
 
     until(lambda: len(seen) > 4)
-    # The first execution is open, so the next polls start nothing, and their state is not kept.
+    # While the first execution is open, polls start nothing, and their new states are dropped.
     assert seen[:4] == [None, 1, 1, 1]
     go.set()
     until(lambda: 2 in seen)

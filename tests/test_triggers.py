@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import threading
 import time
 import uuid
 from datetime import datetime, timedelta
+from unittest import mock
 
 import pytest
 
@@ -21,13 +23,13 @@ SKIP = cloaca.TriggerResult.skip
 
 
 def fresh() -> str:
-    """A unique name, because every later runner of this process gets the trigger too."""
+    """Returns a unique name, because later runners of this process may still know the trigger."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes the triggers that a test defines. Otherwise later tests' runners have them too."""
+    """Removes a test's triggers after the test. Otherwise the runners of later tests poll them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -142,7 +144,7 @@ class Silent(Exception):
 
 
 def test_g1_exception_that_cannot_be_printed_is_not_fatal(name, runner, monkeypatch):
-    # A log collector may not be able to process invalid Unicode.
+    # Keeps invalid Unicode from pytest's log capture, which may not be able to process it.
     monkeypatch.setattr(logging.getLogger("cloaca"), "propagate", False)
     define("target")
     errors = [ValueError("nul \0, half \ud800"), Silent()]
@@ -179,7 +181,7 @@ def test_a_slow_trigger_does_not_delay_others(name, database):
             return FIRE()
 
         until(lambda: len(runner.get_trigger_execution_history(other)) >= 5)
-        # The workers are free as well.
+        # The slow trigger does not occupy the only worker.
         assert runner.execute(name).status == "Completed"
         gate.set()
 
@@ -210,7 +212,7 @@ def test_slow_triggers_and_workflows_do_not_delay_schedules_or_triggers(database
             rows = until(lambda: (h := runner.get_cron_execution_history(quick))[2:] and h)
             late = sorted(at(row["claimed_at"]) - at(row["scheduled_time"]) for row in rows)
             assert late[len(late) // 2] < timedelta(seconds=0.5)
-            # At least two seconds have passed, and no execution has ended.
+            # The trigger was polled for at least 2 s, although no execution of `slow` ended.
             assert len(polled) >= 10
         finally:
             gate.set()
@@ -237,7 +239,7 @@ def test_trigger_can_be_disabled_and_enabled(name, runner):
     until(lambda: len(polls) > count + 1)
 
 
-def test_polls_may_follow_a_cron_expression(name, runner):
+def test_polls_can_follow_a_cron_expression(name, runner):
     define(name)
 
     @cloaca.trigger(name=name, on=name, cron="* * * * * *", timezone="Asia/Kathmandu")
@@ -250,7 +252,7 @@ def test_polls_may_follow_a_cron_expression(name, runner):
     assert row["poll_interval"] is None
     first = until(lambda: runner.get_trigger_schedule(name)["last_poll_at"])
     again = until(lambda: (t := runner.get_trigger_schedule(name)["last_poll_at"]) != first and t)
-    # Each poll is a little later than its full second.
+    # Each poll runs shortly after the start of a second, so two polls can be less than 1 s apart.
     assert at(again) - at(first) > timedelta(seconds=0.5)
 
 
@@ -324,7 +326,7 @@ def test_the_decorator_returns_the_function_unchanged(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"poll_interval": "soon"}, "'soon' cannot be read"),
+        ({"poll_interval": "soon"}, "poll_interval must be a duration, not 'soon'"),
         ({"poll_interval": "0s"}, "poll_interval must be greater than zero"),
         ({"poll_interval": -1}, "poll_interval must be greater than zero"),
         ({"poll_interval": "1s", "cron": "* * * * *"}, "exclude each other"),
@@ -337,11 +339,46 @@ def test_the_decorator_returns_the_function_unchanged(name):
         ({"name": "nul \0"}, "1 to 255 bytes"),
         ({"name": "half \ud800"}, "1 to 255 bytes"),
         ({"name": datetime}, "in brackets"),
+        ({"allow_concurrent": "no"}, "allow_concurrent must be True or False, not 'no'"),
+        ({"after": "v", "status": 3}, "status must be 'Completed', 'Failed' or 'Cancelled'"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(cloaca.ScheduleError, match=message):
         cloaca.trigger(**{"on": "w", **options})(lambda: SKIP())
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda path: SKIP(), r"signature \(path\) and cannot be called without arguments"),
+        (lambda state, path: SKIP(), r"\(state, path\) and cannot be called with \(state=\.\.\.\)"),
+        (lambda state, /: SKIP(), r"cannot be called with \(state=\.\.\.\)"),
+        (lambda *, path: SKIP(), r"signature \(\*, path\)"),
+    ],
+)
+def test_a2_trigger_function_with_other_parameters_is_refused(function, message):
+    with pytest.raises(cloaca.ScheduleError, match=f"trigger 'look': .*{message}"):
+        cloaca.trigger(name="look", on="w")(function)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        mock.Mock(),
+        functools.partial(lambda path, state: SKIP(), "inbox"),
+        lambda path="inbox": SKIP(),
+        lambda *given, **options: SKIP(),
+        lambda *, state: SKIP(),
+    ],
+)
+def test_a2_trigger_function_without_other_parameters_is_accepted(function, name):
+    assert cloaca.trigger(name=name, on="w")(function) is function
+
+
+def test_a2_follower_with_a_positional_only_parameter_is_refused():
+    with pytest.raises(cloaca.ScheduleError, match=r"cannot be called with \(ended=\.\.\.\)"):
+        cloaca.trigger(name="look", on="w", after="v")(lambda ended, /: SKIP())
 
 
 def test_trigger_name_with_a_nul_character_is_unknown(runner):

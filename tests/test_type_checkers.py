@@ -1,4 +1,4 @@
-"""Pyright agrees with mypy on the public types: which lines pass, and which do not."""
+"""Pyright accepts and refuses the same uses of the public types as mypy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPING = Path(__file__).parent / "typing"
 
 
 def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
-    """The errors that pyright finds, including comments that ignore an error without need."""
+    """Returns the errors that pyright finds. An unneeded `ignore` comment is also an error."""
     settings = {
         "include": [str(file) for file in files],
         "reportUnnecessaryTypeIgnoreComment": "error",
@@ -27,7 +27,7 @@ def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
         )
         return list(json.loads(told.stdout)["generalDiagnostics"])
     except (subprocess.TimeoutExpired, ValueError):
-        # The package downloads pyright's program when it is first used.
+        # On its first use, the Python package of pyright downloads the program, which can fail.
         pytest.skip("pyright is not available here")
 
 

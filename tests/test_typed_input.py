@@ -1,4 +1,4 @@
-"""The declared input of a workflow, and its output (semantics J5, J8)."""
+"""The declared input and output of a workflow (semantics J5, J8)."""
 
 import asyncio
 import copy
@@ -128,7 +128,7 @@ def cloaca_workflow(name):
     return registry.workflow(name)
 
 
-def test_j5_instance_that_was_changed_to_wrong_values_is_refused():
+def test_j5_instance_with_wrong_values_is_refused():
     define(StructOrder)
     order = StructOrder("a")
     order.count = "many"
@@ -176,7 +176,7 @@ class StrictOrder(pydantic.BaseModel):
     ("model", "reason"),
     [(PositiveOrder, "AssertionError: n must be positive"), (StrictOrder, "KeyError: -1")],
 )
-def test_j5_any_error_of_a_model_s_code_refuses_the_input(model, reason):
+def test_j5_any_error_that_a_model_raises_refuses_the_input(model, reason):
     with cloaca.WorkflowBuilder("positive_order", input=model):
         cloaca.task(id="one")(lambda: None)
     with VirtualRunner() as runner:
@@ -185,7 +185,7 @@ def test_j5_any_error_of_a_model_s_code_refuses_the_input(model, reason):
         assert runner.list_executions().items == []
 
 
-def test_j5_fields_beside_a_duration_stay_strict():
+def test_j5_duration_field_does_not_make_other_fields_lenient():
     with cloaca.WorkflowBuilder(
         "timed_order", input={"n": int, "wait": datetime.timedelta}, output="show"
     ):
@@ -273,7 +273,7 @@ def test_j5_renamed_fields_are_read_by_their_external_names():
         ({"a": "Missing"}, "Missing"),
     ],
 )
-def test_j5_model_that_cannot_be_used_is_refused(model, reason):
+def test_j5_unusable_model_is_refused(model, reason):
     with pytest.raises(cloaca.WorkflowValidationError, match=reason):
         cloaca.WorkflowBuilder("order", input=model)
 
@@ -292,11 +292,11 @@ def test_j5_schema_is_part_of_the_definition():
     assert list(nested.build().input_schema["$defs"]) == ["StructOrder"]
 
 
-def test_j5_version_does_not_depend_on_the_input():
+def test_j5_workflow_version_ignores_the_declared_input():
     assert define(StructOrder).build().version == define(PydanticOrder).build().version
 
 
-def test_j5_input_of_a_schedule_is_validated_where_it_is_given():
+def test_j5_input_of_a_schedule_is_validated_at_registration():
     class Tick(msgspec.Struct):
         order_id: str
         scheduled_time: datetime.datetime
@@ -322,7 +322,7 @@ def test_j5_input_of_a_schedule_is_validated_where_it_is_given():
         assert runner.get_execution(execution.execution_id).output.startswith("a 2 ")
 
 
-def test_j5_input_of_a_trigger_is_validated_where_it_is_given():
+def test_j5_input_from_a_trigger_is_validated_when_it_fires():
     define(StructOrder, output="show")
     results = [
         cloaca.TriggerResult.fire({"order_id": 1}),
@@ -337,7 +337,7 @@ def test_j5_input_of_a_trigger_is_validated_where_it_is_given():
         with VirtualRunner() as runner:
             until = time.monotonic() + 60
             while not runner.list_executions().items and time.monotonic() < until:
-                runner.advance(600)  # a poll runs on its own thread
+                runner.advance(600)  # Repeated, because a poll runs on its own thread.
             (execution,) = runner.list_executions().items
             assert runner.get_execution(execution.execution_id).output == "a 3 None"
             history = runner.get_trigger_execution_history("orders")
@@ -352,7 +352,7 @@ def forget_trigger(name):
     registry._trigger_revisions.pop(name)
 
 
-# J8: the output.
+# The output (J8)
 
 
 def test_j8_output_is_the_final_context_if_none_is_declared():
@@ -362,7 +362,7 @@ def test_j8_output_is_the_final_context_if_none_is_declared():
     assert result.output == result.final_context
 
 
-def test_j8_output_may_be_a_tuple_of_results_and_fields():
+def test_j8_output_can_be_a_tuple_of_results_and_fields():
     define(StructOrder, output=("show", "day"))
     with VirtualRunner() as runner:
         result = runner.execute("order", {"order_id": "a"})
@@ -456,3 +456,16 @@ def test_command_line_checks_the_stored_schema_without_the_module(tmp_path):
         newest, _ = runner.list_executions(workflow="stored_order").items
         context = runner.get_execution(newest.execution_id).final_context.to_dict()
     assert context == {"order_id": "second", "count": 1, "day": None}
+
+
+def test_j5_error_has_the_whole_path_of_each_field():
+    with cloaca.WorkflowBuilder("pathed_order", input=PydanticOrder):
+        cloaca.task(id="one")(lambda: None)
+    with VirtualRunner() as runner, pytest.raises(cloaca.WorkflowInputError) as caught:
+        runner.submit("pathed_order", {"count": "many", "day": "never"})
+    assert caught.value.path == "order_id"
+    assert [part.split("`")[1] for part in caught.value.message.split("; ")] == [
+        "order_id",
+        "count",
+        "day",
+    ]

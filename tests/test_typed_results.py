@@ -1,4 +1,4 @@
-"""Typed tasks: results, missing values, and the version (semantics J3 to J11)."""
+"""Typed tasks: results, missing values, wrong values, and the version (semantics J3 to J11)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import cloaca
 from cloaca.testing import VirtualRunner, run_task
 from typed_support import Order, Row, build, failure, run
 
-# J3: results.
+# Results (J3)
 
 
 def test_j3_result_is_stored_under_the_id_or_output():
@@ -34,7 +34,7 @@ def test_j3_result_is_stored_under_the_id_or_output():
     assert (result.of("data"), result.of("load"), result.of(add)) == ({"a": 1}, {"a": 1}, 2)
 
 
-def test_j3_mapping_from_a_function_without_parameters_is_its_value():
+def test_j3_mapping_of_a_function_without_parameters_is_its_result():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -44,7 +44,7 @@ def test_j3_mapping_from_a_function_without_parameters_is_its_value():
     assert run().final_context.to_dict() == {"load": {"a": 1}}
 
 
-def test_j3_none_is_a_value_unless_the_function_is_unannotated():
+def test_j3_none_is_a_result_if_the_function_is_annotated():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -69,7 +69,7 @@ def test_j3_none_is_a_value_unless_the_function_is_unannotated():
     assert result.of(maybe) is None
 
 
-def test_j3_result_of_an_async_function_is_a_value():
+def test_j3_result_of_an_async_function_can_be_a_parameter():
     with cloaca.WorkflowBuilder("typed", output="add"):
 
         @cloaca.task
@@ -99,7 +99,7 @@ def test_j3_result_of_a_context_task_is_stored_under_its_id():
     assert (result.of(rows), result.of(total)) == ([1, 2], 3)
 
 
-def test_j3_value_without_a_json_form_fails_the_task_for_good():
+def test_j3_result_without_a_json_form_fails_the_task():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -138,7 +138,7 @@ def test_j3_output_option_of_a_context_function_is_refused():
         build(define)
 
 
-def test_j4_local_models_may_contain_other_models():
+def test_j4_local_models_can_contain_other_models():
     @dataclasses.dataclass
     class Item:
         price: float
@@ -164,7 +164,7 @@ def test_j4_local_models_may_contain_other_models():
     )
 
 
-# J7: missing results.
+# Missing results (J7)
 
 
 def skipped_parent(function):
@@ -177,7 +177,7 @@ def skipped_parent(function):
         cloaca.task(id="child", trigger_rule="all_done", retry_attempts=3)(function)
 
 
-def test_j7_default_replaces_a_skipped_parent():
+def test_j7_default_replaces_the_result_of_a_skipped_dependency():
     def child(parent: int = 5) -> int:
         return parent
 
@@ -186,7 +186,7 @@ def test_j7_default_replaces_a_skipped_parent():
     assert run({"go": 1}).of("child") == 1
 
 
-def test_j7_none_replaces_a_skipped_parent_if_the_type_allows_it():
+def test_j7_none_replaces_the_result_of_a_skipped_dependency_if_allowed():
     def child(parent: int | None) -> bool:
         return parent is None
 
@@ -195,7 +195,7 @@ def test_j7_none_replaces_a_skipped_parent_if_the_type_allows_it():
     assert run({"go": 1}).of("child") is False
 
 
-def test_j7_skipped_parent_without_a_default_fails_the_task_for_good():
+def test_j7_skipped_dependency_without_a_default_fails_the_task():
     def child(parent: int) -> int:
         return parent
 
@@ -233,7 +233,7 @@ EITHER = "task 'parent' was skipped, failed, or"
         (never, "all_done", f"{EITHER} did not store 'parent'"),
     ],
 )
-def test_j7_error_says_why_a_result_may_be_missing(parent, rule, reason):
+def test_j7_error_names_the_possible_reasons_of_a_missing_result(parent, rule, reason):
     with cloaca.WorkflowBuilder("missing_results"):
         cloaca.task(id="parent", retry_attempts=1)(parent)
 
@@ -245,7 +245,7 @@ def test_j7_error_says_why_a_result_may_be_missing(parent, rule, reason):
     message = result.tasks["child"].error.message
     assert message.startswith(f"task 'child': parameter 'parent' has no value: {reason}\nhint: ")
     if parent is returns_nothing:
-        assert "annotate what that function returns, such as -> int | None" in message
+        assert "annotate the return type of task 'parent', such as -> int | None" in message
     else:
         assert "context['parent'] = ..." in message
 
@@ -271,10 +271,10 @@ def test_j7_error_about_an_optional_branch_names_all_reasons():
     assert reason in result.final.tasks["last"].error.message
 
 
-# J9: values that do not match.
+# Values that do not match (J9)
 
 
-def test_j9_value_that_does_not_decode_fails_the_task_for_good():
+def test_j9_value_that_does_not_decode_fails_the_task():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -326,7 +326,7 @@ def test_j9_retry_from_a_task_reads_the_new_value(tmp_path):
         assert handle.result().of(total) == 3
 
 
-# J11 and A4: the version.
+# The version (J11 and A4)
 
 
 def version_of(define):
@@ -336,7 +336,7 @@ def version_of(define):
     return builder.build().version
 
 
-def test_j11_annotations_do_not_change_the_version_and_edges_do():
+def test_j11_version_depends_on_edges_but_not_on_annotations():
     def with_annotations():
         @cloaca.task
         def a() -> int:

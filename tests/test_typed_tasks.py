@@ -1,4 +1,4 @@
-"""Typed tasks: what a parameter means, and what is refused (semantics J1, J2 and J6)."""
+"""Typed tasks: the values of parameters, and refused definitions (semantics J1, J2 and J6)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_j_typed_order_runs_and_its_functions_can_be_called(runner):
     }
 
 
-# J1: what a parameter means.
+# The sources of parameters (J1)
 
 
 def test_j1_handle_is_found_by_its_annotation():
@@ -110,7 +110,7 @@ def test_j1_default_is_used_for_an_undeclared_key():
         def double(n: int, by: int = 2) -> int:
             return n * by
 
-    # `by` is not declared, so it stays at its default.
+    # The workflow does not declare a field `by`, so the parameter keeps its default.
     assert run({"n": 3, "by": 5}).of(double) == 6
 
 
@@ -146,7 +146,7 @@ def test_j1_unknown_marked_task_is_refused():
     assert "did you mean 'rows'?" in str(caught.value)
 
 
-def test_j1_edge_may_be_declared_and_inferred():
+def test_j1_edge_can_be_both_declared_and_inferred():
     with cloaca.WorkflowBuilder("typed") as builder:
 
         @cloaca.task
@@ -165,7 +165,7 @@ def test_j1_edge_may_be_declared_and_inferred():
     assert run().of(c) == 3
 
 
-def test_j1_one_function_may_be_a_task_of_two_workflows():
+def test_j1_one_function_can_be_a_task_of_two_workflows():
     @cloaca.task(id="shared")
     def shared(n: int) -> int:
         return n + 1
@@ -185,7 +185,7 @@ def test_j1_one_function_may_be_a_task_of_two_workflows():
     assert run({"n": 5}, name="typed2").of(shared) == 6
 
 
-# J2: functions that take the context.
+# Functions that take the context (J2)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_j2_annotated_context_is_the_context_under_any_name(annotation):
     assert run().final_context.to_dict() == {"x": 1}
 
 
-def test_j2_first_bare_parameter_is_the_context_or_a_task():
+def test_j2_first_unannotated_parameter_is_the_context_or_a_task():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task
@@ -226,7 +226,7 @@ def test_j2_first_bare_parameter_is_the_context_or_a_task():
     }
 
 
-def test_j2_first_bare_parameter_named_like_its_task_is_the_context():
+def test_j2_unannotated_parameter_named_like_its_own_task_is_the_context():
     with cloaca.WorkflowBuilder("typed"):
 
         @cloaca.task(id="data")
@@ -250,7 +250,7 @@ def test_j2_context_function_also_gets_tasks_and_declared_input():
     assert run({"limit": 7, "other": 8}).final_context["out"] == [[1, 2], 7, 4, "total"]
 
 
-# J6: what is refused when the workflow is built.
+# Definitions that are refused when the workflow is built (J6)
 
 
 def test_j6_two_tasks_with_one_output_are_refused():
@@ -297,7 +297,7 @@ def test_j6_inferred_cycle_is_refused():
         build(define)
 
 
-def test_j6_kinds_of_json_that_cannot_match_are_refused():
+def test_j6_parameter_of_another_kind_of_json_is_refused():
     def define():
         @cloaca.task
         def rows() -> list[int]:
@@ -355,7 +355,7 @@ def test_j6_unknown_output_is_refused():
     assert "did you mean 'total'?" in str(caught.value)
 
 
-# Markers in direct calls, and other callables.
+# Markers in direct calls, and other callables
 
 
 def test_marker_used_as_a_value_raises_an_error_with_a_hint():
@@ -374,7 +374,7 @@ def test_marker_used_as_a_value_raises_an_error_with_a_hint():
 
 
 @pytest.mark.parametrize("wrong", [3, None, lambda: None])
-def test_result_takes_tasks_only(wrong):
+def test_result_refuses_anything_but_a_task(wrong):
     with pytest.raises(cloaca.TaskValidationError):
         cloaca.result(wrong)
 
@@ -427,7 +427,7 @@ def test_run_task_makes_and_closes_resources():
     assert [smtp.is_open for smtp in made] == [False]
 
 
-def test_j_program_ends_the_same_after_a_crash_at_any_transaction():
+def test_j_typed_order_ends_the_same_after_any_crash():
     build_order()
     report = crash_everywhere("order", {"order_id": "o-1", "urls": ["a", "bcd"]})
     assert report.points

@@ -1,4 +1,4 @@
-"""Decoding and encoding of typed values, by kind of annotation (semantics J4)."""
+"""Decoding and encoding of typed values, for each kind of annotation (semantics J4)."""
 
 import collections
 import dataclasses
@@ -78,7 +78,7 @@ class TwoAliases(pydantic.BaseModel, serialize_by_alias=True):
 
 
 class Shown(pydantic.BaseModel):
-    """A model that is stored as a text."""
+    """A model whose JSON form is a string."""
 
     a: int
 
@@ -238,7 +238,7 @@ def name_of(value: object) -> str:
 
 
 def passing(annotation):
-    """A function whose parameter and result have this annotation."""
+    """Returns a function whose parameter and return value have the given annotation."""
 
     def work(value):
         seen.append(value)
@@ -289,7 +289,7 @@ def test_j4_typed_value_round_trips(annotation, value):
         (datetime.timedelta | int, "5", "value", "Invalid ISO8601 duration"),
     ],
 )
-def test_j9_error_names_the_path_and_the_library_s_reason(annotation, value, path, reason):
+def test_j9_error_has_the_path_and_the_reason_of_the_library(annotation, value, path, reason):
     with pytest.raises(cloaca.TaskInputError) as caught:
         run_task(passing(annotation), value=value)
     assert caught.value.path == path
@@ -307,7 +307,7 @@ class Positive:
         assert self.n > 0, "n must be positive"
 
 
-def test_j9_any_error_of_a_model_s_code_is_not_retried():
+def test_j9_error_that_a_model_raises_is_not_retried():
     ran = []
     with cloaca.WorkflowBuilder("positive_numbers"):
 
@@ -368,7 +368,7 @@ def test_j4_annotation_that_cannot_be_decoded_is_refused(annotation, reason):
     assert reason in str(caught.value)
 
 
-def test_j4_result_with_an_unusable_annotation_is_plain_json():
+def test_j4_result_with_an_unknown_annotation_is_plain_json():
     def custom(n: int):
         return {"a": n}
 
@@ -413,7 +413,7 @@ def test_j2_unknown_annotations_of_context_functions_are_ignored():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is new in Python 3.12")
-def test_j4_alias_of_pep_695_is_decoded():
+def test_j4_type_statement_is_decoded():
     names: dict[str, object] = {}
     exec(
         "type Numbers = list[int]\ndef work[N](value: Numbers, n: N) -> Numbers:\n    return value",
@@ -467,3 +467,80 @@ def test_j4_libraries_are_imported_only_for_annotations(script):
         ["{'rows': [1, 2], 'total': 3, 'seen': 3}", "set()", "{'msgspec'}"],
         "",
     )
+
+
+class Named(pydantic.BaseModel):
+    name: str
+    price: float
+
+
+class Table(pydantic.BaseModel):
+    rows: list[Named]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Named, {}, "`value.name`: Field required; `value.price`: Field required"),
+        (
+            Table,
+            {"rows": [{"name": "a"}, {"price": 1}]},
+            "`value.rows[0].price`: Field required; `value.rows[1].name`: Field required",
+        ),
+        (list[Named], [{}], "`value[0].name`: Field required; `value[0].price`: Field required"),
+    ],
+)
+def test_j9_error_has_the_whole_path_of_each_part(annotation, value, text):
+    with pytest.raises(cloaca.TaskInputError) as caught:
+        run_task(passing(annotation), value=value)
+    assert caught.value.message.endswith(text)
+
+
+def returning(annotation):
+    def work(n: int):
+        return n
+
+    work.__annotations__["return"] = annotation
+    return work
+
+
+def test_j4_return_annotation_of_a_function_with_context_is_not_checked():
+    def work(context) -> Custom:
+        context["a"] = 1
+
+    with cloaca.WorkflowBuilder("values"):
+        cloaca.task(work)
+    with VirtualRunner() as runner:
+        assert runner.execute("values").final_context.to_dict() == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        (Point | PartialPoint, "more than one dataclass or attrs type"),
+        (datetime.date | str, "more than one str-like type"),
+        (Custom, "msgspec cannot decode Custom from JSON"),
+        (list[Custom], "msgspec cannot decode Custom from JSON"),
+        (bytes, "bytes are not JSON"),
+        ("list[", "SyntaxError"),
+    ],
+)
+def test_j4_return_annotation_that_cannot_be_decoded_is_refused(annotation, reason):
+    def define():
+        with cloaca.WorkflowBuilder("values"):
+            cloaca.task(returning(annotation))
+
+    with pytest.raises(
+        cloaca.TaskValidationError, match=r"task 'work': the return annot"
+    ) as caught:
+        define()
+    assert reason in str(caught.value)
+    assert "object for plain JSON" in caught.value.hint
+
+
+@pytest.mark.parametrize("annotation", [typing.NoReturn, typing.Never, typing.Any, object, T])
+def test_j4_return_annotation_without_a_type_is_plain_json(annotation):
+    with cloaca.WorkflowBuilder("values"):
+        cloaca.task(returning(annotation))
+    with VirtualRunner() as runner:
+        assert runner.execute("values", {"n": 1}).of("work") == 1

@@ -1,4 +1,4 @@
-"""Small values: names, variables, states."""
+"""Small value types: task names, variables of the environment, states."""
 
 from __future__ import annotations
 
@@ -34,6 +34,44 @@ def test_a_value_survives_copying_and_pickling(value):
         assert repr(again) == repr(value)
 
 
+@pytest.mark.parametrize(
+    ("make", "others"),
+    [
+        (
+            lambda: cloaca.ErrorInfo("KeyError", "'day'"),
+            [cloaca.ErrorInfo("KeyError", "'day'", task_id="load"), "KeyError"],
+        ),
+        (
+            lambda: cloaca.CronSchedule("etl", "@hourly", context={"day": 1}),
+            [cloaca.CronSchedule("etl", "@hourly", context={"day": 2}), "@hourly"],
+        ),
+        (
+            lambda: cloaca.TriggerResult.skip(),
+            [cloaca.TriggerResult.skip(state=1), cloaca.TriggerResult.fire()],
+        ),
+        (
+            lambda: cloaca.TriggerResult.fire_many([({"day": 1}, "key")]),
+            [cloaca.TriggerResult.fire_many([({"day": 1}, None)]), None],
+        ),
+    ],
+)
+def test_objects_with_equal_values_are_equal(make, others):
+    assert make() == make()
+    assert all(make() != other for other in others)
+
+
+def test_equal_errors_and_events_have_the_same_hash(cloaca_runner):
+    error = cloaca.ErrorInfo("KeyError", "'day'")
+    assert len({error, copy.copy(error), cloaca.ErrorInfo("KeyError", "'week'")}) == 2
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="a")(lambda context: None)
+    id = cloaca_runner.execute("w").execution_id
+    events = cloaca_runner.events(id)
+    assert events == cloaca_runner.events(id)
+    assert len({*events, *cloaca_runner.events(id)}) == len(events)
+    assert events[0] != events[1]
+
+
 def test_namespace_consists_of_four_names():
     name = cloaca.TaskNamespace("public", "embedded", "etl", "load")
     assert str(name) == "public::embedded::etl::load"
@@ -57,7 +95,7 @@ def test_a_workflow_context_names_its_tasks():
     assert place != cloaca.WorkflowContext("acme", "embedded", "etl")
 
 
-@pytest.mark.parametrize("text", ["", "a", "a::b::c", "a::b::c::d::e", "::::::"])
+@pytest.mark.parametrize("text", ["", "a", "a::b::c", "a::b::c::d::e", "::::::", 3])
 def test_a_bad_name_is_refused(text):
     with pytest.raises(ValueError, match=r"::|text"):
         cloaca.TaskNamespace.from_string(text)
@@ -71,6 +109,9 @@ def test_variables_come_from_the_environment(monkeypatch):
     with pytest.raises(cloaca.ConfigurationError, match="'OTHER'") as caught:
         cloaca.var("OTHER")
     assert "CLOACINA_VAR_OTHER" in (caught.value.hint or "")
+    for call in (lambda: cloaca.var(3), lambda: cloaca.var_or(3, 1)):
+        with pytest.raises(cloaca.ConfigurationError, match="name of a variable must be a string"):
+            call()
 
 
 def test_get_backend_names_the_backend_of_the_latest_runner(database):

@@ -1,4 +1,4 @@
-"""The packages of both languages have the same version, and the pages name it."""
+"""The Rust and Python packages have the same version, which the pages name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
 
 
 def in_python(version: str) -> str:
-    """Returns a version of Cargo as Python spells it."""
+    """Converts a version from Cargo's spelling to Python's."""
     return re.sub(r"-(a|b|rc)[a-z]*\.", r"\1", version)
 
 
@@ -24,8 +24,9 @@ def test_both_languages_have_one_version() -> None:
     for crate in ("cloacina", "cloacina-macros"):
         assert WORKSPACE["dependencies"][crate]["version"] == version
     locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
-    ours = {entry["version"] for entry in locked if entry["name"].startswith("cloacina")}
-    assert ours <= {version, "0.0.0"}, ours
+    ours = [entry for entry in locked if entry["name"].startswith("cloacina")]
+    cloacina_versions = {entry["version"] for entry in ours}
+    assert cloacina_versions <= {version, "0.0.0"}, cloacina_versions
 
 
 def test_the_pages_name_the_version() -> None:

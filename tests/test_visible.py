@@ -20,7 +20,10 @@ COMMANDS = ("show", "list", "events", "logs", "explain", "watch")
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A database whose one execution has control characters in every text that a task can set."""
+    """A database with one execution, in which every text that its tasks set has control characters.
+
+    The fixture's value is the database's URL, the execution's id and two HTML pages.
+    """
     url = f"sqlite:///{tmp_path_factory.mktemp('evil') / 'evil.db'}"
     builder = cloaca.WorkflowBuilder("evil")
     builder.description(EVIL)
@@ -70,7 +73,7 @@ def through_a_pipe(arguments):
 
 @pytest.mark.parametrize("show", [on_a_terminal, through_a_pipe])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a15_no_command_shows_a_raw_control_character(stored, command, show):
+def test_no_command_shows_a_raw_control_character(stored, command, show):
     url, id, _ = stored
     shown = show([command, *([] if command == "list" else [id]), "-c", url])
     assert "\\x1b]52" in shown or "\\u001b]52" in shown
@@ -78,7 +81,7 @@ def test_a15_no_command_shows_a_raw_control_character(stored, command, show):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a15_json_escapes_control_characters_and_keeps_the_text(stored, command):
+def test_json_escapes_control_characters_and_keeps_the_text(stored, command):
     url, id, _ = stored
     shown = through_a_pipe([command, *([] if command == "list" else [id]), "--json", "-c", url])
     assert not [raw for raw in RAW if raw in shown]
@@ -88,7 +91,7 @@ def test_a15_json_escapes_control_characters_and_keeps_the_text(stored, command)
         assert document["final_context"] == {f"key {EVIL}": f"value {EVIL}"}
 
 
-def test_a15_html_contains_no_control_character(stored):
+def test_html_contains_no_control_character(stored):
     for page in stored[2]:
         assert "\\x1b]52" in page
         assert not [raw for raw in RAW if raw in page]

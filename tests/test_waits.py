@@ -1,4 +1,4 @@
-"""Waits, signals, approvals and timers (semantics L1 to L16)."""
+"""Waits, signals, approvals and timers (semantics L)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 import cloaca
 from cloaca.testing import VirtualRunner
+from processes import until
 
 
 def define_payment(name: str = "payment") -> None:
@@ -34,7 +35,7 @@ def wait_until_waiting(runner: cloaca.DefaultRunner, count: int = 1, **filters: 
         if len(runner.waits(limit=10_000, **filters)) >= count:  # type: ignore[arg-type]
             return
         done.wait(0.005)
-    raise AssertionError(f"less than {count} tasks wait: {runner.waits()}")
+    raise AssertionError(f"fewer than {count} tasks wait: {runner.waits()}")
 
 
 def test_l1_payload_is_a_value_named_like_the_signal(runner):
@@ -44,7 +45,7 @@ def test_l1_payload_is_a_value_named_like_the_signal(runner):
     other = runner.send("paid", {"amount": 1}, key="order-1")
     sent = runner.send("paid", {"amount": 3}, key="order-42", id="stripe-evt-1", sender="stripe")
     assert sent > other
-    # L2: a second signal with the same id changes nothing.
+    # A second signal with the same id has no effect (L2).
     assert runner.send("paid", {"amount": 9}, key="order-42", id="stripe-evt-1") == sent
     result = handle.result(timeout=30)
     assert result.final_context["book"] == 3
@@ -53,7 +54,7 @@ def test_l1_payload_is_a_value_named_like_the_signal(runner):
     assert events["signalled"].data["sender"] == "stripe"
 
 
-def test_l1_signal_may_come_before_the_task_waits(runner):
+def test_l1_signal_can_arrive_before_the_task_waits(runner):
     define_payment()
     done = threading.Event()
     with cloaca.WorkflowBuilder("late"):
@@ -87,7 +88,7 @@ def test_l1_task_and_execution_are_shown_as_waiting(runner):
     assert not len(runner.waits(name="other"))
     runner.send("paid", {"amount": 1}, key="another")
     (sentence,) = [text for text in handle.explain() if "book" in text]
-    assert "waits for signal 'paid' with key 'o' since" in sentence
+    assert "has waited for signal 'paid' with key 'o' since" in sentence
     assert "1 signal 'paid' came with another key" in sentence
     assert handle.cancel()
     assert not len(runner.waits())
@@ -100,7 +101,7 @@ def test_l1_missing_key_fails_the_task(runner):
     assert "order_id" in result.error_message
 
 
-def test_l1_signal_may_be_sent_to_one_execution(runner):
+def test_l1_signal_can_be_sent_to_one_execution(runner):
     with cloaca.WorkflowBuilder("chat"):
 
         @cloaca.task(wait_for=cloaca.signal("message"))
@@ -241,7 +242,7 @@ def test_l11_task_without_an_open_approval_cannot_be_approved(runner):
     define_payment()
     handle = runner.submit("payment", {"order_id": "1"})
     wait_until_waiting(runner)
-    with pytest.raises(cloaca.WorkflowError, match="does not wait for a decision of 'book'"):
+    with pytest.raises(cloaca.WorkflowError, match="does not wait for a decision about 'book'"):
         runner.approve(handle, "book")
     with pytest.raises(cloaca.WorkflowError, match="has no task 'bok'"):
         runner.approve(handle, "bok")
@@ -276,7 +277,7 @@ def test_cancel_on_cancels_only_executions_with_the_key(runner):
     assert cancelled[0].data["signal"] == "order.cancelled"
 
 
-def test_l14_days_pass_under_the_virtual_clock():
+def test_l14_timers_of_days_fire_on_a_virtual_clock():
     with cloaca.WorkflowBuilder("reminders"):
         cloaca.wait("first", wait_for=cloaca.delay("3d"))
 
@@ -349,7 +350,7 @@ def test_l6_thousand_waiting_executions_hold_no_worker(database):
         assert len(runner.waits(limit=2000)) == 990
 
 
-def test_l15_waits_are_listed_page_by_page(runner):
+def test_waits_are_listed_page_by_page(runner):
     with cloaca.WorkflowBuilder("pages"):
         cloaca.wait("go", wait_for=cloaca.signal("go"))
 
@@ -370,7 +371,17 @@ def test_l15_waits_are_listed_page_by_page(runner):
     ("make", "message"),
     [
         (lambda: cloaca.signal(""), "the name of a signal"),
-        (lambda: cloaca.signal("a", key=""), "the key of signal"),
+        (lambda: cloaca.signal("a", key=7), "the key of signal"),
+        (
+            lambda: cloaca.task(wait_for=cloaca.signal("a", key=""))(print),
+            "the key of signal 'a' must be a string that is not empty\nhint: it is a path",
+        ),
+        (
+            lambda: cloaca.wait(
+                "w", wait_for=cloaca.any_of(cloaca.delay(1), cloaca.signal("a", key=""))
+            ),
+            "the key of signal 'a' must be a string that is not empty\nhint: it is a path",
+        ),
         (lambda: cloaca.signal("a", since="now"), "since of signal"),
         (lambda: cloaca.delay("soon"), "the duration of delay"),
         (lambda: cloaca.delay(-1), "must not be negative"),
@@ -397,7 +408,7 @@ def test_a2_invalid_waits_are_refused(make, message):
         make()
 
 
-def test_l9_any_of_may_name_one_signal_with_two_keys():
+def test_l9_any_of_can_name_one_signal_with_two_keys():
     votes = cloaca.any_of(cloaca.signal("vote", key="a"), cloaca.signal("vote", key="b"))
     assert cloaca.all_of(votes, cloaca.signal("go")).signals == ("vote", "go")
 
@@ -428,7 +439,8 @@ def test_cancel_signal_without_its_key_is_reported(runner, caplog):
         "ignal 'order.cancelled' cannot cancel the execution: its key is at 'order_id' of the input"
     )
     assert any(told in line for line in handle.explain())
-    assert told in caplog.text
-    # The other signal still cancels the execution.
+    # Another thread forwards the log.
+    until("the warning", lambda: told in caplog.text)
+    # Signal 'stop', which has no key, still cancels the execution.
     runner.send("stop")
     assert handle.result(timeout=30).status == "Cancelled"

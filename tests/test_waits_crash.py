@@ -1,4 +1,4 @@
-"""A workflow that waits in every way, with a crash at every transaction (semantics L and T)."""
+"""A workflow with every kind of wait survives a crash at every transaction (semantics L, T)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from cloaca.testing import crash_everywhere
 
 
 def define_everything(calls: Counter[str]) -> None:
-    """Steps, a sleep and a wait in a function; a declared wait, an approval and a timer."""
+    """Defines a workflow with steps and waits in a function, and with declared waits.
+
+    `calls` receives the number of calls of each step.
+    """
 
     def call(name: str) -> str:
         calls[name] += 1
@@ -42,7 +45,7 @@ def define_everything(calls: Counter[str]) -> None:
 
         @cloaca.task(id="customer")
         def customer(handle: cloaca.TaskHandle) -> None:
-            """Sends every signal and approves. It may run twice, but each of these counts once."""
+            """Sends every signal and approves. If it runs twice, the second run has no effect."""
             mine = handle.execution_id
             for name, data in [("paid", 3), ("go", "now"), ("answer", "yes")]:
                 handle.runner.send(name, data, to=mine, id=f"{name}-{mine}")
@@ -62,7 +65,7 @@ def define_everything(calls: Counter[str]) -> None:
             ]
 
 
-def test_crash_anywhere_around_waits_changes_nothing() -> None:
+def test_crash_around_waits_changes_nothing() -> None:
     calls: Counter[str] = Counter()
     most: Counter[str] = Counter()
     define_everything(calls)
@@ -74,14 +77,14 @@ def test_crash_anywhere_around_waits_changes_nothing() -> None:
 
     report = crash_everywhere("everything", setup=setup)
     setup()
-    # Ends that come at the same time may share a transaction.
+    # Waits that end at the same time can share a transaction.
     assert len(report.points) >= 24
-    # A step whose transaction was lost runs again, and no step runs a third time.
+    # A step whose transaction was lost runs again. No step runs a third time.
     assert set(most) == {"first", "second", "third"}
     assert max(most.values()) == 2
 
 
-def test_crash_everywhere_reports_a_wait_that_is_recorded_twice(monkeypatch) -> None:
+def test_crash_everywhere_reports_an_approval_decided_twice(monkeypatch) -> None:
     from cloaca._testing import crash
 
     define_everything(Counter())

@@ -1,4 +1,4 @@
-"""`cloaca ui` and `cloaca.web.serve`: the HTTP API on a port, on both databases."""
+"""`cloaca ui` and `cloaca.web.serve`: the HTTP API on a port, with SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def web(filled: Filled) -> Iterator[cloaca.web.Server]:
 
 
 def curl(web: cloaca.web.Server, *arguments: str) -> str:
-    """The output of curl, with the headers that every request needs."""
+    """Runs curl with the headers that every request needs, and returns its output."""
     headers = [f"Authorization: Bearer {TOKEN}", "Content-Type: application/json", "X-Cloaca: 1"]
     command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "30"]
     for header in headers:
@@ -56,7 +57,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 
 
 def curl_until(web: cloaca.web.Server, path: str, member: str, wanted: object) -> None:
-    """Asks with curl until a member of the answer has the wanted value."""
+    """Repeats a request with curl until a member of the response has the wanted value."""
     for _ in range(200):
         found = json.loads(curl(web, path))[member]
         if found == wanted:
@@ -66,7 +67,7 @@ def curl_until(web: cloaca.web.Server, path: str, member: str, wanted: object) -
 
 
 @needs_curl
-def test_approval_needs_only_curl(web: cloaca.web.Server) -> None:
+def test_curl_can_approve_an_execution(web: cloaca.web.Server) -> None:
     body = json.dumps({"workflow": "web_ask"})
     id = json.loads(curl(web, "--data", body, "executions"))["id"]
     curl_until(web, f"executions/{id}/tasks/allow", "status", "Waiting")
@@ -80,7 +81,7 @@ def test_approval_needs_only_curl(web: cloaca.web.Server) -> None:
 
 
 @needs_curl
-def test_submitting_following_and_cancelling_need_only_curl(web: cloaca.web.Server) -> None:
+def test_curl_can_submit_follow_and_cancel_executions(web: cloaca.web.Server) -> None:
     body = json.dumps({"workflow": "web_etl", "input": {"day": "2026-01-02"}})
     submitted = json.loads(curl(web, "--data", body, "executions"))
     path = f"executions/{submitted['id']}"
@@ -93,14 +94,14 @@ def test_submitting_following_and_cancelling_need_only_curl(web: cloaca.web.Serv
     assert cancelled["status"] == "Cancelled"
 
 
-def test_every_get_route_answers_with_the_documented_members(
+def test_every_get_route_returns_the_required_members(
     web: cloaca.web.Server, filled: Filled
 ) -> None:
     runners = call(f"{web.url}api/v1/runners").json()["items"]
     version = call(f"{web.url}api/v1/workflows/web_etl").json()["version"]
     for path, methods in DOCUMENT["paths"].items():
         operation = methods.get("get")
-        # The stream does not end, and only maps have items.
+        # Skips the stream, which does not end, and the route for items, which needs a map.
         if operation is None or path.endswith(("/stream", "/items")):
             continue
         ids = {"schedules": filled.schedule, "runners": runners[0]["id"]}
@@ -186,6 +187,9 @@ def test_ninth_stream_of_a_user_is_refused(web: cloaca.web.Server) -> None:
 def test_token_of_the_link_becomes_a_cookie_of_this_port(web: cloaca.web.Server) -> None:
     answer = call(web.link, token=None)
     assert (answer.status, answer.headers["location"]) == (303, "?")
+    page = f"{web.url}executions?status=Failed&token={TOKEN}&input.a=b%20c"
+    answer = call(page, token=None)
+    assert (answer.status, answer.headers["location"]) == (303, "?status=Failed&input.a=b+c")
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"cloaca-{web.port}={TOKEN};")
     assert "HttpOnly" in cookie
@@ -201,6 +205,38 @@ def test_answers_contain_no_secret(web: cloaca.web.Server, filled: Filled) -> No
         answer = call(path + what)
         assert answer.status == 200
         assert b"hunter2-long" not in answer.body, what
+
+
+def test_secret_numbers_and_lines_are_masked_in_logs_errors_and_exports(database: str) -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----\n"
+
+    with cloaca.WorkflowBuilder("web_keys"):
+
+        @cloaca.task(retry_attempts=0)
+        def sign(context):
+            print(context["private_key"])
+            print("pin", context["api_key"], "of", [context["private_key"]])
+            print(json.dumps(context["private_key"]))
+            raise ValueError(f"cannot sign with {context['private_key']!r}, {context['api_key']}")
+
+    config = cloaca.DefaultRunnerConfig(capture_logs=True)
+    with (
+        cloaca.DefaultRunner.with_config(database, config) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        secrets = {"private_key": key, "api_key": 1234567890123}
+        failed = runner.execute("web_keys", secrets).execution_id
+        path = f"{server.url}api/v1/executions/{failed}"
+        for what in ("", "/tasks", "/tasks/sign/attempts", "/events", "/explain", "/logs"):
+            check_masked(call(path + what).body, what)
+        for what in ("json", "html"):
+            check_masked(call(f"{path}/export?format={what}").body, what)
+        assert "•••" in call(f"{path}/logs").body.decode()
+
+
+def check_masked(body: bytes, what: str) -> None:
+    for part in (b"KEY---", b"MIIEvQ", b"1234567890123"):
+        assert part not in body, (what, body)
 
 
 def test_read_only_server_changes_nothing(filled: Filled) -> None:
@@ -264,7 +300,7 @@ def test_runner_can_be_passed_instead_of_a_database_url(filled: Filled) -> None:
     assert {item["id"] for item in found} == {filled.completed, filled.failed}
 
 
-def test_server_for_other_machines_needs_a_token(tmp_path: Path) -> None:
+def test_server_that_other_machines_can_reach_needs_a_token(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     with pytest.raises(cloaca.ConfigurationError, match="other machines"):
@@ -273,6 +309,48 @@ def test_server_for_other_machines_needs_a_token(tmp_path: Path) -> None:
         cloaca.web.serve(url, token="short")
     with cloaca.web.serve(url, no_token=True) as server:
         assert call(f"{server.url}api/v1/meta", token=None).json()["user"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": "8"}, "a port must be a number from 0 to 65535, not '8'"),
+        ({"port": True}, "a port must be a number from 0 to 65535, not True"),
+        ({"token": 3}, "token must be a string, not int"),
+        ({"host": 3}, "host must be a string, not int"),
+        ({"schema": 3}, "schema must be a string, not int"),
+        ({"trace_url": 3}, "trace_url must be a string, not int"),
+        ({"redact": [3]}, "redact must contain strings, not int"),
+        ({"redact": 3}, "redact must be a collection of strings, not int"),
+        ({"allowed_hosts": [None]}, "allowed_hosts must contain strings, not NoneType"),
+    ],
+)
+def test_serve_refuses_arguments_of_wrong_types(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/web.db"
+    cloaca.DefaultRunner(url).shutdown()
+    with pytest.raises(cloaca.ConfigurationError) as caught:
+        cloaca.web.serve(url, **options).close()
+    assert caught.value.message == message
+
+
+def test_database_in_memory_cannot_be_served() -> None:
+    def serve(database: Any) -> None:
+        cloaca.web.serve(database).close()
+
+    def asgi(database: Any) -> None:
+        cloaca.web.asgi(database, authorize=lambda _: None)
+
+    def wsgi(database: Any) -> None:
+        cloaca.web.wsgi(database, authorize=lambda _: None)
+
+    with cloaca.DefaultRunner("sqlite://:memory:") as runner:
+        for make in (serve, asgi, wsgi):
+            for database in (runner, ":memory:", "sqlite://:memory:", "sqlite:///:memory:"):
+                with pytest.raises(cloaca.ConfigurationError, match="in memory cannot") as caught:
+                    make(database)
+                assert "use a file" in str(caught.value.hint)
 
 
 def test_tenants_of_a_database_are_served(web: cloaca.web.Server, filled: Filled) -> None:
@@ -285,7 +363,7 @@ def test_tenants_of_a_database_are_served(web: cloaca.web.Server, filled: Filled
     assert "acme_web" in schemas
     assert call(f"{web.url}api/v1/executions?tenant=acme_web").json()["items"] == []
     unknown = call(f"{web.url}api/v1/executions?tenant=nobody")
-    assert (unknown.status, unknown.json()["code"]) == (422, "configuration")
+    assert (unknown.status, unknown.json()["code"]) == (422, "invalid_parameter")
 
 
 class Ui:
@@ -310,7 +388,7 @@ class Ui:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ui_prints_a_link_with_a_token_that_stays_the_same(tmp_path: Path, number) -> None:
+def test_ui_prints_a_link_with_the_same_token_at_each_start(tmp_path: Path, number) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     links = []
@@ -325,6 +403,51 @@ def test_ui_prints_a_link_with_a_token_that_stays_the_same(tmp_path: Path, numbe
     assert links[0] == links[1]
     kept = tmp_path / "cloaca" / "ui-token"
     assert kept.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs file modes")
+@pytest.mark.parametrize("is_given", [False, True])
+def test_ui_makes_a_readable_token_file_private(tmp_path: Path, is_given: bool) -> None:
+    url = f"sqlite:///{tmp_path}/web.db"
+    cloaca.DefaultRunner(url).shutdown()
+    file = tmp_path / "cloaca" / "ui-token"
+    file.parent.mkdir()
+    file.write_text(TOKEN)
+    file.chmod(0o644)
+    options = ("--token-file", str(file)) if is_given else ()
+    ui = Ui(url, "--port", "0", *options, XDG_STATE_HOME=str(tmp_path), CLOACA_UI_TOKEN="")
+    assert ui.link.endswith(f"?token={TOKEN}")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert ui.stop(signal.SIGTERM) == 0
+
+
+def test_ui_refuses_a_token_file_whose_mode_cannot_be_changed(tmp_path: Path, monkeypatch) -> None:
+    from cloaca._cli.ui import _protect
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(cloaca.ConfigurationError, match="every user can read") as caught:
+        _protect(file)
+    assert "chmod 600" in str(caught.value.hint)
+    monkeypatch.undo()
+    file.chmod(0o440)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    _protect(file)
+
+
+def test_ui_refuses_no_token_with_a_token_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    command = [sys.executable, "-m", "cloaca", "ui", "-c", f"sqlite:///{tmp_path}/web.db"]
+    command += ["--no-token", "--token-file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--no-token and --token-file exclude each other" in done.stderr
 
 
 def test_show_web_opens_the_page_of_an_execution(filled: Filled, tmp_path: Path) -> None:
@@ -346,7 +469,7 @@ def test_show_web_opens_the_page_of_an_execution(filled: Filled, tmp_path: Path)
         process.terminate()
 
 
-def test_ui_for_other_machines_needs_a_token(tmp_path: Path) -> None:
+def test_ui_that_other_machines_can_reach_needs_a_token(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     command = [sys.executable, "-m", "cloaca", "ui", "-c", url, "--no-token", "--host", "0.0.0.0"]

@@ -1,8 +1,9 @@
-"""The HTTP API inside other applications, below a prefix: FastAPI, Django and Flask."""
+"""The HTTP API below a prefix of other applications: FastAPI, Django and Flask."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ PREFIX = "/admin/cloaca"
 
 
 def authorize(request: cloaca.web.Request) -> cloaca.web.Access | None:
-    """Identifies the caller by a header."""
+    """Returns the access of the caller, who is identified by a header."""
     user = request.headers.get("x-user")
     if user == "viewer":
         return cloaca.web.Access(user, {"view"})
@@ -120,7 +121,7 @@ def test_mount_path_without_a_trailing_slash_is_redirected(
 
 
 def ask_wsgi(app: Any, **environ: str) -> tuple[str, dict[str, str]]:
-    """Sends a request without a server, and returns the status and the headers of the answer."""
+    """Sends a request without a server, and returns the status and the headers of the response."""
     from wsgiref.util import setup_testing_defaults
 
     started: list[tuple[str, dict[str, str]]] = []
@@ -154,6 +155,15 @@ def test_wsgi_serves_an_empty_path_without_a_mount(url: str) -> None:
     assert ask_wsgi(app, SCRIPT_NAME="/cloaca", PATH_INFO="/")[0] == "200 OK"
 
 
+@pytest.mark.parametrize(("framework", "live"), [(fastapi, "stream"), (flask, "poll")])
+def test_page_polls_for_changes_only_under_wsgi(
+    filled: Filled, framework: Callable[[Filled], Any], live: str
+) -> None:
+    with framework(filled) as url:
+        meta = call(f"{url}{PREFIX}/api/v1/meta", headers={"X-User": "ann"}, token=None)
+        assert meta.json()["live"] == live
+
+
 @pytest.mark.parametrize("framework", [fastapi, django])
 def test_stream_passes_through_asgi(filled: Filled, framework: Callable[[Filled], Any]) -> None:
     with framework(filled) as url:
@@ -169,7 +179,7 @@ def test_stream_passes_through_asgi(filled: Filled, framework: Callable[[Filled]
 
 
 def ask(app: Any, **scope: Any) -> list[dict[str, Any]]:
-    """Sends a request without a server, and returns the events of the answer."""
+    """Sends a request without a server, and returns the events of the response."""
     sent: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = [{"type": "http.request", "body": b""}]
 
@@ -243,6 +253,50 @@ def test_path_below_the_mount_is_found_with_and_without_raw_path(url: str) -> No
     assert b"workflow 'a'" in body["body"]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/meta"])
+def test_asgi_answers_503_until_the_database_can_be_opened(
+    tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/later.db"
+    app = cloaca.web.asgi(url, authorize=lambda _: cloaca.web.Access("ann"))
+    for _ in range(2):
+        start, body = ask(app, path=path)
+        headers = dict(start["headers"])
+        assert (start["status"], headers[b"retry-after"]) == (503, b"2")
+        assert headers[b"content-type"] == b"application/problem+json"
+        problem = json.loads(body["body"])
+        assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
+        assert problem["code"] == "database"
+        assert "later.db" not in str(problem)
+    (record,) = [found for found in caplog.records if "503" in found.message]
+    assert problem["instance"] in record.message
+    assert "later.db does not exist" in record.message
+    start, body = ask(app, path=path, method="HEAD")
+    assert (start["status"], body["body"]) == (503, b"")
+    cloaca.DefaultRunner(url).shutdown()
+    assert ask(app, path=path)[0]["status"] == 200
+
+
+def test_wsgi_answers_503_until_the_database_can_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/later.db"
+    app = cloaca.web.wsgi(url, authorize=lambda _: cloaca.web.Access("ann"))
+    for _ in range(2):
+        status, headers = ask_wsgi(app, PATH_INFO="/healthz")
+        assert (status, headers["retry-after"]) == ("503 Service Unavailable", "2")
+        assert headers["content-type"] == "application/problem+json"
+    assert len([found for found in caplog.records if "503" in found.message]) == 1
+    cloaca.DefaultRunner(url).shutdown()
+    assert ask_wsgi(app, PATH_INFO="/healthz")[0] == "200 OK"
+
+
+def test_asgi_answers_503_if_the_server_of_the_database_is_away() -> None:
+    app = cloaca.web.asgi("postgresql://127.0.0.1:1/x", authorize=authorize)
+    start, body = ask(app)
+    assert (start["status"], json.loads(body["body"])["code"]) == (503, "connection")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
@@ -252,11 +306,14 @@ def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
     child = os.fork()
     if child == 0:
         try:
-            # The child cannot use the SQLite handles of its parent, so a refusal is also accepted.
-            os.write(writer, str(ask(app)[0]["status"]).encode())
-        finally:
-            os._exit(0)
+            answer = str(ask(app)[0]["status"])
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, answer.encode())
+        os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    assert os.read(reader, 10) in (b"200", b"503", b"")
+    answer = os.read(reader, 1000).decode()
     os.close(reader)
+    # A child cannot use SQLite's files, because its parent has them open.
+    assert answer == "200" if url.startswith("postgres") else "ForkedProcessError" in answer

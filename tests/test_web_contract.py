@@ -1,4 +1,4 @@
-"""The API answers as its OpenAPI document says, whatever request schemathesis sends."""
+"""The API responds as its OpenAPI document says to each request that schemathesis generates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ schemathesis = pytest.importorskip("schemathesis")
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = json.loads((ROOT / "crates" / "cloacina-web" / "openapi.json").read_text())
-# The stream does not end.
+# All paths except the stream, whose response does not end.
 PATHS = [path for path in DOCUMENT["paths"] if not path.endswith("/stream")]
 ROUTES = [
     f"{method.upper()} {path}"
@@ -32,9 +32,9 @@ EXAMPLES = 12 * int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, str]]:
-    """A database with executions and a schedule, and the address of its API."""
+    """A database with executions and a schedule, and the address of the database's API."""
     filled = Filled(f"sqlite:///{tmp_path_factory.mktemp('contract') / 'contract.db'}")
-    # The requests may disable, change or delete the schedule.
+    # This database is not shared, because the requests can disable, change or delete the schedule.
     with cloaca.web.serve(filled.url, token=TOKEN) as server:
         yield filled, server.url.rstrip("/")
     filled.close()
@@ -46,7 +46,7 @@ def test_route_answers_as_documented(route: str, served: tuple[Filled, str]) -> 
     method, path = route.split(" ")
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     operation = schema[path][method]
-    # Half of the requests are about objects that exist.
+    # In many requests, the id of an existing object replaces the generated id.
     ids = [filled.completed, filled.failed] if "/executions/" in path else [filled.schedule]
 
     @hypothesis.settings(
@@ -68,17 +68,17 @@ def test_route_answers_as_documented(route: str, served: tuple[Filled, str]) -> 
         if known is not None and "name" in case.path_parameters:
             case.path_parameters["name"] = "web_etl"
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        case.call_and_validate(base_url=url, headers=headers, excluded_checks=LEFT_OUT)
+        case.call_and_validate(base_url=url, headers=headers, excluded_checks=EXCLUDED_CHECKS)
 
     check()
 
 
 schemathesis.checks.load_all_checks()
 
-#: The gate's own tests check `X-Cloaca`, `Content-Type` and the token. Names of tenants, cron
-#: expressions and times have rules that a schema cannot express, so a request that fits the schema
-#: may still be refused.
-LEFT_OUT = [
+#: The checks of schemathesis that do not apply. Other tests check `X-Cloaca`, `Content-Type` and
+#: the token. The API can refuse a request that matches the schema, because names of tenants, cron
+#: expressions and times have rules that a schema cannot express.
+EXCLUDED_CHECKS = [
     schemathesis.checks.CHECKS.get_one(name)
     for name in (
         "missing_required_header",

@@ -1,4 +1,4 @@
-"""Children, steps, waits and changes of many executions over HTTP, on both databases."""
+"""The HTTP API: children, steps, waits, and actions on many executions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web_support import TOKEN, Answer, call
 
 
 def define() -> None:
-    """A child, a parent with two nodes, a task with steps, and a workflow with an approval."""
+    """Defines a child workflow, its parent, a task with steps, and a workflow with an approval."""
     with cloaca.WorkflowBuilder("invoice", input={"order": int}, output="number"):
 
         @cloaca.task(retry_attempts=1)
@@ -45,7 +45,7 @@ def define() -> None:
 
 @pytest.fixture
 def served(database: str) -> Iterator[tuple[cloaca.DefaultRunner, str]]:
-    """A runner, and the address of the API of its database."""
+    """A runner, and the address of the HTTP API for the runner's database."""
     define()
     with (
         cloaca.DefaultRunner(database) as runner,
@@ -55,13 +55,13 @@ def served(database: str) -> Iterator[tuple[cloaca.DefaultRunner, str]]:
 
 
 def links_of(answer: Answer, url: str) -> dict[str, str]:
-    """The addresses in the header `Link`, by their relation."""
+    """Returns the URLs in the header `Link`, by their relation."""
     found = re.findall(r'<([^>]+)>; rel="(\w+)"', answer.headers.get("link", ""))
     return {relation: urljoin(url, link) for link, relation in found}
 
 
 def both_ways(url: str) -> tuple[list[object], list[object]]:
-    """The pages from the first to the last, and the pages on the way back to the first."""
+    """Returns the pages from the first to the last, and the same pages read back to the first."""
     forward, back = [], []
     answer = call(url)
     page, links = answer.json(), links_of(answer, url)
@@ -93,7 +93,7 @@ def test_children_are_listed_below_their_parent(served):
     assert [item["id"] for item in listed] == [child["id"] for child in children]
     shown = call(f"{api}/executions/{children[0]['id']}").json()
     assert shown["parent"] == parent
-    # Only roots are listed without the parent.
+    # Without a parent, the list contains only executions that are not children.
     assert [item["id"] for item in call(f"{api}/executions").json()["items"]] == [parent]
     forward, back = both_ways(f"{api}/executions/{parent}/children?limit=1")
     assert (len(forward), back) == (2, forward[:1])
@@ -137,7 +137,7 @@ def test_value_of_a_step_named_like_a_secret_is_masked(served):
 
 
 def wsgi_get(app, path: str) -> str:
-    """The body of an answer."""
+    """Sends a GET request to a WSGI application, and returns the body of its response."""
     from wsgiref.util import setup_testing_defaults
 
     environ = {"PATH_INFO": path, "HTTP_HOST": "127.0.0.1"}

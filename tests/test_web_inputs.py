@@ -1,4 +1,4 @@
-"""Inputs of HTTP submissions, checked against the declared `input=` (semantics J5)."""
+"""The HTTP API checks inputs against the declared `input=` of a workflow (semantics J5)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def runner(database: str) -> Iterator[cloaca.DefaultRunner]:
 
 @pytest.fixture
 def api(runner: cloaca.DefaultRunner, database: str) -> Iterator[str]:
-    runner.execute("web_order", {"order_id": "first"})  # stores the definition
+    # Stores the definition of the workflow.
+    runner.execute("web_order", {"order_id": "first"})
     with cloaca.web.serve(database, token=TOKEN) as server:
         yield f"{server.url}api/v1/executions"
 
@@ -90,10 +91,39 @@ def test_j5_edited_input_of_an_http_rerun_is_checked(
         answer = call(rerun, "POST", {"input": input})
         assert (answer.status, answer.json()["code"]) == (422, "workflow_input_invalid")
         assert problem in answer.json()["detail"]
-    # The stored input has the duration as a number of seconds.
+    # The stored input contains the duration as a number of seconds.
     stored = runner.get_execution(first.execution_id).final_context.to_dict()
     assert stored.pop("total") == "first 0.19 3600.0"
     assert stored == {"order_id": "first", "tax": 0.19, "patience": 3600.0}
     edited = call(rerun, "POST", {"input": stored | {"order_id": "second"}})
     assert output(runner, edited) == "second 0.19 3600.0"
     assert output(runner, call(rerun, "POST", {})) == "first 0.19 3600.0"
+
+
+def test_http_submission_takes_a_stored_version(database: str) -> None:
+    versions = []
+    for ids in [["a"], ["a", "b"]]:
+        with cloaca.WorkflowBuilder("web_versions") as builder:
+            for id in ids:
+                cloaca.task(id=id)(lambda context: None)
+        versions.append(builder.build().version)
+        with cloaca.DefaultRunner(database) as runner:
+            runner.execute("web_versions")
+    first, latest = versions
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        api = f"{server.url}api/v1/executions"
+        for version, tasks in [(first, ["a"]), (latest, ["a", "b"]), (None, ["a", "b"])]:
+            answer = call(api, "POST", {"workflow": "web_versions", "version": version})
+            assert answer.status == 201, answer.body
+            result = runner.get_handle(answer.json()["id"]).result(timeout=60)
+            assert list(result.tasks) == tasks
+        for dry_run in (False, True):
+            unknown = {"workflow": "web_versions", "version": "none", "dry_run": dry_run}
+            problem = call(api, "POST", unknown).json()
+            assert (problem["status"], problem["code"]) == (404, "workflow_not_found")
+            assert "has no stored version 'none'" in problem["detail"]
+            assert problem["hint"] == f"its latest version is '{latest}'"
+            assert problem["instance"].startswith("urn:uuid:")

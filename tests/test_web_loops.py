@@ -1,4 +1,4 @@
-"""The ASGI application on many event loops, one after the other."""
+"""The ASGI application can run on many event loops, one after another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCOPE = {
 }
 
 
-def test_asgi_application_keeps_no_loop_that_has_ended(tmp_path: Path) -> None:
+def test_asgi_application_keeps_no_ended_event_loop(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
     cloaca.DefaultRunner(url).shutdown()
     app = cloaca.web.asgi(url, authorize=lambda _: cloaca.web.Access("ann"))

@@ -1,4 +1,4 @@
-"""The HTTP API: the items of maps page by page, their counts, and the change of a running map."""
+"""The HTTP API: the items of maps, their counts, and changes of a running map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from web_support import TOKEN, call
 
 @dataclass
 class Mapped:
-    """A server over a database with an execution whose map waits at its fourth item."""
+    """A server, and an execution in its database whose map is blocked at item 3."""
 
     api: str
     path: str
@@ -54,7 +54,7 @@ def mapped(runner: cloaca.DefaultRunner, database: str) -> Iterator[Mapped]:
 
 
 def indexes(page: dict[str, list[dict[str, int]]]) -> list[int]:
-    """The indexes of the items of a page."""
+    """Returns the indexes of the items on a page."""
     return [item["index"] for item in page["items"]]
 
 
@@ -97,7 +97,7 @@ def test_items_are_filtered_by_their_status(mapped: Mapped) -> None:
     assert call(f"{mapped.path}/items?state=Failed").json()["code"] == "unknown_parameter"
 
 
-def test_values_of_items_need_the_permission_and_are_redacted(mapped: Mapped) -> None:
+def test_values_of_items_need_a_permission_and_are_redacted(mapped: Mapped) -> None:
     shown = call(f"{mapped.path}/items?limit=1").json()["items"][0]
     assert shown["value"] == {"length": 1, "api_key": "•••"}
     assert shown["value_bytes"] == len('{"length":1,"api_key":"sk-live-12345"}')
@@ -120,7 +120,7 @@ def test_task_shows_the_counts_of_its_items(mapped: Mapped) -> None:
     assert [task["map"] for task in tasks] == [counts, None]
     reasons = call(f"{mapped.api}/executions/{mapped.handle.id}/explain").json()["items"]
     assert (reasons[0]["code"], reasons[0]["task"]) == ("map", "fetch")
-    assert "2 of 13 items done, 1 failed, 1 runs (bound 1)" in reasons[0]["sentence"]
+    assert "2 of 13 items done, 1 failed, 1 running (limit 1)" in reasons[0]["sentence"]
 
 
 def test_parallel_of_a_running_map_can_be_changed(mapped: Mapped) -> None:

@@ -1,4 +1,4 @@
-"""`check_words.py` finds the bad example of each rule, and accepts the good one."""
+"""`check_words.py` finds the bad examples of each rule and accepts the good examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = [
     for texts, is_bad in ((rule.bad, True), (rule.good, False))
     for text in texts
     for kind in sorted(rule.kinds)
-    # The name of an item has neither spaces nor punctuation.
+    # An example with spaces or punctuation cannot be the name of an item.
     if kind != "name" or text.replace("_", "").isalnum()
 ]
 
@@ -42,7 +42,7 @@ def source_with(kind: str, text: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("rule", "kind", "text", "is_bad"), EXAMPLES)
-def test_a_rule_finds_bad_examples_only(rule: Any, kind: str, text: str, is_bad: bool) -> None:
+def test_a_rule_finds_only_bad_examples(rule: Any, kind: str, text: str, is_bad: bool) -> None:
     found = check_source(*source_with(kind, text), [rule])
     assert bool(found) == is_bad
     assert all(finding.rule == rule.name and finding.hint == rule.hint for finding in found)

@@ -1,4 +1,4 @@
-"""`@cloaca.workflow`: a workflow of one function (semantics T10)."""
+"""`@cloaca.workflow` makes a workflow from one function (semantics T10)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Question:
     urgent: bool = False
 
 
-def test_t10_function_is_a_workflow_and_its_result_the_output(runner):
+def test_t10_result_of_the_function_is_the_workflows_output(runner):
     @cloaca.workflow
     def support(question: str, handle: cloaca.TaskHandle) -> Answer:
         plan = handle.step("plan", lambda: ["read", "write"])
@@ -58,7 +58,7 @@ def test_t10_decorator_takes_options_input_and_output_name(runner):
         runner.execute("ask", {"urgent": True})
 
 
-def test_t10_function_of_the_context_has_the_final_context_as_output(runner):
+def test_t10_output_of_a_context_function_is_the_final_context(runner):
     @cloaca.workflow()
     def classic(context, handle):
         context["n"] = handle.step("n", lambda: 7)
@@ -91,6 +91,6 @@ def test_t10_decorator_refuses_anything_but_a_function():
         cloaca.workflow("support")
 
 
-def test_t10_error_for_an_unknown_option_names_the_nearest():
+def test_t10_error_for_an_unknown_option_suggests_the_nearest():
     with pytest.raises(TypeError, match="retry_attempts"):
         cloaca.workflow(retry_attempt=3)

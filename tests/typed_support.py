@@ -1,4 +1,4 @@
-"""The workflow and the types that the tests of typed tasks share."""
+"""The workflow and types that the tests of typed tasks share."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def build_order() -> dict[str, object]:
 
 
 def build(define, **options):
-    """Builds a workflow whose tasks a function defines."""
+    """Builds a workflow `typed` from the tasks that `define` defines."""
     with cloaca.WorkflowBuilder("typed", **options) as builder:
         define()
     return builder
 
 
 def run(context=None, *, name="typed", expect="Completed"):
-    """Runs a workflow on a virtual clock, and returns its result."""
+    """Runs a workflow on a virtual clock, asserts its status, and returns its result."""
     with VirtualRunner() as runner:
         result = runner.execute(name, context)
     assert result.status == expect, result.error_message
@@ -80,7 +80,7 @@ def run(context=None, *, name="typed", expect="Completed"):
 
 
 def failure(context=None, name="typed"):
-    """Runs a workflow in which a task fails without a retry, and returns the error."""
+    """Runs a workflow whose task fails without a retry, and returns the error."""
     result = run(context, name=name, expect="Failed")
     assert result.error is not None
     assert result.tasks[result.error.task_id].attempts == 1

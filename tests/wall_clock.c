@@ -1,4 +1,5 @@
-/* Preloaded into a process: adds the number of seconds in the file $CLOCK_FILE (a mapped double) to its wall clock alone. */
+/* A preload library that shifts the wall clock of a process. CLOCK_FILE names a file that contains the offset: a double,
+   in seconds. The library maps this file. Other clocks do not change. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

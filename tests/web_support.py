@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cloaca
+import cloaca.web
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = json.loads((ROOT / "crates" / "cloacina-web" / "openapi.json").read_text())
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+]
+
+
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request."""
+    """The response to a request."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Returns the body, decoded from JSON."""
         return json.loads(self.body)
 
 
@@ -58,7 +74,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def define() -> None:
-    """Defines the workflows of the tests of the HTTP API."""
+    """Defines the workflows that tests of the HTTP API use."""
     with cloaca.WorkflowBuilder("web_etl") as builder:
         builder.description("Load the daily file")
 
@@ -93,7 +109,7 @@ class Filled:
 
 
 class AsgiServer:
-    """uvicorn with an application, on a thread."""
+    """Runs an ASGI application with uvicorn on a separate thread."""
 
     def __init__(self, app: Any) -> None:
         import uvicorn
@@ -105,7 +121,7 @@ class AsgiServer:
     def __enter__(self) -> str:
         self.thread.start()
         while not self.server.started:
-            self.thread.join(0.02)  # uvicorn does not signal when it listens
+            self.thread.join(0.02)  # Polls, because uvicorn does not signal that it listens.
             assert self.thread.is_alive()
         port = self.server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}"
@@ -116,7 +132,7 @@ class AsgiServer:
 
 
 class WsgiServer:
-    """The server of the standard library with an application, on a thread."""
+    """Runs a WSGI application with the standard library's server on a separate thread."""
 
     def __init__(self, app: Any) -> None:
         from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -136,3 +152,93 @@ class WsgiServer:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(10)
+
+
+def path_of(path: str, filled: Filled) -> str:
+    """Returns the path of a route, filled with the ids and names of existing objects."""
+    schedule = path.startswith("/api/v1/schedules")
+    path = path.replace("{id}", filled.schedule if schedule else filled.completed)
+    path = path.replace("{task}", "extract").replace("{name}", "web_etl")
+    return path.replace("{version}", "0").lstrip("/")
+
+
+#: An id that no object has. A request with this id changes nothing even if it is permitted.
+UNKNOWN = "01a227c8-1944-7622-85d9-28b15b89fe6a"
+
+
+def paths(filled: Filled, *, exist: bool = True) -> list[tuple[str, str]]:
+    """Returns the method and the path of every documented route, and of the pages.
+
+    The paths contain the ids of existing executions and schedules if `exist`, otherwise `UNKNOWN`.
+    """
+    found = [(method, path) for method, path, _ in OPERATIONS]
+    if not exist:
+        found = [(method, path.replace("{id}", UNKNOWN)) for method, path in found]
+    found = [(method, path_of(path, filled)) for method, path in found]
+    return [*found, ("GET", ""), ("GET", "executions"), ("GET", "assets/app.js"), ("GET", "x/y")]
+
+
+def state(web: cloaca.web.Server) -> list[bytes]:
+    """Returns the data that any change would affect: the executions, schedules and waits."""
+    lists = ("executions?limit=200", "schedules", "waits")
+    return [call(f"{web.url}api/v1/{path}").body for path in lists]
+
+
+def raw(web: cloaca.web.Server, target: str, *headers: str, method: str = "GET") -> Answer:
+    """Sends a request without normalizing its target, and returns the response."""
+    lines = [f"{method} {target} HTTP/1.1", *headers, "Connection: close", "", ""]
+    if not any(header.lower().startswith("host:") for header in headers):
+        lines.insert(1, f"Host: 127.0.0.1:{web.port}")
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *pairs = head.decode("latin-1").split("\r\n")
+    found = dict(pair.lower().split(": ", 1) for pair in pairs)
+    return Answer(int(status.split(" ")[1]), found, body)
+
+
+BEARER = f"Authorization: Bearer {TOKEN}"
+
+
+def headers_of(answer: Answer) -> dict[str, str]:
+    """Returns the headers of a response, by their names in lower case."""
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def ask_app(app: Any, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """Sends a request to a WSGI application; returns the status and the body."""
+    from wsgiref.util import setup_testing_defaults
+
+    data = b"" if method == "GET" else json.dumps(body or {}).encode()
+    path, _, query = path.partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(data)),
+        "HTTP_X_CLOACA": "1",
+        "wsgi.input": io.BytesIO(data),
+    }
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    answer = b"".join(app(environ, lambda status, _: statuses.append(status)))
+    return int(statuses[0].split(" ")[0]), answer
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """A database that the tests of a module share."""
+    filled = Filled(f"sqlite:///{tmp_path_factory.mktemp('filled') / 'filled.db'}")
+    yield filled
+    filled.close()
+
+
+@pytest.fixture(scope="module")
+def web(filled: Filled) -> Iterator[cloaca.web.Server]:
+    """A server of the web page, like the one that `cloaca ui` starts."""
+    with cloaca.web.serve(filled.url, token=TOKEN) as server:
+        yield server

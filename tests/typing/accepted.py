@@ -1,4 +1,7 @@
-"""Lines that must type-check. `make check` runs mypy on them; nothing runs them."""
+"""Lines that must type-check. No test executes them.
+
+`make check` checks them with mypy, and `tests/test_type_checkers.py` with pyright.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Lines that must not type-check: mypy reports each `ignore` that is not needed."""
+"""Lines that mypy must refuse.
+
+If mypy accepts a line, it reports the line's `type: ignore` comment as unused, and `make check`
+fails.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ cloaca.RetryPolicy().max_attempts = 5  # type: ignore[misc]
 def use(runner: cloaca.DefaultRunner, result: cloaca.WorkflowResult) -> None:
     runner.execute("w", context=3)  # type: ignore[arg-type]
     runner.execute("w", None, 5)  # type: ignore[call-arg]
-    runner.submit("w", timeout="5")  # type: ignore[arg-type]
+    runner.submit("w", timeout=[5])  # type: ignore[arg-type]
     print(result.stauts)  # type: ignore[attr-defined]
     print(result.tasks["a"].error.message)  # type: ignore[union-attr]
 

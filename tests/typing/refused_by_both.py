@@ -1,4 +1,8 @@
-"""Lines that mypy and pyright must refuse: both report an `ignore` that hides nothing."""
+"""Lines that mypy and pyright must refuse.
+
+If a checker accepts a line, it reports the line's `type: ignore` comment as unused. `make check`
+then fails for mypy, and `tests/test_type_checkers.py` for pyright.
+"""
 
 from __future__ import annotations
 

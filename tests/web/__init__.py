@@ -1,1 +1,1 @@
-"""Tests of the page in a browser."""
+"""Tests of the web page in a browser."""

@@ -1,12 +1,13 @@
-"""A browser, a database with executions of all kinds, and a server of the page.
+"""Fixtures: a browser, a database with executions of all kinds, and a server of the web page.
 
 The tests need the packages of `requirements/web.txt` and Chromium; `make test-web` installs both.
-Without them the tests are not collected.
+If one of them is missing, pytest does not collect the tests.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ RELEASE = threading.Event()
 
 
 def define_workflows() -> None:
-    """Define a pipeline that fails on some inputs, and wide, external and slow workflows."""
+    """Defines a pipeline that fails on some inputs, and wide, external and slow workflows."""
     with cloaca.WorkflowBuilder("orders") as builder:
         builder.description("Loads the orders of a day")
         builder.tag("team", "data")
@@ -75,7 +76,7 @@ def define_workflows() -> None:
 
 
 def define_flow() -> None:
-    """Define workflows with an approval, a wait, children, steps and a declared input."""
+    """Defines workflows with an approval, a wait, children, steps and a declared input."""
     with cloaca.WorkflowBuilder("release"):
         cloaca.approval(
             "approve",
@@ -117,7 +118,7 @@ def define_flow() -> None:
 
 
 class World:
-    """The database of the tests, with its runner and its server."""
+    """The executions, the runner and the server of the database that the tests share."""
 
     def __init__(self, runner: cloaca.DefaultRunner, url: str, link: str) -> None:
         self.runner = runner
@@ -136,12 +137,13 @@ class World:
             handle.result(timeout=60)
         self.elsewhere = runner.submit("elsewhere")
         self.delayed = runner.submit("orders", {"day": "2026-03-05"}, delay=3600)
-        runner.register_cron_workflow("orders", "0 2 * * *", "Europe/Berlin")
+        cron = runner.register_cron_workflow("orders", "0 2 * * *", "Europe/Berlin")
+        self.schedule = str(cron)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A database with a runner and a server."""
+    """The database that the tests share, with its runner and its server."""
     define_workflows()
     path = tmp_path_factory.mktemp("web") / "web.db"
     url = f"sqlite:///{path}"
@@ -154,9 +156,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The link of a server of an empty database."""
+    """The link of a server whose database is empty."""
     url = f"sqlite:///{tmp_path_factory.mktemp('empty') / 'empty.db'}"
-    # Without a runner, which would store the definitions of the other tests' workflows.
+    # An inspector creates the schema, because a runner would also store definitions of other tests.
     Inspector(url, None, True)
     with cloaca.web.serve(url, token=TOKEN) as server:
         yield server.link
@@ -164,9 +166,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+    """A headless Chromium."""
     with playwright.sync_playwright() as tools:
-        # A container's root user cannot use Chromium's sandbox.
+        # Without this option, Chromium does not start for the root user of a container.
         opened = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -175,21 +177,37 @@ def browser() -> Iterator[Any]:
 Open = Callable[..., Any]
 
 
+def serve_assets(context: Any) -> None:
+    """If `CLOACA_ASSETS` names a folder, loads the page's files from it instead of the server.
+
+    A change of the page then needs no Rust build.
+    """
+    folder = os.environ.get("CLOACA_ASSETS")
+    if folder is None:
+        return
+
+    def answer(route: Any) -> None:
+        route.fulfill(path=Path(folder) / route.request.url.rpartition("/")[2])
+
+    context.route(re.compile(r"/assets/app\.(js|css)$"), answer)
+
+
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Opens a page that is logged in.
+    """A function that logs in, opens a page and returns it.
 
-    The test fails on console errors and on requests to another host.
+    A test fails if a page logs a console error or requests another host.
     """
     problems: list[str] = []
     contexts = []
 
-    def open_it(
+    def open_at(
         link: str, path: str = "", theme: str = "light", width: int = 1400, allows: str = ""
     ) -> Any:
         size = {"width": width, "height": 900}
         context = browser.new_context(viewport=size, color_scheme=theme, timezone_id="Asia/Tokyo")
         contexts.append(context)
+        serve_assets(context)
         page = context.new_page()
         own = link.split("?")[0]
 
@@ -210,13 +228,13 @@ def open_page(browser: Any) -> Iterator[Open]:
         page.locator("main h1").first.wait_for()
         return page
 
-    yield open_it
+    yield open_at
     for context in contexts:
         context.close()
     assert not problems, problems
 
 
 def screenshots() -> Path | None:
-    """The folder for screenshots; `None` if none are wanted."""
+    """Returns the folder for screenshots; `None` if the environment names none."""
     folder = os.environ.get("CLOACA_SCREENSHOTS")
     return Path(folder) if folder else None

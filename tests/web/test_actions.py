@@ -1,8 +1,9 @@
-"""Actions change the database, by mouse and by keyboard alone."""
+"""Actions on the page change the database. They work by mouse, and by keyboard alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cloaca
@@ -11,7 +12,7 @@ from .conftest import RELEASE, Open, World
 
 
 def wait_for_status(handle: cloaca.WorkflowHandle, status: str) -> None:
-    """Wait until an execution has a state."""
+    """Waits until an execution has a state."""
     import time
 
     deadline = time.monotonic() + 20
@@ -37,7 +38,7 @@ def test_failed_execution_runs_again_with_one_value_changed_by_keyboard(
     world: World, open_page: Open
 ) -> None:
     page = open_page(world.link)
-    # Find it: the palette, the list of the workflow's failures, the first row.
+    # Opens the workflow's failed executions with the command palette, and selects the first row.
     page.keyboard.press("Control+k")
     page.keyboard.type("failed executions of orders")
     page.get_by_role("option", name="Failed executions of orders").wait_for()
@@ -48,7 +49,7 @@ def test_failed_execution_runs_again_with_one_value_changed_by_keyboard(
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/executions/{world.failed.id}")
     page.locator("h1 .state").wait_for()
-    # Run it again with another value.
+    # Runs the execution again with another value.
     page.keyboard.press("r")
     page.wait_for_url("**/start?**")
     box = page.get_by_label("Input, as a JSON object")
@@ -85,6 +86,37 @@ def test_selection_is_cancelled_and_refusals_are_reported(world: World, open_pag
     dialog.wait_for(state="detached")
     for handle in handles:
         wait_for_status(handle, "Cancelled")
+
+
+def test_action_on_all_matching_executions_has_no_limit(world: World, open_page: Open) -> None:
+    steps = 210
+    asked: list[bool] = []
+    held: list[Callable[[], None]] = []
+
+    def answer(route: Any) -> None:
+        body = json.loads(route.request.post_data)
+        asked.append(body["dry_run"])
+        step = int(body.get("cursor", 0)) + 1
+        following = None if step == steps else str(step)
+        answered = {"matched": 500, "done": 500, "refused": [], "next": following}
+        if body["dry_run"] or step != 3:
+            route.fulfill(json=answered)
+        else:
+            held.append(lambda: route.fulfill(json=answered))
+
+    page = open_page(world.link, "executions?status=Pending&workflow=orders")
+    page.locator("tbody tr").first.wait_for()
+    page.route("**/executions/bulk*", answer)
+    page.get_by_role("button", name="Pause: all that match").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name=f"Pause ({steps * 500})").click()
+    dialog.get_by_role("button", name="Stop").click()
+    held[0]()
+    dialog.get_by_text("Stopped: 1500 paused, 0 refused").wait_for()
+    assert asked == [True] * steps + [False] * 3
+    dialog.get_by_role("button", name="Continue").click()
+    dialog.wait_for(state="detached", timeout=60_000)
+    assert asked == [True] * steps + [False] * steps
 
 
 def test_list_counts_new_rows_and_shows_them_on_request(world: World, open_page: Open) -> None:

@@ -1,4 +1,4 @@
-"""Approvals, signals, children, steps, forms from schemas, schedules, and bulk actions."""
+"""Approvals, signals, children, steps, schema forms, schedules and bulk actions on the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .test_pages import settle, violations
 
 
 def wait_for_waits(world: World, workflow: str) -> None:
-    """Wait until an execution of a workflow waits."""
+    """Waits until an execution of a workflow has an open wait."""
     deadline = time.monotonic() + 20
     while not world.runner.waits(workflow=workflow).items:
         assert time.monotonic() < deadline
@@ -122,7 +122,7 @@ def test_execution_is_rerun_with_the_form_of_its_schema(world: World, open_page:
     assert field.input_value() == "5"
     field.fill("6")
     page.get_by_text("Changed: order").wait_for()
-    page.get_by_role("button", name="The version of then").click()
+    page.get_by_role("button", name="The original version").click()
     assert field.input_value() == "6"
     page.get_by_role("button", name="Start", exact=True).click()
     page.locator("h1 .state:has-text('Completed')").wait_for()
@@ -139,6 +139,8 @@ def test_any_filter_can_be_typed_into_one_box(world: World, open_page: Open) -> 
     box.press("Enter")
     page.wait_for_url("**/executions?label.wave=three")
     page.locator(f"tbody a[href$='{handle.id}']").wait_for()
+    # Until the new list has arrived, the page shows the earlier list, which also has this row.
+    page.locator("tbody tr").nth(1).wait_for(state="detached")
     assert page.locator("tbody tr").count() == 1
     page.get_by_role("list", name="Active filters").get_by_role("button").click()
     box.fill("have no customer")
@@ -227,82 +229,3 @@ def test_flow_page_is_accessible_and_fits_a_phone(
 
         if folder := screenshots():
             page.screenshot(path=folder / f"flow-{name}-{theme}-{width}.png")
-
-
-#: Maximum seconds for a task. An idle machine needs far less.
-PATIENCE = 30
-
-
-def test_five_tasks_are_done_by_keyboard_and_by_mouse(world: World, open_page: Open) -> None:
-    """The five tasks that an operator does most, timed."""
-    times: dict[str, float] = {}
-
-    def timed(name: str, start: float) -> None:
-        times[name] = time.monotonic() - start
-        assert times[name] < PATIENCE, times
-
-    # 1. Find the failed run of one workflow and its traceback, by keyboard.
-    start = time.monotonic()
-    page = open_page(world.link)
-    page.keyboard.press("Control+k")
-    page.keyboard.type("failed executions of orders")
-    page.get_by_role("option", name="Failed executions of orders").wait_for()
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/executions?**")
-    page.locator("tbody tr").first.wait_for()
-    page.keyboard.press("j")
-    page.keyboard.press("Enter")
-    page.locator("summary", has_text="Traceback").first.focus()
-    page.keyboard.press("Enter")
-    page.locator("pre.code", has_text="ValueError").first.wait_for()
-    timed("traceback", start)
-
-    # 2. Run it again with one value changed, by mouse.
-    start = time.monotonic()
-    page.get_by_role("toolbar", name="Actions").get_by_role("button", name="Run again…").click()
-    page.wait_for_url("**/start?**")
-    page.locator("#field-missing").fill("0")
-    page.get_by_role("button", name="Start", exact=True).click()
-    page.wait_for_url("**/executions/*")
-    page.locator("h1 .state:has-text('Completed')").wait_for()
-    timed("rerun", start)
-
-    # 3. Find out why a run does not move, by keyboard.
-    start = time.monotonic()
-    page = open_page(world.link)
-    page.keyboard.press("Control+k")
-    page.keyboard.type(world.elsewhere.id)
-    page.keyboard.press("Enter")
-    page.wait_for_url(f"**/executions/{world.elsewhere.id}")
-    page.locator("#why").wait_for()
-    page.keyboard.press("e")
-    page.locator(".why:focus").get_by_text("no live runner").first.wait_for()
-    timed("why", start)
-
-    # 4. Cancel 500 runs by filter, by keyboard.
-    handles = [world.runner.submit("agent", delay=3600, labels={"wave": "two"}) for _ in range(500)]
-    start = time.monotonic()
-    page = open_page(world.link, "executions?label.wave=two")
-    page.get_by_role("button", name="Cancel: all that match").focus()
-    page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Cancel (500)").focus()
-    page.keyboard.press("Enter")
-    dialog.wait_for(state="detached", timeout=PATIENCE * 1000)
-    timed("cancel 500", start)
-    assert {str(handle.status()) for handle in handles} == {"Cancelled"}
-
-    # 5. Approve a waiting run, by mouse.
-    handle = world.runner.submit("release")
-    wait_for_waits(world, "release")
-    start = time.monotonic()
-    page = open_page(world.link, "waiting")
-    page.locator(f".item:has(a[href*='{handle.id}'])").get_by_role("button", name="Decide…").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("limit").fill("5")
-    dialog.get_by_label("note").fill("ok")
-    dialog.get_by_role("button", name="Approve").last.click()
-    dialog.wait_for(state="detached")
-    wait_for_status(handle, "Completed")
-    timed("approve", start)
-    print({name: round(seconds, 1) for name, seconds in times.items()})

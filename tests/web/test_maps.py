@@ -1,4 +1,4 @@
-"""The panel of a map: counts, items with a filter and their errors, and how many run at once."""
+"""The panel of a map: counts, filtered items with their errors, and the limit of running items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .test_pages import settle, violations
 
 @pytest.fixture
 def mapped(world: World) -> Iterator[cloaca.WorkflowHandle]:
-    """An execution whose map has 60 completed and two failed items, and waits at its last item."""
+    """An execution whose map has 60 completed items, 2 failed items, and a blocked last item."""
     gate = threading.Event()
     with cloaca.WorkflowBuilder("crawl", input={"urls": list[str]}):
 

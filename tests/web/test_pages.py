@@ -1,14 +1,15 @@
-"""Every page shows what the database has, in both themes, wide and narrow, and is accessible."""
+"""Pages show the contents of the database, are accessible in both themes, and fit a phone."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from .conftest import Open, World
+from .conftest import Open, World, screenshots
 
 PAGES = {
     "attention": "",
@@ -28,24 +29,53 @@ PAGES = {
     "runners": "runners",
     "database": "database",
     "compare": "compare?a=last-success&b={failed}",
+    "steps": "executions/{stepped}/steps",
+    "children": "executions/{parent}/children",
+    "asking": "executions/{asking}",
+    "paying": "executions/{paying}",
+    "wide": "executions/{wide}",
+    "delayed": "executions/{delayed}",
+    "schedule": "schedules/{schedule}",
+    "filtered": "executions?workflow=orders&status=Failed&since=24h",
+    "no match": "executions?key=nothing&status=Failed",
 }
 
 
+#: JavaScript that returns the controls, headings and list terms that extend beyond the left or
+#: right edge of the page, and are not in a box that scrolls sideways.
+CUT_OFF = """() => {
+    const scrolls = (one) => {
+        for (let box = one.parentElement; box; box = box.parentElement) {
+            if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return true;
+        }
+        return false;
+    };
+    return [...document.querySelectorAll("a, button, input, select, textarea, h1, h2, dt, dd")]
+        .filter((one) => {
+            const { left, right, width } = one.getBoundingClientRect();
+            const isHidden = one.closest(".hidden, .skip, details:not([open])");
+            return width > 0 && !isHidden && (left < 0 || right > innerWidth) && !scrolls(one);
+        })
+        .map((one) => one.outerHTML.slice(0, 120));
+}"""
+
+
 def path_of(world: World, page: str) -> str:
-    """The path of a page, with the ids of the world's executions."""
-    ids = {name: getattr(world, name).id for name in ("failed", "elsewhere", "completed")}
-    return PAGES[page].format(**ids)
+    """Returns the path of a page, filled with ids from the shared database."""
+    names = re.findall(r"{(\w+)}", PAGES[page])
+    ids = {name: getattr(world, name).id for name in names if name != "schedule"}
+    return PAGES[page].format(schedule=world.schedule, **ids)
 
 
 def settle(page: Any) -> None:
-    """Wait until the page has loaded its data."""
+    """Waits until the page has loaded its data."""
     page.wait_for_timeout(250)
     page.locator(".loading").first.wait_for(state="detached")
     page.wait_for_timeout(250)
 
 
 def violations(page: Any) -> list[str]:
-    """The violations of WCAG 2.2 AA."""
+    """Returns the violations of WCAG 2.2 AA on a page."""
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
     options = {"runOnly": {"type": "tag", "values": tags}}
     found = Axe().run(page, options=options).response["violations"]
@@ -62,11 +92,15 @@ def test_page_has_no_accessibility_violation(
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(world: World, open_page: Open, name: str) -> None:
-    page = open_page(world.link, path_of(world, name), width=390)
+def test_page_fits_a_phone(world: World, open_page: Open, name: str, theme: str) -> None:
+    page = open_page(world.link, path_of(world, name), theme, width=390)
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(CUT_OFF) == []
+    if folder := screenshots():
+        page.screenshot(path=folder / f"page-{name}-{theme}-390.png")
 
 
 @pytest.mark.parametrize("path", ["", "executions", "workflows", "schedules", "waiting"])
@@ -78,9 +112,12 @@ def test_page_without_data_shows_an_explanation(empty: str, open_page: Open, pat
 
 
 def test_approval_needs_attention(world: World, open_page: Open) -> None:
+    # Other tests decide the approvals that the world begins with.
+    handle = world.runner.submit("release")
     page = open_page(world.link)
-    page.locator("#approvals").wait_for()
-    assert "Release the payment?" in page.locator("main").inner_text()
+    approvals = page.get_by_role("list", name="Open approvals")
+    approvals.get_by_text("Release the payment?").first.wait_for()
+    handle.cancel()
 
 
 def test_unknown_page_links_to_the_attention_page(world: World, open_page: Open) -> None:
@@ -160,3 +197,44 @@ def test_time_zone_is_shown(world: World, open_page: Open) -> None:
     page.get_by_role("button", name="UTC").click()
     page.get_by_text("UTC").first.wait_for()
     assert page.locator(".clock").inner_text().endswith("UTC")
+
+
+@pytest.mark.parametrize(
+    ("tab", "place"),
+    [
+        ("", ".task-row"),
+        ("", ".why"),
+        ("/timeline", ".lane"),
+        ("/history", ".event"),
+    ],
+)
+def test_link_of_a_task_opens_its_panel_on_the_same_page(
+    world: World, open_page: Open, tab: str, place: str
+) -> None:
+    path = f"executions/{world.failed.id}{tab}"
+    page = open_page(world.link, path)
+    link = page.locator(f"{place} a", has_text="validate").first
+    link.click()
+    page.get_by_role("complementary", name="Task validate").wait_for()
+    assert page.url == f"{world.url}{path}#task=validate"
+    # In a new tab, the link leads to the same place.
+    assert link.evaluate("one => one.href") == page.url
+
+
+def test_every_link_of_a_page_leads_to_a_page(world: World, open_page: Open) -> None:
+    page = open_page(world.link)
+    found = set()
+    for name in PAGES:
+        page.goto("about:blank")
+        page.goto(world.url + path_of(world, name))
+        settle(page)
+        links = page.locator("a[href]:not(.skip)").evaluate_all("all => all.map(one => one.href)")
+        found |= {link.split("#")[0] for link in links}
+        # Only links to tasks have a fragment, and they lead to the execution's page.
+        tasks = [link for link in links if "#" in link]
+        assert all("/executions/" in link for link in tasks), (name, tasks)
+    statuses = page.evaluate(
+        "links => Promise.all(links.map(link => fetch(link).then(answer => answer.status)))",
+        sorted(found),
+    )
+    assert set(statuses) == {200}, [*zip(sorted(found), statuses, strict=True)]

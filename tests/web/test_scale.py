@@ -1,9 +1,10 @@
-"""A graph of 10,000 tasks is drawn and moved without a delay."""
+"""The page draws and moves a graph of 10,000 tasks without noticeable delay."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,14 +15,16 @@ from .conftest import TOKEN, Open
 
 TASKS = 10_000
 WIDTH = 50
-#: Maximum time to draw the graph, in milliseconds. 50 frames per second allow 20 ms each, but test
-#: machines are slow.
+#: Maximum median time to draw a frame with the whole graph, in milliseconds, on a busy machine.
 MAX_PICTURE = 60.0
+#: Time of a frame at 50 frames per second, in milliseconds. Only the fastest quarter of the frames
+#: must be this fast, because other programs slow down the rest on a busy machine.
+FRAME = 20.0
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The link of a server, and an execution of 10,000 tasks that starts later."""
+    """The link of a server, and the id of an unstarted execution of 10,000 tasks."""
     folder: Path = tmp_path_factory.mktemp("large")
     url = f"sqlite:///{folder / 'large.db'}"
     with cloaca.WorkflowBuilder("large"):
@@ -47,9 +50,19 @@ def test_graph_of_10000_tasks_is_drawn_and_panned(large: tuple[str, str], open_p
     page = open_page(link, f"executions/{id}")
     canvas = page.locator("canvas[data-draw-ms]")
     canvas.wait_for(timeout=30_000)
-    # The layout and the states have arrived. From here on, only the time to draw is measured.
+    # The page already has the layout and the states, so this measures only the drawing.
     first = float(canvas.get_attribute("data-draw-ms") or "inf")
     assert first <= 1000, first
+    pictures = pan(page)
+    assert pictures[len(pictures) // 2] <= MAX_PICTURE, pictures
+    assert pictures[len(pictures) // 4] <= FRAME, pictures
+    # Only the visible rows of the table are in the document.
+    assert page.locator(".task-row").count() < 200
+
+
+def pan(page: Any) -> list[float]:
+    """Drags the graph, and returns the times to draw each frame, in ascending order."""
+    canvas = page.locator("canvas[data-draw-ms]")
     box = canvas.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -57,11 +70,38 @@ def test_graph_of_10000_tasks_is_drawn_and_panned(large: tuple[str, str], open_p
     page.mouse.down()
     pictures = []
     for step in range(30):
-        page.mouse.move(x + 8 * step, y + 3 * step)
+        page.mouse.move(x + 8 * (step % 15), y + 3 * (step % 15))
         page.evaluate("new Promise(requestAnimationFrame)")
         pictures.append(float(canvas.get_attribute("data-draw-ms") or "inf"))
     page.mouse.up()
-    pictures.sort()
-    assert pictures[len(pictures) // 2] <= MAX_PICTURE, pictures
-    # The table has only the visible rows in the document.
-    assert page.locator(".task-row").count() < 200
+    return sorted(pictures)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_graph_of_10000_tasks_is_panned_at_every_zoom(
+    large: tuple[str, str], open_page: Open, theme: str
+) -> None:
+    link, id = large
+    page = open_page(link, f"executions/{id}", theme)
+    page.locator("canvas[data-draw-ms]").wait_for(timeout=30_000)
+    for zoom in range(4):
+        pictures = pan(page)
+        assert pictures[len(pictures) // 4] <= FRAME, (zoom, pictures)
+        for _ in range(4):
+            page.get_by_role("button", name="Zoom in").click()
+
+
+def test_keyboard_and_search_find_a_task_among_10000(
+    large: tuple[str, str], open_page: Open
+) -> None:
+    link, id = large
+    page = open_page(link, f"executions/{id}")
+    page.locator("canvas[data-draw-ms]").wait_for(timeout=30_000)
+    page.keyboard.press("/")
+    page.keyboard.type("t09999")
+    page.get_by_text("1 of 10000 tasks").wait_for()
+    page.locator(".task-row a").click()
+    page.get_by_role("complementary", name="Task t09999").wait_for()
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_url(lambda url: "#task=t" in url and "t09999" not in url)

@@ -1,0 +1,144 @@
+"""Objects whose keys are not strings, in typed values and inputs (semantics J4)."""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import typing
+import uuid
+
+import msgspec
+import pydantic
+import pytest
+
+import cloaca
+from cloaca.testing import VirtualRunner, run_task
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Struct(msgspec.Struct):
+    m: dict[int, str]
+
+
+@dataclasses.dataclass
+class Dataclass:
+    m: dict[int, str]
+
+
+class Model(pydantic.BaseModel):
+    m: dict[int, str]
+
+
+DAY = datetime.date(2026, 1, 2)
+KEYED = [
+    (dict[int, str], {1: "a"}, {"1": "a"}),
+    (dict[float, int], {1.5: 1}, {"1.5": 1}),
+    (dict[Colour, int], {Colour.RED: 1}, {"red": 1}),
+    (dict[datetime.date, int], {DAY: 1}, {"2026-01-02": 1}),
+    (dict[datetime.timedelta, int], {datetime.timedelta(1): 1}, {"P1DT0.000000S": 1}),
+    (dict[uuid.UUID, int], {uuid.UUID(int=7): 1}, {str(uuid.UUID(int=7)): 1}),
+    (dict[decimal.Decimal, int], {decimal.Decimal("1.10"): 1}, {"1.10": 1}),
+    (list[dict[int, dict[int, str]]], [{1: {2: "a"}}], [{"1": {"2": "a"}}]),
+    (typing.Mapping[int, str] | None, {1: "a"}, {"1": "a"}),
+    (dict[int, pydantic.HttpUrl], {1: pydantic.HttpUrl("http://a/")}, {"1": "http://a/"}),
+    (Struct, Struct({1: "a"}), {"m": {"1": "a"}}),
+    (Dataclass, Dataclass({1: "a"}), {"m": {"1": "a"}}),
+    (Model, Model(m={1: "a"}), {"m": {"1": "a"}}),
+    (list[Struct], [Struct({1: "a"})], [{"m": {"1": "a"}}]),
+    (dict[int, Model], {1: Model(m={2: "a"})}, {"1": {"m": {"2": "a"}}}),
+]
+
+
+@pytest.mark.parametrize(("annotation", "value", "stored"), KEYED, ids=[str(k[0]) for k in KEYED])
+def test_j4_keys_are_stored_as_text_and_decoded_again(annotation, value, stored):
+    seen = []
+
+    def first(value):
+        seen.append(value)
+        return value
+
+    def second(first):
+        seen.append(first)
+
+    first.__annotations__.update({"value": annotation, "return": annotation})
+    second.__annotations__["first"] = annotation
+    with cloaca.WorkflowBuilder("keyed", input={"value": annotation}, output="first"):
+        cloaca.task(first)
+        cloaca.task(second)
+    with VirtualRunner() as runner:
+        for given in (value, stored):
+            result = runner.execute("keyed", {"value": given})
+            assert result.status == "Completed", result.error_message
+            assert result.final_context["value"] == stored
+            assert result.final_context["first"] == stored
+            assert result.output == value
+    assert seen == [value] * 4
+    assert run_task(first, value=value)["first"] == stored
+
+
+@pytest.mark.parametrize("model", [Struct, Dataclass, Model])
+def test_j5_model_with_keys_that_are_not_strings_is_an_input(model):
+    with cloaca.WorkflowBuilder("keyed", input=model, output="out"):
+
+        @cloaca.task
+        def out(m: dict[int, str]) -> list[int]:
+            return list(m)
+
+    with VirtualRunner() as runner:
+        for given in ({"m": {"1": "a"}}, {"m": {1: "a"}}, model(m={1: "a"})):
+            assert runner.execute("keyed", given).output == [1]
+
+
+def test_j4_struct_in_a_context_has_text_keys():
+    context = cloaca.Context({"s": Struct({1: "a"})})
+    assert context["s"] == {"m": {"1": "a"}}
+
+
+def test_b1_keys_that_are_not_strings_need_an_annotation():
+    with pytest.raises(TypeError, match="the key 1 of an object"):
+        cloaca.Context({"m": {1: "a"}})
+    with pytest.raises(TypeError, match="the key 1 of an object"):
+        run_task(lambda: {1: "a"})
+
+    def typed() -> dict[str, str]:
+        return {1: "a"}
+
+    with pytest.raises(TypeError, match="the key 1 of an object"):
+        run_task(typed)
+
+
+def test_j4_two_keys_with_the_same_text_are_refused():
+    def twice() -> dict[int | str, str]:
+        return {1: "a", "1": "b"}
+
+    with pytest.raises(TypeError, match="two keys of an object have the text '1'"):
+        run_task(twice)
+
+
+def test_j4_keys_that_json_cannot_have_are_refused():
+    def pairs() -> dict[tuple[int, int], str]:
+        return {(1, 2): "a"}
+
+    with pytest.raises((TypeError, cloaca.TaskValidationError), match="keys"):
+        run_task(pairs)
+
+
+def test_t4_step_stores_the_keys_of_its_annotation_as_text():
+    def count() -> dict[int, str]:
+        return {1: "a"}
+
+    with cloaca.WorkflowBuilder("keyed", output="work"):
+
+        @cloaca.task(retry_delay_ms=1)
+        def work(handle: cloaca.TaskHandle) -> list[int]:
+            found = handle.step("count", count)
+            if handle.attempt == 1:
+                raise cloaca.Retry(after=0)
+            return list(found)
+
+    with VirtualRunner() as runner:
+        result = runner.execute("keyed")
+    assert result.output == [1], result.error_message

@@ -1,0 +1,158 @@
+"""The HTTP API answers and refuses requests as its contract says."""
+
+from __future__ import annotations
+
+import http.client
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import cloaca
+import cloaca.web
+from waiting_support import wait_until
+from web_support import TOKEN, Answer, call
+
+MASK = "•••"
+
+
+@dataclass
+class Day:
+    day: str
+
+
+def code(answer: Answer) -> tuple[int, str]:
+    """Returns the status and the code of a problem."""
+    return answer.status, answer.json()["code"]
+
+
+def raw(url: str, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+    """Sends a POST request with exactly these bytes, and returns the status and the body."""
+    sent = {
+        "Authorization": f"Bearer {TOKEN}",
+        "Content-Type": "application/json",
+        "X-Cloaca": "1",
+    }
+    sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+    try:
+        connection.request("POST", f"{place.path}{path}", body, sent)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_wait_without_a_timeout_has_no_due_time(database: str) -> None:
+    with cloaca.WorkflowBuilder("requests_ask"):
+        cloaca.approval("allow", title="Pay it?")
+
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        id = runner.submit("requests_ask").id
+        wait_until(lambda: runner.waits(limit=10))
+        api = f"{server.url}api/v1/executions/{id}"
+        listed = call(f"{api}/tasks").json()["items"][0]
+        shown = call(f"{api}/tasks/allow").json()
+        export = call(f"{api}/export").json()["tasks"][0]
+        for task in (listed, shown, export):
+            assert (task["status"], task["ready_at"]) == ("Waiting", None)
+        assert call(f"{api}/waits").json()["items"][0]["deadline_at"] is None
+        assert b"9223372036854775807" not in call(f"{api}/export?format=html").body
+        unknown = call(f"{api}/tasks/nothing/approve", "POST", {"data": 1})
+        assert code(unknown) == (404, "not_found")
+        assert code(call(f"{api}/tasks/nothing/reject", "POST")) == (404, "not_found")
+
+
+def test_event_of_a_retry_has_its_start_as_text(database: str) -> None:
+    with cloaca.WorkflowBuilder("requests_retry"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        def flaky(context: cloaca.Context) -> None:
+            raise RuntimeError("not yet")
+
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        id = runner.execute("requests_retry").execution_id
+        api = f"{server.url}api/v1/executions/{id}"
+        listed, export = call(f"{api}/events").json(), call(f"{api}/export").json()
+        for events in (listed["items"], export["events"]):
+            data = next(event["data"] for event in events if event["type"] == "task_retrying")
+            assert data["started_at"].endswith("Z")
+            assert isinstance(data["delay_us"], int)
+
+
+def test_trigger_can_be_shown_and_switched(database: str) -> None:
+    with cloaca.WorkflowBuilder("requests_trigger"):
+
+        @cloaca.task
+        def only(context: cloaca.Context) -> None:
+            pass
+
+    @cloaca.trigger(after="requests_other", on="requests_trigger")
+    def follow() -> cloaca.TriggerResult:
+        return cloaca.TriggerResult.skip()
+
+    with cloaca.DefaultRunner(database), cloaca.web.serve(database, token=TOKEN) as server:
+        api = f"{server.url}api/v1/schedules"
+        items = call(f"{api}?kind=trigger").json()["items"]
+        id = next(item["id"] for item in items if item["workflow"] == "requests_trigger")
+        assert call(f"{api}/{id}").json()["kind"] == "trigger"
+        disabled = call(f"{api}/{id}/disable", "POST", {"note": "too many"}).json()
+        assert (disabled["enabled"], disabled["switched"]["note"]) == (False, "too many")
+        body: dict[str, Any]
+        for method, path, body in (
+            ("PATCH", id, {"enabled": True}),
+            ("DELETE", id, {}),
+            ("POST", f"{id}/run-now", {}),
+            ("POST", f"{id}/backfill", {"from": "1d"}),
+        ):
+            refused = call(f"{api}/{path}", method, body)
+            assert code(refused) == (422, "schedule_invalid"), path
+            assert "trigger" in refused.json()["detail"]
+        assert call(f"{api}/{id}/enable", "POST").json()["enabled"] is True
+
+
+def test_input_of_the_wrong_type_is_named(database: str) -> None:
+    with cloaca.WorkflowBuilder("requests_input", input=Day):
+
+        @cloaca.task
+        def only(day: str) -> str:
+            return day
+
+    with (
+        cloaca.DefaultRunner(database) as runner,
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        # Stores the definition of the workflow.
+        runner.execute("requests_input", {"day": "monday"})
+        body = {"workflow": "requests_input", "input": {"day": 1}}
+        for dry_run in (True, False):
+            refused = call(f"{server.url}api/v1/executions", "POST", body | {"dry_run": dry_run})
+            assert code(refused) == (422, "workflow_input_invalid")
+            assert [error["pointer"] for error in refused.json()["errors"]] == ["/input"]
+
+
+def test_malformed_requests_are_refused(database: str) -> None:
+    with (
+        cloaca.DefaultRunner(database),
+        cloaca.web.serve(database, token=TOKEN) as server,
+    ):
+        api = f"{server.url}api/v1/"
+        for body in (b"\xff", b"\xef\xbb\xbf{}"):
+            status, text = raw(api, "signals", body)
+            assert status == 400, text
+            assert b"bad_request" in text
+        for value in ("0", "true"):
+            status, text = raw(api, "signals", b"{}", X_Cloaca=value)
+            assert (status, b"cross_site" in text) == (403, True)
+        for host in ("localhost,evil.example", "[::1", "[::1]evil.example"):
+            assert raw(api, "signals", b"{}", Host=host)[0] == 421, host
+        masked = call(f"{api}signals", "POST", {"name": "go", "data": {"a": [MASK]}})
+        assert code(masked) == (422, "invalid_parameter")
+        assert code(call(f"{api}executions?id=xyz")) == (422, "invalid_parameter")
+        assert code(call(f"{api}meta?tenant=nobody")) == (422, "invalid_parameter")

@@ -1,0 +1,266 @@
+"""The five most frequent tasks of an operator, by keyboard alone and by mouse.
+
+The tests run on SQLite and on PostgreSQL. They measure the time, but a loaded machine is slow, so
+they also count actions. A task that needs more key presses or clicks than `MOST` has become harder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cloaca
+import cloaca.web
+
+from .conftest import TOKEN, Open, define_workflows
+from .test_actions import wait_for_status
+
+#: Maximum time for a task, in seconds. On an idle machine, a task takes less than 5 s.
+PATIENCE = 60
+#: Maximum number of key presses and clicks for each task. Typing a text counts as one action.
+MOST = {"traceback": 12, "rerun": 20, "why": 6, "cancel": 20, "approve": 20}
+#: The number of executions that a task cancels.
+MANY = 500
+
+
+class Scenario:
+    """A runner on a database with executions that need an operator, and the link of a server."""
+
+    def __init__(self, link: str, runner: cloaca.DefaultRunner) -> None:
+        self.link, self.runner = link, runner
+        runner.execute("orders", {"day": "2026-03-02"})
+        self.failed = runner.submit("orders", {"day": "2026-03-03", "missing": 7})
+        self.failed.result(timeout=60)
+        self.stuck = runner.submit("elsewhere")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def scenario(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scenario]:
+    """A scenario for an operator, on SQLite and on PostgreSQL in turn."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('scenario') / 'scenario.db'}"
+    else:
+        server = request.getfixturevalue("server")
+        server.sql("CREATE DATABASE web_scenario")
+        url = f"{server.url.rpartition('/')[0]}/web_scenario"
+    define_workflows()
+    with cloaca.DefaultRunner(url) as runner, cloaca.web.serve(url, token=TOKEN) as web:
+        yield Scenario(web.link, runner)
+
+
+class Operator:
+    """Presses keys or clicks as an operator would, and counts both."""
+
+    def __init__(self, page: Any, name: str) -> None:
+        self.page, self.name, self.actions = page, name, 0
+        self.began = time.monotonic()
+        self.mouse = 0
+
+    def press(self, *keys: str) -> None:
+        """Presses keys, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.actions += 1
+
+    def type(self, text: str) -> None:
+        """Types a text into the focused field."""
+        self.page.keyboard.type(text)
+        self.actions += 1
+
+    def tab_to(self, found: Callable[[], bool], key: str = "Tab") -> None:
+        """Presses a key, Tab by default, until the wanted element has the focus."""
+        while not found():
+            assert self.actions < MOST[self.name], self.focused()
+            self.press(key)
+
+    def tab_to_text(self, text: str, key: str = "Tab") -> None:
+        """Presses a key until the focused element's text or label starts with `text`."""
+        self.tab_to(lambda: self.focused().strip().startswith(text), key)
+
+    def focused(self) -> str:
+        """Returns the text and the labels of the focused element."""
+        text: str = self.page.evaluate("""() => {
+            const one = document.activeElement;
+            return [one.innerText, one.ariaLabel, one.labels?.[0]?.innerText].join(" ");
+        }""")
+        return text
+
+    def click(self, target: Any) -> None:
+        """Clicks an element."""
+        target.click()
+        self.actions += 1
+        self.mouse += 1
+
+    def done(self) -> None:
+        """Asserts that the task took few actions and not too much time."""
+        spent = time.monotonic() - self.began
+        print(f"{self.name}: {self.actions} actions, {self.mouse} clicks, {spent:.1f} s")
+        assert self.actions <= MOST[self.name]
+        assert spent < PATIENCE
+
+
+def operator(page: Any, name: str, by: str) -> Operator:
+    """Returns the operator for a task. If `by` is `keyboard`, the page records clicks."""
+    used = Operator(page, name)
+    if by == "keyboard":
+        page.evaluate("addEventListener('pointerdown', () => { window.clicked = true; })")
+    return used
+
+
+BY = pytest.mark.parametrize("by", ["keyboard", "mouse"])
+
+
+@BY
+def test_failed_execution_and_its_traceback_are_found(
+    scenario: Scenario, open_page: Open, by: str
+) -> None:
+    page = open_page(scenario.link)
+    use = operator(page, "traceback", by)
+    if by == "keyboard":
+        use.press("Control+k")
+        use.type("failed executions of orders")
+        page.get_by_role("option", name="Failed executions of orders").wait_for()
+        use.press("Enter")
+        page.wait_for_url("**/executions?**")
+        page.locator("tbody tr").first.wait_for()
+        use.press("j", "Enter")
+        page.locator(".why summary").wait_for()
+        use.press("e")
+        use.tab_to_text("Traceback")
+        use.press("Enter")
+    else:
+        use.click(page.get_by_role("link", name="Executions", exact=True))
+        use.click(page.get_by_role("group", name="States").get_by_role("button", name="Failed"))
+        page.wait_for_url("**status=Failed")
+        page.get_by_label("Workflow").select_option("orders")
+        page.wait_for_url("**workflow=orders")
+        use.click(page.locator(f"tbody a[href$='{scenario.failed.id}']"))
+        use.click(page.locator(".why summary"))
+    page.locator(".why pre.code", has_text="rows have no customer").wait_for()
+    assert page.url.endswith(scenario.failed.id)
+    use.done()
+    assert page.evaluate("window.clicked") is None or by == "mouse"
+
+
+@BY
+def test_failed_execution_starts_again_with_one_value_changed(
+    scenario: Scenario, open_page: Open, by: str
+) -> None:
+    page = open_page(scenario.link, f"executions/{scenario.failed.id}")
+    page.locator("h1 .state").wait_for()
+    use = operator(page, "rerun", by)
+    if by == "keyboard":
+        use.press("r")
+        page.locator("#field-missing").wait_for()
+        use.tab_to(lambda: page.evaluate("document.activeElement.id") == "field-missing")
+        use.press("Control+a")
+        use.type("0")
+        page.get_by_text("Changed: missing").wait_for()
+        use.tab_to(lambda: use.focused().strip() == "Start")
+        use.press("Enter")
+    else:
+        actions = page.get_by_role("toolbar", name="Actions")
+        use.click(actions.get_by_role("button", name="Run again…"))
+        page.locator("#field-missing").fill("0")
+        page.get_by_text("Changed: missing").wait_for()
+        use.click(page.get_by_role("button", name="Start", exact=True))
+    page.wait_for_url("**/executions/*")
+    page.locator("h1 .state:has-text('Completed')").wait_for()
+    use.done()
+    new = page.url.split("/executions/")[1]
+    assert new != scenario.failed.id
+    assert scenario.runner.get_handle(new).result().final_context["day"] == "2026-03-03"
+
+
+@BY
+def test_reason_why_an_execution_is_stuck_is_found(
+    scenario: Scenario, open_page: Open, by: str
+) -> None:
+    page = open_page(scenario.link)
+    use = operator(page, "why", by)
+    if by == "keyboard":
+        use.press("Control+k")
+        # The dialog receives keys even if they are pressed before the browser has painted it.
+        use.type(scenario.stuck.id)
+        use.press("Enter")
+        page.wait_for_url(f"**/executions/{scenario.stuck.id}")
+        page.locator("#why").wait_for()
+        use.press("e")
+        page.locator(".why:focus").wait_for()
+    else:
+        section = page.locator("section[aria-labelledby=stuck]")
+        use.click(section.locator(f"a[href*='{scenario.stuck.id}']"))
+    page.locator(".why").get_by_text("no live runner").first.wait_for()
+    page.locator(".why").get_by_text("start a runner").first.wait_for()
+    use.done()
+
+
+@BY
+def test_500_executions_are_cancelled_by_filter(
+    scenario: Scenario, open_page: Open, by: str
+) -> None:
+    entry = {"workflow": "agent", "delay": 3600, "labels": {"wave": by}}
+    handles = scenario.runner.submit_many([entry] * MANY)
+    page = open_page(scenario.link, "executions")
+    page.locator("tbody tr").first.wait_for()
+    use = operator(page, "cancel", by)
+    if by == "keyboard":
+        use.press("/")
+        use.type(f"label.wave = {by}")
+        use.press("Enter")
+        page.wait_for_url(f"**/executions?label.wave={by}")
+        page.locator("tbody tr").nth(49).wait_for()
+        use.press(".")
+        use.tab_to_text("Cancel all…")
+        use.press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name=f"Cancel ({MANY})").wait_for()
+        use.tab_to_text(f"Cancel ({MANY})")
+        use.press("Enter")
+    else:
+        page.get_by_label("Error, id, or name = value").fill(f"label.wave = {by}")
+        page.get_by_label("Error, id, or name = value").press("Enter")
+        page.wait_for_url(f"**/executions?label.wave={by}")
+        use.click(page.get_by_role("button", name="Cancel: all that match"))
+        use.click(page.get_by_role("dialog").get_by_role("button", name=f"Cancel ({MANY})"))
+    page.get_by_role("dialog").wait_for(state="detached", timeout=PATIENCE * 1000)
+    use.done()
+    assert {str(handle.status()) for handle in handles} == {"Cancelled"}
+
+
+@BY
+def test_waiting_execution_is_approved(scenario: Scenario, open_page: Open, by: str) -> None:
+    handle = scenario.runner.submit("release")
+    deadline = time.monotonic() + 60
+    while not scenario.runner.waits(workflow="release").items:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    page = open_page(scenario.link)
+    row = page.locator(f".item:has(a[href*='{handle.id}'])")
+    row.get_by_role("button", name="Decide…").wait_for()
+    use = operator(page, "approve", by)
+    dialog = page.get_by_role("dialog")
+    if by == "keyboard":
+        use.press("g", "q")
+        page.wait_for_url("**/waiting")
+        row.get_by_role("button", name="Decide…").wait_for()
+        use.tab_to_text("Decide…")
+        use.press("Enter")
+        dialog.get_by_label("limit").wait_for()
+        use.tab_to(lambda: use.focused().strip().startswith("limit"))
+        use.type("5")
+        use.press("Tab")
+        use.type("ok")
+        use.press("Enter")
+    else:
+        use.click(row.get_by_role("button", name="Decide…"))
+        dialog.get_by_label("limit").fill("5")
+        dialog.get_by_label("note").fill("ok")
+        use.click(dialog.get_by_role("button", name="Approve").last)
+    dialog.wait_for(state="detached")
+    wait_for_status(handle, "Completed")
+    use.done()
