@@ -1,4 +1,4 @@
-"""Fresh databases: files in a folder, or databases of a PostgreSQL server."""
+"""Creates new, empty databases: SQLite files in a folder, or databases on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ _NUMBERS = itertools.count()
 
 
 def is_postgres(location: str) -> bool:
-    """Whether a location is the URL of a server rather than a folder."""
+    """Returns whether a location is the URL of a server. Otherwise, the location is a folder."""
     return "://" in location
 
 
 def fresh(location: str, name: str) -> str:
-    """Creates a database in `location`, a server's URL or a folder for SQLite; returns its URL."""
+    """Creates a database on a server, and returns its URL.
+
+    For SQLite, returns the URL of a new file in the folder. Opening it creates the file.
+    """
     unique = f"{name}_{os.getpid()}_{next(_NUMBERS)}".lower().replace("-", "_")
     if not is_postgres(location):
         return f"sqlite:///{location}/{unique}.db"
@@ -25,14 +28,17 @@ def fresh(location: str, name: str) -> str:
 
 
 def sql(url: str, text: str) -> str:
-    """Run SQL and return the rows, one per line."""
+    """Runs SQL with psql and returns the rows, one per line."""
     command = ["psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align", url]
     answer = subprocess.run([*command, "--command", text], check=True, stdout=subprocess.PIPE)
     return answer.stdout.decode().strip()
 
 
 def settle(location: str, patience: float = 180) -> None:
-    """Wait until autovacuum is idle, because it takes processor time from the measurement."""
+    """Waits until autovacuum is idle, because autovacuum would slow down the measurement.
+
+    Waits at most `patience` seconds. On SQLite, does nothing.
+    """
     if not is_postgres(location):
         return
     cleaning = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"

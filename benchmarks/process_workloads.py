@@ -1,4 +1,4 @@
-"""Workloads of whole processes: cold start, idling, kills, several processes on a database."""
+"""Workloads that start processes: cold start, idling, kills, several processes on a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import databases
 
 Figures = dict[str, Any]
 
-#: The beginning of every script below: functions to report figures and to wait for a signal.
+#: The beginning of every script below. Its functions report figures and wait for the benchmark.
 SCRIPT = """
 import json, os, statistics, sys, time
 import cloaca
@@ -23,7 +23,7 @@ import cloaca
 url, arguments = sys.argv[1], json.loads(sys.argv[2])
 
 def say(**figures):
-    # In one write: several threads may say something at once.
+    # One write, because several threads can report at once.
     os.write(1, (json.dumps(figures) + "\\n").encode())
 
 def listen():
@@ -157,24 +157,24 @@ class Process:
         """Returns the next figures that the process reports."""
         line = stream(self.process.stdout).readline()
         if not line:
-            raise RuntimeError("a process ended too early; see its error above")
+            raise RuntimeError("a process ended before it reported; hint: see its error above")
         figures: Figures = json.loads(line)
         return figures
 
     def resume(self) -> None:
-        """Let the process continue."""
+        """Lets the process continue."""
         stream(self.process.stdin).write("\n")
         stream(self.process.stdin).flush()
 
     def finish(self) -> None:
-        """Let the process continue, and wait until it has ended."""
+        """Lets the process continue, and waits until it has ended."""
         self.process.communicate("\n")
         if self.process.returncode:
-            raise RuntimeError("a process failed; see its error above")
+            raise RuntimeError("a process failed; hint: see its error above")
 
 
 def stream(pipe: IO[str] | None) -> IO[str]:
-    """A pipe of a process, which is never `None` for processes started here."""
+    """Returns the pipe, which is never `None` for the processes that this module starts."""
     assert pipe is not None
     return pipe
 
@@ -200,7 +200,10 @@ def cold(where: str, *, quick: bool) -> Figures:
 
 
 def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
-    """CPU time, memory and queries of an idle runner, with `sleepers` sleeping executions."""
+    """Returns the CPU use, memory and queries of an idle runner.
+
+    While it is idle, `sleepers` executions wait for a time.
+    """
     seconds = 1 if quick else 20
     waits = {"waits": sleepers} if sleepers else {}
     runner = Process(IDLE, url, seconds=seconds, **waits)
@@ -210,7 +213,7 @@ def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
     database = url.rpartition("/")[2]
     server = f"{url.rpartition('/')[0]}/postgres"
     if asks and not quick:
-        # The server updates its counters within ten seconds.
+        # The server can take ten seconds to update its counters.
         time.sleep(12)
     before = int(databases.sql(server, count.format(database))) if asks else 0
     runner.resume()
@@ -222,7 +225,7 @@ def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
 
 
 def killed(where: str, *, quick: bool) -> Figures:
-    """W8: `kill -9` with 50 executions in flight, then a restart."""
+    """W8: `kill -9` with 50 running executions, then a restart."""
     url = databases.fresh(where, "W8")
     victim = Process(KILLED, url, submit=True, hang=600)
     for _ in range(50):
@@ -241,7 +244,10 @@ def killed(where: str, *, quick: bool) -> Figures:
 
 
 def process_rate(url: str, processes: int, count: int) -> float:
-    """Executions per second of several processes that each submit and run work."""
+    """Returns the total rate of processes that each submit and run `count` executions.
+
+    The rate is in executions per second, from the first start to the last end.
+    """
     started = [Process(RUNNER, url, count=count) for _ in range(processes)]
     for process in started:
         process.receive()
@@ -255,7 +261,7 @@ def process_rate(url: str, processes: int, count: int) -> float:
 
 
 def together(where: str, *, quick: bool) -> Figures:
-    """W9: four processes on one database, each submitting and working, compared to one process."""
+    """W9: four processes submit and run executions on one database, compared to one process."""
     count = 50 if quick else 2000
     one = process_rate(databases.fresh(where, "W9"), 1, count)
     four = process_rate(databases.fresh(where, "W9"), 4, count)
@@ -263,7 +269,7 @@ def together(where: str, *, quick: bool) -> Figures:
 
 
 def apart(where: str, *, quick: bool) -> Figures:
-    """W10: four runners with work submitted by a fifth process, compared to one runner."""
+    """W10: one process submits executions; one or four other processes run the executions."""
     figures = {}
     for runners in (1, 4):
         url = databases.fresh(where, "W10")
@@ -291,7 +297,10 @@ def apart(where: str, *, quick: bool) -> Figures:
 
 
 def signals(where: str, *, quick: bool) -> Figures:
-    """W14: the time from `send` to the start of the waiting task; an idle runner with sleepers."""
+    """W14: the time from `send` to the start of the waiting task, and the cost of idling.
+
+    The idle runner has many executions that wait for a time.
+    """
     count = 10 if quick else 300
     url = databases.fresh(where, "W14")
     listener = Process(LISTENER, url, waits=count, sends=True)

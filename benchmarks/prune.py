@@ -1,11 +1,12 @@
-"""Measures how much background pruning slows down other work: W2 with and without it.
+"""Measures how much background pruning slows down W2.
 
     python benchmarks/prune.py [--url URL] [--old 100000] [--rounds 5]
 
-It fills a database with ended executions, then runs W2 (2,000 one-task executions at once)
-alternately with and without a second process that prunes the old ones as a runner does, in batches
-of 200 every 100 ms. Prints the medians and their ratio as JSON. The target is at least 0.9 with a
-million old executions. Each process needs a processor, so the ratio is lower on a busy machine.
+The program fills a database with ended executions. Then it runs W2 (2,000 one-task executions at
+once) alternately alone and beside a second process, which prunes ended executions as a runner does:
+200 every 100 ms. It prints the medians and their ratio as JSON. The target is a ratio of at least
+0.9 with a million ended executions. Each process needs a CPU core, so the ratio is lower on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from typing import Any
 
 import cloaca
 
+#: Number of executions in one run of W2.
 EXECUTIONS = 2_000
+#: Maximum number of executions that the pruner deletes at once.
 BATCH = 200
+#: Seconds between two deletions of the pruner.
 PAUSE = 0.1
 
 PRUNER = f"""
@@ -40,7 +44,7 @@ while deleted := inspector.prune(age_us + int((time.time() - float(sys.argv[3]))
 
 
 def fill(runner: cloaca.DefaultRunner, count: int) -> None:
-    """Fills a database with ended executions."""
+    """Fills a database with `count` ended executions."""
     for begin in range(0, count, 10_000):
         size = min(10_000, count - begin)
         for handle in runner.submit_many(("single", None) for _ in range(size)):
@@ -56,7 +60,7 @@ def w2(runner: cloaca.DefaultRunner) -> float:
 
 
 def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
-    """Returns the medians without and with pruning, and their ratio."""
+    """Returns the medians of W2 without and with pruning, and their ratio."""
     with cloaca.WorkflowBuilder("single"):
         cloaca.task(id="only")(lambda context: None)
     quiet, busy, pruned = [], [], 0
@@ -70,14 +74,14 @@ def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as pruner:
                 assert pruner.stdout is not None
                 pruner.stdout.readline()
-                pruner.stdout.readline()  # the first deletion shows that it works
+                pruner.stdout.readline()  # wait for the first deletion
                 busy.append(w2(runner))
                 is_busy = pruner.poll() is None
                 pruner.terminate()
                 pruned += sum(BATCH for _ in pruner.stdout) + BATCH
             if not is_busy:
                 raise SystemExit(
-                    "there were too few old executions for the pruner; hint: raise --old"
+                    "the pruner ran out of old executions during a round; hint: raise --old"
                 )
     return {
         "old_executions": old,
@@ -89,11 +93,11 @@ def measure(url: str, old: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures the workload, and prints the result."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--url", help="a fresh database; an SQLite file if omitted")
     arguments.add_argument(
-        "--old", type=int, default=100_000, help="number of ended executions to begin with"
+        "--old", type=int, default=100_000, help="number of ended executions at the start"
     )
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()

@@ -1,11 +1,12 @@
 """Measures the workloads against the limits of this machine: `make bench`.
 
-    python benchmarks/run.py [--quick] [--only W1,W2,…] [--on sqlite,postgres] [--json FILE]
+    python benchmarks/run.py [--quick] [--only W1,W2,…] [--on sqlite,postgres] [--no-limits]
+        [--rust-profile PROFILE] [--json FILE]
 
-Each workload runs in a process of its own, on a database of its own: SQLite files, and databases of
-a private PostgreSQL server, both with their default durability. The limits (see
-`benchmarks/limits`) are measured in the same run. The ratio to them is the result that counts,
-because machines differ and change speed.
+Each workload runs in a separate process on a separate database: SQLite files, and databases of a
+private PostgreSQL server, both with their default durability. The same run measures the limits of
+the databases (see `benchmarks/limits`). The ratio to the limit is the important result, because
+machines differ and their speed changes.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ ROOT = HERE.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SERVER = ROOT / "scripts" / "private_postgres.sh"
 
-ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W12"]
-ORDER += ["W13", "W14", "W15", "W18", "load", "fair", "memory"]
+ORDER = ["W1", "W2", "W2-threads", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11"]
+ORDER += ["W12", "W12-processes", "W13", "W14", "W15", "W18", "W19", "load", "fair", "memory"]
 
-#: Targets for the ratio of a workload's first figure to its limit: a maximum for W1, W13 and W14,
-#: whose figure is a time, and a minimum for the others.
+#: Targets for the ratio of a workload's first figure to its limit. A target is a maximum for W1,
+#: W13 and W14, whose figures are times, and a minimum for the other workloads.
 #:   W1: a chain of three costs four commits.
 #:   W13: a step costs one commit.
 #:   W14: sending a signal and claiming the woken task cost two commits and 300 us.
 SHARES = {"W1": 1.5, "W13": 1.3, "W14": 1, "W2": 0.35, "W2-threads": 0.35, "W3": 0.35}
 
-#: Bounds of further figures, by database, workload and figure.
+#: Targets of other figures, by database, workload and figure.
 AT_MOST = {
     ("sqlite", "W4", "more_than_w1_us"): 3000,
     ("postgres", "W4", "more_than_w1_us"): 3000,
@@ -54,12 +55,16 @@ AT_MOST = {
     ("sqlite", "W14", "idle_cpu_percent"): 0.3,
     ("postgres", "W14", "idle_queries_per_s"): 0.5,
     ("postgres", "W14", "send_elsewhere_p50_ms"): 5,
+    ("sqlite", "W19", "list_p95_ms"): 50,
+    ("postgres", "W19", "list_p95_ms"): 80,
     **{
         (database, *figure): most
         for database in ("sqlite", "postgres")
         for figure, most in {
             ("W12", "memory_mb"): 200,
             ("W12", "late_p99_ms"): 10,
+            ("W12-processes", "memory_mb"): 200,
+            ("W12-processes", "late_p99_ms"): 10,
             ("W13", "resume_ms"): 100,
             ("W7", "in_many_s"): 0.5,
             ("W7", "in_one_s"): 0.5,
@@ -67,6 +72,8 @@ AT_MOST = {
             ("fair", "urgent_p99_ms"): 50,
             ("fair", "tick_max_ms"): 50,
             ("fair", "heartbeat_late_max_ms"): 50,
+            ("W19", "scan_p95_ms"): 250,
+            ("W19", "home_p95_ms"): 150,
             ("memory", "memory_mb"): 200,
             ("memory", "grown_mb"): 5,
         }.items()
@@ -81,15 +88,19 @@ AT_LEAST = {
     ("postgres", "W6", "of_empty"): 0.9,
     ("sqlite", "W12", "of_w11"): 1.0,
     ("postgres", "W12", "of_w11"): 1.0,
+    ("sqlite", "W12-processes", "of_w11"): 1.0,
+    ("postgres", "W12-processes", "of_w11"): 1.0,
     ("sqlite", "W15", "of_w2"): 0.5,
     ("postgres", "W15", "of_w2"): 0.5,
+    ("sqlite", "W19", "w2_beside_page"): 0.98,
+    ("postgres", "W19", "w2_beside_page"): 0.98,
 }
 
 Figures = dict[str, Any]
 
 
 def limits(places: dict[str, str], *, quick: bool) -> Figures:
-    """Build and run the Rust program that measures the limits of the databases."""
+    """Builds and runs the Rust program that measures the limits of the databases."""
     manifest = HERE / "limits" / "Cargo.toml"
     build = ["cargo", "build", "--release", "--quiet", "--manifest-path", str(manifest)]
     subprocess.run(build, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(TARGET)})
@@ -104,7 +115,7 @@ def limits(places: dict[str, str], *, quick: bool) -> Figures:
 
 
 def run(workload: str, where: str, *, quick: bool) -> Figures:
-    """Run one workload in a fresh process."""
+    """Runs one workload in a new process."""
     command = [sys.executable, str(HERE / "workloads.py"), workload, where]
     if quick:
         command.append("--quick")
@@ -114,7 +125,7 @@ def run(workload: str, where: str, *, quick: bool) -> Figures:
 
 
 def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
-    """Measure W1 to W3 with Rust tasks, using the example `workloads` of the crate."""
+    """Measures W1 to W3 with Rust tasks, using the example `workloads` of the crate."""
     build = ["cargo", "build", "--quiet", "--package", "cloacina", "--example", "workloads"]
     environment = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
     subprocess.run([*build, "--profile", profile], check=True, cwd=ROOT, env=environment)
@@ -129,7 +140,7 @@ def rust_tasks(url: str, profile: str, *, quick: bool) -> Figures:
 
 
 def python_share(workload: str, python: Figures, rust: Figures) -> float:
-    """The share of a workload's time that is saved if its tasks are in Rust, not in Python."""
+    """Returns the share of a workload's time that Rust tasks save, compared to Python tasks."""
     if workload == "W1":
         return float(1 - rust["p50_us"] / python["p50_us"])
     per_s = "tasks_per_s" if workload == "W3" else "executions_per_s"
@@ -137,7 +148,7 @@ def python_share(workload: str, python: Figures, rust: Figures) -> float:
 
 
 def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
-    """The figure as a multiple of its limit."""
+    """Returns the ratio of the workload's first figure to its limit; `None` without a limit."""
     if workload == "W1":
         return float(figures["p50_us"] / (4 * limit["commit_us"]))
     if workload == "W13":
@@ -151,8 +162,8 @@ def ratio(workload: str, figures: Figures, limit: Figures) -> float | None:
     return None
 
 
-def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
-    """Returns ratios to the speed of a program that only writes the same rows."""
+def row_ratios(workload: str, figures: Figures, limit: Figures) -> Figures:
+    """Returns the ratio of a workload's figure to that of a program that only writes its rows."""
     if workload == "W1":
         chain_us = 4e6 / limit["W1"]["executions_per_s"]
         return {"of_rows_one_by_one": round(figures["p50_us"] / chain_us, 3)}
@@ -166,7 +177,7 @@ def by_hand(workload: str, figures: Figures, limit: Figures) -> Figures:
 
 
 def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
-    """Yield the targets of a workload, and whether its figures meet them."""
+    """Yields the targets of a workload, and whether its figures meet them."""
     share, target = figures.get("ratio_to_limit"), SHARES.get(workload)
     if share is not None:
         asked = ""
@@ -186,7 +197,7 @@ def verdicts(database: str, workload: str, figures: Figures) -> Iterator[str]:
 
 
 def show(database: str, workload: str, figures: Figures, language: str = "") -> None:
-    """Print one line of the table, and one for its targets."""
+    """Prints the figures of a workload as one line, and its targets as another line."""
     shown = ", ".join(
         f"{name} {value:,.1f}" if value >= 10 else f"{name} {value:,.3f}"
         for name, value in figures.items()
@@ -200,8 +211,8 @@ def show(database: str, workload: str, figures: Figures, language: str = "") -> 
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """Start a private PostgreSQL server with the default durability, and yield its URL."""
-    # The server runs as another user, who must be able to enter the folder.
+    """Starts a private PostgreSQL server with the default durability, and yields its URL."""
+    # The server runs as another user, who needs access to the folder.
     folder = Path(tempfile.mkdtemp(prefix="cloaca-bench-", dir=os.environ.get("CLOACA_BENCH_DIR")))
     folder.chmod(0o755)
     try:
@@ -215,7 +226,7 @@ def server() -> Iterator[str]:
 
 
 def processor() -> str:
-    """The processor's name, if the system knows it."""
+    """Returns the processor's name, if the system reports it."""
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open() as lines:
         for line in lines:
             if line.startswith("model name"):
@@ -224,14 +235,14 @@ def processor() -> str:
 
 
 def main() -> None:
-    """Measure, print one table, write the figures."""
+    """Measures the workloads, prints one table, and writes the figures to a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller workloads, for a smoke test")
-    parser.add_argument("--only", default=",".join(ORDER), help="which workloads")
-    parser.add_argument("--on", default="sqlite,postgres", help="on which databases")
+    parser.add_argument("--only", default=",".join(ORDER), help="names of workloads")
+    parser.add_argument("--on", default="sqlite,postgres", help="kinds of databases")
     parser.add_argument("--no-limits", action="store_true", help="measure without the limits")
-    parser.add_argument("--rust-profile", default="release", help="how to build the Rust tasks")
-    parser.add_argument("--json", type=Path, default=HERE / "results.json", help="where to write")
+    parser.add_argument("--rust-profile", default="release", help="cargo profile of the Rust tasks")
+    parser.add_argument("--json", type=Path, default=HERE / "results.json", help="figures file")
     options = parser.parse_args()
     databases, workloads = options.on.split(","), options.only.split(",")
     report: Figures = {
@@ -267,10 +278,10 @@ def main() -> None:
                 if share is not None:
                     figures["ratio_to_limit"] = round(share, 3)
                 if limit is not None:
-                    figures |= by_hand(workload, figures, limit)
+                    figures |= row_ratios(workload, figures, limit)
                 show(database, workload, figures)
             url = where if database == "postgres" else f"sqlite:///{Path(where) / 'rust.db'}"
-            # The Rust example measures all three together, if any of them is requested.
+            # The Rust example always measures all three workloads.
             wanted = {"W1", "W2", "W3"} & set(workloads)
             rust = rust_tasks(url, options.rust_profile, quick=options.quick) if wanted else {}
             for workload, figures in rust.items():

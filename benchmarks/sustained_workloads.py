@@ -1,4 +1,4 @@
-"""Long workloads: a full database, coroutines, latency under load, fairness, memory."""
+"""Long workloads: a full database, coroutines, latency under load, fairness, memory growth."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import cloaca
 
 Figures = dict[str, Any]
 
+#: Number of executions in one run of W2.
 BURST = 2_000
-#: Seconds between the bursts of a load.
+#: Seconds between two submissions of the load that runs beside W1.
 BURST_INTERVAL = 0.005
 
 
@@ -70,7 +71,7 @@ def define() -> None:
 
 
 def burst(runner: cloaca.DefaultRunner, count: int = BURST) -> float:
-    """W2: executions per second, from the submission to the last result."""
+    """Runs W2, and returns executions per second until the last result."""
     start = time.perf_counter()
     for handle in runner.submit_many(("single", None) for _ in range(count)):
         handle.result()
@@ -78,13 +79,13 @@ def burst(runner: cloaca.DefaultRunner, count: int = BURST) -> float:
 
 
 def memory_mb(name: str = "VmRSS") -> float:
-    """Resident memory of the process in megabytes: now, or at its peak (`VmHWM`)."""
+    """Returns the process's resident memory in megabytes: now, or at its peak (`VmHWM`)."""
     with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
 
 
 def full(where: str, *, quick: bool) -> Figures:
-    """W6: W2 on a database with 0, 100 thousand and a million executions that have ended."""
+    """W6: W2 on a database with 0, 100,000 and 1,000,000 ended executions."""
     sizes = [0, 1_000, 2_000] if quick else [0, 100_000, 1_000_000]
     count, rounds = (100, 1) if quick else (BURST, 9)
     figures: Figures = {}
@@ -105,7 +106,7 @@ def full(where: str, *, quick: bool) -> Figures:
 
 
 def coroutines(where: str, *, quick: bool) -> Figures:
-    """W7: a thousand coroutines of 100 ms, in a thousand executions and in one."""
+    """W7: 1,000 coroutines of 100 ms each, in 1,000 executions and in one execution."""
     count = 50 if quick else 1000
     with cloaca.DefaultRunner(databases.fresh(where, "W7")) as runner:
         runner.execute("sleep")
@@ -123,7 +124,7 @@ def coroutines(where: str, *, quick: bool) -> Figures:
 
 @contextmanager
 def background(step: Callable[[], None]) -> Iterator[None]:
-    """Repeats a step on another thread while the block runs."""
+    """Calls `step` repeatedly on another thread while the `with` block runs."""
     over = threading.Event()
 
     def loop() -> None:
@@ -140,7 +141,11 @@ def background(step: Callable[[], None]) -> Iterator[None]:
 
 
 def chains(runner: cloaca.DefaultRunner, seconds: float, workflow: str = "chain") -> list[float]:
-    """Runs a workflow repeatedly, one at a time, and returns the milliseconds of each execution."""
+    """Runs a workflow for some seconds, one execution at a time.
+
+    Returns the durations of the executions in milliseconds, in ascending order. At least one
+    execution runs.
+    """
     times = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -150,40 +155,8 @@ def chains(runner: cloaca.DefaultRunner, seconds: float, workflow: str = "chain"
     return sorted(times)
 
 
-def mapped(where: str, *, quick: bool) -> Figures:
-    """W12: maps and reduces 100,000 items while small executions run; then W11, to compare."""
-    count = 1_000 if quick else 100_000
-    with cloaca.DefaultRunner(databases.fresh(where, "W12")) as runner:
-        runner.execute("mapped", {"count": 10})
-        idle = statistics.median(chains(runner, 0.2 if quick else 2.0, "single"))
-        times: list[float] = []
-
-        def neighbour() -> None:
-            time.sleep(0.05)
-            times.extend(chains(runner, 0.0, "single"))
-
-        with background(neighbour):
-            start = time.perf_counter()
-            result = runner.execute("mapped", {"count": count})
-            rate = count / (time.perf_counter() - start)
-        assert result.final_context["length"] == count
-        peak = memory_mb("VmHWM")
-        start = time.perf_counter()
-        workflow, tasks = ("chain", 3) if quick else ("wide", 10_002)
-        assert runner.execute(workflow).status == "Completed"
-        of_w11 = rate / (tasks / (time.perf_counter() - start))
-    late = sorted(each - idle for each in times)
-    return {
-        "items_per_s": rate,
-        "of_w11": of_w11,
-        "memory_mb": peak,
-        "late_p50_ms": statistics.median(late),
-        "late_p99_ms": late[len(late) * 99 // 100],
-    }
-
-
 def loaded(where: str, *, quick: bool) -> Figures:
-    """W1 while W2 runs at half of its maximum rate."""
+    """W1 while W2 runs at half its maximum rate."""
     seconds = 0.2 if quick else 8.0
     with cloaca.DefaultRunner(databases.fresh(where, "load")) as runner:
         burst(runner, 200)
@@ -213,7 +186,7 @@ def loaded(where: str, *, quick: bool) -> Figures:
 
 
 def fair(where: str, *, quick: bool) -> Figures:
-    """The delay of an urgent execution, a tick and a heartbeat in a flood of short tasks."""
+    """Delays of an urgent execution, a tick and a heartbeat during a flood of short tasks."""
     seconds = 1.2 if quick else 10.0
     config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.5, lease_ttl=5)
     with cloaca.DefaultRunner(databases.fresh(where, "fair"), config) as runner:
@@ -247,20 +220,20 @@ def fair(where: str, *, quick: bool) -> Figures:
 
 
 def seconds_of(text: str) -> float:
-    """Seconds since the epoch."""
+    """Converts an ISO date and time to seconds since the epoch."""
     from datetime import datetime
 
     return datetime.fromisoformat(text).timestamp()
 
 
 def memory(where: str, *, quick: bool) -> Figures:
-    """Memory growth of a wide fan-out and of W2 in a loop."""
+    """Measures the memory of a wide fan-out, and the memory growth while W2 runs in a loop."""
     seconds = 0.5 if quick else 60.0
     return leak(where, seconds=seconds, wide=not quick)
 
 
 def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
-    """Memory growth while W2 runs in a loop for `seconds`."""
+    """Measures the memory growth while W2 runs in a loop; with `wide`, after a wide fan-out."""
     with cloaca.DefaultRunner(databases.fresh(where, "memory")) as runner:
         if wide:
             assert runner.execute("wide").status == "Completed"
@@ -272,7 +245,7 @@ def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
             done += BURST
             samples.append(memory_mb())
         gc.collect()
-    # The first fifth is not counted, because it fills caches.
+    # Skip the first fifth of the samples, in which caches fill.
     settled = samples[len(samples) // 5 :]
     third = max(len(settled) // 3, 1)
     first, last = statistics.mean(settled[:third]), statistics.mean(settled[-third:])
@@ -287,10 +260,9 @@ def leak(where: str, *, seconds: float, wide: bool = True) -> Figures:
 WORKLOADS: dict[str, Callable[..., Figures]] = {
     "W6": full,
     "W7": coroutines,
-    "W12": mapped,
     "load": loaded,
     "fair": fair,
     "memory": memory,
-    # Started only by hand: `python benchmarks/workloads.py leak PLACE` (ten minutes).
+    # Runs only by hand: `python benchmarks/workloads.py leak PLACE` (ten minutes).
     "leak": lambda where, quick: leak(where, seconds=1.0 if quick else 600.0, wide=False),
 }

@@ -1,9 +1,9 @@
-"""The workloads. `run.py` runs each of them in its own process.
+"""The workloads. `run.py` runs each of them in a separate process.
 
     python benchmarks/workloads.py W1 PLACE [--quick]
 
-PLACE is a folder for SQLite files, or the URL of a PostgreSQL server. Prints one JSON object. Tasks
-do nothing, so that only the engine is measured. Every counted result is durable.
+PLACE is a folder for SQLite files, or the URL of a PostgreSQL server. The program prints one JSON
+object. Tasks do nothing, so that only the engine is measured. Every counted result is durable.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import databases
+import map_workloads
 import process_workloads
 import sustained_workloads
+import web_workloads
 
 import cloaca
 
@@ -29,11 +31,11 @@ Figures = dict[str, Any]
 
 
 def nothing(context: cloaca.Context) -> None:
-    """The function of most tasks: it does nothing."""
+    """Does nothing. Most tasks run this function."""
 
 
 def no_value() -> None:
-    """The function of a step: it does nothing."""
+    """Does nothing. Steps run this function."""
 
 
 def define() -> None:
@@ -46,7 +48,7 @@ def define() -> None:
             cloaca.task(id=name, dependencies=dependencies)(nothing)
 
     with cloaca.WorkflowBuilder("large"):
-        # 100 KB of JSON.
+        # A value of 100 KB as JSON.
         payload = [{"name": f"item {number}", "value": number} for number in range(2700)]
 
         @cloaca.task(id="write")
@@ -68,11 +70,11 @@ def define() -> None:
             await handle.step(f"s{number}", no_value)
 
     async def resume(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
-        # Concurrently, because recording many steps one after the other would take long.
+        # The steps run concurrently, because recording many steps one after the other is slow.
         numbers = range(context["count"])
         await asyncio.gather(*(handle.step(f"s{number}", no_value) for number in numbers))
         if handle.attempt == 1:
-            raise ValueError("the next attempt only reads")
+            raise ValueError("fails the first attempt, so that the next one reads the steps")
 
     for workflow, function in [
         ("steps", take),
@@ -117,7 +119,7 @@ class Record:
 
 
 def define_typed(kind: str, value: Any) -> None:
-    """Defines W3 twice: values pass through the context, or as parameters and results."""
+    """Defines W3 twice: with values in the context, and with values as parameters and results."""
     data = dataclasses.asdict(value) if isinstance(value, Record) else value
     names = [f"middle{index}" for index in range(8)]
     with cloaca.WorkflowBuilder(f"context-{kind}"):
@@ -155,7 +157,7 @@ def define_typed(kind: str, value: Any) -> None:
 
 
 def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[float]:
-    """Run executions one at a time, and return the microseconds from submit to result."""
+    """Runs executions one at a time, and returns the microseconds from submission to result."""
     times = []
     for _ in range(count):
         start = time.perf_counter()
@@ -166,7 +168,7 @@ def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[
 
 
 def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> float:
-    """Submit `count` executions at once, and return executions per second until the last result."""
+    """Submits `count` executions at once, and returns executions per second to the last result."""
     start = time.perf_counter()
     for handle in runner.submit_many((workflow, None) for _ in range(count)):
         assert handle.result().status == "Completed"
@@ -174,18 +176,18 @@ def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> floa
 
 
 def chain(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W1: a chain of three, one execution at a time, from submit to result."""
+    """W1: chains of three tasks, one execution at a time, from submission to result."""
     times = one_by_one(runner, "chain", 20 if quick else 500)
     return {"p50_us": statistics.median(times), "p99_us": times[len(times) * 99 // 100]}
 
 
 def single(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W2: many one-task executions submitted at once, to the last result."""
+    """W2: many one-task executions submitted at once, until the last result."""
     return {"executions_per_s": all_at_once(runner, "single", 100 if quick else 2000)}
 
 
 def single_threads(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W2 again, submitted one by one from eight threads."""
+    """W2, with executions that eight threads submit one by one."""
     each = 10 if quick else 250
     handles: list[cloaca.WorkflowHandle] = []
 
@@ -209,7 +211,7 @@ def fan(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W4: chains of three with 100 KB of JSON: one at a time (compared to W1), and 200 at once."""
+    """W4: chains with 100 KB of JSON: one at a time (compared to W1), then 200 at once."""
     count = 3 if quick else 100
     alone = statistics.median(one_by_one(runner, "large", count))
     small = statistics.median(one_by_one(runner, "chain", count))
@@ -218,7 +220,7 @@ def large(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def wide(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W11: one execution that fans out to 10,000 tasks, which join in one."""
+    """W11: one execution that fans out to 10,000 tasks, which one task joins."""
     workflow, tasks = ("wide-quick", 302) if quick else ("wide", 10_002)
     rate = tasks * all_at_once(runner, workflow, 1)
     with Path("/proc/self/status").open() as status:
@@ -227,7 +229,7 @@ def wide(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def steps(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W13: 1,000 steps of one task; 200 tasks of 50 steps at once; 10,000 steps read again."""
+    """W13: 1,000 steps of one task; 200 tasks of 50 steps each; a retry that reads 10,000 steps."""
     alone, tasks, each, many = (50, 5, 5, 200) if quick else (1000, 200, 50, 10_000)
     start = time.perf_counter()
     result = runner.execute("steps", {"count": alone})
@@ -247,7 +249,7 @@ def steps(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def children(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W15: a parent with 10,000 one-task children, compared with as many executions of W2."""
+    """W15: a parent with 10,000 one-task children, compared with W2 at 10,000 executions."""
     count = 100 if quick else 10_000
     alone = all_at_once(runner, "single", count)
     start = time.perf_counter()
@@ -258,10 +260,11 @@ def children(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
 
 
 def typed(runner: cloaca.DefaultRunner, *, quick: bool) -> Figures:
-    """W18: W3 with values: dataclasses of ten fields, and lists of 1,000 numbers.
+    """W18: W3 with typed values: dataclasses of ten fields, and lists of 1,000 numbers.
 
-    Each is compared with a workflow that passes the same values through the context. The two run in
-    turns, because a machine's speed drifts; the figure is the median of the ratios.
+    Each kind of value is compared with a workflow that passes the same values through the context.
+    The two workflows run alternately, because a machine's speed drifts. The figure is the median of
+    the ratios.
     """
     count, rounds = (5, 1) if quick else (200, 5)
     figures: Figures = {}
@@ -291,20 +294,28 @@ WORKLOADS: dict[str, Callable[..., Figures]] = {
 
 
 def main() -> None:
-    """Run the workload that is named on the command line, and print its median round."""
+    """Runs the workload that the command line names, and prints its figures.
+
+    A workload of this module runs in rounds. The figures are those of the median round.
+    """
     name, where, quick = sys.argv[1], sys.argv[2], "--quick" in sys.argv
     if name in process_workloads.WORKLOADS:
         print(json.dumps(process_workloads.WORKLOADS[name](where, quick=quick)))
         return
-    if name in sustained_workloads.WORKLOADS:
+    for module in (map_workloads, sustained_workloads):
+        if name not in module.WORKLOADS:
+            continue
         sustained_workloads.define()
-        print(json.dumps(sustained_workloads.WORKLOADS[name](where, quick=quick)))
+        print(json.dumps(module.WORKLOADS[name](where, quick=quick)))
+        return
+    if name == "W19":
+        print(json.dumps(web_workloads.web(where, quick=quick)))
         return
     define()
     rounds = []
     for _ in range(1 if quick else 5):
         with cloaca.DefaultRunner(databases.fresh(where, name)) as runner:
-            # A round that is not measured starts the threads and warms the caches.
+            # An unmeasured round starts the threads and warms the caches.
             WORKLOADS[name](runner, quick=True)
             rounds.append(WORKLOADS[name](runner, quick=quick))
     rounds.sort(key=lambda figures: next(iter(figures.values())))

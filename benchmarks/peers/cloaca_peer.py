@@ -1,4 +1,4 @@
-"""Runs cloaca with the peers' protocol, so that both sides of a ratio are comparable."""
+"""Runs cloaca with the protocol of the other libraries, so that the figures are comparable."""
 
 from __future__ import annotations
 
@@ -40,12 +40,26 @@ define(
     },
 )
 
+with cloaca.WorkflowBuilder("mapped", input={"count": int}, output="length"):
+
+    @cloaca.task
+    def numbers(count: int) -> list[int]:
+        return list(range(count))
+
+    @cloaca.task(over=numbers)
+    def item(numbers: int) -> int:
+        return numbers
+
+    @cloaca.task
+    def length(item: list[int]) -> int:
+        return len(item)
+
 
 class Cloaca(Peer):
     cannot: ClassVar = {"W2-jobs": "it has no bare jobs"}
     settings: ClassVar = {
         "sqlite": "its default: WAL, synchronous=FULL",
-        "postgres": "its default: the server's",
+        "postgres": "its default: the server's commit setting",
     }
 
     def __init__(self, url: str, workload: str) -> None:
@@ -74,6 +88,9 @@ class Cloaca(Peer):
 
     def larges(self, count: int) -> None:
         self.at_once("large", count)
+
+    def mapped(self, count: int) -> None:
+        assert self.runner.execute("mapped", {"count": count}).output == count
 
     def close(self) -> None:
         self.runner.shutdown()

@@ -56,11 +56,33 @@ async def fan() -> None:
     await nothing_async()
 
 
+@DBOS.step()
+def numbers(count: int) -> list[int]:
+    return list(range(count))
+
+
+@DBOS.workflow()
+def item(number: int) -> int:
+    return number
+
+
+@DBOS.step()
+def length(items: list[int]) -> int:
+    return len(items)
+
+
+@DBOS.workflow()
+def mapped(count: int) -> int:
+    queue = DBOS.retrieve_queue("items")
+    handles = [queue.enqueue(item, number) for number in numbers(count)]
+    return length([handle.get_result() for handle in handles])
+
+
 class Dbos(Peer):
     cannot: ClassVar = {"W2-jobs": "it has no bare jobs"}
     settings: ClassVar = {
         "sqlite": "its default: rollback journal, synchronous=FULL",
-        "postgres": "its default: the server's",
+        "postgres": "its default: the server's commit setting",
     }
 
     def __init__(self, url: str, workload: str) -> None:
@@ -71,6 +93,7 @@ class Dbos(Peer):
         }
         DBOS(config=config)
         DBOS.launch()
+        DBOS.register_queue("items", polling_interval_sec=0.01)
 
     def at_once(self, workflow: Callable[[], Any], count: int) -> None:
         for handle in [DBOS.start_workflow(workflow) for _ in range(count)]:
@@ -90,6 +113,9 @@ class Dbos(Peer):
 
     def larges(self, count: int) -> None:
         self.at_once(large, count)
+
+    def mapped(self, count: int) -> None:
+        assert mapped(count) == count
 
     def close(self) -> None:
         DBOS.destroy()

@@ -14,7 +14,7 @@ from protocol import PAYLOAD, WORKERS, Peer, main
 class FlexiQ(Peer):
     settings: ClassVar = {
         "sqlite": "the only mode: WAL, no fsync at a commit",
-        "postgres": "its default: the server's",
+        "postgres": "its default: the server's commit setting",
     }
 
     def __init__(self, url: str, workload: str) -> None:
@@ -23,7 +23,7 @@ class FlexiQ(Peer):
             if url.startswith("sqlite:")
             else {"backend": "postgres", "db_url": url}
         )
-        # The fastest settings found: push for W1 on SQLite, otherwise a poll every millisecond.
+        # The fastest settings found: push for W1 on SQLite, polling every millisecond otherwise.
         dispatch = (
             {"push_dispatch": True}
             if workload == "W1" and "db_path" in where
@@ -48,7 +48,20 @@ class FlexiQ(Peer):
         def read(payloads: list[Any]) -> None:
             assert len(payloads[0]) == len(PAYLOAD)
 
+        @queue.task()
+        def numbers(count: int) -> list[int]:
+            return list(range(count))
+
+        @queue.task()
+        def item(number: int) -> int:
+            return number
+
+        @queue.task()
+        def length(items: list[int]) -> int:
+            return len(items)
+
         self.queue, self.nothing = queue, nothing
+        self.parts = numbers, item, length
         self.single = Workflow("single").step("only", nothing)
         self.three = (
             Workflow("chain")
@@ -56,8 +69,7 @@ class FlexiQ(Peer):
             .step("two", nothing, after="one")
             .step("three", nothing, after="two")
         )
-        # Only a fan-out passes a value from one step to the next, so this is a fan-out of width
-        # one.
+        # A step can pass a value to the next one only by a fan-out, so this fan-out has width one.
         self.payload = (
             Workflow("large")
             .step("one", write)
@@ -93,6 +105,18 @@ class FlexiQ(Peer):
 
     def larges(self, count: int) -> None:
         self.at_once(self.payload, count)
+
+    def mapped(self, count: int) -> None:
+        numbers, item, length = self.parts
+        workflow = (
+            Workflow("mapped")
+            .step("numbers", numbers, args=(count,))
+            .step("item", item, after="numbers", fan_out="each")
+            .step("length", length, after="item", fan_in="all")
+        )
+        # A fan-out of 100 elements often does not end; see README.md.
+        run = self.queue.submit_workflow(workflow)
+        assert run.wait(timeout=30).state is WorkflowState.COMPLETED
 
     def close(self) -> None:
         self.queue.close()

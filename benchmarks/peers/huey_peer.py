@@ -12,23 +12,23 @@ from typing import Any, ClassVar
 from huey import Huey, PostgresHuey, SqliteHuey, chord
 from protocol import PAYLOAD, WORKERS, Peer, main
 
-#: The environment variable that gives the consumer its database.
+#: The environment variable with the database URL for the consumer.
 URL = "HUEY_PEER_URL"
 
 
 def connect(url: str) -> Huey:
-    """Returns Huey on a database. Results are stored, so that callers can wait for them."""
+    """Returns Huey on a database. Huey stores results, so that callers can wait for them."""
     if url.startswith("sqlite:///"):
         return SqliteHuey("peer", filename=url.removeprefix("sqlite:///"), fsync=True, timeout=30)
     return PostgresHuey("peer", dsn=url)
 
 
-def arguments() -> str:
-    """The database URL, from the command line or from the parent process."""
+def database_url() -> str:
+    """Returns the database URL, from the environment (in the consumer) or the command line."""
     return os.environ.get(URL) or sys.argv[2]
 
 
-huey = connect(arguments())
+huey = connect(database_url())
 
 
 @huey.task()
@@ -68,16 +68,32 @@ def first(end: str) -> bool:
     return True
 
 
+@huey.task()
+def item(number: int) -> int:
+    return number
+
+
+@huey.task()
+def length(items: list[int]) -> int:
+    return len(items)
+
+
+@huey.task()
+def numbers(count: int, end: str) -> bool:
+    huey.enqueue(chord([item.s(number) for number in range(count)], length.s(id=end)))
+    return True
+
+
 def wait(result: Any) -> None:
-    """Wait for a result, polling more often than Huey's default."""
+    """Waits for a result. Polls more often than Huey does by default."""
     assert result(blocking=True, max_delay=0.005) is True
 
 
 class HueyPeer(Peer):
-    cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already"}
+    cannot: ClassVar = {"W2-jobs": "W2 already uses bare jobs"}
     settings: ClassVar = {
         "sqlite": "fsync=True (WAL, synchronous=FULL)",
-        "postgres": "its default: the server's",
+        "postgres": "its default: the server's commit setting",
     }
 
     def __init__(self, url: str, workload: str) -> None:
@@ -109,13 +125,19 @@ class HueyPeer(Peer):
         for results in [huey.enqueue(write.s().then(two).then(read)) for _ in range(count)]:
             wait(list(results)[-1])
 
+    def mapped(self, count: int) -> None:
+        end = str(uuid.uuid4())
+        numbers(count, end)
+        assert huey.result(end, blocking=True, max_delay=0.005) == count
+
     def close(self) -> None:
         self.consumer.terminate()
         self.consumer.wait()
 
 
 if __name__ == "__main__":
-    # Imported by the module's name, as in the consumer, because a task's name contains it.
+    # The module is imported by its name, as the consumer imports it, because task names contain the
+    # name of the module.
     import huey_peer
 
     main(huey_peer.HueyPeer)

@@ -1,4 +1,4 @@
-"""PgQueuer: bare jobs on PostgreSQL; a job enqueues the next. Its worker runs in this process."""
+"""PgQueuer: bare jobs on PostgreSQL; each job enqueues the next one. The worker runs in-process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from protocol import PAYLOAD, Peer, main
 
-FAN_IN = "jobs cannot wait for others and have no results, so a fan-out has no end"
+FAN_IN = "jobs cannot wait for other jobs and have no results, so a fan-out cannot be joined"
 
 
 class Pgqueuer(Peer):
-    cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already", "W3": FAN_IN}
+    cannot: ClassVar = {"W2-jobs": "W2 already uses bare jobs", "W3": FAN_IN, "W12": FAN_IN}
     databases: ClassVar = ("postgres",)
     settings: ClassVar = {"postgres": "the default: logged tables, the server's commit setting"}
 
     def __init__(self, url: str, workload: str) -> None:
-        #: The id of the last job of each chain in flight, set once that job is enqueued.
+        #: For each chain, a future with the id of its last job, set when that job is enqueued.
         self.ends: dict[int, asyncio.Future[int]] = {}
-        # PgQueuer's own command line uses uvloop, too.
+        # PgQueuer's command line also uses uvloop.
         self.loop = uvloop.new_event_loop()
         self.run(self.start(url))
 
@@ -39,7 +39,7 @@ class Pgqueuer(Peer):
         async def driver() -> AsyncpgDriver:
             return AsyncpgDriver(await asyncpg.connect(url))
 
-        # One connection each for the worker, its jobs, the submitter and the waiting caller.
+        # Separate connections for the worker, its jobs, the submitter and the waiting caller.
         self.queries, jobs = Queries(await driver()), Queries(await driver())
         self.watching = await driver()
         await self.queries.install()
@@ -70,7 +70,7 @@ class Pgqueuer(Peer):
         self.worker = asyncio.create_task(worker.run())
 
     def watcher(self, *, alone: bool) -> CompletionWatcher:
-        """Waits for completions. For a single execution, notifications are not batched."""
+        """Returns a watcher that waits for completions. With `alone`, it does not batch them."""
         debounce = timedelta(milliseconds=0 if alone else 50)
         return CompletionWatcher(self.watching, queries=Queries(self.watching), debounce=debounce)
 

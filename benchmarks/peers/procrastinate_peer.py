@@ -1,4 +1,4 @@
-"""Procrastinate: bare jobs on PostgreSQL; a job defers the next. The worker runs in-process."""
+"""Procrastinate: bare jobs on PostgreSQL; each job defers the next one, in this process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import procrastinate
 from procrastinate.jobs import Status
 from protocol import PAYLOAD, WORKERS, Peer, main
 
-FAN_IN = "jobs cannot wait for others and have no results, so a fan-out has no end"
+FAN_IN = "jobs cannot wait for other jobs and have no results, so a fan-out cannot be joined"
 
 
 class Procrastinate(Peer):
-    cannot: ClassVar = {"W2-jobs": "W2 has bare jobs already", "W3": FAN_IN}
+    cannot: ClassVar = {"W2-jobs": "W2 already uses bare jobs", "W3": FAN_IN, "W12": FAN_IN}
     databases: ClassVar = ("postgres",)
     settings: ClassVar = {"postgres": "the default: the server's commit setting"}
 
@@ -22,7 +22,7 @@ class Procrastinate(Peer):
         self.app = app = procrastinate.App(
             connector=procrastinate.PsycopgConnector(conninfo=url, min_size=4, max_size=10)
         )
-        #: The id of the last job of each chain in flight, set once that job is deferred.
+        #: For each chain, a future with the id of its last job, set when that job is deferred.
         self.ends: dict[int, asyncio.Future[int]] = {}
         self.done = 0
 

@@ -2,9 +2,9 @@
 
     python NAME_peer.py WORKLOAD URL [--count N] [--seconds S]
 
-Prints one JSON object: `{"figures": {…}, "count": N, "settings": "…"}`, or `{"cannot": "why"}`. A
-peer that is too slow for N executions within S seconds gets fewer, and `count` is the actual
-number. This module runs in the environment of the peer, so it imports only the standard library.
+Prints one JSON object: `{"figures": {…}, "count": N, "settings": "…"}`, or `{"cannot": "reason"}`.
+A peer that is too slow for N executions within S seconds runs fewer, and `count` is the actual
+number. This module runs in the peer's environment, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-#: Maximum number of tasks that run at once: cloaca's default, for every peer with such a setting.
+#: Maximum number of tasks that a peer runs at once, if it has such a setting: cloaca's default.
 WORKERS = 4
 
-#: Default number of executions of each workload.
-COUNTS = {"W1": 500, "W2": 2000, "W2-jobs": 2000, "W3": 300, "W4": 200}
+#: Default number of executions of each workload; for W12, of items.
+COUNTS = {"W1": 500, "W2": 2000, "W2-jobs": 2000, "W3": 300, "W4": 200, "W12": 100_000}
 
-#: 100 KB of JSON.
+#: A value of 100 KB as JSON.
 PAYLOAD = [{"name": f"item {number}", "value": number} for number in range(2700)]
 
 
 class Peer:
-    """One library on one database. The constructor starts it."""
+    """A library that uses one database. The constructor starts the library."""
 
-    #: Reasons why workloads cannot be expressed, by the workload's name.
+    #: Reasons why the library cannot express a workload, by the name of the workload.
     cannot: ClassVar[dict[str, str]] = {}
     #: The databases that the library supports.
     databases: ClassVar[tuple[str, ...]] = ("sqlite", "postgres")
-    #: The settings that make its results durable.
+    #: The settings that make the library's results durable, by database.
     settings: ClassVar[dict[str, str]] = {}
 
     def __init__(self, url: str, workload: str) -> None:
@@ -47,23 +48,29 @@ class Peer:
         raise NotImplementedError
 
     def singles(self, count: int) -> None:
-        """Submit executions of one task at once and wait for all results."""
+        """Submit one-task executions at once, and wait for all results."""
         raise NotImplementedError
 
     def jobs(self, count: int) -> None:
-        """For peers that also have workflows: submit plain jobs at once, wait for all results."""
+        """Submit jobs outside of any workflow at once, and wait for all results.
+        Only peers that also have workflows implement this method.
+        """
         raise NotImplementedError
 
     def fans(self, count: int) -> None:
-        """Submit executions of a fan-out of eight at once and wait for all results."""
+        """Submit executions with a fan-out of eight at once, and wait for all results."""
         raise NotImplementedError
 
     def large(self) -> None:
-        """Run a chain of three; the first task hands `PAYLOAD` to the last."""
+        """Run a chain of three tasks in which the first task passes `PAYLOAD` to the last."""
         raise NotImplementedError
 
     def larges(self, count: int) -> None:
-        """Submit chains like the one of `large` at once and wait for all results."""
+        """Submit the chains of `large` at once, and wait for all results."""
+        raise NotImplementedError
+
+    def mapped(self, count: int) -> None:
+        """Run a task that makes a list, one task per element, and a task that reads all results."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -89,12 +96,12 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 
 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
-    """Return executions per second, the median of up to three rounds, and the size of a round."""
+    """Return the median executions per second of up to three rounds, and the size of a round."""
     trial = max(1, min(count, 10))
-    # Twice, because the first run creates threads and connections.
+    # The trial is measured twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial
     if trial * 10 < count and 20 * trial * estimate < seconds:
-        # A fixed delay has too much weight in a short trial.
+        # In a short trial, fixed delays dominate.
         estimate = timed(work, 10 * trial) / (10 * trial)
     size = max(trial, min(count, int(seconds / estimate)))
     rounds = 3 if 3 * size * estimate < seconds else 1
@@ -113,6 +120,9 @@ def measure(peer: Peer, workload: str, count: int, seconds: float) -> tuple[dict
         median, _ = alone(peer.large, max(1, count // 2), seconds / 2)
         rate, size = at_once(peer.larges, count, seconds / 2)
         return {"p50_us": median, "executions_per_s": rate}, size
+    if workload == "W12":
+        rate, size = at_once(peer.mapped, count, seconds)
+        return {"items_per_s": rate}, size
     rate, size = at_once(peer.jobs if workload == "W2-jobs" else peer.singles, count, seconds)
     return {"executions_per_s": rate}, size
 
@@ -121,11 +131,11 @@ def main(peer_class: type[Peer]) -> None:
     """Run the workload that is named on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workload", choices=COUNTS)
-    parser.add_argument("url", help="sqlite:////absolute/path or postgresql://…, a new database")
+    parser.add_argument("url", help="a new database: sqlite:////absolute/path or postgresql://…")
     parser.add_argument("--count", type=int, help="number of executions")
-    parser.add_argument("--seconds", type=float, default=30, help="maximum duration")
+    parser.add_argument("--seconds", type=float, default=30, help="approximate duration")
     options = parser.parse_args()
-    # Output of the libraries must not mix with the result.
+    # Keeps the output of the libraries apart from the result.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -135,7 +145,7 @@ def main(peer_class: type[Peer]) -> None:
 
     database = options.url.partition(":")[0].replace("postgresql", "postgres")
     if database not in peer_class.databases:
-        leave({"cannot": f"it does not know {database}"})
+        leave({"cannot": f"it does not support {database}"})
         return
     if options.workload in peer_class.cannot:
         leave({"cannot": peer_class.cannot[options.workload]})
@@ -145,8 +155,12 @@ def main(peer_class: type[Peer]) -> None:
         count = options.count or COUNTS[options.workload]
         figures, size = measure(peer, options.workload, count, options.seconds)
         leave({"figures": figures, "count": size, "settings": peer_class.settings[database]})
+    except Exception as error:
+        # The last line on stderr may come from another thread of the library.
+        traceback.print_exc()
+        leave({"cannot": f"it failed: {type(error).__name__}: {error}"})
     finally:
-        # Some libraries leave threads that keep the process alive, or never stop when asked to.
+        # Some libraries leave threads that keep the process alive, or do not stop.
         closing = threading.Thread(target=peer.close, daemon=True)
         closing.start()
         closing.join(10)

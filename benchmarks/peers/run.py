@@ -4,7 +4,7 @@
         [--seconds S] [--quick] [--json FILE]
 
 Each peer is installed in its own environment, with the versions of `requirements/`. Each workload
-runs in its own process, on a new database on the same disk, and a slow peer gets fewer executions.
+runs in a separate process, on a new database on the same disk. A slow peer runs fewer executions.
 cloaca is taken from the environment that runs this program, and is measured right before the peers.
 See README.md for how each peer is used.
 """
@@ -38,37 +38,38 @@ VENVS = HERE / ".venvs"
 REQUIREMENTS = HERE / "requirements"
 
 PEERS = sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
-#: The workloads, each with its number of executions in a full run and in a smoke test.
+#: The workloads, each with its number of executions (W12: items) in a full run and a smoke test.
 COUNTS = {
     "W1": (500, 20),
     "W2": (2000, 50),
     "W2-jobs": (2000, 50),
     "W3": (300, 10),
     "W4": (200, 10),
+    "W12": (100_000, 200),
 }
-#: The workload of cloaca with which a peer's workload is compared.
+#: For each workload that cloaca does not have, the workload of cloaca that it is compared with.
 SAME_AS = {"W2-jobs": "W2"}
 
 Report = dict[str, Any]
-#: Returns a context manager that creates a database and yields its URL.
+#: A function that returns a context manager, which creates a database and yields its URL.
 Database = Callable[[], contextlib.AbstractContextManager[str]]
 
 
 class CannotInstallError(Exception):
-    """The environment of a peer cannot be created; the message says why."""
+    """The environment of a peer cannot be created. The message contains the reason."""
 
 
 def last_line(text: str) -> str:
-    """The last line that a failed program printed."""
+    """Returns the last line that a failed program printed."""
     lines = text.strip().splitlines()
     return lines[-1].strip() if lines else "it printed nothing"
 
 
 def install(name: str) -> Path:
-    """The interpreter of a peer's environment, which is recreated if its requirements changed."""
+    """Returns the interpreter of a peer's environment. Recreates it if the requirements changed."""
     requirements = REQUIREMENTS / f"{name}.txt"
     if not requirements.exists():
-        raise CannotInstallError(f"there is no {requirements.relative_to(ROOT)}")
+        raise CannotInstallError(f"the file {requirements.relative_to(ROOT)} is missing")
     folder = VENVS / name
     python, stamp = folder / "bin" / "python", folder / "installed"
     checksum = hashlib.sha256(requirements.read_bytes()).hexdigest()
@@ -91,7 +92,7 @@ def install(name: str) -> Path:
 def run(
     name: str, python: Path, workload: str, url: str, *, count: int, seconds: float
 ) -> dict[str, Any]:
-    """Returns the output of a peer's program, or `{"why": …}` if it has none."""
+    """Returns the output of a peer's program, or `{"why": …}` with the reason for its failure."""
     command = [str(python), str(HERE / f"{name}_peer.py"), workload, url]
     process = subprocess.Popen(
         [*command, "--count", str(count), "--seconds", str(seconds)],
@@ -100,14 +101,14 @@ def run(
         text=True,
         start_new_session=True,
     )
-    # Includes the time to start, to create tables and to warm up.
+    # The limit includes time to start the peer, create tables and warm up.
     limit = 2 * seconds + 60
     try:
         output, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         return {"why": f"not done within {limit:.0f} s"}
     finally:
-        # This also ends its workers.
+        # Also kills the workers of the peer.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -119,7 +120,7 @@ def run(
 
 @contextlib.contextmanager
 def sqlite() -> Iterator[Database]:
-    """New SQLite files on the disk of the checkout."""
+    """Yields a function that creates SQLite files on the disk of the checkout."""
     with tempfile.TemporaryDirectory(prefix="peers-", dir=TARGET) as folder:
 
         @contextlib.contextmanager
@@ -132,7 +133,7 @@ def sqlite() -> Iterator[Database]:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[Database]:
-    """New databases of a private server on the same disk, with the default durability."""
+    """Yields a function that creates databases on a private server on the same disk."""
     folder = TARGET / f"peers-postgres-{os.getpid()}"
     try:
         started = subprocess.run(
@@ -161,7 +162,7 @@ def postgres() -> Iterator[Database]:
 def rows(
     answer: dict[str, Any], cloaca: dict[str, float], asked: int, **where: str
 ) -> Iterator[dict[str, Any]]:
-    """Yields the peer's figures, each with cloaca's."""
+    """Yields one row for each figure of the peer, with cloaca's figure."""
     if "why" in answer:
         yield {**where, "why": answer["why"]}
         return
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS), help="names of peers")
     parser.add_argument("--only", default=",".join(COUNTS), help="names of workloads")
     parser.add_argument("--on", default="sqlite,postgres", help="kinds of databases")
-    parser.add_argument("--seconds", type=float, default=20, help="about how long a workload runs")
+    parser.add_argument("--seconds", type=float, default=20, help="approximate limit per workload")
     parser.add_argument("--quick", action="store_true", help="few executions, for a smoke test")
     parser.add_argument(
         "--json", type=Path, default=HERE.parent / "peers.json", help="figures file"
@@ -224,8 +225,8 @@ def main() -> None:
             own: dict[str, dict[str, float]] = {}
             for workload in options.only.split(","):
                 count = COUNTS[workload][options.quick]
-                # cloaca is measured right before the peers, so that a change of the machine's speed
-                # affects all of them.
+                # cloaca is measured right before the peers, so that the machine's speed is the same
+                # for all of them.
                 own.setdefault(SAME_AS.get(workload, workload), {})
                 for name, python in {"cloaca": Path(sys.executable), **pythons}.items():
                     if name == "cloaca" and own[SAME_AS.get(workload, workload)]:
@@ -241,7 +242,7 @@ def main() -> None:
                         if "why" in answer:
                             print(f"cloaca: {answer['why']}", file=sys.stderr, flush=True)
                         continue
-                    # Only one peer has both workloads; the others need no note.
+                    # Only FlexiQ has this workload, so the table does not list the other peers.
                     if workload == "W2-jobs" and "why" in answer:
                         continue
                     cloaca = own[SAME_AS.get(workload, workload)]

@@ -8,12 +8,12 @@ HEADER = ("workload", "database", "peer", "executions", "figure", "peer's", "clo
 
 
 def amount(value: float) -> str:
-    """A figure with three significant digits."""
+    """Formats a figure with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def line(row: dict[str, Any]) -> tuple[str, ...]:
-    """One measured figure. The ratio is how many times as fast cloaca is."""
+    """Returns the cells of one measured figure. A ratio above 1 means that cloaca is faster."""
     scaled = row["count"] != row["asked"]
     return (
         row["workload"],
@@ -28,7 +28,7 @@ def line(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Returns the table; a row without a figure states the reason."""
+    """Returns the table. A row without a figure is listed below it with the reason."""
     rows = report["rows"]
     lines = [HEADER, *[line(row) for row in rows if "value" in row]]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADER))]

@@ -2,11 +2,12 @@
 //!
 //! `cloacina-limits [--sqlite DIR] [--postgres URL] [--quick]` prints one JSON object on stdout and a table on stderr.
 //!
-//! - `commit`: one durable row in a transaction of its own, in microseconds.
-//! - `rows`: the rows of a workload (see [`workload`]), per second, in transactions of 1, 10 and 100 executions.
-//! - `commit_after`: the same as `commit`, again at the end, to detect whether the disk became slower.
-//! - `limit` repeats the figures that the engine is compared to: batches of 100 (of 10 for W2-threads, of 1 for W1), on
-//!   PostgreSQL in a single statement.
+//! - `commit`: the time to commit one row durably in a separate transaction, in microseconds.
+//! - `rows`: executions per second when only the rows of a workload are written (see [`workload`]), with 1, 10 and 100
+//!   executions per transaction.
+//! - `commit_after`: `commit` measured again at the end, to detect whether the disk became slower.
+//! - `limit`: the figures that the engine is compared with. They come from batches of 100 executions (10 for
+//!   W2-threads, 1 for W1). On PostgreSQL, each transaction is a single statement.
 
 mod measurement;
 mod postgres;
@@ -47,7 +48,7 @@ impl Options {
             }
         }
         if options.sqlite.is_none() && options.postgres.is_none() {
-            return Err(format!("no database named; {USAGE}"));
+            return Err(format!("no database given; hint: {USAGE}"));
         }
         Ok(options)
     }
@@ -100,7 +101,7 @@ fn sqlite(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>> {
     measured["limit"] = limit(&measured["commit"]["full"], |workload, batch| {
         let rows = &measured["rows"][workload];
         let other = &rows[format!("{batch}_rowid")];
-        // The faster of the two layouts is the machine's limit.
+        // The machine's limit is the rate of the faster table layout: with or without ROWID.
         let rate = |rows: &Value| rows["executions_per_s"].as_f64().unwrap_or_default();
         let best = if rate(other) > rate(&rows[batch]) {
             other
@@ -125,7 +126,7 @@ fn postgres(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
     Ok(measured)
 }
 
-/// Warns if commits became slower or faster during the run. Another program's writes can make a commit ten times slower
+/// Warns if commits became slower or faster during the run. Writes of another program can make a commit ten times slower
 /// for minutes, which makes the figures useless.
 fn warn_of_drift(database: &str, before: &Value, after: &Value) {
     let p50 = |commit: &Value| commit["p50_us"].as_f64().unwrap_or(f64::NAN);
@@ -137,7 +138,7 @@ fn warn_of_drift(database: &str, before: &Value, after: &Value) {
     }
 }
 
-/// The figures that the engine is compared to.
+/// Selects the figures that the engine is compared with.
 fn limit(commit: &Value, rate: impl Fn(&str, &str) -> Value) -> Value {
     let mut limit = Map::from_iter([("commit_us".to_owned(), commit["p50_us"].clone())]);
     let mut add = |name: &str, rate: &Value| {
@@ -150,14 +151,15 @@ fn limit(commit: &Value, rate: impl Fn(&str, &str) -> Value) -> Value {
     for workload in WORKLOADS {
         add(workload.name, &rate(workload.name, "100"));
     }
-    // Each commit of a chain writes about as many rows as creating one execution and finishing another.
+    // W1 runs chains. One commit of a chain writes about as many rows as a transaction that creates one execution and
+    // finishes another.
     add("W1", &rate("W2", "1"));
-    // Each of the eight threads waits for its submission, so one commit has at most eight.
+    // Each of the eight threads waits until its submission is committed, so a commit contains at most eight submissions.
     add("W2-threads", &rate("W2", "10"));
     Value::Object(limit)
 }
 
-/// One line for each object that holds figures, under its path.
+/// Prints one line for each object that contains figures, with its path in the JSON.
 fn print_table(path: &str, value: &Value) {
     let Value::Object(entries) = value else {
         return;
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_must_be_named() {
+    fn parse_requires_a_database() {
         assert!(parse(&["--quick"]).is_err());
         assert!(parse(&["--sqlite"]).is_err());
         assert!(parse(&["--sqlite", "x", "--slow"]).is_err());

@@ -1,10 +1,10 @@
-//! From durations to figures.
+//! Computes figures from measured durations.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Durations of single commits.
+/// The durations of single commits.
 pub struct Commits(pub Vec<Duration>);
 
 impl Commits {
@@ -20,7 +20,7 @@ impl Commits {
     }
 }
 
-/// Executions per second of the median round.
+/// The rates of several rounds, in executions per second. The figure is the median of the rates.
 pub struct Rate {
     rounds: Vec<f64>,
     tasks: usize,

@@ -1,4 +1,4 @@
-//! PostgreSQL: one connection, a batch of rows per statement.
+//! Measures PostgreSQL: one connection, and each statement writes a batch of rows.
 
 mod diesel_client;
 mod plain_client;
@@ -18,21 +18,21 @@ use crate::{
     workload::{BATCHES, Batch, Constants, Effort, WORKLOADS, Workload, now},
 };
 
-/// The ways to send the statements of one transaction.
+/// A way to send the statements of one transaction.
 #[derive(Clone, Copy)]
-enum Travel {
-    /// Each waits for the reply to the one before: six round trips.
+enum SendMode {
+    /// Each statement waits for the reply to the previous one: six round trips.
     Sequential,
-    /// All are sent before the first reply is read: one round trip, still six messages.
+    /// All statements are sent before the first reply is read: one round trip, but still six messages.
     Pipelined,
-    /// One statement with data-modifying subqueries, its own transaction.
+    /// One statement with data-modifying subqueries and no explicit transaction.
     Fused,
 }
 
-const TRAVELS: [(&str, Travel); 3] = [
-    ("sequential", Travel::Sequential),
-    ("pipelined", Travel::Pipelined),
-    ("fused", Travel::Fused),
+const SEND_MODES: [(&str, SendMode); 3] = [
+    ("sequential", SendMode::Sequential),
+    ("pipelined", SendMode::Pipelined),
+    ("fused", SendMode::Fused),
 ];
 
 pub const PLAIN: &str = "tokio_postgres";
@@ -41,20 +41,20 @@ const DIESEL: &str = "diesel_async";
 type Outcome = Result<(), Box<dyn Error>>;
 
 trait Writer {
-    /// One durable row, its own transaction.
+    /// Commits one row durably in a separate transaction.
     async fn commit(&self, at: i64) -> Outcome;
 
-    /// Creates one batch and finishes another in one transaction.
+    /// Creates the executions of one batch and finishes those of another, in one transaction.
     async fn write(
         &self,
-        travel: Travel,
+        mode: SendMode,
         constants: &Constants,
         create: &Columns,
         finish: &Columns,
     ) -> Outcome;
 }
 
-/// A batch as parameters for PostgreSQL: one array per column, of executions and of tasks.
+/// A batch as parameters for PostgreSQL: one array for each column of the executions and of the tasks.
 #[derive(Default)]
 struct Columns {
     at: i64,
@@ -80,7 +80,7 @@ impl From<&Batch> for Columns {
     }
 }
 
-/// The texts that both clients send, with `?` for a placeholder.
+/// The texts of the statements that both clients send, with `?` for a placeholder.
 mod text {
     pub const COMMIT_ONE: &str = "INSERT INTO commits (at) VALUES (?)";
 
@@ -98,9 +98,9 @@ mod text {
              FROM unnest(?::uuid[], ?::int[], ?::int[]) AS n (execution_id, ordinal, state)"
         };
     }
-    // The fence `(runner, attempt)` is written so that the planner does not consider it selective. As plain
-    // `runner_id = ? AND attempt = 1` it makes the planner expect one row of the whole table, and walk the table first,
-    // looking through all the arrays for each of its rows: eighty times slower at 2,000 rows.
+    // The fence `(runner, attempt)` is written in a form that the planner does not consider selective. With the plain
+    // form `runner_id = ? AND attempt = 1`, the planner expects a single matching row. It then scans the table, and
+    // searches all the arrays for each of its rows, which is eighty times slower at 2,000 rows.
     macro_rules! finish_tasks {
         () => {
             "UPDATE tasks AS t SET state = 3, ended_at = ?::bigint, delta = n.delta, error = n.error \
@@ -149,9 +149,10 @@ const SCHEMA: &str = "
     CREATE TABLE commits (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at BIGINT NOT NULL);
 ";
 
-/// Each new table is empty when its statements are planned, and from the sixth execution on PostgreSQL keeps the plan:
-/// a sequential scan under a hash join, until the table is analysed. That was ten
-/// times slower than the primary key before the table held 2,000 rows.
+/// Disables sequential scans, hash joins and merge joins. PostgreSQL plans the statements while the tables are empty, and
+/// keeps a statement's plan from its sixth execution on, until the table is analysed. Without these settings, the plan was
+/// a sequential scan with a hash join, which was ten times slower than a search by primary key even before the table had
+/// 2,000 rows.
 const SESSION: &str = "
     SET search_path = cloacina_limits;
     SET enable_seqscan = off;
@@ -174,7 +175,8 @@ pub fn measure(url: &str, effort: Effort) -> Result<Value, Box<dyn Error>> {
     })
 }
 
-/// The two clients take turns, because the speed of the disk varies more than they differ.
+/// Measures the two clients alternately, because the speed of the disk varies by more than the difference between the
+/// clients.
 async fn measure_clients(
     administrator: &Client,
     url: &str,
@@ -185,27 +187,27 @@ async fn measure_clients(
     for workload in WORKLOADS {
         let mut batches = Map::new();
         for size in BATCHES {
-            let mut travels = Map::new();
-            for (name, travel) in TRAVELS {
+            let mut modes = Map::new();
+            for (name, mode) in SEND_MODES {
                 let mut plain = Rate::new(workload.tasks);
                 let mut diesel = Rate::new(workload.tasks);
                 for _ in 0..effort.rounds {
                     administrator.batch_execute(SCHEMA).await?;
                     let writer = PlainClient::new(url).await?;
-                    round(&writer, travel, workload, size, effort.round, &mut plain).await?;
+                    round(&writer, mode, workload, size, effort.round, &mut plain).await?;
                     check(administrator).await?;
 
                     administrator.batch_execute(SCHEMA).await?;
                     let writer = DieselClient::new(url).await?;
-                    round(&writer, travel, workload, size, effort.round, &mut diesel).await?;
+                    round(&writer, mode, workload, size, effort.round, &mut diesel).await?;
                     check(administrator).await?;
                 }
-                travels.insert(
+                modes.insert(
                     name.to_owned(),
                     json!({ PLAIN: plain.to_json(), DIESEL: diesel.to_json() }),
                 );
             }
-            batches.insert(size.to_string(), Value::Object(travels));
+            batches.insert(size.to_string(), Value::Object(modes));
         }
         rows.insert(workload.name.to_owned(), Value::Object(batches));
     }
@@ -236,10 +238,10 @@ async fn commits(
     Ok(json!({ PLAIN: Commits(by_plain).to_json(), DIESEL: Commits(by_diesel).to_json() }))
 }
 
-/// As for SQLite: each transaction creates one batch and finishes the batch before it.
+/// Measures one round. Each transaction creates one batch and finishes the previous batch, as for SQLite.
 async fn round(
     writer: &impl Writer,
-    travel: Travel,
+    mode: SendMode,
     workload: Workload,
     size: usize,
     duration: Duration,
@@ -251,7 +253,7 @@ async fn round(
     let start = Instant::now();
     while start.elapsed() < duration {
         let batch = Columns::from(&Batch::new(size, workload.tasks));
-        writer.write(travel, &constants, &batch, &previous).await?;
+        writer.write(mode, &constants, &batch, &previous).await?;
         executions += previous.ids.len();
         previous = batch;
     }
@@ -259,7 +261,7 @@ async fn round(
     Ok(())
 }
 
-/// A failed statement turns the `COMMIT` after it into a silent rollback, so this reads the rows.
+/// Checks that the rows were written. After a failed statement, `COMMIT` rolls back and reports no error.
 async fn check(administrator: &Client) -> Outcome {
     let row = administrator
         .query_one(
@@ -273,6 +275,10 @@ async fn check(administrator: &Client) -> Outcome {
     if (executions, tasks) == (1, 1) && finished > 0 {
         Ok(())
     } else {
-        Err(format!("rows are missing: {executions} and {tasks} batches are unfinished, {finished} executions are finished").into())
+        Err(format!(
+            "rows are missing: {executions} batches of executions and {tasks} batches of tasks are unfinished \
+             (1 and 1 expected), {finished} executions are finished (at least 1 expected)"
+        )
+        .into())
     }
 }

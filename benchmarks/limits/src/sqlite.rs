@@ -1,4 +1,4 @@
-//! SQLite: one connection, one row per statement, each statement prepared once.
+//! Measures SQLite: one connection, and each statement writes one row and is prepared once.
 
 use std::{
     error::Error,
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     measurement::{Commits, Rate},
     statement::statement,
-    workload::{BATCHES, Batch, Constants, Effort, RUNNING, SUCCEEDED, WORKLOADS, Workload, now},
+    workload::{BATCHES, Batch, COMPLETED, Constants, Effort, RUNNING, WORKLOADS, Workload, now},
 };
 
 statement! {
@@ -86,7 +86,7 @@ impl RunQueryDsl<SqliteConnection> for InsertTask<'_> {}
 impl RunQueryDsl<SqliteConnection> for FinishTask<'_> {}
 impl RunQueryDsl<SqliteConnection> for FinishExecution<'_> {}
 
-/// `{}` is the table option: `WITHOUT ROWID` or nothing.
+/// The tables. `{}` stands for the table option: `WITHOUT ROWID` or nothing.
 const SCHEMA: &str = "
     CREATE TABLE executions (
         id BLOB NOT NULL PRIMARY KEY, definition_id BLOB NOT NULL, workflow TEXT NOT NULL, state INTEGER NOT NULL,
@@ -121,7 +121,7 @@ pub fn measure(directory: &Path, effort: Effort) -> Result<Value, Box<dyn Error>
             let rate = rate(&file, "FULL", WITHOUT_ROWID, workload, size, effort)?;
             batches.insert(size.to_string(), rate.to_json());
         }
-        // What the default costs or saves, at the size that is the limit.
+        // Compares two other settings at 100 executions per transaction, the size that `limit` uses.
         for (name, synchronous, option) in [
             ("100_normal", "NORMAL", WITHOUT_ROWID),
             ("100_rowid", "FULL", ""),
@@ -171,8 +171,8 @@ fn rate(
     Ok(rate)
 }
 
-/// Each transaction creates one batch and finishes the batch before it, as a group commit of a busy engine does: one
-/// commit per batch, and no execution is finished in the transaction that created it.
+/// Measures one round. Each transaction creates one batch and finishes the previous batch, like a commit of a busy
+/// engine. No execution is finished in the transaction that created it.
 fn round(
     connection: &mut SqliteConnection,
     workload: Workload,
@@ -237,7 +237,7 @@ fn finish(
     let now = now();
     for task in &batch.tasks {
         let finished = FinishTask {
-            state: SUCCEEDED,
+            state: COMPLETED,
             ended_at: now,
             delta: None,
             error: None,
@@ -247,11 +247,11 @@ fn finish(
             attempt: 1,
         }
         .execute(connection)?;
-        assert_eq!(finished, 1, "the claim holds");
+        assert_eq!(finished, 1, "the task has the expected claim");
     }
     for id in &batch.ids {
         FinishExecution {
-            state: SUCCEEDED,
+            state: COMPLETED,
             ended_at: now,
             error: None,
             id: id.as_bytes(),

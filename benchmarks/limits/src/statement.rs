@@ -1,6 +1,6 @@
-//! Statements as types of their own, so that Diesel prepares each of them once per connection.
+//! SQL statements as types. Diesel prepares a statement with its own type only once per connection.
 
-/// The parts of `text` between its `?` placeholders; fails to compile when their number is not `N`.
+/// Splits `text` at its `?` placeholders into `N` pieces. Fails to compile if the number of pieces is not `N`.
 pub const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     let bytes = text.as_bytes();
     let mut pieces = [""; N];
@@ -18,9 +18,9 @@ pub const fn pieces<const N: usize>(text: &'static str) -> [&'static str; N] {
     pieces
 }
 
-/// Declares a statement with a constant text. Its fields are bound, in order, to the placeholders `?` of the text.
+/// Declares a statement with a constant text. Its fields are bound, in order, to the `?` placeholders of the text.
 ///
-/// Diesel finds the prepared statement by the type alone, so the text must depend on nothing but the type.
+/// Diesel finds the prepared statement by its type alone, so all values of the type must have the same text.
 macro_rules! statement {
     (
         $(#[$attribute:meta])*
@@ -68,7 +68,7 @@ mod tests {
     use super::pieces;
 
     #[test]
-    fn text_is_cut_at_its_placeholders() {
+    fn text_is_split_at_its_placeholders() {
         assert_eq!(pieces::<1>("COMMIT"), ["COMMIT"]);
         assert_eq!(pieces::<3>("SELECT ?, ?"), ["SELECT ", ", ", ""]);
     }

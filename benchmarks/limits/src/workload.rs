@@ -1,17 +1,19 @@
-//! The rows that each workload writes, for every database.
+//! The rows of each workload, which are the same for all databases.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// States as the engine numbers them: everything below `SUCCEEDED` is unfinished.
+/// States with the engine's numbers. Every state below `COMPLETED` is unfinished.
 pub const PENDING: i32 = 0;
 pub const RUNNING: i32 = 2;
-pub const SUCCEEDED: i32 = 3;
+pub const COMPLETED: i32 = 3;
 
+/// The measured numbers of executions per transaction.
 pub const BATCHES: [usize; 3] = [1, 10, 100];
 
-/// An execution's size: each writes one row for itself and one per task, and each of these rows twice (created, finished).
+/// A workload, defined by the number of tasks of an execution. An execution writes one row for itself and one for each
+/// task. Each row is written twice: when it is created and when it is finished.
 #[derive(Clone, Copy)]
 pub struct Workload {
     pub name: &'static str,
@@ -29,11 +31,14 @@ pub const WORKLOADS: [Workload; 2] = [
     },
 ];
 
-/// How long and how often to measure.
+/// The number and the duration of the measurements.
 #[derive(Clone, Copy)]
 pub struct Effort {
+    /// The number of rounds of each measurement of rows.
     pub rounds: usize,
+    /// The duration of a round.
     pub round: Duration,
+    /// The number of single commits whose durations are measured.
     pub commits: usize,
 }
 
@@ -50,7 +55,7 @@ impl Effort {
     };
 }
 
-/// The same for all executions of a run, as if one runner with one workflow had written them.
+/// Values that are the same for all executions of a run, as if one runner had written the executions of one workflow.
 pub struct Constants {
     pub definition: Uuid,
     pub runner: Uuid,
@@ -79,7 +84,7 @@ pub struct Batch {
 pub struct Task {
     pub execution: Uuid,
     pub ordinal: i32,
-    /// The roots are claimed as they are created; the others wait for them.
+    /// `RUNNING` for the first task, which is claimed when it is created; `PENDING` for the others, which wait for it.
     pub state: i32,
 }
 

@@ -1,4 +1,4 @@
-//! The statements through diesel-async.
+//! Sends the statements with diesel-async.
 
 use std::error::Error;
 
@@ -10,12 +10,12 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use futures_util::try_join;
 use uuid::Uuid;
 
-use super::{Columns, Outcome, SESSION, Travel, Writer, text};
+use super::{Columns, Outcome, SESSION, SendMode, Writer, text};
 use crate::{statement::statement, workload::Constants};
 
 statement! { Begin on Pg {} "BEGIN" }
-// A statement like the others, not `batch_execute`: that one skips the wait for a statement still being prepared, and
-// in a pipeline would overtake the statements it is to commit.
+// `COMMIT` is a typed statement like the others, because `batch_execute` does not wait for statements that are still
+// being prepared. In a pipeline, it could therefore send `COMMIT` before the statements to commit.
 statement! { Commit on Pg {} "COMMIT" }
 
 statement! { CommitOne on Pg { at: i64 => BigInt } text::COMMIT_ONE }
@@ -116,7 +116,7 @@ impl Writer for DieselClient {
 
     async fn write(
         &self,
-        travel: Travel,
+        mode: SendMode,
         constants: &Constants,
         create: &Columns,
         finish: &Columns,
@@ -151,8 +151,8 @@ impl Writer for DieselClient {
             ids: &finish.ids,
         };
         let connection = &self.connection;
-        match travel {
-            Travel::Sequential => {
+        match mode {
+            SendMode::Sequential => {
                 Begin {}.execute(&mut &*connection).await?;
                 insert_executions.execute(&mut &*connection).await?;
                 insert_tasks.execute(&mut &*connection).await?;
@@ -160,8 +160,8 @@ impl Writer for DieselClient {
                 finish_executions.execute(&mut &*connection).await?;
                 Commit {}.execute(&mut &*connection).await?;
             }
-            Travel::Pipelined => {
-                // Each future is sent when it is polled first, and `try_join!` polls them in this order.
+            SendMode::Pipelined => {
+                // A statement is sent when its future is first polled, and `try_join!` polls the futures in this order.
                 try_join!(
                     Begin {}.execute(&mut &*connection),
                     insert_executions.execute(&mut &*connection),
@@ -171,7 +171,7 @@ impl Writer for DieselClient {
                     Commit {}.execute(&mut &*connection),
                 )?;
             }
-            Travel::Fused => {
+            SendMode::Fused => {
                 fused(
                     insert_executions,
                     insert_tasks,

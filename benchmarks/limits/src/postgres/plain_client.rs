@@ -5,7 +5,7 @@ use std::error::Error;
 use futures_util::{FutureExt, future::try_join_all};
 use tokio_postgres::{Client, NoTls, Statement, types::ToSql};
 
-use super::{Columns, Outcome, SESSION, Travel, Writer, text};
+use super::{Columns, Outcome, SESSION, SendMode, Writer, text};
 use crate::workload::Constants;
 
 pub struct PlainClient {
@@ -48,7 +48,7 @@ impl Writer for PlainClient {
 
     async fn write(
         &self,
-        travel: Travel,
+        mode: SendMode,
         constants: &Constants,
         create: &Columns,
         finish: &Columns,
@@ -87,19 +87,19 @@ impl Writer for PlainClient {
             (&self.finish_executions, &finish_executions),
             (&self.commit, &[]),
         ];
-        match travel {
-            Travel::Sequential => {
+        match mode {
+            SendMode::Sequential => {
                 for (statement, values) in steps {
                     self.client.execute(statement, values).await?;
                 }
             }
-            Travel::Pipelined => {
+            SendMode::Pipelined => {
                 let replies = steps.into_iter().map(|(statement, values)| {
                     self.client.execute(statement, values).boxed_local()
                 });
                 try_join_all(replies).await?;
             }
-            Travel::Fused => {
+            SendMode::Fused => {
                 let values = [
                     &insert_executions[..],
                     &insert_tasks,
