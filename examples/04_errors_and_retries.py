@@ -25,7 +25,7 @@ with cloaca.WorkflowBuilder("import"):
     @cloaca.task(dependencies=[fetch], timeout=0.1, retry_attempts=2, retry_delay_ms=20)
     def transform(context, handle):
         if handle.attempt == 1:
-            time.sleep(0.5)  # too slow: the second attempt is better
+            time.sleep(0.5)  # longer than the timeout; the second attempt is fast
         context["transformed"] = True
 
     @cloaca.task(dependencies=[transform], on_failure=alarm)

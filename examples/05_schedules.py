@@ -48,7 +48,7 @@ if __name__ == "__main__":
         WRITTEN.wait(30)
         runner.set_cron_schedule_enabled(schedule, False)
         print("enabled:", runner.get_cron_schedule(schedule)["enabled"])
-        # A schedule that is switched off stays off when it is registered again.
+        # A disabled schedule stays disabled when it is registered again, so delete it.
         runner.delete_cron_schedule(schedule)
 
         INBOX.write_text("Ada,12.50\n")

@@ -18,10 +18,10 @@ with cloaca.WorkflowBuilder("bill"):
 
 
 if __name__ == "__main__":
-    # A role that may create roles, and schemas in this database.
+    # The role in this URL needs permission to create roles, and schemas in this database.
     admin_url = os.environ["ADMIN_URL"]
     admin = cloaca.DatabaseAdmin(admin_url)
-    # A run that was interrupted leaves its tenants behind.
+    # An earlier, interrupted run may have left its tenants in the database.
     for tenant in admin.list_tenants():
         if tenant.schema_name in CUSTOMERS:
             admin.remove_tenant(tenant.schema_name, f"{tenant.schema_name}_app")
@@ -29,14 +29,14 @@ if __name__ == "__main__":
         name: admin.create_tenant(cloaca.TenantConfig(name, f"{name}_app")) for name in CUSTOMERS
     }
 
-    # A customer's own program needs no more than its credentials.
+    # A customer's own program needs only its credentials.
     with cloaca.DefaultRunner(credentials["north"].connection_string) as runner:
         print("north:", runner.execute("bill", {"orders": [1250, 450]}).final_context["bill"])
 
     with cloaca.DefaultRunner(credentials["south"].connection_string) as runner:
         print("south sees", len(runner.list_executions().items), "executions")
 
-    # One process that serves all.
+    # One process serves all customers.
     with cloaca.DefaultRunner(admin_url) as runner:
         for tenant in admin.list_tenants():
             served = runner.tenant(tenant.schema_name)

@@ -40,12 +40,12 @@ ANSWERS = {}
 
 async def main():
     async with cloaca.DefaultRunner("sqlite:///crawl.db") as runner:
-        # One result, awaited. The pages are fetched at the same time.
+        # Wait for one result. The pages are fetched at the same time.
         result = await runner.execute_async("crawl")
         print(f"{len(result.tasks)} tasks, {result.final_context['bytes']} bytes")
         print("faster than one after the other:", result.duration.total_seconds() < PAGES * 0.1)
 
-        # Several at once, each with a handle.
+        # Submit two executions at once, each with a handle.
         first, second = runner.submit_many([("approval", None), ("approval", None)])
         second.cancel()
         ANSWERS[first.id] = "yes"
@@ -53,7 +53,7 @@ async def main():
         print([str(result.status) for result in results])
         print(results[0].final_context["answer"])
 
-        # Paused right after the submission, and resumed later.
+        # Submit an execution that starts in an hour, then pause it and cancel it.
         later = runner.submit("approval", delay=3600)
         later.pause()
         print(later.status())

@@ -1,4 +1,4 @@
-"""An agent that is killed at every step, and never asks the model or uses a tool twice."""
+"""An agent that is killed after each step, yet repeats no call of the model or of a tool."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def use_tool(name: str, query: str, number: int) -> str:
 
 
 def die_after(step: str) -> None:
-    """Kills the process like `kill -9`, if this step is the victim."""
+    """Kills the process like `kill -9`, if `VICTIM` is this step."""
     if step == VICTIM:
         os.kill(os.getpid(), signal.SIGKILL)
 

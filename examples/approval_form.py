@@ -82,7 +82,7 @@ if __name__ == "__main__":
         wait_for_question(runner, first)
         with urllib.request.urlopen(address) as page:
             print("Release 1.0?" in page.read().decode())
-        # What the browser sends when Ann clicks on "Approve".
+        # The fields that the browser sends when Ann clicks on "Approve".
         fields = {"execution": first.id, "task": "approve", "by": "Ann", "answer": "yes"}
         urllib.request.urlopen(address, urllib.parse.urlencode(fields).encode()).close()
         print(first.result().final_context["publish"])

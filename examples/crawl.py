@@ -14,7 +14,7 @@ SHELVES, BOOKS = 5, 6
 
 
 class Site(BaseHTTPRequestHandler):
-    """A site of shelves with links to books. It refuses a request that comes too early."""
+    """A site of shelves with links to books. It serves at most one request every 5 ms."""
 
     lock = threading.Lock()
     next_at = 0.0
@@ -57,7 +57,7 @@ def get(url: str) -> str:
 
 
 with cloaca.WorkflowBuilder("crawl", input={"shelves": list[str]}):
-    # At most two requests at once, over all runners: the limit is for the whole map.
+    # At most two requests run at once over all runners, because the limit is for the whole map.
     @cloaca.task(over="shelves", parallel=2, retry_attempts=100)
     def links(url: str) -> list[str]:
         return [urljoin(url, link) for link in re.findall(r"href='(.+?)'", get(url))]

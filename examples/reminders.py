@@ -24,7 +24,7 @@ def remind(invoice: str, address: str, handle: cloaca.TaskHandle) -> str:
 
 if __name__ == "__main__":
     unpaid = {"invoice": "i-1", "address": "ann@example.com"}
-    # Under the virtual clock, days pass in no time.
+    # With the virtual clock, a wait of several days takes no real time.
     with VirtualRunner() as runner:
         handle = runner.submit("remind", unpaid)
         runner.advance(4 * 86_400)

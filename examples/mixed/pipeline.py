@@ -3,7 +3,7 @@
     python pipeline.py DATABASE OUTPUT LINES
 
 Defines the workflow `traffic` and runs it. A Rust program (`worker/`) runs its task `aggregate`.
-The key of the execution is the name of the output folder, so that a second start continues the
+The key of the execution is the path of the output folder, so that a second start continues the
 execution of a process that died.
 """
 
@@ -50,7 +50,7 @@ with cloaca.WorkflowBuilder("traffic") as builder:
 
     @cloaca.task
     def fetch(context: cloaca.Context) -> None:
-        """Fetch the log. Here it is made up, file by file."""
+        """Generate the log, file by file. A real program would download it."""
         files = []
         for part in range(FILES):
             path = Path(context["output"], f"access-{part}.log")

@@ -3,8 +3,8 @@
     python examples/mixed/run.py [--database URL] [--lines N] [--profile dev|release]
 
 Builds the Rust side, starts both sides on one database (a new SQLite file by default), and
-shows the report. Kill either side while it runs and start this again: finished tasks do not run
-again.
+shows the report. Kill one of the sides while it runs, and start this program again: finished
+tasks do not run again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def start_worker(program: Path, database: str) -> subprocess.Popen[str]:
 
 
 def start_pipeline(database: str, output: Path, lines: int) -> subprocess.Popen[str]:
-    """Start the Python side. It ends with the execution."""
+    """Start the Python side. It ends when the execution ends."""
     command = [sys.executable, str(HERE / "pipeline.py"), database, str(output), str(lines)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -43,21 +43,22 @@ def start_pipeline(database: str, output: Path, lines: int) -> subprocess.Popen[
 def main() -> int:
     """Run both sides."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--database", help="a URL; an SQLite file if omitted")
+    parser.add_argument("--database", help="database URL; a new SQLite file if omitted")
     parser.add_argument("--lines", type=int, default=400_000, help="lines of the log")
-    parser.add_argument("--profile", default="release", help="how to build the Rust side")
+    parser.add_argument("--profile", default="release", help="Cargo profile: dev or release")
     options = parser.parse_args()
     OUTPUT.mkdir(exist_ok=True)
-    # Each run has a new folder, whose name is the key. An unfinished run is continued instead.
+    # The path of the folder is the key of the execution. If the report of a folder was not shown
+    # yet, the folder's execution is continued. Otherwise a new folder starts a new execution.
     unfinished = [folder for folder in OUTPUT.glob("run-*") if not (folder / "shown").exists()]
     folder = unfinished[0] if unfinished else OUTPUT / f"run-{int(time.time())}"
     database = options.database or f"sqlite:///{OUTPUT / 'traffic.db'}"
     worker = start_worker(build_worker(options.profile), database)
     pipeline = start_pipeline(database, folder, options.lines)
     report, _ = pipeline.communicate()
-    worker.communicate()  # closes its standard input, and waits for its end
+    worker.communicate()  # closes the worker's standard input, and waits until it exits
     if pipeline.returncode != 0:
-        print("the pipeline failed; run this again to continue it", file=sys.stderr)
+        print("the pipeline failed; hint: run this program again to continue it", file=sys.stderr)
         return 1
     print((folder / "journal.tsv").read_text())
     print(Path(report.strip()).read_text())

@@ -2,9 +2,9 @@
 
     python pipeline.py DATABASE OUTPUT [--die-in TASK]
 
-Starts the pipeline, or continues it if an earlier process died: the execution's key is the
-name of the output folder. With `--die-in` the process kills itself with SIGKILL in the middle of
-that task, as a power cut would.
+Starts the pipeline, or continues it if an earlier process died. To find the earlier execution, it
+uses the name of the output folder as the key. With `--die-in` the process kills itself with SIGKILL
+in the middle of that task, as a power cut would.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ DIE_IN = ""
 
 
 def journal(context: cloaca.Context, task: str, text: str) -> None:
-    """Record which process ran which task, to detect repeated runs; then die if asked to."""
+    """Record which process ran which task. Kill the process in the task that `--die-in` names."""
     with Path(context["output"], "journal.tsv").open("a") as lines:
         lines.write(f"{os.getpid()}\t{task}\t{text}\n")
-    time.sleep(0.15)  # so that people can watch
+    time.sleep(0.15)  # slow enough for people to watch
     if task == DIE_IN:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def table(context: cloaca.Context) -> pd.DataFrame:
-    """The cleaned table: large data lives in a file, its name in the context."""
+    """Read the cleaned table. It is in a file, and only the name of the file is in the context."""
     return pd.read_csv(context["clean_file"], parse_dates=["date"])
 
 
@@ -60,7 +60,7 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
     @cloaca.task(dependencies=[read])
     def clean(context: cloaca.Context) -> None:
-        """Keep the plausible days, each once."""
+        """Drop incomplete and implausible days, and duplicates."""
         raw = pd.read_csv(context["raw_file"], parse_dates=["date"])
         good = raw.dropna().drop_duplicates("date")
         good = good[(good.temp_max >= good.temp_min) & (good.precipitation >= 0)]
@@ -78,14 +78,14 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
     @cloaca.task(dependencies=[clean])
     def temperature(context: cloaca.Context) -> None:
-        """Mean temperature per month of the year, in degrees Celsius."""
+        """Compute the mean temperature of each month of the year, in degrees Celsius."""
         monthly = table(context).groupby("month")["mean"].mean().round(1)
         context["temperature"] = monthly.tolist()
         journal(context, "temperature", f"{monthly.min()} to {monthly.max()} °C")
 
     @cloaca.task(dependencies=[clean])
     def rain(context: cloaca.Context) -> None:
-        """Rain per month of the year, in millimetres, mean over the years."""
+        """Compute the mean rain of each month of the year, in millimetres."""
         days = table(context)
         monthly = (days.groupby("month").precipitation.sum() / days.year.nunique()).round(1)
         context["rain"] = monthly.tolist()
@@ -93,14 +93,14 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
     @cloaca.task(dependencies=[clean])
     def kinds(context: cloaca.Context) -> None:
-        """Days per kind of weather."""
+        """Count the days of each kind of weather."""
         counts = table(context).weather.value_counts()
         context["kinds"] = {str(kind): int(count) for kind, count in counts.items()}
         journal(context, "kinds", f"{counts.index[0]} on {counts.iloc[0]} days")
 
     @cloaca.task(dependencies=[clean])
     def trend(context: cloaca.Context) -> None:
-        """A straight line through the temperatures after the season is taken out."""
+        """Fit a straight line to the temperatures without their seasonal part."""
         days = table(context)
         season = days.groupby("month")["mean"].transform("mean")
         years = (days.date - days.date.min()).dt.days / 365.25
@@ -110,7 +110,7 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
     @cloaca.task(dependencies=[temperature, rain, trend])
     def plot(context: cloaca.Context) -> None:
-        """The picture of the report."""
+        """Draw the picture of the report."""
         figure, left = plt.subplots(figsize=(8, 3.6), layout="constrained")
         right = left.twinx()
         left.bar(MONTHS, context["rain"], color="#8fb8de", label="rain")
@@ -132,7 +132,7 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
     @cloaca.task(dependencies=[plot, kinds])
     def report(context: cloaca.Context) -> None:
-        """The page that people read."""
+        """Write the page with the picture and the figures."""
         rows = "".join(
             f"<tr><td>{month}</td><td>{warm:.1f}</td><td>{wet:.1f}</td></tr>"
             for month, warm, wet in zip(
@@ -164,7 +164,7 @@ with cloaca.WorkflowBuilder("seattle_weather") as builder:
 
 
 def main() -> None:
-    """Run the pipeline, or the rest of it."""
+    """Run the pipeline, or continue it."""
     global DIE_IN
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("database")

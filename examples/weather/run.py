@@ -21,18 +21,18 @@ COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def paint(text: str, code: str) -> str:
-    """Colour for terminals, plain text elsewhere."""
+    """Return coloured text for a terminal, plain text otherwise."""
     return f"\x1b[{code}m{text}\x1b[0m" if COLOURS else text
 
 
 def journal() -> list[list[str]]:
-    """The lines that the tasks wrote: process, task and finding."""
+    """Return the lines that the tasks wrote: process, task and finding."""
     path = OUTPUT / "journal.tsv"
     return [line.split("\t") for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def start(*arguments: str) -> tuple[int, int, float]:
-    """Run the pipeline in a process of its own and show its tasks as they come."""
+    """Run the pipeline in a separate process and show its tasks while they run."""
     shown = len(journal())
     command = [
         sys.executable,
@@ -55,7 +55,7 @@ def start(*arguments: str) -> tuple[int, int, float]:
 
 
 def main() -> int:
-    """Kill the pipeline, start it again, and check that nothing ran twice or is missing."""
+    """Kill the pipeline, start it again, and check that no finished task ran again."""
     OUTPUT.mkdir(exist_ok=True)
     for old in OUTPUT.iterdir():
         old.unlink()

@@ -1,4 +1,4 @@
-//! Reading an access log: `HOST [TIME] "METHOD PATH" STATUS BYTES MILLISECONDS`.
+//! Reads an access log, whose lines have the form `HOST [TIME] "METHOD PATH" STATUS BYTES MILLISECONDS`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,10 +8,10 @@ use std::path::Path;
 use cloacina::TaskError;
 use serde::Serialize;
 
-/// Maximum response time that is distinguished, in milliseconds. Longer responses are counted here.
+/// The longest response time that is counted separately, in milliseconds. A longer time counts as this time.
 const SLOWEST: usize = 10_000;
 
-/// The counts so far.
+/// The counts of the lines that were read so far.
 #[derive(Default)]
 pub struct Summary {
     paths: BTreeMap<String, Counts>,
@@ -23,7 +23,7 @@ struct Counts {
     requests: u64,
     errors: u64,
     bytes: u64,
-    /// Requests by milliseconds.
+    /// The number of requests for each response time in milliseconds.
     times: Vec<u32>,
 }
 
@@ -71,7 +71,7 @@ impl<'a> Line<'a> {
 }
 
 impl Summary {
-    /// Reads a file. A line that cannot be parsed fails the task for good, because a retry would not help.
+    /// Reads a file. If a line cannot be parsed, the task fails and is not retried, because a retry would fail too.
     pub fn add_file(&mut self, file: &Path) -> Result<(), TaskError> {
         let mut reader = BufReader::new(File::open(file)?);
         let mut text = String::new();
@@ -107,7 +107,7 @@ impl Summary {
         }
     }
 
-    /// The figures, busiest path first.
+    /// Returns the figures of the log, with the busiest path first.
     pub fn report(&self) -> Report {
         let sum = |of: fn(&Counts) -> u64| self.paths.values().map(of).sum();
         let busiest = self.hours.iter().max_by_key(|(_, requests)| **requests);

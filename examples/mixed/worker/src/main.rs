@@ -1,6 +1,6 @@
-//! The Rust side: it has the task `aggregate` of the workflow `traffic`, which `pipeline.py` defines.
+//! The Rust side: serves the task `aggregate` of the workflow `traffic`, which `pipeline.py` defines.
 //!
-//! `mixed-worker DATABASE`; it runs until its standard input ends.
+//! Usage: `mixed-worker DATABASE`. The program runs until its standard input ends.
 
 mod access_log;
 
@@ -12,7 +12,7 @@ use cloacina::{Context, DefaultRunner, TaskError, TaskHandle, task};
 
 use access_log::Summary;
 
-/// The heavy step: reads every line of the log. The definition of the workflow has the options of the task.
+/// Reads every line of the log. The definition of the workflow contains the options of this task.
 #[task]
 async fn aggregate(context: &mut Context, handle: &TaskHandle) -> Result<(), TaskError> {
     let files: Vec<PathBuf> = context.get("files")?;
