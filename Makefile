@@ -6,18 +6,20 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
-# rustup's folder: a shell started before rustup was installed does not have it in its path.
+# Adds the folder in which rustup installs cargo. A shell that was started before rustup was installed does not have this
+# folder in its PATH.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-# PyO3's build script runs this interpreter, not the first one in the path.
+# PyO3's build script runs this interpreter instead of the first one in PATH.
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 # Under CI the lock file must be up to date; elsewhere cargo may update it.
 CARGO_FLAGS ?= $(if $(CI),--locked)
-# Two test processes at a time; when one has no test left, it takes over tests of the other.
+# Two test processes run at a time. A process that has run all its tests takes over tests of the other process.
 PYTEST_FLAGS ?= -n 2 --dist worksteal
-# The flags that select a part of the Python tests. With such a flag, `make test` runs no Rust tests.
+# The options in PYTEST_FLAGS that select some of the Python tests. If there is such an option, `make test` runs no Rust
+# tests.
 PART := $(filter -k% -m% --lf --last-failed tests/%,$(PYTEST_FLAGS))
 
 PYTHON_SOURCES := $(wildcard python tests examples benchmarks scripts)
@@ -32,10 +34,11 @@ demo: ## Run a real pipeline on real data, kill it in the middle, and see it com
 	@scripts/setup.sh demo release
 	@$(PYTHON) examples/weather/run.py
 
-# Multiplies the usual number of random inputs; the tests then take minutes instead of seconds.
+# The factor by which the number of random inputs is multiplied. With the default of 4, the tests take minutes instead of
+# seconds.
 FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 
-# The tests that `make simulate` runs in an optimised build.
+# The tests that `make test` skips, because `make simulate` runs them in an optimized build.
 SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
 
 .PHONY: test
@@ -45,11 +48,11 @@ test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 	$(if $(PART),,$(MAKE) simulate)
 	$(FUZZ) $(PYTHON) -m pytest $(PYTEST_FLAGS)
 
-# An optimised build with SQLite only.
+# Runs the simulation in an optimized build that supports only SQLite.
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate several runners under every fault, with 10,000 seeds
+simulate: ## Simulate several runners with every kind of fault, 10,000 seeds
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
@@ -58,26 +61,34 @@ soak: ## Simulate a million seeds, and 100,000 interleavings of waits (hours)
 	CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-100000} $(SIMULATION) --nocapture every_interleaving
 
 .PHONY: fuzz
-fuzz: ## Run the tests of random input with a thousand times as many inputs (hours)
+fuzz: ## Run the tests with random inputs, with 1,000 times more inputs (hours)
 	@scripts/setup.sh test dev
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
 
 .PHONY: features
-features: ## Test the crate with each database alone
+features: ## Test the crate built with SQLite only, then with PostgreSQL only
 	cargo test -p cloacina --no-default-features --features sqlite $(CARGO_FLAGS)
 	cargo test -p cloacina --no-default-features --features postgres $(CARGO_FLAGS)
 
 .PHONY: long
-long: ## Run the load tests at full length (half an hour)
+long: ## Run the load tests at full length (an hour)
 	@scripts/setup.sh test dev
 	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} $(PYTHON) -m pytest --timeout 900 tests/test_kill.py tests/test_outage.py \
 		tests/test_many_processes.py tests/test_idle.py tests/test_stall.py tests/test_schedules.py tests/test_maps_kill.py
 	CLOACA_TEST_SECONDS=$${CLOACA_TEST_SECONDS:-60} CLOACA_TEST_WAITS=$${CLOACA_TEST_WAITS:-100000} \
 		$(PYTHON) -m pytest --timeout 3600 tests/test_waits_scale.py
+	CLOACA_TEST_PARENTS=$${CLOACA_TEST_PARENTS:-10000} CLOACA_TEST_RACES=$${CLOACA_TEST_RACES:-1000} \
+		CLOACA_TEST_WAITS=$${CLOACA_TEST_WAITS:-100000} $(PYTHON) -m pytest --timeout 7200 \
+		tests/test_children_faults.py tests/test_children_races.py tests/test_children_scale.py
+	CLOACA_TEST_MAP_RACES=$${CLOACA_TEST_MAP_RACES:-200} $(PYTHON) -m pytest --timeout 900 tests/test_maps_races.py
+	CLOACA_TEST_RACES=$${CLOACA_TEST_RACES:-10000} CLOACA_TEST_KILLS=$${CLOACA_TEST_KILLS:-30} \
+		$(PYTHON) -m pytest --timeout 3600 tests/test_waits_race.py tests/test_steps_kill.py
 	CLOACINA_RACES=$${CLOACINA_RACES:-10000} cargo test --workspace $(CARGO_FLAGS) --test runner -- races:: race_steps::
 	CLOACA_TEST_TENANT_EXECUTIONS=$${CLOACA_TEST_TENANT_EXECUTIONS:-1000} $(PYTHON) -m pytest --timeout 3600 \
 		tests/test_shared_tenants.py -k many
+	CLOACA_TEST_EXECUTIONS=$${CLOACA_TEST_EXECUTIONS:-1000000} CLOACA_TEST_OPEN=$${CLOACA_TEST_OPEN:-600} \
+		$(MAKE) test-web WEB_TESTS="--timeout 1800 tests/web/test_large.py tests/web/test_live.py"
 
 .PHONY: chaos
 chaos: ## Break databases, networks and disks under load; writes docs/explanation/chaos-report.md
@@ -99,28 +110,31 @@ check: ## Check words, format, lints and types
 	$(PYTHON) -m mypy.stubtest cloaca._core --mypy-config-file pyproject.toml
 
 .PHONY: ui
-ui: ## Build the page of `cloaca ui`
+ui: ## Build the web page of `cloaca ui`
 	@scripts/ui.sh build
 
-# The tests of annotations, syntax trees and error messages, which releases of Python change.
-PER_PYTHON := $(wildcard tests/test_forward_references.py tests/test_typed*.py tests/test_fingerprint.py tests/test_mistakes.py)
+# Tests of annotations, syntax trees and error messages, which differ between Python releases.
+PER_PYTHON := $(wildcard tests/test_forward_references.py tests/test_typed*.py tests/test_fingerprint.py tests/test_workflow_versions.py tests/test_mistakes.py)
 
 .PHONY: test-pythons
-test-pythons: ## Test what releases of Python change, with 3.12, 3.13 and 3.14
+test-pythons: ## Run the tests that depend on the Python release, on 3.12, 3.13 and 3.14
 	@scripts/setup.sh test dev
 	@pythons=$$(scripts/pythons.sh); for python in $$pythons; do \
 		PYTHONPATH="$(CURDIR)/python" "$$python" -m pytest -p cloaca._testing.plugin $(PYTEST_FLAGS) $(PER_PYTHON); \
 	done
 
+# The tests that `make test-web` runs.
+WEB_TESTS ?= --timeout 300 tests/web
+
 .PHONY: test-web
-test-web: ## Test the page in Chromium
+test-web: ## Test the web page in Chromium
 	@scripts/setup.sh test dev
 	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements/web.txt
-	$(PYTHON) -m pytest --timeout 300 tests/web
+	$(PYTHON) -m pytest $(WEB_TESTS)
 
 .PHONY: format
-format: ## Format the sources and fix what the linter can
+format: ## Format the sources and apply the linter's fixes
 	@scripts/setup.sh test
 	cargo fmt --all
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
@@ -144,7 +158,7 @@ pictures: ## Redraw the pictures of the documentation
 	$(PYTHON) scripts/cli_pictures.py
 
 .PHONY: screenshots
-screenshots: ## Take the screenshots of the page for the documentation
+screenshots: ## Take the screenshots of the web page for the documentation
 	@scripts/setup.sh test dev
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements/web.txt
 	$(PYTHON) scripts/screenshots.py
@@ -165,14 +179,15 @@ bench-peers: ## Measure other libraries with the same workloads
 wheel: ## Build the wheel into dist/
 	@scripts/setup.sh test wheel
 	rm -f dist/cloaca-*.whl
-	$(BIN)/maturin build --release --out dist $(CARGO_FLAGS)
+	$(BIN)/maturin build --release --compression-level 9 --out dist $(CARGO_FLAGS)
+	@test $$(stat -c %s dist/cloaca-*.whl) -le 6500000 || { echo "make: the wheel has more than 6.5 MB" >&2; exit 1; }
 
 .PHONY: lock
 lock: ## Update the lock files of the Python packages, with the oldest supported Python
 	scripts/lock.sh
 
 .PHONY: clean
-clean: ## Remove what was built and the virtual environment
+clean: ## Remove build results and the virtual environment
 	rm -rf .venv .pythons benchmarks/peers/.venvs target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/cloaca/*.so
 	find python tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

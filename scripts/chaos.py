@@ -1,13 +1,15 @@
-"""Chaos: real faults under a real load. Writes its report to docs/explanation/chaos-report.md.
+"""Tests the engine with real faults under a real load. Writes docs/explanation/chaos-report.md.
 
     make chaos
 
 Each trial runs workflows during a fault, ends the fault, and checks that every acknowledged
-execution completed, that no completion was recorded twice, and how long it took. A trial reports
-if the machine does not meet its requirements (the right to mount a file system, a C compiler).
+execution completes with the results of all its tasks. The trial also measures how long the
+executions take to complete after the fault, and counts the tasks that ran twice. If the machine
+lacks something that a trial needs (the right to mount a file system, a C compiler), the report says
+so.
 
-    python scripts/chaos.py disk        only the trials with this in their name; no report
-    CHAOS_SECONDS=60 make chaos         longer trials
+    python scripts/chaos.py disk        runs only trials with "disk" in their names; no report
+    CHAOS_SECONDS=60 make chaos         runs longer trials
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = ROOT / "scripts" / "private_postgres.sh"
 REPORT = ROOT / "docs" / "explanation" / "chaos-report.md"
 SLOW_DISK = ROOT / "scripts" / "slow_disk.c"
+# Approximate duration of a trial without the wait for the last executions, in seconds.
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
-# The delay added to each fsync of a slow disk, in milliseconds.
+# Delay that is added to each fsync of a slow disk, in milliseconds.
 SYNC_MS = 250
 
 
@@ -43,7 +46,7 @@ class CannotRun(Exception):
 
 
 class Proxy:
-    """A TCP proxy that can cut, stall and slow down what goes through it."""
+    """A TCP proxy that can cut, stall and slow down its connections."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -92,7 +95,7 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        """Stops forwarding data, without an error on either side."""
+        """Stops forwarding data. Neither side gets an error."""
         self._open.clear()
 
     def heal(self) -> None:
@@ -123,6 +126,7 @@ class Server:
 
 @contextmanager
 def server(folder: Path | None = None):
+    """Yields a server that is not started yet. At the end, stops it and deletes its folder."""
     own = Path(tempfile.mkdtemp(prefix="cloaca-chaos-")) if folder is None else folder
     own.chmod(0o755)
     running = Server(own)
@@ -135,11 +139,12 @@ def server(folder: Path | None = None):
 
 @contextmanager
 def small_disk(size: str):
+    """Mounts a file system of the given size, and yields its folder."""
     folder = Path(tempfile.mkdtemp(prefix="cloaca-chaos-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True).returncode != 0:
         folder.rmdir()
-        raise CannotRun("mounting a small file system is not permitted here")
+        raise CannotRun("this machine does not permit mounting a small file system")
     try:
         yield folder
     finally:
@@ -148,8 +153,9 @@ def small_disk(size: str):
 
 
 def fill(folder: Path) -> Path:
+    """Fills the disk of a folder, and returns the file that must be deleted to free the space."""
     filler = folder / "filler"
-    # Unbuffered: flushing a buffer would fail once more when the file is closed.
+    # Unbuffered, because closing a buffered file would try to flush the buffer again and fail.
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"x" * 65536)
@@ -157,7 +163,7 @@ def fill(folder: Path) -> Path:
 
 
 def _plain(message: str) -> str:
-    """The first line, without the location of the trial's database."""
+    """Returns the first line of a message, without the location of the trial's database."""
     line = re.sub(
         r"the database \S+://\S+|the disk of the database \S+",
         "the database",
@@ -167,7 +173,7 @@ def _plain(message: str) -> str:
 
 
 class Load:
-    """A load of chains of three tasks, with the outcome of each."""
+    """Submits chains of three tasks, and records their outcomes."""
 
     def __init__(self) -> None:
         self.runs: dict[str, int] = {}
@@ -198,15 +204,18 @@ class Load:
             stop.wait(0.004)
 
 
-def trial(url: str, trouble) -> dict[str, object]:
-    """Runs the load before, during and after a fault, and returns the observations."""
+def trial(url: str, fault) -> dict[str, object]:
+    """Runs the load before, during and after a fault, and returns the observations.
+
+    `fault` is a function that begins the fault, waits, and ends it.
+    """
     load, stop = Load(), threading.Event()
     config = cloaca.DefaultRunnerConfig(db_timeout=2)
     with cloaca.DefaultRunner(url, config) as runner:
         submitter = threading.Thread(target=load.submit_until, args=(runner, stop))
         submitter.start()
-        time.sleep(SECONDS / 4)  # the load runs before, during and after the fault
-        trouble()
+        time.sleep(SECONDS / 4)  # the load runs before the fault
+        fault()
         healed = time.monotonic()
         time.sleep(SECONDS / 4)
         stop.set()
@@ -216,7 +225,7 @@ def trial(url: str, trouble) -> dict[str, object]:
             status = str(handle.result(timeout=120).status)
             states[status] = states.get(status, 0) + 1
         settled = time.monotonic() - healed
-        odd = [
+        wrong = [
             h.id
             for h in load.acknowledged
             if set(h.result().final_context) != {"data", "a", "b", "c"}
@@ -226,27 +235,31 @@ def trial(url: str, trouble) -> dict[str, object]:
         "states": states,
         "refused": load.refused,
         "twice": sum(1 for count in load.runs.values() if count > 1),
-        "odd": odd,
+        "wrong": wrong,
         "settled": settled,
     }
 
 
 def postgres_restarts(mode: str):
+    """Returns a trial in which the server stops in a mode of pg_ctl, and starts again."""
+
     def run() -> dict[str, object]:
         with server() as running:
             url = running.start()
 
-            def trouble() -> None:
+            def fault() -> None:
                 running.stop(mode)
-                time.sleep(SECONDS / 4)  # callers use a database that is down
+                time.sleep(SECONDS / 4)  # the database is down for this long
                 running.start()
 
-            return trial(url, trouble)
+            return trial(url, fault)
 
     return run
 
 
 def network(what: str):
+    """Returns a trial with a network fault: cut, stall or slow."""
+
     def run() -> dict[str, object]:
         with server() as running:
             url = running.start()
@@ -255,7 +268,7 @@ def network(what: str):
             proxy = Proxy(int(address.rpartition(":")[2]))
             through = f"{head}@127.0.0.1:{proxy.port}/{database}"
 
-            def trouble() -> None:
+            def fault() -> None:
                 if what == "slow":
                     proxy.delay = 0.05
                 else:
@@ -263,7 +276,7 @@ def network(what: str):
                 time.sleep(SECONDS / 2)  # the fault lasts this long
                 proxy.heal()
 
-            return trial(through, trouble)
+            return trial(through, fault)
 
     return run
 
@@ -272,12 +285,12 @@ def full_disk_sqlite() -> dict[str, object]:
     with small_disk("16m") as folder:
         path = folder / f"{uuid.uuid4().hex}.db"
 
-        def trouble() -> None:
+        def fault() -> None:
             filler = fill(folder)
             time.sleep(SECONDS / 2)  # the disk is full for this long
             filler.unlink()
 
-        seen = trial(f"sqlite:///{path}", trouble)
+        seen = trial(f"sqlite:///{path}", fault)
         code = (
             "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); "
             "print(database.execute('PRAGMA integrity_check').fetchone()[0])"
@@ -296,21 +309,21 @@ def full_disk_postgres() -> dict[str, object]:
         with server(data) as running:
             url = running.start()
 
-            def trouble() -> None:
+            def fault() -> None:
                 filler = fill(folder)
                 time.sleep(SECONDS / 2)  # the disk is full for this long
                 filler.unlink()
-                # A server that could not write its log has stopped.
+                # The server may have stopped because it could not write its log.
                 running.start()
 
-            return trial(url, trouble)
+            return trial(url, fault)
 
 
 class SlowDisk:
-    """Programs whose disk can be slowed down: see slow_disk.c."""
+    """A disk that slow_disk.c can slow down for selected programs."""
 
     def __init__(self, folder: Path) -> None:
-        # The server's user must be able to read the switch and to write the counter.
+        # The server's user must be able to read the switch file and to write to the counter file.
         folder.chmod(0o755)
         library = folder / "slow_disk.so"
         self._switch = folder / "slow"
@@ -319,20 +332,20 @@ class SlowDisk:
         self._counter.chmod(0o666)
         compiler = shutil.which("cc")
         if compiler is None:
-            raise CannotRun("there is no C compiler here")
+            raise CannotRun("this machine has no C compiler")
         command = [compiler, "-shared", "-fPIC", "-o", str(library), str(SLOW_DISK)]
         subprocess.run(command, check=True)
         self.environment = {"LD_PRELOAD": str(library), "SLOW_DISK": str(self._switch)}
 
-    def trouble(self) -> None:
-        """Slows down the disk for the duration of a fault."""
+    def fault(self) -> None:
+        """Makes the disk slow for `SECONDS / 2`."""
         self._switch.write_text(str(SYNC_MS))
         self._switch.chmod(0o644)
         time.sleep(SECONDS / 2)
         self._switch.unlink()
 
     def check(self, seen: dict[str, object]) -> dict[str, object]:
-        """Returns the figures of a trial, after checking that the disk was slow."""
+        """Returns the observations of a trial, and checks that the disk was slow."""
         syncs = self._counter.stat().st_size
         if not syncs:
             raise AssertionError("no fsync was slow, so the trial tested nothing")
@@ -347,12 +360,12 @@ def slow_disk():
 
 def slow_disk_postgres() -> dict[str, object]:
     with slow_disk() as disk, server() as running:
-        # The cluster is made and the database migrated at full speed.
-        return disk.check(trial(running.start(disk.environment), disk.trouble))
+        # The cluster is created and the database migrated before the disk becomes slow.
+        return disk.check(trial(running.start(disk.environment), disk.fault))
 
 
 def slow_disk_sqlite() -> dict[str, object]:
-    """In another process, because the disk must be slow for the engine that writes the file."""
+    """Runs the load in a child process, so that only that process has a slow disk."""
     with slow_disk() as disk, tempfile.TemporaryDirectory(prefix="cloaca-chaos-") as folder:
         child = subprocess.Popen(
             [sys.executable, __file__, "--sqlite", f"{folder}/{uuid.uuid4().hex}.db"],
@@ -363,10 +376,10 @@ def slow_disk_sqlite() -> dict[str, object]:
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        # The child reports when the fault should begin, and is informed of its end.
-        if child.stdout.readline() != "trouble\n":
+        # The child prints a line when the fault must begin, and then waits until the fault is over.
+        if child.stdout.readline() != "fault\n":
             raise AssertionError(f"the child ended with {child.wait()}")
-        disk.trouble()
+        disk.fault()
         answer, _ = child.communicate("over\n")
         if child.returncode:
             raise AssertionError(f"the child ended with {child.returncode}")
@@ -374,24 +387,24 @@ def slow_disk_sqlite() -> dict[str, object]:
 
 
 def sqlite_child(path: str) -> int:
-    """The load on an SQLite file around a fault that the parent process causes."""
+    """Runs the load on an SQLite file. The parent process causes the fault."""
 
-    def trouble() -> None:
-        print("trouble", flush=True)
+    def fault() -> None:
+        print("fault", flush=True)
         sys.stdin.readline()
 
-    print(json.dumps(trial(f"sqlite:///{path}", trouble)), flush=True)
+    print(json.dumps(trial(f"sqlite:///{path}", fault)), flush=True)
     return 0
 
 
 TRIALS = {
     "PostgreSQL restarts (fast)": postgres_restarts("fast"),
-    "PostgreSQL is killed and started": postgres_restarts("immediate"),
+    "PostgreSQL is killed and restarted": postgres_restarts("immediate"),
     "the network is cut": network("cut"),
     "the network stalls": network("stall"),
-    "the network is slow (50 ms a packet)": network("slow"),
-    f"the disk is slow ({SYNC_MS} ms an fsync; SQLite)": slow_disk_sqlite,
-    f"the disk is slow ({SYNC_MS} ms an fsync; PostgreSQL)": slow_disk_postgres,
+    "the network is slow (50 ms per packet)": network("slow"),
+    f"the disk is slow ({SYNC_MS} ms per fsync; SQLite)": slow_disk_sqlite,
+    f"the disk is slow ({SYNC_MS} ms per fsync; PostgreSQL)": slow_disk_postgres,
     "the disk is full (SQLite)": full_disk_sqlite,
     "the disk is full (PostgreSQL)": full_disk_postgres,
 }
@@ -415,7 +428,7 @@ def main() -> int:
             rows.append(f"| {name} | FAILED: {type(error).__name__}: {error} | | | | |")
             print(f"  FAILED: {error!r}", flush=True)
             continue
-        good = seen["states"] == {"Completed": seen["acknowledged"]} and not seen["odd"]
+        good = seen["states"] == {"Completed": seen["acknowledged"]} and not seen["wrong"]
         good = good and seen.get("integrity", "ok") == "ok"
         failed += not good
         print(f"  {'ok' if good else 'FAILED'} {seen}", flush=True)
@@ -426,12 +439,13 @@ def main() -> int:
         )
     text = f"""# The last run of `make chaos`
 
-Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}: {SECONDS:g} s a trial, chains of
-three tasks submitted all the time by one thread, one runner. *Acknowledged* executions must all
-have completed with the writes of all three tasks.
-A task may run twice (at least once is the promise); it is recorded once.
+Written by `scripts/chaos.py` on {time.strftime("%Y-%m-%d")}. Each trial takes {SECONDS:g} s:
+one thread continuously submits chains of three tasks, and one runner runs them. Every
+*acknowledged* execution must complete with the results of all three tasks. Tasks run at least
+once, so a task can run twice, but only one of its results is recorded.
 
-| trouble | outcome | acknowledged | tasks that ran twice | all done after | refused meanwhile |
+| fault | outcome | acknowledged | tasks that ran twice | time until all were done \
+| refused submissions |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 """

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that what a person reads here is plain technical English.
+"""Checks that all text for readers is plain technical English.
 
     python3 scripts/check_words.py            # every file, and the subjects of unpublished commits
     python3 scripts/check_words.py PATH...    # these files, and the files of these folders
 
-It reads comments, docstrings, string literals, Markdown and the names of items. Each finding is a
-line `path:line: "text" [rule]; hint: …`. The rules are in `word_rules.py`. The findings that may
-stay are in `words_allowed.py`, with a reason for each; an entry that no longer matches anything is
-an error.
+The script reads comments, docstrings, string literals, Markdown and item names. Each finding is
+printed as a line `path:line: "text" [rule]; hint: …`. The rules are in `word_rules.py`. Allowed
+findings are listed in `words_allowed.py`, each with a reason. An entry of that list that matches no
+finding is an error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 class Paragraph(NamedTuple):
-    """The words of a paragraph, joined by single spaces, with the offset and the line of each."""
+    """The words of a paragraph, joined by single spaces, with the offset and line of each word."""
 
     kind: str
     text: str
@@ -52,8 +52,8 @@ class Paragraph(NamedTuple):
         return self.lines[bisect_right(self.offsets, offset) - 1]
 
 
-# Each pattern finds both comments and strings, so that neither is mistaken for code or for a part
-# of the other.
+# Each pattern matches comments and strings, so that quotes in comments and comment markers in
+# strings are not misread.
 LANGUAGES = {
     "rust": re.compile(
         r"""(?P<comment>//[^\n]*)
@@ -76,7 +76,7 @@ MARKER = re.compile(r"//[/!]?|#[:!]?#*")
 DOC_MARKERS = {"///", "//!", "#:"}
 ITEM = re.compile(r"\b(?:fn|struct|enum|trait|type|mod|const|static|class|def)\s+(\w+)")
 NAME_PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-# Code is not prose, and generated text is checked at its source.
+# Code is not prose. Generated text is checked at its source.
 CODE_BLOCK = re.compile(
     r"^ *(```+|~~~+).*?^ *\1|<!-- generated.*?<!-- /generated -->|<!--.*?-->",
     re.DOTALL | re.MULTILINE,
@@ -90,7 +90,7 @@ def blank(match: re.Match[str]) -> str:
 
 
 def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
-    """Splits a comment, a string or a page. After its first paragraph, a `doc` is a comment."""
+    """Splits text into paragraphs. If `kind` is `doc`, the second and later ones are `comment`."""
     text = CODE_SPAN.sub("`…`", text).replace("\\\n", " \n")
     for part in NEW_PARAGRAPH.split(text):
         words = list(re.finditer(r"\S+", part))
@@ -103,11 +103,11 @@ def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
 
 
 def read(language: str, source: str) -> Iterator[Paragraph]:
-    """Yields everything in a source that a person reads."""
+    """Yields the paragraphs of a source's text for readers: comments, strings and item names."""
     if language == "markdown":
         yield from paragraphs("markdown", CODE_BLOCK.sub(blank, source), 1)
         return
-    marker, text, first, last = "", "", 0, -1  # the comment that the next line may continue
+    marker, text, first, last = "", "", 0, -1  # the comment block read so far
     for match in LANGUAGES[language].finditer(source):
         groups = match.groupdict()
         line = source.count("\n", 0, match.start()) + 1
@@ -142,14 +142,14 @@ def check_source(path: str, source: str, rules: Sequence[Rule] = RULES) -> list[
 
 
 def git(*arguments: str) -> list[str]:
-    """The lines that git prints; none if it fails."""
+    """Returns the lines that git prints; an empty list if git fails."""
     command = ["git", "-C", str(ROOT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def check_subjects() -> list[Finding]:
-    """The subjects of the commits that the upstream branch does not have."""
+    """Returns findings for long subjects of commits that the upstream branch does not have."""
     if git("rev-parse", "--is-shallow-repository") != ["false"]:
         print("commit subjects not checked: not a git checkout, or a shallow one", file=sys.stderr)
         return []
@@ -178,7 +178,7 @@ def allows(entry: dict[str, str], finding: Finding) -> bool:
 def without_allowed(
     findings: list[Finding], entries: list[dict[str, str]], *, complete: bool
 ) -> list[Finding]:
-    """Leaves out allowed findings; if `complete`, adds one for each entry that allows nothing."""
+    """Removes allowed findings. If `complete`, adds a finding for each entry without a match."""
     left = [finding for finding in findings if not any(allows(entry, finding) for entry in entries)]
     for entry in entries:
         if not entry.get("reason"):
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> int:
     files = {ROOT / name for name in names} or set(ROOT.rglob("*"))
     chosen = [Path(argument).resolve() for argument in arguments]
     if missing := [path for path in chosen if not path.exists()]:
-        sys.exit(f"error: there is no {missing[0]}")
+        sys.exit(f"error: {missing[0]} does not exist")
     if chosen:
         files = {file for file in files if any(file.is_relative_to(path) for path in chosen)}
     findings = [] if chosen else check_subjects()

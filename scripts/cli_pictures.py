@@ -2,7 +2,7 @@
 
     python scripts/cli_pictures.py
 
-It runs a small pipeline in a database of its own and exports rich's output as pictures.
+The script runs a small pipeline on a new database, and exports rich's output as pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH = 92
 
 
 def define() -> None:
-    """A pipeline that takes a moment."""
+    """Defines a pipeline that runs long enough to show progress."""
     with cloaca.WorkflowBuilder("etl"):
 
         @cloaca.task(id="extract")
@@ -50,12 +50,12 @@ def define() -> None:
 
 
 def console() -> Console:
-    """A terminal that records its output."""
+    """Returns a terminal that records its output."""
     return Console(file=io.StringIO(), force_terminal=True, width=WIDTH, record=True)
 
 
 def save(shown: Console, name: str) -> None:
-    """Writes a picture, without rich's references to web fonts."""
+    """Writes a picture, without the references to web fonts that rich adds."""
     svg = shown.export_svg(title=f"cloaca {name}", unique_id=f"cloaca-{name}")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     (IMAGES / f"cloaca-{name}.svg").write_text(svg, encoding="utf-8")
@@ -70,7 +70,7 @@ def main() -> None:
         cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
     ):
         handle = runner.submit("etl")
-        # A single drawing at half time, because the picture is not animated.
+        # The picture is not animated: it shows the bars when half of the work is done.
         while (handle.progress().tasks["clean"].done or 0) < 5:
             time.sleep(0.02)
         run = console()

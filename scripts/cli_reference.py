@@ -1,4 +1,4 @@
-"""Writes docs/reference/cli.md from the commands themselves.
+"""Writes docs/reference/cli.md from the definitions of the commands.
 
 python scripts/cli_reference.py [--check]
 """
@@ -16,18 +16,18 @@ from cloaca._cli._root import cli
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 HEAD = """# Command line
 
-`cloaca`, also `python -m cloaca`. This page is written by `scripts/cli_reference.py` from the
-commands themselves.
+The command is `cloaca` or `python -m cloaca`. `scripts/cli_reference.py` generates this page from
+the commands.
 
-Every command takes `-c`/`--database URL`, else the environment's `CLOACA_DATABASE_URL`, and
-`--json`, with which it prints one JSON document and nothing else: the output of tasks goes to
-stderr. Commands that view or control executions do not start a runner, and never create or migrate
-a database.
+Every command takes the database from `-c`/`--database URL`, or else from the environment variable
+`CLOACA_DATABASE_URL`. With `--json`, every command prints one JSON document and nothing else on
+stdout; the output of tasks goes to stderr. Commands that view or control executions do not start a
+runner, and never create or migrate a database.
 
 | exit status | meaning |
 |---|---|
-| 0 | Success, also if the reader of the output closes the pipe early. |
-| 1 | The execution or the request failed. The reason is printed on stderr. |
+| 0 | Success, even if the reader of the output closes the pipe early. |
+| 1 | The execution or the request failed, or stdout cannot be written. stderr has the reason. |
 | 2 | Wrong usage, e.g. an unknown option or no database. |
 | 130 | Interrupted by Ctrl-C. |
 
@@ -35,7 +35,7 @@ a database.
 
 
 def render() -> str:
-    """The whole page."""
+    """Returns the whole page."""
     parts = [HEAD]
     root = click.Context(cli, info_name="cloaca")
     for name in COMMANDS:
@@ -46,7 +46,7 @@ def render() -> str:
 
 
 def section(command: click.Command, path: str) -> list[str]:
-    """A command's section; for a group, the sections of its commands."""
+    """Returns a command's section; for a group, the sections of its commands."""
     context = click.Context(command, info_name=path, terminal_width=88, max_content_width=88)
     context.help_option_names = ["-h", "--help"]
     if isinstance(command, click.Group):
@@ -60,14 +60,14 @@ def section(command: click.Command, path: str) -> list[str]:
 
 
 def main() -> int:
-    """Writes the page, or with `--check` reports whether it is current."""
+    """Writes the page. With `--check`, reports whether the page is current."""
     page = render().rstrip() + "\n"
     if "--check" not in sys.argv:
         PAGE.write_text(page, encoding="utf-8")
         return 0
     if PAGE.read_text(encoding="utf-8") == page:
         return 0
-    print(f"{PAGE.name} is out of date: run python scripts/cli_reference.py", file=sys.stderr)
+    print(f"{PAGE.name} is out of date; hint: run python scripts/cli_reference.py", file=sys.stderr)
     return 1
 
 

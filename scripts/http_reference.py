@@ -1,4 +1,4 @@
-"""Writes the reference of the HTTP API from its OpenAPI document, with a curl command each.
+"""Generates the reference of the HTTP API from its OpenAPI document, with a curl command per route.
 
 `reference_pages.py` calls `routes`; `tests/test_docs_http.py` runs the commands.
 """
@@ -37,7 +37,7 @@ GROUPS = {
     "healthz": "Health",
 }
 
-#: The bodies of the commands, by operation.
+#: The request bodies of the curl commands, by operation.
 BODIES: dict[str, dict[str, Any]] = {
     "submit": {"workflow": "etl", "input": {"day": "2026-01-01"}, "labels": {"order": "4711"}},
     "controlExecutions": {"action": "retry", "filter": {"status": "Failed"}, "dry_run": True},
@@ -52,10 +52,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "pruneDatabase": {"older_than": "30d"},
 }
 
-#: The operations about maps; the map of the example is the task `fetch`.
+#: The operations on maps. In their curl commands, the map is the task `fetch`.
 MAPS = {"listItems", "changeMap"}
 
-#: The query of the commands, by operation.
+#: The query strings of the curl commands, by operation.
 QUERIES = {
     "listExecutions": "status=Failed&since=24h",
     "compareExecutions": "a=$ID&b=last-success",
@@ -66,7 +66,7 @@ QUERIES = {
 
 
 def routes() -> str:
-    """The groups of routes, then the codes of the API's own problems."""
+    """Returns the groups of routes, then the error codes that only the API uses."""
     paths = json.loads(DOCUMENT.read_text())["paths"]
     groups: dict[str, list[str]] = {}
     for path, methods in paths.items():
@@ -75,7 +75,7 @@ def routes() -> str:
             groups.setdefault(group, []).append(_route(method.upper(), path, operation))
     unknown = set(groups) - set(GROUPS)
     if unknown:
-        raise SystemExit(f"http_reference.py: name the groups {', '.join(sorted(unknown))}")
+        raise SystemExit(f"http_reference.py: GROUPS has no title for {', '.join(sorted(unknown))}")
     parts = []
     for group, title in GROUPS.items():
         if group in groups:
@@ -111,7 +111,7 @@ def _route(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def command(method: str, path: str, operation: dict[str, Any]) -> str:
-    """The curl command of a route, with `$URL`, `$TOKEN` and ids as variables."""
+    """Returns the curl command of a route, with `$URL`, `$TOKEN` and ids as variables."""
     task = "fetch" if operation["operationId"] in MAPS else "load"
     variables = {"{task}": task, "{name}": "etl", "{version}": "$VERSION"}
     group = operation["tags"][0]
@@ -137,7 +137,7 @@ def command(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def _problems() -> str:
-    """The table of the codes that only the API has."""
+    """Returns the table of the error codes that only the API uses."""
     text = PROBLEMS.read_text()
     table = text[text.index("pub const CODES") : text.index("];", text.index("pub const CODES"))]
     found = re.findall(r'\(\s*"(\w+)",\s*StatusCode::(\w+),\s*"([^"]+)",?\s*\)', table)

@@ -1,4 +1,4 @@
-"""The plot of the last benchmark: the ratio of each workload to its limit."""
+"""Draws the results of the last benchmark: each workload's figure relative to its limit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 TEXT, LINE = "#7b8494", "#8a94a6"
 COLOURS = {"sqlite": ("SQLite", "#3b82c4"), "postgres": ("PostgreSQL", "#d97c2b")}
 
-#: The panels: title, workloads, targets, and the end of the axis.
+#: For each panel: the title, the workloads, the target, and the maximum of the axis.
 PANELS = [
-    ("of the rows that must be written (more is better)", ["W2", "W2-threads", "W3"], 0.35, 1.0),
-    ("of four commits (less is better)", ["W1"], 1.5, 3.0),
+    (
+        "rate relative to writing the rows alone (higher is better)",
+        ["W2", "W2-threads", "W3"],
+        0.35,
+        1.0,
+    ),
+    ("time relative to four commits (lower is better)", ["W1"], 1.5, 3.0),
 ]
 
 LEFT, WIDTH, BAR, GAP = 96, 420, 14, 12
@@ -29,7 +34,7 @@ def _line(x: float, top: float, bottom: float, dashes: str = "") -> str:
 
 
 def _bars(workload: str, results: dict[str, Any], top: float, end: float) -> list[str]:
-    """A bar for each database, followed by its ratio."""
+    """Draws a bar and its ratio for each database."""
     drawn = [_text(LEFT - 8, top + BAR + 4, workload, "end")]
     for index, (database, (_, colour)) in enumerate(COLOURS.items()):
         figures = results.get(database, {}).get("workloads", {}).get(workload, {})
@@ -45,22 +50,22 @@ def _bars(workload: str, results: dict[str, Any], top: float, end: float) -> lis
 
 
 def limits_plot(results: dict[str, Any]) -> str:
-    """The picture, as SVG; `results` is what `benchmarks/run.py` wrote."""
+    """Returns the picture as SVG. `results` is the output of `benchmarks/run.py`."""
     drawn: list[str] = []
     x = float(LEFT)
     for name, colour in COLOURS.values():
         drawn.append(f'<rect x="{x:g}" y="8" width="12" height="12" fill="{colour}"/>')
         drawn.append(_text(x + 18, 18, name))
         x += 110
-    drawn += [_line(x + 6, 7, 21, "3 3"), _text(x + 14, 18, "asked")]
+    drawn += [_line(x + 6, 7, 21, "3 3"), _text(x + 14, 18, "target")]
     y = 34.0
-    for title, workloads, asked, end in PANELS:
+    for title, workloads, target, end in PANELS:
         drawn.append(_text(LEFT, y + 10, title))
         top = y + 18
         bottom = top + len(workloads) * (2 * BAR + GAP)
         for index, workload in enumerate(workloads):
             drawn += _bars(workload, results, top + GAP / 2 + index * (2 * BAR + GAP), end)
-        drawn += [_line(LEFT, top, bottom), _line(LEFT + asked / end * WIDTH, top, bottom, "3 3")]
+        drawn += [_line(LEFT, top, bottom), _line(LEFT + target / end * WIDTH, top, bottom, "3 3")]
         y = bottom + 12
     width, height = LEFT + WIDTH + 48, y
     return (

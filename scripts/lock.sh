@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes requirements/*.txt from the extras in pyproject.toml.
-# Resolves for the oldest supported Python: packages with wheels for it have wheels for newer versions too.
+# Resolves the package versions for the oldest supported Python version. Packages that have wheels for this version also have
+# wheels for newer versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,12 +1,12 @@
-"""Makes the databases of tests/corpus with the current schema.
+"""Creates the databases of tests/corpus with the current schema.
 
-They contain executions in every state, and their runner was killed.
+Each database contains executions in every state. Their runner was killed.
 
-Run it once for each released schema version, with that release, and keep the files:
+Run this script once with each release that changes the schema, and keep the files:
 
     .venv/bin/python scripts/make_corpus.py POSTGRES_SERVER_URL
 
-The URL must be for the superuser of a server, as scripts/private_postgres.sh prints it.
+The URL must give superuser access, like the URL that scripts/private_postgres.sh prints.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
-# The last migration of this release.
+# The number of the last migration of this release.
 SCHEMA = max(
     int(path.name.split("_")[0]) for path in (ROOT / "crates/cloacina/migrations/sqlite").iterdir()
 )
@@ -62,13 +62,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leave(url: str) -> None:
-    """Fills a database and leaves it as a killed process would."""
+    """Fills a database in a child process, which then kills itself."""
     child = subprocess.run([sys.executable, "-c", CHILD, url, str(ROOT / "tests")], timeout=120)
     assert child.returncode == -signal.SIGKILL, child.returncode
 
 
 def make_sqlite() -> Path:
-    """Returns the file, with its WAL checkpointed, and without this machine's names."""
+    """Creates the SQLite file and returns its path.
+
+    The file has no WAL, and contains neither the name nor the paths of this machine.
+    """
     path = CORPUS / f"schema_{SCHEMA}.db"
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +94,7 @@ def make_sqlite() -> Path:
 
 
 def make_postgres(server: str) -> Path:
-    """Returns the dump."""
+    """Creates the file with the dump of the PostgreSQL database, and returns its path."""
     name = f"corpus{uuid.uuid4().hex}"
     psql = ["psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
     subprocess.run([*psql, server, "--command", f"CREATE DATABASE {name}"], check=True)
@@ -103,7 +106,8 @@ def make_postgres(server: str) -> Path:
     command = ["pg_dump", "--no-owner", "--no-privileges", "--inserts", url]
     dumped = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     dumped = dumped.replace(f"{ROOT}/", "")
-    # Omits lines that only this version of psql knows, and settings that other servers may not.
+    # Omits commands that other versions of psql may not know, and settings that other servers may
+    # lack.
     lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "SET "))]
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -1,8 +1,8 @@
-"""Draws the pictures of the documentation from the examples and from the last benchmark.
+"""Draws the pictures of the documentation: workflows of the examples, and the last benchmark.
 
     .venv/bin/python scripts/pictures.py [--check]
 
-With `--check` nothing is written, and the exit status is 1 if a picture is not current.
+With `--check`, writes nothing, and exits with status 1 if a picture is not current.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 RESULTS = ROOT / "benchmarks" / "results.json"
 
-#: Fill and stroke of a task by its state, readable on light and on dark pages.
+#: Fill and stroke colours of a task's box by the task's state, readable on light and dark pages.
 COLOURS = {
     "Completed": ("#d9f2e3", "#23804b"),
     "Failed": ("#fbdcdc", "#c0262d"),
@@ -32,7 +32,7 @@ BOX = re.compile(r'<g><title>(?P<task>[^<]*)</title><rect [^>]*?fill="[^"]*" str
 
 
 def workflow(example: str, name: str) -> cloaca.Workflow:
-    """A workflow that an example defines."""
+    """Returns a workflow that an example defines."""
     runpy.run_path(str(ROOT / "examples" / example))
     _, defined = registry.workflows_since(0)
     (found,) = [known for known in defined if known.name == name]
@@ -40,13 +40,13 @@ def workflow(example: str, name: str) -> cloaca.Workflow:
 
 
 def dag(found: cloaca.Workflow) -> str:
-    """The drawing that a notebook shows, without the caption above it."""
+    """Draws a workflow as a notebook would show it, but without the caption."""
     drawn = found._repr_html_()
     return drawn[drawn.index("<svg") : drawn.index("</svg>") + len("</svg>")] + "\n"
 
 
 def dag_run(found: cloaca.Workflow, context: dict[str, object]) -> str:
-    """The same after an execution: each task in the colour of its state."""
+    """Draws a workflow after an execution, with each task in the colour of its state."""
     with cloaca.DefaultRunner(":memory:") as runner:
         tasks = runner.execute(found, context).tasks
 
@@ -60,7 +60,7 @@ def dag_run(found: cloaca.Workflow, context: dict[str, object]) -> str:
 
 
 def pictures() -> dict[Path, str]:
-    """Every picture with its file."""
+    """Returns the text of every picture, by file."""
     sales = workflow("03_complex_workflows.py", "sales")
     bad_day: dict[str, object] = {"input": {"north": 70, "south": -1, "west": 40}}
     return {
@@ -71,7 +71,7 @@ def pictures() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write the pictures, or report which are not current."""
+    """Writes the pictures. With `--check`, reports which are not current."""
     old = {path: text for path, text in pictures().items() if read(path) != text}
     for path, text in old.items():
         if "--check" in sys.argv[1:]:
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file; `None` if it does not exist."""
+    """Returns the text of a file; `None` if the file does not exist."""
     return path.read_text() if path.exists() else None
 
 

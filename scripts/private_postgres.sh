@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Manages a private PostgreSQL server on a free port.
 #
-#   private_postgres.sh start DIR          creates the cluster in DIR if there is none, starts it, prints its URL
-#   private_postgres.sh stop DIR [MODE]    stops it (MODE: fast or immediate) and leaves DIR to the caller
-#   private_postgres.sh guard DIR          waits until no process holds a lock on DIR.users, then stops it and removes DIR
+#   private_postgres.sh start DIR          starts the server in DIR and prints its URL; creates the cluster first if DIR has none
+#   private_postgres.sh stop DIR [MODE]    stops the server (MODE: fast or immediate); does not remove DIR
+#   private_postgres.sh guard DIR          waits until no program holds a lock on DIR.users, then stops the server and removes DIR
 #
-# A server that is started again in the same DIR keeps its port. POSTGRES_OPTIONS are further options of the server, like
-# "-c fsync=off"; without them, it has PostgreSQL's default durability.
+# A server that is started again in the same DIR has the same port. POSTGRES_OPTIONS can contain more server options, for
+# example "-c fsync=off". Without such options, the server has PostgreSQL's default durability.
 set -euo pipefail
 
 fail() { echo "private_postgres.sh: $*" >&2; exit 1; }
@@ -17,7 +17,7 @@ directory=$(realpath -m -- "$2")
 mode=${3:-fast}
 data=$directory/data
 
-# Debian keeps the server's programs out of PATH, and pg_config may name a client-only installation.
+# Debian's server programs are not in PATH, and pg_config may belong to an installation without a server.
 find_binaries() {
     for candidate in "$(pg_config --bindir 2>/dev/null || true)" $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
         if [[ -x $candidate/initdb && -x $candidate/postgres ]]; then echo "$candidate"; return; fi
@@ -31,7 +31,7 @@ if [[ -z $binaries && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
 fi
 [[ -n $binaries ]] || fail "no PostgreSQL server found; hint: apt-get install postgresql"
 
-# The server refuses to run as root. It must not start in a directory that its user cannot read.
+# The server refuses to run as root, and does not start in a directory that its user cannot read.
 as_server() { (cd / && if [[ $(id -u) -eq 0 ]]; then runuser -u postgres -- "$@"; else "$@"; fi); }
 running() { [[ -f $data/PG_VERSION ]] && as_server "$binaries/pg_ctl" -D "$data" status >/dev/null; }
 stop() { ! running || as_server "$binaries/pg_ctl" -D "$data" -m "$1" -w stop >/dev/null; }
@@ -46,7 +46,7 @@ case $verb in
         while true; do
             flock -x 9
             flock -u 9
-            # Another test program may follow at once and use the same server.
+            # Waits a moment, because another test program may start soon and use the same server.
             sleep 3
             if flock -x -n 9; then
                 stop immediate
@@ -60,16 +60,16 @@ esac
 if ! running; then
     if [[ ! -f $data/PG_VERSION ]]; then
         mkdir -p "$directory"
-        [[ -z $(ls -A "$directory") ]] || fail "$directory is not empty and holds no cluster; hint: name a new directory"
+        [[ -z $(ls -A "$directory") ]] || fail "$directory is not empty and contains no cluster; hint: name a new directory"
         [[ $(id -u) -ne 0 ]] || chown postgres: "$directory"
         as_server "$binaries/initdb" -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >/dev/null
-        # Members of this group must give a password; other roles need none.
+        # Members of this group must give a password. Other roles need no password.
         sed -i '1i host all +password_required all scram-sha-256' "$data/pg_hba.conf"
         python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' \
             >"$directory/port"
     fi
     as_server "$binaries/pg_ctl" -D "$data" -w -t 60 -l "$directory/server.log" -o "-p $(<"$directory/port") \
         -c listen_addresses=127.0.0.1 -c unix_socket_directories='$directory' ${POSTGRES_OPTIONS:-}" start >/dev/null ||
-        fail "the server did not start; see $directory/server.log"
+        fail "the server did not start; hint: see $directory/server.log"
 fi
 echo "postgresql://postgres@127.0.0.1:$(<"$directory/port")/postgres"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes a virtual environment for each Python newer than 3.11, and prints the paths of their interpreters.
+# Creates a virtual environment for each supported Python newer than 3.11, and prints the paths of the interpreters.
 #
 #   scripts/pythons.sh [FOLDER]
 #
-# FOLDER is .pythons if none is given. An interpreter of this machine is used if there is one, in the path or from pyenv;
-# otherwise Debian's is unpacked into FOLDER. Each environment gets the packages of requirements/test.txt.
-# Doing it twice is cheap: an environment is made again only when its interpreter, this script or the lock file changed.
+# The default FOLDER is .pythons. For each version, the script uses this machine's interpreter (from PATH or pyenv) if there is
+# one. Otherwise it unpacks Debian's interpreter into FOLDER. Each environment gets the packages of requirements/test.txt.
+# A second run is cheap: an environment is created again only if its interpreter, this script or the lock file has changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 folder=$(realpath --canonicalize-missing "${1:-.pythons}")
 lock=requirements/test.txt
-# The release of Debian that has each version. None has 3.12.
+# For each Python version, the Debian release that contains it. No release contains 3.12.
 releases=(3.12= 3.13=trixie 3.14=forky)
 
 say() { printf 'pythons: %s\n' "$*" >&2; }
@@ -21,7 +21,7 @@ fail() {
     exit 1
 }
 
-# Settings of another environment must not reach these.
+# The settings of an active environment must not affect these environments.
 unset PYTHONHOME PYTHONPATH CONDA_PREFIX
 
 checksum() { cat scripts/pythons.sh "$lock" | sha256sum | cut -d ' ' -f 1; }
@@ -30,7 +30,7 @@ is_ready() {
     "$1/venv/bin/python" -c '' 2>/dev/null && [ "$(cat "$1/installed" 2>/dev/null)" = "$(checksum)" ]
 }
 
-# Prints the interpreter of a version that this machine has, if it has one.
+# Prints the path of this machine's interpreter of a version, if there is one.
 find_installed() {
     local candidate
     local probe='import sqlite3, ssl, sys, venv; print(sys._base_executable)'
@@ -49,12 +49,12 @@ find_tools() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y mmdebstrap patchelf >&2
 }
 
-# Prints the mirror that this machine already uses.
+# Prints the Debian mirror that this machine uses.
 find_mirror() {
     local mirror
     # shellcheck disable=SC2016 # apt-get expands $(SITE).
     mirror=$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Created-By: Packages' | awk '!/security/ && !found++')
-    [ -n "$mirror" ] || fail "apt has no mirror of Debian" "run apt-get update, on Debian"
+    [ -n "$mirror" ] || fail "apt knows no Debian mirror" "run apt-get update, on Debian"
     echo "$mirror"
 }
 
@@ -65,22 +65,23 @@ unpack_debian() {
     find_tools
     mirror=$(find_mirror)
     say "unpacking Python $version of Debian $release"
-    # A mirror that lags behind is good enough for tests. The signatures are still checked.
+    # An outdated mirror is acceptable for tests. The signatures are still checked.
     mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
         --include="python$version" "$release" "$system" "$mirror" >&2
-    # This machine's C library may be too old for the interpreter. Extension modules also look for their libraries in the
-    # program's DT_RPATH, but not in its DT_RUNPATH.
+    # This machine's C library may be too old for the interpreter, so the interpreter uses the unpacked C library. The search
+    # path is stored as DT_RPATH, which extension modules also search for their libraries. They do not search the program's
+    # DT_RUNPATH.
     patchelf --set-interpreter "$system/usr$(patchelf --print-interpreter "$python")" \
         --force-rpath --set-rpath "$(echo "$system"/usr/lib/*-linux-gnu)" "$python"
 }
 
-# make_environment PYTHON PLACE : installs the packages for an interpreter.
+# make_environment PYTHON PLACE : creates the environment of an interpreter in PLACE, and installs the packages.
 make_environment() {
     local python=$1 place=$2
     say "installing the packages of $lock for $("$python" --version)"
-    # Debian's ensurepip looks for its wheels under /usr, so the pip of .venv installs the packages.
+    # Debian's ensurepip expects its wheels in /usr, not in FOLDER, so the pip of .venv installs the packages instead.
     "$python" -m venv --clear --without-pip "$place/venv"
-    # A newer Python warns about the source of this older pip.
+    # Newer Python versions print a warning about the code of this older pip.
     PYTHONWARNINGS=ignore .venv/bin/python -m pip --python "$place/venv/bin/python" install --quiet \
         --disable-pip-version-check --requirement "$lock" >&2
     checksum >"$place/installed"
@@ -94,7 +95,7 @@ for pair in "${releases[@]}"; do
         rm -rf "$place"
         python=$(find_installed "$version")
         if [ -z "$python" ] && [ -z "$release" ]; then
-            say "Python $version is not there: it is left out"
+            say "Python $version was not found: skipping it"
             continue
         fi
         if [ -z "$python" ]; then

@@ -1,9 +1,9 @@
-"""Writes the parts of the documentation that follow from the code or from measurements.
+"""Writes the parts of the documentation that are generated from the code or from measurements.
 
     .venv/bin/python scripts/reference_pages.py [--check]
 
-Only the part of a page between `<!-- generated -->` and `<!-- /generated -->` is rewritten. With
-`--check` nothing is written, and the exit status is 1 if a page is not current.
+Only the part of a page between `<!-- generated -->` and `<!-- /generated -->` is replaced. With
+`--check`, writes nothing, and exits with status 1 if a page is not current.
 """
 
 from __future__ import annotations
@@ -32,28 +32,31 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 MIGRATIONS = ROOT / "crates" / "cloacina" / "migrations"
 PART = re.compile(r"(<!-- generated -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
-#: For each code, its cause and the remedy.
+#: For each error code: the cause of the error, and what to do about it.
 ERRORS: dict[str, tuple[str, str]] = {
     "workflow_invalid": (
-        "A definition is empty, has an id twice, an unknown dependency, or a cycle.",
+        "A definition is empty, or has a duplicate id, an unknown dependency or a cycle.",
         "The message names the cause.",
     ),
     "workflow_input_invalid": (
         "The input of a submission, schedule or trigger does not match the workflow's `input=`.",
-        "The message names the path; nothing was stored.",
+        "The message names the path. Nothing was stored.",
     ),
     "workflow_not_found": (
         "No workflow of this name is defined here or stored in the database.",
         "Import the module that defines it.",
     ),
     "workflow_failed": (
-        "`raise_for_status()` of an execution that failed.",
+        "`raise_for_status()` was called for an execution that failed.",
         "Read `result.error` and `result.tasks`.",
     ),
-    "workflow_cancelled": ("`raise_for_status()` of an execution that was cancelled.", ""),
+    "workflow_cancelled": (
+        "`raise_for_status()` was called for an execution that was cancelled.",
+        "",
+    ),
     "workflow_timeout": (
-        "`raise_for_status()` of an execution that exceeded its own timeout.",
-        "Allow more time, or find what is slow in `result.tasks`.",
+        "`raise_for_status()` was called for an execution that exceeded its own timeout.",
+        "Raise the timeout, or look for slow tasks in `result.tasks`.",
     ),
     "task_invalid": (
         "An option of a task is invalid.",
@@ -64,16 +67,16 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The message names the parameter, the task that returned the value, and the path.",
     ),
     "task_failed": (
-        "Raised by tasks; also the error of a task that lost its runner too often.",
+        "A task failed, or its runner was lost too often while the task ran.",
         "",
     ),
     "task_timeout": (
         "Raised inside a function that exceeded its timeout.",
-        "Do not catch it: the result is dropped anyway.",
+        "Do not catch it, because the result is dropped in any case.",
     ),
     "context_invalid": (
         "A required key is missing, or a task wrote more than `max_context_bytes`.",
-        "Keep large data in a file, and its name in the context.",
+        "Keep large data in a file, and only the name of the file in the context.",
     ),
     "configuration": (
         "A setting or an argument is invalid.",
@@ -85,8 +88,9 @@ ERRORS: dict[str, tuple[str, str]] = {
         "Check the server; the message names it.",
     ),
     "database": (
-        "The database refused a request: a path, a permission, a full disk, a damaged file.",
-        "The message says what and where.",
+        "The database refused a request, e.g. because of a wrong path, a missing permission, a "
+        "full disk or a damaged file.",
+        "The message says what failed, and in which database.",
     ),
     "migration": (
         "The database has a newer schema than this program, or must be migrated first.",
@@ -94,18 +98,20 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "execution_not_found": (
         "No execution has this id.",
-        "It may have been pruned, or be in another database.",
+        "The execution may have been pruned, or it may be in another database.",
     ),
     "execution_state": (
         "The execution's state does not allow the request, e.g. retrying a cancelled one.",
-        "The hint says what is possible.",
+        "The hint says which requests are possible.",
     ),
     "wait_timeout": (
-        "`result(timeout=…)` stopped waiting; the execution continues.",
-        "Call it again, or cancel the execution.",
+        "`result(timeout=…)` stopped waiting; the execution continues. "
+        "Or a task's wait timed out, and the task failed.",
+        "Call `result()` again, or cancel the execution. "
+        "For a task's wait, set a longer timeout or `on_timeout=`.",
     ),
     "already_decided": (
-        "An approval was decided before. The message says who decided, and when.",
+        "The approval has already been decided. The message says who decided, and when.",
         "Read the result of the approval.",
     ),
     "child_failed": (
@@ -114,45 +120,47 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "runner_closed": ("The runner was shut down.", "Start a new `DefaultRunner`."),
     "claim_lost": (
-        "An attempt recorded a step after it had lost its claim, by a timeout, a cancel or a "
-        "rescue. In Python the function exits instead.",
-        "Leave the function: its result is dropped.",
+        "An attempt tried to record a step after it had lost its claim, because of a timeout, a "
+        "cancellation or a rescue. In Python, the function exits instead of raising this error.",
+        "Leave the function, because its result is dropped.",
     ),
     "step_limit": (
         "A task has more than 10,000 recorded steps, or more than `max_context_bytes` bytes of "
         "them. It is not retried.",
-        "Go on in another execution; keep large data in a file, and its name in the step.",
+        "Continue in another execution. Keep large data in a file, and only the name of the file "
+        "in the step.",
     ),
     "deadlock": (
-        "A task would wait for something that cannot end while it waits: for its own "
-        "execution, with `result()` or `execute()` in a coroutine, or on the last free worker "
-        "thread. It is not retried.",
-        "`await handle` in an `async def` task, or more workers.",
+        "A task tried to wait for an execution that cannot end during the wait: it called "
+        "`result()` or `execute()` in a coroutine, waited for its own execution, or would have "
+        "blocked the last free worker thread. The task is not retried.",
+        "Use `await handle` in an `async def` task, or configure more workers.",
     ),
     "forked": (
-        "A forked process used a runner, or an SQLite file, that was open at the fork.",
-        "Use `spawn`, shut the runner down before the fork, or open the first runner after it.",
+        "A forked process used a runner or an SQLite file that was open when it forked.",
+        "Use `spawn`, shut the runner down before the fork, or open the first runner after "
+        "the fork.",
     ),
     "schedule_invalid": (
         "A cron expression, a time zone or an option of a schedule or trigger cannot be read.",
-        "The message names the position of the fault and what was expected.",
+        "The message names the position of the mistake and the expected text.",
     ),
     "schedule_not_found": (
-        "No schedule has this id, or no trigger this name.",
+        "No schedule has this id, or no trigger has this name.",
         "`list_cron_schedules()` lists the schedules of the database.",
     ),
 }
 
 
 def errors() -> str:
-    """The table of error codes, in the order of the code."""
+    """Returns the table of error codes, in the order of `CLASS_BY_CODE`."""
     missing = set(CLASS_BY_CODE) - set(ERRORS)
     if missing:
-        raise SystemExit(f"reference_pages.py: say in ERRORS what {sorted(missing)} mean")
+        raise SystemExit(f"reference_pages.py: ERRORS has no entries for {sorted(missing)}")
     rows = ["| code | class | when | what to do |", "|---|---|---|---|"]
     for code, kind in CLASS_BY_CODE.items():
         when, remedy = ERRORS[code]
-        # The anchor of the error, to which answers of the HTTP API link.
+        # Error responses of the HTTP API link to this anchor.
         anchor = f'<span id="{code.replace("_", "-")}"></span>'
         row = f"| {anchor}`{code}` | `{kind.__name__}` | {when} | {remedy} |"
         rows.append(row.replace("|  |", "| |"))
@@ -166,7 +174,7 @@ def errors() -> str:
 
 
 def descriptions(function: object) -> dict[str, str]:
-    """The arguments of a function with their descriptions in its docstring."""
+    """Returns the arguments of a function, with the descriptions in its docstring."""
     text = inspect.cleandoc(inspect.getdoc(function) or "")
     part = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     found: dict[str, str] = {}
@@ -181,7 +189,7 @@ def descriptions(function: object) -> dict[str, str]:
 
 
 def configuration() -> str:
-    """The table of settings, in the order of the class."""
+    """Returns the table of settings, in the order of the class."""
     said = descriptions(cloaca.DefaultRunnerConfig.__init__)
     signature = inspect.signature(cloaca.DefaultRunnerConfig)
     rows = ["| setting | default | must be | what it does |", "|---|---|---|---|"]
@@ -198,7 +206,8 @@ TABLE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 INDEX = re.compile(
-    r"(?P<comment>(?:^--.*\n)*)^CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (?P<table>\w+) "
+    r"(?P<comment>(?:^--.*\n)*)(?:^DROP INDEX \w+;\n)?"
+    r"^CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (?P<table>\w+) "
     r"\((?P<columns>.*?)\)(?:\s+WHERE (?P<where>[^;]+))?;",
     re.MULTILINE,
 )
@@ -206,7 +215,7 @@ ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (.+);", re.MULTILINE)
 
 
 def columns_of(body: str) -> dict[str, str]:
-    """The columns of a table with their types, without constraints."""
+    """Returns the columns of a table with their types, without constraints."""
     found: dict[str, str] = {}
     for line in body.splitlines():
         text = line.strip().rstrip(",")
@@ -219,21 +228,22 @@ def columns_of(body: str) -> dict[str, str]:
 
 
 def sentence(comment: str) -> str:
-    """An SQL comment as a paragraph."""
+    """Joins the lines of an SQL comment into a paragraph."""
     return " ".join(line.removeprefix("--").strip() for line in comment.splitlines())
 
 
 def schema() -> str:
-    """The tables of both databases, as the migrations make them."""
+    """Returns the tables of both databases, as the migrations create them."""
     kinds: dict[str, dict[str, dict[str, str]]] = {}
     comments: dict[str, str] = {}
-    indexes: dict[str, list[str]] = {}
+    # For each table: the line of each index, by the index's name.
+    indexes: dict[str, dict[str, str]] = {}
     for kind in ("sqlite", "postgres"):
         for file in sorted((MIGRATIONS / kind).glob("*/up.sql")):
             text = file.read_text()
             for table in TABLE.finditer(text):
                 kinds.setdefault(table["name"], {})[kind] = columns_of(table["body"])
-                # The first table's comment is about the whole file.
+                # The comment before the first table describes the whole file.
                 is_first = not text[: table.start()].strip("\n")
                 if kind == "postgres" and table["comment"] and not is_first:
                     comments[table["name"]] = sentence(table["comment"])
@@ -244,7 +254,8 @@ def schema() -> str:
                 where = f" where `{' '.join(index['where'].split())}`" if index["where"] else ""
                 said = f": {sentence(index['comment'])}" if index["comment"] else ""
                 line = f"- {unique}index `{index['name']}` on `{index['columns']}`{where}{said}"
-                indexes.setdefault(index["table"], []).append(line)
+                # A migration that creates an index again replaces the line of the earlier index.
+                indexes.setdefault(index["table"], {})[index["name"]] = line
     parts: list[str] = []
     for name, by_kind in kinds.items():
         parts += [f"### `{name}`", ""]
@@ -254,15 +265,15 @@ def schema() -> str:
             cells = [by_kind.get(kind, {}).get(column, "") for kind in ("sqlite", "postgres")]
             parts.append(f"| `{column}` | {cells[0]} | {cells[1]} |")
         parts += [""]
-        parts += [*indexes[name], ""] if name in indexes else []
+        parts += [*indexes[name].values(), ""] if name in indexes else []
     return "\n".join(parts)
 
 
 def metrics() -> str:
-    """The table of metrics, from those that a runner exposes after a task."""
+    """Returns the table of metrics, read from a runner that has run a task."""
     with cloaca.WorkflowBuilder("shown"):
         cloaca.task(id="shown")(lambda context: None)
-    # A map is counted while it is open.
+    # The metrics of a map exist only while the map is open.
     gate = threading.Event()
     with cloaca.WorkflowBuilder("mapped", input={"rows": list[int]}):
         cloaca.task(id="mapped", over="rows")(lambda row: gate.wait(60))
@@ -295,25 +306,36 @@ def metrics() -> str:
 
 #: A description of each workload.
 WORKLOADS = {
-    "W1": "a chain of 3 tasks, one execution at a time, from submit to result",
-    "W2": "2,000 executions of one task by one `submit_many`, to the last result",
-    "W2-threads": "the same, each by a `submit` of its own, from 8 threads",
-    "W3": "300 executions of 10 tasks: one, then eight, then one",
-    "W4": "the chain with 100 KB of JSON, alone, and 200 at once",
-    "W5": "an empty start, and a runner that has nothing to do",
-    "W6": "W2 on a database with 0, 100 thousand and a million executions that have ended",
-    "W7": "1,000 coroutines that sleep for 100 ms, in 1,000 executions and in one",
-    "W8": "50 executions in flight, `kill -9`, and a new start",
-    "W9": "4 processes on one database, each submitting and working",
-    "W10": "4 runners on one database, work submitted in a fifth process",
-    "W11": "a fan-out of 10,000 tasks into one",
-    "W18": "W3 with typed tasks: records of ten fields, lists of 1,000 numbers",
+    "W1": "a chain of 3 tasks, one execution at a time, from submission to result",
+    "W2": "2,000 one-task executions submitted by one `submit_many`, until the last result",
+    "W2-threads": "2,000 one-task executions submitted one by one from 8 threads",
+    "W3": "300 executions of 10 tasks each: one task, then eight in parallel, then one",
+    "W4": "the chain of W1 with 100 KB of JSON: executions one at a time, then 200 at once",
+    "W5": "a start with an empty database, and an idle runner",
+    "W6": "W2 on a database with 0, 100,000 and 1,000,000 ended executions",
+    "W7": "1,000 coroutines that each sleep for 100 ms, in 1,000 executions and in a single one",
+    "W8": "`kill -9` with 50 running executions, then a restart",
+    "W9": "4 processes that submit and run executions on one database",
+    "W10": "4 runners on one database run executions that a fifth process submits",
+    "W11": "a fan-out to 10,000 tasks, which one task joins",
+    "W12": "a map of 100,000 items and its reduce, while small executions run",
+    "W12-processes": "the same with 4 processes on one database",
+    "W13": (
+        "1,000 steps of one task; 200 concurrent tasks of 50 steps each; "
+        "10,000 recorded steps read again"
+    ),
+    "W14": (
+        "the time from sending a signal until the waiting task starts; 100,000 sleeping executions"
+    ),
+    "W15": "a parent with 10,000 children of one task",
+    "W18": "W3 with typed tasks: records of ten fields, and lists of 1,000 numbers",
+    "W19": "the HTTP API with a million executions, and with one open page while W2 runs",
     "load": "W1 while W2 runs at half of its maximum rate",
-    "fair": "an urgent execution, a schedule's tick and heartbeats in a flood of short tasks",
-    "memory": "a fan-out of 10,000 tasks, and W2 in a loop for a minute",
+    "fair": "an urgent execution, a schedule's tick and heartbeats during a flood of short tasks",
+    "memory": "a fan-out to 10,000 tasks, then W2 in a loop for a minute",
 }
 DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
-#: The end of a figure's name, its unit, and its number of decimals.
+#: For each suffix of a figure's name: the unit, and the number of decimals.
 UNITS = [
     ("_per_s", "/s", 0),
     ("_us", " µs", 0),
@@ -322,26 +344,60 @@ UNITS = [
     ("_mb", " MB", 0),
     ("_percent", " %", 1),
 ]
+#: Texts for figures whose names alone do not say what they mean. `{}` is the value with its unit.
+FIGURES = {
+    "after_fan_out_mb": "after the fan-out {}",
+    "all_done_after_s": "all done after {}",
+    "at_0_per_s": "with none {}",
+    "at_0_mb": "{}",
+    "at_100000_per_s": "with 100,000 {}",
+    "at_100000_mb": "{}",
+    "at_1000000_per_s": "with 1,000,000 {}",
+    "at_1000000_mb": "{}",
+    "executions": "{} executions",
+    "executions_per_s_beside": "W2 beside it {}/s",
+    "first_result_ms": "first result after {}",
+    "grown_mb": "growth {}",
+    "heartbeat_late_max_ms": "latest heartbeat {} late",
+    "in_many_s": "in 1,000 executions {}",
+    "in_one_s": "in a single execution {}",
+    "late_p50_ms": "delay of other executions p50 {}",
+    "late_p99_ms": "delay of other executions p99 {}",
+    "more_than_w1_us": "{} longer than with small values",
+    "of_empty": "with 1,000,000 {} times the rate of an empty database",
+    "of_one_process": "{} times the rate of one process",
+    "of_rows_in_hundreds": "{} times the rate of rows written in hundreds",
+    "of_w2": "{} times the rate of W2",
+    "of_w11": "{} times the rate of W11",
+    "one_process_per_s": "one process {}",
+    "p99_of_idle_p50": "p99 is {} times the idle p50",
+    "share_of_python": "tasks in Rust would save {} of the time",
+    "start_elsewhere_p50_ms": "from submission to start p50 {}",
+    "tick_max_ms": "latest tick {} late",
+    "w2_beside_page": "{} times the rate of W2 without a page",
+}
 
 
 def figure(name: str, value: float) -> str:
-    """A figure in words, with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
+    """Formats a figure with its unit: `p50_us` of 805.4 becomes `p50 805 µs`."""
+    # Values of 1,000 or more are shown without decimals, smaller values with two.
+    shown, plain = f"{value:,.{0 if value >= 1000 else 2}f}", name
     for end, unit, digits in UNITS:
         if name.endswith(end):
-            return f"{name.removesuffix(end).replace('_', ' ')} {value:,.{digits}f}{unit}"
-    # Counts and rates are shown without decimals, ratios with them.
-    return f"{name.replace('_', ' ')} {value:,.{0 if value >= 1000 else 2}f}"
+            shown, plain = f"{value:,.{digits}f}{unit}", name.removesuffix(end)
+            break
+    return FIGURES.get(name, plain.replace("_", " ") + " {}").format(shown)
 
 
 def machine(results: dict[str, Any]) -> str:
-    """The date and the machine of the measurement."""
+    """Returns the date and the machine of the measurement."""
     known = results["machine"]
     processor = f" of {known['processor']}" if known.get("processor") else ""
     return f"{results['date']}, {known['cpus']} cores{processor}, CPython {known['python']}"
 
 
 def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:
-    """A row for every measured workload; in short form, only for those with a ratio."""
+    """Returns a table row for each workload; in short form, only for workloads with a ratio."""
     rows: list[str] = []
     for database, name in DATABASES.items():
         measured = results.get(database, {}).get("workloads", {})
@@ -363,17 +419,17 @@ def workload_rows(results: dict[str, Any], *, in_short: bool) -> list[str]:
 
 
 def performance() -> str:
-    """The table of the last run of the benchmarks."""
+    """Returns the table of the last run of the benchmarks."""
     results = json.loads(RESULTS.read_text())
     rows = [f"Measured {machine(results)}.", ""]
-    rows += ["| | database | workload | figures | of the limit |", "|---|---|---|---|---|"]
+    rows += ["| | database | workload | figures | ratio to the limit |", "|---|---|---|---|---|"]
     return "\n".join(rows + workload_rows(results, in_short=False)) + "\n"
 
 
 def performance_in_short() -> str:
-    """The table of the README: the workloads with a ratio to the limit."""
+    """Returns the README's table: the workloads with a ratio to the limit."""
     results = json.loads(RESULTS.read_text())
-    rows = ["| database | workload | measured | of the limit |", "|---|---|---|---|"]
+    rows = ["| database | workload | measured | ratio to the limit |", "|---|---|---|---|"]
     rows += workload_rows(results, in_short=True)
     return "\n".join([*rows, "", f"Measured {machine(results)}."]) + "\n"
 
@@ -391,21 +447,21 @@ PAGES: dict[Path, Callable[[], str]] = {
 
 
 def outdated() -> dict[Path, str]:
-    """The pages that are not current, with their new text."""
+    """Returns the pages that are not current, with their new text."""
     found: dict[Path, str] = {}
     for path, make in PAGES.items():
         text = path.read_text()
         made = make()
         new, count = PART.subn(lambda part, made=made: f"{part[1]}\n{made}\n{part[2]}", text)
         if count != 1:
-            raise SystemExit(f"reference_pages.py: {path} needs one part between the marks")
+            raise SystemExit(f"reference_pages.py: {path} must contain exactly one generated part")
         if new != text:
             found[path] = new
     return found
 
 
 def main() -> int:
-    """Write the pages, or report which are not current."""
+    """Writes the pages. With `--check`, reports which are not current."""
     found = outdated()
     for path, text in found.items():
         if "--check" in sys.argv[1:]:

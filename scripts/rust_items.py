@@ -15,7 +15,7 @@ CRATE = CRATES / "cloacina" / "src"
 MACROS = CRATES / "cloacina-macros" / "src" / "lib.rs"
 
 _EXPORT = re.compile(r"^pub use (\w+)::(?:\{([^}]*)\}|([\w ]+));", re.MULTILINE)
-# Macros of the crate generate some types from a name.
+# Macros of the crate generate some types. Such a type is found by its name in the macro call.
 _TYPE = re.compile(r"^(?:pub (?:struct|enum|trait|type|fn) (\w+)|    (\w+)(?: \{)?$)")
 _METHOD = re.compile(r"^    pub (?:const |async )*fn (\w+)")
 _IMPL = re.compile(r"^impl (\w+) \{$")
@@ -26,14 +26,15 @@ class Item:
     """A public item of the crate."""
 
     purpose: str
-    #: Its methods with their descriptions, in the order of the sources.
+    #: The methods with their descriptions, in the order of the sources.
     methods: dict[str, str] = field(default_factory=dict)
 
 
 def first_sentence(lines: list[str]) -> str:
-    """The first sentence of a doc comment, fit for a cell of a table."""
+    """Returns the first sentence of a doc comment, in a form that fits into a table cell."""
     paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines)
-    # Rule numbers are for maintainers, and rustdoc links do not work here, so both are removed.
+    # References to the semantics are for maintainers, and rustdoc links do not work here, so both
+    # are removed.
     paragraph = re.sub(r" \(semantics [A-I0-9, ]+\)", "", paragraph)
     paragraph = re.sub(r"\[(`[^`]*`)\](?:\([^)]*\))?", r"\1", paragraph)
     end = re.search(r"(?<!e\.g)\.(?= |$)", paragraph)
@@ -41,9 +42,9 @@ def first_sentence(lines: list[str]) -> str:
 
 
 def documented(path: Path) -> Iterator[tuple[str, str]]:
-    """The documented lines of a file, each with the first sentence of its doc comment.
+    """Yields the first line of each documented item, with the first sentence of its doc comment.
 
-    Attributes in between are skipped, and items hidden from rustdoc are left out.
+    Skips attributes between the comment and the line. Leaves out items that rustdoc hides.
     """
     docs: list[str] = []
     is_hidden, closing = False, ""
@@ -65,7 +66,7 @@ def documented(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def exported() -> dict[str, dict[str, str]]:
-    """Maps the names inside each layer to the names that the crate exports."""
+    """Returns, for each layer, the exported names by the names inside the layer."""
     found: dict[str, dict[str, str]] = {}
     for layer, several, one in _EXPORT.findall((CRATE / "lib.rs").read_text()):
         for entry in (several or one).split(","):
@@ -76,7 +77,7 @@ def exported() -> dict[str, dict[str, str]]:
 
 
 def items() -> dict[str, Item]:
-    """Every exported item, in alphabetical order.
+    """Returns all exported items, in alphabetical order.
 
     Raises:
         SystemExit: An item's documentation was not found.
@@ -92,20 +93,21 @@ def items() -> dict[str, Item]:
                 if block:
                     owner = block[1]
                 elif method:
-                    # A second method of this name is for builds without a feature.
+                    # Keeps the first method with this name. A second method exists only in builds
+                    # without some feature.
                     methods.setdefault(owner, {}).setdefault(method[1], purpose)
                 elif kind:
                     purposes.setdefault(kind[1] or kind[2], purpose)
         missing = sorted(set(names) - set(purposes))
         if missing:
-            raise SystemExit(f"rust_items.py: no documentation of {missing} was found")
+            raise SystemExit(f"rust_items.py: found no documentation of {missing}")
         for inside, name in names.items():
             found[name] = Item(purposes[inside], methods.get(inside, {}))
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
 def task_options() -> list[str]:
-    """The table of the options of `#[task]`, line by line."""
+    """Returns the lines of the table with the options of `#[task]`."""
     lines = [line.removeprefix("/// ") for line in MACROS.read_text().splitlines()]
     start = lines.index("| option | meaning |")
     end = next(at for at in range(start, len(lines)) if not lines[at].startswith("|"))
@@ -113,7 +115,7 @@ def task_options() -> list[str]:
 
 
 def tables() -> str:
-    """The generated part of the page: items, options, and methods."""
+    """Returns the generated part of the page: items, options, and methods."""
     found = items()
     parts = ["### Items", "", "| item | what it is |", "|---|---|"]
     parts += [f"| `{name}` | {item.purpose} |" for name, item in found.items()]

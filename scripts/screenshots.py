@@ -1,4 +1,4 @@
-"""Take the screenshots of the page for the documentation, in both themes: `make screenshots`."""
+"""Takes screenshots of the web page for the documentation, in both themes: `make screenshots`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 WIDTH = 1200
 HEIGHT = 660
-#: Maximum size of a picture in bytes: the repository and the documentation stay small.
+#: Maximum size of a picture in bytes. The limit keeps the repository and the documentation small.
 MAX_PICTURE = 150_000
 
 
 def executions(url: str, token: str, query: str) -> list[dict[str, str]]:
-    """The executions that a query finds."""
+    """Returns the executions that match a query."""
     request = Request(
         f"{url}api/v1/executions?{query}", headers={"Authorization": f"Bearer {token}"}
     )
@@ -30,10 +30,10 @@ def executions(url: str, token: str, query: str) -> list[dict[str, str]]:
 
 
 def main() -> int:
-    """Serve the demo, and take a picture of each page."""
+    """Serves the demo, and takes a picture of each page."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        print("there is no chromium; hint: apt-get install chromium", file=sys.stderr)
+        print("chromium was not found; hint: apt-get install chromium", file=sys.stderr)
         return 1
     command = [sys.executable, "-m", "cloaca", "ui", "--demo", "--json", "--no-open", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Prepares what the project's commands need, in the project's own virtual environment (.venv).
+# Prepares the project's virtual environment (.venv) with everything that the project's commands need.
 #
 #   scripts/setup.sh NAME [dev|release|wheel]
 #
-# NAME is a file of requirements/. With a profile, the extension module is built too; with `wheel`, only its compilers are
-# looked for. Doing it twice is cheap: packages are installed again only when their lock file changed.
+# NAME is a file of requirements/, without its suffix. With the profile dev or release, the extension module is also built. With
+# wheel, the script only checks that the compilers exist. A second run is cheap: packages are installed again only if their lock
+# file has changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,26 +22,26 @@ fail() {
     exit 1
 }
 
-[ -f "$lock" ] || fail "there is no $lock"
+[ -f "$lock" ] || fail "the file $lock does not exist"
 case "$profile" in
     "" | dev | release | wheel) ;;
     *) fail "the profile is '$profile', but must be dev, release or wheel" ;;
 esac
 
-# Settings of another environment must not reach this one.
+# The settings of another active environment must not affect this environment.
 unset PYTHONHOME PYTHONPATH CONDA_PREFIX
 
-# install_debian PACKAGE… : true if the packages could be installed.
+# install_debian PACKAGE… : installs packages with apt-get; fails if this is not possible.
 install_debian() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     say "installing $*"
     apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$@" >&2
 }
 
-# Called first, so that a missing compiler is reported before minutes of installing packages.
+# Called first, so that a missing compiler is reported before the packages are installed, which takes minutes.
 find_compilers() {
     local needed has
-    # rustup puts cargo here, and a shell started before that does not have it in its path.
+    # rustup installs cargo in this folder. A shell that was started before that installation does not have the folder in its PATH.
     command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     command -v cargo >/dev/null && command -v rustc >/dev/null ||
@@ -52,7 +53,7 @@ find_compilers() {
         fail "no C compiler was found" "apt-get install gcc libc6-dev"
 }
 
-# Prints the interpreter itself: an active environment may be the one that is recreated.
+# Prints the path of the base interpreter, because this script may recreate the virtual environment that is active.
 find_python() {
     local candidate
     local probe='import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)'
@@ -62,7 +63,7 @@ find_python() {
     fail "no Python 3.11 or newer was found" "install python3 (Debian 12 or newer has it)"
 }
 
-# A half-made environment is removed, so that the next try starts afresh.
+# Creates the environment. If that fails, removes the incomplete environment, so that the next run starts from scratch.
 make_venv() {
     local python
     python=$(find_python)
@@ -95,9 +96,9 @@ if [ ! -f "$stamp" ]; then
     checksum >"$stamp"
 fi
 
-# One test needs a real transaction pooler; without one, it is skipped.
+# One test needs a real transaction pooler, and is skipped if there is none.
 if [ "$name" = test ] && [ -n "$profile" ] && [ "$profile" != wheel ] && ! [ -x /usr/sbin/pgbouncer ]; then
-    install_debian pgbouncer || say "pgbouncer is not there: its test will be skipped; hint: apt-get install pgbouncer"
+    install_debian pgbouncer || say "pgbouncer was not found: its test will be skipped; hint: apt-get install pgbouncer"
 fi
 
 case "$profile" in
@@ -113,5 +114,5 @@ export VIRTUAL_ENV=$PWD/$venv PYO3_PYTHON=$PWD/$venv/bin/python PIP_QUIET=1
     cat "$venv/build.log" >&2
     exit 1
 }
-# Compiled here once, so that the first import is as fast as with an installed wheel, even if Python may not write bytecode.
+# Compiles the package once, so that its first import is as fast as with an installed wheel, even if Python cannot write bytecode.
 "$venv/bin/python" -m compileall -q python/cloaca

@@ -1,10 +1,11 @@
-/* A disk that is slow to say that what was written is safe, for scripts/chaos.py.
+/* Slows down fsync and fdatasync of a program, for scripts/chaos.py.
  *
  *     cc -shared -fPIC -o slow_disk.so slow_disk.c
  *     SLOW_DISK=/path/of/switch LD_PRELOAD=/path/of/slow_disk.so program
  *
- * While the file SLOW_DISK exists, each fsync and fdatasync of the program takes as many milliseconds longer as the file
- * says, and adds a byte to the file SLOW_DISK.count, so that it can be seen that it happened. */
+ * SLOW_DISK contains the path of the switch file. While the switch file exists, each fsync and fdatasync of the program takes
+ * longer. The switch file contains the additional time in milliseconds. Each slow call adds a byte to the counter file
+ * SLOW_DISK.count, if that file exists. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,10 +28,10 @@ static void wait_if_slow(void) {
         snprintf(counter, sizeof counter, "%s.count", path);
         file = open(counter, O_WRONLY | O_APPEND | O_CLOEXEC);
         if (file >= 0) {
-            if (write(file, ".", 1) != 1) { /* one is not counted */ }
+            if (write(file, ".", 1) != 1) { /* this call is not counted */ }
             close(file);
         }
-        /* The server gets signals all the time. */
+        /* Resumes an interrupted pause, because the PostgreSQL server receives many signals. */
         while (nanosleep(&rest, &rest) != 0 && errno == EINTR) { }
     }
     errno = before;

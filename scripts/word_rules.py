@@ -1,8 +1,9 @@
-"""The rules of check_words.py, each with text it finds (`bad`) and text it passes (`good`).
+"""The rules of check_words.py, each with examples that it finds (`bad`) or accepts (`good`).
 
-`pattern` is searched in a paragraph whose words are joined by single spaces; case does not matter.
-`kinds` are the kinds of text that a rule reads: `doc` (the first paragraph of a doc comment or
-docstring), `comment`, `string`, `markdown`, and `name` (the words of an item's name).
+A rule searches each paragraph for its `pattern`, ignoring case. The words of the paragraph are
+joined by single spaces. `kinds` lists the kinds of text that the rule reads: `doc` (the first
+paragraph of a doc comment or docstring), `comment`, `string`, `markdown`, and `name` (the words of
+an item's name).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RULES = (
         good=("When it happened.", "The runner that has the task.", "Whether it ended."),
         kinds=("doc",),
     ),
-    # At most four words, without a question mark.
+    # Finds at most four words without a question mark.
     Rule(
         "fragment",
         r"^(who|whom|whose|what|where|how|which)( \S+){1,3}?([.:;](?= |$)|(?<![?.:;])$)",
@@ -49,7 +50,8 @@ RULES = (
         ),
         kinds=("doc",),
     ),
-    # No word that looks like a verb: no auxiliary, no word in -s or -ed, no subject before a word.
+    # Finds text in which nothing looks like a verb: it has no auxiliary, no word that ends in -s or
+    # -ed, and no pronoun, article or other word that a subject starts with.
     Rule(
         "fragment",
         (
@@ -71,7 +73,7 @@ RULES = (
         good=("The result of one task of an execution.", "Whether it ended."),
         kinds=("doc",),
     ),
-    # The entry of an argument or attribute in a docstring.
+    # Finds entries for arguments and attributes in docstrings.
     Rule(
         "question-word",
         r"(?:^|(?<= ))[a-z_]\w*: (?-i:Who|Whom|Whose|What|Where|How|Which|When)\b(?![^.;]*\?)",
