@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use indexmap::IndexMap;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::JsonShape;
 use super::context::push_key;
@@ -65,6 +65,8 @@ enum Content<'t> {
 struct Segment<'t> {
     author: Author,
     items: &'t [Tree<'t>],
+    /// Whether the write replaced the array that its task saw, instead of adding to it.
+    is_replacement: bool,
 }
 
 type States<'t> = IndexMap<&'t str, State<'t>, FxBuildHasher>;
@@ -95,20 +97,19 @@ impl<'t> State<'t> {
                 (Self::Fresh(author, value), !is_same_scalar(before, now))
             }
             (view @ (View::Whole(_, Tree::Array(_)) | View::Array(_)), Tree::Array(items)) => {
-                write_array(view, items).map_or(
-                    (Self::Fresh(author, value), true),
-                    |mut segments| {
-                        let count = length(&segments);
-                        let is_longer = items.len() > count;
-                        if is_longer {
-                            segments.push(Segment {
-                                author,
-                                items: &items[count..],
-                            });
-                        }
-                        (changed(author, Content::Array(segments)), is_longer)
-                    },
-                )
+                let before = write_array(view, items);
+                let is_replacement = before.is_none();
+                let mut segments = before.unwrap_or_default();
+                let items = &items[length(&segments)..];
+                let is_changed = is_replacement || !items.is_empty();
+                if is_changed {
+                    segments.push(Segment {
+                        author,
+                        items,
+                        is_replacement,
+                    });
+                }
+                (changed(author, Content::Array(segments)), is_changed)
             }
             (view @ (View::Whole(_, Tree::Object(_)) | View::Object(_)), Tree::Object(members)) => {
                 write_object(view, members, author)
@@ -217,6 +218,19 @@ impl<'t> View<'_, 't> {
         }
     }
 
+    /// Returns the segments of an array.
+    fn segments(&self) -> Option<Vec<Segment<'t>>> {
+        match self {
+            Self::Whole(author, Tree::Array(items)) => Some(vec![Segment {
+                author: *author,
+                items,
+                is_replacement: false,
+            }]),
+            Self::Array(segments) => Some(segments.to_vec()),
+            _ => None,
+        }
+    }
+
     fn member(&self, key: &str) -> Option<State<'t>> {
         match self {
             Self::Whole(author, Tree::Object(members)) => {
@@ -234,11 +248,7 @@ fn changed(author: Author, content: Content<'_>) -> State<'_> {
 
 /// Returns the elements that the task saw before its write, if the written array `items` starts with them.
 fn write_array<'t>(view: View<'_, 't>, items: &'t [Tree<'t>]) -> Option<Vec<Segment<'t>>> {
-    let segments = match view {
-        View::Whole(author, Tree::Array(items)) => vec![Segment { author, items }],
-        View::Array(segments) => segments.to_vec(),
-        _ => return None,
-    };
+    let segments = view.segments()?;
     if items.len() < length(&segments) {
         return None;
     }
@@ -335,21 +345,42 @@ fn join<'t>(parts: &[State<'t>], order: &dyn Order) -> MergedContent<'t> {
     }
 }
 
-/// Returns the segments of all arrays, without duplicates.
+/// Joins arrays, with every segment once. Arrays that extend what their tasks saw are joined to one array: what was
+/// added follows in the order of the authors. An array that replaced another one, and the arrays that extend it, come
+/// before or after that array.
 fn join_arrays<'t>(newest_first: &[View<'_, 't>]) -> Vec<Segment<'t>> {
-    let mut joined: Vec<Segment<'t>> = Vec::new();
-    for view in newest_first {
-        match view {
-            View::Whole(author, Tree::Array(items)) => joined.push(Segment {
-                author: *author,
-                items,
-            }),
-            View::Array(segments) => joined.extend_from_slice(segments),
-            _ => {}
-        }
+    // The arrays that extend the same replacement, by the replacement's author. `None` stands for all other arrays.
+    let mut groups: IndexMap<Option<Author>, Vec<Vec<Segment<'t>>>, FxBuildHasher> =
+        IndexMap::default();
+    for segments in newest_first.iter().rev().filter_map(View::segments) {
+        let first = segments.first().filter(|first| first.is_replacement);
+        let group = groups.entry(first.map(|first| first.author));
+        group.or_default().push(segments);
     }
-    joined.sort_by_key(|segment| segment.author);
-    joined.dedup_by_key(|segment| segment.author);
+    let is_mixed = groups.len() > 1;
+    let mut joined: Vec<Segment<'t>> = groups.into_values().flat_map(join_extensions).collect();
+    if is_mixed {
+        let mut authors = FxHashSet::default();
+        joined.retain(|segment| authors.insert(segment.author));
+    }
+    joined
+}
+
+/// Joins arrays of one group. The segments that all of them begin with stay in place.
+fn join_extensions(mut arrays: Vec<Vec<Segment<'_>>>) -> Vec<Segment<'_>> {
+    let mut joined = arrays.swap_remove(0);
+    let common = |array: &Vec<Segment<'_>>| {
+        let pairs = array.iter().zip(&joined);
+        pairs
+            .take_while(|(one, other)| one.author == other.author)
+            .count()
+    };
+    let shared = arrays.iter().map(common).min();
+    if let Some(shared) = shared {
+        joined.extend(arrays.iter().flat_map(|array| &array[shared..]));
+        joined[shared..].sort_by_key(|segment| segment.author);
+        joined.dedup_by_key(|segment| segment.author);
+    }
     joined
 }
 

@@ -159,7 +159,7 @@ fn b3_changes_to_seen_values_merge_as_in_the_table() {
             "[0,1,2,9,3]",
         ),
         // An array that does not start with the elements that its task saw is kept in addition to the other array.
-        (Some("[0]"), &[(&[], "[7]"), (&[], "[0,1]")], "[0,7,1]"),
+        (Some("[0]"), &[(&[], "[7]"), (&[], "[0,1]")], "[7,0,1]"),
         (Some("[0]"), &[(&[], "[0,1]"), (&[], "[7]")], "[0,1,7]"),
         (Some("[0]"), &[(&[], "[7]"), (&[], "[8]")], "[7,8]"),
         // Every branch writes all members that it saw, and changes one of them.
@@ -212,7 +212,30 @@ fn b3_changes_to_seen_values_merge_as_in_the_table() {
             &[(&[], "[1.1,2]"), (&[], "[1.1,2]")],
             "[1.10,2,2]",
         ),
-        (Some("[1]"), &[(&[], "[1.0]"), (&[], "[1,2]")], "[1,1.0,2]"),
+        (Some("[1]"), &[(&[], "[1.0]"), (&[], "[1,2]")], "[1.0,1,2]"),
+        // One task replaces the array, and others add to it.
+        (Some("[1]"), &[(&[], "[5]"), (&[], "[1,2]")], "[5,1,2]"),
+        (Some("[1]"), &[(&[], "[1,2]"), (&[], "[5]")], "[1,2,5]"),
+        (
+            Some("[1]"),
+            &[
+                (&[], "[1,2]"),
+                (&[], "[5]"),
+                (&[], "[1,3]"),
+                (&[1], "[5,6]"),
+            ],
+            "[1,2,3,5,6]",
+        ),
+        (
+            Some("[1]"),
+            &[
+                (&[], "[5]"),
+                (&[], "[1,2]"),
+                (after, "[5,1,2,7]"),
+                (after, "[5,1,2,8]"),
+            ],
+            "[5,1,2,7,8]",
+        ),
         // All other writes build on one write.
         (
             None,
