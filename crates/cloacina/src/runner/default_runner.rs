@@ -357,9 +357,7 @@ impl DefaultRunner {
             workflow: workflow.as_ref().to_owned(),
             tasks: vec![(T::definition(), handler)],
         };
-        (self.engine)
-            .ask(|reply| Message::Serve { service, reply })
-            .await
+        self.engine.begin_serve(service).await
     }
 
     /// Stops the runner: it starts no more tasks, waits up to `shutdown_timeout` for running tasks, and returns the remaining
