@@ -311,9 +311,9 @@ requests! { 'a
     /// `None` if the input or the writes do not exist.
     Payload => payload(id: ExecutionId, task: Option<Ordinal>, limit: usize) -> Option<Payload>;
 
-    /// Returns a change marker, a number that changes after any client has written to the database. On PostgreSQL, the
-    /// number changes up to 2 s after the write, and can also change without a write. A call costs at most one small
-    /// query.
+    /// Returns a change marker, a number that changes after any runner or client has written something that a web page
+    /// shows. It can also change without a write. On PostgreSQL, a call sends no query while nothing was written, unless
+    /// this store or a live runner does not listen. In that case, the number changes up to 2 s after the write.
     Marker => marker() -> i64;
 
     /// Stores signals in one transaction, and wakes the tasks that wait for them: their rows become due, and the

@@ -5,6 +5,7 @@
 
 #[path = "../support/old_queues.rs"]
 mod old_queues;
+mod change_marker;
 mod opening;
 mod pooler;
 #[path = "../support/private_postgres.rs"]

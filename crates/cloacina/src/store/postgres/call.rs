@@ -236,7 +236,7 @@ impl PostgresStore {
                     counting::payload(connection, session, id, task, limit).await
                 })?)
             }
-            Request::Marker {} => Response::Marker(self.snapshot()?),
+            Request::Marker {} => Response::Marker(self.marker()?),
             Request::Send {
                 runner,
                 signals,

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::notify_rate_limiter::NotifyRateLimiter;
 use super::runner::RunnerCache;
+use super::watch_requests::WatchRequests;
 use crate::store::Changes;
 use crate::types::RunnerId;
 use crate::types::sync::Mutex;
@@ -35,6 +36,10 @@ pub(super) const CHANGED: &str = "news";
 const WRITTEN: &str = "wrote";
 /// Payload: the sender has claims.
 const BUSY: &str = "busy";
+/// Payload: the sender watches the database, and wants to know of the next write.
+const WATCH: &str = "watch";
+/// Payload: the answer to `WATCH`. The sender has written, but runners need not look.
+const TOUCHED: &str = "touched";
 
 pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -82,6 +87,7 @@ pub(super) struct ChangeNotifier {
     outbox: Mutex<Outbox>,
     /// Wakes the listener when the outbox or the set of this store's runners has changed.
     outbox_changed: Mutex<Arc<Notify>>,
+    watch_requests: WatchRequests,
     pub(super) runner_cache: Mutex<RunnerCache>,
 }
 
@@ -99,6 +105,7 @@ impl ChangeNotifier {
             }),
             outbox: Mutex::default(),
             outbox_changed: Mutex::default(),
+            watch_requests: WatchRequests::new(),
             runner_cache: Mutex::default(),
         }
     }
@@ -183,10 +190,41 @@ impl ChangeNotifier {
     /// is the runner that made the change, if it is known.
     pub(super) fn notify_changed(&self, runner: Option<RunnerId>) {
         let sender = runner.map_or_else(String::new, |runner| format!(" {runner}"));
-        self.outbox
-            .lock()
-            .payloads
-            .insert(format!("{CHANGED}{sender}"));
+        self.send(format!("{CHANGED}{sender}"));
+    }
+
+    /// Records a write of this store that a web page may show. Notifies the processes that watch the database.
+    pub(super) fn note_write(&self) {
+        if self.watch_requests.note_write() {
+            self.send(TOUCHED.to_owned());
+        }
+    }
+
+    /// Asks the other processes to report their next write. Returns `false` if there is no open LISTEN session that
+    /// could receive the reports.
+    pub(super) fn request_watch(&self) -> bool {
+        let is_open = self.state.lock().session == SessionState::Open;
+        if is_open {
+            self.watch_requests.note_sent();
+            self.send(WATCH.to_owned());
+        }
+        is_open
+    }
+
+    /// Records that another process watches the database, and answers it if this store has written.
+    fn note_watch(&self) {
+        if self.watch_requests.note_request() {
+            self.send(TOUCHED.to_owned());
+        }
+    }
+
+    /// Returns the number of changes that other processes have reported, and whether the next change will be reported.
+    pub(super) fn watched_changes(&self) -> (i64, bool) {
+        self.watch_requests.changes()
+    }
+
+    fn send(&self, payload: String) {
+        self.outbox.lock().payloads.insert(payload);
         self.outbox_changed.lock().notify_one();
     }
 
@@ -214,12 +252,21 @@ impl ChangeNotifier {
     /// Handles a notification.
     pub(super) fn receive(&self, payload: &str) {
         let (kind, sender) = payload.split_once(' ').unwrap_or((payload, ""));
+        match kind {
+            BUSY => {}
+            WATCH => {
+                self.note_watch();
+                return;
+            }
+            _ => self.watch_requests.note_change(),
+        }
         let sender = sender.parse::<RunnerId>();
         if sender.is_ok_and(|sender| self.runner_cache.lock().is_sole(sender)) {
             return;
         }
         match kind {
             BUSY => self.watch(),
+            TOUCHED => {}
             WRITTEN => self.signal_change(false),
             _ => {
                 self.runner_cache.lock().invalidate();
@@ -244,6 +291,9 @@ impl ChangeNotifier {
     /// missed before.
     pub(super) fn note_session_opened(&self) {
         self.state.lock().session = SessionState::Open;
+        self.watch_requests.note_change();
+        // A request may have been missed while no session was open.
+        self.note_watch();
         self.watch();
         self.signal_change(true);
     }
@@ -260,6 +310,7 @@ impl ChangeNotifier {
             was_open
         };
         if was_open {
+            self.watch_requests.note_change();
             self.wake();
         }
         was_open

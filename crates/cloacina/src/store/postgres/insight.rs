@@ -389,9 +389,6 @@ impl PostgresStore {
     }
 
     pub(super) fn notify_peers(&self) -> Result<(), StoreError> {
-        if !self.can_listen() {
-            return Ok(());
-        }
         let channel = self.session.channel();
         self.write(async |connection, _| {
             // The channel's name contains no quotes, and needs no escaping.

@@ -8,6 +8,7 @@ pub mod admin;
 mod answer_row;
 mod blocking_connection;
 mod call;
+mod change_marker;
 mod change_notifier;
 mod children;
 mod claim;
@@ -53,18 +54,18 @@ mod tls;
 mod url;
 mod waits;
 mod wakes;
+mod watch_requests;
 mod write;
 mod write_statement;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::types::sync::Mutex;
-use diesel::sql_types::Text;
 
 use blocking_connection::{BlockingConnection, Writer, close};
+use change_marker::SnapshotPoll;
 use change_notifier::ChangeNotifier;
 use driver::Connection;
 use error::Fault;
@@ -74,7 +75,6 @@ pub use pass_file::Environment;
 use read_pool::ReadPool;
 use session::Session;
 use shared_pool::PoolSlot;
-use statement::query;
 pub use url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 use super::prune_cursor::PruneCursor;
@@ -84,17 +84,6 @@ use super::{
 };
 use crate::types::{DefinitionId, InboxId, NewSignal, RunnerId, ScheduleRecord, Sent, Timestamp};
 use crate::workflow::Workflow;
-
-query! {
-    /// Returns a string that changes whenever a writing transaction starts or ends on the server.
-    Snapshot {} -> Text;
-    "SELECT pg_current_snapshot()::text"
-}
-
-/// Minimum time between two queries for the server's snapshot.
-const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum time between two queries for the server's snapshot, if callers ask for the marker often enough.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -116,13 +105,6 @@ pub struct PostgresStore {
 
 /// Maximum number of connections of a store that is opened without a limit.
 const DEFAULT_CONNECTIONS: usize = 10;
-
-/// The change marker that is computed from the server's snapshot, and the time of the next query for the snapshot.
-struct SnapshotPoll {
-    marker: i64,
-    next: Instant,
-    interval: Duration,
-}
 
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -162,11 +144,7 @@ impl PostgresStore {
             readers: ReadPool::new(connections.saturating_sub(2)),
             notifier: Arc::new(ChangeNotifier::new()),
             prune_cursor: PruneCursor::default(),
-            snapshot_poll: Mutex::new(SnapshotPoll {
-                marker: 0,
-                next: Instant::now(),
-                interval: MIN_POLL_INTERVAL,
-            }),
+            snapshot_poll: Mutex::default(),
             connections,
             pool_slot: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -270,28 +248,6 @@ impl PostgresStore {
         Ok(read(runner_cache))
     }
 
-    /// Returns a number that changes with the server's transactions, with a delay of at most `MAX_POLL_INTERVAL`. Queries
-    /// the server less often while the number does not change.
-    fn snapshot(&self) -> Result<i64, StoreError> {
-        let mut poll = self.snapshot_poll.lock();
-        if Instant::now() < poll.next {
-            return Ok(poll.marker);
-        }
-        let texts: Vec<String> =
-            self.read(async |connection, session| session.fetch(connection, Snapshot {}).await)?;
-        let mut hasher = DefaultHasher::new();
-        texts.hash(&mut hasher);
-        let marker = i64::from_ne_bytes(hasher.finish().to_ne_bytes());
-        poll.interval = if marker == poll.marker {
-            (poll.interval * 2).min(MAX_POLL_INTERVAL)
-        } else {
-            MIN_POLL_INTERVAL
-        };
-        poll.marker = marker;
-        poll.next = Instant::now() + poll.interval;
-        Ok(marker)
-    }
-
     fn put_definition(
         &self,
         workflow: &Workflow,
@@ -367,10 +323,19 @@ impl PostgresStore {
     }
 
     fn register_runner(&self, row: &RunnerRow) -> Result<(), StoreError> {
+        let sent = Instant::now();
         let stored = self
             .write(async |connection, session| runner::register(connection, session, row).await)?;
-        runner::note_registered(&mut self.notifier.runner_cache.lock(), row, stored);
-        self.notifier.notify_changed(Some(row.id));
+        let took = sent.elapsed();
+        runner::note_registered(&mut self.notifier.runner_cache.lock(), row, stored, took);
+        if self.can_listen() {
+            self.notifier.notify_changed(Some(row.id));
+            return Ok(());
+        }
+        // A process that waits for reports must poll from now on, because this runner cannot report its writes.
+        if let Err(error) = self.notify_peers() {
+            tracing::debug!(%error, "cannot notify other processes of this runner, so an open web page shows its work late");
+        }
         Ok(())
     }
 
@@ -381,11 +346,13 @@ impl PostgresStore {
         lease_until: Timestamp,
     ) -> Result<bool, StoreError> {
         let lease = lease_until.since(now);
+        let sent = Instant::now();
         let beat = self.write(async |connection, session| {
             runner::heartbeat(connection, session, runner, lease).await
         })?;
         let runner_cache = &mut *self.notifier.runner_cache.lock();
-        let alive = runner::apply_heartbeat(runner_cache, beat, runner, now, lease_until);
+        let alive =
+            runner::apply_heartbeat(runner_cache, beat, runner, now, lease_until, sent.elapsed());
         if !alive {
             runner_cache.remove_own(runner);
         }
@@ -430,7 +397,7 @@ impl PostgresStore {
 
     fn changes(&self, busy: Option<RunnerId>) -> Result<Changes, StoreError> {
         if !self.can_listen() {
-            return Ok(Changes::of(self.snapshot()?));
+            return Ok(Changes::of(self.polled_marker()?));
         }
         self.listen()?;
         Ok(self.notifier.changes(busy))
@@ -459,6 +426,11 @@ impl Store for PostgresStore {
     }
 
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
-        self.answer(request)
+        let can_show = change_marker::can_show(&request);
+        let response = self.answer(request);
+        if can_show && change_marker::shows(&response) {
+            self.notifier.note_write();
+        }
+        response
     }
 }

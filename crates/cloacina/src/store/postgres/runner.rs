@@ -16,12 +16,8 @@ use super::statement::query;
 use crate::store::RunnerRow;
 use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 
-/// Maximum amount, in microseconds, by which a measured difference between the clocks can be below the stored difference
-/// without replacing it. An answer that arrives late makes the measured difference too small; an answer that is later than
-/// this is mistaken for a change of this machine's clock.
-const MAX_LATENCY: i64 = 2_000_000;
-/// Maximum amount, in microseconds, by which a measured difference between the clocks can be above the stored difference
-/// without replacing it.
+/// Maximum amount, in microseconds, by which the stored difference between the clocks can lie outside a measured range
+/// without being replaced.
 const MAX_DRIFT: i64 = 100_000;
 
 /// Maximum time for which the rows that a heartbeat has read are used to check other runners. If a runner has extended
@@ -150,16 +146,17 @@ impl RunnerCache {
         self.invalidate();
     }
 
-    /// Measures the difference between the clocks. The new difference replaces the stored one only if it is more than
-    /// `MAX_LATENCY` below or more than `MAX_DRIFT` above the stored one, so that an unchanged row keeps its translated
+    /// Measures the difference between the clocks: the database's clock showed `theirs` at some time after `sent` and
+    /// before `sent + took`. The stored difference is kept if it fits, so that an unchanged row keeps its translated
     /// times.
-    fn note_clock(&mut self, theirs: i64, ours: Timestamp) {
-        let offset = theirs.saturating_sub(ours.0);
-        let is_kept = self
-            .offset
-            .is_some_and(|known| (known - MAX_LATENCY..=known + MAX_DRIFT).contains(&offset));
-        if !is_kept {
-            self.offset = Some(offset);
+    fn note_clock(&mut self, theirs: i64, sent: Timestamp, took: Duration) {
+        let highest = theirs.saturating_sub(sent.0);
+        let lowest =
+            highest.saturating_sub_unsigned(took.as_micros().try_into().unwrap_or(u64::MAX));
+        let range = lowest.saturating_sub(MAX_DRIFT)..=highest.saturating_add(MAX_DRIFT);
+        if !self.offset.is_some_and(|known| range.contains(&known)) {
+            let known = self.offset.unwrap_or(highest);
+            self.offset = Some(known.clamp(lowest, highest));
         }
     }
 
@@ -168,7 +165,7 @@ impl RunnerCache {
         self.dead.clear();
         for row in rows {
             if self.offset.is_none() {
-                self.note_clock(row.now, SystemClock.now());
+                self.note_clock(row.now, SystemClock.now(), Duration::ZERO);
             }
             let Some(id) = row.id.map(RunnerId::from) else {
                 continue;
@@ -253,15 +250,16 @@ pub(super) async fn register(
     Ok(session.fetch(connection, statement).await?.first().copied())
 }
 
-/// Updates the cache after a registration. `stored` is the answer of [`register`].
+/// Updates the cache after a registration. `stored` is the answer of [`register`], which came after the time `took`.
 pub(super) fn note_registered(
     runner_cache: &mut RunnerCache,
     row: &RunnerRow,
     stored: Option<(i64, i64)>,
+    took: Duration,
 ) {
     runner_cache.invalidate();
     if let Some((heartbeat_at, lease_until)) = stored {
-        runner_cache.note_clock(heartbeat_at, row.heartbeat_at);
+        runner_cache.note_clock(heartbeat_at, row.heartbeat_at, took);
         runner_cache
             .shown_leases
             .insert(row.id, (row.lease_until, lease_until));
@@ -294,18 +292,19 @@ pub(super) async fn heartbeat(
     Ok(RunnerRows { rows })
 }
 
-/// Updates the cache after a heartbeat, and returns whether the runner is alive.
+/// Updates the cache after a heartbeat, whose answer came after the time `took`. Returns whether the runner is alive.
 pub(super) fn apply_heartbeat(
     runner_cache: &mut RunnerCache,
     answer: RunnerRows,
     runner: RunnerId,
     now: Timestamp,
     lease_until: Timestamp,
+    took: Duration,
 ) -> bool {
     let Some((theirs, alive)) = answer.rows.first().map(|row| (row.now, row.alive)) else {
         return false;
     };
-    runner_cache.note_clock(theirs, now);
+    runner_cache.note_clock(theirs, now, took);
     let mut rows = answer.rows;
     let stored = theirs.saturating_add(lease_until.since(now));
     if alive {
@@ -400,13 +399,20 @@ mod tests {
     fn e2_slow_answer_does_not_move_leases() {
         let mut runner_cache = RunnerCache::default();
         let ours = Timestamp(1_800_000_000 * SECOND);
-        let mut offset_after = |latency: i64, step: i64| {
-            runner_cache.note_clock(ours.0 + 5 * SECOND, ours + latency + step);
+        let mut offset_after = |before: i64, after: i64, step: i64| {
+            let took = Duration::from_micros((before + after).unsigned_abs());
+            runner_cache.note_clock(ours.0 + 5 * SECOND, ours + (step - before), took);
             runner_cache.offset
         };
-        let first = offset_after(1_000, 0);
-        assert_eq!(offset_after(0, 0), first);
-        assert_eq!(offset_after(SECOND, 0), first);
-        assert_ne!(offset_after(0, 3_600 * SECOND), first, "our clock was set");
+        let first = offset_after(1_000, 0, 0);
+        for latency in [0, SECOND, 10 * SECOND] {
+            assert_eq!(offset_after(latency, 0, 0), first, "the request came late");
+            assert_eq!(offset_after(0, latency, 0), first, "the answer came late");
+        }
+        assert_ne!(
+            offset_after(0, 0, 3_600 * SECOND),
+            first,
+            "our clock was set"
+        );
     }
 }

@@ -1,0 +1,147 @@
+//! Tests of the change marker, which tells a web page that something has changed.
+
+use std::time::{Duration, Instant};
+
+use cloacina::store::Store;
+use cloacina::store::postgres::{PostgresOptions, PostgresStore};
+
+use super::private_postgres::{administer, fresh_name, shared};
+use super::records::{NOW, ready, workflow};
+use super::{PATIENCE, options, pinned, register, submit, waker};
+
+/// Minimum time between two questions for the marker, as in the HTTP API.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks for the marker until it has stayed the same for a second. Returns the marker.
+fn settled(store: &PostgresStore) -> i64 {
+    let (start, mut last, mut since) = (Instant::now(), store.marker().unwrap(), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(start.elapsed() < PATIENCE, "the marker keeps changing");
+        std::thread::sleep(PAUSE);
+        let marker = store.marker().unwrap();
+        if marker != last {
+            (last, since) = (marker, Instant::now());
+        }
+    }
+    last
+}
+
+/// Waits until the marker differs from `before`.
+fn await_change(store: &PostgresStore, before: i64) {
+    let start = Instant::now();
+    while store.marker().unwrap() == before {
+        assert!(start.elapsed() < PATIENCE, "the change was not reported");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Returns the time of the last activity of each session of a database.
+fn activity(database: &str) -> Vec<String> {
+    administer(
+        shared(),
+        &format!(
+            "SELECT pid || ' ' || state_change FROM pg_stat_activity \
+             WHERE datname = '{database}' ORDER BY pid"
+        ),
+    )
+}
+
+/// Returns options for a new database, and the database's name.
+fn fresh_database() -> (PostgresOptions, String) {
+    let database = fresh_name();
+    administer(shared(), &format!("CREATE DATABASE {database}"));
+    let url = format!("{}/{database}", shared().rsplit_once('/').unwrap().0);
+    (options(&url), database)
+}
+
+#[test]
+fn watching_an_idle_database_sends_no_query() {
+    let (options, database) = fresh_database();
+    let (watcher, writer) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
+    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let runner = register(&writer, NOW);
+    let _wakes = waker(&writer);
+    let mut before = settled(&watcher);
+    // A sole runner reports its writes too, although no other runner needs to know of them.
+    for _ in 0..3 {
+        let idle = activity(&database);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(3) {
+            assert_eq!(watcher.marker().unwrap(), before);
+            std::thread::sleep(PAUSE);
+        }
+        assert_eq!(activity(&database), idle, "no session was used");
+        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        await_change(&watcher, before);
+        before = settled(&watcher);
+    }
+}
+
+#[test]
+fn marker_reports_every_write_of_a_burst() {
+    let options = pinned(shared());
+    let (watcher, writer) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
+    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let runner = register(&writer, NOW);
+    let _wakes = waker(&writer);
+    settled(&watcher);
+    // The pauses cover the whole exchange of request and report, so that writes fall before, into and after it.
+    for step in 0..60 {
+        let before = watcher.marker().unwrap();
+        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        await_change(&watcher, before);
+        std::thread::sleep(Duration::from_millis(step % 12));
+    }
+}
+
+#[test]
+fn marker_reports_writes_of_a_runner_that_cannot_be_asked() {
+    let options = pinned(shared());
+    let watcher = PostgresStore::open(&options).unwrap();
+    settled(&watcher);
+    for parameter in ["pgbouncer=true", "listen=off"] {
+        let deaf = self::options(&format!("{}?{parameter}", shared()));
+        let deaf = deaf.with_schema(options.schema.as_deref().unwrap()).unwrap();
+        let writer = PostgresStore::open(&deaf).unwrap();
+        let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
+        let runner = register(&writer, NOW);
+        for _ in 0..3 {
+            let before = watcher.marker().unwrap();
+            submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+            await_change(&watcher, before);
+            std::thread::sleep(PAUSE);
+        }
+        writer.retire_runner(runner).unwrap();
+        writer.notify_peers().unwrap();
+    }
+}
+
+#[test]
+fn marker_reports_writes_after_a_lost_session() {
+    let (options, database) = fresh_database();
+    let (watcher, writer) = (
+        PostgresStore::open(&options).unwrap(),
+        PostgresStore::open(&options).unwrap(),
+    );
+    let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
+    let runner = register(&writer, NOW);
+    let _wakes = waker(&writer);
+    for _ in 0..3 {
+        let before = settled(&watcher);
+        administer(
+            shared(),
+            &format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+            ),
+        );
+        let _ = submit(&writer, runner, &[ready(definition, NOW)]);
+        submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
+        await_change(&watcher, before);
+    }
+}
