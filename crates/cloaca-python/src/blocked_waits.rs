@@ -206,7 +206,7 @@ pub fn refuse_own(id: ExecutionId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds the workflow's tasks whose handlers run on worker threads to `thread_tasks`.
+/// Adds some tasks of a workflow to `thread_tasks`: the tasks whose handlers run on worker threads.
 pub fn note_handlers<'a>(
     thread_tasks: &ThreadTasks,
     workflow: &str,

@@ -325,7 +325,8 @@ impl<'a, 'py> Keys<'a, 'py> {
     }
 }
 
-/// Returns how many leading bytes contain no quote and no backslash. The result can be up to 7 too low at the end of the text.
+/// Returns the number of bytes before the first quote or backslash. Near the end of the text, the result can be up to 7 too
+/// low.
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;

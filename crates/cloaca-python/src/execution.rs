@@ -209,8 +209,8 @@ impl Execution {
         of_either!(self, record => record.key.as_deref())
     }
 
-    /// The ordinal of the parent's task, the key of that task's call, and the number of this child. `None` if the execution is
-    /// not the child of a task.
+    /// The ordinal of the parent's task that started this child, the key of the call if a function started the child, and the
+    /// number of the child if the call or node starts several children. `None` if the execution is not the child of a task.
     #[getter]
     fn origin(&self) -> Option<(u32, Option<&str>, Option<u32>)> {
         let link = of_either!(self, record => record.parent.as_deref())?;

@@ -19,7 +19,7 @@ pub enum FailureRecord {
     End,
 }
 
-/// For each kind of failure, the numbers of records in the current window that were logged, and that were omitted.
+/// Counts the records of each kind of failure in the current window: those that were logged, and those that were omitted.
 #[derive(Debug, Default)]
 pub struct FailureLimit {
     ends_at: Option<Instant>,

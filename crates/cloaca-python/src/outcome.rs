@@ -83,7 +83,8 @@ impl Outcome {
         }
     }
 
-    /// The function raised an exception. `lineage` names its base classes.
+    /// The function raised an exception. `lineage` names the exception's type and its base classes, the most specific type
+    /// first.
     #[staticmethod]
     #[expect(
         clippy::needless_pass_by_value,

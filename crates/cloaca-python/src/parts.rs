@@ -26,7 +26,7 @@ pub struct DecodedParts {
     open: Vec<OpenDict>,
     /// Values that were moved out of `values`, because an inner list or dict follows them in their dict.
     open_values: Vec<Py<PyAny>>,
-    /// The addresses of the keys of these values, which were moved out of `keys`.
+    /// The addresses of the keys of `open_values`. They were moved out of `keys`.
     open_keys: Vec<usize>,
 }
 

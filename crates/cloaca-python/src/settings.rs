@@ -1,4 +1,4 @@
-//! The settings of a runner as Python passes them: one JSON object, durations in microseconds.
+//! The settings of a runner, as Python passes them: one JSON object, with durations in microseconds.
 
 use std::time::Duration;
 

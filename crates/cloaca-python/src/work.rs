@@ -236,7 +236,8 @@ impl Work {
         }
     }
 
-    /// Records that a callback has returned. Callers that wait for the execution to end are answered only then.
+    /// Records that a callback has returned. Callers that wait for the end of the execution are answered only after its
+    /// callbacks have returned.
     fn end_callback(&self, py: Python<'_>) {
         if let WorkItem::Callback(callback) = &self.item {
             py.detach(|| callback.open.end());

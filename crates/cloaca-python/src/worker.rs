@@ -288,7 +288,8 @@ pub fn loop_notices(engine: &EngineHandle) -> Vec<CancelNotice> {
     named.collect()
 }
 
-/// Reports the start of a task and wraps it for Python.
+/// Wraps a task or a callback for Python. Logs the start of a task, and reports the start to the coordinator if the
+/// assignment asks for this report.
 fn accept(
     engine: &EngineHandle,
     executor: Executor,

@@ -110,7 +110,7 @@ impl Access {
         self.permissions.contains(&permission)
     }
 
-    /// Whether the caller may use a tenant; `None`: whether requests that name no tenant are allowed. Since 1.0.
+    /// Whether the caller may use a tenant. `None` stands for a request that names no tenant. Since 1.0.
     #[must_use]
     pub fn allows_tenant(&self, tenant: Option<&str>) -> bool {
         let Some(tenants) = &self.tenants else {

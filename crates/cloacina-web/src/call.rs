@@ -63,7 +63,7 @@ impl Call<'_> {
             let shown: String = text.chars().take(80).collect();
             let message = format!("'{shown}' is not the id of a schedule");
             Error::new(ErrorCode::ScheduleNotFound, message)
-                .with_hint("an id is a UUID; GET schedules lists them")
+                .with_hint("an id is a UUID; GET /schedules lists the schedules with their ids")
                 .into()
         })
     }

@@ -207,7 +207,7 @@ impl PagePosition {
     }
 }
 
-/// Returns the index of the first item of a list. The parameter `after` omits items with lower indexes.
+/// Returns the index of the first item that a list may contain: 0, or the index that follows the parameter `after`.
 pub(crate) fn first_index(query: &Query) -> Result<usize, Problem> {
     if query.get("after").is_none() {
         return Ok(0);

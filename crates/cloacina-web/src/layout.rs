@@ -3,9 +3,10 @@
 //! A task is one row below the lowest of its dependencies. An edge that spans several rows gets a bend in each row between its
 //! two tasks. Bends are ordered and placed like tasks, so that the edge does not cross tasks.
 //!
-//! Median sweeps order each row; the order with the fewest crossings is kept. Then each long row is broken into several rows,
-//! and each task is placed as close to its neighbours above and below as possible, with at least one column between two tasks
-//! of a row. These positions are a least-squares fit, computed by isotonic regression. Each sweep costs O(V log V + E).
+//! Several sweeps sort each row by the median positions of its tasks' neighbours in the next row above or below. The order
+//! with the fewest crossings is kept. Then each long row is broken into several rows, and each task is placed as close to its
+//! neighbours above and below as possible, with at least one column between two tasks of a row. These positions are a
+//! least-squares fit, computed by isotonic regression. Each sweep costs O(V log V + E) for V tasks and bends and E edges.
 
 /// Width of a column, in units of horizontal positions.
 pub const COLUMN: i32 = 100;

@@ -32,7 +32,7 @@ pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct IsPage;
 
-/// Logs in a browser that follows a link with a token: sets the cookie, and redirects to the same page without the token.
+/// Answers a browser that opens a link with a token: sets the login cookie, and redirects to the same page without the token.
 /// Refuses a wrong token. Returns `None` if the URL has no token, or if the server does not use tokens.
 pub(crate) fn exchange_token(web: &Web, head: &Parts) -> Option<Response> {
     let Authentication::Token(login) = &web.authentication else {

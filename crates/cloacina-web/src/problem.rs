@@ -208,8 +208,8 @@ impl Problem {
             .hint("GET api/v1/openapi.json lists the routes")
     }
 
-    /// Adds the part of the request that an error of the engine is about. An error with another code is not about a part of
-    /// the request, and stays as it is.
+    /// Names the part of the request that is invalid if the problem is an engine error with this code. A problem with another
+    /// code does not change.
     pub(crate) fn at(mut self, code: ErrorCode, pointer: impl Into<String>) -> Self {
         if self.code == code.name() && self.errors.is_empty() {
             let detail = self.detail.clone();

@@ -1,13 +1,13 @@
-//! The schemas of bodies, for the `OpenAPI` document.
+//! The schemas of request and response bodies, for the `OpenAPI` document.
 //!
 //! Only the generator of the document needs the schemas. Programs serve the committed document, so schemas are compiled only
-//! with the feature `openapi`.
+//! for tests and with the feature `openapi`.
 
 use utoipa::ToSchema;
 #[cfg(any(test, feature = "openapi"))]
 use utoipa::openapi::{RefOr, schema::Schema};
 
-/// Named schemas.
+/// Schemas, each with its name.
 #[cfg(any(test, feature = "openapi"))]
 pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
@@ -20,7 +20,7 @@ pub(crate) struct SchemaOf {
     /// Adds the schema, and all schemas that it refers to.
     #[cfg(any(test, feature = "openapi"))]
     pub(crate) collect: fn(&mut Schemas),
-    /// Whether the body is a page of a list, whose items have this schema.
+    /// Whether the body is a page of a list. The items of the list have this schema.
     pub(crate) is_page: bool,
 }
 
@@ -42,7 +42,7 @@ impl SchemaOf {
         })
     }
 
-    /// Returns a reference to the schema of a page of a list, whose items have this schema.
+    /// Returns a reference to the schema of a page of a list. The items of the list have this schema.
     pub(crate) const fn paged(mut self) -> Self {
         self.is_page = true;
         self

@@ -1,15 +1,17 @@
-//! Secret values, and how to find and mask them in texts for people, such as errors and log lines.
+//! Finds and masks secret values in texts for people, such as errors and log lines.
 
 use std::cmp::Ordering;
 use std::fmt::Write;
 
 use crate::redact::MASK;
 
-/// Minimum length, in characters, of a secret text that is masked. Shorter texts occur by chance.
+/// Minimum length, in characters, of a secret text that is masked. Shorter texts are not masked, because they often occur by
+/// chance.
 const MIN_TEXT: usize = 4;
-/// Minimum length, in characters, of a line of a secret text that is masked without the other lines.
+/// Minimum length, in characters, of a line of a secret text that is masked when it occurs without the other lines.
 const MIN_LINE: usize = 6;
-/// Minimum number of digits of a secret number that is masked. Shorter numbers occur by chance.
+/// Minimum number of digits of a secret number that is masked. Shorter numbers are not masked, because they often occur by
+/// chance.
 const MIN_DIGITS: usize = 6;
 
 /// A secret value as it may occur in a text. Longer values come first in the order.
@@ -36,8 +38,9 @@ impl PartialOrd for SecretValue {
 }
 
 impl SecretValue {
-    /// Adds the forms in which a secret text may occur, if the text is long enough: as it is, and as Python's `repr` and JSON
-    /// write it. Also adds each line of the text, because each line of a task's output becomes a separate log line.
+    /// Adds the forms in which a secret text may occur: unchanged, and as Python's `repr` and JSON write it. Also adds each
+    /// line of the text, because each line of a task's output becomes a separate log line. Adds nothing if the text is too
+    /// short.
     pub(crate) fn add_text(text: &str, values: &mut Vec<Self>) {
         if text.chars().count() < MIN_TEXT {
             return;
@@ -69,7 +72,7 @@ impl SecretValue {
         add(text.to_owned());
     }
 
-    /// Adds a secret number, in its JSON form, if it is long enough.
+    /// Adds a secret number, in its JSON form, unless the number has too few digits.
     pub(crate) fn add_number(number: &str, values: &mut Vec<Self>) {
         let digits = number.bytes().filter(u8::is_ascii_digit).count();
         if digits >= MIN_DIGITS {

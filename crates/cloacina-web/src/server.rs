@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use crate::router::router;
 use crate::web::{Authentication, Web};
 
-/// Maximum number of connections.
+/// Maximum number of connections that are open at once.
 const MAX_CONNECTIONS: usize = 64;
-/// Time within which a client must send the head of a request.
+/// Maximum time that a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;

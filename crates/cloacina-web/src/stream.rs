@@ -22,10 +22,10 @@ use crate::watch::Watcher;
 
 /// Maximum number of open streams of one user.
 const MAX_STREAMS: usize = 8;
-/// Time from the opening of a stream to its first poll of the change marker. Each pause between later polls is longer, up to
-/// `LONGEST_PAUSE`.
+/// The pause between the opening of a stream and its first poll of the change marker. While nothing changes, each further pause
+/// is longer, up to `LONGEST_PAUSE`.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// Maximum time between two polls. Also the time from an event about a change to the next poll.
+/// Maximum pause between two polls. The stream also pauses this long after it has sent an event.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two comments that keep the connection alive, because some proxies close silent connections.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -49,7 +49,7 @@ impl Streams {
         if *count >= MAX_STREAMS {
             let detail = format!("{MAX_STREAMS} streams of this user are open already");
             return Err(Problem::new("too_many_requests", detail)
-                .hint("close a stream, or ask GET changes?after= every few seconds"));
+                .hint("close a stream, or request GET /changes?after= every few seconds"));
         }
         *count += 1;
         Ok(OpenStream {
@@ -126,7 +126,7 @@ fn event(name: &str, marker: &str) -> Bytes {
     ))
 }
 
-/// Sends an event for each change, until the client is gone. The first event is `changed` if `is_news`, otherwise `open`.
+/// Sends an event for each change, until the client disconnects. The first event is `changed` if `is_news`, otherwise `open`.
 async fn follow(
     watcher: &Arc<Watcher>,
     mut marker: String,

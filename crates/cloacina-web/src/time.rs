@@ -17,7 +17,7 @@ pub(crate) fn instant(text: &str) -> Option<Timestamp> {
     Some(Timestamp(time.timestamp_micros()))
 }
 
-/// Parses a span like `90s`, `30m`, `24h` or `7d`, in microseconds.
+/// Parses a span like `90s`, `30m`, `24h` or `7d`. Returns its length in microseconds; `None` if the text is not a span.
 pub(crate) fn span(text: &str) -> Option<i64> {
     let unit = match text.chars().last()? {
         's' => 1,

@@ -1,4 +1,5 @@
-//! Login with a token. A caller sends the token in the header `Authorization`, or as a cookie that a link with the token sets.
+//! Login with a token. A caller sends the token in the header `Authorization`, or in a cookie. A link that contains the token
+//! sets the cookie.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use cloacina::types::sync::Mutex;
 
 use crate::problem::Problem;
 
-/// Maximum number of failed logins of one peer within `WINDOW`.
+/// Maximum number of failed logins of one peer (the IP address of a client) within `WINDOW`.
 const MAX_FAILURES: usize = 10;
 /// Time after which a failed login no longer counts.
 const WINDOW: Duration = Duration::from_mins(1);

@@ -10,7 +10,7 @@ use cloacina::types::{Clock, SystemClock};
 /// Minimum time between two reads of the database's marker, for any number of clients.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Counts the changes of a database that its marker has shown, and the changes that this server has made.
+/// Counts the changes of a database: those that the database's own marker shows, and those that this server makes.
 pub(crate) struct Watcher {
     inspector: Inspector,
     state: Mutex<State>,

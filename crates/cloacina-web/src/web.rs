@@ -105,8 +105,8 @@ impl Web {
         Self::with_authentication(database.into(), authentication)
     }
 
-    /// Serves a database to callers who send a token: in the header `Authorization`, or in the cookie that a link with the
-    /// token sets. Since 1.0.
+    /// Serves a database to callers who send a token, in the header `Authorization` or in a cookie. A link that contains the
+    /// token sets the cookie. Since 1.0.
     pub fn with_token(database: impl Into<Database>, token: impl Into<String>) -> Self {
         let login = TokenLogin::new(token.into(), "cloaca".to_owned());
         let authentication = Authentication::Token(Arc::new(login));
@@ -215,7 +215,8 @@ impl Web {
         self
     }
 
-    /// Sets the `tracing` dispatcher of the service's threads. By default, they use the program's global dispatcher. Since 1.0.
+    /// Sets the `tracing` dispatcher of the service's threads. By default, these threads use the program's global
+    /// dispatcher. Since 1.0.
     pub fn log_to(mut self, dispatch: Dispatch) -> Self {
         self.dispatch = Some(dispatch);
         self
@@ -290,7 +291,8 @@ impl fmt::Debug for Web {
     }
 }
 
-/// Maximum number of tenants whose connections are kept open. When another tenant is opened, all of them are closed first.
+/// Maximum number of tenants whose connections are kept open. Before one more tenant is opened, all
+/// of these connections are closed.
 const MAX_TENANTS: usize = 32;
 
 struct OpenDatabase {
@@ -392,7 +394,7 @@ impl Database {
             let shown: String = tenant.chars().take(80).collect();
             let detail = format!("tenant '{shown}' is not known in this database");
             return Err(Problem::invalid("tenant", detail)
-                .hint("GET tenants lists the tenants of a PostgreSQL database"));
+                .hint("GET /tenants lists the tenants of a PostgreSQL database"));
         };
         let inspector = Inspector::open(url, Some(tenant), self.shared.opening)?;
         let open = OpenDatabase::new(inspector);

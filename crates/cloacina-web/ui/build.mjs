@@ -44,13 +44,13 @@ const licenses = packages.map((name) => {
 });
 writeFileSync(join(out, "THIRD_PARTY.txt"), licenses.join("\n---\n\n"));
 
-// Each served file gets an entity tag, in a file beside it.
+// For each file that is served unchanged, writes the entity tag into a file beside it.
 const digest = (path) => createHash("sha256").update(readFileSync(path)).digest("hex");
 for (const name of ["app.js", "app.css", "icon.svg", "icon-alert.svg", "THIRD_PARTY.txt"]) {
   writeFileSync(join(out, `${name}.etag`), `"${digest(join(out, name)).slice(0, 16)}"`);
 }
 
-// MANIFEST contains the digests of the sources. With it, a check without Node can tell whether the assets are up to date.
+// MANIFEST contains the digests of the sources. A check compares them to tell, without Node, whether the assets are up to date.
 const sources = ["build.mjs", "index.html", "icon.svg", "icon-alert.svg", "package.json", "package-lock.json"];
 for (const entry of readdirSync(join(here, "src"), { recursive: true, withFileTypes: true })) {
   if (entry.isFile()) sources.push(join(entry.parentPath, entry.name).slice(here.length + 1));

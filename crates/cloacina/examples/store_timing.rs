@@ -201,8 +201,8 @@ impl Bench {
         })
     }
 
-    /// Measures commits that each submit a batch, complete the executions claimed by the previous commit, and claim new
-    /// executions. The claimed executions are then loaded.
+    /// Measures commits that each submit a batch, complete the executions that the previous commit claimed, and claim
+    /// new executions. The claimed executions are then loaded.
     fn submit_unclaimed(&self) -> f64 {
         let mut claimed: Vec<ExecutionRecord> = Vec::new();
         per_execution(|| {

@@ -1,4 +1,4 @@
-//! Tests of the engine's rules about child executions. The name of most tests begins with the number of their rule in the
+//! Tests of the engine's rules about child executions. Most test names begin with the number of the tested rule in the
 //! semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -319,7 +319,7 @@ fn m4_retried_child_has_its_own_default_timeout() {
     assert_eq!(
         start.new.timeout,
         Some(SECOND),
-        "the time left of the parent's timeout"
+        "the child gets the remaining time of its parent"
     );
     let (mut child, _) =
         Execution::submit_child(plain("inner"), start.new, Some(start.parent), later);
@@ -335,7 +335,7 @@ fn m4_retried_child_has_its_own_default_timeout() {
 }
 
 #[test]
-fn m4_retried_parent_has_a_deadline_again() {
+fn m4_retried_parent_gets_a_new_deadline() {
     let outer = Arc::new(Workflow::new(workflow("outer", vec![node("c", inner())])).unwrap());
     let limited = NewExecution {
         timeout: Some(60 * SECOND),

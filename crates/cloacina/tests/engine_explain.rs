@@ -136,7 +136,7 @@ fn ready_task_is_explained_by_a_busy_or_missing_runner() {
     );
     assert_eq!(explained, [free.as_str(), waits]);
 
-    // The live runner has the workflow without task 'a'. The runner that had task 'a' is gone.
+    // The live runner has handlers for the workflow, but none for task 'a'. The runner that had a handler for 'a' is gone.
     let offers = [
         offer(busy, &["b"], NOW),
         offer(gone, &["a"], NOW - 90 * SECOND),
@@ -223,7 +223,7 @@ fn d7_paused_execution_is_explained_only_by_the_pause() {
         .expect("the execution can be cancelled");
     assert_eq!(
         sentences(&execution, &[], &[]),
-        ["The execution has ended already: Cancelled at 2025-06-15 15:06:40 UTC (now)."]
+        ["The execution has already ended: Cancelled at 2025-06-15 15:06:40 UTC (now)."]
     );
 }
 

@@ -1,5 +1,5 @@
-//! Tests of the engine's rules about final tasks and compensations. A test's name begins with the number of its rule in the
-//! semantics. `forward` is an execution, and `final_run` is the execution of its final tasks and compensations.
+//! Tests of the engine's rules about final tasks and compensations. Each test name begins with the number of the tested rule in
+//! the semantics. `forward` is an execution, and `final_run` is the execution of its final tasks and compensations.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Tests of the engine's rules about children that a task's function runs. The name of a test begins with the number of its
-//! rule in the semantics.
+//! Tests of the engine's rules about children that a task's function runs. Each test name begins with the number of the
+//! tested rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -70,8 +70,8 @@ impl Run {
         self.0.finish(finish, LIMITS, NOW, 0.5).unwrap()
     }
 
-    /// Parks the function (ends its attempt until the children have ended) in `run_many` with `count` children, or in
-    /// `run` if `count` is `None`.
+    /// Parks the function: ends its attempt until its children have ended. The function calls `run_many` with `count`
+    /// children, or `run` if `count` is `None`.
     fn park(&mut self, count: Option<u32>, parallel: Option<u32>) -> Changes {
         let inputs = (0..count.unwrap_or(1)).collect();
         self.park_for(inputs, count, parallel)

@@ -40,7 +40,7 @@ fn at(now: Timestamp) -> ScheduleInputs {
     }
 }
 
-/// Returns the whole seconds since noon.
+/// Returns the number of whole seconds from noon to this time.
 fn seconds(after: Timestamp) -> i64 {
     after.since(NOON) / SECOND
 }
@@ -94,7 +94,7 @@ fn tick_fires_at_its_time_and_the_next_one_is_scheduled() {
 }
 
 #[test]
-fn requested_runs_at_one_time_have_different_due_times() {
+fn runs_requested_at_the_same_time_have_different_due_times() {
     let mut record = every_ten(|_| {});
     let mut earlier = NOON;
     for _ in 0..4 {

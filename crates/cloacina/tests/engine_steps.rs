@@ -1,4 +1,4 @@
-//! Tests of the engine's rules about recorded steps. A test's name begins with the number of its rule in the semantics.
+//! Tests of the engine's rules about recorded steps. Each test name begins with the number of the tested rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -259,7 +259,7 @@ fn t6_retry_keeps_steps_unless_it_starts_from_a_task_or_step() {
 }
 
 #[test]
-fn t6_step_key_that_two_tasks_use_is_refused_without_the_task() {
+fn t6_step_key_of_two_tasks_is_refused_without_a_task() {
     let steps = [
         (0, step("plan", 0)),
         (0, step("work", 1)),

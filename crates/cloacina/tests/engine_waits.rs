@@ -1,4 +1,4 @@
-//! Tests of the engine's rules about waits. The name of a test begins with the number of its rule in the semantics.
+//! Tests of the engine's rules about waits. Each test name begins with the number of the tested rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
@@ -347,7 +347,7 @@ fn l8_wait_timeout_fails_skips_or_continues_the_task() {
     );
     assert!(
         run.can_claim("b"),
-        "a task skipped by its timeout does not block"
+        "a task skipped by its timeout does not block its dependents"
     );
     let mut run = with(WaitEnd::Continue);
     assert!(run.can_claim("a"));
@@ -396,7 +396,7 @@ fn l9_any_of_needs_one_signal_and_all_of_needs_all() {
 }
 
 #[test]
-fn l9_node_result_is_its_payload_or_null() {
+fn l9_node_result_is_the_signals_payload_or_null() {
     let mut run = Run::new(vec![
         node("paid", signal("paid", None)),
         node("later", delay(5)),
@@ -560,7 +560,7 @@ fn l14_pause_shifts_a_delay_but_not_a_fixed_time() {
 }
 
 #[test]
-fn l14_reschedule_moves_a_timer_or_a_retry_delay() {
+fn l14_reschedule_moves_a_timer_and_refuses_other_waits() {
     let mut run = Run::new(vec![
         node("later", delay(60)),
         waits("other", &[], signal("go", None)),
@@ -590,7 +590,7 @@ fn l14_reschedule_in_a_pause_shifts_a_timer_by_the_remaining_pause() {
         .claim(2, RunnerId::generate(), run.now, &mut Changes::default())
         .unwrap();
     run.execution.pause(Timestamp(110 * SECOND)).unwrap();
-    // The attempt parks during the pause, so only the rest of the pause shifts its timer.
+    // The attempt parks during the pause, so its timer begins in the pause.
     let park = Park {
         runs: None,
         kind: ParkKind::Sleep,
@@ -751,7 +751,7 @@ fn a2_waits_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn l9_function_with_two_waits_for_one_signal_name_fails() {
+fn l9_function_that_waits_for_two_signals_of_one_name_fails() {
     let keyed = |key: &str| Condition::signal("vote", Some(key));
     let mut run = Run::new(vec![task("a", &[])]);
     let park = Park {

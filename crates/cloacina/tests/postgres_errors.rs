@@ -1,5 +1,5 @@
-//! Tests that the PostgreSQL store classifies the server's errors by SQLSTATE, whatever the language of their messages. Also
-//! tests of refused values and batches, and of the number of statements of a large submission.
+//! Tests of the errors of the PostgreSQL store: the server's errors are classified by SQLSTATE, whatever the language of their
+//! messages, and invalid values and batches are refused. One test counts the statements of a large submission.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -19,9 +19,9 @@ use private_postgres::{administer, fresh_name, shared};
 const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
 /// The length of a lease in microseconds.
 const LEASE: i64 = 15_000_000;
-/// How long the store waits for an answer from the server.
+/// Maximum time that the store waits for an answer from the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How much later than the timeout the error may come, because the machine can be busy.
+/// Maximum delay of the error after the timeout. There is a delay because the machine can be busy.
 const SLACK: Duration = Duration::from_secs(4);
 
 struct World {

@@ -1,4 +1,4 @@
-//! Tests ten thousand schedules: due schedules fire on time, and idle schedules cost no queries.
+//! Tests ten thousand schedules: due ticks are processed on time, and idle schedules cost no queries.
 
 #![cfg(feature = "sqlite")]
 
@@ -50,6 +50,7 @@ fn ten_thousand_schedules_cost_one_query_per_wake_up() {
         store: SqliteStore::open(&SqliteOptions::memory()).unwrap(),
         queries: AtomicUsize::new(0),
     });
+    // No program defines the workflow `absent`, so each tick is recorded as skipped.
     let put = |name: String, expression: &str| {
         let mut new = NewSchedule::new("absent", expression, "UTC");
         new.instance = Some(name);
@@ -81,7 +82,7 @@ fn ten_thousand_schedules_cost_one_query_per_wake_up() {
     let engine =
         EngineHandle::start(opened, Arc::clone(&clock) as Arc<dyn Clock>, options).unwrap();
     let ticks = |id| store.ticks(id, usize::MAX, 0).unwrap();
-    // In each of 31 rounds the five schedules `soon` fire one tick each.
+    // In each of 31 rounds, one tick of each of the five schedules `soon` is due.
     let mut costs = Vec::new();
     for round in 1..=31 {
         // Moves the clock through times at which nothing is due.
@@ -92,7 +93,7 @@ fn ten_thousand_schedules_cost_one_query_per_wake_up() {
         }
         clock.move_to(NOON + round * 10 * SECOND);
         let count = usize::try_from(round).unwrap();
-        until("the due schedules have fired", || {
+        until("the due ticks are recorded", || {
             soon.iter().all(|id| ticks(*id).len() == count)
         });
         costs.push(store.queries.load(Ordering::SeqCst) - before);
@@ -103,7 +104,11 @@ fn ten_thousand_schedules_cost_one_query_per_wake_up() {
             .iter()
             .map(|tick| tick.created_at.since(tick.due_at))
             .max();
-        assert_eq!(late, Some(0), "a tick fired late on the test's clock");
+        assert_eq!(
+            late,
+            Some(0),
+            "a tick was processed late on the test's clock"
+        );
         assert!(
             ticks(id)
                 .iter()

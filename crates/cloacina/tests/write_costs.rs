@@ -272,7 +272,7 @@ fn poll(runners: [&mut Runner; 2]) {
     }
 }
 
-/// Checks that a runner does not query for waiting tasks when another runner writes, unless a wait or a message exists.
+/// Checks that a runner does not query for waiting tasks when another runner writes, unless a wait or an inbox message exists.
 fn assert_queries_waits_only_if_they_exist(open: impl Fn() -> Arc<dyn Store>) {
     let counter = Arc::new(WaitQueryCounter {
         below: open(),

@@ -135,7 +135,7 @@ fn wanted(call: &Call<'_>, request: &Bulk) -> Result<(Vec<ExecutionId>, Option<S
             if ids.len() > MAX_ITEMS {
                 return Err(Problem::invalid(
                     "/ids",
-                    format!("there may be at most {MAX_ITEMS}"),
+                    format!("at most {MAX_ITEMS} ids are allowed"),
                 ));
             }
             let ids = ids.iter().map(|id| parse_execution(id));

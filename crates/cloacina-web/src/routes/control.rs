@@ -134,8 +134,8 @@ fn control(
     }
 }
 
-/// Applies an action. If the request has the header If-Match, the execution must have one of the header's revisions;
-/// otherwise the outer result is an error.
+/// Applies an action. If the request has the header If-Match and the execution has none of the header's revisions, the action
+/// is not applied, and the outer result is an error.
 fn controlled(
     call: &Call<'_>,
     id: ExecutionId,

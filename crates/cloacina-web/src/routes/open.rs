@@ -25,7 +25,7 @@ const MAX_OLDEST: usize = 50;
 const CHUNK: usize = 20;
 /// Number of executions that are examined even if this takes longer than [`BUDGET`].
 const MIN_EXAMINED: usize = 100;
-/// How long a request examines open executions before it stops and answers with the groups that it has found.
+/// Maximum time for which a request examines open executions. After this time, it answers with the groups that it has found.
 const BUDGET: Duration = Duration::from_millis(60);
 /// Maximum number of executions whose ids are listed in a group.
 const MAX_NAMED: usize = 10;

@@ -262,7 +262,7 @@ impl ScheduleChange {
     }
 }
 
-/// Returns the problem of an error of a new or changed schedule, with the member that the error is about.
+/// Converts the error of creating or changing a schedule to a problem that names the invalid member of the body.
 fn refused(error: Error, cron: Option<&str>, timezone: Option<&str>) -> Problem {
     let problem = Problem::from(error);
     if timezone.is_some_and(|timezone| !is_timezone(timezone)) {

@@ -1,4 +1,4 @@
-//! Checks of the schedule that a path names, before a change: its kind, and its revision.
+//! Checks the schedule that a path names before the schedule is changed: its kind, and its revision.
 
 use std::cell::Cell;
 
@@ -25,7 +25,7 @@ impl Call<'_> {
     }
 }
 
-/// Compares the revision of a schedule with the header If-Match, within the change of the schedule.
+/// Compares the revision of a schedule with the header If-Match.
 pub(super) struct RevisionGuard {
     /// The revisions that the header names; `None` if any revision is allowed.
     wanted: Option<Vec<i64>>,
@@ -62,7 +62,8 @@ impl RevisionGuard {
         self.mismatch(&error).unwrap_or_else(|| error.into())
     }
 
-    /// Returns the problem that `check` refused the schedule, if it did. `error`: the error of the change.
+    /// If `check` has refused the schedule, converts the error of the change to the problem `revision_mismatch`. Otherwise
+    /// returns `None`.
     pub(super) fn mismatch(&self, error: &Error) -> Option<Problem> {
         self.is_mismatch.get().then(|| {
             Problem::new("revision_mismatch", &error.message).hint("read the schedule again")

@@ -119,7 +119,7 @@ pub(super) fn refuse_mask(pointer: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The problem of a request that contains the mask as a value.
+/// Returns the problem that a request contains the mask as a value.
 pub(super) fn masked(pointer: impl Into<String>) -> Problem {
     Problem::invalid(pointer, format!("'{MASK}' stands for a redacted value"))
 }
@@ -133,12 +133,13 @@ pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<Labels, Proble
     Labels::new(labels.clone()).map_err(refused)
 }
 
-/// Returns the problem of a refused submission. The labels and the timeout have been checked before.
+/// Returns the problem of a refused submission. The labels and the timeout were checked before the submission, so an error
+/// with the code `Configuration` is about the key.
 fn refused(error: Error) -> Problem {
     at_input(error).at(ErrorCode::Configuration, "/key")
 }
 
-/// Returns the problem of an error that can be about the member `input` of the body.
+/// Converts an error to a problem. If the error is about the input, the problem points to the member `input` of the body.
 pub(super) fn at_input(error: Error) -> Problem {
     Problem::from(error)
         .at(ErrorCode::WorkflowInputInvalid, "/input")

@@ -187,7 +187,7 @@ fn json(pointer: &str, data: Option<&RawValue>) -> Result<Json, Problem> {
     Json::parse(text).map_err(|error| Problem::invalid(pointer, error.to_string()))
 }
 
-/// Returns the member of a signal that is invalid, if the engine refuses the signal because of an option.
+/// Returns a pointer to the invalid member of a signal that the engine refuses with the code `Configuration`.
 fn invalid_member(signal: &NewSignal) -> &'static str {
     let is_long = |text: &Option<String>| {
         text.as_ref()

@@ -83,7 +83,7 @@ fn of_name(call: &Call<'_>) -> Result<Vec<Arc<Workflow>>, Problem> {
         let shown: String = name.chars().take(80).collect();
         let message = format!("workflow '{shown}' is not known in this database");
         let error = Error::new(ErrorCode::WorkflowNotFound, message);
-        error.with_hint("GET workflows lists the workflows").into()
+        error.with_hint("GET /workflows lists the workflows").into()
     })
 }
 
@@ -100,7 +100,7 @@ fn show(call: &Call<'_>) -> Result<Reply, Problem> {
     }
 }
 
-/// Returns the version of the workflow that the path names.
+/// Returns the workflow version that the path names.
 pub(super) fn find_version(call: &Call<'_>) -> Result<Arc<Workflow>, Problem> {
     Ok(Arc::clone(select_version(call, &of_name(call)?)?))
 }

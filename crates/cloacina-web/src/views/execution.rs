@@ -67,7 +67,7 @@ pub(crate) struct ExecutionSummary {
     labels: BTreeMap<String, String>,
     /// Tasks of executions with a higher priority are claimed first.
     priority: i16,
-    /// The execution that started this execution, if this execution is a child.
+    /// The execution that started this execution, as a child or to run its final tasks; null for other executions.
     parent: Option<String>,
     /// The revision, which grows with every change, except when a claimed task starts.
     revision: i64,
@@ -320,7 +320,7 @@ pub(crate) struct AttemptView {
 pub(crate) struct StatesView {
     /// The revision of the execution.
     pub(crate) revision: i64,
-    /// One character for the state of each task.
+    /// One character per task, for the state of the task. The tasks are in the order of their declaration.
     pub(crate) states: String,
 }
 

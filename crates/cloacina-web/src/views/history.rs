@@ -58,7 +58,8 @@ impl EventView {
 /// The members of an event's data that the engine stores as microseconds since 1970.
 const TIMES: &[&str] = &["started_at"];
 
-/// Returns the data of an event with its times as RFC 3339 text. If `hides`, leaves out the value that a step returned.
+/// Returns the data of an event with its times as RFC 3339 text. If `hides` is true, leaves out the value that
+/// a step returned.
 fn event_data(data: String, hides: bool) -> Result<Box<RawValue>, Problem> {
     if !hides && !TIMES.iter().any(|name| data.contains(name)) {
         return raw(data);

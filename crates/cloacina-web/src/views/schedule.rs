@@ -28,7 +28,7 @@ pub(crate) struct ScheduleView {
     timezone: String,
     /// The time between a trigger's polls, in microseconds.
     interval_us: Option<i64>,
-    /// The input of the executions that it starts; null without the permission `view_payloads`.
+    /// The input of the executions that the schedule starts; null without the permission `view_payloads`.
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
     /// The missed ticks that fire later: skip (none), latest or all. A tick is missed if it was due while no runner was live.
@@ -47,7 +47,7 @@ pub(crate) struct ScheduleView {
     jitter_us: i64,
     /// Whether the schedule or trigger fires.
     enabled: bool,
-    /// When and by whom it was last enabled or disabled through this API, and why; null if never.
+    /// When and by whom the schedule or trigger was last enabled or disabled through this API, and why; null if never.
     switched: Option<SwitchView>,
     /// The revision, which grows with every change.
     revision: i64,
@@ -62,7 +62,7 @@ pub(crate) struct ScheduleView {
     /// When the schedule or trigger was registered.
     #[schema(format = DateTime)]
     created_at: String,
-    /// When its settings last changed.
+    /// When the settings of the schedule or trigger last changed.
     #[schema(format = DateTime)]
     updated_at: String,
 }
@@ -124,7 +124,7 @@ impl ScheduleView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Tick)]
 pub(crate) struct TickView {
-    /// The schedule.
+    /// The id of the schedule or trigger.
     schedule: String,
     /// When the tick was due.
     #[schema(format = DateTime)]

@@ -14,7 +14,7 @@ fn pointers(answer: &Answer) -> Vec<String> {
     pointers.flatten().map(str::to_owned).collect()
 }
 
-/// Sends a GET request for the metadata with one more header.
+/// Sends a request for the metadata, with one header set to the given value.
 async fn with(server: &Server, method: Method, name: &'static str, value: &str) -> Answer {
     let mut request = request(method, "/api/v1/meta", "");
     let value = value.parse().expect("a header");
@@ -28,7 +28,7 @@ async fn every_time_in_events_is_rfc_3339_text() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/executions/{}", fixture.failed);
-    // The retry stores the end of the earlier attempt, with its start.
+    // The retry stores an event about the end of the earlier attempt. This event contains the start time of the attempt.
     let retried = server.post(&format!("{path}/retry"), "{}").await;
     assert_eq!(retried.status, StatusCode::OK, "{}", retried.text);
     let events = server.get(&format!("{path}/events")).await.json();
@@ -66,7 +66,7 @@ async fn cursor_of_another_list_is_refused() {
 }
 
 #[tokio::test]
-async fn after_also_applies_to_the_pages_of_cursors() {
+async fn after_also_applies_to_pages_requested_by_cursor() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!(
@@ -112,7 +112,7 @@ async fn decision_about_an_unknown_task_is_not_found() {
 }
 
 #[tokio::test]
-async fn problem_of_the_engine_points_to_the_member() {
+async fn engine_error_points_to_the_invalid_part_of_the_request() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let retry = format!("/api/v1/executions/{}/retry", fixture.failed);
@@ -183,7 +183,7 @@ async fn problem_of_the_engine_points_to_the_member() {
 }
 
 #[tokio::test]
-async fn hidden_payloads_are_not_among_the_permissions() {
+async fn hidden_payloads_remove_the_permission_to_view_them() {
     let fixture = Fixture::new().await;
     let web = Web::new(fixture.database(), |_| Some(Access::full("ann")));
     let permissions = async |web: Web| {
@@ -224,7 +224,7 @@ async fn malformed_host_is_refused() {
 }
 
 #[tokio::test]
-async fn header_of_a_change_must_have_the_value_1() {
+async fn x_cloaca_header_of_a_change_must_be_1() {
     let fixture = Fixture::new().await;
     for value in ["0", "", "true", "1, 1"] {
         let answer = with(&fixture.server(), Method::POST, "x-cloaca", value).await;

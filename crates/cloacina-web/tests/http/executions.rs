@@ -118,7 +118,7 @@ async fn execution_is_repeated_with_an_edited_input() {
 }
 
 #[tokio::test]
-async fn many_executions_are_controlled_with_a_result_for_each() {
+async fn bulk_control_reports_a_result_for_each_execution() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let unknown = "0195f1c2-7d3a-7c11-b8a5-3f6f0d9c2e41";
@@ -166,7 +166,7 @@ async fn many_executions_are_controlled_with_a_result_for_each() {
 }
 
 #[tokio::test]
-async fn change_with_an_old_revision_as_entity_tag_is_refused() {
+async fn change_with_an_outdated_entity_tag_is_refused() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/executions/{}", fixture.failed);
@@ -329,7 +329,7 @@ async fn html_export_keeps_digits_key_order_and_nesting() {
 }
 
 #[tokio::test]
-async fn tasks_are_filtered_by_every_state() {
+async fn tasks_can_be_filtered_by_each_state() {
     let fixture = Fixture::new().await;
     let path = format!("/api/v1/executions/{}/tasks", fixture.failed);
     for (state, count) in [

@@ -26,7 +26,7 @@ fn without(mut request: Request<axum::body::Body>, name: &str) -> Request<axum::
 }
 
 #[tokio::test]
-async fn ray_cve_2023_48022_only_a_loopback_server_needs_no_credentials() {
+async fn ray_cve_2023_48022_only_a_loopback_server_may_run_without_credentials() {
     let fixture = Fixture::new().await;
     let open = Web::without_token(fixture.database());
     let error = Listening::start(open.clone(), ([0, 0, 0, 0], 0).into()).expect_err("an error");

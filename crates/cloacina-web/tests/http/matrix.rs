@@ -189,7 +189,7 @@ async fn read_only_mode_refuses_every_change() {
 }
 
 #[tokio::test]
-async fn unsupported_method_is_refused_with_the_supported_ones() {
+async fn refused_method_lists_the_supported_methods() {
     let fixture = Fixture::new().await;
     for (path, operations) in paths(&fixture) {
         for method in METHODS {

@@ -1,4 +1,4 @@
-//! Tests that an inspector of a database opened read-only refuses changes, even without the checks of the HTTP layer.
+//! Tests that an inspector of a database that is opened read-only refuses changes, even without the checks of the HTTP layer.
 
 use cloacina::runner::{Access, Context, CronSchedule, Inspector, Rerun, Submission};
 use cloacina::runtime::Control;

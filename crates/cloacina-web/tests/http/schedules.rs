@@ -91,7 +91,7 @@ async fn caller_without_payload_permission_sees_no_schedule_input() {
 }
 
 #[tokio::test]
-async fn change_of_enabled_records_the_switch() {
+async fn change_of_enabled_records_the_caller_and_the_time() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/schedules/{}", fixture.schedule);
@@ -157,7 +157,7 @@ async fn change_of_a_schedule_obeys_if_match() {
 }
 
 #[tokio::test]
-async fn trigger_is_shown_and_switched_but_not_changed() {
+async fn trigger_can_be_shown_and_switched_but_not_changed() {
     let fixture = Fixture::new().await;
     let runner = DefaultRunner::new(&fixture.url).await.expect("a runner");
     let follower = StartAfter::new("other", "etl").name("after other");
@@ -196,7 +196,7 @@ async fn trigger_is_shown_and_switched_but_not_changed() {
 }
 
 #[tokio::test]
-async fn executions_of_a_run_and_a_backfill_name_the_caller() {
+async fn executions_of_run_now_and_backfill_name_the_caller() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let path = format!("/api/v1/schedules/{}", fixture.schedule);

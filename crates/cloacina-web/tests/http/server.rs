@@ -239,7 +239,7 @@ async fn router_works_below_any_prefix() {
 }
 
 #[tokio::test]
-async fn old_executions_are_pruned_after_a_dry_run_counts_them() {
+async fn prune_deletes_as_many_executions_as_its_dry_run_counts() {
     let fixture = Fixture::new().await;
     let server = fixture.server();
     let future = Timestamp(4_102_444_800_000_000).to_rfc3339();

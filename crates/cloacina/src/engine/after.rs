@@ -45,7 +45,8 @@ pub fn check(name: &str, after: &After) -> Result<(), Error> {
 }
 
 /// Returns the time of a trigger's next call for an ended execution, and the number of calls that have failed so far.
-/// `failed`: whether the last call failed. Returns `None` if it did not fail, or if it was call number [`MAX_CALLS`].
+/// `failed`: whether the last call failed. Returns `None` if the last call did not fail, or if it was call number
+/// [`MAX_CALLS`].
 #[must_use]
 pub fn again(end: &PendingEnd, failed: bool, now: Timestamp) -> Option<(Timestamp, u32)> {
     let attempts = end.attempts.saturating_add(1);

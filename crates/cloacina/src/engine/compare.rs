@@ -77,7 +77,7 @@ fn order(left: &Json, right: &Json) -> Result<Ordering, String> {
     };
     ordering.ok_or_else(|| {
         format!(
-            "cannot compare a {} with a {}",
+            "cannot compare a JSON {} with a JSON {}",
             left.shape().name(),
             right.shape().name()
         )
@@ -111,7 +111,7 @@ fn contains(found: &Json, expected: &Json) -> Result<bool, String> {
             }
         }
         (left, right) => Err(format!(
-            "a {} cannot contain a {}",
+            "a JSON {} cannot contain a JSON {}",
             left.name(),
             right.name()
         )),

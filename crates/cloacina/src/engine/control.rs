@@ -158,7 +158,7 @@ impl Execution {
         Ok(changes)
     }
 
-    /// The latest of the recorded times at which the execution was created or started, or an attempt started or ended.
+    /// The latest recorded time of the creation or the start of the execution, or of the start or the end of an attempt.
     fn last_time(&self) -> Timestamp {
         let of_tasks = self.record.tasks.iter();
         of_tasks
@@ -329,7 +329,7 @@ impl Execution {
         if wait.is_some() {
             changes.flow.waits.insert(ordinal);
         }
-        // If a wait or an approval does not wait again, it completes again with the result that it had.
+        // A wait or an approval that does not wait again completes with its earlier result.
         let keeps_result = !waits_again && self.only_waits_at(ordinal);
         let task = self.task_mut(ordinal);
         let is_completed = task.status == TaskStatus::Completed;

@@ -2,8 +2,8 @@
 //!
 //! The transaction that ends an execution also submits a second execution, which runs the final tasks. Its workflow is derived
 //! from the final tasks and compensations, and its input is the final context of the ordinary tasks together with `error`.
-//! Final tasks that do not apply to the status of the end are skipped immediately. No final task starts while attempts of the
-//! first execution can still be running.
+//! Final tasks that do not apply to the final status of the first execution are skipped immediately. No final task starts
+//! while attempts of the first execution can still be running.
 
 use std::sync::Arc;
 
@@ -77,14 +77,14 @@ impl FinalState {
     }
 }
 
-/// Maximum number of overrun attempts that are remembered for each task. Final tasks do not wait for older ones.
+/// For each task, the maximum number of remembered attempts that overran their timeouts. Final tasks ignore older attempts.
 const MAX_OVERRAN: usize = 16;
-/// The attempt number that marks an entry for items of a map. Such an entry represents all attempts of items that one
+/// The attempt number of a remembered attempt that stands for the items of a map. It represents all attempts of items that one
 /// runner may still be running. Final tasks wait for all of these attempts.
 const ITEMS: u32 = 0;
 
 impl Execution {
-    /// Q1: requests the final tasks of an execution that has ended, if at least one of them applies to the status of the end.
+    /// Q1: requests the final tasks of an execution that has ended, if at least one of them applies to its final status.
     pub(super) fn request_finale(&mut self, changes: &mut Changes) {
         let Some(finals) = self.workflow.finals() else {
             return;
@@ -445,7 +445,7 @@ impl Execution {
         Some(key_of(self.record.id, &id, self.times_compensated(task)))
     }
 
-    /// Q5: records, at a retry, the generation of the last final tasks. They do not belong to the execution's next end.
+    /// Q5: records, at a retry, the generation of the last final tasks, because they do not belong to the execution's next end.
     pub(super) fn leave_final_tasks(&mut self, changes: &mut Changes) {
         if let Some(generation) = self.record.finale.as_ref().map(|link| link.generation) {
             let wait = self.task_mut(0).wait.get_or_insert_default();

@@ -124,7 +124,7 @@ impl Execution {
                 self.fail_attempt(finish.task, finish.claim, failure, delay, now, &mut changes);
             }
             Outcome::Snooze { after } => {
-                // The start is kept in the event, because the row no longer has it.
+                // The event stores the start time, because the row of the task no longer contains it.
                 let started_at = self.task(finish.task).started_at;
                 let data = serde_json::json!({ "delay_us": after, "started_at": started_at });
                 let data = Json::encode(&data).ok();

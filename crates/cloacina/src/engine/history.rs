@@ -38,7 +38,7 @@ pub fn history_of(
     for (ordinal, task) in (0..).zip(&record.tasks) {
         task_events(ordinal, task, &mut events);
     }
-    // Steps of single children are left out, because the end of each child is already a stored event.
+    // Steps of individual children are left out, because the end of each child is already a stored event.
     let own = steps
         .iter()
         .filter(|(_, step)| step.kind != StepKind::Child);
@@ -78,9 +78,8 @@ pub fn attribute(changes: &mut Changes, audit: &Audit) {
     }
 }
 
-/// Returns the event with the caller and the reason of an execution's submission, or `None` if neither is known.
-///
-/// `rerun_of`: the execution that the new execution repeats.
+/// Returns the event that records the origin of an execution: the caller and the reason of its submission, and the execution
+/// that it repeats (`rerun_of`). Returns `None` if none of these is known.
 #[must_use]
 pub fn origin(
     rerun_of: Option<ExecutionId>,

@@ -90,7 +90,7 @@ impl Execution {
         }
     }
 
-    /// The maps whose results a mapped task takes as its lists, each with the key of the list.
+    /// The maps whose results a mapped task uses as its lists, each with the key of the list.
     #[must_use]
     pub fn maps_it_reads(&self, ordinal: Ordinal) -> Vec<(String, Ordinal)> {
         let lists = self
@@ -339,7 +339,7 @@ impl Execution {
     fn not_in_items(&self, ordinal: Ordinal, item: &ItemRecord, what: &str) -> Failure {
         let text = format!(
             "item '{}[{}]' stops at '{what}': an item of a map cannot wait, and cannot start other executions; \
-             start a child execution for each element: its tasks can do both",
+             start a child execution for each element, because the tasks of a child can do both",
             self.definition(ordinal).id,
             item.item
         );
@@ -368,8 +368,8 @@ impl Execution {
         let mut next = ItemRecord {
             status: TaskStatus::Ready,
             uncounted: item.uncounted + 1,
-            // A suspect (see `recovery`) adds no loss here. If it was started, its start has already been counted. If
-            // it was not started, it did not crash the runner.
+            // The loss of a suspect (see `recovery`) is not counted here. If the suspect was started, its start has already
+            // been counted. If it was not started, it did not crash the runner.
             rescues: item.rescues + u32::from(!is_suspect(item.rescues, limits)),
             runner: None,
             ready_at: Some(self.timers_at(now)),

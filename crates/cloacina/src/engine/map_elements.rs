@@ -43,7 +43,7 @@ impl MapElements {
             };
             if value.shape() != JsonShape::Array {
                 return Err(format!(
-                    "task '{task}' runs over the list '{path}', but '{path}' is not an array but {}",
+                    "task '{task}' runs over the list '{path}', but '{path}' is a JSON {}, not an array",
                     value.shape().name()
                 ));
             }

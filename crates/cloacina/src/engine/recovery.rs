@@ -3,7 +3,7 @@
 use super::{Changes, Execution, TaskLimits};
 use crate::types::{Claim, Failure, FailureKind, HistoryKind, Json, Ordinal, RunnerId, Timestamp};
 
-/// Number of lost runners after which a task is a suspect. If `max_rescues` is smaller, that number applies instead. A
+/// Number of lost runners after which a task is a suspect. If `max_rescues` is smaller, `max_rescues` applies instead. A
 /// suspect may crash its process, so it is started alone.
 const SUSPECT_AFTER: u32 = 2;
 
@@ -63,8 +63,8 @@ impl Execution {
             let is_suspect = self.is_suspect(ordinal, limits);
             let task = self.task_mut(ordinal);
             task.uncounted += 1;
-            // A suspect adds no loss here. If it was started, `probe` has already counted its start. If it was not
-            // started, it did not crash the runner.
+            // The loss of a suspect is not counted here. If the suspect was started, `probe` has already counted its start.
+            // If it was not started, it did not crash the runner.
             task.rescues += u32::from(!is_suspect);
             if task.rescues > limits.max_rescues {
                 let failure = self.runner_lost(ordinal, limits);

@@ -16,7 +16,7 @@ use crate::types::{
     WaitRow,
 };
 
-/// Maximum number of children that one transaction starts for a call. The next turn starts more.
+/// Maximum number of children that one transaction starts for a call. The next turn starts further children.
 const START_BATCH: usize = 1_000;
 
 impl Execution {
@@ -321,7 +321,7 @@ impl Execution {
 
     /// Sends a note to the open children that a task's function started.
     pub(super) fn post_to_runs(&self, ordinal: Ordinal, note: &Note, changes: &mut Changes) {
-        // The end of the execution may have ended the task already, so `open_wait` cannot be used here.
+        // The end of the execution may already have ended the task, so `open_wait` cannot be used here.
         let wait = self.task(ordinal).wait.as_ref();
         let park = wait.and_then(|wait| wait.open.as_ref()?.park.as_ref());
         let runs = park.and_then(|park| park.runs.as_ref());
@@ -405,14 +405,14 @@ pub fn record_start(
     record_of(changes, now, HistoryKind::ExecutionStarted, ordinal, &data);
 }
 
-/// The text with which messages name the workflow whose children a function waits for. `None` if the task does not wait for
+/// The text that messages use to name the workflow whose children a function waits for. `None` if the task does not wait for
 /// children of its function.
 pub(super) fn run_name(open: &OpenWait) -> Option<String> {
     let runs = open.park.as_ref()?.runs.as_ref()?;
     Some(format!("workflow '{}'", runs.workflow))
 }
 
-/// M7: the text with which `explain` says what a task's function waits for: a child, or a workflow that is not known.
+/// M7: the text that `explain` uses to say what a task's function waits for: a child, or a workflow that is not known.
 /// `None` if the function does not wait for children or a workflow.
 #[must_use]
 pub fn runs_text(park: &Park) -> Option<String> {

@@ -30,7 +30,7 @@ impl StepTotals {
     /// Adds a step of `size` bytes to the totals.
     ///
     /// # Errors
-    /// T9: returns an error if task `task` would have more than [`MAX_STEPS`] steps, or steps of more than `max_bytes` bytes.
+    /// T9: returns an error if the task would have more than [`MAX_STEPS`] steps, or steps of more than `max_bytes` bytes.
     pub fn add(self, task: &str, size: usize, max_bytes: u64) -> Result<Self, StepTooMuch> {
         let (count, bytes) = (self.count + 1, self.bytes + size as u64);
         let refuse = |message: String| {
@@ -88,7 +88,7 @@ pub fn first_of(
 ) -> Result<StepDrop, String> {
     let mut found = steps
         .iter()
-        // Skip the steps of single children, because the step of the call that started the children represents them.
+        // Skip the steps of individual children, because the step of the call that started the children represents them.
         .filter(|(_, step)| step.kind != StepKind::Child)
         .filter(|(ordinal, step)| step.key == key && task.is_none_or(|task| task == *ordinal))
         .map(|(ordinal, step)| StepDrop::from(*ordinal, step.position));

@@ -33,8 +33,8 @@ impl NewTrigger {
     /// A trigger that follows a workflow has no polls.
     ///
     /// # Errors
-    /// Returns `ScheduleInvalid` if the name, the interval, the expression, the zone or the followed workflow is not valid,
-    /// or if not exactly one of interval, expression and followed workflow is given.
+    /// Returns `ScheduleInvalid` if the name, the interval, the expression, the zone or the followed workflow is not valid.
+    /// Also returns `ScheduleInvalid` unless exactly one of interval, expression and followed workflow is given.
     pub fn record(&self, id: ScheduleId, now: Timestamp) -> Result<ScheduleRecord, Error> {
         let refuse = |message: String| Err(Error::new(ErrorCode::ScheduleInvalid, message));
         if !(1..=255).contains(&self.name.len()) {

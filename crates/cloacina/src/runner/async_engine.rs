@@ -16,7 +16,7 @@ use super::{EngineHandle, Workflow};
 use crate::runtime::{Control, Ended, Executor, Handler, Message, Registration, Reply};
 use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus};
 
-/// An [`EngineHandle`] with asynchronous waits. All clones of a [`DefaultRunner`](super::DefaultRunner) share one
+/// An [`EngineHandle`] whose answers can be awaited. All clones of a [`DefaultRunner`](super::DefaultRunner) share one
 /// `AsyncEngine`.
 pub(super) struct AsyncEngine {
     handle: Arc<EngineHandle>,

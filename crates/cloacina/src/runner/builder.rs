@@ -6,8 +6,8 @@ use super::{Begin, DefaultRunner, OpenOptions};
 use crate::runtime::RunnerConfig;
 use crate::types::{Error, ErrorCode};
 
-/// The delay between opening a runner and its first claim. It gives [`DefaultRunnerBuilder::build`] time to return the runner
-/// before the first task runs.
+/// The delay between opening a runner and its first claim. The delay is long enough for [`DefaultRunnerBuilder::build`] to
+/// return the runner before the first task runs.
 const START_DELAY: Duration = Duration::from_millis(50);
 
 /// A builder of a [`DefaultRunner`].

@@ -1,4 +1,4 @@
-//! A call of a task's function that runs children: the options of the call, and the future of the children's outputs
+//! A call that runs children from a task's function: the options of the call, and the future of the children's outputs
 //! (semantics T10, M4).
 
 use std::pin::Pin;

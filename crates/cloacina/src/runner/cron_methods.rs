@@ -10,7 +10,7 @@ impl DefaultRunner {
     /// [`CronSchedule`]. Returns the schedule's id.
     ///
     /// Every runner on the database can fire the schedule; each tick fires once. A program can register the same workflow,
-    /// expression and time zone again, for example at each start. This returns the same schedule.
+    /// expression and time zone again, for example at each start. Each call returns the id of the same schedule.
     ///
     /// # Errors
     /// The errors of [`add_cron_schedule`](Self::add_cron_schedule).

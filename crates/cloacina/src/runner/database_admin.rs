@@ -132,8 +132,9 @@ impl DatabaseAdmin {
     /// Creates a tenant in one transaction: a migrated schema, and a role that can read and write only in it.
     ///
     /// # Errors
-    /// `Configuration` for an invalid name or password, which is not sent to the database; `Database` when the schema or the
-    /// role already exists, or the administrator lacks a privilege; `Connection` when the database does not answer.
+    /// `Configuration` for an invalid name or password (nothing is sent to the database in this case); `Database` when the
+    /// schema or the role already exists, or the administrator lacks a privilege; `Connection` when the database does not
+    /// answer.
     ///
     /// Since 1.0.
     pub fn create_tenant(&self, config: &TenantConfig) -> Result<TenantCredentials, Error> {

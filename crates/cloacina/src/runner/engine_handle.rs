@@ -36,7 +36,7 @@ pub struct EngineHandle {
     tasks: TokioExecutor,
     inspector: Inspector,
     pub(super) metrics: Arc<Metrics>,
-    /// The tasks with handlers, by workflow, for the workflows registered with [`begin_register`](Self::begin_register).
+    /// For each workflow, the ids of the tasks for which this program has handlers.
     pub(super) own_handlers: Mutex<FxHashMap<String, Vec<String>>>,
     started_at: Timestamp,
     runner: RunnerId,

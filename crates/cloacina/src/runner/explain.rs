@@ -42,8 +42,8 @@ impl Reason {
                 if *count == 1 { "is" } else { "are" },
             ),
             Self::NeedUnknown { workflow, need } => format!(
-                "Workflow '{workflow}' needs '{need}', which release {} does not have: its tasks wait for a runner of a newer \
-                 release.",
+                "Workflow '{workflow}' needs '{need}', which release {} does not have: the workflow's tasks wait for a runner of a \
+                 newer release.",
                 env!("CARGO_PKG_VERSION")
             ),
             Self::Paused { since } => format!(
@@ -110,8 +110,8 @@ impl Reason {
                 let others: String = others
                     .iter()
                     .map(|(name, count)| match count {
-                        1 => format!("; 1 signal '{name}' came with another key"),
-                        more => format!("; {more} signals '{name}' came with other keys"),
+                        1 => format!("; 1 signal '{name}' was sent with another key"),
+                        more => format!("; {more} signals '{name}' were sent with other keys"),
                     })
                     .collect();
                 format!(
@@ -219,7 +219,7 @@ impl Reason {
                     "is disabled"
                 };
                 format!(
-                    "Schedule {schedule}, which started it, {how}: it starts no more executions."
+                    "Schedule {schedule}, which started this execution, {how}: it starts no more executions."
                 )
             }
         }
@@ -308,7 +308,7 @@ fn ended_sentence(
     error: Option<&(Option<String>, Failure)>,
     now: Timestamp,
 ) -> String {
-    let mut sentence = format!("The execution has ended already: {status}");
+    let mut sentence = format!("The execution has already ended: {status}");
     if let Some(at) = at {
         // Writing to a String cannot fail.
         let _ = write!(sentence, " at {}", format_time(at, now));

@@ -10,7 +10,7 @@ use crate::workflow::{FinalRole, TaskDefinition, WorkflowDefinition};
 /// its handler.
 ///
 /// # Errors
-/// `TaskInvalid` for a parameter that is neither a task nor a field of the declared input and has no default.
+/// `TaskInvalid` if a parameter has no default and names neither a task nor a field of the declared input.
 pub(super) fn add_compensations(
     definition: &mut WorkflowDefinition,
     names: &[TaskNames],
@@ -41,8 +41,8 @@ pub(super) fn add_compensations(
     Ok(())
 }
 
-/// Moves the final tasks from the list of ordinary tasks to the list of final tasks. Also removes those dependencies of
-/// final tasks on ordinary tasks that result from parameters. They are not needed, because all ordinary tasks have
+/// Moves the final tasks from the list of ordinary tasks to the list of final tasks. If a parameter of a final task added
+/// a dependency on an ordinary task, also removes this dependency. It is not needed, because all ordinary tasks have
 /// ended when a final task runs.
 pub(super) fn set_apart(definition: &mut WorkflowDefinition) {
     let tasks = std::mem::take(&mut definition.tasks);

@@ -48,8 +48,8 @@ impl InputType {
         (self.kinds)(field)
     }
 
-    /// Returns a JSON schema for programs in other languages. It has the names of the fields, their types if they accept only
-    /// one kind of JSON value, and the names of the required fields.
+    /// Returns a JSON schema for programs in other languages. It lists the fields, the type of each field that accepts only
+    /// one kind of JSON value, and the required fields.
     pub(super) fn schema(&self) -> Json {
         schema((self.name)(), self.fields(), self.kinds, self.required)
     }
@@ -74,8 +74,8 @@ impl InputType {
         Ok(Arc::new(filled))
     }
 
-    /// Returns the defaults of the fields that an input lacks; `None` if the input is not valid. This is for an input that
-    /// this program has not validated. `view` has the fields of the input.
+    /// Returns the defaults of the fields that an input lacks; `None` if the input is not valid. Used for an input that
+    /// this program has not validated. `view`: a context that contains the fields of the input.
     pub(super) fn defaults(&self, view: &Context) -> Option<Context> {
         let absent = self.absent("", view).ok()?;
         Some(absent.into_iter().collect())
@@ -180,7 +180,7 @@ fn complete<T: Serialize + DeserializeOwned>(input: &Context) -> Result<Context,
 
 fn fields_of<T: DeserializeOwned>() -> Option<&'static [&'static str]> {
     let mut fields = None;
-    // `deserialize` always fails, because `FieldNames` has no values. Before that, it passes the names of the fields.
+    // `deserialize` first passes the names of the fields. Then it always fails, because `FieldNames` has no values.
     probe(|| drop(T::deserialize(FieldNames(&mut fields))))?;
     fields
 }

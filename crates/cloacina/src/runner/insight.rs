@@ -34,8 +34,8 @@ impl EngineHandle {
         }
     }
 
-    /// Returns the handlers of this program, including handlers that are not announced in the database yet. Returns none if
-    /// the runner claims no tasks until [`begin`](Self::begin) is called.
+    /// Returns the handlers of this program, including handlers that are not announced in the database yet. If the runner
+    /// does not claim tasks because it waits for [`begin`](Self::begin), returns an empty list.
     pub fn own_offers(&self) -> Vec<Offer> {
         if self.begin == Begin::OnRequest && !self.is_begun() {
             return Vec::new();

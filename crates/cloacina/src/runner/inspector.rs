@@ -36,16 +36,16 @@ pub struct Inspector {
     /// The work queues of the runner that the inspector belongs to. A queue knows the start of an attempt before the
     /// start is stored in the database. `None`: the inspector belongs to no runner.
     pub(super) queues: Option<WorkQueues>,
-    /// The mailbox of the runner that the inspector belongs to.
+    /// The mailbox of the same runner.
     mailbox: Option<Arc<Mailbox>>,
-    /// The remembered ends of the runner that the inspector belongs to.
+    /// The subscriptions of the same runner. They also remember the ends of executions.
     subscriptions: Option<Arc<Subscriptions>>,
 }
 
 /// Maximum number of definitions in the inspector's cache.
 const MAX_WORKFLOWS: usize = 1_000;
 
-/// How an inspector opens a database: which changes opening makes, and whether later writes are allowed.
+/// How an inspector opens a database: whether opening may change the database, and whether later writes are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Opening changes nothing, and the database refuses all later writes. The database must exist and have this program's
@@ -124,8 +124,8 @@ impl Inspector {
         }
     }
 
-    /// If an execution that was just read is open, makes the runner that the inspector belongs to forget its last end. A peer
-    /// has retried it, and the runner may not have been notified yet.
+    /// Notes the state of an execution that was just read. If the execution is open but the runner remembers an end of it, a
+    /// peer has retried the execution since then, so the runner must forget this end.
     fn note_state(&self, id: ExecutionId, status: ExecutionStatus) {
         if let Some(subscriptions) = &self.subscriptions
             && !status.is_terminal()
@@ -146,7 +146,7 @@ impl Inspector {
     /// Notifies the runner that the inspector belongs to, if any, of a change that is already durable.
     pub(super) fn notify_own_runner(&self) {
         if let Some(mailbox) = &self.mailbox {
-            // The runner's poll for changes does not see writes of its own process.
+            // The runner's poll for changes does not detect writes of its own process.
             drop(mailbox.send(Message::Watch));
         }
     }

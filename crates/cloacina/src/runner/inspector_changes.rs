@@ -53,9 +53,9 @@ impl Inspector {
     ///
     /// # Errors
     /// `WorkflowNotFound` when no program has stored the workflow; `WorkflowInputInvalid` for an input that does not match
-    /// the stored schema of `input=`; `WorkflowInvalid` for a workflow that this release cannot run, or that only the end
-    /// of an execution starts; `Configuration` for an invalid option; `ContextInvalid` for an input of more than 16 MiB;
-    /// `Database` or `Connection`.
+    /// the stored schema of `input=`; `WorkflowInvalid` for a workflow that this release cannot run, or that can only be
+    /// started by the end of an execution; `Configuration` for an invalid option; `ContextInvalid` for an input of more than
+    /// 16 MiB; `Database` or `Connection`.
     pub fn submit(&self, submission: Submission) -> Result<Submitted, Error> {
         self.submit_request(submission.into_request(self.now())?)
     }
@@ -195,7 +195,7 @@ impl Inspector {
         let versions = self.store.versions(DefinitionId(0))?;
         for known in versions.iter().filter(|known| known.workflow == name) {
             let stored = self.store.definition(known.id)?;
-            // Skips a version that this release cannot read, because its version string is not known then.
+            // Skips a definition that this release cannot read, because its version string is then unknown.
             let workflow = self.workflow(known.id, stored.as_ref().map(|stored| &*stored.body));
             if let Ok(workflow) = workflow
                 && workflow.version() == version
@@ -320,8 +320,8 @@ impl Inspector {
     }
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, and other old rows (see `Store::prune`).
-    /// Returns the number of deleted executions, with their children. A transaction that deletes more versions of workflows
-    /// than executions counts the versions instead (semantics E8).
+    /// Returns the number of deleted executions, including children. For a transaction that deletes more workflow versions
+    /// than executions, the versions are counted instead (semantics E8).
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

@@ -10,13 +10,13 @@ use crate::types::{Error, ErrorCode, ExecutionId, ExecutionStatus, Micros, Times
 
 /// Maximum count of the executions in a state. Counting stops at this number.
 const MAX_COUNT: usize = 10_000;
-/// Maximum count of the executions in a bucket. Counting stops at this number.
+/// Maximum count of the executions in a [`Bucket`]. Counting stops at this number.
 const MAX_BUCKET_COUNT: usize = 1_000;
-/// Maximum number of buckets.
+/// Maximum number of buckets in one call of [`Inspector::activity`].
 const MAX_BUCKETS: usize = 200;
-/// Maximum number of failed executions that are grouped.
+/// Maximum number of failed executions that [`Inspector::failures`] groups.
 const MAX_FAILURES: usize = 1_000;
-/// Maximum number of executions that a group names.
+/// Maximum number of executions whose ids a [`FailureGroup`] lists.
 const MAX_NAMED: usize = 100;
 
 /// The precision of a count.

@@ -28,9 +28,8 @@ impl Inspector {
     /// Returns the reasons why each of these executions waits or has ended, in the order of `ids`. Executions that do not
     /// exist or cannot be read are left out.
     ///
-    /// The reasons have less detail than those of [`explain`](Self::explain), so that many executions can be explained. A
-    /// queued task does not say what the workers of its runner run, and a wait for a signal does not say how many signals with
-    /// other keys were sent.
+    /// To keep the cost low, the reasons have less detail than those of [`explain`](Self::explain): they do not name the tasks
+    /// that occupy the workers of a runner, and do not count signals that were sent with other keys.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.
@@ -64,8 +63,8 @@ impl Inspector {
     }
 
     /// Returns at most `limit` executions that have due tasks or maps with due items. Reads the first `per_queue` due tasks
-    /// of each queue and the first `per_queue` such maps. So executions of a workflow that no runner knows are found,
-    /// however many other executions are open.
+    /// of each queue and the first `per_queue` such maps. Therefore, executions of a workflow that no runner knows are found
+    /// even if many other executions are open.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

@@ -72,7 +72,8 @@ fn allowed_states(filter: &ListFilter) -> Option<Vec<ExecutionStatus>> {
     (!states.is_empty()).then_some(states)
 }
 
-/// Removes texts that contain the NUL character. No stored value contains it, and PostgreSQL refuses it in a query.
+/// Removes duplicates, and texts that contain the NUL character. No stored value contains this character, and PostgreSQL
+/// refuses it in a query.
 fn storable(texts: &[String]) -> Vec<String> {
     let texts = texts.iter().filter(|text| !text.contains('\0'));
     let mut texts: Vec<String> = texts.cloned().collect();

@@ -9,11 +9,11 @@ use crate::types::{
     Error, ErrorCode, ExecutionId, ItemRecord, MapRow, MapState, Ordinal, TaskStatus,
 };
 
-/// Maximum number of items that are read at once.
+/// Maximum number of items on a page.
 const PAGE: usize = 1_000;
 
-/// Number of items that are read at once from an aligned map. The elements of an aligned map are the results of another map,
-/// and each item gets a row when its element is known. So items with and without a row can alternate.
+/// Number of items that one query reads from an aligned map. The elements of an aligned map are the results of another map,
+/// and each item gets a row when its element is known. Items with a row and items without a row can therefore alternate.
 const WINDOW: u32 = 1_000;
 
 /// A page of a map's items.

@@ -85,7 +85,7 @@ impl Inspector {
             let (from, to) = (from.to_rfc3339(), to.to_rfc3339());
             let message = format!("cannot backfill schedule {id} from {from} to {to}");
             return Err(invalid(message)
-                .with_hint("the range must end after its start, and not in the future"));
+                .with_hint("the range must not end before its start or in the future"));
         }
         let cron = schedule::cron_of(&record)?;
         let (mut due, mut after) = (Vec::new(), from - 1);

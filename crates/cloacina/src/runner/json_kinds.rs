@@ -1,7 +1,7 @@
 //! Finds the kinds of JSON values that a type accepts: calls its `Deserialize` without a value and records which kind it
 //! requests (semantics J5, J6).
 //!
-//! The result is valid for `serde_json`: if a type requests a string, `serde_json` refuses a number before the type sees it.
+//! The result is valid for `serde_json`: if a type requests a string, `serde_json` refuses a number.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -69,7 +69,7 @@ impl Kinds {
         kinds
     }
 
-    /// Returns whether the type is the crate's `MapResult`, not a type of the program with this name.
+    /// Returns whether the type is the crate's `MapResult`, and not a program's own type of the same name.
     pub(super) const fn is_map_result(self) -> bool {
         self.is_map_result
     }
@@ -251,7 +251,7 @@ fn no_value() -> NoValue {
 /// Finds the kinds of a parameter's type.
 ///
 /// For a type that can be decoded, the compiler selects the method [`OfDecoded::kinds`]. For all other types it selects
-/// [`Unknown::kinds`], which needs one more reference.
+/// [`Unknown::kinds`], which it tries last, because that trait is implemented for `&TakenType` instead of `TakenType`.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TakenType<T>(pub std::marker::PhantomData<T>);
@@ -259,7 +259,7 @@ pub struct TakenType<T>(pub std::marker::PhantomData<T>);
 /// See [`TakenType`].
 #[doc(hidden)]
 pub trait OfDecoded {
-    /// The kinds.
+    /// Returns the kinds.
     fn kinds(&self) -> Kinds;
 }
 
@@ -277,7 +277,7 @@ pub struct ReturnType<T>(pub std::marker::PhantomData<T>);
 /// See [`ReturnType`].
 #[doc(hidden)]
 pub trait OfResult {
-    /// The kinds.
+    /// Returns the kinds.
     fn kinds(&self) -> Kinds;
 }
 
@@ -321,7 +321,7 @@ impl<T: Deserialize<'static> + Symmetric, E> OfResult for ReturnType<Result<T, E
 /// See [`TakenType`].
 #[doc(hidden)]
 pub trait Unknown {
-    /// All kinds.
+    /// Returns all kinds.
     fn kinds(&self) -> Kinds;
 }
 

@@ -67,7 +67,7 @@ pub(super) struct StoreOptions<'a> {
     pub(super) connections: Option<usize>,
     /// Upper limit of SQLite's busy timeout; `None` keeps the URL's value.
     pub(super) busy_timeout: Option<Duration>,
-    /// How long a connection waits for the PostgreSQL server to answer before it is closed; `None` means the default.
+    /// Maximum time that the PostgreSQL server may take to answer; then the connection is closed. `None` means the default.
     pub(super) patience: Option<Duration>,
     /// Whether the database refuses all writes of this store.
     pub(super) read_only: bool,
@@ -115,7 +115,9 @@ pub(super) fn open_store(url: &str, how: &StoreOptions<'_>) -> Result<OpenedStor
                         ErrorCode::Database,
                         format!("the database {} does not exist", options.location()),
                     )
-                    .with_hint("check the path; a runner, or `cloaca db migrate`, creates it"));
+                    .with_hint(
+                        "check the path; a runner, or `cloaca db migrate`, creates the database",
+                    ));
                 }
                 options.mode = OpenMode::ReadWrite;
             }

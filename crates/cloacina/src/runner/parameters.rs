@@ -16,8 +16,8 @@ use crate::workflow::{ERROR_KEY, Parameter, ParameterSource, TaskDefinition, Wor
 /// each task of the definition, in the same order.
 ///
 /// # Errors
-/// `TaskInvalid` for a parameter without a default that is neither a task nor a field of the declared input, or for a
-/// parameter whose type cannot match the type of its source.
+/// `TaskInvalid` if a parameter has no default and names neither a task nor a field of the declared input, or if the type of
+/// a parameter cannot match the type of its source.
 pub(super) fn resolve(
     definition: &mut WorkflowDefinition,
     names: &[TaskNames],
@@ -108,7 +108,7 @@ fn resolve_task(
             });
             continue;
         }
-        // In final tasks and compensations, the parameter `error` receives the error of the first execution.
+        // In final tasks and compensations, the parameter `error` receives the error of the execution that they follow.
         let is_error = task.role.is_some() && parameter.name == ERROR_KEY;
         let fields = fields.filter(|_| !is_error);
         let resolved = resolve_one(workflow, task, parameter, keys, fields)?;
@@ -132,7 +132,7 @@ fn plain(name: &str, source: ParameterSource) -> Parameter {
     }
 }
 
-/// Resolves one parameter. `None`: the parameter has its default, because the declared input has no field of this name.
+/// Resolves one parameter. `None`: the parameter receives its default, because the declared input has no field of this name.
 fn resolve_one(
     workflow: &str,
     task: &TaskDefinition,

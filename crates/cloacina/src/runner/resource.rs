@@ -108,7 +108,7 @@ impl<F, T> Default for Slot<F, T> {
     }
 }
 
-/// A call of the function of a slot. The next call begins only when this value is dropped.
+/// A call of a slot's function. The next call can begin only after this value is dropped.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct OpenCall<T> {

@@ -46,7 +46,7 @@ impl Inspector {
     /// Returns a schedule or a trigger.
     ///
     /// # Errors
-    /// `ScheduleNotFound` if neither has the id, or if it is deleted; `Database` or `Connection`.
+    /// `ScheduleNotFound` for an unknown id, or for a deleted schedule or trigger; `Database` or `Connection`.
     pub fn schedule_or_trigger(&self, id: ScheduleId) -> Result<ScheduleRecord, Error> {
         existing_of_any_kind(&*self.store, id)
     }
@@ -75,9 +75,8 @@ impl Inspector {
         Ok(self.store.schedules(&query)?)
     }
 
-    /// Returns at most `limit` schedules or triggers that were created after the schedule `after`, oldest first. If
-    /// `descending`, returns those that were created before it, newest first. The schedule `after` need not exist any
-    /// more. `None`: the list starts at its first row.
+    /// Returns at most `limit` schedules or triggers, oldest first, or newest first if `descending`. The list continues after
+    /// the schedule or trigger `after`, which may have been deleted; `None`: it starts at the first row.
     ///
     /// # Errors
     /// `Database` or `Connection` when the database fails or does not answer.

@@ -89,8 +89,8 @@ impl EngineHandle {
         })
     }
 
-    /// G4: starts to register a trigger without a function, and returns the pending answer. The trigger fires each time an
-    /// execution of the workflow that it follows ends.
+    /// G4: starts to register a trigger without a function, and returns the pending answer. The trigger fires at the end of
+    /// each execution of the workflow that it follows.
     pub fn begin_register_follower(&self, trigger: NewTrigger) -> Answer<ScheduleId> {
         self.ask(|reply| Message::RegisterTrigger {
             trigger,

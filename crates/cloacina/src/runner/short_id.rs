@@ -8,7 +8,7 @@ use crate::types::{Error, ErrorCode, ExecutionId};
 
 /// Minimum number of digits of a prefix.
 const MIN_PREFIX: usize = 4;
-/// Number of digits in the first part of an id. A short id that also gives last digits begins with the whole first
+/// Number of digits in the first part of an id. A short id that also has last digits begins with the whole first
 /// part.
 const FIRST_PART: usize = 8;
 /// Number of digits of an id.

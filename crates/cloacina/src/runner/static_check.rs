@@ -96,8 +96,8 @@ impl<const N: usize> StaticCheck<N> {
     }
 
     /// Validates a key of the output. The key must be the result of a task. The key is not checked if the workflow declares
-    /// an input, because it can then be a field of the input. It is not checked either if a task has no result, because
-    /// the task can write the key.
+    /// an input, because the key can then be a field of the input. It is also not checked if a task has no result, because
+    /// that task can write the key.
     ///
     /// # Panics
     /// If no task has this result; the panic message becomes the compiler's error.
@@ -214,9 +214,9 @@ const fn result_of(task: &TaskNames) -> &'static str {
     }
 }
 
-/// Finds a cycle. Repeatedly removes a task whose dependencies are all removed. If tasks remain, follows their dependencies
-/// until a task is visited again. This task is on a cycle. Returns the next task for each visited task, and the first task of
-/// the cycle in declaration order.
+/// Finds a cycle. Repeatedly removes a task whose dependencies have all been removed. If tasks remain, follows their
+/// dependencies until a task is visited again. This task is on a cycle. Returns the next task for each visited task, and the
+/// first task of the cycle in declaration order.
 const fn find_cycle<const N: usize>(needs: &[[bool; N]; N]) -> ([Option<usize>; N], Option<usize>) {
     let mut open = [0_usize; N];
     let mut free = [0_usize; N];

@@ -83,13 +83,13 @@ impl Submission {
         self
     }
 
-    /// The earliest start. Since 1.0.
+    /// The earliest time at which the execution can start. Since 1.0.
     pub fn at(mut self, at: impl Into<Timestamp>) -> Self {
         self.start = Start::At(at.into());
         self
     }
 
-    /// The timeout of the execution, from the start of its first task; the execution fails when it expires. Since 1.0.
+    /// The timeout of the execution, from the start of its first task; the execution fails when the timeout expires. Since 1.0.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -289,8 +289,8 @@ pub struct ExecutionPage {
     pub items: Vec<WorkflowResult>,
     /// The cursor of the next page, if there may be one.
     pub next: Option<ExecutionId>,
-    /// The time at which the last examined execution was submitted, if the listing stopped before the page was full. It stops
-    /// after 20,000 executions that do not satisfy the filter, or after 100 ms; `next` continues there.
+    /// The time at which the last examined execution was submitted, if the listing stopped before the page was full. A listing
+    /// stops after 20,000 executions that do not satisfy the filter, or after 100 ms; `next` continues there.
     pub scanned_until: Option<Timestamp>,
 }
 

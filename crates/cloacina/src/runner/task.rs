@@ -75,7 +75,7 @@ pub struct TaskNames {
     pub result: Option<&'static str>,
     /// The parameters that receive values by name.
     pub parameters: &'static [ParameterName],
-    /// The kinds of JSON values of the result, if a function returns the result.
+    /// The kinds of JSON values of the result, if the task's function returns the result.
     pub result_kinds: Option<fn() -> Kinds>,
     /// The names of the parameters that are resources.
     pub resources: &'static [&'static str],
@@ -116,7 +116,7 @@ pub(super) enum Source<'a> {
     /// The definition lists no parameters of the task, for example of an external task. The name is then a key of the
     /// context.
     Named,
-    /// The definition lists parameters of the task, but not this one. This parameter then gets its default.
+    /// The definition lists parameters of the task, but not this one. This parameter then receives its default.
     Default,
 }
 
@@ -350,7 +350,7 @@ impl TaskHandle {
     /// the function exits with an error. If the condition already holds, this method returns immediately.
     ///
     /// Returns the data of the signal, and `null` for a timer. For several conditions, it returns an object with the data of
-    /// the signals by their names. `None`: the wait has timed out. In later attempts, this call returns the same.
+    /// the signals by their names. `None`: the wait has timed out. In later attempts, this call returns the same value.
     ///
     /// # Errors
     /// The error with which the function must exit; another error if the data does not have the shape of `T`.

@@ -138,7 +138,7 @@ impl TaskError {
         }
     }
 
-    /// Returns a copy of the error, for another task that waited for the same call.
+    /// Returns a copy of the error, for another task that waited for the same call of a resource's function.
     pub(super) fn again(&self) -> Self {
         Self {
             signal: self.signal.clone(),
@@ -215,7 +215,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
     }
 }
 
-/// Returns the name of an error's type that is stored and shown.
+/// Returns the type name that is stored and shown for an error.
 fn public_name<E: Any>(error: &E) -> String {
     let any: &dyn Any = error;
     if any.is::<io::Error>() {

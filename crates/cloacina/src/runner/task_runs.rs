@@ -23,7 +23,7 @@ impl TaskHandle {
     /// does. To set options such as a timeout, call methods of the returned [`ChildRun`] before you await it.
     ///
     /// # Errors
-    /// - `ChildFailedError`, not retried, if the child fails, times out or is cancelled. Later attempts get the same error. A
+    /// - `ChildFailedError`, not retried, if the child fails, times out or is cancelled. Later attempts receive the same error. A
     ///   retry of the execution retries the child too.
     /// - The error with which the function must exit while the child runs: pass it on with `?`.
     /// - An error if the input is not a JSON object, or if the output does not have the shape of `T`.
@@ -88,7 +88,7 @@ impl TaskHandle {
 
     /// Starts an execution of another workflow in the transaction in which this task completes. Does not wait for the
     /// end of the new execution. If this attempt does not complete the task, nothing is started. The new execution has
-    /// no parent: cancelling or retrying this execution does not affect it.
+    /// no parent: a cancel or a retry of this execution does not affect the new execution.
     ///
     /// # Errors
     /// An error if the input is not a JSON object, or if the task is an item of a map.

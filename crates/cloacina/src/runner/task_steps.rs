@@ -22,7 +22,7 @@ use crate::types::{
 #[derive(Debug, Default)]
 pub(super) struct AttemptSteps {
     log: StepLog,
-    /// The key of the sleep, the wait or the call with children for which the function must exit.
+    /// The key of the call for which the function must exit: a sleep, a wait or a call that runs children.
     parked: Mutex<Option<String>>,
     /// The executions that start when the task completes (T10).
     starts: Mutex<Vec<RootStart>>,
@@ -280,7 +280,7 @@ impl Attempt {
         };
         let text = format!(
             "item '{}[{item}]' stops at '{key}': an item of a map cannot wait, and cannot start other executions; \
-             start a child execution for each element: its tasks can do both",
+             start a child execution for each element, because the tasks of a child can do both",
             self.task_id
         );
         let failure = Failure::engine(FailureKind::Rule, text);
@@ -384,7 +384,7 @@ impl ChildCall {
 /// Returns the output of a child, from the recorded end of the child.
 ///
 /// # Errors
-/// `ChildFailedError` if the child did not complete. Other attempts get the same error.
+/// `ChildFailedError` if the child did not complete. Other attempts receive the same error.
 pub(super) fn ended_child<T: DeserializeOwned>(key: &str, end: &Json) -> Result<T, TaskError> {
     #[derive(serde::Deserialize)]
     struct End {
@@ -418,7 +418,7 @@ pub(super) fn input_of<T: Serialize + ?Sized>(key: &str, input: &T) -> Result<Js
     let input = encode(key, input)?;
     if input.shape() != JsonShape::Object {
         return Err(invalid(format!(
-            "the input of '{key}' must be a JSON object, not a {}",
+            "the input of '{key}' must be a JSON object, not a JSON {}",
             input.shape().name()
         )));
     }

@@ -28,7 +28,8 @@ impl EngineHandle {
     /// allowed to create it, the schema is created.
     ///
     /// The new runner has the settings of this runner. The runners of a tenant group share their worker threads, their event
-    /// loop and their connections, and nothing else. They take turns, and `db_pool_size` is the limit for the whole group.
+    /// loop and their connections, and nothing else. The workers serve the runners in turn, and `db_pool_size` is the limit for
+    /// the whole group.
     /// The new runner stops when this runner stops.
     ///
     /// `database_url`: a URL of the same database with the tenant's credentials; `None` means this runner's URL. `host`:

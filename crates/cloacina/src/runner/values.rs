@@ -107,8 +107,8 @@ fn origin(source: Source, name: &str) -> String {
     note = "derive `serde::Serialize` for the type of the result"
 )]
 pub trait ValueOutput {
-    /// Stores the value of an `Ok` under the result key in the workflow's definition. If the definition has no result key,
-    /// stores it under `key`.
+    /// Stores the value of an `Ok` in the context, under the task's result key in the workflow's definition. If the definition
+    /// has no result key for the task, stores the value under `key`.
     ///
     /// # Errors
     /// The error that the task returned, or an error for a value that JSON cannot represent.

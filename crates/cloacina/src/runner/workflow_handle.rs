@@ -126,7 +126,7 @@ impl WorkflowHandle {
     /// Waits until the execution and its final tasks, if any, have ended. A failed execution is not an error of this method.
     ///
     /// # Errors
-    /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down while waiting.
+    /// `ExecutionNotFound`; `RunnerClosed` when the runner is shut down during the wait.
     ///
     /// Since 1.0.
     pub async fn result(&self) -> Result<WorkflowResult, Error> {
@@ -250,8 +250,8 @@ impl WorkflowHandle {
         self.retry_with(None).await
     }
 
-    /// Retries as [`retry`](Self::retry) does. Also runs the task `task` and all tasks that depend on it again, even if they
-    /// completed.
+    /// Retries like [`retry`](Self::retry). In addition, the task `task` and all tasks that depend on it run again, even if
+    /// they completed.
     ///
     /// # Errors
     /// The errors of [`pause`](Self::pause); `WorkflowInvalid` for an unknown task.

@@ -47,7 +47,7 @@ pub struct Assignment {
     pub task: Ordinal,
     /// The claim under which the attempt runs. A result is accepted only while the task still has this claim.
     pub claim: Claim,
-    /// The context that the task sees.
+    /// The context that the task receives.
     pub context: Arc<Context>,
     /// The executor's number for the function that runs the task.
     pub handler: u64,
@@ -84,8 +84,8 @@ pub struct Callback {
     pub error: Option<String>,
     /// The context after the task has completed, or before the task if it failed.
     pub context: Arc<Context>,
-    /// A guard that is open until the callback has returned. Until then, callers that wait for the end of the execution get no
-    /// answer.
+    /// A guard that is open until the callback has returned. Until then, callers that wait for the end of the execution are
+    /// not answered.
     pub open: Arc<OpenCallback>,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct PendingStep {
     pub(super) record: StepRecord,
     pub(super) reply: Reply<()>,
     /// Whether the attempt still holds its claim. If not, another change in the same batch has taken the claim away, and the
-    /// attempt gets an error once that change is written.
+    /// attempt receives an error once that change is written.
     pub(super) is_held: bool,
 }
 
@@ -158,7 +158,7 @@ impl ScheduleChange {
         }
     }
 
-    /// After the change was not written, returns the message from which it is decided again. `None` if no message caused it.
+    /// Returns the message to decide again if the change is not written; `None` if no message caused the change.
     pub(super) fn into_message(self) -> Option<Message> {
         match self.purpose {
             Purpose::Polled(token, outcome) => Some(Message::Polled { token, outcome }),

@@ -66,7 +66,7 @@ impl Capacity {
         self.held_until
     }
 
-    /// Whether the runner is held back, so that it has not begun to claim tasks.
+    /// Whether the runner is held back and therefore claims no tasks yet.
     pub(super) const fn is_held(&self) -> bool {
         self.held_until.is_some()
     }
@@ -98,7 +98,7 @@ impl Capacity {
         self.prefetch[executor.index()].note_run(micros);
     }
 
-    /// Adds the memory of a claimed task, its share of its execution, to the executor's average.
+    /// Adds the memory of a claimed task to the executor's average. `bytes`: the task's share of the memory of its execution.
     pub(super) fn note_size(&mut self, executor: Executor, bytes: usize) {
         self.prefetch[executor.index()].note_size(bytes);
     }
@@ -155,7 +155,7 @@ impl Capacity {
         allowed
     }
 
-    /// The claim request for the next commit, and the executor of each of its classes.
+    /// The claim request for the next commit, and the executor for each class of the request.
     pub(super) fn claim_request(&self, classes: &[ClaimClass; 3]) -> (Vec<Executor>, ClaimRequest) {
         let mut executors = Vec::new();
         let mut request = ClaimRequest::default();
@@ -267,7 +267,7 @@ impl Capacity {
     }
 }
 
-/// Returns the message that returns a claim whose task did not run to its end in this process.
+/// Creates the message that returns a claim to the database. The claimed task did not run to its end in this process.
 pub(super) fn release_message(
     execution: ExecutionId,
     task: Ordinal,

@@ -23,8 +23,8 @@ use crate::types::{Claim, Error, ExecutionId, StepRecord, TaskStatus, micros};
 pub(super) type ScheduleResults = Vec<(ScheduleChange, bool)>;
 
 impl Step {
-    /// Finish-and-continue: claims the tasks that become ready in this turn. A task is claimed only if there is room for
-    /// it, and if no task that is left in the database comes before it in claim order.
+    /// Claims tasks that become ready in this turn, without a query. A task is claimed only if its executor has room for it,
+    /// and if no unclaimed task in the database comes before it in claim order.
     pub(super) fn claim_direct(&mut self) {
         let mut candidates: Vec<(ClaimKey, Executor)> = Vec::new();
         for (id, change) in &self.batch.executions {
@@ -143,7 +143,7 @@ impl Step {
         }
     }
 
-    /// For each execution in which tasks with callbacks end, returns a guard that delays the replies to callers that wait for
+    /// For each execution in which a task with a callback ends, returns a guard that delays the replies to callers that wait for
     /// the execution. Without this delay, a caller could see a durable end before the callbacks are queued.
     fn hold_ends(&self, batch: &WriteBatch) -> Vec<Arc<OpenCallback>> {
         if !self.registry.has_callbacks() {

@@ -145,8 +145,8 @@ impl Coordinator {
             self.turn.step.retry.extend(messages);
             return self.start_again();
         }
-        // The failed call may have taken long, so the clock is read again. Callers whose time is up then get their error now
-        // and not after the next attempt.
+        // The failed call may have taken long, so the clock is read again. A caller whose time is up by now gets an error in
+        // this step, not only after the next attempt.
         self.turn.step.begin(&*self.clock);
         let step = &self.turn.step;
         if self.outage.is_none() {

@@ -93,9 +93,9 @@ impl SharedCoordinator {
     /// Sends a message to the coordinator. If no other thread is running a step and the database takes writes, the calling
     /// thread runs the step inline.
     ///
-    /// This is only for a thread that would otherwise wait for the effect of the message. The step may block in a commit. So
-    /// the thread must not hold a lock or the interpreter lock, must not be the thread that handles signals, and must not drive
-    /// the caller's futures.
+    /// Call this only from a thread that would otherwise wait for the effect of the message. Because the step may block in a
+    /// commit, the thread must not hold a lock or the interpreter lock, must not be the thread that handles signals, and must
+    /// not drive the caller's futures.
     pub fn run_inline(&self, message: Message) {
         if self.channels.clock.is_watched() {
             return drop(self.channels.mailbox.send(message));

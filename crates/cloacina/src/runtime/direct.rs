@@ -61,8 +61,8 @@ pub fn control_directly(
     }
 }
 
-/// Like [`control_directly`]. If `wanted` is given, changes the execution only while it has this revision. The transaction that
-/// writes the change compares the revision.
+/// Applies a control action like [`control_directly`]. If `wanted` is given, changes the execution only while it has this
+/// revision. The transaction that writes the change compares the revision.
 ///
 /// # Errors
 /// Returns the same errors as [`control_directly`].
@@ -402,7 +402,7 @@ pub fn submit_directly(
     Ok(Submitted { id, is_new: true })
 }
 
-/// K1: expands the maps that became ready, with the default of `max_map_items`.
+/// K1: expands the ready maps, with the default `max_map_items`. A map that needs results of other maps is left to a runner.
 fn expand(batch: &mut WriteBatch, execution: &mut Execution, now: Timestamp) {
     let max_items = RunnerConfig::default().max_map_items;
     if let Some(change) = batch.executions.get_mut(&execution.record().id) {
@@ -477,7 +477,7 @@ fn start_finales(
     Ok(())
 }
 
-/// Notifies the runners of a change. The change is already durable, so a failure only means that runners see it later.
+/// Notifies the runners of a change. The change is already durable, so a failure only means that the runners find it later.
 fn notify_runners(store: &dyn Store) {
     if let Err(error) = store.notify_peers() {
         tracing::debug!(%error, "cannot notify other runners; they find the change at their next poll");

@@ -20,7 +20,8 @@ pub(super) struct Dispatch {
 }
 
 impl Step {
-    /// Prepares a claimed task for its executor's queue, or puts a suspect into quarantine.
+    /// Prepares a claimed task for its executor's queue. Puts a task that may have crashed its process (a suspect) into
+    /// quarantine instead.
     pub(super) fn assign(
         &mut self,
         id: ExecutionId,
@@ -114,7 +115,7 @@ impl Step {
         });
     }
 
-    /// Applies claims that the store made to the executions in the ledger. Returns the executions that must be read.
+    /// Updates the executions in the ledger with the claims that the store made. Returns the executions that must be read.
     pub(super) fn follow_claims(&mut self, claims: &[Claimed]) -> Vec<ExecutionId> {
         let mut missing: FxHashSet<ExecutionId> = FxHashSet::default();
         for claimed in claims {
@@ -160,9 +161,9 @@ impl Step {
         }
     }
 
-    /// Takes over those claims on an execution that belong to this runner in the database but are not held by this process.
-    /// Skips a claim if a message that ends its attempt is still to be decided. A runner that is stopping returns the claims
-    /// instead.
+    /// Takes over the claims of an execution that belong to this runner according to the database, but that this process does
+    /// not hold. Skips a claim if a message that ends its attempt has not been decided yet. A runner that is stopping returns
+    /// the claims instead.
     pub(super) fn adopt(&mut self, id: ExecutionId) {
         let Some(execution) = self.ledger.get(id) else {
             return;
@@ -221,7 +222,7 @@ impl Step {
         }
     }
 
-    /// Returns the callback of a task whose end is durable, if its program registered one.
+    /// Returns the callback of a task whose end is durable, if this program registered one for the task.
     pub(super) fn callback(&mut self, id: ExecutionId, ordinal: Ordinal) -> Option<Callback> {
         let execution = self.ledger.get_mut(id)?;
         let handler = self

@@ -1,7 +1,7 @@
 //! Starts each suspect alone. A suspect is a task that has lost its runner twice (once if `max_rescues` is 1), so it may be
 //! crashing the process. The runner first waits, for a limited time, until the other attempts of this process have ended.
-//! Before it dispatches the suspect, it commits the start as a further lost runner, because a crashed process can no longer
-//! count it. When the attempt ends without a crash, the engine reverts this count.
+//! Before the runner dispatches the suspect, it commits the start as a further lost runner, because a process that has crashed
+//! cannot count its own loss. When the attempt ends without a crash, the engine reverts this count.
 
 use super::dispatch::Dispatch;
 use super::quarantine::Suspect;

@@ -316,7 +316,7 @@ impl<T> Answer<T> {
         Self { slot }
     }
 
-    /// Waits for the answer up to `patience`. Returns the answer only once, and `None` if it does not arrive.
+    /// Waits for the answer up to `patience`. Returns `None` if the answer does not arrive, or if an earlier call returned it.
     pub fn wait(&self, patience: Duration) -> Option<Result<T, Error>> {
         self.slot.wait(patience)
     }

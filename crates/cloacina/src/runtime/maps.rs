@@ -26,7 +26,7 @@ const LISTS: usize = 8;
 /// Number of known maps above which the counters of maps without claimed items are forgotten.
 const MAX_IDLE: usize = 256;
 
-/// A map's lists, split into items, and the context that all items see.
+/// A map's lists, split into items, and the context that all items receive.
 #[derive(Clone)]
 pub(super) struct MapView {
     pub(super) elements: Arc<MapElements>,
@@ -169,7 +169,7 @@ impl Maps {
             .map(|(.., view)| view.clone())
     }
 
-    /// Keeps the split lists of a map.
+    /// Caches the split lists of a map.
     pub(super) fn keep_view(&mut self, key: MapKey, generation: u32, view: MapView) {
         self.views.retain(|(known, ..)| *known != key);
         if self.views.len() == LISTS {

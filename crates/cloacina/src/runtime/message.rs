@@ -84,7 +84,7 @@ pub enum Message {
         /// Receives the steps in the order in which they were recorded.
         reply: Reply<Vec<StepRecord>>,
     },
-    /// An item was claimed, and its child is to be started.
+    /// An item was claimed, and its child must be started.
     StartItem {
         /// The execution.
         execution: ExecutionId,
@@ -406,7 +406,7 @@ pub struct SubmitRequest {
     pub priority: i16,
     /// The time before which no task starts.
     pub start_at: Option<Timestamp>,
-    /// Maximum run time from the first start, in microseconds.
+    /// Maximum run time from the start of the first task, in microseconds.
     pub timeout: Option<Micros>,
     /// The labels of the execution.
     pub labels: Labels,

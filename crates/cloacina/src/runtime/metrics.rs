@@ -292,7 +292,8 @@ impl Metrics {
     }
 }
 
-/// Returns whether an attempt with this outcome is counted. Attempts that were snoozed, parked or returned are not.
+/// Returns whether an attempt with this outcome is counted. Attempts that were snoozed or returned, or that exited for a wait,
+/// are not counted.
 pub(super) const fn is_counted(outcome: &Outcome) -> bool {
     !matches!(
         outcome,

@@ -42,8 +42,8 @@ pub(super) fn messages_of(
         let count = earlier.entry(post.target).or_default();
         let order = *count;
         *count = count.saturating_add(1);
-        // A retry names the task that sends it. If the child has been deleted, this task gets a note that the child cannot be
-        // retried.
+        // A retry names the task that sends it. If the child has been deleted, this task receives a note that the child cannot
+        // be retried.
         let needs_sender = matches!(post.note, Note::Retry);
         let nodes = (0..).take(if needs_sender { record.tasks.len() } else { 0 });
         let sender = nodes.into_iter().find(|ordinal| {

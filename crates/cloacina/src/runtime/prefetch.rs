@@ -40,7 +40,7 @@ pub(super) struct Prefetch {
     /// The run time of the oldest running attempt, in microseconds, while peers are live. It shrinks the window until the
     /// attempt ends.
     longest_run: f64,
-    /// The average memory of a claimed task, in bytes: its share of its execution.
+    /// The average memory of a claimed task, in bytes. The memory of a task is its share of the memory of its execution.
     average_bytes: f64,
     /// The share of tasks that were not short.
     long_share: f64,
@@ -161,8 +161,8 @@ impl Prefetch {
         self.long_share += WEIGHT * (long - self.long_share);
     }
 
-    /// Adds the memory of a claimed task, its share of its execution, to the moving average. A size above the average gets
-    /// more weight, so that the window shrinks before it is full of large executions.
+    /// Adds the memory of a claimed task to the moving average. A size above the average gets more weight, so that the window
+    /// shrinks before it is full of large executions.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(super) fn note_size(&mut self, bytes: usize) {
         let bytes = (bytes as f64).max(1_024.0);
@@ -179,8 +179,8 @@ impl Prefetch {
         self.long_share < LONG_SHARE
     }
 
-    /// Whether a task can be claimed without a query: there is room for it, or it [overtakes](Self::overtakes) other tasks.
-    /// Also, no ready task that is left in the database may precede it.
+    /// Whether a task can be claimed without a query. This requires that there is room for it or that it
+    /// [overtakes](Self::overtakes) other tasks, and that no ready task in the database precedes it.
     ///
     /// `lowest`: the lowest priority of the claimed tasks that wait for a worker.
     pub(super) fn allows_direct(&self, key: &ClaimKey, lowest: Option<i16>) -> bool {
@@ -357,8 +357,8 @@ mod tests {
             prefetch.take_slot();
         }
         let mut returned = 0;
-        for look in 1..=10 {
-            let surplus = prefetch.surplus(look * 1_000_000);
+        for second in 1..=10 {
+            let surplus = prefetch.surplus(second * 1_000_000);
             returned += surplus;
             for _ in 0..surplus {
                 prefetch.free_slot();

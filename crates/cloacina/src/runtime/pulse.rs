@@ -19,8 +19,8 @@ impl Pulse {
         self.beaten.store(true, Ordering::Release);
     }
 
-    /// Returns the time without a heartbeat, in microseconds, when it has first reached the threshold. All other calls return
-    /// `None`.
+    /// Returns the time without a heartbeat, in microseconds, in the first call that finds that this time has reached the
+    /// threshold. All other calls return `None`.
     pub(super) fn silence(
         &self,
         started: Monotonic,

@@ -15,7 +15,7 @@ use crate::types::{Claim, ExecutionId, Micros, Monotonic, Ordinal};
 /// are still running. While it waits, no other task is claimed.
 const DRAIN: Micros = 10_000_000;
 
-/// A claimed task that is to be started alone.
+/// A claimed task that must be started alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
     pub(super) execution: ExecutionId,
@@ -78,7 +78,8 @@ impl Quarantine {
         started
     }
 
-    /// Like [`take_started`](Self::take_started), but for an item of a map.
+    /// Does the same as [`take_started`](Self::take_started) for a suspect that is an item of a map. `items`: returns whether
+    /// the batch writes an item.
     pub(super) fn take_started_item(
         &mut self,
         (execution, task): (ExecutionId, Ordinal),

@@ -85,9 +85,9 @@ impl RememberedEnds {
         }
     }
 
-    /// Returns the executions to read together with the execution that a caller requests. Their number doubles if callers
-    /// have since requested at least as many remembered ends as were read ahead, and halves if they requested less than a
-    /// quarter.
+    /// Returns the executions to read together with the execution that a caller requests. The number of executions to read
+    /// ahead adapts to the callers: it doubles if, since the last read, they requested at least as many remembered ends as
+    /// were read ahead, and halves if they requested less than a quarter.
     pub(super) fn read_ahead(&mut self, execution: ExecutionId) -> ReadAhead {
         if self.hits >= self.read_ahead {
             self.read_ahead = (self.read_ahead * 2).clamp(1, MAX_READ_AHEAD);

@@ -46,7 +46,7 @@ impl RunLog {
         if !self.started.insert(record.id) {
             return;
         }
-        // If a task of the execution has run before, the start has been logged already, by another runner or an earlier
+        // If a task of the execution has run before, the start has already been logged, by another runner or an earlier
         // process.
         let runner = record.tasks[task as usize].runner;
         let has_run = |task: &TaskRecord| {
@@ -182,7 +182,8 @@ fn log_retry(execution: &Execution, task: Ordinal, event: &HistoryEvent) {
     );
 }
 
-/// Logs the durable end of an item's attempt. A failure for good is logged with the failure of the map.
+/// Logs the durable end of an item's attempt. An item that fails for good is logged only at the debug level. If it makes the map
+/// fail, the failure of the map is logged as an error.
 pub(super) fn log_item(execution: &Execution, task: Ordinal, item: &ItemRecord, now: Timestamp) {
     let is_enabled = if item.status.is_terminal() {
         tracing::event_enabled!(target: RUN_TARGET, Level::DEBUG)

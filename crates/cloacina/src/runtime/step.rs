@@ -133,8 +133,8 @@ pub(super) struct Step {
     pub(super) waits_due: Option<Timestamp>,
     /// The retry queue: messages to decide in a later turn.
     pub(super) retry: Vec<Message>,
-    /// The claims that messages of this turn or of the retry queue end: attempts that have ended, and items whose child is
-    /// to be started. This list is filled only if this turn reconciles claims.
+    /// The claims of attempts that have ended, and of items whose child must be started, according to the messages of this turn
+    /// and of the retry queue. This list is filled only if this turn reconciles claims.
     pub(super) ended: Vec<(ExecutionId, Ordinal, Claim)>,
     random: fastrand::Rng,
 }

@@ -22,8 +22,8 @@ pub struct Subscriptions {
     held: AtomicUsize,
 }
 
-/// Maximum time, in microseconds, by which callbacks that have not returned delay the replies to callers of an ended
-/// execution.
+/// Maximum time, in microseconds, for which callbacks that have not returned delay the replies to callers that wait for an
+/// execution's end.
 const CALLBACK_PATIENCE: Micros = 30_000_000;
 
 /// The callbacks of one execution that have not returned, and the execution's end, which waits for them.

@@ -15,16 +15,18 @@ use crate::types::{Error, Failure, FailureKind, Micros};
 /// The error of a failed turn, and the messages that must be decided again.
 pub(super) type Failed = (StoreError, Vec<Message>);
 
-/// The beginning of a failure's message. If the database refuses an attempt's result, this failure replaces the result.
+/// The text with which a failure's message begins if the failure replaces an attempt's result that the database
+/// refused.
 const NOT_STORABLE: &str = "the database cannot store the end of this attempt";
 
-/// How long, in microseconds, no task is claimed after the database has refused a batch with a claim.
+/// Pause, in microseconds, before the runner claims tasks again after the database has refused a batch with a claim.
 const CLAIM_PAUSE: Micros = 1_000_000;
 
-/// Maximum number of times that a turn is decided again because a version was pruned or another writer changed a map.
+/// Maximum number of times that a turn is decided again because a workflow version was pruned or because another writer
+/// changed a map.
 const MAX_RESTORES: u32 = 100;
 
-/// A turn of the coordinator, with the state on which it works.
+/// A turn of the coordinator, with the state that the turn reads and changes.
 pub(super) struct Turn {
     pub(super) step: Step,
     pub(super) duties: Duties,
@@ -90,12 +92,13 @@ impl Turn {
         loop {
             self.step.expand_maps();
             started = self.step.start_children().and(started);
-            // New children may have maps, which are expanded in another round. An empty map may make further tasks
-            // ready.
+            // New children may have maps, which are expanded in another round. An empty map ends at once, so further
+            // tasks may become ready.
             if self.step.has_unexpanded() {
                 continue;
             }
-            // After a refused batch (`with_duties` is false), parents are informed by messages only.
+            // After a refused batch (`with_duties` is false), the ends of children reach their parents only as messages
+            // in the inbox.
             let told = with_duties && self.step.tell_parents();
             if !told {
                 break;
@@ -171,7 +174,7 @@ impl Turn {
         self.decide(messages, false)
     }
 
-    /// After a batch with a claim was refused, stops claims for a while, because the claim may be the cause.
+    /// Pauses claims if the refused batch contained a claim, because the claim may be the cause of the refusal.
     fn hold_claims(&mut self, refused: &RefusedBatch) {
         if !refused.has_claim {
             return;
@@ -329,7 +332,7 @@ impl Turn {
     }
 }
 
-/// The executions that the messages submit.
+/// Returns the ids of the executions that the messages submit.
 fn submitted(messages: &[Message]) -> Vec<crate::types::ExecutionId> {
     let requests = messages.iter().filter_map(|message| match message {
         Message::Submit { requests, .. } => Some(requests),

@@ -50,7 +50,7 @@ macro_rules! requests {
             /// All kinds of requests.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// Returns the name of the method for this kind.
+            /// Returns the name of the typed method for this kind.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -102,7 +102,7 @@ macro_rules! requests {
                 drop(wake);
             }
 
-            /// Closes all connections. A later request opens a connection and closes it again.
+            /// Closes all connections. A later request opens a connection, and closes it when the request is answered.
             fn close(&self) {}
 
             $(
@@ -134,7 +134,7 @@ requests! { 'a
     Definitions => definitions(after: DefinitionId) -> Vec<StoredDefinition>;
 
     /// Returns the versions with an id above `after`, oldest first. If `after` is 0, returns only the newest version of
-    /// each workflow, the last 64 versions, and the versions of executions that have not ended.
+    /// each workflow, the 64 newest versions of all workflows, and the versions of executions that have not ended.
     Versions => versions(after: DefinitionId) -> Vec<StoredVersion>;
 
     /// Returns the number of stored definitions.
@@ -214,15 +214,17 @@ requests! { 'a
     /// Removes a runner. Fails if the runner still has claims.
     RetireRunner => retire_runner(runner: RunnerId) -> ();
 
-    /// Returns the changes made by other runners. If the calling runner has claims, it passes its id as `busy`. A store
-    /// with a LISTEN session then asks the runner's peers to watch whether the runner is alive.
+    /// Returns a marker that changes when another runner may have written, and the runners that seem to be dead (see
+    /// [`Changes`]). If the calling runner has claims, it passes its id as `busy`. A store with a LISTEN session then asks
+    /// the runner's peers to watch whether the runner is alive.
     Changes => changes(busy: Option<RunnerId>) -> Changes;
 
     /// Deletes at most `limit` executions that ended before `before`, oldest first, with all their rows. Keeps the
     /// executions that [`Store::delete_execution`] keeps. Also deletes three kinds of rows from before that time: at
-    /// most `limit` ticks that are not queued, all ends of executions that are stored for triggers, and at most `limit`
-    /// unneeded definitions. A definition is unneeded if it is not used by any execution and is not the newest of its
-    /// workflow. Returns the number of deleted executions or the number of deleted definitions, whichever is larger.
+    /// most `limit` ticks that are not queued, all stored ends of executions that triggers have not handled, and at
+    /// most `limit` unneeded definitions. A definition is unneeded if it is not used by any execution and is not the
+    /// newest of its workflow. Returns the number of deleted executions or the number of deleted definitions, whichever
+    /// is larger.
     Prune => prune(before: Timestamp, limit: usize) -> usize;
 
     /// Returns the number of executions that [`Store::prune`] would delete, counted up to `limit`.
@@ -293,7 +295,7 @@ requests! { 'a
 
     /// Returns at most `limit` executions with a ready task or item that no runner has claimed, each execution once.
     /// Looks only at the first `per_queue` tasks of each queue that are due at `now`, and at the first `per_queue` maps
-    /// with an item to claim, even if the item becomes due later.
+    /// that are due at `now`.
     ReadyExecutions => ready_executions(now: Timestamp, per_queue: usize, limit: usize) -> Vec<ExecutionId>;
 
     /// Returns the number of open waits of a kind, counted up to `limit`.
@@ -308,7 +310,7 @@ requests! { 'a
     CountBetween => count_between(after: ExecutionId, before: ExecutionId, limit: usize) -> (u64, u64);
 
     /// Returns the first `limit` characters of a JSON text: an execution's input, or the writes of one of its tasks.
-    /// `None` if the input or the writes do not exist.
+    /// Returns `None` if the input or the writes do not exist.
     Payload => payload(id: ExecutionId, task: Option<Ordinal>, limit: usize) -> Option<Payload>;
 
     /// Returns a change marker, a number that changes after any runner or client has written something that a web page
@@ -327,7 +329,7 @@ requests! { 'a
     Send => send(runner: Option<RunnerId>, signals: &'a [NewSignal], settled: &'a [InboxId], now: Timestamp) -> Vec<Sent>;
 
     /// Wakes the next tasks that wait for a signal, as described by a message in the inbox. Then deletes the message,
-    /// or replaces it with a message for the remaining tasks. Returns the number of woken tasks.
+    /// or changes it so that it covers only the remaining tasks. Returns the number of woken tasks.
     AdvanceInbox => advance_inbox(message: &'a InboxMessage, now: Timestamp) -> usize;
 
     /// Adds a message to the inbox. If the store does not listen for changes, the caller must also notify the runners
@@ -358,6 +360,7 @@ requests! { 'a
     /// Checks the integrity of the database, and measures its unused space.
     Check => check() -> Health;
 
-    /// Notifies other runners of a write immediately. A writer that is about to end calls this method.
+    /// Notifies other runners immediately that the database was written. A process that is about to exit calls this
+    /// method.
     NotifyPeers => notify_peers() -> ();
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::types::{Error, ErrorCode, ExecutionId, Ordinal};
 
-/// The text of an error: a message, and a hint that says what to do. It is boxed, because errors are rare and results
-/// are moved often.
+/// The text of an error: a message, and a hint that says what to do. The text is boxed so that a `Result` that
+/// contains the error stays small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report(Box<ReportText>);
 

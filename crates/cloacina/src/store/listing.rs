@@ -94,7 +94,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Returns the columns that must be checked. A condition that the index itself satisfies needs no check.
+    /// Returns the columns that must be checked. A condition that the index covers needs no check.
     pub(super) fn of(query: &ListQuery, index: &Index<'_>) -> Self {
         let by_label = usize::from(matches!(index, Index::Label(..)));
         Self {
@@ -106,7 +106,7 @@ impl Needs {
     }
 }
 
-/// Returns the ids between which a listing reads, both exclusive.
+/// Returns the ids between which a listing reads. Both ids are excluded.
 pub(super) fn bounds(query: &ListQuery) -> (ExecutionId, ExecutionId) {
     let after = query
         .after

@@ -23,7 +23,7 @@ use super::inbox::InboxMessage;
 #[derive(Clone, Debug, Default)]
 pub struct MapWrites {
     /// Changes of maps that follow from decisions about executions. A change of a map is applied only if the batch's
-    /// change of its execution is applied.
+    /// change of the map's execution is applied.
     pub changes: Vec<(ExecutionId, MapChange)>,
     /// The ends of items, by map.
     pub ends: Vec<ItemEnds>,
@@ -69,8 +69,8 @@ pub struct ItemEnds {
     /// Messages that restart the child executions of items. A message is added only if its item's start was applied.
     pub posts: Vec<(ExecutionId, InboxMessage)>,
     /// Pairs of a source map and a map that is aligned with it. Each item of the aligned map processes the result of
-    /// the source item with the same index, and is added when the source item ends. A pair comes after the pair whose
-    /// aligned map is its source.
+    /// the source item with the same index, and is added when the source item ends. If the source map of a pair is
+    /// itself aligned, the pair in which it is aligned comes first.
     pub feeds: Vec<(Ordinal, Ordinal)>,
     /// Messages of the inbox that report ends of children, each with its item. They are deleted even if the items do
     /// not expect these ends. If a message no longer exists, another runner has applied it, and the message's item is

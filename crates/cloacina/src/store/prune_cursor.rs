@@ -1,5 +1,5 @@
 //! The position of a pruning pass, which consists of several batches. Each batch continues at this position, so that it
-//! does not read again the old executions that earlier batches had to keep.
+//! does not reread the old executions that earlier batches had to keep.
 
 use crate::types::sync::Mutex;
 use crate::types::{ExecutionId, Micros, Timestamp};

@@ -16,7 +16,7 @@ pub struct Changes {
     /// A marker. It differs from the previous marker if another runner may have written. It never changes if no other
     /// runner can write to the store.
     pub marker: i64,
-    /// A counter. It differs from the previous one if another runner may have resumed an execution that had ended.
+    /// A counter. It differs from the previous one if another runner may have retried an execution that had ended.
     /// `None` if the store cannot distinguish such changes from others.
     pub revivals: Option<u64>,
     /// Runners that seem to be dead although their leases have not ended. Each is reported once.
@@ -80,11 +80,11 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Returns the execution whose change in this batch must be written before a submission is applied (its source).
-    /// For a child, the source is the parent. For an execution without a parent that a task starts, the source is the
-    /// execution of this task. For the child of a map's item, the source is the child itself, because its submission
-    /// depends on the item that starts it. Any other submission has no source. Submissions with a source are applied
-    /// after the changes of executions.
+    /// Returns the source of a submission: the execution whose change in this batch must be written before the
+    /// submission is applied. For a child, the source is the parent. For an execution that was started by a task but
+    /// has no parent, the source is the task's execution. For the child of a map's item, the source is the child
+    /// itself, because its submission depends on the item that starts it. Any other submission has no source.
+    /// Submissions with a source are applied after the changes of executions.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn source_of(&self, submit: &Submit<'_>) -> Option<ExecutionId> {
         let id = submit.record.id;
@@ -224,7 +224,8 @@ pub struct Claimed {
 pub enum SubmitOutcome {
     /// The execution was stored.
     Accepted,
-    /// An execution with this workflow and key exists. Nothing was stored.
+    /// Nothing was stored, because the execution with this id exists: it is the submitted execution itself, or it has
+    /// the same workflow and key. This is also the outcome of a dropped submission (see [`Committed::submits`]).
     Duplicate(ExecutionId),
 }
 
@@ -233,8 +234,8 @@ pub enum SubmitOutcome {
 pub struct Committed {
     /// For each schedule write, in order: whether it was applied. If not, another runner has handled the ticks.
     pub schedules: Vec<bool>,
-    /// For each submission, in order: its outcome. A submission that was dropped with its tick counts as a duplicate of
-    /// itself.
+    /// For each submission, in order: its outcome. A submission that was dropped, because its tick was lost or its
+    /// source was not written, counts as a duplicate of itself.
     pub submits: Vec<SubmitOutcome>,
     /// For each advance, in order: whether it was applied. If not, the execution has changed meanwhile; the caller must
     /// load it and decide again.

@@ -49,7 +49,8 @@ pub struct DueQuery {
 /// The schedules that a runner must evaluate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DueSchedules {
-    /// Schedules that are due, earliest first.
+    /// Schedules that are due: cron schedules, then triggers to poll, then triggers to call for ended executions. The
+    /// first two groups are ordered by due time.
     pub due: Vec<ScheduleRecord>,
     /// Due schedules that cannot be read, with the reason.
     pub unreadable: Vec<(ScheduleId, String)>,
@@ -93,8 +94,8 @@ pub struct ScheduleWrite<'a> {
     pub record: &'a ScheduleRecord,
     /// The revision that the change is based on.
     pub expected: i64,
-    /// Ticks to record. A tick that already has an outcome other than `Queued` is not changed, and its execution is not
-    /// submitted.
+    /// Ticks to record. A recorded tick is changed only if it is queued, or if it was missed, skipped or overlapped and
+    /// now fires. The execution of a tick that is not changed is not submitted.
     pub ticks: &'a [TickWrite],
     /// Ends of executions for which the trigger was called.
     pub ends: &'a [EndWrite],

@@ -14,7 +14,7 @@ use super::inbox::InboxMessage;
 use super::maps::MapWrites;
 use super::queue_id::QueueId;
 
-/// A task that a signal wakes becomes due this many microseconds before the time of the signal. With this margin, the
+/// How far, in microseconds, the due time of a woken task lies before the time of the wake-up. With this margin, the
 /// task is due on every runner, even if a runner's clock is behind.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) const WAKE_MARGIN: Micros = 86_400_000_000;
@@ -24,7 +24,7 @@ pub(super) const WAKE_MARGIN: Micros = 86_400_000_000;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) const CLOCK_TOLERANCE: Micros = 10_000_000;
 
-/// Maximum number of tasks that a signal wakes in the transaction that stores it (L10).
+/// Maximum number of tasks that a signal wakes in the transaction that stores the signal (L10).
 pub const SEND_WAKES: usize = 1_000;
 
 /// The writes of a batch that concern waits, the inbox, links of children, maps, and ends of executions for triggers.
@@ -139,7 +139,7 @@ pub struct WaitQuery {
     /// Only waits after this position. It consists of the start time, execution, task and slot of the last wait of the
     /// previous page.
     pub after: Option<(Timestamp, ExecutionId, i64, u32)>,
-    /// Whether to return the newest waits first. Then `after` excludes newer waits.
+    /// Whether to return the newest waits first. If so, `after` excludes newer waits.
     pub descending: bool,
     /// Maximum number of waits.
     pub limit: usize,

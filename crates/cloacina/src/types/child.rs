@@ -30,7 +30,8 @@ impl ParentEnd {
     }
 }
 
-/// A node that runs another workflow as a child. The result of the node is the output of the child (M0).
+/// The definition of a node that runs another workflow as a child. The result of the node is the output of the child
+/// (M0).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildSpec {
     /// The name of the workflow.
@@ -103,8 +104,8 @@ pub struct OwnTimeout {
     /// The timeout before the parent shortened it, in microseconds; `None`: no timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micros: Option<Micros>,
-    /// Whether this timeout applies again, because the child was retried. The deadline of the parent may have passed before
-    /// the retry.
+    /// Whether this timeout applies again. It does after a retry of the child, because the parent's deadline may have
+    /// passed by then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds: bool,
 }
@@ -160,7 +161,7 @@ pub struct ChildEnd {
     /// The index of the element, if the node starts one child per element of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u32>,
-    /// The number of the child among the children of a call of the node's function, if the call started several.
+    /// If a call of the task's function started several children: the number of the child among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
     /// The final state of the child: `Completed`, `Failed` or `Cancelled`.
@@ -233,7 +234,7 @@ pub struct Post {
     pub note: Note,
 }
 
-/// The children that the function of a task runs with one call (T5, T10), with their states.
+/// A call with which the function of a task runs children (T5, T10), with the states of these children.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runs {
     /// The name of the workflow.

@@ -160,7 +160,7 @@ impl Delta {
         self.set.is_empty() && self.removed.is_empty()
     }
 
-    /// Returns the size of all keys and values together, in bytes. `max_context_bytes` is the limit of this size.
+    /// Returns the size of all keys and values together, in bytes. `max_context_bytes` limits this size.
     #[must_use]
     pub fn size(&self) -> usize {
         self.set

@@ -32,7 +32,7 @@ pub enum ErrorCode {
     Connection,
     /// The database rejected an operation, or the operation failed.
     Database,
-    /// The schema of the database is newer than this program, or damaged.
+    /// The schema of the database is newer than this program, must be migrated first, or could not be migrated.
     Migration,
     /// No execution has this id.
     ExecutionNotFound,
@@ -44,13 +44,13 @@ pub enum ErrorCode {
     StepLimit,
     /// A task waits for a result that cannot exist before the wait ends.
     Deadlock,
-    /// The wait timed out before the execution ended.
+    /// A caller's wait for the end of an execution timed out.
     WaitTimeout,
     /// An approval has already been decided.
     AlreadyDecided,
     /// The runner is shut down.
     RunnerClosed,
-    /// The process was forked after the runner started.
+    /// A forked process used a runner or an SQLite file that was opened before the fork.
     Forked,
 }
 

@@ -1,5 +1,4 @@
-//! Detects NaN and infinities in a value before it is encoded, because `serde_json` silently writes them as `null` (semantics
-//! B1).
+//! Detects NaN and infinities in a value, because `serde_json` silently writes them as `null` (semantics B1).
 
 use std::fmt::{self, Display};
 

@@ -1,4 +1,5 @@
-//! Stores numbered ids of children as ranges. This way a task that waits for thousands of children takes few bytes.
+//! Stores numbered ids of children as ranges. With ranges, the state of a task that waits for thousands of children
+//! takes only a few bytes.
 //!
 //! Children that start together have consecutive ids, in the order of their numbers. A range consists of the first number,
 //! the count, and the first id.

@@ -59,7 +59,7 @@ pub enum MapState {
     Open = 0,
     /// The execution is paused: running items can finish, but no item is claimed.
     Paused = 1,
-    /// The map has ended. Its items are no longer changed.
+    /// The map has ended: its items neither run nor are claimed.
     Ended = 2,
 }
 
@@ -164,7 +164,7 @@ impl MapRow {
             .saturating_sub(self.failed)
     }
 
-    /// Returns the number of items that will not run, because the map ended before they ran.
+    /// Returns the number of items that had not ended when the map ended; 0 for a map that has not ended.
     #[must_use]
     pub fn dropped(&self) -> u32 {
         match self.state {
@@ -173,8 +173,8 @@ impl MapRow {
         }
     }
 
-    /// Returns the number of items in each state (K12). `Ready` items wait for an attempt. `Cancelled` items will not
-    /// run, because the map ended before they ran.
+    /// Returns the number of items in each state (K12). `Ready` items wait for an attempt. `Cancelled` items had not
+    /// ended when the map ended.
     #[must_use]
     pub fn states(&self) -> [(TaskStatus, u32); 7] {
         let if_open = |count| match self.state {
@@ -366,7 +366,7 @@ pub struct ItemRecord {
     pub runner: Option<RunnerId>,
     /// If the map starts children: the child that the item started last. A retry runs this child again (M6).
     pub child: Option<ExecutionId>,
-    /// The earliest start of a ready item.
+    /// The earliest time at which a ready item can be claimed.
     pub ready_at: Option<Timestamp>,
     /// The time at which the last attempt started.
     pub started_at: Option<Timestamp>,

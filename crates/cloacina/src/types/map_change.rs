@@ -13,9 +13,10 @@ pub enum MapChange {
     Close(Ordinal),
     /// The execution is paused: no item is claimed.
     Pause(Ordinal),
-    /// The execution is resumed after a pause. The due times of items that wait for another attempt move by its length (D7).
+    /// The execution is resumed after a pause. The due times of items that wait for another attempt move by the length
+    /// of the pause (D7).
     Resume(Ordinal, Pause),
-    /// Runs again all items that did not complete (K10).
+    /// Every item that did not complete runs again (K10).
     Reopen(Ordinal),
     /// Sends a note to the open children of the items, including those that an earlier run of the map left open. After a
     /// cancel, the items no longer wait for the ends of their children (M4).
@@ -25,8 +26,8 @@ pub enum MapChange {
 /// A pause that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// When it began.
+    /// The time at which the pause began.
     pub since: Timestamp,
-    /// Its length, in microseconds.
+    /// The length of the pause, in microseconds.
     pub held: Micros,
 }

@@ -1,4 +1,5 @@
-//! Merges the writes of one key into one value, even if the tasks that wrote it do not depend on each other (semantics B3).
+//! Merges the writes of one key into one value, even if the tasks that wrote the key do not depend on each other
+//! (semantics B3).
 //!
 //! The merge determines which value each task read, and derives from this value what the task changed. If an array
 //! begins with the elements that the task read, only the elements after them are new. If a member of an object still

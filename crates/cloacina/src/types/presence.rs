@@ -15,7 +15,8 @@ pub struct Presence {
     pub started_at: Timestamp,
     /// The time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// The end of the runner's lease. Until this time, no other runner takes its claims.
+    /// The end of the runner's lease. Until this time, other runners take the runner's claims only if they know that its
+    /// process has ended.
     pub lease_until: Timestamp,
     /// Whether the process is known to have ended; `false` if this is uncertain.
     pub vanished: bool,

@@ -169,8 +169,8 @@ pub struct ExecutionRecord {
 }
 
 impl ExecutionRecord {
-    /// Returns the generation of the last final tasks that do not belong to the latest end, because the execution was retried
-    /// after they had started; 0 if there are none.
+    /// Returns the generation of the last final tasks that started before the execution was last retried; 0 if there are none.
+    /// These final tasks do not belong to the latest end of the execution.
     #[must_use]
     pub fn finals_before(&self) -> u32 {
         let wait = self.tasks.first().and_then(|task| task.wait.as_deref());

@@ -115,7 +115,8 @@ words! {
         Fired = 0 "fired",
         /// No runner was live when the tick was due, and the catch-up rule did not fire it later.
         Missed = 1 "missed",
-        /// The tick could not fire, because no program has stored a definition of the workflow.
+        /// The tick did not fire, because no program has stored a definition of the workflow. A trigger's poll also has this
+        /// outcome if an execution already has the key that the trigger's function chose.
         Skipped = 2 "skipped",
         /// An earlier execution of the schedule had not ended, and the overlap rule skipped the tick.
         Overlapped = 3 "overlapped",
@@ -135,7 +136,7 @@ pub struct After {
     pub statuses: Vec<ExecutionStatus>,
 }
 
-/// The end of an execution, for which a trigger must still be called.
+/// The end of an execution. A trigger's function must still be called for this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingEnd {
     /// The execution.
@@ -157,7 +158,7 @@ pub struct ScheduleSpec {
     pub interval: Option<Micros>,
     /// A name that distinguishes schedules with the same workflow, expression and time zone; may be empty.
     pub instance: String,
-    /// The input of the executions. Each tick adds its keys to this input.
+    /// The input of the executions. Each tick adds keys that describe the tick.
     pub input: Context,
     /// The catch-up rule.
     pub catchup: Catchup,
@@ -179,7 +180,7 @@ pub struct ScheduleSpec {
 /// The progress of a schedule that catches up on the ticks that were due while no runner was live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatchingUp {
-    /// The time before which ticks were missed.
+    /// Ticks that were due before this time were missed.
     pub until: Timestamp,
     /// The number of missed ticks that have been processed.
     pub ticks: u32,
@@ -261,16 +262,18 @@ pub struct ScheduleRecord {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// One tick in the history of a schedule, or one poll of a trigger that fired, could not fire or failed.
+/// One entry in the history of a schedule or a trigger. A schedule has an entry for each tick, but after a long
+/// downtime, one entry can represent many missed ticks. A trigger has an entry for each poll that fired, could not fire, or
+/// failed. If a poll requests several executions, each of them has its own entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TickRecord {
     /// The schedule.
     pub schedule: ScheduleId,
-    /// The time at which the tick was due.
+    /// The time at which the tick was due, or the time of the poll.
     pub due_at: Timestamp,
     /// The outcome.
     pub outcome: TickOutcome,
-    /// The execution that the tick started.
+    /// The execution that the tick started, or the earlier execution with the same key.
     pub execution: Option<ExecutionId>,
     /// The time at which a runner first processed the tick.
     pub created_at: Timestamp,

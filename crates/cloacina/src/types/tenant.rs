@@ -9,7 +9,7 @@ const HINT: &str = "use at most 63 of A-Z a-z 0-9 _, and do not begin with a dig
 /// Checks the name of a schema for a runner.
 ///
 /// # Errors
-/// Returns `Configuration` for an invalid name. The message says which rule the name breaks.
+/// Returns `Configuration` for an invalid name. The message and its hint state the rules for names.
 pub fn check_schema_name(name: &str) -> Result<(), Error> {
     check_identifier("Schema name", name)?;
     let lower = name.to_ascii_lowercase();
@@ -54,7 +54,7 @@ pub fn check_password(password: &str) -> Result<(), Error> {
             ErrorCode::Configuration,
             format!("the tenant's password {why}"),
         )
-        .with_hint("leave the password out to get a strong one"))
+        .with_hint("omit the password to have a strong one generated"))
     };
     if password.is_empty() {
         return refuse("cannot be empty");

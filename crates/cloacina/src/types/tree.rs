@@ -23,7 +23,7 @@ pub enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Parses a value. `None` if its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
+    /// Parses a value. Returns `None` if its text is not compact JSON, or is nested deeper than [`MAX_JSON_DEPTH`].
     #[must_use]
     pub fn of(json: &'a Json) -> Option<Self> {
         let mut parser = Parser {

@@ -140,7 +140,7 @@ pub enum WaitEnd {
     Fail,
     /// The task is skipped, with the same effect as a skip by its trigger rule.
     Skip,
-    /// The task continues. It receives the signals that have arrived, or else no value.
+    /// The task continues. It receives the signals that have arrived; if none has arrived, it receives no value.
     Continue,
 }
 
@@ -295,7 +295,7 @@ impl Leaf {
     }
 }
 
-/// The kind of call with which a task's function exits in order to wait.
+/// The kind of call that makes a task's function stop and wait.
 ///
 /// When the wait ends, a step records its result. The result of a sleep is `null`. The result of a wait is an object with the
 /// received data as `value`, or with `timed_out` if the wait timed out. The result of a child is an object with its output as

@@ -68,7 +68,7 @@ pub struct TaskDefinition {
     /// The condition that the task waits for, after its dependencies have ended and its trigger rule holds (semantics L).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<Condition>,
-    /// Maximum time of that wait, in microseconds.
+    /// Maximum time that the task waits for this condition or for its approval, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_timeout: Option<Micros>,
     /// The action of the task when the wait times out.
@@ -80,7 +80,7 @@ pub struct TaskDefinition {
     /// The workflow that the node runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildSpec>,
-    /// The role of a final task or a compensation, which says when it runs; `None` for an ordinary task (semantics Q).
+    /// The role of a final task or a compensation. The role decides when the task runs. `None`: an ordinary task (semantics Q).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<FinalRole>,
     /// The options of a mapped task, which runs once per element of a list (semantics K).

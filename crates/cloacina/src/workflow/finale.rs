@@ -169,8 +169,8 @@ fn problem_of(
     }
 }
 
-/// Returns the derived workflow, which runs the final tasks of the workflow in `definition`. `graph`: the graph of that
-/// workflow's ordinary tasks.
+/// Returns the derived workflow, which runs the final tasks in `definition`. `graph`: the graph of the ordinary tasks in
+/// `definition`.
 pub(super) fn derive(definition: &WorkflowDefinition, graph: &Graph) -> WorkflowDefinition {
     let is_compensation =
         |task: &&TaskDefinition| matches!(task.role, Some(FinalRole::Compensation { .. }));

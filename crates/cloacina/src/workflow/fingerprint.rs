@@ -4,13 +4,13 @@
 //! `["cloacina-version-1", name, [task, …]]`. The tasks are in declaration order. Each task is an array
 //! `[id, [dependency, …], rule, retry, timeout or null, fingerprint]`, in which `rule` and `retry` are their stored JSON.
 //!
-//! The array of some tasks has more elements, also as stored JSON. A task that waits has the element
+//! The arrays of some tasks have additional elements, which are also stored JSON. A task that waits has the element
 //! `[wait_for or null, wait_timeout or null, on_timeout, approval or null]`. A node that runs a workflow has the element
 //! `[child]`. A mapped task or node has two more elements at its end: `"over"` and the options of the map.
 //!
-//! The array of some workflows has more elements:
+//! The arrays of some workflows have additional elements:
 //!
-//! - If signals can cancel the workflow: the list of these signals.
+//! - If signals can cancel the workflow, and it has no final tasks: the list of these signals.
 //! - If the workflow has final tasks: the list of the signals that can cancel it, even if this list is empty; the list of its
 //!   final tasks and compensations, each as `[task, role]`; and an empty list.
 //! - If the workflow is derived: two empty lists, and the list of the roles of its tasks.

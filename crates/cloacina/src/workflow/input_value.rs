@@ -100,7 +100,10 @@ impl Value {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "floats have no more digits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float cannot represent more digits"
+    )]
     fn as_number(&self) -> Option<f64> {
         match self {
             Self::Number(value) => Some(*value),

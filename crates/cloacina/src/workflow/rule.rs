@@ -97,8 +97,8 @@ impl TriggerRule {
                 let known = format!("one of {}", Self::NAMES.join(", "));
                 return Err(
                     error.with_hint(match nearest(name, Self::NAMES.iter().copied()) {
-                        Some(near) => format!("did you mean '{near}'? It takes {known}"),
-                        None => format!("it takes {known}"),
+                        Some(near) => format!("did you mean '{near}'? trigger_rule takes {known}"),
+                        None => format!("trigger_rule takes {known}"),
                     }),
                 );
             }
@@ -199,7 +199,8 @@ pub enum Operator {
     LessThan,
     /// The value of the key is less or equal.
     LessOrEqual,
-    /// A string contains the string, an array the element, or an object the key.
+    /// The value of the key contains the given value: a string contains it as a part, an array as an element, or an object as
+    /// a key.
     Contains,
     /// The opposite of `contains`.
     NotContains,
@@ -261,7 +262,7 @@ impl Operator {
                     format!("unknown operator '{text}' of context_value"),
                 );
                 return Err(error.with_hint(
-                    "it takes ==, !=, >, >=, <, <=, contains, not_contains, exists, not_exists",
+                    "use ==, !=, >, >=, <, <=, contains, not_contains, exists or not_exists",
                 ));
             }
         })

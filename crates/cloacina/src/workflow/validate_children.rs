@@ -64,7 +64,7 @@ impl Workflow {
     }
 
     /// M7: refuses this workflow if it completes a cycle in which each workflow always runs the next workflow as a child.
-    /// Executions on this cycle never end. `known` returns the other workflows by name.
+    /// Executions on this cycle never end. `known` finds another workflow by its name.
     ///
     /// # Errors
     /// Returns `WorkflowInvalid` if there is a cycle.
@@ -114,8 +114,9 @@ impl Workflow {
     }
 }
 
-/// Returns whether the node of a child may start no child even if no task fails: its list may be empty, or a trigger rule or
-/// a wait, of the node or of one of its ancestors, may keep the node from running.
+/// Returns whether an execution may start no child of this node even if no task fails. This is possible if the node maps a
+/// list, which may be empty, or if a trigger rule or a wait may prevent the node from running. The rule or wait can belong to
+/// the node or to one of its ancestors.
 fn is_conditional(task: &TaskDefinition, definition: &WorkflowDefinition) -> bool {
     if task.over.is_some() {
         return true;

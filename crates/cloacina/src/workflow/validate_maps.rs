@@ -34,7 +34,7 @@ fn problem_of(task: &TaskDefinition) -> Option<String> {
     }
     let empty = |(name, path): &(&String, &String)| name.is_empty() || path.is_empty();
     if map.lists.iter().any(|entry| empty(&entry)) {
-        return Some("over= with an empty parameter or list".to_owned());
+        return Some("over= with an empty parameter name or an empty path of a list".to_owned());
     }
     if map.parallel == Some(0) {
         return Some("parallel=0; it must be at least 1".to_owned());

@@ -23,7 +23,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
 }
 
 /// Returns the ordinary tasks by the key of their result. A task without a declared result is listed by its id. Refuses a
-/// result, of an ordinary or a final task, that another ordinary task stores.
+/// definition in which an ordinary task stores its result under the same key as another ordinary task or a final task.
 fn producers(definition: &WorkflowDefinition) -> Result<HashMap<&str, &TaskDefinition>, Error> {
     let name = &definition.name;
     let mut producers: HashMap<&str, &TaskDefinition> = HashMap::new();
@@ -43,7 +43,7 @@ fn producers(definition: &WorkflowDefinition) -> Result<HashMap<&str, &TaskDefin
         }
     }
     for task in &definition.finals {
-        // A compensation has the id of its task. An id that both kinds of tasks have is refused by `finale`.
+        // A compensation has the id of its task. `finale` refuses a final task that has the id of an ordinary task.
         let other = producers.get(task.result_key());
         if let Some(other) = other.filter(|other| other.id != task.id) {
             return Err(same_result(name, other, task));

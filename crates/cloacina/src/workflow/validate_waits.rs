@@ -161,7 +161,7 @@ fn signal_names(condition: &Condition) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Returns the problem of an invalid name; `None` if the name is valid. `what`: what it names, such as "signal name". The
+/// Returns the problem of an invalid name; `None` if the name is valid. `what`: the kind of name, such as "signal name". The
 /// text can follow "has" in a message.
 #[must_use]
 pub fn name_problem(what: &str, name: &str) -> Option<String> {

@@ -24,7 +24,7 @@ fn c1_failure_skips_only_the_tasks_that_depend_on_it() {
 }
 
 #[test]
-fn c1_skip_by_own_rule_does_not_block_dependents() {
+fn c1_task_skipped_by_its_rule_does_not_block_dependents() {
     let never = TriggerRule::ContextValue {
         key: "go".into(),
         operator: Operator::Equals,
@@ -95,7 +95,7 @@ fn c2_rule_that_cannot_be_evaluated_fails_its_task() {
     assert!(
         error
             .message
-            .contains("cannot compare a string with a number"),
+            .contains("cannot compare a JSON string with a JSON number"),
         "{}",
         error.message
     );

@@ -1,4 +1,4 @@
-//! Tests of the engine's rules. The name of most tests begins with the number of their rule in the semantics.
+//! Tests of the engine's rules. Most test names begin with the number of the tested rule in the semantics.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod context;

@@ -33,7 +33,7 @@ use database::Database;
 use point::{FailOnce, Reached};
 use scenario::run_in_fresh_database;
 
-/// How many calls of each request are tested. Each run makes one of these calls fail.
+/// The number of calls of each request that are tested. Each run makes one of these calls fail.
 const OCCURRENCES: usize = 2;
 
 /// Returns all failpoints.

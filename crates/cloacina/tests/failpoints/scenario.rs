@@ -116,7 +116,7 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     }
 }
 
-/// Submits the execution `life` and waits for its end.
+/// Submits an execution of the workflow `life` and waits for its end.
 fn execute(engine: &EngineHandle) -> ExecutionId {
     let id = submit_once(engine, "life", "only");
     end_of(engine, id);

@@ -295,7 +295,8 @@ fn valid_definition() -> Value {
     })
 }
 
-/// Replaces one value of the definition with `odd`, or removes it.
+/// Replaces one value of the definition with `odd`, or removes it. Instead of an element of an array, removes the last element
+/// of that array.
 fn alter(definition: &mut Value, position: Index, removes: bool, odd: &Value) {
     let mut pointers = Vec::new();
     collect(definition, String::new(), &mut pointers);

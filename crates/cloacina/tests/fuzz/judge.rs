@@ -41,7 +41,7 @@ const UNQUOTED: [&str; 14] = [
     "unknown SQLite option",
 ];
 
-/// `Ok` for accepted input, or the message with which it is refused.
+/// `Ok` if the input is accepted. Otherwise the message of the refusal.
 pub type Acceptance = Result<(), String>;
 
 /// Asserts that a refusal names its cause: the message quotes a part of the input, or gives a position in the input.
@@ -221,7 +221,7 @@ fn run(workflow: &Arc<Workflow>, pattern: u32) {
             execution.record()
         );
     }
-    // The execution has not ended. This is allowed only if a retry policy permits more attempts than the rounds provide.
+    // The execution has not ended. This is allowed only if a retry policy permits more attempts than fit into the rounds.
     let most = workflow.definition().tasks.iter();
     let most = most.map(|task| task.retry.max_attempts as usize).max();
     assert!(

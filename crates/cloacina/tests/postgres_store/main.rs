@@ -27,6 +27,7 @@ use cloacina::types::{DefinitionId, ExecutionId, ExecutionRecord, RunnerId, Time
 use private_postgres::{Private, administer, fresh_name, shared};
 use records::{NOW, SECOND, ready, runner_row, workflow};
 
+/// Maximum time that a test waits for a notification or for a server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(url: &str) -> PostgresOptions {

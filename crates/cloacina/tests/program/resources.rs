@@ -138,7 +138,7 @@ mod flaky {
 
     pub static TRIES: AtomicU32 = AtomicU32::new(0);
 
-    /// Fails at the first call.
+    /// Fails on the first call.
     async fn connect() -> Result<String, io::Error> {
         if TRIES.fetch_add(1, Ordering::SeqCst) == 0 {
             return Err(io::Error::new(
@@ -264,7 +264,7 @@ mod slow {
     #[expect(
         clippy::disallowed_methods,
         clippy::unnecessary_wraps,
-        reason = "a resource that blocks, with the signature of one that may fail"
+        reason = "the function blocks on purpose, and has the signature of a function that can fail"
     )]
     fn connect() -> Result<u32, TaskError> {
         let number = OPENS.fetch_add(1, Ordering::SeqCst) + 1;

@@ -1,4 +1,5 @@
-//! Tests that a caller waiting for an execution is answered after the callbacks of its tasks, or after 30 s.
+//! Tests that a caller that waits for an execution is answered when the callbacks of the execution's tasks have ended, or after
+//! 30 s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

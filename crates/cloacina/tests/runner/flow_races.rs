@@ -1,4 +1,4 @@
-//! Tests of races between two runners on one database, about maps and children (semantics K6, K7, M3, M4, M6).
+//! Tests of races about maps and children, between two runners on one database (semantics K6, K7, M3, M4, M6).
 //!
 //! `CLOACINA_RACES` sets the number of rounds of each race.
 

@@ -14,6 +14,7 @@ use super::support::{config, done, request, wrote};
 
 /// One hour, in microseconds.
 const HOUR: i64 = 3_600 * SECOND;
+/// The length of a large result, in characters.
 const LARGE: usize = 1 << 20;
 
 /// Returns an outcome that `refuse_poison` refuses.

@@ -93,7 +93,7 @@ impl Failpoints for FailingRead {
 }
 
 #[test]
-fn caller_whose_first_read_fails_is_answered_although_nothing_changes_afterwards() {
+fn caller_is_answered_after_a_failed_read_without_further_changes() {
     on_each_database(|open| {
         let worker = start(open(), config());
         let tasks = || vec![(task("only", &[]), body(|_| done()))];
@@ -211,7 +211,7 @@ fn prefetched_tasks_are_returned_for_a_new_runner() {
             .count()
         };
         // The runner prefetches as soon as it has learned that the tasks are short and that it is the sole runner. On a busy
-        // machine the tasks can take too long for this. In this case the test repeats `learn`.
+        // machine, the tasks can take too long to count as short. The test then repeats `learn`.
         let learn = || {
             closed.store(false, Ordering::SeqCst);
             for id in first.submit(many(200)).unwrap() {

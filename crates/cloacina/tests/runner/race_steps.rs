@@ -1,4 +1,4 @@
-//! Tests of races between recorded steps and the loss of the task's claim by a rescue or a cancel (semantics T2, T8).
+//! Tests of races in which a task records steps while a rescue or a cancel takes the task's claim (semantics T2, T8).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

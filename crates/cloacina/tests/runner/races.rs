@@ -1,4 +1,4 @@
-//! Tests of races between two runners and two clients about waits, on real databases (semantics L5, L7, L11).
+//! Tests of races about waits, between two runners and two clients on real databases (semantics L5, L7, L11).
 //!
 //! `CLOACINA_RACES=10000` sets the number of rounds. The runners pause at random between store requests, so one runner can
 //! write between another runner's read and the write that depends on that read.

@@ -1,4 +1,4 @@
-//! Tests of schedules and triggers on running runners, with a clock that the test sets.
+//! Tests of schedules and triggers on live runners, with a clock that the test sets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +125,7 @@ fn f3_no_tick_fires_twice_after_the_clock_is_set_back() {
         let id = engine.register_schedule(&every_ten()).unwrap().id;
         for second in 1..=6 {
             clock.move_to(NOON + second * 10 * SECOND);
-            until("a tick", || {
+            until("the next tick is recorded", || {
                 history(&engine, id).len() == usize::try_from(second).unwrap()
             });
         }
@@ -212,7 +212,7 @@ fn f4_two_runners_fire_each_tick_once() {
         let id = engines[0].register_schedule(&every_ten()).unwrap().id;
         for second in 1..=20 {
             clock.move_to(NOON + second * 10 * SECOND);
-            until("a tick", || {
+            until("the next tick is recorded", || {
                 history(&engines[1], id).len() == usize::try_from(second).unwrap()
             });
         }
@@ -286,11 +286,19 @@ fn f4_queued_tick_fires_when_the_previous_execution_ends() {
             )],
         );
         clock.move_to(NOON + 10 * SECOND);
-        until("the first tick", || history(&engine, id).len() == 1);
-        until("the first tick", || history(&engine, skip).len() == 1);
+        until("the first tick is recorded", || {
+            history(&engine, id).len() == 1
+        });
+        until("the first tick is recorded", || {
+            history(&engine, skip).len() == 1
+        });
         clock.move_to(NOON + 20 * SECOND);
-        until("the second tick", || history(&engine, id).len() == 2);
-        until("the second tick", || history(&engine, skip).len() == 2);
+        until("the second tick is recorded", || {
+            history(&engine, id).len() == 2
+        });
+        until("the second tick is recorded", || {
+            history(&engine, skip).len() == 2
+        });
         assert_eq!(history(&engine, id), [(10, Fired), (20, Queued)]);
         assert_eq!(history(&engine, skip), [(10, Fired), (20, Overlapped)]);
         drop(closed);
@@ -315,7 +323,7 @@ fn tick_is_skipped_until_its_workflow_is_defined() {
             .unwrap()
             .id;
         clock.move_to(NOON + 10 * SECOND);
-        until("the tick", || history(&engine, id).len() == 1);
+        until("the tick is recorded", || history(&engine, id).len() == 1);
         let ticks = engine.inspector().schedule_history(id, 1, 0).unwrap();
         assert_eq!(ticks[0].outcome, TickOutcome::Skipped);
         assert!(ticks[0].detail.as_ref().unwrap().contains("'elsewhere'"));
@@ -328,7 +336,9 @@ fn tick_is_skipped_until_its_workflow_is_defined() {
             vec![(task("a", &[]), body(|_| done()))],
         );
         clock.move_to(NOON + 20 * SECOND);
-        until("the next tick", || history(&engine, id).len() == 2);
+        until("the next tick is recorded", || {
+            history(&engine, id).len() == 2
+        });
         assert_eq!(history(&engine, id)[1], (20, Fired));
         let execution = executions(&engine, id)[0];
         // If `engine` fired the tick, `other` finds the execution at its next poll, which is not due before the clock advances.
@@ -373,7 +383,7 @@ fn other_runners_notice_changed_schedules() {
             .update_schedule(id, Some("*/10 * * * * *"), None)
             .unwrap();
         clock.move_to(NOON + 10 * SECOND);
-        until("the tick of the new expression", || {
+        until("the tick of the new expression is recorded", || {
             history(&engine, id).len() == 1
         });
         client.set_schedule_enabled(id, false).unwrap();
@@ -381,7 +391,9 @@ fn other_runners_notice_changed_schedules() {
         client.run_schedule_now(id).unwrap();
         client.set_schedule_enabled(id, true).unwrap();
         clock.move_to(NOON + 30 * SECOND);
-        until("the following tick", || history(&engine, id).len() == 3);
+        until("the following tick is recorded", || {
+            history(&engine, id).len() == 3
+        });
         let outcomes: Vec<i64> = history(&engine, id).iter().map(|(at, _)| *at).collect();
         assert_eq!(outcomes, [10, 20, 30]);
         client.delete_schedule(id).unwrap();
@@ -432,7 +444,7 @@ fn g1_one_runner_polls_and_each_poll_fires_once() {
         let mut fired = 0;
         for round in 0..10 {
             let mut polls = Vec::new();
-            until("a poll", || {
+            until("a poll is dispatched", || {
                 for (index, engine) in engines.iter().enumerate() {
                     polls.extend(
                         engine
@@ -480,7 +492,7 @@ fn g1_poll_of_a_disabled_trigger_does_not_fire() {
     let engine = start(open(), &clock);
     let id = register_trigger(&engine, inbox());
     let mut polls = Vec::new();
-    until("a poll", || {
+    until("a poll is dispatched", || {
         polls.extend(engine.queues().polls().take());
         !polls.is_empty()
     });
@@ -489,12 +501,14 @@ fn g1_poll_of_a_disabled_trigger_does_not_fire() {
     engine.set_trigger_enabled("inbox", true).unwrap();
     clock.move_to(NOON + 10 * SECOND);
     let mut next = Vec::new();
-    until("the next poll", || {
+    until("the next poll is dispatched", || {
         next.extend(engine.queues().polls().take());
         !next.is_empty()
     });
     engine.end_poll(next[0].token, PollOutcome::Failed("ouch".to_owned()));
-    until("the end of the poll", || !history(&engine, id).is_empty());
+    until("the end of the poll is recorded", || {
+        !history(&engine, id).is_empty()
+    });
     assert_eq!(history(&engine, id), [(10, TickOutcome::Failed)]);
     let record = engine.inspector().trigger("inbox").unwrap().unwrap();
     assert_eq!(record.state.last_error.as_deref(), Some("ouch"));
@@ -508,7 +522,9 @@ fn g1_stopping_runner_leaves_its_poll_to_others() {
     let clock = Arc::new(HandClock::at(NOON));
     let (first, second) = (start(open(), &clock), start(open(), &clock));
     register_trigger(&first, inbox());
-    until("a poll", || !first.queues().polls().take().is_empty());
+    until("a poll is dispatched", || {
+        !first.queues().polls().take().is_empty()
+    });
     register_trigger(&second, inbox());
     first.stop(Duration::ZERO);
     clock.move_to(NOON + 10 * SECOND);
@@ -617,7 +633,7 @@ fn g4_trigger_is_called_again_after_a_failure_or_a_shutdown() {
         wait(&engine, ended);
         let next = |engine: &EngineHandle| {
             let mut polls = Vec::new();
-            until("a call", || {
+            until("a call is dispatched", || {
                 polls.extend(engine.queues().polls().take());
                 !polls.is_empty()
             });
@@ -636,7 +652,9 @@ fn g4_trigger_is_called_again_after_a_failure_or_a_shutdown() {
             token,
             PollOutcome::Ends(vec![PollOutcome::Failed("ouch".to_owned())]),
         );
-        until("the failed call", || !history(&engine, id).is_empty());
+        until("the failed call is recorded", || {
+            !history(&engine, id).is_empty()
+        });
         clock.move_to(NOON + SECOND);
         let (_, attempts) = next(&engine);
         assert_eq!(attempts, 1);

@@ -29,7 +29,7 @@ pub const SECOND: Micros = 1_000_000;
 /// A function that returns the error with which the database refuses a batch, or `None` if it accepts the batch.
 pub type Refusal = Box<dyn Fn(&Batch) -> Option<StoreError> + Send>;
 
-/// A store that can refuse batches and requests to read, and that measures the batches that it writes.
+/// A store that can refuse to write a batch or to read a row, and that measures the batches that it writes.
 pub struct FaultyStore {
     store: SqliteStore,
     refusal: Mutex<Option<Refusal>>,

@@ -215,7 +215,7 @@ fn k11_runner_that_registers_a_map_claims_waiting_items() {
     assert_eq!((assignment.execution, assignment.claim.item), (id, Some(0)));
 }
 
-/// The test uses two maps, because items with the same index have equal claims in both.
+/// The test uses two maps, because items with the same index have equal claims in both maps.
 #[test]
 fn k5_claim_with_a_lost_answer_is_found_while_another_map_runs() {
     let mut runner = SteppedRunner::new(RunnerConfig {

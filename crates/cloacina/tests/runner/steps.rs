@@ -120,7 +120,7 @@ fn t7_steps_of_one_turn_share_a_commit() {
 }
 
 #[test]
-fn t8_attempt_that_timed_out_cannot_record() {
+fn t8_attempt_that_timed_out_cannot_record_a_step() {
     let mut runner = SteppedRunner::new(config());
     let id = runner.submit(with_timeout());
     let (_, assignment) = runner.start_next().unwrap();
@@ -148,7 +148,7 @@ fn t8_step_is_refused_after_a_cancel_by_another_process() {
 }
 
 #[test]
-fn t8_only_the_attempt_after_a_rescue_can_record() {
+fn t8_only_the_attempt_after_a_rescue_can_record_steps() {
     let mut runner = SteppedRunner::new(config());
     let mut doomed = runner.peer(config());
     let id = doomed.submit(request("w"));

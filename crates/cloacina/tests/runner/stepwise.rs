@@ -179,7 +179,7 @@ fn d4_timeout_and_retry_in_one_step_stop_the_attempt() {
     assert!(!again.cancelled.load(Ordering::SeqCst));
 }
 
-/// Returns the message of a control action, and its answer. A test can put several messages into one step.
+/// Returns a message with a control action, and the answer to it. A test can put several messages into one step.
 fn message_of(
     runner: &SteppedRunner,
     execution: ExecutionId,
@@ -254,7 +254,7 @@ fn d6_cancel_of_a_cancelled_execution_writes_nothing() {
 }
 
 #[test]
-fn d5_submission_without_a_runner_keeps_no_timeout_and_its_trace() {
+fn d5_no_timeout_and_a_trace_are_stored_without_a_runner() {
     let runner = SteppedRunner::new(config());
     let endless = SubmitRequest {
         timeout: Some(NO_TIMEOUT),

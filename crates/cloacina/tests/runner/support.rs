@@ -35,7 +35,7 @@ pub fn on_each_database(test: impl Fn(Open<'_>)) {
     test(&|| Arc::new(PostgresStore::open(&options).unwrap()));
 }
 
-/// Runs a test on each kind of database, also on SQLite in memory. The test must open its database only once, because a
+/// Runs a test on each kind of database, including SQLite in memory. The test must open its database only once, because a
 /// database in memory is empty each time that it is opened.
 pub fn on_each_store(test: impl Fn(Open<'_>)) {
     test(&|| in_memory());

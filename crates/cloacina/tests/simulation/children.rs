@@ -18,7 +18,7 @@ use super::oracle::{Coverage, Oracle, TaskKey};
 use super::scenario::{ControlPlan, SECOND, action};
 use super::world::World;
 
-/// Replaces some tasks with nodes that run workflows of a lower number, and adds the workflow `parent`, which has one to four
+/// Replaces some tasks with nodes that run workflows with lower numbers, and adds the workflow `parent`, which has one to four
 /// nodes and no other tasks.
 pub fn add_children(rng: &mut Rng, workflows: &mut Vec<Arc<Workflow>>) {
     for (number, workflow) in workflows.iter_mut().enumerate().skip(1) {
@@ -253,7 +253,7 @@ impl ObservedStore {
         let posts = batch.flow.posts.iter();
         let posts = posts.filter(|post| post.message.kind != kind.name());
         // A parent can also learn of its child's end in the batch that writes the end. Such a change of the parent gets a
-        // requirement that is never met, so it is not written.
+        // requirement that is never met, so the change is not written.
         let never = [ExecutionId::from_bytes([0; 16])];
         let advances = batch.advances.iter().map(|advance| Advance {
             requires: match advance.requires {

@@ -194,8 +194,8 @@ impl Oracle {
 }
 
 impl World {
-    /// Q2: when a final task starts, checks that no attempt that the end of the forward execution interrupted still runs on
-    /// a registered runner.
+    /// Q2: checks the start of a final task. The attempts that were interrupted by the end of the forward execution must no
+    /// longer run on registered runners.
     pub(super) fn check_final_start(&self, state: &WorldState, assignment: &Assignment) {
         let mut oracle = self.oracle.lock();
         let record = oracle.mirror.get(&assignment.execution);

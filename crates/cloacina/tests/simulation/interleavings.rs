@@ -589,7 +589,7 @@ fn send(client: &Inspector, to: ExecutionId, data: u8) {
     client.send(&[signal]).expect("this store has no faults");
 }
 
-/// How often each combination of the two ending events occurred, and the distinct orders of turns.
+/// The number of cases with each combination of ending events (see `CaseEnd::ends`), and the distinct orders of turns.
 type CaseStatistics = (BTreeMap<(String, String), u64>, BTreeSet<Vec<usize>>);
 
 /// Runs cases on two threads until a case fails. Returns the lowest failing case with its error, and the statistics.

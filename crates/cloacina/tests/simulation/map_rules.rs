@@ -27,7 +27,8 @@ pub struct MapMirror {
     /// Whether the source has ended.
     has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
-    /// Every item claim of this map that was ever durable.
+    /// The item claims of this map that have been durable, except those of snoozed attempts. The attempt after a snooze can
+    /// have the same claim.
     pub claims: HashSet<Claim>,
     /// The number of failed attempts of each item since the map was expanded or reopened.
     failures: HashMap<u32, u32>,

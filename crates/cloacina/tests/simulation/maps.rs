@@ -22,8 +22,9 @@ pub const ROWS: &str = "rows";
 /// The plan of a caller's change to a map's limit on concurrent items.
 pub struct SetMapPlan {
     pub at: Micros,
-    /// Selects the map: this number, modulo the length of the list of expanded maps, is its index.
+    /// Selects the map: `target % n` is its index among the `n` maps that have expanded so far.
     pub target: usize,
+    /// The new limit, or `None` for no limit.
     pub parallel: Option<u32>,
 }
 
@@ -74,7 +75,7 @@ fn source_for(definition: &WorkflowDefinition, task: &TaskDefinition) -> Option<
     Some((source.id.clone(), source.result_key().to_owned()))
 }
 
-/// Returns the input of a submission. It has a list, which can be empty, or a number instead of the list.
+/// Returns the input of a submission. Its value for `ROWS` is a list, which can be empty, or in a few cases a number.
 pub fn input(rng: &mut Rng) -> Context {
     let rows = match rng.u8(0..12) {
         0 => "7".to_owned(),
@@ -201,7 +202,7 @@ impl ObservedStore {
             });
             oracle.check(differs.is_none() && items.len() == map.items.len(), || {
                 format!(
-                    "map {task} of {id} has {} items, {} expected; {differs:?}",
+                    "map {task} of {id} has {} items, {} expected; first difference: {differs:?}",
                     items.len(),
                     map.items.len()
                 )
@@ -224,8 +225,8 @@ impl ObservedStore {
         })
     }
 
-    /// Commits a batch and then ends its maps a second time, as if a second runner had also seen the last items end, for the
-    /// mutant `EndMapTwice`.
+    /// For the mutant `EndMapTwice`: commits a batch, and then ends its maps again, as if a second runner had also seen the last
+    /// items end.
     pub(super) fn commit_map_ends_twice(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let committed = self.inner.commit(batch)?;
         self.observe(batch, &committed)?;
@@ -301,7 +302,10 @@ impl ObservedStore {
             open.map(|(key, map)| {
                 let items = map.items.values();
                 let others = items.filter(|item| item.runner.is_some_and(|id| id != batch.runner));
-                (*key, u32::try_from(others.count()).expect("few"))
+                (
+                    *key,
+                    u32::try_from(others.count()).expect("the count is small"),
+                )
             })
             .collect()
         };
@@ -341,7 +345,7 @@ impl World {
         let mut oracle = self.oracle.lock();
         let is_open = oracle.maps.get(&(id, task)).is_some_and(|map| map.is_open);
         oracle.check(set == is_open, || {
-            format!("setting the limit of map {task} of {id} returned {set}, but the map is open: {is_open}")
+            format!("`set_map` returned {set} for map {task} of {id}, but `is_open` of the map is {is_open}")
         });
         oracle.cover(Coverage::MapSet);
         drop(oracle);

@@ -26,7 +26,7 @@ pub enum Mutant {
     StartBeforeCommit,
     /// Callers are answered before the transaction is durable.
     AcknowledgeEarly,
-    /// A completed task is read as running and recorded again.
+    /// An execution is loaded as it was before a task completed, so the completion is recorded again.
     RecordTwice,
     /// The runner ignores its timers and wakes up only for messages.
     ForgetTimers,
@@ -50,7 +50,7 @@ pub enum Mutant {
     ForgetTicks,
     /// Timers use the wall clock.
     WallClockTimers,
-    /// A batch with a value that the database refuses is tried again as a whole.
+    /// A batch with a value that the database refuses is retried as a whole.
     RetryRefusedBatch,
     /// The cache is not bounded.
     NeverEvict,
@@ -152,7 +152,7 @@ impl ObservedStore {
         }
     }
 
-    /// Returns a second handle of the same database, for another process. The handle has its own change marker.
+    /// Returns a second handle to the same database, for another process. The new handle has its own change marker.
     pub fn share(&self) -> Self {
         Self {
             inner: self.inner.share(),
@@ -223,7 +223,7 @@ impl ObservedStore {
         Ok(())
     }
 
-    /// Keeps the records of executions in which this batch completes a task, for `possibly_stale`.
+    /// Stores, for `possibly_stale`, the current records of the executions in which this batch completes a task.
     fn remember(&self, batch: &Batch) {
         let oracle = self.oracle.lock();
         let mut stale = self.stale.lock();
@@ -336,7 +336,7 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Tells the oracle that the tasks that a batch claims have started, for the mutant `StartBeforeCommit`.
+    /// For the mutant `StartBeforeCommit`: reports to the oracle that the tasks claimed by a batch have started.
     fn start_early(&self, batch: &Batch) {
         let submits = batch
             .submits
@@ -539,8 +539,8 @@ impl ObservedStore {
         Ok(committed)
     }
 
-    /// Records the steps of changes that were refused because another runner had changed the execution, for the mutant
-    /// `RecordWithoutFence`.
+    /// For the mutant `RecordWithoutFence`: records the steps of changes that were refused because another runner had changed
+    /// the execution.
     fn record_stale_steps(&self, batch: &Batch, committed: &Committed) -> Result<(), StoreError> {
         let stale = batch.advances.iter().zip(&committed.advances);
         for (advance, _) in stale.filter(|(advance, applied)| !**applied && advance.steps.is_some())

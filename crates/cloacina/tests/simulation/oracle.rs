@@ -23,12 +23,12 @@ use super::waits::Signals;
 /// An execution and one of its tasks.
 pub type TaskKey = (ExecutionId, Ordinal);
 
-/// The oracle's counts for one task.
+/// The failures and the due time of one task.
 #[derive(Default)]
 struct TaskTally {
     /// The number of attempts that failed since the last `retry_execution`.
     failures: u32,
-    /// When the task became due, if it is ready.
+    /// The time at which the task became due, if it is ready.
     ready_since: Option<Timestamp>,
 }
 
@@ -40,7 +40,8 @@ pub struct Oracle {
     pub broken: Option<String>,
     pub acknowledged: BTreeSet<ExecutionId>,
     keys: HashMap<(String, String), ExecutionId>,
-    /// Every claim that was ever durable.
+    /// The claims that have been durable, except those of attempts that snoozed, were released or began to wait: the next
+    /// attempt has the same number, and can have the same claim.
     pub(super) claims: HashSet<(ExecutionId, Ordinal, Claim)>,
     /// The time at which each attempt's function was called.
     pub(super) started: HashMap<(ExecutionId, Ordinal, Claim), Timestamp>,
@@ -48,16 +49,17 @@ pub struct Oracle {
     pub(super) returned: HashMap<(ExecutionId, Ordinal, Claim), String>,
     /// The attempts whose functions are running.
     running: HashSet<(ExecutionId, Ordinal, Claim)>,
-    /// The running attempts of items that existed before their map expanded again. A new item can have an equal claim.
+    /// The running attempts of items that existed before their map expanded again. The claim of a new item can equal the
+    /// claim of such an attempt.
     former: HashSet<(ExecutionId, Ordinal, Claim)>,
     tallies: HashMap<TaskKey, TaskTally>,
     /// The recorded steps of each task: the position and the value of each key.
     pub steps: HashMap<TaskKey, BTreeMap<String, (u32, String)>>,
-    /// For each task, the sleep or wait whose end its running function last asked about, and the claim of the attempt that
-    /// asked.
+    /// The last question of each task's running function whether a sleep or wait is over: the claim of the attempt that
+    /// asked, and the sleep or wait.
     pub(super) asked: HashMap<TaskKey, (Claim, Park)>,
-    /// The sleeps and waits that the current transaction records as already over when the function asked, so the
-    /// function kept running.
+    /// The sleeps and waits whose ends the current transaction records, and which were already over when the function
+    /// asked. Such a function keeps running.
     pub(super) ended_at_once: HashMap<TaskKey, Park>,
     /// The stored signals.
     pub signals: Signals,
@@ -76,7 +78,8 @@ pub struct Oracle {
     pub(super) max_rescues: u32,
     /// The maximum number of claims of one runner. `None` in scenarios with faults.
     pub claim_limit: Option<usize>,
-    /// The maximum time that a due task may wait. `None` in scenarios with faults.
+    /// The maximum time that a due task may wait. Set at the end of the faults, and only in scenarios without faults that have
+    /// a slot for every task.
     pub max_wait: Option<Micros>,
     /// The shortest default timeout of tasks among all runners.
     pub task_timeout: Option<Micros>,
@@ -135,7 +138,7 @@ impl Oracle {
         *self.coverage.entry(covered).or_default() += 1;
     }
 
-    /// Records the first violation. Later violations are ignored.
+    /// Records a violation if `fact` is false. Only the first violation is kept.
     pub fn check(&mut self, fact: bool, otherwise: impl FnOnce() -> String) {
         if !fact && self.broken.is_none() {
             self.broken = Some(otherwise());
@@ -155,16 +158,16 @@ impl Oracle {
             let place = (workflow.to_owned(), key.to_owned());
             let first = *self.keys.entry(place).or_insert(*id);
             self.check(first == *id, || {
-                format!("key {key} of {workflow} gave {first} and {id}")
+                format!("key {key} of {workflow} returned two executions: {first} and {id}")
             });
         }
     }
 
-    /// Checks an execution whose cancel was acknowledged to a caller.
+    /// Checks an execution whose cancellation was acknowledged to a caller.
     pub fn acknowledge_cancel(&mut self, id: ExecutionId) {
         let status = self.mirror.get(&id).map(|record| record.status);
         self.check(status == Some(ExecutionStatus::Cancelled), || {
-            format!("the cancel of {id} was acknowledged, but its status is {status:?}")
+            format!("the cancellation of {id} was acknowledged, but its status is {status:?}")
         });
     }
 
@@ -237,7 +240,7 @@ impl Oracle {
                     before.revision, after.revision
                 )
             });
-            // A second cancel may write the same record again.
+            // A second request to cancel may write the same record again.
             let same = before.status == after.status && before.tasks == after.tasks;
             self.check(!before.status.is_terminal() || retried || same, || {
                 format!("{id} changed after its end as {}", before.status)
@@ -362,8 +365,8 @@ impl Oracle {
         now: Timestamp,
     ) {
         let times = |kind: &str| events.iter().filter(|event| **event == kind).count();
-        let rescued = u32::try_from(times("task_rescued")).expect("few");
-        let mut failed = u32::try_from(times("task_retrying")).expect("few");
+        let rescued = u32::try_from(times("task_rescued")).expect("the count is small");
+        let mut failed = u32::try_from(times("task_retrying")).expect("the count is small");
         let ended = task.status == TaskStatus::Failed && old.status != TaskStatus::Failed;
         if ended {
             self.cover(Coverage::FailedTask);
@@ -401,7 +404,9 @@ impl Oracle {
         let (rescues, most) = (task.rescues, self.max_rescues);
         let over = rescues > most + 1 || (rescues == most + 1 && task.status == TaskStatus::Ready);
         self.check(!over, || {
-            format!("task {ordinal} of {id} has {rescues} lost runners, but max_rescues is {most}")
+            format!(
+                "task {ordinal} of {id} lost its runner {rescues} times, but max_rescues is {most}"
+            )
         });
         if times("task_snoozed") + times("task_released") + times("waiting") > 0
             && let Some(claim) = old.claim()
@@ -435,8 +440,8 @@ impl Oracle {
         }
     }
 
-    /// Checks how a task lost its earlier claim. A completed task must have the result that its function returned under that
-    /// claim.
+    /// Checks the change of a task whose claim has changed. If the task has completed, it must have the result that its
+    /// function returned under the earlier claim.
     fn lost_claim(
         &mut self,
         writer: RunnerId,
@@ -493,7 +498,7 @@ impl Oracle {
         };
         self.cover(Coverage::Claimed);
         self.check(claim.runner == writer, || {
-            format!("task {ordinal} of {id} was claimed for {claim:?} by {writer}")
+            format!("task {ordinal} of {id} has the claim {claim:?}, but {writer} wrote this claim")
         });
         let fresh = self.claims.insert((id, ordinal, claim));
         self.check(fresh, || {
@@ -545,7 +550,7 @@ impl Oracle {
         });
     }
 
-    /// Notes since when a task is ready.
+    /// Notes the time at which a ready task became due.
     fn note_wait(&mut self, id: ExecutionId, ordinal: Ordinal, task: &TaskRecord, now: Timestamp) {
         let tally = self.tallies.entry((id, ordinal)).or_default();
         if task.status == TaskStatus::Ready && !task.is_waiting() {
@@ -691,7 +696,7 @@ fn dependencies_ended(workflow: &Workflow, record: &ExecutionRecord, ordinal: Or
 }
 
 /// Returns whether an aligned map may start while its source runs. The source must have expanded. Every other dependency must
-/// have completed. With the rule `NoneFailed`, it may also have been skipped, but not because of a failure.
+/// have completed. With the rule `NoneFailed`, such a dependency may also have been skipped, but not because of a failure.
 fn follows(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> bool {
     let dependencies = workflow.graph().dependencies(ordinal);
     workflow.source_of(ordinal).is_some_and(|source| {
@@ -714,7 +719,7 @@ fn holds(workflow: &Workflow, record: &ExecutionRecord, ordinal: Ordinal) -> boo
     rule_holds(&workflow.task(ordinal).rule, workflow, record, ordinal)
 }
 
-/// Evaluates rules C1 and C2 as the semantics states them.
+/// Evaluates a trigger rule directly by the text of rules C1 and C2 in `docs/reference/semantics.md`.
 fn rule_holds(
     rule: &TriggerRule,
     workflow: &Workflow,

@@ -1,6 +1,6 @@
 //! Simulates functions that sleep and wait between their steps, and checks the recorded sleeps and waits (semantics
-//! T5). A function *parks* if it returns because its sleep or wait is not over. The task then waits, and calls the
-//! function again later.
+//! T5). A function *parks* if it returns because its sleep or wait is not over. The task then waits, and its
+//! function is called again when the sleep or wait is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -173,8 +173,8 @@ impl World {
 }
 
 impl Oracle {
-    /// T5, T8: checks the recorded end of a sleep or a wait. Either the function was parked in this sleep or wait, or
-    /// the running function asked whether the sleep or wait was over, and still has its claim.
+    /// T5, T8: checks the recorded end of a sleep or a wait. The end may be recorded if the function is parked in this sleep or
+    /// wait, or if the running function has asked whether it is over and still has its claim.
     pub(super) fn check_parked_step(
         &mut self,
         writer: RunnerId,
@@ -216,8 +216,8 @@ impl Oracle {
         });
     }
 
-    /// L3, T5: checks a running function's wait that ended at once: each part took the first signal that it may take, and the
-    /// condition held.
+    /// L3, T5: checks a running function's wait that ended at once: each part must have taken the first signal that it may
+    /// take, and the condition must hold.
     pub(super) fn check_ended_at_once(
         &mut self,
         workflow: &Workflow,

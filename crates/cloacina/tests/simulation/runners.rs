@@ -224,13 +224,14 @@ impl World {
             });
             let is_counted = !self.scenario.has_more_tasks();
             if roomy && is_counted && self.mutant != Some(Mutant::TakeTooMuch) {
-                self.oracle.lock().max_wait =
-                    Some(i64::try_from(poll.as_micros()).expect("short") + 100 * MILLISECOND);
+                self.oracle.lock().max_wait = Some(
+                    i64::try_from(poll.as_micros()).expect("the time is short") + 100 * MILLISECOND,
+                );
             }
         }
     }
 
-    /// Resumes all paused executions so that they can end, and schedules the next such event in 30 seconds.
+    /// Resumes all paused executions so that they can end, and repeats this after 30 seconds.
     pub(super) fn resume_all(&self) {
         let paused: Vec<ExecutionId> = {
             let oracle = self.oracle.lock();

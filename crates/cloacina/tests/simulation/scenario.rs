@@ -91,7 +91,7 @@ pub enum ActionPlan {
 pub struct ControlPlan {
     pub at: Micros,
     pub runner: usize,
-    /// Selects the execution: this number, modulo the length of the list of known executions, is its index.
+    /// Selects the execution: `target % n` is its index among the `n` known executions.
     pub target: usize,
     pub action: ActionPlan,
 }
@@ -451,8 +451,8 @@ fn schedule(rng: &mut Rng, number: u8, workflows: usize, heals_at: Micros) -> Sc
 }
 
 /// Returns a jump of a clock: by up to a second, up to a minute, or up to the longest jump. The longest jump is an hour back or
-/// ten minutes forward. If a runner with a fast clock writes a timer, the timer is due late for its peers. All polls until then
-/// are events of the simulation, so longer jumps forward would cost too many events.
+/// ten minutes forward. If a runner with a fast clock writes a timer, the timer is due late for its peers. Until the timer
+/// is due, every poll is an event of the simulation, so longer jumps forward would cost too many events.
 fn clock_step(rng: &mut Rng, runners: usize, heals_at: Micros) -> (Micros, usize, Micros) {
     let forward = rng.bool();
     let longest = if forward { 600 } else { 3_600 };

@@ -72,7 +72,7 @@ impl World {
         })
     }
 
-    /// Makes a function call its next step. A step that is already recorded is not called again.
+    /// Runs a function's next step. A step that is already recorded is skipped.
     pub(super) fn function_calls_step(&self, runner: usize, executor: Executor, token: u64) {
         let index = usize::from(executor == EXECUTORS[1]);
         let mut state = self.state.lock();
@@ -106,7 +106,8 @@ impl World {
             if known.iter().any(|step| step.key == key) {
                 self.oracle.lock().cover(Coverage::StepReplayed);
             } else {
-                let position = u32::try_from(known.len()).expect("few") + steps.recorded;
+                let position =
+                    u32::try_from(known.len()).expect("the count is small") + steps.recorded;
                 let place = (steps.workflow, task as usize, steps.next - 1);
                 let step = (key.as_str(), position);
                 match self.function_parks(&mut state, runner, executor, token, place, step) {

@@ -40,7 +40,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the runner whose process handles the event, if a process does.
+    /// Returns the runner whose process handles the event, or `None` if no process handles it.
     pub fn process(&self) -> Option<usize> {
         match self {
             Self::Step(runner)
@@ -111,11 +111,12 @@ pub struct FunctionSteps {
     pub loaded: Arc<Mutex<Option<Vec<StepRecord>>>>,
     /// The number of steps that this attempt has recorded.
     pub recorded: u32,
-    /// Whether the runner has acknowledged the last step.
+    /// Whether the runner has answered the function's last message: a step to record, or the question whether a sleep or wait
+    /// is over.
     pub is_answered: Arc<AtomicBool>,
     /// The answer to the question whether the function's next sleep or wait is over. Without an answer, the function asks.
     pub answer: Arc<Mutex<Option<WaitAnswer>>>,
-    /// Set when a step was refused. The function then calls no further step.
+    /// Set when the runner has refused a message of the function. The function then calls no further step.
     pub is_left: Arc<AtomicBool>,
     /// How many more times the function may check for an answer.
     pub patience: u8,
@@ -236,7 +237,7 @@ impl WorldState {
         process.functions.get_mut(&(executor, token))
     }
 
-    /// Returns the number of functions that occupy a worker. A runner without a process has no free worker.
+    /// Returns the number of functions that occupy a worker, or `usize::MAX` if the runner has no process.
     pub fn busy(&self, runner: usize, executor: usize) -> usize {
         let Some(process) = &self.processes[runner] else {
             return usize::MAX;

@@ -36,8 +36,8 @@ pub struct SendPlan {
     /// Whether the signal cancels executions.
     pub stops: bool,
     pub key: Option<&'static str>,
-    /// Selects the execution that gets the signal: this number, modulo the length of the list of acknowledged
-    /// executions, is its index.
+    /// Selects the execution that gets the signal: `to % n` is its index among the `n` acknowledged executions. `None` if the
+    /// signal is not sent to one execution.
     pub to: Option<usize>,
     pub id: Option<&'static str>,
 }
@@ -218,7 +218,7 @@ impl Oracle {
             } else if has_ended && !decided {
                 self.check_held(id, ordinal, condition.as_ref(), open, &taken, now);
             }
-            // L9: a task that continues after its timeout keeps the signals that came.
+            // L9: a task that continues after its timeout keeps the signals that its wait has taken.
             let continues = workflow.task(ordinal).on_timeout == WaitEnd::Continue;
             let keeps = timed_out && open.park.is_none() && continues;
             if keeps || (has_ended && !timed_out && !decided) {
@@ -362,7 +362,8 @@ impl Oracle {
         now: Timestamp,
         stored: impl Fn(Topic, i64) -> Option<SignalRecord>,
     ) {
-        // Clocks differ by less than the tolerance of the stores.
+        // If the sender's clock is behind, the stores raise the time of a signal to the time of the last submission, by at most
+        // their tolerance. They read only the 16 newest executions, so a larger database is not checked.
         let submitted = self.mirror.values().map(|record| record.created_at);
         let last = submitted.max().unwrap_or(now);
         let earliest = if last.since(now) < 10 * SECOND && self.mirror.len() <= 16 {
@@ -374,7 +375,10 @@ impl Oracle {
             if let Some(id) = &signal.id {
                 let first = *self.signals.ids.entry(id.clone()).or_insert(sent.seq);
                 self.check(first == sent.seq, || {
-                    format!("the id '{id}' gave the signals {first} and {}", sent.seq)
+                    format!(
+                        "the id '{id}' belongs to two signals: {first} and {}",
+                        sent.seq
+                    )
                 });
             }
             if !sent.is_new {
@@ -385,7 +389,7 @@ impl Oracle {
             let record = stored(signal.topic(), sent.seq).expect("the signal was stored");
             self.check(record.sent_at >= earliest, || {
                 format!(
-                    "signal {} has the time {:?}, but an execution was submitted at {earliest:?}",
+                    "signal {} has the time {:?}, which is before {earliest:?}",
                     sent.seq, record.sent_at
                 )
             });

@@ -119,7 +119,7 @@ impl World {
         let timeouts = timeouts.filter_map(|plan| plan.config.task_timeout);
         oracle.task_timeout = timeouts
             .min()
-            .map(|timeout| Micros::try_from(timeout.as_micros()).expect("short"));
+            .map(|timeout| Micros::try_from(timeout.as_micros()).expect("the time is short"));
         oracle.unstorable = scenario.unstorable.map(|(workflow, task)| {
             let name = scenario.workflows[workflow].name().to_owned();
             (name, Ordinal::try_from(task).expect("few tasks"))
@@ -308,7 +308,7 @@ impl World {
         at(plan.heals_at, Event::Heal);
     }
 
-    /// Handles the next event. Returns `false` if no event is scheduled until `end`.
+    /// Handles the next event. Returns `false` if no event is scheduled at or before `end`.
     fn handle_next(&self, end: Micros) -> bool {
         let mut state = self.state.lock();
         let Some(entry) = state

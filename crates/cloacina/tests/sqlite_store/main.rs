@@ -115,7 +115,7 @@ fn claim_all(store: &SqliteStore) -> Vec<ExecutionId> {
     }
 }
 
-/// Runs an ignored test of this program in another process.
+/// Starts an ignored test of this program in another process.
 fn spawn(test: &str, path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([

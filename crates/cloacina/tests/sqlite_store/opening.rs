@@ -13,14 +13,14 @@ use super::records::NOW;
 use super::{folder, join, names, open, path_from_parent, spawn, submit};
 
 #[test]
-#[ignore = "run by other tests in processes of their own"]
+#[ignore = "other tests run this test in a separate process"]
 fn child_fails_to_create() {
     let path = path_from_parent();
     refused(path.parent().unwrap(), &SqliteOptions::file(&path));
 }
 
 #[test]
-#[ignore = "run by other tests in processes of their own"]
+#[ignore = "other tests run this test in a separate process"]
 fn child_changes_its_folder() {
     let path = path_from_parent();
     std::env::set_current_dir(path.parent().unwrap()).unwrap();

@@ -15,14 +15,14 @@ use super::records::{NOW, ready, workflow};
 use super::{claim_all, folder, join, open, path_from_parent, queue, register, spawn, submit};
 
 #[test]
-#[ignore = "run by other tests in processes of their own"]
+#[ignore = "other tests run this test in a separate process"]
 fn child_opens_and_submits() {
     let store = open(&path_from_parent());
     submit(&store, 1);
 }
 
 #[test]
-#[ignore = "run by other tests in processes of their own"]
+#[ignore = "other tests run this test in a separate process"]
 fn child_claims() {
     let store = open(&path_from_parent());
     for id in claim_all(&store) {

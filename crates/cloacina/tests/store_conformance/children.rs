@@ -225,7 +225,7 @@ pub fn m2_second_child_with_the_same_number_is_refused(subject: Subject) {
     assert!(world.store.load(&[parent.id]).unwrap().is_empty());
 }
 
-pub fn m8_child_is_pruned_after_its_parent(subject: Subject) {
+pub fn m8_child_is_not_pruned_before_its_parent(subject: Subject) {
     let world = World::new(subject, 1);
     let parent = world.ready(&[0]);
     let ended = cloacina::types::ExecutionStatus::Cancelled;
@@ -288,7 +288,7 @@ pub fn children_of_an_execution_are_listed(subject: Subject) {
     assert_eq!(summaries[1].parent, None);
 }
 
-pub fn ended_executions_are_deleted_a_child_only_after_its_parent(subject: Subject) {
+pub fn only_ended_executions_are_deleted_and_children_after_parents(subject: Subject) {
     let world = World::new(subject, 1);
     let cancelled = cloacina::types::ExecutionStatus::Cancelled;
     let (mut parent, open) = (world.ready(&[0]), world.ready(&[0]));
@@ -326,7 +326,7 @@ pub fn ended_executions_are_deleted_a_child_only_after_its_parent(subject: Subje
     assert!(world.store.history(parent.id).unwrap().is_empty());
 }
 
-pub fn q6_execution_is_deleted_after_its_final_tasks(subject: Subject) {
+pub fn q6_execution_is_not_deleted_before_its_final_tasks_end(subject: Subject) {
     let world = World::new(subject, 1);
     let mut first = world.ready(&[0]);
     first.status = cloacina::types::ExecutionStatus::Cancelled;

@@ -182,7 +182,7 @@ pub fn two_classes_of_one_queue_claim_distinct_tasks(subject: Subject) {
     assert_eq!(committed.more, [true, true, false]);
 }
 
-pub fn a_queue_named_twice_gives_each_task_once(subject: Subject) {
+pub fn a_queue_named_twice_returns_each_task_once(subject: Subject) {
     let world = World::new(subject, 2);
     let mut record = world.ready(&[0, 1]);
     record.tasks[1].ready_at = Some(NOW);
@@ -293,7 +293,7 @@ pub fn a_batch_can_claim_tasks_that_it_makes_ready(subject: Subject) {
     assert_eq!(claimed, [(first.id, 1, 3), (second.id, 0, 2)]);
 }
 
-/// Submits an execution whose first task is ready only from `ready_at` on.
+/// Submits an execution whose first task must not be claimed before `ready_at`.
 fn waiting(world: &World, priority: i16, ready_at: Timestamp) -> ExecutionRecord {
     let mut record = ExecutionRecord {
         priority,
@@ -518,7 +518,7 @@ pub fn a_retried_or_snoozed_task_has_no_start_time(subject: Subject) {
         let mut record = world.running();
         world.submit(&record);
         let task = &mut record.tasks[0];
-        // A retried attempt keeps its number 1. A snoozed attempt does not count, so the number is 0 again.
+        // After a retry, the attempt number stays 1. After a snooze it is 0 again, because a snoozed attempt does not count.
         task.attempt = attempt;
         task.status = TaskStatus::Ready;
         task.runner = None;
@@ -630,7 +630,7 @@ pub fn ready_executions_are_found_in_each_queue(subject: Subject) {
     };
     let all = sorted([&first[..], &[foreign.id, late.id]].concat());
     assert_eq!(found(100, 100), all);
-    // Two ready tasks of the first execution come first in their queue.
+    // The first two ready tasks of the queue belong to the first execution.
     let some = sorted(vec![first[0], foreign.id, late.id]);
     assert_eq!(found(2, 100), some);
     assert_eq!(found(100, 2).len(), 2);

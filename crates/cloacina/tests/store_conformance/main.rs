@@ -72,11 +72,11 @@ macro_rules! conformance {
             waits {
                 l1_signals_are_read_in_their_order
                 l2_signal_with_a_stored_id_is_not_stored_again
-                l5_registration_finds_a_signal_sent_before
+                l5_registration_finds_an_earlier_signal
                 l5_stale_change_registers_nothing
                 l6_waits_are_listed_until_they_are_replaced
                 l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit
-                cancelling_signal_stores_a_message_for_each_execution
+                cancelling_signal_stores_a_message_for_its_execution
                 message_that_could_not_be_applied_is_not_due
                 l14_next_check_is_the_earliest_future_time
                 overdue_reports_whether_waits_exist
@@ -110,10 +110,10 @@ macro_rules! conformance {
                 m1_child_is_not_stored_if_its_parent_was_changed
                 m2_second_child_with_the_same_number_is_refused
                 m3_parent_changes_only_if_its_childs_end_is_written
-                m8_child_is_pruned_after_its_parent
+                m8_child_is_not_pruned_before_its_parent
                 children_of_an_execution_are_listed
-                ended_executions_are_deleted_a_child_only_after_its_parent
-                q6_execution_is_deleted_after_its_final_tasks
+                only_ended_executions_are_deleted_and_children_after_parents
+                q6_execution_is_not_deleted_before_its_final_tasks_end
             }
             claiming {
                 a_claim_sets_the_task_and_its_execution
@@ -123,7 +123,7 @@ macro_rules! conformance {
                 queues_of_one_class_share_its_limit_and_order
                 classes_do_not_share_their_limits
                 two_classes_of_one_queue_claim_distinct_tasks
-                a_queue_named_twice_gives_each_task_once
+                a_queue_named_twice_returns_each_task_once
                 other_queues_are_not_claimed
                 excluded_tasks_are_not_claimed
                 each_claimed_task_increases_the_revision

@@ -169,7 +169,7 @@ pub fn l2_signal_with_a_stored_id_is_not_stored_again(subject: Subject) {
     assert_eq!((again[0].seq, again[0].is_new), (sent[0].seq, false));
 }
 
-pub fn l5_registration_finds_a_signal_sent_before(subject: Subject) {
+pub fn l5_registration_finds_an_earlier_signal(subject: Subject) {
     let world = World::new(subject, 1);
     let topic = || Topic::keyed("go", Some("o-1"));
     let late = waiting(&world);
@@ -305,7 +305,7 @@ pub fn l10_signal_posts_a_message_for_tasks_beyond_the_wake_limit(subject: Subje
     assert_eq!(world.store.due_waits(NOW, 10).unwrap().inbox, []);
 }
 
-pub fn cancelling_signal_stores_a_message_for_each_execution(subject: Subject) {
+pub fn cancelling_signal_stores_a_message_for_its_execution(subject: Subject) {
     let world = World::new(subject, 1);
     let (one, two) = (waiting(&world), waiting(&world));
     for (record, key) in [(&one, "1"), (&two, "2")] {

@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// Commits a batch that contains only these claims.
+    /// Commits a batch that only requests claims for these classes.
     pub fn request(&self, classes: Vec<ClaimClass>, now: Timestamp) -> Committed {
         self.store
             .commit(&Batch {

@@ -320,7 +320,7 @@ pub fn late_finish_of_a_lost_claim_is_refused(subject: Subject) {
         world.try_advance(&late, 1, tasks.clone()),
         Err(StoreError::RunnerLost)
     );
-    // With a new runner id the old claim is refused too, because the revision has changed.
+    // The write is also refused under a new runner id, because the revision has changed.
     let reborn = register(&*world.store);
     let advance = Advance {
         record: &late,

@@ -1,5 +1,5 @@
-//! Fills a database with the queue numbers and schedule identities of an earlier release, and checks the database after their
-//! migration.
+//! Fills a database with queue numbers and schedule identities as an earlier release wrote them, and checks the database after
+//! a migration has converted them.
 
 use std::sync::Arc;
 

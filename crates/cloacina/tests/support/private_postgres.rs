@@ -1,4 +1,5 @@
-//! A PostgreSQL server for tests on a free port. It is stopped when the last test program has ended.
+//! PostgreSQL servers for tests, each on a free port: one that all test programs share, and servers for single tests. A server
+//! is stopped when the last program that uses it has ended.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

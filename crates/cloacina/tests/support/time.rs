@@ -48,7 +48,7 @@ impl Clock for HandClock {
         Monotonic(self.monotonic.load(Ordering::SeqCst))
     }
 
-    /// Returns the time until `due`, at most a millisecond, because the test can advance the clock meanwhile.
+    /// Returns the time until `due`, but at most a millisecond, because the test can advance the clock meanwhile.
     fn until(&self, due: Monotonic) -> Duration {
         let left = Duration::from_micros(u64::try_from(due.since(self.monotonic())).unwrap_or(0));
         left.min(Duration::from_millis(1))

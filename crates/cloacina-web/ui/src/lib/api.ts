@@ -37,7 +37,7 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   }
 }
 
-/** Returns the text of an answer, from the cache if the server reports that it has not changed. */
+/** Returns the text of an answer. The text comes from the cache if the server reports that the answer has not changed. */
 export async function getText(path: string, signal?: AbortSignal): Promise<string> {
   const known = cache.get(address(path));
   const headers: HeadersInit = known ? { "If-None-Match": known.tag } : {};
@@ -66,7 +66,7 @@ export async function send<T>(method: string, path: string, body: unknown = {}):
   return (answer ? JSON.parse(answer) : null) as T;
 }
 
-/** Loads pages of a list, by their cursors, until it has at least `most` items or the list ends. */
+/** Loads pages of a list, by their cursors, until at least `most` items are loaded or the list ends. */
 export async function getAll<T>(path: string, most: number, signal?: AbortSignal): Promise<T[]> {
   const items: T[] = [];
   let next: string | null = null;

@@ -7,6 +7,7 @@ export interface Explained {
   reasons: Reason[];
 }
 
+/** Maximum number of executions that are loaded. */
 const MAX_OPEN = 40;
 
 /** Loads the newest running executions, with the reasons for their state. */

@@ -25,14 +25,14 @@ let pending = 0;
 /** Increases whenever the stream or the polling ends, so that a request that is still running does not continue the polling. */
 let period = 0;
 
-/** Whether an update would disturb the person: a dialog is open, or text is selected. */
+/** Whether an update would disturb the user: a dialog is open, or text is selected. */
 function isBusy(): boolean {
   const selected = getSelection();
   const hasText = selected !== null && !selected.isCollapsed && selected.toString() !== "";
   return document.querySelector("dialog[open]") !== null || hasText;
 }
 
-/** Updates the page, at the earliest `SHORTEST` after the last update. The update waits while it would disturb the person. */
+/** Updates the page, at the earliest `SHORTEST` after the last update. The update is postponed while it would disturb the user. */
 export function notice(): void {
   clearTimeout(pending);
   const wait = Math.max(0, last + SHORTEST - Date.now());

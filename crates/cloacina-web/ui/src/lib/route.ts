@@ -1,7 +1,10 @@
 // The current location: a path below the mount, the query, and the selected task in the fragment.
 import { computed, signal } from "@preact/signals";
 
-// The browser resolves the base element when the page loads, so later URLs do not change `document.baseURI`.
+/**
+ * The path below which the server serves the page; it ends with a slash. It comes from the base element, which the browser
+ * resolves only once, when it loads the page. So later changes of the URL do not change this path.
+ */
 export const MOUNT = new URL(document.baseURI).pathname;
 
 const read = () => ({ path: location.pathname, query: location.search, hash: location.hash });
@@ -48,7 +51,7 @@ export function go(to: string, replace = false): void {
   }
 }
 
-/** Sets some parameters of the query. The other parameters stay. */
+/** Sets some parameters of the query. The other parameters keep their values. */
 export function setQuery(values: Query, replace = false): void {
   const all: Query = {};
   for (const name of new Set(query.value.keys())) all[name] = query.value.getAll(name);

@@ -1,4 +1,4 @@
-// Hooks that load data from the API, and load it again after changes.
+// Hooks that load data from the API, and load the data again after changes.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "./api.ts";
 import { changes } from "./live.ts";
@@ -19,10 +19,10 @@ interface Running<T> {
 }
 
 /**
- * Loads data with a function, and again when `key` or the database changes. If `key` is null, nothing is loaded.
+ * Loads data with a function. Loads the data again when `key` or the database changes. If `key` is null, nothing is loaded.
  *
- * A change of the database does not abort a running load of the same key: the load ends, its data is shown, and then it is
- * repeated once. Otherwise a page whose load takes longer than the time between two changes would never show anything.
+ * A change of the database does not abort a running load of the same key: the load ends, its data is shown, and then the
+ * load is repeated once. Otherwise a page whose load takes longer than the time between two changes would never show anything.
  */
 export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Promise<T>, isLive = true): Loaded<T> {
   const [state, setState] = useState<{ key: string | null; data?: T; error?: ApiError }>({ key: null });
@@ -67,7 +67,7 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
   };
 }
 
-/** Loads an answer of the API, and again when the path or the database changes. */
+/** Loads an answer of the API. Loads the answer again when the path or the database changes. */
 export function useGet<T>(path: string | null, isLive = true): Loaded<T> {
   return useLoad<T>(path, (signal) => get<T>(path ?? "", signal), isLive);
 }

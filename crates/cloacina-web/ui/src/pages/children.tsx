@@ -7,7 +7,7 @@ import { Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
 import { State } from "../parts/state.tsx";
 import { elapsed } from "./executions.tsx";
 
-/** The depth from which children are shown closed at first. */
+/** Executions at this depth or deeper do not show their children at first. */
 const OPEN_DEPTH = 1;
 
 function ChildItem({ child, depth }: { child: Child; depth: number }) {

@@ -9,6 +9,7 @@ import { Empty, ErrorBox, Loading, Time, shortId } from "../parts/basics.tsx";
 import { loadValue } from "../parts/json.tsx";
 import { State } from "../parts/state.tsx";
 
+/** Maximum number of tasks that are compared. */
 const MAX_TASKS = 2000;
 
 interface Side {
@@ -63,7 +64,7 @@ export function ComparePage() {
     if (!left || !right) return null;
     return Promise.all([load(left, signal), load(right, signal)]);
   });
-  if (!key) return <><h1>Compare</h1><Empty title="Choose two executions"><p>Select two rows of the list, or use “Compare with the last success” of an execution.</p><p><a class="button" href={url("executions")}>Show the list</a></p></Empty></>;
+  if (!key) return <><h1>Compare</h1><Empty title="Choose two executions"><p>Select two rows of the list, or open an execution and choose “Compare with the last success” in its menu.</p><p><a class="button" href={url("executions")}>Show the list</a></p></Empty></>;
   if (error) return <><h1>Compare</h1><ErrorBox error={error} /></>;
   if (data === undefined) return <><h1>Compare</h1><Loading /></>;
   if (data === null) return <><h1>Compare</h1><Empty title="No completed execution to compare with"><p>No other execution of this workflow has completed.</p></Empty></>;
@@ -72,7 +73,7 @@ export function ComparePage() {
   const rows = names.map((name) => {
     const [one, two] = [left.tasks.get(name), right.tasks.get(name)];
     const [codeA, codeB] = [left.code.get(name)?.fingerprint, right.code.get(name)?.fingerprint];
-    const change = one === undefined ? "new task" : two === undefined ? "task was removed" : codeA !== undefined && codeB !== undefined && codeA !== codeB ? "code changed" : "";
+    const change = one === undefined ? "only in B" : two === undefined ? "only in A" : codeA !== undefined && codeB !== undefined && codeA !== codeB ? "code changed" : "";
     const start = Math.min(...[one, two].map((task) => Date.parse(task?.started_at ?? "") || Infinity));
     return { name, one, two, change, start, isDifferent: one?.status !== two?.status };
   });
@@ -88,11 +89,11 @@ export function ComparePage() {
       <div class="two"><Head side={left} name="A" /><Head side={right} name="B" /></div>
       <section aria-labelledby="first"><h2 id="first">First difference</h2>
         {diverged
-          ? <p>Task <a href={url(`executions/${right.execution.id}`, {}, `task=${part(diverged.name)}`)}><code>{diverged.name}</code></a> is <State of={diverged.one?.status ?? "Pending"} /> in A and <State of={diverged.two?.status ?? "Pending"} /> in B{diverged.change && `, and its ${diverged.change}`}.</p>
-          : <p class="quiet">All tasks ended in the same state.</p>}
+          ? <p>Task <a href={url(`executions/${right.execution.id}`, {}, `task=${part(diverged.name)}`)}><code>{diverged.name}</code></a> is <State of={diverged.one?.status ?? "Pending"} /> in A and <State of={diverged.two?.status ?? "Pending"} /> in B{diverged.change && ` (${diverged.change})`}.</p>
+          : <p class="quiet">All tasks are in the same state.</p>}
       </section>
       <section aria-labelledby="inputs"><h2 id="inputs">Input</h2>
-        {inputs.length === 0 ? <p class="quiet">Both have the same input.</p> : (
+        {inputs.length === 0 ? <p class="quiet">Both executions have the same input.</p> : (
           <div class="scroll"><table class="list"><thead><tr><th>Path</th><th>A</th><th>B</th></tr></thead>
             <tbody>{inputs.slice(0, 200).map(({ path, before, after }) => <tr key={path}><td><code>{path || "(all)"}</code></td><td><pre>{text(before)}</pre></td><td><pre>{text(after)}</pre></td></tr>)}</tbody></table></div>
         )}

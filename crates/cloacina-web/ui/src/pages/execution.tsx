@@ -130,7 +130,7 @@ async function neighbour(id: string, isOlder: boolean): Promise<void> {
 async function remove(id: string): Promise<void> {
   try {
     await send("DELETE", `/executions/${encodeURIComponent(id)}`);
-    say("The execution is deleted.");
+    say("The execution was deleted.");
     go(url("executions"));
   } catch (error) {
     say(error instanceof ApiError ? error.message : String(error), true);

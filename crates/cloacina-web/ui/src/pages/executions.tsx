@@ -129,7 +129,7 @@ function Filters() {
   );
 }
 
-/** Says how far back an incomplete search has looked, and has a button to continue it. */
+/** Says how far back an incomplete search has looked, and has a button to continue the search. */
 function Scanned({ page }: { page: Page<Summary> }) {
   if (!page.scanned_until) return null;
   return (
@@ -192,7 +192,7 @@ function useHeldList(path: string) {
     if (!data || loaded.isLoading) return;
     setHeld((before) => {
       if (before === null || before.path !== path || before.page.items.length === 0) return { path, page: data };
-      // Rows are updated in place and do not move. New rows are shown only when the person asks for them.
+      // Rows are updated in place and do not move. New rows are shown only when the user asks for them.
       const fresh = new Map(data.items.map((item) => [item.id, item]));
       const items = before.page.items.map((item) => fresh.get(item.id) ?? item);
       return { path, page: { ...before.page, items } };

@@ -6,6 +6,7 @@ import { useLoad } from "../lib/use.ts";
 import { ErrorBox, Loading, Rows, rowHeight, shortId } from "../parts/basics.tsx";
 import { duration, exact, grouped, precise } from "../lib/time.ts";
 
+/** Maximum number of events that are loaded. */
 export const MAX_EVENTS = 20_000;
 
 export const loadEvents = (id: string, signal: AbortSignal) =>
@@ -33,7 +34,7 @@ export function HistoryTab({ execution }: { execution: Execution }) {
   if (!data) return <Loading />;
   return (
     <>
-      {data.length >= MAX_EVENTS && <p class="quiet">The first {grouped(MAX_EVENTS)} events.</p>}
+      {data.length >= MAX_EVENTS && <p class="quiet">Only the first {grouped(MAX_EVENTS)} events are shown.</p>}
       <Rows count={data.length} height={rowHeight(26, 46)} label="Events" render={(index) => {
         const event = data[index];
         if (!event) return null;

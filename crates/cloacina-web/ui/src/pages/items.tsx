@@ -11,10 +11,11 @@ import { may } from "../parts/control.tsx";
 import { Tree } from "../parts/json.tsx";
 import { State } from "../parts/state.tsx";
 
+/** Number of items on a page. */
 const PAGE = 50;
 const STATES = ["Failed", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"] as const;
 
-/** Returns the name under which the page shows an item's state. A ready item waits for another attempt, so it is Retrying. */
+/** Returns the name under which the page shows an item's state. A ready item waits for another attempt, so its state is shown as Retrying. */
 const shownState = (state: string) => (state === "Ready" ? "Retrying" : state);
 
 interface Item {
@@ -102,7 +103,7 @@ export function ParallelDialog({ path, map, close }: { path: string; map: MapCou
         <label for="map-parallel"><span>Maximum number of items that run at once on all runners; empty for no limit</span>
           <input id="map-parallel" inputMode="numeric" value={given} aria-invalid={isWrong} onInput={(event) => setGiven(event.currentTarget.value.trim())} />
         </label>
-        <p class="error-text" role="status">{isWrong ? "It must be a whole number from 1." : ""}</p>
+        <p class="error-text" role="status">{isWrong ? "The limit must be a whole number of at least 1." : ""}</p>
         {error && <ErrorBox error={error} />}
         <footer>
           <button type="button" onClick={close}>Keep as it is</button>

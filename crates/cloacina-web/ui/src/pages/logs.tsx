@@ -6,6 +6,7 @@ import type { LogLine } from "../lib/types.ts";
 import { useLoad } from "../lib/use.ts";
 import { Empty, ErrorBox, Loading, Rows, rowHeight } from "../parts/basics.tsx";
 
+/** Maximum number of log lines that are loaded. */
 const MAX_LINES = 20_000;
 const LEVELS = [["0", "all levels"], ["20", "info and above"], ["30", "warnings and above"], ["40", "errors"]] as const;
 const LINK = /(https?:\/\/[^\s"'<>]+)/;
@@ -20,11 +21,11 @@ export function LogList({ path, label, filter = "" }: { path: string; label: str
   if (!data) return <Loading />;
   if (data.length === 0 && filter) return <Empty title="No log lines"><p>No line {filter}.</p></Empty>;
   if (data.length === 0) {
-    return <Empty title="No log lines"><p>A task's log lines are kept if its runner captures them:</p><pre class="code" tabIndex={0}>{'config = cloaca.DefaultRunnerConfig(capture_logs=True)\nrunner = cloaca.DefaultRunner.with_config(url, config)'}</pre></Empty>;
+    return <Empty title="No log lines"><p>A task's log lines are stored if its runner captures them:</p><pre class="code" tabIndex={0}>{'config = cloaca.DefaultRunnerConfig(capture_logs=True)\nrunner = cloaca.DefaultRunner.with_config(url, config)'}</pre></Empty>;
   }
   return (
     <>
-      {data.length >= MAX_LINES && <p class="quiet">The first {grouped(MAX_LINES)} lines. Filter the lines to see later ones.</p>}
+      {data.length >= MAX_LINES && <p class="quiet">Only the first {grouped(MAX_LINES)} lines are shown. Filter the lines to see later ones.</p>}
       <Rows count={data.length} height={rowHeight(22, 42)} label={label} render={(index) => {
         const line = data[index];
         if (!line) return null;
@@ -49,7 +50,7 @@ export function LogsTab({ id, task }: { id: string; task: string | null }) {
   if (level !== "0") search.set("level", level);
   if (text.trim()) search.set("q", text.trim());
   if (task && !isAll) search.set("task", task);
-  const filters = [task && !isAll && `is of task '${task}'`, level !== "0" && "has the level", text.trim() && "contains the text"].filter(Boolean);
+  const filters = [task && !isAll && `belongs to task '${task}'`, level !== "0" && "has the selected level", text.trim() && "contains the text"].filter(Boolean);
   return (
     <>
       <form class="filters" role="search" aria-label="Filter log lines" onSubmit={(event) => event.preventDefault()}>

@@ -9,9 +9,10 @@ import { ErrorBox, Loading, Rows, shortId } from "../parts/basics.tsx";
 import { GraphCanvas, STATE_OF, descendants } from "../parts/graph.tsx";
 import { State } from "../parts/state.tsx";
 
-/** Maximum number of tasks whose details the table shows. With more tasks it shows only their states. */
+/** Maximum number of tasks whose details the table shows. If there are more tasks, the table shows only their states. */
 const MAX_DETAILED = 1000;
 
+/** The letters of the states, in the order in which the table lists the tasks if there are many. */
 const SHOWN = ["F", "R", "w", "r", "p", "C", "S", "X"];
 
 function TaskRow({ name, letter, task, isSelected }: { name: string; letter: string; task: Task | undefined; isSelected: boolean }) {

@@ -28,7 +28,7 @@ export function RunnersPage() {
       {!data && !error && <Loading />}
       {data?.items.length === 0 && (
         <Empty title="No runner is alive">
-          <p>Nothing runs without one. Start one with the file that defines the workflows:</p>
+          <p>Tasks run only while a runner is alive. Start a runner with the file that defines the workflows:</p>
           <Command text="cloaca worker FILE.py" />
         </Empty>
       )}
@@ -43,8 +43,8 @@ export function RunnersPage() {
                 <p class="quiet">
                   started <Time at={runner.started_at} isRelative /> · last heartbeat <Time at={runner.heartbeat_at} isRelative /> · lease {Date.parse(runner.lease_until) > now.value ? <>ends <Time at={runner.lease_until} isRelative /></> : <>ended <Time at={runner.lease_until} isRelative /></>}
                 </p>
-                {runner.workflows.length > 0 && <p class="quiet">has {runner.workflows.slice(0, 12).map((name) => <span key={name}><a href={url(`workflows/${encodeURIComponent(name)}`)}>{name}</a> </span>)}{runner.workflows.length > 12 && `and ${runner.workflows.length - 12} more`}</p>}
-                {tasks.length > 0 && <p>holds {tasks.slice(0, 8).map(({ id, task }) => <span key={id + task}><a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a> </span>)}{!runner.is_alive && "; another runner takes these back when the lease has ended"}</p>}
+                {runner.workflows.length > 0 && <p class="quiet">workflows: {runner.workflows.slice(0, 12).map((name) => <span key={name}><a href={url(`workflows/${encodeURIComponent(name)}`)}>{name}</a> </span>)}{runner.workflows.length > 12 && `and ${runner.workflows.length - 12} more`}</p>}
+                {tasks.length > 0 && <p>claimed tasks: {tasks.slice(0, 8).map(({ id, task }) => <span key={id + task}><a href={url(`executions/${id}`, {}, `task=${encodeURIComponent(task)}`)}>{task}</a> </span>)}{!runner.is_alive && "; another runner rescues these tasks when the lease has ended"}</p>}
               </div>
             </li>
           );
@@ -61,7 +61,7 @@ export function TenantsPage() {
       <h1>Tenants</h1>
       {error && <ErrorBox error={error} />}
       {!data && !error && <Loading />}
-      {data?.items.length === 0 && <Empty title="No tenants"><p>This database has one user. A tenant has a PostgreSQL schema and a role of its own:</p><pre class="code" tabIndex={0}>{'cloaca.DatabaseAdmin(url).create_tenant("acme")'}</pre></Empty>}
+      {data?.items.length === 0 && <Empty title="No tenants"><p>No tenant has been created in this database. Each tenant has its own PostgreSQL schema and role:</p><pre class="code" tabIndex={0}>{'cloaca.DatabaseAdmin(url).create_tenant("acme")'}</pre></Empty>}
       {data && data.items.length > 0 && (
         <div class="scroll"><table class="list"><thead><tr><th>Schema</th><th class="grow">Role</th></tr></thead>
           <tbody>{data.items.map(({ schema, username }) => <tr key={schema}><td><a href={url("", { tenant: schema })}>{schema}</a></td><td class="grow">{username ?? "–"}</td></tr>)}</tbody></table></div>

@@ -12,7 +12,7 @@ import { Choice, Dialog, ErrorBox, Time, say } from "../parts/basics.tsx";
 const offset = (seconds: number) => `${seconds < 0 ? "−" : "+"}${String(Math.floor(Math.abs(seconds) / 3600)).padStart(2, "0")}:${String(Math.floor((Math.abs(seconds) % 3600) / 60)).padStart(2, "0")}`;
 const failed = (error: unknown) => (error instanceof ApiError ? error : new ApiError({ code: "page", title: "error", status: 0, detail: String(error) }));
 
-/** Shows the next times of an expression while a person types it. */
+/** Shows the next times at which a cron expression fires, while the user types the expression. */
 export function NextTimes({ expression, zone, count = 8 }: { expression: string; zone: string; count?: number }) {
   const [path, setPath] = useState<string | null>(null);
   useEffect(() => {
@@ -46,7 +46,7 @@ export function NewSchedule({ close }: { close: () => void }) {
   const chosen = workflow || workflows.data?.items[0]?.name || "";
   let wrong = "";
   try {
-    if (input.trim() && !isObject(parse(input))) wrong = "The input is a JSON object.";
+    if (input.trim() && !isObject(parse(input))) wrong = "The input must be a JSON object.";
   } catch (problem) {
     wrong = `This is not JSON: ${(problem as Error).message}`;
   }
@@ -58,7 +58,7 @@ export function NewSchedule({ close }: { close: () => void }) {
     const body = input.trim() ? `${JSON.stringify(fields).slice(0, -1)}, "input": ${input}}` : JSON.stringify(fields);
     try {
       const { id } = await send<Schedule>("POST", "/schedules", body);
-      say("The schedule is stored.");
+      say("The schedule was created.");
       notice();
       go(url(`schedules/${id}`));
     } catch (problem) {
@@ -77,7 +77,7 @@ export function NewSchedule({ close }: { close: () => void }) {
         <NextTimes expression={cron} zone={zone} count={3} />
         <details>
           <summary>Name, input, overlap, missed ticks</summary>
-          <label for="schedule-name"><span>Name: distinguishes it from others with the same workflow and expression</span><input id="schedule-name" value={name} onInput={(event) => setName(event.currentTarget.value)} /></label>
+          <label for="schedule-name"><span>Name: distinguishes this schedule from others with the same workflow and expression</span><input id="schedule-name" value={name} onInput={(event) => setName(event.currentTarget.value)} /></label>
           <label for="schedule-input"><span>Input, as a JSON object</span><textarea id="schedule-input" class="mono" rows={3} spellcheck={false} value={input} aria-invalid={wrong !== ""} onInput={(event) => setInput(event.currentTarget.value)} /></label>
           <p>While an earlier execution is open, a tick</p>
           <Choice label="Overlap" value={overlap} choose={setOverlap} options={[["allow", "starts another"], ["skip", "is skipped"], ["queue", "waits"]]} />
@@ -116,7 +116,7 @@ export function BackfillDialog({ schedule, close }: { schedule: Schedule; close:
       const answer = await send<Backfill>("POST", `/schedules/${part(schedule.id)}/backfill`, { from: instant(from), dry_run: isDry, ...(to.trim() ? { to: instant(to) } : {}) });
       if (isDry) setPlan(answer);
       else {
-        say(`${answer.done} executions are started.`);
+        say(`${answer.done} executions were started.`);
         notice();
         close();
       }
@@ -129,7 +129,7 @@ export function BackfillDialog({ schedule, close }: { schedule: Schedule; close:
   const fired = plan ? plan.matched - plan.done : 0;
   return (
     <Dialog title={`Backfill ${schedule.workflow}`} close={close}>
-      <p>An execution starts for each due time in the range, unless the due time has already fired. The next tick stays as it is.</p>
+      <p>An execution starts for each due time in the range, unless the due time has already fired. The next tick does not change.</p>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void ask(true); }}>
         <label for="backfill-from"><span>From: a day, a time, or a span like 7d</span><input id="backfill-from" required value={from} onInput={(event) => { setFrom(event.currentTarget.value); setPlan(null); }} /></label>
         <label for="backfill-to"><span>To; now if empty</span><input id="backfill-to" value={to} onInput={(event) => { setTo(event.currentTarget.value); setPlan(null); }} /></label>

@@ -1,4 +1,4 @@
-// The list of schedules and triggers, with the next firings on a time line; and the page of a schedule, with its ticks.
+// The list of schedules and triggers, with a time line of their next firings. Also the page of a schedule, with its ticks.
 import { useState } from "preact/hooks";
 import { ApiError, getAll, part, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
@@ -11,6 +11,7 @@ import { may } from "../parts/control.tsx";
 import { Mark } from "../parts/state.tsx";
 import { BackfillDialog, NewSchedule, NextTimes } from "./schedule-forms.tsx";
 
+/** The length of the time line, in hours. */
 const HOURS = 24;
 
 /** A time line of all firings in the next 24 hours. */
@@ -31,7 +32,7 @@ function Line({ firings }: { firings: readonly Firing[] }) {
   );
 }
 
-/** A field for a cron expression, which shows the next times. */
+/** A field for a cron expression, with a list of the next times at which the expression fires. */
 function Preview() {
   const [expression, setExpression] = useState("0 2 * * *");
   const [zone, setZone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
@@ -60,6 +61,7 @@ async function act(path: string, done: string, method = "POST"): Promise<void> {
 
 const describe = (schedule: Schedule) => (schedule.kind === "cron" ? `${schedule.cron} ${schedule.timezone}` : `polls every ${duration(schedule.interval_us ?? 0)}`);
 
+/** Maximum number of schedules and triggers that are loaded. */
 const MAX_SCHEDULES = 2000;
 
 export const loadSchedules = (signal: AbortSignal) => getAll<Schedule>("/schedules?limit=200", MAX_SCHEDULES, signal);
@@ -101,7 +103,7 @@ export function SchedulesPage() {
           </tbody>
         </table></div>
       )}
-      {data && data.length >= MAX_SCHEDULES && <p class="quiet">The first {grouped(MAX_SCHEDULES)} schedules.</p>}
+      {data && data.length >= MAX_SCHEDULES && <p class="quiet">Only the first {grouped(MAX_SCHEDULES)} schedules are shown.</p>}
       <Preview />
       {isNew && <NewSchedule close={() => setNew(false)} />}
     </>
@@ -144,7 +146,7 @@ export function SchedulePage({ id }: { id: string }) {
       )}
       {data.last_error && <div class="box bad"><strong>The last poll failed</strong><p>{data.last_error}</p></div>}
       <section aria-labelledby="ticks"><h2 id="ticks">Ticks</h2>
-        {ticks.data?.items.length === 0 && <p class="quiet">No tick was due yet.</p>}
+        {ticks.data?.items.length === 0 && <p class="quiet">No tick has been due yet.</p>}
         {ticks.data && ticks.data.items.length > 0 && <div class="scroll"><table class="list">
           <thead><tr><th>Due</th><th>Outcome</th><th>Execution</th><th class="grow"><span class="hidden">Detail</span></th></tr></thead>
           <tbody>{ticks.data.items.map((tick) => (
@@ -160,14 +162,14 @@ export function SchedulePage({ id }: { id: string }) {
       </section>
       {asks === "run" && (
         <Dialog title={`Run ${data.workflow} now`} close={() => setAsks(null)}>
-          <p>An execution starts with the input of the schedule. The ticks of the schedule stay as they are.</p>
+          <p>An execution starts with the input of the schedule. The ticks of the schedule do not change.</p>
           <footer><button type="button" onClick={() => setAsks(null)}>Close</button><button type="button" class="primary" onClick={() => { setAsks(null); void act(`${path}/run-now`, "Started."); }}>Run now</button></footer>
         </Dialog>
       )}
       {asks === "backfill" && <BackfillDialog schedule={data} close={() => setAsks(null)} />}
       {asks === "delete" && (
         <Dialog title="Delete the schedule" close={() => setAsks(null)}>
-          <p>It does not fire any more. A program that registers it again brings it back.</p>
+          <p>The schedule will no longer fire. A program can register it again.</p>
           <footer><button type="button" onClick={() => setAsks(null)}>Keep it</button><button type="button" class="danger" onClick={() => { setAsks(null); void act(path, "The schedule is deleted.", "DELETE").then(() => go(url("schedules"))); }}>Delete</button></footer>
         </Dialog>
       )}

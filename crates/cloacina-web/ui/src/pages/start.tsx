@@ -78,11 +78,11 @@ export function StartPage({ name }: { name: string }) {
   let wrong = "";
   try {
     input = parse(text || "{}");
-    if (!isObject(input)) wrong = "The input is a JSON object.";
+    if (!isObject(input)) wrong = "The input must be a JSON object.";
   } catch (problem) {
     wrong = `This is not JSON: ${(problem as Error).message}`;
   }
-  if (!from && !wrong && input !== undefined && hasHidden(input)) wrong = `A value is hidden (${HIDDEN}). Type it again: the page does not know it.`;
+  if (!from && !wrong && input !== undefined && hasHidden(input)) wrong = `A value is hidden (${HIDDEN}). Type the value again, because the page does not know it.`;
   const changed = original !== undefined && input !== undefined ? differences(original, input) : [];
 
   async function start(isDry: boolean): Promise<void> {
@@ -109,7 +109,7 @@ export function StartPage({ name }: { name: string }) {
       const answer = await send<{ id: string | null; created: boolean }>("POST", path, body);
       if (isDry) say("The request is valid. Nothing was started.");
       else if (answer.id) {
-        say(answer.created ? "Started." : "An execution with this key exists already.");
+        say(answer.created ? "Started." : "An execution with this key already exists.");
         go(url(`executions/${answer.id}`));
       }
     } catch (problem) {

@@ -10,6 +10,7 @@ import { Empty, ErrorBox, Loading, Time } from "../parts/basics.tsx";
 import { Tree } from "../parts/json.tsx";
 import { loadEvents } from "./history.tsx";
 
+/** Maximum number of steps that are loaded for a task. */
 const MAX_STEPS = 1000;
 
 interface Step {
@@ -70,7 +71,7 @@ export function TaskSteps({ execution, task }: { execution: string; task: string
   return (
     <>
       <ol class="attempts" aria-label="Steps">{data.map((step) => <StepItem key={step.key} step={step} />)}</ol>
-      {data.length >= MAX_STEPS && <p class="quiet">The first {grouped(MAX_STEPS)} steps.</p>}
+      {data.length >= MAX_STEPS && <p class="quiet">Only the first {grouped(MAX_STEPS)} steps are shown.</p>}
     </>
   );
 }

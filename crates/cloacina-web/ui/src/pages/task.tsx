@@ -166,7 +166,7 @@ export function TaskPanel({ execution, task, runAgain }: { execution: Execution;
       {tab === "wrote" && <Written execution={execution} task={task} />}
       {tab === "steps" && <TaskSteps execution={execution.id} task={task} />}
       {tab === "children" && <Children id={execution.id} task={task} />}
-      {tab === "saw" && <Payload path={`${path}/view`} empty="It sees nothing yet." />}
+      {tab === "saw" && <Payload path={`${path}/view`} empty="The task has not received a context." />}
     </aside>
   );
 }

@@ -1,4 +1,4 @@
-// The timeline: shows for each task, or each runner, when tasks waited, why they waited, and when they ran.
+// The timeline. It shows, for each task or each runner, when tasks waited, why they waited, and when they ran.
 import { useMemo, useState } from "preact/hooks";
 import { getAll } from "../lib/api.ts";
 import { duration, grouped, micros, now } from "../lib/time.ts";
@@ -10,6 +10,7 @@ import { family } from "../parts/state.tsx";
 import { loadEvents } from "./history.tsx";
 import { attemptsOf } from "./task.tsx";
 
+/** Maximum number of tasks that are loaded. */
 const MAX_TASKS = 2000;
 
 /** Returns the milliseconds since 1970, with fractions. */
@@ -55,7 +56,7 @@ function lanesOf(execution: Execution, tasks: readonly Task[], events: readonly 
     attempts.forEach((attempt, index) => {
       const from = millis(attempt.started ?? "");
       const to = attempt.ended === null ? end : millis(attempt.ended);
-      // An attempt that ends when it starts is drawn with a length of 1 µs, because `add` drops empty parts.
+      // An attempt that ends at the time of its start is drawn with a length of 1 µs, because `add` drops empty parts.
       add("run", attempt.state, from, Math.max(to, from + 0.001), `attempt ${attempt.number} ${attempt.state.toLowerCase()}`);
       const next = attempts[index + 1]?.started;
       if (next) add("retry", "Retrying", to, millis(next), "waited for the next attempt");
@@ -155,7 +156,7 @@ export function TimelineTab({ execution, selected }: { execution: Execution; sel
             </div>
           );
         }} />
-      {data.tasks.length >= MAX_TASKS && <p class="quiet">The first {grouped(MAX_TASKS)} tasks.</p>}
+      {data.tasks.length >= MAX_TASKS && <p class="quiet">Only the first {grouped(MAX_TASKS)} tasks are shown.</p>}
     </>
   );
 }

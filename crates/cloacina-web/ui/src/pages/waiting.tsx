@@ -22,13 +22,13 @@ const rank = (code: string) => ORDER.indexOf(code) + 1 || ORDER.length + 1;
 /** Whether all open executions were examined. */
 export const isComplete = ({ executions, open }: Examined) => open.kind === "exact" && executions >= open.value;
 
-/** Says how many open executions were examined, unless it was all of them. */
+/** Says how many open executions were examined, unless all of them were examined. */
 export function ExaminedNote({ examined }: { examined: Examined }) {
   if (isComplete(examined)) return null;
   const { executions, open } = examined;
   return (
     <p class="quiet" role="note">
-      {executions.toLocaleString("en")} of {open.kind === "at_least" && "at least "}{open.value.toLocaleString("en")} open executions were examined: some with ready tasks in each queue, the newest, and those that have run for longest.
+      {executions.toLocaleString("en")} of {open.kind === "at_least" && "at least "}{open.value.toLocaleString("en")} open executions were examined: some with ready tasks in each queue, the newest ones, and those that have been running for the longest time.
     </p>
   );
 }
@@ -74,7 +74,7 @@ export function WaitingPage() {
       </section>
       {data.items.length === 0 && data.examined.open.value === 0 && <Empty title="Nothing waits"><p>No execution is open.</p></Empty>}
       <ExaminedNote examined={data.examined} />
-      {data.items.length > 0 && <p class="quiet">Open executions by what they wait for. <a href={url("executions", { status: ["Pending", "Running", "Paused"] })}>Show all that are open</a></p>}
+      {data.items.length > 0 && <p class="quiet">The open executions are grouped by what they wait for. <a href={url("executions", { status: ["Pending", "Running", "Paused"] })}>Show all open executions</a></p>}
       {sorted.map(([code, list]) => (
         <section key={code} aria-labelledby={`reason-${code}`}>
           <h2 id={`reason-${code}`}>{TITLES[code] ?? code.replaceAll("_", " ")} <span class="quiet">{list.reduce((sum, group) => sum + group.count, 0)}</span></h2>

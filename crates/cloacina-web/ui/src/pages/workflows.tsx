@@ -12,7 +12,7 @@ import { State, family } from "../parts/state.tsx";
 import { FIRST_WORKFLOW, elapsed } from "./executions.tsx";
 import { loadSchedules } from "./schedules.tsx";
 
-/** The last executions as bars. The height is the duration, the colour is the state. */
+/** The last executions as bars. The height of a bar shows the duration, and its colour shows the state. */
 function LastRuns({ runs }: { runs: readonly Summary[] }) {
   const longest = Math.max(1, ...runs.map((run) => run.duration_us ?? 0));
   const text = runs.length === 0 ? "No executions" : `The last ${runs.length} executions: ${[...Map.groupBy(runs, (run) => run.status)].map(([state, list]) => `${list.length} ${state}`).join(", ")}`;
@@ -67,7 +67,7 @@ export function WorkflowsPage() {
             <thead><tr><th>Workflow</th><th class="grow">Description</th><th class="number">Tasks</th><th>Last executions</th><th>Newest</th><th><span class="hidden">Actions</span></th></tr></thead>
             <tbody>{found.slice(0, 100).map((workflow) => <WorkflowRow key={workflow.name} workflow={workflow} />)}</tbody>
           </table></div>
-          {found.length > 100 && <p class="quiet">{found.length - 100} more: narrow the name.</p>}
+          {found.length > 100 && <p class="quiet">{found.length - 100} more workflows match. Type more of the name to see them.</p>}
         </>
       )}
     </>
@@ -126,7 +126,7 @@ export function WorkflowPage({ name }: { name: string }) {
           <thead><tr><th>Task</th><th>Kind</th><th>After</th><th class="number">Attempts</th><th class="number">Timeout</th><th>Code</th></tr></thead>
           <tbody>{data.defined_tasks.slice(0, 500).map((one) => <tr key={one.id}><td>{one.id}</td><td>{one.kind}</td><td class="grow">{one.dependencies.slice(0, 12).join(", ")}{one.dependencies.length > 12 && ` and ${one.dependencies.length - 12} more`}</td><td class="number">{one.max_attempts}</td><td class="number">{one.timeout_us === null ? "–" : duration(one.timeout_us)}</td><td class="mono">{one.fingerprint.slice(0, 12)}</td></tr>)}</tbody>
         </table></div>
-        {data.defined_tasks.length > 500 && <p class="quiet">The first 500 of {data.defined_tasks.length} tasks.</p>}
+        {data.defined_tasks.length > 500 && <p class="quiet">Only the first 500 of {data.defined_tasks.length} tasks are shown.</p>}
       </section>
     </>
   );

@@ -27,7 +27,7 @@ export function Toast() {
   );
 }
 
-/** A time. Its title shows the date, the time with microseconds, and the zone. */
+/** A time. The tooltip shows the date, the time with microseconds, and the zone. */
 export function Time({ at, isRelative = false, isExact = false }: { at: string | null | undefined; isRelative?: boolean; isExact?: boolean }) {
   if (!at) return <span class="quiet">–</span>;
   return (
@@ -117,7 +117,7 @@ export function Dialog({ title, close, children, isWide = false }: {
   isWide?: boolean;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  // The dialog opens before the browser paints, so that it receives the next key that a person presses.
+  // The dialog opens before the browser paints, so that it receives the next key that the user presses.
   useLayoutEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     dialog.current?.showModal();

@@ -1,4 +1,5 @@
-// The dialog for an action on all executions that match a filter. It makes a dry run, asks, acts, and shows the refusals.
+// The dialog for an action on all executions that match a filter. It makes a dry run,
+// asks for confirmation, applies the action, and shows the refusals.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
@@ -54,7 +55,7 @@ function added(sum: Outcome, answer: Answer): Outcome {
   };
 }
 
-/** Applies the action, or counts in a dry run, until all matching executions were examined or `isStopped` returns true. */
+/** Applies the action, or makes a dry run (`isDry`), until all matching executions are examined or `isStopped` returns true. */
 async function run(action: Action, filter: Record<string, string[]>, isDry: boolean, from: Outcome, told: (outcome: Outcome) => void, isStopped: () => boolean): Promise<void> {
   let sum = from;
   do {
@@ -90,7 +91,7 @@ export function BulkDialog({ action, filter, close }: { action: Action; filter: 
       await run(action, filter, false, last, (outcome) => { last = outcome; setResult(outcome); }, () => isStopped.current);
       // The dialog stays open if more executions were refused than in the dry run.
       if (last.next === null && last.refused <= (plan?.refused ?? 0)) {
-        say(`${last.done} executions are ${past}.`);
+        say(`${last.done} executions were ${past}.`);
         close();
       }
     } catch (problem) {
@@ -116,7 +117,7 @@ export function BulkDialog({ action, filter, close }: { action: Action; filter: 
           {[...(result ?? plan).reasons].map(([text, count]) => <li key={text}>{count} stay as they are: {text}</li>)}
         </ul>
       )}
-      {isCounting && <p class="quiet" role="status">Still counting. The action can start when all that match are counted.</p>}
+      {isCounting && <p class="quiet" role="status">Still counting. The action can start when all matching executions are counted.</p>}
       {isRunning && <progress max={Math.max(1, plan?.matched ?? 1)} value={result?.matched ?? 0} aria-label="Progress" />}
       {isOver && (
         <div class="box" role="status">

@@ -1,4 +1,4 @@
-// Actions on executions: the states that allow them, and the dialog that asks before acting.
+// Actions on executions: the states that allow them, and the dialog that asks for confirmation.
 import { useState } from "preact/hooks";
 import { ApiError, each, send } from "../lib/api.ts";
 import { notice } from "../lib/live.ts";
@@ -26,7 +26,7 @@ export async function control(id: string, action: Action, fromTask?: string): Pr
 
 type Item = Pick<Summary, "id" | "status" | "workflow">;
 
-/** A dialog that asks, applies an action to one or more executions, and shows what was refused. */
+/** A dialog that asks for confirmation, applies an action to one or more executions, and shows what was refused. */
 export function ControlDialog({ action, items, fromTask, close, done }: {
   action: Action;
   items: readonly Item[];
@@ -56,7 +56,7 @@ export function ControlDialog({ action, items, fromTask, close, done }: {
     setProblems(failed);
     done?.(failed.map((one) => one.id));
     if (failed.length === 0) {
-      say(isOne ? `The execution is ${past}.` : `${able.length} executions are ${past}.`);
+      say(isOne ? `The execution was ${past}.` : `${able.length} executions were ${past}.`);
       close();
     }
     notice();

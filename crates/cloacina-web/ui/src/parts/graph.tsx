@@ -10,6 +10,8 @@ export const STATE_OF: Record<string, string> = {
   p: "Pending", r: "Ready", w: "Waiting", R: "Running", C: "Completed", F: "Failed", S: "Skipped", X: "Cancelled",
 };
 
+// Lengths in pixels, at a scale of 1: the distances between columns and between rows, the size of the box of a task, and the
+// width of the buttons at the top right.
 const COLUMN = 168;
 const ROW = 64;
 const WIDTH = 148;
@@ -309,7 +311,7 @@ export function GraphCanvas({ graph, states, selected, again, choose, isFollowin
   return (
     <div class="graph" style={{ height: `min(${Math.round(needed)}px, clamp(240px, 44vh, 520px))` }}>
       <canvas ref={canvas} tabIndex={0} role="application"
-        aria-label={`Graph of ${graph.tasks.length} tasks. Arrow keys move between tasks; the table beside it lists the same tasks.${name ? ` Selected: ${name}, ${STATE_OF[states[selected] ?? ""] ?? ""}.` : ""}`}
+        aria-label={`Graph of ${graph.tasks.length} tasks. Arrow keys move between tasks; the table below lists the same tasks.${name ? ` Selected: ${name}, ${STATE_OF[states[selected] ?? ""] ?? ""}.` : ""}`}
         onPointerDown={(event) => {
           drag.current = { x: event.clientX, y: event.clientY, moved: 0 };
           event.currentTarget.setPointerCapture(event.pointerId);

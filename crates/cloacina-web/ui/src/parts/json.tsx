@@ -7,7 +7,9 @@ import { useLoad } from "../lib/use.ts";
 import { type Json, Num, isObject, parse, write } from "../lib/json.ts";
 import { Copy, ErrorBox, Loading } from "./basics.tsx";
 
+/** Number of items of a list or an object that are shown at first, and that each click on the button adds. */
 const MAX_ITEMS = 200;
+/** The depth from which lists and objects are folded at first. */
 const FOLDED_DEPTH = 2;
 
 function Leaf({ value }: { value: Json }) {
@@ -76,7 +78,7 @@ export function Payload({ path, empty = "Nothing." }: { path: string; empty?: st
   if (!data || isLoading) return <Loading />;
   if (data.isCut) {
     const target = `${MOUNT}api/v1${path}?full=true`;
-    return <p>The value has {bytes(data.size)}, too much to show. <a href={target} download="value.json">Download it</a></p>;
+    return <p>The value has a size of {bytes(data.size)}, which is too large to show. <a href={target} download="value.json">Download it</a></p>;
   }
   if (data.value === null || data.value === undefined) return <p class="quiet">{empty}</p>;
   return <Tree value={data.value} />;

@@ -1,4 +1,4 @@
-// The command palette (Ctrl-K), which finds pages, workflows, executions and settings; and the help for shortcuts.
+// The command palette (Ctrl-K), which finds pages, workflows, executions and settings. Also the list of keyboard shortcuts.
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { go, parts, url } from "../lib/route.ts";
@@ -69,7 +69,7 @@ export function Palette({ close, help }: { close: () => void; help: () => void }
   const act = (entry: Entry | undefined) => {
     if (!entry) return;
     close();
-    // Acts later, because the dialog first returns the focus to the page.
+    // The entry acts later, because the dialog must first return the focus to the page.
     setTimeout(entry.act);
   };
   return (
@@ -96,16 +96,16 @@ export function Palette({ close, help }: { close: () => void; help: () => void }
           </li>
         ))}
       </ul>
-      {entries.length === 0 && <p class="quiet">Nothing matches. Executions are found by their whole key or id.</p>}
+      {entries.length === 0 && <p class="quiet">Nothing matches. Executions are found by their complete key or id.</p>}
     </Dialog>
   );
 }
 
 const KEYS: [string, string][] = [
   ["Ctrl K", "Search pages, workflows, executions, actions"], ["g h", "Attention"], ["g e", "Executions"], ["g w", "Workflows"],
-  ["g s", "Schedules"], ["g q", "Waiting"], ["g r", "Runners"], ["g d", "Database"], ["/", "Filter of the list"],
-  ["j k", "Next and previous row"], ["Enter", "Open the row"], ["x", "Select the row"], ["X", "Select all rows up to it"],
-  [".", "Actions"], ["e", "Why it is not moving"], ["d t l h", "Graph, timeline, logs, history"], ["r", "Run again with this input"],
+  ["g s", "Schedules"], ["g q", "Waiting"], ["g r", "Runners"], ["g d", "Database"], ["/", "Filter the list"],
+  ["j k", "Next and previous row"], ["Enter", "Open the row"], ["x", "Select the row"], ["X", "Select all rows up to this row"],
+  [".", "Actions"], ["e", "Why the execution is not done"], ["d t l h", "Graph, timeline, logs, history"], ["r", "Run again with this input"],
   ["[ ]", "Newer and older execution"], ["c", "Copy the id"], ["f", "Fit the graph"], ["p", "Pause live updates"], ["T", "Light or dark"], ["Esc", "Close"],
 ];
 
@@ -115,7 +115,7 @@ export function Help({ close }: { close: () => void }) {
       <dl class="keys">
         {KEYS.map(([key, text]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{text}</dd></div>)}
       </dl>
-      <p class="quiet">Single-key shortcuts can be switched off in the settings. No key changes anything without asking first.</p>
+      <p class="quiet">Single-key shortcuts can be switched off in the settings. No key changes the database without asking first.</p>
     </Dialog>
   );
 }

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { type Json, Num, isObject, parse, write } from "../lib/json.ts";
 
 const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/;
+/** Maximum number of fields of a form. An object with more members is edited as JSON text. */
 const MAX_FIELDS = 40;
 
 const plain = (value: unknown): Json | undefined => (value === undefined ? undefined : parse(JSON.stringify(value)));
@@ -38,7 +39,7 @@ function resolve(schema: unknown, root: Schema, depth = 0): Schema {
   return found;
 }
 
-/** Returns the fields that an object's schema describes; `null` if it does not describe fields. */
+/** Returns the fields that an object's schema describes; `null` if the schema describes no fields, or more than `MAX_FIELDS`. */
 export function fieldsOf(schema: unknown): Field[] | null {
   const root = record(schema);
   const object = resolve(root, root);
@@ -63,7 +64,10 @@ export function fieldsOf(schema: unknown): Field[] | null {
   });
 }
 
-/** Returns the initial value of a form: the defaults of its fields. A required flag or choice without a default is `false` or the first choice. */
+/**
+ * Returns the initial value of a form: the defaults of its fields. Without a default, a required flag is `false`, and a required
+ * choice is the first choice.
+ */
 export function startValue(fields: readonly Field[]): { [name: string]: Json } {
   const value: { [name: string]: Json } = {};
   for (const { name, kind, isRequired, preset, choices } of fields) {

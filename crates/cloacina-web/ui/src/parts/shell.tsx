@@ -99,7 +99,7 @@ export function Navigation() {
           <li key={path}>
             <a href={url(path)} aria-current={current === path ? "page" : undefined}>
               {title}
-              {path === "" && attention.value > 0 && <span class="count" title="executions and schedules that are stuck">{attention.value}</span>}
+              {path === "" && attention.value > 0 && <span class="count" title="items that need attention">{attention.value}</span>}
             </a>
           </li>
         ))}

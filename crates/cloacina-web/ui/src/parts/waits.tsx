@@ -13,7 +13,7 @@ import { Mark } from "./state.tsx";
 
 const failed = (error: unknown) => (error instanceof ApiError ? error : new ApiError({ code: "page", title: "error", status: 0, detail: String(error) }));
 
-/** Parses JSON that a person has typed. An empty text means no value. */
+/** Parses JSON that the user has typed. An empty text means no value. */
 function typed(text: string): { value: Json | undefined; wrong: string } {
   if (!text.trim()) return { value: undefined, wrong: "" };
   try {
@@ -99,7 +99,7 @@ export function SignalDialog({ name: first = "", signalKey = null, to = null, cl
   }
   return (
     <Dialog title="Send a signal" close={close}>
-      <p class="quiet">{to === null ? "All tasks that wait for its name and key get it, now or later." : <>It goes to execution <span class="mono">{shortId(to)}</span> alone.</>}</p>
+      <p class="quiet">{to === null ? "All tasks that wait for the name and the key of the signal receive it, now or later." : <>Only execution <span class="mono">{shortId(to)}</span> receives the signal.</>}</p>
       <form class="form" onSubmit={(event) => { event.preventDefault(); void act(); }}>
         <label for="signal-name"><span>Name</span><input id="signal-name" value={name} required onInput={(event) => setName(event.currentTarget.value)} /></label>
         {to === null && <label for="signal-key"><span>Key; empty for waits without a key</span><input id="signal-key" value={key} onInput={(event) => setKey(event.currentTarget.value)} /></label>}
@@ -152,7 +152,7 @@ export function Waits({ execution, task, empty, kind }: { execution?: string; ta
           );
         })}
       </ul>
-      {data?.next && <p class="quiet">The oldest {items.length}. The command line lists all:</p>}
+      {data?.next && <p class="quiet">Only the oldest {items.length} are shown. This command lists all of them:</p>}
       {data?.next && <Command text="cloaca waits" />}
       {decides && <DecideDialog wait={decides} close={() => setDecides(null)} />}
       {sends && <SignalDialog name={sends.name} signalKey={sends.key} close={() => setSends(null)} />}

@@ -36,7 +36,8 @@ impl Execution {
             "error": error.map(|error| serde_json::json!({ "type": error.kind, "message": error.message })),
         });
         record_of(&mut changes, now, HistoryKind::ChildEnded, ordinal, &data);
-        // If the child was retried in place, the node may have no counted attempt. The failed attempt then counts as the first.
+        // If a retry ran the same child again, the node may have no counted attempt. The failed attempt then counts as the
+        // first attempt.
         let attempt = self.counted_attempts(ordinal).max(1);
         let delay = (end.status != ExecutionStatus::Completed)
             .then(|| self.delay_after_child(ordinal, &end, attempt, random))

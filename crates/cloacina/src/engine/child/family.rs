@@ -121,8 +121,8 @@ impl Execution {
         }
     }
 
-    /// M6: cancels the node's previous child if it may still be open, because a retry that begins at this node starts a new
-    /// child.
+    /// M6: cancels the earlier children of a node that may still be open: its child, or the children of its items. A retry that
+    /// begins at this node starts new children.
     pub(in crate::engine) fn cancel_earlier_child(&self, ordinal: Ordinal, changes: &mut Changes) {
         if let Some(child) = self
             .node_child(ordinal)

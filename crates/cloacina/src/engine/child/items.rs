@@ -1,4 +1,4 @@
-//! Nodes that run one child per element of a list: the start of a child for an item, and the end of the item (M, K).
+//! Nodes that run one child per element of a list: the start of a child for an item, and the end of the item (semantics M, K).
 //!
 //! Such a node is a map whose items are run by children instead of workers. An item is running while its child is open, and an
 //! attempt of the item ends when the child ends.

@@ -24,7 +24,7 @@ pub(super) fn find(name: &str) -> Result<Tz, Error> {
 }
 
 /// Returns up to three zone names, in quotes, that equal the given name except for case, have the same last part, or are
-/// similar.
+/// similar to it.
 fn similar(name: &str) -> Vec<String> {
     let wanted = name.trim().to_lowercase().replace(' ', "_");
     if wanted.len() < 3 {
@@ -52,7 +52,7 @@ fn similar(name: &str) -> Vec<String> {
                 .map(|(_, known)| *known),
         );
     }
-    // With fewer letters, names that have nothing in common would be similar.
+    // Shorter names would count as similar to names that have nothing in common with them.
     if found.is_empty() && wanted_city.len() >= 5 {
         let city = |lower: &str| lower.rsplit('/').next().map(str::to_owned);
         let cities: Vec<String> = lower.iter().filter_map(|(lower, _)| city(lower)).collect();

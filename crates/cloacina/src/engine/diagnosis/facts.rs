@@ -196,7 +196,7 @@ pub enum Reason {
         since: Timestamp,
         /// The time at which the wait ends even if nothing has arrived.
         deadline: Option<Timestamp>,
-        /// For each signal name, the number of arrived signals with another key than the one that the task waits for. Names
+        /// For each signal name, the number of arrived signals whose key differs from the key that the task waits for. Names
         /// for which this number is not known are left out.
         others: Vec<(String, usize)>,
     },
@@ -207,7 +207,7 @@ pub enum Reason {
         /// The counts of its items. `None`: its list has not been read yet.
         row: Option<Box<MapRow>>,
     },
-    /// A task without a failed attempt was snoozed, and is not due yet.
+    /// A snoozed task, of which no attempt has failed, is not due yet.
     Timer {
         /// The task.
         task: String,

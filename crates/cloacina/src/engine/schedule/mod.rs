@@ -16,8 +16,8 @@ pub use ticks::{
     Decision, MAX_LATENESS, MAX_TICKS, ScheduleInputs, TAKEOVER_DELAY, Tick, evaluate,
 };
 
-/// Time, in microseconds, between two evaluations of a schedule with waiting ticks. The end of an execution causes a
-/// further evaluation.
+/// Time, in microseconds, between two evaluations of a schedule with waiting ticks. The end of an execution also
+/// causes an evaluation.
 const QUEUE_INTERVAL: Micros = 5_000_000;
 
 /// Parses the cron expression of a schedule's record.

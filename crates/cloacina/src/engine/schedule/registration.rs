@@ -230,7 +230,8 @@ pub fn replaced(
     })
 }
 
-/// Returns the record of a schedule or trigger after it was enabled or disabled. An enabled one has its next tick or poll.
+/// Returns the record of a schedule or trigger after it was enabled or disabled. If it was enabled, the record
+/// contains the time of the next tick or poll.
 /// Ticks that were due while the schedule was disabled never fire (F6).
 ///
 /// # Errors

@@ -11,8 +11,8 @@ use crate::types::{
 /// database did not answer.
 pub const MAX_LATENESS: Micros = 60_000_000;
 
-/// Time, in microseconds, for which a runner that started after a tick was due leaves the tick to peers that were already
-/// running. It counts from the tick's due time. Afterwards, any runner fires the tick.
+/// Time after a tick's due time, in microseconds, during which a runner that started later leaves the tick to peers that were
+/// running at the due time. Afterwards, any runner fires the tick.
 pub const TAKEOVER_DELAY: Micros = 2_000_000;
 
 /// Maximum number of ticks that one evaluation decides. The next evaluation continues with the following tick, so that the size

@@ -41,7 +41,7 @@ impl Execution {
                 },
                 None => DecideError::NotWaiting(self.control_error(
                     &format!("does not wait for a decision about '{id}'"),
-                    Some("list the open approvals with waits"),
+                    Some("list the open approvals with `waits`"),
                 )),
             });
         };

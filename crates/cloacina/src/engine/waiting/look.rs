@@ -213,7 +213,7 @@ impl Execution {
     }
 
     /// Ends a wait whose condition does not hold, after a timeout or after a rejection. L9: if the task continues, it keeps the
-    /// signals that have come.
+    /// signals that have arrived.
     #[expect(clippy::too_many_arguments, reason = "they describe one end of a wait")]
     pub(super) fn end_unmet(
         &mut self,
@@ -378,7 +378,7 @@ fn object_of(values: &BTreeMap<String, Json>) -> Json {
 }
 
 impl Execution {
-    /// The number of the attempt whose function has parked. The next attempt gets this number again.
+    /// The number of the attempt whose function exited in order to wait. The next attempt gets this number again.
     pub(in crate::engine) fn attempt_that_parked(&self, ordinal: Ordinal) -> u32 {
         self.task(ordinal).attempt + 1
     }

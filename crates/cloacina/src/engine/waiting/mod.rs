@@ -6,7 +6,7 @@
 //! late does no harm.
 //!
 //! `registration` begins a wait. `look` checks a wait, and ends it after a signal, a timer or the timeout. `approval` ends a
-//! wait by a decision. `moving` changes an open wait from outside (pause, new due time, retry). `rows` lists open waits, and
+//! wait by a decision. `moving` changes a wait for other reasons (pause, new due time, retry). `rows` lists open waits, and
 //! `paths` reads the values in the context that a wait depends on.
 
 mod approval;

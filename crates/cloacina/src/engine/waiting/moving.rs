@@ -1,4 +1,4 @@
-//! Changes of an open wait from outside: a new due time, a pause, the end of the task, a retry (L6, L13).
+//! Changes of a wait that its own check does not cause: a new due time, a pause, the end of the task, a retry (L6, L13).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
         JsonShape::Number | JsonShape::Bool => value.as_str().to_owned(),
         other => {
             return Err(format!(
-                "the value there is of type {}, not a string or a number",
+                "the value there is a JSON {}, not a string, a number or a boolean",
                 other.name()
             ));
         }
@@ -27,7 +27,7 @@ pub(super) fn key_at(view: &Context, path: &str) -> Result<String, String> {
     // No signal can be sent with a longer key or with NUL, and the database may refuse such a key.
     if key.len() > MAX_SIGNAL_KEY || key.contains('\0') {
         return Err(format!(
-            "the string there has {} bytes; a key has at most {MAX_SIGNAL_KEY} bytes and no NUL",
+            "the string there has {} bytes; a key must have at most {MAX_SIGNAL_KEY} bytes and no NUL",
             key.len()
         ));
     }

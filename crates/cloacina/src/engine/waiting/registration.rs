@@ -77,7 +77,7 @@ impl Execution {
         true
     }
 
-    /// T5: makes a task wait after its function has exited for this purpose. The attempt is not counted.
+    /// T5: makes a task wait after its function has exited in order to wait. The attempt is not counted.
     pub(in crate::engine) fn park(
         &mut self,
         ordinal: Ordinal,

@@ -1,7 +1,7 @@
 //! Applies the end of a child to its parent in the transaction that ends the child (semantics M3).
 //!
-//! The batch also contains a message to the parent's inbox. The store adds this message only if it cannot write the parent's
-//! change, because another runner has changed the parent.
+//! The batch also contains a message to the parent's inbox. If another runner has changed the parent, the
+//! store cannot write the parent's change, and adds this message instead.
 
 use crate::engine::Changes;
 use crate::runtime::step::Step;

@@ -13,8 +13,8 @@ use crate::types::{
     Post, TaskStatus, Timestamp, micros,
 };
 
-/// A child is retried only after its final tasks have ended. The shortest and the longest time, in microseconds, between two
-/// checks for this. The time grows with the age of the parent's message.
+/// The shortest and the longest time, in microseconds, between two checks whether a child's final tasks have ended. A child is
+/// retried only after their end. The time between checks grows with the age of the parent's message.
 const FINALE_PAUSE: (Micros, Micros) = (200_000, 30_000_000);
 
 impl Step {
@@ -22,8 +22,8 @@ impl Step {
     /// final tasks of executions that end in this turn.
     ///
     /// # Errors
-    /// Returns an error if the database does not answer. The nodes stay due. The batch must not be written if it then
-    /// [lacks](Self::lacks_finale) the final tasks of an execution.
+    /// Returns an error if the database does not answer. Nodes whose children were not started stay due. The batch must not be
+    /// written if it then [lacks](Self::lacks_finale) the final tasks of an execution.
     pub(in crate::runtime) fn start_children(&mut self) -> Result<(), StoreError> {
         let mut position = 0;
         while position < self.batch.executions.len() {
@@ -139,8 +139,8 @@ impl Step {
             self.move_to_the_end(message, held)?;
             return Ok(false);
         }
-        // A parent may get the ends of many children in one turn. The parent's current state is read only
-        // for the first of them.
+        // A parent may receive the ends of many children in one turn. The parent's current state is read only for the first of
+        // them.
         let is_fresh = (self.batch.executions.get(&id)).is_some_and(|change| change.is_wake);
         if !is_fresh && self.batch.executions.contains_key(&id) {
             // The execution was changed in this turn. The next turn applies the message.
@@ -238,16 +238,16 @@ impl Step {
     }
 }
 
-/// The time at which a child is to run again, after its parent has asked for a retry.
+/// The time at which a child runs again, after its parent has requested a retry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RetryTiming {
-    /// The child is to run again now.
+    /// The child runs again now.
     Now,
-    /// The parent is paused. The child is to run again when the parent is resumed.
+    /// The parent is paused. The child runs again when the parent is resumed.
     Later,
 }
 
-/// Returns when a child is to run again, according to the current state of the parent that asked for this. `None` if the parent
+/// Returns when a child runs again, according to the current state of the parent that requested the retry. `None` if the parent
 /// no longer waits for the child.
 ///
 /// # Errors

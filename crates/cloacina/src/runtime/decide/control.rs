@@ -40,7 +40,7 @@ impl Step {
         let decided = apply(&*self.store, execution, &action, self.now);
         let refusal = decided.map(|changes| change.changes.merge(changes)).err();
         if change.is_empty() {
-            // The answer does not depend on a write, so the caller gets it now.
+            // The answer does not depend on a write, so the caller receives it now.
             reply(refusal.map_or_else(|| Ok(execution.record().status), Err));
         } else {
             change.controls.push(PendingControl {
@@ -207,7 +207,7 @@ fn ordinal_of(execution: &Execution, task: &str) -> Result<Ordinal, Error> {
     ordinal.ok_or_else(|| unknown_task(execution.workflow(), task))
 }
 
-/// Returns the recorded step from which a task is to run again.
+/// Returns the recorded step from which a task must run again.
 pub(in crate::runtime) fn step_to_retry(
     store: &dyn Store,
     execution: &Execution,

@@ -73,7 +73,7 @@ impl Step {
         changes.any(|change| change.changes.flow.finale.is_some())
     }
 
-    /// Returns the id under which a derived workflow is stored. Stores the workflow if necessary.
+    /// Returns the id under which the derived workflow of final tasks is stored. Stores the workflow if necessary.
     fn stored_finals(&mut self, finals: &Arc<Workflow>) -> Result<DefinitionId, StoreError> {
         let name = finals.name();
         if let Some(id) = self.registry.latest(name)
@@ -185,8 +185,8 @@ fn moved(id: InboxId, now: Timestamp) -> InboxId {
     InboxId::from_parts(now, bits)
 }
 
-/// Returns whether final tasks belong to the latest end of `first`, and not to an end before a retry. Times do not show this,
-/// because the clock may have been set back between two ends.
+/// Returns whether final tasks belong to the latest end of `first`, and not to an end before a retry. Timestamps cannot
+/// show this, because the clock may have been set back between two ends.
 fn belong_to_last_end(finale: &ParentLink, first: &ExecutionRecord) -> bool {
     finale.generation > first.finals_before()
 }

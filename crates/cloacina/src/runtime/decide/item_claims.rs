@@ -164,9 +164,8 @@ impl Step {
             .any(|executor| queues.of(*executor).occupies(key))
     }
 
-    /// Reads the executions of claimed items, if this process does not know the execution or cached it before its map
-    /// expanded. Nothing else updates such a cached execution, because a claim of an item does not change the
-    /// execution.
+    /// Reads the executions of claimed items that are not in the cache, or that were cached before their map was expanded.
+    /// Nothing else updates such a cached execution, because a claim of an item does not change the execution.
     fn load_open_maps(&mut self, claimed: &[ClaimedItems]) -> Result<(), StoreError> {
         let is_known = |map: &&ClaimedItems| {
             let row = &map.row;
@@ -183,7 +182,7 @@ impl Step {
         self.load(&stale)
     }
 
-    /// Prepares a claimed item for its executor's queue, with the context that the item sees.
+    /// Prepares a claimed item for its executor's queue, with the context that the item receives.
     fn assign_item(
         &mut self,
         (id, task): MapKey,
@@ -198,7 +197,8 @@ impl Step {
         self.assign_with(id, task, claim, Arc::new(context), dispatch);
     }
 
-    /// E2: dispatches an item that is a suspect, once the count of its start is durable.
+    /// E2: dispatches a suspect, that is, an item that may have crashed its process. Called when the count of the item's start
+    /// is durable.
     pub(super) fn start_suspect(
         &mut self,
         key: MapKey,
@@ -220,7 +220,7 @@ impl Step {
         self.dispatch_suspect(suspect);
     }
 
-    /// E2: dispatches a suspect item that is to run alone. If the map's list cannot be read, tries again in the next turn.
+    /// E2: dispatches a suspect item, which must run alone. If the map's list cannot be read, tries again in the next turn.
     pub(in crate::runtime) fn dispatch_suspect(&mut self, suspect: Suspect) {
         let key = (suspect.execution, suspect.task);
         let row = self.maps.row(key).cloned();
@@ -237,8 +237,8 @@ impl Step {
         }
     }
 
-    /// Returns the context of a map and its lists, split into items. For an aligned map, contains only the elements of the
-    /// given items. `None` if the lists cannot be read.
+    /// Returns the context of a map and its lists, split into items. For an aligned map, the result has only the elements of
+    /// the given items. `None` if the lists cannot be read.
     pub(super) fn view_of_map(
         &mut self,
         key: MapKey,
@@ -260,7 +260,7 @@ impl Step {
                 elements: Arc::new(MapElements::of_results(&spec, results)),
                 context,
             };
-            // Later calls use only the context of this view again.
+            // Later calls reuse only the context of this view.
             self.maps.keep_view(key, row.generation, view.clone());
             return Some(view);
         }
@@ -279,7 +279,7 @@ impl Step {
         Some(view)
     }
 
-    /// Takes over items that this runner has claimed in the database but this process does not hold.
+    /// Takes over the items that this runner has claimed according to the database, but that this process does not hold.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

@@ -107,7 +107,7 @@ impl Step {
             if was_mine {
                 self.metrics.count_dropped();
                 self.signals.raise(Signal::Reconcile);
-                tracing::info!(execution_id = %id, item = claim.item, attempt = claim.attempt, "result of an item dropped: the claim was lost, by a timeout, a cancel or a rescue");
+                tracing::info!(execution_id = %id, item = claim.item, attempt = claim.attempt, "result of an item dropped: the claim was lost to a timeout, a cancel or a rescue");
             }
             return;
         };
@@ -115,7 +115,7 @@ impl Step {
             return;
         };
         let record = execution.finish_item(&item, &finish, limits, self.now, random);
-        // An item cannot wait, so an attempt that parks has failed.
+        // An item cannot wait, so an attempt that exits for a wait has failed.
         if was_mine && !matches!(finish.outcome, Outcome::Snooze { .. } | Outcome::Released) {
             self.metrics
                 .count_attempt(execution, task, record.status, None, ran);

@@ -11,8 +11,8 @@ use crate::workflow::{Parameter, TaskDefinition, Workflow};
 /// Number of items that one query reads.
 const PAGE: usize = 1_000;
 
-/// Maximum difference between the numbers of two consecutive items that one query reads. Reading the unneeded items
-/// between them is cheaper than a second query.
+/// Maximum difference between the numbers of two needed items that one query reads. Reading the other items between them is
+/// cheaper than a second query.
 const MAX_GAP: u32 = 8;
 
 impl Step {
@@ -44,7 +44,7 @@ impl Step {
         }
     }
 
-    /// The results of the given items of a map. All these items have completed. The items are read in ranges without large
+    /// The results of the given items of a map. All these items must have completed. The items are read in ranges without large
     /// gaps.
     pub(super) fn results_of_items(
         &self,
@@ -76,7 +76,7 @@ impl Step {
     }
 
     /// K4, K9: returns the context of a task with the results of the maps that its parameters name. The parameters of final
-    /// tasks and compensations name maps of the first execution (Q2).
+    /// tasks and compensations name maps of the execution that they follow (Q2).
     ///
     /// # Errors
     /// Returns an error if the database does not answer.
@@ -91,7 +91,7 @@ impl Step {
         };
         let workflow = Arc::clone(execution.workflow());
         let task = workflow.task(ordinal);
-        // A parameter for the elements of a list gets an element, not all results.
+        // A parameter for the elements of a list receives an element, not all results.
         let is_element = |parameter: &Parameter| {
             let over = task.over.as_ref();
             over.is_some_and(|spec| spec.lists.contains_key(&parameter.name))
@@ -120,7 +120,7 @@ impl Step {
             let status = execution.task(map).status;
             let is_complete = status == TaskStatus::Completed;
             if status == TaskStatus::Skipped && parameter.default {
-                continue; // J7: the parameter gets its default.
+                continue; // J7: the parameter receives its default.
             }
             let text = if parameter.items {
                 self.items_text(owner, map)?
@@ -216,8 +216,8 @@ fn without_row(map: &MapRow, item: u32) -> ItemRecord {
     }
 }
 
-/// Returns the map that a parameter names. `by_key`: whether the parameter belongs to a derived workflow. The
-/// parameters of a derived workflow name the result keys of tasks of the first workflow.
+/// Returns the map that a parameter names, or `None` if it does not name a map. `by_key`: whether the parameter belongs to a
+/// final task or a compensation. Such a parameter names the map by its result key in `workflow`.
 fn map_of(workflow: &Workflow, parameter: &Parameter, by_key: bool) -> Option<Ordinal> {
     let map = if by_key {
         let tasks = &workflow.definition().tasks;

@@ -69,7 +69,7 @@ impl Step {
         if claim.runner != self.runner || !execution.holds(task, claim) {
             let name = &execution.workflow().task(task).id;
             self.metrics.count_dropped();
-            tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost, by a timeout, a cancel or a rescue");
+            tracing::info!(execution_id = %id, task_id = %name, attempt = claim.attempt, "result dropped: the claim was lost to a timeout, a cancel or a rescue");
             if execution.workflow().finals().is_some() {
                 // Final tasks may have been waiting for the end of this attempt (Q2).
                 self.signals.raise(crate::runtime::step::Signal::Waits);
@@ -208,7 +208,7 @@ impl Step {
         let Some(execution) = self.ledger.get(id) else {
             return;
         };
-        // The deadline of a paused execution is suspended until it is resumed.
+        // The deadline of a paused execution is suspended until the execution is resumed.
         if execution.record().status != ExecutionStatus::Running {
             return;
         }

@@ -24,8 +24,9 @@ pub(super) fn refuse_derived_starts(outcome: &mut Outcome) {
         _ => None,
     };
     if let Some(name) = derived {
-        let message =
-            format!("workflow '{name}' has final tasks, which only the end of an execution starts");
+        let message = format!(
+            "workflow '{name}' runs final tasks; only the end of an execution can start it"
+        );
         *outcome = Outcome::Failed(Failure::engine(FailureKind::Rule, message));
     }
 }
@@ -33,7 +34,7 @@ pub(super) fn refuse_derived_starts(outcome: &mut Outcome) {
 impl Step {
     /// Finds the workflows of the executions that an outcome requests. If a workflow is not known yet, replaces the
     /// outcome: the task waits for the workflow, and then its function runs again. If a workflow cannot be read, replaces
-    /// the outcome by a failure.
+    /// the outcome with a failure.
     ///
     /// # Errors
     /// Returns an error if the database does not answer.

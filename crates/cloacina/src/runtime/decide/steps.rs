@@ -76,7 +76,7 @@ impl Step {
             });
             return;
         }
-        tracing::info!(execution_id = %id, step = record.key, attempt = claim.attempt, "step not recorded: the claim was lost, by a timeout, a cancel or a rescue");
+        tracing::info!(execution_id = %id, step = record.key, attempt = claim.attempt, "step not recorded: the claim was lost to a timeout, a cancel or a rescue");
         // A change in this batch may have taken the claim. If that change is not written, the step is decided again and may be
         // recorded.
         match self.batch.executions.get_mut(&id) {

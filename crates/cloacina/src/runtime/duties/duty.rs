@@ -80,8 +80,8 @@ impl<D: Duty> Supervised<D> {
             }
             Err(error) if D::IS_ESSENTIAL || error == StoreError::RunnerLost => Err(error),
             Err(error) => {
-                // The database may not answer. That is an outage, which the next poll for changes reports, so it is not logged
-                // here.
+                // If the database does not answer, the runner is in an outage. The next poll for changes reports the outage, so
+                // the first failure is not logged here.
                 let may_be_outage = matches!(error, StoreError::Unavailable(_)) && self.pause == 0;
                 if !may_be_outage && !self.is_logged {
                     tracing::warn!(%error, "cannot {}; this is tried again, and everything else continues", D::ACTION);

@@ -24,7 +24,7 @@ impl Step {
         }
     }
 
-    /// Reads the ended executions for which a trigger is to be called now.
+    /// Reads the ended executions for which a trigger must be called now.
     pub(super) fn ends_of(&self, record: &ScheduleRecord) -> Result<Vec<PendingEnd>, StoreError> {
         self.store.pending_ends(record.id, self.now, ENDS)
     }

@@ -1,4 +1,4 @@
-//! Deletes executions that ended before the retention period, and old signals, in small batches (semantics E8, L15).
+//! Deletes old executions and signals, whose retention periods are over, in small batches (semantics E8, L15).
 
 use super::duty::Duty;
 use crate::runtime::step::Step;
@@ -16,8 +16,8 @@ const BATCH: usize = 200;
 #[derive(Default)]
 pub(in crate::runtime) struct Pruner {
     next: Monotonic,
-    /// While executions are deleted in several batches: the time before which they ended. It is kept, because otherwise the
-    /// batches would follow the executions that reach the retention period meanwhile, and never end.
+    /// While executions are deleted in several batches, the time before which they ended. All these batches use the same time.
+    /// Otherwise further executions would reach the retention period between the batches, and the batches might never end.
     before: Option<Timestamp>,
 }
 

@@ -199,7 +199,7 @@ impl TriggerDuty {
                 keys.extend(key.clone());
                 self.fire(step, &mut record, &mut write, context, key);
                 if write.execution.is_none() {
-                    // The trigger's workflow is not known. The next poll must get the earlier state again.
+                    // The trigger's workflow is not known. The next poll must receive the earlier state again.
                     record.state.kept.clone_from(&kept);
                 }
                 ticks.push(write);

@@ -27,8 +27,8 @@ pub(in crate::runtime) struct WaitKeeper {
     /// Maximum number of due tasks, and of messages, to handle in one turn. It is reduced after the database has refused a
     /// batch.
     batch: usize,
-    /// Number of due tasks and messages to read in addition to `batch`, so that those that this runner cannot handle do not
-    /// block the others.
+    /// Number of due tasks and messages to read in addition to `batch`, so that tasks and messages that this runner cannot
+    /// handle do not block the others.
     extra: usize,
 }
 

@@ -20,10 +20,10 @@ use crate::runtime::assignment::{Assignment, Completion, Executor, Notice, Work,
 use crate::runtime::{Mailbox, Message, log_attempt_start};
 use crate::types::{Clock, Error, ErrorCode, Failure, Timestamp};
 
-/// A Rust task that is running.
+/// The future of a running Rust task.
 pub type TaskFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// The function of a Rust task. It gets the assignment and a port to its runner, and returns the outcome.
+/// The function of a Rust task. It receives the assignment and a port to its runner, and returns the outcome.
 pub type TaskFunction = Arc<dyn Fn(Assignment, TaskPort) -> TaskFuture + Send + Sync>;
 
 /// A port through which a running task reaches its runner.
@@ -105,7 +105,7 @@ impl TokioExecutor {
         Self::on(Arc::default(), queue, mailbox, clock, false)
     }
 
-    /// Returns an executor for another runner, which shares the runtime of this executor.
+    /// Returns an executor for another runner. The returned executor uses the runtime of this executor.
     pub fn beside(
         &self,
         queue: Arc<WorkQueue>,

@@ -152,7 +152,7 @@ impl Ledger {
         self.held.get(&id).into_iter().flatten().copied()
     }
 
-    /// The share of each task that this process has claimed in the memory of its execution, in bytes.
+    /// The memory of an execution, in bytes, divided by the number of the claims that this process holds on its tasks.
     pub(super) fn bytes_per_claim(&self, id: ExecutionId) -> usize {
         let claims = self.held.get(&id).map_or(1, VecDeque::len);
         self.cache.bytes_of(id) / claims.max(1)

@@ -121,7 +121,7 @@ impl Registry {
         self.has_maps || self.has_children_maps
     }
 
-    /// The claim class of the items whose children are to be started, for all versions that this program can read. `None` if no
+    /// The claim class of the items whose children must be started, for all versions that this program can read. `None` if no
     /// known workflow has such items.
     pub(super) fn children_class(&self, limit: usize) -> Option<ClaimClass> {
         let refused = self.refused.iter();
@@ -285,7 +285,8 @@ impl Registry {
         Ok(())
     }
 
-    /// If the version that a new execution of a workflow would run cannot be used, returns the reason.
+    /// Returns the reason why this program cannot use the version that a new execution of a workflow would run. `None` if there
+    /// is no such reason.
     pub(super) fn refusal(&self, name: &str) -> Option<Error> {
         let id = self.latest(name)?;
         self.refused.get(&id).map(|(_, error)| error.clone())

@@ -1,7 +1,7 @@
 //! Connections whose I/O runs on the calling thread.
 //!
-//! Each connection has its own small runtime. The calling thread runs both the query and the connection's I/O, so no
-//! other thread must wake up to receive an answer. A connection that is not in use reads nothing.
+//! Each connection has its own small Tokio runtime. The calling thread runs both the query and the connection's I/O, so
+//! no other thread must wake up to receive an answer. A connection that is not in use reads nothing.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};

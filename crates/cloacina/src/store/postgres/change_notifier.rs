@@ -15,21 +15,21 @@ use crate::store::Changes;
 use crate::types::RunnerId;
 use crate::types::sync::Mutex;
 
-/// Maximum time between two reported changes of a store without an open LISTEN session. Such a store does not learn of
-/// its peers' changes, so after this time it assumes that there was a change.
+/// Time after which a store without an open LISTEN session reports a change even if it knows of none. Such a store does
+/// not learn of its peers' changes.
 const MAX_AGE_WITHOUT_LISTEN: Duration = Duration::from_millis(500);
-/// Maximum time between two reported changes of a listening store. The store may have missed a notification, so after
-/// this time it assumes that there was a change.
+/// Time after which a store with an open LISTEN session reports a change even if it knows of none, because it may have
+/// missed a notification.
 const MAX_AGE_WITH_LISTEN: Duration = Duration::from_mins(1);
 /// How long a runner sends extra heartbeats after it has lost its LISTEN session. The session's advisory lock, which
 /// proves that the runner is alive, is lost with the session.
 const PROOF_OF_LIFE_PERIOD: Duration = Duration::from_secs(10);
 /// Minimum time between two `busy` notifications of a store.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the advisory locks of peers are checked after a peer has reported that it has claims.
+/// How long the advisory locks of peers are checked after an event that shows that a peer may have claims.
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
-/// Payload: anything can have changed, including the set of runners. In each of the three payloads, the word can be
+/// Payload: anything may have changed, including the set of runners. In each of the three payloads, the word can be
 /// followed by the id of the sending runner.
 pub(super) const CHANGED: &str = "news";
 /// Payload: executions were written. None of them had ended before.
@@ -54,11 +54,13 @@ enum SessionState {
 
 struct ChangeState {
     marker: i64,
+    /// The number of changes after which an ended execution may run again.
     revivals: u64,
     /// The time at which the marker last changed.
     changed_at: Instant,
     session: SessionState,
     wake: Option<Wake>,
+    /// Runners whose advisory locks have vanished since the last call of [`ChangeNotifier::changes`].
     vanished: Vec<RunnerId>,
     /// The time until which the locks of peers are checked.
     watch_until: Option<Instant>,
@@ -186,8 +188,8 @@ impl ChangeNotifier {
         }
     }
 
-    /// Notifies other runners that anything can have changed, e.g. runners, definitions, schedules or the inbox. `runner`
-    /// is the runner that made the change, if it is known.
+    /// Notifies other runners that anything may have changed, e.g. runners, definitions, schedules or the inbox.
+    /// `runner` is the runner that made the change, if it is known.
     pub(super) fn notify_changed(&self, runner: Option<RunnerId>) {
         let sender = runner.map_or_else(String::new, |runner| format!(" {runner}"));
         self.send(format!("{CHANGED}{sender}"));
@@ -281,7 +283,7 @@ impl ChangeNotifier {
         self.state.lock().watch_until = Some(Instant::now() + WATCH_PERIOD);
     }
 
-    /// Returns whether the advisory locks of peers must be checked, because a peer can have claims.
+    /// Returns whether the advisory locks of peers must be checked, because a peer may have claims.
     pub(super) fn is_watching(&self) -> bool {
         let until = self.state.lock().watch_until;
         until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_others()

@@ -35,7 +35,7 @@ statement! {
 }
 
 statement! {
-    /// Marks executions as children. Only for marked executions, other statements look up the link to the parent.
+    /// Marks executions as children. Other statements look up the link to the parent only for marked executions.
     MarkChildren { ids: Vec<Uuid> => Array<SqlUuid> }
     "UPDATE cloacina_executions AS e SET links = coalesce(e.links, 0) | 2 FROM unnest($1::uuid[]) AS n (id)
      WHERE e.id = n.id"

@@ -133,7 +133,9 @@ impl Claim {
 #[derive(Debug, Default)]
 pub(super) struct ClassClaims {
     pub(super) claimed: Vec<Claimed>,
+    /// Whether more tasks than the limit were found.
     pub(super) more: bool,
+    /// The time at which the next task becomes due, or at which skipped tasks are tried again.
     pub(super) next_due: Option<Timestamp>,
 }
 

@@ -32,8 +32,9 @@ enum CommitAnswer {
     Claimed(usize, Vec<claim::ClaimRow>),
 }
 
-/// Commits a batch. If any trigger fires at the end of executions and this session does not know this yet, the database
-/// refuses the first batch that changes an execution. The batch is then committed again.
+/// Commits a batch. If triggers that fire at the end of executions exist and this session does not know of them, the
+/// database refuses a batch that changes an execution. This function then notes that such triggers exist, and commits
+/// the batch again.
 pub(super) async fn commit(
     connection: &Connection,
     session: &Session,
@@ -206,7 +207,8 @@ fn columns_of<'a>(
 ) -> Result<WriteColumns<'a>, Fault> {
     let mut write = WriteColumns::new(batch.runner.uuid(), needs_runner);
     let has_followers = session.has_followers.load(Ordering::Relaxed);
-    // Batches that end no execution make this check, too: a second form of the statement would have to be planned as well.
+    // A batch that changes executions but ends none also makes this check. Without the check, it would need another
+    // form of the statement, which the server would have to plan as well.
     let changes_executions = !batch.flow.ends.is_empty() || !batch.advances.is_empty();
     write.refuses_followers = changes_executions && !has_followers;
     for change in changes {
@@ -249,8 +251,8 @@ async fn write_round(
     Ok(Some((round, rows)))
 }
 
-/// Writes the changes of parents that the ends of their children cause. Leaves out a change if one of these ends was
-/// not written. Adds the parents to `written`. Returns the changes of each statement with its answer.
+/// Writes the changes of parents that were caused by the ends of their children. Leaves out a change if one of these
+/// ends was not written. Adds the parents to `written`. Returns the changes of each statement with its answer.
 async fn write_parents(
     connection: &Connection,
     session: &Session,
@@ -304,7 +306,8 @@ fn applied_by(answers: &[CommitAnswer]) -> HashSet<ExecutionId> {
 }
 
 /// Locks all executions that the batch changes, in the order that all writers use. Does nothing if no change depends on
-/// the change of a child: one statement then locks all executions in this order.
+/// the change of a child, because the first statement that writes changes then locks all these executions in this
+/// order.
 async fn lock_related_executions(connection: &Connection, batch: &Batch<'_>) -> Result<(), Fault> {
     let mut advances = batch.advances.iter();
     if advances.all(|advance| advance.requires.is_empty()) {
@@ -335,8 +338,8 @@ async fn begin_with_schedules(
     schedule::apply(connection, batch, dropped).await
 }
 
-/// Returns the changes of the batch that can be written first. Leaves out submissions of ticks that another runner has
-/// handled, and changes of executions in `stale`.
+/// Returns the changes of the batch that depend on no other change, as one group per statement. Leaves out submissions
+/// of ticks that another runner has handled, and changes of executions in `stale`.
 fn remaining_rounds(
     batch: &Batch,
     dropped: &HashSet<ExecutionId>,
@@ -380,8 +383,8 @@ async fn in_transaction<'a>(
 }
 
 /// Returns the stored executions that conflict with submissions, in the order of `duplicates`. The stored execution has
-/// the same key, or it is the submitted execution itself: its caller did not learn the outcome of the first commit, and
-/// submitted it again.
+/// the same key, or it is the submitted execution itself: the caller did not learn the outcome of the first commit, and
+/// submitted the execution again.
 async fn duplicates_of(
     connection: &Connection,
     session: &Session,

@@ -12,8 +12,9 @@ use crate::types::{ExecutionId, ExecutionStatus, Ordinal};
 
 query! {
     /// Returns the numbers of executions in state 0 (pending), in state 1 (running), in state 1 with a start time, in
-    /// state 2 (paused), 4 (failed) and 5 (cancelled), each counted up to `$1`. Then returns the number of the newest
-    /// executions, up to `$2`, and how many of these have completed.
+    /// state 2 (paused), 4 (failed) and 5 (cancelled), each counted up to `$1`. Then reads the `$2` newest executions,
+    /// and returns how many it has read, and how many of these have completed. The condition `state <> 3` is also the
+    /// condition of the index of states. It is repeated so that the server can use this index.
     CountStates { limit: i64 => BigInt, newest: i64 => BigInt } -> (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
     "SELECT
      (SELECT count(*) FROM (SELECT 1 FROM cloacina_executions WHERE state = 0 AND state <> 3 LIMIT $1) AS s),

@@ -74,7 +74,7 @@ impl Session {
         })
     }
 
-    /// Opens a client whose I/O runs on the current runtime. Tries connections with and without TLS as `sslmode`
+    /// Opens a client whose I/O runs on the current Tokio runtime. Tries connections with and without TLS as `sslmode`
     /// requires.
     async fn dial(&self, closed: &Arc<OnceLock<String>>) -> Result<Client, StoreError> {
         let store_error = |error: tokio_postgres::Error| connecting(&error, &self.location);

@@ -111,7 +111,7 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Deletes old ends for which no program has called the trigger.
+/// Deletes old ends that triggers have not handled.
 pub(super) async fn prune(
     connection: &Connection,
     session: &Session,

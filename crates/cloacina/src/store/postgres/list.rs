@@ -73,7 +73,7 @@ macro_rules! index {
 index! { ByIdDown, ByIdUp {} "x.id", "(SELECT x.* FROM cloacina_executions AS x WHERE", ") AS e ORDER BY e.id" }
 
 // The condition compares `ROW(…)` values, because with `definition_id = …` the planner might read the index of ids
-// instead. For a version with few executions, it would then read the whole table.
+// instead. A statement for a version with few executions would then read the whole table.
 index! {
     ByDefinitionDown, ByDefinitionUp { definitions: Vec<i64> => Array<BigInt> }
     by "x.definition_id", "x.id",

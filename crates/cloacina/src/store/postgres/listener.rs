@@ -50,8 +50,8 @@ pub(super) struct Membership {
 }
 
 impl Listener {
-    /// Starts the thread. The thread stays connected, with the session's options, while any store is registered. It
-    /// reconnects after errors.
+    /// Starts the thread. While any store is registered, the thread stays connected, and reconnects after errors. It
+    /// uses the options of `session`.
     pub(super) fn start(session: Arc<Session>) -> Result<Arc<Self>, StoreError> {
         let failed = |error: std::io::Error| {
             StoreError::Failed(format!("cannot start the LISTEN thread: {error}").into())

@@ -192,7 +192,7 @@ statement! {
 }
 
 statement! {
-    /// Postpones the items of a map that were not due yet when a pause began, by the length of the pause (D7).
+    /// Postpones, by the length of a pause, the items of a map that were not due yet when the pause began (D7).
     HoldItems { held: i64 => BigInt, execution_id: Uuid => SqlUuid, ordinal: i64 => BigInt, since: i64 => BigInt }
     "UPDATE cloacina_items SET ready_at = ready_at + $1
      WHERE execution_id = $2 AND ordinal = $3 AND state = 1 AND ready_at > $4"

@@ -162,8 +162,8 @@ pub(super) async fn read_versions(
     Ok(schema)
 }
 
-/// Applies pending migrations, or fails if the options do not allow migrations. Later connections must be in the same
-/// schema.
+/// Applies pending migrations. Fails if a migration is pending and the options do not allow migrations. Records the
+/// schema, which all later connections must use.
 pub(super) async fn prepare(connection: &Connection, session: &Session) -> Result<(), Fault> {
     let schema = check_and_migrate(connection, session).await?;
     schema.verify_schema(session)?;

@@ -418,7 +418,7 @@ impl Store for PostgresStore {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // The listener is closed first, because it may still use other connections to read.
+        // The listener is closed first, so that it does not wake runners, which would use the other connections.
         drop(self.listener.lock().take());
         self.readers.close();
         close(&mut self.writer.lock());

@@ -1,5 +1,6 @@
 //! Limits the rate of NOTIFY, because each notification takes a database-wide lock and wakes every runner. After an
-//! idle time, a number of notifications (the allowance) can be sent with short pauses. Later ones need long pauses.
+//! idle time, a number of notifications (the allowance) can be sent with short pauses. Later notifications need long
+//! pauses.
 //!
 //! See docs/explanation/decisions/013-changes-and-notifications.md
 

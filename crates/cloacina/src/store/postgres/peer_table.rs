@@ -3,10 +3,10 @@
 //! ends.
 //!
 //! A vanished lock does not prove a death, because sessions break and servers restart. A runner is suspected only if
-//! this session has seen the runner's lock held before. The runner is reported only if, during a grace period, it
-//! neither takes its lock again nor sends a heartbeat. A live runner takes its lock again immediately, and sends
-//! heartbeats until it holds the lock. Locks are checked only while a peer reports that it has claims, or while a
-//! runner is suspected.
+//! this session found the runner's lock held at an earlier check. The runner is reported only if, during a grace
+//! period, it neither takes its lock again nor sends a heartbeat. A live runner takes its lock again immediately, and
+//! sends heartbeats until it holds the lock. Locks are checked only while a peer may have claims, or while a runner is
+//! suspected.
 //!
 //! See docs/explanation/decisions/012-presence.md
 
@@ -55,12 +55,12 @@ struct Suspicion {
     heartbeat_at: i64,
 }
 
-/// The runners whose locks a LISTEN session holds or has seen held.
+/// The locks that a LISTEN session holds for its own runners, and the peers whose locks it watches.
 #[derive(Default)]
 pub(super) struct PeerTable {
     schema: Option<String>,
     held: HashSet<RunnerId>,
-    /// Runners whose locks this session has seen held. A suspicion is stored for each runner whose lock has vanished.
+    /// Peers whose locks were held at an earlier check. A suspicion is stored for each peer whose lock has vanished.
     tracked: HashMap<RunnerId, Option<Suspicion>>,
     checked_at: Option<Instant>,
     statement: Option<Statement>,

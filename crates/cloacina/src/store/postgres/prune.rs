@@ -26,8 +26,8 @@ query! {
      FROM cloacina_executions AS e WHERE e.id > $1 ORDER BY e.id LIMIT $2"
 }
 
-/// Returns the text of a statement that deletes each execution whose id is in `$1` if it satisfies a condition. The
-/// statement also deletes all rows of the execution.
+/// Returns the text of a statement that deletes the executions whose ids are in `$1` and that satisfy a condition. The
+/// statement also deletes all other rows of these executions.
 macro_rules! delete {
     ($condition:literal) => {
         concat!(
@@ -52,8 +52,8 @@ macro_rules! delete {
 }
 
 query! {
-    /// Deletes executions that ended before `before`. The end time is compared again, because a retry may have resumed an
-    /// execution meanwhile. Locks the rows in the order of the ids, as all writers do.
+    /// Deletes executions that ended before `before`. The end time is compared again, because a retry may have
+    /// restarted an execution meanwhile. Locks the rows in the order of the ids, as all writers do.
     Delete { ids: Vec<Uuid> => Array<SqlUuid>, before: i64 => BigInt } -> BigInt;
     delete!("coalesce(e.ended_at < $2, false)")
 }

@@ -10,7 +10,8 @@ use super::statement::query;
 use crate::types::{ExecutionId, Timestamp};
 use crate::workflow::queue;
 
-// `due` and `late` skip from queue to queue in the index.
+// `due` lists the queues with ready tasks that have no due time, and `late` lists the queues with ready tasks that have
+// one. Each recursive step looks up the next queue in an index.
 query! {
     Ready { now: i64 => BigInt, per_queue: i64 => BigInt, limit: i64 => BigInt, waiting: i64 => BigInt } -> SqlUuid;
     "WITH RECURSIVE due (queue) AS (

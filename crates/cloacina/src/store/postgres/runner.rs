@@ -20,8 +20,8 @@ use crate::types::{Clock, ExecutionId, RunnerId, SystemClock, Timestamp};
 /// without being replaced.
 const MAX_DRIFT: i64 = 100_000;
 
-/// Maximum time for which the rows that a heartbeat has read are used to check other runners. If a runner has extended
-/// its lease meanwhile, the attempt to declare it dead fails.
+/// Maximum age at which cached rows are used to check other runners. If a runner has extended its lease meanwhile, the
+/// attempt to declare it dead fails.
 const CACHE_TTL: Duration = Duration::from_millis(5500);
 
 query! {
@@ -74,8 +74,8 @@ query! {
 }
 
 query! {
-    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes for each
-    /// task.
+    /// Returns the executions in which a runner has claims. Searches the open executions, whose index is small. An
+    /// index of running tasks would cost two writes for each task.
     ClaimsOf { running: Uuid => SqlUuid, paused: Uuid => SqlUuid } -> SqlUuid;
     "SELECT e.id FROM cloacina_executions AS e WHERE e.state = 1 AND e.state <> 3
      AND EXISTS (SELECT 1 FROM cloacina_tasks AS t WHERE t.execution_id = e.id AND t.state = 2 AND t.runner_id = $1)

@@ -15,8 +15,8 @@ use super::error::Fault;
 use super::url::{PostgresOptions, TargetSession};
 use crate::store::{Report, StoreError};
 
-/// Settings of every session. With the settings of the planner, query plans do not depend on the statistics of a new table
-/// (see decision 011). The timeouts end a transaction or statement whose client has vanished.
+/// Settings of every session. The planner settings make query plans independent of table statistics, which a new table
+/// does not have (see decision 011). The timeouts end a transaction or statement whose client has vanished.
 const SETTINGS: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),

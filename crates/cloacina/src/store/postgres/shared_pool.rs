@@ -79,7 +79,7 @@ struct IdleConnection {
     opened: Instant,
 }
 
-/// A connection that a caller can use. The connection need not be open yet.
+/// A connection that a caller can use. The connection may not be open yet.
 struct Grant {
     connection: BlockingConnection,
     opened: Instant,

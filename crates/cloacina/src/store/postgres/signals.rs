@@ -23,7 +23,7 @@ const LOCKS: u32 = 256;
 
 query! {
     /// Takes the locks of topics, in the order of their numbers, before any other lock. Without these locks, a sender
-    /// and a task that begins to wait on the same topic would not see each other's rows, and the task would never wake.
+    /// and a task that begins to wait on the same topic could miss each other's rows, and the task would never wake.
     LockTopics { keys: Vec<i32> => Array<Integer> } -> Integer;
     "SELECT n.key FROM unnest($1::integer[]) AS n (key)
      WHERE pg_advisory_xact_lock(hashtext('cloacina:topics:' || current_schema()), n.key) IS NOT NULL"
@@ -32,8 +32,8 @@ query! {
 query! {
     /// Stores a signal. A wait receives the signals that were sent since its execution was submitted (L4), but the
     /// sender's clock may be behind the submitter's clock. The signal's time is therefore raised to the time of the
-    /// last submission, at most to `latest`. The 16 executions with the highest ids are read, because the order of the
-    /// ids is not exactly the order of the submissions.
+    /// last submission, but at most to `latest`. The 16 executions with the highest ids are read, because the order of
+    /// the ids is not exactly the order of the submissions.
     InsertSignal<'a> {
         topic: &'a str => Text,
         name: &'a str => Text,

@@ -123,7 +123,7 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        // The listener is closed first, because it may still use other connections to read.
+        // The store leaves the listener first, so that it receives no notifications while its connections are closed.
         drop(self.listener.lock().take());
         self.close_shared_connections();
     }

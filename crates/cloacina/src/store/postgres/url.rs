@@ -1,5 +1,5 @@
-//! Parses PostgreSQL URLs as libpq does, with most of its parameters, its environment variables and its password file, and
-//! with the parameters `listen` and `pgbouncer`, which libpq does not have.
+//! Parses PostgreSQL URLs as libpq does. Supports most of libpq's parameters, its environment variables and its
+//! password file. Also supports the parameters `listen` and `pgbouncer`, which libpq does not have.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -358,7 +358,7 @@ fn target_session(text: Option<&str>) -> Result<TargetSession, Error> {
         Some(other) => Err(wrong_value(
             "target_session_attrs",
             other,
-            "any, read-write or primary, because a runner needs to write",
+            "read-write, primary or any, because a runner needs to write",
         )),
     }
 }
@@ -374,7 +374,7 @@ fn timeout(text: Option<String>) -> Result<Duration, Error> {
         Err(_) => Err(wrong_value(
             "connect_timeout",
             &text,
-            "a number of seconds, or 0 for no limit of its own",
+            "a number of seconds, or 0 for no connection timeout",
         )),
     }
 }
@@ -392,5 +392,5 @@ fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
     invalid(format!(
         "the PostgreSQL parameter {name} cannot be '{value}'"
     ))
-    .with_hint(format!("it takes {expected}"))
+    .with_hint(format!("use {expected}"))
 }

@@ -42,8 +42,8 @@ query! {
 }
 
 query! {
-    /// Finds the waiting tasks that this signal has not woken yet, and returns the executions of those whose timeout is
-    /// near (see [`TIMEOUT_MARGIN`]).
+    /// Returns the executions with a waiting task that this signal has not woken yet and whose timeout is near (see
+    /// [`TIMEOUT_MARGIN`]).
     WaitersNearTimeout {
         topic: String => Text,
         execution: Uuid => SqlUuid,
@@ -118,7 +118,8 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
-    /// Adds the tasks that wait for a signal. Returns their number, and the message body for the remaining tasks.
+    /// Adds the tasks that wait for a signal, at most [`SEND_WAKES`]. Returns the number of added tasks, and the
+    /// message body for the remaining tasks.
     pub(super) async fn add(
         &mut self,
         connection: &Connection,

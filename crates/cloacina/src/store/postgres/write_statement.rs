@@ -1,5 +1,5 @@
 //! Builds the statement that writes a batch. The statement contains only the parts that the batch needs, because each
-//! part costs time on the server. Few combinations of parts occur, so a connection soon has all of them prepared.
+//! part costs time on the server. Few combinations occur, so a connection soon has a prepared statement for each.
 //!
 //! See docs/explanation/decisions/011-postgres-commits.md
 
@@ -37,7 +37,7 @@ impl StatementBuilder {
     }
 }
 
-/// Appends a table with the values of columns: arrays or, for a single row, `VALUES`, which cost the server far less.
+/// Appends a table with the values of columns: arrays or, for a single row, `VALUES`, which costs the server far less.
 macro_rules! rows {
     ($out:ident, $is_one:expr, $($column:ident . $name:ident : $sql:ty as $cast:literal),* $(,)?) => {{
         $out.push_sql(if $is_one { "(VALUES (" } else { "unnest(" });
@@ -63,8 +63,8 @@ macro_rules! rows {
 
 // One statement writes everything, so that a batch costs one round trip and is atomic without an explicit transaction.
 //
-// - `submitted` runs before `advanced`, because the first part that reads `applied` reads the two in this order. Both
-//   process their arrays in order. The arrays are sorted, so two batches cannot deadlock.
+// - `submitted` runs before `advanced`, because `applied` reads these two parts in this order. Both parts process their
+//   arrays in order. The arrays are sorted, so two batches cannot deadlock.
 // - `(x IN (SELECT …)) IS TRUE` instead of a join makes the planner use a hash table, whatever the join settings are.
 // - The check of claims is written in a form that the planner does not consider selective (see `benchmarks/limits`).
 // - The start of an attempt can be stored after the runner has read the execution. The end of the attempt (states from
@@ -130,8 +130,8 @@ impl Statement for WriteColumns<'_> {
     }
 }
 
-/// Returns the SQL condition for "the execution of this row was written". For a single execution, it is enough that any
-/// execution was written.
+/// Returns the SQL condition for "the execution of this row was written". If the batch has only one execution, the
+/// condition only tests whether any execution was written.
 const fn is_applied(is_one: bool, of_many: &'static str) -> &'static str {
     if is_one {
         "EXISTS (SELECT 1 FROM applied)"
@@ -474,7 +474,7 @@ impl WriteColumns<'_> {
         Ok(())
     }
 
-    /// Appends the checks, which refuse the statement by raising an error. They form one condition that is never true.
+    /// Appends the checks, which raise an error to refuse the statement. Their condition is never true, so they add no row.
     fn checks(&self, out: &mut StatementBuilder, is_one: bool) -> Result<(), Fault> {
         if !self.needs_checks() {
             return Ok(());

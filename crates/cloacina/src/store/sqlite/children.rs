@@ -38,7 +38,7 @@ statement! {
 }
 
 statement! {
-    /// Marks an execution as a child. Only for marked executions, other statements look up the link to the parent.
+    /// Marks an execution as a child. Other statements look up the link to the parent only for marked executions.
     MarkChild<'a> { id: &'a [u8] => Binary }
     "UPDATE cloacina_executions SET links = coalesce(links, 0) | 2 WHERE id = ?"
 }
@@ -50,8 +50,8 @@ statement! {
 }
 
 /// Stores the submissions that depend on written changes: the children of written executions, the executions without a
-/// parent that written executions start, and the children in `started`, which items of maps have started. Parents are
-/// stored before their children.
+/// parent that were started by written executions, and the children in `started`, which items of maps have started.
+/// Parents are stored before their children.
 pub(super) fn submit(
     connection: &mut SqliteConnection,
     batch: &Batch,

@@ -14,8 +14,8 @@ use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
 // Each queue is read by a separate statement, in index order and only as far as needed. One statement for all queues
-// would sort the whole backlog for each claim. The next two queries return the queues that have tasks: they skip from
-// queue to queue in the index, so that a runner with many workflows does not query empty queues.
+// would sort the whole backlog for each claim. The next two queries return the queues that have tasks, so that a
+// runner with many workflows does not query empty queues. Each recursive step looks up the next queue in an index.
 query! {
     DueQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
@@ -100,7 +100,9 @@ struct ClaimCandidate {
 pub(super) struct ClaimCandidates {
     /// The candidates of each class, in claim order.
     classes: Vec<Vec<ClaimCandidate>>,
+    /// For each class: whether more tasks than its limit were found.
     pub(super) more: Vec<bool>,
+    /// The time at which the next waiting task becomes due.
     pub(super) next_due: Option<Timestamp>,
 }
 

@@ -16,8 +16,8 @@ use crate::store::{Batch, Committed, SubmitOutcome};
 use crate::types::{ExecutionId, RunnerId};
 
 query! {
-    /// Returns one row if the runner was not declared dead. The row tells whether any trigger fires at the end of
-    /// executions, so that this needs no second statement.
+    /// Returns one row if the runner was not declared dead. The row also tells whether any trigger fires at the end
+    /// of executions, which saves a second statement.
     IsAlive<'a> { id: &'a [u8] => Binary } -> BigInt;
     "SELECT EXISTS (SELECT 1 FROM cloacina_follows) FROM cloacina_runners WHERE id = ? AND dead_at IS NULL"
 }

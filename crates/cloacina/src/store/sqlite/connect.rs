@@ -20,8 +20,8 @@ pub(super) fn connect(uri: &str, options: &SqliteOptions) -> Result<SqliteConnec
             .is_some_and(super::locks::is_inherited)
         {
             return Err(StoreError::Forked(format!(
-                "the database {location} was open in the parent process when it forked, and SQLite cannot use the same file on \
-                 both sides of a fork"
+                "the database {location} was open in the parent process at the time of the fork, and SQLite cannot use the same \
+                 file on both sides of a fork"
             )));
         }
     }

@@ -49,8 +49,8 @@ pub(super) struct Writer {
     file: Option<Arc<DatabaseFile>>,
     busy_timeout: Duration,
     is_wal: bool,
-    /// Number of rows that this writer has changed. `None` for a writer that [`share`](Self::share) has not created:
-    /// only shared writers tell their own changes from those of other writers by this number.
+    /// Number of rows that this writer has changed. Set only for writers that [`share`](Self::share) has created. They
+    /// use the same connection, so they need this number to tell their own changes from those of other writers.
     own_changes: Option<AtomicI64>,
     pub(super) prune_cursor: PruneCursor,
 }

@@ -31,7 +31,7 @@ query! {
 }
 
 query! {
-    /// Reads the newest executions, at most `limit`. Returns how many there are, and how many of them have completed.
+    /// Reads the `limit` newest executions. Returns how many it has read, and how many of these have completed.
     CountCompleted { limit: i64 => BigInt } -> (BigInt, BigInt);
     "SELECT count(*), count(CASE WHEN state = 3 THEN 1 END) FROM (SELECT state FROM cloacina_executions ORDER BY id DESC LIMIT ?)"
 }

@@ -49,7 +49,7 @@ query! {
 
 query! {
     /// Returns the newest version of each workflow, and the versions of executions that have not ended (found in the
-    /// index of states). Also returns the last 64 versions, which can belong to running programs that have not
+    /// index of states). Also returns the 64 newest versions, which can belong to running programs that have not
     /// submitted anything yet.
     SelectVersionsInUse {} -> (BigInt, Text);
     "SELECT id, workflow FROM cloacina_definitions WHERE id IN (\

@@ -90,8 +90,8 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// Stores the ends in a batch for which triggers must be called, in the open transaction. `has_followers`: whether any
-/// trigger fires at the end of executions; `None` if this is unknown.
+/// Stores, in the open transaction, the ends of the batch's executions for which triggers must be called.
+/// `has_followers` tells whether any trigger fires at the end of executions; `None` if this is unknown.
 pub(super) fn note(
     connection: &mut SqliteConnection,
     ends: &[ExecutionId],
@@ -174,7 +174,7 @@ pub(super) fn has_ends_before(
     Ok(!found.is_empty())
 }
 
-/// Deletes old ends for which no program has called the trigger, in the open transaction.
+/// Deletes old ends that triggers have not handled, in the open transaction.
 pub(super) fn prune(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), Fault> {
     PruneEnds { before: before.0 }.execute(connection)?;
     Ok(())

@@ -16,7 +16,7 @@ use crate::store::{ListQuery, Listed, OverdueExecutions};
 use crate::types::{ExecutionStatus, ScheduleId, Timestamp};
 use crate::workflow::queue;
 
-/// The columns of a listed row.
+/// The columns of a listed row. The first four parameters tell which of the optional columns are needed.
 macro_rules! columns {
     () => {
         "SELECT e.id, e.created_at, e.state, e.definition_id, e.started_at IS NOT NULL, \

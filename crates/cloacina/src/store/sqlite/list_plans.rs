@@ -93,7 +93,7 @@ fn list_with_an_indexed_condition_uses_the_index() {
             for plan in plans {
                 assert!(plan.contains(index), "{plan} does not use {index}");
                 assert!(!plan.contains("SCAN"), "{plan}");
-                // The children of an execution can be sorted, because there are only a few.
+                // A list of children may be sorted in a temporary B-tree, because an execution has only a few children.
                 let is_in_order = query.parent.is_none();
                 assert!(!is_in_order || !plan.contains("TEMP B-TREE"), "{plan}");
             }

@@ -125,8 +125,8 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut lib
     // SAFETY: with these commands, SQLite passes a pointer to a lock.
     let lock = unsafe { &mut *argument };
     let descriptor = if (1..=DEAD_MAN_SWITCH).contains(&lock.l_start) {
-        // SQLite takes all locks of a process in the `-shm` file on one descriptor, so this descriptor need not be
-        // replaced.
+        // SQLite takes all locks of a process in the `-shm` file on one descriptor, so the lock can stay on this
+        // descriptor.
         if lock.l_start == DEAD_MAN_SWITCH && c_int::from(lock.l_type) == libc::F_RDLCK {
             set_descriptor(&mut TABLE.lock(), descriptor);
         }

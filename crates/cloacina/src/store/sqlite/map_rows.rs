@@ -164,7 +164,7 @@ statement! {
 }
 
 statement! {
-    /// Postpones the items of a map that were not due yet when a pause began, by the length of the pause (D7).
+    /// Postpones, by the length of a pause, the items of a map that were not due yet when the pause began (D7).
     HoldItems<'a> { held: i64 => BigInt, execution_id: &'a [u8] => Binary, ordinal: i64 => BigInt, since: i64 => BigInt }
     "UPDATE cloacina_items SET ready_at = ready_at + ? \
      WHERE execution_id = ? AND ordinal = ? AND state = 1 AND ready_at > ?"

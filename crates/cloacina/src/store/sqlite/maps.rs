@@ -150,7 +150,7 @@ fn tell(
     Ok(())
 }
 
-/// Applies the ends of items of each map, and feeds the maps that are aligned with it. `applied` contains the executions
+/// Applies the ends of items of each map, and feeds the map's aligned maps. `applied` contains the executions
 /// whose changes were written.
 pub(super) fn end(
     connection: &mut SqliteConnection,
@@ -242,6 +242,7 @@ fn end_of_map(
     })
 }
 
+/// Writes an item. Returns `false`, and writes nothing, if the item has another holder.
 fn end_item(
     connection: &mut SqliteConnection,
     ends: &ItemEnds,
@@ -271,6 +272,7 @@ fn end_item(
     Ok(changed == 1)
 }
 
+/// Records a step of a running item. Returns whether the item still has the claim.
 fn insert_step(
     connection: &mut SqliteConnection,
     ends: &ItemEnds,

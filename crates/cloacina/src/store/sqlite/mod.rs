@@ -129,7 +129,7 @@ impl SqliteStore {
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            // No other thread can write while this one holds the only connection.
+            // No other thread can write while this thread holds the only connection.
             None => self
                 .writer
                 .lock()

@@ -96,7 +96,8 @@ fn create(path: &Path) {
     drop(options.open(path));
 }
 
-/// Returns whether the file exists. Fails if the file cannot be opened, or is missing and must not or cannot be created.
+/// Returns whether the file exists. Fails if the path is a folder or cannot be accessed. If the file is missing, also
+/// fails if the options do not allow creating and migrating it, or if its folder does not exist.
 fn check_path(path: &Path, options: &SqliteOptions) -> Result<bool, StoreError> {
     let location = options.location();
     if path.is_dir() {

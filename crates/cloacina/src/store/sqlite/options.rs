@@ -123,7 +123,7 @@ impl SqliteOptions {
             ("mode", "ro") => self.mode = OpenMode::ReadOnly,
             ("mode", "rw") => self.mode = OpenMode::ReadWrite,
             ("mode", "rwc") => self.mode = OpenMode::Create,
-            // WAL is always used. The option is accepted because URLs of other libraries contain it.
+            // The store always tries to use WAL. The option is accepted because URLs of other libraries contain it.
             ("journal_mode" | "_journal_mode", "wal") => {}
             ("busy_timeout", digits) => match digits.parse::<u32>() {
                 Ok(milliseconds) => self.busy_timeout = Duration::from_millis(milliseconds.into()),
@@ -191,7 +191,7 @@ impl SqliteOptions {
 
 fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
     invalid(format!("the SQLite option {name} cannot be '{value}'"))
-        .with_hint(format!("it takes {expected}"))
+        .with_hint(format!("use {expected}"))
 }
 
 /// Decodes percent-encoding.

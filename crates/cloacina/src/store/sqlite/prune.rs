@@ -106,7 +106,8 @@ pub(super) fn prune(writer: &Writer, before: Timestamp, limit: usize) -> Result<
         }
         let mut deleted = 0;
         for Id(id) in &ids {
-            // The end time is compared again under the lock, because a retry may have resumed the execution meanwhile.
+            // The end time is compared again under the lock, because a retry may have restarted the execution
+            // meanwhile.
             if (DeleteExecution {
                 id,
                 ended_before: before.0,

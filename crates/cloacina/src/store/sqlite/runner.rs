@@ -50,8 +50,8 @@ statement! {
 }
 
 query! {
-    /// Searches the open executions, whose index is small. An index of running tasks would cost two writes for each
-    /// task.
+    /// Returns the executions in which a runner has claims. Searches the open executions, whose index is small. An
+    /// index of running tasks would cost two writes for each task.
     ClaimsOf<'a> { running: &'a [u8] => Binary, paused: &'a [u8] => Binary } -> Binary;
     "SELECT execution.id FROM cloacina_executions AS execution INDEXED BY cloacina_executions_state \
      WHERE execution.state = 1 AND EXISTS (SELECT 1 FROM cloacina_tasks AS task \

@@ -60,7 +60,7 @@ fn workflow() -> Workflow {
     Workflow::new(definition).unwrap()
 }
 
-/// Makes the most common requests, some of them in several forms.
+/// Sends the most common requests, some of them in several forms.
 #[expect(clippy::too_many_lines, reason = "a linear sequence of steps")]
 fn exercise(store: &SqliteStore) {
     let runner = RunnerId::generate();

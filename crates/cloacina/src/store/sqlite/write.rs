@@ -125,7 +125,7 @@ macro_rules! update_task {
 
 update_task! { UpdateTask {} "" }
 update_task! {
-    /// Updates no row if another attempt or another runner has claimed the task.
+    /// Updates no row unless the task still has the given claim.
     UpdateClaimedTask { fence_runner: &'a [u8] => Binary, fence_attempt: i64 => BigInt }
     " AND state = 2 AND runner_id = ? AND attempt = ?"
 }
@@ -187,7 +187,7 @@ pub(super) fn submit(
 }
 
 /// Returns the stored execution that conflicts with a submission. It has the same key, or it is the submitted execution
-/// itself: its caller did not learn the outcome of the first commit, and submitted it again.
+/// itself: the caller did not learn the outcome of the first commit, and submitted the execution again.
 fn duplicate_of(connection: &mut SqliteConnection, submit: &Submit) -> Result<ExecutionId, Fault> {
     let Some(key) = submit.record.key.as_deref() else {
         return Ok(submit.record.id);

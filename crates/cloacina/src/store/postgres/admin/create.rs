@@ -19,8 +19,8 @@ query! {
 }
 
 query! {
-    /// Returns the privileges that a role has beyond those that it needs: for each, a text with the statement that revokes
-    /// it. They come from grants to PUBLIC.
+    /// Returns a text for each privilege that a role has but does not need. The text contains the statement that
+    /// revokes the privilege. Such privileges come from grants to PUBLIC.
     ExcessPrivileges { role: String => Text, schema: String => Text } -> Text;
     "WITH wanted AS (SELECT $1::name AS role, $2::name AS home)
      SELECT 'create schemas in the database, so run REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) ||

@@ -1,6 +1,6 @@
 //! SQL that several tenant operations use: the lock, the mark of a role, and its grants.
 
-/// Allows only one administrator at a time to create or remove tenants.
+/// Allows only one administrator at a time to create, migrate or remove tenants.
 pub(super) const LOCK: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('cloacina:tenants', 0))";
 
