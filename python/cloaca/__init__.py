@@ -152,7 +152,7 @@ else:
         message = f"module 'cloaca' has no attribute {name!r}"
         hint = hint_for(name)
         if hint is not None:
-            # `from cloaca import name` also calls this function, and would replace an
+            # `from cloaca import name` also calls this function. Python would then replace an
             # `AttributeError` with an `ImportError` that has no hint.
             if sys._getframe(1).f_code.co_name == "_handle_fromlist":
                 message = f"cannot import name {name!r} from 'cloaca'\nhint: {hint}"

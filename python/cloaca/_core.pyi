@@ -312,7 +312,7 @@ class Execution:
     def ended_at_us(self) -> int | None: ...
     @property
     def origin(self) -> tuple[int, str | None, int | None] | None:
-        """The parent task's position, the key of the call that started the child, and its number.
+        """The position of the parent task, the key of the starting call, and the child's number.
 
         The key is `None` if no function started the child, and the number is `None` if the call or
         the node has one child. The property is `None` if the execution is not the child of a task.
@@ -350,7 +350,7 @@ class Work:
     """A claimed task to run, or a callback to call."""
 
     def start(self, key: str, workflow: str, input: str) -> None:
-        """Request an execution, which the transaction that completes the task submits.
+        """Request an execution. The transaction that completes the task submits it.
 
         `input` is a JSON object.
         """
@@ -403,7 +403,7 @@ class Work:
         """Reacquire a slot; a worker thread blocks until a slot is free."""
 
     def beat(self) -> None:
-        """Record a sign of life, so that the task does not count as stalled."""
+        """Record that the task is active, so that it does not count as stalled."""
 
     def end_callback(self) -> None:
         """Record that the callback has returned; waiting callers then receive the result."""
@@ -425,7 +425,7 @@ class Poll:
 
     @property
     def executions(self) -> list[str] | None:
-        """The ended executions that the call is for; `None` if the trigger is polled."""
+        """The ended executions for which to call the function; `None` for a polled trigger."""
 
     def execution(self, execution_id: str) -> Execution | None:
         """Return a snapshot of an execution; `None` if the execution was deleted."""
@@ -434,7 +434,7 @@ class Poll:
         """Report that the function was called for all of `executions`."""
 
     def end_many(self, fires: list[tuple[Context, str | None]], state: str | None = None) -> None:
-        """Report the executions to start, each with its key, and the state to store as JSON."""
+        """Report the executions to start, each with its key, and the new state as JSON text."""
 
     def end(self, kind: str, context: Context | None = None, error: str | None = None) -> None:
         """Report the result: `skip`, `fire` with a context, or `failed` with an error text."""
@@ -501,7 +501,7 @@ class StepLog:
         """Return the recorded outcomes of a call's children; `None` if the call has not ended."""
 
     def missing_children(self, key: str, count: int) -> list[int]:
-        """Of the first `count` children, return the numbers of those without a recorded outcome."""
+        """Return the numbers, below `count`, of the children that have no recorded outcome."""
 
     def reserve_children(self, work: Work, key: str, count: int | None) -> int:
         """Return the position of the step that will record the outcome of a call with children.
@@ -518,9 +518,9 @@ class LoopWaker:
     def completed(self) -> list[EndedSubscription | AnsweredSubmission | AnsweredStep]:
         """Return the subscriptions that ended, and the answered submissions and step requests.
 
-        This call makes the descriptor unreadable; later arrivals make it readable again. Therefore
-        call it first whenever the descriptor is readable. For `Runner.loop_waker`, call
-        `async_notices` and `take_async` after it.
+        This method makes the descriptor unreadable; later arrivals make it readable again. So call
+        this method first whenever the descriptor is readable. For `Runner.loop_waker`, then call
+        `async_notices` and `take_async`.
         """
 
     def close(self) -> None: ...
@@ -602,7 +602,10 @@ class Outcome:
         lineage: list[str],
         retryable: bool,
     ) -> Outcome:
-        """The function raised an exception. `lineage` names the exception's base classes."""
+        """The function raised an exception.
+
+        `lineage` names the exception's type and its bases, nearest first.
+        """
 
     @staticmethod
     def retry(after_us: int | None, type: str, message: str, traceback: str | None) -> Outcome:
@@ -613,7 +616,7 @@ class Outcome:
 
     @staticmethod
     def snooze(after_us: int) -> Outcome:
-        """The function asked to run again after `after_us`; this does not count as an attempt."""
+        """The function asked to run again after `after_us`. A snooze is not an attempt."""
 
     @staticmethod
     def park(
@@ -624,7 +627,7 @@ class Outcome:
         timeout_us: int | None,
         runs: str | None,
     ) -> Outcome:
-        """The function waits for a condition; when it holds, the function is called again."""
+        """The function waits for a condition. It is called again when the condition holds."""
 
     @property
     def kind(self) -> str:
@@ -899,14 +902,14 @@ class Runner:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions, or of deleted workflow versions if it is higher.
+        Return the number of deleted executions or workflow versions, whichever is higher.
         """
 
     def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
 
     def note_progress(self, work: Work, done: float, total: float, message: str | None) -> None:
-        """Store the progress of an attempt. The runner writes progress ten times a second."""
+        """Store the progress of an attempt. The runner writes progress every 100 ms."""
 
     def note_logs(self, work: Work, lines: list[tuple[int, int, str, str]]) -> None:
         """Store log lines of an attempt, each a tuple (time_us, level, logger, message).
@@ -1111,7 +1114,7 @@ class Inspector:
     def prune(self, older_than_us: int, limit: int) -> int:
         """Delete at most `limit` executions that ended at least `older_than_us` ago.
 
-        Return the number of deleted executions, or of deleted workflow versions if it is higher.
+        Return the number of deleted executions or workflow versions, whichever is higher.
         """
 
 @final
@@ -1140,7 +1143,7 @@ class WebAccess:
     def __new__(cls, user: str, permissions: list[str], tenants: list[str] | None) -> WebAccess:
         """Describe the access of a caller.
 
-        Without `tenants`, it covers all tenants, and requests that name no tenant.
+        Without `tenants`, the access covers all tenants and the default schema.
         """
 
 @final
@@ -1391,7 +1394,11 @@ class Reads:
         limit: int = 50,
         cursor: str | None = None,
     ) -> WaitPage:
-        """Return a page of open waits, oldest first; all waits of an execution if it is given."""
+        """Return a page of open waits, oldest first.
+
+        With `execution_id`, the page contains all of the execution's waits of this kind;
+        `workflow`, `limit` and `cursor` have no effect.
+        """
 
     def find_executions(self, short_id: str, limit: int) -> list[str]:
         """Return the ids of at most `limit` executions that match a short id, newest first.

@@ -1,4 +1,7 @@
-"""Passes the package's exceptions and encoder to the Rust module, when the package is imported."""
+"""Prepares the Rust module when the package is imported.
+
+Passes the exceptions and the encoder to it, and installs the handlers for exit and fork.
+"""
 
 from __future__ import annotations
 

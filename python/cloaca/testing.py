@@ -1,4 +1,4 @@
-"""Helpers for tests of workflows: a runner with a virtual clock, and crashes at every transaction.
+"""Helpers for tests of workflows: a runner with a virtual clock, crash tests, and single tasks.
 
 The package adds the fixture `cloaca_runner` to pytest: a runner on an in-memory database. The
 runner's clock moves only while a caller waits or when the test calls `advance`.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The exit status of a command that was interrupted by Ctrl-C.
 INTERRUPTED = 130
 
-# The errors of a write to a file or a device that accepts no more data.
+# The error numbers of a write to a file or a device that accepts no more data.
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        The exit status. 0: success. 1: the execution or the request failed, or stdout cannot be
-        written; stderr says why. 2: wrong usage. 130: interrupted by Ctrl-C.
+        The exit status. 0: success. 1: the execution or the request failed, or writing to stdout
+        failed; stderr says why. 2: wrong usage. 130: interrupted by Ctrl-C.
     """
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()  # the reader has closed the pipe
         return 0
     except OSError as error:
-        # An error about a file that a command opens has a file name; an error of a write has none.
+        # An error from opening a file has a file name; an error from writing to stdout has none.
         if error.errno not in _CANNOT_WRITE or error.filename is not None:
             raise
         _drop_output()
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Discards what stdout still holds. Otherwise Python's flush at exit would report an error."""
+    """Discards the buffered output. Otherwise Python's flush of stdout at exit would fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,6 +1,7 @@
 """The commands by name, and the help that lists them.
 
-This module does not import click, which would take most of the time of `cloaca --help`.
+This module does not import click, because the import would take most of the time of
+`cloaca --help`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ COMMANDS = {
     "workflows": ("workflows:workflows", "Inspect workflow definitions."),
     "runners": ("runners:runners", "List the runners of a database."),
     "tenants": ("tenants:tenants", "Create, list and remove tenants of a PostgreSQL database."),
-    "ui": ("ui:ui", "Serve the page and the HTTP API of a database."),
+    "ui": ("ui:ui", "Serve the web page and the HTTP API of a database."),
     "db": ("database:db", "Migrate, check and clean up a database."),
     "bench": ("benchmark:bench", "Measure the throughput of a database."),
     "completion": ("completion:completion", "Print the completion script of a shell."),

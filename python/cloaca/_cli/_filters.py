@@ -28,7 +28,7 @@ def moment(text: str) -> int:
     `2h`.
 
     Raises:
-        click.BadParameter: The string is neither a time nor a span.
+        click.BadParameter: The string is neither a time nor a span, or the time is out of range.
     """
     from datetime import datetime
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FIRST = 8
 # Possible numbers of last digits. A table uses the smallest number that keeps its ids distinct.
 _LAST = (6, 8, 12, 24)
+# Minimum number of digits in a text that refers to an object by its id.
 _MIN_PREFIX = 4
 # Maximum number of candidates that an error lists.
 _MAX_CANDIDATES = 10
@@ -121,7 +122,7 @@ def takes_execution(command: Command) -> Command:
     def wrapped(database: Database, id: str | None, last: bool, **given: Any) -> Any:
         if (id is None) != last:
             raise click.UsageError(
-                "name the execution: its ID, the beginning of it, or --last for the newest"
+                "name the execution by its ID or the beginning of its ID, or give --last"
                 if id is None
                 else "an ID and --last exclude each other"
             )

@@ -47,7 +47,7 @@ def json_context(
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Reports an option that the submission in the block refuses as wrong usage.
+    """Converts a `ConfigurationError` of the submission in the block to a usage error.
 
     Raises:
         click.UsageError: The submission raised a `ConfigurationError`.

@@ -74,7 +74,7 @@ def call(module: str, name: str, function: Callable[[], object]) -> None:
 
 
 def _error_text(what: str, error: BaseException) -> str:
-    """Returns the message of an error of the user's code, with the line that raised the error."""
+    """Returns the message of an error that the user's code raised, with the file and the line."""
     import traceback
 
     own = f"{Path(__file__).parent.parent}{os.sep}"
@@ -91,7 +91,7 @@ def _error_text(what: str, error: BaseException) -> str:
 
 
 def attribute(module: ModuleType, path: str) -> Any:
-    """Returns the attribute of a module that has this dotted name; `None` if there is none."""
+    """Returns the attribute at a dotted path in a module; `None` if it does not exist."""
     found: Any = module
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -103,7 +103,7 @@ def find_workflow(module: ModuleType, wanted: str) -> str | None:
 
     Args:
         module: The module.
-        wanted: The name of a workflow, or of the variable with the workflow or its builder.
+        wanted: The name of a workflow, or of a variable that contains the workflow or its builder.
     """
     from cloaca._workflows.function import defined_workflow
     from cloaca._workflows.registry import registry
@@ -134,7 +134,9 @@ def workflow_name(module: ModuleType, wanted: str) -> str:
 
 
 def define_workflows(module: ModuleType, wanted: str) -> None:
-    """Calls `module:wanted`, a function that defines workflows, unless it refers to a workflow.
+    """Calls the function `module:wanted`, which defines workflows.
+
+    Does nothing if `module:wanted` already refers to a workflow.
 
     Raises:
         click.ClickException: The module has neither this workflow nor this function, or the
@@ -152,7 +154,7 @@ def define_workflows(module: ModuleType, wanted: str) -> None:
         )
     if tasks_of(found):
         raise click.ClickException(
-            f"'{wanted}' of module '{name}' is a task, which is not called here\n"
+            f"'{wanted}' of module '{name}' is a task, not a workflow\n"
             "hint: give the name of its workflow, or only the module"
         )
     if isinstance(found, type) or not callable(found):

@@ -86,7 +86,8 @@ VERBOSE = click.option(
 )
 
 
-# For commands that use no database, because aliases and scripts may pass it to every command.
+# Commands that use no database accept the option too, because aliases and scripts may pass it to
+# every command.
 UNUSED_DATABASE = click.option(
     "-c",
     "--database",

@@ -128,7 +128,7 @@ _MIN_CUT = 8
 def table_of(
     head: Sequence[str], rows: Iterable[Sequence[str]], width: int, cut: Sequence[str] = ()
 ) -> Any:
-    """Builds a rich table that is at most `width` wide, unless it has too many columns."""
+    """Builds a rich table of at most `width` characters a line, unless it has too many columns."""
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table
@@ -231,7 +231,7 @@ def iso(time: datetime | None) -> str | None:
 
 
 def summary_document(result: WorkflowResult) -> dict[str, Any]:
-    """Returns an execution for JSON, as a listing shows it."""
+    """Returns the JSON fields of an execution that a listing shows."""
     duration = result.duration
     return {
         "execution_id": result.execution_id,
@@ -291,7 +291,8 @@ def task_rows(
 
     Args:
         result: The execution.
-        is_short: Whether to omit the date of a task's start if it is the day of the submission.
+        is_short: Whether to omit the date of a task's start if the execution was submitted on the
+            same day.
         notes: Texts for the column `note`, by task; each is printed before the task's error.
     """
     notes = notes or {}

@@ -20,9 +20,9 @@ _MAX_FILES = 2000
 
 
 class Reloader:
-    """Watches the source files of a program, and replaces its process with a new one.
+    """Watches the source files of a program, and executes the program again if a file changes.
 
-    The process keeps its id, so its supervisor does not notice the change.
+    The new program runs in the same process (`exec`), so a supervisor does not notice the restart.
     """
 
     def __init__(self, targets: tuple[str, ...]) -> None:
@@ -53,7 +53,7 @@ class Reloader:
         threading.Thread(target=shut_down_on_change, name="cloaca-reload", daemon=True).start()
 
     def wait(self) -> None:
-        """After a module could not be loaded, waits until a file changes."""
+        """Waits until a source file changes. Called if a module could not be loaded."""
         note("waiting for a source file to change")
         pause = threading.Event()
         while (changed := _changed(self._before)) is None:
@@ -62,7 +62,7 @@ class Reloader:
         note(f"{changed} has changed: starting again")
 
     def restart(self) -> None:
-        """Replaces this process with a new one that has the same arguments."""
+        """Executes the program again in this process, with the same arguments."""
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloaca._workflows.workflow import Workflow
 
 
+# The text after the id of a final task or a compensation, by the value of `final` in its document.
 _PURPOSES = {
     "always": "  final task",
     "cancelled": "  final task of cancelled executions",
@@ -86,7 +87,10 @@ def _task(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
 
 
 def _final(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
-    """Returns a final task or a compensation. A compensation has the id of the task it undoes."""
+    """Returns the document of a final task or a compensation.
+
+    A compensation has the id of the task that it undoes.
+    """
     final = task.options.final
     document = _task(workflow, task)
     document["final"] = "compensation" if final is None else final.end

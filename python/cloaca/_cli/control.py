@@ -113,8 +113,8 @@ def _change(
     """Applies an action to an execution, and returns the execution's new state.
 
     Raises:
-        CloacaException: The action was refused. An execution that was cancelled before cannot be
-            cancelled again.
+        CloacaException: The action was refused, for example because the execution to cancel has
+            already ended.
     """
     if action != "cancel":
         return inspector.control(id, action, from_task, from_step)

@@ -1,4 +1,4 @@
-"""Commands that count executions and submit them again."""
+"""Commands that count executions, group failures by cause, and submit executions again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def counts(database: Database, as_json: bool) -> None:
     """Count the executions in each state.
 
-    A `+` means that there may be more executions, because each state is counted only up to 10,000.
+    A `+` means that there may be more executions: each state is counted only up to 10,000, and
+    completed executions only among the newest 20,000.
     """
     from cloaca._executions.overview import counts_of
 
@@ -82,12 +83,14 @@ def activity(
 
 @click.command(context_settings=COMMAND_SETTINGS)
 @click.option(
-    "--since", metavar="TIME", help="Only executions submitted since: a time, or a span like 2h."
+    "--since",
+    metavar="TIME",
+    help="Only executions submitted since this time: an ISO time, or a span before now like 2h.",
 )
 @VERBOSE
 @database_options
 def failures(database: Database, as_json: bool, since: str | None, verbose: bool) -> None:
-    """Group the failed executions by their causes, the newest cause first."""
+    """Group the failed executions by their causes, the newest failure first."""
     from cloaca._executions.overview import failures_of
 
     found = failures_of(database.inspect().reads, None if since is None else moment(since))

@@ -146,7 +146,10 @@ def _wait(handle: WorkflowHandle, runner: DefaultRunner, *, is_quiet: bool) -> W
 
 
 def _interrupted(runner: DefaultRunner, id: str, module: str) -> None:
-    """Shuts the runner down after Ctrl-C; prints which tasks it waits for, and how to continue."""
+    """Shuts the runner down after Ctrl-C.
+
+    Prints which tasks the shutdown waits for, and how to resume or cancel the execution.
+    """
     from cloaca._executions.status import WorkflowStatus
     from cloaca._runner.interruption import fate, is_in_memory, shut_down_unreported, waiting
 

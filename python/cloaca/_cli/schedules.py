@@ -27,7 +27,10 @@ def _schedules(database: Database) -> Schedules:
 
 
 def _rows(reads: Reads, *, enabled_only: bool = False) -> list[dict[str, Any]]:
-    """Returns the rows of schedules, then those of triggers, oldest first; each has a `kind`."""
+    """Returns the rows of schedules, then those of triggers; the oldest of each kind comes first.
+
+    Each row has a `kind`: `schedule` or `trigger`.
+    """
     schedules = reads.schedules(enabled_only, _MAX, 0)
     triggers = reads.triggers(enabled_only, _MAX, 0)
     return [{"kind": "schedule", **row} for row in schedules] + [
@@ -97,7 +100,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _when(row: dict[str, Any]) -> str:
-    """Returns when a schedule or trigger fires: by an expression, an interval, or `after=`."""
+    """Describes when a schedule or trigger fires: its expression, interval or `after=` workflow."""
     if row["after"] is not None:
         workflow, statuses = row["after"]
         return f"after {workflow}: {', '.join(statuses)}"
@@ -322,8 +325,8 @@ def preview(database: Database, as_json: bool, what: str, timezone: str | None, 
 def _is_reference(database: Database, text: str) -> bool:
     """Returns whether a text refers to a schedule or trigger, not a cron expression.
 
-    An expression has several words or begins with `@`. So can an instance name, which is looked up
-    if the text is not a valid expression.
+    An expression has several words or begins with `@`. An instance name may look the same, so such
+    a text is looked up as a name only if it is not a valid expression.
     """
     if is_whole(text):
         return True
@@ -341,7 +344,7 @@ def _is_reference(database: Database, text: str) -> bool:
     try:
         return find(database.inspect().reads, text) is not None
     except CloacaException:
-        return False  # no database to look in: the error is that of the expression
+        return False  # the database cannot be read; the caller reports the invalid expression
 
 
 def _switch(database: Database, as_json: bool, id: str, enabled: bool) -> None:

@@ -28,7 +28,7 @@ def _data(context: click.Context, parameter: click.Parameter, text: str | None) 
         json.loads(text)
     except ValueError as error:
         raise click.BadParameter(
-            f"it is not JSON: {error}; a string needs quotes: '\"hello\"'"
+            f"not valid JSON: {error}; a string needs quotes: '\"hello\"'"
         ) from None
     return text
 

@@ -1,4 +1,4 @@
-"""The command that serves the page and the HTTP API of a database."""
+"""The command that serves the web page and the HTTP API of a database."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def ui(
     demo: bool,
     opens: bool,
 ) -> None:
-    """Serve the page and the HTTP API of a database until Ctrl-C.
+    """Serve the web page and the HTTP API of a database until Ctrl-C.
 
     The printed link contains the token, which a browser keeps in a cookie. Programs send the header
     Authorization: Bearer TOKEN. CLOACA_UI_TOKEN, or the file of --token-file, sets the token.
@@ -130,7 +130,8 @@ def _serve(
     def start(port: int) -> Server:
         return serve(database.url, port=port, schema=database.schema, **options)
 
-    # Opens the database before the server starts, so that its errors are reported with their hints.
+    # Opens the database before the server starts, so that errors of the database are reported with
+    # their hints.
     location = database.inspect().location
     try:
         server = start(_PORT if port is None else port)
@@ -163,8 +164,8 @@ def _handle_signals() -> Callable[[], None]:
     def on_signal(number: int, frame: object) -> None:
         received.append(number)
 
-    # Python writes a byte to the pipe for each signal, so that a signal before the wait is noticed
-    # too. A lock in place of the pipe could block `on_signal`, which runs in the waiting thread.
+    # Python writes a byte to the pipe for each signal, so that a signal before the wait also ends
+    # it. A lock in place of the pipe could block `on_signal`, which runs in the waiting thread.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -215,7 +216,8 @@ def _protect(file: Path) -> None:
     """Makes the file of a token readable by its owner only. A missing file is ignored.
 
     Raises:
-        ConfigurationError: Every user can read the file, and its mode cannot be changed.
+        ConfigurationError: Every user can read the file, and its mode cannot be changed, although
+            the file system is writable.
     """
     try:
         mode = file.stat().st_mode

@@ -58,7 +58,7 @@ def workflows() -> None:
 @VERBOSE
 @database_options
 def list_command(database: Database, as_json: bool, module: str | None, verbose: bool) -> None:
-    """List the workflows that a database knows, each in its latest version."""
+    """List the workflows that are stored in a database, each in its latest version."""
     known = _known(database, module)
     if as_json:
         print_json([_document(workflow) for workflow in known])

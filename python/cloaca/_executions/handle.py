@@ -155,8 +155,8 @@ class WorkflowHandle:
         """Wait for the execution's end, on the calling thread.
 
         In an `async def` task, and on any event loop, use `await handle` instead. If a task's
-        function calls this method, it occupies its worker while it waits. The wait is refused if no
-        worker is left to run the execution.
+        function calls this method, the task occupies its worker during the wait. The wait is
+        refused if no worker is left to run the execution.
 
         Args:
             timeout: Maximum time to wait: seconds, a timedelta, or a string such as `"90s"`.

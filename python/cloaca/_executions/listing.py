@@ -71,7 +71,7 @@ def list_filter(
 
 
 def list_page(reads: _core.Reads, wanted: ListFilter, limit: int, cursor: str | None) -> Page:
-    """Returns a page of any length, newest first."""
+    """Returns a page of at most `limit` executions, newest first; `limit` has no upper bound."""
     check_optional_strings(cursor=cursor)
     found: list[_core.Execution] = []
     before: str | None = None
@@ -96,7 +96,7 @@ def check_limit(limit: object) -> None:
         ConfigurationError: The limit is not a positive whole number.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigurationError(f"limit must be a whole number from 1, not {limit!r}")
+        raise ConfigurationError(f"limit must be a whole number of at least 1, not {limit!r}")
 
 
 def _inputs(input: Mapping[str, Any]) -> list[tuple[str, str]]:

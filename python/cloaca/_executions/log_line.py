@@ -1,4 +1,4 @@
-"""The log lines of tasks that runners capture."""
+"""The log lines that runners capture from tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LogLine:
     Attributes:
         task_id: The id of the task.
         attempt: The number of the attempt.
-        level: The level, a number of the module `logging`.
+        level: The level, as a number of the module `logging`.
         logger: The logger's name.
         message: The message, followed by the traceback if the record had one.
 

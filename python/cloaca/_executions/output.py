@@ -134,9 +134,9 @@ def _decoded(key: str, context: Context, decoder: Decoder | None) -> Any:
 
 
 def result_decoder(workflow: Workflow | None, key: str) -> Decoder | None:
-    """Returns the decoder of a result, from its task's return annotation in this process.
+    """Returns the decoder of a result; `None` if the result is plain JSON.
 
-    Returns `None` if the result is plain JSON.
+    The decoder is made from the return annotation of the task's function in this process.
     """
     known = {} if workflow is None else workflow._definitions
     task = next((task for task in known.values() if task.result_key == key), None)

@@ -16,9 +16,9 @@ class TaskProgress:
         task_id: The id of the task.
         status: The task's state.
         attempts: The number of attempts so far.
-        done: The amount of work done that the task reported with `TaskHandle.set_progress`; `None`
-            if the task has reported none. For a map, the number of completed, failed and skipped
-            items.
+        done: The amount of finished work that the task reported with `TaskHandle.set_progress`;
+            `None` if the task has reported none. For a map, the number of completed, failed and
+            skipped items.
         total: The total amount of work that the task reported.
         message: The message that the task reported.
         items: For a map whose list has been read: the number of items in each state, by state.

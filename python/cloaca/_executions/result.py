@@ -225,7 +225,7 @@ class WorkflowResult:
     def output(self) -> Any:
         """The result that the workflow's `output=` names, or a tuple of results.
 
-        A value is decoded by the return annotation of its function if this process knows the
+        A value is decoded as the type that the task's function returns, if this process has the
         function. Otherwise the value is plain JSON. A result is `None` if it is missing because the
         execution failed or the task was skipped. Without `output=`, this is the final context.
 
@@ -245,7 +245,7 @@ class WorkflowResult:
         def of(self, task: Callable[..., R], /) -> R: ...
 
     def of(self, task: Any, /) -> Any:
-        """Return the result of a task, decoded by the return annotation of its function.
+        """Return the result of a task, decoded as the type that the task's function returns.
 
         Args:
             task: The task's function, its id, or the name of its result.

@@ -64,7 +64,7 @@ def prepare() -> int:
             from cloaca._values.exceptions import ConfigurationError
 
             raise ConfigurationError(
-                f"CLOACA_LOG_LEVEL is {level!r}",
+                f"CLOACA_LOG_LEVEL is {level!r}, which is not a log level",
                 hint="set it to DEBUG, INFO, WARNING, ERROR or CRITICAL",
             ) from None
         if logger().getEffectiveLevel() < _WARNING:
@@ -83,7 +83,7 @@ def show_on_stderr() -> None:
 def show_failures() -> set[tuple[str, str | None]]:
     """Prints records on stderr like `show_on_stderr`, and collects the failures among them.
 
-    A command that prints failures itself can thereby leave out those that are already on stderr.
+    A command that prints failures itself uses the set to omit those that are already on stderr.
 
     Returns:
         A set of execution ids and task ids, to which the handler adds each failure that it prints.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Microseconds between two refreshes; a shorter interval makes no visible difference.
 _REFRESH_US = 100_000
-# Maximum number of tasks with a bar each; more tasks are shown as one bar.
+# Maximum number of tasks that have one bar each. If there are more tasks, one bar shows them all.
 _MAX_BARS = 25
 
 _STREAMS = ("stdout", "stderr")
@@ -42,7 +42,7 @@ def is_shown() -> bool:
 
 
 def follow(core: _core.Runner, execution_id: str) -> WorkflowResult:
-    """Waits for the end of a runner's execution; meanwhile shows bars if stderr can show them."""
+    """Waits for the end of a runner's execution, and meanwhile shows bars if `is_shown()`."""
     if not is_shown():
         ended = core.wait(execution_id, None)
         assert ended is not None

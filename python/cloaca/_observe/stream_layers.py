@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_changing = RLock()  # reentrant: a finalizer may shut a runner down
+# Reentrant, because a finalizer that shuts a runner down may run while this thread holds the lock.
+_changing = RLock()
 
 
 class Layer:

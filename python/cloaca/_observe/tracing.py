@@ -64,7 +64,10 @@ class ExecutionSpan:
         self._span.end(None if ended_at_us is None else ended_at_us * 1000)
 
     def abandon(self, error: BaseException | None = None) -> None:
-        """Ends the span of an execution that was not submitted, or did not end in this process."""
+        """Ends the span of an execution that was refused, or was still open at the shutdown.
+
+        The span also ends here if the submission returned an earlier execution with the same key.
+        """
         if error is not None:
             self._span.record_exception(error)
             _mark(self._span, False, str(error))
@@ -133,7 +136,7 @@ class Tracing:
 
 
 class AttemptSpan:
-    """The span of an attempt, as a context manager: spans that the task opens are its children."""
+    """The span of an attempt, as a context manager. Spans that the task opens are its children."""
 
     def __init__(self, tracer: Tracer, tracing: Tracing, work: Work) -> None:
         from opentelemetry import trace

@@ -58,7 +58,7 @@ _SYNONYMS = {
 def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
     """Returns the policy that the options of a task define.
 
-    Warns if the first delay is longer than the longest delay, because such a delay is cut.
+    Warns if the initial delay exceeds the maximum delay, which caps every delay.
 
     Args:
         options: `retry`, `retry_policy`, `never_on` and every `retry_*`; `None` if omitted.

@@ -79,7 +79,8 @@ class RetryPolicy:
             condition: The condition that a failure must meet to be retried;
                 `RetryCondition.all_errors()` if omitted.
             retry_on: The exception types that are retried, with their subclasses. If empty, all
-                types except `NameError`, `SyntaxError`, `ImportError` and `NotImplementedError`.
+                types are retried except `NameError`, `SyntaxError`, `ImportError` and
+                `NotImplementedError`.
             never_on: These exception types and their subclasses are never retried.
 
         Raises:

@@ -23,7 +23,8 @@ class Waiters:
 
     def __init__(self, core: Runner) -> None:
         self._core = core
-        self._lock = threading.RLock()  # reentrant: a finalizer may shut the runner down
+        # Reentrant, because a finalizer may shut the runner down while this thread holds the lock.
+        self._lock = threading.RLock()
         self._by_loop: WeakKeyDictionary[AbstractEventLoop, _LoopWaiters] = WeakKeyDictionary()
 
     async def wait(self, execution_id: str) -> Execution:

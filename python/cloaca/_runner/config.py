@@ -120,8 +120,8 @@ class DefaultRunnerConfig:
             heartbeat_interval: Interval at which the runner extends its lease, in seconds.
             lease_ttl: Time from the last heartbeat until the lease on the runner's claims expires,
                 in seconds; at least twice `heartbeat_interval`.
-            stall_threshold: Maximum time that a task may give no sign of life, in seconds, before
-                the runner logs one warning about the task; `None` means twice `lease_ttl`. Calls of
+            stall_threshold: Time without a sign of life from a task, in seconds, after which the
+                runner logs one warning about the task; `None` means twice `lease_ttl`. Calls of
                 `TaskHandle.heartbeat`, `set_progress` and `is_cancelled` are signs of life.
             max_rescues: Maximum number of times a task is rescued from a dead runner before the
                 task fails.

@@ -183,7 +183,7 @@ class ControlMethods:
         return list_page(self._core.reads, wanted, limit, cursor)
 
     def find(self, workflow: str | Workflow, key: str) -> WorkflowHandle | None:
-        """Find a workflow's execution by the key with which any program submitted it.
+        """Find a workflow's execution by its key, no matter which program submitted it.
 
         Args:
             workflow: The workflow, or its name.

@@ -206,7 +206,7 @@ class InspectionMethods:
             days = self._config.retention_days
             if days is None:
                 raise ConfigurationError(
-                    "there is no age to prune by, since retention_days is None",
+                    "there is no age to prune by, because retention_days is None",
                     hint="give one: runner.prune(older_than=timedelta(days=30))",
                 )
             older_than = days * 86_400

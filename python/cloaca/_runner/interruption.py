@@ -128,7 +128,9 @@ def waiting(runner: InterruptedRunner, tasks: str, grace: float | None = None) -
 
 
 def report_shutdown(runner: InterruptedRunner, grace: float | None = None) -> None:
-    """Reports on stderr how many tasks the shutdown waits for, and the fate of their executions.
+    """Reports how many tasks the shutdown waits for, and what happens to their executions.
+
+    The report is a line on stderr.
 
     Args:
         runner: The runner.

@@ -67,7 +67,7 @@ class MapMethods:
     ) -> None:
         """Change how many items of a running map run at once, on all runners together.
 
-        Running items continue. A lower limit is therefore reached after some of them have ended.
+        Running items continue, so a lower limit is reached only after enough of them have ended.
 
         Args:
             execution_id: The execution, as a handle or an id.

@@ -123,7 +123,7 @@ class DefaultRunner(
         self._begin(open_runner(database_url, config, schema, is_gated=start))
 
     def _begin(self, started: Started) -> None:
-        """Adopt an open engine.
+        """Initialize the runner with an open engine.
 
         Unless the runner was created with `start=False`, the engine claims tasks once the caller
         has assigned the runner to a variable.
@@ -283,7 +283,7 @@ class DefaultRunner(
         from cloaca._runner.signals import serve
 
         # Signal handlers are installed before the runner begins to claim, because a signal may
-        # arrive with the first task.
+        # arrive as soon as the first task runs.
         serve(self, begun=self._begin_claims)
 
     def shutdown(self, *, timeout: float | timedelta | str | None = None) -> None:
@@ -314,8 +314,9 @@ class DefaultRunner(
             registry.remove_runner(runner)
             if runner._gate is not None:
                 runner._gate.close()
-        # A program may believe that the executions it submitted have ended, so the shutdown
-        # reports open executions. A runner that is stopped at once must not wait for the database.
+        # A user may assume that all submitted executions have ended, so the shutdown reports open
+        # executions. To count them, it reads the database. So a runner that is stopped at once does
+        # not count them.
         is_told = self._tells_open and self._has_submitted and grace_us > 0
         count_open = _MAX_COUNTED if is_told else 0
         left_open = self._core.stop(grace_us, count_open)
@@ -400,7 +401,7 @@ class DefaultRunner(
                 raise
             from cloaca._observe.logger import logger
 
-            logger().warning("a workflow could not be registered now: %s", error)
+            logger().warning("cannot register a workflow; the next submission retries: %s", error)
 
     def _begin_wait(self, execution_id: str, *, blocks: bool = False) -> WorkflowResult | None:
         """Prepare a wait for the end of an execution.
@@ -410,7 +411,8 @@ class DefaultRunner(
             blocks: Whether the wait blocks this thread.
 
         Returns:
-            The result if this thread must not be blocked, but the execution has already ended.
+            The result if this thread must not be blocked, but the execution has already ended. In
+            all other cases `None`, and the caller may wait.
         """
         from cloaca._workers.attempt_scope import end_own_callback
 

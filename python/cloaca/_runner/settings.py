@@ -94,10 +94,10 @@ class Setting:
             return "a string"
         number = "a whole number" if self.kind is int else "a number"
         # `.15g` prints whole numbers without an exponent.
-        limits = f"from {self.minimum:.15g}"
+        limits = f"of at least {self.minimum:.15g}"
         if self.maximum < 1e15:
-            limits += f" to {self.maximum:.15g}"
-        return f"{number} {limits}" + (" or None" if self.is_optional else "")
+            limits = f"from {self.minimum:.15g} to {self.maximum:.15g}"
+        return f"{number} {limits}" + (", or None" if self.is_optional else "")
 
 
 # Microseconds in a second.

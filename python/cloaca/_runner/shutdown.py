@@ -26,7 +26,8 @@ class ShutdownRequest:
 
     def __init__(self, core: Runner) -> None:
         self._core = core
-        self._lock = RLock()  # reentrant: a finalizer may shut the runner down
+        # Reentrant, because a finalizer may shut the runner down while this thread holds the lock.
+        self._lock = RLock()
         self._made = False
         self._expected = False
         self._writers: set[int] = set()

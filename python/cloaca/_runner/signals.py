@@ -97,7 +97,7 @@ def _stop(runner: ServingRunner, received: list[int]) -> None:
     stopping = threading.Thread(target=stop, name="cloaca-shutdown", daemon=True)
     stopping.start()
     while stopping.is_alive():
-        # Python runs signal handlers between two of these waits at the latest.
+        # The timeout lets Python run pending signal handlers between two waits.
         stopping.join(0.1)
         if len(received) > 1:
             runner._stop_at_once()

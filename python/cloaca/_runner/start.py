@@ -64,7 +64,8 @@ class Started:
         self.worker_host = worker_host
         self.waiters = Waiters(core)
         self.shutdown_request = ShutdownRequest(core)
-        self.lock = threading.RLock()  # reentrant: a finalizer may submit during a registration
+        # Reentrant, because a finalizer may submit while this thread registers workflows.
+        self.lock = threading.RLock()
         #: The URL and the schema with which other parts of the process open the database.
         self.database: tuple[str, str | None] | None = None
 
@@ -159,7 +160,7 @@ def _refuse_green_threads() -> None:
     if any(type(getattr(_thread, name, len)) is not type(len) for name in starters):
         raise ConfigurationError(
             "a runner needs threads, and gevent or eventlet has replaced them by greenlets",
-            hint="keep them: gevent.monkey.patch_all(thread=False) or "
+            hint="keep threads: gevent.monkey.patch_all(thread=False) or "
             "eventlet.monkey_patch(thread=False); or run the runner in a process of its own",
         )
 

@@ -25,9 +25,9 @@ class StartGate:
     claim waits until the calling frame has executed the instruction after the call, which stores
     the runner in the variable.
 
-    The gate has no lock. When it drops the caller's frames, finalizers of the variables in these
-    frames may run, for example the finalizer of the runner. A finalizer may call `close`, and must
-    not wait for a lock of the gate.
+    The gate has no lock. When it drops the caller's frames, finalizers of objects in these frames
+    may run, for example the finalizer of the runner. A finalizer may call `close`, and must not
+    wait for a lock of the gate.
     """
 
     __slots__ = ("_core", "_frames", "_is_open", "_runner_id", "_until")
@@ -44,7 +44,10 @@ class StartGate:
         self.watch()
 
     def watch(self) -> None:
-        """Records the frames that now call the runner. The gate opens when they have continued."""
+        """Records the frames of the runner's current callers.
+
+        The gate opens when the callers have continued.
+        """
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and self._is_of_runner(frame):
             frame = frame.f_back

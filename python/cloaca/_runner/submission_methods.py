@@ -356,7 +356,7 @@ class SubmissionMethods:
                 arguments.
 
         Returns:
-            A handle for each submission, in their order.
+            A handle for each submission, in the same order.
 
         Raises:
             WorkflowNotFoundError: A workflow is not known.
@@ -386,7 +386,7 @@ class SubmissionMethods:
             submissions: The submissions, as for `submit_many`.
 
         Returns:
-            A handle for each submission, in their order.
+            A handle for each submission, in the same order.
 
         Raises:
             WorkflowNotFoundError: A workflow is not known.

@@ -50,7 +50,8 @@ class TenantMethods:
                 URL if omitted. The URL is kept in memory while the tenant's runner is open.
 
         Returns:
-            A `DefaultRunner`. While it is open, further calls with the same schema return it too.
+            A `DefaultRunner`. While it is open, further calls with the same schema return the same
+            runner.
 
         Raises:
             ConfigurationError: The schema's name is not valid, the URL leads to another database,

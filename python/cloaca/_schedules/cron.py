@@ -163,7 +163,7 @@ def _local(at_us: int, offset_seconds: int) -> datetime:
 
 
 def is_count(value: object) -> bool:
-    """Returns whether a value is a whole number from 0."""
+    """Returns whether a value is a whole number and not negative."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -212,7 +212,9 @@ def options(
     if instance_name is not None:
         check_text("instance_name", instance_name)
     if max_catchup is not None and not is_count(max_catchup):
-        raise ScheduleError(f"max_catchup must be a whole number from 0, not {max_catchup!r}")
+        raise ScheduleError(
+            f"max_catchup must be a whole number of at least 0, not {max_catchup!r}"
+        )
     return (
         instance_name,
         input,

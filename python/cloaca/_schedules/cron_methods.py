@@ -124,8 +124,8 @@ class ScheduleMethods:
             from cloaca._observe.logger import logger
 
             logger().warning(
-                "schedule %s is registered, but its workflow '%s' is not known in this database; "
-                "its ticks are recorded as skipped until a program that defines it runs here",
+                "schedule %s is registered, but this database has no workflow '%s'; "
+                "ticks are recorded as skipped until a program that defines the workflow runs here",
                 id,
                 name,
             )
@@ -153,7 +153,7 @@ class ScheduleMethods:
         if not isinstance(given, CronSchedule):
             raise ScheduleError(
                 f"schedule must be a CronSchedule, not {type(given).__name__}",
-                hint="the arguments themselves go to register_cron_workflow",
+                hint="pass separate arguments to register_cron_workflow instead",
             )
         return self.register_cron_workflow(
             schedule.workflow_name,
@@ -398,7 +398,7 @@ def window(limit: int | None, offset: int | None) -> tuple[int, int]:
     """
     for name, value in (("limit", limit), ("offset", offset)):
         if value is not None and not is_count(value):
-            raise ConfigurationError(f"{name} must be a whole number from 0, not {value!r}")
+            raise ConfigurationError(f"{name} must be a whole number of at least 0, not {value!r}")
     return (_ALL if limit is None else min(limit, _ALL), min(offset or 0, _ALL))
 
 

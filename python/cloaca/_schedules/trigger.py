@@ -251,7 +251,7 @@ def trigger(
     """
     if callable(name):
         raise ScheduleError(
-            "@cloaca.trigger takes its options in brackets",
+            "@cloaca.trigger takes its options in parentheses",
             hint="write @cloaca.trigger(on='workflow')",
         )
     if cron is not None and poll_interval is not None:
@@ -292,13 +292,14 @@ def trigger(
         if not isinstance(own, str) or own == "<lambda>":
             raise ScheduleError(
                 f"{function!r} has no name that the trigger could take",
-                hint="give it one: name='...'",
+                hint="pass a name for the trigger: name='...'",
             )
         if workflow is None:
             from cloaca._observe.logger import logger
 
             logger().warning(
-                "trigger '%s' starts no workflow and is never polled; name one with on='...'", own
+                "trigger '%s' starts no workflow and is never polled; hint: pass on='workflow'",
+                own,
             )
             return function
         assert isinstance(workflow, str)

@@ -25,7 +25,7 @@ class TriggerMethods:
         limit: int | None = None,
         offset: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the triggers of programs on this database, oldest first.
+        """Return the triggers that programs have registered in this database, oldest first.
 
         Args:
             enabled_only: Whether to leave out triggers that are switched off.
@@ -95,7 +95,7 @@ class TriggerMethods:
     def get_trigger_execution_history(
         self, name: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return the polls of a trigger, newest first, except polls that only skipped.
+        """Return the polls of a trigger, newest first, except polls that returned `skip()`.
 
         Args:
             name: The name of the trigger.

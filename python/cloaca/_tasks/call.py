@@ -36,7 +36,7 @@ class Source:
         marker: For kind `resource`: the marker of the resource.
         items: For a parameter that takes the items of a map: the class that reads the items. The
             decoder then decodes the values of the items.
-        items_or_none: Whether a parameter that takes the items of a map accepts `None`, too.
+        items_or_none: Whether a parameter that takes the items of a map also accepts `None`.
         maker_stores: For kind `task`: how the task stores its result. `always`, `explicitly` (its
             function writes to the context), or `unless_none` (only if its function does not return
             `None`).

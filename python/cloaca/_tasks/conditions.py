@@ -198,7 +198,7 @@ def _check_repeated(name: str, parts: list[Condition]) -> None:
 
 
 def as_condition(what: str, value: object) -> Condition:
-    """Checks that a value is a condition of a task's definition, and returns it.
+    """Checks that a value can be a condition in a task's definition, and returns it.
 
     Args:
         what: The subject of the error message.
@@ -218,7 +218,7 @@ def as_condition(what: str, value: object) -> Condition:
 
 
 def literal_definition(what: str, value: object) -> dict[str, Any]:
-    """Returns a condition of a wait in code, in the form that the engine reads.
+    """Returns a condition that a task's code waits for, in the form that the engine reads.
 
     The keys of its signals are the keys themselves, not paths into the context.
 
@@ -227,7 +227,8 @@ def literal_definition(what: str, value: object) -> dict[str, Any]:
         value: The value.
 
     Raises:
-        TaskValidationError: The value is not a condition, or no signal can have its name or key.
+        TaskValidationError: The value is not a condition, or contains a name or a key that no
+            signal can have.
     """
     condition = _checked(what, value)
     for data in _signals(condition._data):

@@ -157,7 +157,7 @@ class TaskDefinition:
 
     @property
     def kind(self) -> str:
-        """The kind of the task's executor, by its name in the engine."""
+        """The engine's name for the executor: `sync`, `async`, `external` or `engine`."""
         if self.signature is None:
             wait = self.options.wait
             return "engine" if wait is not None and wait.is_node else "external"

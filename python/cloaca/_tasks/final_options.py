@@ -51,7 +51,7 @@ def read_final(
     if undoes is not None:
         if final is None:
             raise TaskValidationError(
-                "undoes names the tasks that a final task undoes",
+                "undoes= is given without final=: only a final task undoes other tasks",
                 hint='add final="always", or another value of final=',
             )
         if isinstance(undoes, str) or callable(undoes) or not hasattr(undoes, "__iter__"):

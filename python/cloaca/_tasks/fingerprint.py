@@ -193,7 +193,7 @@ def _find(code: CodeType, module: dict[str, Any]) -> ast.AST:
 
 
 def _changed_lines(path: str) -> list[str]:
-    """Returns the lines of a file that has changed since it was cached; otherwise none."""
+    """Returns the lines of a file if it has changed since `linecache` read it; otherwise none."""
     import linecache
 
     cached = linecache.cache.get(path, ())

@@ -22,7 +22,8 @@ class MapOptions:
         parallel: Maximum number of items that run at once; `None` for no limit.
         batch: Maximum number of elements in an item, which is then a list. With `None`, an item is
             one element.
-        tolerate: Maximum number or share of failed items; with `None`, all items run.
+        tolerate: Maximum number or share of failed items. If more items fail, no further items
+            start. With `None`, all items run.
     """
 
     __slots__ = ("batch", "over", "parallel", "tolerate")

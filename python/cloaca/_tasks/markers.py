@@ -32,7 +32,7 @@ class Marker:
     __slots__ = ()
 
     def _version_text(self) -> str:
-        """Return the text that enters the hash from which the workflow's version is made."""
+        """Return the text that represents the marker in the hash of the workflow's version."""
         return ""
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -84,6 +84,7 @@ def task_id(what: str, reference: object, among: dict[str, TaskDefinition] | Non
     ids = list(dict.fromkeys(here or [tasks[-1].id]))
     if len(ids) > 1:
         raise TaskValidationError(
-            f"{what}: {name_of(reference)} is several tasks: {', '.join(ids)}", hint="use the id"
+            f"{what}: {name_of(reference)} is the function of several tasks: {', '.join(ids)}",
+            hint="use the id of one of these tasks",
         )
     return ids[0]

@@ -256,9 +256,10 @@ def items_of(signature: Signature, scope: Scope) -> list[str]:
 
 
 def refuse_loose(signature: Signature, task_id: str) -> None:
-    """Raises an error for a function that no workflow can call, at the line of its definition.
+    """Refuses a function that no workflow can call.
 
-    If a function takes the context, its other parameters without defaults need annotations. Such a
+    The decorator calls this function, so that the error points to the definition of the task. If a
+    function takes the context, its other parameters without defaults need annotations. Such a
     parameter without an annotation is usually a mistake.
 
     Raises:
@@ -342,8 +343,8 @@ def _known(
 ) -> Source | None:
     """Returns the source of a parameter with a marker, or with the name of a task or input field.
 
-    Returns `None` for other parameters. With `without_own`, the name of the parameter's own task
-    does not count.
+    Returns `None` for other parameters. With `without_own`, the name of the task to which the
+    parameter belongs does not count.
     """
     name, default = parameter.name, parameter.default
     if isinstance(default, ResourceMarker):
@@ -464,7 +465,7 @@ def _unknown(
     if has_context:
         advice = f"read it from the context: context[{name!r}]; {_HINT}"
         if fields:
-            advice = f"{fields}what other tasks write is in the context: context[{name!r}]"
+            advice = f"{fields}the context has what other tasks write: context[{name!r}]"
         return TaskValidationError(f"{problem} that a task does not receive", hint=near or advice)
     places = "neither a task of the workflow nor a field of its input"
     return TaskValidationError(

@@ -209,7 +209,7 @@ def task_skipped(id: Reference) -> TriggerRule:
 def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
     """Return a condition that compares a value of the context with a given value.
 
-    The context is the context that the task receives if it runs.
+    The compared value is taken from the context that the task would receive.
 
     Args:
         key: The key in the context, or a path into its value, such as `"order.total"` or
@@ -242,7 +242,7 @@ def context_value(key: str, operator: str, value: object = None) -> TriggerRule:
     if name is None:
         raise TaskValidationError(
             f"unknown operator {operator!r} of context_value",
-            hint="it takes ==, !=, >, >=, <, <=, contains, not_contains, exists, not_exists",
+            hint="use ==, !=, >, >=, <, <=, contains, not_contains, exists or not_exists",
         )
     data = json.loads(encode_as(f"the value of context_value({key!r})", value))
     return TriggerRule(

@@ -107,7 +107,8 @@ def task_rule(option: str, value: object) -> TriggerRule:
     """Converts the value of a task's option to a rule, like `as_rule`.
 
     Raises:
-        TaskValidationError: Also if the rule is nested more deeply than the engine accepts.
+        TaskValidationError: The value is neither a rule nor the name of a rule, or the rule is
+            nested more deeply than the engine accepts.
     """
     rule = as_rule(option, value)
     level: list[Any] = [rule._to_definition()]

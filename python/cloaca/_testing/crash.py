@@ -50,7 +50,7 @@ class CrashReport:
 
     def __str__(self) -> str:
         """Return the findings as text."""
-        lines = [f"killed at {len(self.points)} points, the end was always the same"]
+        lines = [f"killed at {len(self.points)} points; the result was always the same"]
         for task, points in self.ran_twice.items():
             lines.append(f"  '{task}' ran twice after a crash {', '.join(points)}")
         return "\n".join(lines)
@@ -248,7 +248,7 @@ def _left_over(runner: VirtualRunner, execution_id: str) -> list[str]:
         if type == "step_recorded" and count > 1:
             found.append(f"the step '{key}' of task '{task}' is recorded {count} times")
         if type != "step_recorded" and count > begun[task]:
-            found.append(f"{count} waits of task '{task}' ended by {type}, and {begun[task]} began")
+            found.append(f"task '{task}' began {begun[task]} waits, but has {count} {type} events")
     return found
 
 
@@ -266,14 +266,14 @@ def _compare(expected: _RunOutcome, end: _RunOutcome, point: str, twice: list[st
     assert end.result is not None
     differences = []
     if end.result.status != expected.result.status:
-        differences.append(f"it is {end.result.status} instead of {expected.result.status}")
+        differences.append(f"the status is {end.result.status} instead of {expected.result.status}")
     before, after = _context(expected.result), _context(end.result)
     for key in {**before, **after}:
         if before.get(key, _ABSENT) != after.get(key, _ABSENT):
             old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
             differences.append(f"context[{key!r}] is {new!r} instead of {old!r}")
     if end.observed != expected.observed:
-        differences.append(f"observe() gives {end.observed!r} instead of {expected.observed!r}")
+        differences.append(f"observe() returns {end.observed!r} instead of {expected.observed!r}")
     differences += end.left_over
     for id, state in expected.states().items():
         if end.states()[id] != state:
@@ -289,7 +289,7 @@ def _compare(expected: _RunOutcome, end: _RunOutcome, point: str, twice: list[st
     names = ", ".join(f"'{id}' (ran {end.runs[id]} times)" for id in suspects)
     raise AssertionError(
         f"after a crash {point} the end differs: {'; '.join(differences)}. "
-        f"Not idempotent: {names or 'nothing that ran twice; does setup put everything back?'}"
+        f"Not idempotent: {names or 'nothing that ran twice; does setup reset everything?'}"
     )
 
 

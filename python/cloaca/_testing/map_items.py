@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class GivenItems:
     """The items of a map that a test passes, as a list of results or as a `MapResult`.
 
-    It replaces the class of a source's items, which reads the JSON of the engine.
+    It replaces `Source.items`, the class that reads the JSON of the engine.
     """
 
     def __init__(self, source: Source, given: MapResult[Any] | None) -> None:

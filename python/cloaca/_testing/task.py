@@ -51,7 +51,7 @@ class _LoneWork:
         return False
 
     def beat(self) -> None:
-        """Does nothing, because no runner watches for signs of life."""
+        """Does nothing, because no runner checks whether the task has stalled."""
 
     def begin_deferral(self) -> bool:
         return False  # without a runner, there is no worker slot to release
@@ -212,7 +212,7 @@ def _source(call: Call, task_id: str, name: str) -> Source:
         return found
     takes = ", ".join(source.parameter for source in call.sources) or "no values"
     raise TaskValidationError(
-        f"task '{task_id}' has no parameter '{name}' for a value", hint=f"it takes {takes}"
+        f"task '{task_id}' takes no value '{name}'", hint=f"the task takes {takes}"
     )
 
 

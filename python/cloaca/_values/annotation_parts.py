@@ -16,7 +16,7 @@ def contains(annotation: Any, wanted: Callable[[Any], bool]) -> bool:
 
 
 def first_part(annotation: Any, wanted: Callable[[Any], bool]) -> Any:
-    """Returns the first part, at any depth, for which `wanted` returns true; `None` without one."""
+    """Returns the first part, at any depth, for which `wanted` returns true, or `None`."""
     return _first(annotation, wanted, set())
 
 

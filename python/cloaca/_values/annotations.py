@@ -99,8 +99,8 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
     """Returns an annotation without its metadata and without `None`.
 
     Returns:
-        The only other type of a union with `None`, or else the annotation, and whether the
-        annotation is such a union.
+        A type and a flag. For a union of one type with `None`, the type is that other type, and the
+        flag is true. Otherwise the type is the annotation itself.
     """
     accepts_none = False
     while True:

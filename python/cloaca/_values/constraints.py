@@ -1,8 +1,8 @@
 """Finds constraints in the metadata of annotations, so that none of them is ignored (semantics J4).
 
-Each library ignores metadata of `Annotated` that it does not know. Remarks, such as strings and
-objects of a program, are meant to be ignored. Constraints are not: an annotation is decoded by the
-library that checks its constraints, or is refused.
+Each library ignores metadata of `Annotated` that it does not know. This is right for remarks, such
+as strings and objects of a program, but not for constraints. An annotation with constraints is
+therefore decoded by the library that checks them, or is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +74,11 @@ def refused_constraint(annotation: Any, reason: str) -> Unreadable:
 
 
 def _kind(part: Any) -> str:
-    """Returns the name of a constraint's class in `annotated_types`; empty for other parts."""
+    """Returns the name of a constraint's class in `annotated_types`; empty for other parts.
+
+    Returns `group` for a group of constraints, and `subclass` for a constraint whose class the
+    program has derived from a class of `annotated_types`.
+    """
     kind = type(part)
     if getattr(kind, "__module__", None) == "annotated_types":
         return kind.__name__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 def storable(text: str) -> str:
-    """Replaces characters that PostgreSQL or UTF-8 refuses: NUL by U+FFFD, lone surrogates by `?`.
+    """Replaces characters that cannot be stored: NUL with U+FFFD, lone surrogates with `?`.
+
+    PostgreSQL refuses NUL, and UTF-8 cannot encode lone surrogates.
 
     Args:
         text: Text for people, in which a character may change.

@@ -252,7 +252,7 @@ def _msgspec(annotation: Any) -> tuple[Callable[[str], Any], Kinds, Kinds]:
 
 
 def _evaluate_classes(annotation: Any, seen: set[int]) -> None:
-    """Replaces the annotations of models, if they are written as text, by their values."""
+    """Replaces annotations of models that are written as text with their values."""
     from typing import get_args, get_origin
 
     if id(annotation) in seen:

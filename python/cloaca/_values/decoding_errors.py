@@ -44,7 +44,7 @@ class Unreadable(TypeError):
     """An annotation for which no decoder can be made; the text contains the reason.
 
     Attributes:
-        hint: A proposal for another annotation, if there is one.
+        hint: A suggestion for another annotation, if there is one.
     """
 
     def __init__(self, reason: str, *, hint: str | None = None) -> None:

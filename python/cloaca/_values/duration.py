@@ -152,9 +152,9 @@ def milliseconds_to_us(name: str, value: float | timedelta | str, *, zero: bool 
             raise
     is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
     if not is_number or not 0 <= number * 1_000 <= MAX_US or (number == 0 and not zero):
-        rule = "a number of milliseconds from 0" if zero else "a positive number of milliseconds"
+        sign = "zero or a positive" if zero else "a positive"
         raise ConfigurationError(
-            f"{name} must be {rule}, not {value!r}",
+            f"{name} must be {sign} number of milliseconds, not {value!r}",
             hint=_FORMS.replace("seconds", "milliseconds", 1),
         )
     us: int = round(number * 1_000)

@@ -109,7 +109,7 @@ def _has_tag(info: Any, found: list[Any]) -> bool:
 
 
 def iso_text(seconds: Number) -> str:
-    """Converts a number of seconds to ISO 8601 text; keeps a number that is too large."""
+    """Converts a number of seconds to ISO 8601 text; does not change a number that is too large."""
     from datetime import timedelta
 
     try:

@@ -94,7 +94,7 @@ _TOO_DEEP = f"the value is nested deeper than {MAX_DEPTH} levels, or contains it
 
 
 def plain(value: object, depth: int = 0, *, has_text_keys: bool = False) -> object:
-    """Returns the value, in which parts that JSON cannot represent are converted.
+    """Returns the value with every part converted that JSON cannot represent.
 
     A value that contains only strings, numbers, booleans and `None` is returned without a copy.
 
@@ -153,7 +153,7 @@ def _simplify(value: object, depth: int, has_text_keys: bool) -> object:
         return plain(dict(value), depth, has_text_keys=has_text_keys)
     fields = _fields(value)
     if fields is not None:
-        # The keys in a Struct belong to msgspec, which stores them as texts.
+        # Inside a Struct, keys that are not strings become text, as msgspec encodes them.
         has_text_keys = has_text_keys or hasattr(type(value), "__struct_encode_fields__")
         return plain(fields, depth, has_text_keys=has_text_keys)
     for kind, convert in _conversions():

@@ -220,13 +220,19 @@ class TaskInputError(TaskError, TypeError):
 
 
 class CaughtParkError(TaskValidationError):
-    """A function caught the exception by which a wait leaves it. Private: catch the base class."""
+    """A function caught the exception with which a wait ends the function. Private.
+
+    Programs catch the base class.
+    """
 
     _is_always_final = True
 
 
 class WholeTaskError(TaskValidationError):
-    """An item of a map made a call that only tasks may make. Private: catch the base class."""
+    """An item of a map made a call that only whole tasks may make. Private.
+
+    Programs catch the base class.
+    """
 
     _is_always_final = True
 
@@ -536,7 +542,7 @@ _FINAL_CODES = frozenset({"deadlock", "step_limit"})
 
 
 def is_final(error: object) -> bool:
-    """Returns whether a task that raises an error has no other attempt, whatever its policy is.
+    """Returns whether a task that raises an error gets no further attempt, whatever its policy.
 
     Another attempt would have the same deadlock, the same number of steps, or the same values.
 

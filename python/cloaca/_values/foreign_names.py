@@ -41,4 +41,4 @@ def hint_for(name: str) -> str | None:
         name: The name.
     """
     meaning = _MEANINGS.get(name.lower().replace("_", ""))
-    return None if meaning is None else f"cloaca has instead: {meaning}"
+    return None if meaning is None else f"in cloaca: {meaning}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-# Maximum number of digits up to which every integer becomes a `float` without rounding.
+# Every integer of at most this number of digits becomes a `float` without rounding.
 _EXACT_DIGITS = 15
 # Matches a text in which a number may change when the text is decoded and encoded again.
 _INEXACT = re.compile(r"\d(?:\.\d|[eE])|\d{16}")
@@ -29,7 +29,7 @@ def parsed(text: str) -> Any:
 
 
 def text_of(value: Any, *, ensure_ascii: bool = True) -> str:
-    """Returns the JSON text of a value from `parsed`, which may have been changed."""
+    """Returns the JSON text of a value that `parsed` returned, even if parts were changed since."""
     parts: list[str] = []
     _write(value, parts, partial(json.dumps, ensure_ascii=ensure_ascii))
     return "".join(parts)

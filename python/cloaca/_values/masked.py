@@ -1,4 +1,4 @@
-"""Finds secrets of pydantic that were encoded as asterisks, which could not be read back.
+"""Finds secrets of pydantic that were encoded as asterisks, and would therefore be lost.
 
 A model encodes a `SecretStr` as `"**********"`, unless the model has a serializer that writes the
 secret itself.

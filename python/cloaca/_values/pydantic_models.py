@@ -141,7 +141,7 @@ def special_encoder(annotation: Any) -> Callable[[Any], Any] | None:
                 value, mode="json", by_alias=False, round_trip=True, warnings="error"
             )
         except PydanticSerializationError:
-            return value  # it is not of the annotated type, but may have a JSON form
+            return value  # the value is not of the annotated type, but may have a JSON form
         refuse_masked(value, found)
         return found
 

@@ -21,5 +21,5 @@ def suggestion(typed: object, known: Iterable[str], *, listing: bool = False) ->
     near = nearest(typed, words) if isinstance(typed, str) else None
     parts = [f"did you mean {near!r}?"] if near else []
     if listing and words:
-        parts.append(f"it takes {', '.join(words)}")
+        parts.append(f"choose from {', '.join(words)}")
     return " ".join(parts) or None

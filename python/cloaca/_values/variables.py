@@ -25,7 +25,7 @@ def var(name: str) -> str:
     """Return the value of the environment variable `CLOACINA_VAR_<name>`.
 
     Args:
-        name: The name without the prefix; upper and lower case differ.
+        name: The name without the prefix. It is case-sensitive.
 
     Returns:
         The variable's text.
@@ -52,7 +52,7 @@ def var_or(name: str, default: D) -> str | D:
     """Return the value of the environment variable `CLOACINA_VAR_<name>`, or a default.
 
     Args:
-        name: The name without the prefix; upper and lower case differ.
+        name: The name without the prefix. It is case-sensitive.
         default: The value to return if the variable is not set.
 
     Returns:

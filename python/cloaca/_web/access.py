@@ -39,8 +39,8 @@ class Access:
             user: The name of the caller, for the log.
             permissions: Some of `view`, `view_payloads`, `control`, `start`, `schedule` and
                 `delete`; all permissions if omitted.
-            tenants: The schemas of the tenants that the caller may use. If omitted, all tenants
-                and requests that name no tenant (the default schema).
+            tenants: The schemas of the tenants that the caller may use. If omitted, the caller may
+                use all tenants and the default schema, which requests without a tenant use.
 
         Raises:
             ConfigurationError: A permission is unknown. The error is a `ValueError`.
@@ -55,7 +55,7 @@ class Access:
         self._core = _core.WebAccess(self.user, [*wanted], None if tenants is None else [*tenants])
         #: The permissions.
         self.permissions = tuple(name for name in PERMISSIONS if name in wanted)
-        #: The schemas of the tenants; `None` for all tenants, and for requests that name no tenant.
+        #: The schemas of the tenants; `None` means all tenants and the default schema.
         self.tenants = None if tenants is None else tuple(tenants)
 
     def __repr__(self) -> str:

@@ -21,7 +21,8 @@ def write_log(log: _core.WebLog) -> None:
 def _write_all(log: _core.WebLog) -> None:
     while records := log.wait():
         for record in records:
-            # Callers choose names, so a record must not be able to imitate a second line.
+            # A record may contain names that callers choose. Without line breaks, a name cannot
+            # imitate another record.
             fields = {
                 name: _on_one_line(value) if isinstance(value, str) else value
                 for name, value in record.fields.items()
@@ -29,7 +30,7 @@ def _write_all(log: _core.WebLog) -> None:
             try:
                 write(record.level, record.target, _on_one_line(record.message), fields)
             except Exception:
-                # A handler of the program raised; the next record is written nevertheless.
+                # A log handler of the program raised an exception; the next records are written.
                 continue
 
 

@@ -75,7 +75,7 @@ class Service:
                 return opened[1]
             if self._failure is not None and self._failures != failures:
                 # An attempt has failed while this request waited for the lock. Another attempt
-                # could take as long again.
+                # could take just as long.
                 return self._failure
             try:
                 service = _core.WebService(self._url, self._schema, self._options)
@@ -87,7 +87,10 @@ class Service:
             return service
 
     def _fail(self, error: DatabaseError) -> Unavailable:
-        """Returns the answer to a request. Logs an error only if the last attempt had another."""
+        """Returns the answer to a request for which the database could not be opened.
+
+        Logs the error unless the previous attempt failed with the same error.
+        """
         failure = self._failure
         if failure is None or failure.text != str(error):
             failure = Unavailable(error)

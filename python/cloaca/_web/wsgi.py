@@ -135,7 +135,7 @@ class WsgiApp:
 
 
 def _with_slash(environ: dict[str, Any]) -> str | None:
-    """Returns a relative URL of the mount with a final slash; `None` if the request needs none.
+    """Returns a relative URL of the mount with a final slash; `None` if no redirect is needed.
 
     Without the slash, the page's relative links would lead out of the mount. The service cannot
     distinguish the two URLs, because it receives an empty path as "/".

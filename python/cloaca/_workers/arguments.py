@@ -156,7 +156,7 @@ def _missing(source: Source, context: Mapping[str, Any], task_id: str) -> Any:
     if source.kind == "signal":
         return None
     what = f"task '{task_id}': parameter '{source.parameter}' has no value: "
-    hint = "give it a default, or a type that admits None"
+    hint = "give the parameter a default, or a type that admits None"
     if source.kind == "task":
         if source.accepts_none:
             return None
@@ -185,7 +185,7 @@ def _reason(source: Source, hint: str) -> tuple[str, str]:
         hint = f"{hint}; if None is a valid result, {instead}"
     else:
         act = f"did not store '{key}'"
-        hint = f"store it there: context[{key!r}] = ...; or {hint}"
+        hint = f"store the value in {task}: context[{key!r}] = ...; or {hint}"
     others = "" if source.maker_completed else "was skipped, failed, or "
     return f"{task} {others}{act}", hint
 

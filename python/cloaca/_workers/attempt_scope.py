@@ -73,7 +73,8 @@ class LogCapture:
     def add(self, record: LogRecord) -> None:
         """Stores a record; beyond the limits, records are only counted.
 
-        A record that `logging.makeLogRecord` creates is not stored, because it is still empty now.
+        A record that `logging.makeLogRecord` creates is not stored, because its attributes are set
+        only after this call.
         """
         level: Any = record.levelno
         name: Any = record.name
@@ -156,7 +157,7 @@ def _nothing() -> None:
 
 
 class AttemptScope:
-    """Runs the attempts of a runner's workers, with tracing and log capture if they are on."""
+    """The state that the attempts of a runner share: tracing, log capture and resources."""
 
     __slots__ = ("_loop", "_resources", "before_capture", "capture_logs", "core", "tracing")
 

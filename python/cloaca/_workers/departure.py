@@ -27,14 +27,14 @@ class Departure:
         self._task = _current_task(is_async)
 
     def is_caught(self, is_async: bool) -> bool:
-        """Return whether the caller's function caught the exception and went on.
+        """Return whether the caller's function caught the exception and continued.
 
-        The answer is `False` while a `finally` block or an `except` block handles the exception:
-        a call of the handle in such a block leaves the function again. On another thread, the
-        answer is also `False`: that thread may not know yet that the function is being left. In
-        another asyncio task, the answer is `True` in two cases: the task that raised the exception
-        has ended, and the exception did not leave it; or the exception has passed through a
-        function that is still running.
+        - While a `finally` or `except` block handles the exception: `False`. A call of the handle
+          in such a block leaves the function again.
+        - On another thread: `False`. That thread may not know yet that the function is being left.
+        - In the asyncio task that raised the exception, or in a function without asyncio: `True`.
+        - In another asyncio task: `True` if the task that raised the exception has ended in another
+          way, or if the exception has passed through a function that is still running.
         """
         parked = self.parked
         if follows(sys.exception(), parked) or self._thread != get_ident():

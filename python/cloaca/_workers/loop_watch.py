@@ -1,7 +1,7 @@
 """A thread that detects coroutines that block the event loop.
 
-Twice a second, the thread asks the loop for a sign of life. A task causes no extra work, and the
-thread sleeps while no coroutine runs.
+Twice a second, the thread schedules a callback on the loop, and waits until the loop runs the
+callback. Tasks need no extra code for this, and the thread sleeps while no coroutine runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     Running = Mapping[int, tuple[Work, Task[None]]]
 
-# Maximum time without a sign of life from the loop before a warning is logged, in seconds.
+# Maximum time until the loop runs the callback, in seconds. After this time, a warning is logged.
 _LIMIT = 1.0
-# Seconds between two requests for a sign of life.
+# Seconds between two callbacks.
 _PAUSE = 0.5
 
 

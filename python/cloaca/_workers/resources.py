@@ -112,7 +112,8 @@ class ResourcePool:
             loop: A function that returns the runner's event loop, and starts it if necessary.
         """
         self._loop = loop
-        self._lock = RLock()  # a finalizer may shut the runner down
+        # Reentrant, because a finalizer may shut the runner down while this thread holds the lock.
+        self._lock = RLock()
         # The resources by factory, in the order in which they were made.
         self._resources: dict[object, _Resource] = {}
 
@@ -242,8 +243,9 @@ class ResourcePool:
 def _failure(resource: _Resource, error: BaseException) -> BaseException:
     """Returns the error with which the attempt fails.
 
-    A future cannot pass on a `StopIteration`, so a coroutine that waits for it would wait forever.
-    The error is therefore a `RuntimeError`, as in a generator that raises `StopIteration`.
+    A future must not have a `StopIteration` as its exception: a coroutine that awaits such a future
+    would wait forever. The error is therefore a `RuntimeError`, as in a generator that raises
+    `StopIteration`.
     """
     stopped: BaseException | None = error
     if isinstance(error, RuntimeError):

@@ -179,7 +179,7 @@ def workflow_name(task_id: str, name: str, workflow: object) -> str:
         )
     if found.endswith("~final"):
         raise TaskValidationError(
-            f"'{name}' of task '{task_id}' names '{found}', which has the final tasks of "
+            f"'{name}' of task '{task_id}' names '{found}', which consists of the final tasks of "
             f"'{found.removesuffix('~final')}'",
             hint="leave the call out: the engine starts final tasks when an execution ends",
         )

@@ -1,4 +1,4 @@
-"""Decodes the recorded values of steps by a type or a function's return annotation (T4)."""
+"""Decodes the recorded values of steps to a given type or to a function's return type (T4)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _readers: WeakKeyDictionary[Any, Read] = WeakKeyDictionary()
 def reader(name: str, function: Any, kind: Any) -> Read:
     """Returns the function that decodes the recorded value of a step.
 
-    The function decodes by `kind` or, if `kind` is not given, by the return annotation of the
+    The value is decoded to the type `kind` or, if `kind` is not given, to the return type of the
     step's function.
 
     Raises:
-        TaskValidationError: No value can be decoded by the type or the annotation.
+        TaskValidationError: Values of the type cannot be decoded.
     """
     if kind is not None:
         return decoder(name, kind)
@@ -69,7 +69,7 @@ def input_decoder(call: str, name: str, annotation: object) -> Read:
         annotation: The type.
 
     Raises:
-        TaskValidationError: No value can be decoded by the type.
+        TaskValidationError: Values of the type cannot be decoded.
     """
 
     def refused(error: Undecodable) -> Exception:
@@ -86,9 +86,9 @@ def input_decoder(call: str, name: str, annotation: object) -> Read:
 def output_decoder(call: str, name: str, workflow: object) -> Read:
     """Returns the function that decodes the outputs of children if the call gives no `type`.
 
-    The output of a workflow of this process, which the call names by its object or function, is
-    decoded by the return annotation of the task that makes the output. All other outputs are plain
-    JSON, as are results whose annotation cannot be decoded.
+    If the call passes the object or the function of a workflow of this process, the output is
+    decoded to the return type of the task that makes the output. All other outputs are plain JSON.
+    So is an output whose return type cannot be decoded.
 
     Args:
         call: The name of the call, `run` or `run_many`.
@@ -136,7 +136,7 @@ def _refused(name: str, error: Undecodable) -> Exception:
 def decoder(
     name: str, annotation: object, refused: Callable[[Undecodable], Exception] | None = None
 ) -> Read:
-    """Returns the function that decodes a recorded value by a type.
+    """Returns the function that decodes a recorded value to a type.
 
     Args:
         name: The key of the call.

@@ -470,7 +470,8 @@ class Steps:
             raise CancelledError  # the function has ended, but it left this coroutine running
         beside = list(self._beside)
         if beside and not isinstance(wait, StepRun):
-            # Children are started before the function sleeps or waits: a child may send the signal.
+            # Children are started before the function sleeps or waits: a child may send the signal
+            # for which the function waits.
             wait = beside.pop(0)
         position = wait.reserve(self._core, self._work, self._log)
         runs = wait.runs(self._log)
@@ -540,8 +541,8 @@ class Steps:
         if contains(error, departure.parked):
             raise departure.parked
         if isinstance(error, Exception) and not follows(error, departure.parked):
-            # Another coroutine of a `gather` failed while this one was leaving. The attempt ends
-            # with that failure.
+            # Another coroutine of a `gather` failed while the function was leaving. The attempt
+            # ends with that failure.
             return
         raise departure.error(self._handle.task_id) from error
 

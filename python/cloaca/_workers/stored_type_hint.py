@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 # For each kind of value: substrings of Python's `TypeError` messages, the type before the value was
-# stored, its type as JSON, and the code that converts the value back.
+# stored, the type when it is read back, and the code that converts it to the original type.
 _STORED = (
     (("'str'", "datetime.datetime"), "a datetime", "text", "datetime.fromisoformat(text)"),
     (("str", "datetime."), "a date or time", "text", "date.fromisoformat(text)"),
@@ -50,7 +50,7 @@ def _hint(value: Any, name: Any) -> str | None:
     if not isinstance(name, str) or name.startswith("_"):
         return None
     if isinstance(value, Context):
-        return f"a context holds values by key, whatever its annotation: context[{name!r}]"
+        return f"the value is a Context, whatever its annotation says; read context[{name!r}]"
     if type(value) is FunctionType and name in _CALLS:
         return (
             "a task is a plain function: its workflow runs it; run another workflow with "

@@ -59,7 +59,7 @@ class TaskHandle:
 
     @property
     def index(self) -> int | None:
-        """The index of the map's item; `None` for a task that is not a map. Since 1.0."""
+        """The index of this item in its map; `None` for a task that is not a map. Since 1.0."""
         return self._work.index
 
     @property
@@ -115,7 +115,7 @@ class TaskHandle:
         if self._core is None:
             raise RunnerClosedError(
                 f"task '{self.task_id}' runs without a runner",
-                hint="test it with the fixture cloaca_runner, or pass a runner of your own",
+                hint="test it with the fixture cloaca_runner",
             )
         from cloaca._workflows.registry import registry
 
@@ -321,8 +321,8 @@ class TaskHandle:
     def sleep(self, key: str, duration: str | float | timedelta) -> Any:
         """Sleep without occupying a worker. The sleep survives restarts of the program.
 
-        The call leaves the function: `finally` blocks run, the worker is free, and no attempt is
-        counted. When the time is over, the function is called again from the beginning, and its
+        The call leaves the function: `finally` blocks run, the worker becomes free, and no attempt
+        is used up. When the time is over, the function is called again from the beginning, and its
         recorded steps return their values. A sleep that is over is also a recorded step.
 
         In an `async def` task the call must be awaited.
@@ -587,8 +587,8 @@ class TaskHandle:
         In an ordinary function, the call blocks. In an `async def` task, it must be awaited. The
         function continues after it has reacquired a slot. The waiting time counts towards the
         task's timeout. At most 256 functions of a runner can release their slots at the same time;
-        further functions keep their slots while they wait. So does every task of a runner that
-        shares its workers with the runners of tenants.
+        further functions keep their slots while they wait. If a runner and the runners of tenants
+        share workers, all their functions keep their slots.
 
         Args:
             condition: A function that returns whether the condition holds. It is called at once and
@@ -635,7 +635,8 @@ class TaskHandle:
         """Sleep; raise an error if the function should stop."""
         from time import sleep
 
-        # Adds up the sleeps instead of reading a clock, because a virtual clock moves only in them.
+        # Adds up the sleeps instead of reading a clock, because a virtual clock advances only
+        # during sleeps.
         left = seconds
         while left > 0:
             self._check()
@@ -650,8 +651,8 @@ class TaskHandle:
 
         from cloaca._workers.slot_release import reacquire_slot, release_slot
 
-        # This method does not check for a timeout or a cancellation of the execution, because each
-        # of them cancels the coroutine.
+        # This method does not check for a timeout or for a cancellation of the execution, because
+        # either one cancels the coroutine.
         released = False
         try:
             while True:
@@ -694,7 +695,7 @@ class TaskHandle:
 
 
 class _Done:
-    """A completed awaitable."""
+    """An awaitable that completes at once."""
 
     __slots__ = ()
 

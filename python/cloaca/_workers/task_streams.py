@@ -25,13 +25,13 @@ _MAX_FRAMES = 40
 # Reentrant, because a finalizer may shut down a runner while this thread holds the lock.
 _lock = threading.RLock()
 _capturing = 0
-# Whether this thread is inside `write`. If so, the wrapped stream itself prints, and its output is
-# not captured.
+# Whether this thread is inside `write`. If it is, a nested call comes from the wrapped stream, and
+# its text is not captured.
 _inside = threading.local()
 
 
 class TaskStream(Layer):
-    """A stream that also passes the output of a captured task to the task's capture."""
+    """A stream that also stores the text that tasks print, if their runner captures output."""
 
     is_outermost = True
 
@@ -40,7 +40,7 @@ class TaskStream(Layer):
         self._name = name
 
     def write(self, text: str) -> Any:
-        """Writes to the stream, and stores the text if a captured task prints it."""
+        """Writes to the stream, and stores the text if a task of a capturing runner prints it."""
         capture = current.get()
         if not isinstance(capture, LogCapture) or getattr(_inside, "write", False):
             return self.stream.write(text)
@@ -54,7 +54,7 @@ class TaskStream(Layer):
 
 
 def _is_logging(frame: FrameType | None) -> bool:
-    """Returns whether a logging handler makes this call. The log record is already stored."""
+    """Returns whether a logging handler makes this call. If so, its record is already stored."""
     for _ in range(_MAX_FRAMES):
         if frame is None:
             return False

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # Maximum number of characters of an error's text that are reported to the engine.
 _MAX_ERROR = 4096
 
-# The last logged error of each trigger. An error that repeats is logged again only after a success.
+# The last logged error of each trigger. The same error is logged again only after a success or a
+# different error.
 _logged: dict[str, str] = {}
 
 
@@ -108,7 +109,7 @@ def _call(
     state: object,
     ended: WorkflowResult | None,
 ) -> tuple[TriggerResult, list[tuple[Context, str | None]]]:
-    """Returns the result of the function, and the executions to start, each with its key."""
+    """Returns the function's result, and the contexts and keys of the executions to start."""
     from cloaca._core import Context
     from cloaca._schedules.trigger import TriggerResult
 

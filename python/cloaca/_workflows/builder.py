@@ -67,8 +67,8 @@ class WorkflowBuilder:
                 context.
 
         Raises:
-            WorkflowValidationError: An argument is not a string, `workflow` differs from `name`, or
-                `input` cannot be decoded from JSON.
+            WorkflowValidationError: A name is not a string, `workflow` differs from `name`, or
+                values of the type `input` cannot be decoded from JSON.
         """
         given: dict[str, object] = {"name": name, "tenant": tenant, "package": package}
         for what, value in given.items():
@@ -97,7 +97,8 @@ class WorkflowBuilder:
         self._cancel_on: list[Condition] = []
         # The prefix of the open group, for the ids of new tasks.
         self._prefix = ""
-        # The id of the task whose result becomes the output, if that task is a value task.
+        # The id of the task whose result becomes the output, if the function does not take the
+        # context.
         self._returns: str | None = None
         if input is not None:
             from cloaca._workflows.input_model import InputModel
@@ -231,9 +232,9 @@ class WorkflowBuilder:
         return self
 
     def _add_definition(self, task: TaskDefinition) -> None:
-        """Add a task. An error is raised at the line that defines the task.
+        """Add a task. Adding the same task object again has no effect.
 
-        Adding the same task object again has no effect.
+        The check runs here, so the traceback of its error contains the line that adds the task.
 
         Raises:
             WorkflowValidationError: The workflow has a different task with the same id.
@@ -319,11 +320,13 @@ class WorkflowBuilder:
         return Workflow(CoreWorkflow.build(text), tasks, self._input, handlers)
 
     def _return_result(self, task_id: str) -> None:
-        """Make the result of a task the output, if the task is a value task."""
+        """Make a task's result the output, if the task's function does not take the context."""
         self._returns = task_id
 
     def _open_group(self, group: TaskGroup) -> None:
-        """Begin a group. An error is raised at the line that defines the group.
+        """Begin a group.
+
+        The check runs here, so the traceback of its error contains the line that defines the group.
 
         Raises:
             WorkflowValidationError: The workflow already has a group or a task with this name.
@@ -363,7 +366,7 @@ class WorkflowBuilder:
 def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
     """Register the workflow that a function returns.
 
-    The function is called at once, so that this call raises its errors.
+    The function is called at once, and its exceptions are raised here.
 
     Args:
         name: The workflow's name.

@@ -72,8 +72,8 @@ def child(
             the declared keys if the child's workflow declares its input. With `over=`, the path
             `"item"` means the element, and `"item.url"` means a value in the element.
         over: The list whose elements each start a child: a task, by id or by function, a field of
-            the workflow's input, or a key of the context. A dict runs over several lists of equal
-            lengths; its names replace `item` in the paths of `input`.
+            the workflow's input, or a key of the context. To use several lists of equal lengths at
+            once, give a dict of names and lists; the names replace `item` in the paths of `input`.
         parallel: Maximum number of children that are open at once, on all runners together; no
             limit if omitted.
         batch: Maximum number of elements for one child, whose `item` is then a list.
@@ -84,7 +84,7 @@ def child(
         timeout: Maximum run time of a child: seconds, a timedelta, or a string such as `"1h"`; the
             runner's `workflow_timeout_seconds` if omitted. A child also times out when its parent
             times out.
-        on_parent_end: The fate of the child when its parent is cancelled, fails or times out:
+        on_parent_end: The effect on the child when its parent is cancelled, fails or times out:
             `"cancel"` cancels the child, `"abandon"` lets it run.
         trigger_rule: The condition under which the node starts after its dependencies have ended.
         trigger_rules: Another name for `trigger_rule`.
@@ -97,8 +97,8 @@ def child(
         retry_max_delay_ms: See `task`.
         retry_condition: See `task`.
         retry_jitter: See `task`.
-        retry_on: The only error types that are retried: `ChildFailedError`, or types of the error
-            with which the child failed.
+        retry_on: The only error types that are retried: `ChildFailedError`, or types of errors with
+            which the child can fail.
         never_on: The error types that are never retried.
         retry_policy: See `task`.
         compensate: A function that undoes the effects of the child if the parent does not succeed:

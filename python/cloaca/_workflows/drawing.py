@@ -14,8 +14,9 @@ _GAP_X = 56
 _GAP_Y = 18
 _MARGIN = 12
 _LETTER = 7.3
-# Maximum number of tasks in a drawing. A larger graph is described by a sentence instead.
+# Maximum number of tasks in a drawing. For a larger graph, only the number of tasks is shown.
 _MAX_TASKS = 200
+# Maximum number of characters of a task's id that are shown.
 _MAX_LETTERS = 32
 
 

@@ -63,7 +63,7 @@ def _check_error(task: TaskDefinition, signature: Signature, call: Call) -> None
     try:
         annotation = evaluate("error", written, signature.function)
     except Exception:
-        return  # A name that only type checkers import; the annotation is theirs to check.
+        return  # The annotation contains a name that is imported only for type checkers.
     parts = (annotation, *getattr(annotation, "__args__", ()))
     if not any(part in (ErrorInfo, object, Any) for part in parts):
         shown = getattr(annotation, "__name__", annotation)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     ExceptionTypes: TypeAlias = Iterable[type[BaseException] | str] | type[BaseException] | str
 
-# The attribute of a function that `workflow` decorated, with the name of the workflow.
+# The attribute in which `workflow` stores the workflow's name on the decorated function.
 _ATTRIBUTE = "__cloaca_workflow__"
 
 # The overloads do not exist at run time, because they need `typing`, whose import would double the
@@ -83,7 +83,7 @@ def workflow(
     compensate_failed: bool = False,
     finals: Iterable[Callable[..., Any]] = (),
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Define a workflow with one task: a function.
+    """Define a workflow whose only task is the decorated function.
 
     The workflow and the task have the name of the function. The result of each `TaskHandle.step`
     is durable, so loops, branches and agents can be written as ordinary Python. The function can
@@ -95,7 +95,7 @@ def workflow(
         function: The function, if the decorator is used without parentheses.
         input: The input of an execution; see `WorkflowBuilder`.
         output: The name under which the result is stored; the name of the function if omitted.
-        retry: A complete retry policy. For this option and all following ones, see `task`.
+        retry: A complete retry policy. For this option and the following ones, see also `task`.
         retry_attempts: Maximum number of attempts, including the first.
         retry_backoff: The growth of the delay.
         retry_delay_ms: The first delay: milliseconds, a timedelta, or text such as `"10s"`.
@@ -191,7 +191,7 @@ def _define(
         for final in finals:
             builder.add_task(final)
     attributes = getattr(function, "__dict__", None)
-    if isinstance(attributes, dict):  # a built-in function has none
+    if isinstance(attributes, dict):  # a built-in function has no `__dict__`
         attributes[_ATTRIBUTE] = name
     return function
 
@@ -215,7 +215,7 @@ def defined_workflow(object: object) -> str | None:
         name = id_of(object)
     except TaskValidationError:
         return None
-    # `workflow` cannot mark built-in functions.
+    # The function may be a decorated built-in function, to which no attribute can be added.
     known = registry.workflow(name)
     task = None if known is None else known._definitions.get(name)
     return name if task is not None and task.function == object else None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TaskGroup:
-    """A group of tasks with a common prefix, which `cloaca.group` creates.
+    """A group of tasks whose ids share a prefix. `cloaca.group` creates it.
 
     Example:
         >>> with cloaca.WorkflowBuilder("report"):
@@ -116,7 +116,7 @@ def group(
     given: object = name
     if not isinstance(given, str) or not name or "." in name:
         raise TaskValidationError(
-            f"the name of a group must be a string without dots, not {name!r}",
+            f"the name of a group must be a non-empty string without dots, not {name!r}",
             hint="nest groups: their names are joined by dots",
         )
     if isinstance(dependencies, str) or callable(dependencies):

@@ -82,7 +82,7 @@ class ClassFields:
         return encode_as(what, given, self._decoder.plain_input)
 
     def validated(self, what: str, given: Context) -> str:
-        """Return the JSON text of a valid input, with defaults.
+        """Validate an input, and return its JSON text with defaults filled in.
 
         Raises:
             Undecodable: The input does not match the class.
@@ -185,7 +185,7 @@ class NamedFields:
         )
 
     def validated(self, what: str, given: Context) -> str:
-        """Return the JSON text of a valid input.
+        """Validate an input, and return its JSON text.
 
         Raises:
             Undecodable: The input does not match the types of the fields.
@@ -233,7 +233,7 @@ def _with_definitions(
 
 
 def _renamed(schema: Any, names: dict[str, str]) -> Any:
-    """Returns a part of a schema in which references to definitions have new names."""
+    """Returns a part of a schema, with its references changed to the new names of definitions."""
     if isinstance(schema, dict):
         return {key: _renamed(part, names) for key, part in schema.items()}
     if isinstance(schema, list):

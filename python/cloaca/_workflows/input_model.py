@@ -47,7 +47,8 @@ class InputModel:
             workflow: The workflow's name.
             given: A class of pydantic, msgspec, attrs or the standard library, or a mapping of
                 names to types.
-            of: The subject and the option of error messages; the workflow and `input=` if omitted.
+            of: The object and the option that error messages name; the workflow and `input=` if
+                omitted.
 
         Raises:
             WorkflowValidationError: `given` is not a model, or its types cannot be decoded from
@@ -74,7 +75,7 @@ class InputModel:
         except NameError as error:
             raise WorkflowValidationError(
                 f"{what}: the model of {option} cannot be used: {error}",
-                hint="define the model at the level of a module",
+                hint="define the model at module level",
             ) from None
 
     def schema(self) -> dict[str, Any]:

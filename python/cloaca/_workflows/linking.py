@@ -190,8 +190,8 @@ class Linker:
             self._read_lists(task, call)
         if task.output is not None and call.result_key is None:
             raise TaskValidationError(
-                f"task '{task.id}' takes the context, so output={task.output!r} has no result to "
-                "name",
+                f"task '{task.id}' takes the context, so it has no result that "
+                f"output={task.output!r} could name",
                 hint=f"store it in the function: context[{task.output!r}] = ...",
             )
         return call
@@ -265,7 +265,7 @@ class Linker:
         return self._leaves(found) if self._names.is_group(found) else [found]
 
     def _leaves(self, group: str) -> list[str]:
-        """Return the tasks of a group that no other task of the group depends on."""
+        """Return the last tasks of a group: no other task of the group depends on them."""
         members = self._names.members(group)
         if group in self._expanding:
             return members  # The group depends on itself. The engine will refuse the cycle.
@@ -297,7 +297,10 @@ class Linker:
         return [self._names.shortened(task_id(what, reference, known)) for reference in declared]
 
     def _join_groups(self, edges: dict[str, list[str]]) -> None:
-        """Adds a group's dependencies to its tasks that depend on no other task of the group."""
+        """Adds each group's dependencies to the first tasks of the group.
+
+        The first tasks of a group are those that depend on no other task of the group.
+        """
         # Inner groups come first. If an inner group depends on a task of the outer group, the tasks
         # of the inner group do not need the dependencies of the outer group.
         for group in reversed(list(self._groups.values())):

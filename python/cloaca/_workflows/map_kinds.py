@@ -45,7 +45,7 @@ class MappedList:
 
     @property
     def name(self) -> str:
-        """The name of the list, as `over=` gives it."""
+        """The name of the list, as written in `over=`."""
         return f"{self.task or self.field}{self.path}"
 
 
@@ -159,7 +159,7 @@ def check_reader(task: TaskDefinition, source: Source, maker: TaskDefinition) ->
         maker: The task whose result the parameter receives.
 
     Raises:
-        TaskValidationError: The parameter is a `MapResult`, but the task is not a map, or the
+        TaskValidationError: The parameter is a `MapResult`, but `maker` is not a map, or the
             parameter cannot accept the results of the map's items.
     """
     what = f"task '{task.id}': parameter '{source.parameter}'"

@@ -27,7 +27,7 @@ class _Names:
         for part in given:
             if not isinstance(part, str) or not part or _SEPARATOR in part:
                 raise ValueError(
-                    f"a part of a full name must be a string without '::', not {part!r}"
+                    f"a part of a full name must be a non-empty string without '::', not {part!r}"
                 )
         object.__setattr__(self, "_parts", parts)
 

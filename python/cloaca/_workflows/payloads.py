@@ -21,8 +21,8 @@ def check_signal(name: str, text: str) -> None:
         text: The signal's data as JSON.
 
     Raises:
-        WorkflowInputError: At least one task waits for the signal, but the data matches the
-            parameter of none of these tasks.
+        WorkflowInputError: At least one task waits for the signal, but none of these tasks has a
+            parameter that accepts the data.
     """
     from cloaca._values.decoding import Undecodable
 

@@ -1,6 +1,6 @@
 """Records why a task's result may be missing.
 
-A parameter that does not receive the result states the reason in its error (semantics J7).
+If a parameter does not receive the result, the error message states this reason (semantics J7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def note_producers(
     tasks: Mapping[str, TaskDefinition], finals: Mapping[str, TaskDefinition]
 ) -> None:
-    """Records, for each parameter that receives a result, how the maker stores it.
+    """Records, for each parameter that receives a result, when the maker stores the result.
 
     The maker is the task that returns the result. Also records whether the maker has certainly
     completed when the parameter is read.

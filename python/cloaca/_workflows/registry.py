@@ -93,7 +93,7 @@ class WorkflowRegistry:
         self._lock = RLock()
         self._workflows: dict[str, tuple[int, Workflow]] = {}
         self._loose: dict[str, TaskDefinition] = {}
-        # The tasks of workflows that other programs define, by workflow and id.
+        # The tasks that this process runs for workflows of other programs, by workflow and id.
         self._served: dict[tuple[str, str], tuple[int, TaskDefinition]] = {}
         # The live runners, by `id(runner)`. Changed without the lock, because a finalizer that
         # shuts down a runner may run at any point of a thread.
@@ -115,7 +115,7 @@ class WorkflowRegistry:
     def revision(self) -> int:
         """The number of definitions so far.
 
-        A runner compares it with the number that it last saw, to detect new definitions.
+        To detect new definitions, a runner compares this number with the one that it last read.
         """
         return self._revision
 
@@ -248,7 +248,7 @@ class WorkflowRegistry:
             return self._revision, [workflow for _, workflow in found]
 
     def served_since(self, revision: int) -> list[tuple[str, TaskDefinition]]:
-        """Return the tasks for other programs' workflows that were defined after `revision`."""
+        """Return the tasks defined after `revision` that belong to workflows of other programs."""
         with self._lock:
             return [
                 (workflow, task)

@@ -35,7 +35,7 @@ def parameters_of(workflow: Workflow, task: TaskDefinition) -> list[dict[str, An
 
 
 def list_of(workflow: Workflow, task: TaskDefinition, name: str = "item") -> dict[str, Any]:
-    """Returns the source of the list from which a mapped task's parameter, or `item`, is taken."""
+    """Returns the source of the list whose elements a map passes to a parameter, or to `item`."""
     assert task.options.map is not None
     entry = origin_of(workflow, (task.lists or {})[name])
     if task.options.map.batch is not None:

@@ -115,7 +115,7 @@ def task(
     output: str | None = None,
     workflow: str | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a task of a function. The function itself is unchanged: it can be called and tested.
+    """Make a task from a function. The function itself is unchanged: it can be called and tested.
 
     Inside `with WorkflowBuilder(...)` the task belongs to the workflow of the block. Outside of a
     block, `WorkflowBuilder.add_task` adds it to a workflow. `async def` functions run on an event
@@ -202,7 +202,7 @@ def task(
             task as external. The runners of this process then run the task, no matter which program
             submitted the execution. The other program's definition applies. Only the id is needed
             here; all other given options must agree with that definition. A contradiction raises an
-            error when a runner starts or submits. If the definition is stored only after that, the
+            error when a runner starts or submits. If the definition is stored later, the
             contradicting task is ignored, and the reason is logged.
 
     Returns:

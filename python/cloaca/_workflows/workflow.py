@@ -106,7 +106,7 @@ class Workflow:
     def topological_sort(self) -> list[str]:
         """Return the full names of the tasks, each task after its dependencies.
 
-        Otherwise, the tasks are in the order of their declaration.
+        If several orders are possible, the tasks are in the order of their declaration.
 
         Example:
             >>> workflow.topological_sort()
