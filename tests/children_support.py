@@ -61,7 +61,7 @@ def define_parents(
 ) -> None:
     """Defines a child, and a parent for each kind in `KINDS`.
 
-    Each parent has a task after the child, and a final task.
+    Each parent has a task after the child and, by default, a final task.
 
     Args:
         name: The prefix of the workflows' names.

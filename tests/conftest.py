@@ -20,8 +20,8 @@ from cli_support import bare, schedule, screen, shell  # noqa: F401
 from cloaca._workflows import registry as workflow_registry
 from web_support import filled, web  # noqa: F401
 
-# `nohup` and background jobs of a shell ignore Ctrl-C, and child processes inherit this setting.
-# Tests send Ctrl-C to programs that they start, so these must start with the default handler.
+# A test run under `nohup` or in the background of a shell ignores Ctrl-C, and its child processes
+# inherit this setting. Tests send Ctrl-C to their child processes, which need the default handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

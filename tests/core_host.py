@@ -1,4 +1,4 @@
-"""A test host for `cloaca._core.Runner`, whose task functions take a `_core.Work`."""
+"""A test host for `cloaca._core.Runner`. Its task functions take a `_core.Work`."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Page:
     path: Path
     text: str
     blocks: list[Block]
-    #: The text, in which blank lines replace blocks and comments, so that line numbers stay valid.
+    #: The text without comments. Blank lines replace blocks, so that line numbers stay valid.
     prose: str
 
     @property

@@ -12,7 +12,7 @@ ENDS = ["success", "failure", "cancelled", "timeout"]
 
 
 class Ran:
-    """Records the names of the functions that ran, in the order in which they ended."""
+    """Records a text for each function that ran, in the order of the calls."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -72,9 +72,12 @@ def run_cluster(runner: cloaca.DefaultRunner, started: threading.Event, end: str
 
 
 def define_trip(ran: Ran, breaks: str, undo_breaks: str = "") -> None:
-    """Defines a travel saga: `car` depends on `flight` and `hotel`, `mail` on all bookings.
+    """Defines a travel saga: `flight` and `hotel`, then `car`, `plan`, `insurance` and `mail`.
 
-    The task `breaks` and the compensation of the task `undo_breaks` fail.
+    Args:
+        ran: The record of the compensations that ran.
+        breaks: The name of the task that fails; empty if all tasks complete.
+        undo_breaks: The name of the task whose compensation fails; empty if none fails.
     """
 
     def undo(name: str):

@@ -18,8 +18,8 @@ WORKFLOWS = 5
 #: Every 97th execution failed, every 13th has a label and a key, every 503rd belongs to the
 #: schedule, and every 10th has an input.
 EVERY_FAILED, EVERY_LABELLED, EVERY_SCHEDULED, EVERY_INPUT = 97, 13, 503, 10
-#: The number of newest executions that have rows in the tasks table. Of the older executions, only
-#: the failed ones have such rows.
+#: The number of executions, counted from the newest, that have rows in the tasks table. Of the
+#: older executions, only the failed ones have such rows.
 WITH_TASKS = 2_000
 #: Length of the period in which the executions were submitted, in microseconds.
 SPAN = 30 * 86_400_000_000
@@ -146,7 +146,7 @@ def fill(url: str, count: int, server: Server | None = None) -> Large:
         text = statements({**POSTGRES, "type": "UUID"}, count, literals)
         name = url.rpartition("/")[2]
         server.sql(text, name)
-        # Otherwise the number of pages that a statement reads would depend on autovacuum.
+        # Without this statement, the number of pages that a query reads would depend on autovacuum.
         server.sql("VACUUM (ANALYZE)", name)
     newest = (count - 1) // EVERY_FAILED * EVERY_FAILED
     failed = str(uuid.UUID(execution_id(newest, count)))

@@ -79,7 +79,7 @@ report(lambda: define(marked))
 report(lambda: define(mapped, over="loat"))
 """,
         [
-            "hint: the input has: rows; what other tasks write is in the context: context['loads']",
+            "hint: the input has: rows; the context has what other tasks write: context['loads']",
             "parameter 'x' is the result of task 'loat', which workflow 'w' does not have\n"
             "TaskValidationError: task 'load' runs over 'loat', which is neither a task of the "
             "workflow nor a field of its input\n",
@@ -372,7 +372,7 @@ with cloaca.WorkflowBuilder("w"):
         return {"n": context.total}
 run("w", {"total": 3})
 """,
-        ["hint: a context holds values by key, whatever its annotation: context['total']"],
+        ["hint: the value is a Context, whatever its annotation says; read context['total']"],
     ),
     Mistake(
         36,
@@ -405,7 +405,7 @@ for function in (takes_context, takes_values):
 """,
         [
             "takes_context() needs a parameter 'order' that a task does not receive\n"
-            "hint: the input has: total; what other tasks write is in the context: ",
+            "hint: the input has: total; the context has what other tasks write: ",
             "takes_values() needs a parameter 'order', which is neither a task of the workflow nor "
             "a field of its input\nhint: the input has: total; declare it in input=, name a task",
         ],

@@ -88,7 +88,7 @@ def second_ctrl_c(process: subprocess.Popen[str], number: int = signal.SIGINT) -
 
 
 def suspend(process: subprocess.Popen[str], database: str) -> None:
-    """Suspends a process, but not inside a transaction, which would keep an SQLite file locked."""
+    """Suspends a process outside of a transaction, so that no SQLite file stays locked."""
     while True:
         process.send_signal(signal.SIGSTOP)
         if not database.startswith("sqlite") or _is_unlocked(database.removeprefix("sqlite:///")):

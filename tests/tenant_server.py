@@ -56,7 +56,7 @@ class TenantServer:
 
 
 def psql(url: str, statement: str) -> str:
-    """Runs SQL and returns the output of `psql`; raises an error with its message if it fails."""
+    """Runs SQL and returns the output of `psql`. A failure raises an error with the output."""
     command = ["psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", url, "-c", statement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

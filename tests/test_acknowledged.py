@@ -1,4 +1,7 @@
-"""A call returns only once its effect is stored. A process kills itself right after each call."""
+"""A call returns only after its effect is stored.
+
+Each test makes a call in a process that kills itself right after the call.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SKIP = cloaca.TriggerResult.skip
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes a test's triggers after the test. Otherwise the runners of later tests call them."""
+    """Removes a test's triggers after the test, so that runners of later tests do not call them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 

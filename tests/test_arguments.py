@@ -335,7 +335,7 @@ def test_type_error_raised_inside_a_coroutine_gets_no_argument_hint(runner):
     assert "did you mean" not in str(caught.value)
 
 
-def test_rules_and_the_database_admin_take_the_documented_names():
+def test_rules_and_database_admin_accept_documented_argument_names():
     assert cloaca.task_success(id="a") == cloaca.task_success("a")
     assert cloaca.task_failed(id="a") == cloaca.task_failed("a")
     assert cloaca.task_skipped(id="a") == cloaca.task_skipped("a")

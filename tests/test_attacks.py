@@ -58,7 +58,7 @@ CTRL_C = """
 
 @pytest.mark.timeout(120)
 def test_ctrl_c_during_submissions_loses_no_key(database, script):
-    """A submission that returned is stored. After an interruption, its key can be used again."""
+    """A submission that returned is stored. The key of an interrupted one can be used again."""
     process = script(CTRL_C, database)
     out, errors = process.communicate(timeout=100)
     assert (out, process.returncode) == ("0\n{'Completed'} {'Completed'}\n", 0), errors

@@ -9,7 +9,7 @@ import cloaca
 
 
 def counters(runner: cloaca.DefaultRunner, task: str) -> dict[str, float]:
-    """Returns the counters of a task by the last part of their names."""
+    """Returns the metrics of a task by their names without the prefix `cloaca_`."""
     found = {}
     for line in runner.metrics().splitlines():
         name, _, value = line.rpartition(" ")

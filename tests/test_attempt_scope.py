@@ -11,6 +11,7 @@ import pytest
 import cloaca
 from cloaca._workers.attempt_scope import LogCapture
 
+# Maximum time to wait, in seconds.
 PATIENCE = 30
 log = logging.getLogger("the.program")
 
@@ -78,7 +79,7 @@ def test_records_outside_of_tasks_are_unchanged(runner, keeper):
     assert not hasattr(keeper.records[0], "nonsense")
 
 
-def test_formatters_filters_and_pickled_records_have_the_attempt(runner, keeper):
+def test_formatted_and_pickled_records_have_the_attempt(runner, keeper):
     define()
     result = runner.execute("w")
     record = keeper.records[0]

@@ -1,4 +1,4 @@
-"""The API refuses bad input with the right exception class, and has no partial effect."""
+"""The API refuses bad input with the right exception class, and a refused call has no effect."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_unknown_workflow_is_refused_with_the_nearest_name(runner):
         ("\ud800", ValueError),
     ],
 )
-def test_b1_a_value_that_is_not_json_names_its_key(value, error):
+def test_b1_error_for_a_non_json_value_names_its_key(value, error):
     context = cloaca.Context()
     with pytest.raises(error, match="price"):
         context["price"] = value
@@ -189,7 +189,7 @@ def test_a_refused_batch_starts_nothing(runner):
         (lambda runner: cloaca.web.wsgi(runner, authorize=print, trust_proxy=1), "trust_proxy"),
     ],
 )
-def test_a2_flag_that_is_not_a_boolean_is_refused_by_name(call, name, runner):
+def test_a2_error_for_a_non_boolean_flag_names_the_flag(call, name, runner):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(nothing)
     with pytest.raises(ValueError, match=f"{name} must be True or False, not ('|1)") as caught:
@@ -215,7 +215,7 @@ def test_a2_flag_that_is_not_a_boolean_is_refused_by_name(call, name, runner):
         ("reject", ("a",)),
     ],
 )
-def test_a2_execution_id_of_another_type_is_refused_by_name(method, arguments, cloaca_runner):
+def test_a2_error_for_a_wrongly_typed_execution_id_names_it(method, arguments, cloaca_runner):
     with pytest.raises(cloaca.ConfigurationError, match=r"execution_id must be .*, not NoneType"):
         getattr(cloaca_runner, method)(None, *arguments)
 
@@ -240,7 +240,7 @@ def test_a2_handle_as_an_id_is_refused_with_a_hint(cloaca_runner):
         ({"runner": 3}, "runner must be a string, not int"),
     ],
 )
-def test_a2_filter_of_another_type_is_refused_by_name(filters, text, cloaca_runner):
+def test_a2_error_for_a_wrongly_typed_filter_names_it(filters, text, cloaca_runner):
     with pytest.raises(cloaca.ConfigurationError, match=text):
         cloaca_runner.list_executions(**filters)
 
@@ -257,7 +257,7 @@ def test_a2_filter_of_another_type_is_refused_by_name(filters, text, cloaca_runn
         (lambda runner: runner.add_cron_schedule("x"), "schedule must be a CronSchedule, not str"),
     ],
 )
-def test_a2_argument_of_another_type_is_refused_by_name(call, text, cloaca_runner):
+def test_a2_error_for_a_wrongly_typed_argument_names_it(call, text, cloaca_runner):
     with pytest.raises(ValueError, match=text):
         call(cloaca_runner)
 

@@ -19,7 +19,7 @@ def called(request) -> list[str]:
     seen = threading.Event()
 
     def succeeded(task_id, context):
-        # Takes so long that the result would arrive first if it did not wait for the callback.
+        # Without the guarantee, the result would be returned during this wait.
         seen.wait(0.002)
         called.append(task_id)
 

@@ -28,7 +28,7 @@ def test_d6_a_pending_execution_that_is_cancelled_never_starts(runner):
     assert handle.result(timeout=5).tasks["work"].attempts == 0
 
 
-def test_d6_a_blocked_execute_returns_cancelled(runner):
+def test_d6_blocked_execute_returns_a_cancelled_result(runner):
     started = threading.Event()
     with cloaca.WorkflowBuilder("blocks"):
 

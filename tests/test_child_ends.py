@@ -97,7 +97,7 @@ def test_m3_paused_parent_learns_of_a_cancelled_child_when_resumed(runner):
         child = only_child(runner, handle)
         handle.pause()
         runner.cancel_execution(child)
-        until("it is cancelled", lambda c=child: runner.get_execution_status(c) == "Cancelled")
+        until("the child ends", lambda c=child: runner.get_execution_status(c) == "Cancelled")
         # A running map can end during a pause, like a running task. A node or a function that waits
         # for its child continues only after the pause.
         if kind != "map":
@@ -120,9 +120,9 @@ def test_m8_child_cannot_be_deleted_before_its_parent(runner, database):
         for child in children:
             assert delete(child) == (409, "execution_state")
         runner.cancel_execution(children[0])
-        until("it ends", lambda: runner.get_execution_status(children[0]) == "Cancelled")
+        until("the child ends", lambda: runner.get_execution_status(children[0]) == "Cancelled")
         assert delete(children[0]) == (409, "execution_state")
-        # The parent may have ended meanwhile. It is deleted together with its child.
+        # If the parent has already ended, it is deleted together with its child.
         assert runner.prune(older_than=0) in {0, 2}
         runner.send("come", 5)
         check_failed(handles[KINDS[0]], "was cancelled")

@@ -102,10 +102,16 @@ def wait_for_all(client: cloaca.DefaultRunner, end: float) -> None:
 
 
 def check(client: cloaca.DefaultRunner, id: str, ends: int, told: list[str]) -> str:
-    """Checks the outcome of a parent that has ended `ends` times, because it was retried.
+    """Checks the outcome of a parent, and returns the parent's status.
 
-    The outcome must follow from its tasks, and each time it ended, its final tasks must have run.
-    `told` contains the errors that the final task `finish` received.
+    The outcome must follow from the states of the parent's tasks. Each time the parent ended, its
+    final tasks must have run.
+
+    Args:
+        client: A runner on the database.
+        id: The parent's id.
+        ends: The number of times that the parent has ended: 2 if it was retried, otherwise 1.
+        told: The errors that the final task `finish` received.
     """
     result = client.get_execution(id)
     statuses = {str(task.status) for task in result.tasks.values()}

@@ -66,7 +66,7 @@ def value_of(result: cloaca.WorkflowResult) -> object:
 
 @pytest.mark.parametrize(("heir", "rescues"), [("before", 3), ("after", 0)])
 def test_m3_parents_and_children_of_a_killed_runner_end(database, script, tmp_path, heir, rescues):
-    """If no rescue is allowed, the interrupted children fail, and the parents learn that too.
+    """If no rescue is allowed, the interrupted children fail, and so do their parents.
 
     The second runner process, the heir, starts before or after the test kills the first one.
     """
@@ -167,7 +167,7 @@ def define_apart() -> None:
 
 
 @pytest.mark.parametrize("victim", ["parent", "child"])
-def test_m3_parent_completes_although_a_task_is_rescued(database, script, tmp_path, victim):
+def test_m3_parent_completes_after_a_task_is_rescued(database, script, tmp_path, victim):
     ledger = Ledger(tmp_path)
     define_apart()
     doomed = script(APART, database, "doomed", victim)

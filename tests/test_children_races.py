@@ -26,7 +26,7 @@ from children_support import (
 from conftest import Script
 from processes import Ledger, until
 
-#: The number of races between a child and a cancel, and between a child and a retry, per database.
+#: The numbers of races per database: between a child and a cancel, and between a child and a retry.
 RACES = int(os.environ.get("CLOACA_TEST_RACES", "60"))
 RETRIES = RACES // 2
 

@@ -152,7 +152,7 @@ def test_db_status_refuses_the_schema_of_a_newer_program(bare):
 
 
 @pytest.mark.parametrize("command", [["check", "pipeline"], ["completion", "bash"]])
-def test_commands_without_a_database_accept_its_option(bare, command):
+def test_commands_that_need_no_database_accept_the_database_option(bare, command):
     output, _ = bare.run(*command)
     url = f"sqlite:///{bare.folder / 'missing.db'}"
     assert bare.run(*command, "-c", url) == (output, "")

@@ -70,8 +70,8 @@ def test_show_events_explain_and_logs_describe_an_execution(shell):
     assert len(output.splitlines()) == len(types) + 1
 
     output, _ = shell.run("explain", id)
-    assert output.startswith("The execution has ended already: Completed at ")
-    assert shell.json("explain", id)["reasons"][0].startswith("The execution has ended already")
+    assert output.startswith("The execution has already ended: Completed at ")
+    assert shell.json("explain", id)["reasons"][0].startswith("The execution has already ended")
     assert shell.json("logs", id) == []
     output, errors = shell.run("logs", id)
     assert output == ""

@@ -85,7 +85,7 @@ failed = threading.Event()
 with cloaca.WorkflowBuilder("other"):
     @cloaca.task(retry_attempts=1, on_failure=lambda *given: failed.set())
     def breaks(context):
-        raise ValueError("the other failed")
+        raise ValueError("the other workflow failed")
 
 with cloaca.WorkflowBuilder("own"):
     @cloaca.task(on_success=complain)
@@ -95,7 +95,7 @@ with cloaca.WorkflowBuilder("own"):
     @cloaca.task(retry_attempts=1, dependencies=[works])
     def fails(context):
         failed.wait(60)
-        raise ValueError("the own one failed")
+        raise ValueError("the own workflow failed")
 """
     )
     with cloaca.DefaultRunner(shell.environment["CLOACA_DATABASE_URL"]) as runner:
@@ -103,15 +103,15 @@ with cloaca.WorkflowBuilder("own"):
 
             @cloaca.task(retry_attempts=1)
             def breaks(context):
-                raise ValueError("the other failed")
+                raise ValueError("the other workflow failed")
 
         runner.submit("other", delay=0.5)
     process = shell.start("run", "two:own")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors.count("the callback failed") >= 1
-    assert "ValueError: the other failed" in errors
-    assert errors.count("\nValueError: the own one failed\n") == 1, errors
+    assert "ValueError: the other workflow failed" in errors
+    assert errors.count("\nValueError: the own workflow failed\n") == 1, errors
 
 
 FAILING = """
@@ -151,7 +151,7 @@ def test_e9_run_prints_each_failure_once_on_stderr(shell, workflow, status, caus
     assert errors.count("Traceback (most recent call last)") == len(causes)
     for cause in causes:
         lines = [line for line in errors.splitlines() if line.endswith(f"ValueError: {cause}")]
-        assert lines == [f"ValueError: {cause}"], "the last line of the traceback"
+        assert lines == [f"ValueError: {cause}"], "the traceback is not printed once"
         assert errors.count(f" failed (attempt 1 of 1): ValueError: {cause} [execution ") == 1
     if not options:
         assert "Traceback" not in output
@@ -463,7 +463,7 @@ def test_worker_resolves_attributes_as_run_does(bare, name):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("loose", "'loose' of module 'dw' is a task, which is not called here\nhint: "),
+        ("loose", "'loose' of module 'dw' is a task, not a workflow\nhint: "),
         ("number", "'number' of module 'dw' is neither a workflow nor a function that defines"),
         ("other", "module 'dw' defines no workflow 'other' and has no attribute 'other'"),
     ],

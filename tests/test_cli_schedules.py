@@ -64,7 +64,10 @@ def test_schedule_is_disabled_enabled_run_and_deleted(shell, schedule):
     assert told.startswith(f"Schedule {schedule} is disabled: it starts no execution of workflow")
     execution = shell.json("schedules", "run-now", schedule)["execution_id"]
     assert shell.json("show", execution)["status"] == "Pending"
-    off = f"Schedule {schedule}, which started it, is disabled: it starts no more executions."
+    off = (
+        f"Schedule {schedule}, which started this execution, is disabled: "
+        "it starts no more executions."
+    )
     assert off in shell.json("explain", execution)["reasons"]
     assert shell.json("schedules", "enable", schedule)["enabled"]
     assert not shell.json("schedules", "disable", schedule)["enabled"]

@@ -87,7 +87,7 @@ def test_signal_can_be_sent_to_one_execution(shell, waiting):
 
 def test_text_that_is_not_json_is_refused(shell, waiting):
     _, errors = shell.run("send", "paid", "hello", status=2)
-    assert "it is not JSON" in errors
+    assert "not valid JSON" in errors
     assert """a string needs quotes: '"hello"'""" in errors
 
 

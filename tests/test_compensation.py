@@ -134,7 +134,7 @@ def test_q3_final_tasks_run_after_the_compensations(runner):
 
 def test_q5_retry_needs_ended_final_tasks_and_reruns_compensated_tasks(runner):
     ran, go = Ran(), threading.Event()
-    mended = threading.Event()
+    in_stock = threading.Event()
 
     def refund(charge, handle):
         ran(f"refund {charge} {handle.forward_key.split('/', 1)[1]}")
@@ -158,7 +158,7 @@ def test_q5_retry_needs_ended_final_tasks_and_reruns_compensated_tasks(runner):
 
         @cloaca.task(retry_attempts=1)
         def ship(charge: int, note: str) -> None:
-            if not mended.is_set():
+            if not in_stock.is_set():
                 raise ValueError("no stock")
             ran(f"ship {charge}")
 
@@ -174,7 +174,7 @@ def test_q5_retry_needs_ended_final_tasks_and_reruns_compensated_tasks(runner):
     go.set()
     first = handle.result(timeout=60)
     assert first.final.status == "Completed"
-    mended.set()
+    in_stock.set()
     handle.retry()
     second = handle.result(timeout=60)
     assert second.status == "Completed"
@@ -190,7 +190,7 @@ def test_q5_retry_needs_ended_final_tasks_and_reruns_compensated_tasks(runner):
     }
 
 
-def test_q5_compensated_task_that_failed_forgets_its_steps(runner):
+def test_q5_failed_and_compensated_task_loses_its_recorded_steps(runner):
     ran, breaks = [], [True]
 
     def undo(handle):

@@ -240,7 +240,7 @@ def test_b8_part_without_json_form_fails_the_task(runner):
         assert task.error.message.startswith("context key 'rows': ")
 
 
-def test_b8_changes_count_in_addition_to_the_return_value(runner):
+def test_b8_changes_are_stored_in_addition_to_the_return_value(runner):
     with cloaca.WorkflowBuilder("returning"):
 
         @cloaca.task

@@ -315,7 +315,7 @@ def test_d7_paused_execution_starts_no_task_until_resumed(runner):
         handle.pause()
 
 
-def test_d7_result_after_a_peers_retry_is_the_next_end(database):
+def test_d7_result_after_a_peers_retry_waits_for_the_next_end(database):
     may_succeed: list[bool] = []
     with cloaca.WorkflowBuilder("retried_by_a_peer"):
 

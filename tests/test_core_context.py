@@ -278,9 +278,7 @@ steps = st.one_of(
 
 
 @given(st.dictionaries(keys, st.integers()), st.lists(steps))
-def test_context_behaves_like_a_dict_and_records_its_delta(
-    start: dict[str, int], history: list[tuple[Any, ...]]
-) -> None:
+def test_context_behaves_like_a_dict(start: dict[str, int], history: list[tuple[Any, ...]]) -> None:
     context, model = Context(start), dict(start)
     for step, *rest in history:
         if step == "set":

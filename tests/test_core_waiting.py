@@ -246,7 +246,7 @@ if child == 0:
         except ForkedProcessError as error:
             refused += error.code == "forked" and "fork" in error.hint
     del runner, calls, call
-    own = _core.Runner(sys.argv[1] + "2", sys.argv[2])  # on a file that its parent never opened
+    own = _core.Runner(sys.argv[1] + "2", sys.argv[2])  # on a file that the parent never opened
     own.stop(0)
     os._exit(refused)
 _, status = os.waitpid(child, 0)

@@ -38,7 +38,7 @@ def test_the_corpus_has_a_database_of_each_kind():
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("schema_*")), ids=lambda path: path.name)
-def test_i2_an_old_database_is_migrated_and_completed(path, tmp_path, request):
+def test_i2_old_database_is_migrated_and_its_executions_complete(path, tmp_path, request):
     url = restored(path, tmp_path, request)
     define()
     with cloaca.DefaultRunner(url, cloaca.DefaultRunnerConfig(retention_days=None)) as runner:

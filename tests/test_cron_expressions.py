@@ -1,4 +1,4 @@
-"""Cron expressions: grammar (F1), clock changes (F2), previews (F8), a comparison with croniter."""
+"""Cron expressions: grammar (F1), clock changes (F2), previews (F8), and checks with croniter."""
 
 from __future__ import annotations
 
@@ -385,10 +385,12 @@ def oracle(expression: str, start: datetime, n: int) -> list[datetime]:
 
 
 # croniter and the core differ in three cases:
-# - "clock changes": croniter fires fixed times twice when clocks go back; F2 has its own tables.
-# - "never": croniter searches fifty years and then fails; the core refuses such an expression.
+# - "clock changes": croniter fires fixed times twice when clocks go back. The tests of F2 above
+#   check these ticks instead.
+# - "never": for an expression that never fires, croniter searches fifty years and then fails. The
+#   core refuses the expression.
 # - "every day as a list": croniter treats a full list of days as '*' when the other day field has a
-#   star; the core refuses the combination.
+#   star. The core refuses the combination.
 
 instants = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)).map(
     lambda at: at.replace(microsecond=0)

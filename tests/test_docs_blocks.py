@@ -4,8 +4,8 @@ A page is one program: its blocks share a namespace and a folder. A block with t
 contains the output of the block before it, in which `...` matches any text. A block that starts
 with `>>>` is an interpreter session. A page with a database URL runs on SQLite and on PostgreSQL.
 
-A comment above a block changes how it runs: `<!-- not run: why -->` marks a block that cannot run,
-and `<!-- not started: why -->` a file that is imported although its main part cannot run. A page
+A comment above a block changes how it runs. `<!-- not run: why -->` marks a block that cannot run.
+`<!-- not started: why -->` marks a file that is imported, but whose main part cannot run. A page
 about one kind of database contains `<!-- sqlite only: why -->` or `<!-- postgres only: why -->`. A
 page for PostgreSQL finds the URL of an empty database in the environment variable `ADMIN_URL`.
 """
@@ -156,7 +156,7 @@ def test_block_titled_with_a_path_equals_that_file() -> None:
         for block in page.blocks:
             if "/" in (block.title or ""):
                 text = (ROOT / str(block.title)).read_text()
-                assert text == block.code, f"{page.name}:{block.line} is not {block.title}"
+                assert text == block.code, f"{page.name}:{block.line} differs from {block.title}"
 
 
 def test_rust_block_is_a_project_file_or_gives_a_reason() -> None:

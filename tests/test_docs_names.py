@@ -113,7 +113,7 @@ def is_alias(name: str) -> bool:
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """Returns every public function and class, and the members that each class defines."""
+    """Yields every public function and class, and the members that each class defines."""
     for name in cloaca.__all__:
         found = getattr(cloaca, name)
         if name == "__version__" or is_alias(name):

@@ -1,8 +1,8 @@
-"""A reader who types in a tutorial, block by block, gets the output that the page shows.
+"""A reader who types a tutorial into a file, block by block, gets the output that the page shows.
 
 As tutorial 01 says, the test appends the blocks to one file, and runs the file after each block
-that has an output. It does all this twice in one folder, so the second time the database already
-exists. On PostgreSQL, the file of a page that is written for SQLite runs only after the last block.
+that has an output. The test repeats this in the same folder, where the database then already
+exists. If a page is written for SQLite, its file runs on PostgreSQL only after the last block.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ DROPS = {
         class App:
             def __init__(self):
                 self.runner = cloaca.DefaultRunner(url)
-                self.own = self  # so that the garbage collector drops it too
+                self.own = self  # a cycle, which only the garbage collector frees
 
             def __del__(self):
                 self.runner.shutdown()

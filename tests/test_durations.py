@@ -381,7 +381,7 @@ def test_duration_can_be_a_number_a_timedelta_or_a_text(runner, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_duration_of_another_form_is_refused_by_name(runner, place):
+def test_error_for_a_duration_of_another_form_names_the_option(runner, place):
     option = place.removesuffix(".delay" if place.startswith("RetryPolicyBuilder") else "")
     option = option.rpartition(".")[2]
     for value in WRONG:
@@ -406,7 +406,7 @@ def test_waits_of_callers_accept_an_infinite_timeout(make):
 
 
 def public_durations() -> Iterator[str]:
-    """Returns every argument of the public API whose annotation contains `timedelta`."""
+    """Yields every argument of the public API whose annotation contains `timedelta`."""
     names = {name: getattr(cloaca, name) for name in cloaca.__all__}
     names["VirtualRunner"] = testing.VirtualRunner
     seen: set[int] = set()

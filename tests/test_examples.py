@@ -37,7 +37,7 @@ def test_an_example_runs(
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("CLOAC", "PG"))}
     # Some tasks fail on purpose. Their failures must not appear on stderr.
     environment["CLOACA_LOG_LEVEL"] = "CRITICAL"
-    assert URL.search(text) or ADMIN_URL in text, "an example names its database"
+    assert URL.search(text) or ADMIN_URL in text, "the example must name its database"
     if kind == "postgres":
         fresh: Callable[[], str] = request.getfixturevalue("fresh_postgres")
         environment[ADMIN_URL] = fresh()

@@ -12,6 +12,7 @@ import pytest
 
 import cloaca
 
+# Maximum time to wait, in seconds.
 PATIENCE = 30
 
 
@@ -60,7 +61,7 @@ def test_explains_a_wait_for_a_dependency_and_names_its_runner(runner, gate):
     gate.set()
     handle.result(PATIENCE)
     (ended,) = runner.explain(handle.id)
-    assert ended.startswith("The execution has ended already: Completed at ")
+    assert ended.startswith("The execution has already ended: Completed at ")
 
 
 def test_explains_the_end_of_a_failed_execution(runner):
@@ -240,7 +241,7 @@ def test_explains_a_disabled_schedule(runner):
     )
     assert runner.explain(id) == [disabled]
     execution = runner.run_cron_schedule_now(id)
-    off = f"Schedule {id}, which started it, is disabled: it starts no more executions."
+    off = f"Schedule {id}, which started this execution, is disabled: it starts no more executions."
     assert runner.explain(execution)[-1] == off
     runner.delete_cron_schedule(id)
     assert runner.explain(id)[0].startswith(f"Schedule {id} was deleted at ")

@@ -101,8 +101,8 @@ def test_q1_final_tasks_of_each_outcome_survive_two_kills(database, script, tmp_
     first = script(LIVES, database, "first", str(dies_at))
     ledger.wait("blocked", 1)
     (tmp_path / "blocked").touch()
-    # Waits for only three tasks `use`, because the execution with the timeout may end before its
-    # task starts.
+    # Waits for three of the four tasks `use`, because the execution with the timeout may end before
+    # its task starts.
     ledger.wait("use", 3)
     (tmp_path / "used").touch()
     assert first.communicate(timeout=60) == ("", "")

@@ -11,7 +11,7 @@ import cloaca
 
 
 def define_fetch(seen: dict[str, Any]) -> None:
-    """Defines a workflow with a final task and two compensated maps: of tasks and of children."""
+    """Defines a workflow with a final task and two compensated maps. One map runs children."""
 
     def undo(fetch: cloaca.MapResult[int]) -> None:
         seen["undo"] = (fetch.values(), [item.error.message for item in fetch.errors()])

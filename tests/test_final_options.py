@@ -19,7 +19,7 @@ def test_q1_internal_workflow_of_final_tasks_cannot_be_submitted(runner):
     ("options", "message"),
     [
         ({"final": "sometimes"}, "final must be one of"),
-        ({"undoes": ["setup"]}, "undoes names the tasks that a final task undoes"),
+        ({"undoes": ["setup"]}, "undoes= is given without final="),
         ({"compensate_failed": True}, "compensate_failed needs a function"),
         ({"compensate": "refund"}, "compensate must be a function"),
         ({"final": "always", "compensate": print}, "a final task cannot have"),

@@ -261,7 +261,7 @@ def test_q1_final_tasks_cannot_be_started_by_a_task(runner, call):
 
     result = runner.execute("starter")
     assert result.status == "Failed"
-    assert "has the final tasks of 'cluster'" in (result.error_message or "")
+    assert "consists of the final tasks of 'cluster'" in (result.error_message or "")
 
 
 def test_q1_final_tasks_cannot_be_a_child():

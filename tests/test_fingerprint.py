@@ -184,7 +184,7 @@ def test_a4_description_and_tags_do_not_change_the_version():
     assert builder.build().version == before
 
 
-def test_a4_tuple_order_counts_and_set_order_does_not():
+def test_a4_fingerprint_depends_on_tuple_order_but_not_set_order():
     def compiled(expression):
         scope = {}
         exec(f"def f(context): return {expression}", scope)
@@ -197,7 +197,7 @@ def test_a4_tuple_order_counts_and_set_order_does_not():
     assert compiled("context in {0, 8, 16}") == compiled("context in {0, 16, 8}")
 
 
-def test_a4_path_as_a_default_counts_the_same_in_every_python():
+def test_a4_path_default_has_the_same_fingerprint_in_every_python():
     path = function("def f(context, path=path): pass", path=pathlib.Path("x"))
     assert fingerprint(path) == "f14f5ae6a11b8fb6"
 

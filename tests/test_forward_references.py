@@ -1,7 +1,7 @@
-"""Annotations can name classes that are defined later, on each Python version (semantics J4).
+"""Annotations can name classes that are defined later, on every Python version (semantics J4).
 
-Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use
-each interpreter of the machine that can import msgspec. `CLOACA_TEST_PYTHONS` names more
+Python 3.14 evaluates annotations lazily, and Python 3.12 added `type` statements. The tests use all
+of the machine's interpreters that can import msgspec. `CLOACA_TEST_PYTHONS` names more
 interpreters, separated by colons. `make test-pythons` installs interpreters and runs the tests with
 them.
 """

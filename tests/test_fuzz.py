@@ -97,7 +97,7 @@ def read_json(text: str) -> dict[str, Any] | None:
 @example('{"a": ' * 5_000)
 @example('{"a": 1e999}')
 @example('{"a": NaN}')
-def test_b1_json_is_parsed_like_python_or_refused(text):
+def test_b1_json_is_parsed_as_in_python_or_refused(text):
     assert read_context(text) == read_json(text)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import cloaca
 
-#: Modules of the standard library that `import cloaca` must not load, because that would take time.
+#: Modules of the standard library that `import cloaca` must not load. Loading them takes time.
 HEAVY = {
     "ast",
     "asyncio",

@@ -68,17 +68,17 @@ def test_exit_after_ctrl_c_reports_the_running_tasks(script, database):
     assert err.count("Traceback") == 1
 
 
-def test_second_ctrl_c_at_exit_ends_without_an_error(script, database):
+def test_second_ctrl_c_at_exit_ends_the_program_without_an_error(script, database):
     process = script(BARE, database, "60")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     while not (line := process.stderr.readline()).startswith("interrupted"):
-        assert line, "the program has ended"
+        assert line, "the program ended before it reported the interruption"
     assert re.fullmatch(AT_EXIT, line)
     assert second_ctrl_c(process) == ("", "")
 
 
-def test_interrupted_execute_names_an_execution_without_a_running_task(script, database):
+def test_interrupted_execute_reports_an_open_execution_without_a_running_task(script, database):
     process = script(
         """
         import sys, cloaca
@@ -108,7 +108,7 @@ def test_exit_with_an_open_runner_reports_the_running_tasks(script, database):
     assert err == "exiting: waiting up to 5 s for 1 running task (press Ctrl-C to stop waiting)\n"
 
 
-def test_ctrl_c_in_async_with_reports_the_running_tasks(script, database):
+def test_ctrl_c_inside_an_async_with_block_reports_running_tasks(script, database):
     assert ASYNC != CODE
     process = script(ASYNC, database, "1")
     assert process.stdout.readline() == "begun\n"
@@ -119,7 +119,7 @@ def test_ctrl_c_in_async_with_reports_the_running_tasks(script, database):
     assert "is open" not in err
 
 
-def test_second_ctrl_c_in_async_with_ends_the_program_at_once(script, database):
+def test_second_ctrl_c_inside_an_async_with_block_ends_the_program(script, database):
     process = script(ASYNC, database, "60")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
@@ -146,7 +146,7 @@ def test_ctrl_c_says_once_what_happens_to_the_execution(script, tmp_path):
         assert err.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_ctrl_c_in_with_reports_the_running_tasks(script, database):
+def test_ctrl_c_inside_a_with_block_reports_running_tasks(script, database):
     process = script(CODE, database, "2")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
@@ -156,7 +156,7 @@ def test_ctrl_c_in_with_reports_the_running_tasks(script, database):
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_second_ctrl_c_in_with_prints_one_traceback(script, database):
+def test_second_ctrl_c_inside_a_with_block_prints_one_traceback(script, database):
     process = script(CODE, database, "60")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Each result is stored as some kind of JSON value, which a parameter must accept (J6)."""
+"""Kinds of JSON values: a parameter must accept the kind in which its value is stored (J6)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Read(pydantic.BaseModel):
 
 
 def passing(made, taken):
-    """Returns a builder with two tasks: the result has type `made`, the parameter type `taken`."""
+    """Returns a builder with two tasks.
+
+    The first task returns type `made`. The second takes this result as a parameter of type `taken`.
+    """
 
     def made_one():
         return None

@@ -20,7 +20,7 @@ def define(name="w", function=lambda context: None, **options):
     return builder
 
 
-def test_c7_handle_has_its_key_and_says_whether_it_is_new(runner):
+def test_c7_handle_has_key_and_says_whether_execution_is_new(runner):
     define()
     first = runner.submit("w", {"day": 1}, key="2026-01-01")
     again = runner.submit("w", {"day": 2}, key="2026-01-01")
@@ -67,7 +67,7 @@ def test_executions_are_found_and_listed_by_key(runner):
         runner.find("w", 3)
 
 
-def test_submission_that_finds_its_key_is_logged_at_debug(database, caplog):
+def test_submission_with_an_existing_key_is_logged_at_debug_level(database, caplog):
     define()
     with caplog.at_level(logging.DEBUG, "cloaca"), cloaca.DefaultRunner(database) as runner:
         first = runner.submit("w", key="twice")
@@ -220,7 +220,7 @@ def test_h4_a_task_of_a_tenant_gets_the_tenants_runner(postgres):
     assert seen == [each for each in runners for _ in range(2)]
 
 
-def test_handle_of_a_task_without_a_runner_raises_an_error():
+def test_handle_runner_raises_an_error_outside_a_runner():
     def lone(context, handle):
         return handle.runner
 
@@ -263,7 +263,7 @@ def test_a3_notebook_cell_replaces_a_workflow_silently(caplog):
     assert not caplog.records
 
 
-def test_error_names_the_unregistered_builder(runner):
+def test_hint_says_how_to_register_an_unregistered_builder(runner):
     name = f"orphan-{uuid.uuid4()}"
     builder = cloaca.WorkflowBuilder(name)
     builder.add_task(cloaca.task(id="a")(lambda context: None))
@@ -292,8 +292,8 @@ def test_shutdown_reports_open_executions(tmp_path, caplog):
         runner.execute("w")
         with cloaca.DefaultRunner(url) as other:
             other.submit("w", delay=3600)
-        assert messages_of(caplog) == []  # Another runner is open, so nothing is reported.
-    # This runner submitted none of the open executions, so it reports nothing.
+        assert messages_of(caplog) == []  # The outer runner is live, so nothing is reported.
+    # The outer runner has only called `execute`, never `submit`, so it reports nothing.
     assert messages_of(caplog) == []
     with cloaca.DefaultRunner(":memory:") as runner:
         runner.submit("w", delay=3600)

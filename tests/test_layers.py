@@ -212,7 +212,10 @@ Sources = Mapping[str, str]
 
 
 class ImportGraph:
-    """The imports between a crate's files. An import of a re-export leads to the defining file."""
+    """The imports between a crate's files.
+
+    An import of a re-exported name counts as an import of the file that defines the name.
+    """
 
     def __init__(self, sources: Sources) -> None:
         declared = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*mod\s+(\w+)\s*;")
@@ -361,7 +364,7 @@ def long_files(sources: Sources) -> list[str]:
     """Returns a line for each file with too many lines."""
     limits = {"runtime/coordinator.rs": 250}
     return [
-        f"{file}: {lines} lines, at most {limits.get(file, MAX_LINES)}"
+        f"{file}: {lines} lines; the maximum is {limits.get(file, MAX_LINES)}"
         for file, source in sources.items()
         if (lines := source.count("\n")) > limits.get(file, MAX_LINES)
     ]

@@ -15,7 +15,10 @@ from waiting_support import wait_until
 
 
 class Render:
-    """Defines a workflow `render`. A test can block its task, or make it fail for some pages."""
+    """Defines a workflow `render`.
+
+    A test can block the workflow's task, or make the task fail for some pages.
+    """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -43,7 +46,7 @@ class Render:
 
 
 def define_book(**options: Any) -> None:
-    """Defines a workflow `book`, with one child for each page and a task that takes the results."""
+    """Defines a workflow `book`, with a child for each page and a task that takes their results."""
     given: dict[str, Any] = {
         "workflow": "render",
         "over": "pages",
@@ -59,7 +62,7 @@ def define_book(**options: Any) -> None:
 
 
 def children(runner: cloaca.DefaultRunner, status: str | None = None) -> list[str]:
-    """Returns the ids of the children of the only parent execution, oldest first."""
+    """Returns the ids of all `render` executions, or of those in `status`, oldest first."""
     listed = runner.list_executions(children=True, limit=1000)
     found = [execution for execution in listed if execution.workflow_name == "render"]
     return sorted(child.execution_id for child in found if status in (None, child.status))
@@ -254,7 +257,7 @@ def test_m6_retry_runs_failed_children_in_place(runner):
     assert children(runner) == before
 
 
-def test_m6_from_task_starts_new_children(runner):
+def test_m6_retry_from_the_map_starts_new_children(runner):
     render = Render()
     define_book()
     result = runner.execute("book", {"pages": [1, 2]})

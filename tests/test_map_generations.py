@@ -1,4 +1,4 @@
-"""A map that runs again over a changed list does not mix items of the two lists (K10)."""
+"""A map that runs again over a changed list does not mix old and new items (K10)."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def test_k10_new_items_do_not_get_the_steps_of_old_items(database):
 
 
 def test_k10_aligned_map_and_readers_use_the_new_list(database):
+    """The map `second` is aligned with `first`: each item of `first` is an element of `second`."""
     rows = list(range(6))
     with cloaca.WorkflowBuilder("aligned_generations"):
 

@@ -1,4 +1,4 @@
-"""Items of maps: refused calls, final tasks, fairness, deployments, poison items (K, Q2, E2)."""
+"""Items of maps: refused calls, final tasks, fairness, deployments, crashes (K, Q2, E2)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from conftest import Script
 from processes import PREAMBLE, Ledger
 from waiting_support import wait_until
 
+#: Calls that a task can make, but an item of a map cannot.
 WHOLE_CALLS: dict[str, Any] = {
     "sleep": lambda handle: handle.sleep("key", "1h"),
     "wait": lambda handle: handle.wait("key", cloaca.signal("go")),
@@ -308,6 +309,7 @@ with cloaca.DefaultRunner(sys.argv[1], config=config) as runner:
 
 
 def test_e2_poison_item_fails_alone(database: str, script: Script, tmp_path: Path) -> None:
+    """Item 7 kills its process at each attempt. The other items complete."""
     ledger = Ledger(tmp_path)
     for _ in range(10):
         program = script(POISON, database)

@@ -33,7 +33,7 @@ class Sized(pydantic.BaseModel):
 
 
 def function(name: str, taken: dict[str, Any], made: Any = None) -> Callable[..., Any]:
-    """Returns a function with annotated parameters."""
+    """Returns a function with the annotated parameters `taken` and the result type `made`."""
     scope: dict[str, Any] = {}
     exec(f"def {name}({', '.join(taken)}):\n    return None", scope)
     found: Callable[..., Any] = scope[name]
@@ -51,7 +51,7 @@ def built(tasks: list[tuple[Callable[..., Any], dict[str, Any]]], input: Any = N
 
 
 def over_input(listed: Any, taken: Any, **options: Any) -> None:
-    """Builds a map over an input field of type `listed`, whose function takes type `taken`."""
+    """Builds a map over an input field of type `listed`. An element is passed as type `taken`."""
     work = function("work", {"row": taken})
     built([(work, {"over": "rows", **options})], {"rows": listed})
 

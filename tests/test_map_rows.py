@@ -13,13 +13,13 @@ import pytest
 import cloaca
 from waiting_support import wait_until
 
-#: Code that reads a number in a separate process, because Python's copy of SQLite must not open a
-#: file that the engine has open in the same process.
+#: Code that reads a number in a separate process. Except on Linux, Python's copy of SQLite must not
+#: open a file that the engine has open in the same process.
 READ = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
 
 
 def number_in(database: str, query: str) -> int:
-    """Returns the number that a query finds in the engine's tables. Another process reads it."""
+    """Runs a query on the engine's tables in another process, and returns the resulting number."""
     if database.startswith("sqlite"):
         command = [sys.executable, "-c", READ, database.removeprefix("sqlite:///"), query]
     else:
@@ -28,7 +28,7 @@ def number_in(database: str, query: str) -> int:
     return int(done.stdout)
 
 
-def test_k2_wide_map_has_rows_of_started_items_only(database):
+def test_k2_wide_map_has_rows_for_started_items_only(database):
     gate = threading.Event()
     begun: list[int] = []
     with cloaca.WorkflowBuilder("wide_rows", input={"rows": list[int]}):
@@ -137,10 +137,10 @@ def test_k7_timeout_of_the_execution_ends_its_map(runner):
 
 
 @pytest.mark.parametrize("tolerate", [0, 1, 0.2])
-def test_k8_running_items_of_a_stopped_map_end_and_keep_results(database, tolerate):
+def test_k8_running_items_of_a_stopped_map_complete_and_keep_results(database, tolerate):
     bad = {0} if tolerate == 0 else {0, 1}
     gate, failed = threading.Event(), threading.Event()
-    # No item fails before all three workers have started an item.
+    # No item fails before each of the three workers has started an item.
     first_three = threading.Barrier(3, timeout=60)
     calls: list[int] = []
     with cloaca.WorkflowBuilder("map_that_stops", input={"rows": list[int]}):

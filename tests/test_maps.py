@@ -1,6 +1,6 @@
 """Maps: tasks that run once for each element of a list (semantics K).
 
-A map over the results of another map, its *source*, is *aligned* with the source.
+A map that runs over the results of another map is *aligned* with it. The other map is the *source*.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from waiting_support import wait_until
 def define_fetch(workflow: str = "pages", **options: Any) -> dict[str, list[int]]:
     """Defines a map over the field `urls`.
 
-    Returns a dict whose key `started` has the indexes of the items that have started.
+    Returns a dict. Its list `started` receives the index of each item that starts.
     """
     calls: dict[str, list[int]] = {"started": []}
     with cloaca.WorkflowBuilder(workflow, input={"urls": list[str]}):
@@ -80,7 +80,7 @@ def test_k1_value_that_is_not_an_array_fails_the_map(runner):
     result = runner.execute("scalar", {"rows": {"a": 1}})
     assert result.status == "Failed"
     assert result.tasks["work"].attempts == 1
-    assert "'rows' is not an array but" in result.error.message
+    assert "'rows' is a JSON object, not an array" in result.error.message
     result = runner.execute("scalar", {"row": [1]})
     assert "has no 'rows'" in result.error.message
 
@@ -132,7 +132,7 @@ def test_k8_every_item_runs_and_the_map_fails_if_any_failed(runner):
     assert failed[0].error.message == "cannot fetch bad1"
 
 
-def test_k8_tolerated_failures_leave_none_in_the_results(runner):
+def test_k8_result_of_a_tolerated_failure_is_none(runner):
     with cloaca.WorkflowBuilder("holes", input={"rows": list[int]}):
 
         @cloaca.task(over="rows", tolerate=0.5, retry_attempts=1)
@@ -176,7 +176,7 @@ def test_k8_tolerated_failures_leave_none_in_the_results(runner):
     ],
 )
 @pytest.mark.parametrize("has_default", [False, True])
-def test_k9_map_result_may_be_optional_or_have_metadata(annotation, has_default, runner):
+def test_k9_map_result_annotation_may_be_optional_or_have_metadata(annotation, has_default, runner):
     def counted(work=None):
         return [len(work), sum(work.values())]
 
@@ -206,7 +206,9 @@ def test_k9_map_result_may_be_optional_or_have_metadata(annotation, has_default,
         (cloaca.MapResult, None, (False, None)),
     ],
 )
-def test_j7_map_result_keeps_its_default_and_accepts_none(annotation, default, expected):
+def test_j7_default_and_none_of_a_map_result_parameter_are_recognized(
+    annotation, default, expected
+):
     def counted(work=default):
         return 0
 
@@ -325,7 +327,7 @@ def test_k7_no_item_is_claimed_between_pause_and_resume(runner):
     assert handle.result().of(work) == [1, 2, 3]
 
 
-def test_d7_pause_holds_the_retry_delay_of_an_item() -> None:
+def test_d7_pause_suspends_the_retry_delay_of_an_item() -> None:
     attempts: list[int] = []
     with cloaca.WorkflowBuilder("held", input={"rows": list[int]}):
         policy = cloaca.RetryPolicy(initial_delay=3600, max_delay=3600, with_jitter=False)
@@ -385,7 +387,7 @@ def test_k10_retry_runs_only_the_failed_items(runner):
     assert calls == [2]
 
 
-def test_k10_from_task_reads_the_list_again(runner):
+def test_k10_retry_from_a_task_reads_the_list_again(runner):
     calls: list[int] = []
     length = 3
     with cloaca.WorkflowBuilder("reread"):
@@ -719,7 +721,7 @@ def test_k3_timeout_applies_to_each_item(runner):
     assert "item 'work[1]' did not end within its timeout" in items[1].error.message
 
 
-def test_k2_number_of_events_does_not_depend_on_the_items(runner):
+def test_k2_number_of_events_does_not_depend_on_the_item_count(runner):
     define_fetch()
     few = runner.execute("pages", {"urls": ["a"] * 2})
     many = runner.execute("pages", {"urls": ["a"] * 300})

@@ -1,4 +1,4 @@
-"""Each result of a map is recorded once, although two of four processes are killed (K4, K6)."""
+"""Each result of a map is recorded once, even if two of four processes are killed (K4, K6)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from processes import IS_STRICT, PREAMBLE, Ledger, until
 
 ITEMS = 10_000 if IS_STRICT else 600
 PARALLEL = 8
-#: Run time of an item in seconds. It is long enough that both kills happen while the map runs,
-#: because before each kill the test must read the ledger, which is slow for many items.
+#: Run time of an item in seconds. Both kills must happen while the map runs. Before each kill, the
+#: test reads the ledger, which takes longer if the ledger has more lines.
 ITEM_SECONDS = 0.02 if IS_STRICT else 0.01
-#: Number of items behind the last started item that no process has claimed yet.
+#: Upper bound for the number of items that processes have claimed after the last started item.
 AHEAD = 64
-#: Maximum time for each part of the map, in seconds.
+#: Maximum time that the test waits for each part of the map, in seconds.
 PATIENCE = 600 if IS_STRICT else 60
 
 WORKER = PREAMBLE + textwrap.dedent(
@@ -60,9 +60,9 @@ def ended_items(ledger: Ledger) -> set[int]:
 
 
 def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> subprocess.Popen[str]:
-    """Kills a process that runs items, and first writes the kill to the ledger.
+    """Stops a process while it runs items, writes its kill to the ledger, and then kills it.
 
-    The ledger then contains the kill before any peer runs the rescued items.
+    So the ledger contains the kill before any peer runs the rescued items.
     """
     end = time.monotonic() + 30
     while time.monotonic() < end:
@@ -78,7 +78,7 @@ def kill_with_items(workers: list[subprocess.Popen[str]], ledger: Ledger) -> sub
                 worker.wait(timeout=60)
                 return worker
             worker.send_signal(signal.SIGCONT)
-    raise AssertionError("no process runs items")
+    raise AssertionError("no process was running items when it was stopped")
 
 
 def most_at_once(ledger: Ledger) -> int:
@@ -112,11 +112,12 @@ def test_k6_map_over_four_processes_survives_two_kills(database, script, tmp_pat
         if len(killed) == 2:
             break
         # No item may lose its runner twice, so the items of the victim must end before the next
-        # kill. First, all items end that it may have claimed without starting them.
+        # kill. First, the test waits for all items that the victim may have claimed.
         claimed = max(int(item) for _, item in ledger.lines("start")) + AHEAD
         items = set(range(min(claimed, ITEMS)))
         until("the items have ended", lambda items=items: items <= ended_items(ledger), PATIENCE)
-        # Then also those end that it had ended, but whose results were not stored yet.
+        # The victim may have finished items whose results were not stored. These items run again,
+        # so the test waits for more ends.
         ledger.wait("end", len(ledger.lines("end")) + ITEMS // 8, PATIENCE)
     ledger.wait("total", 1, PATIENCE)
     (tmp_path / "stop").touch()
@@ -169,7 +170,7 @@ PAUSED = PREAMBLE + textwrap.dedent(
 )
 
 
-def test_d7_item_rescued_during_a_pause_is_due_at_its_end(database, script, tmp_path):
+def test_d7_item_rescued_during_a_pause_starts_when_resumed(database, script, tmp_path):
     ledger = Ledger(tmp_path)
     dying = script(PAUSED, database, "hangs")
     ((id,),) = ledger.wait("id", 1)

@@ -1,4 +1,7 @@
-"""On two runners, the last item of a map ends while another item ends or a call runs (K6)."""
+"""Races on two runners: the last item of a map ends while something else happens (K6).
+
+The other event is the end of another item, or a call that pauses, cancels or retries the execution.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def check_ends(races: Race, completed: Collection[int], failed: Collection[int] 
     """Checks that each of these rounds ended once, and that no map is open.
 
     Args:
-        races: The processes.
+        races: The processes whose ledger is checked.
         completed: The rounds whose maps completed.
         failed: The rounds whose maps failed.
     """

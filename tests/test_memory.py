@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Script
 
-#: The number of executions to submit. The guarantee applies to ten times as many, a million.
+#: The number of submissions during the measurement. The guarantee is for a million submissions.
 SUBMISSIONS = 100_000
 
 PROGRAM = """

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import cloaca
 
+#: Timeout of requests and of waits for results, in seconds.
 PATIENCE = 30
 DASHBOARD = Path(__file__).parent.parent / "docs" / "how-to" / "grafana-dashboard.json"
 
@@ -29,7 +30,7 @@ def value(found, name, **labels):
         for sample in family.samples:
             if sample.name == name and sample.labels == labels:
                 return sample.value
-    raise AssertionError(f"{name}{labels} is not there")
+    raise AssertionError(f"the metrics do not contain {name}{labels}")
 
 
 def run_some(runner):
@@ -175,7 +176,7 @@ def test_prune_deletes_ended_executions_older_than_an_age(runner):
 
 
 def status(url, host):
-    """Returns the HTTP status of a request with this `Host` header."""
+    """Returns the status of a request whose `Host` header is `host`; `None` sends no header."""
     address = url.split("/")[2]
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:

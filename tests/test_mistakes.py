@@ -1,7 +1,7 @@
-"""Each test is a program with a newcomer's mistake, whose output names the mistake and a remedy.
+"""A program with a newcomer's mistake prints what the mistake is and how to correct it.
 
-The numbers come from a trial of 55 typical mistakes. A message may be printed on stdout or stderr,
-because a newcomer reads both.
+The numbers of the mistakes come from a trial of 55 typical mistakes; 0 stands for other mistakes. A
+message may be printed on stdout or stderr, because a newcomer reads both.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ import pytest
 import cloaca
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mixed"
+#: Number of log lines that the example's pipeline processes.
 LINES = 160_000
+#: Maximum time for each wait, in seconds.
 PATIENCE = 120
 
 
@@ -62,7 +64,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def wait_for(what: str, is_true: Callable[[], bool]) -> None:
-    """Waits for a condition on a file that another process writes."""
+    """Waits until other processes have made a condition true."""
     until = time.monotonic() + PATIENCE
     while not is_true():
         assert time.monotonic() < until, f"did not happen in {PATIENCE} s: {what}"
@@ -70,7 +72,7 @@ def wait_for(what: str, is_true: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_either_side_is_killed_and_the_execution_completes(
+def test_execution_completes_although_both_programs_are_killed(
     database, tmp_path, example, worker_program, processes
 ):
     output = tmp_path / "output"
@@ -171,7 +173,7 @@ def test_python_runs_a_task_of_a_workflow_defined_in_rust(
         results = [cloaca.WorkflowResult(execution) for execution in page.executions]
         return any(result.tasks["fetch"].status == "Completed" for result in results)
 
-    wait_for("fetch", fetched)
+    wait_for("the task `fetch` completed", fetched)
     # No runner knows the task `label` yet. The Rust program is killed and restarted. Then the
     # Python program starts, which knows the task.
     first.kill()

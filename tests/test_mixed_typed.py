@@ -17,6 +17,7 @@ from pydantic import BaseModel
 import cloaca
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Maximum time for each wait, in seconds.
 PATIENCE = 120
 
 
@@ -194,7 +195,7 @@ def define_label(label, **options):
 
 
 @pytest.mark.timeout(600)
-def test_m1_children_call_each_other_across_languages(database, worker):
+def test_m1_python_runs_a_rust_child_that_runs_a_python_child(database, worker):
     attempts = []
 
     def label(order_id: str) -> str:
@@ -223,7 +224,7 @@ def test_m1_children_call_each_other_across_languages(database, worker):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("end", ["fails", "is cancelled"])
-def test_m3_end_of_a_grandchild_reaches_a_parent_of_another_language(database, worker, end):
+def test_m3_m4_failures_and_cancels_cross_both_languages(database, worker, end):
     reached = threading.Event()
 
     def label(handle: cloaca.TaskHandle) -> str:

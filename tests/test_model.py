@@ -221,7 +221,7 @@ class Api(RuleBasedStateMachine):
 
     @rule(target=handles, kind=st.sampled_from(KINDS))
     def prune(self, kind):
-        # Submits an execution that is not yet due after the advance, so that it remains.
+        # Submits an execution that is still open after the advance, so it is not deleted.
         id = self.submit(kind, 2 * RETENTION)
         self.advance(RETENTION + 61)
         listed = {item.execution_id for item in self.runner.list_executions(limit=1000)}
@@ -230,7 +230,7 @@ class Api(RuleBasedStateMachine):
         return id
 
     def ids_within(self, seconds):
-        """Returns the ids of executions that are open or ended in the last `seconds` seconds."""
+        """Returns the ids of executions that are open, or ended at most `seconds` seconds ago."""
         return {
             id
             for id, known in self.model.items()

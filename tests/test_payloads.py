@@ -153,6 +153,6 @@ def test_l12_engine_validates_approval_data_from_any_client(runner):
         ({1: int}, "^approval 'ok': a name of data= must be a string, not 1"),
     ],
 )
-def test_errors_of_the_model_of_an_approval_name_its_option(data, message):
+def test_error_for_an_invalid_approval_model_names_the_option(data, message):
     with pytest.raises(cloaca.WorkflowValidationError, match=message):
         cloaca.approval("ok", data=data)

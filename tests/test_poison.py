@@ -1,4 +1,4 @@
-"""Harmless tasks complete although a poison task kills their process again after each restart."""
+"""Harmless tasks complete although a poison task kills their process after each restart."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 import cloaca
 from cloaca._observe.progress_bars import Bars, _Printed
 
+#: Maximum time for each wait, in seconds.
 PATIENCE = 30
 
 
@@ -25,9 +26,9 @@ def until(condition):
 
 @pytest.fixture
 def halfway(runner):
-    """The handle of an execution whose task has reported that half of its work is done.
+    """An execution whose task reports that half of its work is done, and then waits for an event.
 
-    The second value is the event for which the task waits before it ends.
+    The fixture's value is the execution's handle and the event.
     """
     go_on = threading.Event()
     with cloaca.WorkflowBuilder("w"):
@@ -141,7 +142,7 @@ def test_bars_show_each_task(runner, halfway):
     assert "Completed" in shown
 
 
-def test_bars_move_for_running_tasks_and_show_due_retries(runner):
+def test_bars_pulse_for_running_tasks_and_show_when_retries_are_due(runner):
     from rich.console import Console
 
     go_on = threading.Event()

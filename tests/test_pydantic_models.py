@@ -110,7 +110,7 @@ class Root(pydantic.RootModel[tuple[decimal.Decimal, ...]]):
 
 
 Paid = Annotated[Cash | Card, pydantic.Field(discriminator="kind")]
-# A pydantic annotation. `Decoder` uses pydantic for every annotation that contains it.
+# An annotation of pydantic. `Decoder` uses pydantic to decode annotations that contain `Anything`.
 Anything = Annotated[object, pydantic.Field()]
 
 
@@ -141,7 +141,7 @@ def test_j4_numbers_become_texts_only_where_decimals_are_expected(annotation, te
     assert (found, type(found)) == (value, type(value))
 
 
-def test_j4_other_parts_of_a_rewritten_text_stay_the_same():
+def test_j4_values_beside_a_decimal_are_decoded_unchanged():
     class Mixed(pydantic.BaseModel):
         n: decimal.Decimal
         big: int

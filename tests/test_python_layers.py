@@ -2,8 +2,8 @@
 
 ARCHITECTURE.md describes the packages. These tests read the sources, because Python accepts an
 import cycle if one of its imports runs late enough. Imports inside functions and under
-`TYPE_CHECKING` also count: a module depends on another module even if it only names its classes in
-annotations. A module that needs a class of a higher package declares the needed members in a
+`TYPE_CHECKING` also count: a module depends on the module of a class even if it uses the class only
+in annotations. A module that needs a class of a higher package declares the needed members in a
 `Protocol`.
 """
 
@@ -91,7 +91,7 @@ def between_modules(modules: Modules) -> dict[str, set[str]]:
 
 
 def upward_imports(graph: dict[str, set[str]]) -> list[str]:
-    """Returns a line for each import that contradicts the order."""
+    """Returns a line for each import that contradicts `ORDER`."""
     return [
         f"{module} may not import {target}"
         for module, targets in graph.items()
@@ -147,7 +147,7 @@ def test_packages_re_export_nothing() -> None:
         "if TYPE_CHECKING:\n    from cloaca._tasks.b import B",
     ],
 )
-def test_each_form_of_import_closes_a_cycle(source: str) -> None:
+def test_each_form_of_import_counts_in_a_cycle(source: str) -> None:
     modules = {
         "_tasks.__init__": '"""Tasks."""',
         "_tasks.a": source,

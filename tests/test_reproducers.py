@@ -1,4 +1,4 @@
-"""Programs that failed in user trials. The number after `r` in a test's name is that of the trial.
+"""Programs that failed in user trials. The number after `r` in a test's name is the trial's number.
 
 `TRIALS` names the tests of the other trials, and `ATTACKS` the tests of attacks on a runner.
 """
@@ -19,9 +19,10 @@ import cloaca
 from cloaca.testing import VirtualRunner
 
 ROOT = Path(__file__).parent.parent
+#: In seconds.
 WEEK = 7 * 86_400
 
-#: The tests of the trials that are not in this file, by the number of the trial.
+#: The tests in other files, keyed by the number of the trial.
 TRIALS = {
     1: "test_start.py::test_recovered_task_runs_after_the_constructor_has_returned",
     2: "test_deadlock.py::test_last_free_worker_cannot_wait_for_a_child",
@@ -38,7 +39,7 @@ TRIALS = {
     20: "test_started.py::test_prefetched_task_is_ready",
 }
 
-#: The tests of attacks, by the subject of the attack. An entry with a path is a test in Rust.
+#: The tests of attacks, keyed by the subject of the attack. An entry with a path is a test in Rust.
 ATTACKS = {
     "catch-up after a long downtime": [
         "crates/cloacina/tests/engine_schedules.rs::f4_long_catch_up_proceeds_in_bounded_steps",
@@ -93,7 +94,7 @@ ATTACKS = {
         "test_survival.py::test_raising_trace_function_ends_only_its_attempt",
     ],
     "values of any kind in every argument": [
-        "test_fuzz.py::test_b1_json_is_parsed_like_python_or_refused",
+        "test_fuzz.py::test_b1_json_is_parsed_as_in_python_or_refused",
         "test_submission.py::test_a2_a_bad_argument_is_refused_and_nothing_is_started",
     ],
     "lists of executions with large inputs": [
@@ -121,15 +122,15 @@ ATTACKS = {
     ],
     "connection poolers": ["crates/cloacina/tests/postgres_store/pooler.rs::"],
     "tasks that end their process": ["test_poison.py::test_e2_poison_task_fails_alone"],
-    "nonsense in a row": [
+    "unreadable data in a row of a table": [
         "test_bad_rows.py::test_unreadable_execution_does_not_affect_other_executions",
         "crates/cloacina/tests/runner/isolation.rs::unreadable_execution_does_not_block_rescues",
     ],
-    "many executions and odd shapes": [
+    "many executions and very large workflows": [
         "test_waits.py::test_l6_thousand_waiting_executions_hold_no_worker",
         "crates/cloacina/tests/store_conformance/round_trip.rs::an_execution_can_have_ten_thousand",
     ],
-    "modes of files": ["crates/cloacina/tests/sqlite_store/opening.rs::"],
+    "permissions of files": ["crates/cloacina/tests/sqlite_store/opening.rs::"],
     "connections after a shutdown": [
         "test_shutdown.py::test_d8_runner_has_no_server_session_after_shutdown",
         "test_sqlite_files.py::test_results_are_readable_after_shutdown_closed_all_files",
@@ -229,7 +230,7 @@ def test_r05_week_of_waiting_leaves_few_events():
 
 
 def test_r18_task_whose_keyed_child_failed_is_not_retried(runner):
-    """Another attempt would get the same failed child, because both submit the same key."""
+    """Another attempt would get the same failed child, because all attempts submit the same key."""
     runs = []
 
     with cloaca.WorkflowBuilder("child"):

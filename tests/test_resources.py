@@ -128,7 +128,7 @@ def test_j10_resource_is_made_once_and_closed_at_shutdown(factory):
 
 
 class Session(AsyncManager):
-    """A client for `async with`. Its use in a plain `with` raises an error."""
+    """A client that works only in `async with`. A plain `with` raises an error."""
 
     def __enter__(self) -> "Session":
         raise TypeError("use async with")
@@ -297,7 +297,7 @@ async def async_yields_nothing():
         ),
     ],
 )
-def test_j10_factory_that_stops_an_iteration_fails_the_attempt_at_once(factory, message, is_async):
+def test_j10_factory_without_a_value_fails_the_attempt_at_once(factory, message, is_async):
     with cloaca.WorkflowBuilder("resources"):
         if is_async:
 

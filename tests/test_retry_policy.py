@@ -101,7 +101,7 @@ def test_d1_error_types_include_their_subclasses():
 
 
 @pytest.mark.parametrize("attempts", [0, 1])
-def test_d1_zero_and_one_attempts_both_mean_one(attempts):
+def test_d1_max_attempts_of_zero_or_one_means_one_attempt(attempts):
     policy = cloaca.RetryPolicy.builder().max_attempts(attempts).build()
     assert policy.max_attempts == 1
     assert not policy.should_retry(1, ValueError())
@@ -202,7 +202,7 @@ def test_d1_error_message_can_contain_a_lone_surrogate():
         {"retry": cloaca.RetryPolicy(initial_delay="2m")},
     ],
 )
-def test_warning_names_a_first_delay_above_the_longest(options, caplog):
+def test_first_delay_above_the_maximum_delay_causes_a_warning(options, caplog):
     @cloaca.task(id="load", **options)
     def load(context): ...
 
@@ -210,7 +210,7 @@ def test_warning_names_a_first_delay_above_the_longest(options, caplog):
     assert "more than 60 s, so the first delay of 120 s is cut" in caplog.text
 
 
-def test_delays_up_to_the_longest_cause_no_warning(caplog):
+def test_first_delay_within_the_maximum_delay_causes_no_warning(caplog):
     @cloaca.task(id="load", retry_delay_ms=120_000, retry_max_delay_ms=600_000)
     def load(context): ...
 

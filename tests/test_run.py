@@ -101,7 +101,7 @@ def test_c5_a_long_task_does_not_delay_another_execution(runner):
     assert long.result(timeout=30).status == "Completed"
 
 
-def test_c4_failure_names_its_task_and_other_branches_complete(runner):
+def test_c4_error_names_the_failed_task_and_other_branches_complete(runner):
     with cloaca.WorkflowBuilder("fails"):
 
         @cloaca.task(retry_attempts=1)
@@ -203,7 +203,7 @@ def test_runner_knows_workflows_defined_after_its_start(runner):
     assert runner.execute("late").status == "Completed"
 
 
-def test_c2_conditions_see_the_context(runner):
+def test_c2_conditions_read_the_context(runner):
     with cloaca.WorkflowBuilder("rules"):
 
         @cloaca.task()

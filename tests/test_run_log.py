@@ -54,7 +54,7 @@ def etl() -> None:
             pass
 
 
-def test_e9_failures_are_printed_without_logging_set_up(script, database):
+def test_e9_failures_are_printed_if_logging_is_not_configured(script, database):
     process = script(ETL, database)
     out, err = process.communicate(timeout=60)
     id = out.strip()
@@ -69,7 +69,7 @@ def test_e9_failures_are_printed_without_logging_set_up(script, database):
     )
     assert traceback[0] == "Traceback (most recent call last):"
     assert traceback[-1] == "ValueError: no rows"
-    assert len(traceback) == 4, "the failure is logged once"
+    assert len(traceback) == 4, "the failure must be logged once"
 
 
 def test_e9_environment_lowers_the_log_level(script, database):
@@ -77,7 +77,7 @@ def test_e9_environment_lowers_the_log_level(script, database):
     _, err = process.communicate(timeout=60)
     assert re.search(r"^\d{4}-.* INFO workflow 'etl' started \[execution", err, re.M)
     assert re.search(r" INFO workflow 'etl' failed after .* \[execution .*\]$", err, re.M)
-    assert err.count("ValueError: no rows") == 2, "in the line and in its traceback"
+    assert err.count("ValueError: no rows") == 2, "once in the message, and once in the traceback"
 
 
 def test_e9_handlers_of_the_program_replace_the_default_handler(script, database):
@@ -128,7 +128,7 @@ def test_e9_records_of_an_execution_have_the_expected_levels(etl, database, capl
     assert "retrying in 1.0 s" in caplog.text
 
 
-def test_e9_records_have_fields(etl, database, caplog):
+def test_e9_records_have_fields_for_execution_task_and_attempt(etl, database, caplog):
     with cloaca.DefaultRunner(database) as runner:
         id = runner.execute("etl").execution_id
     retried, failed = runs(caplog)
@@ -138,7 +138,7 @@ def test_e9_records_have_fields(etl, database, caplog):
     assert failed.exc_text.endswith("ValueError: no rows")
 
 
-def test_e9_level_that_is_lowered_later_takes_effect(database, caplog):
+def test_e9_log_level_can_be_lowered_while_the_runner_runs(database, caplog):
     with cloaca.WorkflowBuilder("w"):
         cloaca.task(id="a")(lambda context: None)
     with cloaca.DefaultRunner(database) as runner:
@@ -152,7 +152,7 @@ def test_e9_level_that_is_lowered_later_takes_effect(database, caplog):
     assert [record.levelname for record in runs(caplog)] == ["INFO", "INFO"]
 
 
-def test_e9_timeout_of_an_execution_is_an_error(database, caplog):
+def test_e9_timeout_of_an_execution_is_logged_as_an_error(database, caplog):
     with cloaca.WorkflowBuilder("w"):
 
         @cloaca.task

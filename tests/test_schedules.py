@@ -159,7 +159,7 @@ def test_run_now_starts_executions_of_a_disabled_schedule(runner):
     assert {row["detail"] for row in rows} == {"run by hand"}
 
 
-def test_unknown_workflow_warns_and_shows_in_the_history(runner, caplog):
+def test_unknown_workflow_is_reported_in_log_and_history(runner, caplog):
     # The name is unique, because a runner knows all workflows that its process has defined.
     name = f"elsewhere-{uuid.uuid4()}"
     with caplog.at_level(logging.WARNING, logger="cloaca"):

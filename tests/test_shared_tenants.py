@@ -19,9 +19,10 @@ from cloaca import ConfigurationError, DatabaseAdmin, DefaultRunner, DefaultRunn
 from cloaca._workflows.registry import registry
 from tenant_server import TenantServer, psql
 
-# CLOACA_TEST_TENANT_EXECUTIONS sets the number of executions per tenant. A full test uses 1000.
 TENANTS = 100
+#: The number of executions of each tenant. A full test uses 1000.
 EXECUTIONS = int(os.environ.get("CLOACA_TEST_TENANT_EXECUTIONS", "20"))
+#: Maximum number of database connections of the process with all tenants.
 CONNECTIONS = 10
 
 
@@ -113,7 +114,7 @@ def test_h4_many_tenants_in_one_process_share_workers_and_connections(url):
             for number, handle in enumerate(submitted):
                 final = handle.result(timeout=600).final_context
                 assert final["second"] == f"{name}-{number}".upper()
-        # The Python threads are 4 workers, the event loop and the thread that watches it, the
+        # The new Python threads are 4 workers, the event loop and the thread that watches it, the
         # supervisor, and the thread of `Watch`.
         assert threading.active_count() <= before + 4 + 2 + 1 + 1
         foreign = handles[names[0]][0].id
@@ -239,7 +240,7 @@ def test_h4_tenants_can_have_their_own_credentials(url):
         runner.tenant(made[0].schema_name, made[0].connection_string).shutdown()
         with pytest.raises(cloaca.DatabaseError):
             runner.tenant(made[0].schema_name, made[1].connection_string)
-        # The shared listener notices work of another process at once.
+        # A separate runner can also use a tenant's credentials.
         with DefaultRunner(
             made[0].connection_string, DefaultRunnerConfig(max_concurrent_tasks=1)
         ) as other:
@@ -247,7 +248,7 @@ def test_h4_tenants_can_have_their_own_credentials(url):
             assert handle.result(30).status == "Completed"
 
 
-def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
+def test_h4_timeouts_and_cancellations_reach_the_right_tenant(url):
     entered, leave = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("slow"):
 
@@ -270,7 +271,7 @@ def test_h4_timeouts_cancelling_and_interrupts_reach_the_right_tenant(url):
     settings = DefaultRunnerConfig(max_concurrent_tasks=2)
     with DefaultRunner(url, settings) as runner:
         a, b = runner.tenant("a"), runner.tenant("b")
-        # Four tasks time out on two workers, so each stuck worker must be replaced.
+        # Four tasks time out on two workers, so the worker of each timed-out task must be replaced.
         for tenant in (a, b, a, b):
             result = tenant.execute("slow")
             assert result.status == "Failed"

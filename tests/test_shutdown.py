@@ -18,7 +18,7 @@ import pytest
 import cloaca
 from processes import second_ctrl_c
 
-# Prints "started" once run_forever has set its signal handlers.
+# A program that prints "started" once run_forever has set its signal handlers.
 SERVE = """
     import asyncio, signal, sys, threading, time
     import cloaca
@@ -39,7 +39,7 @@ SERVE = """
     runner.run_forever()
 """
 
-# A pytest filter that ignores the warning of Python 3.12 and later about forks with threads.
+# A value of PYTHONWARNINGS: Python 3.12 and later warn about a fork while other threads run.
 QUIET_FORK = "ignore::DeprecationWarning"
 
 
@@ -232,7 +232,7 @@ def test_a_process_with_running_work_exits_quickly(database, script):
     assert process.returncode == 0
 
 
-def test_a_waiting_handle_does_not_hang_the_exit(database, script):
+def test_a_waiting_handle_does_not_block_the_exit(database, script):
     process = script(
         """
         import sys, threading, time

@@ -14,6 +14,7 @@ import cloaca
 from conftest import Script
 
 HERE = Path(__file__).resolve().parent
+#: In seconds.
 HOUR = 3600.0
 
 
@@ -30,7 +31,7 @@ def test_l2_id_is_unique_over_names_keys_and_targets(runner: cloaca.DefaultRunne
     assert two.result(timeout=60).final_context["message"] == 2
 
 
-def test_l2_id_is_kept_after_its_signal_was_taken(runner: cloaca.DefaultRunner) -> None:
+def test_l2_id_stays_in_use_after_its_signal_was_taken(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("taken_signal"):
         cloaca.wait("paid", wait_for=cloaca.signal("paid", key="order"))
 

@@ -51,7 +51,7 @@ def count_of_a_runner(file: Path) -> int:
 
 
 def count_of_sqlite3(file: Path) -> int:
-    """Checks the file with `sqlite3` in another process, and returns its number of executions."""
+    """Checks the file with `sqlite3` in another process, and returns the number of executions."""
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "assert c.execute('PRAGMA integrity_check').fetchall() == [('ok',)]; "

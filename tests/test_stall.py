@@ -29,7 +29,7 @@ HOLDER = PREAMBLE + textwrap.dedent(
         def hold(context, handle):
             note("hold", os.getpid(), handle.attempt)
             # A call into C that holds the interpreter lock for four times `lease_ttl`. By default,
-            # a task is named after twice `lease_ttl`, and the check is made once a second.
+            # the log names a task after twice `lease_ttl`; the runner checks this once a second.
             ctypes.PyDLL(None).sleep(4)
 
     config = cloaca.DefaultRunnerConfig(heartbeat_interval=0.25, lease_ttl=1, **SETTINGS)

@@ -1,4 +1,4 @@
-"""No task runs before its runner's constructor has returned, or before `start()`."""
+"""A runner starts no task before its constructor returns, nor before `start()` if `start=False`."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_unstarted_runner_rescues_nothing(database, script):
         time.sleep(60)
     """
     dead = script(code, url, "hangs")
-    # The two lines can come in either order, because the task can start before its id is written.
-    # The lines are not mixed, because each one is a single write.
+    # The two lines can come in either order, because the task can start before the execution's id
+    # is written. The lines are not mixed, because each line is a single write.
     lines = {dead.stdout.readline().strip() for _ in range(2)}
     (id,) = lines - {"started"}
     dead.kill()
@@ -148,7 +148,7 @@ def test_unstarted_runner_rescues_nothing(database, script):
 
 
 def _ends(runner, id, seconds):
-    """Returns whether an execution completes within a time."""
+    """Returns whether an execution completes within `seconds` seconds."""
     try:
         return runner.get_handle(id).result(timeout=seconds).status == "Completed"
     except TimeoutError:
@@ -209,7 +209,7 @@ def test_unstarted_runner_drops_variables_of_its_caller_at_shutdown(database):
     until("the caller's variables are gone", lambda: gc.collect() >= 0 and large() is None)
 
 
-def test_tenant_starts_after_its_caller_has_received_it(postgres):
+def test_tenant_starts_after_the_caller_has_received_the_tenant(postgres):
     seen = []
 
     with cloaca.WorkflowBuilder("w"):
@@ -222,7 +222,7 @@ def test_tenant_starts_after_its_caller_has_received_it(postgres):
         runner.tenant("acme").submit("w")
     with cloaca.DefaultRunner(postgres) as runner:
         tenant = runner.tenant("acme")
-        until("the tenant works by itself", lambda: seen)
+        until("the tenant has run the task", lambda: seen)
 
 
 def test_tenant_of_an_unstarted_runner_starts_with_the_runner(postgres):

@@ -64,7 +64,7 @@ def test_prefetched_task_is_ready(one_worker):
     assert started[0] == first.tasks["a"].started_at, "a later read must show the same start"
 
 
-def test_filters_by_status_find_the_executions_in_that_state(one_worker):
+def test_status_filter_finds_the_executions_in_that_state(one_worker):
     release, entered = blocking_workflow()
     handles = one_worker.submit_many([("w", None)] * 3)
     assert entered.wait(30)

@@ -16,7 +16,7 @@ NO_DELAY = cloaca.RetryPolicy(max_attempts=3, initial_delay=0.001, with_jitter=F
 
 @dataclass
 class Plan:
-    """A plan such as a language model returns."""
+    """An example of a value that a language model could return."""
 
     question: str
     items: list[int]
@@ -222,7 +222,7 @@ def test_t4_value_that_is_not_json_is_refused(runner):
     assert "step 'lock'" in result.error_message
 
 
-def test_t6_retry_keeps_steps_and_from_step_deletes_them(runner):
+def test_t6_retry_keeps_recorded_steps_unless_from_step_deletes_them(runner):
     calls, broken = [], [True]
 
     def call(name):
@@ -273,7 +273,7 @@ def test_t7_events_have_key_duration_and_value(runner):
     assert event.data["duration_us"] >= 0
 
 
-def test_t9_too_many_bytes_of_steps_fail_the_task_for_good(runner):
+def test_t9_too_many_bytes_of_steps_fail_the_task_without_retry(runner):
     with cloaca.WorkflowBuilder("large"):
 
         @cloaca.task(retry=NO_DELAY, max_context_bytes=1000)

@@ -1,4 +1,4 @@
-"""A task fails if its function catches the exception by which a sleep or a wait leaves it (T5)."""
+"""A task fails if its function catches `TaskParked`, which a sleep or a wait raises (T5)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import cloaca
 from cloaca.testing import VirtualRunner
 
+#: In seconds.
 HOUR = 3600
 
-# Each function catches the exception of `handle.sleep("cool down", ...)`, and returns.
+# Each function catches the `TaskParked` of `handle.sleep("cool down", ...)`, and returns.
 
 
 def by_except(handle: cloaca.TaskHandle) -> None:
@@ -90,7 +91,7 @@ CALLS: dict[str, Callable[[cloaca.TaskHandle], object]] = {
 def check_failure(name: str, effects: list[int], called: str | None) -> None:
     """Runs a workflow, and checks that it fails without a retry.
 
-    Its error must name both calls: the sleep, and the call `called` after it.
+    The error must name the sleep and, unless `called` is `None`, the later call `called`.
     """
     with VirtualRunner() as runner:
         result = runner.execute(name)
@@ -108,8 +109,8 @@ def check_failure(name: str, effects: list[int], called: str | None) -> None:
     assert not {"waiting", "step_recorded"} & set(events)
 
 
-# After these functions have caught the exception, a further call is interrupted as well, because it
-# could come from another coroutine. The tests of these functions therefore make no further call.
+# After these functions have caught the exception, a further call is also interrupted, because the
+# call could come from another coroutine. So the tests of these functions make no further call.
 ONLY_RETURNS = [by_gather, by_group]
 
 
@@ -121,7 +122,7 @@ ONLY_RETURNS = [by_gather, by_group]
     ],
     ids=lambda each: each if isinstance(each, str) else each.__name__,
 )
-def test_t5_function_that_catches_its_park_exception_fails(catches: Catches, then: str) -> None:
+def test_t5_function_that_catches_task_parked_fails(catches: Catches, then: str) -> None:
     effects: list[int] = []
 
     def sync_function(handle: cloaca.TaskHandle) -> int:
@@ -147,7 +148,7 @@ def test_t5_function_that_catches_its_park_exception_fails(catches: Catches, the
 
 
 @pytest.mark.parametrize("called", CALLS)
-def test_t5_every_durable_call_after_a_caught_park_exception_fails(called: str) -> None:
+def test_t5_every_durable_call_after_a_caught_task_parked_fails(called: str) -> None:
     effects: list[int] = []
 
     @cloaca.workflow
@@ -188,7 +189,7 @@ def test_t5_function_that_also_catches_every_later_error_fails() -> None:
 
 
 def test_t5_call_on_another_thread_is_interrupted_when_the_task_parks() -> None:
-    """A call of a helper thread also raises `TaskParked`, but the thread has caught nothing."""
+    """While a task parks, calls on its other threads raise `TaskParked`. This is not a failure."""
     calls: list[str] = []
 
     @cloaca.workflow

@@ -1,4 +1,4 @@
-"""Recorded steps never run again, although an agent loop is killed with SIGKILL at every step."""
+"""Recorded steps never run again, even if an agent loop is killed with SIGKILL at every step."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import cloaca
 from processes import PREAMBLE, Ledger, until
 
+#: The number of steps of the agent.
 STEPS = 4
 #: The number of kills at random moments on each database.
 KILLS = int(os.environ.get("CLOACA_TEST_KILLS", "3"))
@@ -103,7 +104,7 @@ AGENTS = PREAMBLE + textwrap.dedent(
         def submit(numbers):
             return [runner.submit("agents", {"agent": n}, key=str(n)) for n in numbers]
 
-        # The agents of the killed process end first, so no agent is killed twice.
+        # First, the agents of the killed process must end, so that no agent is killed twice.
         for handle in submit(range(max(0, first - count), first)):
             assert handle.result(timeout=100).status == "Completed"
         handles = submit(range(first, first + count)) if sys.argv[4] == "more" else []

@@ -16,6 +16,7 @@ import cloaca
 from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 from waiting_support import wait_until
 
+#: In seconds.
 HOUR = 3600
 
 
@@ -144,7 +145,7 @@ def test_t5_wait_for_a_timer_returns_none():
 
 
 @pytest.mark.parametrize("kind", ["returns", "goes on", "raises"])
-def test_t5_error_names_the_call_whose_park_exception_was_caught(kind):
+def test_t5_error_names_the_call_whose_task_parked_was_caught(kind):
     calls = []
 
     @cloaca.workflow

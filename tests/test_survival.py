@@ -51,7 +51,7 @@ def define(request):
 
 
 def raised(body):
-    """Returns a function that raises an exception whose class has these attributes."""
+    """Returns a function that raises an exception whose class has the attributes in `body`."""
 
     def function():
         raise type("Hostile", (Exception,), body)
@@ -115,7 +115,7 @@ def test_message_of_50_megabytes_is_shortened(define):
 def test_raising_trace_function_ends_only_its_attempt(define, setting):
     define(lambda: getattr(sys, setting)(exits))
     with cloaca.DefaultRunner(":memory:", ONE) as runner:
-        # The trace function may instead raise in the next attempt that runs on the same thread.
+        # The trace function raises in this attempt, or in the next one on the same thread.
         for name in ("bad", "fine"):
             assert runner.submit(name).result(timeout=30).status in {"Completed", "Failed"}
         assert runner.submit("fine").result(timeout=30).status == "Completed"
@@ -197,6 +197,7 @@ async def break_the_loop():
     await asyncio.sleep(60)
 
 
+#: Coroutines that disturb the event loop, each with the expected status of its execution.
 KILLERS = {
     exit_in_a_child: "Failed",
     interrupt_in_a_child: "Failed",

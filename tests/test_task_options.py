@@ -1,4 +1,4 @@
-"""The options of `task` and `external_task`, and the functions that they accept (A2, D1)."""
+"""The options of `task` and `external_task`, and the functions that `task` accepts (A2, D1)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_d1_retry_options_make_one_policy(options, expected):
     assert {name: retry[name] for name in expected} == expected
 
 
-def test_options_besides_retry_options_reach_the_definition():
+def test_options_other_than_retry_options_reach_the_definition():
     found = definition(
         timeout=1.5,
         priority=-5,

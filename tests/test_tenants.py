@@ -40,7 +40,7 @@ def server() -> Iterator[TenantServer]:
 
 @pytest.fixture
 def admin_url(server: TenantServer) -> str:
-    """The superuser's URL of a fresh database."""
+    """The URL of a new database, with the superuser as its user."""
     return server.database(fresh("db"))
 
 
@@ -346,7 +346,7 @@ def test_h1_a_hostile_user_name_is_refused_before_any_sql(name):
         (("s", "u", "s3cret\ud800"), "Unicode"),
     ],
 )
-def test_h1_names_must_be_strings(arguments, text):
+def test_h1_names_and_password_must_be_valid_strings(arguments, text):
     with pytest.raises(ConfigurationError, match=text) as raised:
         TenantConfig(*arguments)
     assert "s3cret" not in str(raised.value)
@@ -368,7 +368,8 @@ def test_h3_error_on_sqlite_suggests_a_file_per_tenant(url):
     assert "a separate file for each tenant" in str(raised.value.hint)
 
 
-# Command tags of statements of `create_tenant`, and its last check. A test makes one of them fail.
+# Steps of `create_tenant`: the command tags of its statements, and its last check. The test below
+# makes one of them fail.
 STEPS = [
     "CREATE SCHEMA",
     "CREATE TABLE",
@@ -384,7 +385,7 @@ STEPS = [
 def test_h2_failed_creation_of_a_tenant_changes_nothing(step, admin, admin_url):
     wanted = config()
     if step == "the last one":
-        # As its last step, `create_tenant` checks PUBLIC's privileges, and refuses this grant.
+        # As its last step, `create_tenant` checks PUBLIC's privileges. This grant makes it fail.
         psql(admin_url, "GRANT CREATE ON SCHEMA public TO PUBLIC")
     else:
         psql(

@@ -23,8 +23,8 @@ from cloaca.testing import VirtualRunner, crash_everywhere, run_task
 def quick():
     """Asserts that a test in which at least a virtual minute passes takes less than 20 s.
 
-    Run alone, such a test takes a few hundredths of a second. The limit is higher, because threads
-    and garbage of hundreds of earlier tests, and another pytest process, can slow the test down.
+    If such a test runs alone, it takes a few hundredths of a second. The limit is higher, because
+    threads and garbage of earlier tests, and other pytest processes, can slow the test down.
     """
     start = time.monotonic()
     yield
@@ -166,7 +166,7 @@ def test_a_timeout_takes_no_time(quick, cloaca_runner, kind):
     assert result.duration.total_seconds() == pytest.approx(60, abs=1)
 
 
-def test_timeout_of_a_waiting_caller_is_virtual_too(quick, cloaca_runner):
+def test_timeout_of_a_waiting_caller_uses_the_virtual_clock(quick, cloaca_runner):
     with cloaca.WorkflowBuilder("later"):
 
         @cloaca.task()
@@ -327,7 +327,7 @@ def test_run_task_gives_the_handle_the_id_of_the_task():
 
 
 def define_total(annotation: Any, in_workflow: bool, default: Any = ...) -> Callable[..., Any]:
-    """Defines a task that returns the values, the indexes of errors and the number of items."""
+    """Defines a task that returns a map's values, its failed indexes and its number of items."""
 
     def total(work):
         if work is None:
@@ -395,7 +395,7 @@ def test_run_task_refuses_wrong_items_of_a_map(annotation, wrong, in_workflow):
 
 
 @pytest.mark.parametrize("in_workflow", [False, True])
-def test_j7_run_task_gives_a_missing_map_the_default_or_none(in_workflow):
+def test_j7_run_task_passes_default_or_none_for_a_missing_map(in_workflow):
     optional = define_total(cloaca.MapResult[int] | None, in_workflow)
     assert run_task(optional, work=None)["total"] is None
     assert run_task(optional, work=[1])["total"] == [[1], [], 1]

@@ -16,13 +16,14 @@ from opentelemetry.trace import StatusCode
 
 import cloaca
 
+#: Maximum time for each wait, in seconds.
 PATIENCE = 30
 _exporter = InMemorySpanExporter()
 
 
 @pytest.fixture
 def spans(monkeypatch):
-    """A function that returns the exported spans by name. Other tests have no tracer provider."""
+    """A function that returns the exported spans by name. Only this fixture sets a provider."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)

@@ -16,7 +16,7 @@ MANY = cloaca.TriggerResult.fire_many
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes a test's triggers after the test. Otherwise the runners of later tests poll them."""
+    """Removes a test's triggers after the test. Runners of later tests would poll them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 

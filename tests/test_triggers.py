@@ -29,7 +29,7 @@ def fresh() -> str:
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes a test's triggers after the test. Otherwise the runners of later tests poll them."""
+    """Removes a test's triggers after the test. Runners of later tests would poll them."""
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -338,7 +338,7 @@ def test_the_decorator_returns_the_function_unchanged(name):
         ({"name": ""}, "1 to 255 bytes"),
         ({"name": "nul \0"}, "1 to 255 bytes"),
         ({"name": "half \ud800"}, "1 to 255 bytes"),
-        ({"name": datetime}, "in brackets"),
+        ({"name": datetime}, "in parentheses"),
         ({"allow_concurrent": "no"}, "allow_concurrent must be True or False, not 'no'"),
         ({"after": "v", "status": 3}, "status must be 'Completed', 'Failed' or 'Cancelled'"),
     ],
@@ -376,7 +376,7 @@ def test_a2_trigger_function_without_other_parameters_is_accepted(function, name
     assert cloaca.trigger(name=name, on="w")(function) is function
 
 
-def test_a2_follower_with_a_positional_only_parameter_is_refused():
+def test_a2_after_trigger_with_a_positional_only_parameter_is_refused():
     with pytest.raises(cloaca.ScheduleError, match=r"cannot be called with \(ended=\.\.\.\)"):
         cloaca.trigger(name="look", on="w", after="v")(lambda ended, /: SKIP())
 

@@ -1,4 +1,4 @@
-"""Pyright accepts and refuses the same uses of the public types as mypy."""
+"""Pyright accepts `typing/accepted.py`, and refuses each marked line of `refused_by_both.py`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def pyright(folder: Path, *files: Path) -> list[dict[str, Any]]:
         )
         return list(json.loads(told.stdout)["generalDiagnostics"])
     except (subprocess.TimeoutExpired, ValueError):
-        # On its first use, the Python package of pyright downloads the program, which can fail.
+        # On its first use, the Python package of pyright downloads pyright. The download can fail.
         pytest.skip("pyright is not available here")
 
 
-def test_types_of_the_package_are_read_by_pyright(tmp_path):
+def test_pyright_finds_only_the_expected_errors(tmp_path):
     found = pyright(tmp_path, TYPING / "accepted.py", TYPING / "refused_by_both.py")
     assert [f"{Path(entry['file']).name}: {entry['message']}" for entry in found] == []

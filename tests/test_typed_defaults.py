@@ -1,4 +1,4 @@
-"""Children, and inputs of other programs, get the defaults of a declared input (semantics J5)."""
+"""The defaults of a declared input also apply to children and to inputs of other programs (J5)."""
 
 import dataclasses
 import uuid
@@ -62,7 +62,7 @@ def test_j5_input_of_another_program_gets_the_defaults(model, tmp_path):
     with cloaca.WorkflowBuilder("kid"):
         cloaca.task(id="out")(lambda: None)
     with cloaca.DefaultRunner(url, start=False) as runner:
-        # Stands for a submission by a program that does not know the model.
+        # Submits the execution like a program that does not know the model.
         handle = runner.submit("kid", {"n": 1})
     out = define_kid(model)
     with cloaca.DefaultRunner(url) as runner:

@@ -1,4 +1,4 @@
-"""Objects whose keys are not strings, in typed values and inputs (semantics J4)."""
+"""Mappings whose keys are not strings, in typed values and inputs (semantics J4)."""
 
 import dataclasses
 import datetime
@@ -80,7 +80,7 @@ def test_j4_keys_are_stored_as_text_and_decoded_again(annotation, value, stored)
 
 
 @pytest.mark.parametrize("model", [Struct, Dataclass, Model])
-def test_j5_model_with_keys_that_are_not_strings_is_an_input(model):
+def test_j5_model_with_non_string_keys_can_be_an_input(model):
     with cloaca.WorkflowBuilder("keyed", input=model, output="out"):
 
         @cloaca.task

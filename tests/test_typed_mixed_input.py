@@ -183,7 +183,7 @@ def test_b1_nested_numbers_keep_all_digits():
     )
 
 
-def test_j5_values_that_the_model_converts_are_stored_converted():
+def test_j5_values_are_stored_as_the_model_converts_them():
     class Converted(msgspec.Struct):
         price: decimal.Decimal
         whole: float

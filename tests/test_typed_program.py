@@ -213,7 +213,7 @@ def test_j9_value_that_does_not_decode_is_not_retried(runner, library):
             cloaca.task(id="use", **options)(take(LINES[library]))
         handle = runner.submit("undecodable", {"line": WRONG, "lines": [WRONG]})
         if source == "signal":
-            # Only the task that receives a signal to one execution validates the signal's data.
+            # The sender does not validate a signal to one execution. The receiving task does.
             runner.send("line", WRONG, to=handle.id)
         ended = handle.result(timeout=60).tasks["use"]
         if source == "map":

@@ -1,7 +1,7 @@
 """Functions without types get the same arguments as before typed tasks existed (semantics J2).
 
-The resolver decides which arguments a task's function gets. These tests compare it with the rule
-that applied before typed tasks existed (the *former rule*). They do so for every function that
+The resolver decides which arguments a task's function gets. These tests compare the resolver with
+the rule that applied before typed tasks existed (the *former rule*), for every function that
 `@cloaca.task` decorates in the tests, examples and documentation.
 """
 

@@ -1,4 +1,4 @@
-"""The Rust and Python packages have the same version, which the pages name."""
+"""The Rust and Python packages have one version, and the documentation states this version."""
 
 from __future__ import annotations
 

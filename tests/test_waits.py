@@ -38,7 +38,7 @@ def wait_until_waiting(runner: cloaca.DefaultRunner, count: int = 1, **filters: 
     raise AssertionError(f"fewer than {count} tasks wait: {runner.waits()}")
 
 
-def test_l1_payload_is_a_value_named_like_the_signal(runner):
+def test_l1_parameter_named_like_the_signal_receives_its_payload(runner):
     define_payment()
     handle = runner.submit("payment", {"order_id": "order-42"})
     wait_until_waiting(runner)
@@ -73,7 +73,7 @@ def test_l1_signal_can_arrive_before_the_task_waits(runner):
     assert handle.result(timeout=30).final_context["second"] == "early"
 
 
-def test_l1_task_and_execution_are_shown_as_waiting(runner):
+def test_l1_waiting_task_and_its_wait_are_shown(runner):
     define_payment()
     handle = runner.submit("payment", {"order_id": "o"})
     wait_until_waiting(runner)
@@ -89,7 +89,7 @@ def test_l1_task_and_execution_are_shown_as_waiting(runner):
     runner.send("paid", {"amount": 1}, key="another")
     (sentence,) = [text for text in handle.explain() if "book" in text]
     assert "has waited for signal 'paid' with key 'o' since" in sentence
-    assert "1 signal 'paid' came with another key" in sentence
+    assert "1 signal 'paid' was sent with another key" in sentence
     assert handle.cancel()
     assert not len(runner.waits())
 
@@ -439,7 +439,7 @@ def test_cancel_signal_without_its_key_is_reported(runner, caplog):
         "ignal 'order.cancelled' cannot cancel the execution: its key is at 'order_id' of the input"
     )
     assert any(told in line for line in handle.explain())
-    # Another thread forwards the log.
+    # Another thread forwards the log, so the warning can arrive later.
     until("the warning", lambda: told in caplog.text)
     # Signal 'stop', which has no key, still cancels the execution.
     runner.send("stop")

@@ -217,8 +217,8 @@ def groups(share: float) -> int:
     return max(1, round(RACES * share / GROUP))
 
 
-#: The number of groups of each kind of wait race. There are three kinds, each with 30 % of all
-#: races.
+#: The number of groups of each kind of race for a wait. There are three such kinds, each with 30 %
+#: of all races.
 ROUNDS = groups(0.3)
 ARGUMENTS = (str(ROUNDS), str(GROUP), json.dumps(TIMEOUTS))
 
@@ -277,7 +277,7 @@ def check_registrations(runner: cloaca.DefaultRunner, ledger: Ledger) -> int:
 
 
 def check_timeouts(runner: cloaca.DefaultRunner, ledger: Ledger) -> tuple[int, int]:
-    """Checks the winner of each race with a timeout; counts the wins of signals and timeouts."""
+    """Checks each race with a timeout; returns how many races signals won, and timeouts won."""
     won = lost = 0
     for record in records(ledger, "raced"):
         id = str(record["id"])
@@ -293,8 +293,8 @@ def check_timeouts(runner: cloaca.DefaultRunner, ledger: Ledger) -> tuple[int, i
         assert result.tasks["go"].error is not None
         assert result.tasks["go"].error.type == "WaitTimeoutError"
         assert "signalled" not in events
-        # Right after its signal was acknowledged, the client saw the recorded timeout. If it had
-        # seen an open wait instead, the acknowledged signal would have to win.
+        # Right after the signal was acknowledged, the client saw the recorded timeout. If the wait
+        # had still been open then, the acknowledged signal would have to win.
         assert record["status"] == "Failed", f"{id} lost the signal {record}"
         # The wait timed out before the signal was acknowledged.
         assert events["wait_timed_out"].time.timestamp() <= record["at"], f"{id}: {record}"

@@ -10,6 +10,7 @@ from cloaca.testing import VirtualRunner
 from conftest import Script
 from processes import PREAMBLE, until
 
+#: In seconds.
 DAY = 86_400
 
 

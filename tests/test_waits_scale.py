@@ -90,10 +90,7 @@ def count_waiting(runner):
 def idle_statements(
     server: Server, folder: Path, program: subprocess.Popen[str]
 ) -> tuple[list[str], float]:
-    """Returns the statements that a program sends while it is idle, and the length of that time.
-
-    The length is in seconds.
-    """
+    """Returns the statements that an idle program sends, and the measured time in seconds."""
 
     def wait_for_file(name: str) -> None:
         until(name, lambda: (folder / name).exists() or program.poll() is not None, patience=500)

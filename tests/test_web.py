@@ -353,7 +353,7 @@ def test_database_in_memory_cannot_be_served() -> None:
                 assert "use a file" in str(caught.value.hint)
 
 
-def test_tenants_of_a_database_are_served(web: cloaca.web.Server, filled: Filled) -> None:
+def test_tenants_of_a_database_are_listed(web: cloaca.web.Server, filled: Filled) -> None:
     if filled.url.startswith("sqlite"):
         assert call(f"{web.url}api/v1/tenants").json()["items"] == []
         return
@@ -405,7 +405,7 @@ def test_ui_prints_a_link_with_the_same_token_at_each_start(tmp_path: Path, numb
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs file modes")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX file modes")
 @pytest.mark.parametrize("is_given", [False, True])
 def test_ui_makes_a_readable_token_file_private(tmp_path: Path, is_given: bool) -> None:
     url = f"sqlite:///{tmp_path}/web.db"
@@ -440,7 +440,7 @@ def test_ui_refuses_a_token_file_whose_mode_cannot_be_changed(tmp_path: Path, mo
     _protect(file)
 
 
-def test_ui_refuses_no_token_with_a_token_file(tmp_path: Path) -> None:
+def test_ui_refuses_the_option_no_token_with_a_token_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
     command = [sys.executable, "-m", "cloaca", "ui", "-c", f"sqlite:///{tmp_path}/web.db"]

@@ -291,7 +291,7 @@ def test_wsgi_answers_503_until_the_database_can_be_opened(
     assert ask_wsgi(app, PATH_INFO="/healthz")[0] == "200 OK"
 
 
-def test_asgi_answers_503_if_the_server_of_the_database_is_away() -> None:
+def test_asgi_answers_503_if_the_database_server_is_unreachable() -> None:
     app = cloaca.web.asgi("postgresql://127.0.0.1:1/x", authorize=authorize)
     start, body = ask(app)
     assert (start["status"], json.loads(body["body"])["code"]) == (503, "connection")
@@ -299,7 +299,7 @@ def test_asgi_answers_503_if_the_server_of_the_database_is_away() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
+def test_forked_process_does_not_use_its_parents_service(url: str) -> None:
     app = cloaca.web.asgi(url, authorize=authorize)
     assert ask(app)[0]["status"] == 200
     reader, writer = os.pipe()
@@ -315,5 +315,5 @@ def test_service_is_opened_again_in_a_forked_process(url: str) -> None:
     os.waitpid(child, 0)
     answer = os.read(reader, 1000).decode()
     os.close(reader)
-    # A child cannot use SQLite's files, because its parent has them open.
+    # A forked child cannot use an SQLite file that its parent has open.
     assert answer == "200" if url.startswith("postgres") else "ForkedProcessError" in answer

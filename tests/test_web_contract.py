@@ -1,4 +1,4 @@
-"""The API responds as its OpenAPI document says to each request that schemathesis generates."""
+"""For requests that schemathesis generates, the API responds as its OpenAPI document says."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ ROUTES = [
     for method in DOCUMENT["paths"][path]
     if method in ("get", "post", "put", "patch", "delete")
 ]
+#: The number of requests for each route.
 EXAMPLES = 12 * int(os.environ.get("CLOACINA_FUZZ", "1"))
 
 

@@ -1,4 +1,4 @@
-"""The HTTP API never does more than a request says, and never reveals a masked value."""
+"""The HTTP API does only what a request asks for, and never reveals a masked value."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Api:
         return call(f"{self.server.url}api/v1/{path}", method, body, names)
 
     def count(self, **query: object) -> int:
-        """Returns the number of executions that a list contains."""
+        """Returns the number of executions on the first page of the list for a query."""
         answer = self(f"executions?{urlencode(query, doseq=True)}")
         assert answer.status == 200, answer.body
         return len(answer.json()["items"])
@@ -62,7 +62,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 def code(answer: Answer) -> tuple[int, str]:
-    """Returns the status and the code of a problem."""
+    """Returns the HTTP status and the error code of a refused request."""
     return answer.status, answer.json()["code"]
 
 
@@ -118,7 +118,7 @@ def test_search_in_errors_finds_no_masked_secret(database: str) -> None:
 @pytest.mark.parametrize(
     "list", ["executions/{}/tasks", "executions/{}/events", "executions/{}/logs", "waits"]
 )
-def test_cursor_of_another_filter_is_refused(api: Api, list: str) -> None:
+def test_malformed_or_foreign_cursor_is_refused(api: Api, list: str) -> None:
     for cursor in ("n0.00000000", "0", "n0", ""):
         answer = api(f"{list.format(api.id)}?cursor={cursor}")
         assert code(answer) == (422, "invalid_parameter"), (list, cursor)
@@ -153,7 +153,7 @@ def test_bulk_action_with_an_empty_list_is_refused(api: Api, filter: dict[str, A
     assert code(answer) == (422, "invalid_parameter")
 
 
-def test_unknown_word_is_refused_and_never_ignored(api: Api) -> None:
+def test_unknown_parameter_value_is_refused(api: Api) -> None:
     for path in (
         f"executions/{api.id}/export?format=xml",
         f"executions/{api.id}/export?format=HTML",
@@ -199,7 +199,7 @@ def test_every_change_of_an_execution_obeys_if_match(api: Api) -> None:
         ("executions", [], ""),
     ],
 )
-def test_problem_points_to_the_wrong_part(api: Api, path: str, body: Any, pointer: str) -> None:
+def test_error_points_to_the_invalid_part(api: Api, path: str, body: Any, pointer: str) -> None:
     answer = api(path, "POST", body)
     assert code(answer) == (422, "invalid_parameter")
     (error,) = answer.json()["errors"]
@@ -237,7 +237,7 @@ def test_start_time_cannot_be_a_span_before_now(api: Api) -> None:
     assert code(api(f"schedules/{api.schedule}", "PATCH", change)) == (422, "invalid_parameter")
 
 
-def test_wrong_type_in_a_body_is_not_called_invalid_json(api: Api) -> None:
+def test_wrong_type_in_a_body_is_an_invalid_parameter(api: Api) -> None:
     for action in (1, None, True):
         answer = api("executions/bulk", "POST", {"action": action, "ids": []})
         assert code(answer) == (422, "invalid_parameter")

@@ -61,7 +61,7 @@ def links_of(answer: Answer, url: str) -> dict[str, str]:
 
 
 def both_ways(url: str) -> tuple[list[object], list[object]]:
-    """Returns the pages from the first to the last, and the same pages read back to the first."""
+    """Returns all pages in order, and then the pages before the last one, in reverse order."""
     forward, back = [], []
     answer = call(url)
     page, links = answer.json(), links_of(answer, url)
@@ -93,7 +93,7 @@ def test_children_are_listed_below_their_parent(served):
     assert [item["id"] for item in listed] == [child["id"] for child in children]
     shown = call(f"{api}/executions/{children[0]['id']}").json()
     assert shown["parent"] == parent
-    # Without a parent, the list contains only executions that are not children.
+    # Without the filter `parent`, the list contains only executions that are not children.
     assert [item["id"] for item in call(f"{api}/executions").json()["items"]] == [parent]
     forward, back = both_ways(f"{api}/executions/{parent}/children?limit=1")
     assert (len(forward), back) == (2, forward[:1])

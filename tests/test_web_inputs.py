@@ -35,7 +35,7 @@ def runner(database: str) -> Iterator[cloaca.DefaultRunner]:
 
 @pytest.fixture
 def api(runner: cloaca.DefaultRunner, database: str) -> Iterator[str]:
-    # Stores the definition of the workflow.
+    # The execution stores the definition of the workflow.
     runner.execute("web_order", {"order_id": "first"})
     with cloaca.web.serve(database, token=TOKEN) as server:
         yield f"{server.url}api/v1/executions"

@@ -30,14 +30,14 @@ from web_support import (
     state,
 )
 
-#: The holes of other products, each with the names of the tests that look for it in cloaca. The
+#: The holes of other products, each with the names of the tests that check cloaca for it. The
 #: tests of the page in Chromium are in `tests/web/test_hostile.py`.
 LESSONS = {
     "Ray CVE-2023-48022: no authentication by design": [
         "test_ray_2023_48022_every_route_needs_credentials",
         "test_ray_2023_48022_wider_bind_without_a_token_is_refused",
     ],
-    "Ray CVE-2026-27482: DELETE was not guarded, browsers were guessed": [
+    "Ray CVE-2026-27482: DELETE was not guarded, browsers were detected by User-Agent": [
         "test_ray_2026_27482_no_method_escapes_the_cross_site_check",
         "test_ray_2026_27482_foreign_page_changes_nothing",
     ],
@@ -48,7 +48,7 @@ LESSONS = {
     "MLflow CVE-2026-2611: a path prefix escaped the CORS guard": [
         "test_mlflow_2026_2611_no_answer_has_a_cors_header",
     ],
-    "Kestra CVE-2026-53576: paths with a public ending": [
+    "Kestra CVE-2026-53576: paths were public because of their ending": [
         "test_kestra_2026_53576_public_endings_open_no_route",
     ],
     "Prefect CVE-2026-3514: paths that end in health or ready": [
@@ -119,7 +119,7 @@ LESSONS = {
         "test_xss_exported_file_runs_no_script",
     ],
     "cross-site request forgery": ["test_csrf_page_on_another_port_changes_nothing"],
-    "caches that answer for the server": ["test_cache_no_shared_cache_may_store_an_answer"],
+    "shared caches that store answers": ["test_cache_no_shared_cache_may_store_an_answer"],
     "read-only mode": ["test_read_only_server_cannot_write_to_its_database"],
     "secrets in URLs": ["test_secret_in_a_url_is_not_repeated"],
 }
@@ -170,8 +170,8 @@ def test_ray_2025_62593_foreign_host_gets_no_data(web):
         answer = raw(web, "/api/v1/executions", BEARER, f"Host: {host}")
         assert answer.status == 421, host
         assert json.loads(answer.body)["code"] == "host_not_allowed"
-        # After DNS rebinding, a foreign page reaches this server under its own host name. The
-        # cookie must not give access under such a name either.
+        # After DNS rebinding, a foreign page reaches this server under the foreign host name. The
+        # cookie must not give access under such a name.
         page = raw(web, "/", f"Cookie: cloaca-{web.port}={TOKEN}", f"Host: {host}")
         assert (page.status, b"<base" in page.body) == (421, False)
 
@@ -323,7 +323,7 @@ def test_oban_web_2_12_5_database_itself_refuses_a_reader(filled):
             change()
 
 
-#: The operations that need a permission other than `view`, by this permission.
+#: The operations that need a permission other than `view`, grouped by their permission.
 NEEDED = {
     "view_payloads": {"getInput", "getOutput", "getTaskOutput", "getTaskView"},
     "control": {

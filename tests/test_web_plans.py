@@ -24,16 +24,16 @@ from web_support import TOKEN, UNKNOWN, call
 
 #: The number of executions in the database.
 MANY = 60_000
-#: Maximum number of database pages (8 kB each) that a query with an index reads. A request for a
-#: page of the web page makes up to three such queries. A scan of the executions table would read
-#: more than 1,000 pages and all 60,000 rows.
+#: Maximum number of database pages (8 kB each) that a query with an index reads. One request of
+#: the web page makes up to three such queries. A scan of the executions table would read more than
+#: 1,000 database pages and all 60,000 rows.
 FEW_PAGES = 900
-#: Maximum number of rows that a request with an index reads for a page of 50 rows.
+#: Maximum number of rows that a request with an index reads for a list of 50 rows.
 FEW_ROWS = 1_000
 #: The number of rows after which a search without an index stops and reports how far back it has
 #: searched.
 BOUND = 20_000
-#: Maximum value of a count. At this value, counting stops.
+#: The value at which counting stops.
 COUNTED = 10_000
 #: The number of times that a request is sent. PostgreSQL can switch a prepared statement to its
 #: generic plan at the sixth execution.
@@ -156,7 +156,7 @@ def middle(count: int) -> str:
     return f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
-#: Filters, each with a set of indexes, of which the list must use at least one.
+#: Filters, each with a set of indexes. The list must use at least one of them, if there are any.
 FILTERS = {
     "": {"cloacina_executions_pkey"},
     "status=Failed": {"cloacina_executions_state"},
@@ -226,7 +226,7 @@ def check(cost: Cost, indexes: set[str] | None = None) -> None:
         assert any(name.startswith(tuple(indexes)) for name in used), used
 
 
-#: The requests of the web pages other than the list of executions.
+#: The requests of the web page, except for the list of executions.
 REQUESTS = [
     "executions/{failed}",
     "executions/{failed}/tasks?limit=200",

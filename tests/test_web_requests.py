@@ -1,4 +1,4 @@
-"""The HTTP API answers and refuses requests as its contract says."""
+"""The HTTP API answers valid requests and refuses invalid requests as documented."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Day:
 
 
 def code(answer: Answer) -> tuple[int, str]:
-    """Returns the status and the code of a problem."""
+    """Returns the HTTP status and the error code of a refused request."""
     return answer.status, answer.json()["code"]
 
 
 def raw(url: str, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-    """Sends a POST request with exactly these bytes, and returns the status and the body."""
+    """Sends a POST request with an unchanged body; returns the status and body of the response."""
     sent = {
         "Authorization": f"Bearer {TOKEN}",
         "Content-Type": "application/json",
@@ -66,7 +66,7 @@ def test_wait_without_a_timeout_has_no_due_time(database: str) -> None:
         assert code(call(f"{api}/tasks/nothing/reject", "POST")) == (404, "not_found")
 
 
-def test_event_of_a_retry_has_its_start_as_text(database: str) -> None:
+def test_retry_event_has_its_start_time_as_text(database: str) -> None:
     with cloaca.WorkflowBuilder("requests_retry"):
 
         @cloaca.task(retry_attempts=2, retry_delay_ms=1)
@@ -86,7 +86,7 @@ def test_event_of_a_retry_has_its_start_as_text(database: str) -> None:
             assert isinstance(data["delay_us"], int)
 
 
-def test_trigger_can_be_shown_and_switched(database: str) -> None:
+def test_trigger_can_be_shown_disabled_and_enabled(database: str) -> None:
     with cloaca.WorkflowBuilder("requests_trigger"):
 
         @cloaca.task
@@ -117,7 +117,7 @@ def test_trigger_can_be_shown_and_switched(database: str) -> None:
         assert call(f"{api}/{id}/enable", "POST").json()["enabled"] is True
 
 
-def test_input_of_the_wrong_type_is_named(database: str) -> None:
+def test_error_for_a_wrong_input_type_points_to_the_input(database: str) -> None:
     with cloaca.WorkflowBuilder("requests_input", input=Day):
 
         @cloaca.task
@@ -128,7 +128,7 @@ def test_input_of_the_wrong_type_is_named(database: str) -> None:
         cloaca.DefaultRunner(database) as runner,
         cloaca.web.serve(database, token=TOKEN) as server,
     ):
-        # Stores the definition of the workflow.
+        # The execution stores the definition of the workflow.
         runner.execute("requests_input", {"day": "monday"})
         body = {"workflow": "requests_input", "input": {"day": 1}}
         for dry_run in (True, False):

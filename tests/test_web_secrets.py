@@ -124,7 +124,7 @@ def test_airflow_2020_17511_log_of_the_server_has_no_token(filled, tmp_path):
     assert "in-the-body" not in written
 
 
-#: Words that would mean the settings of a process in names of routes, parameters and members.
+#: Names that stand for settings of a process. No route, parameter or member has such a name.
 SETTINGS = re.compile(r"env(iron)?|config(uration)?s?|settings?|dsn|connection_string", re.I)
 
 
@@ -329,7 +329,7 @@ def test_read_only_server_cannot_write_to_its_database(server, fresh_postgres):
     server.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", name)
     reader = url.replace("postgres@", f"{role}@")
     try:
-        # The role can only read, so if a route tried to write, it would fail with another status.
+        # The role can only read, so a route that tried to write would fail with another status.
         with cloaca.web.serve(reader, token=TOKEN, read_only=True) as web:
             before = state(web)
             for method, path in paths(filled):

@@ -1,6 +1,6 @@
 """A new release of the package or of Python does not change a workflow's version (A4, J11).
 
-Two workflows with different versions count as different workflows, even if their code is the same.
+If the version changed, the engine would treat unchanged code as a new version of the workflow.
 The expected versions are in `tests/golden/workflows.json`.
 """
 
@@ -63,7 +63,7 @@ def test_j11_type_of_the_input_does_not_change_the_version():
     "path", sorted((TESTS / "corpus").glob("*.db")), ids=lambda path: path.name
 )
 def test_a4_version_matches_a_database_of_an_earlier_release(path):
-    # The process that made the database passed another `on_hold`, which the version ignores.
+    # The program that made the database passed another `on_hold`. The version does not cover it.
     corpus_workflows.define(on_hold=print)
     with contextlib.closing(
         sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)

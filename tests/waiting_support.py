@@ -1,4 +1,4 @@
-"""Waits for conditions that become true a little later."""
+"""A function that waits until a condition becomes true."""
 
 from __future__ import annotations
 

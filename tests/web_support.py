@@ -23,6 +23,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = json.loads((ROOT / "crates" / "cloacina-web" / "openapi.json").read_text())
+#: The method, the path and the OpenAPI object of each documented operation.
 OPERATIONS = [
     (method.upper(), path, operation)
     for path, methods in DOCUMENT["paths"].items()
@@ -67,7 +68,7 @@ def call(
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Returns a redirect instead of following it."""
+    """Makes `call` return a redirect instead of following it."""
 
     def redirect_request(self, *_: object) -> None:
         """Follows no redirect."""

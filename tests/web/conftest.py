@@ -29,7 +29,9 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 collect_ignore_glob = [] if playwright and CHROMIUM else ["test_*.py"]
 
 TOKEN = "a-token-of-the-tests-0123456789"
+#: The number of tasks of the workflow `wide`.
 SHARDS = 40
+#: The event for which the task of the workflow `slow` waits.
 RELEASE = threading.Event()
 
 
@@ -196,7 +198,8 @@ def serve_assets(context: Any) -> None:
 def open_page(browser: Any) -> Iterator[Open]:
     """A function that logs in, opens a page and returns it.
 
-    A test fails if a page logs a console error or requests another host.
+    The test fails if the page requests another host, or logs an error or a warning. Only messages
+    that contain the argument `allows` are permitted.
     """
     problems: list[str] = []
     contexts = []

@@ -1,4 +1,4 @@
-"""Actions on the page change the database. They work by mouse, and by keyboard alone."""
+"""Actions on the page, by mouse and by keyboard alone, change the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .conftest import RELEASE, Open, World
 
 
 def wait_for_status(handle: cloaca.WorkflowHandle, status: str) -> None:
-    """Waits until an execution has a state."""
+    """Waits until an execution has the given status."""
     import time
 
     deadline = time.monotonic() + 20
@@ -69,7 +69,9 @@ def test_failed_execution_runs_again_with_one_value_changed_by_keyboard(
     assert world.runner.get_handle(new).result().final_context["password"] == "x1"
 
 
-def test_selection_is_cancelled_and_refusals_are_reported(world: World, open_page: Open) -> None:
+def test_selected_executions_are_cancelled_and_refusals_are_reported(
+    world: World, open_page: Open
+) -> None:
     handles = [world.runner.submit("orders", {"bulk": n}, delay=3600) for n in range(3)]
     page = open_page(world.link, "executions?status=Pending&workflow=orders")
     page.get_by_label("Select all rows").check()

@@ -1,4 +1,4 @@
-"""Hostile names, errors, log lines and payloads, and hostile pages of other origins, in Chromium.
+"""Hostile texts in the database and hostile pages of other origins do no harm in Chromium.
 
 `tests/test_web_lessons.py` lists the security holes of other products that these tests look for.
 """
@@ -169,7 +169,7 @@ def test_xss_exported_file_runs_no_script(
         page.get_by_role("link", name="Export as an HTML file").click()
     file = tmp_path / "export.html"
     started.value.save_as(file)
-    # When the file is opened from disk, no security policy of the server protects it.
+    # The file is opened from disk, so the server's security policy does not protect it.
     context = browser.new_context()
     try:
         exported = context.new_page()
@@ -245,7 +245,7 @@ ATTACK = """async (target) => {
 
 
 def attack(hostile: tuple[Hostile, Any], browser: Any, host: str) -> tuple[set[str], list[Any]]:
-    """Opens the evil page in a logged-in browser; returns what the page read and all responses."""
+    """Opens the evil page in a logged-in browser; returns what it read, and the responses."""
     _, server = hostile
     evil = ThreadingHTTPServer(("127.0.0.1", 0), EvilHandler)
     EvilHandler.target = f"{server.url}api/v1/executions"
@@ -273,7 +273,7 @@ def attack(hostile: tuple[Hostile, Any], browser: Any, host: str) -> tuple[set[s
 def test_csrf_page_on_another_port_changes_nothing(
     hostile: tuple[Hostile, Any], browser: Any, host: str
 ) -> None:
-    """Cookies ignore ports, so the browser sends the cookie for a page on another port, too."""
+    """Cookies ignore ports, so the browser also sends the cookie for a page on another port."""
     world, _ = hostile
     before = [str(item) for item in world.runner.list_executions().items]
     read, answers = attack(hostile, browser, host)

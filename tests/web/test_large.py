@@ -84,14 +84,14 @@ def test_every_page_of_a_large_database_shows_its_data(
         assert sum(loaded) < LOADED, (path, loaded)
 
 
-def test_counts_of_a_large_database_say_that_they_are_minimums(
+def test_counts_of_a_large_database_are_shown_as_minimums(
     large: tuple[Large, Any], open_page: Open
 ) -> None:
     _, web = large
     page = open_page(web.link, "executions")
     states = page.get_by_role("group", name="States")
     states.get_by_text("≥ 10,000").wait_for()
-    # The counts cover all executions, so with another filter they would mislead and are not shown.
+    # The counts cover all executions. With another filter, they would be wrong, so they are hidden.
     page.get_by_label("Workflow").select_option("large-2")
     page.wait_for_url("**workflow=large-2")
     states.get_by_text("≥ 10,000").wait_for(state="detached")

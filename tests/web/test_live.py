@@ -92,7 +92,7 @@ class ThreadingServer(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
 
 class QuietHandler(simple_server.WSGIRequestHandler):
-    """Logs nothing."""
+    """A request handler that logs nothing."""
 
     def log_message(self, *_: object) -> None:
         """Logs nothing."""

@@ -75,7 +75,7 @@ def test_parallel_of_a_map_is_changed_by_keyboard(
     field = dialog.locator("#map-parallel")
     assert field.input_value() == "3"
     field.fill("0")
-    dialog.get_by_text("It must be a whole number from 1.").wait_for()
+    dialog.get_by_text("The limit must be a whole number of at least 1.").wait_for()
     field.fill("7")
     assert violations(page) == []
     page.keyboard.press("Enter")

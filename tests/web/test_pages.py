@@ -112,7 +112,7 @@ def test_page_without_data_shows_an_explanation(empty: str, open_page: Open, pat
 
 
 def test_approval_needs_attention(world: World, open_page: Open) -> None:
-    # Other tests decide the approvals that the world begins with.
+    # Other tests may have decided the approval that the fixture `world` submits.
     handle = world.runner.submit("release")
     page = open_page(world.link)
     approvals = page.get_by_role("list", name="Open approvals")

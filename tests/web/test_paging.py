@@ -1,4 +1,4 @@
-"""The page reads long lists page by page with cursors, and says when it leaves something out."""
+"""The page reads long lists page by page with cursors, and shows all their rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from web_support import call
 
 from .conftest import TOKEN, Open
 
+#: The number of tasks of the execution.
 TASKS = 450
-#: The number of log lines of five tasks. A runner keeps at most 500 lines of an attempt.
+#: The number of log lines, which five tasks print. A runner keeps at most 500 lines of an attempt.
 LINES = 2_300
 LINES_OF_TASK = LINES // 5
 #: The number of schedules.
@@ -62,7 +63,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str, s
 
 
 def follow(page: Any) -> list[dict[str, list[str]]]:
-    """Records the queries of the page's list requests from now on; returns the growing list."""
+    """Returns a list that receives the query of each later list request of the page."""
     asked: list[dict[str, list[str]]] = []
 
     def note(request: Any) -> None:

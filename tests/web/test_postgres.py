@@ -81,7 +81,7 @@ def test_every_part_of_an_execution_is_shown_on_postgres(
     parts = {
         "": "canvas[data-draw-ms]",
         "/timeline": ".lane .bar",
-        "/logs": ".empty:has-text(\"No line is of task 'validate'\")",
+        "/logs": ".empty:has-text(\"No line belongs to task 'validate'\")",
         "/context": ".json",
         "/history": ".event:has-text('7 rows have no customer')",
     }

@@ -14,6 +14,7 @@ import cloaca.web
 from .conftest import TOKEN, Open
 
 TASKS = 10_000
+#: The number of tasks in each layer of the graph.
 WIDTH = 50
 #: Maximum median time to draw a frame with the whole graph, in milliseconds, on a busy machine.
 MAX_PICTURE = 60.0
