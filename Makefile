@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
-# Adds the folder in which rustup installs cargo. A shell that was started before rustup was installed does not have this
-# folder in its PATH.
+# Adds the folder in which rustup installs cargo to PATH. A shell that was started before rustup was installed does not
+# have this folder in its PATH.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # PyO3's build script runs this interpreter instead of the first one in PATH.
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
@@ -42,7 +42,7 @@ FUZZ := CLOACINA_FUZZ=$${CLOACINA_FUZZ:-4}
 SIMULATED := --skip every_seed --skip every_mutant --skip every_interleaving
 
 .PHONY: test
-test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
+test: ## Run all tests, or only some: make test PYTEST_FLAGS="tests/test_x.py -k y"
 	@scripts/setup.sh test dev
 	$(if $(PART),,$(FUZZ) cargo test --workspace $(CARGO_FLAGS) -- $(SIMULATED))
 	$(if $(PART),,$(MAKE) simulate)
@@ -52,7 +52,7 @@ test: ## Run all tests; a part with PYTEST_FLAGS="tests/test_x.py -k y"
 SIMULATION := cargo test -p cloacina --no-default-features --features sqlite --profile simulation --test simulation $(CARGO_FLAGS) --
 
 .PHONY: simulate
-simulate: ## Simulate several runners with every kind of fault, 10,000 seeds
+simulate: ## Simulate several runners with every kind of fault, with 10,000 seeds
 	CLOACINA_SEEDS=$${CLOACINA_SEEDS:-10000} CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-10000} $(SIMULATION) --nocapture
 
 .PHONY: soak
@@ -61,7 +61,7 @@ soak: ## Simulate a million seeds, and 100,000 interleavings of waits (hours)
 	CLOACINA_INTERLEAVINGS=$${CLOACINA_INTERLEAVINGS:-100000} $(SIMULATION) --nocapture every_interleaving
 
 .PHONY: fuzz
-fuzz: ## Run the tests with random inputs, with 1,000 times more inputs (hours)
+fuzz: ## Run the tests that use random inputs, with 1,000 times as many inputs (hours)
 	@scripts/setup.sh test dev
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} cargo test -p cloacina --profile simulation --test fuzz $(CARGO_FLAGS)
 	CLOACINA_FUZZ=$${CLOACINA_FUZZ:-1000} $(PYTHON) -m pytest --timeout 0 $(PYTEST_FLAGS) tests/test_fuzz.py tests/test_cron_expressions.py
@@ -180,7 +180,7 @@ wheel: ## Build the wheel into dist/
 	@scripts/setup.sh test wheel
 	rm -f dist/cloaca-*.whl
 	$(BIN)/maturin build --release --compression-level 9 --out dist $(CARGO_FLAGS)
-	@test $$(stat -c %s dist/cloaca-*.whl) -le 6500000 || { echo "make: the wheel has more than 6.5 MB" >&2; exit 1; }
+	@test $$(stat -c %s dist/cloaca-*.whl) -le 6500000 || { echo "make: the wheel is larger than 6.5 MB" >&2; exit 1; }
 
 .PHONY: lock
 lock: ## Update the lock files of the Python packages, with the oldest supported Python

@@ -28,7 +28,7 @@ INTERVAL = 0.02
 
 
 def measured(url: str, *, quick: bool) -> Figures:
-    """Runs the map several times, and W11 after each run.
+    """Runs the map several times, and W11 (a wide fan-out) after each run.
 
     Returns:
         The rates, the peak memory of this process, and the delay of small executions: how much

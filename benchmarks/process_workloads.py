@@ -200,9 +200,9 @@ def cold(where: str, *, quick: bool) -> Figures:
 
 
 def idle(url: str, *, quick: bool, sleepers: int = 0) -> Figures:
-    """Returns the CPU use, memory and queries of an idle runner.
+    """Returns the CPU use, the memory and the number of queries of an idle runner.
 
-    While it is idle, `sleepers` executions wait for a time.
+    `sleepers` executions of the runner wait until a time that is a year away.
     """
     seconds = 1 if quick else 20
     waits = {"waits": sleepers} if sleepers else {}
@@ -299,7 +299,7 @@ def apart(where: str, *, quick: bool) -> Figures:
 def signals(where: str, *, quick: bool) -> Figures:
     """W14: the time from `send` to the start of the waiting task, and the cost of idling.
 
-    The idle runner has many executions that wait for a time.
+    The idle runner has many executions that wait until a time that is a year away.
     """
     count = 10 if quick else 300
     url = databases.fresh(where, "W14")

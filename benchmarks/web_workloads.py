@@ -1,4 +1,4 @@
-"""W19: how fast the HTTP API answers at a million executions, and what an open page costs."""
+"""W19: the speed of the HTTP API with a million executions, and the cost of an open page."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def scans() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def pages(client: Client, name: str, query: dict[str, str], rounds: int) -> tuple[str, float]:
-    """Returns a filter's name, and the 95th percentile of the milliseconds of its pages.
+    """Returns a filter's name, and the 95th percentile of its pages' durations in milliseconds.
 
     The pages are the first one, the next one, and the first one again as the previous page.
     """
@@ -218,7 +218,7 @@ def page_cost(runner: cloaca.DefaultRunner, client: Client, *, quick: bool) -> f
 
 
 def web(where: str, *, quick: bool) -> Figures:
-    """W19: the API at a million executions.
+    """W19: the API with a million executions.
 
     Measures lists, scans, the Attention page, the page of a large execution, and an open page's
     effect on W2.

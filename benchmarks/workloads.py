@@ -168,7 +168,7 @@ def one_by_one(runner: cloaca.DefaultRunner, workflow: str, count: int) -> list[
 
 
 def all_at_once(runner: cloaca.DefaultRunner, workflow: str, count: int) -> float:
-    """Submits `count` executions at once, and returns executions per second to the last result."""
+    """Submits `count` executions at once; returns executions per second until the last result."""
     start = time.perf_counter()
     for handle in runner.submit_many((workflow, None) for _ in range(count)):
         assert handle.result().status == "Completed"

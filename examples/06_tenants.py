@@ -18,7 +18,7 @@ with cloaca.WorkflowBuilder("bill"):
 
 
 if __name__ == "__main__":
-    # The role in this URL needs permission to create roles, and schemas in this database.
+    # The role in this URL needs permission to create roles, and to create schemas in this database.
     admin_url = os.environ["ADMIN_URL"]
     admin = cloaca.DatabaseAdmin(admin_url)
     # An earlier, interrupted run may have left its tenants in the database.

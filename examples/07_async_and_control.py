@@ -11,7 +11,7 @@ with cloaca.WorkflowBuilder("crawl"):
 
     def page(number):
         async def fetch(context):
-            await asyncio.sleep(0.1)  # stands for a call of another service
+            await asyncio.sleep(0.1)  # stands for a call to another service
             return {"sizes": {str(number): number * 10}}
 
         return fetch

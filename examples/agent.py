@@ -1,4 +1,4 @@
-"""An agent that is killed after each step, yet repeats no call of the model or of a tool."""
+"""An agent that is killed after each step, yet repeats no call to the model or to a tool."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def note(step: str) -> None:
 
 
 def ask_model(question: str, found: list[str]) -> dict:
-    """Stands for a call of a language model."""
+    """Stands for a call to a language model."""
     note(f"model {len(found)}")
     if len(found) == 2:
         return {"answer": f"{question} {' '.join(found)}"}

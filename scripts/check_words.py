@@ -26,6 +26,7 @@ from word_rules import RULES, Rule
 from words_allowed import ALLOWED
 
 ROOT = Path(__file__).resolve().parent.parent
+# Maximum length of a commit subject, in characters.
 SUBJECT_LIMIT = 72
 
 
@@ -90,7 +91,7 @@ def blank(match: re.Match[str]) -> str:
 
 
 def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
-    """Splits text into paragraphs. If `kind` is `doc`, the second and later ones are `comment`."""
+    """Splits text into paragraphs. After the first one, the kind `doc` becomes `comment`."""
     text = CODE_SPAN.sub("`…`", text).replace("\\\n", " \n")
     for part in NEW_PARAGRAPH.split(text):
         words = list(re.finditer(r"\S+", part))
@@ -103,7 +104,7 @@ def paragraphs(kind: str, text: str, line: int) -> Iterator[Paragraph]:
 
 
 def read(language: str, source: str) -> Iterator[Paragraph]:
-    """Yields the paragraphs of a source's text for readers: comments, strings and item names."""
+    """Yields the paragraphs of a source: of its comments, its strings and its item names."""
     if language == "markdown":
         yield from paragraphs("markdown", CODE_BLOCK.sub(blank, source), 1)
         return
@@ -149,7 +150,7 @@ def git(*arguments: str) -> list[str]:
 
 
 def check_subjects() -> list[Finding]:
-    """Returns findings for long subjects of commits that the upstream branch does not have."""
+    """Returns findings for long subjects of commits that are not in the upstream branch."""
     if git("rev-parse", "--is-shallow-repository") != ["false"]:
         print("commit subjects not checked: not a git checkout, or a shallow one", file=sys.stderr)
         return []

@@ -70,7 +70,7 @@ def main() -> None:
         cloaca.DefaultRunner(f"sqlite:///{folder}/etl.db") as runner,
     ):
         handle = runner.submit("etl")
-        # The picture is not animated: it shows the bars when half of the work is done.
+        # The picture is not animated: it shows the bars when five of the eight files are done.
         while (handle.progress().tasks["clean"].done or 0) < 5:
             time.sleep(0.02)
         run = console()

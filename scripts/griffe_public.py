@@ -15,7 +15,7 @@ class PublicOnly(Extension):
     """Drops items whose docstrings call them private. Adds the docstrings of compiled classes."""
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **kwargs: object) -> None:
-        """Adds and drops docstrings and items of the package after griffe has loaded it."""
+        """Adds the compiled docstrings and drops private items, once the package is loaded."""
         core = pkg.members.get("_core")
         if isinstance(core, Module):
             self._read_compiled(core, importlib.import_module(f"{pkg.name}._core"))

@@ -66,7 +66,7 @@ QUERIES = {
 
 
 def routes() -> str:
-    """Returns the groups of routes, then the error codes that only the API uses."""
+    """Returns the Markdown of all groups of routes and of the error codes of the HTTP API."""
     paths = json.loads(DOCUMENT.read_text())["paths"]
     groups: dict[str, list[str]] = {}
     for path, methods in paths.items():
@@ -137,7 +137,7 @@ def command(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def _problems() -> str:
-    """Returns the table of the error codes that only the API uses."""
+    """Returns the table of the error codes that only the HTTP API uses."""
     text = PROBLEMS.read_text()
     table = text[text.index("pub const CODES") : text.index("];", text.index("pub const CODES"))]
     found = re.findall(r'\(\s*"(\w+)",\s*StatusCode::(\w+),\s*"([^"]+)",?\s*\)', table)

@@ -20,6 +20,8 @@ PANELS = [
     ("time relative to four commits (lower is better)", ["W1"], 1.5, 3.0),
 ]
 
+#: The left margin, the width of the longest bar, the height of a bar's row, and the gap between two
+#: workloads, in CSS pixels.
 LEFT, WIDTH, BAR, GAP = 96, 420, 14, 12
 
 

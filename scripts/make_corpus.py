@@ -1,6 +1,6 @@
 """Creates the databases of tests/corpus with the current schema.
 
-Each database contains executions in every state. Their runner was killed.
+Each database contains executions in every state. The runner of these executions was killed.
 
 Run this script once with each release that changes the schema, and keep the files:
 

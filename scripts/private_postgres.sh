@@ -63,7 +63,7 @@ if ! running; then
         [[ -z $(ls -A "$directory") ]] || fail "$directory is not empty and contains no cluster; hint: name a new directory"
         [[ $(id -u) -ne 0 ]] || chown postgres: "$directory"
         as_server "$binaries/initdb" -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >/dev/null
-        # Members of this group must give a password. Other roles need no password.
+        # Members of the role password_required must give a password. Other roles need no password.
         sed -i '1i host all +password_required all scram-sha-256' "$data/pg_hba.conf"
         python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' \
             >"$directory/port"

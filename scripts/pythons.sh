@@ -54,7 +54,7 @@ find_mirror() {
     local mirror
     # shellcheck disable=SC2016 # apt-get expands $(SITE).
     mirror=$(apt-get indextargets --format '$(SITE)' 'Origin: Debian' 'Created-By: Packages' | awk '!/security/ && !found++')
-    [ -n "$mirror" ] || fail "apt knows no Debian mirror" "run apt-get update, on Debian"
+    [ -n "$mirror" ] || fail "apt knows no Debian mirror" "run apt-get update; the machine must run Debian"
     echo "$mirror"
 }
 
@@ -69,8 +69,8 @@ unpack_debian() {
     mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
         --include="python$version" "$release" "$system" "$mirror" >&2
     # This machine's C library may be too old for the interpreter, so the interpreter uses the unpacked C library. The search
-    # path is stored as DT_RPATH, which extension modules also search for their libraries. They do not search the program's
-    # DT_RUNPATH.
+    # path is stored as DT_RPATH, because the libraries that extension modules need are also searched in the program's DT_RPATH,
+    # but not in its DT_RUNPATH.
     patchelf --set-interpreter "$system/usr$(patchelf --print-interpreter "$python")" \
         --force-rpath --set-rpath "$(echo "$system"/usr/lib/*-linux-gnu)" "$python"
 }

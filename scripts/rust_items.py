@@ -44,7 +44,9 @@ def first_sentence(lines: list[str]) -> str:
 def documented(path: Path) -> Iterator[tuple[str, str]]:
     """Yields the first line of each documented item, with the first sentence of its doc comment.
 
-    Skips attributes between the comment and the line. Leaves out items that rustdoc hides.
+    Skips attributes between the comment and the line. Leaves out items that rustdoc hides. Also
+    yields the first line of each `impl` block; an `impl` block without a comment has an empty
+    sentence.
     """
     docs: list[str] = []
     is_hidden, closing = False, ""
@@ -66,7 +68,7 @@ def documented(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def exported() -> dict[str, dict[str, str]]:
-    """Returns, for each layer, the exported names by the names inside the layer."""
+    """Returns, for each layer, a dict from an item's name in the layer to its exported name."""
     found: dict[str, dict[str, str]] = {}
     for layer, several, one in _EXPORT.findall((CRATE / "lib.rs").read_text()):
         for entry in (several or one).split(","):

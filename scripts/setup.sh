@@ -3,9 +3,9 @@
 #
 #   scripts/setup.sh NAME [dev|release|wheel]
 #
-# NAME is a file of requirements/, without its suffix. With the profile dev or release, the extension module is also built. With
-# wheel, the script only checks that the compilers exist. A second run is cheap: packages are installed again only if their lock
-# file has changed.
+# NAME is a file of requirements/, without its suffix. The script installs the packages of this file. With the profile dev or
+# release, it also builds the extension module. With wheel, it also checks that the compilers exist, but builds nothing. A second
+# run is cheap: packages are installed again only if their lock file has changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -3,9 +3,9 @@
  *     cc -shared -fPIC -o slow_disk.so slow_disk.c
  *     SLOW_DISK=/path/of/switch LD_PRELOAD=/path/of/slow_disk.so program
  *
- * SLOW_DISK contains the path of the switch file. While the switch file exists, each fsync and fdatasync of the program takes
- * longer. The switch file contains the additional time in milliseconds. Each slow call adds a byte to the counter file
- * SLOW_DISK.count, if that file exists. */
+ * The variable SLOW_DISK contains the path of the switch file. While the switch file exists, each fsync and fdatasync of the
+ * program takes longer. The switch file contains the additional time in milliseconds. Each slow call adds a byte to the counter
+ * file $SLOW_DISK.count, if that file exists. */
 
 #define _GNU_SOURCE
 #include <errno.h>

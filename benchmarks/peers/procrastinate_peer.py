@@ -1,4 +1,7 @@
-"""Procrastinate: bare jobs on PostgreSQL; each job defers the next one, in this process."""
+"""Procrastinate: bare jobs on PostgreSQL; each job defers (enqueues) the next one.
+
+The worker runs in-process.
+"""
 
 from __future__ import annotations
 

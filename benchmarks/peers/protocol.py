@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-#: Maximum number of tasks that a peer runs at once, if it has such a setting: cloaca's default.
+#: The number of tasks that a peer runs at once, if the peer has a setting for it. cloaca's default.
 WORKERS = 4
 
 #: Default number of executions of each workload; for W12, of items.
@@ -96,7 +96,7 @@ def alone(work: Callable[[], None], count: int, seconds: float) -> tuple[float, 
 
 
 def at_once(work: Callable[[int], None], count: int, seconds: float) -> tuple[float, int]:
-    """Return the median executions per second of up to three rounds, and the size of a round."""
+    """Return the executions per second (the median of up to three rounds), and a round's size."""
     trial = max(1, min(count, 10))
     # The trial is measured twice, because the first run creates threads and connections.
     estimate = min(timed(work, trial) for _ in range(2)) / trial
@@ -160,7 +160,8 @@ def main(peer_class: type[Peer]) -> None:
         traceback.print_exc()
         leave({"cannot": f"it failed: {type(error).__name__}: {error}"})
     finally:
-        # Some libraries leave threads that keep the process alive, or do not stop.
+        # Some libraries leave threads behind that keep the process alive, and some never finish
+        # closing. Therefore the process waits for at most 10 s, and then exits at once.
         closing = threading.Thread(target=peer.close, daemon=True)
         closing.start()
         closing.join(10)

@@ -33,7 +33,7 @@ def table(report: dict[str, Any]) -> str:
     lines = [HEADER, *[line(row) for row in rows if "value" in row]]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADER))]
     text = [
-        f"Peers, {report['date']}; ratio: how many times as fast cloaca is",
+        f"Peers, {report['date']}; a ratio of 2 means that cloaca is twice as fast as the peer",
         *[
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             for cells in lines

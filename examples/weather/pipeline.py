@@ -4,7 +4,7 @@
 
 Starts the pipeline, or continues it if an earlier process died. To find the earlier execution, it
 uses the name of the output folder as the key. With `--die-in` the process kills itself with SIGKILL
-in the middle of that task, as a power cut would.
+in the middle of that task, to simulate a crash.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@
 //! - `commit_after`: `commit` measured again at the end, to detect whether the disk became slower.
 //! - `limit`: the figures that the engine is compared with. They come from batches of 100 executions (10 for
 //!   W2-threads, 1 for W1). On PostgreSQL, each transaction is a single statement.
+//!
+//! `benchmarks/workloads.py` describes the workloads W1, W2, W2-threads and W3.
 
 mod measurement;
 mod postgres;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// States with the engine's numbers. Every state below `COMPLETED` is unfinished.
+/// The states of executions and tasks, with the same numbers as in the engine. Every state below `COMPLETED` is unfinished.
 pub const PENDING: i32 = 0;
 pub const RUNNING: i32 = 2;
 pub const COMPLETED: i32 = 3;
