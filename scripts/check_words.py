@@ -7,7 +7,7 @@
 The script reads comments, docstrings, string literals, Markdown and item names. Each finding is
 printed as a line `path:line: "text" [rule]; hint: …`. The rules are in `word_rules.py`. Allowed
 findings are listed in `words_allowed.py`, each with a reason. An entry of that list that matches no
-finding is an error.
+finding is an error when all files are checked.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Paragraph(NamedTuple):
         return self.lines[bisect_right(self.offsets, offset) - 1]
 
 
-# Each pattern matches comments and strings, so that quotes in comments and comment markers in
-# strings are not misread.
+# Each pattern of a language with strings matches comments and strings, so that quotes in comments
+# and comment markers in strings are not misread. `hash` matches only comments.
 LANGUAGES = {
     "rust": re.compile(
         r"""(?P<comment>//[^\n]*)
@@ -179,7 +179,10 @@ def allows(entry: dict[str, str], finding: Finding) -> bool:
 def without_allowed(
     findings: list[Finding], entries: list[dict[str, str]], *, complete: bool
 ) -> list[Finding]:
-    """Removes allowed findings. If `complete`, adds a finding for each entry without a match."""
+    """Removes allowed findings, and adds a finding for each entry without a reason.
+
+    If `complete`, also adds a finding for each entry that matches no finding.
+    """
     left = [finding for finding in findings if not any(allows(entry, finding) for entry in entries)]
     for entry in entries:
         if not entry.get("reason"):

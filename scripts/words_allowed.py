@@ -1,7 +1,7 @@
 """Findings of check_words.py that are allowed.
 
 `path` is a glob. `rule` and `text` (a part of the text that was found) restrict an entry further.
-An entry that matches no finding is an error.
+An entry that matches no finding is an error when all files are checked.
 """
 
 from __future__ import annotations

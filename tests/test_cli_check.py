@@ -267,7 +267,9 @@ def test_check_of_an_invalid_workflow_ends_with_status_1(tmp_path):
     path.write_text(MODULE.replace("rows: list[float], order_id", "rows: int, order_id"))
     told = invoke("check", path)
     assert told.returncode == 1
-    assert "parameter 'rows' takes number, but the result of task 'rows' is array" in told.stderr
+    assert (
+        "parameter 'rows' takes a number, but the result of task 'rows' is an array" in told.stderr
+    )
     empty = tmp_path / "empty.py"
     empty.write_text("")
     assert "defines no workflow" in invoke("check", empty).stderr

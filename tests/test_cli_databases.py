@@ -14,7 +14,7 @@ from cli_support import UNKNOWN
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (["run", "pipeline"], 2, "the workflow is missing: give pipeline:WORKFLOW"),
+        (["run", "pipeline"], 2, "the workflow is missing in 'pipeline'\nhint: give pipeline:"),
         (["run", "pipeline:etl", "--context", "[1]"], 2, "not a JSON object"),
         (["run", "pipeline:etl", "--context", "@missing.json"], 2, "cannot be read"),
         (["run", "missing:etl"], 1, "no module 'missing'"),
@@ -29,10 +29,10 @@ from cli_support import UNKNOWN
         (["shwo", "x"], 2, "Did you mean 'show'?"),
         (["list", "--limit", "0"], 2, "--limit"),
         (["list", "--since", "yesterday"], 2, "neither a time nor a span"),
-        (["run", ":etl"], 2, "the module's name is missing: give MODULE:etl\n"),
+        (["run", ":etl"], 2, "the module's name is missing in ':etl'\nhint: give MODULE:etl\n"),
         (["worker", ":etl"], 2, "the module's name is missing"),
         (["check", ":etl"], 2, "the module's name is missing"),
-        (["run", "pipeline:"], 2, "the workflow is missing: give pipeline:WORKFLOW\n"),
+        (["run", "pipeline:"], 2, "missing in 'pipeline:'\nhint: give pipeline:WORKFLOW\n"),
         (["run", "pipeline:etl", "--priority", "99999"], 2, "-32768<=x<=32767"),
         (["run", "pipeline:etl", "--timeout", "0"], 2, "'0' is not greater than zero"),
         (["run", "pipeline:etl", "--key", ""], 2, "key must have 1 to 512 characters"),

@@ -180,7 +180,7 @@ def test_d4_a_function_is_interrupted_when_its_execution_times_out(runner):
     assert cancelled == [True]
 
 
-def test_q2_interrupt_after_a_function_does_not_block_final_tasks(runner, monkeypatch):
+def test_q2_interrupt_after_the_function_returned_does_not_block_final_tasks(runner, monkeypatch):
     from cloaca._workers import pool
 
     attempt = pool.attempt
@@ -315,7 +315,7 @@ def test_d7_paused_execution_starts_no_task_until_resumed(runner):
         handle.pause()
 
 
-def test_d7_result_after_a_peers_retry_waits_for_the_next_end(database):
+def test_d7_result_waits_for_an_execution_that_a_peer_retried(database):
     may_succeed: list[bool] = []
     with cloaca.WorkflowBuilder("retried_by_a_peer"):
 
@@ -373,7 +373,7 @@ def test_d7_retry_runs_failed_and_skipped_tasks(runner):
         handle.retry(from_task="rigth")
 
 
-def test_retry_takes_the_function_of_a_task(cloaca_runner):
+def test_d7_from_task_accepts_a_task_function(cloaca_runner):
     ran = []
     with cloaca.WorkflowBuilder("chain"):
 

@@ -123,8 +123,8 @@ def test_explains_a_pause(runner):
     handle = runner.submit("w", delay=3600)
     handle.pause()
     (sentence,) = handle.explain()
-    assert sentence.startswith("The execution is paused since")
-    assert "no task starts until it is resumed" in sentence
+    assert sentence.startswith("The execution has been paused since")
+    assert "no task starts before the execution is resumed" in sentence
     handle.resume()
     assert "delayed" in handle.explain()[0]
 

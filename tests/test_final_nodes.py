@@ -138,7 +138,7 @@ def test_q_nodes_cannot_be_final():
     ):
         with pytest.raises(TypeError, match="final") as refused, cloaca.WorkflowBuilder("refused"):
             node()
-        assert "a final task is a function of this program" in str(refused.value)
+        assert "only a function can be a final task" in str(refused.value)
     with pytest.raises(cloaca.WorkflowValidationError, match="not a final task"):
         cloaca.workflow(finals=[print])
     with pytest.raises(cloaca.WorkflowValidationError, match="must be a list"):

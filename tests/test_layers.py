@@ -146,10 +146,13 @@ def violations(file: Path, source: str) -> list[str]:
     # at the end of a file or in `tests.rs`.
     code = "" if module[-1] == "tests" else TEST_MODULE.split(without_noise(source))[0]
     if layer in PURE_LAYERS:
-        found += [f"{file}: `{m.group()}` in the pure layer {layer}" for m in IO.finditer(code)]
+        found += [
+            f"{file}: the pure layer {layer} may not use `{m.group()}`" for m in IO.finditer(code)
+        ]
     if layer in TIMELESS_LAYERS:
         found += [
-            f"{file}: `{m.group()}`: time and ids are arguments" for m in CLOCK.finditer(code)
+            f"{file}: layer {layer} may not use `{m.group()}`; pass times and new ids as arguments"
+            for m in CLOCK.finditer(code)
         ]
     return found
 
@@ -184,7 +187,7 @@ ORDERED_LAYERS = ("store", "runtime", "runner")
 # Maximum number of lines in a file of any layer.
 MAX_LINES = 500
 
-# The order of the files and folders of `runtime`. Each can import only the entries below it.
+# The order of some files and folders of `runtime`. None can import an entry above it.
 RUNTIME_ORDER = (
     "coordinator_thread.rs",
     "coordinator.rs",

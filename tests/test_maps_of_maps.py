@@ -1,4 +1,4 @@
-"""Items of a map that read the results of other maps (semantics J1, K4)."""
+"""Items that read results of other maps (J1, K4), and the forward key of an item (Q3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_k4_items_read_all_results_of_another_map(runner):
     assert result.of("optional") == [[1, [1, 2, 3]], [2, [1, 2, 3]], [3, [1, 2, 3]]]
 
 
-def test_q3_each_item_has_its_own_idempotency_key(runner):
+def test_q3_each_item_has_its_own_forward_key(runner):
     seen = []
     with cloaca.WorkflowBuilder("paid"):
 

@@ -98,7 +98,7 @@ def check_failure(name: str, effects: list[int], called: str | None) -> None:
         events = [event.type for event in runner.events(result.execution_id)]
     assert result.status == "Failed"
     message = result.error_message or ""
-    assert "caught TaskParked, by which handle.sleep('cool down') leaves the function" in message
+    assert "TaskParked, with which handle.sleep('cool down') interrupts the function" in message
     if called is not None:
         assert f"its wait ends, and called handle.{called}" in message
     assert result.error is not None

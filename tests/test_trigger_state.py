@@ -16,7 +16,10 @@ MANY = cloaca.TriggerResult.fire_many
 
 @pytest.fixture(autouse=True)
 def no_other_triggers(monkeypatch):
-    """Removes a test's triggers after the test. Runners of later tests would poll them."""
+    """Gives each test an empty registry of triggers and restores the old one afterwards.
+
+    Otherwise, runners of later tests would poll this test's triggers.
+    """
     monkeypatch.setattr(registry, "_trigger_revisions", {})
 
 
@@ -123,7 +126,7 @@ def test_g3_state_survives_a_restart(name, database):
 
 
 @pytest.mark.parametrize("fires", [[1], [({}, 3)], [({}, "")], [{"n": 1}]])
-def test_g3_entries_that_are_not_pairs_are_refused(fires):
+def test_g3_invalid_entries_and_keys_are_refused(fires):
     with pytest.raises(TypeError, match=r"pairs of a context and a key|a key must be text"):
         MANY(fires)
 

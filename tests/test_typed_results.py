@@ -428,7 +428,7 @@ def test_run_task_resolves_parameters_as_the_workflow_does():
     assert run_task(report, {"part.first": 1, "limit": 7})["seen"] == [1, 7]
     assert run_task(report, {"first": 1})["seen"] == [1, 3]
     assert run_task(last, total=3, error=None)["last"] == [3, None]
-    with pytest.raises(cloaca.TaskValidationError, match="no parameter 'row'"):
+    with pytest.raises(cloaca.TaskValidationError, match="takes no value 'row'"):
         run_task(total, row=1)
     with pytest.raises(cloaca.TaskInputError, match="parameter 'first' has no value"):
         run_task(report)

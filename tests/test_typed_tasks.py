@@ -309,7 +309,7 @@ def test_j6_parameter_of_another_kind_of_json_is_refused():
 
     with pytest.raises(
         cloaca.TaskValidationError,
-        match=r"'total'.*'rows' takes number.*result of task 'rows' is array",
+        match=r"'total'.*'rows' takes a number.*result of task 'rows' is an array",
     ):
         build(define)
 
@@ -320,7 +320,7 @@ def test_j6_kinds_of_a_field_and_a_parameter_are_compared():
         def total(n: int) -> int:
             return n
 
-    with pytest.raises(cloaca.TaskValidationError, match="field 'n' of the input is string"):
+    with pytest.raises(cloaca.TaskValidationError, match="field 'n' of the input is a string"):
         build(define, input={"n": str})
 
 
@@ -415,7 +415,7 @@ def test_run_task_takes_values_by_name_or_by_key():
     }
     smtp = SMTP()
     assert run_task(tasks["mail"], total=Total(1), smtp=smtp)["mail"] == "the total is 1.0"
-    with pytest.raises(cloaca.TaskValidationError, match="no parameter 'row'"):
+    with pytest.raises(cloaca.TaskValidationError, match="takes no value 'row'"):
         run_task(tasks["total"], row=1)
     with pytest.raises(cloaca.TaskInputError, match=r"rows\[0\]\.price"):
         run_task(tasks["total"], rows=[{"price": "x"}], order_id="o-1")

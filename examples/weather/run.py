@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def show(first: int, second: int) -> int:
-    """Print which process ran which task, and check that nothing ran twice."""
+    """Print which process ran which task, and check that no finished task ran twice."""
     print(paint("3. Who ran what", "1"))
     runs = [(int(process), task) for process, task, _ in journal()]
     failed = False

@@ -91,8 +91,8 @@ if TYPE_CHECKING:
     from cloaca._workflows.group import TaskGroup, group
     from cloaca._workflows.nodes import approval, wait
 else:
-    #: The module of each name that many programs never use. The module is imported when the name is
-    #: first accessed.
+    #: Maps each public name that many programs never use to the module that defines it. The module
+    #: is imported when the name is first accessed.
     _LATER = {
         "ActivityBucket": "_executions.overview",
         "Count": "_executions.overview",

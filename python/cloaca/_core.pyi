@@ -536,19 +536,19 @@ class CancelNotice:
 
 @final
 class WorkerWanted:
-    """An event: the runner needs another worker thread."""
+    """The request to start another worker thread."""
 
 @final
 class LoopWanted:
-    """An event that is sent once: the runner needs the thread of the event loop."""
+    """The request to start the event loop's thread. A runner sends it once."""
 
 @final
 class SuperviseTimeout:
-    """An event: the timeout of `Runner.supervise` has expired."""
+    """The event that `supervise` returns if no other event arrived before its timeout."""
 
 @final
 class InterruptWorker:
-    """An event: the task of a worker overran its timeout and must be interrupted."""
+    """The request to interrupt a worker whose task has overrun its timeout."""
 
     worker: Final[int]
     token: Final[int]
@@ -568,7 +568,7 @@ class LogRecord:
 
 @final
 class ExecutionEnded:
-    """The end of an execution for which `Runner.announce_end` was called."""
+    """The event that reports the end of an execution watched by `Runner.announce_end`."""
 
     execution_id: Final[str]
     status: Final[str]

@@ -9,7 +9,7 @@ pub const PENDING: i32 = 0;
 pub const RUNNING: i32 = 2;
 pub const COMPLETED: i32 = 3;
 
-/// The measured numbers of executions per transaction.
+/// The batch sizes that are measured, in executions per transaction.
 pub const BATCHES: [usize; 3] = [1, 10, 100];
 
 /// A workload, defined by the number of tasks of an execution. An execution writes one row for itself and one for each
@@ -34,7 +34,7 @@ pub const WORKLOADS: [Workload; 2] = [
 /// The number and the duration of the measurements.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// The number of rounds of each measurement of rows.
+    /// The number of rounds in which the throughput of each batch size is measured.
     pub rounds: usize,
     /// The duration of a round.
     pub round: Duration,

@@ -16,7 +16,7 @@ pub struct WorkerWanted;
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct LoopWanted;
 
-/// `Runner.supervise` timed out without another event.
+/// The event that `Runner.supervise` returns if no other event arrived before its timeout.
 #[pyclass(frozen, module = "cloaca._core")]
 pub struct SuperviseTimeout;
 
@@ -45,7 +45,7 @@ record! {
 }
 
 record! {
-    /// An execution that `Runner.announce_end` watches has ended.
+    /// The event that reports the end of an execution watched by `Runner.announce_end`.
     ExecutionEnded {
         /// The execution.
         execution_id: String,

@@ -155,7 +155,7 @@ impl Parse for Rule {
         let name = input.call(Ident::parse_any).map_err(|error| {
             Error::new(
                 error.span(),
-                "a rule is a name like `one_failed`, or a condition like `task_success(\"a\")`",
+                "expected a rule: a name like `one_failed`, or a condition like `task_success(\"a\")`",
             )
         })?;
         let text = name.to_string();
@@ -176,7 +176,7 @@ impl Parse for Rule {
                 },
             };
             if !content.is_empty() {
-                let message = format!("`{text}` takes no more arguments");
+                let message = format!("too many arguments for `{text}`");
                 return Err(content.error(message));
             }
             return Ok(rule);
@@ -225,7 +225,7 @@ fn operator(input: ParseStream) -> Result<&'static str, Error> {
     let word = input.call(Ident::parse_any).map_err(|error| {
         Error::new(
             error.span(),
-            "an operator is a word like `greater_than`, or a symbol like `>`",
+            "expected an operator: a word like `greater_than`, or a symbol like `>`",
         )
     })?;
     let text = word.to_string();

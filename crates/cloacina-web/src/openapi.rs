@@ -221,7 +221,7 @@ fn query_parameter(parameter: &Parameter) -> Value {
 fn health() -> Value {
     json!({
         "operationId": "getHealth",
-        "summary": "Ask whether the server reaches its database",
+        "summary": "Check whether the server can reach its database",
         "tags": ["healthz"],
         "security": [],
         "responses": {

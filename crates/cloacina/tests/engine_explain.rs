@@ -214,8 +214,8 @@ fn d7_paused_execution_is_explained_only_by_the_pause() {
     assert_eq!(
         sentences(&execution, &[], &[]),
         [
-            "The execution is paused since 2025-06-15 15:06:40 UTC (now): running tasks may finish, but no task starts \
-             until it is resumed."
+            "The execution has been paused since 2025-06-15 15:06:40 UTC (now): running tasks may finish, but no task \
+             starts before the execution is resumed."
         ]
     );
     execution

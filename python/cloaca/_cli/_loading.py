@@ -23,7 +23,9 @@ def split(target: str) -> tuple[str, str | None]:
     """
     module, _, name = (part.strip() for part in target.partition(":"))
     if not module:
-        raise click.UsageError(f"the module's name is missing: give MODULE:{name or 'WORKFLOW'}")
+        raise click.UsageError(
+            f"the module's name is missing in '{target}'\nhint: give MODULE:{name or 'WORKFLOW'}"
+        )
     return module, name or None
 
 

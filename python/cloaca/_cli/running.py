@@ -77,7 +77,9 @@ def run(
 
     module, name = split(target)
     if name is None:
-        raise click.UsageError(f"the workflow is missing: give {module}:WORKFLOW")
+        raise click.UsageError(
+            f"the workflow is missing in '{target}'\nhint: give {module}:WORKFLOW"
+        )
     shown = show_failures()
     url = database.url
     with json_only_stdout(as_json) as tell:

@@ -64,8 +64,10 @@ def list_command(database: Database, as_json: bool, module: str | None, verbose:
         print_json([_document(workflow) for workflow in known])
         return
     if not known:
-        where = "the module" if module else "the database"
-        note(f"{where} has no workflows: a program stores them when its runner starts")
+        if module:
+            note("the module defines no workflows")
+        else:
+            note("the database has no workflows: a program stores them when its runner starts")
         return
     print_table(
         ("workflow", "version", "tasks", "tags", "description"),

@@ -117,7 +117,7 @@ class ItemPage:
 
 
 class MapResult(_Typed[T]):
-    """All items of a map, in any final state.
+    """All items of a map that has ended, whatever the final state of each item.
 
     A task receives it through a parameter that has the map's name. `MapResult[Page]` decodes the
     results as `Page`. Unlike `list[Page]`, it accepts a map that failed or that has failed items.
@@ -136,7 +136,7 @@ class MapResult(_Typed[T]):
     _is_map_result = True
 
     def __init__(self, items: list[Item]) -> None:
-        """Make a result, for a test of a function.
+        """Create a `MapResult` by hand, to call a task's function in a test.
 
         Args:
             items: The items in the order of the list.

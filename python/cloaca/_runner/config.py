@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloaca._runner.settings import ALIASES, SETTINGS, default_value, resolve
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import ConfigurationError
 from cloaca._values.suggestion import suggestion
 
@@ -55,7 +55,7 @@ class DefaultRunnerConfig:
     cron_max_recovery_age_seconds: int
     cron_max_recovery_attempts: int
 
-    @names_arguments
+    @suggests_arguments
     def __init__(
         self,
         *,

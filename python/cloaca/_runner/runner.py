@@ -13,7 +13,7 @@ from cloaca._runner.submission_methods import SubmissionMethods
 from cloaca._runner.tenant_methods import TenantMethods
 from cloaca._schedules.cron_methods import ScheduleMethods
 from cloaca._schedules.trigger_methods import TriggerMethods
-from cloaca._values.arguments import check_flag, names_arguments_with
+from cloaca._values.arguments import check_flag, suggests_arguments_with
 from cloaca._values.duration import timeout_to_us
 from cloaca._values.exceptions import ConfigurationError, RunnerClosedError
 from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own, runs_coroutines
@@ -88,7 +88,7 @@ class DefaultRunner(
     #: `None` until the runner has started, because `__del__` is also called if the start failed.
     _worker_host: Any = None
 
-    @names_arguments_with(_settings_advice)
+    @suggests_arguments_with(_settings_advice)
     def __init__(
         self,
         database_url: str | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloaca._executions.handle import WorkflowHandle
 from cloaca._executions.result import WorkflowResult
 from cloaca._executions.submission import request, request_of
-from cloaca._values.arguments import check_flag, names_arguments
+from cloaca._values.arguments import check_flag, suggests_arguments
 from cloaca._values.exceptions import WorkflowNotFoundError
 from cloaca._workers.blocking import FOR_CHILD, check_blocking, refuse_own_key
 from cloaca._workflows.registry import registry
@@ -40,7 +40,7 @@ class SubmissionMethods:
         def _catch_up(self, *, quietly: bool = False) -> None: ...
         def _check_open(self) -> None: ...
 
-    @names_arguments
+    @suggests_arguments
     def execute(
         self,
         workflow_name: str | Workflow,
@@ -154,7 +154,7 @@ class SubmissionMethods:
             result._final = None if ended is None else WorkflowResult(ended)
         return result
 
-    @names_arguments
+    @suggests_arguments
     async def execute_async(
         self,
         workflow_name: str | Workflow,
@@ -212,7 +212,7 @@ class SubmissionMethods:
         (handle,) = await self._submit_async([submission])
         return _checked(await handle, check)
 
-    @names_arguments
+    @suggests_arguments
     def submit(
         self,
         workflow: str | Workflow,
@@ -281,7 +281,7 @@ class SubmissionMethods:
         )
         return self._submit([submission])[0]
 
-    @names_arguments
+    @suggests_arguments
     async def submit_async(
         self,
         workflow: str | Workflow,
@@ -344,7 +344,7 @@ class SubmissionMethods:
         )
         return (await self._submit_async([submission]))[0]
 
-    @names_arguments
+    @suggests_arguments
     def submit_many(
         self,
         submissions: Iterable[tuple[str | Workflow, Input | None] | Mapping[str, Any]],
@@ -375,7 +375,7 @@ class SubmissionMethods:
         """
         return self._submit([request_of(entry) for entry in submissions])
 
-    @names_arguments
+    @suggests_arguments
     async def submit_many_async(
         self,
         submissions: Iterable[tuple[str | Workflow, Input | None] | Mapping[str, Any]],
@@ -406,7 +406,7 @@ class SubmissionMethods:
         """
         return await self._submit_async([request_of(entry) for entry in submissions])
 
-    @names_arguments
+    @suggests_arguments
     def rerun(
         self,
         execution_id: str | WorkflowHandle,

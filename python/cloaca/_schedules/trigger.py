@@ -5,7 +5,7 @@ A runner calls them at intervals (it polls them), or after executions of another
 
 from __future__ import annotations
 
-from cloaca._values.arguments import check_flag, names_arguments
+from cloaca._values.arguments import check_flag, suggests_arguments
 from cloaca._values.duration import duration_to_us
 from cloaca._values.exceptions import ConfigurationError, ScheduleError
 from cloaca._values.inputs import context_of
@@ -190,7 +190,7 @@ class TriggerResult:
         return f"<TriggerResult Fire {self._context!r}>"
 
 
-@names_arguments
+@suggests_arguments
 def trigger(
     *,
     name: str | None = None,
@@ -213,7 +213,8 @@ def trigger(
     usual.
 
     Args:
-        name: The trigger's name, the same in every program. Defaults to the function's name.
+        name: The trigger's name. Every program that defines this trigger must use the same name.
+            Defaults to the function's name.
         on: The workflow to start. If omitted, the function is never called, and a warning is
             logged.
         poll_interval: Time between two calls: a string such as `"500ms"`, `"30s"` (the default),

@@ -17,9 +17,10 @@ class TaskControl(Exception):
 
 
 class Retry(TaskControl):
-    """A task raises this exception to get another attempt. The attempt that raises it counts.
+    """A task raises this exception to get another attempt.
 
-    The retry policy's `max_attempts` still applies; its condition and exception types do not.
+    The attempt that raises it counts towards `max_attempts`. The condition and the exception types
+    of the retry policy do not apply.
 
     Example:
         >>> raise cloaca.Retry(after=30, reason="rate limit")
@@ -73,7 +74,9 @@ class Abort(TaskControl):
 
 
 class Snooze(TaskControl):
-    """A task raises this exception to run again later. The attempt that raises it does not count.
+    """A task raises this exception to run again later.
+
+    The attempt that raises it does not count towards `max_attempts`.
 
     Example:
         >>> raise cloaca.Snooze(60)
@@ -101,10 +104,10 @@ class Snooze(TaskControl):
 
 
 class TaskParked(BaseException):
-    """Leaves the function of a task that sleeps or waits. Private.
+    """Unwinds the function of a task that sleeps or waits. Private.
 
     The function is called again when the wait ends. The class is not an `Exception`, so that a
-    function that catches every error does not catch it.
+    function with `except Exception` does not catch it.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class TaskParked(BaseException):
         timeout_us: int | None,
         runs: str | None = None,
     ) -> None:
-        """Leave the function.
+        """Unwind the function.
 
         Args:
             call: `sleep`, `wait`, or `run` for children.
@@ -132,13 +135,15 @@ class TaskParked(BaseException):
         self.position = position
         self.condition = condition
         self.timeout_us = timeout_us
-        super().__init__(f"handle.{call}({key!r}) leaves the function until its wait ends")
+        super().__init__(
+            f"handle.{call}({key!r}) interrupts the function; it is called again when the wait ends"
+        )
 
 
 class AttemptEnded(BaseException):
-    """Leaves the function of an attempt whose result will be dropped. Private.
+    """Unwinds the function of an attempt whose result will be dropped. Private.
 
-    The class is not an `Exception`, so that a function that catches every error does not catch it
+    The class is not an `Exception`, so that a function with `except Exception` does not catch it
     and continue with effects that are not recorded.
     """
 

@@ -17,8 +17,8 @@ class MapOptions:
     """The validated options of a map.
 
     Attributes:
-        over: The list, or the lists by parameter. Each list is the result of a task, a key of the
-            context, or a field of the input.
+        over: The list to run over, or a mapping from parameters to lists of equal length. Each list
+            is the result of a task, a key of the context, or a field of the input.
         parallel: Maximum number of items that run at once; `None` for no limit.
         batch: Maximum number of elements in an item, which is then a list. With `None`, an item is
             one element.

@@ -61,7 +61,8 @@ def read_options(
         undoes: For a final task: the tasks that it undoes.
         compensate: The function that undoes the task.
         compensate_failed: Whether `compensate` also runs if the task failed.
-        over: The list, or the lists by parameter. The task runs once per element.
+        over: The list to run over, or a mapping from parameters to lists of equal length. The task
+            runs once per item.
         parallel: Maximum number of items that run at once.
         batch: Maximum number of elements in an item.
         tolerate: Maximum number or share of failed items.

@@ -1,4 +1,7 @@
-"""The call of a function outside a workflow: each parameter receives the value of a context key."""
+"""Resolves the parameters of a task function that runs without a workflow.
+
+`cloaca.testing.run_task` runs functions in this way.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def read_call(function: Callable[..., object], task_id: str, result_key: str | None = None) -> Call:
-    """Returns the call of a function outside a workflow.
+    """Returns the `Call` of a function that runs without a workflow.
 
-    Each parameter receives the value that the context has under the name of the parameter. A
+    The `Call` says which context key each parameter receives: the key with the parameter's name. A
     parameter annotated with `MapResult` receives the result of a task with its name.
 
     Args:

@@ -129,14 +129,14 @@ def hint_for(argument: str, known: list[str]) -> str | None:
     """
     name = meant(argument, known)
     if argument in {"final", "undoes"} and "dependencies" in known:
-        return "a final task is a function of this program: use @cloaca.task(final=...)"
+        return "only a function can be a final task: define it with @cloaca.task(final=...)"
     if name is None:
         return suggestion(argument, known, listing=True)
     remark = _REMARKS.get(argument)
     return f"did you mean {name!r}?" + (f" ({remark})" if remark else "")
 
 
-def names_arguments(function: F, advice: Callable[[str], str | None] | None = None) -> F:
+def suggests_arguments(function: F, advice: Callable[[str], str | None] | None = None) -> F:
     """Decorates a function so that the error for an unknown argument suggests a known one.
 
     Args:
@@ -188,14 +188,14 @@ def names_arguments(function: F, advice: Callable[[str], str | None] | None = No
     return wrapper  # type: ignore[no-any-return]
 
 
-def names_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:
-    """Returns the decorator `names_arguments` with specific hints.
+def suggests_arguments_with(advice: Callable[[str], str | None]) -> Callable[[F], F]:
+    """Returns the decorator `suggests_arguments` with specific hints.
 
     Args:
         advice: A function that returns a hint for an argument, or `None`.
     """
 
     def decorate(function: F) -> F:
-        return names_arguments(function, advice)
+        return suggests_arguments(function, advice)
 
     return decorate

@@ -57,8 +57,8 @@ class Departure:
         """
         parked = self.parked
         return CaughtParkError(
-            f"task '{task_id}' caught TaskParked, by which handle.{parked.call}({parked.key!r}) "
-            f"leaves the function until its wait ends{then and f', and called {then}'}",
+            f"task '{task_id}' caught TaskParked, with which handle.{parked.call}({parked.key!r}) "
+            f"interrupts the function until its wait ends{then and f', and called {then}'}",
             hint="catch Exception instead of BaseException, and do not return in a finally block",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._core import Workflow as CoreWorkflow
 from cloaca._tasks.references import tasks_of
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import WorkflowValidationError
 from cloaca._workflows.late_binding import LateBinding
 from cloaca._workflows.registry import DefinitionSite, registry
@@ -41,7 +41,7 @@ class WorkflowBuilder:
     Since 1.0.
     """
 
-    @names_arguments
+    @suggests_arguments
     def __init__(
         self,
         name: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca._tasks.options import read_options
 from cloaca._tasks.wait_options import WaitOptions, wait_timeout
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 from cloaca._workflows.task import _define
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ENDS = ("cancel", "abandon")
 
 
-@names_arguments
+@suggests_arguments
 def child(
     id: str,
     *,

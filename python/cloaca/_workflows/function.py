@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import TaskValidationError, WorkflowValidationError
 from cloaca._workflows.builder import WorkflowBuilder
 from cloaca._workflows.task import id_of, task
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-@names_arguments
+@suggests_arguments
 def workflow(
     function: Callable[P, R] | None = None,
     /,

@@ -9,7 +9,7 @@ import re
 
 from cloaca._tasks.parameters import MISSING
 from cloaca._values.exceptions import TaskValidationError
-from cloaca._values.kinds import ARRAY
+from cloaca._values.kinds import ARRAY, NULL, OBJECT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Calls = Mapping[str, Call | None]
 
 _HINT = "change one of the two annotations"
+_ARTICLES = {ARRAY: "an ", NULL: "", OBJECT: "an "}
 
 
 class MappedList:
@@ -55,8 +56,8 @@ def is_map(task: TaskDefinition) -> bool:
 
 
 def kinds_text(kinds: Iterable[str]) -> str:
-    """Returns the kinds of JSON as text for messages."""
-    return " or ".join(sorted(kinds))
+    """Returns the kinds of JSON, with articles, for messages: `null or a number`."""
+    return " or ".join(_ARTICLES.get(kind, "a ") + kind for kind in sorted(kinds))
 
 
 def check_lists(
@@ -185,7 +186,7 @@ def check_reader(task: TaskDefinition, source: Source, maker: TaskDefinition) ->
     made = None if results is None else results.kinds
     if made is not None and accepted is not None and not made & accepted:
         raise TaskValidationError(
-            f"{what} takes items that are {kinds_text(accepted)} ({own}), but an item of map "
+            f"{what} requires each item to be {kinds_text(accepted)} ({own}), but an item of map "
             f"'{maker.id}' is {kinds_text(made)} ({_annotation_text(maker, 'return')})",
             hint=_HINT,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloaca._tasks.conditions import as_condition
 from cloaca._tasks.options import read_options
 from cloaca._tasks.wait_options import WaitOptions, end_of, wait_timeout
-from cloaca._values.arguments import names_arguments
+from cloaca._values.arguments import suggests_arguments
 from cloaca._values.exceptions import CloacaException, TaskValidationError
 from cloaca._workflows.task import _define
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     TaskReference: TypeAlias = str | Callable[..., object] | TaskGroup
 
 
-@names_arguments
+@suggests_arguments
 def wait(
     id: str,
     *,
@@ -75,7 +75,7 @@ def wait(
     return _node(id, dependencies, options, trigger_rule, trigger_rules, priority)
 
 
-@names_arguments
+@suggests_arguments
 def approval(
     id: str,
     *,

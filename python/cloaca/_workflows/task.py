@@ -6,7 +6,7 @@ from cloaca._tasks.definition import TaskDefinition, TaskOptions
 from cloaca._tasks.options import read_options
 from cloaca._tasks.parameters import MISSING, name_of, read_signature
 from cloaca._tasks.references import remember, task_id
-from cloaca._values.arguments import names_arguments, names_arguments_with
+from cloaca._values.arguments import suggests_arguments, suggests_arguments_with
 from cloaca._values.exceptions import TaskValidationError
 from cloaca._workflows.namespace import NAME_HINT, is_workflow_name
 from cloaca._workflows.registry import registry
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-@names_arguments
+@suggests_arguments
 def task(
     function: Callable[P, R] | None = None,
     /,
@@ -295,7 +295,7 @@ def _callback_advice(argument: str) -> str | None:
     )
 
 
-@names_arguments_with(_callback_advice)
+@suggests_arguments_with(_callback_advice)
 def external_task(
     id: str,
     dependencies: Iterable[TaskReference] | None = None,

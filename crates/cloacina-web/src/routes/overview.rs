@@ -22,7 +22,7 @@ use crate::views::time;
 const MAX_EXPLAINED: usize = 50;
 /// Maximum number of executions whose ids are listed in a group.
 const MAX_NAMED: usize = 10;
-/// Maximum number of time spans in an answer about activity.
+/// Maximum number of intervals in an answer about activity.
 const MAX_BUCKETS: usize = 200;
 /// One day, in microseconds.
 const DAY: i64 = 86_400_000_000;
@@ -35,13 +35,13 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/counts", View, "countExecutions", "Count the executions in each state", counts)
             .about(
-            "At most 10,000 executions are counted in each state. The kind is `at_least` if more exist, or if old completed \
-             executions were not counted.",
+            "At most 10,000 executions are counted in each state. The member `kind` of a count is `exact`, or `at_least` if \
+             more executions exist or old completed executions were not counted.",
             )
             .returns::<Counts>(200, "The counts by state."),
         Operation::get("/activity", View, "getActivity", "Count the executions submitted over time", activity)
-            .with([since, Parameter::number("buckets", 1, MAX_BUCKETS, "The number of spans; default: 48.")])
-            .returns_page::<BucketView>("The spans, oldest first."),
+            .with([since, Parameter::number("buckets", 1, MAX_BUCKETS, "The number of intervals; default: 48.")])
+            .returns_page::<BucketView>("The intervals, oldest first."),
         Operation::get("/failures", View, "listFailures", "Group the failed executions by their causes", failures)
             .about(
             "Only the newest 1,000 failed executions are grouped. A cause consists of the workflow, the task, the error \
@@ -55,14 +55,14 @@ pub(super) fn operations() -> Vec<Operation> {
              and those that have run for longest. The answer says how many were examined.",
             )
             .returns::<WaitGroups>(200, "The groups, the largest first."),
-        Operation::get("/attention", View, "getAttention", "List the executions, schedules and runners that need a person", attention)
+        Operation::get("/attention", View, "getAttention", "List the executions, schedules and runners that need attention from a person", attention)
             .about(
             "Lists open executions that cannot continue without help or have run for too long, failures by cause, \
              schedules that cannot fire, and runners that are gone. Only some of the open executions are examined: some with \
              ready tasks in each queue, the newest, and those that have run for longest. The answer says how many were examined.",
             )
             .with([since])
-            .returns::<Attention>(200, "The lists. If all lists are empty and all open executions were examined, nothing needs a person."),
+            .returns::<Attention>(200, "The lists. If all lists are empty and all open executions were examined, nothing needs attention from a person."),
     ]
 }
 
@@ -95,19 +95,19 @@ pub(super) struct Counts {
     states: BTreeMap<&'static str, CountView>,
 }
 
-/// The executions submitted in a span of time.
+/// The executions submitted in an interval.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Bucket)]
 pub(super) struct BucketView {
-    /// The start of the span.
+    /// The start of the interval.
     #[schema(format = DateTime)]
     since: String,
-    /// The end of the span.
+    /// The end of the interval.
     #[schema(format = DateTime)]
     until: String,
-    /// The number of executions submitted in the span.
+    /// The number of executions submitted in the interval.
     submitted: CountView,
-    /// The number of executions submitted in the span that have failed.
+    /// The number of executions submitted in the interval that have failed.
     failed: CountView,
 }
 
@@ -154,7 +154,7 @@ impl From<FailureGroup> for FailureView {
     }
 }
 
-/// The executions, schedules and runners that need a person.
+/// The executions, schedules and runners that need attention from a person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Attention {
     /// Open executions that cannot continue without help, by reason.

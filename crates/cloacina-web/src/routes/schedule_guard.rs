@@ -10,15 +10,16 @@ use crate::call::Call;
 use crate::problem::Problem;
 
 impl Call<'_> {
-    /// Returns the schedule that the path names. Refuses the id of a trigger: `cannot` says what a trigger does not allow.
-    pub(super) fn cron_schedule(&self, cannot: &str) -> Result<ScheduleRecord, Problem> {
+    /// Returns the schedule that the path names. Refuses the id of a trigger. `action` is the past participle for the
+    /// message, e.g. `changed`: a trigger cannot be changed.
+    pub(super) fn cron_schedule(&self, action: &str) -> Result<ScheduleRecord, Problem> {
         let id = self.schedule_id()?;
         let record = self.inspector.schedule_or_trigger(id)?;
         if record.kind == ScheduleKind::Cron {
             return Ok(record);
         }
         let name = &record.identity;
-        let message = format!("{id} is the trigger '{name}': a trigger cannot be {cannot}");
+        let message = format!("{id} is the trigger '{name}': a trigger cannot be {action}");
         Err(Error::new(ErrorCode::ScheduleInvalid, message)
             .with_hint("a program defines its triggers; this API can enable and disable them")
             .into())

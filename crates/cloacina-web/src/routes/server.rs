@@ -30,9 +30,9 @@ pub(super) fn operations() -> Vec<Operation> {
         Answer::Changes,
     );
     vec![
-        Operation::get("/meta", View, "getMeta", "Show the server and the caller's permissions", meta)
+        Operation::get("/meta", View, "getMeta", "Show information about the server and the caller's permissions", meta)
             .returns::<Meta>(200, "The server."),
-        Operation::get("/changes", View, "getChanges", "Ask whether anything has changed", changes)
+        Operation::get("/changes", View, "getChanges", "Check whether anything has changed", changes)
             .about("A client that cannot follow the stream asks every few seconds, and reloads its data after a change.")
             .with([Parameter::text("after", "The marker of an earlier answer.")])
             .returns::<ChangesView>(200, "The marker."),
@@ -44,7 +44,7 @@ pub(super) fn operations() -> Vec<Operation> {
             )
             .media_type("text/event-stream")
             .returns::<String>(200, "The events."),
-        Operation::get("/openapi.json", View, "getOpenApi", "Show this document", document)
+        Operation::get("/openapi.json", View, "getOpenApi", "Show the OpenAPI document", document)
             .returns::<serde_json::Value>(200, "The OpenAPI document."),
         Operation::get("/runners", View, "listRunners", "List the runners of the database", runners)
             .returns_page::<RunnerView>("The runners in the order of their start."),

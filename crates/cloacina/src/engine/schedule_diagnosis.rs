@@ -1,11 +1,11 @@
-//! Diagnosis of a schedule or a trigger: finds the facts that keep the schedule or trigger from firing. `runner/explain.rs`
-//! turns these facts into sentences.
+//! Diagnosis of a schedule or trigger: finds what keeps it from firing, the error of its last poll, and its next tick
+//! or poll, or the workflow that it follows. `runner/explain.rs` turns these facts into sentences.
 
 use crate::types::{
     ExecutionId, ExecutionStatus, Presence, ScheduleId, ScheduleKind, ScheduleRecord, Timestamp,
 };
 
-/// The schedule or trigger that a reason describes.
+/// The schedule or trigger that a reason is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A cron schedule.
@@ -27,7 +27,8 @@ pub struct ScheduleDiagnosisInput<'a> {
     pub now: Timestamp,
 }
 
-/// A fact about a schedule or a trigger: what keeps it from firing, or when its next tick or poll is due.
+/// A fact about a schedule or trigger: what keeps it from firing, the error of its last poll, when its next tick or
+/// poll is due, or which workflow it follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleReason {
     /// The schedule or trigger was deleted.
@@ -96,7 +97,9 @@ pub enum ScheduleReason {
     },
 }
 
-/// Returns the facts about a schedule or trigger: first what keeps it from firing, then its next tick or poll.
+/// Returns the facts about a schedule or trigger: what keeps it from firing, then the error of its last poll, and last
+/// its next tick or poll or the workflow that it follows. For a deleted or disabled one, neither of the last two is
+/// returned.
 #[must_use]
 pub fn explain_schedule(
     record: &ScheduleRecord,

@@ -47,7 +47,8 @@ impl Reason {
                 env!("CARGO_PKG_VERSION")
             ),
             Self::Paused { since } => format!(
-                "The execution is paused{}: running tasks may finish, but no task starts until it is resumed.",
+                "The execution has been paused{}: running tasks may finish, but no task starts before the execution is \
+                 resumed.",
                 since.map_or_else(String::new, |since| format!(" since {}", at(since)))
             ),
             Self::Deadline {

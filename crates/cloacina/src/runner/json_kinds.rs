@@ -20,8 +20,15 @@ const ARRAY: u8 = 16;
 const OBJECT: u8 = 32;
 const ALL: u8 = 63;
 
-/// The names of the kinds, in the order of their bits.
-const NAMES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
+/// The names of the kinds for messages, in the order of their bits.
+const NAMES: [&str; 6] = [
+    "null",
+    "a boolean",
+    "a number",
+    "a string",
+    "an array",
+    "an object",
+];
 
 /// The kinds of JSON values of a type.
 #[doc(hidden)]
@@ -426,7 +433,7 @@ mod tests {
         assert!(Kinds::of_type::<Vec<u8>>().admits_given(order));
         assert_eq!(
             Kinds::of_type::<Option<Choice>>().names(),
-            "null or string or object"
+            "null or a string or an object"
         );
     }
 

@@ -18,7 +18,7 @@ use super::{TaskError, TaskHandle};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot make a resource",
     label = "must be a function like `async fn open() -> Result<Smtp, TaskError>`",
-    note = "the function takes no parameters, may be async or not, and returns a `Result` with a type that is `Send + Sync`"
+    note = "the function takes no parameters, may be async or not, and returns a `Result` whose `Ok` type is `Send + Sync`"
 )]
 pub trait ResourceFunction<Kind>: Send + 'static {
     /// The type of the resource.
@@ -187,7 +187,8 @@ where
         // type as another value, so they are refused.
         assert!(
             size_of::<F>() == 0,
-            "name a function: #[resource(open_smtp)]"
+            "`#[resource(…)]` takes the name of a function, not a function pointer or a capturing closure; \
+             hint: #[resource(open_smtp)]"
         );
     };
     let slot = handle.resources.slot::<Slot<F, F::Resource>>();

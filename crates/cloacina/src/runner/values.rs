@@ -37,7 +37,7 @@ pub fn parameter<T: DeserializeOwned>(
     let decode = |json: &Json| {
         decode_text(json.as_str()).map_err(|problem| {
             TaskError::input(format!(
-                "parameter '{name}' of task '{task}' is {}, which is not a {}: {problem}",
+                "parameter '{name}' of task '{task}' takes {}, but its value is not a valid {}: {problem}",
                 origin(source, name),
                 std::any::type_name::<T>()
             ))

@@ -1,8 +1,9 @@
 //! Checks, row by row, the conditions of a listing that its index does not cover. The check is the same for every
 //! store.
 //!
-//! A store reads one index in order, and only as many rows as needed. The conditions that the index does not cover are
-//! checked here instead of in SQL, because query planners do not know the distribution of the rows.
+//! A store reads one or more ranges of one index, each in the order of the ids, and only as many rows as needed. The
+//! conditions that the index does not cover are checked here instead of in SQL, because query planners do not know the
+//! distribution of the rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -136,7 +137,7 @@ enum Verdict {
     Exhausted,
 }
 
-/// A listing in progress. It reads one index or several indexes in turn, each in the order of the ids.
+/// A listing in progress. Reads one or more ranges of an index in turn, each in the order of the ids.
 pub(super) struct Scan<'a> {
     query: &'a ListQuery,
     started: HashSet<ExecutionId>,
@@ -144,28 +145,28 @@ pub(super) struct Scan<'a> {
     ids: Option<HashSet<ExecutionId>>,
     error: Option<String>,
     needs: Needs,
-    /// The share of the budget that each index can use.
+    /// The share of the budget that each range can use.
     budget: Option<ScanBudget>,
     begin: Instant,
-    /// The number of rows of the current index that can still be accepted.
+    /// The number of rows of the current range that can still be accepted.
     wanted: usize,
     rows: u64,
     rejected: u64,
     accepted: Vec<ExecutionId>,
     examined: u64,
-    /// The rows at which the scan of an index stopped because its budget was used up.
+    /// The rows at which the scan of a range stopped because its budget was used up.
     stopped: Vec<(ExecutionId, Timestamp)>,
 }
 
 impl<'a> Scan<'a> {
-    /// Creates a listing that reads this number of indexes.
+    /// Creates a listing that reads this number of ranges.
     pub(super) fn new(
         query: &'a ListQuery,
         definitions: Option<HashSet<i64>>,
         needs: Needs,
-        indexes: usize,
+        ranges: usize,
     ) -> Self {
-        let shares = u32::try_from(indexes.max(1)).unwrap_or(u32::MAX);
+        let shares = u32::try_from(ranges.max(1)).unwrap_or(u32::MAX);
         Self {
             query,
             started: query.started.iter().copied().collect(),
@@ -187,16 +188,16 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Moves on to the next index.
+    /// Moves on to the next range.
     #[cfg(feature = "sqlite")]
-    pub(super) fn next_index(&mut self) {
+    pub(super) fn next_range(&mut self) {
         self.begin = Instant::now();
         self.wanted = self.query.limit;
         self.rows = 0;
         self.rejected = 0;
     }
 
-    /// Examines the next row of the current index. Returns `false` if no more rows of this index are needed, or if the
+    /// Examines the next row of the current range. Returns `false` if no more rows of this range are needed, or if the
     /// budget is used up.
     ///
     /// # Errors
@@ -329,7 +330,7 @@ impl<'a> Scan<'a> {
         }
         accepted.dedup();
         accepted.truncate(query.limit);
-        // If the scan of an index stopped early, the rows after that point are missing. The list is therefore complete
+        // If the scan of a range stopped early, the rows after that point are missing. The list is therefore complete
         // only up to the earliest such point.
         let mut reached = stopped.first().copied();
         if let Some((stop, _)) = reached {

@@ -11,7 +11,7 @@ pub(super) fn check(definition: &WorkflowDefinition) -> Result<(), Error> {
         && input.shape() != JsonShape::Object
     {
         return Err(invalid(format!(
-            "the input schema of workflow '{name}' is not a JSON object but {}",
+            "the input schema of workflow '{name}' must be a JSON object, not a JSON {}",
             input.shape().name()
         )));
     }

@@ -1,4 +1,4 @@
-//! The part of a run with children, a compensation and a final task.
+//! The part of the failpoint scenario that runs an execution with children, a compensation and a final task.
 
 use std::collections::BTreeMap;
 

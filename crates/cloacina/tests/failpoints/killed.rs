@@ -76,11 +76,11 @@ fn kill_everywhere(fresh: impl Fn() -> Database + Sync) {
 }
 
 #[test]
-fn final_state_after_a_kill_is_the_same_on_sqlite() {
+fn kill_does_not_change_the_final_state_on_sqlite() {
     kill_everywhere(Database::sqlite);
 }
 
 #[test]
-fn final_state_after_a_kill_is_the_same_on_postgres() {
+fn kill_does_not_change_the_final_state_on_postgres() {
     kill_everywhere(Database::postgres);
 }

@@ -89,12 +89,12 @@ fn assert_all_reached(reached: &BTreeSet<Failpoint>) {
 }
 
 #[test]
-fn final_state_after_a_failure_is_the_same_on_sqlite() {
+fn failure_does_not_change_the_final_state_on_sqlite() {
     assert_all_reached(&fail_everywhere(Database::sqlite));
 }
 
 #[test]
-fn final_state_after_a_failure_is_the_same_on_postgres() {
+fn failure_does_not_change_the_final_state_on_postgres() {
     assert_all_reached(&fail_everywhere(Database::postgres));
 }
 

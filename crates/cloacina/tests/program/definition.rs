@@ -56,7 +56,7 @@ async fn task_can_still_be_called_as_a_function() {
 }
 
 #[test]
-fn every_option_reaches_the_definition() {
+fn options_reach_the_definition() {
     let definition = judge::definition();
     assert_eq!(judge::ID, "judge it");
     assert_eq!(definition.dependencies, ["fetch", "other"]);

@@ -451,7 +451,7 @@ fn j8_map_cannot_be_the_output() {
 }
 
 #[test]
-#[should_panic(expected = "the data of approval 'release' is not an object: u8 is number")]
+#[should_panic(expected = "the data of approval 'release' is not an object: u8 is a number")]
 fn l_data_of_an_approval_must_be_an_object() {
     let _ = workflow! {
         name: "node_number",

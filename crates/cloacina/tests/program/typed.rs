@@ -232,7 +232,7 @@ async fn j9_value_that_does_not_decode_is_not_retried() {
         let message = failed.error.unwrap().message;
         assert!(
             message.starts_with(
-                "parameter 'rows' of task 'wants_rows' is key 'rows' of the context, which is not a"
+                "parameter 'rows' of task 'wants_rows' takes key 'rows' of the context, but its value is not a valid"
             ) && message.contains("`[0].price`: invalid value"),
             "{message}"
         );
@@ -288,7 +288,8 @@ async fn external_task_can_have_typed_parameters() {
     }
 }
 
-/// A workflow with an input field whose default function returns a new value at each call.
+/// An input type whose field `number` has a default function that returns a new value at each call, and tasks that read
+/// it.
 mod defaults {
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -400,7 +401,7 @@ async fn j3_results_can_contain_references() {
 
 #[test]
 #[should_panic(
-    expected = "parameter 'kind' of task 'wrong' of workflow 'typed_borrowed_kinds' takes number, but the result of task 'kind' is string"
+    expected = "parameter 'kind' of task 'wrong' of workflow 'typed_borrowed_kinds' takes a number, but the result of task 'kind' is a string"
 )]
 fn j6_json_kind_of_a_borrowed_result_is_checked() {
     #[task]
@@ -470,7 +471,7 @@ struct Small {
 
 #[test]
 #[should_panic(
-    expected = "parameter 'urls' of task 'wrong' of workflow 'typed_kinds' takes string, but field 'urls' of the input is array"
+    expected = "parameter 'urls' of task 'wrong' of workflow 'typed_kinds' takes a string, but field 'urls' of the input is an array"
 )]
 fn j6_parameter_whose_kind_differs_from_its_field_is_refused() {
     #[task]
@@ -482,7 +483,7 @@ fn j6_parameter_whose_kind_differs_from_its_field_is_refused() {
 
 #[test]
 #[should_panic(
-    expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or number, but the result of task 'rows' is array"
+    expected = "parameter 'bill' of task 'wrong' of workflow 'typed_kinds' takes null or a number, but the result of task 'rows' is an array"
 )]
 fn j6_parameter_whose_kind_differs_from_the_result_is_refused() {
     #[task]

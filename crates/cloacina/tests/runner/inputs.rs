@@ -1,4 +1,5 @@
-//! Tests that the input of a submission without a runner is checked against the stored schema of `input=` (semantics J5).
+//! Tests that the input of a submission without a runner is checked against the input schema that is stored with the
+//! workflow's definition (semantics J5).
 
 use std::sync::Arc;
 use std::time::Duration;

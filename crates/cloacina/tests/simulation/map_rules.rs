@@ -27,8 +27,8 @@ pub struct MapMirror {
     /// Whether the source has ended.
     has_all: bool,
     pub items: BTreeMap<u32, ItemRecord>,
-    /// The item claims of this map that have been durable, except those of snoozed attempts. The attempt after a snooze can
-    /// have the same claim.
+    /// The item claims of this map that were committed, except those of snoozed attempts. The attempt after a snooze
+    /// can have the same claim.
     pub claims: HashSet<Claim>,
     /// The number of failed attempts of each item since the map was expanded or reopened.
     failures: HashMap<u32, u32>,
@@ -37,7 +37,7 @@ pub struct MapMirror {
 impl MapMirror {
     fn count(&self, status: TaskStatus) -> u32 {
         let of_status = self.items.values().filter(|item| item.status == status);
-        u32::try_from(of_status.count()).expect("few")
+        u32::try_from(of_status.count()).expect("the number of items fits in u32")
     }
 
     fn is_exceeded(&self) -> bool {
@@ -140,8 +140,8 @@ impl Oracle {
         Some(KnownMap { record, workflow })
     }
 
-    /// For each ended source item, adds an item to an aligned map. The new item is ready if the source item completed, and
-    /// skipped if the source item failed or was skipped.
+    /// For each source item that completed, failed or was skipped and has no item yet, adds an item to an aligned map.
+    /// The new item is ready if the source item completed, and skipped if the source item failed or was skipped.
     pub fn feed_map(&mut self, workflow: &Workflow, (id, task): TaskKey) {
         let Some(source) = workflow.source_of(task) else {
             return;
@@ -174,7 +174,8 @@ impl Oracle {
             }
             if !of_source.is_open {
                 map.has_all = true;
-                map.missing = map.width - u32::try_from(map.items.len()).expect("few");
+                map.missing = map.width
+                    - u32::try_from(map.items.len()).expect("the number of items fits in u32");
             }
         }
         self.maps.insert((id, task), map);
@@ -205,7 +206,7 @@ impl Oracle {
         }
     }
 
-    /// K1: notes a change of a map. If the map expands, checks its source and its number of items.
+    /// K1: logs a change of a map. If the map expands, checks its source and its number of items.
     pub fn change_map(
         &mut self,
         workflow: &Workflow,
@@ -250,7 +251,7 @@ impl Oracle {
         }
     }
 
-    /// K3, K6: checks and notes the end of an item's attempt.
+    /// K3, K6: checks the end of an item's attempt, and records it in the mirror.
     #[expect(clippy::too_many_lines, reason = "a rule for each state")]
     pub fn change_item(
         &mut self,
@@ -295,7 +296,7 @@ impl Oracle {
                 };
                 self.check(is_right, || {
                     format!(
-                        "{} is {} with {} lost runners",
+                        "{} is {} after {} lost runners, and at most {most} are allowed",
                         name(),
                         record.status,
                         record.rescues
@@ -312,7 +313,7 @@ impl Oracle {
                     && record.rescues <= self.max_rescues + 1;
                 self.check(is_probe, || {
                     format!(
-                        "{} stays running with {} lost runners",
+                        "{} stays running after {} lost runners",
                         name(),
                         record.rescues
                     )
@@ -407,7 +408,7 @@ impl Oracle {
         }
     }
 
-    /// K5, K9: checks and notes the claim of an item.
+    /// K5, K9: checks the claim of an item, and records it in the mirror.
     pub fn claim_item(
         &mut self,
         (id, task): TaskKey,
@@ -432,11 +433,11 @@ impl Oracle {
         let skew = self.skew;
         match map.items.get(&number) {
             None => {
-                let next = u32::try_from(map.items.len()).expect("few");
+                let next = u32::try_from(map.items.len()).expect("the number of items fits in u32");
                 let is_next = number == next && map.source.is_none();
                 self.check(is_next, || {
                     format!(
-                        "{} was started before item {next}, or before its element",
+                        "{} was claimed out of order (item {next} is next), or before its source item ended",
                         name()
                     )
                 });
@@ -445,7 +446,7 @@ impl Oracle {
                 let is_due = old.ready_at.is_none_or(|at| at <= now + skew);
                 self.check(old.status == TaskStatus::Ready && is_due, || {
                     format!(
-                        "{} was claimed as {} due at {:?}",
+                        "{} was claimed while it was {} and due at {:?}",
                         name(),
                         old.status,
                         old.ready_at
@@ -470,7 +471,8 @@ impl Oracle {
             map.count(TaskStatus::Running),
             map.count(TaskStatus::Completed),
             map.count(TaskStatus::Failed),
-            u32::try_from(map.items.len()).expect("few") - map.count(TaskStatus::Skipped),
+            u32::try_from(map.items.len()).expect("the number of items fits in u32")
+                - map.count(TaskStatus::Skipped),
             map.skipped(),
         );
         let stored = (row.running, row.done, row.failed, row.admitted, row.skipped);
@@ -482,7 +484,14 @@ impl Oracle {
         });
         let is_open = row.state != MapState::Ended;
         self.check(is_open == map.is_open && row.width == map.width, || {
-            format!("{} is {:?} with {} items", name(), row.state, row.width)
+            format!(
+                "{} is {:?} with {} items, but must be {} with {} items",
+                name(),
+                row.state,
+                row.width,
+                if map.is_open { "open" } else { "ended" },
+                map.width
+            )
         });
         // K6: a map ends in the transaction of its last item. An aligned map whose last items are skipped ends in a later
         // transaction.
@@ -524,8 +533,9 @@ impl Oracle {
                 status == ExecutionStatus::Running && row.state == MapState::Open,
                 || {
                     format!(
-                        "items of {} were claimed while its execution is {status}",
-                        name()
+                        "items of {} were claimed while its execution is {status} and the map is {:?}",
+                        name(),
+                        row.state
                     )
                 },
             );
@@ -562,7 +572,8 @@ impl Oracle {
             .map(|record| record.tasks[task as usize].status);
         self.check(status == Some(expected), || {
             format!(
-                "map {task} of {id} ended as {status:?} after {failed} failures of {:?}",
+                "map {task} of {id} ended as {status:?} instead of {expected:?}: {failed} items failed, and at most {:?} \
+                 may fail",
                 map.max_failed
             )
         });

@@ -18,7 +18,8 @@ use super::workers::EXECUTORS;
 use super::world::World;
 
 impl World {
-    /// Makes a function ask for its recorded steps, and schedules its first step. Returns `None` if the function has no steps.
+    /// Makes a function ask for its recorded steps, and schedules its first step. Returns `None` if the function has no
+    /// steps, for an item of a map, and for a workflow that is not in the scenario.
     pub(super) fn begin_steps(
         &self,
         state: &mut WorldState,
@@ -106,8 +107,8 @@ impl World {
             if known.iter().any(|step| step.key == key) {
                 self.oracle.lock().cover(Coverage::StepReplayed);
             } else {
-                let position =
-                    u32::try_from(known.len()).expect("the count is small") + steps.recorded;
+                let position = u32::try_from(known.len()).expect("the number of steps fits in u32")
+                    + steps.recorded;
                 let place = (steps.workflow, task as usize, steps.next - 1);
                 let step = (key.as_str(), position);
                 match self.function_parks(&mut state, runner, executor, token, place, step) {
@@ -186,7 +187,8 @@ impl World {
 }
 
 impl Oracle {
-    /// Checks and notes the steps that a transaction changes. Must be called before the oracle notes the transaction's execution.
+    /// Checks the steps that a transaction changes, and records them in the oracle. Must be called before the oracle
+    /// updates its copy of the execution that the transaction changes.
     pub fn record_steps(&mut self, writer: RunnerId, id: ExecutionId, changes: &StepChanges) {
         for dropped in &changes.dropped {
             self.cover(Coverage::StepDropped);

@@ -181,7 +181,10 @@ impl World {
         self.feed_workers(runner);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call of a worker")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments describe one call of a worker"
+    )]
     pub(super) fn report(
         &self,
         state: &mut WorldState,
@@ -226,7 +229,10 @@ impl World {
 
     /// Interrupts an attempt. A coroutine is cancelled. A function on a thread continues, but no longer occupies a slot if its
     /// timeout has passed, or if its queue no longer lists the attempt.
-    #[expect(clippy::too_many_arguments, reason = "one notice of a queue")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments describe one notice of a queue"
+    )]
     fn interrupt(
         &self,
         state: &mut WorldState,

@@ -1,5 +1,5 @@
-//! Objects that a runner's Rust tasks share. An object exists from its first use until the runner's shutdown (semantics
-//! J10).
+//! Objects that a runner's Rust tasks share. An object exists from its first use until the runner's shutdown, or, if a
+//! task still uses it then, until the task has ended (semantics J10).
 
 use std::any::Any;
 use std::fmt;

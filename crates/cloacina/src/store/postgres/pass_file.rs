@@ -12,7 +12,7 @@ pub struct Environment<'a> {
     pub pass_file: &'a dyn Fn(&Path) -> Option<String>,
 }
 
-/// Returns the password of the first matching line of the password file.
+/// Returns the password of the first line that matches a host. Earlier hosts come first.
 pub(super) fn from_pass_file(
     environment: &Environment,
     named: Option<String>,
@@ -27,7 +27,8 @@ pub(super) fn from_pass_file(
         .or_else(|| (environment.variable)("HOME").map(|home| Path::new(&home).join(".pgpass")))?;
     let text = (environment.pass_file)(&path)?;
     hosts.iter().find_map(|host| {
-        // libpq uses the name `localhost` for all local sockets.
+        // libpq uses the name `localhost` for its default socket directory. For simplicity, it is used here for every
+        // socket directory.
         let name = if host.name.starts_with('/') {
             "localhost"
         } else {

@@ -13,11 +13,15 @@ use super::statement::query;
 use crate::store::{ClaimRequest, Claimed, Committed, QueueId};
 use crate::types::{DefinitionId, Ordinal, RunnerId, Timestamp};
 
+// A ready task is undelayed if its `ready_at` is null. Otherwise it is delayed: it is due at `ready_at`, because of a
+// retry, a snooze or the delay of its submission.
+//
 // Each queue is read by a separate statement, in index order and only as far as needed. One statement for all queues
-// would sort the whole backlog for each claim. The next two queries return the queues that have tasks, so that a
-// runner with many workflows does not query empty queues. Each recursive step looks up the next queue in an index.
+// would sort the whole backlog for each claim. The next two queries return the queues that have undelayed tasks and the
+// queues that have delayed tasks, so that a runner with many workflows does not query empty queues. Each recursive step
+// looks up the next queue in an index.
 query! {
-    DueQueues {} -> BigInt;
+    UndelayedQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
      SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL UNION ALL \
      SELECT (SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NULL AND queue > due.queue) \
@@ -25,19 +29,19 @@ query! {
 }
 
 query! {
-    WaitingQueues {} -> BigInt;
+    DelayedQueues {} -> BigInt;
     "WITH RECURSIVE due (queue) AS (\
      SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NOT NULL UNION ALL \
      SELECT (SELECT min(queue) FROM cloacina_tasks WHERE state = 1 AND ready_at IS NOT NULL AND queue > due.queue) \
      FROM due WHERE due.queue IS NOT NULL) SELECT queue FROM due WHERE queue IS NOT NULL"
 }
 
-/// Declares the queries for the ready tasks of a queue. A task's definition is looked up only if the class excludes
-/// tasks.
+/// Declares the queries for the undelayed and the delayed tasks of a queue. A task's definition is looked up only if
+/// the class excludes tasks.
 macro_rules! ready_tasks {
-    ($due:ident, $waiting:ident, $definition:literal) => {
+    ($undelayed:ident, $delayed:ident, $definition:literal) => {
         query! {
-            $due { queue: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            $undelayed { queue: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
             concat!(
                 "SELECT 0, priority, execution_id, ordinal, ",
                 $definition,
@@ -47,7 +51,7 @@ macro_rules! ready_tasks {
         }
 
         query! {
-            $waiting { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
+            $delayed { queue: i64 => BigInt, from: i64 => BigInt } -> (BigInt, SmallInt, Binary, BigInt, BigInt);
             concat!(
                 "SELECT ready_at, priority, execution_id, ordinal, ",
                 $definition,
@@ -58,13 +62,13 @@ macro_rules! ready_tasks {
     };
 }
 
-ready_tasks! { DueTasks, WaitingTasks, "0" }
+ready_tasks! { UndelayedTasks, DelayedTasks, "0" }
 ready_tasks! {
-    DueTasksOfDefinitions, WaitingTasksOfDefinitions,
+    UndelayedTasksOfDefinitions, DelayedTasksOfDefinitions,
     "(SELECT e.definition_id FROM cloacina_executions AS e WHERE e.id = t.execution_id)"
 }
 
-/// A ready task: the time at which it is ready, its priority, its execution, its ordinal, and its definition.
+/// A ready task: its due time (0 if undelayed), its priority, its execution, its ordinal, and its definition.
 type ReadyRow = (i64, i16, Id, i64, i64);
 
 query! {
@@ -102,7 +106,7 @@ pub(super) struct ClaimCandidates {
     classes: Vec<Vec<ClaimCandidate>>,
     /// For each class: whether more tasks than its limit were found.
     pub(super) more: Vec<bool>,
-    /// The time at which the next waiting task becomes due.
+    /// The due time of the next delayed task.
     pub(super) next_due: Option<Timestamp>,
 }
 
@@ -118,8 +122,8 @@ pub(super) fn find(
     request: &ClaimRequest,
     now: Timestamp,
 ) -> Result<ClaimCandidates, Fault> {
-    let due_queues: HashSet<i64> = DueQueues {}.load(connection)?.into_iter().collect();
-    let waiting_queues: HashSet<i64> = WaitingQueues {}.load(connection)?.into_iter().collect();
+    let undelayed_queues: HashSet<i64> = UndelayedQueues {}.load(connection)?.into_iter().collect();
+    let delayed_queues: HashSet<i64> = DelayedQueues {}.load(connection)?.into_iter().collect();
     let mut found = ClaimCandidates::default();
     let mut taken = HashSet::new();
     for class in &request.classes {
@@ -133,16 +137,16 @@ pub(super) fn find(
         for queue in class
             .queues
             .iter()
-            .filter(|queue| due_queues.contains(&queue.0))
+            .filter(|queue| undelayed_queues.contains(&queue.0))
         {
-            search.find_due(connection, *queue)?;
+            search.find_undelayed(connection, *queue)?;
         }
         for queue in class
             .queues
             .iter()
-            .filter(|queue| waiting_queues.contains(&queue.0))
+            .filter(|queue| delayed_queues.contains(&queue.0))
         {
-            let next = search.find_waiting(connection, *queue, now)?;
+            let next = search.find_delayed(connection, *queue, now)?;
             found.next_due = found.next_due.into_iter().chain(next).min();
         }
         let mut candidates = search.candidates;
@@ -167,14 +171,19 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Adds the first due tasks of a queue. Adds one task more than the limit, to learn whether the queue has more.
-    fn find_due(&mut self, connection: &mut SqliteConnection, queue: QueueId) -> Result<(), Fault> {
+    /// Adds the first undelayed tasks of a queue. Adds one task more than the limit, to learn whether there are more.
+    fn find_undelayed(
+        &mut self,
+        connection: &mut SqliteConnection,
+        queue: QueueId,
+    ) -> Result<(), Fault> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
         let rows = if self.excluded.is_empty() {
-            DueTasks { queue }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+            UndelayedTasks { queue }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
         } else {
-            DueTasksOfDefinitions { queue }.load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
+            UndelayedTasksOfDefinitions { queue }
+                .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
         };
         for row in rows {
             let Some((_, candidate)) = self.allowed(row?)? else {
@@ -191,8 +200,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Adds a queue's first waiting tasks that are due. Returns the time at which the next waiting task becomes due.
-    fn find_waiting(
+    /// Adds the first delayed tasks of a queue whose time has come. Returns the due time of the next delayed task.
+    fn find_delayed(
         &mut self,
         connection: &mut SqliteConnection,
         queue: QueueId,
@@ -201,13 +210,13 @@ impl Search<'_> {
         let mut wanted = self.limit.saturating_add(1);
         let queue = queue.0;
         let mut next = None;
-        // If the first pass finds enough due tasks, a second pass reads only the first task that is due after `now`.
+        // If the first pass finds enough tasks, a second pass reads only the first task that is due after `now`.
         for from in [i64::MIN, now.0.saturating_add(1)] {
             let rows = if self.excluded.is_empty() {
-                WaitingTasks { queue, from }
+                DelayedTasks { queue, from }
                     .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
             } else {
-                WaitingTasksOfDefinitions { queue, from }
+                DelayedTasksOfDefinitions { queue, from }
                     .load_iter::<ReadyRow, DefaultLoadingMode>(connection)?
             };
             for row in rows {
@@ -233,7 +242,7 @@ impl Search<'_> {
         Ok(next)
     }
 
-    /// Returns the task of a row and the time at which it is ready. `None` if the class excludes the task.
+    /// Returns the task of a row and its due time. `None` if the class excludes the task.
     fn allowed(&self, row: ReadyRow) -> Result<Option<(Timestamp, ClaimCandidate)>, Fault> {
         let (ready_at, priority, execution, ordinal, definition) = row;
         let ordinal = count("ordinal", ordinal)?;

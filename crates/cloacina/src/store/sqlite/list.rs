@@ -152,13 +152,13 @@ pub(super) fn list(connection: &mut SqliteConnection, query: &ListQuery) -> Resu
     let wanted = query
         .schedule
         .unwrap_or_else(|| ScheduleId::from_bytes([0; 16]));
-    let scan = |indexes: usize| Scan::new(query, definitions.clone(), needs, indexes);
+    let scan = |ranges: usize| Scan::new(query, definitions.clone(), needs, ranges);
     // This is a macro instead of a function, because each statement has a different type.
     macro_rules! read {
         ($scan:ident, $down:ident, $up:ident { $($fields:tt)* }) => {{
             let Needs { error, input, labels, schedule } = needs;
             let schedule_wanted = wanted.as_bytes().as_slice();
-            $scan.next_index();
+            $scan.next_range();
             if query.ascending {
                 let statement = $up { error, input, labels, schedule, schedule_wanted, after, before, $($fields)* };
                 read_rows(statement.load_iter::<ListedRow, DefaultLoadingMode>(connection)?, &mut $scan)?;

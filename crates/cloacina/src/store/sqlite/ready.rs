@@ -3,7 +3,7 @@
 use diesel::sql_types::{BigInt, Binary};
 use diesel::{RunQueryDsl, SqliteConnection};
 
-use super::claim::{DueQueues, WaitingQueues};
+use super::claim::{DelayedQueues, UndelayedQueues};
 use super::error::Fault;
 use super::row::Id;
 use super::statement::query;
@@ -50,15 +50,15 @@ pub(super) fn executions(
         limit: most,
     };
     let mut has_room = add(maps.load(connection)?);
-    let due: Vec<i64> = DueQueues {}.load(connection)?;
-    for queue in due {
+    let undelayed: Vec<i64> = UndelayedQueues {}.load(connection)?;
+    for queue in undelayed {
         if !has_room {
             break;
         }
         has_room = add(Due { queue, limit: most }.load(connection)?);
     }
-    let waiting: Vec<i64> = WaitingQueues {}.load(connection)?;
-    for queue in waiting.into_iter().filter(|queue| *queue != queue::WAITING) {
+    let delayed: Vec<i64> = DelayedQueues {}.load(connection)?;
+    for queue in delayed.into_iter().filter(|queue| *queue != queue::WAITING) {
         if !has_room {
             break;
         }
