@@ -357,7 +357,10 @@ impl DefaultRunner {
             workflow: workflow.as_ref().to_owned(),
             tasks: vec![(T::definition(), handler)],
         };
-        self.engine.begin_serve(service).await
+        self.engine.handle().note_own_service(&service);
+        (self.engine)
+            .ask(|reply| Message::Serve { service, reply })
+            .await
     }
 
     /// Stops the runner: it starts no more tasks, waits up to `shutdown_timeout` for running tasks, and returns the remaining

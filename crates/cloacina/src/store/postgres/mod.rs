@@ -45,6 +45,7 @@ mod schedule;
 mod session;
 mod shared_pool;
 mod signals;
+mod snapshot_poll;
 mod statement;
 mod steps;
 mod summary;
@@ -52,6 +53,7 @@ mod tenant;
 mod ticks;
 mod tls;
 mod url;
+mod visible_writes;
 mod waits;
 mod wakes;
 mod watch_requests;
@@ -65,7 +67,6 @@ use std::time::Instant;
 use crate::types::sync::Mutex;
 
 use blocking_connection::{BlockingConnection, Writer, close};
-use change_marker::SnapshotPoll;
 use change_notifier::ChangeNotifier;
 use driver::Connection;
 use error::Fault;
@@ -75,6 +76,7 @@ pub use pass_file::Environment;
 use read_pool::ReadPool;
 use session::Session;
 use shared_pool::PoolSlot;
+use snapshot_poll::SnapshotPoll;
 pub use url::{PostgresOptions, Secret, TargetSession, TlsMode};
 
 use super::prune_cursor::PruneCursor;
@@ -426,9 +428,9 @@ impl Store for PostgresStore {
     }
 
     fn call(&self, request: Request<'_>) -> Result<Response, StoreError> {
-        let can_show = change_marker::can_show(&request);
+        let can_show = visible_writes::can_show(&request);
         let response = self.answer(request);
-        if can_show && change_marker::shows(&response) {
+        if can_show && visible_writes::shows(&response) {
             self.notifier.note_write();
         }
         response
