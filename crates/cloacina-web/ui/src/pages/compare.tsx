@@ -89,7 +89,7 @@ export function ComparePage() {
       <div class="two"><Head side={left} name="A" /><Head side={right} name="B" /></div>
       <section aria-labelledby="first"><h2 id="first">First difference</h2>
         {diverged
-          ? <p>Task <a href={url(`executions/${right.execution.id}`, {}, `task=${part(diverged.name)}`)}><code>{diverged.name}</code></a> is <State of={diverged.one?.status ?? "Pending"} /> in A and <State of={diverged.two?.status ?? "Pending"} /> in B{diverged.change && ` (${diverged.change})`}.</p>
+          ? <p>Task <a href={url(`executions/${right.execution.id}`, {}, `task=${part(diverged.name)}`)}><code>{diverged.name}</code></a> is {diverged.one ? <State of={diverged.one.status} /> : "missing"} in A and {diverged.two ? <State of={diverged.two.status} /> : "missing"} in B{diverged.change === "code changed" && ", and its code changed"}.</p>
           : <p class="quiet">All tasks are in the same state.</p>}
       </section>
       <section aria-labelledby="inputs"><h2 id="inputs">Input</h2>

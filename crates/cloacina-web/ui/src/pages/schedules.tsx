@@ -59,7 +59,10 @@ async function act(path: string, done: string, method = "POST"): Promise<void> {
   }
 }
 
-const describe = (schedule: Schedule) => (schedule.kind === "cron" ? `${schedule.cron} ${schedule.timezone}` : `polls every ${duration(schedule.interval_us ?? 0)}`);
+function describe(schedule: Schedule): string {
+  if (schedule.cron) return `${schedule.kind === "trigger" ? "polls at " : ""}${schedule.cron} ${schedule.timezone}`;
+  return schedule.interval_us === null ? "after the ends of other workflows" : `polls every ${duration(schedule.interval_us)}`;
+}
 
 /** Maximum number of schedules and triggers that are loaded. */
 const MAX_SCHEDULES = 2000;
