@@ -35,7 +35,7 @@ def first_sentence(lines: list[str]) -> str:
     paragraph = " ".join(lines[: lines.index("")] if "" in lines else lines)
     # References to the semantics are for maintainers, and rustdoc links do not work here, so both
     # are removed.
-    paragraph = re.sub(r" \(semantics [A-I0-9, ]+\)", "", paragraph)
+    paragraph = re.sub(r" \(semantics [A-Z0-9, ]+\)", "", paragraph)
     paragraph = re.sub(r"\[(`[^`]*`)\](?:\([^)]*\))?", r"\1", paragraph)
     end = re.search(r"(?<!e\.g)\.(?= |$)", paragraph)
     return (paragraph[: end.end()] if end else paragraph).replace("|", "\\|")

@@ -61,7 +61,7 @@ mail  after total
 rust  after mail
   run by another program
 
-plain  VERSION  1 tasks
+plain  VERSION  1 task
 load
   context  the context
   limit    its default
@@ -218,7 +218,7 @@ charge  compensation
 
 def without_version(text):
     return [
-        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}" if line.endswith(" tasks") else line
+        f"{line.split()[0]}  VERSION  {line.split('  ')[2]}" if line.endswith((" task", " tasks")) else line
         for line in text.splitlines()
     ]
 

@@ -102,10 +102,10 @@ def _final(workflow: Workflow, task: TaskDefinition) -> dict[str, Any]:
 
 
 def _print(workflow: Workflow) -> None:
-    from cloaca._workflows.interface import interface_lines
+    from cloaca._workflows.interface import interface_lines, title_line
 
     document = _document(workflow)
-    say(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
+    say(title_line(workflow._core))
     for line in interface_lines(workflow._core):
         say(line)
     for task in document["tasks"]:

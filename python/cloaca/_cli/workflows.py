@@ -115,12 +115,11 @@ def show(database: Database, as_json: bool, name: str, form: str, module: str | 
         return
     if form in {"all", "text"}:
         from cloaca._cli._tree import draw
+        from cloaca._workflows.interface import interface_lines, title_line
 
-        say(f"{workflow.name}  {workflow.version}  {len(workflow.tasks)} tasks")
+        say(title_line(workflow))
         if workflow.description:
             say(workflow.description)
-        from cloaca._workflows.interface import interface_lines
-
         for line in interface_lines(workflow):
             say(line)
         say(draw(workflow.tasks, workflow.dependencies, is_unicode=is_unicode()))

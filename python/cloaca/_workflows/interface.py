@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from cloaca import _core
 
 
+def title_line(workflow: _core.Workflow) -> str:
+    """Returns the line that names a workflow, its version and its number of tasks."""
+    count = len(workflow.tasks)
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    return f"{workflow.name}  {workflow.version}  {tasks}"
+
+
 def interface_lines(workflow: _core.Workflow) -> list[str]:
     """Returns a line about a workflow's input and a line about its output, if they are declared."""
     lines = []
