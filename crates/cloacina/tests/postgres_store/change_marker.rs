@@ -6,18 +6,26 @@ use cloacina::store::Store;
 use cloacina::store::postgres::{PostgresOptions, PostgresStore};
 
 use super::private_postgres::{administer, fresh_name, shared};
-use super::records::{NOW, ready, workflow};
+use super::records::{NOW, SECOND, ready, workflow};
 use super::{PATIENCE, options, pinned, register, submit, waker};
 
 /// Minimum time between two questions for the marker, as in the HTTP API.
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a web page also waits between two questions, and no event tells that nothing changes"
+)]
+fn pause(span: Duration) {
+    std::thread::sleep(span);
+}
 
 /// Asks for the marker until it has stayed the same for a second. Returns the marker.
 fn settled(store: &PostgresStore) -> i64 {
     let (start, mut last, mut since) = (Instant::now(), store.marker().unwrap(), Instant::now());
     while since.elapsed() < Duration::from_secs(1) {
         assert!(start.elapsed() < PATIENCE, "the marker keeps changing");
-        std::thread::sleep(PAUSE);
+        pause(PAUSE);
         let marker = store.marker().unwrap();
         if marker != last {
             (last, since) = (marker, Instant::now());
@@ -31,17 +39,17 @@ fn await_change(store: &PostgresStore, before: i64) {
     let start = Instant::now();
     while store.marker().unwrap() == before {
         assert!(start.elapsed() < PATIENCE, "the change was not reported");
-        std::thread::sleep(PAUSE);
+        pause(PAUSE);
     }
 }
 
-/// Returns the time of the last activity of each session of a database.
+/// Returns the time of the last activity of each client's session in a database.
 fn activity(database: &str) -> Vec<String> {
     administer(
         shared(),
         &format!(
             "SELECT pid || ' ' || state_change FROM pg_stat_activity \
-             WHERE datname = '{database}' ORDER BY pid"
+             WHERE datname = '{database}' AND backend_type = 'client backend' ORDER BY pid"
         ),
     )
 }
@@ -65,13 +73,23 @@ fn watching_an_idle_database_sends_no_query() {
     let runner = register(&writer, NOW);
     let _wakes = waker(&writer);
     let mut before = settled(&watcher);
+    // A store checks the locks of its peers for some seconds after it has begun to listen.
+    let (start, mut idle) = (Instant::now(), Vec::new());
+    while activity(&database) != idle {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the stores keep sending queries"
+        );
+        idle = activity(&database);
+        pause(Duration::from_secs(1));
+    }
     // A sole runner reports its writes too, although no other runner needs to know of them.
     for _ in 0..3 {
         let idle = activity(&database);
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3) {
             assert_eq!(watcher.marker().unwrap(), before);
-            std::thread::sleep(PAUSE);
+            pause(PAUSE);
         }
         assert_eq!(activity(&database), idle, "no session was used");
         submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
@@ -96,7 +114,7 @@ fn marker_reports_every_write_of_a_burst() {
         let before = watcher.marker().unwrap();
         submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
         await_change(&watcher, before);
-        std::thread::sleep(Duration::from_millis(step % 12));
+        pause(Duration::from_millis(step % 12));
     }
 }
 
@@ -107,15 +125,20 @@ fn marker_reports_writes_of_a_runner_that_cannot_be_asked() {
     settled(&watcher);
     for parameter in ["pgbouncer=true", "listen=off"] {
         let deaf = self::options(&format!("{}?{parameter}", shared()));
-        let deaf = deaf.with_schema(options.schema.as_deref().unwrap()).unwrap();
+        let deaf = deaf
+            .with_schema(options.schema.as_deref().unwrap())
+            .unwrap();
         let writer = PostgresStore::open(&deaf).unwrap();
         let definition = writer.put_definition(&workflow("etl", 1), NOW).unwrap();
         let runner = register(&writer, NOW);
+        // On a slow machine, a lease of 15 seconds could expire. The watcher would then no longer poll for this runner.
+        let lease_until = NOW + 3_600 * SECOND;
+        assert!(writer.heartbeat(runner, NOW, lease_until).unwrap());
         for _ in 0..3 {
             let before = watcher.marker().unwrap();
             submit(&writer, runner, &[ready(definition, NOW)]).unwrap();
             await_change(&watcher, before);
-            std::thread::sleep(PAUSE);
+            pause(PAUSE);
         }
         writer.retire_runner(runner).unwrap();
         writer.notify_peers().unwrap();

@@ -286,7 +286,7 @@ impl ChangeNotifier {
     /// Returns whether the advisory locks of peers must be checked, because a peer may have claims.
     pub(super) fn is_watching(&self) -> bool {
         let until = self.state.lock().watch_until;
-        until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_others()
+        until.is_some_and(|until| Instant::now() < until) && self.runner_cache.lock().has_peers()
     }
 
     /// Records that the session is open and listens. This counts as a change, because notifications may have been

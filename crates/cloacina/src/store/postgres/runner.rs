@@ -119,6 +119,11 @@ pub(super) struct RunnerCache {
 }
 
 impl RunnerCache {
+    /// Returns whether this store has a runner, and there may be other runners.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.own.is_empty() && self.has_others()
+    }
+
     /// Returns whether there may be other runners that must be notified of changes.
     pub(super) fn has_others(&self) -> bool {
         self.fetched_at.is_none() || self.living.iter().any(|row| !self.own.contains(&row.id))
