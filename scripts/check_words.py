@@ -12,6 +12,7 @@ finding is an error when all files are checked.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from word_rules import RULES, Rule
 from words_allowed import ALLOWED
 
 ROOT = Path(__file__).resolve().parent.parent
+# Folders whose files are not checked if git cannot list the files of the repository.
+NOT_SOURCES = {".git", ".pythons", ".venv", ".venvs", "dist", "node_modules", "site", "target"}
 # Maximum length of a commit subject, in characters.
 SUBJECT_LIMIT = 72
 
@@ -143,10 +146,21 @@ def check_source(path: str, source: str, rules: Sequence[Rule] = RULES) -> list[
 
 
 def git(*arguments: str) -> list[str]:
-    """Returns the lines that git prints; an empty list if git fails."""
-    command = ["git", "-C", str(ROOT), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """Returns the lines that git prints; an empty list if git fails or is not installed."""
+    # Without this setting, git refuses a repository that belongs to another user.
+    command = ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return []
     return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def files_without_git() -> Iterator[Path]:
+    """Yields the files below the root, except files that a build or an installation has written."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_SOURCES]
+        yield from (Path(folder, name) for name in names)
 
 
 def check_subjects() -> list[Finding]:
@@ -200,7 +214,7 @@ def without_allowed(
 
 def main(arguments: list[str]) -> int:
     names = git("ls-files", "--cached", "--others", "--exclude-standard")
-    files = {ROOT / name for name in names} or set(ROOT.rglob("*"))
+    files = {ROOT / name for name in names} or set(files_without_git())
     chosen = [Path(argument).resolve() for argument in arguments]
     if missing := [path for path in chosen if not path.exists()]:
         sys.exit(f"error: {missing[0]} does not exist")

@@ -96,9 +96,12 @@ if [ ! -f "$stamp" ]; then
     checksum >"$stamp"
 fi
 
-# One test needs a real transaction pooler, and is skipped if there is none.
-if [ "$name" = test ] && [ -n "$profile" ] && [ "$profile" != wheel ] && ! [ -x /usr/sbin/pgbouncer ]; then
-    install_debian pgbouncer || say "pgbouncer was not found: its test will be skipped; hint: apt-get install pgbouncer"
+# The tests start PostgreSQL servers. PostgreSQL is installed here, because an installation takes longer than a test may.
+if [ "$name" = test ] && [ -n "$profile" ] && [ "$profile" != wheel ]; then
+    scripts/private_postgres.sh install || say "without PostgreSQL, many tests will fail"
+    # One test needs a real transaction pooler, and is skipped if there is none.
+    [ -x /usr/sbin/pgbouncer ] || install_debian pgbouncer ||
+        say "pgbouncer was not found: its test will be skipped; hint: apt-get install pgbouncer"
 fi
 
 case "$profile" in

@@ -37,10 +37,13 @@ impl World {
 
     fn at(url: &str) -> Self {
         let name = fresh_name();
-        let url = format!("{url}?application_name={name}");
-        let mut options = PostgresOptions::from_url(&url).unwrap();
+        let options = PostgresOptions::from_url(url).unwrap();
+        let mut options = options.with_schema(&name).unwrap();
+        // On a slow machine, the migrations take longer than the timeout of the tests.
+        drop(PostgresStore::open(&options).unwrap());
+        options.application_name.clone_from(&name);
         options.answer_timeout = ANSWER_TIMEOUT;
-        let store = PostgresStore::open(&options.with_schema(&name).unwrap()).unwrap();
+        let store = PostgresStore::open(&options).unwrap();
         let runner = RunnerId::generate();
         store
             .register_runner(&RunnerRow {

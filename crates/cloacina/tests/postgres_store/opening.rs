@@ -134,7 +134,7 @@ fn an_unreachable_database_is_reported_within_the_timeout() {
         let start = Instant::now();
         let error = PostgresStore::open(&options(&url)).unwrap_err();
         assert!(
-            start.elapsed() < Duration::from_secs(4),
+            start.elapsed() < Duration::from_secs(10),
             "{url}: {:?}",
             start.elapsed()
         );

@@ -1,7 +1,9 @@
 //! Tests of the store with a transaction pooler (pgbouncer) between the store and the server.
 
 use std::collections::HashSet;
+use std::fs::{File, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Barrier};
@@ -11,7 +13,7 @@ use cloacina::store::Store;
 use cloacina::store::postgres::PostgresStore;
 use cloacina::types::ExecutionId;
 
-use super::private_postgres::shared;
+use super::private_postgres::{is_root, shared, temp_folder};
 use super::records::{NOW, SECOND, ready, workflow};
 use super::{PATIENCE, all, claim, pinned, register, submit};
 
@@ -30,10 +32,9 @@ impl Drop for Pooler {
     }
 }
 
-/// Makes a folder readable for all users, because pgbouncer runs as another user.
-fn open_to_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+/// Sets the permissions of a folder or file. All users must be able to read it, because pgbouncer runs as another user.
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 /// Starts pgbouncer. Returns `None` if it is not installed (Debian: `apt-get install pgbouncer`).
@@ -42,8 +43,8 @@ fn pooler(server: &str) -> Option<Pooler> {
     if !Path::new(program).exists() {
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
-    open_to_all(folder.path());
+    let folder = tempfile::tempdir_in(temp_folder()).unwrap();
+    set_mode(folder.path(), 0o755);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -56,6 +57,7 @@ fn pooler(server: &str) -> Option<Pooler> {
         .unwrap();
     let users = folder.path().join("users");
     std::fs::write(&users, "\"postgres\" \"\"\n").unwrap();
+    set_mode(&users, 0o644);
     let settings = format!(
         "[databases]\npostgres = host=127.0.0.1 port={server_port} dbname=postgres user=postgres\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
@@ -64,32 +66,36 @@ fn pooler(server: &str) -> Option<Pooler> {
     );
     let path = folder.path().join("pgbouncer.ini");
     std::fs::write(&path, settings).unwrap();
+    set_mode(&path, 0o644);
     // Like the server, pgbouncer refuses to run as root.
-    let child = Command::new("setpriv")
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "--reuid",
-            "postgres",
-            "--clear-groups",
-            program,
-            "-q",
-        ])
-        .arg(&path)
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(start.elapsed() < PATIENCE, "pgbouncer did not start");
-        std::thread::yield_now();
-    }
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--reuid", "postgres"]);
+        command.args(["--clear-groups", program]);
+        command
+    } else {
+        Command::new(program)
+    };
+    let log = folder.path().join("log");
+    command.arg(&path).stderr(File::create(&log).unwrap());
     let url =
         format!("postgresql://postgres@127.0.0.1:{port}/postgres?pgbouncer=true&sslmode=disable");
-    Some(Pooler {
-        child,
+    let mut pooler = Pooler {
+        child: command.spawn().unwrap(),
         url,
         _folder: folder,
-    })
+    };
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let ended = pooler.child.try_wait().unwrap();
+        assert!(
+            ended.is_none() && start.elapsed() < PATIENCE,
+            "pgbouncer did not start: {ended:?}\n{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
+        std::thread::yield_now();
+    }
+    Some(pooler)
 }
 
 #[test]

@@ -258,8 +258,7 @@ async fn d4_d6_cancel_and_timeout_drop_the_tasks_future() {
     for database in databases() {
         let (sender, mut messages) = mpsc::unbounded_channel();
         *REPORTS.lock().unwrap() = Some(sender);
-        let config = DefaultRunnerConfig::builder().task_timeout(Some(Duration::from_millis(300)));
-        let runner = start_with(&database, config.build().unwrap()).await;
+        let runner = start(&database).await;
         let handle = runner.submit(&workflow, Context::new()).await.unwrap();
         assert_eq!(hear(&mut messages).await, "started");
         assert!(handle.cancel().await.unwrap());
@@ -270,7 +269,11 @@ async fn d4_d6_cancel_and_timeout_drop_the_tasks_future() {
         assert_eq!(hear(&mut messages).await, "dropped");
         let result = handle.result().await.unwrap();
         assert_eq!(result.status(), ExecutionStatus::Cancelled);
+        runner.shutdown().await.unwrap();
 
+        // On a busy machine, it can take a while until the task begins. Its timeout must not expire before.
+        let config = DefaultRunnerConfig::builder().task_timeout(Some(Duration::from_secs(2)));
+        let runner = start_with(&database, config.build().unwrap()).await;
         let result = runner.execute(&workflow, Context::new()).await.unwrap();
         assert_eq!(result.error().unwrap().kind, "TaskTimeoutError");
         assert_eq!(hear(&mut messages).await, "started");
@@ -349,8 +352,8 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
         RELEASE.store(false, Ordering::SeqCst);
         STARTED.store(0, Ordering::SeqCst);
         let config = DefaultRunnerConfig::builder()
-            .heartbeat_interval(Duration::from_millis(100))
-            .lease_ttl(Duration::from_millis(600))
+            .heartbeat_interval(Duration::from_millis(500))
+            .lease_ttl(Duration::from_secs(4))
             .build()
             .unwrap();
         let runner = start_with(&database, config.clone()).await;
@@ -358,12 +361,16 @@ async fn e1_futures_that_never_yield_do_not_stop_heartbeats() {
         let count = std::thread::available_parallelism().unwrap().get();
         let many = (0..count).map(|_| Submission::new(&workflow, Context::new()));
         let handles = runner.submit_many(many).await.unwrap();
-        while STARTED.load(Ordering::SeqCst) < u32::try_from(count).unwrap() {
-            tokio::task::yield_now().await;
-        }
+        let all_started = async {
+            while STARTED.load(Ordering::SeqCst) < u32::try_from(count).unwrap() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let started = tokio::time::timeout(PATIENCE, all_started).await;
+        started.expect("all tasks start in time");
         // If the lease of the first runner expired, the second runner would rescue the tasks.
         let other = start_with(&database, config).await;
-        tokio::time::sleep(Duration::from_millis(1500)).await; // longer than two leases
+        tokio::time::sleep(Duration::from_secs(9)).await; // longer than two leases
         RELEASE.store(true, Ordering::SeqCst);
         for handle in handles {
             let result = handle.result_within(PATIENCE).await.unwrap();

@@ -1,14 +1,16 @@
 //! Tests of timeouts, cancel, pause, retry and shutdown.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloacina::engine::Outcome;
-use cloacina::runtime::Control;
+use cloacina::runtime::{Control, Registration};
 use cloacina::types::{ErrorCode, ExecutionStatus, TaskStatus};
 
 use super::support::{
-    Counter, body, config, define, done, failed, on_each_database, request, start, submit, task,
-    until, wait,
+    Counter, body, config, define, done, failed, in_memory, on_each_database, request, start,
+    submit, task, until, wait,
 };
 
 #[test]
@@ -88,7 +90,6 @@ fn d5_timed_out_execution_fails_and_all_its_tasks_end() {
 #[test]
 fn d7_paused_execution_waits_and_ends_after_the_resume() {
     on_each_database(|open| {
-        let engine = start(open(), config());
         let count = Counter::default();
         let hit = count.clone();
         let poll = body(move |_| {
@@ -99,14 +100,27 @@ fn d7_paused_execution_waits_and_ends_after_the_resume() {
                 done()
             }
         });
-        define(&engine, "polls", vec![(task("a", &[]), poll)]);
+        let tasks = || vec![(task("a", &[]), Arc::clone(&poll))];
+        let elsewhere = start(in_memory(), config());
+        let workflow = define(&elsewhere, "polls", tasks());
+        elsewhere.stop(Duration::from_secs(1));
+        // The submitter has no function for the task, so the execution cannot start before it is paused.
+        let submitter = start(open(), config());
+        submitter
+            .register(Registration {
+                workflow,
+                handlers: BTreeMap::new(),
+            })
+            .unwrap();
         let mut later = request("polls");
-        later.start_at = Some(engine.now() + 1_000_000);
-        let id = engine.submit(vec![later]).unwrap()[0];
+        later.start_at = Some(submitter.now() + 1_000_000);
+        let id = submitter.submit(vec![later]).unwrap()[0];
         assert_eq!(
-            engine.control(id, Control::Pause).unwrap(),
+            submitter.control(id, Control::Pause).unwrap(),
             ExecutionStatus::Paused
         );
+        let engine = start(open(), config());
+        define(&engine, "polls", tasks());
         let other = submit(&engine, "polls");
         wait(&engine, other);
         assert_eq!(
@@ -114,13 +128,14 @@ fn d7_paused_execution_waits_and_ends_after_the_resume() {
             ExecutionStatus::Paused
         );
         assert_eq!(
-            engine.control(id, Control::Resume).unwrap(),
+            submitter.control(id, Control::Resume).unwrap(),
             ExecutionStatus::Pending
         );
         assert_eq!(
             wait(&engine, id).record().status,
             ExecutionStatus::Completed
         );
+        submitter.stop(Duration::from_secs(1));
         engine.stop(Duration::from_secs(1));
     });
 }

@@ -1,12 +1,15 @@
 //! Tests of several runners on one database, with runners that die or are missing (semantics E).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cloacina::types::ExecutionStatus;
 
+use super::races::pause;
 use super::support::{
-    Counter, body, config, define, done, on_each_database, request, start, submit, task, until,
-    wait,
+    Counter, PATIENCE, body, config, define, done, on_each_database, request, start, submit, task,
+    until, wait,
 };
 
 #[test]
@@ -54,24 +57,25 @@ fn c1_dependent_of_tasks_on_two_runners_runs_once() {
 fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
     on_each_database(|open| {
         let silent = start(open(), config());
-        let started = Counter::default();
-        let hit = started.clone();
-        define(
-            &silent,
-            "w",
-            vec![(
-                task("a", &[]),
-                body(move |_| {
-                    hit.hit();
-                    std::thread::park_timeout(Duration::from_secs(1));
-                    done()
-                }),
-            )],
-        );
+        let (started, gate) = (Counter::default(), Arc::new(AtomicBool::new(false)));
+        let (hit, is_open) = (started.clone(), Arc::clone(&gate));
+        // Only the first attempt waits. This runner continues under a new id, so the second attempt may run here too.
+        let slow = body(move |_| {
+            hit.hit();
+            let is_first = hit.get() == 1;
+            while is_first && !is_open.load(Ordering::SeqCst) {
+                pause(Duration::from_millis(1));
+            }
+            done()
+        });
+        define(&silent, "w", vec![(task("a", &[]), slow)]);
         let id = submit(&silent, "w");
         until("the silent runner has started its task", || {
             started.get() == 1
         });
+        // The other runner starts before the declaration, so that it can claim the task as soon as it has rescued it.
+        let other = start(open(), config());
+        define(&other, "w", vec![(task("a", &[]), body(|_| done()))]);
         let runner = silent.runner_id();
         let store = open();
         let declared = || {
@@ -83,13 +87,12 @@ fn e2_silent_runner_is_rescued_and_its_late_result_refused() {
                 .unwrap()
         };
         until("the silent runner was declared dead", declared);
-        let other = start(open(), config());
-        define(&other, "w", vec![(task("a", &[]), body(|_| done()))]);
         let ended = wait(&other, id);
         assert_eq!(ended.record().status, ExecutionStatus::Completed);
         assert_eq!(ended.record().tasks[0].rescues, 1);
         let before = other.inspector().execution(id).unwrap();
-        silent.stop(Duration::from_secs(3));
+        gate.store(true, Ordering::SeqCst);
+        silent.stop(PATIENCE);
         assert_eq!(
             other.inspector().execution(id).unwrap().record(),
             before.record(),

@@ -22,8 +22,10 @@ fn child_fails_to_create() {
 #[test]
 #[ignore = "other tests run this test in a separate process"]
 fn child_changes_its_folder() {
-    let path = path_from_parent();
-    std::env::set_current_dir(path.parent().unwrap()).unwrap();
+    // The working folder's path contains no symbolic links, but the path of the temporary folder may contain some.
+    let folder = path_from_parent().parent().unwrap().canonicalize().unwrap();
+    let path = folder.join("store.db");
+    std::env::set_current_dir(folder).unwrap();
     let store = open(Path::new("store.db"));
     let id = submit(&store, 1)[0];
     std::env::set_current_dir("/").unwrap();

@@ -2,16 +2,43 @@
 //! is stopped when the last program that uses it has ended.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The options of the server. Tests need no durability, so the server does not wait for the disk.
-const OPTIONS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=300";
+/// The options of the server. Tests need no durability, so the server does not wait for the disk. Without autovacuum,
+/// statistics and plans do not change during a test. A machine with many cores runs many tests at once, and each test
+/// may open several connections.
+const OPTIONS: &str =
+    "-c fsync=off -c full_page_writes=off -c autovacuum=off -c max_connections=1000";
+/// Maximum length of the path of the temporary folder, in bytes. The path of a socket in it must not exceed 107 bytes.
+const MAX_TEMP_PATH: usize = 50;
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/private_postgres.sh")
+}
+
+/// Returns whether this process is root. A server then runs as the user `postgres`.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Returns the folder in which servers get their folders: the folder for temporary files, or `/tmp` if a server could
+/// not use a folder in it.
+pub fn temp_folder() -> PathBuf {
+    let folder = std::env::temp_dir();
+    let can_enter = |part: &Path| part.metadata().is_ok_and(|data| data.mode() & 0o001 != 0);
+    let all_can_enter = |path: PathBuf| path.ancestors().all(can_enter);
+    if folder.as_os_str().len() <= MAX_TEMP_PATH
+        && (!is_root() || folder.canonicalize().is_ok_and(all_can_enter))
+    {
+        folder
+    } else {
+        PathBuf::from("/tmp")
+    }
 }
 
 fn run(verb: &str, directory: &Path, mode: &str) -> String {
@@ -49,9 +76,11 @@ struct Shared {
 pub fn shared() -> &'static str {
     static SERVER: OnceLock<Shared> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
-        let name = env!("CARGO_MANIFEST_DIR")
-            .replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-        let directory = std::env::temp_dir().join(format!("cloacina-postgres{name}"));
+        // The name contains only a hash of the checkout's path, because the path of a socket must be short.
+        let mut hasher = DefaultHasher::new();
+        env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
+        let name = format!("cloacina-postgres-{:016x}", hasher.finish());
+        let directory = temp_folder().join(name);
         let lock = File::create(directory.with_extension("users")).unwrap();
         lock.lock_shared().unwrap();
         let starting = File::create(directory.with_extension("start")).unwrap();
@@ -104,7 +133,7 @@ pub struct Private {
 
 impl Private {
     pub fn start() -> Self {
-        let directory = std::env::temp_dir().join(format!("cloacina-private-{}", fresh_name()));
+        let directory = temp_folder().join(format!("cloacina-private-{}", fresh_name()));
         let lock = File::create(directory.with_extension("users")).unwrap();
         lock.lock_shared().unwrap();
         let url = run("start", &directory, "");

@@ -1,4 +1,4 @@
-//! Which requests write something that a web page shows.
+//! Tells the requests that write something that a web page shows from all others.
 
 use crate::store::{Request, Response, StoreError};
 
